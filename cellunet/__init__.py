@@ -1,0 +1,55 @@
+"""One mask per nucleus or cell from fluorescence microscopy images.
+
+The names below are the public ones; anything else may change. They are looked up when
+first used, so that importing the package imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CellunetError",
+    "PredictConfig",
+    "TrainConfig",
+    "TrainRequest",
+    "evaluate_folders",
+    "evaluate_model",
+    "make_labels",
+    "predict",
+    "train",
+]
+
+_HOMES = {
+    "CellunetError": "cellunet.errors",
+    "PredictConfig": "cellunet.config",
+    "TrainConfig": "cellunet.config",
+    "TrainRequest": "cellunet.tasks.train",
+    "evaluate_folders": "cellunet.tasks.evaluate",
+    "evaluate_model": "cellunet.tasks.evaluate_model",
+    "make_labels": "cellunet.tasks.make_labels",
+    "predict": "cellunet.tasks.predict",
+    "train": "cellunet.tasks.train",
+}
+
+if TYPE_CHECKING:
+    from cellunet.config import PredictConfig, TrainConfig
+    from cellunet.errors import CellunetError
+    from cellunet.tasks.evaluate import evaluate_folders
+    from cellunet.tasks.evaluate_model import evaluate_model
+    from cellunet.tasks.make_labels import make_labels
+    from cellunet.tasks.predict import predict
+    from cellunet.tasks.train import TrainRequest, train
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cellunet' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

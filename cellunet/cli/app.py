@@ -1,0 +1,236 @@
+"""The commands, and `main`, which turns errors into one message and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, cast
+
+import typer
+import typer.main
+
+from cellunet import __version__
+from cellunet.cli import models
+from cellunet.cli import options as o
+from cellunet.cli.console import Console
+from cellunet.cli.evaluate import evaluate
+from cellunet.cli.jsonout import Failure, Outcome, document
+from cellunet.cli.make_labels import make_labels
+from cellunet.cli.predict import predict
+from cellunet.cli.session import Session
+from cellunet.cli.signals import StoppedNow, listening
+from cellunet.cli.train import train
+from cellunet.errors import CellunetError
+
+REFUSED, USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
+HELP = {"help_option_names": ["--help", "-h"]}
+
+# Typer keeps this class in a private module, and an old Typer in another package; its
+# public subclass leads to it wherever it lives.
+UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+
+app = typer.Typer(
+    name="cellunet",
+    help="One mask per nucleus or cell from fluorescence microscopy images.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=HELP,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"cellunet {__version__}\n")
+        raise typer.Exit
+
+
+def _prose(function: Callable[..., object]) -> str:
+    """Return a docstring with its paragraphs unwrapped, for terminals of any width."""
+    paragraphs = inspect.getdoc(function) or ""
+    return "\n\n".join(" ".join(p.split()) for p in paragraphs.split("\n\n"))
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            metavar="",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and leave.",
+        ),
+    ] = False,
+    log_level: o.LogLevel = None,
+    verbose: o.Verbose = 0,
+) -> None:
+    """One mask per nucleus or cell from fluorescence microscopy images.
+
+    Exit codes: 0 done; 1 refused before any work; 2 wrong usage; 3 some inputs
+    failed, each is named; 70 a bug; 130 or 143 stopped by a signal.
+    """
+    if ctx.invoked_subcommand is None:
+        with contextlib.redirect_stdout(sys.stderr):
+            sys.stdout.write(ctx.get_help())
+        raise typer.BadParameter("A command is missing.", ctx=ctx)
+
+
+for name, function in (
+    ("train", train),
+    ("predict", predict),
+    ("evaluate", evaluate),
+    ("make-labels", make_labels),
+):
+    app.command(name, help=_prose(function))(function)
+app.add_typer(models.app, name="models")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv
+        Words after ``cellunet``; None: those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done; 1 refused before work; 2 usage; 3 inputs failed; 70 a bug;
+        130 and 143 stopped by SIGINT and SIGTERM; 141 nobody reads the output.
+    """
+    words = tuple(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in _options(words)
+    console = Console()
+    with _logging_to(console), listening() as stop:
+        console.stopping = stop
+        session = Session(argv=words, console=console, stop=stop)
+        try:
+            # What anything in a task prints must not mix with the document.
+            aside = contextlib.redirect_stdout(sys.stderr)
+            with aside if as_json else contextlib.nullcontext():
+                outcome = _outcome(session)
+            if as_json:
+                sys.stdout.write(document(_command(words), outcome) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            return _quietly_without_readers()
+        except OSError as error:
+            console.error(f"Standard output cannot be written ({error.strerror}).")
+            return REFUSED
+    return outcome.code
+
+
+def _outcome(session: Session) -> Outcome:
+    """Run the command; whatever ends it becomes an outcome, told on standard error."""
+    say = session.console.error
+    try:
+        return _run(session)
+    except CellunetError as error:
+        outcome = Outcome(code=REFUSED, failure=Failure.of(error))
+    except UsageError as error:
+        outcome = _usage(error)
+    except (StoppedNow, KeyboardInterrupt):
+        advice = session.stop.advice
+        session.console.line(f"cellunet: stopped. {advice}".strip())
+        failure = Failure(type="Stopped", message="Stopped at once.", hint=advice)
+        return Outcome(code=session.stop.code, failure=failure)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001  (a bug: told with its traceback, not hidden)
+        traceback.print_exc()
+        name = type(error).__name__
+        failure = Failure(
+            type="Bug",
+            message=f"This is a bug in cellunet ({name}: {error}).",
+            hint="Please report it with the lines above.",
+        )
+        outcome = Outcome(code=BUG, failure=failure)
+    say(str(outcome.failure))
+    return outcome
+
+
+def _run(session: Session) -> Outcome:
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("cellunet", list(session.argv), obj=session) as ctx:
+            outcome = command.invoke(ctx)
+    except typer.Exit as end:
+        return Outcome(code=end.exit_code)
+    return outcome if isinstance(outcome, Outcome) else Outcome()
+
+
+def _usage(error: Exception) -> Outcome:
+    ctx: typer.Context | None = getattr(error, "ctx", None)
+    path = ctx.command_path if ctx is not None else "cellunet"
+    format_message: Callable[[], str] = getattr(error, "format_message", error.__str__)
+    message = " ".join(format_message().split()).removeprefix("Invalid value: ")
+    failure = Failure(
+        type="UsageError",
+        message=message if message.endswith((".", "?")) else f"{message}.",
+        hint=f"See: {path} --help",
+    )
+    return Outcome(code=USAGE, failure=failure)
+
+
+def _options(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words that can be options: those before ``--``."""
+    return words[: words.index("--")] if "--" in words else words
+
+
+def _command(words: tuple[str, ...]) -> str | None:
+    """Return the subcommand that the words name, its own subcommand included."""
+    known = {"train", "predict", "evaluate", "make-labels", "models"}
+    for i, word in enumerate(words):
+        if word == "models":
+            inner = [w for w in words[i + 1 :] if not w.startswith("-")][:1]
+            return " ".join(["models", *(w for w in inner if w in ("show", "remove"))])
+        if word in known:
+            return word
+    return None
+
+
+class _Handler(logging.Handler):
+    """Prints records as lines of the console, so that they do not break its bars."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno >= logging.WARNING else "dim"
+        name = "cellunet" if record.name.startswith("cellunet") else record.name
+        level = record.levelname.lower()
+        for line in self.format(record).splitlines():
+            self._console.line(f"{name}: {level}: {line}", style)
+
+
+@contextlib.contextmanager
+def _logging_to(console: Console) -> Iterator[None]:
+    """Print log records inside; the only place that sets a handler or a level."""
+    handler, root_logger = _Handler(console), logging.getLogger()
+    ours = logging.getLogger("cellunet")
+    level = ours.level
+    root_logger.addHandler(handler)
+    ours.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
+        root_logger.removeHandler(handler)
+
+
+def _quietly_without_readers() -> int:
+    """Let go of a pipe that nobody reads: what is still buffered goes nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    return BROKEN_PIPE

@@ -1,0 +1,140 @@
+"""``cellunet make-labels``: options to configurations, one call, one summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellunet.cli import options as o
+from cellunet.cli import training_options as t
+from cellunet.cli.jsonout import Failure, Outcome
+from cellunet.cli.session import Session
+from cellunet.config import PRESETS, for_target
+
+if TYPE_CHECKING:
+    from cellunet.cli.console import Console
+    from cellunet.tasks.made_labels import MadeLabels
+
+MAX_ROWS = 20
+
+
+def make_labels(
+    ctx: typer.Context,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="Annotations, with or without their images."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for labels, classes, weights and previews, one folder each.",
+        ),
+    ],
+    kind: Annotated[
+        str,
+        typer.Option(
+            show_default=False,
+            metavar="|".join(o.KINDS),
+            help=o.told(
+                "How the annotations were drawn; auto decides for each file by its "
+                "pixels.",
+                o.KIND,
+            ),
+        ),
+    ] = o.KIND,
+    target: t.TargetOption = t.DEFAULT_TARGET,
+    boundary_px: t.BoundaryPx = None,
+    boundary_side: t.BoundarySide = None,
+    weight_map: Annotated[
+        bool,
+        typer.Option(
+            "--weight-map",
+            metavar="",
+            rich_help_panel=o.TARGET,
+            help="Also write the weight of each pixel in the loss. Default: no.",
+        ),
+    ] = False,
+    class_weights: t.ClassWeights = None,
+    border_weight: t.BorderWeight = None,
+    border_sigma: t.BorderSigma = None,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+    log_level: o.LogLevel = None,
+    verbose: o.Verbose = 0,
+) -> Outcome:
+    """Decode annotations to instance labels, class maps, weight maps and previews.
+
+    Understands instance label images, BBBC039's coloured PNG, binary masks, and a
+    folder per image with one image per object (DSB2018).
+    """
+    from cellunet.tasks.make_labels import make_labels as run
+
+    console = Session.of(ctx).console
+    config = for_target(PRESETS["default"](), target)
+    changes = t.weight_changes(class_weights, border_weight, border_sigma)
+    encoding = config.encoding.replace(
+        **o.given(boundary_px=boundary_px, boundary_side=boundary_side)
+    )
+    made = run(
+        source,
+        out,
+        encoding=encoding,
+        weights=config.weights.replace(**changes) if weight_map else None,
+        kind=kind,
+        overwrite=overwrite,
+        track=console.track,
+    )
+    summarize(console, made)
+    return Outcome(
+        code=3 if made.failures else 0, result=made.to_dict(), failure=_failure(made)
+    )
+
+
+def summarize(console: Console, made: MadeLabels) -> None:
+    """Tell what was found in each annotation, and what could not be decoded."""
+    rows = [
+        (
+            image.name,
+            f"{image.objects:,}",
+            "" if image.median_area_px is None else f"{image.median_area_px:,.0f} px",
+            f"{image.height_px:,} x {image.width_px:,}",
+            image.kind,
+        )
+        for image in made.images[:MAX_ROWS]
+    ]
+    if rows:
+        header = ("annotation", "objects", "median area", "pixels", "drawn as")
+        console.table([header, *rows], left=(0, 4))
+    if len(made.images) > MAX_ROWS:
+        console.line(f"and {len(made.images) - MAX_ROWS:,} more")
+    objects = sum(image.objects for image in made.images)
+    console.line(
+        f"{objects:,} objects in {len(made.images):,} annotations ({made.layout}): "
+        f"{made.out}",
+        "bold",
+    )
+    for note in made.notes:
+        console.line(note)
+    if made.failures:
+        console.line(f"{len(made.failures):,} failed:", "red")
+        for name, message in made.failures:
+            console.line(f"  {name}: {message}", "red")
+
+
+def _failure(made: MadeLabels) -> Failure | None:
+    if not made.failures:
+        return None
+    name, message = made.failures[0]
+    count = len(made.failures) + len(made.images)
+    return Failure(
+        type="InputsFailed",
+        message=f"{len(made.failures)} of {count} annotations failed; the first: "
+        f"{name}: {message}",
+        hint="The others are finished. Repair these, then run the command again "
+        "with --overwrite.",
+    )

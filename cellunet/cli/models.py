@@ -1,0 +1,132 @@
+"""``cellunet models``: list them, show one, remove one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellunet.cli import options as o
+from cellunet.cli.jsonout import Outcome
+from cellunet.cli.session import Session
+from cellunet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cellunet.cli.console import Row
+    from cellunet.tasks.models import ModelInfo
+
+app = typer.Typer(
+    help="List models (size, training images, score), show one, remove one.",
+    invoke_without_command=True,
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")]
+
+
+@app.callback()
+def models(
+    ctx: typer.Context,
+    as_json: o.Json = False,
+    log_level: o.LogLevel = None,
+    verbose: o.Verbose = 0,
+) -> Outcome | None:
+    """List models and unfinished trainings."""
+    if ctx.invoked_subcommand is not None:
+        return None
+    from cellunet.tasks.models import list_models
+
+    found = list_models()
+    console = Session.of(ctx).console
+    if found:
+        header = ("name", "target", "trained on", "mean AP", "size", "")
+        console.table([header, *map(_row, found)], left=(0, 1, 2, 5))
+    else:
+        console.line("There are no models. Make one: cellunet train DATA --name NAME")
+    return Outcome(result={"models": [info.to_dict() for info in found]})
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|PATH", help="Name or path of the model.")
+    ],
+    as_json: o.Json = False,
+    log_level: o.LogLevel = None,
+    verbose: o.Verbose = 0,
+) -> Outcome:
+    """Show what is known of a model."""
+    from cellunet.tasks.models import show_model
+
+    info = show_model(name)
+    Session.of(ctx).console.table(
+        [("model", info.name), *_facts(info)],
+        left=(0, 1),
+    )
+    return Outcome(result=info.to_dict())
+
+
+@app.command()
+def remove(
+    ctx: typer.Context,
+    name: Name,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes", metavar="", help="Do remove it. Default: no, tell what would be."
+        ),
+    ] = False,
+    as_json: o.Json = False,
+    log_level: o.LogLevel = None,
+    verbose: o.Verbose = 0,
+) -> Outcome:
+    """Remove a model or an unfinished training of yours, with all of its files."""
+    from cellunet.tasks.models import remove_model, show_model
+
+    if not yes:
+        info = show_model(name)
+        raise ConfigError(
+            f"This would remove {info.path} ({_size(info.bytes)}), for good.",
+            hint=f"If that is meant: cellunet models remove {name} --yes",
+        )
+    folder = remove_model(name)
+    Session.of(ctx).console.line(f"Removed {folder}")
+    return Outcome(result={"name": name, "removed": str(folder)})
+
+
+def _row(info: ModelInfo) -> Row:
+    score = info.score.get("mean_ap")
+    state = "ships with cellunet" if info.shipped else ""
+    return (
+        info.name,
+        info.target,
+        info.trained_on,
+        "" if score is None else f"{score:.3f}",
+        _size(info.bytes),
+        state if info.status == "ready" else info.status,
+    )
+
+
+def _facts(info: ModelInfo) -> list[Row]:
+    facts = [
+        ("status", info.status),
+        ("problem", info.problem),
+        ("path", str(info.path)),
+        ("size", _size(info.bytes)),
+        ("target", info.target),
+        ("trained on", info.trained_on),
+        *((f"score {name}", f"{value:.3f}") for name, value in info.score.items()),
+        ("objects", _diameters(info)),
+        ("trained with", info.created_with and f"cellunet {info.created_with}"),
+        ("sha256", info.sha256),
+    ]
+    return [(label, value) for label, value in facts if value]
+
+
+def _diameters(info: ModelInfo) -> str:
+    low, middle, high = info.card.get("diameter_px", (0, 0, 0))
+    return f"{low:.0f} to {high:.0f} px wide, median {middle:.0f} px" if high else ""
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

@@ -1,0 +1,257 @@
+"""Option types that commands share, and how help texts tell defaults.
+
+Every default stands in `cellunet.config`; where an option left out means "as the
+preset says" or "as trained", its type has None and the help text tells the value.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import typer
+
+from cellunet.config import (
+    PRESETS,
+    PredictConfig,
+    TrainConfig,
+)
+
+MODEL = "nuclei"
+"""The shipped model."""
+DEVICE = "auto"
+ENGINE: Literal["auto"] = "auto"
+THREADS = 0
+START = "scratch"
+KIND = "auto"
+SIDE: Literal["all"] = "all"
+KINDS = ("auto", "labels", "binary", "coloured", "objects")
+"""Rows of `cellunet.imaging.annotations.ANNOTATIONS`, which imports numpy."""
+PROTOCOL = "standard"
+PROTOCOLS = ("standard", "caicedo2019")
+"""Rows of `cellunet.imaging.image_scores.PROTOCOLS`, which imports numpy."""
+
+LogLevelName = Literal["debug", "info", "warning", "error"]
+EngineName = Literal["auto", "onnxruntime", "torch"]
+ZMode = Literal["keep", "max"]
+# Headings of the help texts, in the order of a command's options.
+IMAGES, OBJECTS, TARGET = "Images", "Objects", "Target and loss"
+SCHEDULE, RESULTS, COMPUTING = "Schedule", "Results", "Computing"
+MESSAGES = "Messages"
+AS_TRAINED = "as trained"
+
+
+class Saved(StrEnum):
+    """What `PredictConfig.save` knows; Typer takes no list of literals."""
+
+    CLASSES = "classes"
+    PROBABILITIES = "probabilities"
+    OUTLINES = "outlines"
+
+
+def shown(value: object, unit: str = "") -> str:
+    """Return a default as help texts show it.
+
+    Examples
+    --------
+    >>> shown((1.0, 1.0, 3.0)), shown(2, "px"), shown(0.003), shown(True)
+    ('1,1,3', '2 px', '0.003', 'yes')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(map(shown, value)) or "nothing"
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{text} {unit}".strip()
+
+
+def told(text: str, default: object, unit: str = "") -> str:
+    """Return a help text that ends with the default and its unit."""
+    return f"{text} Default: {shown(default, unit)}."
+
+
+def by_preset(text: str, of: Callable[[TrainConfig], object], unit: str = "") -> str:
+    """Return a help text that ends with what each preset says.
+
+    Parameters
+    ----------
+    text
+        What the option means.
+    of
+        Takes the value from a preset's configuration.
+    unit
+        Unit of the value.
+    """
+    first, *others = PRESETS
+    default = of(PRESETS[first]())
+    values = ((name, of(PRESETS[name]())) for name in others)
+    differ = [f"{shown(v, unit)} in {name}" for name, v in values if v != default]
+    return f"{text} Default: {'; '.join([shown(default, unit), *differ])}."
+
+
+def _set_level(level: str | None) -> None:
+    if level is not None:
+        logging.getLogger("cellunet").setLevel(level.upper())
+
+
+def _set_verbose(count: int) -> None:
+    if count:
+        _set_level("info" if count == 1 else "debug")
+
+
+def given(**values: object) -> dict[str, object]:
+    """Return the values that are not None.
+
+    Examples
+    --------
+    >>> given(batch=4, epochs=None)
+    {'batch': 4}
+    """
+    return {name: value for name, value in values.items() if value is not None}
+
+
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        metavar="",
+        help="Print one JSON document (docs/json.md) on standard output, and nothing "
+        "else there.",
+        rich_help_panel=MESSAGES,
+    ),
+]
+LogLevel = Annotated[
+    LogLevelName | None,
+    typer.Option(
+        "--log-level",
+        callback=_set_level,
+        help=told("Least severe log messages to print.", "warning"),
+        rich_help_panel=MESSAGES,
+    ),
+]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        metavar="",
+        callback=_set_verbose,
+        help="Print more of what happens; twice: everything.",
+        rich_help_panel=MESSAGES,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        metavar="",
+        help="Replace results that exist.",
+        rich_help_panel=RESULTS,
+    ),
+]
+
+Device = Annotated[
+    str,
+    typer.Option(
+        show_default=False,
+        metavar="NAME",
+        help=told(
+            "Device to compute on: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, "
+            "mps. A device that is not there is refused.",
+            DEVICE,
+        ),
+        rich_help_panel=COMPUTING,
+    ),
+]
+Engine = Annotated[
+    EngineName,
+    typer.Option(
+        show_default=False,
+        help=told(
+            "What runs the network; auto is onnxruntime on a CPU, else torch.", ENGINE
+        ),
+        rich_help_panel=COMPUTING,
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option(
+        show_default=False,
+        min=0,
+        metavar="N",
+        help=told("CPU threads; 0: all cores.", THREADS),
+        rich_help_panel=COMPUTING,
+    ),
+]
+Channel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|N",
+        help="Channel of the images, by name or by number from 0; needed where there "
+        "are several. Default: none.",
+        rich_help_panel=IMAGES,
+    ),
+]
+Gray = Annotated[
+    bool,
+    typer.Option(
+        "--gray",
+        metavar="",
+        help="Use the brightness of RGB images. Default: no.",
+        rich_help_panel=IMAGES,
+    ),
+]
+
+Scale = Annotated[
+    float | None,
+    typer.Option(
+        metavar="FACTOR",
+        help="Magnify images by this factor before the network, for objects of another "
+        "size than the model knows. Default: 1, as trained.",
+        rich_help_panel=OBJECTS,
+    ),
+]
+Diameter = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PX",
+        help="Median diameter of the objects in pixels, from which --scale follows. "
+        f"Default: {AS_TRAINED}.",
+        rich_help_panel=OBJECTS,
+    ),
+]
+MinArea = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PX",
+        help=f"Drop objects of fewer pixels. Default: {AS_TRAINED}.",
+        rich_help_panel=OBJECTS,
+    ),
+]
+SeedThreshold = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        help="Probability of interior, 0 to 1, that seeds an object; higher splits "
+        f"more and finds less. Default: {AS_TRAINED}.",
+        rich_help_panel=OBJECTS,
+    ),
+]
+Tile = Annotated[
+    int,
+    typer.Option(
+        show_default=False,
+        metavar="PX",
+        help=told(
+            "Longest side of the blocks that are read and decoded at once; it changes "
+            "memory and time, never a label.",
+            PredictConfig.tile_px,
+            "px",
+        ),
+        rich_help_panel=COMPUTING,
+    ),
+]

@@ -1,0 +1,227 @@
+"""``cellunet predict``: options to a configuration, one call, one summary."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cellunet.cli import options as o
+from cellunet.cli.console import Console, duration
+from cellunet.cli.jsonout import Failure, Outcome
+from cellunet.cli.session import Session, stopped
+from cellunet.config import PredictConfig
+
+if TYPE_CHECKING:
+    from cellunet.tasks.predict import ImageResult, Predictions
+
+MAX_ROWS = 20
+MAX_NAMED = 10
+
+
+def predict(
+    ctx: typer.Context,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUTS",
+            help="Images, folders of images, glob patterns, or - for a list of paths "
+            "on standard input.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder for the label images, one STEM.tif per input."
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            show_default=False,
+            metavar="NAME|PATH",
+            help=o.told("Model to use; cellunet models lists them.", o.MODEL),
+        ),
+    ] = o.MODEL,
+    channel: o.Channel = None,
+    gray: o.Gray = False,
+    z: Annotated[
+        o.ZMode,
+        typer.Option(
+            show_default=False,
+            rich_help_panel=o.IMAGES,
+            help=o.told(
+                "Z planes: keep segments each by itself, max their maximum projection.",
+                PredictConfig.z,
+            ),
+        ),
+    ] = PredictConfig.z,
+    scale: o.Scale = None,
+    diameter: o.Diameter = None,
+    min_area: o.MinArea = None,
+    seed_threshold: o.SeedThreshold = None,
+    exclude_border: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-border",
+            metavar="",
+            rich_help_panel=o.OBJECTS,
+            help="Drop objects that touch the edge of the image. Default: no.",
+        ),
+    ] = False,
+    save: Annotated[
+        list[o.Saved] | None,
+        typer.Option(
+            rich_help_panel=o.RESULTS,
+            help="Also write the class map, the class probabilities or a PNG with "
+            "outlines; repeat for more. Default: none.",
+        ),
+    ] = None,
+    engine: o.Engine = o.ENGINE,
+    device: o.Device = o.DEVICE,
+    threads: o.Threads = o.THREADS,
+    tile: o.Tile = PredictConfig.tile_px,
+    overwrite: o.Overwrite = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            metavar="",
+            rich_help_panel=o.RESULTS,
+            help="Check everything and tell what would be done. Default: no.",
+        ),
+    ] = False,
+    as_json: o.Json = False,
+    log_level: o.LogLevel = None,
+    verbose: o.Verbose = 0,
+) -> Outcome:
+    """Segment images: one label image per input.
+
+    Finished results of the same model and settings are skipped, so that the same
+    command continues what was stopped.
+    """
+    from cellunet.tasks.predict import predict as run
+
+    session = Session.of(ctx)
+    config = PredictConfig(
+        channel=channel,
+        gray=gray,
+        z=z,
+        scale=scale,
+        diameter_px=diameter,
+        min_area_px=min_area,
+        seed_threshold=seed_threshold,
+        exclude_border=exclude_border,
+        tile_px=tile,
+        save=tuple(dict.fromkeys(s.value for s in save or ())),
+        overwrite=overwrite,
+    )
+    again = session.command()
+    should_stop = session.can_stop(f"Finished images are kept. Continue with: {again}")
+    found = run(
+        inputs,
+        out,
+        model=model,
+        engine=engine,
+        device=device,
+        threads=threads,
+        config=config,
+        dry_run=dry_run,
+        stdin=sys.stdin if "-" in inputs else None,
+        track=session.console.track,
+        should_stop=should_stop,
+    )
+    summarize(session.console, found, out)
+    if found.stopped:
+        finished = len(found.done) + len(found.skipped)
+        return stopped(
+            session,
+            f"{finished:,} of {len(found.images):,} images are finished.",
+            f"Continue with: {again}",
+            **found.to_dict(),
+        )
+    return Outcome(
+        code=3 if found.failed else 0,
+        result=found.to_dict(),
+        failure=_failure(found),
+    )
+
+
+def summarize(console: Console, found: Predictions, out: Path) -> None:
+    """Tell the nuclei per image, what it took, where results are, and what failed."""
+    shown = [i for i in found.images if i.status != "failed"]
+    base = _common_folder([image.input for image in shown])
+    rows = [_row(image, base) for image in shown[:MAX_ROWS]]
+    if rows:
+        console.table([("image", "nuclei", "time", ""), *rows], left=(0, 3))
+    if len(shown) > MAX_ROWS:
+        console.line(f"and {len(shown) - MAX_ROWS:,} more")
+    console.line(_totals(found), "bold")
+    if found.done or found.skipped:
+        console.line(f"Label images: {out}")
+    for name, text in _some([(i.input, w) for i in found.images for w in i.warnings]):
+        console.line(f"warning: {name}: {text}", "yellow")
+    if found.failed:
+        console.line(f"{len(found.failed):,} failed:", "red")
+        for image in found.failed:
+            named = Path(image.input).name in image.message
+            where = "" if named else f"{image.input}: "
+            console.line(f"  {where}{image.message}", "red")
+
+
+def _common_folder(inputs: list[str]) -> Path:
+    """Return the folder below which all inputs lie, which tables need not repeat."""
+    parents = {str(Path(name).parent) for name in inputs}
+    try:
+        return Path(os.path.commonpath(parents))
+    except ValueError:
+        # No inputs, relative beside absolute ones, or two drives.
+        return Path()
+
+
+def _row(image: ImageResult, base: Path) -> tuple[str, ...]:
+    known = image.objects is not None
+    told = {"skipped": "finished before", "planned": f"would write {image.output}"}
+    path = Path(image.input)
+    return (
+        str(path.relative_to(base) if path.is_relative_to(base) else path),
+        f"{image.objects:,}" if known else "",
+        duration(image.seconds) if image.status == "done" else "",
+        told.get(image.status, ""),
+    )
+
+
+def _totals(found: Predictions) -> str:
+    if all(image.status in ("planned", "failed") for image in found.images):
+        planned = sum(image.status == "planned" for image in found.images)
+        return f"{planned:,} images would be segmented; nothing was written."
+    objects = sum(i.objects or 0 for i in found.images)
+    told = f"{objects:,} nuclei in {len(found.done):,} images"
+    if found.skipped:
+        told += f" ({len(found.skipped):,} more were finished before)"
+    pixels = sum(math.prod(i.shape) for i in found.done if i.shape)
+    speed = f", {pixels / found.seconds / 1e6:.2f} Mpx/s" if found.seconds > 0 else ""
+    name = found.model.get("name", "")
+    return f"{told}; {duration(found.seconds)}{speed}; {found.engine}, model {name}."
+
+
+def _some(named: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    rest = len(named) - MAX_NAMED
+    more = [("...", f"and {rest:,} more warnings")] if rest > 0 else []
+    return named[:MAX_NAMED] + more
+
+
+def _failure(found: Predictions) -> Failure | None:
+    if not found.failed:
+        return None
+    first = found.failed[0]
+    return Failure(
+        type="InputsFailed",
+        message=f"{len(found.failed)} of {len(found.images)} images failed; the first: "
+        f"{first.message}",
+        hint="The others are finished. Repair these, then run the same command again.",
+    )

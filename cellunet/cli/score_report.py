@@ -1,0 +1,111 @@
+"""An evaluation as people read it: tables, what to doubt, and a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cellunet.cli.console import Console, Row
+    from cellunet.imaging.bootstrap import Estimate
+    from cellunet.imaging.scores import Paired, Summary
+    from cellunet.tasks.evaluation import Evaluation, Group
+
+TITLES: dict[Group, str] = {
+    "unseen": "Images that played no part in making the model",
+    "chosen": "Images that the constants of the model's decoding were chosen on",
+    "trained": "Images that the model was trained on",
+}
+FORMS = {
+    "without_small": "true objects under 25 px are background",
+    "small_ignored": "true objects under 25 px are nobody's error",
+    "dilated": "predictions grow by a pixel first, as in the paper's scripts",
+}
+"""Forms of the protocols in `cellunet.imaging.image_scores.PROTOCOLS`, in words."""
+
+
+def summarize(
+    console: Console, found: dict[str, Evaluation], differences: dict[str, Paired]
+) -> None:
+    """Print the tables: scores, classes, seen images apart, differences, warnings."""
+    from cellunet.imaging.score_table import difference_rows, table_rows
+
+    headlines = {n: e.headline for n, e in found.items() if e.headline is not None}
+    if len(found) == 1:
+        for evaluation in found.values():
+            _one(console, evaluation)
+    elif headlines:
+        console.line("Images that the model has not seen", "bold")
+        console.table(table_rows(headlines))
+    if differences:
+        console.line(f"Difference, {' minus '.join(found)}", "bold")
+        console.table(difference_rows(differences))
+    for name, evaluation in found.items():
+        if evaluation.only_seen:
+            _warn_only_seen(console, name)
+
+
+def _one(console: Console, evaluation: Evaluation) -> None:
+    """Print each group's headline form in full, its other forms in short."""
+    from cellunet.imaging.score_table import class_rows, table_rows
+
+    forms: dict[str, Summary] = {}
+    for group, scores in evaluation.groups.items():
+        if len(evaluation.groups) > 1 or group != "unseen":
+            console.line(TITLES[group], "bold")
+        headline, *others = scores.summaries
+        forms = {form: scores.summaries[form] for form in others}
+        console.table(table_rows({"": scores.summaries[headline]}))
+        console.table(_form_rows(forms))
+        console.table(class_rows(scores.classes))
+    confidence = evaluation.config.bootstrap.confidence
+    console.line(f"In brackets: {confidence:.0%} bootstrap intervals over images.")
+    for form in forms:
+        console.line(f"{form}: {FORMS[form]}.")
+
+
+def _form_rows(forms: dict[str, Summary]) -> list[Row]:
+    body = [
+        (form, _interval(summary.mean_ap), _interval(summary.mean_f1))
+        for form, summary in forms.items()
+    ]
+    return [("counted otherwise", "mean AP", "mean F1"), *body]
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _warn_only_seen(console: Console, name: str) -> None:
+    console.line(
+        f"WARNING: {name} was trained or chosen on every one of these images. Its "
+        "scores here say nothing about other images; score it on images that it has "
+        "not seen.",
+        "bold red",
+    )
+
+
+def write_csv(path: Path, found: dict[str, Evaluation]) -> None:
+    """Write the scores of every image and form, one row each.
+
+    Raises
+    ------
+    OutputError
+        If `path` cannot be written.
+    """
+    from cellunet.imaging.atomic import write_atomically
+
+    rows: list[dict[str, Any]] = [
+        {"name": name, **row}
+        for name, evaluation in found.items()
+        for row in evaluation.csv_rows()
+    ]
+    with (
+        write_atomically(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,172 @@
+"""``cellunet train``: options to a configuration, one call, one summary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from cellunet.cli import options as o
+from cellunet.cli import training_options as t
+from cellunet.cli.jsonout import Outcome
+from cellunet.cli.session import Session, stopped
+from cellunet.cli.watching import TrainingView
+from cellunet.config import PRESETS, SplitConfig, Target, TrainConfig, for_target
+from cellunet.registry import choose
+
+if TYPE_CHECKING:
+    from cellunet.cli.console import Console
+    from cellunet.tasks.train import Trained, TrainRequest
+
+
+def train(
+    ctx: typer.Context,
+    data: t.Data,
+    name: t.Name,
+    preset: t.Preset = TrainConfig.preset,
+    start: t.Start = o.START,
+    val: t.Validation = None,
+    val_fraction: t.ValidationFraction = SplitConfig.validation_fraction,
+    channel: o.Channel = None,
+    gray: o.Gray = False,
+    target: t.TargetOption = t.DEFAULT_TARGET,
+    boundary_px: t.BoundaryPx = None,
+    boundary_side: t.BoundarySide = None,
+    class_weights: t.ClassWeights = None,
+    border_weight: t.BorderWeight = None,
+    border_sigma: t.BorderSigma = None,
+    minutes: t.Minutes = None,
+    epochs: t.Epochs = None,
+    steps_per_epoch: t.StepsPerEpoch = None,
+    batch: t.Batch = None,
+    crop: t.Crop = None,
+    learning_rate: t.LearningRate = None,
+    seed: t.Seed = TrainConfig.seed,
+    precision: t.Precision = None,
+    device: o.Device = o.DEVICE,
+    threads: o.Threads = o.THREADS,
+    resume: t.Resume = False,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+    log_level: o.LogLevel = None,
+    verbose: o.Verbose = 0,
+) -> Outcome:
+    """Train a U-Net on annotated images.
+
+    Finds image and annotation pairs, trains, chooses the constants of decoding on the
+    validation images, and keeps the model under its name. Ctrl-C saves within a step;
+    the same command with --resume goes on.
+    """
+    config = configure(
+        preset,
+        target,
+        top=o.given(
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            batch=batch,
+            crop_px=crop,
+            learning_rate=learning_rate,
+            precision=precision,
+            seed=seed,
+        ),
+        encoding=o.given(boundary_px=boundary_px, boundary_side=boundary_side),
+        weights=t.weight_changes(class_weights, border_weight, border_sigma),
+    )
+    split = SplitConfig(validation_fraction=val_fraction)
+    # Settings are checked by now, before the seconds that importing torch takes.
+    from cellunet.tasks.train import TrainRequest
+
+    request = TrainRequest(
+        data=tuple(data),
+        name=name,
+        config=config,
+        split=split,
+        start=start,
+        validation=val,
+        device=device,
+        threads=threads,
+        resume=resume,
+        overwrite=overwrite,
+        minutes=minutes,
+        channel=channel,
+        gray=gray,
+    )
+    return _run(Session.of(ctx), request)
+
+
+def _run(session: Session, request: TrainRequest) -> Outcome:
+    from cellunet.tasks.train import Hooks
+    from cellunet.tasks.train import train as run
+
+    again = session.command(without=("--overwrite",), add="--resume")
+    view = TrainingView(session.console)
+    hooks = Hooks(
+        on_note=session.console.line,
+        on_start=view.start,
+        on_step=view.step,
+        on_epoch=view.epoch,
+        track=view.track,
+        should_stop=session.can_stop(f"If it has been saved, go on with: {again}"),
+    )
+    try:
+        trained = run(request, hooks)
+    finally:
+        view.close()
+    if not trained.finished:
+        return stopped(
+            session,
+            f"{trained.epoch:,} of {trained.epochs:,} epochs are done; every step is "
+            f"saved in {trained.folder}.",
+            f"Go on with: {again}",
+            **trained.to_dict(),
+        )
+    summarize(session.console, trained)
+    return Outcome(result=trained.to_dict())
+
+
+def configure(
+    preset: str,
+    target: Target,
+    *,
+    top: dict[str, object],
+    encoding: dict[str, object],
+    weights: dict[str, object],
+) -> TrainConfig:
+    """Return a preset's configuration with the given settings changed.
+
+    Parameters
+    ----------
+    preset
+        A name in `cellunet.config.PRESETS`.
+    target
+        What the network learns.
+    top, encoding, weights
+        Changes of the configuration itself and of two of its groups.
+
+    Raises
+    ------
+    ConfigError
+        If the preset is unknown or settings contradict each other.
+    """
+    config = for_target(choose(PRESETS, preset, "preset")(), target)
+    changed = config.weights.replace(**weights)
+    return config.replace(
+        encoding=config.encoding.replace(**encoding),
+        weights=changed,
+        # The decoder's correction starts at what the loss was weighted with.
+        decode=config.decode.replace(class_odds=changed.class_weights),
+        **top,
+    )
+
+
+def summarize(console: Console, trained: Trained) -> None:
+    """Tell what was trained, how good it is, and what to do with it."""
+    if trained.scores:
+        listed = ", ".join(f"{k} {v:.3f}" for k, v in trained.scores.items())
+        console.line(f"Validation images, constants cross-fitted: {listed}.")
+    console.line(
+        f"Model {trained.name} is ready after {trained.epoch:,} epochs: "
+        f"{trained.folder}",
+        "bold",
+    )
+    console.line(f"Use it: cellunet predict IMAGES --out DIR --model {trained.name}")

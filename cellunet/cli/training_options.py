@@ -1,0 +1,287 @@
+"""Options of training; those of the target and its weights are ``make-labels``' too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cellunet.cli.options import (
+    COMPUTING,
+    IMAGES,
+    RESULTS,
+    SCHEDULE,
+    START,
+    TARGET,
+    by_preset,
+    given,
+    shown,
+    told,
+)
+from cellunet.config import (
+    PRESETS,
+    Side,
+    SplitConfig,
+    Target,
+    TrainConfig,
+    for_target,
+)
+
+DEFAULT_TARGET = PRESETS["default"]().encoding.target
+_BOUNDARY = for_target(PRESETS["default"](), "boundary")
+
+Data = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DATA",
+        help="Annotated folders: images beside labels or masks, pairs by suffix, "
+        "BBBC039 or DSB2018 as published.",
+    ),
+]
+Name = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Name of the new model, by which every command knows it."
+    ),
+]
+Preset = Annotated[
+    str,
+    typer.Option(
+        show_default=False,
+        metavar="|".join(PRESETS),
+        help=told(
+            "Settings to start from; options below change single ones.",
+            TrainConfig.preset,
+        ),
+    ),
+]
+Start = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        show_default=False,
+        metavar="scratch|MODEL",
+        help=told("Start from random weights or from a model's.", START),
+    ),
+]
+
+Validation = Annotated[
+    Path | None,
+    typer.Option(
+        "--val",
+        metavar="DIR",
+        rich_help_panel=IMAGES,
+        help="Annotated folder of validation images. Default: the lists that come "
+        "with DATA, else --val-fraction.",
+    ),
+]
+ValidationFraction = Annotated[
+    float,
+    typer.Option(
+        "--val-fraction",
+        show_default=False,
+        metavar="SHARE",
+        rich_help_panel=IMAGES,
+        help=told(
+            "Share of the images, 0 to 1, drawn for validation by --seed where there "
+            "is no list.",
+            SplitConfig.validation_fraction,
+        ),
+    ),
+]
+
+TargetOption = Annotated[
+    Target,
+    typer.Option(
+        "--target",
+        show_default=False,
+        rich_help_panel=TARGET,
+        help=told(
+            "What the network learns: three-class (background, interior, boundary) or "
+            "boundary (boundary against rest).",
+            DEFAULT_TARGET,
+        ),
+    ),
+]
+BoundaryPx = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PX",
+        rich_help_panel=TARGET,
+        help=by_preset(
+            "Thickness of the boundary, 1 to 8 pixels.",
+            lambda c: c.encoding.boundary_px,
+            "px",
+        ),
+    ),
+]
+BoundarySide = Annotated[
+    Side | None,
+    typer.Option(
+        rich_help_panel=TARGET,
+        help=by_preset(
+            "Where the boundary lies: inner, on the object; outer, on the background "
+            "around it.",
+            lambda c: c.encoding.boundary_side,
+        ),
+    ),
+]
+ClassWeights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="W,W,...",
+        rich_help_panel=TARGET,
+        help=by_preset(
+            "Weight of each class in the loss, in the order of the classes (target "
+            f"boundary has two: {shown(_BOUNDARY.weights.class_weights)}).",
+            lambda c: c.weights.class_weights,
+        ),
+    ),
+]
+BorderWeight = Annotated[
+    float | None,
+    typer.Option(
+        metavar="W0",
+        rich_help_panel=TARGET,
+        help=by_preset(
+            "Added weight where two objects touch (no unit); 0: off.",
+            lambda c: c.weights.border_weight,
+        ),
+    ),
+]
+BorderSigma = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PX",
+        rich_help_panel=TARGET,
+        help=by_preset(
+            "How quickly that weight falls off, in pixels.",
+            lambda c: c.weights.border_sigma_px,
+            "px",
+        ),
+    ),
+]
+
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MIN",
+        rich_help_panel=SCHEDULE,
+        help="Time budget in minutes, turned into a fixed number of steps before the "
+        "first one. Default: none, the preset's steps.",
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=SCHEDULE,
+        help=by_preset("Epochs; each ends with a validation.", lambda c: c.epochs),
+    ),
+]
+StepsPerEpoch = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=SCHEDULE,
+        help=by_preset(
+            "Steps of an epoch; 0: as many as there are batches of images.",
+            lambda c: c.steps_per_epoch,
+        ),
+    ),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=SCHEDULE,
+        help=by_preset("Crops in a step.", lambda c: c.batch),
+    ),
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PX",
+        rich_help_panel=SCHEDULE,
+        help=by_preset(
+            "Side of the square crops in pixels.", lambda c: c.crop_px, "px"
+        ),
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        metavar="RATE",
+        rich_help_panel=SCHEDULE,
+        help=by_preset("Largest learning rate.", lambda c: c.learning_rate),
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        show_default=False,
+        metavar="N",
+        rich_help_panel=SCHEDULE,
+        help=told(
+            "Seed of the split, the first weights, crops and their variation.",
+            TrainConfig.seed,
+        ),
+    ),
+]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"] | None,
+    typer.Option(
+        rich_help_panel=COMPUTING,
+        help=by_preset(
+            "Precision of the convolutions; auto: bfloat16 where the device computes "
+            "with it natively.",
+            lambda c: c.precision,
+        ),
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        metavar="",
+        rich_help_panel=RESULTS,
+        help="Go on with the training of this name that was stopped. Default: no.",
+    ),
+]
+
+
+def parse_weights(text: str | None) -> tuple[float, ...] | None:
+    """Return ``"1,1,3"`` as numbers; None stays.
+
+    Raises
+    ------
+    typer.BadParameter
+        If a part is not a number.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a list of numbers such as 1,1,3.",
+            param_hint="--class-weights",
+        ) from None
+
+
+def weight_changes(
+    classes: str | None, border: float | None, sigma_px: float | None
+) -> dict[str, object]:
+    """Return the settings of `cellunet.config.WeightConfig` that were given.
+
+    Raises
+    ------
+    typer.BadParameter
+        If `classes` is not a list of numbers.
+    """
+    return given(
+        class_weights=parse_weights(classes),
+        border_weight=border,
+        border_sigma_px=sigma_px,
+    )

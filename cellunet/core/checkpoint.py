@@ -1,0 +1,254 @@
+"""The state of a run, for resuming, and the weights that it is for.
+
+Both are safetensors files, written beside their place and renamed: never pickled, and
+never half there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import load_file, save
+
+from cellunet.core.trainer import Tally, TrainState, new_state
+from cellunet.core.unet import UNet
+from cellunet.errors import CheckpointError
+from cellunet.imaging.files import write_atomically
+from cellunet.store import CARD_KEY, file_sha256, read_card, read_metadata
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cellunet.config import TrainConfig
+    from cellunet.store import ModelCard
+
+PARTS = ("network", "average", "best")
+STATE_FORMAT = 1
+
+
+def save_state(
+    path: Path, state: TrainState, config: TrainConfig, about: dict[str, Any]
+) -> None:
+    """Write all that a run needs to go on.
+
+    Parameters
+    ----------
+    path
+        Where; replaced as a whole.
+    state
+        After any step.
+    config
+        Settings of the run.
+    about
+        What the caller wants to find again, JSON values.
+    """
+    tensors = {}
+    for part in PARTS:
+        for name, tensor in getattr(state, part).state_dict().items():
+            tensors[f"{part}/{name}"] = tensor.detach().cpu().contiguous()
+    for index, values in state.optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            tensors[f"optimizer/{index}/{name}"] = torch.as_tensor(value).cpu()
+    tally = state.tally
+    numbers = {
+        "format": STATE_FORMAT,
+        "config": config.to_dict(),
+        "about": about,
+        "epoch": state.epoch,
+        "step": state.step,
+        "best_loss": repr(state.best_loss),
+        "best_epoch": state.best_epoch,
+        "history": [{k: repr(v) for k, v in row.items()} for row in state.history],
+        "tally": [repr(tally.loss_sum), tally.pixels, tally.confusion.tolist()],
+    }
+    _write(path, {k: v.contiguous() for k, v in tensors.items()}, numbers)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return the numbers of a saved state, its tensors left aside.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is not a state that this version wrote.
+    """
+    numbers = read_metadata(path)
+    if numbers.get("format") != STATE_FORMAT or "about" not in numbers:
+        raise CheckpointError(
+            f"{path} is no state of a training that this version can go on with.",
+            hint="Start anew with --overwrite.",
+        )
+    return numbers
+
+
+def load_state(path: Path, config: TrainConfig, device: torch.device) -> TrainState:
+    """Return the state that `save_state` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, corrupt or of another network.
+    """
+    numbers = read_state(path)
+    tensors = _read(path)
+    state = new_state(config, device)
+    try:
+        for part in PARTS:
+            own = {
+                k.removeprefix(f"{part}/"): v
+                for k, v in tensors.items()
+                if k.startswith(f"{part}/")
+            }
+            getattr(state, part).load_state_dict(own)
+        saved: dict[int, dict[str, torch.Tensor]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer/"):
+                _, index, name = key.split("/")
+                saved.setdefault(int(index), {})[name] = tensor
+        groups = state.optimizer.state_dict()["param_groups"]
+        state.optimizer.load_state_dict({"state": saved, "param_groups": groups})
+        loss_sum, pixels, confusion = numbers["tally"]
+        state.tally = Tally(
+            classes=config.network.classes,
+            loss_sum=float(loss_sum),
+            pixels=pixels,
+            confusion=np.array(confusion, np.int64),
+        )
+        state.epoch, state.step = numbers["epoch"], numbers["step"]
+        state.best_loss = float(numbers["best_loss"])
+        state.best_epoch = numbers["best_epoch"]
+        state.history = [
+            {k: float(v) for k, v in row.items()} for row in numbers["history"]
+        ]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} does not fit the network that it is for ({error}).",
+            hint="Start anew with --overwrite.",
+        ) from error
+    return state
+
+
+def export_weights(
+    weights: Path, onnx: Path, network: UNet, card: ModelCard
+) -> ModelCard:
+    """Write a network's weights with its card, and the ONNX twin.
+
+    The twin is written first and its hash put in the card, so that weights never
+    name a twin that is not there.
+
+    Parameters
+    ----------
+    weights, onnx
+        Where.
+    network
+        Its weights.
+    card
+        What travels with them; the twin's hash is filled in.
+
+    Returns
+    -------
+    ModelCard
+        As written.
+
+    Raises
+    ------
+    CheckpointError
+        If the twin does not compute what the network does.
+    """
+    from cellunet.engine.onnx_graph import build
+
+    tensors = {
+        k: v.detach().cpu().contiguous()
+        for k, v in network.state_dict().items()
+        if v.is_floating_point()
+    }
+    graph = build({k: v.numpy() for k, v in tensors.items()}, network.config)
+    check_twin(graph, network)
+    with write_atomically(onnx) as path:
+        path.write_bytes(graph)
+    card = replace(card, onnx_sha256=file_sha256(onnx))
+    _write(weights, tensors, card.to_dict())
+    return card
+
+
+TWIN_TOLERANCE = 1e-4
+"""Largest difference of a probability between torch and the ONNX twin."""
+
+
+def check_twin(graph: bytes, network: UNet) -> float:
+    """Return the largest difference of a probability between a network and its twin.
+
+    Raises
+    ------
+    CheckpointError
+        If it is above `TWIN_TOLERANCE`.
+    """
+    from cellunet.core.torch_engine import TorchEngine
+    from cellunet.engine.ort import OnnxRuntimeEngine
+
+    side = 4 * network.config.stride_px
+    shape = (1, network.config.in_channels, side, side + network.config.stride_px)
+    image = np.random.default_rng(0).normal(0.3, 0.5, shape).astype(np.float32)
+    device = next(network.parameters()).device
+    expected = TorchEngine(network, device)(image)
+    found = OnnxRuntimeEngine(graph)(image)
+    difference = float(np.abs(found - expected).max())
+    if not difference <= TWIN_TOLERANCE:
+        raise CheckpointError(
+            f"The ONNX twin differs from the network by {difference:.1e}, more than "
+            f"{TWIN_TOLERANCE:.0e}.",
+            hint="Report this with the training command.",
+        )
+    return difference
+
+
+def load_network(path: Path) -> UNet:
+    """Return the network of a weights file, on the CPU and set to evaluation.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, corrupt, of another network, or holds values that are
+        not finite.
+    """
+    network = UNet(read_card(path).config.network)
+    tensors = _read(path)
+    bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
+    if bad:
+        raise CheckpointError(f"{path} holds values that are not finite ({bad[0]}).")
+    try:
+        # Counters of batches are no weights and are not written.
+        missing, unexpected = network.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} does not fit the network of its card ({error})."
+        ) from error
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{path} does not fit the network of its card "
+            f"(missing {missing[:3]}, unexpected {unexpected[:3]})."
+        )
+    return network.eval()
+
+
+def _write(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    # One metadata key: the order of several would differ from run to run.
+    content = save(tensors, {CARD_KEY: json.dumps(about, sort_keys=True)})
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as weights ({error}).",
+            hint="Copy it again, or train the model again.",
+        ) from error

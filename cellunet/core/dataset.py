@@ -1,0 +1,207 @@
+"""Prepared images, and the crops drawn from them.
+
+What is drawn for sample `index` of epoch `epoch` is a pure function of (seed, epoch,
+index): neither the number of workers nor an interruption changes it.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from cellunet.core.augment import Crop, flip, vary_intensity, warp, warp_grid
+from cellunet.imaging.encoding import encode
+from cellunet.imaging.normalize import channels, measure, scale
+from cellunet.imaging.weights import weight_map
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    import numpy.typing as npt
+
+    from cellunet.config import TrainConfig
+    from cellunet.core.distributed import Distributed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One annotated image.
+
+    `image` is CYX in its own units, `labels` YX instance ids (0 background),
+    `annotated` YX bool: what is not annotated has weight 0 in the loss and is no one's
+    error in the metrics.
+    """
+
+    name: str
+    image: npt.NDArray[np.generic]
+    labels: npt.NDArray[np.int32]
+    annotated: npt.NDArray[np.bool_]
+
+
+class Prepared(NamedTuple):
+    """A sample ready for cropping: `crop` in the model's units, classes, weights."""
+
+    name: str
+    crop: Crop
+    class_map: npt.NDArray[np.uint8]
+    weight_map: npt.NDArray[np.float32]
+
+
+class Batch(NamedTuple):
+    """Crops of one step: NCYX float32, NYX uint8, NYX float32."""
+
+    image: torch.Tensor
+    class_map: torch.Tensor
+    weight_map: torch.Tensor
+
+
+def prepare(sample: Sample, config: TrainConfig) -> Prepared:
+    """Scale, encode and weigh one sample; the weight map is made once and kept."""
+    scaled = []
+    for channel in sample.image:
+        statistics = measure(lambda plane=channel: [plane], config.normalization)  # type: ignore[misc]
+        scaled.append(scale(channel, statistics, config.normalization))
+    crop = Crop(np.stack(scaled), sample.labels, sample.annotated)
+    class_map, weights = _encode(crop, config)
+    return Prepared(sample.name, crop, class_map, weights)
+
+
+def network_input(
+    scaled: npt.NDArray[np.float32], config: TrainConfig
+) -> npt.NDArray[np.float32]:
+    """Return the network's channels (CYX) of scaled image channels (CYX)."""
+    return np.concatenate([channels(c, config.normalization) for c in scaled])
+
+
+def _encode(
+    crop: Crop, config: TrainConfig
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    class_map = encode(crop.labels, config.encoding)
+    weights = weight_map(crop.labels, class_map, config.weights)
+    return class_map, weights * crop.annotated
+
+
+class CropSampler:
+    """Draws the crops of any step of any epoch.
+
+    Parameters
+    ----------
+    images
+        Prepared training images.
+    config
+        Crop size, batch, augmentation, seed and how images are chosen.
+    distributed
+        Which part of each global batch is this rank's.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Prepared],
+        config: TrainConfig,
+        distributed: Distributed,
+    ) -> None:
+        self.images = images
+        self.config = config
+        self.distributed = distributed
+        areas = [
+            max(i.class_map.size, config.crop_px**2) if config.sampling == "area" else 1
+            for i in images
+        ]
+        self._share = np.array(areas) / sum(areas)
+
+    def steps_per_epoch(self) -> int:
+        """Return the optimiser steps of one epoch."""
+        if self.config.steps_per_epoch:
+            return self.config.steps_per_epoch
+        return -(-len(self.images) // self.config.batch)
+
+    def batches(self, epoch: int, first_step: int) -> Generator[Batch]:
+        """Yield the batches of an epoch from `first_step` on, made ahead of use."""
+        steps = range(first_step, self.steps_per_epoch())
+        with ThreadPoolExecutor(1, "cellunet-crops") as pool:
+            ahead = [pool.submit(self.batch, epoch, s) for s in steps[:2]]
+            for step in steps:
+                ready = ahead.pop(0)
+                if step + 2 < steps.stop:
+                    ahead.append(pool.submit(self.batch, epoch, step + 2))
+                yield ready.result()
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Return this rank's part of the batch of one step."""
+        size = self.config.batch
+        mine = range(self.distributed.rank, size, self.distributed.world)
+        crops = [self.crop(epoch, step * size + i) for i in mine]
+        image, class_map, weights = (
+            np.stack([np.ascontiguousarray(c[i]) for c in crops]) for i in range(3)
+        )
+        return Batch(
+            torch.from_numpy(image),
+            torch.from_numpy(class_map),
+            torch.from_numpy(weights),
+        )
+
+    def crop(self, epoch: int, index: int) -> tuple[npt.NDArray[np.generic], ...]:
+        """Return (network input CYX, class map YX, weight map YX) of one sample."""
+        config = self.config
+        rng = np.random.default_rng((config.seed, epoch, index))
+        prepared = self.images[self._choose(epoch, index, rng)]
+        if rng.random() < config.augment.warp_probability:
+            crop, class_map, weights = self._warped(prepared, rng)
+        else:
+            crop, class_map, weights = self._cut(prepared, rng)
+        image = vary_intensity(crop, config.augment, rng)
+        arrays = (network_input(image, config), class_map, weights)
+        return flip(arrays, int(rng.integers(8)) if config.augment.flips else 0)
+
+    def _choose(self, epoch: int, index: int, rng: np.random.Generator) -> int:
+        if self.config.sampling == "area":
+            return int(rng.choice(len(self.images), p=self._share))
+        # Every image once before any comes again.
+        turn, place = divmod(index, len(self.images))
+        order = np.random.default_rng((self.config.seed, epoch, turn, 1))
+        return int(order.permutation(len(self.images))[place])
+
+    def _warped(
+        self, prepared: Prepared, rng: np.random.Generator
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        grid = warp_grid(self.config.crop_px, self.config.augment, rng)
+        height, width = prepared.class_map.shape
+        centre = (rng.uniform(0, height - 1), rng.uniform(0, width - 1))
+        crop = warp(prepared.crop, _inside(centre, grid, (height, width)), grid)
+        return (crop.image, *_encode(crop, self.config))
+
+    def _cut(
+        self, prepared: Prepared, rng: np.random.Generator
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        size = self.config.crop_px
+        y, x = (
+            int(rng.integers(max(length - size, 0) + 1))
+            for length in prepared.class_map.shape
+        )
+        view = np.s_[..., y : y + size, x : x + size]
+        image = prepared.crop.image[view]
+        short = tuple((0, size - length) for length in image.shape[-2:])
+        # What is beyond a small image is mirrored for the eye of the network and
+        # weighs nothing.
+        return (
+            np.pad(image, ((0, 0), *short), "symmetric"),
+            np.pad(prepared.class_map[view], short),
+            np.pad(prepared.weight_map[view], short),
+        )
+
+
+def _inside(
+    centre: tuple[float, float],
+    grid: npt.NDArray[np.float32],
+    shape: tuple[int, int],
+) -> tuple[float, float]:
+    """Move a centre so that the warped crop stays within the image where it fits."""
+    moved = []
+    for place, offsets, length in zip(centre, grid, shape, strict=True):
+        low, high = -float(offsets.min()), length - 1 - float(offsets.max())
+        moved.append(min(max(place, low), high) if low <= high else (length - 1) / 2)
+    return moved[0], moved[1]

@@ -1,0 +1,338 @@
+"""Training: steps, validation, best so far, early stop, resume.
+
+The state of a run (`TrainState`) is all that is needed to go on: a run that is stopped
+after any step and resumed takes the same steps as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cellunet.core.dataset import Batch, CropSampler, Prepared, network_input
+from cellunet.core.device import autocast_dtype
+from cellunet.core.distributed import Distributed
+from cellunet.core.losses import LOSSES
+from cellunet.core.unet import UNet, initialise
+from cellunet.imaging.blocks import network_plan
+from cellunet.progress import silent_epoch
+from cellunet.registry import choose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from cellunet.config import TrainConfig
+    from cellunet.progress import OnEpoch
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Running sums of one pass: loss, annotated pixels, and a confusion matrix."""
+
+    classes: int
+    loss_sum: float = 0.0
+    pixels: int = 0
+    confusion: npt.NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros((0, 0), np.int64)
+    )
+
+    def __post_init__(self) -> None:
+        if not self.confusion.size:
+            self.confusion = np.zeros((self.classes, self.classes), np.int64)
+
+    def add(self, loss: float, pixels: int, logits: torch.Tensor, batch: Batch) -> None:
+        """Add a batch: its mean loss over `pixels`, and predicted against true."""
+        self.loss_sum += loss * pixels
+        self.pixels += pixels
+        counted = batch.weight_map > 0
+        predicted = logits.argmax(dim=1)[counted]
+        true = batch.class_map.long()[counted]
+        cells = torch.bincount(
+            true * self.classes + predicted, minlength=self.classes**2
+        )
+        self.confusion += cells.cpu().numpy().reshape(self.classes, self.classes)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the annotated pixels."""
+        return self.loss_sum / max(self.pixels, 1)
+
+    def summary(self, prefix: str, names: Sequence[str]) -> dict[str, float]:
+        """Return loss, and precision and recall of each class; nan where undefined."""
+        hits = np.diag(self.confusion).astype(float)
+        with np.errstate(invalid="ignore"):
+            precision = hits / self.confusion.sum(axis=0)
+            recall = hits / self.confusion.sum(axis=1)
+        values = {f"{prefix}_loss": self.loss}
+        for i, name in enumerate(names):
+            values[f"{prefix}_precision_{name}"] = float(precision[i])
+            values[f"{prefix}_recall_{name}"] = float(recall[i])
+        return values
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """All that a run needs to go on."""
+
+    network: UNet
+    average: UNet
+    best: UNet
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    step: int = 0
+    tally: Tally
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_loss: float = math.inf
+    best_epoch: int = -1
+
+    @property
+    def epochs_without_gain(self) -> int:
+        """Finished epochs since the lowest validation loss."""
+        return self.epoch - 1 - self.best_epoch
+
+
+def new_state(config: TrainConfig, device: torch.device) -> TrainState:
+    """Return the state before the first step: weights drawn from the seed."""
+    network = UNet(config.network)
+    initialise(network, config.seed)
+    return state_from(network, config, device)
+
+
+def state_from(network: UNet, config: TrainConfig, device: torch.device) -> TrainState:
+    """Return the state before the first step, from given weights."""
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return TrainState(
+        network=network,
+        average=copy.deepcopy(network).requires_grad_(requires_grad=False).eval(),
+        best=copy.deepcopy(network).requires_grad_(requires_grad=False).eval(),
+        optimizer=_optimizer(network, config),
+        tally=Tally(classes=config.network.classes),
+    )
+
+
+def _optimizer(network: UNet, config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adam-amsgrad":
+        return torch.optim.Adam(
+            network.parameters(), config.learning_rate, amsgrad=True
+        )
+    return torch.optim.AdamW(
+        network.parameters(), config.learning_rate, weight_decay=config.weight_decay
+    )
+
+
+class Trainer:
+    """Takes the steps of a run.
+
+    Parameters
+    ----------
+    training, validation
+        Prepared images.
+    config
+        Everything that decides the weights.
+    device
+        Where to compute.
+    distributed
+        Alone by default.
+    """
+
+    def __init__(
+        self,
+        training: Sequence[Prepared],
+        validation: Sequence[Prepared],
+        config: TrainConfig,
+        device: torch.device,
+        distributed: Distributed | None = None,
+    ) -> None:
+        self.distributed = distributed or Distributed()
+        self.sampler = CropSampler(training, config, self.distributed)
+        self.validation = validation
+        self.config = config
+        self.device = device
+        self.loss = choose(LOSSES, config.loss, "loss")
+        self.autocast = autocast_dtype(device, config.precision)
+        self.steps_per_epoch = self.sampler.steps_per_epoch()
+        self.total_steps = self.steps_per_epoch * config.epochs
+
+    def run(
+        self,
+        state: TrainState,
+        *,
+        should_stop: Callable[[], bool],
+        on_step: Callable[[TrainState, float], None],
+        on_epoch: OnEpoch = silent_epoch,
+    ) -> bool:
+        """Train until the end, an early stop, or `should_stop`.
+
+        Parameters
+        ----------
+        state
+            Changed in place; complete after every step.
+        should_stop
+            Asked after every step; true ends the run there.
+        on_step
+            Called after every step with the state and the step's loss.
+        on_epoch
+            Called after every validation with the epoch's numbers.
+
+        Returns
+        -------
+        bool
+            Whether the run is finished; False if it was stopped.
+        """
+        while state.epoch < self.config.epochs and not self._patience_is_over(state):
+            batches = self.sampler.batches(state.epoch, state.step)
+            for batch in batches:
+                loss = self.step(state, batch)
+                state.step += 1
+                on_step(state, loss)
+                if should_stop():
+                    batches.close()
+                    return False
+            tally = self.validate(self.kept(state), should_stop)
+            if tally is None:
+                return False
+            self._end_epoch(state, tally)
+            on_epoch(state.history[-1])
+        return True
+
+    def kept(self, state: TrainState) -> UNet:
+        """Return the network that is validated: the average if one is kept."""
+        return state.average if self.config.average_decay > 0 else state.network
+
+    def result(self, state: TrainState) -> UNet:
+        """Return the network that the run is for: the last or the best."""
+        return state.best if self.config.keep == "best" else self.kept(state)
+
+    def step(self, state: TrainState, batch: Batch) -> float:
+        """Take one optimiser step and return the loss."""
+        network, device = state.network.train(), self.device
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.learning_rate(state)
+        batch = type(batch)(*(part.to(device) for part in batch))
+        image = batch.image.to(memory_format=torch.channels_last)
+        counted = self.distributed.all_reduce((batch.weight_map > 0).sum())
+        with torch.autocast(
+            device.type, self.autocast, enabled=self.autocast is not None
+        ):
+            logits = network(image)
+        loss = self.loss(
+            logits, batch.class_map, batch.weight_map, counted.clamp(min=1)
+        )
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.distributed.world > 1:
+            for parameter in network.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = self.distributed.all_reduce(parameter.grad)
+        state.optimizer.step()
+        self._update_average(state)
+        value = float(loss.detach())
+        state.tally.add(value, int(counted), logits.detach(), batch)
+        return value
+
+    def learning_rate(self, state: TrainState) -> float:
+        """Return the learning rate of the next step, a function of its number."""
+        config = self.config
+        step = state.epoch * self.steps_per_epoch + state.step
+        if config.schedule == "constant":
+            return config.learning_rate
+        warmup = min(config.warmup_steps, self.total_steps // 10)
+        if step < warmup:
+            return config.learning_rate * (step + 1) / warmup
+        part = (step - warmup) / max(self.total_steps - warmup, 1)
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * part))
+
+    def _update_average(self, state: TrainState) -> None:
+        decay = self.config.average_decay
+        if decay == 0:
+            return
+        done = state.epoch * self.steps_per_epoch + state.step
+        # Early on, an average over few steps: the first weights are of no worth.
+        decay = min(decay, (1 + done) / (10 + done))
+        with torch.no_grad():
+            mine = [
+                v for v in state.average.state_dict().values() if v.is_floating_point()
+            ]
+            new = [
+                v for v in state.network.state_dict().values() if v.is_floating_point()
+            ]
+            torch._foreach_lerp_(mine, new, 1 - decay)
+
+    def validate(
+        self, network: UNet, should_stop: Callable[[], bool] = lambda: False
+    ) -> Tally | None:
+        """Return loss and confusion over all validation images; None if stopped."""
+        tally = Tally(classes=self.config.network.classes)
+        network.eval()
+        with torch.inference_mode():
+            for prepared in self.validation:
+                for batch in _windows(prepared, self.config):
+                    self._validate_batch(network, batch, tally)
+                    if should_stop():
+                        return None
+        return tally
+
+    def _validate_batch(self, network: UNet, batch: Batch, tally: Tally) -> None:
+        batch = type(batch)(*(part.to(self.device) for part in batch))
+        image = batch.image.to(memory_format=torch.channels_last)
+        with torch.autocast(
+            self.device.type, self.autocast, enabled=self.autocast is not None
+        ):
+            logits = network(image)
+        counted = int((batch.weight_map > 0).sum())
+        loss = self.loss(logits, batch.class_map, batch.weight_map)
+        tally.add(float(loss), counted, logits, batch)
+
+    def _end_epoch(self, state: TrainState, validation: Tally) -> None:
+        names = self.config.encoding.classes
+        # Of the epoch's last step, whose rate the numbers belong to.
+        state.step -= 1
+        rate = self.learning_rate(state)
+        row = {"epoch": float(state.epoch + 1), "learning_rate": rate}
+        row |= state.tally.summary("train", names)
+        row |= validation.summary("validation", names)
+        state.history.append(row)
+        if validation.loss < state.best_loss:
+            state.best_loss, state.best_epoch = validation.loss, state.epoch
+            state.best.load_state_dict(self.kept(state).state_dict())
+        state.tally = Tally(classes=self.config.network.classes)
+        state.epoch, state.step = state.epoch + 1, 0
+
+    def _patience_is_over(self, state: TrainState) -> bool:
+        patience = self.config.patience_epochs
+        return bool(patience and state.epoch and state.epochs_without_gain >= patience)
+
+
+def _windows(prepared: Prepared, config: TrainConfig) -> list[Batch]:
+    """Return an image's blocks as batches of one, weighted in their cores alone."""
+    blocks = network_plan(prepared.class_map.shape, config.network)
+    image = network_input(prepared.crop.image, config)
+    batches = []
+    for block in blocks.blocks:
+        view = np.s_[..., block.y.start : block.y.stop, block.x.start : block.x.stop]
+        weights = np.zeros_like(prepared.weight_map)
+        core = np.s_[
+            block.y.core_start : block.y.core_stop,
+            block.x.core_start : block.x.core_stop,
+        ]
+        weights[core] = prepared.weight_map[core]
+        parts = (image[view], prepared.class_map[view], weights[view])
+        short = [
+            (0, length - have)
+            for length, have in zip(blocks.block_shape, parts[1].shape, strict=True)
+        ]
+        batches.append(
+            Batch(
+                torch.from_numpy(np.pad(parts[0], ((0, 0), *short), "symmetric")[None]),
+                torch.from_numpy(np.pad(parts[1], short)[None]),
+                torch.from_numpy(np.pad(parts[2], short)[None]),
+            )
+        )
+    return batches

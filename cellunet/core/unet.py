@@ -1,0 +1,116 @@
+"""The network: a U-Net, readable in one sitting.
+
+Ronneberger, Fischer and Brox (2015), "U-Net: Convolutional Networks for Biomedical
+Image Segmentation", with padded convolutions and batch normalisation.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from cellunet.config import UNetConfig
+
+
+class DoubleConv(nn.Sequential):
+    """Twice: 3 x 3 convolution without bias, batch normalisation, ReLU.
+
+    With ``stride=2`` the first convolution is 6 x 6 over every second pixel: a 3 x 3
+    convolution over groups of 2 x 2 pixels.
+    """
+
+    def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
+        size, padding = (3, 1) if stride == 1 else (6, 2)
+        super().__init__(
+            nn.Conv2d(c_in, c_out, size, stride, padding, bias=False),
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(c_out, c_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(c_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class UNet(nn.Module):
+    """U-Net whose depth and widths are `config.channels`.
+
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.channels
+        finer_coarser = list(pairwise(widths))
+        self.stem = DoubleConv(config.in_channels, widths[0], config.stem_stride)
+        self.pool = nn.MaxPool2d(2)
+        self.down = nn.ModuleList(DoubleConv(a, b) for a, b in finer_coarser)
+        # Coarsest first, in the order in which they are used.
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in reversed(finer_coarser)
+        )
+        self.merge = nn.ModuleList(
+            DoubleConv(2 * a, a) for a, _ in reversed(finer_coarser)
+        )
+        self.head: nn.Module
+        if config.stem_stride == 1:
+            self.head = nn.Conv2d(widths[0], config.classes, 1)
+        else:
+            self.head = nn.ConvTranspose2d(widths[0], config.classes, 2, stride=2)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return class logits.
+
+        Parameters
+        ----------
+        image
+            NCYX float32; Y and X are multiples of ``config.stride_px``.
+
+        Returns
+        -------
+        Tensor
+            NKYX logits, K classes.
+        """
+        # N images, C input channels, K classes, W_i channels of level i, s stem stride
+        features = self.stem(image)  # N W_0 Y/s X/s
+        skips = []
+        for down in self.down:
+            skips.append(features)
+            features = down(self.pool(features))  # N W_i Y/(s 2^i) X/(s 2^i)
+        for up, merge in zip(self.up, self.merge, strict=True):
+            finer = torch.cat((skips.pop(), up(features)), dim=1)  # N 2 W_i ...
+            features = merge(finer)  # N W_i Y/(s 2^i) X/(s 2^i)
+        logits: torch.Tensor = self.head(features)  # N K Y X
+        return logits
+
+
+def initialise(network: nn.Module, seed: int) -> None:
+    """Draw the weights of all convolutions, in place, from `seed` alone.
+
+    Normal with standard deviation sqrt(2 / (k k c_in)), k the side of the kernel (He
+    et al. 2015, "Delving Deep into Rectifiers", eq. 10; sqrt(2 / (9 c_in)) for 3 x 3);
+    biases are 0.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            # Each output pixel of a 2 x 2 transposed convolution of stride 2 sees one
+            # element of the kernel.
+            area = (
+                1
+                if isinstance(module, nn.ConvTranspose2d)
+                else module.kernel_size[0] ** 2
+            )
+            std = math.sqrt(2.0 / (area * module.in_channels))
+            drawn = torch.randn(module.weight.shape, generator=generator) * std
+            module.weight.data.copy_(drawn)
+            if module.bias is not None:
+                module.bias.data.zero_()

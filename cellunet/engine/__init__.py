@@ -1,0 +1,1 @@
+"""Network engines: float32 images in, class probabilities out."""

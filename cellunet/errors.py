@@ -1,0 +1,71 @@
+"""Every error that cellunet raises on purpose.
+
+::
+
+    CellunetError              what went wrong, where, and a hint: what to do next
+    ├── ConfigError            a setting is unknown, out of range or contradicts another
+    ├── InputError             the inputs as a whole: none, or partners missing
+    ├── ImageReadError         one image cannot be read or understood (also OSError)
+    ├── AnnotationError        one annotation cannot be used as labels
+    ├── OutputError            a result cannot be written (also OSError)
+    ├── CheckpointError        weights or a run's state: missing, corrupt, foreign
+    ├── ModelNotFoundError     no model of that name or path (also FileNotFoundError)
+    └── DeviceError            the device or engine asked for is not available
+
+The core raises them; only ``cellunet.cli.app.main`` catches them, and nothing else:
+any other exception is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class CellunetError(Exception):
+    """Base of all errors that are the user's to solve.
+
+    Parameters
+    ----------
+    message
+        What is wrong and where, with the value found and the value expected.
+    hint
+        What to do next: the command, option or change that helps.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class ConfigError(CellunetError):
+    """A setting is unknown, out of range or contradicts another."""
+
+
+class InputError(CellunetError):
+    """The inputs as a whole cannot be used."""
+
+
+class ImageReadError(CellunetError, OSError):
+    """One image cannot be read or understood."""
+
+
+class AnnotationError(CellunetError):
+    """One annotation cannot be used as labels."""
+
+
+class OutputError(CellunetError, OSError):
+    """A result cannot be written."""
+
+
+class CheckpointError(CellunetError):
+    """Weights or the state of a run are missing, corrupt or of another kind."""
+
+
+class ModelNotFoundError(CellunetError, FileNotFoundError):
+    """No model of that name or at that path."""
+
+
+class DeviceError(CellunetError):
+    """The device or engine that was asked for is not available."""

@@ -1,0 +1,1 @@
+"""Images, labels and numbers: numpy, scipy, scikit-image and tifffile, no torch."""

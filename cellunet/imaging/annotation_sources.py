@@ -1,0 +1,121 @@
+"""Annotations to work on, with their images where there are any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cellunet.errors import InputError
+from cellunet.imaging.layouts import bare_stem, detect, image_files
+from cellunet.imaging.pairing import find_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One annotation.
+
+    Parameters
+    ----------
+    name
+        What its results are called.
+    annotation
+        A file, or the folder of its objects.
+    image
+        The image it was drawn on, if that is known.
+    """
+
+    name: str
+    annotation: Path
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class AnnotationSource:
+    """All annotations at a path.
+
+    Parameters
+    ----------
+    drawn
+        Sorted by name, one or more, no name twice.
+    layout
+        A layout of `cellunet.imaging.layouts.LAYOUTS`, or ``file``, ``files`` or
+        ``objects`` for annotations without images.
+    notes
+        What was found and left out, in sentences.
+    """
+
+    drawn: tuple[Drawn, ...]
+    layout: str
+    notes: tuple[str, ...] = ()
+
+
+def find_annotations(source: Path, *, kind: str = "auto") -> AnnotationSource:
+    """Find what there is to decode at a path.
+
+    Parameters
+    ----------
+    source
+        A folder of pairs as `cellunet.imaging.pairing.find_pairs` understands it; one
+        annotation file; a folder of annotation files, or with such files in
+        ``labels`` or ``masks``; or folders of one file per object: ``NAME/masks``
+        below it, or with `kind` ``objects`` the files in it.
+    kind
+        A name in `cellunet.imaging.annotations.ANNOTATIONS`.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to decode, partners in a folder of pairs do not match, or
+        two annotations would get one name.
+    """
+    if source.is_file():
+        drawn: Iterable[Drawn] = (Drawn(bare_stem(source.name), source),)
+        layout = "file"
+    elif kind == "objects" and image_files(source):
+        owner = source.absolute().parent if source.name == "masks" else source
+        drawn, layout = (Drawn(owner.name, source),), "objects"
+    elif source.is_dir() and detect(source) is None:
+        drawn, layout = _without_images(source)
+    else:
+        pairs = find_pairs(source)
+        drawn = (Drawn(p.name, p.annotation, p.image) for p in pairs.pairs)
+        return AnnotationSource(tuple(drawn), pairs.layout, pairs.notes)
+    ordered = tuple(sorted(drawn, key=lambda one: one.name))
+    _refuse_same_names(ordered)
+    return AnnotationSource(ordered, layout)
+
+
+def _without_images(folder: Path) -> tuple[list[Drawn], str]:
+    """Return the annotations of a folder that is no folder of pairs."""
+    places = (folder, folder / "labels", folder / "masks")
+    files = next((found for found in map(image_files, places) if found), [])
+    if files:
+        return [Drawn(bare_stem(path.name), path) for path in files], "files"
+    members = (p for p in folder.iterdir() if p.is_dir())
+    objects = [Drawn(m.name, m / "masks") for m in members if image_files(m / "masks")]
+    if objects:
+        return objects, "objects"
+    if not any(folder.iterdir()):
+        raise InputError(
+            f"{folder} is empty.", hint="Name a folder of TIFF or PNG annotations."
+        )
+    raise InputError(
+        f"{folder} holds no TIFF or PNG annotation.",
+        hint="Name a folder of annotations, or of images and annotations.",
+    )
+
+
+def _refuse_same_names(drawn: tuple[Drawn, ...]) -> None:
+    by_name: dict[str, list[str]] = {}
+    for one in drawn:
+        by_name.setdefault(one.name.casefold(), []).append(one.annotation.name)
+    same = [" and ".join(files) for files in by_name.values() if len(files) > 1]
+    if same:
+        raise InputError(
+            f"Annotations would get the same name: {'; '.join(same[:10])}.",
+            hint="Rename or remove one of each.",
+        )

@@ -1,0 +1,162 @@
+"""Files that appear complete or not at all, and the words for when they cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from typing import TYPE_CHECKING
+
+from cellunet.errors import CellunetError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def partial_path(path: Path) -> Path:
+    """Return a new name beside `path` for a file that is not complete yet.
+
+    It is hidden and ends in ``.partial``, so that a leftover of a killed process never
+    looks like a result; the name is cut because file names have a greatest length.
+    """
+    token = f"{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.name[:40]}.{token}.partial")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal inside into an OutputError about `path`.
+
+    Raises
+    ------
+    OutputError
+        In place of OSError, cellunet's own errors aside.
+    """
+    try:
+        yield
+    except CellunetError:
+        raise
+    except OSError as error:
+        raise _explained(path, error) from error
+
+
+def _explained(path: Path, error: OSError) -> OutputError:
+    folder = path.parent
+    if path.is_dir():
+        return OutputError(
+            f"{path} cannot be written: a folder of that name exists.",
+            hint="Rename the folder, or choose another one with --out.",
+        )
+    if error.errno in _FULL:
+        return OutputError(
+            f"{path} cannot be written: there is no room in {folder}{_free(folder)}.",
+            hint="Free space on that disk, or choose another folder with --out. What "
+            "is finished stays; the same command continues.",
+        )
+    if error.errno in _FORBIDDEN:
+        return OutputError(
+            f"{path} cannot be written: {folder} permits no writing "
+            f"({error.strerror}).",
+            hint="Choose another folder with --out, change its permissions, or close "
+            "the program that has the file open.",
+        )
+    reason = error.strerror or str(error) or type(error).__name__
+    return OutputError(
+        f"{path} cannot be written in {folder}: {reason}.",
+        hint="Choose another folder with --out.",
+    )
+
+
+def _free(folder: Path) -> str:
+    with contextlib.suppress(OSError):
+        return f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free)"
+    return ""
+
+
+class PendingFile:
+    """A file under a temporary name that `commit` renames to its own.
+
+    Parameters
+    ----------
+    path
+        Where the file is to appear. Its folder is made if need be, and the temporary
+        file is made at once, so that a folder without permission is found early.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made or written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.temporary = partial_path(path)
+        self._open = True
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "a folder", str(path))
+            self.temporary.touch()
+
+    def commit(self) -> None:
+        """Flush the file to the disk and rename it.
+
+        Raises
+        ------
+        OutputError
+            If either fails; then nothing stays behind.
+        """
+        try:
+            with writing(self.path):
+                with self.temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+                self.temporary.replace(self.path)
+                self._open = False
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Remove the temporary file; does nothing after `commit` or `abort`."""
+        if self._open:
+            self._open = False
+            # Nothing more can be done about a file that cannot be removed, and the
+            # error on the way, if there is one, is the one to report.
+            with contextlib.suppress(OSError):
+                self.temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it becomes `path`.
+
+    On an exception the temporary file is removed and `path` stays as it was.
+
+    Raises
+    ------
+    OutputError
+        In place of OSError, here and inside the block.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "answer.txt"
+    ...     with write_atomically(path) as temporary:
+    ...         _ = temporary.write_text("42")
+    ...     path.read_text()
+    '42'
+    """
+    pending = PendingFile(path)
+    try:
+        with writing(path):
+            yield pending.temporary
+        pending.commit()
+    finally:
+        pending.abort()

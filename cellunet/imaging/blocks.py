@@ -1,0 +1,159 @@
+"""Cut a plane into blocks: pure arithmetic, one axis at a time.
+
+The network sees windows of one shape. Every pixel is taken from exactly one window's
+core, and each window reaches at least `halo` pixels beyond its core or ends at the
+edge of the (padded) image, where a pass over the whole image ends too. So the blocks
+compute what one plain pass computes, whatever the grouping.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from cellunet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cellunet.config import UNetConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """One block on one axis: the window read and the core kept, in pixels."""
+
+    start: int
+    stop: int
+    core_start: int
+    core_stop: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One block of a plane.
+
+    `row` and `column` are its place in the grid; `y` and `x` its spans. Windows may
+    reach beyond the image on the lower and right side, by less than the stride; cores
+    never do.
+    """
+
+    row: int
+    column: int
+    y: Span
+    x: Span
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All blocks of a plane in raster order, and the shape that they share."""
+
+    shape: tuple[int, int]
+    block_shape: tuple[int, int]
+    rows: int
+    columns: int
+    blocks: tuple[Block, ...]
+
+    def at(self, row: int, column: int) -> Block:
+        """Return the block at a place of the grid."""
+        return self.blocks[row * self.columns + column]
+
+    def neighbours(self, block: Block) -> list[Block]:
+        """Return the up to eight blocks around `block`."""
+        return [
+            self.at(row, column)
+            for row in range(max(block.row - 1, 0), min(block.row + 2, self.rows))
+            for column in range(
+                max(block.column - 1, 0), min(block.column + 2, self.columns)
+            )
+            if (row, column) != (block.row, block.column)
+        ]
+
+
+def plan(
+    shape: tuple[int, int], *, stride_px: int, halo_px: int, largest_px: int
+) -> Plan:
+    """Return the blocks of a plane.
+
+    Parameters
+    ----------
+    shape
+        Height and width of the plane.
+    stride_px
+        The network's stride; windows start at its multiples and have such sides.
+    halo_px
+        Radius of the network's receptive field, at least.
+    largest_px
+        Longest side of a window.
+
+    Raises
+    ------
+    ConfigError
+        If `largest_px` leaves no core between two halos.
+    """
+    rows, height = _spans(shape[0], stride_px, halo_px, largest_px)
+    columns, width = _spans(shape[1], stride_px, halo_px, largest_px)
+    blocks = tuple(
+        Block(row=i, column=j, y=y, x=x)
+        for i, y in enumerate(rows)
+        for j, x in enumerate(columns)
+    )
+    return Plan(
+        shape=shape,
+        block_shape=(height, width),
+        rows=len(rows),
+        columns=len(columns),
+        blocks=blocks,
+    )
+
+
+LARGEST_PX = 1024
+"""Longest side of the network's windows; results depend on it in the last bits."""
+
+
+def network_plan(shape: tuple[int, ...], network: UNetConfig) -> Plan:
+    """Return the blocks in which a network sees a plane of `shape` (YX)."""
+    height, width = shape
+    return plan(
+        (height, width),
+        stride_px=network.stride_px,
+        halo_px=network.halo_px,
+        # Deep networks see far: a window is at least twice its two halos.
+        largest_px=max(LARGEST_PX, 4 * network.halo_px),
+    )
+
+
+def _spans(length: int, stride: int, halo: int, largest: int) -> tuple[list[Span], int]:
+    """Return the spans of one axis and the length of their windows.
+
+    Examples
+    --------
+    >>> spans, window = _spans(100, stride=8, halo=8, largest=64)
+    >>> window, [(s.start, s.core_start, s.core_stop) for s in spans]
+    (64, [(0, 0, 52), (40, 52, 100)])
+    """
+    padded = _up(length, stride)
+    if padded <= largest:
+        return [Span(start=0, stop=padded, core_start=0, core_stop=length)], padded
+    halo = _up(halo, stride)
+    largest = largest // stride * stride
+    room = largest - 2 * halo
+    if room < stride:
+        raise ConfigError(
+            f"Blocks of {largest} px leave no core between two halos of {halo} px.",
+            hint=f"At least {2 * halo + stride} px are needed.",
+        )
+    count = -(-(padded - 2 * halo) // room)
+    step = _up(-(-(padded - 2 * halo) // count), stride)
+    window = step + 2 * halo
+    starts = [min(i * step, padded - window) for i in range(count)]
+    # Neighbours meet in the middle of what both of their windows cover.
+    meets = [(a + window + b) // 2 for a, b in pairwise(starts)]
+    edges = [0, *meets, length]
+    return [
+        Span(start=s, stop=s + window, core_start=a, core_stop=b)
+        for s, a, b in zip(starts, edges, edges[1:], strict=False)
+    ], window
+
+
+def _up(length: int, step: int) -> int:
+    return -(-length // step) * step

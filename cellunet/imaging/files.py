@@ -1,0 +1,179 @@
+"""Image files by suffix: the one place where a file format is added.
+
+`open_image` gives a `Source` that is read by `Region`; `create_labels` gives a `Sink`
+that takes labels row by row.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cellunet.errors import ConfigError, ImageReadError
+from cellunet.imaging.atomic import write_atomically
+from cellunet.imaging.png import open_png, write_png
+from cellunet.imaging.provenance import LabelSpec, read_provenance
+from cellunet.imaging.reading import kind_by_content, reading
+from cellunet.imaging.sink import LabelTiff
+from cellunet.imaging.source import Choice, Region, Sink, Source, ZMode
+from cellunet.imaging.tiff import open_tiff
+from cellunet.registry import choose
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = [
+    "READERS",
+    "WRITERS",
+    "Region",
+    "Sink",
+    "Source",
+    "create_labels",
+    "open_image",
+    "read_provenance",
+    "write_atomically",
+    "write_png",
+]
+
+
+class Reader(Protocol):
+    """Open one image file, its metadata read and checked."""
+
+    def __call__(self, path: Path, choice: Choice) -> Source:
+        """Return the file as a source."""
+        ...
+
+
+class Writer(Protocol):
+    """Start writing one label image."""
+
+    def __call__(self, path: Path, spec: LabelSpec) -> Sink:
+        """Return the file as a sink."""
+        ...
+
+
+READERS: dict[str, Reader] = {
+    ".tif": open_tiff,
+    ".tiff": open_tiff,
+    ".btf": open_tiff,
+    ".png": open_png,
+}
+"""Suffix, in lower case, to reader."""
+
+WRITERS: dict[str, Writer] = {".tif": LabelTiff, ".tiff": LabelTiff, ".btf": LabelTiff}
+"""Suffix, in lower case, to writer of label images."""
+
+
+def open_image(
+    path: Path, *, channel: str | None = None, gray: bool = False, z: ZMode = "keep"
+) -> Source:
+    """Open an image as a stack of planes of one channel.
+
+    Parameters
+    ----------
+    path
+        A file whose suffix is in `READERS`.
+    channel
+        The channel to read: its number from 0, or its name; ``red``, ``green`` or
+        ``blue`` in a colour image. Needed where there are several.
+    gray
+        Read a colour image as its luminance (ITU-R BT.601, float32).
+    z
+        ``keep``: Z planes one by one. ``max``: the maximum over Z.
+
+    Returns
+    -------
+    Source
+        Its file is closed until the first `read`; close it, best by ``with``. Axes T
+        and Z are kept; see `cellunet.imaging.axes` for the others.
+
+    Raises
+    ------
+    ImageReadError
+        If the file cannot be read or understood, or if a channel must be chosen.
+    ConfigError
+        If both `channel` and `gray` are given.
+    """
+    if gray and channel is not None:
+        raise ConfigError(
+            f"Both gray and channel {channel!r} are asked for.",
+            hint="Try one of: --gray, --channel.",
+        )
+    path = Path(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise _unknown(path)
+    return reader(path, Choice(channel, gray, z))
+
+
+def _unknown(path: Path) -> ImageReadError:
+    with reading(path), path.open("rb") as file:
+        kind = kind_by_content(file.read(32))
+    known = ", ".join(READERS)
+    content = f" (its content: {kind})" if kind else ""
+    return ImageReadError(
+        f"{path} has the suffix {path.suffix!r}{content}; cellunet reads {known}.",
+        hint="Rename it if only the suffix is wrong, else export it as OME-TIFF.",
+    )
+
+
+def create_labels(  # noqa: PLR0913
+    path: Path,
+    *,
+    shape: tuple[int, int],
+    plane_axes: str,
+    plane_shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    pixel_size_um: tuple[float, float] | None,
+    provenance: dict[str, Any],
+) -> Sink:
+    """Start writing a label image, which appears at `path` when it is committed.
+
+    Parameters
+    ----------
+    path
+        Where it is to appear; the suffix is in `WRITERS`. Missing folders are made.
+    shape
+        Height and width of a plane in pixels.
+    plane_axes, plane_shape
+        Letters of T and Z, and their lengths, as in the `Source`.
+    dtype
+        uint16 or uint32.
+    pixel_size_um
+        Height and width of a pixel in micrometres, if known.
+    provenance
+        What can be written as JSON; `read_provenance` gives it back.
+
+    Returns
+    -------
+    Sink
+        Takes the rows of all planes in order. The same rows and arguments give the
+        same bytes.
+
+    Raises
+    ------
+    ConfigError
+        If the suffix is not known.
+    OutputError
+        If the folder cannot be made or written to.
+    ValueError
+        If the arguments contradict each other: a bug.
+    """
+    kind = np.dtype(dtype)
+    axes_fit = plane_axes in ("", "T", "Z", "TZ", "ZT")
+    if not axes_fit or len(plane_axes) != len(plane_shape) or kind.kind != "u":
+        raise ValueError(f"no labels of {plane_axes} {plane_shape} {kind}")
+    if min((*shape, *plane_shape)) < 1 or kind.itemsize not in (2, 4):
+        raise ValueError(f"no labels of {plane_shape} {shape} {kind}")
+    writer = choose(WRITERS, Path(path).suffix.lower(), "suffix of a label image")
+    spec = LabelSpec(
+        shape=shape,
+        plane_axes=plane_axes,
+        plane_shape=plane_shape,
+        dtype=kind,
+        pixel_size_um=pixel_size_um,
+        provenance=provenance,
+    )
+    return writer(Path(path), spec)

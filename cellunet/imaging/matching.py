@@ -1,0 +1,295 @@
+"""Match the predicted to the true objects of one image by intersection over union.
+
+All decisions are made in integers. A threshold is kept as twentieths, ``t20`` of
+10..19 for IoU .50 to .95, and a pair matches if ``20 * intersection >= t20 * union``
+in int64, so that an IoU of exactly .55 is not lost to binary fractions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet.errors import AnnotationError, ConfigError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Integers = npt.NDArray[np.integer[Any]]
+    Counts = npt.NDArray[np.int64]
+    Flags = npt.NDArray[np.bool_]
+
+HALF = 10
+"""IoU .50 in twentieths: missed, extra and matched IoU are told at this threshold."""
+_SMALL_TABLE = 1 << 20
+"""Up to this many entries are counted in a table, however small the image is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchRule:
+    """What counts as a match, and which objects take part."""
+
+    t20: tuple[int, ...] = tuple(range(10, 20))
+    """IoU thresholds in twentieths, rising, from 10 (.50) to at most 20 (1.00)."""
+    strict: bool = False
+    """Match if IoU > t instead of IoU >= t."""
+    min_true_area_px: int = 0
+    """True objects of fewer pixels do not take part."""
+    ignore_small: bool = False
+    """Leave out predicted objects with more than half of their area on true objects
+    that are too small, instead of taking these as background, where a prediction is
+    an extra object."""
+    dilate_predicted: bool = False
+    """Grow the predicted objects by a 3 x 3 grey dilation before matching."""
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.t20, self.t20[1:], strict=False))
+        if not self.t20 or self.t20[0] != HALF or self.t20[-1] > 20 or not rising:
+            raise ConfigError(
+                f"t20 is {self.t20}; rising integers that start at {HALF} and end at "
+                "20 or below are expected."
+            )
+        if self.min_true_area_px < 0:
+            raise ConfigError(f"min_true_area_px is {self.min_true_area_px}, below 0.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rule as plain values, thresholds as IoU."""
+        return {
+            "thresholds": [t / 20 for t in self.t20],
+            "strict": self.strict,
+            "min_true_area_px": self.min_true_area_px,
+            "ignore_small": self.ignore_small,
+            "dilate_predicted": self.dilate_predicted,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Overlaps:
+    """Sparse contingency table of a true and a predicted label image.
+
+    All arrays are int64 of shape (n_true,), (n_predicted,) or (n_pairs,); areas and
+    intersections are in pixels, over the annotated pixels only. Pairs are the objects
+    that share at least one pixel, ordered by true, then by predicted object.
+    """
+
+    true_ids: Counts
+    """Ids of the true objects, ascending."""
+    true_areas: Counts
+    """Area of each true object."""
+    predicted_ids: Counts
+    """Ids of the predicted objects that take part, ascending."""
+    predicted_areas: Counts
+    """Area of each predicted object."""
+    pair_true: Counts
+    """Position of each pair's true object in `true_ids`."""
+    pair_predicted: Counts
+    """Position of each pair's predicted object in `predicted_ids`."""
+    intersections: Counts
+    """Pixels that each pair shares."""
+    left_out: int = 0
+    """Predicted objects left out: most of each is not annotated, or on true objects
+    that are too small."""
+    too_small: int = 0
+    """True objects left out by `without_small`."""
+
+    @property
+    def unions(self) -> Counts:
+        """Union of each pair in pixels."""
+        areas = self.true_areas[self.pair_true]
+        return areas + self.predicted_areas[self.pair_predicted] - self.intersections
+
+    def without_small(self, min_area_px: int, *, ignore: bool = False) -> Overlaps:
+        """Return the table without the true objects under `min_area_px`.
+
+        With `ignore`, predicted objects with more than half of their area on those
+        are left out too; else they stay, and these true objects are background.
+        """
+        true = self.true_areas >= min_area_px
+        if true.all():
+            return self
+        small = ~true[self.pair_true]
+        on_small = np.zeros_like(self.predicted_areas)
+        np.add.at(on_small, self.pair_predicted[small], self.intersections[small])
+        found = (2 * on_small <= self.predicted_areas) | (not ignore)
+        pairs = ~small & found[self.pair_predicted]
+        return Overlaps(
+            true_ids=self.true_ids[true],
+            true_areas=self.true_areas[true],
+            predicted_ids=self.predicted_ids[found],
+            predicted_areas=self.predicted_areas[found],
+            pair_true=(np.cumsum(true) - 1)[self.pair_true[pairs]],
+            pair_predicted=(np.cumsum(found) - 1)[self.pair_predicted[pairs]],
+            intersections=self.intersections[pairs],
+            left_out=self.left_out + int(np.count_nonzero(~found)),
+            too_small=self.too_small + int(np.count_nonzero(~true)),
+        )
+
+
+def overlaps(
+    labels: Integers, predicted: Integers, *, annotated: Flags | None = None
+) -> Overlaps:
+    """Count the pixels that each true and each predicted object share.
+
+    Parameters
+    ----------
+    labels, predicted
+        True and predicted instance labels, YX, any integer type, 0 background; ids
+        need not be consecutive, and an object need not be connected.
+    annotated
+        YX, True where the image is annotated; None: everywhere. Pixels that are not
+        annotated are no one's error: they count in no area, and a predicted object
+        with more than half of its area there is left out.
+
+    Raises
+    ------
+    AnnotationError
+        If the shapes differ, or labels are not integers of 0 and above.
+    """
+    _check(labels, labels, "true labels")
+    _check(predicted, labels, "predicted labels")
+    true_ids, true = _compact(labels)
+    found_ids, found = _compact(predicted)
+    left_out = 0
+    if annotated is not None:
+        inside = annotated.ravel()
+        if annotated.shape != labels.shape or inside.dtype != np.bool_:
+            raise AnnotationError(
+                f"The annotated part is {inside.dtype} of shape {annotated.shape}; "
+                f"bool of the labels' shape {labels.shape} is expected."
+            )
+        areas = np.bincount(found, minlength=len(found_ids) + 1)[1:]
+        seen = np.bincount(found[inside], minlength=len(found_ids) + 1)[1:]
+        left_out = int(np.count_nonzero(2 * seen < areas))
+        found_ids, found = _keep(found_ids, found * inside, 2 * seen >= areas)
+        there = np.bincount(true[inside], minlength=len(true_ids) + 1)[1:] > 0
+        true_ids, true = _keep(true_ids, true * inside, there)
+    pair_true, pair_predicted, shared = _pairs(true, found, len(found_ids) + 1)
+    return Overlaps(
+        true_ids=true_ids,
+        true_areas=np.bincount(true, minlength=len(true_ids) + 1)[1:],
+        predicted_ids=found_ids,
+        predicted_areas=np.bincount(found, minlength=len(found_ids) + 1)[1:],
+        pair_true=pair_true,
+        pair_predicted=pair_predicted,
+        intersections=shared,
+        left_out=left_out,
+    )
+
+
+def _check(array: npt.NDArray[Any], labels: npt.NDArray[Any], what: str) -> None:
+    if array.shape != labels.shape:
+        raise AnnotationError(
+            f"The {what} are of shape {array.shape}; that of the true labels, "
+            f"{labels.shape}, is expected.",
+            hint="Do they belong to the same image?",
+        )
+    if array.dtype.kind not in "iu":
+        raise AnnotationError(
+            f"The {what} are {array.dtype}; integers are expected.",
+            hint="Give every object a number of its own, and the background 0.",
+        )
+    if array.dtype.kind == "i" and array.min(initial=0) < 0:
+        raise AnnotationError(
+            f"The {what} go down to {array.min()}; 0 is the lowest possible.",
+            hint="Tell what is not annotated by an array of its own.",
+        )
+
+
+def _compact(labels: Integers) -> tuple[Counts, Counts]:
+    """Return the ids in use, ascending, and the flat image numbered 1..n by them."""
+    flat = labels.ravel()
+    highest = int(flat.max(initial=0))
+    if highest > max(flat.size, _SMALL_TABLE):  # a table would outgrow the image
+        values, inverse = np.unique(flat, return_inverse=True)
+        ids = values[values > 0].astype(np.int64)
+        first = 1 if len(ids) == len(values) else 0  # without background ids start at 1
+        return ids, inverse.ravel().astype(np.int64) + first
+    whole: Counts = flat.astype(np.int64, copy=False)
+    used = np.bincount(whole, minlength=highest + 1) > 0
+    used[0] = True
+    ids = np.flatnonzero(used)[1:]
+    if len(ids) == highest:
+        return ids, whole
+    return ids, (np.cumsum(used) - 1)[whole]
+
+
+def _keep(ids: Counts, numbered: Counts, keep: Flags) -> tuple[Counts, Counts]:
+    """Make the objects that are not kept background, and number the rest 1..n."""
+    position = np.concatenate(([0], np.where(keep, np.cumsum(keep), 0)))
+    return ids[keep], position[numbered]
+
+
+def _pairs(true: Counts, found: Counts, columns: int) -> tuple[Counts, Counts, Counts]:
+    """Return true position, predicted position and pixels of the pairs that meet."""
+    both = (true > 0) & (found > 0)
+    keys = (true[both] - 1) * columns + found[both]
+    if int(keys.max(initial=0)) <= max(keys.size, _SMALL_TABLE):
+        table = np.bincount(keys)
+        keys = np.flatnonzero(table)
+        shared = table[keys]
+    else:
+        keys, shared = np.unique(keys, return_counts=True)
+    return keys // columns, keys % columns - 1, shared.astype(np.int64)
+
+
+def match(table: Overlaps, t20: int, *, strict: bool = False) -> Counts:
+    """Choose which pairs of `table` match, one to one and as many as possible.
+
+    Parameters
+    ----------
+    table
+        The objects' overlaps.
+    t20
+        IoU threshold in twentieths, 10 to 20.
+    strict
+        Match if IoU > t instead of IoU >= t.
+
+    Returns
+    -------
+    Counts
+        Positions of the matching pairs among the table's pairs, shape (n_matches,),
+        ascending.
+
+    Notes
+    -----
+    An IoU above .5 makes a match unique. With intersection i, union u and areas a and
+    b: i > u / 2 and u >= a give i > a / 2, and likewise i > b / 2. The objects of one
+    image share no pixel, so no two of them can both hold more than half of a, or of
+    b. At exactly .5 an object may have two partners, each with half of it, and a
+    maximum bipartite matching is needed to pair as many as possible.
+    """
+    twentieths = 20 * table.intersections
+    limit = t20 * table.unions
+    fits = np.flatnonzero(twentieths > limit if strict else twentieths >= limit)
+    if strict or t20 > HALF or not fits.size:
+        return fits
+    # Loaded here since it takes longer than many a score.
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    true, found = table.pair_true[fits], table.pair_predicted[fits]
+    graph = csr_matrix(
+        (np.ones(fits.size, np.int8), (true, found)),
+        shape=(len(table.true_ids), len(table.predicted_ids)),
+    )
+    partner = maximum_bipartite_matching(graph, perm_type="column")
+    matches: Counts = fits[partner[true] == found]
+    return matches
+
+
+def merges_and_splits(table: Overlaps) -> tuple[Counts, Counts]:
+    """Return positions of merging predicted objects and of split true objects.
+
+    A predicted object merges if it holds more than half of each of two or more true
+    objects; a true object is split if it holds more than half of each of two or more
+    predicted ones.
+    """
+    swallowed = 2 * table.intersections > table.true_areas[table.pair_true]
+    inside = 2 * table.intersections > table.predicted_areas[table.pair_predicted]
+    holds = np.bincount(
+        table.pair_predicted[swallowed], minlength=len(table.predicted_ids)
+    )
+    parts = np.bincount(table.pair_true[inside], minlength=len(table.true_ids))
+    return np.flatnonzero(holds >= 2), np.flatnonzero(parts >= 2)

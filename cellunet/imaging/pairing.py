@@ -1,0 +1,277 @@
+"""Pairs of image and annotation in a folder, and their split for training.
+
+Files are matched by stem. Whatever does not match is named in one message, before
+anything is read or trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet.errors import ConfigError, InputError
+from cellunet.imaging.layouts import (
+    SIDES,
+    UNDERSTOOD,
+    Layout,
+    bare_stem,
+    detect,
+    image_files,
+    stem,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+MAX_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image and its annotation.
+
+    Parameters
+    ----------
+    image
+        The image file.
+    annotation
+        The annotation file, or the folder of its objects.
+    name
+        What both are called: the image's stem.
+    """
+
+    image: Path
+    annotation: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All pairs of a folder.
+
+    Parameters
+    ----------
+    pairs
+        Sorted by name; at least one.
+    layout
+        The arrangement they were found in: ``folders``, ``bbbc039``, ``dsb2018`` or
+        ``flat``.
+    train, validation
+        Names by the folder's own lists, sorted; None where there is no such list.
+    notes
+        What was found and left out, in sentences.
+    """
+
+    pairs: tuple[Pair, ...]
+    layout: str
+    train: tuple[str, ...] | None = None
+    validation: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_pairs(folder: Path) -> Pairs:
+    """Find the pairs of image and annotation in a folder.
+
+    Parameters
+    ----------
+    folder
+        A folder in one of the arrangements of `cellunet.imaging.layouts.LAYOUTS`.
+        Where it lists its training images (``metadata/training.txt``), images in no
+        list are left out.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, it is arranged in none of these ways, or partners
+        are missing, left over or doubled: all of them named in one message.
+    """
+    found = detect(folder) if folder.is_dir() else None
+    if found is None:
+        raise _nothing_found(folder)
+    problems = _problems(found)
+    if problems:
+        raise InputError(
+            f"The images and annotations in {folder} do not match: "
+            f"{'; '.join(problems)}.",
+            hint="Images and annotations are matched by name; add, rename or remove "
+            "these files.",
+        )
+    pairs = tuple(
+        Pair(found.images[name][0], found.annotations[name][0], name)
+        for name in sorted(found.images)
+    )
+    sides = {side: tuple(sorted(names)) for side, names in found.lists.items()}
+    if not pairs:
+        raise InputError(f"The lists in {folder / 'metadata'} name no image.")
+    return Pairs(
+        pairs, found.name, sides.get("training"), sides.get("validation"), found.notes
+    )
+
+
+def split(
+    pairs: Pairs, *, validation_fraction: float, seed: int
+) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """Divide pairs into training and validation, image by image.
+
+    The folder's own lists decide if it has them; a list for one side alone leaves the
+    rest to the other (validation) or to the draw (training). Otherwise the sorted
+    names are drawn from: the same names, fraction and seed give the same split on
+    every machine.
+
+    Parameters
+    ----------
+    pairs
+        What `find_pairs` returned.
+    validation_fraction
+        Share of the images to validate on, above 0 and below 1; rounded to whole
+        images, at least one on either side. Not used where lists decide.
+    seed
+        Seed of the draw.
+
+    Returns
+    -------
+    train, validation
+        Both sorted by name, neither empty.
+
+    Raises
+    ------
+    ConfigError
+        If the fraction is out of range.
+    InputError
+        If one side would be empty.
+    """
+    by_name = {pair.name: pair for pair in pairs.pairs}
+    if pairs.validation is not None:
+        held = set(pairs.validation)
+        kept = set(by_name if pairs.train is None else pairs.train) - held
+    else:
+        pool = sorted(by_name if pairs.train is None else pairs.train)
+        held = _draw(pool, validation_fraction, seed)
+        kept = set(pool) - held
+    if not kept or not held:
+        raise InputError(
+            f"The split has {len(kept)} training and {len(held)} validation images; "
+            "each needs at least one.",
+            hint="Annotate at least two images, or name a folder: --val DIR.",
+        )
+    return (
+        tuple(by_name[name] for name in sorted(kept)),
+        tuple(by_name[name] for name in sorted(held)),
+    )
+
+
+def fingerprint(array: npt.NDArray[Any]) -> str:
+    """Return 16 hex digits that stand for an array's shape, type and values.
+
+    They are the first of the SHA-256 of the three; byte order and memory layout do
+    not count.
+
+    Parameters
+    ----------
+    array
+        Any shape, a numeric or boolean type.
+    """
+    little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+    digest = hashlib.sha256(f"{little.shape} {little.dtype.str} ".encode())
+    digest.update(np.ascontiguousarray(little).data)
+    return digest.hexdigest()[:16]
+
+
+def refuse_shared(train: Mapping[str, str], validation: Mapping[str, str]) -> None:
+    """Refuse a split that has the same image on both sides.
+
+    Parameters
+    ----------
+    train, validation
+        Name of each image to its `fingerprint`.
+
+    Raises
+    ------
+    InputError
+        If a fingerprint is on both sides: names each pair of images.
+    """
+    seen = {print_: name for name, print_ in train.items()}
+    shared = [
+        f"{seen[print_]} (training) = {name} (validation)"
+        for name, print_ in validation.items()
+        if print_ in seen
+    ]
+    if shared:
+        raise InputError(
+            f"The same image is in training and validation: {_some(shared)}.",
+            hint="Validation on a training image measures memory; remove one of them.",
+        )
+
+
+def _draw(names: Sequence[str], fraction: float, seed: int) -> set[str]:
+    if not 0 < fraction < 1:
+        raise ConfigError(
+            f"The validation fraction is {fraction}; it must lie between 0 and 1.",
+            hint="Try: --val-fraction 0.2.",
+        )
+    count = min(max(1, round(fraction * len(names))), len(names) - 1)
+    # Python promises that random() repeats across versions; numpy promises it of no
+    # generator's permutation.
+    rng = random.Random(seed)
+    keys = {name: rng.random() for name in names}
+    return set(sorted(names, key=lambda name: keys[name])[:count])
+
+
+def _problems(found: Layout) -> list[str]:
+    """Return everything that keeps `found` from being pairs, each with its names."""
+    images, drawn = set(found.images), set(found.annotations)
+    training, validation = (set(found.lists.get(s, ())) for s in SIDES)
+    kinds = {
+        "no annotation for the image": images - drawn,
+        "no image for the annotation": drawn - images,
+        "listed but not there": (training | validation) - images - drawn,
+        "in both lists": training & validation,
+        "several images called": {n for n, p in found.images.items() if len(p) > 1},
+        "several annotations for": {
+            n for n, p in found.annotations.items() if len(p) > 1
+        },
+    }
+    return [f"{what} {_some(sorted(names))}" for what, names in kinds.items() if names]
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    shown = ", ".join(listed[:MAX_NAMED])
+    rest = len(listed) - MAX_NAMED
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def _nothing_found(folder: Path) -> InputError:
+    """Return the error that says what `folder` is instead of annotated images."""
+    if not folder.exists():
+        return InputError(f"There is no folder {folder}.", hint="Check the path.")
+    if not folder.is_dir():
+        return InputError(
+            f"{folder} is a file; a folder of images and annotations is expected.",
+            hint=UNDERSTOOD,
+        )
+    if not any(folder.iterdir()):
+        return InputError(f"{folder} is empty.", hint=UNDERSTOOD)
+    beside = [n for n in ("labels", "masks") if image_files(folder.parent / n)]
+    if folder.name == "images" and beside:
+        return InputError(
+            f"{folder} holds images only; their annotations are in {beside[0]} beside "
+            "it.",
+            hint=f"Name the folder above both: {folder.parent}.",
+        )
+    images = image_files(folder / "images")
+    drawn = [*image_files(folder / "labels"), *image_files(folder / "masks")]
+    for path in image_files(folder):
+        (images if stem(path.name) == bare_stem(path.name) else drawn).append(path)
+    return InputError(
+        f"{folder} holds no pair of image and annotation (images recognised: "
+        f"{len(images)}, annotations: {len(drawn)}).",
+        hint=UNDERSTOOD,
+    )

@@ -1,0 +1,172 @@
+"""What a reader and a writer of images are to the rest of the package.
+
+A `Source` is one file seen as a stack of planes and read by `Region`; a `Sink` takes
+labels row by row and makes the file appear only when it is complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+    import numpy.typing as npt
+
+ZMode = Literal["keep", "max"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of one plane: rows ``y0 <= y < y1``, columns ``x0 <= x < x1``."""
+
+    plane: int
+    """Number of the plane, 0-based, in C order of the source's `plane_shape`."""
+    y0: int
+    """First row."""
+    y1: int
+    """Row after the last."""
+    x0: int
+    """First column."""
+    x1: int
+    """Column after the last."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    def check(self, shape: tuple[int, int], planes: int) -> None:
+        """Raise ValueError unless this lies, not empty, inside such an image."""
+        inside = (
+            0 <= self.plane < planes
+            and 0 <= self.y0 < self.y1 <= shape[0]
+            and 0 <= self.x0 < self.x1 <= shape[1]
+        )
+        if not inside:
+            raise ValueError(f"{self} lies outside {planes} planes of {shape}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user wants of an image that holds more than one plane of intensity."""
+
+    channel: str | None = None
+    """Number (0-based) or name of the channel."""
+    gray: bool = False
+    """Make one channel of red, green and blue: their luminance."""
+    z: ZMode = "keep"
+    """``keep``: every Z plane by itself. ``max``: their maximum."""
+
+
+class Source(Protocol):
+    """One image file: opened lazily, cheap to pickle, closed by ``with``.
+
+    Not safe for use by several threads at once.
+    """
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of a plane in pixels."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of what `read` returns."""
+        ...
+
+    @property
+    def plane_axes(self) -> str:
+        """Leading axes that a result keeps: none, or letters of T and Z."""
+        ...
+
+    @property
+    def plane_shape(self) -> tuple[int, ...]:
+        """Lengths of `plane_axes`; their product is the number of planes."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels that `read` returns."""
+        ...
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Their names; the number as text where a file gives no name."""
+        ...
+
+    @property
+    def pixel_size_um(self) -> tuple[float, float] | None:
+        """Height and width of a pixel in micrometres, if the file says so credibly."""
+        ...
+
+    def read(self, region: Region) -> npt.NDArray[Any]:
+        """Return the pixels of `region`, shape (channels, height, width).
+
+        Raises
+        ------
+        ImageReadError
+            If the file cannot be read there.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the file; a later `read` opens it again."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Sink(Protocol):
+    """A label image being written; as a context manager an exception aborts it."""
+
+    def write(self, plane: int, y0: int, rows: npt.NDArray[Any]) -> None:
+        """Append a band of full-width rows.
+
+        Parameters
+        ----------
+        plane
+            Number of the plane; planes come in order.
+        y0
+            First row; within a plane bands come top to bottom without a gap.
+        rows
+            Labels of shape (any height, width) in the dtype of the image.
+
+        Raises
+        ------
+        OutputError
+            If there is no room or no permission.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Make the complete file appear under its name."""
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

@@ -1,0 +1,127 @@
+"""Class map and labels to the weight of each pixel in the loss."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from cellunet.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from cellunet.config import WeightConfig
+
+NEGLIGIBLE = 1e-7
+"""Border weights below this share of w0 are left at 0."""
+
+
+def weight_map(
+    labels: npt.NDArray[np.integer],
+    class_map: npt.NDArray[np.uint8],
+    config: WeightConfig,
+) -> npt.NDArray[np.float32]:
+    """Return w = class weight + w0 exp(-(d1 + d2)^2 / (2 sigma^2)) for each pixel.
+
+    Ronneberger, Fischer and Brox (2015), "U-Net", equation 2.
+
+    Parameters
+    ----------
+    labels
+        YX, instance ids, 0 background.
+    class_map
+        YX uint8, the class of each pixel.
+    config
+        Class weights, w0 and sigma.
+
+    Returns
+    -------
+    ndarray
+        YX float32.
+
+    Raises
+    ------
+    ConfigError
+        If `class_map` holds a class that has no weight.
+    """
+    table = np.asarray(config.class_weights, np.float32)
+    top = int(class_map.max(initial=0))
+    if top >= len(table):
+        raise ConfigError(
+            f"The class map holds class {top}, but there are {len(table)} "
+            "class weights."
+        )
+    weights = table[class_map]
+    if config.border_weight > 0:
+        weights += border_map(labels, config)
+    return weights
+
+
+def border_map(
+    labels: npt.NDArray[np.integer], config: WeightConfig
+) -> npt.NDArray[np.float32]:
+    """Return w0 exp(-(d1 + d2)^2 / (2 sigma^2)), the border part of the weight.
+
+    d1 and d2 are the Euclidean distances in pixels from a pixel's centre to the
+    nearest pixel of the nearest and of the second nearest object; inside an object d1
+    is 0. The map is 0 where there are fewer than two objects, and where it would be
+    below 1e-7 w0. Memory is a few planes, whatever the number of objects.
+
+    Parameters
+    ----------
+    labels
+        YX, instance ids, 0 background.
+    config
+        w0 and sigma.
+
+    Returns
+    -------
+    ndarray
+        YX float32.
+    """
+    sigma = config.border_sigma_px
+    reach = sigma * math.sqrt(-2.0 * math.log(NEGLIGIBLE))
+    nearest = np.full(labels.shape, np.inf, np.float32)
+    second = np.full(labels.shape, np.inf, np.float32)
+    for window, mine in _objects_near_others(labels, math.ceil(reach)):
+        distance = ndimage.distance_transform_edt(~mine).astype(np.float32)
+        first = nearest[window]
+        np.minimum(second[window], np.maximum(first, distance), out=second[window])
+        np.minimum(first, distance, out=first)
+    total = nearest + second
+    border = np.zeros(labels.shape, np.float32)
+    close = total <= reach
+    border[close] = config.border_weight * np.exp(
+        -(total[close].astype(np.float64) ** 2) / (2.0 * sigma**2)
+    )
+    return border
+
+
+def _objects_near_others(
+    labels: npt.NDArray[np.integer], reach: int
+) -> list[tuple[tuple[slice, slice], npt.NDArray[np.bool_]]]:
+    """Return (window, object) of each object with another one within `reach`.
+
+    The window is the object's box widened by `reach`: beyond it the object can be
+    neither d1 nor d2 of a pixel whose border weight counts. An object alone in its
+    window is left out, since a second one is needed for a weight.
+    """
+    ids, compact = np.unique(labels, return_inverse=True)
+    compact = compact.reshape(labels.shape)
+    if ids[0] != 0:
+        compact = compact + 1
+    found = []
+    height, width = labels.shape
+    for number, box in enumerate(ndimage.find_objects(compact.astype(np.int32)), 1):
+        if box is None:
+            continue
+        rows = slice(max(box[0].start - reach, 0), min(box[0].stop + reach, height))
+        columns = slice(max(box[1].start - reach, 0), min(box[1].stop + reach, width))
+        view = compact[rows, columns]
+        mine = view == number
+        if np.any((view > 0) & ~mine):
+            found.append(((rows, columns), mine))
+    return found

@@ -1,0 +1,324 @@
+"""Names to models: where they live, what they say of themselves, and checks.
+
+A model is a folder with ``model.safetensors`` (weights, and a card in the header) and
+its ONNX twin ``model.onnx``. Headers are read here without torch and without loading a
+weight. The user's models live in ``CELLUNET_HOME`` or the system's place for
+application data; the models that ship with cellunet lie in the package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cellunet.config import TrainConfig
+from cellunet.errors import (
+    CellunetError,
+    CheckpointError,
+    ConfigError,
+    ModelNotFoundError,
+    OutputError,
+)
+
+WEIGHTS_FILE = "model.safetensors"
+ONNX_FILE = "model.onnx"
+CARD_KEY = "cellunet"
+CARD_FORMAT = 1
+MAX_HEADER_BYTES = 16_000_000
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SHIPPED = Path(__file__).parent / "models"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What travels with the weights."""
+
+    name: str
+    config: TrainConfig
+    """Settings of the training; `config.decode` holds the constants chosen at its
+    end."""
+    epochs: int = 0
+    """Epochs trained."""
+    training: dict[str, str] = field(default_factory=dict)
+    """Name of each training image to its fingerprint."""
+    validation: dict[str, str] = field(default_factory=dict)
+    """The same of the validation images."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """Cross-fitted scores on the validation images."""
+    diameter_px: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Equivalent diameter of the training objects: 5th percentile, median, 95th."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Versions of cellunet, torch and numpy that trained it."""
+    onnx_sha256: str = ""
+    """SHA-256 of the ONNX twin."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the card as plain values."""
+        plain = dict(vars(self))
+        plain["config"] = self.config.to_dict()
+        plain["diameter_px"] = list(self.diameter_px)
+        return {"format": CARD_FORMAT, **plain}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelCard:
+        """Build from `to_dict` output.
+
+        Raises
+        ------
+        ConfigError
+            If a field is missing, unknown or of the wrong kind.
+        """
+        values = dict(values)
+        if values.pop("format", None) != CARD_FORMAT:
+            raise ConfigError("The model card has an unknown format.")
+        try:
+            values["config"] = TrainConfig.from_dict(values["config"])
+            values["diameter_px"] = tuple(float(v) for v in values["diameter_px"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"The model card is incomplete ({error}).") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model on disk whose header has been read and checked."""
+
+    name: str
+    weights: Path
+    onnx: Path
+    card: ModelCard
+    shipped: bool
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the weights file, by which results name their model."""
+        return file_sha256(self.weights)
+
+
+def home() -> Path:
+    """Return the folder of the user's models: ``CELLUNET_HOME`` or the system's."""
+    chosen = os.environ.get("CELLUNET_HOME")
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_data_path
+
+    return user_data_path("cellunet")
+
+
+def model_folder(name: str) -> Path:
+    """Return where a model of that name belongs.
+
+    Raises
+    ------
+    ConfigError
+        If the name is not one that can name a folder everywhere.
+    """
+    if not NAME.fullmatch(name) or name.endswith("."):
+        raise ConfigError(
+            f"{name!r} cannot name a model.",
+            hint="Up to 64 letters, digits, '.', '_' and '-'; a letter or digit first.",
+        )
+    return home() / "models" / name
+
+
+def find_model(name: str) -> Model:
+    """Return the model of a name, or at a path.
+
+    Parameters
+    ----------
+    name
+        A name that `list_models` shows, a folder with ``model.safetensors``, or a
+        ``.safetensors`` file.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is none; the message lists those that there are.
+    CheckpointError
+        If its file is not one of ours, or corrupt.
+    """
+    path = Path(name)
+    if path.suffix == ".safetensors" or os.sep in name or "/" in name:
+        return _at_path(path, name)
+    if NAME.fullmatch(name):
+        for folder, shipped in ((model_folder(name), False), (SHIPPED / name, True)):
+            if (folder / WEIGHTS_FILE).is_file():
+                return _open(folder / WEIGHTS_FILE, name, shipped=shipped)
+    if (path / WEIGHTS_FILE).is_file():
+        return _at_path(path, name)
+    known = ", ".join(sorted({m.name for m in list_folders()})) or "none"
+    raise ModelNotFoundError(
+        f"There is no model {name!r}.",
+        hint=f"Known: {known}. See: cellunet models.",
+    )
+
+
+def _at_path(path: Path, name: str) -> Model:
+    file = path / WEIGHTS_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise ModelNotFoundError(
+            f"There is no model at {name}.",
+            hint=f"A folder with {WEIGHTS_FILE}, or such a file, is expected.",
+        )
+    return _open(file, file.parent.name if file.name == WEIGHTS_FILE else file.stem)
+
+
+def _open(file: Path, name: str, *, shipped: bool = False) -> Model:
+    onnx = file.with_suffix(".onnx")
+    return Model(
+        name=name, weights=file, onnx=onnx, card=read_card(file), shipped=shipped
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFolder:
+    """A place where a model lies, not yet opened."""
+
+    name: str
+    folder: Path
+    shipped: bool
+
+
+def list_folders() -> list[ModelFolder]:
+    """Return where models lie, the user's first, each group by name."""
+    found = []
+    for parent, shipped in ((home() / "models", False), (SHIPPED, True)):
+        if parent.is_dir():
+            found += [
+                ModelFolder(name=p.name, folder=p, shipped=shipped)
+                for p in sorted(parent.iterdir())
+                if (p / WEIGHTS_FILE).is_file()
+            ]
+    return found
+
+
+def remove(name: str) -> Path:
+    """Remove a model of the user's, or an unfinished run, and return its folder.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is none of that name.
+    ConfigError
+        If it ships with cellunet.
+    OutputError
+        If a file cannot be removed.
+    """
+    folder = model_folder(name)
+    if not folder.is_dir():
+        if (SHIPPED / name / WEIGHTS_FILE).is_file():
+            raise ConfigError(f"{name} ships with cellunet and cannot be removed.")
+        raise ModelNotFoundError(
+            f"There is no model {name!r}.", hint="See: cellunet models."
+        )
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be removed ({error}).") from error
+    return folder
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """Return the header of a safetensors file; no weight is read.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read or has no such header.
+    """
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            if not 2 <= length <= min(MAX_HEADER_BYTES, file.stat().st_size - 8):
+                raise CheckpointError(
+                    f"{file} is not a safetensors file, or it is cut off.",
+                    hint="Copy it again, or train the model again.",
+                )
+            header = json.loads(stream.read(length))
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read ({error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"The header of {file} is corrupt ({error}).",
+            hint="Copy it again, or train the model again.",
+        ) from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"The header of {file} is not an object.")
+    return header
+
+
+def read_metadata(file: Path) -> dict[str, Any]:
+    """Return the card or state that cellunet wrote into a safetensors header.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none.
+    """
+    metadata = read_header(file).get("__metadata__")
+    text = metadata.get(CARD_KEY) if isinstance(metadata, dict) else None
+    try:
+        values = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"The card of {file} is corrupt ({error}).") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(
+            f"{file} holds no cellunet model.",
+            hint="Weights of other programs cannot be used.",
+        )
+    return values
+
+
+def read_card(file: Path) -> ModelCard:
+    """Return the card of a weights file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is foreign or corrupt.
+    """
+    try:
+        return ModelCard.from_dict(read_metadata(file))
+    except CheckpointError:
+        raise
+    except CellunetError as error:
+        raise CheckpointError(
+            f"The card of {file} cannot be used: {error.message}",
+            hint="It may come from a newer cellunet: update, or train again.",
+        ) from error
+
+
+def checked_onnx(model: Model) -> Path:
+    """Return the ONNX twin of a model, after comparing its hash with the card's.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or not the twin of these weights.
+    """
+    if not model.onnx.is_file():
+        raise CheckpointError(
+            f"{model.onnx} is missing beside {model.weights.name}.",
+            hint="Copy it along, or use --engine torch.",
+        )
+    if file_sha256(model.onnx) != model.card.onnx_sha256:
+        raise CheckpointError(
+            f"{model.onnx} is not the twin of {model.weights.name} (its SHA-256 is "
+            "not the one on the card).",
+            hint="Copy both again, or train the model again.",
+        )
+    return model.onnx
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""One silent, typed function per subcommand, for scripts and notebooks."""

@@ -1,0 +1,228 @@
+"""Score predicted against true instance labels, image by image and over all images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellunet.errors import AnnotationError, InputError
+from cellunet.imaging.annotations import read_labels
+from cellunet.imaging.encoding import encode
+from cellunet.imaging.image_scores import PROTOCOLS, score_image
+from cellunet.imaging.label_folders import pair_folders
+from cellunet.imaging.pixel_scores import class_scores, confusion_matrix
+from cellunet.imaging.scores import paired, refuse_different_images, summarize
+from cellunet.progress import silent_track
+from cellunet.tasks.evaluation import GROUPS, EvaluateConfig, Evaluation, GroupScores
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.imaging.image_scores import ImageScores
+    from cellunet.imaging.label_folders import LabelPair
+    from cellunet.imaging.matching import Counts, Flags, Integers
+    from cellunet.imaging.scores import Paired
+    from cellunet.progress import Track
+    from cellunet.tasks.evaluation import Group
+
+    _Found = tuple[dict[str, ImageScores], Counts]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scorable:
+    """One image with its true and its predicted labels."""
+
+    name: str
+    """Name of the image."""
+    labels: Integers
+    """True instance labels, YX, 0 background."""
+    predicted: Integers
+    """Predicted instance labels, YX, 0 background."""
+    annotated: Flags | None = None
+    """YX, True where the image is annotated; None: everywhere."""
+    group: Group = "unseen"
+    """What the model knows of this image."""
+    class_maps: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None = None
+    """True and predicted class numbers, YX, of the config's encoding; None: the true
+    and the predicted labels are both encoded."""
+
+
+def score_pairs(
+    pairs: Iterable[Scorable], *, config: EvaluateConfig | None = None
+) -> Evaluation:
+    """Score images one by one, and summarise the seen and the unseen ones apart.
+
+    Parameters
+    ----------
+    pairs
+        Images with true and predicted labels; one is held in memory at a time if
+        `pairs` is a generator.
+    config
+        Protocol, intervals and classes.
+
+    Raises
+    ------
+    InputError
+        If there are no images or a name comes twice.
+    AnnotationError
+        If the arrays of an image differ in shape or cannot be labels.
+    """
+    config = config or EvaluateConfig()
+    groups: dict[Group, list[_Found]] = {group: [] for group in GROUPS}
+    names: set[str] = set()
+    for pair in pairs:
+        if pair.name in names:
+            raise InputError(f"The image {pair.name} is given twice.")
+        names.add(pair.name)
+        groups[pair.group].append(_score(pair, config))
+    if not names:
+        raise InputError("There are no images to score.")
+    return Evaluation(
+        config=config,
+        groups={
+            group: _group_scores(found, config)
+            for group, found in groups.items()
+            if found
+        },
+    )
+
+
+def evaluate_folders(
+    predicted: Path,
+    labels: Path,
+    *,
+    config: EvaluateConfig | None = None,
+    names: Collection[str] | None = None,
+    track: Track = silent_track,
+) -> Evaluation:
+    """Score a folder of predicted label files against a folder of true ones.
+
+    Parameters
+    ----------
+    predicted, labels
+        Folders of TIFF or PNG label files, found and paired as in
+        `cellunet.imaging.label_folders.pair_folders`. Any file that
+        `cellunet.imaging.annotations.read_labels` decodes will do.
+    config
+        Protocol, intervals and classes.
+    names
+        Score these images alone, whatever else the folders hold; None: all.
+    track
+        Wraps the loop over images.
+
+    Raises
+    ------
+    InputError
+        If a folder is missing or empty, or files lack their partner.
+    AnnotationError
+        If a file cannot be read as labels, or the two files of an image differ in
+        shape.
+    """
+    found = pair_folders(predicted, labels, names=names)
+    tracked = track(found, "Scoring", total=len(found))
+    return score_pairs((_read(pair) for pair in tracked), config=config)
+
+
+def compare(first: Evaluation, second: Evaluation) -> dict[str, Paired]:
+    """Compare two models or folders on the images that neither has seen.
+
+    Parameters
+    ----------
+    first, second
+        Evaluations of the same images by the same protocol.
+
+    Returns
+    -------
+    dict
+        Name of a form to its differences, first minus second; they name the images.
+
+    Raises
+    ------
+    InputError
+        If the images, true objects or protocols differ, or every image is seen by one
+        of the two.
+    """
+    if first.config.protocol != second.config.protocol:
+        raise InputError(
+            f"The first was scored by protocol {first.config.protocol}, the second by "
+            f"{second.config.protocol}.",
+            hint="Score both by the same protocol.",
+        )
+    refuse_different_images(first.names, second.names)
+    shared = _unseen(first) & _unseen(second)
+    if first.unseen is None or second.unseen is None or not shared:
+        raise InputError("There is no image that neither of the two has seen.")
+    return {
+        form: paired(
+            [s for s in first.unseen.scores[form] if s.name in shared],
+            [s for s in second.unseen.scores[form] if s.name in shared],
+            config=first.config.bootstrap,
+        )
+        for form in first.unseen.scores
+    }
+
+
+def _unseen(evaluation: Evaluation) -> set[str]:
+    return set(evaluation.unseen.names) if evaluation.unseen else set()
+
+
+def _read(pair: LabelPair) -> Scorable:
+    labels, predicted = read_labels(pair.labels), read_labels(pair.predicted)
+    if labels.shape != predicted.shape:
+        raise AnnotationError(
+            f"{pair.predicted} is {_size(predicted)}, its true labels {pair.labels} "
+            f"are {_size(labels)}.",
+            hint="Predictions must have the size of the image that was annotated.",
+        )
+    return Scorable(name=pair.name, labels=labels, predicted=predicted)
+
+
+def _size(labels: Integers) -> str:
+    return " x ".join(map(str, labels.shape)) + " px"
+
+
+def _score(pair: Scorable, config: EvaluateConfig) -> _Found:
+    try:
+        scores = score_image(
+            pair.labels,
+            pair.predicted,
+            name=pair.name,
+            forms=PROTOCOLS[config.protocol],
+            annotated=pair.annotated,
+        )
+        true, found = pair.class_maps or (
+            encode(pair.labels, config.encoding),
+            encode(pair.predicted, config.encoding),
+        )
+        confusion = confusion_matrix(
+            true,
+            found,
+            classes=len(config.encoding.classes),
+            annotated=pair.annotated,
+        )
+    except AnnotationError as error:
+        raise AnnotationError(
+            f"{pair.name}: {error.message}", hint=error.hint
+        ) from error
+    return scores, confusion
+
+
+def _group_scores(images: list[_Found], config: EvaluateConfig) -> GroupScores:
+    scores = {
+        form: tuple(one[form] for one, _ in images)
+        for form in PROTOCOLS[config.protocol]
+    }
+    confusion: Counts = np.sum([pixels for _, pixels in images], axis=0)
+    return GroupScores(
+        summaries={
+            form: summarize(found, config=config.bootstrap)
+            for form, found in scores.items()
+        },
+        scores=scores,
+        classes=class_scores(confusion, config.encoding.classes),
+    )

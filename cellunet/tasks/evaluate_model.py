@@ -1,0 +1,150 @@
+"""Score a model on annotated images, those that made it apart from the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellunet import store
+from cellunet.config import PredictConfig
+from cellunet.engine.choice import load_engine
+from cellunet.errors import AnnotationError, InputError
+from cellunet.imaging.encoding import encode
+from cellunet.imaging.files import Region, open_image
+from cellunet.imaging.pairing import find_pairs, fingerprint, split
+from cellunet.progress import silent_track
+from cellunet.tasks.evaluate import Scorable, score_pairs
+from cellunet.tasks.evaluation import EvaluateConfig
+from cellunet.tasks.predict import recipe_for
+from cellunet.tasks.segment import segment_plane
+from cellunet.tasks.train_data import read_annotated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.imaging.pairing import Pair
+    from cellunet.progress import Track
+    from cellunet.store import Model, ModelCard
+    from cellunet.tasks.evaluation import Evaluation, Group, Side
+    from cellunet.tasks.segment import Recipe
+
+
+def evaluate_model(  # noqa: PLR0913
+    data: Path,
+    *,
+    model: str = "nuclei",
+    side: Side = "all",
+    engine: str = "auto",
+    device: str = "auto",
+    threads: int = 0,
+    config: EvaluateConfig | None = None,
+    predict_config: PredictConfig | None = None,
+    track: Track = silent_track,
+) -> Evaluation:
+    """Predict annotated images and score the labels against the annotation.
+
+    Parameters
+    ----------
+    data
+        A folder of images and annotations in any layout that `train` takes.
+    model
+        Name or path of the model.
+    side
+        Images of a folder that has lists: ``all``, ``training`` or ``validation``.
+    engine, device, threads
+        What computes, as for the command line.
+    config
+        Protocol and intervals.
+    predict_config
+        How the model is applied.
+    track
+        Progress over images.
+
+    Returns
+    -------
+    Evaluation
+        Images that the model was trained on, or its decode constants chosen on, are
+        recognised by the fingerprint of their pixels and scored apart.
+
+    Raises
+    ------
+    CellunetError
+        If the data or the model cannot be used.
+    """
+    opened = store.find_model(model)
+    config = (config or EvaluateConfig()).replace(encoding=opened.card.config.encoding)
+    predict_config = predict_config or PredictConfig()
+    pairs = chosen_side(data, side)
+    recipe = recipe_for(opened, predict_config, engine, device, threads)
+    return score_pairs(
+        _scorables(pairs, opened, recipe, predict_config, track), config=config
+    )
+
+
+def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
+    """Return the pairs of one side of a folder's own lists, or all.
+
+    Raises
+    ------
+    InputError
+        If the folder has no such list.
+    """
+    found = find_pairs(data)
+    if side == "all":
+        return found.pairs
+    if found.train is None and found.validation is None:
+        raise InputError(
+            f"{data} has no lists of training and validation images.",
+            hint="Leave out --side, or put the images in a folder of their own.",
+        )
+    # The fraction and the seed do not matter where lists decide.
+    training, validation = split(found, validation_fraction=0.2, seed=0)
+    return training if side == "training" else validation
+
+
+def _scorables(
+    pairs: Sequence[Pair],
+    model: Model,
+    recipe: Recipe,
+    config: PredictConfig,
+    track: Track,
+) -> Iterator[Scorable]:
+    for pair in track(pairs, "Evaluating", len(pairs)):
+        labels = read_annotated(pair)
+        with open_image(
+            pair.image, channel=config.channel, gray=config.gray, z=config.z
+        ) as source:
+            height, width = source.shape
+            if labels.shape != (height, width) or source.plane_shape:
+                raise AnnotationError(
+                    f"{pair.annotation} is {labels.shape[0]} x {labels.shape[1]}, but "
+                    f"{pair.image} is {(*source.plane_shape, height, width)}.",
+                    hint="Image and annotation need the same shape.",
+                )
+            kept: list[npt.NDArray[np.float32]] = []
+            result = segment_plane(
+                source,
+                0,
+                recipe,
+                lambda y0, rows, kept=kept: kept.append(rows),  # type: ignore[misc]
+            )
+            predicted = np.concatenate(list(result.bands()))
+            pixels = source.read(Region(0, 0, height, 0, width))
+        found = np.concatenate(kept, axis=1).argmax(axis=0).astype(np.uint8)
+        yield Scorable(
+            name=pair.name,
+            labels=labels,
+            predicted=predicted,
+            group=_group(fingerprint(pixels), model.card),
+            class_maps=(encode(labels, model.card.config.encoding), found),
+        )
+
+
+def _group(print_: str, card: ModelCard) -> Group:
+    if print_ in card.training.values():
+        return "trained"
+    return "chosen" if print_ in card.validation.values() else "unseen"

@@ -1,0 +1,274 @@
+"""Decode annotations to instance labels, class maps, weight maps and previews."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+
+from cellunet.errors import (
+    AnnotationError,
+    CellunetError,
+    ConfigError,
+    ImageReadError,
+    InputError,
+)
+from cellunet.imaging.annotation_sources import find_annotations
+from cellunet.imaging.annotations import ANNOTATIONS, read_annotation
+from cellunet.imaging.atomic import PendingFile, write_atomically
+from cellunet.imaging.encoding import encode
+from cellunet.imaging.files import Region, create_labels, open_image, write_png
+from cellunet.imaging.overlay import preview
+from cellunet.imaging.provenance import SOFTWARE
+from cellunet.imaging.weights import weight_map
+from cellunet.progress import silent_track
+from cellunet.registry import choose
+from cellunet.tasks.made_labels import MadeImage, MadeLabels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.config import EncodingConfig, WeightConfig
+    from cellunet.imaging.annotation_sources import Drawn
+    from cellunet.imaging.annotations import Annotation
+    from cellunet.imaging.source import Source
+    from cellunet.progress import Track
+
+MAX_NAMED = 10
+SUFFIXES = {"labels": ".tif", "classes": ".tif", "weights": ".tif", "previews": ".png"}
+"""Folder of each result below the output folder, and how its files end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    """What to make of every annotation."""
+
+    encoding: EncodingConfig
+    weights: WeightConfig | None
+    kind: str
+    folders: tuple[str, ...]
+
+
+def make_labels(  # noqa: PLR0913
+    source: Path,
+    out: Path,
+    *,
+    encoding: EncodingConfig,
+    weights: WeightConfig | None = None,
+    kind: str = "auto",
+    overwrite: bool = False,
+    track: Track = silent_track,
+) -> MadeLabels:
+    """Decode annotations and write what a network would be trained on.
+
+    For each annotation ``NAME``: ``labels/NAME.tif`` (instance labels, uint16 or,
+    past 65,535, uint32), ``classes/NAME.tif`` (class map, uint8),
+    ``weights/NAME.tif`` (weight map, float32; with `weights` only) and
+    ``previews/NAME.png``. Nothing is written for an annotation that
+    cannot be decoded or does not fit its image.
+
+    Parameters
+    ----------
+    source
+        Annotations, with or without images, as
+        `cellunet.imaging.annotation_sources.find_annotations` understands them.
+    out
+        Folder for the results.
+    encoding
+        Target and boundary of the class map.
+    weights
+        Class and border weights of the weight map; None writes none.
+    kind
+        How the annotations were drawn: a name in
+        `cellunet.imaging.annotations.ANNOTATIONS`.
+    overwrite
+        Whether to replace results that are there already.
+    track
+        Wraps the loop over annotations.
+
+    Returns
+    -------
+    MadeLabels
+        Counts per annotation; those that could not be decoded are in its failures.
+
+    Raises
+    ------
+    ConfigError
+        If `kind` is unknown, or `weights` is for another number of classes.
+    InputError
+        If there are no annotations, partners do not match, or a result would replace
+        a file that exists or is read.
+    OutputError
+        If `out` cannot be created.
+    """
+    choose(ANNOTATIONS, kind, "kind of annotation")
+    _check_weights(encoding, weights)
+    found = find_annotations(source, kind=kind)
+    folders = tuple(f for f in SUFFIXES if f != "weights" or weights is not None)
+    recipe = _Recipe(encoding=encoding, weights=weights, kind=kind, folders=folders)
+    _refuse_conflicts(found.drawn, out, recipe, overwrite=overwrite)
+    for folder in folders:
+        # Makes the folder and a file in it, so that a folder that permits no writing
+        # is one error before work, not one for each annotation.
+        PendingFile(out / folder / "probe").abort()
+    images, failures = [], []
+    for one in track(found.drawn, "Making labels", total=len(found.drawn)):
+        try:
+            images.append(_make(one, out, recipe))
+        except CellunetError as error:
+            failures.append((one.name, str(error)))
+    return MadeLabels(
+        out=out,
+        layout=found.layout,
+        images=tuple(images),
+        failures=tuple(failures),
+        notes=found.notes,
+    )
+
+
+def _make(one: Drawn, out: Path, recipe: _Recipe) -> MadeImage:
+    """Decode one annotation and write its results."""
+    annotation = read_annotation(one.annotation, kind=recipe.kind)
+    labels = annotation.labels
+    image, pixel_size_um = (
+        _read_image(one.image, one, labels.shape) if one.image else (None, None)
+    )
+    class_map = encode(labels, recipe.encoding)
+    weights = None
+    if recipe.weights is not None:
+        weights = weight_map(labels, class_map, recipe.weights)
+    picture = preview(image, labels)
+    paths = _outputs(one, out, recipe)
+    _write_labels(paths["labels"], annotation, one, pixel_size_um)
+    _write_plane(paths["classes"], class_map)
+    if weights is not None:
+        _write_plane(paths["weights"], weights)
+    write_png(paths["previews"], picture)
+    return _summary(one.name, annotation)
+
+
+def _read_image(
+    path: Path, one: Drawn, shape: tuple[int, ...]
+) -> tuple[npt.NDArray[Any], tuple[float, float] | None]:
+    """Return the image, YX, and its pixel size; refuse it unless it has `shape`."""
+    with _open(path) as source:
+        planes = math.prod(source.plane_shape)
+        if source.shape != shape or planes != 1:
+            found = f"{_size(source.shape)} px"
+            if planes != 1:
+                found += f" in {planes} planes ({source.plane_axes})"
+            raise AnnotationError(
+                f"{one.annotation} is {_size(shape)} px, its image {path} is {found}.",
+                hint="An annotation is drawn on the full frame of one plane.",
+            )
+        height, width = source.shape
+        region = Region(plane=0, y0=0, y1=height, x0=0, x1=width)
+        return source.read(region)[0], source.pixel_size_um
+
+
+def _open(path: Path) -> Source:
+    """Open an image to be looked at: colours as grey, else the first channel."""
+    try:
+        return open_image(path, gray=True)
+    except ImageReadError:
+        return open_image(path, channel="0")
+
+
+def _write_labels(
+    path: Path,
+    annotation: Annotation,
+    one: Drawn,
+    pixel_size_um: tuple[float, float] | None,
+) -> None:
+    labels = annotation.labels
+    dtype = np.uint16 if labels.max() <= np.iinfo(np.uint16).max else np.uint32
+    provenance = {"annotation": one.annotation.name, "kind": annotation.kind}
+    height, width = labels.shape
+    with create_labels(
+        path,
+        shape=(height, width),
+        plane_axes="",
+        plane_shape=(),
+        dtype=dtype,
+        pixel_size_um=pixel_size_um,
+        provenance=provenance,
+    ) as sink:
+        sink.write(0, 0, labels.astype(dtype))
+        sink.commit()
+
+
+def _write_plane(path: Path, plane: npt.NDArray[Any]) -> None:
+    with write_atomically(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            plane,
+            photometric="minisblack",
+            compression="zlib",
+            software=SOFTWARE,
+        )
+
+
+def _summary(name: str, annotation: Annotation) -> MadeImage:
+    labels = annotation.labels
+    areas = np.unique(labels[labels > 0], return_counts=True)[1]
+    return MadeImage(
+        name=name,
+        kind=annotation.kind,
+        height_px=labels.shape[0],
+        width_px=labels.shape[1],
+        objects=areas.size,
+        median_area_px=float(np.median(areas)) if areas.size else None,
+        overlap_px=annotation.overlap_px,
+        hidden=annotation.hidden,
+    )
+
+
+def _outputs(one: Drawn, out: Path, recipe: _Recipe) -> dict[str, Path]:
+    return {f: out / f / f"{one.name}{SUFFIXES[f]}" for f in recipe.folders}
+
+
+def _check_weights(encoding: EncodingConfig, weights: WeightConfig | None) -> None:
+    if weights is None or len(weights.class_weights) == len(encoding.classes):
+        return
+    raise ConfigError(
+        f"There are {len(weights.class_weights)} class weights; target "
+        f"{encoding.target} has {len(encoding.classes)} classes: "
+        f"{', '.join(encoding.classes)}.",
+        hint="Give one weight per class.",
+    )
+
+
+def _refuse_conflicts(
+    drawn: Sequence[Drawn], out: Path, recipe: _Recipe, *, overwrite: bool
+) -> None:
+    """Refuse, before any work, to replace what is read or what exists."""
+    results = [p for one in drawn for p in _outputs(one, out, recipe).values()]
+    read = {p.resolve() for one in drawn for p in (one.annotation, one.image) if p}
+    own = [p for p in results if p.resolve() in read]
+    if own:
+        raise InputError(
+            f"Results would replace what they are made from: {_some(own)}.",
+            hint="Try: another --out.",
+        )
+    there = [p for p in results if p.exists()]
+    if there and not overwrite:
+        raise InputError(
+            f"Results exist already ({len(there)}): {_some(there)}.",
+            hint="Try: --overwrite, or another --out.",
+        )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _some(paths: Sequence[Path]) -> str:
+    rest = len(paths) - MAX_NAMED
+    more = f" and {rest} more" if rest > 0 else ""
+    return ", ".join(map(str, paths[:MAX_NAMED])) + more

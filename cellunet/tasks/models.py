@@ -1,0 +1,180 @@
+"""List models, show one, remove one; unfinished trainings are listed beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from cellunet import store
+from cellunet.errors import CellunetError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Status = Literal["ready", "unfinished", "broken"]
+STATE_FILE = "state.safetensors"
+"""The state of a training that can be resumed, in a folder without weights."""
+MOST_SOURCES = 5
+"""Up to this many source folders are named in `ModelInfo.trained_on`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What there is to know of a model without loading a weight."""
+
+    name: str
+    """Name by which commands know it."""
+    path: Path
+    """Its folder, or its file if a path was asked for."""
+    shipped: bool
+    """Whether it came with cellunet; such a model cannot be removed."""
+    status: Status
+    """``unfinished``: a stopped training; ``broken``: its file cannot be used."""
+    problem: str = ""
+    """Why it is not ready."""
+    bytes: int = 0
+    """Size of all its files."""
+    target: str = ""
+    """What its network learned."""
+    trained_on: str = ""
+    """Where its training images came from, in words."""
+    training_images: int = 0
+    """Number of images that it was trained on."""
+    score: dict[str, float] = field(default_factory=dict)
+    """Cross-fitted scores on its validation images, by name."""
+    sha256: str = ""
+    """SHA-256 of its weights; not computed for lists."""
+    created_with: str = ""
+    """Version of cellunet that trained it."""
+    card: dict[str, Any] = field(default_factory=dict)
+    """Everything that travels with the weights; empty in lists."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return dict(vars(self)) | {"path": str(self.path)}
+
+
+def list_models() -> tuple[ModelInfo, ...]:
+    """Return the user's models and unfinished trainings, then the shipped models.
+
+    A model that cannot be opened is listed with its problem.
+    """
+    found = [_listed(f.name, f.folder, f.shipped) for f in store.list_folders()]
+    unfinished = [_unfinished(folder) for folder in _stopped_runs()]
+    mine = [info for info in found if not info.shipped] + unfinished
+    shipped = [info for info in found if info.shipped]
+    return (*sorted(mine, key=lambda info: info.name), *shipped)
+
+
+def show_model(name: str) -> ModelInfo:
+    """Return all about the model of a name, or at a path.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is none.
+    CheckpointError
+        If its file is foreign or corrupt.
+    """
+    try:
+        model = store.find_model(name)
+    except ModelNotFoundError as error:
+        for folder in _stopped_runs():
+            if folder.name == name:
+                return _unfinished(folder)
+        raise error from None
+    in_folder = model.weights.name == store.WEIGHTS_FILE
+    path = model.weights.parent if in_folder else model.weights
+    return _ready(model, path, whole=True)
+
+
+def remove_model(name: str) -> Path:
+    """Remove a model of the user's, or an unfinished training; return its folder.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is none of that name.
+    ConfigError
+        If it ships with cellunet.
+    OutputError
+        If a file cannot be removed.
+    """
+    return store.remove(name)
+
+
+def _listed(name: str, folder: Path, shipped: bool) -> ModelInfo:
+    try:
+        card = store.read_card(folder / store.WEIGHTS_FILE)
+    except CellunetError as error:
+        return ModelInfo(
+            name=name,
+            path=folder,
+            shipped=shipped,
+            status="broken",
+            problem=str(error),
+            bytes=_size(folder),
+        )
+    model = store.Model(
+        name=name,
+        weights=folder / store.WEIGHTS_FILE,
+        onnx=folder / store.ONNX_FILE,
+        card=card,
+        shipped=shipped,
+    )
+    return _ready(model, folder, whole=False)
+
+
+def _ready(model: store.Model, path: Path, *, whole: bool) -> ModelInfo:
+    card = model.card
+    return ModelInfo(
+        name=model.name,
+        path=path,
+        shipped=model.shipped,
+        status="ready",
+        bytes=_size(path),
+        target=card.config.encoding.target,
+        trained_on=_sources(card.training),
+        training_images=len(card.training),
+        score=dict(card.scores),
+        sha256=model.sha256 if whole else "",
+        created_with=card.versions.get("cellunet", ""),
+        card=card.to_dict() if whole else {},
+    )
+
+
+def _stopped_runs() -> list[Path]:
+    parent = store.home() / "models"
+    if not parent.is_dir():
+        return []
+    return [
+        folder
+        for folder in sorted(parent.iterdir())
+        if (folder / STATE_FILE).is_file()
+        and not (folder / store.WEIGHTS_FILE).is_file()
+    ]
+
+
+def _unfinished(folder: Path) -> ModelInfo:
+    return ModelInfo(
+        name=folder.name,
+        path=folder,
+        shipped=False,
+        status="unfinished",
+        problem="Its training was stopped; the same command with --resume goes on.",
+        bytes=_size(folder),
+    )
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(f.stat().st_size for f in files if f.is_file())
+
+
+def _sources(training: dict[str, str]) -> str:
+    """Name the folders that image names begin with, where all begin with one."""
+    parts = Counter(n.split("/")[0] for n in training if "/" in n)
+    if not 1 <= len(parts) <= MOST_SOURCES or parts.total() != len(training):
+        return f"{len(training):,} images"
+    return ", ".join(f"{name} ({count:,})" for name, count in parts.items())

@@ -1,0 +1,72 @@
+"""What a training leaves for people: history, learning curves, pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellunet.core.dataset import network_input
+from cellunet.core.torch_engine import TorchEngine
+from cellunet.engine.base import plane_probabilities
+from cellunet.imaging.blocks import network_plan
+from cellunet.imaging.curves import learning_curves
+from cellunet.imaging.decoding import decode_plane
+from cellunet.imaging.files import write_atomically, write_png
+from cellunet.imaging.overlay import draw
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from cellunet.config import TrainConfig
+    from cellunet.core.dataset import Prepared, Sample
+    from cellunet.core.unet import UNet
+
+PICTURES = 4
+"""Validation images that are drawn with truth and prediction."""
+
+
+def write_history(
+    folder: Path, history: Sequence[Mapping[str, float]], classes: Sequence[str]
+) -> None:
+    """Write ``history.csv`` and ``curves.svg`` of the epochs so far."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    with write_atomically(folder / "history.csv") as path:
+        path.write_text(text.getvalue(), encoding="utf-8", newline="\n")
+    with write_atomically(folder / "curves.svg") as path:
+        path.write_text(
+            learning_curves(history, classes), encoding="utf-8", newline="\n"
+        )
+
+
+def write_pictures(
+    folder: Path,
+    network: UNet,
+    prepared: Sequence[Prepared],
+    samples: Sequence[Sample],
+    config: TrainConfig,
+) -> None:
+    """Write a few validation images with truth and prediction outlined."""
+    device = next(network.parameters()).device
+    engine = TorchEngine(network, device)
+    (folder / "validation").mkdir(exist_ok=True)
+    picked = np.unique(np.linspace(0, len(samples) - 1, PICTURES).astype(int))
+    for index in picked:
+        sample = samples[index]
+        blocks = network_plan(sample.labels.shape, config.network)
+        probabilities = plane_probabilities(
+            engine,
+            network_input(prepared[index].crop.image, config),
+            blocks,
+            config.network.classes,
+        )
+        labels = decode_plane(probabilities, config.encoding, config.decode)
+        picture = draw(sample.image[0], sample.labels, other=labels)
+        name = sample.name.replace("/", "_")
+        write_png(folder / "validation" / f"{name}.png", picture)

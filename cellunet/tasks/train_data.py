@@ -1,0 +1,209 @@
+"""Annotated folders to samples: found, split, read, checked, all problems in one go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet.core.dataset import Sample
+from cellunet.errors import AnnotationError, CellunetError, InputError
+from cellunet.imaging.annotations import read_labels, read_object_folder
+from cellunet.imaging.files import Region, open_image
+from cellunet.imaging.pairing import find_pairs, fingerprint, refuse_shared, split
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.config import SplitConfig
+    from cellunet.imaging.pairing import Pair
+    from cellunet.progress import Track
+
+MAX_NAMED = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Samples of both sides, their fingerprints, and what was left out."""
+
+    training: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    training_prints: dict[str, str]
+    validation_prints: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelChoice:
+    """Which channel of the images is meant, as in `open_image`."""
+
+    channel: str | None = None
+    gray: bool = False
+
+
+def load(
+    folders: Sequence[Path],
+    validation: Path | None,
+    config: SplitConfig,
+    *,
+    seed: int,
+    channel: ChannelChoice,
+    track: Track,
+) -> TrainingData:
+    """Find, split and read annotated images.
+
+    Parameters
+    ----------
+    folders
+        Annotated folders in any layout; with more than one, the names of images get
+        their folder's name in front.
+    validation
+        A folder of validation images; without it each folder is split by its own
+        lists, or by `config`.
+    config
+        The split.
+    seed
+        Seed of the split.
+    channel
+        Which channel of the images is meant.
+    track
+        Progress over images.
+
+    Raises
+    ------
+    InputError
+        If partners are missing, an image is on both sides, or images cannot be used:
+        all are named in one message.
+    """
+    training: list[Pair] = []
+    held: list[Pair] = []
+    notes: list[str] = []
+    for folder in folders:
+        pairs = find_pairs(folder)
+        notes += pairs.notes
+        if validation is None:
+            kept, out = split(
+                pairs, validation_fraction=config.validation_fraction, seed=seed
+            )
+        else:
+            kept, out = pairs.pairs, ()
+        training += _named(kept, folder, several=len(folders) > 1)
+        held += _named(out, folder, several=len(folders) > 1)
+    if validation is not None:
+        held += find_pairs(validation).pairs
+    samples = _read_all([*training, *held], channel, track)
+    prints = [fingerprint(s.image) for s in samples]
+    count = len(training)
+    names = [s.name for s in samples]
+    sides = [
+        dict(zip(names[part], prints[part], strict=True))
+        for part in (slice(None, count), slice(count, None))
+    ]
+    refuse_shared(*sides)
+    _refuse_empty(samples[:count])
+    return TrainingData(
+        training=tuple(samples[:count]),
+        validation=tuple(samples[count:]),
+        training_prints=sides[0],
+        validation_prints=sides[1],
+        notes=tuple(notes),
+    )
+
+
+def _named(pairs: Sequence[Pair], folder: Path, *, several: bool) -> list[Pair]:
+    if not several:
+        return list(pairs)
+    return [replace(p, name=f"{folder.resolve().name}/{p.name}") for p in pairs]
+
+
+def _read_all(
+    pairs: Sequence[Pair], channel: ChannelChoice, track: Track
+) -> list[Sample]:
+    samples, problems, kinds = [], [], []
+    for pair in track(pairs, "Reading images", len(pairs)):
+        try:
+            samples.append(read_sample(pair, channel))
+        except CellunetError as error:
+            problems.append(error.message)
+            kinds.append(error)
+    if len(problems) == 1:
+        raise kinds[0]
+    if problems:
+        more = len(problems) - MAX_NAMED
+        listed = " ".join(problems[:MAX_NAMED])
+        raise InputError(
+            f"{len(problems)} images cannot be used: {listed}"
+            + (f" And {more} more." if more > 0 else ""),
+            hint=kinds[0].hint,
+        )
+    return samples
+
+
+def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
+    """Read one image with its annotation.
+
+    Raises
+    ------
+    ImageReadError
+        If the image cannot be read.
+    AnnotationError
+        If the annotation cannot be read, or its shape is not the image's.
+    """
+    with open_image(pair.image, channel=channel.channel, gray=channel.gray) as source:
+        planes = int(np.prod(source.plane_shape, dtype=int))
+        if planes != 1:
+            raise InputError(
+                f"{pair.image} holds {planes} planes ({source.plane_axes}); one is "
+                "needed for training.",
+                hint="Save the annotated planes as single images.",
+            )
+        height, width = source.shape
+        image = source.read(Region(plane=0, y0=0, y1=height, x0=0, x1=width))
+    labels = read_annotated(pair)
+    if labels.shape != (height, width):
+        raise AnnotationError(
+            f"{pair.annotation} has {labels.shape[0]} x {labels.shape[1]} pixels, but "
+            f"{pair.image.name} has {height} x {width}.",
+            hint="Image and annotation need the same shape; are they partners?",
+        )
+    if image.dtype.kind == "f" and not np.isfinite(image).any():
+        raise AnnotationError(f"{pair.image} has no finite pixel.")
+    return Sample(
+        name=pair.name,
+        image=image,
+        labels=labels,
+        annotated=np.ones(labels.shape, bool),
+    )
+
+
+def read_annotated(pair: Pair) -> npt.NDArray[np.int32]:
+    """Return the instance labels of a pair, YX int32."""
+    if pair.annotation.is_dir():
+        return read_object_folder(pair.annotation).labels
+    return read_labels(pair.annotation)
+
+
+def _refuse_empty(samples: Sequence[Sample]) -> None:
+    if not any(s.labels.any() for s in samples):
+        raise InputError(
+            f"None of the {len(samples)} training images has an annotated object.",
+            hint="Do they belong to these images? Try: cellunet make-labels.",
+        )
+
+
+def object_diameters_px(samples: Sequence[Sample]) -> tuple[float, float, float]:
+    """Return the equivalent diameter of all objects: 5th percentile, median, 95th.
+
+    The diameter of the circle of an object's area, 2 sqrt(area / pi).
+    """
+    areas: list[npt.NDArray[Any]] = []
+    for sample in samples:
+        _, counts = np.unique(sample.labels[sample.labels > 0], return_counts=True)
+        areas.append(counts)
+    every = np.concatenate(areas)
+    low, middle, high = np.percentile(2 * np.sqrt(every / np.pi), (5, 50, 95))
+    return float(low), float(middle), float(high)

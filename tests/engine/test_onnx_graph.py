@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from cellunet.config import UNetConfig
+from cellunet.engine import onnx_graph
+from cellunet.engine.cost import layers
+from cellunet.engine.onnx_graph import build, fold
+from cellunet.errors import CheckpointError
+
+
+@pytest.fixture
+def model(small_weights, small_config):
+    content = build(small_weights, small_config, {"made by": "tests", "a": "Zürich 🔬"})
+    return onnx.load_from_string(content)
+
+
+def test_the_file_is_valid_onnx_of_the_stated_version(model):
+    onnx.checker.check_model(model, full_check=True)
+    assert model.ir_version == 7
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 12)]
+
+
+def test_metadata_is_stored_in_the_order_of_its_keys(model):
+    found = [(p.key, p.value) for p in model.metadata_props]
+    assert found == [("a", "Zürich 🔬"), ("made by", "tests")]
+
+
+def test_input_and_output_have_free_size_and_fixed_channels(model):
+    def shape(value):
+        return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+
+    ends = [*model.graph.input, *model.graph.output]
+    assert [v.name for v in ends] == ["image", "probabilities"]
+    assert {v.type.tensor_type.elem_type for v in ends} == {onnx.TensorProto.FLOAT}
+    assert [shape(v) for v in ends] == [["n", 2, "h", "w"], ["n", 3, "h", "w"]]
+
+
+def test_tensors_are_named_like_the_layers_that_they_came_from(model, small_config):
+    expected = [
+        f"{name}.{part}" for name in layers(small_config) for part in ("weight", "bias")
+    ]
+    assert [t.name for t in model.graph.initializer] == expected
+
+
+def test_shapes_inferred_by_onnx_are_those_of_the_network(small_weights, small_config):
+    model = onnx.load_from_string(build(small_weights, small_config))
+    for value, sides in ((model.graph.input[0], (1, 2, 24, 16)),):
+        for dim, side in zip(value.type.tensor_type.shape.dim, sides, strict=True):
+            dim.dim_value = side
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    shapes = {
+        v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
+        for v in inferred.graph.value_info
+    }
+    assert shapes["stem.5"] == (1, 4, 12, 8)
+    assert shapes["down.0.5"] == (1, 6, 6, 4)
+    assert shapes["concat.0"] == (1, 8, 12, 8)
+    assert shapes["head"] == (1, 3, 24, 16)
+
+
+def test_the_same_weights_give_the_same_bytes(small_weights, small_config):
+    first = build(small_weights, small_config, {"b": "2", "a": "1"})
+    turned = dict(reversed(small_weights.items()))
+    assert build(turned, small_config, {"a": "1", "b": "2"}) == first
+
+
+def test_the_bytes_of_a_network_of_ones_do_not_change(small_config):
+    # A change here changes every file: results must be compared before it is taken.
+    weights = {
+        name: np.ones(shape, np.float32)
+        for layer in layers(small_config).values()
+        for name, shape in layer.shapes.items()
+    }
+    digest = hashlib.sha256(build(weights, small_config)).hexdigest()
+    assert digest == (
+        "d3a5bbb5228113e062bba2982f61e37aaae93a1074c4aa89f9c06d3ab27d8213"
+    )
+
+
+def test_folded_normalisation_by_hand():
+    # g 2, b 5, mean 3, variance 4: 2 (W x - 3) / 2 + 5 = W x + 2.
+    layer = layers(UNetConfig(in_channels=1, channels=(1, 1), stem_stride=1))["stem.0"]
+    parts = {"weight": 2, "bias": 5, "running_mean": 3, "running_var": 4}
+    weights = {f"stem.1.{k}": np.full(1, v, np.float32) for k, v in parts.items()}
+    weights["stem.0.weight"] = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
+    weight, bias = fold(layer, weights)
+    np.testing.assert_allclose(weight, weights["stem.0.weight"], rtol=2e-6)
+    np.testing.assert_allclose(bias, [2.0], rtol=1e-5)
+    assert weight.dtype == bias.dtype == np.float32
+
+
+def test_the_added_variance_is_torchs_default():
+    assert nn.BatchNorm2d(1).eps == onnx_graph.BATCH_NORM_EPSILON
+
+
+def test_counters_of_batches_are_not_needed(small_weights, small_config):
+    assert "stem.1.num_batches_tracked" in small_weights
+    without = {k: v for k, v in small_weights.items() if "tracked" not in k}
+    assert build(without, small_config) == build(small_weights, small_config)
+
+
+def test_a_missing_weight_is_named(small_weights, small_config):
+    del small_weights["up.0.bias"]
+    with pytest.raises(CheckpointError, match=r"miss up\.0\.bias"):
+        build(small_weights, small_config)
+
+
+def test_a_weight_left_over_is_named(small_weights, small_config):
+    small_weights["tail.weight"] = np.zeros(1, np.float32)
+    with pytest.raises(CheckpointError, match=r"tail\.weight"):
+        build(small_weights, small_config)
+
+
+def test_many_missing_weights_are_counted(small_config):
+    with pytest.raises(CheckpointError, match="and 31 more") as caught:
+        build({}, small_config)
+    assert "(4, 6)" in caught.value.hint
+
+
+def test_a_misshaped_weight_is_named_with_both_shapes(small_weights, small_config):
+    small_weights["head.weight"] = np.zeros((4, 3, 1, 1), np.float32)
+    with pytest.raises(CheckpointError, match=r"head\.weight.*1, 1.*\(4, 3, 2, 2\)"):
+        build(small_weights, small_config)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("merge.0.4.bias", np.nan, "finite"),
+        ("stem.1.weight", np.inf, "finite"),
+        ("down.0.1.running_var", -1.0, "negative"),
+    ],
+)
+def test_impossible_values_are_refused(small_weights, small_config, name, value, words):
+    small_weights[name] = np.full_like(small_weights[name], value)
+    with pytest.raises(CheckpointError, match=f"{name}.*{words}"):
+        build(small_weights, small_config)
+
+
+def test_a_network_too_large_for_the_format_is_refused(
+    small_weights, small_config, monkeypatch
+):
+    monkeypatch.setattr(onnx_graph, "MAX_BYTES", 1000)
+    with pytest.raises(CheckpointError, match="ONNX allows 1000"):
+        build(small_weights, small_config)
+
+
+def test_a_reference_implementation_of_onnx_agrees_with_torch(
+    small_weights, small_config, make_network, rng
+):
+    from onnx.reference import ReferenceEvaluator
+
+    image = rng.standard_normal((1, 2, 8, 12), np.float32)
+    evaluator = ReferenceEvaluator(build(small_weights, small_config))
+    (found,) = evaluator.run(None, {"image": image})
+    with torch.inference_mode():
+        logits = make_network(small_config)(torch.from_numpy(image))
+        expected = torch.softmax(logits, dim=1).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)

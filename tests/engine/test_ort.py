@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from cellunet.config import UNetConfig
+from cellunet.engine import ort
+from cellunet.engine.onnx_graph import build
+from cellunet.engine.ort import OnnxRuntimeEngine, usable_cores
+from cellunet.errors import CheckpointError, DeviceError
+
+SHAPES = [
+    UNetConfig(channels=(8, 12), stem_stride=1, in_channels=1, classes=2),
+    UNetConfig(channels=(8, 12), stem_stride=2),
+    UNetConfig(channels=(8, 16, 24), stem_stride=1),
+    UNetConfig(channels=(16, 32, 48), stem_stride=2),
+    UNetConfig(channels=(5, 7, 9, 11), stem_stride=1, in_channels=3, classes=5),
+    UNetConfig(channels=(16, 16, 32, 32), stem_stride=2, in_channels=1),
+]
+TOLERANCE = 1e-5
+"""Largest difference of a probability seen is a third of it."""
+
+
+@pytest.fixture
+def content(small_weights, small_config):
+    return build(small_weights, small_config, {"key": "value"})
+
+
+@pytest.fixture
+def engine(content):
+    return OnnxRuntimeEngine(content, threads=1)
+
+
+def twin(network):
+    weights = {k: v.numpy() for k, v in network.state_dict().items()}
+    return OnnxRuntimeEngine(build(weights, network.config), threads=2)
+
+
+@pytest.mark.parametrize("config", SHAPES, ids=str)
+def test_the_twin_computes_what_torch_computes(config, make_network, rng):
+    network = make_network(config, seed=1)
+    shape = (2, config.in_channels, 3 * config.stride_px, 5 * config.stride_px)
+    image = rng.normal(0.0, 2.0, shape).astype(np.float32)
+    with torch.inference_mode():
+        expected = torch.softmax(network(torch.from_numpy(image)), dim=1).numpy()
+    found = twin(network)(image)
+    assert found.dtype == np.float32
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_probabilities_sum_to_one_whatever_the_logits(engine, rng):
+    image = rng.standard_normal((1, 2, 8, 8), np.float32) * np.float32(1e4)
+    found = engine(image)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-6)
+    assert (found >= 0).all()
+
+
+def test_neighbours_in_a_batch_change_no_bit(engine, rng):
+    images = rng.standard_normal((3, 2, 20, 12), np.float32)
+    together = engine(images)
+    for image, found in zip(images, together, strict=True):
+        np.testing.assert_array_equal(engine(image[np.newaxis])[0], found)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_runs_sessions_and_threads_change_no_bit(threads, make_network, rng):
+    network = make_network(UNetConfig(channels=(16, 32)))
+    weights = {k: v.numpy() for k, v in network.state_dict().items()}
+    content = build(weights, network.config)
+    image = rng.standard_normal((1, 2, 64, 96), np.float32)
+    expected = OnnxRuntimeEngine(content, threads=1)(image)
+    engine = OnnxRuntimeEngine(content, threads=threads)
+    for _ in range(3):
+        np.testing.assert_array_equal(engine(image), expected)
+
+
+def test_an_engine_says_what_it_is(engine, small_config):
+    import onnxruntime
+
+    assert engine.name == f"onnxruntime {onnxruntime.__version__} cpu"
+    assert engine.config == small_config
+    assert engine.metadata == {"key": "value"}
+
+
+def test_a_file_works_like_its_bytes(content, tmp_path, engine, rng):
+    path = tmp_path / "Zellkern ä 🔬.onnx"
+    path.write_bytes(content)
+    image = rng.standard_normal((1, 2, 8, 8), np.float32)
+    np.testing.assert_array_equal(OnnxRuntimeEngine(path)(image), engine(image))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (2, 8, 8), (1, 2, 8, 6), (1, 2, 2, 4)])
+def test_an_image_that_does_not_fit_is_refused_with_what_does(engine, shape):
+    with pytest.raises(CheckpointError, match=r"2 channels.*multiples of 4") as caught:
+        engine(np.zeros(shape, np.float32))
+    assert str(shape) in caught.value.message
+
+
+def test_a_failure_of_the_runtime_is_one_line_of_ours(engine, capfd):
+    with pytest.raises(CheckpointError, match="failed on an image of 1 x 2 x 8 x 8"):
+        engine(np.zeros((1, 2, 8, 8), np.float64))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"none\.onnx cannot be read: No such"):
+        OnnxRuntimeEngine(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, -1])
+def test_a_cut_file_is_refused_by_name(content, tmp_path, size):
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(content[:size])
+    with pytest.raises(CheckpointError, match=r"cut\.onnx is no model") as caught:
+        OnnxRuntimeEngine(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_foreign_operator_is_refused_by_name(content):
+    model = onnx.load_from_string(content)
+    model.graph.node[0].op_type = "Einsum"
+    with pytest.raises(CheckpointError, match="'Einsum'"):
+        OnnxRuntimeEngine(model.SerializeToString())
+
+
+def test_what_the_runtime_refuses_is_one_line_of_ours(content, monkeypatch, capfd):
+    monkeypatch.setattr(ort, "check_model", lambda _: UNetConfig())
+    with pytest.raises(CheckpointError, match="The model cannot be used") as caught:
+        OnnxRuntimeEngine(content[:500])
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_missing_runtime_names_the_other_engine(content, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(DeviceError) as caught:
+        OnnxRuntimeEngine(content)
+    assert "--engine torch" in caught.value.hint
+
+
+def test_threads_default_to_the_cores_that_may_be_used(monkeypatch):
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 8}, raising=False)
+    assert usable_cores() == 3
+
+
+def test_where_there_is_no_affinity_all_cores_count(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert usable_cores() == (os.cpu_count() or 1)
+
+
+def test_prediction_on_a_cpu_imports_no_torch(content, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    program = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from cellunet.config import UNetConfig\n"
+        "from cellunet.engine.choice import load_engine\n"
+        "engine = load_engine(onnx=Path(sys.argv[1]), safetensors=Path('none'),\n"
+        "    config=UNetConfig(channels=(4, 6)), engine='auto', device='cpu',\n"
+        "    threads=1)\n"
+        "engine(np.zeros((1, 2, 8, 8), np.float32))\n"
+        "heavy = {'torch', 'scipy', 'skimage', 'onnx', 'typer', 'rich'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_every_error_of_the_runtime_is_known():
+    import onnxruntime
+
+    names = {error.__name__ for error in ort._errors(onnxruntime)}
+    assert {"InvalidGraph", "InvalidProtobuf", "Fail", "RuntimeException"} <= names

@@ -1,0 +1,83 @@
+"""Pairs of label files of two folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cellunet.errors import InputError
+from cellunet.imaging.label_folders import pair_folders
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+def test_files_pair_by_stem_whatever_their_type_and_marker(tmp_path: Path) -> None:
+    found = touch(tmp_path / "p", "b.tif", "a_cp_masks.png", "c ü.ome.tif", "n.txt")
+    true = touch(tmp_path / "t", "a_labels.tif", "b_seg.tif", "c ü.png", ".hidden.tif")
+    pairs = pair_folders(found, true)
+    assert [p.name for p in pairs] == ["a", "b", "c ü"]
+    assert pairs[0].predicted == found / "a_cp_masks.png"
+    assert pairs[0].labels == true / "a_labels.tif"
+
+
+def test_folders_below_are_part_of_the_name(tmp_path: Path) -> None:
+    found = touch(tmp_path / "p", "plate 1/a.tif", "plate 2/a.tif")
+    true = touch(tmp_path / "t", "plate 1/a_masks.png", "plate 2/a_masks.png")
+    assert [p.name for p in pair_folders(found, true)] == ["plate 1/a", "plate 2/a"]
+
+
+def test_a_marker_that_both_folders_hold_belongs_to_the_name(tmp_path: Path) -> None:
+    found = touch(tmp_path / "p", "cell.tif", "cell_seg.tif")
+    true = touch(tmp_path / "t", "cell.tif", "cell_seg.tif")
+    assert [p.name for p in pair_folders(found, true)] == ["cell", "cell_seg"]
+
+
+def test_missing_extra_and_doubled_partners_are_named_in_one_message(
+    tmp_path: Path,
+) -> None:
+    found = touch(tmp_path / "p", "a.tif", "b.tif", "b.png", "x.tif")
+    true = touch(tmp_path / "t", "a.tif", "b.tif", "c.tif", "d_masks.tif", "d_seg.tif")
+    with pytest.raises(InputError) as caught:
+        pair_folders(found, true)
+    said = caught.value.message
+    assert "no prediction for c, d" in said
+    assert "no true labels for x" in said
+    assert "several predictions for b" in said
+    assert "several true labels for d" in said
+
+
+def test_long_lists_are_cut(tmp_path: Path) -> None:
+    found = touch(tmp_path / "p", "a.tif")
+    true = touch(tmp_path / "t", "a.tif", *(f"x{k:02}.tif" for k in range(12)))
+    with pytest.raises(InputError, match="x09 and 2 more"):
+        pair_folders(found, true)
+
+
+def test_named_images_alone_need_partners(tmp_path: Path) -> None:
+    found = touch(tmp_path / "p", "a.tif")
+    true = touch(tmp_path / "t", "a.tif", "b.tif")
+    assert [p.name for p in pair_folders(found, true, names=["a"])] == ["a"]
+    with pytest.raises(InputError, match="in neither folder z; no prediction for b"):
+        pair_folders(found, true, names=["a", "b", "z"])
+    with pytest.raises(InputError, match="No image is named"):
+        pair_folders(found, true, names=[])
+
+
+def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
+    true = touch(tmp_path / "t", "a.tif")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="does not exist"):
+        pair_folders(tmp_path / "no", true)
+    with pytest.raises(InputError, match="is a file"):
+        pair_folders(true / "a.tif", true)
+    with pytest.raises(InputError, match="holds no label file"):
+        pair_folders(tmp_path / "empty", true)
+    with pytest.raises(InputError, match="two folders are expected"):
+        pair_folders(true, tmp_path / "empty" / ".." / "t")

@@ -1,0 +1,237 @@
+"""Intensities to the network's input."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cellunet.config import NormalizationConfig
+from cellunet.errors import ImageReadError
+from cellunet.imaging.normalize import channels, measure, normalize, scale
+
+PERCENTILE = NormalizationConfig()
+STANDARD = NormalizationConfig(kind="standard")
+DTYPES = [
+    "u1",
+    "<u2",
+    ">u2",
+    "i1",
+    "i2",
+    "u4",
+    "i4",
+    "i8",
+    "f2",
+    "<f4",
+    ">f4",
+    "f8",
+    "?",
+]
+
+
+def _bands(image, heights):
+    """Cut into bands of these heights, over and over."""
+
+    def bands():
+        y, turn = 0, 0
+        while y < len(image):
+            height = heights[turn % len(heights)]
+            yield image[y : y + height]
+            y, turn = y + height, turn + 1
+
+    return bands
+
+
+def _measure(image, config=PERCENTILE):
+    return measure(lambda: [image], config)
+
+
+@st.composite
+def images(draw):
+    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+    shape = draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
+    if dtype.kind == "f":
+        # Few values, so that there are ties, and all the odd ones.
+        elements = st.one_of(
+            st.sampled_from([0.0, -0.0, 1.0, 0.5, -3.0]),
+            st.floats(width=8 * dtype.itemsize),
+        )
+        return draw(hnp.arrays(dtype, shape, elements=elements))
+    return draw(hnp.arrays(dtype, shape))
+
+
+def _single(image):
+    with np.errstate(over="ignore"):
+        return image.astype(np.float32)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    images(),
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.tuples(st.floats(0, 99), st.floats(0.01, 100)),
+)
+def test_percentiles_are_exact_order_statistics_however_the_bands_are_cut(
+    image, heights, percentiles
+) -> None:
+    low, high = percentiles[0], min(percentiles[0] + percentiles[1], 100.0)
+    config = NormalizationConfig(low_percentile=low, high_percentile=high)
+    single = _single(image)
+    finite = np.sort(single[np.isfinite(single)])
+    if not len(finite):
+        with pytest.raises(ImageReadError, match="no finite pixel"):
+            _measure(image, config)
+        return
+    found = measure(_bands(image, heights), config)
+    assert found.count == len(finite)
+    assert found.low == finite[math.floor(low / 100 * (len(finite) - 1))]
+    assert found.high == finite[math.floor(high / 100 * (len(finite) - 1))]
+    wide = image[np.isfinite(single)].astype(np.float64)
+    span = float(np.abs(wide).max()) or 1.0
+    assert found.mean / span == pytest.approx(wide.mean() / span, abs=1e-9)
+    assert found.std / span == pytest.approx((wide / span).std(), abs=1e-6)
+    assert found == _measure(image, config)
+
+
+@settings(deadline=None, max_examples=100)
+@given(images(), st.sampled_from([PERCENTILE, STANDARD]))
+def test_any_image_becomes_finite_input_of_its_shape(image, config) -> None:
+    if not np.isfinite(_single(image)).any():
+        return
+    found = normalize(image, _measure(image, config), config)
+    assert found.dtype == np.float32
+    assert found.shape == (config.channels, *image.shape)
+    assert np.isfinite(found).all()
+
+
+def test_the_percentiles_of_a_worked_image() -> None:
+    # 0 .. 1000: rank floor(.01 * 1000) = 10 and floor(.998 * 1000) = 998.
+    image = np.arange(1001, dtype=np.uint16).reshape(7, 143)
+    found = _measure(image)
+    assert (found.low, found.high, found.count) == (10, 998, 1001)
+    assert (found.mean, found.std) == (
+        500,
+        pytest.approx(math.sqrt(1001**2 / 12), 1e-3),
+    )
+    assert found.noise == pytest.approx(1 / 0.9538725)
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4", "i4"])
+def test_the_noise_of_white_noise_is_its_standard_deviation(rng, dtype) -> None:
+    image = np.rint(rng.normal(5000, 100, (300, 300))).astype(dtype)
+    assert _measure(image).noise == pytest.approx(100, rel=0.02)
+
+
+def test_unsigned_differences_do_not_wrap() -> None:
+    image = np.array([[0, 255, 0, 255]], np.uint8)
+    assert _measure(image).noise == pytest.approx(255 / 0.9538725)
+
+
+def test_types_of_the_same_values_have_the_same_statistics(rng) -> None:
+    image = rng.integers(0, 65536, (40, 30)).astype(np.uint16)
+    expected = _measure(image)
+    for dtype in (">u2", "u4", "i4", "f4", "f8", "i8"):
+        assert _measure(image.astype(dtype)) == expected
+
+
+def test_pixels_that_are_not_finite_count_nowhere_and_become_zero() -> None:
+    image = np.array([[np.nan, 2.0, 4.0, np.inf], [-np.inf, 2.0, 4.0, np.nan]], "f4")
+    found = _measure(image, STANDARD)
+    assert (found.count, found.mean, found.std) == (4, 3.0, 1.0)
+    assert normalize(image, found, STANDARD)[0].tolist() == [[0, -1, 1, 0]] * 2
+
+
+def test_neighbouring_infinities_are_no_warning() -> None:
+    image = np.array([[np.inf, np.inf, 1.0, 3.0, -np.inf, np.inf]], np.float32)
+    assert _measure(image).noise == pytest.approx(2 / 0.9538725)
+
+
+def test_values_at_the_ends_of_float32_are_measured() -> None:
+    top = float(np.finfo(np.float32).max)
+    image = np.array([[-top, top, 0.0, 1e-45]], np.float32)
+    config = NormalizationConfig(low_percentile=0.0, high_percentile=100.0)
+    found = _measure(image, config)
+    assert (found.low, found.high) == (-top, top)
+    assert np.isfinite(normalize(image, found, config)).all()
+
+
+def test_doubles_beyond_float32_count_as_infinite() -> None:
+    image = np.array([[1e300, 1.0, 3.0, -1e300]])
+    found = _measure(image, STANDARD)
+    assert (found.count, found.mean, found.std) == (2, 2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "config", [PERCENTILE, STANDARD], ids=["percentile", "standard"]
+)
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (0, "u1"),
+        (255, "u1"),
+        (40_000, "u2"),
+        (2**31 - 1, "i4"),
+        (0.1, "f4"),
+        (-7.3, "f8"),
+    ],
+)
+def test_a_constant_image_becomes_zero(config, value, dtype) -> None:
+    for shape in ((1, 1), (1, 9), (9, 1), (31, 77)):
+        image = np.full(shape, value, dtype)
+        found = _measure(image, config)
+        assert (found.std, found.noise) == (pytest.approx(0, abs=1e-6), 0)
+        assert not normalize(image, found, config).any()
+
+
+def test_an_image_of_nothing_finite_is_refused() -> None:
+    with pytest.raises(ImageReadError, match="no finite pixel"):
+        _measure(np.full((3, 3), np.nan))
+
+
+def test_percentile_scaling_by_hand() -> None:
+    config = NormalizationConfig(
+        low_percentile=0.0, high_percentile=100.0, noise_floor=0.0
+    )
+    image = np.array([[100, 150, 200]], np.uint16)
+    found = scale(image, _measure(image, config), config)
+    assert found.tolist() == [[0.0, 0.5, 1.0]]
+    both = channels(np.array([[-2.0, -0.1, 0.0, 0.02, 1.0, 9.0]], np.float32), config)
+    assert both[0].tolist() == [pytest.approx([-0.5, -0.1, 0.0, 0.02, 1.0, 3.0])]
+    assert both[1].tolist() == [
+        pytest.approx(
+            [0, 0, 0, math.log(2) / math.log(51), 1, math.log(151) / math.log(51)]
+        )
+    ]
+
+
+def test_an_empty_field_is_scaled_by_its_noise(rng) -> None:
+    image = np.rint(rng.normal(1000, 100, (200, 200))).astype(np.uint16)
+    found = scale(image, _measure(image), PERCENTILE)
+    # A span of at least 24 standard deviations: the noise stays a 24th.
+    assert found.std() == pytest.approx(1 / 24, rel=0.05)
+
+
+def test_standardised_images_have_mean_zero_and_unit_variance(rng) -> None:
+    image = rng.gamma(2, 500, (60, 70)).astype(np.uint16)
+    found = normalize(image, _measure(image, STANDARD), STANDARD)
+    assert found.shape == (1, 60, 70)
+    assert float(found.mean(dtype=float)) == pytest.approx(0, abs=1e-5)
+    assert float(found.std(dtype=float)) == pytest.approx(1, abs=1e-5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([PERCENTILE, STANDARD]))
+def test_a_tile_cannot_tell_where_it_lies(seed, config) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.gamma(1, 900, tuple(rng.integers(1, 50, 2))).astype(np.uint16)
+    statistics = _measure(image, config)
+    y, x = (int(rng.integers(n)) for n in image.shape)
+    view = np.s_[y : y + int(rng.integers(1, 50)), x : x + int(rng.integers(1, 50))]
+    whole = normalize(image, statistics, config)
+    assert np.array_equal(
+        normalize(image[view], statistics, config), whole[:, view[0], view[1]]
+    )

@@ -1,0 +1,301 @@
+"""Images find their annotations, and whatever does not match is named."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellunet.errors import ConfigError, InputError
+from cellunet.imaging.layouts import LAYOUTS, bare_stem, stem
+from cellunet.imaging.pairing import (
+    Pair,
+    Pairs,
+    find_pairs,
+    fingerprint,
+    refuse_shared,
+    split,
+)
+
+
+def touch(folder: Path, *names: str) -> Path:
+    """Create empty files: pairing looks at names only."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def named(*names: str) -> Pairs:
+    pairs = tuple(Pair(Path(f"{n}.tif"), Path(f"{n}.png"), n) for n in sorted(names))
+    return Pairs(pairs, "folders")
+
+
+def found(folder: Path) -> list[tuple[str, str, str]]:
+    return [
+        (p.name, p.image.name, p.annotation.relative_to(folder).as_posix())
+        for p in find_pairs(folder).pairs
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "bare"),
+    [
+        ("a.tif", "a", "a"),
+        ("a.b.OME.TIF", "a.b", "a.b"),
+        ("a_masks.ome.tiff", "a_masks", "a"),
+        ("a_seg.png", "a_seg", "a"),
+        ("a_cp_masks.png", "a_cp_masks", "a"),
+        ("_masks.png", "_masks", "_masks"),
+        (".tif", ".tif", ".tif"),
+        ("a", "a", "a"),
+        ("a.v2", "a.v2", "a.v2"),
+    ],
+)
+def test_stems_lose_image_and_annotation_suffixes_only(name, whole, bare):
+    assert (stem(name), bare_stem(name)) == (whole, bare)
+
+
+@pytest.mark.parametrize("annotations", ["labels", "masks"])
+def test_images_are_paired_with_the_folder_beside_them(tmp_path, annotations):
+    touch(tmp_path, "images/b.tif", "images/a 1.ome.tif", "images/ü_🔬.png")
+    touch(tmp_path / annotations, "b.png", "a 1_masks.tif", "ü_🔬.tiff")
+    assert found(tmp_path) == [
+        ("a 1", "a 1.ome.tif", f"{annotations}/a 1_masks.tif"),
+        ("b", "b.tif", f"{annotations}/b.png"),
+        ("ü_🔬", "ü_🔬.png", f"{annotations}/ü_🔬.tiff"),
+    ]
+    assert find_pairs(tmp_path).layout == "folders"
+
+
+def test_an_image_whose_own_name_ends_like_an_annotation_is_paired(tmp_path):
+    touch(tmp_path, "images/a_seg.tif", "labels/a_seg.tif")
+    assert [p.name for p in find_pairs(tmp_path).pairs] == ["a_seg"]
+
+
+@pytest.mark.parametrize("suffix", ["_masks", "_labels", "_label", "_seg"])
+def test_a_flat_folder_is_paired_by_suffix(tmp_path, suffix):
+    touch(tmp_path, "a.tif", f"a{suffix}.png", "b.tif", f"b{suffix}.tif")
+    touch(tmp_path, "notes.txt", ".DS_Store", "._a.tif")
+    assert found(tmp_path) == [
+        ("a", "a.tif", f"a{suffix}.png"),
+        ("b", "b.tif", f"b{suffix}.tif"),
+    ]
+    pairs = find_pairs(tmp_path)
+    assert pairs.layout == "flat"
+    assert "PNG: 1 in" in pairs.notes[0]
+    assert ".txt" in pairs.notes[0]
+
+
+def test_composed_and_decomposed_accents_are_one_name(tmp_path):
+    touch(tmp_path, "images/" + unicodedata.normalize("NFD", "ü.tif"), "labels/ü.tif")
+    assert [p.name for p in find_pairs(tmp_path).pairs] == ["ü"]
+
+
+def test_dsb2018_is_paired_per_folder(tmp_path):
+    for name in ("n1", "n2"):
+        touch(tmp_path / name, f"images/{name}.png", "masks/x.png", "masks/y.png")
+    assert found(tmp_path) == [
+        ("n1", "n1.png", "n1/masks"),
+        ("n2", "n2.png", "n2/masks"),
+    ]
+    assert find_pairs(tmp_path).layout == "dsb2018"
+
+
+def bbbc039(folder: Path, **lists: str) -> Path:
+    for name in "abcd":
+        touch(folder, f"images/{name}.tif", f"masks/{name}.png")
+    (folder / "metadata").mkdir()
+    for side, text in lists.items():
+        (folder / "metadata" / f"{side}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_published_lists_are_honoured_and_the_rest_is_left_out(tmp_path):
+    # As published: names with .png, a byte order mark, blank lines, CRLF.
+    folder = bbbc039(
+        tmp_path, training="\ufeffc.png\r\na.png\r\n\r\n", validation="b\n", test="d\n"
+    )
+    pairs = find_pairs(folder)
+    assert pairs.layout == "bbbc039"
+    assert (pairs.train, pairs.validation) == (("a", "c"), ("b",))
+    assert [p.name for p in pairs.pairs] == ["a", "b", "c"]
+    assert pairs.notes == (
+        "Left out, as neither training.txt nor validation.txt names them: "
+        "1 of 4 images (d).",
+    )
+    train, validation = split(pairs, validation_fraction=0.5, seed=0)
+    assert [p.name for p in train] == ["a", "c"]
+    assert [p.name for p in validation] == ["b"]
+
+
+def test_what_is_not_listed_needs_no_partner(tmp_path):
+    folder = bbbc039(tmp_path, training="a", validation="b")
+    (folder / "masks" / "d.png").unlink()
+    assert [p.name for p in find_pairs(folder).pairs] == ["a", "b"]
+
+
+def test_a_validation_list_alone_leaves_the_rest_to_training(tmp_path):
+    pairs = find_pairs(bbbc039(tmp_path, validation="b"))
+    train, validation = split(pairs, validation_fraction=0.5, seed=0)
+    assert [p.name for p in train] == ["a", "c", "d"]
+    assert [p.name for p in validation] == ["b"]
+
+
+def test_a_training_list_alone_is_what_validation_is_drawn_from(tmp_path):
+    pairs = find_pairs(bbbc039(tmp_path, training="a\nb\nc"))
+    train, validation = split(pairs, validation_fraction=0.34, seed=0)
+    assert len(train) == 2
+    assert {p.name for p in train + validation} == {"a", "b", "c"}
+
+
+def test_lists_that_contradict_or_name_what_is_missing_are_refused(tmp_path):
+    folder = bbbc039(tmp_path, training="a\nb\nz", validation="b")
+    with pytest.raises(InputError, match="not there z; in both lists b") as caught:
+        find_pairs(folder)
+    assert "do not match" in caught.value.message
+
+
+def test_a_list_that_is_not_text_is_refused(tmp_path):
+    folder = bbbc039(tmp_path)
+    (folder / "metadata" / "training.txt").write_bytes(b"\xff\xfe\x00a")
+    with pytest.raises(InputError, match=r"training\.txt cannot be read as a list"):
+        find_pairs(folder)
+
+
+def test_an_empty_list_is_refused(tmp_path):
+    with pytest.raises(InputError, match="name no image"):
+        find_pairs(bbbc039(tmp_path, training="\n"))
+
+
+def test_missing_extra_and_doubled_partners_are_named_in_one_message(tmp_path):
+    touch(tmp_path, "images/ok.tif", "labels/ok.tif")
+    touch(tmp_path, "images/bare.tif", "labels/lost.png")
+    touch(tmp_path, "images/twice.tif", "images/twice.png", "labels/twice.tif")
+    touch(tmp_path, "images/two.tif", "labels/two.tif", "labels/two_masks.tif")
+    with pytest.raises(InputError) as caught:
+        find_pairs(tmp_path)
+    assert caught.value.message == (
+        f"The images and annotations in {tmp_path} do not match: "
+        "no annotation for the image bare; no image for the annotation lost; "
+        "several images called twice; several annotations for two."
+    )
+
+
+def test_at_most_ten_names_are_listed(tmp_path):
+    touch(tmp_path, "images/ok.tif", "labels/ok.tif")
+    touch(tmp_path, *(f"images/n{i:02}.tif" for i in range(13)))
+    with pytest.raises(InputError, match=r"n08, n09 and 3 more\."):
+        find_pairs(tmp_path)
+
+
+def test_an_image_folder_without_objects_is_named(tmp_path):
+    touch(tmp_path, "n1/images/n1.png", "n1/masks/x.png", "n2/images/n2.png")
+    with pytest.raises(InputError, match="no annotation for the image n2"):
+        find_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "message", "hint"),
+    [
+        ((), "is empty", "Understood: DATA/images"),
+        (("a.tif", "b.tif"), "recognised: 2, annotations: 0", "Understood"),
+        (("images/a.tif",), "recognised: 1, annotations: 0", "Understood"),
+        (("a_masks.tif",), "recognised: 0, annotations: 1", "Understood"),
+        (("labels/a.tif",), "recognised: 0, annotations: 1", "Understood"),
+        (("a.txt",), "recognised: 0, annotations: 0", "Understood"),
+        (("images/a.tif", "labels/a.tif", "masks/a.tif"), "both", "Keep one"),
+    ],
+)
+def test_a_folder_without_pairs_says_what_it_holds(tmp_path, names, message, hint):
+    touch(tmp_path, *names)
+    with pytest.raises(InputError, match=message) as caught:
+        find_pairs(tmp_path)
+    assert hint in caught.value.hint
+    assert str(tmp_path) in caught.value.message
+
+
+def test_a_path_that_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="There is no folder"):
+        find_pairs(tmp_path / "nowhere")
+    touch(tmp_path, "a.tif")
+    with pytest.raises(InputError, match="is a file; a folder"):
+        find_pairs(tmp_path / "a.tif")
+
+
+def test_the_images_folder_itself_points_to_the_one_above(tmp_path):
+    touch(tmp_path, "images/a.tif", "labels/a.tif")
+    with pytest.raises(InputError, match="annotations are in labels") as caught:
+        find_pairs(tmp_path / "images")
+    assert str(tmp_path) in caught.value.hint
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setitem(LAYOUTS, "folders", refuse)
+    with pytest.raises(InputError, match="cannot be listed"):
+        find_pairs(tmp_path)
+
+
+def test_a_split_depends_on_names_fraction_and_seed_alone():
+    pairs = named(*"abcdefghij")
+    train, validation = split(pairs, validation_fraction=0.2, seed=1)
+    # Fixed here so that a change of the draw, which would move every benchmark, shows.
+    assert [p.name for p in validation] == ["i", "j"]
+    assert split(pairs, validation_fraction=0.2, seed=1) == (train, validation)
+    assert split(pairs, validation_fraction=0.2, seed=2)[1] != validation
+
+
+@given(
+    st.integers(2, 60),
+    st.floats(0, 1, exclude_min=True, exclude_max=True),
+    st.integers(0, 99),
+)
+def test_a_split_divides_the_names(count, fraction, seed):
+    pairs = named(*map(str, range(count)))
+    train, validation = split(pairs, validation_fraction=fraction, seed=seed)
+    assert sorted(train + validation, key=lambda p: p.name) == list(pairs.pairs)
+    assert abs(len(validation) - fraction * count) <= 1
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2])
+def test_a_fraction_out_of_range_is_refused(fraction):
+    with pytest.raises(ConfigError, match="--val-fraction"):
+        split(named("a", "b"), validation_fraction=fraction, seed=0)
+
+
+def test_one_pair_cannot_be_split():
+    with pytest.raises(InputError, match="1 training and 0 validation") as caught:
+        split(named("a"), validation_fraction=0.2, seed=0)
+    assert "--val DIR" in caught.value.hint
+
+
+def test_fingerprints_see_values_shape_and_type_but_no_layout():
+    image = np.arange(6, dtype="<u2").reshape(2, 3)
+    assert fingerprint(image) == fingerprint(image.astype(">u2"))
+    assert fingerprint(image) == fingerprint(np.asfortranarray(image))
+    others = (image + 1, image.reshape(3, 2), image.astype(np.uint32))
+    assert len({fingerprint(image), *map(fingerprint, others)}) == 4
+    # sha256(b"(1,) |u1 \x07"), worked with another tool
+    assert fingerprint(np.uint8([7])) == "83f2ee4a274eaa48"
+
+
+def test_the_same_image_on_both_sides_is_refused_with_both_names():
+    refuse_shared({"a": "1", "b": "2"}, {"c": "3"})
+    with pytest.raises(InputError, match=r"b \(training\) = d \(validation\)"):
+        refuse_shared({"a": "1", "b": "2"}, {"c": "3", "d": "2"})
+
+
+@pytest.mark.data
+def test_the_annotated_sets_are_found(data_dir):
+    published = find_pairs(data_dir / "bbbc039")
+    assert (published.layout, len(published.pairs)) == ("bbbc039", 150)
+    assert (len(published.train), len(published.validation)) == (100, 50)
+    assert published.notes == ()
+    assert len(find_pairs(data_dir / "dsb2018-fluorescence").pairs) == 360

@@ -1,0 +1,240 @@
+"""Evaluation of pairs and of folders, seen images apart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellunet.config import EncodingConfig
+from cellunet.errors import AnnotationError, ConfigError, InputError
+from cellunet.tasks.evaluate import Scorable, compare, evaluate_folders, score_pairs
+from cellunet.tasks.evaluation import EvaluateConfig
+
+# Two objects of 25 and 30 px.
+TRUE = np.zeros((12, 14), np.int32)
+TRUE[1:6, 1:6] = 1
+TRUE[6:11, 7:13] = 2
+# The second is missed.
+HALF = np.where(TRUE == 1, 1, 0).astype(np.int32)
+
+
+def test_seen_images_are_scored_apart_from_the_headline() -> None:
+    found = score_pairs(
+        [
+            Scorable(name="new", labels=TRUE, predicted=HALF),
+            Scorable(name="known", labels=TRUE, predicted=TRUE, group="trained"),
+        ]
+    )
+    assert found.headline is not None
+    assert found.headline.images == ("new",)
+    # One of two found: F1 2 / 3, AP 1 / 2.
+    assert found.headline.f1_at(10).value == pytest.approx(2 / 3)
+    assert found.headline.mean_ap.value == pytest.approx(1 / 2)
+    assert "trained" in found.groups
+    assert found.groups["trained"].summaries["all"].mean_ap.value == 1
+    assert found.names == {"new", "known"}
+    assert not found.only_seen
+
+
+def test_without_unseen_images_there_is_no_headline() -> None:
+    found = score_pairs(
+        [Scorable(name="known", labels=TRUE, predicted=TRUE, group="trained")]
+    )
+    assert found.headline is None
+    assert found.only_seen
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert plain["only_seen"] is True
+    assert plain["headline"] is None
+    assert "unseen" not in plain["groups"]
+
+
+def test_pixels_of_classes_come_from_both_labels_encoded() -> None:
+    config = EvaluateConfig(encoding=EncodingConfig(boundary_px=1))
+    found = score_pairs(
+        [Scorable(name="a", labels=TRUE, predicted=HALF)], config=config
+    )
+    assert found.unseen is not None
+    background, interior, boundary = found.unseen.classes
+    # Interiors 3 x 3 = 9 and 3 x 4 = 12 px, boundaries 16 and 18; the second is missed.
+    assert (interior.precision, interior.recall) == (1, pytest.approx(9 / 21))
+    assert (boundary.precision, boundary.recall) == (1, pytest.approx(16 / 34))
+    # 168 px in all, 113 of them background, predicted 143.
+    assert (background.recall, background.precision) == (1, pytest.approx(113 / 143))
+
+
+def test_class_maps_that_are_given_are_taken() -> None:
+    nothing = np.zeros(TRUE.shape, np.uint8)
+    found = score_pairs(
+        [
+            Scorable(
+                name="a",
+                labels=TRUE,
+                predicted=TRUE,
+                class_maps=(nothing, np.full_like(nothing, 2)),
+            )
+        ]
+    )
+    assert found.unseen is not None
+    assert [c.predicted_pixels for c in found.unseen.classes] == [0, 0, TRUE.size]
+
+
+def test_what_is_not_annotated_is_left_out() -> None:
+    annotated = np.ones(TRUE.shape, bool)
+    annotated[:, 6:] = False
+    pair = Scorable(name="a", labels=TRUE, predicted=HALF, annotated=annotated)
+    found = score_pairs([pair])
+    assert found.headline is not None
+    assert found.headline.mean_ap.value == 1
+    assert found.unseen is not None
+    assert sum(c.true_pixels for c in found.unseen.classes) == annotated.sum()
+
+
+def test_caicedo2019_has_its_two_forms() -> None:
+    config = EvaluateConfig(protocol="caicedo2019")
+    found = score_pairs(
+        [Scorable(name="a", labels=TRUE, predicted=TRUE)], config=config
+    )
+    assert found.unseen is not None
+    assert list(found.unseen.summaries) == ["plain", "dilated"]
+    assert found.headline is found.unseen.summaries["plain"]
+    assert found.headline.mean_f1.value == 1
+    # Grown by a pixel all round: 25 / 49 = .51, and 30 / (7 * 8) = .536: found at .50.
+    assert found.unseen.summaries["dilated"].mean_f1.value == pytest.approx(1 / 9)
+
+
+def test_rows_of_all_images_and_forms_have_the_same_keys() -> None:
+    found = score_pairs(
+        [
+            Scorable(name="new", labels=TRUE, predicted=HALF),
+            Scorable(name="known", labels=TRUE, predicted=TRUE, group="trained"),
+        ]
+    )
+    rows = found.csv_rows()
+    assert [(r["group"], r["form"], r["name"]) for r in rows] == [
+        ("unseen", "all", "new"),
+        ("unseen", "without_small", "new"),
+        ("unseen", "small_ignored", "new"),
+        ("trained", "all", "known"),
+        ("trained", "without_small", "known"),
+        ("trained", "small_ignored", "known"),
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    assert "0.50" in text.getvalue().splitlines()[0]
+
+
+def test_an_unknown_protocol_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="caicedo2019, standard"):
+        EvaluateConfig(protocol="coco")
+
+
+def test_a_config_survives_its_dictionary() -> None:
+    config = EvaluateConfig(protocol="caicedo2019")
+    assert EvaluateConfig.from_dict(config.to_dict()) == config
+
+
+def test_no_images_and_images_given_twice_are_refused() -> None:
+    with pytest.raises(InputError, match="no images"):
+        score_pairs([])
+    pair = Scorable(name="a", labels=TRUE, predicted=TRUE)
+    with pytest.raises(InputError, match="a is given twice"):
+        score_pairs([pair, pair])
+
+
+def test_an_image_that_cannot_be_scored_is_named() -> None:
+    with pytest.raises(AnnotationError, match="plate 3: The predicted labels are of"):
+        score_pairs([Scorable(name="plate 3", labels=TRUE, predicted=TRUE[1:])])
+
+
+def write(folder: Path, **images: np.ndarray) -> Path:
+    folder.mkdir()
+    for name, labels in images.items():
+        tifffile.imwrite(folder / f"{name}.tif", labels.astype(np.uint16))
+    return folder
+
+
+def test_folders_are_scored_file_by_file(tmp_path: Path) -> None:
+    true = write(tmp_path / "true", a_masks=TRUE, b_masks=TRUE)
+    found = write(tmp_path / "found", a=TRUE, b=HALF)
+    seen: list[tuple[str, int | None]] = []
+
+    def track(items, label, total=None):
+        seen.append((label, total))
+        yield from items
+
+    result = evaluate_folders(found, true, track=track)
+    assert seen == [("Scoring", 2)]
+    assert result.headline is not None
+    assert result.headline.images == ("a", "b")
+    assert result.headline.mean_ap.value == pytest.approx((1 + 1 / 2) / 2)
+    assert result.headline.totals.missed == 1
+    one = evaluate_folders(found, true, names=["b"])
+    assert one.headline is not None
+    assert one.headline.images == ("b",)
+
+
+def test_files_of_different_shape_are_both_named(tmp_path: Path) -> None:
+    true = write(tmp_path / "true", a_masks=TRUE)
+    found = write(tmp_path / "found", a=TRUE[:, 1:])
+    with pytest.raises(AnnotationError) as caught:
+        evaluate_folders(found, true)
+    assert str(found / "a.tif") in caught.value.message
+    assert str(true / "a_masks.tif") in caught.value.message
+    assert "12 x 13 px" in caught.value.message
+    assert "12 x 14 px" in caught.value.message
+
+
+def test_two_evaluations_compare_on_what_neither_has_seen() -> None:
+    def evaluation(predicted: np.ndarray, **groups: str):
+        return score_pairs(
+            Scorable(name=name, labels=TRUE, predicted=predicted, group=group)
+            for name, group in groups.items()
+        )
+
+    first = evaluation(TRUE, a="unseen", b="unseen", c="trained")
+    second = evaluation(HALF, a="unseen", b="trained", c="unseen")
+    found = compare(first, second)["all"]
+    assert found.images == ("a",)
+    assert found.mean_ap.value == pytest.approx(1 / 2)
+    with pytest.raises(InputError, match="only in the second: d"):
+        compare(
+            first, evaluation(HALF, a="unseen", b="trained", c="trained", d="trained")
+        )
+    for other in (
+        evaluation(HALF, a="trained", b="trained", c="unseen"),
+        evaluation(HALF, a="trained", b="trained", c="trained"),
+    ):
+        with pytest.raises(InputError, match="neither of the two"):
+            compare(first, other)
+
+
+def test_evaluations_of_different_protocols_do_not_compare() -> None:
+    pairs = [Scorable(name="a", labels=TRUE, predicted=TRUE)]
+    other = score_pairs(pairs, config=EvaluateConfig(protocol="caicedo2019"))
+    with pytest.raises(InputError, match="by protocol standard, the second by caicedo"):
+        compare(score_pairs(pairs), other)
+
+
+@pytest.mark.data
+def test_published_masks_scored_against_themselves_are_perfect(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    masks = data_dir / "bbbc039" / "masks"
+    listed = (data_dir / "bbbc039" / "metadata" / "validation.txt").read_text().split()
+    names = [Path(name).stem for name in sorted(listed)[:3]]
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for name in names:
+        (copies / f"{name}.png").write_bytes((masks / f"{name}.png").read_bytes())
+    found = evaluate_folders(copies, masks, names=names)
+    assert found.headline is not None
+    assert found.headline.mean_ap.value == 1
+    assert found.headline.totals.merges == found.headline.totals.splits == 0
