@@ -14,12 +14,30 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from cellunet.errors import ConfigError
+from cellunet.registry import choose
 
 Target = Literal["three-class", "boundary"]
 Side = Literal["inner", "outer"]
 
+MODEL = "nuclei"
+"""The model that ships."""
+START = "scratch"
+"""Where training starts from: random weights, or else the name of a model."""
+ENGINE: Literal["auto"] = "auto"
+"""ONNX Runtime on a CPU, torch on CUDA and MPS."""
+DEVICE = "auto"
+"""CUDA, else MPS, else CPU."""
+THREADS = 0
+"""CPU threads; 0: all usable cores."""
+PROTOCOL = "standard"
+"""How predictions are scored."""
+PROTOCOLS = ("standard", "caicedo2019")
+"""Rows of `cellunet.imaging.image_scores.PROTOCOLS`, which needs numpy."""
+ANNOTATION_KIND = "auto"
+"""How annotations are read, a row of `cellunet.imaging.annotations.ANNOTATIONS`."""
 
-class _Config:
+
+class Config:
     """Round trip through plain dictionaries, for headers of weights and run files."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,7 +83,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401
     """Return `value` as the type that `hint` names, or raise ConfigError."""
     origin = typing.get_origin(hint)
     args = typing.get_args(hint)
-    if isinstance(hint, type) and issubclass(hint, _Config):
+    if isinstance(hint, type) and issubclass(hint, Config):
         if not isinstance(value, dict):
             raise ConfigError(f"{where} is {value!r}; a group of settings is expected.")
         return hint.from_dict(value)
@@ -105,7 +123,7 @@ def _check(ok: bool, message: str, hint: str = "") -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormalizationConfig(_Config):
+class NormalizationConfig(Config):
     """How intensities become the network's float32 input."""
 
     kind: Literal["percentile", "standard"] = "percentile"
@@ -134,7 +152,7 @@ class NormalizationConfig(_Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodingConfig(_Config):
+class EncodingConfig(Config):
     """How instance labels become a class map."""
 
     target: Target = "three-class"
@@ -166,7 +184,7 @@ class EncodingConfig(_Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightConfig(_Config):
+class WeightConfig(Config):
     """How much each pixel counts in the loss (Ronneberger et al. 2015, eq. 2)."""
 
     class_weights: tuple[float, ...] = (1.0, 1.0, 3.0)
@@ -191,7 +209,7 @@ class WeightConfig(_Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeConfig(_Config):
+class DecodeConfig(Config):
     """How class probabilities become instance labels; travels with the model."""
 
     class_odds: tuple[float, ...] = (1.0, 1.0, 3.0)
@@ -227,7 +245,7 @@ class DecodeConfig(_Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UNetConfig(_Config):
+class UNetConfig(Config):
     """Shape of the network."""
 
     in_channels: int = 2
@@ -268,7 +286,7 @@ class UNetConfig(_Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig(_Config):
+class AugmentConfig(Config):
     """How training crops are varied."""
 
     flips: bool = True
@@ -314,7 +332,7 @@ class AugmentConfig(_Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(_Config):
+class TrainConfig(Config):
     """Everything that decides the weights, the data and the seed aside."""
 
     preset: str = "default"
@@ -391,7 +409,7 @@ class TrainConfig(_Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(_Config):
+class PredictConfig(Config):
     """How a model is applied. None stands for "as trained"."""
 
     channel: str | None = None
@@ -447,7 +465,7 @@ class PredictConfig(_Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitConfig(_Config):
+class SplitConfig(Config):
     """Which annotated images are kept out of training."""
 
     validation_fraction: float = 0.2
@@ -459,6 +477,43 @@ class SplitConfig(_Config):
             f"validation_fraction is {self.validation_fraction}; it must lie between "
             "0 and 1.",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootstrapConfig(Config):
+    """How intervals are drawn."""
+
+    resamples: int = 2000
+    """Draws of as many images as there are, with replacement."""
+    confidence: float = 0.95
+    """Share of the draws that the interval holds."""
+    seed: int = 0
+    """Seed of the draws."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.resamples >= 1,
+            f"resamples is {self.resamples}; 1 or more are needed.",
+        )
+        _check(
+            0 < self.confidence < 1,
+            f"confidence is {self.confidence}; it must lie between 0 and 1.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Config):
+    """How predictions are scored."""
+
+    protocol: str = PROTOCOL
+    """Name of a row of `cellunet.imaging.image_scores.PROTOCOLS`."""
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    """How intervals are drawn."""
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
+    """Classes whose pixels are told apart in precision and recall."""
+
+    def __post_init__(self) -> None:
+        choose(dict.fromkeys(PROTOCOLS), self.protocol, "protocol")
 
 
 def default_preset() -> TrainConfig:

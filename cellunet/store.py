@@ -29,10 +29,15 @@ from cellunet.errors import (
 
 WEIGHTS_FILE = "model.safetensors"
 ONNX_FILE = "model.onnx"
+STATE_FILE = "state.safetensors"
+"""The state of a training that can be resumed."""
 CARD_KEY = "cellunet"
 CARD_FORMAT = 1
 MAX_HEADER_BYTES = 16_000_000
+AGAIN = "Copy it again, or train the model again."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+DEVICE_NAME = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?", re.IGNORECASE)
+"""Names that mean a device on Windows, whatever the suffix."""
 SHIPPED = Path(__file__).parent / "models"
 
 
@@ -76,14 +81,34 @@ class ModelCard:
             If a field is missing, unknown or of the wrong kind.
         """
         values = dict(values)
-        if values.pop("format", None) != CARD_FORMAT:
-            raise ConfigError("The model card has an unknown format.")
+        found = values.pop("format", None)
+        if found != CARD_FORMAT:
+            raise ConfigError(
+                f"It has format {found!r}; this version reads {CARD_FORMAT}."
+            )
         try:
             values["config"] = TrainConfig.from_dict(values["config"])
-            values["diameter_px"] = tuple(float(v) for v in values["diameter_px"])
-            return cls(**values)
+            low, median, high = (float(v) for v in values["diameter_px"])
+            values["diameter_px"] = (low, median, high)
+            card = cls(**values)
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"The model card is incomplete ({error}).") from error
+            raise ConfigError(f"It is incomplete ({error}).") from error
+        _check_kinds(card)
+        return card
+
+
+def _check_kinds(card: ModelCard) -> None:
+    """Refuse a card whose values are not of the kinds that its fields say."""
+    kinds = {"name": str, "epochs": int, "onnx_sha256": str}
+    wrong = [n for n, kind in kinds.items() if not isinstance(getattr(card, n), kind)]
+    tables = {"training": str, "validation": str, "versions": str, "scores": float}
+    for name, kind in tables.items():
+        table = getattr(card, name)
+        values = table.values() if isinstance(table, dict) else [None]
+        if not all(isinstance(value, kind) for value in values):
+            wrong.append(name)
+    if wrong:
+        raise ConfigError(f"Its values of {', '.join(wrong)} are of another kind.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +145,8 @@ def model_folder(name: str) -> Path:
     ConfigError
         If the name is not one that can name a folder everywhere.
     """
-    if not NAME.fullmatch(name) or name.endswith("."):
+    named = NAME.fullmatch(name) and not DEVICE_NAME.fullmatch(name)
+    if not named or name.endswith("."):
         raise ConfigError(
             f"{name!r} cannot name a model.",
             hint="Up to 64 letters, digits, '.', '_' and '-'; a letter or digit first.",
@@ -145,10 +171,15 @@ def find_model(name: str) -> Model:
         If its file is not one of ours, or corrupt.
     """
     path = Path(name)
+    if not name.strip():
+        raise ModelNotFoundError(
+            "The name of the model is empty.", hint="See: cellunet models."
+        )
     if path.suffix == ".safetensors" or os.sep in name or "/" in name:
         return _at_path(path, name)
     if NAME.fullmatch(name):
-        for folder, shipped in ((model_folder(name), False), (SHIPPED / name, True)):
+        places = ((home() / "models" / name, False), (SHIPPED / name, True))
+        for folder, shipped in places:
             if (folder / WEIGHTS_FILE).is_file():
                 return _open(folder / WEIGHTS_FILE, name, shipped=shipped)
     if (path / WEIGHTS_FILE).is_file():
@@ -240,19 +271,38 @@ def read_header(file: Path) -> dict[str, Any]:
             if not 2 <= length <= min(MAX_HEADER_BYTES, file.stat().st_size - 8):
                 raise CheckpointError(
                     f"{file} is not a safetensors file, or it is cut off.",
-                    hint="Copy it again, or train the model again.",
+                    hint=AGAIN,
                 )
             header = json.loads(stream.read(length))
+            size = file.stat().st_size
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read ({error}).") from error
+        raise CheckpointError(
+            f"{file} cannot be read ({error}).", hint="Check its permissions."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"The header of {file} is corrupt ({error}).",
-            hint="Copy it again, or train the model again.",
+            hint=AGAIN,
         ) from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"The header of {file} is not an object.")
+        raise CheckpointError(f"The header of {file} is not an object.", hint=AGAIN)
+    expected = 8 + length + _weights_bytes(header)
+    if size != expected:
+        raise CheckpointError(
+            f"{file} has {size:,} bytes; by its header {expected:,} are expected.",
+            hint=AGAIN,
+        )
     return header
+
+
+def _weights_bytes(header: dict[str, Any]) -> int:
+    """Return where the last tensor of a safetensors header ends, 0 without one."""
+    ends = [0]
+    for name, tensor in header.items():
+        offsets = tensor.get("data_offsets") if isinstance(tensor, dict) else None
+        if name != "__metadata__" and isinstance(offsets, list):
+            ends += [end for end in offsets if isinstance(end, int)]
+    return max(ends)
 
 
 def read_metadata(file: Path) -> dict[str, Any]:
@@ -268,7 +318,9 @@ def read_metadata(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"The card of {file} is corrupt ({error}).") from error
+        raise CheckpointError(
+            f"The card of {file} is corrupt ({error}).", hint=AGAIN
+        ) from error
     if not isinstance(values, dict):
         raise CheckpointError(
             f"{file} holds no cellunet model.",
@@ -319,6 +371,17 @@ def checked_onnx(model: Model) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Return the SHA-256 of a file, in hex.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}).", hint="Check its permissions."
+        ) from error

@@ -12,7 +12,9 @@ def main(out: Path) -> None:
     found = evaluate_model(HERE / "annotated")
     for group, scores in found.groups.items():
         summary = scores.summaries["all"]
-        print(f"{group}: {len(scores.names)} images, mean AP {summary.mean_ap.value:.3f}")
+        print(
+            f"{group}: {len(scores.names)} images, mean AP {summary.mean_ap.value:.3f}"
+        )
     if found.only_seen:
         print("No image is new to the model: these figures flatter it.")
 

@@ -29,7 +29,9 @@ def main(out: Path) -> None:
     trained = train(request)
     for row in trained.history:
         losses = (row["train_loss"], row["validation_loss"])
-        print("epoch {:.0f}: loss {:.3f}, validation {:.3f}".format(row["epoch"], *losses))
+        print(
+            "epoch {:.0f}: loss {:.3f}, validation {:.3f}".format(row["epoch"], *losses)
+        )
     print(f"scores on its one validation image: {trained.scores}")
     print(f"model in {trained.folder}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,7 +11,14 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
+
+    from cellunet.config import TrainConfig
+    from cellunet.tasks.train import Trained
+
+pytest_plugins = ["tests.networks"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -92,3 +100,87 @@ def data_dir() -> Path:
     if not (folder / "bbbc039").is_dir():
         pytest.skip(f"no annotated images at {folder} (set CELLUNET_DATA)")
     return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyModel:
+    """A trained model, and what it was trained on."""
+
+    home: Path
+    """What CELLUNET_HOME has to be for the model to be found by its name."""
+    name: str
+    folder: Path
+    """The model's folder, by which it is found whatever CELLUNET_HOME is."""
+    data: Path
+    """Six annotated images of 64 x 64 px: `images` and `labels`, ``a0.tif`` to
+    ``a5.tif``."""
+    config: TrainConfig
+    """What was asked for."""
+    trained: Trained
+
+
+@pytest.fixture(scope="session")
+def write_data() -> Callable[..., Path]:
+    """``write_data(folder, count)``: annotated images of 64 x 64 px in `folder`."""
+    import tifffile
+
+    def write(folder: Path, count: int = 6, *, first_seed: int = 0) -> Path:
+        for side in ("images", "labels"):
+            (folder / side).mkdir(parents=True)
+        for number in range(count):
+            image, labels = draw_nuclei((64, 64), 8, first_seed + number)
+            tifffile.imwrite(folder / "images" / f"a{number}.tif", image)
+            name = folder / "labels" / f"a{number}.tif"
+            tifffile.imwrite(name, labels.astype(np.uint16))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_model(
+    tmp_path_factory: pytest.TempPathFactory, write_data: Callable[..., Path]
+) -> TinyModel:
+    """A two-level U-Net that finds most drawn nuclei, trained in about two seconds."""
+    import torch
+
+    from cellunet.config import AugmentConfig, TrainConfig, UNetConfig, WeightConfig
+    from cellunet.tasks.train import TrainRequest, train
+
+    home = tmp_path_factory.mktemp("home")
+    data = write_data(tmp_path_factory.mktemp("data") / "drawn")
+    config = TrainConfig(
+        network=UNetConfig(channels=(8, 16)),
+        augment=AugmentConfig(warp_probability=0.0, intensity_probability=0.0),
+        weights=WeightConfig(border_weight=0.0),
+        crop_px=48,
+        batch=4,
+        epochs=2,
+        steps_per_epoch=30,
+        learning_rate=0.03,
+        warmup_steps=5,
+        average_decay=0.9,
+        precision="float32",
+    )
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CELLUNET_HOME", str(home))
+        trained = train(
+            TrainRequest(data=(data,), name="tiny", config=config, threads=1)
+        )
+    torch.set_num_threads(threads)
+    return TinyModel(
+        home=home,
+        name="tiny",
+        folder=trained.folder,
+        data=data,
+        config=config,
+        trained=trained,
+    )
+
+
+@pytest.fixture
+def tiny_home(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """CELLUNET_HOME set so that the model ``tiny`` is found by its name."""
+    monkeypatch.setenv("CELLUNET_HOME", str(tiny_model.home))
+    return tiny_model.home

@@ -1,7 +1,8 @@
 """The public surface is small, complete and lazily resolved."""
 
-import cellunet
 import pytest
+
+import cellunet
 
 
 def test_every_public_name_resolves() -> None:

@@ -60,6 +60,17 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(1200, "image")
+    ('1 image', '1,200 images')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def time_left(done: float, total: float, seconds: float) -> str:
     """Return the time left in words, or nothing while it cannot be told."""
     if done <= 0 or seconds <= 0 or total < done:

@@ -11,7 +11,15 @@ from cellunet.cli import options as o
 from cellunet.cli.jsonout import Outcome
 from cellunet.cli.score_report import summarize, write_csv
 from cellunet.cli.session import Session
-from cellunet.config import PredictConfig
+from cellunet.config import (
+    DEVICE,
+    ENGINE,
+    MODEL,
+    PROTOCOL,
+    PROTOCOLS,
+    THREADS,
+    PredictConfig,
+)
 
 if TYPE_CHECKING:
     from cellunet.cli.console import Console
@@ -35,7 +43,7 @@ def evaluate(
         typer.Option(
             metavar="NAME|PATH",
             help="Model to score on DATA; give two to compare them image by image. "
-            f"Default: {o.MODEL}.",
+            f"Default: {MODEL}.",
         ),
     ] = None,
     pred: Annotated[
@@ -54,14 +62,15 @@ def evaluate(
         str,
         typer.Option(
             show_default=False,
-            metavar="|".join(o.PROTOCOLS),
+            metavar="|".join(PROTOCOLS),
             help=o.told(
                 "standard: IoU of .50 to .95; caicedo2019: the average F1 of the "
                 "BBBC039 paper.",
-                o.PROTOCOL,
+                PROTOCOL,
+                PROTOCOLS,
             ),
         ),
-    ] = o.PROTOCOL,
+    ] = PROTOCOL,
     table: Annotated[
         Path | None,
         typer.Option(
@@ -76,9 +85,9 @@ def evaluate(
     diameter: o.Diameter = None,
     min_area: o.MinArea = None,
     seed_threshold: o.SeedThreshold = None,
-    engine: o.Engine = o.ENGINE,
-    device: o.Device = o.DEVICE,
-    threads: o.Threads = o.THREADS,
+    engine: o.Engine = ENGINE,
+    device: o.Device = DEVICE,
+    threads: o.Threads = THREADS,
     tile: o.Tile = PredictConfig.tile_px,
     side: Annotated[
         Literal["all", "training", "validation"],
@@ -114,8 +123,8 @@ def evaluate(
         tile_px=tile,
     )
     if data is not None:
+        from cellunet.config import EvaluateConfig
         from cellunet.tasks.evaluate_model import evaluate_model
-        from cellunet.tasks.evaluation import EvaluateConfig
 
         found = {
             name: evaluate_model(
@@ -129,7 +138,7 @@ def evaluate(
                 predict_config=config,
                 track=session.console.track,
             )
-            for name in model or [o.MODEL]
+            for name in model or [MODEL]
         }
     else:
         found = _score_folders(session, pred or [], labels, protocol)
@@ -168,8 +177,8 @@ def _refuse_mixtures(
 def _score_folders(
     session: Session, pred: list[Path], labels: Path | None, protocol: str
 ) -> dict[str, Evaluation]:
+    from cellunet.config import EvaluateConfig
     from cellunet.tasks.evaluate import evaluate_folders
-    from cellunet.tasks.evaluation import EvaluateConfig
 
     if labels is None:
         return {}

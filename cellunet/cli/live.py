@@ -15,7 +15,7 @@ from cellunet.cli.console import Row, time_left
 
 REFRESHES_PER_SECOND = 5
 """Often enough to look alive, seldom enough to cost the training nothing."""
-BAR_CELLS = 32
+BAR_CELLS = 24
 
 
 class Screen:
@@ -130,8 +130,8 @@ class _Note(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         if self._stopping():
-            return Text("stopping; once more stops at once", style="yellow")
+            return Text("stopping (again: at once)", style="yellow", no_wrap=True)
         note = task.fields.get("note", "")
         if not note and task.total is not None:
             note = time_left(task.completed, task.total, task.elapsed or 0.0)
-        return Text(note, style="dim")
+        return Text(note, style="dim", no_wrap=True, overflow="ellipsis")

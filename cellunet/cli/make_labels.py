@@ -9,9 +9,10 @@ import typer
 
 from cellunet.cli import options as o
 from cellunet.cli import training_options as t
+from cellunet.cli.console import counted
 from cellunet.cli.jsonout import Failure, Outcome
 from cellunet.cli.session import Session
-from cellunet.config import PRESETS, for_target
+from cellunet.config import ANNOTATION_KIND, PRESETS, for_target
 
 if TYPE_CHECKING:
     from cellunet.cli.console import Console
@@ -43,10 +44,10 @@ def make_labels(
             help=o.told(
                 "How the annotations were drawn; auto decides for each file by its "
                 "pixels.",
-                o.KIND,
+                ANNOTATION_KIND,
             ),
         ),
-    ] = o.KIND,
+    ] = ANNOTATION_KIND,
     target: t.TargetOption = t.DEFAULT_TARGET,
     boundary_px: t.BoundaryPx = None,
     boundary_side: t.BoundarySide = None,
@@ -114,7 +115,8 @@ def summarize(console: Console, made: MadeLabels) -> None:
         console.line(f"and {len(made.images) - MAX_ROWS:,} more")
     objects = sum(image.objects for image in made.images)
     console.line(
-        f"{objects:,} objects in {len(made.images):,} annotations ({made.layout}): "
+        f"{counted(objects, 'object')} in {counted(len(made.images), 'annotation')} "
+        f"({made.layout}): "
         f"{made.out}",
         "bold",
     )

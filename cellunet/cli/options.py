@@ -14,24 +14,17 @@ from typing import Annotated, Literal
 import typer
 
 from cellunet.config import (
+    DEVICE,
+    ENGINE,
     PRESETS,
+    THREADS,
     PredictConfig,
     TrainConfig,
 )
 
-MODEL = "nuclei"
-"""The shipped model."""
-DEVICE = "auto"
-ENGINE: Literal["auto"] = "auto"
-THREADS = 0
-START = "scratch"
-KIND = "auto"
 SIDE: Literal["all"] = "all"
 KINDS = ("auto", "labels", "binary", "coloured", "objects")
 """Rows of `cellunet.imaging.annotations.ANNOTATIONS`, which imports numpy."""
-PROTOCOL = "standard"
-PROTOCOLS = ("standard", "caicedo2019")
-"""Rows of `cellunet.imaging.image_scores.PROTOCOLS`, which imports numpy."""
 
 LogLevelName = Literal["debug", "info", "warning", "error"]
 EngineName = Literal["auto", "onnxruntime", "torch"]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellunet.cli import options as o
-from cellunet.cli.console import Console, duration
+from cellunet.cli.console import Console, counted, duration
 from cellunet.cli.jsonout import Failure, Outcome
 from cellunet.cli.session import Session, stopped
-from cellunet.config import PredictConfig
+from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 
 if TYPE_CHECKING:
     from cellunet.tasks.predict import ImageResult, Predictions
@@ -44,9 +44,9 @@ def predict(
         typer.Option(
             show_default=False,
             metavar="NAME|PATH",
-            help=o.told("Model to use; cellunet models lists them.", o.MODEL),
+            help=o.told("Model to use; cellunet models lists them.", MODEL),
         ),
-    ] = o.MODEL,
+    ] = MODEL,
     channel: o.Channel = None,
     gray: o.Gray = False,
     z: Annotated[
@@ -81,9 +81,9 @@ def predict(
             "outlines; repeat for more. Default: none.",
         ),
     ] = None,
-    engine: o.Engine = o.ENGINE,
-    device: o.Device = o.DEVICE,
-    threads: o.Threads = o.THREADS,
+    engine: o.Engine = ENGINE,
+    device: o.Device = DEVICE,
+    threads: o.Threads = THREADS,
     tile: o.Tile = PredictConfig.tile_px,
     overwrite: o.Overwrite = False,
     dry_run: Annotated[
@@ -140,7 +140,7 @@ def predict(
         finished = len(found.done) + len(found.skipped)
         return stopped(
             session,
-            f"{finished:,} of {len(found.images):,} images are finished.",
+            f"{counted(finished, 'image')} finished.",
             f"Continue with: {again}",
             **found.to_dict(),
         )
@@ -168,9 +168,13 @@ def summarize(console: Console, found: Predictions, out: Path) -> None:
     if found.failed:
         console.line(f"{len(found.failed):,} failed:", "red")
         for image in found.failed:
-            named = Path(image.input).name in image.message
-            where = "" if named else f"{image.input}: "
-            console.line(f"  {where}{image.message}", "red")
+            console.line(f"  {_told(image)}", "red")
+
+
+def _told(image: ImageResult) -> str:
+    """Return why an image failed, with its name."""
+    named = Path(image.input).name in image.message
+    return image.message if named else f"{image.input}: {image.message}"
 
 
 def _common_folder(inputs: list[str]) -> Path:
@@ -198,11 +202,14 @@ def _row(image: ImageResult, base: Path) -> tuple[str, ...]:
 def _totals(found: Predictions) -> str:
     if all(image.status in ("planned", "failed") for image in found.images):
         planned = sum(image.status == "planned" for image in found.images)
-        return f"{planned:,} images would be segmented; nothing was written."
+        return f"{counted(planned, 'image')} to segment; nothing was written."
+    if found.skipped and not found.done:
+        before = counted(len(found.skipped), "image")
+        return f"{before} finished before, nothing new."
     objects = sum(i.objects or 0 for i in found.images)
-    told = f"{objects:,} nuclei in {len(found.done):,} images"
+    told = f"{objects:,} nuclei in {counted(len(found.done), 'image')}"
     if found.skipped:
-        told += f" ({len(found.skipped):,} more were finished before)"
+        told += f" ({len(found.skipped):,} more finished before)"
     pixels = sum(math.prod(i.shape) for i in found.done if i.shape)
     speed = f", {pixels / found.seconds / 1e6:.2f} Mpx/s" if found.seconds > 0 else ""
     name = found.model.get("name", "")
@@ -218,10 +225,9 @@ def _some(named: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def _failure(found: Predictions) -> Failure | None:
     if not found.failed:
         return None
-    first = found.failed[0]
+    count = f"{len(found.failed):,} of {counted(len(found.images), 'image')}"
     return Failure(
         type="InputsFailed",
-        message=f"{len(found.failed)} of {len(found.images)} images failed; the first: "
-        f"{first.message}",
+        message=f"{count} failed; the first: {_told(found.failed[0])}",
         hint="The others are finished. Repair these, then run the same command again.",
     )

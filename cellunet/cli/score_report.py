@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, Any
 
+from cellunet.cli.console import counted
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -18,6 +20,8 @@ TITLES: dict[Group, str] = {
     "chosen": "Images that the constants of the model's decoding were chosen on",
     "trained": "Images that the model was trained on",
 }
+HALF = 10
+"""IoU .50 in twentieths, as `cellunet.imaging.matching` keeps thresholds."""
 FORMS = {
     "without_small": "true objects under 25 px are background",
     "small_ignored": "true objects under 25 px are nobody's error",
@@ -64,6 +68,17 @@ def _one(console: Console, evaluation: Evaluation) -> None:
     console.line(f"In brackets: {confidence:.0%} bootstrap intervals over images.")
     for form in forms:
         console.line(f"{form}: {FORMS[form]}.")
+    if evaluation.headline is not None:
+        which = "unseen image" if len(evaluation.groups) > 1 else "image"
+        console.line(_headline(evaluation.headline, which), "bold")
+
+
+def _headline(summary: Summary, which: str) -> str:
+    return (
+        f"Over {counted(len(summary.images), which)}: mean AP "
+        f"{_interval(summary.mean_ap)}, mean F1 {_interval(summary.mean_f1)}, F1 at "
+        f"IoU .50 {_interval(summary.f1_at(HALF))}."
+    )
 
 
 def _form_rows(forms: dict[str, Summary]) -> list[Row]:
@@ -98,7 +113,7 @@ def write_csv(path: Path, found: dict[str, Evaluation]) -> None:
     from cellunet.imaging.atomic import write_atomically
 
     rows: list[dict[str, Any]] = [
-        {"name": name, **row}
+        {"predictions": name, **row}
         for name, evaluation in found.items()
         for row in evaluation.csv_rows()
     ]

@@ -8,23 +8,33 @@ import typer
 
 from cellunet.cli import options as o
 from cellunet.cli import training_options as t
+from cellunet.cli.console import counted
 from cellunet.cli.jsonout import Outcome
 from cellunet.cli.session import Session, stopped
 from cellunet.cli.watching import TrainingView
-from cellunet.config import PRESETS, SplitConfig, Target, TrainConfig, for_target
+from cellunet.config import (
+    DEVICE,
+    PRESETS,
+    START,
+    THREADS,
+    SplitConfig,
+    Target,
+    TrainConfig,
+    for_target,
+)
 from cellunet.registry import choose
 
 if TYPE_CHECKING:
     from cellunet.cli.console import Console
-    from cellunet.tasks.train import Trained, TrainRequest
+    from cellunet.tasks.train_request import Trained, TrainRequest
 
 
 def train(
     ctx: typer.Context,
     data: t.Data,
-    name: t.Name,
+    name: t.Name = None,
     preset: t.Preset = TrainConfig.preset,
-    start: t.Start = o.START,
+    start: t.Start = START,
     val: t.Validation = None,
     val_fraction: t.ValidationFraction = SplitConfig.validation_fraction,
     channel: o.Channel = None,
@@ -43,8 +53,8 @@ def train(
     learning_rate: t.LearningRate = None,
     seed: t.Seed = TrainConfig.seed,
     precision: t.Precision = None,
-    device: o.Device = o.DEVICE,
-    threads: o.Threads = o.THREADS,
+    device: o.Device = DEVICE,
+    threads: o.Threads = THREADS,
     resume: t.Resume = False,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
@@ -73,12 +83,12 @@ def train(
         weights=t.weight_changes(class_weights, border_weight, border_sigma),
     )
     split = SplitConfig(validation_fraction=val_fraction)
-    # Settings are checked by now, before the seconds that importing torch takes.
-    from cellunet.tasks.train import TrainRequest
+    # Without torch, so that what is odd is refused at once, not seconds later.
+    from cellunet.tasks.train_request import TrainRequest, default_name
 
     request = TrainRequest(
         data=tuple(data),
-        name=name,
+        name=name or default_name(data[0]),
         config=config,
         split=split,
         start=start,
@@ -165,7 +175,7 @@ def summarize(console: Console, trained: Trained) -> None:
         listed = ", ".join(f"{k} {v:.3f}" for k, v in trained.scores.items())
         console.line(f"Validation images, constants cross-fitted: {listed}.")
     console.line(
-        f"Model {trained.name} is ready after {trained.epoch:,} epochs: "
+        f"Model {trained.name} is ready after {counted(trained.epoch, 'epoch')}: "
         f"{trained.folder}",
         "bold",
     )

@@ -12,7 +12,6 @@ from cellunet.cli.options import (
     IMAGES,
     RESULTS,
     SCHEDULE,
-    START,
     TARGET,
     by_preset,
     given,
@@ -21,6 +20,7 @@ from cellunet.cli.options import (
 )
 from cellunet.config import (
     PRESETS,
+    START,
     Side,
     SplitConfig,
     Target,
@@ -40,9 +40,11 @@ Data = Annotated[
     ),
 ]
 Name = Annotated[
-    str,
+    str | None,
     typer.Option(
-        metavar="NAME", help="Name of the new model, by which every command knows it."
+        metavar="NAME",
+        help="Name of the new model, by which every command knows it. "
+        "Default: the name of the first DATA folder.",
     ),
 ]
 Preset = Annotated[

@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from cellunet.cli.console import Bar, Console, time_left
+from cellunet.cli.console import Bar, Console, counted, time_left
 
 if TYPE_CHECKING:
-    from cellunet.tasks.train import RunInfo
+    from cellunet.tasks.train_request import RunInfo
 
 T = TypeVar("T")
 SPARK = "▁▂▃▄▅▆▇█"
-SPARK_CELLS = 16
+SPARK_CELLS = 12
 PLAIN_SILENCE_SECONDS = 120.0
 """Without a terminal, the longest time without a line."""
 PRECISION, RECALL = "validation_precision_", "validation_recall_"
@@ -54,8 +54,9 @@ class TrainingView:
         """Tell what is known before the first step."""
         self._info = info
         self._told = self._clock()
-        images = f"{info.training_images:,} images"
-        steps = f"{info.epochs:,} epochs of {info.steps_per_epoch:,} steps"
+        images = counted(info.training_images, "image")
+        epochs = counted(info.epochs, "epoch")
+        steps = f"{epochs} of {counted(info.steps_per_epoch, 'step')}"
         self._console.line(
             f"Training on {images}, {info.validation_images:,} for validation; "
             f"{steps}; {info.parameters:,} weights; {_device(info)}."
@@ -65,8 +66,8 @@ class TrainingView:
     def step(self, step: int, steps: int, loss: float) -> None:
         """Take one step's number, the number of all steps, and its loss."""
         now = self._clock()
-        # The first step tells how far a resumed run was.
-        self._begun = self._begun or (now, step - 1)
+        # Counted from the first step that is told, wherever a resumed run was.
+        self._begun = self._begun or (now, step)
         since, first = self._begun
         self._loss = loss if math.isnan(self._loss) else 0.95 * self._loss + 0.05 * loss
         self._left = time_left(step - first, steps - first, now - since)
@@ -137,7 +138,7 @@ class TrainingView:
         curve = sparkline(list(self._losses)) if self._console.unicode else ""
         note = f"loss {self._loss:.4f} {curve}"
         if within == per_epoch:
-            note += " validating"
+            note = f"loss {self._loss:.4f}, validating"
         label = f"epoch {(step - 1) // per_epoch + 1}"
         self._bars[0].update(within, per_epoch, note, label)
         self._bars[1].update(step, steps, self._left)
@@ -198,7 +199,7 @@ def sparkline(values: list[float]) -> str:
 def _device(info: RunInfo) -> str:
     if info.device != "cpu":
         return info.device
-    return f"cpu, {info.threads} thread{'' if info.threads == 1 else 's'}"
+    return f"cpu, {counted(info.threads, 'thread')}"
 
 
 def _share(value: float) -> str:

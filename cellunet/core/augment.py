@@ -144,7 +144,7 @@ def vary_intensity(
     config
         Strengths.
     rng
-        Source of randomness; the same number of values is drawn whatever comes out.
+        Source of randomness; noise is drawn from it only where there is noise.
     """
     gain = math.exp(rng.normal(0.0, 1.0) * config.gain_sigma)
     offset = rng.normal(0.0, 1.0) * config.offset_sigma

@@ -19,7 +19,7 @@ from cellunet.core.trainer import Tally, TrainState, new_state
 from cellunet.core.unet import UNet
 from cellunet.errors import CheckpointError
 from cellunet.imaging.files import write_atomically
-from cellunet.store import CARD_KEY, file_sha256, read_card, read_metadata
+from cellunet.store import AGAIN, CARD_KEY, file_sha256, read_card, read_metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,13 +105,7 @@ def load_state(path: Path, config: TrainConfig, device: torch.device) -> TrainSt
                 if k.startswith(f"{part}/")
             }
             getattr(state, part).load_state_dict(own)
-        saved: dict[int, dict[str, torch.Tensor]] = {}
-        for key, tensor in tensors.items():
-            if key.startswith("optimizer/"):
-                _, index, name = key.split("/")
-                saved.setdefault(int(index), {})[name] = tensor
-        groups = state.optimizer.state_dict()["param_groups"]
-        state.optimizer.load_state_dict({"state": saved, "param_groups": groups})
+        _load_optimizer(state.optimizer, tensors)
         loss_sum, pixels, confusion = numbers["tally"]
         state.tally = Tally(
             classes=config.network.classes,
@@ -125,12 +119,30 @@ def load_state(path: Path, config: TrainConfig, device: torch.device) -> TrainSt
         state.history = [
             {k: float(v) for k, v in row.items()} for row in numbers["history"]
         ]
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} does not fit the network that it is for ({error}).",
             hint="Start anew with --overwrite.",
         ) from error
     return state
+
+
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    saved: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        if not key.startswith("optimizer/"):
+            continue
+        _, index, name = key.split("/")
+        like = parameters[int(index)]
+        # A copy, laid out in memory as its parameter is: the next steps compute as if
+        # there had been no stop, and no view of the file hinders replacing it.
+        like = like if like.shape == tensor.shape else tensor
+        saved.setdefault(int(index), {})[name] = torch.empty_like(like).copy_(tensor)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": saved, "param_groups": groups})
 
 
 def export_weights(
@@ -220,26 +232,30 @@ def load_network(path: Path) -> UNet:
     tensors = _read(path)
     bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
     if bad:
-        raise CheckpointError(f"{path} holds values that are not finite ({bad[0]}).")
+        raise CheckpointError(
+            f"{path} holds values that are not finite ({bad[0]}).", hint=AGAIN
+        )
     try:
         # Counters of batches are no weights and are not written.
         missing, unexpected = network.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path} does not fit the network of its card ({error})."
+            f"{path} does not fit the network of its card ({error}).", hint=AGAIN
         ) from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise CheckpointError(
             f"{path} does not fit the network of its card "
-            f"(missing {missing[:3]}, unexpected {unexpected[:3]})."
+            f"(missing {missing[:3]}, unexpected {unexpected[:3]}).",
+            hint=AGAIN,
         )
     return network.eval()
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-    # One metadata key: the order of several would differ from run to run.
-    content = save(tensors, {CARD_KEY: json.dumps(about, sort_keys=True)})
+    # One metadata key: the order of several would differ from run to run. Its own keys
+    # stay in order, because that of a history's columns is to outlast a stop.
+    content = save(tensors, {CARD_KEY: json.dumps(about)})
     with write_atomically(path) as temporary:
         temporary.write_bytes(content)
 
@@ -250,5 +266,5 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"{path} cannot be read as weights ({error}).",
-            hint="Copy it again, or train the model again.",
+            hint=AGAIN,
         ) from error

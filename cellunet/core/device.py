@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from cellunet.engine.ort import usable_cores
 from cellunet.errors import DeviceError
 
 
@@ -39,6 +40,17 @@ def choose_device(wish: str) -> torch.device:
         f"Device {wish!r} is not available here.",
         hint=f"Available: {', '.join(there)}. Try: --device {there[0]}.",
     )
+
+
+def use_threads(threads: int) -> int:
+    """Compute with this many CPU threads, 0 for all usable cores; return how many."""
+    torch.set_num_threads(threads or usable_cores())
+    return torch.get_num_threads()
+
+
+def torch_version() -> str:
+    """Return torch's version, build included."""
+    return str(torch.__version__)
 
 
 def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Loss(Protocol):

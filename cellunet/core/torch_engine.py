@@ -32,7 +32,9 @@ class TorchEngine:
 
     def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return class probabilities, NKYX float32, of NCYX float32 windows."""
-        with torch.inference_mode():
+        # On CUDA convolutions would otherwise round their inputs to ten bits (TF32).
+        exact = torch.backends.cudnn.flags(allow_tf32=False)
+        with torch.inference_mode(), exact:
             batch = torch.from_numpy(image).to(
                 self.device, memory_format=torch.channels_last
             )

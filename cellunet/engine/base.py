@@ -56,11 +56,12 @@ def block_probabilities(
     if any(short):
         window = np.pad(window, ((0, 0), (0, short[0]), (0, short[1])), "symmetric")
     probabilities = engine(np.ascontiguousarray(window[np.newaxis]))[0]
-    return probabilities[
+    core: npt.NDArray[np.float32] = probabilities[
         :,
         y.core_start - y.start : y.core_stop - y.start,
         x.core_start - x.start : x.core_stop - x.start,
     ]
+    return core
 
 
 def plane_probabilities(

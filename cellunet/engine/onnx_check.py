@@ -11,7 +11,6 @@ metadata and who wrote it.
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import count
 from math import prod
 
 from cellunet.config import UNetConfig
@@ -151,13 +150,10 @@ def _tensor(message: Field) -> tuple[str, tuple[int, ...]]:
 
 def _config(shapes: Shapes) -> UNetConfig:
     """Return the shape of the network that has tensors of these shapes."""
-    downs = (shapes.get(f"down.{i}.0.weight") for i in count())
     try:
         width, in_channels, side, _ = shapes["stem.0.weight"]
         widths = [width]
-        for down in downs:
-            if down is None:
-                break
+        while down := shapes.get(f"down.{len(widths) - 1}.0.weight"):
             widths.append(down[0])
         (classes,) = shapes["head.bias"]
         return UNetConfig(
@@ -166,7 +162,7 @@ def _config(shapes: Shapes) -> UNetConfig:
             channels=tuple(widths),
             stem_stride=2 if side == 6 else 1,
         )
-    except (KeyError, IndexError, ValueError, ConfigError) as error:
+    except (KeyError, ValueError, ConfigError) as error:
         raise CheckpointError("Its tensors are not those of a U-Net.") from error
 
 

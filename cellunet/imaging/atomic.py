@@ -48,7 +48,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def _explained(path: Path, error: OSError) -> OutputError:
     folder = path.parent
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir may raise
         return OutputError(
             f"{path} cannot be written: a folder of that name exists.",
             hint="Rename the folder, or choose another one with --out.",

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 from cellunet.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from cellunet.config import UNetConfig
+
+Place = tuple[int, int]
+"""Row and column of a block in its grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,41 @@ class Plan:
             )
             if (row, column) != (block.row, block.column)
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Area:
+    """Where a block's arrays lie: the core that it owns and the area it looks at.
+
+    The area exceeds the core by `halo_px` on each side, or ends at the plane's edge.
+    `y0`, `x0` is the area's first pixel in the plane, `height` and `width` its size;
+    `core` cuts the core out of arrays of the area; `plane` is the plane's shape.
+    """
+
+    place: Place
+    y0: int
+    x0: int
+    height: int
+    width: int
+    core: tuple[slice, slice]
+    plane: tuple[int, int]
+
+    def frame(
+        self, core: npt.NDArray[np.int32]
+    ) -> list[tuple[int, npt.NDArray[np.int32]]]:
+        """Return the edges of the core's array that lie on the frame of the plane.
+
+        Each with its side: 1 top, 2 bottom, 4 left, 8 right.
+        """
+        y0, x0 = self.y0 + self.core[0].start, self.x0 + self.core[1].start
+        y1, x1 = y0 + core.shape[0], x0 + core.shape[1]
+        edges = (
+            (1, core[0], y0 == 0),
+            (2, core[-1], y1 == self.plane[0]),
+            (4, core[:, 0], x0 == 0),
+            (8, core[:, -1], x1 == self.plane[1]),
+        )
+        return [(side, edge) for side, edge, on_frame in edges if on_frame]
 
 
 def plan(

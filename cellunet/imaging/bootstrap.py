@@ -12,36 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellunet.config import _Config
-from cellunet.errors import ConfigError
-
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from cellunet.config import BootstrapConfig
 
     Floats = npt.NDArray[np.float64]
 
 _BLOCK = 1 << 22
 """Weights drawn at a time: 32 MB, whatever the number of images."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BootstrapConfig(_Config):
-    """How intervals are drawn."""
-
-    resamples: int = 2000
-    """Draws of as many images as there are, with replacement."""
-    confidence: float = 0.95
-    """Share of the draws that the interval holds."""
-    seed: int = 0
-    """Seed of the draws."""
-
-    def __post_init__(self) -> None:
-        if self.resamples < 1:
-            raise ConfigError(f"resamples is {self.resamples}; 1 or more are needed.")
-        if not 0 < self.confidence < 1:
-            raise ConfigError(
-                f"confidence is {self.confidence}; it must lie between 0 and 1."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,25 +69,22 @@ def fit(
     track
         Progress over candidates.
     """
-    cache: dict[DecodeConfig, list[ImageScores]] = {}
+    cache: dict[tuple[DecodeConfig, int], ImageScores] = {}
 
-    def scores(decode: DecodeConfig) -> list[ImageScores]:
-        if decode not in cache:
-            cache[decode] = [_score(t, encoding, decode) for t in truths]
-        return cache[decode]
+    def score(decode: DecodeConfig, index: int) -> ImageScores:
+        if (decode, index) not in cache:
+            cache[decode, index] = _score(truths[index], encoding, decode)
+        return cache[decode, index]
 
-    everything = np.arange(len(truths))
-    halves = [everything[0::2], everything[1::2]] if len(truths) > 1 else [everything]
-    chosen = [
-        _choose(subset, start, scores)
+    everything = range(len(truths))
+    halves = [everything[0::2], everything[1::2]]
+    # A single image has no other half: it is scored with what was there before.
+    *chosen, final = [
+        _choose(subset, start, score) if subset else start
         for subset in track([*halves, everything], "Choosing decode constants")
     ]
-    fair: list[ImageScores] = []
-    for index in everything:
-        own_half = int(index) % 2 if len(truths) > 1 else 0
-        other = chosen[1 - own_half] if len(halves) == 2 else start
-        fair.append(scores(other)[index])
-    return Fit(decode=chosen[-1], scores=tuple(fair))
+    fair = [score(chosen[1 - index % 2], index) for index in everything]
+    return Fit(decode=final, scores=tuple(fair))
 
 
 def _score(truth: Truth, encoding: EncodingConfig, decode: DecodeConfig) -> ImageScores:
@@ -100,26 +97,24 @@ def _score(truth: Truth, encoding: EncodingConfig, decode: DecodeConfig) -> Imag
 
 
 def _choose(
-    subset: npt.NDArray[np.intp],
+    subset: Sequence[int],
     start: DecodeConfig,
-    scores: Callable[[DecodeConfig], list[ImageScores]],
+    score: Callable[[DecodeConfig, int], ImageScores],
 ) -> DecodeConfig:
     def value(decode: DecodeConfig) -> float:
-        found = scores(decode)
-        return float(np.mean([found[i].mean_ap for i in subset]))
+        return float(np.mean([score(decode, i).mean_ap for i in subset]))
 
+    *others, boundary = start.class_odds
+    constants: dict[str, Sequence[object]] = {
+        "class_odds": [(*others, boundary * factor) for factor in ODDS_FACTORS],
+        "seed_threshold": SEED_THRESHOLDS,
+        "min_area_px": MIN_AREAS_PX,
+    }
     best, best_value = start, value(start)
     for _ in range(ROUNDS):
-        for candidate in _candidates(start, best):
-            if (score := value(candidate)) > best_value:
-                best, best_value = candidate, score
+        for name, choices in constants.items():
+            for choice in choices:
+                candidate = best.replace(**{name: choice})
+                if (found := value(candidate)) > best_value:
+                    best, best_value = candidate, found
     return best
-
-
-def _candidates(start: DecodeConfig, best: DecodeConfig) -> list[DecodeConfig]:
-    """Return `best` with each other value of each constant."""
-    *others, boundary = start.class_odds
-    odds = [best.replace(class_odds=(*others, boundary * f)) for f in ODDS_FACTORS]
-    seeds = [best.replace(seed_threshold=s) for s in SEED_THRESHOLDS]
-    areas = [best.replace(min_area_px=a) for a in MIN_AREAS_PX]
-    return [*odds, *seeds, *areas]

@@ -104,9 +104,11 @@ def _listed(inputs: Sequence[str], stdin: TextIO | None) -> Iterator[str]:
                 "The input '-' is a list on standard input, but there is none.",
                 hint="Try: ls *.tif | cellunet predict - --out DIR.",
             )
-        content = stdin.read()
-        lines = content.split("\0") if "\0" in content else content.splitlines()
-        yield from (line for line in lines if line.strip())
+        # Windows shells may put a byte order mark first. Only real line ends count:
+        # file names may hold other characters that Unicode calls line breaks.
+        content = stdin.read().removeprefix("\ufeff")
+        lines = content.split("\0" if "\0" in content else "\n")
+        yield from (line.rstrip("\r\n") for line in lines if line.strip())
 
 
 class _Search:
@@ -114,7 +116,7 @@ class _Search:
 
     def __init__(self, exclude: str | None) -> None:
         self.files: dict[str, Path] = {}
-        self.anchors: list[str] = []
+        self.anchors: set[str] = set()
         self.missing: list[tuple[str, str]] = []
         self._exclude = exclude
 
@@ -146,7 +148,7 @@ class _Search:
 
     def _add_file(self, path: Path, anchor: str) -> None:
         self.files.setdefault(os.path.normcase(os.path.realpath(path)), path)
-        self.anchors.append(os.path.abspath(anchor))  # noqa: PTH100 - not resolved
+        self.anchors.add(os.path.abspath(anchor))  # noqa: PTH100 - not resolved
 
     def _add_folder(self, folder: Path, text: str) -> None:
         found = self._walk(folder)
@@ -237,7 +239,7 @@ def _nothing(missing: list[tuple[str, str]]) -> InputError:
     )
 
 
-def _common(folders: list[str]) -> Path:
+def _common(folders: set[str]) -> Path:
     try:
         return Path(os.path.commonpath(folders))
     except ValueError as error:

@@ -163,7 +163,8 @@ def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
         for row in band:
             kept = _finite(row).astype(np.float64)
             sums.append(float(kept.sum()))
-            squares.append(float(np.dot(kept, kept)))
+            # Not by `dot`, whose last bits depend on the threads of BLAS.
+            squares.append(float((kept * kept).sum()))
     count, pairs = int(values.counts.sum()), int(steps.counts.sum())
     if count == 0:
         raise ImageReadError(

@@ -106,7 +106,9 @@ def _check_way(
     path: Path, result: Path, taken: dict[str, Path], checked: set[Path]
 ) -> None:
     """Refuse a folder in a result's place, or a file where a folder is needed."""
-    if result.is_dir():
+    # Path.is_dir and Path.exists may raise where a folder may not be entered; that is
+    # for the writer to report.
+    if os.path.isdir(result):  # noqa: PTH112
         raise InputError(
             f"The result of {path} would be {result}, but that is a folder.",
             hint="Rename the folder, or choose another one with --out.",
@@ -121,7 +123,7 @@ def _check_way(
                 f"way: {folder} would have to be a file and a folder.",
                 hint="Rename one of the two.",
             )
-        if folder.exists() and not folder.is_dir():
+        if os.path.isfile(folder):  # noqa: PTH113
             raise InputError(
                 f"The result of {path} would go into {folder}, which is a file.",
                 hint="Choose another folder with --out.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import struct
 import zlib
 from contextvars import ContextVar
@@ -121,7 +122,8 @@ def reading(path: Path) -> Iterator[None]:
 def _explained(path: Path, error: BaseException) -> ImageReadError:
     if isinstance(error, FileNotFoundError):
         return ImageReadError(f"{path} does not exist.")
-    if isinstance(error, IsADirectoryError) or path.is_dir():
+    # Windows says no permission where others say a folder; Path.is_dir may raise.
+    if os.path.isdir(path):  # noqa: PTH112
         return ImageReadError(
             f"{path} is a folder, not an image.",
             hint="Name the images in it, or the folder as an input.",

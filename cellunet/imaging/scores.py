@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.config import BootstrapConfig
 from cellunet.errors import InputError
 from cellunet.imaging.bootstrap import (
-    BootstrapConfig,
     Estimate,
     estimate_means,
     estimate_ratios,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellunet.config import EvaluateConfig
 from cellunet.errors import AnnotationError, InputError
 from cellunet.imaging.annotations import read_labels
 from cellunet.imaging.encoding import encode
@@ -15,7 +16,8 @@ from cellunet.imaging.label_folders import pair_folders
 from cellunet.imaging.pixel_scores import class_scores, confusion_matrix
 from cellunet.imaging.scores import paired, refuse_different_images, summarize
 from cellunet.progress import silent_track
-from cellunet.tasks.evaluation import GROUPS, EvaluateConfig, Evaluation, GroupScores
+from cellunet.registry import choose
+from cellunet.tasks.evaluation import GROUPS, Evaluation, GroupScores
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -192,7 +194,7 @@ def _score(pair: Scorable, config: EvaluateConfig) -> _Found:
             pair.labels,
             pair.predicted,
             name=pair.name,
-            forms=PROTOCOLS[config.protocol],
+            forms=choose(PROTOCOLS, config.protocol, "protocol"),
             annotated=pair.annotated,
         )
         true, found = pair.class_maps or (
@@ -215,7 +217,7 @@ def _score(pair: Scorable, config: EvaluateConfig) -> _Found:
 def _group_scores(images: list[_Found], config: EvaluateConfig) -> GroupScores:
     scores = {
         form: tuple(one[form] for one, _ in images)
-        for form in PROTOCOLS[config.protocol]
+        for form in choose(PROTOCOLS, config.protocol, "protocol")
     }
     confusion: Counts = np.sum([pixels for _, pixels in images], axis=0)
     return GroupScores(

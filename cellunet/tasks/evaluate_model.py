@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellunet import store
-from cellunet.config import PredictConfig
-from cellunet.engine.choice import load_engine
+from cellunet.config import (
+    DEVICE,
+    ENGINE,
+    MODEL,
+    THREADS,
+    EvaluateConfig,
+    PredictConfig,
+)
 from cellunet.errors import AnnotationError, InputError
 from cellunet.imaging.encoding import encode
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.pairing import find_pairs, fingerprint, split
 from cellunet.progress import silent_track
 from cellunet.tasks.evaluate import Scorable, score_pairs
-from cellunet.tasks.evaluation import EvaluateConfig
-from cellunet.tasks.predict import recipe_for
+from cellunet.tasks.recipe import recipe_for
 from cellunet.tasks.segment import segment_plane
 from cellunet.tasks.train_data import read_annotated
 
@@ -36,11 +41,11 @@ if TYPE_CHECKING:
 def evaluate_model(  # noqa: PLR0913
     data: Path,
     *,
-    model: str = "nuclei",
+    model: str = MODEL,
     side: Side = "all",
-    engine: str = "auto",
-    device: str = "auto",
-    threads: int = 0,
+    engine: str = ENGINE,
+    device: str = DEVICE,
+    threads: int = THREADS,
     config: EvaluateConfig | None = None,
     predict_config: PredictConfig | None = None,
     track: Track = silent_track,
@@ -130,7 +135,7 @@ def _scorables(
                 source,
                 0,
                 recipe,
-                lambda y0, rows, kept=kept: kept.append(rows),  # type: ignore[misc]
+                lambda y0, rows, kept=kept: kept.append(rows),
             )
             predicted = np.concatenate(list(result.bands()))
             pixels = source.read(Region(0, 0, height, 0, width))

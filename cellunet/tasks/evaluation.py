@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-
-from cellunet.config import EncodingConfig, _Config
-from cellunet.imaging.bootstrap import BootstrapConfig
-from cellunet.imaging.image_scores import PROTOCOLS
-from cellunet.registry import choose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cellunet.config import EvaluateConfig
     from cellunet.imaging.image_scores import ImageScores
     from cellunet.imaging.pixel_scores import ClassScores
     from cellunet.imaging.scores import Summary
@@ -23,21 +19,6 @@ weights were trained on it."""
 GROUPS: tuple[Group, ...] = ("unseen", "chosen", "trained")
 Side = Literal["all", "training", "validation"]
 """Images of a folder that has lists of training and validation images."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(_Config):
-    """How predictions are scored."""
-
-    protocol: str = "standard"
-    """Name of a row of `cellunet.imaging.image_scores.PROTOCOLS`."""
-    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
-    """How intervals are drawn."""
-    encoding: EncodingConfig = field(default_factory=EncodingConfig)
-    """Classes whose pixels are told apart in precision and recall."""
-
-    def __post_init__(self) -> None:
-        choose(PROTOCOLS, self.protocol, "protocol")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +56,7 @@ class Evaluation:
     config: EvaluateConfig
     """How it was scored."""
     groups: Mapping[Group, GroupScores]
-    """Scores by what the model knows of the images; groups without images are absent."""
+    """Scores by what the model knows of the images; empty groups are absent."""
 
     @property
     def unseen(self) -> GroupScores | None:

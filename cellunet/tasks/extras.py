@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
 
+from cellunet.errors import InputError
 from cellunet.imaging.files import Region, write_atomically, write_png
+from cellunet.imaging.inputs import output_paths
 from cellunet.imaging.overlay import draw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from cellunet.imaging.files import Source
+    from cellunet.imaging.inputs import Inputs
 
 SUFFIXES = {
     "classes": "_classes.tif",
@@ -24,6 +28,43 @@ SUFFIXES = {
     "outlines": "_outlines.png",
 }
 """What may be saved, and the end of its file name beside ``STEM.tif``."""
+
+
+def refuse_clashes(
+    found: Inputs, outputs: Mapping[Path, Path], out: Path, save: Sequence[str]
+) -> None:
+    """Refuse inputs of which one's extra would be a file of another.
+
+    Parameters
+    ----------
+    found
+        The images.
+    outputs
+        Image to label image.
+    out
+        Folder of the results.
+    save
+        Names in `SUFFIXES`.
+
+    Raises
+    ------
+    InputError
+        If two images would write one file, or a file would replace an image.
+    """
+    taken = {_key(path): image for image, path in outputs.items()}
+    for kind in save:
+        extras = output_paths(found.files, found.base, out, SUFFIXES[kind])
+        for image, path in extras.items():
+            other = taken.setdefault(_key(path), image)
+            if other != image:
+                raise InputError(
+                    f"{other} and {image} would both write {path}.",
+                    hint=f"Rename one, or leave out --save {kind}.",
+                )
+
+
+def _key(path: Path) -> str:
+    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 class Extras:
@@ -49,13 +90,14 @@ class Extras:
         self._planes: list[list[npt.NDArray[np.float32]]] = []
         self._labels: list[npt.NDArray[np.uint32]] = []
 
-    def all_there(self) -> bool:
-        """Return whether every file exists."""
-        return all(path.exists() for path in self.paths.values())
+    @property
+    def keep_bands(self) -> bool:
+        """Whether bands of probabilities are wanted."""
+        return bool({"classes", "probabilities"} & set(self.paths))
 
-    def any_there(self) -> bool:
-        """Return whether some file exists."""
-        return any(path.exists() for path in self.paths.values())
+    def there(self) -> list[Path]:
+        """Return those of the files that exist."""
+        return [path for path in self.paths.values() if path.exists()]
 
     def begin(self, plane: int) -> None:
         """Take note that the bands of `plane` follow."""
@@ -64,10 +106,9 @@ class Extras:
         self._planes.append([])
 
     def on_band(self, y0: int, probabilities: npt.NDArray[np.float32]) -> None:
-        """Keep rows of probabilities if they are to be written."""
+        """Keep rows of probabilities."""
         del y0
-        if {"classes", "probabilities"} & set(self.paths):
-            self._planes[-1].append(probabilities)
+        self._planes[-1].append(probabilities)
 
     def labels(
         self, plane: int, bands: Iterator[npt.NDArray[np.uint32]]

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Status = Literal["ready", "unfinished", "broken"]
-STATE_FILE = "state.safetensors"
-"""The state of a training that can be resumed, in a folder without weights."""
 MOST_SOURCES = 5
 """Up to this many source folders are named in `ModelInfo.trained_on`."""
 
@@ -151,7 +149,7 @@ def _stopped_runs() -> list[Path]:
     return [
         folder
         for folder in sorted(parent.iterdir())
-        if (folder / STATE_FILE).is_file()
+        if (folder / store.STATE_FILE).is_file()
         and not (folder / store.WEIGHTS_FILE).is_file()
     ]
 

@@ -2,95 +2,48 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellunet import __version__, store
-from cellunet.config import PredictConfig
-from cellunet.engine.choice import choose_engine, load_engine
-from cellunet.errors import CellunetError, ConfigError, OutputError
+from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
+from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.files import create_labels, open_image, read_provenance
 from cellunet.imaging.inputs import find_inputs, output_paths
 from cellunet.progress import silent_track
-from cellunet.tasks.extras import Extras
-from cellunet.tasks.segment import Recipe, Segmented, Stopped, at_scale, segment_plane
+from cellunet.tasks.extras import Extras, refuse_clashes
+from cellunet.tasks.predictions import ImageResult, Predictions
+from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.segment import Segmented, Stopped, segment_plane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
     from typing import TextIO
 
-    from cellunet.config import DecodeConfig
     from cellunet.imaging.files import Source
     from cellunet.progress import Track
     from cellunet.store import Model
 
-Status = Literal["done", "skipped", "failed", "planned"]
+__all__ = ["ImageResult", "Predictions", "predict"]
+
 MOST_UINT16 = 65_535
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageResult:
-    """What became of one input."""
-
-    input: str
-    output: str | None
-    status: Status
-    objects: int | None = None
-    seconds: float = 0.0
-    message: str = ""
-    warnings: tuple[str, ...] = ()
-    shape: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """What became of all inputs, and with what."""
-
-    model: dict[str, str]
-    engine: str
-    settings: dict[str, Any]
-    images: tuple[ImageResult, ...]
-    seconds: float
-    stopped: bool = False
-
-    @property
-    def done(self) -> tuple[ImageResult, ...]:
-        """Inputs segmented in this call."""
-        return tuple(i for i in self.images if i.status == "done")
-
-    @property
-    def skipped(self) -> tuple[ImageResult, ...]:
-        """Inputs whose result was there already."""
-        return tuple(i for i in self.images if i.status == "skipped")
-
-    @property
-    def failed(self) -> tuple[ImageResult, ...]:
-        """Inputs that could not be segmented, each with its message."""
-        return tuple(i for i in self.images if i.status == "failed")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        plain = dict(vars(self))
-        plain["images"] = [
-            vars(i) | {"warnings": list(i.warnings), "shape": i.shape and list(i.shape)}
-            for i in self.images
-        ]
-        return plain
+"""Most objects that a plane of uint16 labels can tell apart."""
 
 
 def predict(  # noqa: PLR0913
     inputs: Sequence[str],
     out: Path,
     *,
-    model: str = "nuclei",
-    engine: str = "auto",
-    device: str = "auto",
-    threads: int = 0,
+    model: str = MODEL,
+    engine: str = ENGINE,
+    device: str = DEVICE,
+    threads: int = THREADS,
     config: PredictConfig | None = None,
     dry_run: bool = False,
     stdin: TextIO | None = None,
@@ -129,9 +82,11 @@ def predict(  # noqa: PLR0913
     """
     begin = time.perf_counter()
     config = config or PredictConfig()
-    found = find_inputs(inputs, stdin)
+    found = find_inputs(inputs, stdin, exclude=_apart(inputs, out))
     outputs = output_paths(found.files, found.base, out)
+    refuse_clashes(found, outputs, out, config.save)
     opened = store.find_model(model)
+    job = _Job(opened, engine, device, threads, config, should_stop, dry_run=dry_run)
     missing = [
         ImageResult(input=what, output=None, status="failed", message=why)
         for what, why in found.missing
@@ -141,7 +96,6 @@ def predict(  # noqa: PLR0913
     if not dry_run:
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
-    job = _Job(opened, engine, device, threads, config, should_stop, dry_run=dry_run)
     results = list(missing)
     stopped = False
     for path in track(found.files, "Segmenting", len(found.files)):
@@ -156,13 +110,34 @@ def predict(  # noqa: PLR0913
         results.append(result)
         on_image(result)
     return Predictions(
-        model={"name": opened.name, "sha256": opened.sha256},
+        model=job.model,
         engine=job.recipe.engine.name,
         settings=job.settings,
         images=tuple(results),
         seconds=time.perf_counter() - begin,
         stopped=stopped,
     )
+
+
+def _apart(inputs: Sequence[str], out: Path) -> Path | None:
+    """Return `out` if the search for images is to leave it out.
+
+    So that a second run does not take the first one's results for images; unless the
+    images themselves are searched for in it.
+    """
+    results = os.path.realpath(out)
+    for text in inputs:
+        parts = Path(text).parts
+        fixed = [i for i, part in enumerate(parts) if glob.has_magic(part)]
+        literal = Path(text).exists() or not fixed
+        root = os.path.realpath(text if literal else Path(*parts[: fixed[0]]))
+        if not Path(root).is_file() and _lies_in(root, results):
+            return None
+    return out
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 class _Job:
@@ -215,12 +190,15 @@ class _Job:
             ) as source:
                 objects, warnings = self._write(source, output, provenance)
                 shape = (*source.plane_shape, *source.shape)
-        except CellunetError as error:
+        except (CellunetError, MemoryError) as error:
+            message = str(error)
+            if isinstance(error, MemoryError):
+                message = f"{path} does not fit into memory. Try: a smaller --tile."
             return ImageResult(
                 input=str(path),
                 output=None,
                 status="failed",
-                message=str(error),
+                message=message,
                 seconds=time.perf_counter() - begin,
             )
         return ImageResult(
@@ -252,7 +230,14 @@ class _Job:
 
     def _is_done(self, output: Path, provenance: dict[str, Any]) -> bool:
         """Return whether the very result is there; refuse to replace another."""
+        extras = Extras(output, self.config.save)
         if not output.exists():
+            if extras.there() and not self.config.overwrite:
+                raise OutputError(
+                    f"{extras.there()[0]} exists, but not the {output.name} that it "
+                    "would belong to.",
+                    hint="Choose another --out, or replace it with --overwrite.",
+                )
             return False
         if output.is_dir():
             raise OutputError(
@@ -264,10 +249,10 @@ class _Job:
         except CellunetError:
             # Cut off or of another program: not ours to skip or to replace unasked.
             same = False
-        extras = Extras(output, self.config.save)
-        if same and extras.all_there():
-            return True
-        if self.config.overwrite or (same and not extras.any_there()):
+        if same:
+            # Labels are written first: what was to lie beside them may be missing.
+            return len(extras.there()) == len(extras.paths)
+        if self.config.overwrite:
             return False
         raise OutputError(
             f"{output} exists and was made from another input, by another model or "
@@ -283,7 +268,8 @@ class _Job:
         segmented: list[Segmented] = []
         for plane in range(planes):
             extras.begin(plane)
-            segmented.append(segment_plane(source, plane, self.recipe, extras.on_band))
+            on_band = extras.on_band if extras.keep_bands else None
+            segmented.append(segment_plane(source, plane, self.recipe, on_band))
         counts = [s.count for s in segmented]
         dtype = np.uint16 if max(counts) <= MOST_UINT16 else np.uint32
         with create_labels(
@@ -300,8 +286,8 @@ class _Job:
                 for rows in extras.labels(plane, result.bands()):
                     sink.write(plane, y0, rows.astype(dtype))
                     y0 += rows.shape[0]
-            extras.commit()
             sink.commit()
+        extras.commit()
         return sum(counts), self._warnings(segmented)
 
     def _warnings(self, segmented: Sequence[Segmented]) -> tuple[str, ...]:
@@ -317,62 +303,3 @@ class _Job:
             f"{low:.0f} to {high:.0f}. If they look wrong, measure a few and "
             "try: --diameter PIXELS.",
         )
-
-
-def recipe_for(  # noqa: PLR0913
-    model: Model,
-    config: PredictConfig,
-    engine: str,
-    device: str,
-    threads: int,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Recipe:
-    """Return how a model is applied: its engine, and constants at the scale asked for.
-
-    Raises
-    ------
-    CellunetError
-        If the engine or the model's files cannot be used.
-    """
-    card = model.card
-    scale = _scale(config, model)
-    runs_onnx = choose_engine(engine, device) == "onnxruntime"
-    onnx = store.checked_onnx(model) if runs_onnx else model.onnx
-    return Recipe(
-        engine=load_engine(
-            onnx=onnx,
-            safetensors=model.weights,
-            config=card.config.network,
-            engine=engine,
-            device=device,
-            threads=threads,
-        ),
-        config=card.config,
-        decode=at_scale(_decode(config, card.config.decode), scale),
-        scale=scale,
-        exclude_border=config.exclude_border,
-        tile_px=config.tile_px,
-        should_stop=should_stop,
-    )
-
-
-def _scale(config: PredictConfig, model: Model) -> float:
-    if config.diameter_px is None:
-        return config.scale or 1.0
-    median = model.card.diameter_px[1]
-    if median <= 0:
-        raise ConfigError(
-            f"Model {model.name!r} does not know its objects' diameter.",
-            hint="Give --scale instead.",
-        )
-    return median / config.diameter_px
-
-
-def _decode(config: PredictConfig, trained: DecodeConfig) -> DecodeConfig:
-    if config.seed_threshold is not None:
-        trained = trained.replace(seed_threshold=config.seed_threshold)
-    if config.min_area_px is None:
-        return trained
-    # The user counts the image's pixels, not those that the network sees.
-    scale = config.scale or 1.0
-    return trained.replace(min_area_px=round(config.min_area_px * scale**2))

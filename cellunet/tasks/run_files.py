@@ -11,6 +11,7 @@ import numpy as np
 from cellunet.core.dataset import network_input
 from cellunet.core.torch_engine import TorchEngine
 from cellunet.engine.base import plane_probabilities
+from cellunet.imaging.atomic import writing
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.curves import learning_curves
 from cellunet.imaging.decoding import decode_plane
@@ -52,10 +53,32 @@ def write_pictures(
     samples: Sequence[Sample],
     config: TrainConfig,
 ) -> None:
-    """Write a few validation images with truth and prediction outlined."""
+    """Write a few validation images with truth and prediction outlined.
+
+    Parameters
+    ----------
+    folder
+        The run's folder; the pictures go into ``validation`` in it.
+    network
+        The trained network.
+    prepared, samples
+        Validation images, prepared and as read, in the same order.
+    config
+        As trained, with the decode constants that were chosen.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written.
+    """
     device = next(network.parameters()).device
     engine = TorchEngine(network, device)
-    (folder / "validation").mkdir(exist_ok=True)
+    pictures = folder / "validation"
+    with writing(pictures):
+        pictures.mkdir(exist_ok=True)
+        # Those of a run that this one replaces.
+        for old in pictures.glob("*.png"):
+            old.unlink()
     picked = np.unique(np.linspace(0, len(samples) - 1, PICTURES).astype(int))
     for index in picked:
         sample = samples[index]
@@ -69,4 +92,4 @@ def write_pictures(
         labels = decode_plane(probabilities, config.encoding, config.decode)
         picture = draw(sample.image[0], sample.labels, other=labels)
         name = sample.name.replace("/", "_")
-        write_png(folder / "validation" / f"{name}.png", picture)
+        write_png(pictures / f"{name}.png", picture)

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from cellunet.engine.base import block_probabilities
-from cellunet.imaging.blocks import network_plan
+from cellunet.imaging.blocks import Area, network_plan
 from cellunet.imaging.decoding import (
-    Area,
     Seeds,
     finalize_block,
     grow_block,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
     from cellunet.config import DecodeConfig, TrainConfig
     from cellunet.engine.base import Engine
-    from cellunet.imaging.blocks import Plan
     from cellunet.imaging.files import Source
     from cellunet.imaging.normalize import Statistics
     from cellunet.run.executor import Executor
@@ -258,18 +256,6 @@ class _Probabilities:
                     block_probabilities(recipe.engine, block, blocks, read)
                 )
             yield first.y.core_start, band
-
-
-def at_scale(decode: DecodeConfig, scale: float) -> DecodeConfig:
-    """Return decode constants for images that the network sees magnified by `scale`."""
-    if scale == 1.0:
-        return decode
-    return decode.replace(
-        min_area_px=round(decode.min_area_px / scale**2),
-        growth_px=min(math.ceil(decode.growth_px / scale), 64),
-        max_hole_px=round(decode.max_hole_px / scale**2),
-        max_core_px=max(round(decode.max_core_px / scale**2), 1),
-    )
 
 
 def as_labels(bands: Iterable[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:

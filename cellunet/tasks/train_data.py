@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.core.dataset import Sample
-from cellunet.errors import AnnotationError, CellunetError, InputError
+from cellunet.errors import AnnotationError, CellunetError, ImageReadError, InputError
 from cellunet.imaging.annotations import read_labels, read_object_folder
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.pairing import find_pairs, fingerprint, refuse_shared, split
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import SplitConfig
+    from cellunet.core.dataset import Sample
     from cellunet.imaging.pairing import Pair
     from cellunet.progress import Track
 
@@ -60,7 +60,7 @@ def load(
     ----------
     folders
         Annotated folders in any layout; with more than one, the names of images get
-        their folder's name in front.
+        their folder's name in front, or as much of its path as tells them apart.
     validation
         A folder of validation images; without it each folder is split by its own
         lists, or by `config`.
@@ -76,13 +76,13 @@ def load(
     Raises
     ------
     InputError
-        If partners are missing, an image is on both sides, or images cannot be used:
-        all are named in one message.
+        If partners are missing, a folder is named twice, an image is on both sides, or
+        images cannot be used: all are named in one message.
     """
     training: list[Pair] = []
     held: list[Pair] = []
     notes: list[str] = []
-    for folder in folders:
+    for folder, prefix in zip(folders, _prefixes(folders), strict=True):
         pairs = find_pairs(folder)
         notes += pairs.notes
         if validation is None:
@@ -91,10 +91,12 @@ def load(
             )
         else:
             kept, out = pairs.pairs, ()
-        training += _named(kept, folder, several=len(folders) > 1)
-        held += _named(out, folder, several=len(folders) > 1)
+        training += [replace(p, name=prefix + p.name) for p in kept]
+        held += [replace(p, name=prefix + p.name) for p in out]
     if validation is not None:
-        held += find_pairs(validation).pairs
+        pairs = find_pairs(validation)
+        notes += pairs.notes
+        held += pairs.pairs
     samples = _read_all([*training, *held], channel, track)
     prints = [fingerprint(s.image) for s in samples]
     count = len(training)
@@ -114,10 +116,19 @@ def load(
     )
 
 
-def _named(pairs: Sequence[Pair], folder: Path, *, several: bool) -> list[Pair]:
-    if not several:
-        return list(pairs)
-    return [replace(p, name=f"{folder.resolve().name}/{p.name}") for p in pairs]
+def _prefixes(folders: Sequence[Path]) -> list[str]:
+    """Return what the names of each folder's images begin with; '' for one folder."""
+    if len(folders) == 1:
+        return [""]
+    full = [folder.resolve() for folder in folders]
+    twice = next((f for f in full if full.count(f) > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice} is named twice.", hint="Name each folder once.")
+    for count in range(1, max(len(f.parts) for f in full) + 1):
+        names = ["/".join(f.parts[-count:]) for f in full]
+        if len(set(names)) == len(names):
+            break
+    return [f"{name}/" for name in names]
 
 
 def _read_all(
@@ -152,7 +163,12 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         If the image cannot be read.
     AnnotationError
         If the annotation cannot be read, or its shape is not the image's.
+    InputError
+        If the image holds several planes.
     """
+    # Here, because this brings torch, which those who only read labels do not need.
+    from cellunet.core.dataset import Sample
+
     with open_image(pair.image, channel=channel.channel, gray=channel.gray) as source:
         planes = int(np.prod(source.plane_shape, dtype=int))
         if planes != 1:
@@ -171,7 +187,10 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
             hint="Image and annotation need the same shape; are they partners?",
         )
     if image.dtype.kind == "f" and not np.isfinite(image).any():
-        raise AnnotationError(f"{pair.image} has no finite pixel.")
+        raise ImageReadError(
+            f"{pair.image} has no finite pixel (all are NaN or infinite).",
+            hint="Export it again, or leave it out.",
+        )
     return Sample(
         name=pair.name,
         image=image,

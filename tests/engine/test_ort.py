@@ -163,7 +163,7 @@ def test_prediction_on_a_cpu_imports_no_torch(content, tmp_path):
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
         "from cellunet.config import UNetConfig\n"
-        "from cellunet.engine.choice import load_engine\n"
+        "from cellunet.tasks.engines import load_engine\n"
         "engine = load_engine(onnx=Path(sys.argv[1]), safetensors=Path('none'),\n"
         "    config=UNetConfig(channels=(4, 6)), engine='auto', device='cpu',\n"
         "    threads=1)\n"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cellunet.config import BootstrapConfig
 from cellunet.errors import ConfigError
 from cellunet.imaging import bootstrap
 from cellunet.imaging.bootstrap import (
-    BootstrapConfig,
     estimate_means,
     estimate_ratios,
 )

@@ -103,7 +103,7 @@ def test_brackets_in_a_name_that_exists_are_no_pattern(plate):
     assert names(find_inputs(["other/[1].tif"])) == ["other/[1].tif"]
 
 
-@pytest.mark.parametrize("form", ["{}\n{}\n", "{}\0{}\0", "{}\r\n\n{}"])
+@pytest.mark.parametrize("form", ["{}\n{}\n", "{}\0{}\0", "\ufeff{}\r\n\n{}"])
 def test_a_list_on_standard_input(plate, form):
     text = io.StringIO(form.format("plate/t2.TIF", "other"))
     assert names(find_inputs(["-"], text)) == ["plate/t2.TIF", "other/[1].tif"]

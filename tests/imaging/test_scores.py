@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
+from cellunet.config import BootstrapConfig
 from cellunet.errors import InputError
-from cellunet.imaging.bootstrap import BootstrapConfig
 from cellunet.imaging.image_scores import PROTOCOLS, ImageScores, score_image
 from cellunet.imaging.matching import MatchRule
 from cellunet.imaging.scores import paired, summarize

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.config import EncodingConfig
+from cellunet.config import EncodingConfig, EvaluateConfig
 from cellunet.errors import AnnotationError, ConfigError, InputError
 from cellunet.tasks.evaluate import Scorable, compare, evaluate_folders, score_pairs
-from cellunet.tasks.evaluation import EvaluateConfig
 
 # Two objects of 25 and 30 px.
 TRUE = np.zeros((12, 14), np.int32)

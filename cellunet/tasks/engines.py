@@ -170,15 +170,12 @@ def _load_torch(
     *, onnx: Path, safetensors: Path, config: UNetConfig, device: str, threads: int
 ) -> Engine:
     del onnx, config
-    import torch
-
     from cellunet.core.checkpoint import load_network
-    from cellunet.core.device import choose_device
+    from cellunet.core.device import choose_device, use_threads
     from cellunet.core.torch_engine import TorchEngine
 
     where = choose_device(device)
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     return TorchEngine(load_network(safetensors), where)
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cellunet.core import device as core_device
-from cellunet.engine import choice
-from cellunet.engine.choice import ENGINES, choose_engine, gpu_possible, load_engine
 from cellunet.engine.onnx_graph import build
 from cellunet.errors import CheckpointError, ConfigError, DeviceError
+from cellunet.tasks import engines as choice
+from cellunet.tasks.engines import ENGINES, choose_engine, gpu_possible, load_engine
 
 
 @pytest.fixture

@@ -1,0 +1,72 @@
+"""What `predict` returns: what became of each image, and with what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Status = Literal["done", "skipped", "failed", "planned"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageResult:
+    """What became of one input."""
+
+    input: str
+    """As it was named or found."""
+    output: str | None
+    """The label image; None if it failed."""
+    status: Status
+    """``skipped``: the result was there; ``planned``: it would be made."""
+    objects: int | None = None
+    """Objects in all planes."""
+    seconds: float = 0.0
+    """Time that it took."""
+    message: str = ""
+    """Why it failed."""
+    warnings: tuple[str, ...] = ()
+    """What to look at, though it did not fail."""
+    shape: tuple[int, ...] | None = None
+    """Lengths of T and Z if there are, height and width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What became of all inputs, and with what."""
+
+    model: dict[str, str]
+    """Name of the model and SHA-256 of its weights."""
+    engine: str
+    """What computed, version and device included."""
+    settings: dict[str, Any]
+    """How the model was applied, as in the results' provenance."""
+    images: tuple[ImageResult, ...]
+    """In the order of the inputs; after a stop, those that were reached."""
+    seconds: float
+    """Time that the call took."""
+    stopped: bool = False
+    """Whether the caller stopped it."""
+
+    @property
+    def done(self) -> tuple[ImageResult, ...]:
+        """Inputs segmented in this call."""
+        return tuple(i for i in self.images if i.status == "done")
+
+    @property
+    def skipped(self) -> tuple[ImageResult, ...]:
+        """Inputs whose result was there already."""
+        return tuple(i for i in self.images if i.status == "skipped")
+
+    @property
+    def failed(self) -> tuple[ImageResult, ...]:
+        """Inputs that could not be segmented, each with its message."""
+        return tuple(i for i in self.images if i.status == "failed")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        plain = dict(vars(self))
+        plain["images"] = [
+            vars(i) | {"warnings": list(i.warnings), "shape": i.shape and list(i.shape)}
+            for i in self.images
+        ]
+        return plain

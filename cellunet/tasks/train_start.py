@@ -1,0 +1,280 @@
+"""What a training starts from: a name of its own, settings, a state of the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet import store
+from cellunet.config import PRESETS, START, TrainConfig
+from cellunet.core.checkpoint import load_network, load_state, read_state
+from cellunet.core.trainer import Trainer, new_state, state_from
+from cellunet.errors import ConfigError, OutputError
+from cellunet.imaging.atomic import writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import torch
+
+    from cellunet.core.dataset import Prepared
+    from cellunet.core.trainer import TrainState
+    from cellunet.core.unet import UNet
+    from cellunet.tasks.train_data import TrainingData
+    from cellunet.tasks.train_request import TrainRequest
+
+MARGIN = 0.93
+"""Share of a time budget that is planned for steps and validations; the rest is for
+reading, decode constants and pictures."""
+WARM_STEPS, TIMED_STEPS = 3, 12
+"""Steps taken, and thrown away, to learn how long one takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What is known of the run to resume before its weights are read."""
+
+    config: TrainConfig
+    about: dict[str, Any]
+
+
+def claim(request: TrainRequest) -> Path:
+    """Return the run's folder; refuse a name that is taken, or no place to write.
+
+    Raises
+    ------
+    ConfigError
+        If the name is taken, or there is nothing to resume.
+    OutputError
+        If the folder cannot be made or written to.
+    """
+    folder = store.model_folder(request.name)
+    if (store.SHIPPED / request.name / store.WEIGHTS_FILE).is_file():
+        raise ConfigError(
+            f"{request.name!r} is the name of a model that ships with cellunet.",
+            hint="Choose another: --name MY-CELLS.",
+        )
+    state, weights = folder / store.STATE_FILE, folder / store.WEIGHTS_FILE
+    if request.resume and not state.is_file():
+        why = "is finished" if weights.is_file() else "has not begun"
+        raise ConfigError(
+            f"There is nothing to resume: training {request.name!r} {why}.",
+            hint="Leave out --resume, or see: cellunet models.",
+        )
+    if not request.resume and not request.overwrite:
+        for taken, hint in (
+            (state, "Go on with --resume, start anew with --overwrite, or --name."),
+            (weights, "Choose another --name, or replace it with --overwrite."),
+        ):
+            if taken.is_file():
+                raise ConfigError(f"{folder} exists already.", hint=hint)
+    _refuse_unwritable(folder)
+    return folder
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    with in_home("Set CELLUNET_HOME to a folder that can be written."):
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        with writing(probe):
+            probe.touch()
+            probe.unlink()
+    # Data that are refused later leave no empty folder behind.
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def in_home(hint: str) -> Iterator[None]:
+    """Give errors of writing into the models' folder a hint that fits there."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(error.message, hint=hint) from error
+
+
+def saved_run(request: TrainRequest, folder: Path) -> Saved | None:
+    """Return the run to resume, or None if a new one is asked for.
+
+    Settings may be given again or left out; others than the run began with are
+    refused.
+
+    Raises
+    ------
+    ConfigError
+        If other settings are asked for.
+    CheckpointError
+        If the state cannot be read.
+    """
+    if not request.resume:
+        return None
+    numbers = read_state(folder / store.STATE_FILE)
+    saved = Saved(
+        config=TrainConfig.from_dict(numbers["config"]), about=numbers["about"]
+    )
+    differ = _other_settings(request, saved)
+    if differ:
+        raise ConfigError(
+            f"Training {request.name!r} began with other settings "
+            f"({', '.join(differ)}).",
+            hint="Leave the options out to resume, or start anew with --overwrite.",
+        )
+    return saved
+
+
+def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
+    """Return the names of settings that are given and not those of the saved run."""
+    differ = []
+    if request.minutes not in (None, saved.about.get("minutes")):
+        differ.append("minutes")
+    if request.start not in (START, saved.about.get("start")):
+        differ.append("start")
+    asked, began = request.config, saved.config
+    if asked in (TrainConfig(), PRESETS.get(began.preset, TrainConfig)()):
+        return differ
+    # These follow from the data and the time budget, not from what was asked.
+    asked = asked.replace(
+        network=asked.network.replace(in_channels=began.network.in_channels),
+        decode=asked.decode.replace(max_core_px=began.decode.max_core_px),
+    )
+    if saved.about.get("minutes") is not None:
+        asked = asked.replace(steps_per_epoch=began.steps_per_epoch)
+    ours, theirs = began.to_dict(), asked.to_dict()
+    return differ + [key for key in ours if ours[key] != theirs[key]]
+
+
+def fitted_to(config: TrainConfig, data: TrainingData) -> TrainConfig:
+    """Return the settings with what follows from the data: channels, object size.
+
+    Raises
+    ------
+    ConfigError
+        If images differ in their number of channels.
+    """
+    counts = {s.image.shape[0] for s in (*data.training, *data.validation)}
+    if len(counts) != 1:
+        raise ConfigError(f"The images have different numbers of channels: {counts}.")
+    in_channels = counts.pop() * config.normalization.channels
+    largest = 1
+    for sample in data.training:
+        _, areas = np.unique(sample.labels[sample.labels > 0], return_counts=True)
+        largest = max(largest, int(areas.max(initial=1)))
+    return config.replace(
+        network=config.network.replace(in_channels=in_channels),
+        # Half as large again as any object seen.
+        decode=config.decode.replace(max_core_px=max(largest * 3 // 2, 1)),
+    )
+
+
+def within(
+    minutes: float,
+    config: TrainConfig,
+    training: list[Prepared],
+    validation: list[Prepared],
+    device: torch.device,
+) -> TrainConfig:
+    """Return the settings with as many steps as fit a time budget, as measured here.
+
+    Parameters
+    ----------
+    minutes
+        The budget, above 0.
+    config
+        Its epochs stay; at least one step of each remains.
+    training, validation
+        Prepared images.
+    device
+        Where to compute.
+    """
+    probe = config.replace(steps_per_epoch=WARM_STEPS + TIMED_STEPS)
+    trainer = Trainer(training, validation, probe, device)
+    state = new_state(config, device)
+    begin = 0.0
+    for index, batch in enumerate(trainer.sampler.batches(0, 0)):
+        if index == WARM_STEPS:
+            begin = time.perf_counter()
+        trainer.step(state, batch)
+    per_step = (time.perf_counter() - begin) / TIMED_STEPS
+    begin = time.perf_counter()
+    trainer.validate(state.average)
+    per_epoch = time.perf_counter() - begin
+    budget = minutes * 60 * MARGIN - per_epoch * config.epochs
+    steps = int(max(budget, 0.0) / per_step / config.epochs)
+    return config.replace(steps_per_epoch=max(steps, 1))
+
+
+def about(request: TrainRequest, data: TrainingData) -> dict[str, Any]:
+    """Return what a run is known by when it is resumed, JSON values."""
+    return {
+        "training": data.training_prints,
+        "validation": data.validation_prints,
+        "minutes": request.minutes,
+        "start": request.start,
+    }
+
+
+def refuse_other_images(saved: Saved, data: TrainingData, name: str) -> None:
+    """Refuse to resume a run on other images, or with another split.
+
+    Raises
+    ------
+    ConfigError
+        If they are not those that it began with.
+    """
+    theirs = saved.about.get("training"), saved.about.get("validation")
+    if theirs != (data.training_prints, data.validation_prints):
+        raise ConfigError(
+            f"The images are not those that training {name!r} began with.",
+            hint="Give the same folders and split, or start anew: --overwrite.",
+        )
+
+
+def first_state(
+    request: TrainRequest,
+    config: TrainConfig,
+    device: torch.device,
+    folder: Path,
+) -> TrainState:
+    """Return the state to go on from: saved, from scratch, or from a model.
+
+    The state of a run that is to be replaced is removed, once all is known to be well.
+
+    Raises
+    ------
+    ConfigError
+        If the model to start from has another network, target or normalisation.
+    CheckpointError
+        If weights or the saved state cannot be used.
+    """
+    file = folder / store.STATE_FILE
+    if request.resume:
+        return load_state(file, config, device)
+    if request.start == START:
+        state = new_state(config, device)
+    else:
+        state = state_from(_network_of(request.start, config), config, device)
+    with writing(file):
+        file.unlink(missing_ok=True)
+    return state
+
+
+def _network_of(name: str, config: TrainConfig) -> UNet:
+    model = store.find_model(name)
+    theirs = model.card.config
+    for what, ours, other in (
+        ("target", config.encoding.target, theirs.encoding.target),
+        ("normalization", config.normalization, theirs.normalization),
+        ("network", config.network, theirs.network),
+    ):
+        if ours != other:
+            raise ConfigError(
+                f"Model {name!r} has another {what} ({other}) than asked for ({ours}).",
+                hint="Choose matching settings, or --from scratch.",
+            )
+    return load_network(model.weights)

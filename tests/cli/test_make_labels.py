@@ -1,0 +1,125 @@
+"""``cellunet make-labels``: options become configurations; results are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellunet.config import EncodingConfig, WeightConfig
+from cellunet.tasks import make_labels as task
+from cellunet.tasks.made_labels import MadeImage, MadeLabels
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+
+def _made(out: Path, *, count: int = 1, failed: int = 0) -> MadeLabels:
+    images = tuple(
+        MadeImage(
+            name=f"a{i} [1]",
+            kind="labels",
+            height_px=520,
+            width_px=1696,
+            objects=1000,
+            median_area_px=None if i else 612.4,
+            overlap_px=0,
+            hidden=0,
+        )
+        for i in range(count)
+    )
+    failures = tuple((f"bad{i}", "It is empty. Draw.") for i in range(failed))
+    return MadeLabels(
+        out=out, layout="files", images=images, failures=failures, notes=("3 skipped.",)
+    )
+
+
+class FakeMaking:
+    """Stands in for the task."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Path, Path, dict[str, Any]]] = []
+        self.count, self.failed = 1, 0
+
+    def __call__(self, source: Path, out: Path, **options: Any) -> MadeLabels:
+        self.calls.append((source, out, options))
+        assert list(options["track"]([1], "Making labels")) == [1]
+        return _made(out, count=self.count, failed=self.failed)
+
+
+@pytest.fixture
+def making(monkeypatch: pytest.MonkeyPatch) -> FakeMaking:
+    fake = FakeMaking()
+    monkeypatch.setattr(task, "make_labels", fake)
+    return fake
+
+
+def test_without_options_no_weight_map_is_written(run: Run, making: FakeMaking) -> None:
+    assert run("make-labels", "src [ä]", "--out", "o").code == 0
+    ((source, out, options),) = making.calls
+    assert (source, out) == (Path("src [ä]"), Path("o"))
+    assert options["encoding"] == EncodingConfig()
+    assert options["weights"] is None
+    assert (options["kind"], options["overwrite"]) == ("auto", False)
+
+
+def test_options_become_configurations(run: Run, making: FakeMaking) -> None:
+    words = (
+        "make-labels s --out o --kind binary --target boundary --boundary-px 4 "
+        "--weight-map --class-weights 1,5 --border-weight 3 --border-sigma 2 "
+        "--overwrite"
+    )
+    run(*words.split())
+    ((_, _, options),) = making.calls
+    assert options["encoding"] == EncodingConfig(target="boundary", boundary_px=4)
+    assert options["weights"] == WeightConfig(
+        class_weights=(1.0, 5.0), border_weight=3.0, border_sigma_px=2.0
+    )
+    assert (options["kind"], options["overwrite"]) == ("binary", True)
+
+
+def test_the_summary_tells_what_was_found(run: Run, making: FakeMaking) -> None:
+    making.count = 22
+    ran = run("make-labels", "s", "--out", "o")
+    assert ran.out == ""
+    assert "a0 [1]        1,000       612 px  520 x 1,696  labels" in ran.err
+    assert "a20 [1]" not in ran.err
+    assert "and 2 more\n" in ran.err
+    assert "22,000 objects in 22 annotations (files): o\n" in ran.err
+    assert "3 skipped.\n" in ran.err
+
+
+def test_what_cannot_be_decoded_is_named_and_exits_3(
+    run: Run, making: FakeMaking
+) -> None:
+    making.failed = 2
+    ran = run("make-labels", "s", "--out", "o", "--json")
+    assert ran.code == 3
+    assert ran.err.endswith(
+        "2 failed:\n  bad0: It is empty. Draw.\n  bad1: It is empty. Draw.\n"
+    )
+    document = ran.document
+    assert document["error"]["type"] == "InputsFailed"
+    assert "2 of 3 annotations failed" in document["error"]["message"]
+    assert document["result"] == _made(Path("o"), failed=2).to_dict()
+
+
+def test_real_annotations_become_files(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "ä 😀 [1]"
+    source.mkdir()
+    labels = np.zeros((12, 16), np.uint16)
+    labels[2:6, 2:6], labels[7:11, 8:14] = 1, 2
+    tifffile.imwrite(source / "one.tif", labels)
+    out = tmp_path / "out"
+    result = run("make-labels", source, "--out", out, "--json").document["result"]
+    assert result["objects"] == 2
+    assert (out / "labels" / "one.tif").is_file()
+    again = run("make-labels", source, "--out", out)
+    assert again.code == 1
+    assert "Try: --overwrite" in again.err
+    unknown = run("make-labels", source, "--out", out, "--kind", "drawn")
+    assert unknown.code == 1
+    assert "Unknown kind of annotation 'drawn'" in unknown.err

@@ -1,0 +1,102 @@
+"""``cellunet models``: the list, one model, removal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cellunet.errors import ModelNotFoundError
+from cellunet.tasks import models as task
+from cellunet.tasks.models import ModelInfo
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+READY = ModelInfo(
+    name="cells",
+    path=Path("home") / "ä [1]",
+    shipped=False,
+    status="ready",
+    bytes=3_840_000,
+    target="three-class",
+    trained_on="bbbc039 (100)",
+    training_images=100,
+    score={"mean_ap": 0.8125},
+    sha256="ab" * 32,
+    created_with="0.1.0",
+    card={"diameter_px": [10.0, 20.0, 30.4]},
+)
+BROKEN = ModelInfo(
+    name="bad", path=Path("b"), shipped=False, status="broken", problem="Cut off."
+)
+SHIPPED = ModelInfo(name="nuclei", path=Path("n"), shipped=True, status="ready")
+
+
+@pytest.fixture(autouse=True)
+def _models(monkeypatch: pytest.MonkeyPatch) -> None:
+    def show(name: str) -> ModelInfo:
+        found = {m.name: m for m in (READY, BROKEN, SHIPPED)}
+        if name not in found:
+            raise ModelNotFoundError(f"There is no model {name!r}.")
+        return found[name]
+
+    monkeypatch.setattr(task, "list_models", lambda: (READY, BROKEN, SHIPPED))
+    monkeypatch.setattr(task, "show_model", show)
+
+
+def test_the_list_shows_size_images_and_score(run: Run) -> None:
+    ran = run("models")
+    assert (ran.code, ran.out) == (0, "")
+    lines = [" ".join(line.split()) for line in ran.err.splitlines()]
+    assert lines[1] == "cells three-class bbbc039 (100) 0.812 3.8 MB"
+    assert lines[2] == "bad 0.0 kB broken"
+    assert lines[3] == "nuclei 0.0 kB ships with cellunet"
+
+
+def test_the_list_is_a_document(run: Run) -> None:
+    (first, *_) = run("models", "--json").document["result"]["models"]
+    assert first == READY.to_dict()
+    assert first["path"] == str(READY.path)
+
+
+def test_one_model_is_shown_with_what_is_known(run: Run) -> None:
+    ran = run("models", "show", "cells", "--json")
+    assert ran.document["command"] == "models show"
+    assert ran.document["result"] == READY.to_dict()
+    assert str(READY.path) in ran.err
+    assert "10 to 30 px wide, median 20 px" in ran.err
+    assert "ab" * 32 in ran.err
+    assert "problem" not in ran.err
+
+
+def test_a_broken_model_is_shown_with_its_problem(run: Run) -> None:
+    assert "Cut off." in run("models", "show", "bad").err
+
+
+def test_removal_without_yes_tells_what_it_would_do(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task, "remove_model", pytest.fail)
+    ran = run("models", "remove", "cells")
+    assert ran.code == 1
+    assert ran.err == (
+        f"cellunet: error: This would remove {READY.path} (3.8 MB), for good. If that "
+        "is meant: cellunet models remove cells --yes\n"
+    )
+
+
+def test_removal_with_yes_removes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task, "remove_model", lambda name: Path("gone") / name)
+    ran = run("models", "remove", "cells", "--yes", "--json")
+    assert ran.document["command"] == "models remove"
+    gone = str(Path("gone") / "cells")
+    assert ran.document["result"] == {"name": "cells", "removed": gone}
+    assert ran.err == f"Removed {gone}\n"
+
+
+@pytest.mark.parametrize("command", ["show", "remove"])
+def test_an_unknown_model_is_refused(run: Run, command: str) -> None:
+    ran = run("models", command, "cell")
+    assert (ran.code, ran.err) == (1, "cellunet: error: There is no model 'cell'.\n")

@@ -1,0 +1,278 @@
+"""``cellunet predict``: options become one call; nuclei, failures, a stop are told."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cellunet.config import PredictConfig
+from cellunet.errors import ConfigError
+from cellunet.tasks import predict as task
+from cellunet.tasks.predict import ImageResult, Predictions
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+NAME = str(Path("plate [1]") / "ä😀.tif")
+
+
+def _done(name: str, objects: int, *, warnings: tuple[str, ...] = ()) -> ImageResult:
+    return ImageResult(
+        input=name,
+        output=f"{name}.out",
+        status="done",
+        objects=objects,
+        seconds=0.25,
+        warnings=warnings,
+        shape=(500, 1000),
+    )
+
+
+def _failed(name: str) -> ImageResult:
+    return ImageResult(
+        input=name, output=None, status="failed", message=f"{name} is 0 bytes. Copy it."
+    )
+
+
+class FakePrediction:
+    """Stands in for the task: keeps the call, returns what it was given."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[str], Path, dict[str, Any]]] = []
+        self.images: tuple[ImageResult, ...] = (_done(NAME, 1234),)
+        self.at: Callable[[int], None] = lambda index: None
+
+    def __call__(self, inputs: list[str], out: Path, **options: Any) -> Predictions:
+        self.calls.append((inputs, out, options))
+        images: list[ImageResult] = []
+        for index, image in enumerate(options["track"](self.images, "Segmenting")):
+            self.at(index)
+            if options["should_stop"]():
+                break
+            images.append(image)
+        return Predictions(
+            model={"name": "nuclei", "sha256": "ab12"},
+            engine="onnxruntime 1.2 cpu",
+            settings={"scale": 1.0},
+            images=tuple(images),
+            seconds=2.0,
+            stopped=len(images) < len(self.images),
+        )
+
+
+@pytest.fixture
+def prediction(monkeypatch: pytest.MonkeyPatch) -> FakePrediction:
+    fake = FakePrediction()
+    monkeypatch.setattr(task, "predict", fake)
+    return fake
+
+
+def test_without_options_the_shipped_model_is_applied_as_trained(
+    run: Run, prediction: FakePrediction
+) -> None:
+    assert run("predict", NAME, "*.tif", "--out", "o").code == 0
+    ((inputs, out, options),) = prediction.calls
+    assert (inputs, out) == ([NAME, "*.tif"], Path("o"))
+    assert options["config"] == PredictConfig()
+    assert options["model"] == "nuclei"
+    assert (options["engine"], options["device"]) == ("auto", "auto")
+    assert (options["threads"], options["dry_run"]) == (0, False)
+    assert options["stdin"] is None
+
+
+def test_options_become_the_configuration(run: Run, prediction: FakePrediction) -> None:
+    words = (
+        "predict - --out o --model m --engine torch --device cuda:1 --threads 3 "
+        "--channel 2 --gray --z max --scale 0.5 --min-area 7 --seed-threshold 0.25 "
+        "--exclude-border --save outlines --save classes --save outlines --tile 256 "
+        "--overwrite --dry-run"
+    )
+    run(*words.split())
+    ((inputs, _, options),) = prediction.calls
+    assert inputs == ["-"]
+    assert options["stdin"] is sys.stdin
+    assert options["config"] == PredictConfig(
+        channel="2",
+        gray=True,
+        z="max",
+        scale=0.5,
+        min_area_px=7,
+        seed_threshold=0.25,
+        exclude_border=True,
+        save=("outlines", "classes"),
+        tile_px=256,
+        overwrite=True,
+    )
+    assert (options["model"], options["engine"]) == ("m", "torch")
+    assert (options["device"], options["threads"]) == ("cuda:1", 3)
+    assert options["dry_run"] is True
+
+
+def test_a_diameter_is_in_pixels(run: Run, prediction: FakePrediction) -> None:
+    run("predict", "a", "--out", "o", "--diameter", "12.5")
+    assert prediction.calls[0][2]["config"].diameter_px == 12.5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--scale 2 --diameter 9", "Both scale and diameter were given."),
+        ("--seed-threshold 1", "seed_threshold is 1.0"),
+        ("--tile 8", "tile is 8 px; at least 64 are needed."),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_work(
+    run: Run, prediction: FakePrediction, words: str, message: str
+) -> None:
+    ran = run("predict", "a", "--out", "o", *words.split())
+    assert ran.code == 1
+    assert message in ran.err
+    assert prediction.calls == []
+
+
+def test_the_summary_tells_nuclei_per_image_and_in_all(
+    run: Run, prediction: FakePrediction
+) -> None:
+    other = str(Path("plate [1]") / "deeper" / "b.tif")
+    skipped = ImageResult(input="x.tif", output="o", status="skipped")
+    prediction.images = (_done(NAME, 1234), _done(other, 6), skipped)
+    ran = run("predict", "a", "--out", "out [2]")
+    assert (ran.code, ran.out) == (0, "")
+    lines = ran.err.splitlines()
+    assert lines[0].split() == ["image", "nuclei", "time"]
+    # Two images of 0.5 Mpx each in 2 s.
+    assert lines[5] == (
+        "1,240 nuclei in 2 images (1 more finished before); 2.0 s, 0.50 Mpx/s; "
+        "onnxruntime 1.2 cpu, model nuclei."
+    )
+    assert lines[6] == "Label images: out [2]"
+    assert "x.tif" in lines[3]
+    assert lines[3].endswith("finished before")
+
+
+def test_the_folder_that_all_inputs_share_is_not_repeated(
+    run: Run, prediction: FakePrediction, tmp_path: Path
+) -> None:
+    prediction.images = tuple(
+        _done(str(tmp_path / part), 1) for part in ("a.tif", "b/c.tif")
+    )
+    err = run("predict", "a", "--out", "o").err
+    assert str(tmp_path) not in err
+    assert str(Path("b") / "c.tif") in err
+
+
+def test_a_call_that_finds_everything_done_says_so(
+    run: Run, prediction: FakePrediction
+) -> None:
+    prediction.images = (ImageResult(input="a", output="o", status="skipped"),)
+    err = run("predict", "a", "--out", "o").err
+    assert "1 image finished before, nothing new.\n" in err
+
+
+def test_a_long_list_is_cut(run: Run, prediction: FakePrediction) -> None:
+    prediction.images = tuple(_done(f"{i}.tif", 1) for i in range(25))
+    err = run("predict", "a", "--out", "o").err
+    assert "19.tif" in err
+    assert "20.tif" not in err
+    assert "and 5 more\n" in err
+
+
+def test_failed_inputs_are_named_last_and_exit_3(
+    run: Run, prediction: FakePrediction
+) -> None:
+    prediction.images = (_failed("bad [1].tif"), _done(NAME, 2), _failed("worse.tif"))
+    ran = run("predict", "a", "--out", "o")
+    assert ran.code == 3
+    assert ran.err.endswith(
+        "2 failed:\n  bad [1].tif is 0 bytes. Copy it.\n  worse.tif is 0 bytes. "
+        "Copy it.\n"
+    )
+
+
+def test_failed_inputs_are_in_the_document_beside_the_others(
+    run: Run, prediction: FakePrediction
+) -> None:
+    prediction.images = (_failed("bad [1].tif"), _done(NAME, 2))
+    document = run("predict", "a", "--out", "o", "--json").document
+    assert document["exit_code"] == 3
+    assert document["error"]["type"] == "InputsFailed"
+    assert document["error"]["message"] == (
+        "1 of 2 images failed; the first: bad [1].tif is 0 bytes. Copy it."
+    )
+    failed, done = document["result"]["images"]
+    assert (failed["status"], failed["objects"]) == ("failed", None)
+    assert done == {
+        "input": NAME,
+        "output": f"{NAME}.out",
+        "status": "done",
+        "objects": 2,
+        "seconds": 0.25,
+        "message": "",
+        "warnings": [],
+        "shape": [500, 1000],
+    }
+
+
+def test_a_failure_that_does_not_name_its_file_is_told_with_it(
+    run: Run, prediction: FakePrediction
+) -> None:
+    prediction.images = (
+        ImageResult(input="a.tif", output=None, status="failed", message="Odd."),
+    )
+    ran = run("predict", "a", "--out", "o", "--json")
+    assert "  a.tif: Odd.\n" in ran.err
+    assert ran.document["error"]["message"].endswith("the first: a.tif: Odd.")
+
+
+def test_warnings_are_told_and_many_of_them_cut(
+    run: Run, prediction: FakePrediction
+) -> None:
+    prediction.images = tuple(
+        _done(f"{i}.tif", 1, warnings=("Odd size.",)) for i in range(12)
+    )
+    err = run("predict", "a", "--out", "o").err
+    assert err.count("Odd size.") == 10
+    assert "warning: 9.tif: Odd size.\n" in err
+    assert "and 2 more warnings" in err
+
+
+def test_a_dry_run_tells_what_would_be_written(
+    run: Run, prediction: FakePrediction
+) -> None:
+    prediction.images = (ImageResult(input="a", output="o/a.tif", status="planned"),)
+    err = run("predict", "a", "--out", "o", "--dry-run").err
+    assert "would write o/a.tif" in err
+    assert "1 image to segment; nothing was written.\n" in err
+    assert "Label images" not in err
+
+
+def test_a_signal_ends_after_the_image_and_says_how_to_continue(
+    run: Run, prediction: FakePrediction
+) -> None:
+    prediction.images = tuple(_done(f"{i}.tif", 1) for i in range(5))
+    prediction.at = lambda i: signal.raise_signal(signal.SIGTERM) if i == 2 else None
+    ran = run("predict", "my images", "--out", "o", "--json")
+    assert ran.code == 143
+    document = ran.document
+    assert document["error"]["message"] == "2 images finished."
+    assert document["error"]["hint"] == (
+        "Continue with: cellunet predict 'my images' --out o --json"
+    )
+    assert document["result"]["stopped"] is True
+    assert len(document["result"]["images"]) == 2
+    assert "\nContinue with: cellunet predict 'my images' --out o" in ran.err
+
+
+def test_a_list_without_paths_is_refused_by_the_task(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(inputs: list[str], out: Path, **options: Any) -> Predictions:
+        raise ConfigError("No input.")
+
+    monkeypatch.setattr(task, "predict", refuse)
+    assert run("predict", "-", "--out", "o").err == "cellunet: error: No input.\n"

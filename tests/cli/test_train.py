@@ -1,0 +1,229 @@
+"""``cellunet train``: options become a request; what came of it is told."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cellunet.config import PRESETS, DecodeConfig, SplitConfig, for_target
+from cellunet.errors import DeviceError
+from cellunet.tasks import train as task
+from cellunet.tasks.train import Hooks, RunInfo, Trained, TrainRequest
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+FOLDER = Path("runs") / "ä [1]"
+DECODE = DecodeConfig(seed_threshold=0.3)
+
+
+class FakeTraining:
+    """Stands in for the task: keeps the request, takes a few steps."""
+
+    def __init__(self) -> None:
+        self.requests: list[TrainRequest] = []
+        self.in_step: Callable[[int], None] = lambda step: None
+
+    def __call__(self, request: TrainRequest, hooks: Hooks) -> Trained:
+        self.requests.append(request)
+        hooks.on_note("2 images have no annotation: [b].tif")
+        assert list(hooks.track(range(2), "Reading images", 2)) == [0, 1]
+        hooks.on_start(RunInfo(
+            training_images=4, validation_images=1, device="cpu", threads=1, epochs=2,
+            steps_per_epoch=2, parameters=10, folder=FOLDER,
+        ))  # fmt: skip
+        history = []
+        for step in range(1, 5):
+            self.in_step(step)
+            hooks.on_step(step, 4, 1.0)
+            if hooks.should_stop():
+                return self.result(request, tuple(history), finished=False)
+            if step % 2 == 0:
+                history.append(
+                    {"epoch": step / 2, "learning_rate": 0.1, "train_loss": 0.5}
+                    | {"validation_loss": 0.4, "validation_precision_interior": 0.9}
+                    | {"validation_recall_interior": math.nan}
+                )
+                hooks.on_epoch(history[-1])
+        return self.result(request, tuple(history), finished=True)
+
+    def result(
+        self,
+        request: TrainRequest,
+        history: tuple[dict[str, float], ...],
+        *,
+        finished: bool,
+    ) -> Trained:
+        return Trained(
+            name=request.name,
+            folder=FOLDER,
+            finished=finished,
+            epoch=len(history),
+            epochs=2,
+            history=history,
+            scores={"mean_ap": 0.8125, "f1_50": 0.956} if finished else None,
+            decode=DECODE if finished else None,
+            notes=("a note",),
+        )
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
+    fake = FakeTraining()
+    monkeypatch.setattr(task, "train", fake)
+    return fake
+
+
+def test_without_options_the_default_preset_is_trained(
+    run: Run, training: FakeTraining
+) -> None:
+    assert run("train", "data [1] ä", "--name", "cells").code == 0
+    assert training.requests == [
+        TrainRequest(
+            data=(Path("data [1] ä"),),
+            name="cells",
+            config=PRESETS["default"](),
+            split=SplitConfig(),
+        )
+    ]
+
+
+def test_options_change_single_settings_of_a_preset(
+    run: Run, training: FakeTraining
+) -> None:
+    words = (
+        "train a b --name n --preset classic --from nuclei --val v --val-fraction 0.3 "
+        "--seed 7 --minutes 2.5 --epochs 3 --steps-per-epoch 4 --batch 5 --crop 64 "
+        "--learning-rate 0.5 --boundary-px 3 --boundary-side outer --class-weights "
+        "1,2,4 --border-weight 0 --border-sigma 4 --device cpu --threads 2 --resume "
+        "--overwrite --channel DAPI --gray --precision bfloat16"
+    )
+    run(*words.split())
+    (request,) = training.requests
+    classic = PRESETS["classic"]()
+    assert request.config == classic.replace(
+        encoding=classic.encoding.replace(boundary_px=3, boundary_side="outer"),
+        weights=classic.weights.replace(
+            class_weights=(1.0, 2.0, 4.0), border_weight=0.0, border_sigma_px=4.0
+        ),
+        decode=classic.decode.replace(class_odds=(1.0, 2.0, 4.0)),
+        seed=7,
+        epochs=3,
+        steps_per_epoch=4,
+        batch=5,
+        crop_px=64,
+        learning_rate=0.5,
+        precision="bfloat16",
+    )
+    assert request.data == (Path("a"), Path("b"))
+    assert (request.start, request.validation) == ("nuclei", Path("v"))
+    assert request.split == SplitConfig(validation_fraction=0.3)
+    assert (request.device, request.threads) == ("cpu", 2)
+    assert request.resume
+    assert request.overwrite
+    assert request.minutes == 2.5
+    assert (request.channel, request.gray) == ("DAPI", True)
+
+
+def test_the_boundary_target_brings_its_classes(
+    run: Run, training: FakeTraining
+) -> None:
+    run("train", "a", "--name", "n", "--target", "boundary")
+    (request,) = training.requests
+    assert request.config == for_target(PRESETS["default"](), "boundary")
+    assert request.config.network.classes == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--preset clasic", "Unknown preset 'clasic'. Did you mean 'classic'?"),
+        ("--epochs 0", "epochs is 0; at least 1 is needed."),
+        ("--crop 100", "The nearest that fits: --crop 96."),
+        ("--class-weights 1,3", "is for 2 classes; target three-class has 3."),
+        ("--val-fraction 1", "validation_fraction is 1.0"),
+        ("--target boundary --boundary-side outer", "needs boundary_side 'inner'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_work(
+    run: Run, training: FakeTraining, words: str, message: str
+) -> None:
+    ran = run("train", "a", "--name", "n", *words.split())
+    assert ran.code == 1
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
+    assert training.requests == []
+
+
+def test_the_summary_tells_score_folder_and_what_to_do_next(
+    run: Run, training: FakeTraining
+) -> None:
+    ran = run("train", "a", "--name", "cells")
+    assert ran.out == ""
+    assert "2 images have no annotation: [b].tif" in ran.err
+    assert "epoch 2/2: loss 0.5000, validation 0.4000" in ran.err
+    assert "mean_ap 0.812, f1_50 0.956" in ran.err
+    assert f"Model cells is ready after 2 epochs: {FOLDER}" in ran.err
+    assert "cellunet predict IMAGES --out DIR --model cells" in ran.err
+
+
+def test_the_document_holds_history_scores_and_constants(
+    run: Run, training: FakeTraining
+) -> None:
+    result = run("train", "a", "--name", "cells", "--json").document["result"]
+    assert result["finished"] is True
+    assert result["folder"] == str(FOLDER)
+    assert result["scores"] == {"mean_ap": 0.8125, "f1_50": 0.956}
+    assert result["decode"] == DECODE.to_dict()
+    assert [row["epoch"] for row in result["history"]] == [1.0, 2.0]
+    assert result["history"][0]["validation_recall_interior"] is None
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_stops_after_the_step_and_says_how_to_resume(
+    run: Run, training: FakeTraining, number: signal.Signals, code: int
+) -> None:
+    training.in_step = lambda step: signal.raise_signal(number) if step == 3 else None
+    ran = run("train", "my data", "--name", "cells", "--overwrite", "--json")
+    assert ran.code == code
+    document = ran.document
+    assert document["error"]["type"] == "Stopped"
+    assert document["error"]["hint"] == (
+        "Go on with: cellunet train 'my data' --name cells --json --resume"
+    )
+    assert document["result"]["finished"] is False
+    assert document["result"]["epoch"] == 1
+    assert document["result"]["scores"] is None
+    assert "1 of 2 epochs are done; every step is saved" in ran.err
+    assert "\nGo on with: cellunet train 'my data' --name cells" in ran.err
+
+
+def test_a_second_signal_ends_at_once(run: Run, training: FakeTraining) -> None:
+    def twice(step: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    training.in_step = twice
+    ran = run("train", "a", "--name", "cells", "--json")
+    assert ran.code == 130
+    assert ran.document["result"] is None
+    assert ran.document["error"]["message"] == "Stopped at once."
+    assert "go on with: cellunet train a --name cells --json --resume" in ran.err
+
+
+def test_a_device_that_is_not_there_is_refused(
+    run: Run, training: FakeTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(request: TrainRequest, hooks: Hooks) -> Trained:
+        raise DeviceError(f"No {request.device}.", hint="Available: cpu.")
+
+    monkeypatch.setattr(task, "train", refuse)
+    ran = run("train", "a", "--name", "n", "--device", "cuda")
+    assert (ran.code, ran.err) == (1, "cellunet: error: No cuda. Available: cpu.\n")

@@ -1,0 +1,265 @@
+"""Prepared images, and crops that follow from (seed, epoch, index) alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cellunet.config import AugmentConfig, NormalizationConfig, WeightConfig
+from cellunet.core.dataset import CropSampler, Sample, network_input, prepare
+from cellunet.core.distributed import Distributed
+from cellunet.imaging.encoding import encode
+from cellunet.imaging.normalize import measure, normalize
+from cellunet.imaging.weights import weight_map
+
+ALONE = Distributed()
+PLAIN = AugmentConfig(
+    flips=False,
+    warp_probability=0.0,
+    gain_sigma=0.0,
+    offset_sigma=0.0,
+    intensity_probability=0.0,
+)
+
+
+def _same(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _draw(images, config, indices, epoch=0):
+    sampler = CropSampler(images, config, ALONE)
+    return [sampler.crop(epoch, i) for i in indices]
+
+
+def test_preparing_scales_encodes_and_weighs(make_sample, tiny_config) -> None:
+    sample = make_sample((64, 64), 1)
+    prepared = prepare(sample, tiny_config)
+    plane = sample.image[0]
+    statistics = measure(lambda: [plane], tiny_config.normalization)
+    assert np.array_equal(
+        network_input(prepared.crop.image, tiny_config),
+        normalize(plane, statistics, tiny_config.normalization),
+    )
+    class_map = encode(sample.labels, tiny_config.encoding)
+    assert np.array_equal(prepared.class_map, class_map)
+    assert np.array_equal(
+        prepared.weight_map, weight_map(sample.labels, class_map, tiny_config.weights)
+    )
+    assert prepared.name == sample.name
+
+
+def test_channels_are_scaled_each_by_itself(make_sample, tiny_config) -> None:
+    one = make_sample((40, 40), 1)
+    two = Sample(
+        name="two",
+        image=np.concatenate((one.image, 7 * one.image)),
+        labels=one.labels,
+        annotated=one.annotated,
+    )
+    prepared = prepare(two, tiny_config)
+    assert np.allclose(prepared.crop.image[0], prepared.crop.image[1], atol=1e-5)
+    assert network_input(prepared.crop.image, tiny_config).shape == (4, 40, 40)
+
+
+def test_what_is_not_annotated_never_has_weight(make_sample, tiny_config) -> None:
+    whole = make_sample((64, 64), 2)
+    # Half of the image, and a stray pixel, are not annotated; their pixels glow.
+    annotated = np.ones((64, 64), bool)
+    annotated[:, 32:] = annotated[5, 5] = False
+    image = whole.image.copy()
+    sample = Sample(name="half", image=image, labels=whole.labels, annotated=annotated)
+    prepared = prepare(sample, tiny_config)
+    assert np.array_equal(prepared.weight_map > 0, annotated)
+    # Mark the annotation in the image, to find it again in the warped crops.
+    marked = prepared._replace(
+        crop=prepared.crop._replace(image=annotated[None].astype(np.float32))
+    )
+    config = tiny_config.replace(
+        augment=PLAIN.replace(flips=True, warp_probability=0.5),
+        normalization=NormalizationConfig(kind="standard"),
+    )
+    seen = []
+    for image, _, weights in _draw([marked], config, range(30)):
+        assert not weights[image[0] < 0.05].any()
+        assert (weights[image[0] > 0.95] > 0).all()
+        seen.append((weights > 0).mean())
+    assert min(seen) < 0.1
+    assert max(seen) > 0.9
+
+
+def test_a_crop_follows_from_seed_epoch_and_index_alone(
+    tiny_images, tiny_config
+) -> None:
+    forwards = _draw(tiny_images, tiny_config, range(12), epoch=3)
+    backwards = _draw(tiny_images, tiny_config, reversed(range(12)), epoch=3)[::-1]
+    np.random.seed(1)
+    torch.manual_seed(1)
+    again = _draw(tiny_images, tiny_config, range(12), epoch=3)
+    for a, b, c in zip(forwards, backwards, again, strict=True):
+        assert _same(a, b)
+        assert _same(a, c)
+    others = [
+        _draw(tiny_images, tiny_config, [0], epoch=4)[0],
+        _draw(tiny_images, tiny_config.replace(seed=6), [0], epoch=3)[0],
+        forwards[1],
+    ]
+    assert not any(_same(forwards[0], other) for other in others)
+
+
+def test_crops_have_one_shape_and_the_types_of_a_batch(
+    tiny_images, tiny_config
+) -> None:
+    for image, class_map, weights in _draw(tiny_images, tiny_config, range(10)):
+        assert (image.shape, image.dtype) == ((2, 32, 32), np.float32)
+        assert (class_map.shape, class_map.dtype) == ((32, 32), np.uint8)
+        assert (weights.shape, weights.dtype) == ((32, 32), np.float32)
+        assert np.isfinite(image).all()
+        assert np.isfinite(weights).all()
+
+
+def test_an_unvaried_crop_is_cut_from_the_prepared_image(tiny_images, tiny_config):
+    prepared = tiny_images[1]
+    whole = network_input(prepared.crop.image, tiny_config)
+    config = tiny_config.replace(augment=PLAIN)
+    corners = set()
+    for image, class_map, weights in _draw([prepared], config, range(25)):
+        places = np.argwhere(
+            np.isclose(whole[0, :-31, :-31], image[0, 0, 0], atol=1e-7)
+        )
+        ((y, x),) = [
+            (y, x)
+            for y, x in places
+            if np.allclose(whole[:, y : y + 32, x : x + 32], image, atol=1e-6)
+        ]
+        view = np.s_[y : y + 32, x : x + 32]
+        assert np.array_equal(prepared.class_map[view], class_map)
+        assert np.array_equal(prepared.weight_map[view], weights)
+        corners.add((y, x))
+    assert len(corners) > 15
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (15, 4000), (31, 33)])
+@pytest.mark.parametrize("warped", [0.0, 1.0])
+def test_a_crop_larger_than_its_image_is_padded_without_weight(
+    tiny_config, shape, warped
+) -> None:
+    rng = np.random.default_rng(0)
+    sample = Sample(
+        name="odd",
+        image=rng.integers(0, 900, (1, *shape)).astype(np.uint16),
+        labels=np.ones(shape, np.int32),
+        annotated=np.ones(shape, bool),
+    )
+    rigid = PLAIN.replace(warp_probability=warped, scale_range=(1, 1), elastic_px=0.0)
+    config = tiny_config.replace(augment=rigid, weights=WeightConfig(border_weight=0.0))
+    most = min(shape[0], 32) * min(shape[1], 32)
+    for image, _, weights in _draw([prepare(sample, config)], config, range(6)):
+        assert image.shape == (2, 32, 32)
+        assert np.isfinite(image).all()
+        counted = int((weights > 0).sum())
+        if warped:
+            # A turned strip can be longer within the crop, by its diagonal.
+            assert counted <= 1.5 * most + 2
+        else:
+            assert counted == most
+            assert (weights[: min(shape[0], 32), : min(shape[1], 32)] > 0).all()
+
+
+def test_the_padding_of_a_small_image_is_its_mirror_image(tiny_config) -> None:
+    image = np.arange(6, dtype=np.uint16).reshape(1, 2, 3)
+    sample = Sample(
+        name="small",
+        image=image,
+        labels=np.zeros((2, 3), np.int32),
+        annotated=np.ones((2, 3), bool),
+    )
+    config = tiny_config.replace(augment=PLAIN)
+    ((crop, class_map, weights),) = _draw([prepare(sample, config)], config, [0])
+    assert np.array_equal(crop[:, :2, :3], crop[:, 3:1:-1, 5:2:-1])
+    assert weights.sum() == 6
+    assert not class_map.any()
+
+
+def test_a_warped_crop_is_encoded_anew(tiny_images, tiny_config) -> None:
+    """The boundary keeps its thickness however much the crop is magnified."""
+    config = tiny_config.replace(
+        augment=PLAIN.replace(
+            warp_probability=1.0, scale_range=(4.0, 4.0), elastic_px=0.0
+        )
+    )
+    found = 0
+    for _, class_map, _ in _draw(tiny_images[:2], config, range(20)):
+        if not (class_map == 1).any():
+            continue
+        # Background lies within 3 steps of every boundary pixel that is not contact.
+        found += 1
+        edge = (class_map == 2).sum()
+        assert edge < 32 * 4 * 4
+    assert found > 5
+
+
+def test_images_are_drawn_by_their_area(make_sample, tiny_config) -> None:
+    shapes = ((32, 32), (64, 64), (16, 16))
+    images = [prepare(make_sample(s, i, 2), tiny_config) for i, s in enumerate(shapes)]
+    sampler = CropSampler(images, tiny_config, ALONE)
+    # An image smaller than a crop counts as one crop.
+    chosen = [
+        sampler._choose(0, i, np.random.default_rng((5, 0, i))) for i in range(1200)
+    ]
+    share = np.bincount(chosen, minlength=3) / 1200
+    assert share == pytest.approx([1 / 6, 4 / 6, 1 / 6], abs=0.05)
+
+
+def test_in_turn_every_image_comes_once_before_any_comes_again(
+    tiny_images, tiny_config
+) -> None:
+    images = [tiny_images[0]] * 7
+    config = tiny_config.replace(sampling="images", steps_per_epoch=0)
+    sampler = CropSampler(images, config, ALONE)
+    assert sampler.steps_per_epoch() == 4
+    orders = []
+    for epoch in range(2):
+        chosen = [
+            sampler._choose(epoch, i, np.random.default_rng(0)) for i in range(21)
+        ]
+        turns = [tuple(chosen[i : i + 7]) for i in (0, 7, 14)]
+        assert all(sorted(turn) == list(range(7)) for turn in turns)
+        orders += turns
+    assert len(set(orders)) > 3
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_the_ranks_share_out_one_global_batch(tiny_images, tiny_config, world) -> None:
+    config = tiny_config.replace(batch=5)
+    alone = CropSampler(tiny_images, config, ALONE).batch(2, 3)
+    assert alone.image.shape == (5, 2, 32, 32)
+    parts = [
+        CropSampler(tiny_images, config, Distributed(rank=r, world=world)).batch(2, 3)
+        for r in range(world)
+    ]
+    for rank, part in enumerate(parts):
+        for mine, all_ in zip(part, alone, strict=True):
+            assert torch.equal(mine, all_[rank::world])
+    assert sum(len(part.image) for part in parts) == 5
+
+
+def test_batches_made_ahead_are_those_made_alone_from_any_step(
+    tiny_images, tiny_config
+) -> None:
+    sampler = CropSampler(tiny_images, tiny_config, ALONE)
+    expected = [sampler.batch(1, s) for s in range(4)]
+    for first in range(5):
+        found = list(sampler.batches(1, first))
+        assert len(found) == 4 - first
+        for a, b in zip(found, expected[first:], strict=True):
+            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_an_abandoned_epoch_leaves_no_thread(tiny_images, tiny_config) -> None:
+    import threading
+
+    batches = CropSampler(tiny_images, tiny_config, ALONE).batches(0, 0)
+    next(batches)
+    batches.close()
+    assert not [t for t in threading.enumerate() if "cellunet-crops" in t.name]

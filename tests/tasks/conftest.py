@@ -1,0 +1,74 @@
+"""What the tests of tasks share: a home for models, and trainings of a second."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cellunet.config import AugmentConfig, TrainConfig, UNetConfig
+from cellunet.imaging import fitting, overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cellunet.tasks.train import TrainRequest
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home for models, so that no test sees the user's."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("CELLUNET_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quick_config() -> TrainConfig:
+    """Two levels, 2 epochs of 3 steps on crops of 32 px."""
+    return TrainConfig(
+        network=UNetConfig(channels=(4, 8)),
+        augment=AugmentConfig(intensity_probability=0.2),
+        crop_px=32,
+        batch=2,
+        epochs=2,
+        steps_per_epoch=3,
+        warmup_steps=2,
+        average_decay=0.9,
+        precision="float32",
+    )
+
+
+@pytest.fixture
+def quick(
+    home: Path, quick_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., TrainRequest]]:
+    """``quick(DATA, ...)``: a request for a training that takes a blink.
+
+    It is called ``quick``; two candidates of each decode constant are tried, and
+    pictures are small.
+    """
+    import torch
+
+    from cellunet.config import SplitConfig
+    from cellunet.tasks.train import TrainRequest
+
+    monkeypatch.setattr(fitting, "ODDS_FACTORS", (0.5, 2.0))
+    monkeypatch.setattr(fitting, "SEED_THRESHOLDS", (0.3, 0.6))
+    monkeypatch.setattr(fitting, "MIN_AREAS_PX", (5, 15))
+    monkeypatch.setattr(overlay, "LINES_PX", 64)
+
+    def make(*data: Path, **changes: object) -> TrainRequest:
+        settings = {
+            "data": data,
+            "name": "quick",
+            "config": quick_config,
+            "split": SplitConfig(validation_fraction=0.4),
+            "threads": 1,
+        }
+        return TrainRequest(**settings | changes)  # type: ignore[arg-type]
+
+    threads = torch.get_num_threads()
+    yield make
+    torch.set_num_threads(threads)

@@ -1,0 +1,52 @@
+"""The errors: one tree, a hint, and the built-in kinds that callers may know."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from cellunet import errors
+from cellunet.errors import CellunetError, ImageReadError, ModelNotFoundError
+
+KINDS = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, CellunetError)
+]
+
+
+def test_the_drawing_shows_every_error() -> None:
+    drawing = errors.__doc__ or ""
+    assert all(kind.__name__ in drawing for kind in KINDS)
+    assert len(KINDS) == 9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_is_its_message_and_its_hint(kind: type[CellunetError]) -> None:
+    error = kind("a.tif is 0 bytes.", hint="Copy it again.")
+    assert (error.message, error.hint) == ("a.tif is 0 bytes.", "Copy it again.")
+    assert str(error) == "a.tif is 0 bytes. Copy it again."
+    assert str(kind("a.tif is 0 bytes.")) == "a.tif is 0 bytes."
+
+
+@pytest.mark.parametrize(
+    ("kind", "builtin"),
+    [
+        (ImageReadError, OSError),
+        (errors.OutputError, OSError),
+        (ModelNotFoundError, FileNotFoundError),
+    ],
+)
+def test_errors_of_files_are_the_built_in_ones_too(
+    kind: type[CellunetError], builtin: type[Exception]
+) -> None:
+    with pytest.raises(builtin, match="is gone"):
+        raise kind("a.tif is gone.")
+
+
+def test_a_message_crosses_to_another_process() -> None:
+    error = pickle.loads(pickle.dumps(ImageReadError("a.tif is cut off.")))
+    assert isinstance(error, ImageReadError)
+    assert error.message == "a.tif is cut off."

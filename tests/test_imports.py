@@ -1,0 +1,78 @@
+"""What starting up imports: the cause of a slow start, not its time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    "torch",
+    "numpy",
+    "scipy",
+    "skimage",
+    "tifffile",
+    "imagecodecs",
+    "onnxruntime",
+    "safetensors",
+)
+
+
+def _loaded(code: str) -> set[str]:
+    """Return which of the heavy packages a fresh interpreter has after `code`."""
+    report = f"import sys; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+    )
+    return set(ran.stdout.splitlines()[-1].split())
+
+
+def _calls(*words: str) -> str:
+    # The help goes to nowhere, so that the last line is the report.
+    return (
+        "import contextlib, io\n"
+        "from cellunet.cli.app import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    assert main({list(words)!r}) == 0"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["predict", "--help"],
+        ["evaluate", "--help"],
+        ["make-labels", "--help"],
+        ["models", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    assert _loaded(_calls(*words)) == set()
+
+
+def test_the_package_and_its_lowest_floors_import_nothing_heavy() -> None:
+    code = "import cellunet, cellunet.config, cellunet.registry, cellunet.progress"
+    assert _loaded(f"{code}, cellunet.store") == set()
+
+
+def test_a_list_of_models_imports_nothing_heavy() -> None:
+    assert _loaded("import cellunet.tasks.models") == set()
+
+
+@pytest.mark.parametrize("module", ["cellunet.tasks.predict", "cellunet.imaging.files"])
+def test_prediction_needs_no_torch(module: str) -> None:
+    assert "torch" not in _loaded(f"import {module}")
+
+
+def test_decode_workers_import_imaging_alone() -> None:
+    loaded = _loaded("import cellunet.imaging.decoding, cellunet.run")
+    assert not loaded & {"torch", "onnxruntime", "skimage"}

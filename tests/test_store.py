@@ -1,0 +1,318 @@
+"""Names to models: what is found where, and what is refused and how."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cellunet import store
+from cellunet.config import TrainConfig
+from cellunet.errors import (
+    CheckpointError,
+    ConfigError,
+    ModelNotFoundError,
+    OutputError,
+)
+
+CARD = store.ModelCard(
+    name="cells",
+    config=TrainConfig(),
+    epochs=3,
+    training={"a": "0" * 16},
+    validation={"b": "1" * 16},
+    scores={"mean_ap": 0.5},
+    diameter_px=(5.0, 10.0, 20.0),
+    versions={"cellunet": "1"},
+)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    monkeypatch.setenv("CELLUNET_HOME", str(folder))
+    monkeypatch.setattr(store, "SHIPPED", tmp_path / "shipped")
+    return folder
+
+
+def packed(header: dict[str, Any] | bytes, weights: bytes = b"\0" * 8) -> bytes:
+    """A safetensors file: length of the header, header, weights."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + weights
+
+
+def model_bytes(card: Any = None) -> bytes:
+    card = CARD.to_dict() if card is None else card
+    tensor = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    text = card if isinstance(card, str) else json.dumps(card)
+    return packed({"__metadata__": {store.CARD_KEY: text}, "head.bias": tensor})
+
+
+def put(folder: Path, content: bytes | None = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / store.WEIGHTS_FILE).write_bytes(content or model_bytes())
+    return folder
+
+
+def test_a_card_comes_back_as_it_went() -> None:
+    assert store.ModelCard.from_dict(json.loads(json.dumps(CARD.to_dict()))) == CARD
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 2}, "format 2; this version reads 1"),
+        ({"format": None}, "format None"),
+        ({"novel": 1}, "novel"),
+        ({"config": {"novel": 1}}, "novel"),
+        ({"diameter_px": [1.0, 2.0]}, "incomplete"),
+        ({"diameter_px": "abc"}, "incomplete"),
+        ({"diameter_px": None}, "incomplete"),
+        ({"training": ["a"]}, "training"),
+        ({"training": {"a": 1}}, "training"),
+        ({"validation": None}, "validation"),
+        ({"scores": {"mean_ap": "high"}}, "scores"),
+        ({"epochs": "3", "name": 1}, "name, epochs"),
+    ],
+)
+def test_a_card_of_another_kind_is_refused(change, words) -> None:
+    with pytest.raises(ConfigError, match=words):
+        store.ModelCard.from_dict(CARD.to_dict() | change)
+
+
+def test_a_card_without_settings_is_refused() -> None:
+    values = CARD.to_dict()
+    del values["config"]
+    with pytest.raises(ConfigError, match="config"):
+        store.ModelCard.from_dict(values)
+
+
+def test_home_is_what_the_environment_says(home, monkeypatch) -> None:
+    assert store.home() == home
+    monkeypatch.delenv("CELLUNET_HOME")
+    assert store.home().name == "cellunet"
+    assert store.home().is_absolute()
+
+
+@pytest.mark.parametrize("name", ["a", "A.b_c-1", "9" * 64])
+def test_plain_names_have_a_folder_in_home(name, home) -> None:
+    assert store.model_folder(name) == home / "models" / name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../a",
+        "a/b",
+        "a\\b",
+        "/a",
+        "-a",
+        "a.",
+        "é",
+        "x" * 65,
+        "a\n",
+        "NUL",
+        "com1.x",
+    ],
+)
+def test_names_that_climb_or_cannot_name_a_folder_are_refused(name) -> None:
+    for call in (store.model_folder, store.remove):
+        with pytest.raises(ConfigError, match="cannot name a model"):
+            call(name)
+
+
+def test_a_model_is_found_by_name_folder_and_file(home) -> None:
+    folder = put(home / "models" / "cells")
+    for name in ("cells", str(folder), str(folder / store.WEIGHTS_FILE)):
+        found = store.find_model(name)
+        assert found.name == "cells"
+        assert found.weights == folder / store.WEIGHTS_FILE
+        assert found.onnx == folder / store.ONNX_FILE
+        assert found.card == CARD
+        assert not found.shipped
+    assert found.sha256 == store.file_sha256(folder / store.WEIGHTS_FILE)
+
+
+def test_a_file_of_any_name_is_a_model_with_its_twin_beside(tmp_path) -> None:
+    shutil.copy(put(tmp_path / "x") / store.WEIGHTS_FILE, tmp_path / "ü 🔬.safetensors")
+    found = store.find_model(str(tmp_path / "ü 🔬.safetensors"))
+    assert found.name == "ü 🔬"
+    assert found.onnx == tmp_path / "ü 🔬.onnx"
+
+
+def test_a_folder_in_the_working_folder_is_found_by_its_bare_name(
+    tmp_path, monkeypatch
+) -> None:
+    put(tmp_path / "here")
+    monkeypatch.chdir(tmp_path)
+    assert store.find_model("here").weights == Path("here") / store.WEIGHTS_FILE
+
+
+def test_the_users_model_comes_before_the_shipped_one(home, tmp_path) -> None:
+    put(tmp_path / "shipped" / "nuclei")
+    assert store.find_model("nuclei").shipped
+    put(home / "models" / "nuclei")
+    assert not store.find_model("nuclei").shipped
+    assert [(f.name, f.shipped) for f in store.list_folders()] == [
+        ("nuclei", False),
+        ("nuclei", True),
+    ]
+
+
+def test_an_unknown_model_is_refused_with_those_there_are(home) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        store.find_model("cels")
+    assert "Known: none" in caught.value.hint
+    put(home / "models" / "cells")
+    (home / "models" / "empty").mkdir()
+    with pytest.raises(ModelNotFoundError, match="no model 'cels'") as caught:
+        store.find_model("cels")
+    assert "Known: cells." in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["", "  ", "../gone", "gone.safetensors", "no/where"])
+def test_a_path_without_a_model_is_refused(name, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFoundError) as caught:
+        store.find_model(name)
+    assert caught.value.hint
+
+
+def offsets(end: Any) -> dict[str, Any]:
+    text = json.dumps(CARD.to_dict())
+    return {
+        "__metadata__": {store.CARD_KEY: text},
+        "head.bias": {"dtype": "F32", "shape": [2], "data_offsets": [0, end]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(b"\0", "cut off", id="one byte"),
+        pytest.param(b"PK\3\4" * 100, "not a safetensors file", id="a zip"),
+        pytest.param(model_bytes()[:200], "cut off", id="cut in the header"),
+        pytest.param(model_bytes()[:-1], "bytes; by its header", id="cut in weights"),
+        pytest.param(model_bytes() + b"\0", "bytes; by its header", id="too long"),
+        pytest.param(packed(b"{nonsense}"), "corrupt", id="no JSON"),
+        pytest.param(packed(b"\xff\xfe\xfd\xfc"), "corrupt", id="no text"),
+        pytest.param(packed(b"[" * 99_999), "corrupt", id="nested"),
+        pytest.param(packed(b"[1]"), "not an object", id="a list"),
+        pytest.param(
+            packed({"w": {"data_offsets": [0, 8]}}), "no cellunet model", id="foreign"
+        ),
+        pytest.param(
+            packed({"__metadata__": {"format": "pt"}, "w": {"data_offsets": [0, 8]}}),
+            "no cellunet model",
+            id="foreign with metadata",
+        ),
+        pytest.param(packed(offsets("8"), b""), "", id="offsets of text"),
+        pytest.param(model_bytes("{"), "card", id="card is no JSON"),
+        pytest.param(model_bytes("3"), "no cellunet model", id="card is a number"),
+        pytest.param(
+            model_bytes(CARD.to_dict() | {"format": 2}), "format 2", id="newer card"
+        ),
+        pytest.param(
+            model_bytes(CARD.to_dict() | {"training": 5}), "training", id="wrong kind"
+        ),
+    ],
+)
+def test_what_is_no_model_is_refused_with_a_way_out(content, words, home) -> None:
+    put(home / "models" / "cells", content)
+    if not words:
+        assert store.find_model("cells").card == CARD
+        return
+    with pytest.raises(CheckpointError, match=words) as caught:
+        store.find_model("cells")
+    assert "model.safetensors" in caught.value.message
+    assert caught.value.hint
+
+
+def test_an_empty_file_is_refused(home) -> None:
+    folder = put(home / "models" / "cells")
+    (folder / store.WEIGHTS_FILE).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="cut off"):
+        store.find_model("cells")
+
+
+def test_a_file_that_cannot_be_opened_is_refused(tmp_path) -> None:
+    for call in (store.read_header, store.file_sha256):
+        with pytest.raises(CheckpointError, match="cannot be read") as caught:
+            call(tmp_path)
+        assert caught.value.hint
+
+
+def test_read_metadata_returns_what_was_put_in(tmp_path) -> None:
+    folder = put(tmp_path, model_bytes({"anything": [1]}))
+    assert store.read_metadata(folder / store.WEIGHTS_FILE) == {"anything": [1]}
+    with pytest.raises(CheckpointError):
+        store.read_card(folder / store.WEIGHTS_FILE)
+
+
+def test_the_twin_must_be_there_and_of_these_weights(home) -> None:
+    folder = put(home / "models" / "cells")
+    with pytest.raises(CheckpointError, match="is missing beside") as caught:
+        store.checked_onnx(store.find_model("cells"))
+    assert "--engine torch" in caught.value.hint
+    twin = folder / store.ONNX_FILE
+    twin.write_bytes(b"twin")
+    card = CARD.to_dict() | {"onnx_sha256": store.file_sha256(twin)}
+    put(folder, model_bytes(card))
+    assert store.checked_onnx(store.find_model("cells")) == twin
+    twin.write_bytes(b"another")
+    with pytest.raises(CheckpointError, match="not the twin") as caught:
+        store.checked_onnx(store.find_model("cells"))
+    assert caught.value.hint
+
+
+def test_remove_takes_models_and_unfinished_runs(home) -> None:
+    folder = put(home / "models" / "cells")
+    put(home / "models" / "others")
+    assert store.remove("cells") == folder
+    assert [f.name for f in store.list_folders()] == ["others"]
+    unfinished = home / "models" / "half"
+    unfinished.mkdir()
+    (unfinished / store.STATE_FILE).touch()
+    store.remove("half")
+    assert not unfinished.exists()
+
+
+def test_remove_refuses_what_is_not_there_or_shipped(tmp_path) -> None:
+    put(tmp_path / "shipped" / "nuclei")
+    with pytest.raises(ConfigError, match="ships with cellunet"):
+        store.remove("nuclei")
+    with pytest.raises(ModelNotFoundError, match="no model 'gone'"):
+        store.remove("gone")
+
+
+def test_what_cannot_be_removed_is_an_output_error(home, monkeypatch) -> None:
+    put(home / "models" / "cells")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(OutputError, match="cannot be removed"):
+        store.remove("cells")
+
+
+def test_no_models_no_list() -> None:
+    assert store.list_folders() == []
+
+
+def test_cards_are_read_without_torch(home) -> None:
+    put(home / "models" / "cells")
+    code = (
+        "import sys; from cellunet import store; store.find_model('cells'); "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'safetensors')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
