@@ -18,11 +18,11 @@ from cellunet.config import (
 from cellunet.errors import AnnotationError, InputError
 from cellunet.imaging.encoding import encode
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.pairing import find_pairs, fingerprint, split
+from cellunet.imaging.pairing import find_pairs, fingerprint
 from cellunet.progress import silent_track
 from cellunet.tasks.evaluate import Scorable, score_pairs
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.segment import segment_plane
+from cellunet.tasks.segment import as_labels, segment_plane
 from cellunet.tasks.train_data import read_annotated
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def evaluate_model(  # noqa: PLR0913
 def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
     """Return the pairs of one side of a folder's own lists, or all.
 
+    Where validation images alone are listed, the others are for training.
+
     Raises
     ------
     InputError
@@ -101,14 +103,16 @@ def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
     found = find_pairs(data)
     if side == "all":
         return found.pairs
-    if found.train is None and found.validation is None:
+    names = found.validation if side == "validation" else found.train
+    if side == "training" and names is None and found.validation is not None:
+        held = set(found.validation)
+        names = tuple(p.name for p in found.pairs if p.name not in held)
+    if names is None:
         raise InputError(
-            f"{data} has no lists of training and validation images.",
+            f"{data} has no list of {side} images.",
             hint="Leave out --side, or put the images in a folder of their own.",
         )
-    # The fraction and the seed do not matter where lists decide.
-    training, validation = split(found, validation_fraction=0.2, seed=0)
-    return training if side == "training" else validation
+    return [pair for pair in found.pairs if pair.name in set(names)]
 
 
 def _scorables(
@@ -137,7 +141,7 @@ def _scorables(
                 recipe,
                 lambda y0, rows, kept=kept: kept.append(rows),
             )
-            predicted = np.concatenate(list(result.bands()))
+            predicted = as_labels(result.bands())
             pixels = source.read(Region(0, 0, height, 0, width))
         found = np.concatenate(kept, axis=1).argmax(axis=0).astype(np.uint8)
         yield Scorable(

@@ -129,9 +129,10 @@ def _apart(inputs: Sequence[str], out: Path) -> Path | None:
     for text in inputs:
         parts = Path(text).parts
         fixed = [i for i, part in enumerate(parts) if glob.has_magic(part)]
-        literal = Path(text).exists() or not fixed
+        # Of os.path, because a name that is too long is no error there.
+        literal = os.path.exists(text) or not fixed  # noqa: PTH110
         root = os.path.realpath(text if literal else Path(*parts[: fixed[0]]))
-        if not Path(root).is_file() and _lies_in(root, results):
+        if os.path.isdir(root) and _lies_in(root, results):  # noqa: PTH112
             return None
     return out
 

@@ -15,19 +15,12 @@ import numpy as np
 
 from cellunet.engine.base import block_probabilities
 from cellunet.imaging.blocks import Area, network_plan
-from cellunet.imaging.decoding import (
-    Seeds,
-    finalize_block,
-    grow_block,
-    halo_px,
-    merge_objects,
-    merge_seeds,
-    seed_block,
-)
+from cellunet.imaging.decoding import finalize_block, grow_block, merge_objects
 from cellunet.imaging.encoding import correct
 from cellunet.imaging.files import Region
 from cellunet.imaging.normalize import channels, measure, scale
 from cellunet.imaging.resample import resampled, target_length
+from cellunet.imaging.seeds import Seeds, halo_px, merge_seeds, seed_block
 from cellunet.run.executor import SerialExecutor
 
 if TYPE_CHECKING:

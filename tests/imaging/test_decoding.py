@@ -12,18 +12,15 @@ from scipy import ndimage
 
 from cellunet.config import DecodeConfig, EncodingConfig, UNetConfig
 from cellunet.imaging.annotations import read_labels
-from cellunet.imaging.blocks import plan
+from cellunet.imaging.blocks import Area, plan
 from cellunet.imaging.decoding import (
-    Area,
     decode_plane,
     finalize_block,
     grow_block,
-    halo_px,
     merge_objects,
-    merge_seeds,
-    seed_block,
 )
 from cellunet.imaging.encoding import encode
+from cellunet.imaging.seeds import halo_px, merge_seeds, seed_block
 
 INNER = EncodingConfig()
 OUTER = EncodingConfig(boundary_side="outer")

@@ -1,159 +1,127 @@
-"""Models are listed, shown and removed without a weight being loaded."""
+"""Models listed, shown and removed."""
+
+from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from cellunet import store
-from cellunet.config import PRESETS
 from cellunet.errors import CheckpointError, ConfigError, ModelNotFoundError
 from cellunet.tasks.models import (
+    MOST_SOURCES,
     ModelInfo,
+    _sources,
     list_models,
     remove_model,
     show_model,
 )
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's models and the shipped ones, both at first without any."""
-    monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "home ä"))
+@pytest.fixture
+def models(home: Path, tiny_model, tmp_path, monkeypatch) -> Path:
+    """A shipped model, one of the user's, a broken one, a stopped training."""
+    shutil.copytree(tiny_model.folder, tmp_path / "shipped" / "nuclei")
     monkeypatch.setattr(store, "SHIPPED", tmp_path / "shipped")
-    return tmp_path / "home ä" / "models"
-
-
-def _write(folder: Path, training: list[str] | None = None) -> Path:
-    folder.mkdir(parents=True)
-    card = store.ModelCard(
-        name=folder.name,
-        config=PRESETS["default"](),
-        epochs=3,
-        training=dict.fromkeys(training or ["a", "b"], "print"),
-        scores={"mean_ap": 0.8},
-        diameter_px=(10.0, 20.0, 30.0),
-        versions={"cellunet": "0.1.0"},
-    )
-    metadata = {store.CARD_KEY: json.dumps(card.to_dict())}
-    weights = {"w": np.zeros(3, np.float32)}
-    save_file(weights, folder / store.WEIGHTS_FILE, metadata)
+    folder = home / "models"
+    shutil.copytree(tiny_model.folder, folder / "cells")
+    (folder / "broken").mkdir(parents=True)
+    (folder / "broken" / store.WEIGHTS_FILE).write_bytes(b"?" * 99)
+    (folder / "another").mkdir()
+    (folder / "another" / store.STATE_FILE).write_bytes(b"12345")
+    (folder / "empty").mkdir()
+    (folder / "notes.txt").touch()
     return folder
 
 
-def _unfinished(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    (folder / store.STATE_FILE).write_bytes(b"12345")
-    return folder
+def test_all_models_are_listed_the_users_first(models, tiny_model) -> None:
+    found = list_models()
+    assert [(m.name, m.status, m.shipped) for m in found] == [
+        ("another", "unfinished", False),
+        ("broken", "broken", False),
+        ("cells", "ready", False),
+        ("nuclei", "ready", True),
+    ]
+    unfinished, broken, ready, _ = found
+    assert "--resume" in unfinished.problem
+    assert unfinished.bytes == 5
+    assert "model.safetensors" in broken.problem
+    assert ready.path == models / "cells"
+    assert ready.bytes == sum(p.stat().st_size for p in ready.path.rglob("*.*"))
+    assert ready.target == "three-class"
+    assert (ready.training_images, ready.trained_on) == (5, "5 images")
+    assert ready.score == tiny_model.trained.scores
+    assert (ready.sha256, ready.card) == ("", {})
 
 
-def _names(found: tuple[ModelInfo, ...]) -> list[tuple[str, str]]:
-    return [(info.name, info.status) for info in found]
-
-
-def test_without_a_home_there_are_no_models() -> None:
+def test_no_models_no_list(home, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(store, "SHIPPED", tmp_path / "none")
     assert list_models() == ()
 
 
-def test_the_users_models_come_first_then_the_shipped(home: Path) -> None:
-    _write(home / "zebra")
-    _unfinished(home / "middle")
-    _write(home / "apple")
-    _write(store.SHIPPED / "nuclei")
-    assert _names(list_models()) == [
-        ("apple", "ready"), ("middle", "unfinished"), ("zebra", "ready"),
-        ("nuclei", "ready"),
-    ]  # fmt: skip
-    assert [info.shipped for info in list_models()] == [False, False, False, True]
-
-
-def test_a_model_tells_its_target_images_score_and_size(home: Path) -> None:
-    folder = _write(home / "cells", ["a", "b", "c"])
-    (folder / "pictures").mkdir()
-    (folder / "pictures" / "one.png").write_bytes(b"1234")
-    (info,) = list_models()
-    assert (info.target, info.training_images) == ("three-class", 3)
-    assert info.trained_on == "3 images"
-    assert info.score == {"mean_ap": 0.8}
-    assert info.created_with == "0.1.0"
-    assert info.bytes == (folder / store.WEIGHTS_FILE).stat().st_size + 4
-    assert (info.sha256, info.card) == ("", {})
-
-
-@pytest.mark.parametrize(
-    ("training", "told"),
-    [
-        (["x/a", "x/b", "y/a"], "x (2), y (1)"),
-        (["x/a", "b"], "2 images"),
-        ([f"{i}/a" for i in range(6)], "6 images"),
-    ],
-)
-def test_source_folders_are_named_where_all_images_have_one(
-    home: Path, training: list[str], told: str
-) -> None:
-    _write(home / "cells", training)
-    assert list_models()[0].trained_on == told
-
-
-def test_a_broken_model_is_listed_with_its_problem(home: Path) -> None:
-    folder = _write(home / "bad")
-    (folder / store.WEIGHTS_FILE).write_bytes(b"odd")
-    _write(home / "good")
-    bad, good = list_models()
-    assert (bad.status, good.status) == ("broken", "ready")
-    assert "is not a safetensors file" in bad.problem
-    with pytest.raises(CheckpointError, match="is not a safetensors file"):
-        show_model("bad")
-
-
-def test_showing_adds_hash_and_card(home: Path) -> None:
-    folder = _write(home / "cells")
+def test_one_model_is_shown_whole(models, tiny_model) -> None:
     info = show_model("cells")
-    assert info.sha256 == store.file_sha256(folder / store.WEIGHTS_FILE)
-    assert info.card["config"] == PRESETS["default"]().to_dict()
-    assert info.path == folder
-    assert json.loads(json.dumps(info.to_dict())) == info.to_dict()
+    weights = models / "cells" / store.WEIGHTS_FILE
+    assert info.sha256 == store.file_sha256(weights)
+    assert info.card["config"]["decode"] == tiny_model.trained.decode.to_dict()
+    assert info.created_with == info.card["versions"]["cellunet"]
+    plain = info.to_dict()
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["path"] == str(models / "cells")
 
 
-def test_a_model_is_shown_by_path_too(tmp_path: Path) -> None:
-    folder = _write(tmp_path / "else where")
-    assert show_model(str(folder)).path == folder
-    single = folder / "mine.safetensors"
-    (folder / store.WEIGHTS_FILE).rename(single)
-    info = show_model(str(single))
-    assert (info.name, info.path) == ("mine", single)
-    assert info.bytes == single.stat().st_size
+def test_a_path_shows_the_model_there(models, tmp_path) -> None:
+    assert show_model(str(models / "cells")).path == models / "cells"
+    file = tmp_path / "plain.safetensors"
+    shutil.copy(models / "cells" / store.WEIGHTS_FILE, file)
+    info = show_model(str(file))
+    assert (info.path, info.name) == (file, "plain")
+    assert info.bytes == file.stat().st_size
 
 
-def test_an_unfinished_training_is_shown_with_what_to_do(home: Path) -> None:
-    folder = _unfinished(home / "half")
-    info = show_model("half")
-    assert (info.status, info.bytes, info.path) == ("unfinished", 5, folder)
-    assert "--resume" in info.problem
+def test_a_stopped_training_is_shown_as_such(models) -> None:
+    assert show_model("another").status == "unfinished"
 
 
-def test_an_unknown_model_is_refused_with_the_known(home: Path) -> None:
-    _write(home / "cells")
-    with pytest.raises(ModelNotFoundError) as caught:
-        show_model("cell")
-    assert "cells" in caught.value.hint
+def test_what_cannot_be_shown_is_refused(models) -> None:
+    with pytest.raises(CheckpointError):
+        show_model("broken")
+    for name in ("empty", "unknown", "../models/another"):
+        with pytest.raises(ModelNotFoundError):
+            show_model(name)
 
 
-def test_removing_takes_the_whole_folder(home: Path) -> None:
-    folder = _write(home / "cells")
-    half = _unfinished(home / "half")
-    assert remove_model("cells") == folder
-    assert remove_model("half") == half
-    assert not folder.exists()
-    assert not half.exists()
-    with pytest.raises(ModelNotFoundError, match="There is no model 'cells'"):
-        remove_model("cells")
-
-
-def test_a_shipped_model_stays() -> None:
-    folder = _write(store.SHIPPED / "nuclei")
-    with pytest.raises(ConfigError, match="ships with cellunet"):
+def test_models_are_removed_unless_shipped(models) -> None:
+    for name in ("cells", "broken", "another"):
+        assert remove_model(name) == models / name
+    assert [m.name for m in list_models()] == ["nuclei"]
+    with pytest.raises(ConfigError, match="ships with"):
         remove_model("nuclei")
-    assert folder.is_dir()
+    with pytest.raises(ConfigError, match="cannot name"):
+        remove_model("../models")
+
+
+def test_sources_are_named_where_all_names_have_one() -> None:
+    assert _sources({"a/1": "", "a/2": "", "b/1": ""}) == "a (2), b (1)"
+    assert _sources({"a/1": "", "2": ""}) == "2 images"
+    assert _sources({}) == "0 images"
+    assert _sources({f"{i}/x": "" for i in range(MOST_SOURCES + 1)}) == "6 images"
+
+
+def test_info_holds_plain_values_only(tmp_path) -> None:
+    info = ModelInfo(name="x", path=tmp_path, shipped=False, status="ready")
+    assert replace(info, bytes=3).to_dict()["bytes"] == 3
+
+
+def test_listing_imports_no_torch(models) -> None:
+    code = (
+        "import sys; from cellunet.tasks.models import list_models; "
+        "assert len(list_models()) >= 3; "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'skimage')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -406,6 +407,21 @@ def test_the_boundary_target_trains(data, quick, quick_config) -> None:
     card = store.read_card(trained.folder / "model.safetensors")
     # Half as large again as the largest object; none is wider than 18 px.
     assert 80 < card.config.decode.max_core_px < 400
+
+
+def test_images_of_different_channels_are_refused(
+    data, quick, monkeypatch, quick_config
+) -> None:
+    def load_two(*arguments: object, **options: object):
+        found = load(*arguments, **options)
+        first, *rest = found.training
+        double = replace(first, image=np.concatenate([first.image] * 2))
+        return replace(found, training=(double, *rest))
+
+    load = train_module.load
+    monkeypatch.setattr(train_module, "load", load_two)
+    with pytest.raises(ConfigError, match="different numbers of channels"):
+        train(quick(data))
 
 
 def test_a_loss_that_explodes_ends_the_training_in_words(

@@ -1,0 +1,182 @@
+"""One plane through prediction: the same labels as decoding the whole at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellunet import store
+from cellunet.config import PredictConfig
+from cellunet.engine.base import plane_probabilities
+from cellunet.imaging import blocks as blocks_module
+from cellunet.imaging.blocks import network_plan
+from cellunet.imaging.decoding import decode_plane
+from cellunet.imaging.files import open_image
+from cellunet.imaging.image_scores import score_image
+from cellunet.imaging.normalize import measure, normalize
+from cellunet.tasks import segment as segment_module
+from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.segment import Recipe, Stopped, as_labels, segment_plane, tiles
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_model) -> Recipe:
+    model = store.find_model(str(tiny_model.folder))
+    return recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 1)
+
+
+def saved(folder: Path, image: np.ndarray) -> Path:
+    path = folder / "image.tif"
+    tifffile.imwrite(path, image)
+    return path
+
+
+def labels_of(path: Path, recipe: Recipe) -> np.ndarray:
+    with open_image(path) as source:
+        found = segment_plane(source, 0, recipe)
+        labels = as_labels(found.bands())
+        assert found.count == labels.max(initial=0)
+        return labels
+
+
+def probabilities_of(image: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """The whole plane through the network, without any of `segment`."""
+    config = recipe.config
+    scaled = normalize(
+        image, measure(lambda: [image], config.normalization), config.normalization
+    )
+    return plane_probabilities(
+        recipe.engine, scaled, network_plan(image.shape, config.network), 3
+    )
+
+
+@pytest.mark.parametrize("shape", [(70, 300), (300, 70), (9, 5), (1, 1)])
+def test_labels_are_those_of_the_whole_plane_for_every_tile(
+    shape, recipe, tmp_path, nuclei_image
+) -> None:
+    image = nuclei_image(shape, 40, 9)[0]
+    expected = decode_plane(
+        probabilities_of(image, recipe), recipe.config.encoding, recipe.decode
+    )
+    path = saved(tmp_path, image)
+    for tile_px in (64, 100, 257, 1024):
+        found = labels_of(path, replace(recipe, tile_px=tile_px))
+        np.testing.assert_array_equal(found, expected)
+    if min(shape) > 60:
+        assert expected.max() > 10
+
+
+def test_several_blocks_of_the_network_make_the_same_labels(
+    recipe, tmp_path, nuclei_image, monkeypatch
+) -> None:
+    image = nuclei_image((200, 230), 60, 9)[0]
+    path = saved(tmp_path, image)
+    whole = labels_of(path, recipe)
+    # Windows no longer than twice two halos: 8 or more of them.
+    monkeypatch.setattr(blocks_module, "LARGEST_PX", 64)
+    assert len(network_plan(image.shape, recipe.config.network).blocks) >= 8
+    expected = decode_plane(
+        probabilities_of(image, recipe), recipe.config.encoding, recipe.decode
+    )
+    for tile_px in (64, 100):
+        found = labels_of(path, replace(recipe, tile_px=tile_px))
+        np.testing.assert_array_equal(found, expected)
+    # Sums of another order differ in their last bits, no more.
+    assert (whole != expected).mean() < 0.01
+
+
+@pytest.mark.parametrize("scale", [2.0, 0.5, 1.7])
+def test_objects_come_back_at_the_images_own_size(
+    scale, tiny_model, tmp_path, nuclei_image
+) -> None:
+    truth = nuclei_image((128, 128), 20, 12, radius_px=(6.0, 9.0))
+    if scale >= 1:
+        # Every second pixel, so that the network has to see it twice as large.
+        step = round(scale)
+        image, labels = (a[::step, ::step] for a in truth)
+    else:
+        image, labels = (a.repeat(2, 0).repeat(2, 1) for a in truth)
+    model = store.find_model(str(tiny_model.folder))
+    found = {}
+    for tile_px in (64, 100, 1024):
+        config = PredictConfig(scale=scale, tile_px=tile_px)
+        recipe = recipe_for(model, config, "onnxruntime", "cpu", 1)
+        found[tile_px] = labels_of(saved(tmp_path, image), recipe)
+        assert found[tile_px].shape == image.shape
+        np.testing.assert_array_equal(found[tile_px], found[64])
+    score = next(iter(score_image(labels, found[64], name="x").values()))
+    assert score.f1_at(10) > 0.7
+
+
+def test_bands_of_probabilities_make_the_plane(recipe, tmp_path, nuclei_image) -> None:
+    image = nuclei_image((150, 80), 20, 3)[0]
+    bands: list[tuple[int, np.ndarray]] = []
+    with open_image(saved(tmp_path, image)) as source:
+        segment_plane(
+            source,
+            0,
+            replace(recipe, tile_px=64),
+            lambda y0, rows: bands.append((y0, rows)),
+        )
+    assert [y0 for y0, _ in bands] == [0, 64, 128]
+    whole = np.concatenate([rows for _, rows in bands], axis=1)
+    raw = probabilities_of(image, recipe)
+    odds = np.asarray(recipe.decode.class_odds, np.float32)[:, None, None]
+    expected = raw / odds / (raw / odds).sum(axis=0)
+    np.testing.assert_allclose(whole, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_height_of_the_bands_read_changes_nothing(
+    recipe, tmp_path, nuclei_image, monkeypatch
+) -> None:
+    path = saved(tmp_path, nuclei_image((100, 60), 12, 3)[0].astype(np.float32))
+    whole = labels_of(path, recipe)
+    monkeypatch.setattr(segment_module, "BAND_PX", 7)
+    np.testing.assert_array_equal(labels_of(path, recipe), whole)
+
+
+def test_what_was_seen_is_told(recipe, tmp_path, nuclei_image) -> None:
+    image = nuclei_image((64, 64), 8, 5)[0]
+    with open_image(saved(tmp_path, image)) as source:
+        found = segment_plane(source, 0, recipe)
+    areas = np.bincount(as_labels(found.bands()).ravel())[1:]
+    expected = 2 * np.sqrt(np.median(areas) / np.pi)
+    assert found.median_diameter_px == pytest.approx(expected)
+    assert found.statistics.count == 64 * 64
+    with open_image(saved(tmp_path, np.zeros((9, 9), np.uint8))) as source:
+        empty = segment_plane(source, 0, recipe)
+    assert empty.count == 0
+    assert np.isnan(empty.median_diameter_px)
+
+
+def test_a_stop_comes_between_blocks(recipe, tmp_path, nuclei_image) -> None:
+    path = saved(tmp_path, nuclei_image((64, 64), 8, 5)[0])
+    with pytest.raises(Stopped):
+        labels_of(path, replace(recipe, should_stop=lambda: True))
+
+
+@pytest.mark.parametrize(
+    ("shape", "tile", "halo"), [((70, 130), 64, 10), ((1, 1), 64, 3)]
+)
+def test_cores_of_tiles_cover_the_plane_once(shape, tile, halo) -> None:
+    covered = np.zeros(shape, int)
+    for i, row in enumerate(tiles(shape, tile, halo)):
+        for j, area in enumerate(row):
+            assert area.place == (i, j)
+            assert area.plane == shape
+            view = covered[
+                area.y0 : area.y0 + area.height, area.x0 : area.x0 + area.width
+            ]
+            assert view.shape == (area.height, area.width)
+            view[area.core] += 1
+            for start, length, core, whole in (
+                (area.y0, area.height, area.core[0], shape[0]),
+                (area.x0, area.width, area.core[1], shape[1]),
+            ):
+                assert core.start == min(halo, start + core.start)
+                assert length - core.stop == min(halo, whole - start - core.stop)
+    assert (covered == 1).all()
