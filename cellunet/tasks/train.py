@@ -140,7 +140,7 @@ def _prepared(request: TrainRequest, hooks: Hooks) -> _Run:
     if saved is None and request.minutes is not None:
         config = within(request.minutes, config, training, validation, device)
         hooks.on_note(
-            f"{request.minutes:g} minutes are {config.epochs} epochs of "
+            f"A budget of {request.minutes:g} min makes {config.epochs} epochs of "
             f"{config.steps_per_epoch} steps at the speed measured here."
         )
     return _Run(

@@ -37,8 +37,9 @@ def _decoded(labels, config):
 def _best_ious(labels, decoded):
     """Best IoU of each object of `labels` with any object of `decoded`."""
     width = int(decoded.max()) + 1
-    pairs = np.bincount((labels.astype(np.int64) * width + decoded).ravel())
-    pairs.resize((int(labels.max()) + 1, width))
+    height = int(labels.max()) + 1
+    keys = (labels.astype(np.int64) * width + decoded).ravel()
+    pairs = np.bincount(keys, minlength=height * width).reshape(height, width)
     union = pairs.sum(1, keepdims=True) + pairs.sum(0, keepdims=True) - pairs
     return (pairs / np.maximum(union, 1))[1:, 1:].max(axis=1, initial=0)
 

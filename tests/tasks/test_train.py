@@ -334,7 +334,9 @@ def test_minutes_become_steps_before_the_first_step(data, quick) -> None:
     trained = train(quick(data, minutes=1e-6), hooks)
     assert trained.finished
     note, *rest = seen
-    assert note == ("1e-06 minutes are 2 epochs of 1 steps at the speed measured here.")
+    assert note == (
+        "A budget of 1e-06 min makes 2 epochs of 1 steps at the speed measured here."
+    )
     assert rest == [1, (1, 2), (2, 2)]
 
 
