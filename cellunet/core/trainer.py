@@ -6,6 +6,7 @@ after any step and resumed takes the same steps as one that never stopped.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from dataclasses import dataclass, field
@@ -218,9 +219,7 @@ class Trainer:
         batch = type(batch)(*(part.to(device) for part in batch))
         image = batch.image.to(memory_format=torch.channels_last)
         counted = self.distributed.all_reduce((batch.weight_map > 0).sum())
-        with torch.autocast(
-            device.type, self.autocast, enabled=self.autocast is not None
-        ):
+        with self._mixed_precision():
             logits = network(image)
         loss = self.loss(
             logits, batch.class_map, batch.weight_map, counted.clamp(min=1)
@@ -236,6 +235,12 @@ class Trainer:
         value = float(loss.detach())
         state.tally.add(value, int(counted), logits.detach(), batch)
         return value
+
+    def _mixed_precision(self) -> contextlib.AbstractContextManager[object]:
+        # Not an autocast that is switched off: not every torch has one for MPS.
+        if self.autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.autocast)
 
     def learning_rate(self, state: TrainState) -> float:
         """Return the learning rate of the next step, a function of its number."""
@@ -282,9 +287,7 @@ class Trainer:
     def _validate_batch(self, network: UNet, batch: Batch, tally: Tally) -> None:
         batch = type(batch)(*(part.to(self.device) for part in batch))
         image = batch.image.to(memory_format=torch.channels_last)
-        with torch.autocast(
-            self.device.type, self.autocast, enabled=self.autocast is not None
-        ):
+        with self._mixed_precision():
             logits = network(image)
         counted = int((batch.weight_map > 0).sum())
         loss = self.loss(logits, batch.class_map, batch.weight_map)
