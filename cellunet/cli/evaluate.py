@@ -197,7 +197,7 @@ def _report(
     from cellunet.tasks.evaluate import compare
 
     differences: dict[str, Paired] = {}
-    if len(found) == MOST and not any(e.only_seen for e in found.values()):
+    if len(found) == MOST and not any(e.only_trained for e in found.values()):
         differences = compare(*found.values())
     summarize(console, found, differences)
     if table is not None:

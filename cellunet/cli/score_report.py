@@ -34,21 +34,34 @@ def summarize(
     console: Console, found: dict[str, Evaluation], differences: dict[str, Paired]
 ) -> None:
     """Print the tables: scores, classes, seen images apart, differences, warnings."""
-    from cellunet.imaging.score_table import difference_rows, table_rows
+    from cellunet.imaging.score_table import difference_rows
 
-    headlines = {n: e.headline for n, e in found.items() if e.headline is not None}
     if len(found) == 1:
         for evaluation in found.values():
             _one(console, evaluation)
-    elif headlines:
-        console.line("Images that the model has not seen", "bold")
-        console.table(table_rows(headlines))
+    else:
+        _side_by_side(console, found)
     if differences:
         console.line(f"Difference, {' minus '.join(found)}", "bold")
         console.table(difference_rows(differences))
     for name, evaluation in found.items():
         if evaluation.only_seen:
             _warn_only_seen(console, name)
+
+
+def _side_by_side(console: Console, found: dict[str, Evaluation]) -> None:
+    """Print the headline form of several, group by group."""
+    from cellunet.imaging.score_table import table_rows
+
+    for group, title in TITLES.items():
+        columns = {
+            name: next(iter(evaluation.groups[group].summaries.values()))
+            for name, evaluation in found.items()
+            if group in evaluation.groups
+        }
+        if columns:
+            console.line(title, "bold")
+            console.table(table_rows(columns))
 
 
 def _one(console: Console, evaluation: Evaluation) -> None:

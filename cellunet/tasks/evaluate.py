@@ -131,7 +131,7 @@ def evaluate_folders(
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Paired]:
-    """Compare two models or folders on the images that neither has seen.
+    """Compare two models or folders image by image.
 
     Parameters
     ----------
@@ -141,13 +141,15 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Paired]:
     Returns
     -------
     dict
-        Name of a form to its differences, first minus second; they name the images.
+        Name of a form to its differences, first minus second, over the images that
+        neither has seen; if there are none, over those that neither was trained on.
+        They name the images.
 
     Raises
     ------
     InputError
-        If the images, true objects or protocols differ, or every image is seen by one
-        of the two.
+        If the images, true objects or protocols differ, or one of the two was trained
+        on every image.
     """
     if first.config.protocol != second.config.protocol:
         raise InputError(
@@ -156,21 +158,32 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Paired]:
             hint="Score both by the same protocol.",
         )
     refuse_different_images(first.names, second.names)
-    shared = _unseen(first) & _unseen(second)
-    if first.unseen is None or second.unseen is None or not shared:
-        raise InputError("There is no image that neither of the two has seen.")
+    shared = _names(first, "unseen") & _names(second, "unseen")
+    if not shared:
+        shared = _names(first, "unseen", "chosen") & _names(second, "unseen", "chosen")
+    if not shared:
+        raise InputError("There is no image that neither of the two was trained on.")
     return {
         form: paired(
-            [s for s in first.unseen.scores[form] if s.name in shared],
-            [s for s in second.unseen.scores[form] if s.name in shared],
+            _scores(first, form, shared),
+            _scores(second, form, shared),
             config=first.config.bootstrap,
         )
-        for form in first.unseen.scores
+        for form in PROTOCOLS[first.config.protocol]
     }
 
 
-def _unseen(evaluation: Evaluation) -> set[str]:
-    return set(evaluation.unseen.names) if evaluation.unseen else set()
+def _names(evaluation: Evaluation, *groups: Group) -> set[str]:
+    found = [evaluation.groups[g].names for g in groups if g in evaluation.groups]
+    return {name for names in found for name in names}
+
+
+def _scores(
+    evaluation: Evaluation, form: str, names: Collection[str]
+) -> list[ImageScores]:
+    """Return one form's scores of the images named, sorted by name."""
+    every = [s for group in evaluation.groups.values() for s in group.scores[form]]
+    return sorted((s for s in every if s.name in names), key=lambda s: s.name)
 
 
 def _read(pair: LabelPair) -> Scorable:

@@ -80,6 +80,11 @@ class Evaluation:
         """Whether every image is known to the model, so that no figure is fair."""
         return self.unseen is None
 
+    @property
+    def only_trained(self) -> bool:
+        """Whether the model was trained on every image."""
+        return set(self.groups) == {"trained"}
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return {

@@ -215,6 +215,20 @@ def test_two_evaluations_compare_on_what_neither_has_seen() -> None:
             compare(first, other)
 
 
+def test_without_unseen_images_those_that_neither_was_trained_on_are_compared() -> None:
+    def evaluation(predicted: np.ndarray, **groups: str):
+        return score_pairs(
+            Scorable(name=name, labels=TRUE, predicted=predicted, group=group)
+            for name, group in groups.items()
+        )
+
+    first = evaluation(TRUE, b="chosen", a="trained", c="unseen")
+    second = evaluation(HALF, a="unseen", b="unseen", c="chosen")
+    assert compare(first, second)["all"].images == ("b", "c")
+    assert not first.only_trained
+    assert evaluation(TRUE, a="trained").only_trained
+
+
 def test_evaluations_of_different_protocols_do_not_compare() -> None:
     pairs = [Scorable(name="a", labels=TRUE, predicted=TRUE)]
     other = score_pairs(pairs, config=EvaluateConfig(protocol="caicedo2019"))
