@@ -57,7 +57,7 @@ def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
     """Return the type that convolutions compute in, or None for float32.
 
     ``auto`` is bfloat16 where the hardware multiplies it natively: CUDA from Ampere
-    on, and processors with AVX-512 BF16 or AMX (measured there: 1.7 times the steps
+    on, and processors with AVX-512 BF16 or AMX (measured there: 1.6 times the steps
     per second). Elsewhere it would be slower, not faster.
     """
     if precision == "float32":

@@ -56,13 +56,6 @@ def class_rows(classes: Sequence[ClassScores]) -> list[Row]:
     return [("class", "precision", "recall", "true pixels"), *body]
 
 
-def markdown_table(rows: list[Row]) -> str:
-    """Return rows, the first being the header, as a Markdown table."""
-    header, *body = rows
-    lines = [header, tuple("---" for _ in header), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def _rows(columns: Mapping[str, Mapping[str, str]]) -> list[Row]:
     labels = dict.fromkeys(label for column in columns.values() for label in column)
     body = [(x, *(c.get(x, "-") for c in columns.values())) for x in labels]

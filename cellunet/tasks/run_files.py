@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellunet.core.dataset import network_input
-from cellunet.core.torch_engine import TorchEngine
-from cellunet.engine.base import plane_probabilities
 from cellunet.imaging.atomic import writing
-from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.curves import learning_curves
 from cellunet.imaging.decoding import decode_plane
 from cellunet.imaging.files import write_atomically, write_png
@@ -23,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.config import TrainConfig
-    from cellunet.core.dataset import Prepared, Sample
-    from cellunet.core.unet import UNet
+    from cellunet.core.dataset import Sample
+    from cellunet.imaging.fitting import Truth
 
 PICTURES = 4
 """Validation images that are drawn with truth and prediction."""
@@ -48,8 +44,7 @@ def write_history(
 
 def write_pictures(
     folder: Path,
-    network: UNet,
-    prepared: Sequence[Prepared],
+    truths: Sequence[Truth],
     samples: Sequence[Sample],
     config: TrainConfig,
 ) -> None:
@@ -59,10 +54,8 @@ def write_pictures(
     ----------
     folder
         The run's folder; the pictures go into ``validation`` in it.
-    network
-        The trained network.
-    prepared, samples
-        Validation images, prepared and as read, in the same order.
+    truths, samples
+        Validation images with their probabilities, and as read, in the same order.
     config
         As trained, with the decode constants that were chosen.
 
@@ -71,8 +64,6 @@ def write_pictures(
     OutputError
         If they cannot be written.
     """
-    device = next(network.parameters()).device
-    engine = TorchEngine(network, device)
     pictures = folder / "validation"
     with writing(pictures):
         pictures.mkdir(exist_ok=True)
@@ -82,13 +73,7 @@ def write_pictures(
     picked = np.unique(np.linspace(0, len(samples) - 1, PICTURES).astype(int))
     for index in picked:
         sample = samples[index]
-        blocks = network_plan(sample.labels.shape, config.network)
-        probabilities = plane_probabilities(
-            engine,
-            network_input(prepared[index].crop.image, config),
-            blocks,
-            config.network.classes,
-        )
+        probabilities = truths[index].probabilities.astype(np.float32)
         labels = decode_plane(probabilities, config.encoding, config.decode)
         picture = draw(sample.image[0], sample.labels, other=labels)
         name = sample.name.replace("/", "_")

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from cellunet.config import DecodeConfig, TrainConfig
     from cellunet.engine.base import Engine
     from cellunet.imaging.files import Source
-    from cellunet.imaging.normalize import Statistics
     from cellunet.run.executor import Executor
 
     Read = Callable[[int, int, int, int], npt.NDArray[np.float32]]
@@ -64,7 +63,6 @@ class Segmented:
 
     count: int
     bands: Callable[[], Iterator[npt.NDArray[np.uint32]]]
-    statistics: Statistics
     median_diameter_px: float
 
 
@@ -152,7 +150,6 @@ def segment_plane(
     return Segmented(
         count=numbers.count,
         bands=labels,
-        statistics=statistics,
         median_diameter_px=_median_diameter(numbers.areas),
     )
 

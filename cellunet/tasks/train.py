@@ -202,7 +202,9 @@ def _steps(run: _Run) -> bool:
 def _finish(run: _Run) -> store.ModelCard:
     """Choose the decode constants and write the model and its pictures."""
     network = run.trainer.result(run.state)
-    chosen = _choose_constants(network, run)
+    track = _stoppable(run.hooks)
+    truths = _predicted(network, run, track)
+    chosen = fit(truths, run.config.encoding, run.config.decode, track)
     config = run.config.replace(decode=chosen.decode)
     card = export_weights(
         run.folder / store.WEIGHTS_FILE,
@@ -210,15 +212,16 @@ def _finish(run: _Run) -> store.ModelCard:
         network,
         _card(run, config, _mean_scores(chosen)),
     )
-    write_pictures(run.folder, network, run.validation, run.data.validation, config)
+    write_pictures(run.folder, truths, run.data.validation, config)
     state = run.folder / store.STATE_FILE
     with writing(state):
         state.unlink(missing_ok=True)
     return card
 
 
-def _choose_constants(network: UNet, run: _Run) -> Fit:
-    config, track = run.config, _stoppable(run.hooks)
+def _predicted(network: UNet, run: _Run, track: Track) -> list[Truth]:
+    """Return the validation images with their probabilities."""
+    config = run.config
     engine = TorchEngine(network, run.trainer.device)
     truths = []
     pairs = list(zip(run.validation, run.data.validation, strict=True))
@@ -239,7 +242,7 @@ def _choose_constants(network: UNet, run: _Run) -> Fit:
                 annotated=sample.annotated,
             )
         )
-    return fit(truths, config.encoding, config.decode, track)
+    return truths
 
 
 def _stoppable(hooks: Hooks) -> Track:

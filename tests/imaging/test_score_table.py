@@ -9,7 +9,6 @@ from cellunet.imaging.pixel_scores import class_scores
 from cellunet.imaging.score_table import (
     class_rows,
     difference_rows,
-    markdown_table,
     table_rows,
 )
 from cellunet.imaging.scores import paired, summarize
@@ -65,8 +64,3 @@ def test_classes_have_a_row_each() -> None:
     rows = class_rows(class_scores(np.array([[3, 1], [0, 0]]), ("rest", "boundary")))
     assert rows[1] == ("rest", "1.000", "0.750", "4")
     assert rows[2] == ("boundary", "0.000", "-", "0")
-
-
-def test_rows_become_markdown() -> None:
-    text = markdown_table([("", "all"), ("images", "2")])
-    assert text == "|  | all |\n| --- | --- |\n| images | 2 |\n"

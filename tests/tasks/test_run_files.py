@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from imagecodecs import png_decode
 
-from cellunet.core.checkpoint import load_network
-from cellunet.core.dataset import Sample, prepare
+from cellunet.config import EncodingConfig
+from cellunet.core.dataset import Sample
 from cellunet.errors import OutputError
+from cellunet.imaging.encoding import encode
+from cellunet.imaging.fitting import Truth
 from cellunet.tasks.run_files import PICTURES, write_history, write_pictures
 
 ROWS = [
@@ -48,16 +50,31 @@ def samples(nuclei_image, count: int) -> list[Sample]:
     return made
 
 
+def truths(found: list[Sample]) -> list[Truth]:
+    """What a network without a doubt would say of them."""
+    made = []
+    for sample in found:
+        class_map = encode(sample.labels, EncodingConfig())
+        one_hot = np.stack([class_map == c for c in range(3)]).astype(np.float16)
+        made.append(
+            Truth(
+                name=sample.name,
+                probabilities=one_hot,
+                labels=sample.labels,
+                annotated=sample.annotated,
+            )
+        )
+    return made
+
+
 def test_some_validation_images_are_drawn_and_old_ones_removed(
     tmp_path, tiny_model, nuclei_image
 ) -> None:
     config = tiny_model.config.replace(decode=tiny_model.trained.decode)
-    network = load_network(tiny_model.folder / "model.safetensors")
     found = samples(nuclei_image, PICTURES + 2)
-    prepared = [prepare(s, config) for s in found]
     (tmp_path / "validation").mkdir()
     (tmp_path / "validation" / "old.png").touch()
-    write_pictures(tmp_path, network, prepared, found, config)
+    write_pictures(tmp_path, truths(found), found, config)
     names = sorted(p.name for p in (tmp_path / "validation").iterdir())
     assert names == ["set_n 0.png", "set_n 1.png", "set_n 3.png", "set_n 5.png"]
     picture = png_decode((tmp_path / "validation" / names[0]).read_bytes())
@@ -70,7 +87,6 @@ def test_a_picture_that_cannot_be_written_is_an_output_error(
     tmp_path, tiny_model, nuclei_image, monkeypatch
 ) -> None:
     config = tiny_model.config
-    network = load_network(tiny_model.folder / "model.safetensors")
     found = samples(nuclei_image, 1)
 
     def full(*_: object, **__: object) -> None:
@@ -78,4 +94,4 @@ def test_a_picture_that_cannot_be_written_is_an_output_error(
 
     monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(OutputError, match="no room"):
-        write_pictures(tmp_path, network, [prepare(found[0], config)], found, config)
+        write_pictures(tmp_path, truths(found), found, config)
