@@ -193,6 +193,12 @@ class WeightConfig(Config):
     """w0: the added weight where two objects touch; 0 switches the border map off."""
     border_sigma_px: float = 5.0
     """sigma: how quickly the border weight falls off, in pixels."""
+    small_object_px: float = 0.0
+    """Objects of fewer pixels, and what lies close around them, count for more: by
+    sqrt(small_object_px / area). 0, which scored better (`docs/experiments.md`),
+    switches it off."""
+    small_object_gain: float = 4.0
+    """By how much they count for more at most."""
 
     def __post_init__(self) -> None:
         _check(
@@ -205,6 +211,14 @@ class WeightConfig(Config):
         _check(
             self.border_sigma_px > 0,
             f"border_sigma_px is {self.border_sigma_px}; it must be above 0.",
+        )
+        _check(
+            self.small_object_px >= 0,
+            f"small_object_px is {self.small_object_px}, below 0.",
+        )
+        _check(
+            self.small_object_gain >= 1,
+            f"small_object_gain is {self.small_object_gain}, below 1.",
         )
 
 
@@ -307,6 +321,11 @@ class AugmentConfig(Config):
     """Largest standard deviation of added noise, in units of the normalised range."""
     blur_sigma_px: float = 1.0
     """Largest standard deviation of a random blur in pixels."""
+    dim_probability: float = 0.15
+    """Share of crops that are dimmed, as nuclei are where an artefact sets the
+    intensity range."""
+    dim_range: tuple[float, float] = (0.1, 1.0)
+    """Smallest and largest gain of a dimmed crop."""
     intensity_probability: float = 0.5
     """Share of crops to which each of gamma, noise and blur is applied."""
 
@@ -316,7 +335,12 @@ class AugmentConfig(Config):
             0.1 <= low <= high <= 10,
             f"scale_range is {self.scale_range}; it must rise within 0.1 to 10.",
         )
-        for name in ("warp_probability", "intensity_probability"):
+        dimmest, brightest = self.dim_range
+        _check(
+            0.001 <= dimmest <= brightest <= 1,
+            f"dim_range is {self.dim_range}; it must rise within 0.001 to 1.",
+        )
+        for name in ("warp_probability", "intensity_probability", "dim_probability"):
             value = getattr(self, name)
             _check(0 <= value <= 1, f"{name} is {value}; it must lie within 0 and 1.")
         for name in (
@@ -350,7 +374,7 @@ class TrainConfig(Config):
     ``images`` each in turn, in an order drawn anew every time round."""
     crop_px: int = 192
     """Side of the square training crops in pixels."""
-    batch: int = 8
+    batch: int = 4
     """Crops per step."""
     epochs: int = 30
     """Epochs; each ends with a validation."""
@@ -364,9 +388,9 @@ class TrainConfig(Config):
     """Decoupled weight decay (AdamW only)."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """``cosine``: linear warm-up, then a half cosine down to 0."""
-    warmup_steps: int = 200
+    warmup_steps: int = 400
     """Steps of the linear warm-up of the cosine schedule."""
-    average_decay: float = 0.998
+    average_decay: float = 0.999
     """Decay per step of the exponential average of the weights that is kept as the
     model; 0 keeps the weights themselves."""
     patience_epochs: int = 0
@@ -427,6 +451,9 @@ class PredictConfig(Config):
     """Drop smaller objects."""
     seed_threshold: float | None = None
     """Interior probability that seeds an object; higher splits more and finds less."""
+    flips: bool = False
+    """Average the probabilities of the image and its three mirror images, for four
+    times the work of the network."""
     exclude_border: bool = False
     """Drop objects that touch the edge of the image."""
     tile_px: int = 1024
@@ -533,6 +560,7 @@ def classic_preset() -> TrainConfig:
     return TrainConfig(
         preset="classic",
         normalization=NormalizationConfig(kind="standard"),
+        weights=WeightConfig(small_object_px=0.0),
         network=UNetConfig(
             in_channels=1, channels=(64, 128, 256, 512, 1024), stem_stride=1
         ),
@@ -542,6 +570,7 @@ def classic_preset() -> TrainConfig:
             gain_sigma=0.0,
             offset_sigma=0.0,
             intensity_probability=0.0,
+            dim_probability=0.0,
         ),
         sampling="images",
         crop_px=256,

@@ -85,6 +85,7 @@ def evaluate(
     diameter: o.Diameter = None,
     min_area: o.MinArea = None,
     seed_threshold: o.SeedThreshold = None,
+    flips: o.Flips = False,
     engine: o.Engine = ENGINE,
     device: o.Device = DEVICE,
     threads: o.Threads = THREADS,
@@ -120,6 +121,7 @@ def evaluate(
         diameter_px=diameter,
         min_area_px=min_area,
         seed_threshold=seed_threshold,
+        flips=flips,
         tile_px=tile,
     )
     if data is not None:

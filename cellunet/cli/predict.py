@@ -64,6 +64,7 @@ def predict(
     diameter: o.Diameter = None,
     min_area: o.MinArea = None,
     seed_threshold: o.SeedThreshold = None,
+    flips: o.Flips = False,
     exclude_border: Annotated[
         bool,
         typer.Option(
@@ -115,6 +116,7 @@ def predict(
         diameter_px=diameter,
         min_area_px=min_area,
         seed_threshold=seed_threshold,
+        flips=flips,
         exclude_border=exclude_border,
         tile_px=tile,
         save=tuple(dict.fromkeys(s.value for s in save or ())),

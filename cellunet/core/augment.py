@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 class Crop(NamedTuple):
     """A crop before encoding.
 
-    `image` is CYX float32 in the model's units, `labels` YX, `annotated` YX bool.
+    `image` is CYX float32 in the model's units, `labels` YX, `annotated` YX bool,
+    `weights` 2YX float32: border weight, and gain of small objects. They move with the
+    pixels, since they would take longer to make anew than all else of a crop.
     """
 
     image: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int32]
     annotated: npt.NDArray[np.bool_]
+    weights: npt.NDArray[np.float32]
 
 
 def flip(
@@ -96,8 +99,8 @@ def warp(
 ) -> Crop:
     """Return the crop that `grid` describes around `centre` of a whole image.
 
-    Linear interpolation of the image, nearest label; beyond the image nothing is
-    annotated.
+    Linear interpolation of image and weights, nearest label; beyond the image nothing
+    is annotated.
     """
     where = grid + np.array(centre, np.float32)[:, np.newaxis, np.newaxis]
     corner = np.maximum(np.floor(where.min(axis=(1, 2))).astype(int) - 1, 0)
@@ -108,9 +111,11 @@ def warp(
     span = np.maximum(shape - 1, 1)
     place = 2.0 * (where - corner[:, None, None]) / span[:, None, None] - 1.0
     points = torch.from_numpy(place[::-1].astype(np.float32).transpose(1, 2, 0).copy())
-    image = _sample(
-        source.image[(slice(None), *view)], points, "bilinear", "reflection"
+    smooth = np.concatenate(
+        [part[(slice(None), *view)] for part in (source.image, source.weights)]
     )
+    smooth = _sample(smooth, points, "bilinear", "reflection")
+    image, weights = smooth[:-2], smooth[-2:]
     # float32 holds every label up to 2^24.
     labels = _sample(source.labels[view][np.newaxis], points, "nearest", "border")
     annotated = _sample(source.annotated[view][np.newaxis], points, "nearest", "border")
@@ -118,7 +123,7 @@ def warp(
     # grid_sample lies on that pixel.
     edge = np.array(source.labels.shape)[:, None, None] - 0.5
     inside = ((where > -0.5) & (where < edge)).all(axis=0)
-    return Crop(image, labels[0].astype(np.int32), (annotated[0] > 0) & inside)
+    return Crop(image, labels[0].astype(np.int32), (annotated[0] > 0) & inside, weights)
 
 
 def _sample(
@@ -135,7 +140,9 @@ def _sample(
 def vary_intensity(
     image: npt.NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """Return the image with random gain, offset, gamma, blur and noise.
+    """Return the image with random gamma, blur, offset, noise and gain.
+
+    The gain comes last, so that a dimmed crop keeps its signal to noise.
 
     Parameters
     ----------
@@ -152,13 +159,18 @@ def vary_intensity(
     blur = rng.uniform(0.0, config.blur_sigma_px)
     noise = rng.uniform(0.0, config.noise_sigma)
     with_gamma, with_blur, with_noise = rng.random(3) < config.intensity_probability
-    varied = image * np.float32(gain)
+    low, high = config.dim_range
+    dim = math.exp(rng.uniform(math.log(low), math.log(high)))
+    if rng.random() < config.dim_probability:
+        gain *= dim
+    varied = image
     if with_gamma and config.gamma_sigma > 0:
         varied = np.sign(varied) * np.abs(varied) ** np.float32(gamma)
     if with_blur and blur > 0.2:
         # Below a fifth of a pixel the kernel is a single value.
         varied = ndimage.gaussian_filter(varied, (0, blur, blur))
-    varied += np.float32(offset)
+    varied = varied + np.float32(offset)
     if with_noise and noise > 0:
         varied += np.float32(noise) * rng.standard_normal(varied.shape, np.float32)
-    return varied.astype(np.float32)
+    varied *= np.float32(gain)
+    return varied.astype(np.float32, copy=False)

@@ -16,7 +16,7 @@ import torch
 from cellunet.core.augment import Crop, flip, vary_intensity, warp, warp_grid
 from cellunet.imaging.encoding import encode
 from cellunet.imaging.normalize import channels, measure, scale
-from cellunet.imaging.weights import weight_map
+from cellunet.imaging.weights import border_map, combine, object_gain
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -65,7 +65,8 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
     for channel in sample.image:
         statistics = measure(lambda plane=channel: [plane], config.normalization)  # type: ignore[misc]
         scaled.append(scale(channel, statistics, config.normalization))
-    crop = Crop(np.stack(scaled), sample.labels, sample.annotated)
+    parts = (f(sample.labels, config.weights) for f in (border_map, object_gain))
+    crop = Crop(np.stack(scaled), sample.labels, sample.annotated, np.stack([*parts]))
     class_map, weights = _encode(crop, config)
     return Prepared(sample.name, crop, class_map, weights)
 
@@ -81,7 +82,8 @@ def _encode(
     crop: Crop, config: TrainConfig
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     class_map = encode(crop.labels, config.encoding)
-    weights = weight_map(crop.labels, class_map, config.weights)
+    border, gain = crop.weights
+    weights = combine(class_map, border, gain, config.weights)
     return class_map, weights * crop.annotated
 
 

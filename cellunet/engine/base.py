@@ -24,6 +24,33 @@ class Engine(Protocol):
         """Return class probabilities, NKYX float32, of NCYX float32 windows."""
 
 
+class FlippingEngine:
+    """Averages what an engine says of an image and of its three mirror images.
+
+    A window is mirrored as a whole and its sides are multiples of the network's stride,
+    so pixels are pooled in the same groups, and blocks compute what one pass over the
+    whole image computes.
+
+    Parameters
+    ----------
+    engine
+        Runs the network, four times for each call.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.name = f"{engine.name}, 4 flips"
+
+    def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return class probabilities, NKYX float32, of NCYX float32 windows."""
+        total = self._engine(image).astype(np.float32)
+        for axes in ((2,), (3,), (2, 3)):
+            mirrored = np.ascontiguousarray(np.flip(image, axes))
+            total += np.flip(self._engine(mirrored), axes)
+        total *= np.float32(0.25)
+        return total
+
+
 def block_probabilities(
     engine: Engine,
     block: Block,

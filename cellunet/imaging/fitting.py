@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ODDS_FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
 SEED_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-MIN_AREAS_PX = (10, 15, 20, 30, 40, 60)
+MIN_AREAS_PX = (6, 8, 10, 12, 15, 20, 30, 40, 60)
 ROUNDS = 2
 """Times that all constants are gone through, one after the other."""
 

@@ -25,7 +25,7 @@ from cellunet.imaging.layouts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -116,14 +116,18 @@ def find_pairs(folder: Path) -> Pairs:
 
 
 def split(
-    pairs: Pairs, *, validation_fraction: float, seed: int
+    pairs: Pairs,
+    *,
+    validation_fraction: float,
+    seed: int,
+    stratum: Callable[[Pair], tuple[int, ...]] = lambda pair: (),
 ) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
     """Divide pairs into training and validation, image by image.
 
     The folder's own lists decide if it has them; a list for one side alone leaves the
     rest to the other (validation) or to the draw (training). Otherwise the sorted
-    names are drawn from: the same names, fraction and seed give the same split on
-    every machine.
+    names are drawn from, evenly over the strata: the same names, strata, fraction and
+    seed give the same split on every machine.
 
     Parameters
     ----------
@@ -134,6 +138,9 @@ def split(
         images, at least one on either side. Not used where lists decide.
     seed
         Seed of the draw.
+    stratum
+        What kind of image a pair holds, its size say: every kind gives its share. Not
+        called where lists decide.
 
     Returns
     -------
@@ -153,7 +160,8 @@ def split(
         kept = set(by_name if pairs.train is None else pairs.train) - held
     else:
         pool = sorted(by_name if pairs.train is None else pairs.train)
-        held = _draw(pool, validation_fraction, seed)
+        kinds = {name: stratum(by_name[name]) for name in pool}
+        held = _draw(kinds, validation_fraction, seed)
         kept = set(pool) - held
     if not kept or not held:
         raise InputError(
@@ -210,7 +218,8 @@ def refuse_shared(train: Mapping[str, str], validation: Mapping[str, str]) -> No
         )
 
 
-def _draw(names: Sequence[str], fraction: float, seed: int) -> set[str]:
+def _draw(names: Mapping[str, tuple[int, ...]], fraction: float, seed: int) -> set[str]:
+    """Return the names drawn; `names` has the stratum of each."""
     if not 0 < fraction < 1:
         raise ConfigError(
             f"The validation fraction is {fraction}; it must lie between 0 and 1.",
@@ -220,8 +229,10 @@ def _draw(names: Sequence[str], fraction: float, seed: int) -> set[str]:
     # Python promises that random() repeats across versions; numpy promises it of no
     # generator's permutation.
     rng = random.Random(seed)
-    keys = {name: rng.random() for name in names}
-    return set(sorted(names, key=lambda name: keys[name])[:count])
+    keys = {name: (names[name], rng.random()) for name in names}
+    order = sorted(names, key=lambda name: keys[name])
+    # At even distances in the order of the strata, so that each gives its share.
+    return {order[(2 * i + 1) * len(order) // (2 * count)] for i in range(count)}
 
 
 def _problems(found: Layout) -> list[str]:

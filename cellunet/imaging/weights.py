@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 NEGLIGIBLE = 1e-7
 """Border weights below this share of w0 are left at 0."""
+GAIN_REACH_PX = 3
+"""How far around a small object its gain reaches."""
 
 
 def weight_map(
@@ -24,9 +26,10 @@ def weight_map(
     class_map: npt.NDArray[np.uint8],
     config: WeightConfig,
 ) -> npt.NDArray[np.float32]:
-    """Return w = class weight + w0 exp(-(d1 + d2)^2 / (2 sigma^2)) for each pixel.
+    """Return w = g (class weight + w0 exp(-(d1 + d2)^2 / (2 sigma^2))) for each pixel.
 
-    Ronneberger, Fischer and Brox (2015), "U-Net", equation 2.
+    Ronneberger, Fischer and Brox (2015), "U-Net", equation 2, times the gain g of small
+    objects (`object_gain`).
 
     Parameters
     ----------
@@ -35,12 +38,39 @@ def weight_map(
     class_map
         YX uint8, the class of each pixel.
     config
-        Class weights, w0 and sigma.
+        Class weights, w0, sigma and the gain of small objects.
 
     Returns
     -------
     ndarray
         YX float32.
+
+    Raises
+    ------
+    ConfigError
+        If `class_map` holds a class that has no weight.
+    """
+    return combine(
+        class_map, border_map(labels, config), object_gain(labels, config), config
+    )
+
+
+def combine(
+    class_map: npt.NDArray[np.uint8],
+    border: npt.NDArray[np.float32],
+    gain: npt.NDArray[np.float32],
+    config: WeightConfig,
+) -> npt.NDArray[np.float32]:
+    """Return the weight map of its parts: gain * (class weight + border).
+
+    Parameters
+    ----------
+    class_map
+        YX uint8, the class of each pixel.
+    border, gain
+        YX float32, from `border_map` and `object_gain`.
+    config
+        Class weights.
 
     Raises
     ------
@@ -54,10 +84,44 @@ def weight_map(
             f"The class map holds class {top}, but there are {len(table)} "
             "class weights."
         )
-    weights = table[class_map]
-    if config.border_weight > 0:
-        weights += border_map(labels, config)
+    weights: npt.NDArray[np.float32] = (table[class_map] + border) * gain
     return weights
+
+
+def object_gain(
+    labels: npt.NDArray[np.integer], config: WeightConfig
+) -> npt.NDArray[np.float32]:
+    """Return by how much each pixel counts for more because a small object is near.
+
+    A loss that sums over pixels hears a nucleus of 600 pixels fifty times as loudly as
+    a micronucleus of 12, while a score that counts objects hears both alike. So an
+    object of fewer than `small_object_px` pixels, and what lies within 3 pixels of it,
+    counts sqrt(small_object_px / area) times, `small_object_gain` times at most. The
+    background around it is weighted as the object is, so its outline is not pushed
+    outwards.
+
+    Parameters
+    ----------
+    labels
+        YX, instance ids, 0 background.
+    config
+        Size below which objects are small, and the largest gain.
+
+    Returns
+    -------
+    ndarray
+        YX float32, at least 1.
+    """
+    gain = np.ones(labels.shape, np.float32)
+    ids, areas = np.unique(labels, return_counts=True)
+    small = (ids > 0) & (areas < config.small_object_px)
+    if small.any():
+        gains = np.sqrt(config.small_object_px / areas[small])
+        table = np.minimum(gains, config.small_object_gain).astype(np.float32)
+        inside = np.isin(labels, ids[small])
+        gain[inside] = table[np.searchsorted(ids[small], labels[inside])]
+        gain = ndimage.maximum_filter(gain, 2 * GAIN_REACH_PX + 1, mode="nearest")
+    return gain
 
 
 def border_map(
@@ -82,6 +146,9 @@ def border_map(
     ndarray
         YX float32.
     """
+    border = np.zeros(labels.shape, np.float32)
+    if config.border_weight == 0:
+        return border
     sigma = config.border_sigma_px
     reach = sigma * math.sqrt(-2.0 * math.log(NEGLIGIBLE))
     nearest = np.full(labels.shape, np.inf, np.float32)
@@ -92,7 +159,6 @@ def border_map(
         np.minimum(second[window], np.maximum(first, distance), out=second[window])
         np.minimum(first, distance, out=first)
     total = nearest + second
-    border = np.zeros(labels.shape, np.float32)
     close = total <= reach
     border[close] = config.border_weight * np.exp(
         -(total[close].astype(np.float64) ** 2) / (2.0 * sigma**2)

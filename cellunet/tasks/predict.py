@@ -165,6 +165,7 @@ class _Job:
             "channel": config.channel,
             "gray": config.gray,
             "z": config.z,
+            "flips": config.flips,
             "exclude_border": config.exclude_border,
             "save": sorted(config.save),
         }

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from cellunet import store
+from cellunet.engine.base import FlippingEngine
 from cellunet.errors import ConfigError
 from cellunet.tasks.engines import choose_engine, load_engine
 from cellunet.tasks.segment import Recipe
@@ -55,15 +56,16 @@ def recipe_for(
         # In the image's own pixels, which are those that decoding sees.
         decode = decode.replace(min_area_px=config.min_area_px)
     runs_onnx = choose_engine(engine, device) == "onnxruntime"
+    loaded = load_engine(
+        onnx=store.checked_onnx(model) if runs_onnx else model.onnx,
+        safetensors=model.weights,
+        config=card.config.network,
+        engine=engine,
+        device=device,
+        threads=threads,
+    )
     return Recipe(
-        engine=load_engine(
-            onnx=store.checked_onnx(model) if runs_onnx else model.onnx,
-            safetensors=model.weights,
-            config=card.config.network,
-            engine=engine,
-            device=device,
-            threads=threads,
-        ),
+        engine=FlippingEngine(loaded) if config.flips else loaded,
         config=card.config,
         decode=decode,
         scale=scale,

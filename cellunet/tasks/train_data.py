@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,7 +88,10 @@ def load(
         notes += pairs.notes
         if validation is None:
             kept, out = split(
-                pairs, validation_fraction=config.validation_fraction, seed=seed
+                pairs,
+                validation_fraction=config.validation_fraction,
+                seed=seed,
+                stratum=partial(_size, channel=channel),
             )
         else:
             kept, out = pairs.pairs, ()
@@ -114,6 +118,22 @@ def load(
         validation_prints=sides[1],
         notes=tuple(notes),
     )
+
+
+def _size(pair: Pair, channel: ChannelChoice) -> tuple[int, ...]:
+    """Return the height and width of an image; nothing if it cannot be read.
+
+    Images of one microscope and magnification mostly share their size, so a split that
+    takes its share of each size takes its share of each kind of image. What is wrong
+    with a file is said when it is read whole.
+    """
+    try:
+        with open_image(
+            pair.image, channel=channel.channel, gray=channel.gray
+        ) as source:
+            return source.shape
+    except CellunetError:
+        return ()
 
 
 def _prefixes(folders: Sequence[Path]) -> list[str]:

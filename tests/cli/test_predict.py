@@ -89,8 +89,8 @@ def test_options_become_the_configuration(run: Run, prediction: FakePrediction) 
     words = (
         "predict - --out o --model m --engine torch --device cuda:1 --threads 3 "
         "--channel 2 --gray --z max --scale 0.5 --min-area 7 --seed-threshold 0.25 "
-        "--exclude-border --save outlines --save classes --save outlines --tile 256 "
-        "--overwrite --dry-run"
+        "--flips --exclude-border --save outlines --save classes --save outlines "
+        "--tile 256 --overwrite --dry-run"
     )
     run(*words.split())
     ((inputs, _, options),) = prediction.calls
@@ -103,6 +103,7 @@ def test_options_become_the_configuration(run: Run, prediction: FakePrediction) 
         scale=0.5,
         min_area_px=7,
         seed_threshold=0.25,
+        flips=True,
         exclude_border=True,
         save=("outlines", "classes"),
         tile_px=256,

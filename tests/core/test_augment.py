@@ -15,6 +15,7 @@ STILL = AugmentConfig(
     gamma_sigma=0.0,
     noise_sigma=0.0,
     blur_sigma_px=0.0,
+    dim_probability=0.0,
 )
 RIGID = AugmentConfig(scale_range=(1.0, 1.0), elastic_px=0.0)
 
@@ -31,7 +32,7 @@ def _identity(size):
 def _whole(shape, labels=None):
     labels = np.ones(shape, np.int32) if labels is None else labels
     image = labels[np.newaxis].astype(np.float32)
-    return Crop(image, labels, np.ones(shape, bool))
+    return Crop(image, labels, np.ones(shape, bool), np.stack([image[0], -image[0]]))
 
 
 def test_the_eight_flips_are_different_and_alike_for_all_arrays() -> None:
@@ -50,10 +51,12 @@ def test_an_unmoved_warp_is_the_crop_itself(rng) -> None:
     labels = rng.integers(0, 60_000, (20, 30)).astype(np.int32)
     annotated = rng.random((20, 30)) < 0.8
     image = rng.random((2, 20, 30)).astype(np.float32)
-    crop = warp(Crop(image, labels, annotated), (9.5, 11.5), _identity(8))
+    weights = np.stack([image[0], -image[0]])
+    crop = warp(Crop(image, labels, annotated, weights), (9.5, 11.5), _identity(8))
     assert np.allclose(crop.image, image[:, 6:14, 8:16], atol=1e-5)
     assert np.array_equal(crop.labels, labels[6:14, 8:16])
     assert np.array_equal(crop.annotated, annotated[6:14, 8:16])
+    assert np.allclose(crop.weights, weights[:, 6:14, 8:16], atol=1e-5)
     assert crop.labels.dtype == np.int32
     assert crop.annotated.dtype == bool
 
@@ -143,7 +146,8 @@ def test_nothing_beyond_an_image_is_annotated(shape) -> None:
 def test_what_is_not_annotated_stays_so_where_it_is_warped_to() -> None:
     labels = np.zeros((60, 60), np.int32)
     labels[:, 30:] = 1
-    source = Crop(labels[None].astype(np.float32), labels, labels > 0)
+    plain = np.ones((2, *labels.shape), np.float32)
+    source = Crop(labels[None].astype(np.float32), labels, labels > 0, plain)
     crop = warp(source, (30.0, 30.0), _grid(40, RIGID, 1))
     assert 0 < crop.annotated.sum() < 1600
     assert np.array_equal(crop.annotated, crop.labels > 0)
@@ -164,6 +168,17 @@ def test_gain_and_offset_are_one_line_for_all_pixels(rng) -> None:
     assert gain > 0
     assert abs(gain - 1) > 0.01
     assert np.allclose(found, gain * image + offset, atol=1e-5)
+
+
+def test_a_dimmed_crop_keeps_its_signal_to_noise(rng) -> None:
+    image = rng.random((1, 40, 40)).astype(np.float32)
+    noisy = STILL.replace(noise_sigma=0.2, offset_sigma=0.1, intensity_probability=1.0)
+    dim = noisy.replace(dim_probability=1.0, dim_range=(0.2, 0.2))
+    plain, dimmed = (
+        vary_intensity(image, config, np.random.default_rng(3))
+        for config in (noisy, dim)
+    )
+    assert np.allclose(dimmed, 0.2 * plain, atol=1e-6)
 
 
 def test_intensities_vary_by_the_seed_and_the_input_is_left_alone(rng) -> None:

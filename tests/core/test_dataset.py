@@ -20,6 +20,7 @@ PLAIN = AugmentConfig(
     gain_sigma=0.0,
     offset_sigma=0.0,
     intensity_probability=0.0,
+    dim_probability=0.0,
 )
 
 

@@ -8,7 +8,11 @@ import torch
 
 from cellunet.config import UNetConfig
 from cellunet.core.torch_engine import TorchEngine
-from cellunet.engine.base import block_probabilities, plane_probabilities
+from cellunet.engine.base import (
+    FlippingEngine,
+    block_probabilities,
+    plane_probabilities,
+)
 from cellunet.errors import ConfigError
 from cellunet.imaging.blocks import network_plan, plan
 
@@ -92,6 +96,28 @@ def test_blocks_compute_what_one_pass_over_the_whole_plane_does(
         engine, image, network_plan(shape, config), config.classes
     )
     assert np.array_equal(once, whole)
+
+
+def test_flips_are_averaged_and_do_not_show_the_blocks(make_network, rng) -> None:
+    config = UNetConfig(in_channels=1, channels=(4, 8))
+    plain = TorchEngine(make_network(config, 3), CPU)
+    engine = FlippingEngine(plain)
+    assert engine.name == f"{plain.name}, 4 flips"
+    image = rng.normal(0, 1.5, (1, 1, 96, 104)).astype(np.float32)
+    whole = engine(image)
+    turned = [
+        np.flip(plain(np.ascontiguousarray(np.flip(image, axes))), axes)
+        for axes in ((), (2,), (3,), (2, 3))
+    ]
+    assert np.allclose(whole, np.mean(turned, axis=0), atol=1e-6)
+    assert np.abs(whole - turned[0]).max() > 0.01
+    # Mirroring the image mirrors the answer.
+    mirrored = engine(np.ascontiguousarray(image[:, :, ::-1]))
+    assert np.allclose(mirrored[:, :, ::-1], whole, atol=1e-6)
+    blocks = plan((96, 104), stride_px=4, halo_px=config.halo_px, largest_px=60)
+    assert len(blocks.blocks) > 1
+    found = plane_probabilities(engine, image[0], blocks, 3)
+    assert np.abs(found - whole[0]).max() <= 1e-4
 
 
 def test_a_halo_that_is_too_small_would_be_noticed(make_network, rng) -> None:

@@ -247,9 +247,24 @@ def test_a_split_depends_on_names_fraction_and_seed_alone():
     pairs = named(*"abcdefghij")
     train, validation = split(pairs, validation_fraction=0.2, seed=1)
     # Fixed here so that a change of the draw, which would move every benchmark, shows.
-    assert [p.name for p in validation] == ["i", "j"]
+    assert [p.name for p in validation] == ["a", "c"]
     assert split(pairs, validation_fraction=0.2, seed=1) == (train, validation)
     assert split(pairs, validation_fraction=0.2, seed=2)[1] != validation
+
+
+def test_every_kind_of_image_gives_its_share():
+    pairs = named(*(f"{i:03d}" for i in range(100)))
+
+    def stratum(pair):
+        return (int(pair.name) % 10 == 0, int(pair.name) % 10 == 1)
+
+    _, validation = split(pairs, validation_fraction=0.2, seed=3, stratum=stratum)
+    drawn = [stratum(pair) for pair in validation]
+    assert [drawn.count(s) for s in ((False, False), (True, False), (False, True))] == [
+        16,
+        2,
+        2,
+    ]
 
 
 @given(

@@ -168,6 +168,14 @@ def test_a_seed_threshold_is_applied_and_told(run, field) -> None:
     assert strict.done[0].objects < loose.done[0].objects
 
 
+def test_flips_are_part_of_the_settings_and_of_the_engine(run, field) -> None:
+    once = run(field)
+    flipped = run(field, flips=True, overwrite=True)
+    assert (once.settings["flips"], flipped.settings["flips"]) == (False, True)
+    assert flipped.engine == f"{once.engine}, 4 flips"
+    assert flipped.done[0].objects > 0
+
+
 def test_objects_at_the_edge_are_dropped_on_request(run, field) -> None:
     labels = result(run(field))
     inner = result(run(field, exclude_border=True, overwrite=True))
