@@ -63,7 +63,12 @@ class Segmented:
 
     count: int
     bands: Callable[[], Iterator[npt.NDArray[np.uint32]]]
+    """As high as those that `OnBand` received."""
     median_diameter_px: float
+    areas: npt.NDArray[np.int64]
+    """Pixels of each object, in the order of their labels."""
+    limits: tuple[float, float]
+    """Values at the low and the high percentile of the normalisation."""
 
 
 class OnBand(Protocol):
@@ -151,6 +156,8 @@ def segment_plane(
         count=numbers.count,
         bands=labels,
         median_diameter_px=_median_diameter(numbers.areas),
+        areas=numbers.areas,
+        limits=(statistics.low, statistics.high),
     )
 
 
