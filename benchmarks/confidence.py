@@ -27,8 +27,8 @@ from scipy.stats import rankdata
 
 from cellunet import store
 from cellunet.config import MODEL, PredictConfig
-from cellunet.imaging.confidence import evidence
 from cellunet.imaging.encoding import BACKGROUND, INTERIOR
+from cellunet.imaging.evidence import evidence
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.matching import overlaps
 from cellunet.imaging.measure import EVIDENCE_TOP
@@ -39,8 +39,10 @@ from cellunet.tasks.train_data import read_annotated
 
 SETS = ("bbbc039", "dsb2018-fluorescence")
 RIGHT = (0.5, 0.75)
-EDGES = np.array([0.0, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0])
+EDGES = np.array([0.0, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0])
 """Of the bins of confidence; of three classes the likeliest has more than 1/3."""
+DRAWN = 10
+"""Fewest objects of a bin that is drawn; all are in the figures."""
 SHIPPED = "mean of the likeliest class"
 
 
@@ -196,7 +198,8 @@ def draw(results: dict, path: Path) -> None:
         top, below = panels[:, column]
         top.plot([0.3, 1], [0.3, 1], color="#999", lw=1, ls=":")
         for threshold in RIGHT:
-            rows = result[f"iou_{threshold}"]["bins"]
+            every = result[f"iou_{threshold}"]["bins"]
+            rows = [r for r in every if r["objects"] >= DRAWN]
             x = [r["confidence"] for r in rows]
             y = [r["right"] for r in rows]
             error = np.abs(np.array([r["interval"] for r in rows]).T - y)
@@ -205,9 +208,9 @@ def draw(results: dict, path: Path) -> None:
                 capsize=2, label=f"right at IoU {threshold:.2f}",
             )  # fmt: skip
         top.set(title=f"{name}, {result['objects']:,} objects", ylim=(0, 1.02))
-        widths = [r["to"] - r["from"] for r in rows]
+        widths = [r["to"] - r["from"] for r in every]
         below.bar(
-            [r["from"] for r in rows], [r["objects"] for r in rows], widths,
+            [r["from"] for r in every], [r["objects"] for r in every], widths,
             align="edge", color="#bbb", edgecolor="white",
         )  # fmt: skip
         below.set(xlabel="confidence", xlim=(0.33, 1))

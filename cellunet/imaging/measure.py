@@ -61,7 +61,7 @@ WHOLE = ("area_px", "left_px", "top_px", "right_px", "bottom_px", "touches_borde
 UNITS = {0: ("",), 1: ("_px", "_um"), 2: ("_px", "_um2")}
 """Power to what is appended for pixels and for micrometres."""
 EVIDENCE_TOP = 255
-"""Value of the evidence (`cellunet.imaging.confidence`) that means certainty."""
+"""Value of the evidence (`cellunet.imaging.evidence`) that means certainty."""
 
 
 def column_names(channels: Sequence[str] = ("",)) -> list[str]:

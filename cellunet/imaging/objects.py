@@ -142,7 +142,7 @@ def measure_labels(
     pixel_size_um
         Height and width of a pixel.
     evidence
-        YX uint8 from `cellunet.imaging.confidence.evidence`; without it the confidence
+        YX uint8 from `cellunet.imaging.evidence.evidence`; without it the confidence
         is NaN.
 
     Returns

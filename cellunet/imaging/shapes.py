@@ -51,7 +51,7 @@ def shapes_of(
                 float(np.hypot(s[:, 0] * px, s[:, 1] * py).sum()) for s in steps
             )
         area = sum(ring_area(ring) for polygon in outline for ring in polygon)
-        outer = [point for polygon in outline for point in polygon[0].tolist()]
+        outer = [point for polygon in outline for point in _convex(polygon[0])]
         solidity[place] = area / ring_area(np.array(convex_hull(outer)))
     return Shapes((lengths[0], lengths[1]), solidity)
 
@@ -61,6 +61,15 @@ def _steps(ring: Ring) -> npt.NDArray[np.float64]:
     steps[:-1] = ring[1:] - ring[:-1]
     steps[-1] = ring[0] - ring[-1]
     return steps
+
+
+def _convex(ring: Ring) -> list[list[float]]:
+    """Return the corners at which an outer ring turns outwards, as its hull's do."""
+    goes = _steps(ring)
+    came = np.concatenate((goes[-1:], goes[:-1]))
+    turns = came[:, 0] * goes[:, 1] - came[:, 1] * goes[:, 0]
+    corners: list[list[float]] = ring[turns > 0].tolist()
+    return corners
 
 
 def ring_area(ring: Ring) -> float:

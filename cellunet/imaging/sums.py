@@ -81,33 +81,51 @@ class Sums:
         images
             One YX array of any real type a channel.
         evidence
-            YX uint8, as `cellunet.imaging.confidence.evidence` makes it.
+            YX uint8, as `cellunet.imaging.evidence.evidence` makes it.
         """
         y, x = np.nonzero(labels)
+        if not len(y):
+            return
         ids = labels[y, x].astype(np.int64)
         row = y + y0
-        seen, first = np.unique(ids, return_index=True)
-        new = self._origin[0, seen] < 0
-        self._origin[:, seen[new]] = row[first[new]], x[first[new]]
+        # A band holds a narrow range of numbers: tables of that range alone.
+        base = int(ids.min())
+        local = ids - base
+        size = int(local.max()) + 1
+        here = slice(base, base + size)
+        first = np.full(size, -1)
+        first[local[::-1]] = np.arange(len(local))[::-1]
+        new = (first >= 0) & (self._origin[0, here] < 0)
+        self._origin[:, here][:, new] = row[first[new]], x[first[new]]
         dy, dx = row - self._origin[0, ids], x - self._origin[1, ids]
-        np.add.at(self.areas, ids, 1)
-        for sums, values in zip(
-            (*self._first, *self._second), (dy, dx, dy * dy, dx * dx, dy * dx),
+        whole = zip(
+            (*self._first, *self._second),
+            (dy, dx, dy * dy, dx * dx, dy * dx),
             strict=True,
-        ):  # fmt: skip
-            np.add.at(sums, ids, values)
+        )
+        self.areas[here] += np.bincount(local, minlength=size)
+        for sums, values in whole:
+            sums[here] += _whole_sums(local, values, size)
         for axis, values in enumerate((row, x)):
             np.minimum.at(self._low[axis], ids, values)
             np.maximum.at(self._high[axis], ids, values)
         if evidence is not None:
-            np.add.at(self._evidence, ids, evidence[y, x].astype(np.int64))
+            self._evidence[here] += _whole_sums(local, evidence[y, x], size)
         for channel, image in enumerate(images):
-            # One pixel after the other, on top of the sum so far: in the same order
-            # however the plane is cut, since rounding depends on the order.
-            values = image[y, x].astype(np.float64)
-            np.add.at(self._totals[channel], ids, values)
-            np.minimum.at(self._least[channel], ids, values)
-            np.maximum.at(self._greatest[channel], ids, values)
+            self._add_intensities(channel, image[y, x], ids)
+
+    def _add_intensities(
+        self,
+        channel: int,
+        values: npt.NDArray[Any],
+        ids: npt.NDArray[np.int64],
+    ) -> None:
+        exact = values.astype(np.float64)
+        # One pixel after the other, on top of the sum so far: in the same order however
+        # the plane is cut, since the rounding of fractions depends on the order.
+        np.add.at(self._totals[channel], ids, exact)
+        np.minimum.at(self._least[channel], ids, exact)
+        np.maximum.at(self._greatest[channel], ids, exact)
 
     def table(
         self,
@@ -209,6 +227,14 @@ class Sums:
         last = (self._high[0, ids] == height - 1) | (self._high[1, ids] == width - 1)
         at_border: npt.NDArray[np.bool_] = first | last
         return at_border
+
+
+def _whole_sums(
+    ids: npt.NDArray[np.int64], values: npt.NDArray[Any], size: int
+) -> npt.NDArray[np.int64]:
+    """Return the sum of whole numbers by id; exact below 2**53."""
+    sums = np.bincount(ids, values, minlength=size)
+    return sums.astype(np.int64)
 
 
 def _axes(

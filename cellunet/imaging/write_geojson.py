@@ -55,9 +55,9 @@ class GeoJson:
         """Append the objects of a batch; `place` has ``t`` and ``z`` if there are."""
         with writing(self._pending.path):
             for feature in features(self._image, place, batch):
-                self._file.write(self._between)
                 # NaN is no JSON; `features` leaves it out, and this makes sure.
-                json.dump(feature, self._file, separators=(",", ":"), allow_nan=False)
+                text = json.dumps(feature, separators=(",", ":"), allow_nan=False)
+                self._file.write(self._between + text)
                 self._between = ",\n"
 
     def commit(self) -> None:

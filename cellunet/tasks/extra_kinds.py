@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.imaging.files import Source
+    from cellunet.imaging.normalize import Statistics
     from cellunet.imaging.objects import Batch
 
 
@@ -92,8 +93,8 @@ class Extra:
     def on_band(self, plane: int, probabilities: npt.NDArray[np.float32]) -> None:
         """Take the next rows of corrected class probabilities, KYX."""
 
-    def on_plane(self, plane: int, limits: tuple[float, float]) -> None:
-        """Take note that the rows of a plane follow, and its dark and bright values."""
+    def on_plane(self, plane: int, statistics: Statistics) -> None:
+        """Take note that the rows of a plane follow, and of its intensities."""
 
     def on_rows(
         self, image: npt.NDArray[np.generic], labels: npt.NDArray[np.uint32]
@@ -155,11 +156,12 @@ class Outlines(Extra):
 
     wants_rows = True
 
-    def on_plane(self, plane: int, limits: tuple[float, float]) -> None:
+    def on_plane(self, plane: int, statistics: Statistics) -> None:
         """Begin the picture of a plane."""
         path = self.context.path
         if plane:
             path = path.with_name(f"{path.stem}_{plane}{path.suffix}")
+        limits = statistics.low, statistics.high
         self._picture = OutlinePicture(path, self.context.source.shape, limits)
         self.files.append(self._picture)
 

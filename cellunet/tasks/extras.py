@@ -7,7 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Self
 
 from cellunet.errors import InputError
-from cellunet.imaging.confidence import Evidence
+from cellunet.imaging.evidence import Evidence
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.inputs import output_paths
 from cellunet.imaging.objects import Objects
@@ -168,7 +168,7 @@ class Extras:
         Planes come in the order of their bands of probabilities.
         """
         for extra in self._extras:
-            extra.on_plane(plane, segmented.limits)
+            extra.on_plane(plane, segmented.statistics)
         objects = None
         if self._measures:
             objects = Objects(

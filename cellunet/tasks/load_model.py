@@ -10,7 +10,7 @@ from cellunet import store
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.imaging.array_source import ArraySource
-from cellunet.imaging.confidence import evidence
+from cellunet.imaging.evidence import evidence
 from cellunet.imaging.objects import measure_labels
 from cellunet.tasks.recipe import recipe_for
 from cellunet.tasks.segment import as_labels, segment_plane

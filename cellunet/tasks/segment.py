@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cellunet.config import DecodeConfig, TrainConfig
     from cellunet.engine.base import Engine
     from cellunet.imaging.files import Source
+    from cellunet.imaging.normalize import Statistics
     from cellunet.run.executor import Executor
 
     Read = Callable[[int, int, int, int], npt.NDArray[np.float32]]
@@ -67,8 +68,8 @@ class Segmented:
     median_diameter_px: float
     areas: npt.NDArray[np.int64]
     """Pixels of each object, in the order of their labels."""
-    limits: tuple[float, float]
-    """Values at the low and the high percentile of the normalisation."""
+    statistics: Statistics
+    """Of the plane's intensities."""
 
 
 class OnBand(Protocol):
@@ -157,7 +158,7 @@ def segment_plane(
         bands=labels,
         median_diameter_px=_median_diameter(numbers.areas),
         areas=numbers.areas,
-        limits=(statistics.low, statistics.high),
+        statistics=statistics,
     )
 
 

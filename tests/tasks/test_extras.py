@@ -13,6 +13,7 @@ from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError, InputError
 from cellunet.imaging.files import open_image
 from cellunet.imaging.inputs import Inputs, output_paths
+from cellunet.imaging.normalize import Statistics
 from cellunet.tasks import extra_kinds
 from cellunet.tasks.extra_kinds import KINDS, Context, check_installed
 from cellunet.tasks.extras import Extras, extra_paths, refuse_clashes
@@ -47,7 +48,9 @@ def segmented() -> Segmented:
         bands=lambda: iter([labels[:25], labels[25:]]),
         median_diameter_px=4.0,
         areas=np.array([16]),
-        limits=(0.0, 1000.0),
+        statistics=Statistics(
+            low=0.0, high=1000.0, mean=500.0, std=1.0, noise=1.0, count=1200
+        ),
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellunet.imaging import confidence
-from cellunet.imaging.confidence import Evidence, evidence
+from cellunet.imaging import evidence as evidence_module
+from cellunet.imaging.evidence import Evidence, evidence
 from cellunet.imaging.objects import measure_labels
 
 
@@ -23,7 +23,7 @@ def test_confidence_is_its_mean_over_the_object() -> None:
 
 @pytest.mark.parametrize("memory", [1, 2**20], ids=["on disk", "in memory"])
 def test_bands_come_back_in_order(memory, tmp_path, rng, monkeypatch) -> None:
-    monkeypatch.setattr(confidence, "MEMORY_BYTES", memory)
+    monkeypatch.setattr(evidence_module, "MEMORY_BYTES", memory)
     bands = [rng.random((3, n, 50)).astype(np.float32) for n in (9, 1, 30)]
     with Evidence(tmp_path / "new" / "a.tif") as kept:
         for band in bands:
