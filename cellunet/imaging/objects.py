@@ -4,7 +4,7 @@ An object is complete once all of its pixels have been seen and the rows below i
 begun, which is known because decoding counts the pixels of every object before the
 labels are written. Complete objects come out in the order of their labels.
 
-Memory: one band of labels and of each channel; of every object some 250 bytes of sums;
+Memory: one band of labels and of each channel; of every object some 140 bytes of sums;
 of objects that are not out yet their edges (16 bytes a pixel edge), then their outline.
 Objects wait for those of lower number, so a large object holds back the smaller ones
 beside it. No pixels of an earlier band are kept.

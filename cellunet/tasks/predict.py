@@ -122,7 +122,7 @@ def predict(  # noqa: PLR0913
         images=tuple(results),
         seconds=time.perf_counter() - begin,
         stopped=stopped,
-        table=write_table(joined, results, config),
+        table=None if dry_run else write_table(joined, results, config),
     )
 
 

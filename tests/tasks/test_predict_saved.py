@@ -154,6 +154,12 @@ def test_a_file_of_others_in_the_tables_place_is_kept(run, folder, tmp_path) -> 
 def test_a_dry_run_writes_no_table(run, folder, tmp_path) -> None:
     assert run(folder, dry=True).table is None
     assert not (tmp_path / "out").exists()
+    run(folder)
+    (tmp_path / "out" / "table.csv").unlink()
+    found = run(folder, dry=True)
+    assert len(found.skipped) == 3
+    assert found.table is None
+    assert not (tmp_path / "out" / "table.csv").exists()
 
 
 def test_a_stop_joins_what_is_finished_and_leaves_no_parts(
