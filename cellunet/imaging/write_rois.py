@@ -30,6 +30,8 @@ MOVE, LINE, CLOSE = 0.0, 1.0, 4.0
 """Commands of a path, as of java.awt.geom.PathIterator."""
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """The same objects give the same bytes."""
+FORMAT_VERSION = 227
+"""Of ImageJ's format: from 222 on points may lie between pixels."""
 PURPOSE = "A set of ROIs"
 
 
@@ -89,6 +91,7 @@ def roi_bytes(outline: Outline, place: Place, number: int) -> bytes:
     low = np.floor(points.min(axis=0)).astype(int)
     high = np.ceil(points.max(axis=0)).astype(int)
     roi = roifile.ImagejRoi(name=place.name(number), **place.fields)
+    roi.version = FORMAT_VERSION
     roi.left, roi.top = map(int, low)
     roi.right, roi.bottom = map(int, high)
     if len(outline) == 1 and len(outline[0]) == 1:
