@@ -18,6 +18,7 @@ __all__ = [
     "TrainRequest",
     "evaluate_folders",
     "evaluate_model",
+    "load_model",
     "make_labels",
     "predict",
     "train",
@@ -30,6 +31,7 @@ _HOMES = {
     "TrainRequest": "cellunet.tasks.train",
     "evaluate_folders": "cellunet.tasks.evaluate",
     "evaluate_model": "cellunet.tasks.evaluate_model",
+    "load_model": "cellunet.tasks.load_model",
     "make_labels": "cellunet.tasks.make_labels",
     "predict": "cellunet.tasks.predict",
     "train": "cellunet.tasks.train",
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from cellunet.errors import CellunetError
     from cellunet.tasks.evaluate import evaluate_folders
     from cellunet.tasks.evaluate_model import evaluate_model
+    from cellunet.tasks.load_model import load_model
     from cellunet.tasks.make_labels import make_labels
     from cellunet.tasks.predict import predict
     from cellunet.tasks.train import TrainRequest, train

@@ -459,8 +459,12 @@ class PredictConfig(Config):
     tile_px: int = 1024
     """Longest side of the blocks that are read and decoded at once; it changes memory
     and time, never a label."""
-    save: tuple[Literal["classes", "probabilities", "outlines"], ...] = ()
+    save: tuple[
+        Literal["classes", "probabilities", "outlines", "rois", "geojson", "table"], ...
+    ] = ()
     """What to write beside the labels."""
+    table_format: Literal["csv", "parquet"] = "csv"
+    """Format of tables."""
     overwrite: bool = False
     """Replace results that other settings or another model made."""
 
@@ -488,6 +492,11 @@ class PredictConfig(Config):
         )
         _check(
             self.tile_px >= 64, f"tile is {self.tile_px} px; at least 64 are needed."
+        )
+        _check(
+            self.table_format == "csv" or "table" in self.save,
+            f"The table format {self.table_format} was given, but no table is saved.",
+            hint="Add: --save table.",
         )
 
 

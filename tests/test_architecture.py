@@ -42,6 +42,8 @@ AT_HOME = {
     "click": set[str](),
     "onnxruntime": {"engine"},
     "skimage": {"imaging"},
+    "roifile": {"imaging"},
+    "pyarrow": {"imaging"},
     "platformdirs": {"store"},
 }
 """Package to the only parts that may import it, for its types aside."""

@@ -1,13 +1,52 @@
 """Every example script runs, from the outside, as a user would run it."""
 
+import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tifffile
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Variables of a shell that knows the command `cellunet` of this checkout."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    command = tools / "cellunet"
+    command.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -m cellunet "$@"\n', encoding="utf-8"
+    )
+    command.chmod(0o755)
+    checkout = [str(EXAMPLES.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {
+        "PATH": os.pathsep.join([str(tools), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join(checkout),
+        "CELLUNET_HOME": str(tmp_path / "home"),
+    }
+
+
+def succeed(command: list[object], environment: dict[str, str], **options) -> str:
+    done = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        **options,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize(
@@ -17,6 +56,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
         ("train.py", "epoch 2", "models/example/model.safetensors"),
         ("evaluate.py", "mean AP", "field1.tif"),
         ("make_labels.py", "field1: 41 objects", "weights/field1.tif"),
+        ("session.py", "confidence above 0.9", "u2os_B24_s9.npz"),
+        ("round_trip.py", "u2os_N12_s7, QuPath", "u2os_N12_s7.geojson"),
     ],
 )
 def test_example_runs_and_leaves_its_files(
@@ -35,8 +76,81 @@ def test_example_runs_and_leaves_its_files(
     assert (out / file).is_file()
 
 
+def test_outlines_come_back_from_fiji_and_qupath_as_the_very_labels(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    command = [sys.executable, EXAMPLES / "round_trip.py", tmp_path / "out"]
+    told = succeed(command, environment).splitlines()
+    assert len(told) == 2 * len(list((EXAMPLES / "images").glob("*.tif")))
+    for line in told:
+        assert line.endswith(", the same")
+        assert " 0 objects" not in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script for POSIX shells")
+def test_a_pipeline_finds_segments_and_joins(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    images, out = tmp_path / "my images", tmp_path / "out put"
+    shutil.copytree(EXAMPLES / "images", images)
+    odd = images / "line\nbreak.tif"
+    (images / "dsb_small_nuclei.tif").rename(odd)
+    succeed(["sh", EXAMPLES / "pipeline.sh", images, out], environment)
+    found = rows(out / "joined.csv")
+    assert {row["image"] for row in found} == {p.name for p in images.iterdir()}
+    for image in images.iterdir():
+        count = tifffile.imread(out / image.name).max()
+        assert sum(row["image"] == image.name for row in found) == count
+    key = ("image", "id", "area_px", "confidence")
+    joined = {tuple(row[k] for k in key) for row in found}
+    assert joined == {tuple(row[k] for k in key) for row in rows(out / "table.csv")}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("snakemake") is None or os.name == "nt",
+    reason="Snakemake is not installed (pip install 'cellunet-torch[workflow]')",
+)
+def test_a_workflow_makes_everything_once(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "results"
+    images.mkdir()
+    for name in ("dsb_small_nuclei.tif", "u2os_B24_s9.tif"):
+        shutil.copy(EXAMPLES / "images" / name, images)
+    command = ["snakemake", "--snakefile", EXAMPLES / "workflow" / "Snakefile"]
+    command += ["--cores", "1", "--config", f"images={images}", f"out={out}"]
+    # Snakemake may live in an environment of its own.
+    other = environment | {"PYTHONPATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    tools = tmp_path / "tools" / "cellunet"
+    head, body = tools.read_text(encoding="utf-8").split("\n", 1)
+    path = f'export PYTHONPATH="{environment["PYTHONPATH"]}"'
+    tools.write_text(f"{head}\n{path}\n{body}", encoding="utf-8")
+    succeed(command, other, cwd=tmp_path)
+    summary = {row["image"]: row for row in rows(out / "summary.csv")}
+    assert set(summary) == {"dsb_small_nuclei", "u2os_B24_s9"}
+    for name, row in summary.items():
+        count = tifffile.imread(out / name / f"{name}.tif").max()
+        assert int(row["objects"]) == count > 10
+    made = (out / "u2os_B24_s9" / "u2os_B24_s9.tif").stat().st_mtime_ns
+    again = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        env=other,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert "Nothing to be done" in again.stdout + again.stderr
+    assert (out / "u2os_B24_s9" / "u2os_B24_s9.tif").stat().st_mtime_ns == made
+
+
 def test_every_script_is_tested_and_listed() -> None:
-    scripts = {p.name for p in EXAMPLES.glob("*.py")}
+    files = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.sh")]
+    scripts = {p.name for p in files}
     listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-    assert scripts == {"predict.py", "train.py", "evaluate.py", "make_labels.py"}
-    assert all(name in listed for name in scripts)
+    assert scripts == {
+        *("predict.py", "train.py", "evaluate.py", "make_labels.py"),
+        *("session.py", "round_trip.py", "pipeline.sh"),
+    }
+    assert all(name in listed for name in [*scripts, "workflow/Snakefile"])

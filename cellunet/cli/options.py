@@ -29,6 +29,7 @@ KINDS = ("auto", "labels", "binary", "coloured", "objects")
 LogLevelName = Literal["debug", "info", "warning", "error"]
 EngineName = Literal["auto", "onnxruntime", "torch"]
 ZMode = Literal["keep", "max"]
+TableFormat = Literal["csv", "parquet"]
 # Headings of the help texts, in the order of a command's options.
 IMAGES, OBJECTS, TARGET = "Images", "Objects", "Target and loss"
 SCHEDULE, RESULTS, COMPUTING = "Schedule", "Results", "Computing"
@@ -42,6 +43,9 @@ class Saved(StrEnum):
     CLASSES = "classes"
     PROBABILITIES = "probabilities"
     OUTLINES = "outlines"
+    ROIS = "rois"
+    GEOJSON = "geojson"
+    TABLE = "table"
 
 
 def shown(value: object, unit: str = "") -> str:

@@ -78,10 +78,23 @@ def predict(
         list[o.Saved] | None,
         typer.Option(
             rich_help_panel=o.RESULTS,
-            help="Also write the class map, the class probabilities or a PNG with "
-            "outlines; repeat for more. Default: none.",
+            help="Also write, beside each label image: classes or probabilities "
+            "(TIFF), outlines (a picture), rois (for Fiji), geojson (for QuPath), or "
+            "the table of what is measured; repeat for more. Default: none.",
         ),
     ] = None,
+    table_format: Annotated[
+        o.TableFormat,
+        typer.Option(
+            show_default=False,
+            rich_help_panel=o.RESULTS,
+            help=o.told(
+                "Format of the tables that --save table writes; parquet needs the "
+                "extra cellunet-torch[parquet].",
+                PredictConfig.table_format,
+            ),
+        ),
+    ] = PredictConfig.table_format,
     engine: o.Engine = ENGINE,
     device: o.Device = DEVICE,
     threads: o.Threads = THREADS,
@@ -120,6 +133,7 @@ def predict(
         exclude_border=exclude_border,
         tile_px=tile,
         save=tuple(dict.fromkeys(s.value for s in save or ())),
+        table_format=table_format,
         overwrite=overwrite,
     )
     again = session.command()
@@ -165,6 +179,8 @@ def summarize(console: Console, found: Predictions, out: Path) -> None:
     console.line(_totals(found), "bold")
     if found.done or found.skipped:
         console.line(f"Label images: {out}")
+    if found.table:
+        console.line(f"Table of all objects: {found.table}")
     for name, text in _some([(i.input, w) for i in found.images for w in i.warnings]):
         console.line(f"warning: {name}: {text}", "yellow")
     if found.failed:

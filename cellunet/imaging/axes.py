@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cellunet.imaging.channels import choose_parts
+from cellunet.imaging.channels import all_names, choose_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +51,8 @@ class Layout:
     """Combine three `parts` into luminance; else there is one."""
     channel_name: str
     """Name of the result."""
+    file_channels: tuple[str, ...]
+    """Names of all channels of the file."""
 
     @property
     def planes(self) -> int:
@@ -114,6 +116,7 @@ def lay_out(
         parts=parts,
         gray=len(parts) == 3,
         channel_name=name,
+        file_channels=all_names(stack, channel_axis),
     )
 
 

@@ -58,7 +58,7 @@ def choose_parts(
     axis, length, stride = channel_axis
     count = stack.intensities(axis, length)
     colour = axis == "S" and stack.colour
-    names = COLOURS if colour else _named(stack.channel_names, count)
+    names = all_names(stack, channel_axis)
     parts = [(k * stride, 0) if stride else (0, k) for k in range(count)]
     if colour and choice.gray:
         return tuple(parts), "luminance"
@@ -73,6 +73,18 @@ def choose_parts(
             f"and no channel {choice.channel!r}.", f"Its channels: {known}."
         )
     return (parts[number],), names[number]
+
+
+def all_names(
+    stack: Stack, channel_axis: tuple[str, int, int] | None
+) -> tuple[str, ...]:
+    """Return the names of all channels of intensity, as `choose_parts` numbers them."""
+    if channel_axis is None:
+        return _named(stack.channel_names, 1)
+    axis, length, _ = channel_axis
+    if axis == "S" and stack.colour:
+        return COLOURS
+    return _named(stack.channel_names, stack.intensities(axis, length))
 
 
 def _named(names: tuple[str, ...], count: int) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def output_paths(
     taken: dict[str, Path] = {}
     results: dict[Path, Path] = {}
     for path in files:
-        result = out / _below(path, base).parent / (stem(path) + suffix)
+        result = out / below(path, base).parent / (stem(path) + suffix)
         key = _key(result)
         if key in taken:
             raise InputError(
@@ -87,7 +87,14 @@ def stem(path: Path) -> str:
     return name
 
 
-def _below(path: Path, base: Path) -> Path:
+def below(path: Path, base: Path) -> Path:
+    """Return a path relative to a folder that it lies in.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
     full = Path(os.path.abspath(path))  # noqa: PTH100 - links are not resolved
     try:
         return full.relative_to(os.path.abspath(base))  # noqa: PTH100

@@ -93,8 +93,29 @@ def stretch(
     dark, bright = np.percentile(values[finite], (low, high))
     if bright <= dark:
         dark, bright = values[finite].min(), values[finite].max()
+    return grey_between(image, dark, bright)
+
+
+def grey_between(
+    image: npt.NDArray[Any], dark: float, bright: float
+) -> npt.NDArray[np.uint8]:
+    """Return `image` as 8-bit grey, `dark` black, `bright` white, the middle lifted.
+
+    Parameters
+    ----------
+    image
+        YX, any real type; pixels that are not finite are black.
+    dark, bright
+        Values; if `bright` is not above `dark`, everything above both is white.
+
+    Returns
+    -------
+    ndarray
+        YX, uint8.
+    """
+    values = image.astype(np.float64)
+    values[~np.isfinite(values)] = dark
     span = bright - dark if bright > dark else 1.0
-    values[~finite] = dark
     grey = np.clip((values - dark) / span, 0, 1) ** GAMMA
     stretched: npt.NDArray[np.uint8] = np.rint(255 * grey).astype(np.uint8)
     return stretched

@@ -48,6 +48,7 @@ class PngSource:
         self.shape = layout.shape
         self.dtype = np.dtype(np.float32) if layout.gray else dtype
         self.channel_names = (layout.channel_name,)
+        self.file_channels = layout.file_channels
         self._layout = layout
         self._plane: npt.NDArray[Any] | None = None
 

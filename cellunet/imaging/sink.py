@@ -58,7 +58,7 @@ class LabelTiff:
         self._xml = ome_xml(spec)
         self._planes = math.prod(spec.plane_shape)
         height, width = spec.shape
-        self._tile = _tile_side(height), _tile_side(width)
+        self._tile = tile_side(height), tile_side(width)
         columns = math.ceil(width / self._tile[1])
         self._band = np.zeros(
             (self._tile[0], columns * self._tile[1]), spec.dtype.newbyteorder("<")
@@ -190,5 +190,6 @@ class LabelTiff:
         self.abort()
 
 
-def _tile_side(length: int) -> int:
+def tile_side(length: int) -> int:
+    """Return the side of tiles along an axis of so many pixels."""
     return min(TILE_PX, 16 * math.ceil(length / 16))

@@ -104,6 +104,11 @@ class Source(Protocol):
         ...
 
     @property
+    def file_channels(self) -> tuple[str, ...]:
+        """Names of all channels of the file, of which one or more are read."""
+        ...
+
+    @property
     def pixel_size_um(self) -> tuple[float, float] | None:
         """Height and width of a pixel in micrometres, if the file says so credibly."""
         ...

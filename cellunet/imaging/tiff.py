@@ -52,6 +52,7 @@ class TiffSource:
         self.plane_axes = layout.plane_axes
         self.plane_shape = layout.plane_shape
         self.channel_names = (layout.channel_name,)
+        self.file_channels = layout.file_channels
         self.pixel_size_um = file.pixel_size_um
         self._layout = layout
         self._stack = file.stack

@@ -1,37 +1,48 @@
-"""What `predict` writes beside the labels: classes, probabilities, outlines."""
+"""What `predict` writes beside the labels, while they pass by in bands of rows."""
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import tifffile
+from typing import TYPE_CHECKING, Self
 
 from cellunet.errors import InputError
-from cellunet.imaging.files import Region, write_atomically, write_png
+from cellunet.imaging.evidence import Evidence
+from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.inputs import output_paths
-from cellunet.imaging.overlay import draw
+from cellunet.imaging.objects import Objects
+from cellunet.tasks.extra_kinds import KINDS, Context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from types import TracebackType
 
+    import numpy as np
     import numpy.typing as npt
 
+    from cellunet.config import PredictConfig
     from cellunet.imaging.files import Source
     from cellunet.imaging.inputs import Inputs
+    from cellunet.tasks.extra_kinds import Extra
+    from cellunet.tasks.segment import OnBand, Segmented
 
-SUFFIXES = {
-    "classes": "_classes.tif",
-    "probabilities": "_probabilities.tif",
-    "outlines": "_outlines.png",
-}
-"""What may be saved, and the end of its file name beside ``STEM.tif``."""
+
+def suffix(kind: str, config: PredictConfig) -> str:
+    """Return the end of the name of a kind of file beside ``STEM.tif``."""
+    return KINDS[kind].suffix.format(format=config.table_format)
+
+
+def extra_paths(output: Path, config: PredictConfig) -> dict[str, Path]:
+    """Return the path of each file that is to lie beside a label image."""
+    return {
+        kind: output.with_name(output.stem + suffix(kind, config))
+        for kind in config.save
+    }
 
 
 def refuse_clashes(
-    found: Inputs, outputs: Mapping[Path, Path], out: Path, save: Sequence[str]
+    found: Inputs, outputs: Mapping[Path, Path], out: Path, config: PredictConfig
 ) -> None:
     """Refuse inputs of which one's extra would be a file of another.
 
@@ -43,8 +54,8 @@ def refuse_clashes(
         Image to label image.
     out
         Folder of the results.
-    save
-        Names in `SUFFIXES`.
+    config
+        What is to be saved.
 
     Raises
     ------
@@ -52,8 +63,8 @@ def refuse_clashes(
         If two images would write one file, or a file would replace an image.
     """
     taken = {_key(path): image for image, path in outputs.items()}
-    for kind in save:
-        extras = output_paths(found.files, found.base, out, SUFFIXES[kind])
+    for kind in config.save:
+        extras = output_paths(found.files, found.base, out, suffix(kind, config))
         for image, path in extras.items():
             other = taken.setdefault(_key(path), image)
             if other != image:
@@ -68,97 +79,142 @@ def _key(path: Path) -> str:
 
 
 class Extras:
-    """The files of one image that were asked for beside its labels.
+    """The files of one image beside its labels, while they are written.
+
+    As a context manager it leaves nothing half done behind.
 
     Parameters
     ----------
     output
         Path of the label image.
-    save
-        Names in `SUFFIXES`.
     source
-        The image, where something is to be written.
+        The image.
+    image
+        Its path below the common folder of the run, with ``/`` between folders.
+    config
+        What is to be saved.
+    classes
+        Classes of the model.
     """
 
     def __init__(
-        self, output: Path, save: Sequence[str], source: Source | None = None
+        self,
+        output: Path,
+        source: Source,
+        image: str,
+        config: PredictConfig,
+        classes: int,
     ) -> None:
-        self.paths = {
-            kind: output.with_name(output.stem + SUFFIXES[kind]) for kind in save
-        }
         self._source = source
-        self._planes: list[list[npt.NDArray[np.float32]]] = []
-        self._labels: list[npt.NDArray[np.uint32]] = []
+        self._stack = contextlib.ExitStack()
+        kinds = extra_paths(output, config)
+        self._measures = any(KINDS[k].make.wants_objects for k in kinds)
+        self._evidence: Evidence | None = None
+        self._extras: list[Extra] = []
+        with self._stack:
+            if self._measures:
+                self._evidence = self._stack.enter_context(Evidence(output))
+            self._channels = self._open_channels(config)
+            self._names = tuple(c.channel_names[0] for c in self._channels)
+            for kind, path in kinds.items():
+                context = Context(
+                    path=path,
+                    image=image,
+                    source=source,
+                    classes=classes,
+                    channels=self._names,
+                    table_format=config.table_format,
+                )
+                self._extras.append(KINDS[kind].make(context))
+                self._stack.callback(self._extras[-1].abort)
+            # All went well: what was opened stays open until `__exit__`.
+            self._stack = self._stack.pop_all()
 
-    @property
-    def keep_bands(self) -> bool:
-        """Whether bands of probabilities are wanted."""
-        return bool({"classes", "probabilities"} & set(self.paths))
+    def _open_channels(self, config: PredictConfig) -> list[Source]:
+        """Return a source for each channel that is measured."""
+        names = self._source.file_channels
+        if not self._measures:
+            return []
+        if config.gray or len(names) == 1:
+            return [self._source]
+        return [
+            self._stack.enter_context(
+                open_image(self._source.path, channel=str(number), z=config.z)
+            )
+            for number in range(len(names))
+        ]
 
-    def there(self) -> list[Path]:
-        """Return those of the files that exist."""
-        return [path for path in self.paths.values() if path.exists()]
+    def on_band(self, plane: int) -> OnBand | None:
+        """Return what takes the bands of probabilities of a plane, if any does."""
+        takers = [e for e in self._extras if e.wants_probabilities]
+        kept = self._evidence
+        if not takers and kept is None:
+            return None
 
-    def begin(self, plane: int) -> None:
-        """Take note that the bands of `plane` follow."""
-        if plane != len(self._planes):
-            raise ValueError(f"plane {plane} begun after {len(self._planes)} others")
-        self._planes.append([])
+        def take(y0: int, probabilities: npt.NDArray[np.float32]) -> None:
+            del y0
+            if kept is not None:
+                kept.put(probabilities)
+            for extra in takers:
+                extra.on_band(plane, probabilities)
 
-    def on_band(self, y0: int, probabilities: npt.NDArray[np.float32]) -> None:
-        """Keep rows of probabilities."""
-        del y0
-        self._planes[-1].append(probabilities)
+        return take
 
     def labels(
-        self, plane: int, bands: Iterator[npt.NDArray[np.uint32]]
+        self, plane: int, segmented: Segmented
     ) -> Iterator[npt.NDArray[np.uint32]]:
-        """Pass the bands on and keep them if outlines are to be drawn."""
-        del plane
-        if "outlines" not in self.paths:
-            yield from bands
-            return
-        kept = list(bands)
-        self._labels.append(np.concatenate(kept))
-        yield from kept
+        """Pass the labels of a plane on, and write what follows from them.
+
+        Planes come in the order of their bands of probabilities.
+        """
+        for extra in self._extras:
+            extra.on_plane(plane, segmented.statistics)
+        objects = None
+        if self._measures:
+            objects = Objects(
+                plane,
+                self._source.shape,
+                segmented.areas,
+                channels=self._names,
+                pixel_size_um=self._source.pixel_size_um,
+            )
+        y0 = 0
+        for labels in segmented.bands():
+            yield labels
+            region = Region(plane, y0, y0 + len(labels), 0, self._source.shape[1])
+            self._on_rows(region, labels)
+            if objects is not None:
+                self._on_objects(objects, region, labels)
+            y0 += len(labels)
+
+    def _on_rows(self, region: Region, labels: npt.NDArray[np.uint32]) -> None:
+        takers = [e for e in self._extras if e.wants_rows]
+        if takers:
+            image = self._source.read(region)[0]
+            for extra in takers:
+                extra.on_rows(image, labels)
+
+    def _on_objects(
+        self, objects: Objects, region: Region, labels: npt.NDArray[np.uint32]
+    ) -> None:
+        images = [channel.read(region)[0] for channel in self._channels]
+        evidence = self._evidence.take() if self._evidence is not None else None
+        batch = objects.add(labels, images, evidence)
+        for extra in self._extras:
+            extra.on_objects(batch)
 
     def commit(self) -> None:
-        """Write the files; each appears only when it is complete."""
-        stacks = [np.concatenate(bands, axis=1) for bands in self._planes if bands]
-        if "probabilities" in self.paths:
-            self._write_tiff(
-                "probabilities", np.stack(stacks).astype(np.float32), "CYX"
-            )
-        if "classes" in self.paths:
-            classes = np.stack([s.argmax(axis=0) for s in stacks]).astype(np.uint8)
-            self._write_tiff("classes", classes, "YX")
-        if "outlines" in self.paths:
-            self._write_outlines()
+        """Make the files appear, each only when it is complete."""
+        for extra in self._extras:
+            extra.commit()
 
-    def _write_tiff(self, kind: str, planes: npt.NDArray[Any], axes: str) -> None:
-        source = self._the_source()
-        shape = (*source.plane_shape, *planes.shape[1:])
-        with write_atomically(self.paths[kind]) as path:
-            tifffile.imwrite(
-                path,
-                planes.reshape(shape),
-                compression="zlib",
-                photometric="minisblack",
-                metadata={"axes": source.plane_axes + axes},
-            )
+    def __enter__(self) -> Self:
+        return self
 
-    def _write_outlines(self) -> None:
-        source = self._the_source()
-        height, width = source.shape
-        for plane, labels in enumerate(self._labels):
-            image = source.read(Region(plane, 0, height, 0, width))[0]
-            path = self.paths["outlines"]
-            if plane:
-                # The first plane's picture stands for the stack in `paths`.
-                path = path.with_name(f"{path.stem}_{plane}{path.suffix}")
-            write_png(path, draw(image, labels))
-
-    def _the_source(self) -> Source:
-        if self._source is None:
-            raise ValueError("nothing can be written without the image")
-        return self._source
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()

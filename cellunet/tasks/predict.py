@@ -16,10 +16,13 @@ from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.files import create_labels, open_image, read_provenance
 from cellunet.imaging.inputs import find_inputs, output_paths
+from cellunet.imaging.outputs import below
 from cellunet.progress import silent_track
-from cellunet.tasks.extras import Extras, refuse_clashes
+from cellunet.tasks.extra_kinds import check_installed
+from cellunet.tasks.extras import Extras, extra_paths, refuse_clashes
 from cellunet.tasks.predictions import ImageResult, Predictions
 from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.run_table import table_path, write_table
 from cellunet.tasks.segment import Segmented, Stopped, segment_plane
 
 if TYPE_CHECKING:
@@ -82,11 +85,14 @@ def predict(  # noqa: PLR0913
     """
     begin = time.perf_counter()
     config = config or PredictConfig()
+    check_installed(config.save, config.table_format)
     found = find_inputs(inputs, stdin, exclude=_apart(inputs, out))
     outputs = output_paths(found.files, found.base, out)
-    refuse_clashes(found, outputs, out, config.save)
+    refuse_clashes(found, outputs, out, config)
+    joined = table_path(out, config)
     opened = store.find_model(model)
     job = _Job(opened, engine, device, threads, config, should_stop, dry_run=dry_run)
+    names = {path: below(path, found.base).as_posix() for path in found.files}
     missing = [
         ImageResult(input=what, output=None, status="failed", message=why)
         for what, why in found.missing
@@ -103,7 +109,7 @@ def predict(  # noqa: PLR0913
             stopped = True
             break
         try:
-            result = job.image(path, outputs[path])
+            result = job.image(path, names[path], outputs[path])
         except Stopped:
             stopped = True
             break
@@ -116,6 +122,7 @@ def predict(  # noqa: PLR0913
         images=tuple(results),
         seconds=time.perf_counter() - begin,
         stopped=stopped,
+        table=None if dry_run else write_table(joined, results, config),
     )
 
 
@@ -169,10 +176,12 @@ class _Job:
             "exclude_border": config.exclude_border,
             "save": sorted(config.save),
         }
+        if "table" in config.save:
+            self.settings["table_format"] = config.table_format
         self.model = {"name": model.name, "sha256": model.sha256}
 
-    def image(self, path: Path, output: Path) -> ImageResult:
-        """Segment one image, or say why not."""
+    def image(self, path: Path, name: str, output: Path) -> ImageResult:
+        """Segment one image, known by `name` in tables, or say why not."""
         begin = time.perf_counter()
         try:
             provenance = self._provenance(path)
@@ -190,7 +199,7 @@ class _Job:
                 gray=self.config.gray,
                 z=self.config.z,
             ) as source:
-                objects, warnings = self._write(source, output, provenance)
+                objects, warnings = self._write(source, name, output, provenance)
                 shape = (*source.plane_shape, *source.shape)
         except (CellunetError, MemoryError) as error:
             message = str(error)
@@ -232,11 +241,12 @@ class _Job:
 
     def _is_done(self, output: Path, provenance: dict[str, Any]) -> bool:
         """Return whether the very result is there; refuse to replace another."""
-        extras = Extras(output, self.config.save)
+        extras = extra_paths(output, self.config).values()
+        there = [path for path in extras if path.exists()]
         if not output.exists():
-            if extras.there() and not self.config.overwrite:
+            if there and not self.config.overwrite:
                 raise OutputError(
-                    f"{extras.there()[0]} exists, but not the {output.name} that it "
+                    f"{there[0]} exists, but not the {output.name} that it "
                     "would belong to.",
                     hint="Choose another --out, or replace it with --overwrite.",
                 )
@@ -253,7 +263,7 @@ class _Job:
             same = False
         if same:
             # Labels are written first: what was to lie beside them may be missing.
-            return len(extras.there()) == len(extras.paths)
+            return len(there) == len(extras)
         if self.config.overwrite:
             return False
         raise OutputError(
@@ -263,33 +273,33 @@ class _Job:
         )
 
     def _write(
-        self, source: Source, output: Path, provenance: dict[str, Any]
+        self, source: Source, name: str, output: Path, provenance: dict[str, Any]
     ) -> tuple[int, tuple[str, ...]]:
         planes = int(np.prod(source.plane_shape, dtype=int))
-        extras = Extras(output, self.config.save, source)
-        segmented: list[Segmented] = []
-        for plane in range(planes):
-            extras.begin(plane)
-            on_band = extras.on_band if extras.keep_bands else None
-            segmented.append(segment_plane(source, plane, self.recipe, on_band))
-        counts = [s.count for s in segmented]
-        dtype = np.uint16 if max(counts) <= MOST_UINT16 else np.uint32
-        with create_labels(
-            output,
-            shape=source.shape,
-            plane_axes=source.plane_axes,
-            plane_shape=source.plane_shape,
-            dtype=dtype,
-            pixel_size_um=source.pixel_size_um,
-            provenance=provenance,
-        ) as sink:
-            for plane, result in enumerate(segmented):
-                y0 = 0
-                for rows in extras.labels(plane, result.bands()):
-                    sink.write(plane, y0, rows.astype(dtype))
-                    y0 += rows.shape[0]
-            sink.commit()
-        extras.commit()
+        classes = self.recipe.config.network.classes
+        with Extras(output, source, name, self.config, classes) as extras:
+            segmented = [
+                segment_plane(source, plane, self.recipe, extras.on_band(plane))
+                for plane in range(planes)
+            ]
+            counts = [s.count for s in segmented]
+            dtype = np.uint16 if max(counts) <= MOST_UINT16 else np.uint32
+            with create_labels(
+                output,
+                shape=source.shape,
+                plane_axes=source.plane_axes,
+                plane_shape=source.plane_shape,
+                dtype=dtype,
+                pixel_size_um=source.pixel_size_um,
+                provenance=provenance,
+            ) as sink:
+                for plane, result in enumerate(segmented):
+                    y0 = 0
+                    for rows in extras.labels(plane, result):
+                        sink.write(plane, y0, rows.astype(dtype))
+                        y0 += rows.shape[0]
+                sink.commit()
+            extras.commit()
         return sum(counts), self._warnings(segmented)
 
     def _warnings(self, segmented: Sequence[Segmented]) -> tuple[str, ...]:

@@ -46,6 +46,8 @@ class Predictions:
     """Time that the call took."""
     stopped: bool = False
     """Whether the caller stopped it."""
+    table: str | None = None
+    """Table of the objects of all images that are finished, if tables are saved."""
 
     @property
     def done(self) -> tuple[ImageResult, ...]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cellunet.config import DecodeConfig, TrainConfig
     from cellunet.engine.base import Engine
     from cellunet.imaging.files import Source
+    from cellunet.imaging.normalize import Statistics
     from cellunet.run.executor import Executor
 
     Read = Callable[[int, int, int, int], npt.NDArray[np.float32]]
@@ -63,7 +64,12 @@ class Segmented:
 
     count: int
     bands: Callable[[], Iterator[npt.NDArray[np.uint32]]]
+    """As high as those that `OnBand` received."""
     median_diameter_px: float
+    areas: npt.NDArray[np.int64]
+    """Pixels of each object, in the order of their labels."""
+    statistics: Statistics
+    """Of the plane's intensities."""
 
 
 class OnBand(Protocol):
@@ -151,6 +157,8 @@ def segment_plane(
         count=numbers.count,
         bands=labels,
         median_diameter_px=_median_diameter(numbers.areas),
+        areas=numbers.areas,
+        statistics=statistics,
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError
 from cellunet.tasks import predict as task
+from cellunet.tasks.extra_kinds import KINDS
 from cellunet.tasks.predict import ImageResult, Predictions
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class FakePrediction:
         self.calls: list[tuple[list[str], Path, dict[str, Any]]] = []
         self.images: tuple[ImageResult, ...] = (_done(NAME, 1234),)
         self.at: Callable[[int], None] = lambda index: None
+        self.table: str | None = None
 
     def __call__(self, inputs: list[str], out: Path, **options: Any) -> Predictions:
         self.calls.append((inputs, out, options))
@@ -62,6 +64,7 @@ class FakePrediction:
             images=tuple(images),
             seconds=2.0,
             stopped=len(images) < len(self.images),
+            table=self.table,
         )
 
 
@@ -89,8 +92,8 @@ def test_options_become_the_configuration(run: Run, prediction: FakePrediction) 
     words = (
         "predict - --out o --model m --engine torch --device cuda:1 --threads 3 "
         "--channel 2 --gray --z max --scale 0.5 --min-area 7 --seed-threshold 0.25 "
-        "--flips --exclude-border --save outlines --save classes --save outlines "
-        "--tile 256 --overwrite --dry-run"
+        "--flips --exclude-border --save outlines --save table --save outlines "
+        "--tile 256 --table-format parquet --overwrite --dry-run"
     )
     run(*words.split())
     ((inputs, _, options),) = prediction.calls
@@ -105,13 +108,39 @@ def test_options_become_the_configuration(run: Run, prediction: FakePrediction) 
         seed_threshold=0.25,
         flips=True,
         exclude_border=True,
-        save=("outlines", "classes"),
+        save=("outlines", "table"),
+        table_format="parquet",
         tile_px=256,
         overwrite=True,
     )
     assert (options["model"], options["engine"]) == ("m", "torch")
     assert (options["device"], options["threads"]) == ("cuda:1", 3)
     assert options["dry_run"] is True
+
+
+def test_every_kind_of_file_can_be_asked_for(
+    run: Run, prediction: FakePrediction
+) -> None:
+    asked = [word for kind in KINDS for word in ("--save", kind)]
+    assert run("predict", "a", "--out", "o", *asked).code == 0
+    assert prediction.calls[0][2]["config"].save == tuple(KINDS)
+
+
+def test_a_table_format_without_a_table_is_refused(
+    run: Run, prediction: FakePrediction
+) -> None:
+    found = run("predict", "a", "--out", "o", "--table-format", "parquet")
+    assert found.code == 1
+    assert "--save table" in found.err
+    assert prediction.calls == []
+
+
+def test_the_table_of_the_run_is_told(run: Run, prediction: FakePrediction) -> None:
+    assert "Table" not in run("predict", "a", "--out", "o").err
+    prediction.table = str(Path("o") / "table.csv")
+    found = run("predict", "a", "--out", "o", "--json")
+    assert found.document["result"]["table"] == prediction.table
+    assert prediction.table in run("predict", "a", "--out", "o").err
 
 
 def test_a_diameter_is_in_pixels(run: Run, prediction: FakePrediction) -> None:

@@ -1,0 +1,179 @@
+"""Labels to outlines: closed rings around every object, holes included, band by band.
+
+Coordinates are (x, y) in pixels and the pixel in row 0 and column 0 covers the square
+from (0, 0) to (1, 1), so that its centre is (0.5, 0.5): as Fiji and QuPath count.
+
+An outline follows the *edges* of pixels that part an object from anything else, each
+walked with the object on its right as the picture is seen (y grows downwards). The
+rings are closed around 4-connected pieces: pixels that touch at a corner alone are
+parted there. Three forms are made of the same walk (`FORMS`):
+
+- ``pixels``: along the edges themselves.
+- ``midpoints``: from the middle of each edge to the middle of the next, which cuts the
+  corners.
+- ``smooth``: through the middles of those segments, cut once more.
+
+In every form the rings are simple, those of one object do not cross, and the pixels
+whose centre lies inside (even-odd rule) are exactly the object's. A corner of the walk
+moves by at most a quarter of a pixel along each axis when it is cut once and once more
+(each vertex of ``smooth`` is the mean, weighted 1, 2, 1, of three neighbouring
+corners), while the nearest centre is half a pixel away from any edge.
+
+Only edges are kept of what has been seen, and of an object that is complete nothing: a
+plane of any size needs one row of labels and the edges of the objects that are still
+open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from cellunet.imaging.rings import assemble, walk
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from cellunet.imaging.rings import Outline
+
+Form = Literal["pixels", "midpoints", "smooth"]
+FORMS: dict[Form, int] = {"pixels": 0, "midpoints": 1, "smooth": 2}
+"""Form to how often the corners are cut."""
+FORM: Form = "smooth"
+"""Of discs and ellipses of 3 to 30 pixels radius it has by far the truest length:
+``python benchmarks/outline_forms.py``, table in ``docs/outputs.md``."""
+EAST, SOUTH, WEST, NORTH = range(4)
+"""Directions of edges: above, right of, below and left of their pixel."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Edges of pixels, all arrays int64 of one length."""
+
+    keys: npt.NDArray[np.int64]
+    """``4 * (y * (width + 1) + x) + direction`` of the corner that an edge starts at:
+    unique, because each directed edge has a single pixel on its right."""
+    owners: npt.NDArray[np.int64]
+    """Labels of those pixels."""
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Edges:
+        """Return some of them."""
+        return Edges(self.keys[chosen], self.owners[chosen])
+
+    @staticmethod
+    def joined(parts: list[Edges]) -> Edges:
+        """Return all of several."""
+        return Edges(
+            np.concatenate([p.keys for p in parts]),
+            np.concatenate([p.owners for p in parts]),
+        )
+
+
+class Tracer:
+    """Collects the edges of a plane, rows from top to bottom, and closes rings.
+
+    Parameters
+    ----------
+    width
+        Columns of the plane.
+    form
+        A name in `FORMS`.
+    """
+
+    def __init__(self, width: int, form: Form = FORM) -> None:
+        self._width = width
+        self._cuts = FORMS[form]
+        self._above = np.zeros(width, np.int64)
+        self._y0 = 0
+        self._open = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    def add(self, rows: npt.NDArray[Any]) -> None:
+        """Take the next rows of labels, YX, any integer type."""
+        found = _edges(self._above, rows.astype(np.int64), self._y0)
+        self._open = Edges.joined([self._open, found])
+        self._y0 += len(rows)
+        self._above = rows[-1].astype(np.int64)
+
+    def end(self) -> None:
+        """Take note that the plane ends below the last rows."""
+        self.add(np.zeros((1, self._width), np.int64))
+
+    def take(self, complete: npt.NDArray[np.bool_]) -> dict[int, Outline]:
+        """Return, and forget, the outlines of objects that no later row touches.
+
+        Parameters
+        ----------
+        complete
+            By label, True for those to take; an object with a pixel in the last row so
+            far is not among them.
+
+        Returns
+        -------
+        dict
+            Label to outline, ascending.
+        """
+        ready = complete[self._open.owners]
+        edges = self._open.where(ready)
+        self._open = self._open.where(~ready)
+        if not len(edges.keys):
+            return {}
+        return assemble(walk(edges.keys, edges.owners, self._width + 1), self._cuts)
+
+
+def outlines(labels: npt.NDArray[Any], form: Form = FORM) -> dict[int, Outline]:
+    """Return the outline of every object of a whole plane.
+
+    Parameters
+    ----------
+    labels
+        YX, integer, 0 background; an object may be in several pieces.
+    form
+        A name in `FORMS`.
+
+    Returns
+    -------
+    dict
+        Label to its outline, ascending: a list of polygons, one per 4-connected piece.
+        A polygon is a list of rings, its outer one first, then its holes. A ring is an
+        array of (x, y), float64, of shape (n, 2), its first point not repeated; outer
+        rings have a positive area by the shoelace formula, holes a negative one.
+
+    Examples
+    --------
+    >>> ((ring,),) = outlines(np.array([[7]]), "pixels")[7]
+    >>> ring.tolist()
+    [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]
+    """
+    tracer = Tracer(labels.shape[1], form)
+    tracer.add(labels)
+    tracer.end()
+    return tracer.take(np.ones(int(labels.max(initial=0)) + 1, np.bool_))
+
+
+def _edges(above: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], y0: int) -> Edges:
+    """Return the edges above each of `rows`, and left and right of their pixels.
+
+    Those below the last row belong to the next call, whose `above` it is.
+    """
+    height, width = rows.shape
+    upper = np.concatenate((above[np.newaxis], rows[:-1]))
+    padded = np.zeros((height, width + 2), np.int64)
+    padded[:, 1:-1] = rows
+    # (where pixels differ, the label on the right of the walk, direction, and the
+    # start of the edge relative to the place in the array, x then y)
+    kinds = (
+        (upper != rows, rows, EAST, 0),
+        (upper != rows, upper, WEST, 1),
+        (padded[:, :-1] != padded[:, 1:], padded[:, :-1], SOUTH, 0),
+        (padded[:, :-1] != padded[:, 1:], padded[:, 1:], NORTH, 1),
+    )
+    keys, owners = [], []
+    for differs, owner, direction, ahead in kinds:
+        y, x = np.nonzero(differs & (owner > 0))
+        owners.append(owner[y, x])
+        down, right = (0, ahead) if direction in (EAST, WEST) else (ahead, 0)
+        corner = (y + y0 + down).astype(np.int64) * (width + 1) + x + right
+        keys.append(4 * corner + direction)
+    return Edges(np.concatenate(keys), np.concatenate(owners))

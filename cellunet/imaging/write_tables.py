@@ -1,0 +1,185 @@
+"""Tables of objects: one file per image, and one of a whole run.
+
+A table is written object by object and appears when it is complete. Its first columns
+say where an object is found: ``image``, the image's path below the common folder of the
+run, with ``/`` between folders; ``t`` and ``z``, numbers from 0 where the image has
+those axes; and ``id``, the object's number in the label image. The others are those of
+`cellunet.imaging.measure`.
+
+CSV is UTF-8 (RFC 4180 but for line feeds alone): text in double quotes, numbers as
+they are, with nine significant digits unless they are whole, and nothing for what is
+not known. A spreadsheet takes a cell for a formula that begins with one of `FORMULA`,
+quoted or not. An image whose path begins so is therefore given as ``./`` and its path,
+which names the same file; no column's name begins so, and all else are numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cellunet.imaging.atomic import PendingFile, writing
+from cellunet.imaging.measure import WHOLE
+from cellunet.imaging.optional import optional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from cellunet.imaging.measure import Table
+
+PLACES = ("image", "t", "z", "id")
+"""Columns that say where an object is found."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+"""First characters of what spreadsheets compute, those of Japanese ones included."""
+INTEGERS = ("t", "z", "id", *WHOLE)
+EXACT = 2.0**53
+"""Whole numbers below this are exact as float64."""
+
+
+class TableSink(Protocol):
+    """A table being written."""
+
+    def add(self, image: str, place: dict[str, int], ids: Any, table: Table) -> None:  # noqa: ANN401
+        """Append objects of one plane: its `place` has ``t`` and ``z`` if there are."""
+        ...
+
+    def commit(self) -> None:
+        """Make the complete file appear."""
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        ...
+
+
+class CsvTable:
+    """A table as CSV text.
+
+    Parameters
+    ----------
+    path
+        Where it is to appear.
+    columns
+        Names of its columns behind `PLACES`.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._columns = tuple(columns)
+        self._pending = PendingFile(path)
+        header = ",".join(map(quoted, (*PLACES, *columns)))
+        with writing(path):
+            self._file = self._pending.temporary.open("w", encoding="utf-8", newline="")
+            self._file.write(f"{header}\n")
+
+    def add(self, image: str, place: dict[str, int], ids: Any, table: Table) -> None:  # noqa: ANN401
+        """Append objects of one plane."""
+        first = quoted(safe_path(image)), *(str(place.get(a, "")) for a in ("t", "z"))
+        front = ",".join(first)
+        columns = [_texts(table[name]) for name in self._columns if name in table]
+        if len(columns) != len(self._columns):
+            raise ValueError(f"columns {sorted(table)}, expected {self._columns}")
+        rows = zip(ids.tolist(), *columns, strict=True)
+        with writing(self._pending.path):
+            self._file.writelines(f"{front},{n},{','.join(r)}\n" for n, *r in rows)
+
+    def commit(self) -> None:
+        """Make the complete file appear."""
+        with writing(self._pending.path):
+            self._file.close()
+        self._pending.commit()
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        self._file.close()
+        self._pending.abort()
+
+
+class ParquetTable:
+    """A table as Parquet, one row group a batch; see `CsvTable`.
+
+    ``image`` is text, whole numbers are int64, all else float64; what is not known is
+    null, and paths are as they are.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._arrow = optional("pyarrow", "parquet", "A Parquet table")
+        parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
+        self._schema = table_schema(self._arrow, (*PLACES, *columns))
+        self._pending = PendingFile(path)
+        with writing(path):
+            self._file = parquet.ParquetWriter(
+                str(self._pending.temporary), self._schema, compression="zstd"
+            )
+
+    def add(self, image: str, place: dict[str, int], ids: Any, table: Table) -> None:  # noqa: ANN401
+        """Append objects of one plane."""
+        if not len(ids):
+            return
+        given: dict[str, Any] = {"image": [image] * len(ids), "id": ids, **table}
+        given |= {a: [place.get(a)] * len(ids) for a in ("t", "z")}
+        arrays = [
+            self._arrow.array(given[f.name], f.type, from_pandas=True)
+            for f in self._schema
+        ]
+        batch = self._arrow.record_batch(arrays, schema=self._schema)
+        with writing(self._pending.path):
+            self._file.write_batch(batch)
+
+    def commit(self) -> None:
+        """Make the complete file appear."""
+        with writing(self._pending.path):
+            self._file.close()
+        self._pending.commit()
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        self._file.close()
+        self._pending.abort()
+
+
+def table_schema(arrow: Any, names: Iterable[str]) -> Any:  # noqa: ANN401 - of a library
+    """Return the schema of columns of these names."""
+    kinds = {"image": arrow.string()} | dict.fromkeys(INTEGERS, arrow.int64())
+    return arrow.schema([(name, kinds.get(name, arrow.float64())) for name in names])
+
+
+TABLES: dict[str, Callable[[Path, Sequence[str]], TableSink]] = {
+    "csv": CsvTable,
+    "parquet": ParquetTable,
+}
+"""Format, which is the suffix too, to writer."""
+
+
+def safe_path(path: str) -> str:
+    """Return a path that no spreadsheet takes for a formula.
+
+    Examples
+    --------
+    >>> safe_path("a/b.tif"), safe_path("=1+1.tif")
+    ('a/b.tif', './=1+1.tif')
+    """
+    return f"./{path}" if path.startswith(FORMULA) else path
+
+
+def quoted(text: str) -> str:
+    """Return text as a cell of CSV."""
+    # Names that are not Unicode (PEP 383) must not stop the table of all others.
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _texts(values: Any) -> list[str]:  # noqa: ANN401 - an array of any real type
+    if np.issubdtype(values.dtype, np.integer):
+        return list(map(str, values.tolist()))
+    return [_number(value) for value in values.tolist()]
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return ""
+    if value.is_integer() and abs(value) < EXACT:
+        return str(int(value))
+    return f"{value:.9g}"

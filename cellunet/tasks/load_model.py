@@ -1,0 +1,158 @@
+"""A model for arrays: an image in, labels and a table out, no file in between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from cellunet import store
+from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
+from cellunet.errors import ConfigError, ImageReadError
+from cellunet.imaging.array_source import ArraySource
+from cellunet.imaging.evidence import evidence
+from cellunet.imaging.objects import measure_labels
+from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.segment import as_labels, segment_plane
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    import numpy.typing as npt
+
+    from cellunet.imaging.measure import Table
+    from cellunet.store import ModelCard
+    from cellunet.tasks.segment import Recipe
+
+FOR_FILES = ("channel", "gray", "z", "save", "table_format", "overwrite")
+"""Settings that concern files, and mean nothing for arrays."""
+
+
+class Segmentation(NamedTuple):
+    """What was found in one image."""
+
+    labels: npt.NDArray[np.uint32]
+    """YX: 0 background, objects from 1 without gaps."""
+    table: Table
+    """Name of a column to its values, one an object: ``id``, then the columns of
+    `cellunet.imaging.measure`."""
+
+
+class LoadedModel:
+    """A model that is ready for arrays; made by `load_model`."""
+
+    def __init__(self, name: str, card: ModelCard, recipe: Recipe) -> None:
+        self.name = name
+        self.card = card
+        self._recipe = recipe
+
+    def __repr__(self) -> str:
+        return f"<model {self.name}, {self._recipe.engine.name}>"
+
+    def segment(
+        self,
+        image: npt.NDArray[Any],
+        *,
+        pixel_size_um: float | tuple[float, float] | None = None,
+        others: Mapping[str, npt.NDArray[Any]] | None = None,
+    ) -> Segmentation:
+        """Segment one plane.
+
+        Parameters
+        ----------
+        image
+            YX, any real type: the channel that shows the objects.
+        pixel_size_um
+            Side of a pixel in micrometres, or its height and width; then the table has
+            micrometres too.
+        others
+            Further channels of the same shape, by name. Their intensities are
+            measured beside those of `image`, whose columns end in ``_0`` then.
+
+        Returns
+        -------
+        Segmentation
+            Labels and table, the same as ``cellunet predict`` writes.
+
+        Raises
+        ------
+        ImageReadError
+            If an array is no such plane.
+        """
+        size = _size(pixel_size_um)
+        source = ArraySource(np.asarray(image), size)
+        channels = {"0": source.read_all()}
+        for name, other in (others or {}).items():
+            channels[name] = ArraySource(np.asarray(other)).read_all()
+            if channels[name].shape != source.shape or name == "0":
+                raise ImageReadError(
+                    f"Channel {name!r} is of shape {channels[name].shape}; a name "
+                    f"other than '0' and the image's shape {source.shape} are expected."
+                )
+        bands: list[npt.NDArray[np.uint8]] = []
+        found = segment_plane(
+            source, 0, self._recipe, lambda y0, rows: bands.append(evidence(rows))
+        )
+        labels = as_labels(found.bands())
+        table = measure_labels(
+            labels,
+            list(channels.values()),
+            channels=list(channels),
+            pixel_size_um=size,
+            evidence=np.concatenate(bands),
+        )
+        return Segmentation(labels, table)
+
+
+def _size(given: float | tuple[float, float] | None) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    height, width = given if isinstance(given, tuple) else (given, given)
+    if not (0 < height < np.inf and 0 < width < np.inf):
+        raise ConfigError(f"pixel_size_um is {given}; it must be above 0.")
+    return float(height), float(width)
+
+
+def load_model(
+    name: str = MODEL,
+    *,
+    engine: str = ENGINE,
+    device: str = DEVICE,
+    threads: int = THREADS,
+    config: PredictConfig | None = None,
+) -> LoadedModel:
+    """Return a model that segments arrays.
+
+    Parameters
+    ----------
+    name
+        Name or path of the model.
+    engine, device, threads
+        What computes, as for the command line.
+    config
+        How the model is applied; what concerns files must be left at its default.
+
+    Raises
+    ------
+    CellunetError
+        If the model or the engine cannot be used.
+
+    Examples
+    --------
+    ::
+
+        from cellunet import load_model
+        model = load_model()
+        labels, table = model.segment(image)
+    """
+    config = config or PredictConfig()
+    wrong = [n for n in FOR_FILES if getattr(config, n) != getattr(PredictConfig, n)]
+    if wrong:
+        raise ConfigError(
+            f"{', '.join(wrong)} of the configuration concern files, not arrays.",
+            hint="Leave them out, and give one plane of one channel.",
+        )
+    opened = store.find_model(name)
+    recipe = recipe_for(opened, config, engine, device, threads)
+    return LoadedModel(opened.name, opened.card, recipe)

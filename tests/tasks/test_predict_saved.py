@@ -1,0 +1,233 @@
+"""Tables, ROIs and detections of whole runs, and what a second run does with them."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import roifile
+import tifffile
+
+from cellunet.config import PredictConfig
+from cellunet.errors import ConfigError, OutputError
+from cellunet.tasks.predict import predict
+from tests.imaging.test_outlines import fill
+
+SAVE = ("rois", "geojson", "table")
+
+
+@pytest.fixture
+def run(tiny_model, tmp_path):
+    def call(*inputs: object, out=None, stdin=None, stop=None, dry=False, **options):
+        options = {"save": SAVE} | options
+        return predict(
+            [str(text) for text in inputs],
+            out or tmp_path / "out",
+            model=str(tiny_model.folder),
+            threads=1,
+            config=PredictConfig(**options),
+            stdin=stdin,
+            dry_run=dry,
+            should_stop=stop or (lambda: False),
+        )
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path, nuclei_image):
+    images = tmp_path / "in"
+    (images / "b").mkdir(parents=True)
+    for number, name in enumerate(("=a.tif", "b/x.tif", "c.tif")):
+        tifffile.imwrite(images / name, nuclei_image((64, 72), 8, number)[0])
+    return images
+
+
+def rows(path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_tables_rois_and_detections(run, folder, tmp_path) -> None:
+    found = run(folder)
+    out = tmp_path / "out"
+    assert found.table == str(out / "table.csv")
+    assert {i.status for i in found.images} == {"done"}
+    for name in ("=a", "b/x", "c"):
+        labels = tifffile.imread(out / f"{name}.tif")
+        table = rows(out / f"{name}_table.csv")
+        assert [int(row["id"]) for row in table] == list(range(1, labels.max() + 1))
+        areas = np.bincount(labels.ravel())[1:]
+        assert [int(row["area_px"]) for row in table] == areas.tolist()
+        rois = roifile.roiread(out / f"{name}_rois.zip")
+        features = json.loads((out / f"{name}.geojson").read_bytes())["features"]
+        assert len(rois) == len(features) == labels.max()
+        for number, (roi, feature) in enumerate(zip(rois, features, strict=True), 1):
+            assert int(roi.name) == int(feature["properties"]["name"]) == number
+            rings = [ring.astype(float) for ring in roi.coordinates(multi=True)]
+            np.testing.assert_array_equal(fill([rings], labels.shape), labels == number)
+            measured = feature["properties"]["measurements"]
+            row = table[number - 1]
+            assert measured["area_px"] == int(row["area_px"])
+            assert measured["confidence"] == float(row["confidence"])
+
+
+def test_the_table_of_a_run_names_images_by_their_path(run, folder, tmp_path) -> None:
+    found = run(folder)
+    joined = rows(tmp_path / "out" / "table.csv")
+    counts = [i.objects for i in found.images]
+    names = ["./=a.tif"] * counts[0] + ["b/x.tif"] * counts[1] + ["c.tif"] * counts[2]
+    assert [row["image"] for row in joined] == names
+    parts = [
+        row
+        for part in ("=a", "b/x", "c")
+        for row in rows(tmp_path / "out" / f"{part}_table.csv")
+    ]
+    assert joined == parts
+
+
+def test_a_rerun_completes_what_is_missing_and_joins_all(run, folder, tmp_path) -> None:
+    run(folder)
+    out = tmp_path / "out"
+    whole = (out / "table.csv").read_bytes()
+    (out / "table.csv").unlink()
+    (out / "c_rois.zip").unlink()
+    found = run(folder)
+    assert [i.status for i in found.images] == ["skipped", "skipped", "done"]
+    assert (out / "table.csv").read_bytes() == whole
+    assert (out / "c_rois.zip").exists()
+
+
+def test_the_tile_changes_no_file(run, folder, tmp_path) -> None:
+    run(folder / "c.tif", save=(*SAVE, "classes", "probabilities", "outlines"))
+    small = tmp_path / "small"
+    everything = (*SAVE, "classes", "probabilities", "outlines")
+    run(folder / "c.tif", save=everything, tile_px=64, out=small)
+    for path in small.iterdir():
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path
+
+
+def test_parquet_tables_hold_the_same(run, folder, tmp_path) -> None:
+    run(folder, save=("table",))
+    other = tmp_path / "parquet"
+    found = run(folder, save=("table",), table_format="parquet", out=other)
+    assert found.table == str(other / "table.parquet")
+    assert found.settings["table_format"] == "parquet"
+    table = pyarrow.parquet.read_table(other / "table.parquet")
+    texts = rows(tmp_path / "out" / "table.csv")
+    assert table["image"].to_pylist()[0] == "=a.tif"
+    for name in ("id", "area_px", "x_px", "solidity", "confidence"):
+        values = [float(row[name]) for row in texts]
+        assert table[name].to_pylist() == pytest.approx(values, rel=1e-8)
+
+
+def test_a_format_without_a_table_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no table is saved") as caught:
+        PredictConfig(table_format="parquet")
+    assert caught.value.hint == "Add: --save table."
+
+
+def test_another_format_replaces_only_on_request(run, folder, tmp_path) -> None:
+    run(folder / "c.tif", save=("table",))
+    again = {"save": ("table",), "table_format": "parquet"}
+    assert "--overwrite" in run(folder / "c.tif", **again).failed[0].message
+    assert run(folder / "c.tif", overwrite=True, **again).done
+
+
+def test_a_file_of_others_in_the_tables_place_is_kept(run, folder, tmp_path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "table.csv").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="no table of cellunet"):
+        run(folder)
+    assert [p.name for p in out.iterdir()] == ["table.csv"]
+    run(folder, overwrite=True)
+    assert len(rows(out / "table.csv")) > 10
+
+
+def test_a_dry_run_writes_no_table(run, folder, tmp_path) -> None:
+    assert run(folder, dry=True).table is None
+    assert not (tmp_path / "out").exists()
+    run(folder)
+    (tmp_path / "out" / "table.csv").unlink()
+    found = run(folder, dry=True)
+    assert len(found.skipped) == 3
+    assert found.table is None
+    assert not (tmp_path / "out" / "table.csv").exists()
+
+
+def test_a_stop_joins_what_is_finished_and_leaves_no_parts(
+    run, folder, tmp_path
+) -> None:
+    calls = iter(range(99))
+    found = run(folder, stop=lambda: next(calls) >= 3)
+    assert found.stopped
+    assert len(found.done) == 1
+    names = sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert names == ["=a.geojson", "=a.tif", "=a_rois.zip", "=a_table.csv", "table.csv"]
+
+
+def test_a_bad_image_costs_only_its_own_rows(run, folder, tmp_path) -> None:
+    (folder / "bad.tif").write_bytes(b"no image")
+    found = run(folder)
+    assert len(found.failed) == 1
+    images = {row["image"] for row in rows(tmp_path / "out" / "table.csv")}
+    assert images == {"./=a.tif", "b/x.tif", "c.tif"}
+    assert run(folder / "bad.tif", out=tmp_path / "other").table is None
+
+
+def test_a_full_disk_leaves_complete_files_only(
+    run, folder, tmp_path, monkeypatch
+) -> None:
+    sync, calls = os.fsync, iter(range(99))
+
+    def fill_up(file: int) -> None:
+        if next(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", fill_up)
+    (image,) = run(folder / "c.tif").images
+    assert "no room" in image.message
+    left = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert left == ["c.tif", "c_rois.zip"]
+    # The labels are there, but not everything that was asked for.
+    assert run(folder / "c.tif").done
+
+
+def test_planes_of_a_stack_are_told_apart(run, tmp_path, nuclei_image) -> None:
+    stack = np.stack([nuclei_image((64, 72), 8, seed)[0] for seed in range(3)])
+    tifffile.imwrite(tmp_path / "s.ome.tif", stack, metadata={"axes": "ZYX"})
+    run(tmp_path / "s.ome.tif")
+    labels = tifffile.imread(tmp_path / "out" / "s.tif")
+    found = rows(tmp_path / "out" / "table.csv")
+    for z in range(3):
+        here = [row for row in found if row["z"] == str(z)]
+        assert len(here) == labels[z].max()
+        assert {row["t"] for row in here} == {""}
+    rois = roifile.roiread(tmp_path / "out" / "s_rois.zip")
+    assert len({roi.name for roi in rois}) == len(rois) == len(found)
+    assert {roi.position for roi in rois} == {1, 2, 3}
+    features = json.loads((tmp_path / "out" / "s.geojson").read_bytes())["features"]
+    assert {f["geometry"]["plane"]["z"] for f in features} == {0, 1, 2}
+
+
+def test_the_pixel_size_makes_micrometres(run, tmp_path, nuclei_image) -> None:
+    size = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "axes": "YX"}
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", nuclei_image((64, 72), 8)[0], metadata=size
+    )
+    run(tmp_path / "a.ome.tif")
+    for row in rows(tmp_path / "out" / "table.csv"):
+        assert float(row["area_um2"]) == int(row["area_px"]) / 4
+
+
+def test_a_list_may_be_separated_by_nul(run, folder) -> None:
+    text = "\0".join(str(folder / name) for name in ("=a.tif", "c.tif")) + "\0"
+    assert len(run("-", stdin=io.StringIO(text)).done) == 2
