@@ -48,6 +48,7 @@ def make_labels(
             ),
         ),
     ] = ANNOTATION_KIND,
+    ignore_value: o.IgnoreValue = None,
     target: t.TargetOption = t.DEFAULT_TARGET,
     boundary_px: t.BoundaryPx = None,
     boundary_side: t.BoundarySide = None,
@@ -70,8 +71,9 @@ def make_labels(
 ) -> Outcome:
     """Decode annotations to instance labels, class maps, weight maps and previews.
 
-    Understands instance label images, BBBC039's coloured PNG, binary masks, and a
-    folder per image with one image per object (DSB2018).
+    Understands label images (napari, Cellpose), BBBC039's coloured PNG, binary masks,
+    drawings of outlines, a folder per image with one image per object (DSB2018), ROI
+    sets of Fiji, GeoJSON of QuPath, COCO and labelme JSON.
     """
     from cellunet.tasks.make_labels import make_labels as run
 
@@ -87,6 +89,7 @@ def make_labels(
         encoding=encoding,
         weights=config.weights.replace(**changes) if weight_map else None,
         kind=kind,
+        ignore_value=ignore_value,
         overwrite=overwrite,
         track=console.track,
     )

@@ -18,7 +18,7 @@ from cellunet.errors import (
 )
 from cellunet.imaging.annotation_sources import find_annotations
 from cellunet.imaging.annotations import ANNOTATIONS, read_annotation
-from cellunet.imaging.atomic import PendingFile, write_atomically
+from cellunet.imaging.atomic import PendingFile, write_atomically, writing
 from cellunet.imaging.encoding import encode
 from cellunet.imaging.files import Region, create_labels, open_image, write_png
 from cellunet.imaging.overlay import preview
@@ -41,7 +41,13 @@ if TYPE_CHECKING:
     from cellunet.progress import Track
 
 MAX_NAMED = 10
-SUFFIXES = {"labels": ".tif", "classes": ".tif", "weights": ".tif", "previews": ".png"}
+SUFFIXES = {
+    "labels": ".tif",
+    "classes": ".tif",
+    "weights": ".tif",
+    "previews": ".png",
+    "annotated": ".tif",
+}
 """Folder of each result below the output folder, and how its files end."""
 
 
@@ -52,6 +58,7 @@ class _Recipe:
     encoding: EncodingConfig
     weights: WeightConfig | None
     kind: str
+    ignore_value: int | None
     folders: tuple[str, ...]
 
 
@@ -62,6 +69,7 @@ def make_labels(  # noqa: PLR0913
     encoding: EncodingConfig,
     weights: WeightConfig | None = None,
     kind: str = "auto",
+    ignore_value: int | None = None,
     overwrite: bool = False,
     track: Track = silent_track,
 ) -> MadeLabels:
@@ -69,9 +77,10 @@ def make_labels(  # noqa: PLR0913
 
     For each annotation ``NAME``: ``labels/NAME.tif`` (instance labels, uint16 or,
     past 65,535, uint32), ``classes/NAME.tif`` (class map, uint8),
-    ``weights/NAME.tif`` (weight map, float32; with `weights` only) and
-    ``previews/NAME.png``. Nothing is written for an annotation that
-    cannot be decoded or does not fit its image.
+    ``weights/NAME.tif`` (weight map, float32; with `weights` only),
+    ``previews/NAME.png`` and, where not all of the image is annotated,
+    ``annotated/NAME.tif`` (uint8, 255 where it is). Nothing is written for an
+    annotation that cannot be decoded or does not fit its image.
 
     Parameters
     ----------
@@ -87,6 +96,8 @@ def make_labels(  # noqa: PLR0913
     kind
         How the annotations were drawn: a name in
         `cellunet.imaging.annotations.ANNOTATIONS`.
+    ignore_value
+        Value of the pixels of label images that are not annotated.
     overwrite
         Whether to replace results that are there already.
     track
@@ -111,9 +122,15 @@ def make_labels(  # noqa: PLR0913
     _check_weights(encoding, weights)
     found = find_annotations(source, kind=kind)
     folders = tuple(f for f in SUFFIXES if f != "weights" or weights is not None)
-    recipe = _Recipe(encoding=encoding, weights=weights, kind=kind, folders=folders)
+    recipe = _Recipe(
+        encoding=encoding,
+        weights=weights,
+        kind=kind,
+        ignore_value=ignore_value,
+        folders=folders,
+    )
     _refuse_conflicts(found.drawn, out, recipe, overwrite=overwrite)
-    for folder in folders:
+    for folder in (f for f in folders if f != "annotated"):
         # Makes the folder and a file in it, so that a folder that permits no writing
         # is one error before work, not one for each annotation.
         PendingFile(out / folder / "probe").abort()
@@ -134,42 +151,70 @@ def make_labels(  # noqa: PLR0913
 
 def _make(one: Drawn, out: Path, recipe: _Recipe) -> MadeImage:
     """Decode one annotation and write its results."""
-    annotation = read_annotation(one.annotation, kind=recipe.kind)
-    labels = annotation.labels
-    image, pixel_size_um = (
-        _read_image(one.image, one, labels.shape) if one.image else (None, None)
+    image, pixel_size_um = _read_image(one.image) if one.image else (None, None)
+    annotation = read_annotation(
+        one.annotation,
+        kind=recipe.kind,
+        shape=None if image is None else image.shape,
+        member=one.member,
+        ignore_value=recipe.ignore_value,
+        annotated=one.annotated,
     )
+    labels = annotation.labels
+    if image is not None:
+        _refuse_other_shape(one, labels.shape, image.shape)
     class_map = encode(labels, recipe.encoding)
     weights = None
     if recipe.weights is not None:
         weights = weight_map(labels, class_map, recipe.weights)
-    picture = preview(image, labels)
+    picture = preview(image, labels, annotated=annotation.annotated)
     paths = _outputs(one, out, recipe)
     _write_labels(paths["labels"], annotation, one, pixel_size_um)
     _write_plane(paths["classes"], class_map)
     if weights is not None:
+        if annotation.annotated is not None:
+            weights *= annotation.annotated
         _write_plane(paths["weights"], weights)
     write_png(paths["previews"], picture)
+    _write_annotated(paths["annotated"], annotation)
     return _summary(one.name, annotation)
 
 
 def _read_image(
-    path: Path, one: Drawn, shape: tuple[int, ...]
+    path: Path,
 ) -> tuple[npt.NDArray[Any], tuple[float, float] | None]:
-    """Return the image, YX, and its pixel size; refuse it unless it has `shape`."""
+    """Return the image, YX, and its pixel size; refuse more than one plane."""
     with _open(path) as source:
+        height, width = source.shape
         planes = math.prod(source.plane_shape)
-        if source.shape != shape or planes != 1:
-            found = f"{_size(source.shape)} px"
-            if planes != 1:
-                found += f" in {planes} planes ({source.plane_axes})"
+        if planes != 1:
             raise AnnotationError(
-                f"{one.annotation} is {_size(shape)} px, its image {path} is {found}.",
+                f"{path} is {_size(source.shape)} px in {planes} planes "
+                f"({source.plane_axes}).",
                 hint="An annotation is drawn on the full frame of one plane.",
             )
-        height, width = source.shape
         region = Region(plane=0, y0=0, y1=height, x0=0, x1=width)
         return source.read(region)[0], source.pixel_size_um
+
+
+def _refuse_other_shape(
+    one: Drawn, labels: tuple[int, ...], image: tuple[int, ...]
+) -> None:
+    if labels != image:
+        raise AnnotationError(
+            f"{one.annotation} is {_size(labels)} px, its image {one.image} is "
+            f"{_size(image)} px.",
+            hint="An annotation is drawn on the full frame of one plane.",
+        )
+
+
+def _write_annotated(path: Path, annotation: Annotation) -> None:
+    """Write which part is annotated; no file says that all of it is."""
+    if annotation.annotated is None:
+        with writing(path):
+            path.unlink(missing_ok=True)
+        return
+    _write_plane(path, annotation.annotated.astype(np.uint8) * 255)
 
 
 def _open(path: Path) -> Source:
@@ -226,7 +271,16 @@ def _summary(name: str, annotation: Annotation) -> MadeImage:
         median_area_px=float(np.median(areas)) if areas.size else None,
         overlap_px=annotation.overlap_px,
         hidden=annotation.hidden,
+        outside=annotation.outside,
+        annotated_share=_share(annotation),
+        notes=annotation.notes,
     )
+
+
+def _share(annotation: Annotation) -> float:
+    if annotation.annotated is None:
+        return 1.0
+    return float(annotation.annotated.mean())
 
 
 def _outputs(one: Drawn, out: Path, recipe: _Recipe) -> dict[str, Path]:
@@ -249,7 +303,12 @@ def _refuse_conflicts(
 ) -> None:
     """Refuse, before any work, to replace what is read or what exists."""
     results = [p for one in drawn for p in _outputs(one, out, recipe).values()]
-    read = {p.resolve() for one in drawn for p in (one.annotation, one.image) if p}
+    read = {
+        p.resolve()
+        for one in drawn
+        for p in (one.annotation, one.image, one.annotated)
+        if p
+    }
     own = [p for p in results if p.resolve() in read]
     if own:
         raise InputError(

@@ -76,7 +76,7 @@ def test_asked_for_objects_a_folder_of_files_is_one_image(tmp_path, place):
     ("names", "message"),
     [
         ((), "is empty"),
-        (("a.txt", "sub/b.txt"), "holds no TIFF or PNG annotation"),
+        (("a.txt", "sub/b.txt"), "holds no annotation"),
         (("a.png", "A.tif"), r"the same name: A\.tif and a\.png"),
         (("a_seg.png", "a_masks.png"), "the same name: a_masks.png and a_seg.png"),
         (("images/a.tif", "labels/b.tif"), "do not match"),

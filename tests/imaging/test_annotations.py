@@ -280,9 +280,10 @@ def test_wide_colours_are_refused(tmp_path):
 
 
 def test_an_unknown_kind_is_refused_with_those_there_are(tmp_path):
-    with pytest.raises(ConfigError, match="Known: auto, binary, coloured"):
+    with pytest.raises(ConfigError, match="Known: auto, binary, coco, coloured"):
         read_labels(tmp_path, kind="colored")
-    assert list(ANNOTATIONS) == ["auto", "labels", "binary", "coloured", "objects"]
+    pixels = ["labels", "binary", "coloured", "outlines", "objects"]
+    assert list(ANNOTATIONS) == ["auto", *pixels, "rois", "geojson", "coco", "labelme"]
 
 
 def huge_png() -> bytes:

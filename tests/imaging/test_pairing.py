@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellunet.errors import ConfigError, InputError
-from cellunet.imaging.layouts import LAYOUTS, bare_stem, stem
+from cellunet.imaging.file_names import bare_stem, stem
+from cellunet.imaging.layouts import LAYOUTS
 from cellunet.imaging.pairing import (
     Pair,
     Pairs,
