@@ -48,6 +48,7 @@ class Polygons:
         if len(self.polygons) == 1:
             return fill_window(self.polygons[0], shape)
         parts = [fill_window(rings, shape) for rings in self.polygons]
+        outside = all(p.outside for p in parts)
         boxes = [p.window for p in parts if p.inside.size]
         rows, columns = (
             slice(min(b[i].start for b in boxes), max(b[i].stop for b in boxes))
@@ -56,14 +57,15 @@ class Polygons:
             for i in (0, 1)
         )
         inside = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
-        for (r, c), part, _ in parts:
+        for (r, c), part, *_ in parts:
             view = np.s_[
                 r.start - rows.start : r.stop - rows.start,
                 c.start - columns.start : c.stop - columns.start,
             ]
             if part.size:
                 inside[view] |= part
-        return Filled((rows, columns), inside, any(p.crosses for p in parts))
+        crosses = any(p.crosses for p in parts)
+        return Filled((rows, columns), inside, crosses, outside)
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,14 @@ class Oval:
     def fill(self, shape: tuple[int, int]) -> Filled:
         """Return the pixels whose centres lie in the ellipse."""
         box = np.array([(self.x0, self.y0), (self.x1, self.y0), (self.x1, self.y1)])
-        window, inside, _ = fill_window([np.vstack((box, [(self.x0, self.y1)]))], shape)
+        whole = fill_window([np.vstack((box, [(self.x0, self.y1)]))], shape)
+        window, inside, *_ = whole
         y, x = np.ogrid[window]
         cy, cx = (self.y0 + self.y1) / 2, (self.x0 + self.x1) / 2
         ry, rx = abs(self.y1 - self.y0) / 2, abs(self.x1 - self.x0) / 2
         if inside.size:
             inside &= ((y + 0.5 - cy) / ry) ** 2 + ((x + 0.5 - cx) / rx) ** 2 <= 1
-        return Filled(window, inside, crosses=False)
+        return whole
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ class _Canvas:
     def add(self, drawing: Drawing) -> None:
         """Draw one more."""
         try:
-            window, inside, crosses = drawing.figure.fill(self.shape)
+            window, inside, crosses, outside = drawing.figure.fill(self.shape)
         except AnnotationError as error:
             raise AnnotationError(
                 f"{self.path}: {drawing.name}: {error.message}", hint=error.hint
@@ -183,7 +186,7 @@ class _Canvas:
             part[window] |= inside
             return
         self.objects += 1
-        if not inside.size:
+        if outside:
             self.outside.append(drawing.name)
             return
         self._claim(window, inside)

@@ -38,8 +38,10 @@ class Filled(NamedTuple):
     """Rows and columns of the box, within the image; empty if it lies outside."""
     inside: npt.NDArray[np.bool_]
     """YX, of the shape of the window."""
-    crosses: bool
+    crosses: bool = False
     """Whether a ring crosses itself so that it shows in the pixels."""
+    outside: bool = False
+    """Whether it lies outside the image altogether."""
 
 
 def fill(rings: Sequence[Ring], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -70,8 +72,8 @@ def fill(rings: Sequence[Ring], shape: tuple[int, int]) -> npt.NDArray[np.bool_]
            [0, 1, 1, 0]])
     """
     image = np.zeros(shape, np.bool_)
-    window, inside, _ = fill_window(rings, shape)
-    image[window] = inside
+    filled = fill_window(rings, shape)
+    image[filled.window] = filled.inside
     return image
 
 
@@ -83,7 +85,7 @@ def fill_window(rings: Sequence[Ring], shape: tuple[int, int]) -> Filled:
     often the ring winds around each centre. Odd is inside.
     """
     rings = [np.asarray(ring, np.float64) for ring in rings if len(ring)]
-    window = _box(rings, shape)
+    window, outside = _box(rings, shape)
     size = (window[0].stop - window[0].start, window[1].stop - window[1].start)
     inside = np.zeros(size, np.bool_)
     crosses = False
@@ -93,13 +95,13 @@ def fill_window(rings: Sequence[Ring], shape: tuple[int, int]) -> Filled:
             inside ^= (turns & 1).astype(np.bool_)
             # A simple ring winds once around what it encloses, all of it one way.
             crosses |= int(turns.max(initial=0)) - int(turns.min(initial=0)) > 1
-    return Filled(window, inside, crosses)
+    return Filled(window, inside, crosses, outside)
 
 
-def _box(rings: Sequence[Ring], shape: tuple[int, int]) -> Window:
-    """Return the rows and columns whose centres the rings' box holds."""
+def _box(rings: Sequence[Ring], shape: tuple[int, int]) -> tuple[Window, bool]:
+    """Return the pixels whose centres the rings' box holds, and if it is outside."""
     if not rings:
-        return slice(0, 0), slice(0, 0)
+        return (slice(0, 0), slice(0, 0)), False
     points = np.concatenate(rings)
     if not np.isfinite(points).all():
         raise AnnotationError(
@@ -108,7 +110,8 @@ def _box(rings: Sequence[Ring], shape: tuple[int, int]) -> Window:
     (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
     rows = _centres(y0, y1, shape[0])
     columns = _centres(x0, x1, shape[1])
-    return rows, columns
+    outside = x1 <= 0 or y1 <= 0 or x0 >= shape[1] or y0 >= shape[0]
+    return (rows, columns), bool(outside)
 
 
 def _centres(low: float, high: float, length: int) -> slice:

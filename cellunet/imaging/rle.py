@@ -84,7 +84,7 @@ class Runs:
         kept = stop > start
         start, stop = start[kept], stop[kept]
         if not len(start):
-            return Filled((slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool), False)
+            return Filled((slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool))
         height = shape[0]
         first, last = int(start[0]) // height, int(stop[-1] - 1) // height
         turns = np.zeros((last - first + 1) * height + 1, np.int8)
@@ -94,7 +94,7 @@ class Runs:
         rows = np.flatnonzero(inside.any(axis=1))
         top, bottom = int(rows[0]), int(rows[-1]) + 1
         window = (slice(top, bottom), slice(first, last + 1))
-        return Filled(window, inside[top:bottom], crosses=False)
+        return Filled(window, inside[top:bottom])
 
 
 def runs(counts: Sequence[int] | str, size: tuple[int, int]) -> Runs:

@@ -45,9 +45,9 @@ def path_rings(path: npt.NDArray[np.floating[Any]]) -> list[Ring]:
         if command not in POINTS_OF:
             raise ValueError(f"the path holds the unknown command {command:g}")
         end = place + 1 + 2 * POINTS_OF[int(command)]
-        points = values[place + 1 : end].reshape(-1, 2)
         if end > len(values) or (command != 0 and not rings):
             raise ValueError("the path of a composite selection is cut off")
+        points = values[place + 1 : end].reshape(-1, 2)
         if command == 0:
             rings.append([points])
         elif command in (1, 2, 3):
