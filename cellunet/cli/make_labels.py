@@ -9,6 +9,7 @@ import typer
 
 from cellunet.cli import options as o
 from cellunet.cli import training_options as t
+from cellunet.cli.check_report import report_check
 from cellunet.cli.console import counted
 from cellunet.cli.jsonout import Failure, Outcome
 from cellunet.cli.session import Session
@@ -64,6 +65,26 @@ def make_labels(
     class_weights: t.ClassWeights = None,
     border_weight: t.BorderWeight = None,
     border_sigma: t.BorderSigma = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            metavar="",
+            rich_help_panel=o.RESULTS,
+            help="Make nothing, but look for what is wrong: a report and contact "
+            "sheets in --out; exit code 4 if a person should look. Default: no.",
+        ),
+    ] = False,
+    val: Annotated[
+        Path | None,
+        typer.Option(
+            "--val",
+            metavar="DIR",
+            rich_help_panel=o.IMAGES,
+            help="With --check: annotated folder of validation images, which may hold "
+            "no image of SOURCE. Default: none.",
+        ),
+    ] = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
@@ -75,9 +96,13 @@ def make_labels(
     drawings of outlines, a folder per image with one image per object (DSB2018), ROI
     sets of Fiji, GeoJSON of QuPath, COCO and labelme JSON.
     """
+    console = Session.of(ctx).console
+    if check:
+        return _check(console, source, out, val, kind, ignore_value)
+    if val is not None:
+        raise typer.BadParameter("--val goes with --check.")
     from cellunet.tasks.make_labels import make_labels as run
 
-    console = Session.of(ctx).console
     config = for_target(PRESETS["default"](), target)
     changes = t.weight_changes(class_weights, border_weight, border_sigma)
     encoding = config.encoding.replace(
@@ -97,6 +122,27 @@ def make_labels(
     return Outcome(
         code=3 if made.failures else 0, result=made.to_dict(), failure=_failure(made)
     )
+
+
+def _check(
+    console: Console,
+    source: Path,
+    out: Path,
+    val: Path | None,
+    kind: str,
+    ignore_value: int | None,
+) -> Outcome:
+    from cellunet.tasks.check_labels import check_labels as run
+
+    checked = run(
+        source,
+        out,
+        validation=val,
+        kind=kind,
+        ignore_value=ignore_value,
+        track=console.track,
+    )
+    return report_check(console, checked)
 
 
 def summarize(console: Console, made: MadeLabels) -> None:

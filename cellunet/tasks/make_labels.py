@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,22 +9,21 @@ import numpy as np
 import tifffile
 
 from cellunet.errors import (
-    AnnotationError,
     CellunetError,
     ConfigError,
-    ImageReadError,
     InputError,
 )
 from cellunet.imaging.annotation_sources import find_annotations
-from cellunet.imaging.annotations import ANNOTATIONS, read_annotation
+from cellunet.imaging.annotations import ANNOTATIONS
 from cellunet.imaging.atomic import PendingFile, write_atomically, writing
 from cellunet.imaging.encoding import encode
-from cellunet.imaging.files import Region, create_labels, open_image, write_png
+from cellunet.imaging.files import create_labels, write_png
 from cellunet.imaging.overlay import preview
 from cellunet.imaging.provenance import SOFTWARE
 from cellunet.imaging.weights import weight_map
 from cellunet.progress import silent_track
 from cellunet.registry import choose
+from cellunet.tasks.drawn_on import read_drawn_on
 from cellunet.tasks.made_labels import MadeImage, MadeLabels
 
 if TYPE_CHECKING:
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from cellunet.config import EncodingConfig, WeightConfig
     from cellunet.imaging.annotation_sources import Drawn
     from cellunet.imaging.annotations import Annotation
-    from cellunet.imaging.source import Source
     from cellunet.progress import Track
 
 MAX_NAMED = 10
@@ -151,25 +148,16 @@ def make_labels(  # noqa: PLR0913
 
 def _make(one: Drawn, out: Path, recipe: _Recipe) -> MadeImage:
     """Decode one annotation and write its results."""
-    image, pixel_size_um = _read_image(one.image) if one.image else (None, None)
-    annotation = read_annotation(
-        one.annotation,
-        kind=recipe.kind,
-        shape=None if image is None else image.shape,
-        member=one.member,
-        ignore_value=recipe.ignore_value,
-        annotated=one.annotated,
-    )
+    found = read_drawn_on(one, kind=recipe.kind, ignore_value=recipe.ignore_value)
+    annotation, image = found.annotation, found.image
     labels = annotation.labels
-    if image is not None:
-        _refuse_other_shape(one, labels.shape, image.shape)
     class_map = encode(labels, recipe.encoding)
     weights = None
     if recipe.weights is not None:
         weights = weight_map(labels, class_map, recipe.weights)
     picture = preview(image, labels, annotated=annotation.annotated)
     paths = _outputs(one, out, recipe)
-    _write_labels(paths["labels"], annotation, one, pixel_size_um)
+    _write_labels(paths["labels"], annotation, one, found.pixel_size_um)
     _write_plane(paths["classes"], class_map)
     if weights is not None:
         if annotation.annotated is not None:
@@ -180,34 +168,6 @@ def _make(one: Drawn, out: Path, recipe: _Recipe) -> MadeImage:
     return _summary(one.name, annotation)
 
 
-def _read_image(
-    path: Path,
-) -> tuple[npt.NDArray[Any], tuple[float, float] | None]:
-    """Return the image, YX, and its pixel size; refuse more than one plane."""
-    with _open(path) as source:
-        height, width = source.shape
-        planes = math.prod(source.plane_shape)
-        if planes != 1:
-            raise AnnotationError(
-                f"{path} is {_size(source.shape)} px in {planes} planes "
-                f"({source.plane_axes}).",
-                hint="An annotation is drawn on the full frame of one plane.",
-            )
-        region = Region(plane=0, y0=0, y1=height, x0=0, x1=width)
-        return source.read(region)[0], source.pixel_size_um
-
-
-def _refuse_other_shape(
-    one: Drawn, labels: tuple[int, ...], image: tuple[int, ...]
-) -> None:
-    if labels != image:
-        raise AnnotationError(
-            f"{one.annotation} is {_size(labels)} px, its image {one.image} is "
-            f"{_size(image)} px.",
-            hint="An annotation is drawn on the full frame of one plane.",
-        )
-
-
 def _write_annotated(path: Path, annotation: Annotation) -> None:
     """Write which part is annotated; no file says that all of it is."""
     if annotation.annotated is None:
@@ -215,14 +175,6 @@ def _write_annotated(path: Path, annotation: Annotation) -> None:
             path.unlink(missing_ok=True)
         return
     _write_plane(path, annotation.annotated.astype(np.uint8) * 255)
-
-
-def _open(path: Path) -> Source:
-    """Open an image to be looked at: colours as grey, else the first channel."""
-    try:
-        return open_image(path, gray=True)
-    except ImageReadError:
-        return open_image(path, channel="0")
 
 
 def _write_labels(
