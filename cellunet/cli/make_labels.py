@@ -169,12 +169,32 @@ def summarize(console: Console, made: MadeLabels) -> None:
         f"{made.out}",
         "bold",
     )
-    for note in made.notes:
+    for note in (*made.notes, *_of_drawings(made)):
         console.line(note)
     if made.failures:
         console.line(f"{len(made.failures):,} failed:", "red")
         for name, message in made.failures:
             console.line(f"  {name}: {message}", "red")
+
+
+def _of_drawings(made: MadeLabels) -> list[str]:
+    """Return what to know about overlaps and single drawings."""
+    notes = []
+    overlap = sum(image.overlap_px for image in made.images)
+    hidden = sum(image.hidden for image in made.images)
+    if overlap:
+        notes.append(
+            f"{overlap:,} px were claimed by several objects; the smallest got them."
+        )
+    if hidden:
+        notes.append(f"{counted(hidden, 'object')} without a pixel of their own.")
+    parts = [image for image in made.images if image.annotated_share < 1]
+    if parts:
+        notes.append(
+            f"{counted(len(parts), 'image')} annotated in part: {made.out}/annotated"
+        )
+    told = [f"{image.name}: {note}" for image in made.images for note in image.notes]
+    return [*notes, *told[:MAX_ROWS]]
 
 
 def _failure(made: MadeLabels) -> Failure | None:

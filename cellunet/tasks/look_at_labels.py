@@ -102,7 +102,8 @@ def _of_labels(checks: LabelChecks, annotation: Annotation) -> Iterator[Finding]
         yield Finding(kind="hidden", message=message)
     if not checks.areas_px:
         yield Finding(kind="empty", message="No object.")
-    for note in annotation.notes:
+    for note in annotation.notes[1 if annotation.outside else 0 :]:
+        # The first tells what lies outside, which is a finding of its own.
         yield Finding(kind="note", message=note)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cellunet.imaging.pairing import Pair
     from cellunet.progress import Track
 
+logger = logging.getLogger(__name__)
 MAX_NAMED = 10
 
 
@@ -210,13 +212,16 @@ def read_annotated(
     pair: Pair, shape: tuple[int, int] | None = None, ignore_value: int | None = None
 ) -> Annotation:
     """Return the annotation of a pair; `shape` is its image's, if that is known."""
-    return read_annotation(
+    found = read_annotation(
         pair.annotation,
         shape=shape,
         member=pair.member,
         ignore_value=ignore_value,
         annotated=pair.annotated,
     )
+    for note in found.notes:
+        logger.warning("%s: %s", pair.annotation, note)
+    return found
 
 
 def _partly(samples: Sequence[Sample]) -> list[str]:

@@ -53,7 +53,8 @@ def test_dark_objects_fit_as_well_as_bright_ones(field):
     image, labels = field
     fit = fit_of(4000 - image.astype(float), labels, None, CONFIG)
     assert fit.here < -0.5
-    assert not (fit.is_shifted(CONFIG) or fit.is_other(CONFIG))
+    assert not fit.is_shifted(CONFIG)
+    assert not fit.is_other(CONFIG)
 
 
 def test_labels_of_another_image_fit_nowhere(field, nuclei_image):
