@@ -17,6 +17,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
         ("train.py", "epoch 2", "models/example/model.safetensors"),
         ("evaluate.py", "mean AP", "field1.tif"),
         ("make_labels.py", "field1: 41 objects", "weights/field1.tif"),
+        ("from_fiji.py", "the same pixels: True", "made/annotated/field1.tif"),
     ],
 )
 def test_example_runs_and_leaves_its_files(
@@ -38,5 +39,11 @@ def test_example_runs_and_leaves_its_files(
 def test_every_script_is_tested_and_listed() -> None:
     scripts = {p.name for p in EXAMPLES.glob("*.py")}
     listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-    assert scripts == {"predict.py", "train.py", "evaluate.py", "make_labels.py"}
+    assert scripts == {
+        "predict.py",
+        "train.py",
+        "evaluate.py",
+        "make_labels.py",
+        "from_fiji.py",
+    }
     assert all(name in listed for name in scripts)

@@ -15,8 +15,9 @@ from cellunet.imaging.file_names import (
     is_drawn_file,
     stem,
 )
-from cellunet.imaging.layouts import DRAWN_FOLDERS, annotated_parts, detect
+from cellunet.imaging.layouts import DRAWN_FOLDERS, detect
 from cellunet.imaging.pairing import find_pairs
+from cellunet.imaging.partners import annotated_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

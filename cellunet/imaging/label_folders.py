@@ -13,7 +13,8 @@ from cellunet.imaging.file_names import (
     is_drawn_file,
     is_image_file,
 )
-from cellunet.imaging.layouts import DRAWN_FOLDERS, annotated_parts
+from cellunet.imaging.layouts import DRAWN_FOLDERS
+from cellunet.imaging.partners import annotated_parts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

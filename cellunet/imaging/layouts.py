@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 from cellunet.errors import InputError
 from cellunet.imaging.coco import is_coco, read_coco
 from cellunet.imaging.file_names import (
-    CELLPOSE,
-    ROI_SET,
     annotation_files,
     annotation_stem,
     bare_stem,
@@ -23,18 +21,15 @@ from cellunet.imaging.file_names import (
     is_image_file,
     stem,
 )
+from cellunet.imaging.partners import annotated_parts, by_image, grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 SIDES = ("training", "validation")
 DRAWN_FOLDERS = ("labels", "masks", "annotations", "rois")
 """Folders of annotations beside ``images``."""
-ANNOTATED_FOLDER = "annotated"
-"""Folder of images that are 0 where nothing is annotated."""
-_ANNOTATED = "_annotated"
-"""End of the name of such an image beside the one it belongs to."""
 UNDERSTOOD = (
     "Understood: DATA/images with DATA/labels, masks, annotations or rois (and "
     "metadata/training.txt and validation.txt, as in BBBC039); images beside "
@@ -104,7 +99,7 @@ def detect_folders(folder: Path) -> Layout | None:
     images = image_files(folder / "images")
     names = {stem(p.name) for p in images}
     drawn = {
-        n: _named(annotation_files(folder / n), names, (".json",))
+        n: by_image(annotation_files(folder / n), names, (".json",))
         for n in DRAWN_FOLDERS
     }
     drawn = {n: files for n, files in drawn.items() if files}
@@ -118,7 +113,7 @@ def detect_folders(folder: Path) -> Layout | None:
     lists = _lists(folder / "metadata")
     found = Layout(
         "bbbc039" if lists else "folders",
-        _grouped((stem(p.name), p) for p in images),
+        grouped((stem(p.name), p) for p in images),
         next(iter(drawn.values())),
         lists,
         _ignored(folder / "images"),
@@ -135,7 +130,7 @@ def detect_objects(folder: Path) -> Layout | None:
     drawn = [(_name(m), m / "masks") for m in members if image_files(m / "masks")]
     if not images or not drawn:
         return None
-    return Layout("dsb2018", _grouped(images), _grouped(drawn))
+    return Layout("dsb2018", grouped(images), grouped(drawn))
 
 
 def detect_coco(folder: Path) -> Layout | None:
@@ -151,8 +146,8 @@ def detect_coco(folder: Path) -> Layout | None:
     listed = [(stem(name), name, p) for p in files for name in read_coco(p).images]
     return Layout(
         "coco",
-        _grouped((stem(p.name), p) for p in images if not is_companion(p.name)),
-        _grouped((name, path) for name, _, path in listed),
+        grouped((stem(p.name), p) for p in images if not is_companion(p.name)),
+        grouped((name, path) for name, _, path in listed),
         annotated=annotated_parts(folder),
         members={name: member for name, member, _ in listed},
     )
@@ -164,13 +159,13 @@ def detect_flat(folder: Path) -> Layout | None:
     pixels = [p for p in files if is_image_file(p)]
     images = [p for p in pixels if bare_stem(p.name) == stem(p.name)]
     names = {stem(p.name) for p in images}
-    found = _named([p for p in files if p not in images], names, (".json", ".zip"))
+    found = by_image([p for p in files if p not in images], names, (".json", ".zip"))
     if not images or not found:
         return None
     used = [path for paths in found.values() for path in paths]
     return Layout(
         "flat",
-        _grouped((stem(p.name), p) for p in images),
+        grouped((stem(p.name), p) for p in images),
         found,
         notes=_ignored(folder, used),
         annotated=annotated_parts(folder),
@@ -185,58 +180,8 @@ LAYOUTS: dict[str, Detector] = {
 }
 
 
-def annotated_parts(folder: Path) -> dict[str, Path]:
-    """Return, by the names of their images, files that tell what is annotated.
-
-    They lie in ``annotated`` under the name of the image, or beside the image as
-    ``NAME_annotated``.
-    """
-    beside = {
-        stem(p.name).removesuffix(_ANNOTATED): p
-        for p in image_files(folder)
-        if stem(p.name).endswith(_ANNOTATED)
-    }
-    return beside | {stem(p.name): p for p in image_files(folder / ANNOTATED_FOLDER)}
-
-
 def _name(folder: Path) -> str:
     return unicodedata.normalize("NFC", folder.name)
-
-
-def _partner(annotation: Path, images: set[str]) -> str:
-    """Return the name an annotation belongs to: its own stem, or without suffix."""
-    whole = annotation_stem(annotation.name)
-    bare = bare_stem(annotation.name)
-    if len(images) == 1 and whole.lower() == ROI_SET:
-        return next(iter(images))
-    return bare if whole not in images and bare in images else whole
-
-
-def _named(
-    files: Iterable[Path], images: set[str], anything: tuple[str, ...]
-) -> dict[str, tuple[Path, ...]]:
-    """Return annotation files by the name of their image.
-
-    Files that end as in `anything` may be of any content and count only where they
-    have an image; one that Cellpose pickled counts only where nothing else was drawn.
-    """
-    found = _grouped((_partner(p, images), p) for p in files)
-    kept = {}
-    for name, paths in found.items():
-        known = tuple(
-            p for p in paths if name in images or p.suffix.lower() not in anything
-        )
-        others = tuple(p for p in known if not p.name.lower().endswith(CELLPOSE))
-        if known:
-            kept[name] = others or known
-    return kept
-
-
-def _grouped(named: Iterable[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:
-    groups: dict[str, tuple[Path, ...]] = {}
-    for name, path in named:
-        groups[name] = (*groups.get(name, ()), path)
-    return groups
 
 
 def _lists(folder: Path) -> dict[str, tuple[str, ...]]:
