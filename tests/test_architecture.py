@@ -43,6 +43,7 @@ AT_HOME = {
     "onnxruntime": {"engine"},
     "skimage": {"imaging"},
     "platformdirs": {"store"},
+    "roifile": {"imaging"},
 }
 """Package to the only parts that may import it, for its types aside."""
 

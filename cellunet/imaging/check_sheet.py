@@ -8,6 +8,7 @@ import numpy as np
 
 from cellunet.imaging.lettering import lettered
 from cellunet.imaging.overlay import (
+    LINE_GREY,
     PREDICTION,
     TRUTH,
     contact_sheet,
@@ -65,7 +66,9 @@ def tile(
     )
     sample = np.ix_(rows.astype(int), columns.astype(int))
     grey = np.zeros(labels.shape, np.uint8) if image is None else stretch(image)
-    canvas = np.repeat(grey[sample][..., None], 3, axis=2)
+    # Darker than the lines, as in `draw`, so that these show on the brightest nucleus.
+    dim = np.rint(LINE_GREY * grey[sample]).astype(np.uint8)
+    canvas = np.repeat(dim[..., None], 3, axis=2)
     for only, color in ((None, TRUTH), (list(odd), PREDICTION)):
         canvas[_lines(labels, sample, only)] = color
     color = PREDICTION if flagged else PAPER
