@@ -238,8 +238,8 @@ class _Canvas:
             )
         if self.crossing:
             notes.append(
-                f"{len(self.crossing)} outlines cross themselves, and parts that they "
-                f"enclose twice count as outside: {some(self.crossing)}."
+                f"Outlines that cross themselves ({len(self.crossing)}), filled by the "
+                f"even-odd rule: {some(self.crossing)}."
             )
         return notes
 

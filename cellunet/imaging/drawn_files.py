@@ -119,7 +119,7 @@ def _coco(path: Path, shape: Shape | None, member: str) -> Annotation:
     if not (count := crowds(file, member)):
         return found
     note = (
-        f"{count} annotations are marked as crowds (iscrowd) and count as objects like "
+        f"Annotations marked as crowds (iscrowd): {count}. They count as objects like "
         "the others; give a crowd the category 'ignore' to leave it out."
     )
     return replace(found, notes=(*found.notes, note))

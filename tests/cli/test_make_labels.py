@@ -153,7 +153,7 @@ def test_overlaps_and_what_is_odd_are_told(run: Run, tmp_path: Path) -> None:
     assert "1 object without a pixel of their own.\n" in ran.err
     assert "1 image annotated in part" in ran.err
     assert "a: 1 of 5 objects lie outside the image" in ran.err
-    assert "a: 1 outlines cross themselves" in ran.err
+    assert "a: Outlines that cross themselves (1)" in ran.err
     one, other = ran.document["result"]["images"]
     assert (one["outside"], one["overlap_px"], one["hidden"]) == (1, 16, 1)
     assert len(one["notes"]) == 2

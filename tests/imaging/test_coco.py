@@ -84,7 +84,7 @@ def test_polygons_and_both_run_lengths_are_objects(write):
         [0, 0, 0, 0, 0, 0, 3, 3],
         [0, 0, 0, 0, 0, 0, 3, 0],
     ]
-    assert found.notes[0].startswith("1 annotations are marked as crowds")
+    assert found.notes[0].startswith("Annotations marked as crowds (iscrowd): 1.")
     packed = read_annotation(write(annotation(1, PACKED)))
     assert np.array_equal(packed.labels == 1, found.labels == 2)
 

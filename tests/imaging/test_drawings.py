@@ -95,7 +95,7 @@ def test_what_is_smaller_than_a_pixel_is_hidden():
 def test_a_crossing_outline_is_told_by_name():
     eight = np.array([(0, 0), (6, 6), (6, 0), (0, 6)], float)
     found = painted(Drawing("eight", Polygons(((eight,),))), box("a", 0, 0, 1, 1))
-    assert "1 outlines cross themselves" in found.notes[0]
+    assert "that cross themselves (1)" in found.notes[0]
     assert found.notes[0].endswith(": eight.")
 
 
