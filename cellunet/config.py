@@ -538,6 +538,39 @@ class BootstrapConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckConfig(Config):
+    """From when on a person should look at an annotation."""
+
+    fragment_share: float = 0.05
+    """An object is a fragment if its area is below this share of the median area of
+    its image, unless the frame cuts it."""
+    several_area: float = 1.5
+    """An object may be several if its area is above this many medians of its image
+    and its solidity below `several_solidity`."""
+    several_solidity: float = 0.8
+    """Area of the object over that of its convex hull."""
+    shift_px: float = 2.0
+    """Labels are shifted if they fit this far away better than in place."""
+    shift_gain: float = 0.02
+    """By how much, in correlation of brightness and labels."""
+    least_correlation: float = 0.3
+    """Labels do not fit their image if no shift gives this correlation."""
+    reach_px: int = 24
+    """Largest shift that is tried along each axis."""
+    other_gain: float = 0.1
+    """Labels belong to another image if they correlate with it better by this."""
+
+    def __post_init__(self) -> None:
+        for name in ("fragment_share", "several_solidity", "least_correlation"):
+            value = getattr(self, name)
+            _check(0 <= value <= 1, f"{name} is {value}; 0 to 1 are possible.")
+        _check(
+            0 < self.shift_px <= self.reach_px,
+            f"shift_px is {self.shift_px}; above 0, up to reach_px is possible.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Config):
     """How predictions are scored."""
 

@@ -58,6 +58,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         ("make_labels.py", "field1: 41 objects", "weights/field1.tif"),
         ("session.py", "confidence above 0.9", "u2os_B24_s9.npz"),
         ("round_trip.py", "u2os_N12_s7, QuPath", "u2os_N12_s7.geojson"),
+        ("from_fiji.py", "the same pixels: True", "made/annotated/field1.tif"),
     ],
 )
 def test_example_runs_and_leaves_its_files(
@@ -151,6 +152,7 @@ def test_every_script_is_tested_and_listed() -> None:
     listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert scripts == {
         *("predict.py", "train.py", "evaluate.py", "make_labels.py"),
+        "from_fiji.py",
         *("session.py", "round_trip.py", "pipeline.sh"),
     }
     assert all(name in listed for name in [*scripts, "workflow/Snakefile"])

@@ -81,6 +81,7 @@ def evaluate(
     ] = None,
     channel: o.Channel = None,
     gray: o.Gray = False,
+    ignore_value: o.IgnoreValue = None,
     scale: o.Scale = None,
     diameter: o.Diameter = None,
     min_area: o.MinArea = None,
@@ -138,12 +139,13 @@ def evaluate(
                 threads=threads,
                 config=EvaluateConfig(protocol=protocol),
                 predict_config=config,
+                ignore_value=ignore_value,
                 track=session.console.track,
             )
             for name in model or [MODEL]
         }
     else:
-        found = _score_folders(session, pred or [], labels, protocol)
+        found = _score_folders(session, pred or [], labels, protocol, ignore_value)
     return _report(session.console, found, table)
 
 
@@ -177,7 +179,11 @@ def _refuse_mixtures(
 
 
 def _score_folders(
-    session: Session, pred: list[Path], labels: Path | None, protocol: str
+    session: Session,
+    pred: list[Path],
+    labels: Path | None,
+    protocol: str,
+    ignore_value: int | None,
 ) -> dict[str, Evaluation]:
     from cellunet.config import EvaluateConfig
     from cellunet.tasks.evaluate import evaluate_folders
@@ -187,7 +193,9 @@ def _score_folders(
     config = EvaluateConfig(protocol=protocol)
     track = session.console.track
     return {
-        str(folder): evaluate_folders(folder, labels, config=config, track=track)
+        str(folder): evaluate_folders(
+            folder, labels, config=config, ignore_value=ignore_value, track=track
+        )
         for folder in pred
     }
 

@@ -9,6 +9,7 @@ import typer
 
 from cellunet.cli import options as o
 from cellunet.cli import training_options as t
+from cellunet.cli.check_report import report_check
 from cellunet.cli.console import counted
 from cellunet.cli.jsonout import Failure, Outcome
 from cellunet.cli.session import Session
@@ -48,6 +49,7 @@ def make_labels(
             ),
         ),
     ] = ANNOTATION_KIND,
+    ignore_value: o.IgnoreValue = None,
     target: t.TargetOption = t.DEFAULT_TARGET,
     boundary_px: t.BoundaryPx = None,
     boundary_side: t.BoundarySide = None,
@@ -63,6 +65,26 @@ def make_labels(
     class_weights: t.ClassWeights = None,
     border_weight: t.BorderWeight = None,
     border_sigma: t.BorderSigma = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            metavar="",
+            rich_help_panel=o.RESULTS,
+            help="Make nothing, but look for what is wrong: a report and contact "
+            "sheets in --out; exit code 4 if a person should look. Default: no.",
+        ),
+    ] = False,
+    val: Annotated[
+        Path | None,
+        typer.Option(
+            "--val",
+            metavar="DIR",
+            rich_help_panel=o.IMAGES,
+            help="With --check: annotated folder of validation images, which may hold "
+            "no image of SOURCE. Default: none.",
+        ),
+    ] = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
@@ -70,12 +92,17 @@ def make_labels(
 ) -> Outcome:
     """Decode annotations to instance labels, class maps, weight maps and previews.
 
-    Understands instance label images, BBBC039's coloured PNG, binary masks, and a
-    folder per image with one image per object (DSB2018).
+    Understands label images (napari, Cellpose), BBBC039's coloured PNG, binary masks,
+    drawings of outlines, a folder per image with one image per object (DSB2018), ROI
+    sets of Fiji, GeoJSON of QuPath, COCO and labelme JSON.
     """
+    console = Session.of(ctx).console
+    if check:
+        return _check(console, source, out, val, kind, ignore_value)
+    if val is not None:
+        raise typer.BadParameter("--val goes with --check.")
     from cellunet.tasks.make_labels import make_labels as run
 
-    console = Session.of(ctx).console
     config = for_target(PRESETS["default"](), target)
     changes = t.weight_changes(class_weights, border_weight, border_sigma)
     encoding = config.encoding.replace(
@@ -87,6 +114,7 @@ def make_labels(
         encoding=encoding,
         weights=config.weights.replace(**changes) if weight_map else None,
         kind=kind,
+        ignore_value=ignore_value,
         overwrite=overwrite,
         track=console.track,
     )
@@ -94,6 +122,27 @@ def make_labels(
     return Outcome(
         code=3 if made.failures else 0, result=made.to_dict(), failure=_failure(made)
     )
+
+
+def _check(
+    console: Console,
+    source: Path,
+    out: Path,
+    val: Path | None,
+    kind: str,
+    ignore_value: int | None,
+) -> Outcome:
+    from cellunet.tasks.check_labels import check_labels as run
+
+    checked = run(
+        source,
+        out,
+        validation=val,
+        kind=kind,
+        ignore_value=ignore_value,
+        track=console.track,
+    )
+    return report_check(console, checked)
 
 
 def summarize(console: Console, made: MadeLabels) -> None:
@@ -120,12 +169,32 @@ def summarize(console: Console, made: MadeLabels) -> None:
         f"{made.out}",
         "bold",
     )
-    for note in made.notes:
+    for note in (*made.notes, *_of_drawings(made)):
         console.line(note)
     if made.failures:
         console.line(f"{len(made.failures):,} failed:", "red")
         for name, message in made.failures:
             console.line(f"  {name}: {message}", "red")
+
+
+def _of_drawings(made: MadeLabels) -> list[str]:
+    """Return what to know about overlaps and single drawings."""
+    notes = []
+    overlap = sum(image.overlap_px for image in made.images)
+    hidden = sum(image.hidden for image in made.images)
+    if overlap:
+        notes.append(
+            f"{overlap:,} px were claimed by several objects; the smallest got them."
+        )
+    if hidden:
+        notes.append(f"{counted(hidden, 'object')} without a pixel of their own.")
+    parts = [image for image in made.images if image.annotated_share < 1]
+    if parts:
+        notes.append(
+            f"{counted(len(parts), 'image')} annotated in part: {made.out}/annotated"
+        )
+    told = [f"{image.name}: {note}" for image in made.images for note in image.notes]
+    return [*notes, *told[:MAX_ROWS]]
 
 
 def _failure(made: MadeLabels) -> Failure | None:

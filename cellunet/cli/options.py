@@ -23,7 +23,18 @@ from cellunet.config import (
 )
 
 SIDE: Literal["all"] = "all"
-KINDS = ("auto", "labels", "binary", "coloured", "objects")
+KINDS = (
+    "auto",
+    "labels",
+    "binary",
+    "coloured",
+    "outlines",
+    "objects",
+    "rois",
+    "geojson",
+    "coco",
+    "labelme",
+)
 """Rows of `cellunet.imaging.annotations.ANNOTATIONS`, which imports numpy."""
 
 LogLevelName = Literal["debug", "info", "warning", "error"]
@@ -199,6 +210,16 @@ Gray = Annotated[
         "--gray",
         metavar="",
         help="Use the brightness of RGB images. Default: no.",
+        rich_help_panel=IMAGES,
+    ),
+]
+IgnoreValue = Annotated[
+    int | None,
+    typer.Option(
+        "--ignore-value",
+        metavar="N",
+        help="Value of the pixels of label images that are not annotated: they count "
+        "neither in training nor in scores. Default: none.",
         rich_help_panel=IMAGES,
     ),
 ]

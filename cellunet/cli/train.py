@@ -39,6 +39,7 @@ def train(
     val_fraction: t.ValidationFraction = SplitConfig.validation_fraction,
     channel: o.Channel = None,
     gray: o.Gray = False,
+    ignore_value: o.IgnoreValue = None,
     target: t.TargetOption = t.DEFAULT_TARGET,
     boundary_px: t.BoundaryPx = None,
     boundary_side: t.BoundarySide = None,
@@ -100,6 +101,7 @@ def train(
         minutes=minutes,
         channel=channel,
         gray=gray,
+        ignore_value=ignore_value,
     )
     return _run(Session.of(ctx), request)
 

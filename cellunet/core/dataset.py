@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from cellunet.core.augment import Crop, flip, vary_intensity, warp, warp_grid
+from cellunet.core.crop_places import crop_centre, crop_corner
 from cellunet.imaging.encoding import encode
 from cellunet.imaging.normalize import channels, measure, scale
 from cellunet.imaging.weights import border_map, combine, object_gain
@@ -110,7 +111,9 @@ class CropSampler:
         self.config = config
         self.distributed = distributed
         areas = [
-            max(i.class_map.size, config.crop_px**2) if config.sampling == "area" else 1
+            max(int(np.count_nonzero(i.crop.annotated)), config.crop_px**2)
+            if config.sampling == "area"
+            else 1
             for i in images
         ]
         self._share = np.array(areas) / sum(areas)
@@ -172,7 +175,7 @@ class CropSampler:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         grid = warp_grid(self.config.crop_px, self.config.augment, rng)
         height, width = prepared.class_map.shape
-        centre = (rng.uniform(0, height - 1), rng.uniform(0, width - 1))
+        centre = crop_centre(prepared.crop.annotated, rng)
         crop = warp(prepared.crop, _inside(centre, grid, (height, width)), grid)
         return (crop.image, *_encode(crop, self.config))
 
@@ -180,10 +183,7 @@ class CropSampler:
         self, prepared: Prepared, rng: np.random.Generator
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         size = self.config.crop_px
-        y, x = (
-            int(rng.integers(max(length - size, 0) + 1))
-            for length in prepared.class_map.shape
-        )
+        y, x = crop_corner(prepared.crop.annotated, size, rng)
         view = np.s_[..., y : y + size, x : x + size]
         image = prepared.crop.image[view]
         short = tuple((0, size - length) for length in image.shape[-2:])

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from cellunet.errors import AnnotationError
+from cellunet.imaging.outline_drawings import fill_outlines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +93,11 @@ def decode_coloured(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int3
     drawn = int(np.count_nonzero(codes))
     _refuse_picture(path, pieces, drawn < PICTURE_PIECE_PX * pieces)
     return labels
+
+
+def decode_outlines(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
+    """Take each area that lines enclose as an object; everything but 0 is a line."""
+    return fill_outlines(foreground(pixels, path), path)
 
 
 def _colour_codes(pixels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -201,4 +207,5 @@ DECODERS: dict[str, Decoder] = {
     "labels": decode_labels,
     "binary": decode_binary,
     "coloured": decode_coloured,
+    "outlines": decode_outlines,
 }

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cellunet.errors import InputError
-from cellunet.imaging.layouts import bare_stem, detect, image_files
+from cellunet.imaging.coco import is_coco, read_coco
+from cellunet.imaging.file_names import (
+    annotation_files,
+    bare_stem,
+    image_files,
+    is_companion,
+    is_drawn_file,
+    stem,
+)
+from cellunet.imaging.layouts import DRAWN_FOLDERS, detect
 from cellunet.imaging.pairing import find_pairs
+from cellunet.imaging.partners import annotated_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,11 +36,17 @@ class Drawn:
         A file, or the folder of its objects.
     image
         The image it was drawn on, if that is known.
+    annotated
+        The image that tells which part is annotated, if there is one.
+    member
+        What the image is called in a file of several.
     """
 
     name: str
     annotation: Path
     image: Path | None = None
+    annotated: Path | None = None
+    member: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,9 +76,10 @@ def find_annotations(source: Path, *, kind: str = "auto") -> AnnotationSource:
     ----------
     source
         A folder of pairs as `cellunet.imaging.pairing.find_pairs` understands it; one
-        annotation file; a folder of annotation files, or with such files in
-        ``labels`` or ``masks``; or folders of one file per object: ``NAME/masks``
-        below it, or with `kind` ``objects`` the files in it.
+        annotation file, whose images may lie beside it; a folder of annotation files,
+        or with such files in ``labels``, ``masks``, ``annotations`` or ``rois``; or
+        folders of one file per object: ``NAME/masks`` below it, or with `kind`
+        ``objects`` the files in it.
     kind
         A name in `cellunet.imaging.annotations.ANNOTATIONS`.
 
@@ -73,7 +90,7 @@ def find_annotations(source: Path, *, kind: str = "auto") -> AnnotationSource:
         two annotations would get one name.
     """
     if source.is_file():
-        drawn: Iterable[Drawn] = (Drawn(bare_stem(source.name), source),)
+        drawn: Iterable[Drawn] = _in_file(source)
         layout = "file"
     elif kind == "objects" and image_files(source):
         owner = source.absolute().parent if source.name == "masks" else source
@@ -82,29 +99,51 @@ def find_annotations(source: Path, *, kind: str = "auto") -> AnnotationSource:
         drawn, layout = _without_images(source)
     else:
         pairs = find_pairs(source)
-        drawn = (Drawn(p.name, p.annotation, p.image) for p in pairs.pairs)
+        drawn = (
+            Drawn(p.name, p.annotation, p.image, p.annotated, p.member)
+            for p in pairs.pairs
+        )
         return AnnotationSource(tuple(drawn), pairs.layout, pairs.notes)
     ordered = tuple(sorted(drawn, key=lambda one: one.name))
     _refuse_same_names(ordered)
     return AnnotationSource(ordered, layout)
 
 
+def _in_file(source: Path) -> list[Drawn]:
+    """Return what one file annotates; shapes with the images beside them."""
+    if not is_drawn_file(source):
+        return [Drawn(bare_stem(source.name), source)]
+    folders = (source.parent, source.parent / "images", source.parent.parent / "images")
+    beside = {
+        stem(p.name): p
+        for folder in folders[::-1]
+        for p in image_files(folder)
+        if not is_companion(p.name)
+    }
+    if source.name.lower().endswith(".json") and is_coco(source):
+        members = {stem(name): name for name in read_coco(source).images}
+        return [Drawn(n, source, beside.get(n), None, m) for n, m in members.items()]
+    name = bare_stem(source.name)
+    return [Drawn(name, source, beside.get(name))]
+
+
 def _without_images(folder: Path) -> tuple[list[Drawn], str]:
     """Return the annotations of a folder that is no folder of pairs."""
-    places = (folder, folder / "labels", folder / "masks")
-    files = next((found for found in map(image_files, places) if found), [])
+    places = (folder, *(folder / name for name in DRAWN_FOLDERS))
+    found = next((f for f in map(annotation_files, places) if f), [])
+    files = [path for path in found if not is_companion(path.name)]
     if files:
-        return [Drawn(bare_stem(path.name), path) for path in files], "files"
+        parts = annotated_parts(folder)
+        drawn = [one for path in files for one in _in_file(path)]
+        return [replace(one, annotated=parts.get(one.name)) for one in drawn], "files"
     members = (p for p in folder.iterdir() if p.is_dir())
     objects = [Drawn(m.name, m / "masks") for m in members if image_files(m / "masks")]
     if objects:
         return objects, "objects"
     if not any(folder.iterdir()):
-        raise InputError(
-            f"{folder} is empty.", hint="Name a folder of TIFF or PNG annotations."
-        )
+        raise InputError(f"{folder} is empty.", hint="Name a folder of annotations.")
     raise InputError(
-        f"{folder} holds no TIFF or PNG annotation.",
+        f"{folder} holds no annotation.",
         hint="Name a folder of annotations, or of images and annotations.",
     )
 

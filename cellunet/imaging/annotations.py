@@ -7,15 +7,18 @@ One row of `ANNOTATIONS` per way of drawing: its name is what ``--kind`` takes. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cellunet.errors import AnnotationError
+from cellunet.errors import AnnotationError, ConfigError
 from cellunet.imaging.annotation_decoders import DECODERS, foreground, recognise
 from cellunet.imaging.annotation_pixels import read_pixels
-from cellunet.imaging.layouts import image_files
+from cellunet.imaging.annotation_types import Annotation
+from cellunet.imaging.drawn_files import DRAWN, drawn_kind, read_drawn
+from cellunet.imaging.file_names import CELLPOSE, image_files, is_drawn_file
+from cellunet.imaging.outline_drawings import looks_like_outlines
 from cellunet.registry import choose
 
 if TYPE_CHECKING:
@@ -24,34 +27,25 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+__all__ = ["ANNOTATIONS", "Annotation", "read_annotation", "read_labels"]
 
-@dataclass(frozen=True)
-class Annotation:
-    """One decoded annotation.
 
-    Parameters
-    ----------
-    labels
-        YX, int32: 0 background, each object its own positive id.
-    kind
-        The row of `ANNOTATIONS` that decoded it.
-    overlap_px
-        Pixels that more than one object claimed (per-object folders only).
-    hidden
-        Objects left without a pixel: empty files, and copies of another object
-        (per-object folders only).
-    """
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is known of an annotation before it is read."""
 
-    labels: npt.NDArray[np.int32]
-    kind: str
-    overlap_px: int = 0
-    hidden: int = 0
+    shape: tuple[int, int] | None = None
+    """Rows and columns of its image, where shapes do not tell; None: unknown."""
+    member: str = ""
+    """What its image is called in a file of several."""
+    ignore_value: int | None = None
+    """Value of pixels that are not annotated, in label images."""
 
 
 class Reader(Protocol):
     """Decode the annotation at a path; raises AnnotationError."""
 
-    def __call__(self, path: Path, /) -> Annotation:
+    def __call__(self, path: Path, asked: Asked, /) -> Annotation:
         """Return the labels and how they were found."""
 
 
@@ -60,29 +54,77 @@ def read_labels(path: Path, *, kind: str = "auto") -> npt.NDArray[np.int32]:
     return read_annotation(path, kind=kind).labels
 
 
-def read_annotation(path: Path, *, kind: str = "auto") -> Annotation:
+def read_annotation(
+    path: Path,
+    *,
+    kind: str = "auto",
+    shape: tuple[int, int] | None = None,
+    member: str = "",
+    ignore_value: int | None = None,
+    annotated: Path | None = None,
+) -> Annotation:
     """Decode one annotation to instance labels.
 
     Parameters
     ----------
     path
-        A TIFF or PNG file, or a folder with one image per object.
+        A TIFF or PNG file, a file of shapes, or a folder with one image per object.
     kind
         A name in `ANNOTATIONS`. ``auto`` takes a folder as ``objects`` and decides
-        for a file from its pixels.
+        for a file from its name and content.
+    shape
+        Rows and columns of the image, which ROI sets and GeoJSON do not tell.
+    member
+        What the image is called in a COCO file.
+    ignore_value
+        Value of the pixels of a label image that are not annotated.
+    annotated
+        An image of the same shape that is 0 where nothing is annotated.
 
     Raises
     ------
     ConfigError
-        If `kind` is unknown.
+        If `kind` is unknown, or `ignore_value` is background.
     AnnotationError
         If the file cannot be read, or cannot be labels: floating point, negative ids
-        or ids past int32, several planes, an intensity image.
+        or ids past int32, several planes, an intensity image, shapes that enclose
+        nothing; or if no pixel is annotated.
     """
-    return choose(ANNOTATIONS, kind, "kind of annotation")(path)
+    if ignore_value == 0:
+        raise ConfigError(
+            "The value that is ignored cannot be 0, which is background.",
+            hint="Mark what is annotated by shapes of the class 'region', or by an "
+            "image in a folder 'annotated'.",
+        )
+    asked = Asked(shape=shape, member=member, ignore_value=ignore_value)
+    found = choose(ANNOTATIONS, kind, "kind of annotation")(path, asked)
+    if annotated is not None:
+        found = _within(found, annotated, path)
+    if found.annotated is not None and not found.annotated.any():
+        raise AnnotationError(
+            f"{path} marks no pixel of its image as annotated.",
+            hint="Leave the image out, or take back what marks it as ignored.",
+        )
+    if found.annotated is not None and found.annotated.all():
+        return replace(found, annotated=None)
+    return found
 
 
-def read_object_folder(folder: Path) -> Annotation:
+def _within(found: Annotation, sidecar: Path, path: Path) -> Annotation:
+    """Return the annotation limited to what another image marks."""
+    inside = foreground(read_pixels(sidecar), sidecar)
+    if inside.shape != found.labels.shape:
+        raise AnnotationError(
+            f"{sidecar} has {inside.shape[0]} x {inside.shape[1]} pixels, {path.name} "
+            f"has {found.labels.shape[0]} x {found.labels.shape[1]}.",
+            hint="What is annotated is told for every pixel of the image.",
+        )
+    if found.annotated is not None:
+        inside &= found.annotated
+    return replace(found, annotated=inside)
+
+
+def read_object_folder(folder: Path, asked: Asked | None = None) -> Annotation:
     """Put a folder of one image per object together (DSB2018 as published).
 
     Object ids follow the sorted file names from 1; in each file everything but 0 is
@@ -100,6 +142,7 @@ def read_object_folder(folder: Path) -> Annotation:
     AnnotationError
         If there are no files, or if they differ in shape.
     """
+    del asked  # The files tell everything.
     inner = folder / "masks"
     where = inner if inner.is_dir() else folder
     files = image_files(where)
@@ -142,23 +185,74 @@ def _object_pixels(
     return shape or (0, 0), objects
 
 
-def _read_auto(path: Path) -> Annotation:
+def _read_auto(path: Path, asked: Asked) -> Annotation:
     if path.is_dir():
         return read_object_folder(path)
-    pixels = read_pixels(path)
+    _refuse_pickle(path)
+    if is_drawn_file(path):
+        return read_drawn(path, drawn_kind(path), asked.shape, asked.member)
+    pixels, annotated = _without_value(read_pixels(path), path, asked.ignore_value)
     kind = recognise(pixels)
-    return Annotation(DECODERS[kind](pixels, path), kind)
+    _refuse_outlines(pixels, path, kind)
+    return Annotation(DECODERS[kind](pixels, path), kind, annotated=annotated)
 
 
-def _read_as(kind: str) -> Reader:
-    def read(path: Path) -> Annotation:
-        return Annotation(DECODERS[kind](read_pixels(path), path), kind)
+def _read_pixels_as(kind: str) -> Reader:
+    def read(path: Path, asked: Asked) -> Annotation:
+        _refuse_pickle(path)
+        pixels, annotated = _without_value(read_pixels(path), path, asked.ignore_value)
+        return Annotation(DECODERS[kind](pixels, path), kind, annotated=annotated)
 
     return read
 
 
+def _read_drawn_as(kind: str) -> Reader:
+    def read(path: Path, asked: Asked) -> Annotation:
+        return read_drawn(path, kind, asked.shape, asked.member)
+
+    return read
+
+
+def _without_value(
+    pixels: npt.NDArray[Any], path: Path, value: int | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """Return the pixels with a value made background, and where it was not."""
+    if value is None:
+        return pixels, None
+    if pixels.ndim != 2:
+        raise AnnotationError(
+            f"{path} is coloured; a value to ignore needs an image of one channel."
+        )
+    ignored: npt.NDArray[np.bool_] = pixels == value
+    if not ignored.any():
+        return pixels, None
+    return np.where(ignored, pixels.dtype.type(0), pixels), ~ignored
+
+
+def _refuse_outlines(pixels: npt.NDArray[Any], path: Path, kind: str) -> None:
+    if kind == "binary" and looks_like_outlines(foreground(pixels, path)):
+        raise AnnotationError(
+            f"{path} holds thin lines around empty areas: it can be the outlines of "
+            "objects, or ring-shaped objects.",
+            hint="Say which: --kind outlines fills closed lines, --kind binary takes "
+            "the lines themselves.",
+        )
+
+
+def _refuse_pickle(path: Path) -> None:
+    if path.name.lower().endswith(".npy"):
+        made_by = " of Cellpose" if path.name.lower().endswith(CELLPOSE) else ""
+        raise AnnotationError(
+            f"{path} is a NumPy file{made_by}; such a file can run code when it is "
+            "opened and is never read.",
+            hint="In Cellpose: File, Save masks as PNG/tif; or on its command line "
+            "--save_tif or --save_png. Then keep NAME_cp_masks beside the image.",
+        )
+
+
 ANNOTATIONS: dict[str, Reader] = {
     "auto": _read_auto,
-    **{kind: _read_as(kind) for kind in DECODERS},
+    **{kind: _read_pixels_as(kind) for kind in DECODERS},
     "objects": read_object_folder,
+    **{kind: _read_drawn_as(kind) for kind in DRAWN},
 }

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellunet.errors import InputError
-from cellunet.imaging.layouts import bare_stem, is_image_file, stem
+from cellunet.imaging.file_names import (
+    annotation_stem,
+    bare_stem,
+    is_companion,
+    is_drawn_file,
+    is_image_file,
+)
+from cellunet.imaging.layouts import DRAWN_FOLDERS
+from cellunet.imaging.partners import annotated_parts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -25,6 +33,8 @@ class LabelPair:
     """File of the predicted labels."""
     labels: Path
     """File of the true labels."""
+    annotated: Path | None = None
+    """The image that tells which part of it is annotated, if there is one."""
 
 
 def pair_folders(
@@ -39,7 +49,10 @@ def pair_folders(
     Parameters
     ----------
     predicted, labels
-        Folders of predicted and of true labels, TIFF or PNG.
+        Folders of predicted and of true labels, TIFF or PNG; true ones also ROI sets,
+        GeoJSON or labelme's JSON. What part of them is annotated is told by images
+        ``NAME_annotated`` among them, or in a folder ``annotated`` beside them where
+        theirs is called ``labels``, ``masks``, ``annotations`` or ``rois``.
     names
         Pair these alone, whatever else the folders hold; None: all.
 
@@ -59,7 +72,10 @@ def pair_folders(
             f"{predicted} is given as predicted and as true labels; two folders are "
             "expected."
         )
-    found, true = _files(predicted), _files(labels)
+    found, true = _files(predicted), _files(labels, drawn=True)
+    parts = annotated_parts(labels)
+    if labels.resolve().name in DRAWN_FOLDERS:
+        parts = annotated_parts(labels.resolve().parent) | parts
     as_is = {n for n, _ in found} & {n for n, _ in true}
     by_name = {
         "predicted": _grouped(found, as_is),
@@ -84,20 +100,25 @@ def pair_folders(
             name=name,
             predicted=by_name["predicted"][name][0],
             labels=by_name["true"][name][0],
+            annotated=parts.get(name),
         )
         for name in sorted(wanted)
     ]
 
 
-def _files(folder: Path) -> list[tuple[str, Path]]:
+def _files(folder: Path, *, drawn: bool = False) -> list[tuple[str, Path]]:
     """Return (name with its marker, file) of all label files below `folder`."""
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {what}; a folder of label files is expected.")
     files = [
-        ((path.relative_to(folder).parent / stem(path.name)).as_posix(), path)
+        (
+            (path.relative_to(folder).parent / annotation_stem(path.name)).as_posix(),
+            path,
+        )
         for path in sorted(folder.rglob("*"))
-        if is_image_file(path)
+        if (is_image_file(path) and not is_companion(path.name))
+        or (drawn and is_drawn_file(path))
     ]
     if not files:
         raise InputError(f"{folder} holds no label file; TIFF or PNG are expected.")

@@ -11,18 +11,31 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from cellunet.errors import InputError
+from cellunet.imaging.coco import is_coco, read_coco
+from cellunet.imaging.file_names import (
+    annotation_files,
+    annotation_stem,
+    bare_stem,
+    image_files,
+    is_companion,
+    is_image_file,
+    stem,
+)
+from cellunet.imaging.partners import annotated_parts, by_image, grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
-IMAGE_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".btf", ".png")
 SIDES = ("training", "validation")
-ANNOTATION_SUFFIXES = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
+DRAWN_FOLDERS = ("labels", "masks", "annotations", "rois")
+"""Folders of annotations beside ``images``."""
 UNDERSTOOD = (
-    "Understood: DATA/images with DATA/labels or DATA/masks (and metadata/training.txt "
-    "and validation.txt, as in BBBC039); images beside NAME_masks, NAME_labels, "
-    "NAME_label or NAME_seg; a folder NAME with images and masks per image (DSB2018)."
+    "Understood: DATA/images with DATA/labels, masks, annotations or rois (and "
+    "metadata/training.txt and validation.txt, as in BBBC039); images beside "
+    "NAME_masks, NAME_labels, NAME_label or NAME_seg, or beside NAME.zip, .roi, "
+    ".geojson or .json; a COCO file with its images; a folder NAME with images and "
+    "masks per image (DSB2018)."
 )
 
 
@@ -42,6 +55,10 @@ class Layout:
         order.
     notes
         What was found and left out, in sentences.
+    annotated
+        Name to the image that tells which part is annotated, where there is one.
+    members
+        Name to what an image is called in a file that annotates several.
     """
 
     name: str
@@ -49,6 +66,8 @@ class Layout:
     annotations: Mapping[str, tuple[Path, ...]]
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    annotated: Mapping[str, Path] = field(default_factory=dict)
+    members: Mapping[str, str] = field(default_factory=dict)
 
 
 class Detector(Protocol):
@@ -56,52 +75,6 @@ class Detector(Protocol):
 
     def __call__(self, folder: Path) -> Layout | None:
         """Return what is there, or None if `folder` is not arranged like this."""
-
-
-def is_image_file(path: Path) -> bool:
-    """Return whether `path` is a visible file that is named like a TIFF or PNG."""
-    if path.name.startswith(".") or not path.name.lower().endswith(IMAGE_SUFFIXES):
-        return False
-    return path.is_file()
-
-
-def stem(name: str) -> str:
-    """Return a file name without image suffix, accents in composed form.
-
-    macOS hands out decomposed accents, so that ``ü.tif`` and its partner can differ.
-
-    Examples
-    --------
-    >>> stem("plate 3.w1.OME.TIF")
-    'plate 3.w1'
-    """
-    name = unicodedata.normalize("NFC", name)
-    for suffix in IMAGE_SUFFIXES:
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
-def bare_stem(name: str) -> str:
-    """Return the `stem` without the suffix that marks an annotation.
-
-    Examples
-    --------
-    >>> bare_stem("a_01_masks.png")
-    'a_01'
-    """
-    whole = stem(name)
-    for suffix in ANNOTATION_SUFFIXES:
-        if whole.lower().endswith(suffix) and len(whole) > len(suffix):
-            return whole[: -len(suffix)]
-    return whole
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files directly in `folder`, sorted; none if it is no folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if is_image_file(p))
 
 
 def detect(folder: Path) -> Layout | None:
@@ -122,25 +95,29 @@ def detect(folder: Path) -> Layout | None:
 
 
 def detect_folders(folder: Path) -> Layout | None:
-    """Recognise ``images`` beside ``labels`` or ``masks``, with lists if there are."""
+    """Recognise ``images`` beside a folder of annotations, with lists if there are."""
     images = image_files(folder / "images")
-    drawn = {n: image_files(folder / n) for n in ("labels", "masks")}
+    names = {stem(p.name) for p in images}
+    drawn = {
+        n: by_image(annotation_files(folder / n), names, (".json",))
+        for n in DRAWN_FOLDERS
+    }
     drawn = {n: files for n, files in drawn.items() if files}
     if not images or not drawn:
         return None
     if len(drawn) > 1:
         raise InputError(
-            f"{folder} holds annotations in both labels and masks.",
-            hint="Keep one of the two folders beside images.",
+            f"{folder} holds annotations in both {' and '.join(drawn)}.",
+            hint="Keep one of these folders beside images.",
         )
     lists = _lists(folder / "metadata")
-    names = {stem(p.name) for p in images}
     found = Layout(
         "bbbc039" if lists else "folders",
-        _grouped((stem(p.name), p) for p in images),
-        _grouped((_partner(p, names), p) for p in next(iter(drawn.values()))),
+        grouped((stem(p.name), p) for p in images),
+        next(iter(drawn.values())),
         lists,
         _ignored(folder / "images"),
+        annotated_parts(folder),
     )
     return _only_listed(found) if "training" in lists else found
 
@@ -153,47 +130,58 @@ def detect_objects(folder: Path) -> Layout | None:
     drawn = [(_name(m), m / "masks") for m in members if image_files(m / "masks")]
     if not images or not drawn:
         return None
-    return Layout("dsb2018", _grouped(images), _grouped(drawn))
+    return Layout("dsb2018", grouped(images), grouped(drawn))
+
+
+def detect_coco(folder: Path) -> Layout | None:
+    """Recognise COCO files, in the folder or in ``annotations``, with their images."""
+    places = [folder, folder / "images", *sorted((folder / "images").glob("*/"))]
+    images = [p for place in places for p in image_files(place)]
+    names = {stem(p.name) for p in images}
+    files = [*folder.glob("*.json"), *(folder / "annotations").glob("*.json")]
+    files = [p for p in sorted(files) if annotation_stem(p.name) not in names]
+    files = [p for p in files if not p.name.startswith(".") and is_coco(p)]
+    if not images or not files:
+        return None
+    listed = [(stem(name), name, p) for p in files for name in read_coco(p).images]
+    return Layout(
+        "coco",
+        grouped((stem(p.name), p) for p in images if not is_companion(p.name)),
+        grouped((name, path) for name, _, path in listed),
+        annotated=annotated_parts(folder),
+        members={name: member for name, member, _ in listed},
+    )
 
 
 def detect_flat(folder: Path) -> Layout | None:
-    """Recognise images and annotations in one folder, told apart by a suffix."""
-    files = image_files(folder)
-    drawn = [p for p in files if bare_stem(p.name) != stem(p.name)]
-    images = [p for p in files if bare_stem(p.name) == stem(p.name)]
-    if not images or not drawn:
+    """Recognise images and annotations in one folder, told apart by their names."""
+    files = [p for p in annotation_files(folder) if not is_companion(p.name)]
+    pixels = [p for p in files if is_image_file(p)]
+    images = [p for p in pixels if bare_stem(p.name) == stem(p.name)]
+    names = {stem(p.name) for p in images}
+    found = by_image([p for p in files if p not in images], names, (".json", ".zip"))
+    if not images or not found:
         return None
+    used = [path for paths in found.values() for path in paths]
     return Layout(
         "flat",
-        _grouped((stem(p.name), p) for p in images),
-        _grouped((bare_stem(p.name), p) for p in drawn),
-        notes=_ignored(folder),
+        grouped((stem(p.name), p) for p in images),
+        found,
+        notes=_ignored(folder, used),
+        annotated=annotated_parts(folder),
     )
 
 
 LAYOUTS: dict[str, Detector] = {
     "folders": detect_folders,
     "dsb2018": detect_objects,
+    "coco": detect_coco,
     "flat": detect_flat,
 }
 
 
 def _name(folder: Path) -> str:
     return unicodedata.normalize("NFC", folder.name)
-
-
-def _partner(annotation: Path, images: set[str]) -> str:
-    """Return the name an annotation belongs to: its own stem, or without suffix."""
-    whole = stem(annotation.name)
-    bare = bare_stem(annotation.name)
-    return bare if whole not in images and bare in images else whole
-
-
-def _grouped(named: Iterable[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:
-    groups: dict[str, tuple[Path, ...]] = {}
-    for name, path in named:
-        groups[name] = (*groups.get(name, ()), path)
-    return groups
 
 
 def _lists(folder: Path) -> dict[str, tuple[str, ...]]:
@@ -233,15 +221,19 @@ def _only_listed(found: Layout) -> Layout:
         {n: p for n, p in found.annotations.items() if n in listed},
         found.lists,
         notes,
+        found.annotated,
     )
 
 
-def _ignored(folder: Path) -> tuple[str, ...]:
+def _ignored(folder: Path, used: Collection[Path] = ()) -> tuple[str, ...]:
     """Say how many visible files of other kinds lie among the images."""
     others = [
         p.suffix.lower() or p.name
         for p in folder.iterdir()
-        if p.is_file() and not p.name.startswith(".") and not is_image_file(p)
+        if p.is_file()
+        and not p.name.startswith(".")
+        and not is_image_file(p)
+        and p not in used
     ]
     if not others:
         return ()

@@ -139,8 +139,11 @@ def overlaps(
         need not be consecutive, and an object need not be connected.
     annotated
         YX, True where the image is annotated; None: everywhere. Pixels that are not
-        annotated are no one's error: they count in no area, and a predicted object
-        with more than half of its area there is left out.
+        annotated are no one's error: they count in no area, and an object, true or
+        predicted, with more than half of its area there is left out. So is a true
+        object at the edge of the annotated part if more than half of what can be seen
+        of it lies on predicted objects that are left out: drawn up to the edge alone,
+        it is the rest of an object that was found.
 
     Raises
     ------
@@ -153,18 +156,18 @@ def overlaps(
     found_ids, found = _compact(predicted)
     left_out = 0
     if annotated is not None:
-        inside = annotated.ravel()
-        if annotated.shape != labels.shape or inside.dtype != np.bool_:
+        if annotated.shape != labels.shape or annotated.dtype != np.bool_:
             raise AnnotationError(
-                f"The annotated part is {inside.dtype} of shape {annotated.shape}; "
+                f"The annotated part is {annotated.dtype} of shape {annotated.shape}; "
                 f"bool of the labels' shape {labels.shape} is expected."
             )
-        areas = np.bincount(found, minlength=len(found_ids) + 1)[1:]
-        seen = np.bincount(found[inside], minlength=len(found_ids) + 1)[1:]
-        left_out = int(np.count_nonzero(2 * seen < areas))
-        found_ids, found = _keep(found_ids, found * inside, 2 * seen >= areas)
-        there = np.bincount(true[inside], minlength=len(true_ids) + 1)[1:] > 0
-        true_ids, true = _keep(true_ids, true * inside, there)
+        inside = annotated.ravel()
+        kept = _mostly_inside(found, inside, len(found_ids))
+        left_out = int(np.count_nonzero(~kept))
+        kept_true = _mostly_inside(true, inside, len(true_ids))
+        kept_true &= ~_rests(true, np.append(False, ~kept)[found], annotated, kept_true)
+        found_ids, found = _keep(found_ids, found * inside, kept)
+        true_ids, true = _keep(true_ids, true * inside, kept_true)
     pair_true, pair_predicted, shared = _pairs(true, found, len(found_ids) + 1)
     return Overlaps(
         true_ids=true_ids,
@@ -176,6 +179,34 @@ def overlaps(
         intersections=shared,
         left_out=left_out,
     )
+
+
+def _mostly_inside(numbered: Counts, inside: Flags, count: int) -> Flags:
+    """Return which objects have half of their area or more where `inside` is True."""
+    areas = np.bincount(numbered, minlength=count + 1)[1:]
+    seen = np.bincount(numbered[inside], minlength=count + 1)[1:]
+    mostly: Flags = 2 * seen >= areas
+    return mostly
+
+
+def _rests(true: Counts, on_left_out: Flags, annotated: Flags, kept: Flags) -> Flags:
+    """Return which true objects are the rests of predicted ones that are left out.
+
+    Objects at the edge of the annotated part alone: else a prediction that covers
+    everything would excuse all that it hides.
+    """
+    inside = annotated.ravel()
+    beside = np.zeros_like(annotated)
+    beside[1:] |= ~annotated[:-1]
+    beside[:-1] |= ~annotated[1:]
+    beside[:, 1:] |= ~annotated[:, :-1]
+    beside[:, :-1] |= ~annotated[:, 1:]
+    count = len(kept) + 1
+    at_edge = np.bincount(true[inside & beside.ravel()], minlength=count)[1:] > 0
+    seen = np.bincount(true[inside], minlength=count)[1:]
+    covered = np.bincount(true[inside & on_left_out], minlength=count)[1:]
+    rests: Flags = at_edge & (2 * covered > seen)
+    return rests
 
 
 def _check(array: npt.NDArray[Any], labels: npt.NDArray[Any], what: str) -> None:

@@ -32,6 +32,9 @@ GAMMA = 0.7
 MAX_PREVIEW_PX = 2048
 """Previews of larger images are thinned to this side: they are looked at, not used."""
 FILL_OPACITY = 0.45
+HATCH: Rgb = (120, 120, 120)
+HATCH_PX = 16
+"""Distance between the lines over what is not annotated."""
 
 
 def outlines(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -232,7 +235,10 @@ def id_colours(labels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def preview(
-    image: npt.NDArray[Any] | None, labels: npt.NDArray[Any]
+    image: npt.NDArray[Any] | None,
+    labels: npt.NDArray[Any],
+    *,
+    annotated: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Return a picture to judge an annotation by.
 
@@ -242,6 +248,8 @@ def preview(
         YX, any real type, or None if there is only the annotation.
     labels
         YX, integer, of the shape of `image`.
+    annotated
+        YX, False on pixels that are not annotated, which are hatched; None: nowhere.
 
     Returns
     -------
@@ -252,14 +260,30 @@ def preview(
     """
     step = -(-max(*labels.shape, 1) // MAX_PREVIEW_PX)
     labels = labels[::step, ::step]
+    if annotated is not None:
+        annotated = annotated[::step, ::step]
     if image is None:
-        return colour_objects(labels)
+        return _hatched(colour_objects(labels), annotated)
     image = image[::step, ::step]
     plain = _rgb(_enlarge(stretch(image), enlargement(image.shape, PREVIEW_PX)))
     wide = labels.shape[1] > 2 * labels.shape[0]
-    return contact_sheet(
-        [plain, colour_objects(labels, image=image)], columns=1 if wide else 2
-    )
+    coloured = _hatched(colour_objects(labels, image=image), annotated)
+    return contact_sheet([plain, coloured], columns=1 if wide else 2)
+
+
+def _hatched(
+    picture: npt.NDArray[np.uint8], annotated: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[np.uint8]:
+    """Return a picture with diagonal lines over what is not annotated."""
+    if annotated is None:
+        return picture
+    left_out = ~_enlarge(annotated, picture.shape[0] // max(annotated.shape[0], 1))
+    y, x = np.ogrid[: picture.shape[0], : picture.shape[1]]
+    lines: npt.NDArray[np.bool_] = left_out & ((y + x) % HATCH_PX < HATCH_PX // 4)
+    picture = picture.copy()
+    picture[left_out] //= 2
+    picture[lines] = HATCH
+    return picture
 
 
 def contact_sheet(

@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.errors import ConfigError, InputError
-from cellunet.imaging.layouts import (
-    SIDES,
-    UNDERSTOOD,
-    Layout,
-    bare_stem,
-    detect,
+from cellunet.imaging.file_names import (
+    annotation_files,
     image_files,
-    stem,
+    is_annotation_mark,
 )
+from cellunet.imaging.layouts import DRAWN_FOLDERS, SIDES, UNDERSTOOD, Layout, detect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -45,11 +42,17 @@ class Pair:
         The annotation file, or the folder of its objects.
     name
         What both are called: the image's stem.
+    annotated
+        The image that tells which part is annotated, where there is one.
+    member
+        What the image is called in an annotation file of several.
     """
 
     image: Path
     annotation: Path
     name: str
+    annotated: Path | None = None
+    member: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Pairs:
     pairs
         Sorted by name; at least one.
     layout
-        The arrangement they were found in: ``folders``, ``bbbc039``, ``dsb2018`` or
-        ``flat``.
+        The arrangement they were found in: ``folders``, ``bbbc039``, ``dsb2018``,
+        ``coco`` or ``flat``.
     train, validation
         Names by the folder's own lists, sorted; None where there is no such list.
     notes
@@ -104,7 +107,13 @@ def find_pairs(folder: Path) -> Pairs:
             "these files.",
         )
     pairs = tuple(
-        Pair(found.images[name][0], found.annotations[name][0], name)
+        Pair(
+            found.images[name][0],
+            found.annotations[name][0],
+            name,
+            found.annotated.get(name),
+            found.members.get(name, ""),
+        )
         for name in sorted(found.images)
     )
     sides = {side: tuple(sorted(names)) for side, names in found.lists.items()}
@@ -270,7 +279,7 @@ def _nothing_found(folder: Path) -> InputError:
         )
     if not any(folder.iterdir()):
         return InputError(f"{folder} is empty.", hint=UNDERSTOOD)
-    beside = [n for n in ("labels", "masks") if image_files(folder.parent / n)]
+    beside = [n for n in DRAWN_FOLDERS if annotation_files(folder.parent / n)]
     if folder.name == "images" and beside:
         return InputError(
             f"{folder} holds images only; their annotations are in {beside[0]} beside "
@@ -278,9 +287,9 @@ def _nothing_found(folder: Path) -> InputError:
             hint=f"Name the folder above both: {folder.parent}.",
         )
     images = image_files(folder / "images")
-    drawn = [*image_files(folder / "labels"), *image_files(folder / "masks")]
-    for path in image_files(folder):
-        (images if stem(path.name) == bare_stem(path.name) else drawn).append(path)
+    drawn = [p for n in DRAWN_FOLDERS for p in annotation_files(folder / n)]
+    for path in annotation_files(folder):
+        (drawn if is_annotation_mark(path.name) else images).append(path)
     return InputError(
         f"{folder} holds no pair of image and annotation (images recognised: "
         f"{len(images)}, annotations: {len(drawn)}).",

@@ -9,7 +9,7 @@ import numpy as np
 
 from cellunet.config import EvaluateConfig
 from cellunet.errors import AnnotationError, InputError
-from cellunet.imaging.annotations import read_labels
+from cellunet.imaging.annotations import read_annotation, read_labels
 from cellunet.imaging.encoding import encode
 from cellunet.imaging.image_scores import PROTOCOLS, score_image
 from cellunet.imaging.label_folders import pair_folders
@@ -100,6 +100,7 @@ def evaluate_folders(
     *,
     config: EvaluateConfig | None = None,
     names: Collection[str] | None = None,
+    ignore_value: int | None = None,
     track: Track = silent_track,
 ) -> Evaluation:
     """Score a folder of predicted label files against a folder of true ones.
@@ -108,12 +109,15 @@ def evaluate_folders(
     ----------
     predicted, labels
         Folders of TIFF or PNG label files, found and paired as in
-        `cellunet.imaging.label_folders.pair_folders`. Any file that
-        `cellunet.imaging.annotations.read_labels` decodes will do.
+        `cellunet.imaging.label_folders.pair_folders`. True labels can be any file
+        that `cellunet.imaging.annotations.read_annotation` decodes, ROI sets and
+        GeoJSON too.
     config
         Protocol, intervals and classes.
     names
         Score these images alone, whatever else the folders hold; None: all.
+    ignore_value
+        Value of the pixels of true label images that are not annotated.
     track
         Wraps the loop over images.
 
@@ -127,7 +131,7 @@ def evaluate_folders(
     """
     found = pair_folders(predicted, labels, names=names)
     tracked = track(found, "Scoring", total=len(found))
-    return score_pairs((_read(pair) for pair in tracked), config=config)
+    return score_pairs((_read(pair, ignore_value) for pair in tracked), config=config)
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Paired]:
@@ -186,15 +190,25 @@ def _scores(
     return sorted((s for s in every if s.name in names), key=lambda s: s.name)
 
 
-def _read(pair: LabelPair) -> Scorable:
-    labels, predicted = read_labels(pair.labels), read_labels(pair.predicted)
+def _read(pair: LabelPair, ignore_value: int | None) -> Scorable:
+    predicted = read_labels(pair.predicted)
+    height, width = predicted.shape
+    true = read_annotation(
+        pair.labels,
+        shape=(height, width),
+        ignore_value=ignore_value,
+        annotated=pair.annotated,
+    )
+    labels = true.labels
     if labels.shape != predicted.shape:
         raise AnnotationError(
             f"{pair.predicted} is {_size(predicted)}, its true labels {pair.labels} "
             f"are {_size(labels)}.",
             hint="Predictions must have the size of the image that was annotated.",
         )
-    return Scorable(name=pair.name, labels=labels, predicted=predicted)
+    return Scorable(
+        name=pair.name, labels=labels, predicted=predicted, annotated=true.annotated
+    )
 
 
 def _size(labels: Integers) -> str:

@@ -48,6 +48,7 @@ def evaluate_model(  # noqa: PLR0913
     threads: int = THREADS,
     config: EvaluateConfig | None = None,
     predict_config: PredictConfig | None = None,
+    ignore_value: int | None = None,
     track: Track = silent_track,
 ) -> Evaluation:
     """Predict annotated images and score the labels against the annotation.
@@ -66,6 +67,8 @@ def evaluate_model(  # noqa: PLR0913
         Protocol and intervals.
     predict_config
         How the model is applied.
+    ignore_value
+        Value of the pixels of label images that are not annotated.
     track
         Progress over images.
 
@@ -86,7 +89,8 @@ def evaluate_model(  # noqa: PLR0913
     pairs = chosen_side(data, side)
     recipe = recipe_for(opened, predict_config, engine, device, threads)
     return score_pairs(
-        _scorables(pairs, opened, recipe, predict_config, track), config=config
+        _scorables(pairs, opened, recipe, predict_config, ignore_value, track),
+        config=config,
     )
 
 
@@ -120,14 +124,16 @@ def _scorables(
     model: Model,
     recipe: Recipe,
     config: PredictConfig,
+    ignore_value: int | None,
     track: Track,
 ) -> Iterator[Scorable]:
     for pair in track(pairs, "Evaluating", len(pairs)):
-        labels = read_annotated(pair)
         with open_image(
             pair.image, channel=config.channel, gray=config.gray, z=config.z
         ) as source:
             height, width = source.shape
+            annotation = read_annotated(pair, (height, width), ignore_value)
+            labels = annotation.labels
             if labels.shape != (height, width) or source.plane_shape:
                 raise AnnotationError(
                     f"{pair.annotation} is {labels.shape[0]} x {labels.shape[1]}, but "
@@ -148,6 +154,7 @@ def _scorables(
             name=pair.name,
             labels=labels,
             predicted=predicted,
+            annotated=annotation.annotated,
             group=_group(fingerprint(pixels), model.card),
             class_maps=(encode(labels, model.card.config.encoding), found),
         )

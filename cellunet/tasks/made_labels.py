@@ -30,6 +30,12 @@ class MadeImage:
     """Pixels that several objects claimed; the smallest object got them."""
     hidden: int
     """Objects without a pixel of their own, which were left out."""
+    outside: int = 0
+    """Objects outside the image, which were left out."""
+    annotated_share: float = 1.0
+    """Share of the image's pixels that is annotated."""
+    notes: tuple[str, ...] = ()
+    """What to know about the drawing, in sentences."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +58,10 @@ class MadeLabels:
         return {
             "out": str(self.out),
             "layout": self.layout,
-            "images": [dataclasses.asdict(image) for image in self.images],
+            "images": [
+                dataclasses.asdict(image) | {"notes": list(image.notes)}
+                for image in self.images
+            ],
             "failures": [{"name": n, "message": m} for n, m in self.failures],
             "notes": list(self.notes),
             "objects": sum(image.objects for image in self.images),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,22 +9,21 @@ import numpy as np
 import tifffile
 
 from cellunet.errors import (
-    AnnotationError,
     CellunetError,
     ConfigError,
-    ImageReadError,
     InputError,
 )
 from cellunet.imaging.annotation_sources import find_annotations
-from cellunet.imaging.annotations import ANNOTATIONS, read_annotation
-from cellunet.imaging.atomic import PendingFile, write_atomically
+from cellunet.imaging.annotations import ANNOTATIONS
+from cellunet.imaging.atomic import PendingFile, write_atomically, writing
 from cellunet.imaging.encoding import encode
-from cellunet.imaging.files import Region, create_labels, open_image, write_png
+from cellunet.imaging.files import create_labels, write_png
 from cellunet.imaging.overlay import preview
 from cellunet.imaging.provenance import SOFTWARE
 from cellunet.imaging.weights import weight_map
 from cellunet.progress import silent_track
 from cellunet.registry import choose
+from cellunet.tasks.drawn_on import read_drawn_on
 from cellunet.tasks.made_labels import MadeImage, MadeLabels
 
 if TYPE_CHECKING:
@@ -37,11 +35,16 @@ if TYPE_CHECKING:
     from cellunet.config import EncodingConfig, WeightConfig
     from cellunet.imaging.annotation_sources import Drawn
     from cellunet.imaging.annotations import Annotation
-    from cellunet.imaging.source import Source
     from cellunet.progress import Track
 
 MAX_NAMED = 10
-SUFFIXES = {"labels": ".tif", "classes": ".tif", "weights": ".tif", "previews": ".png"}
+SUFFIXES = {
+    "labels": ".tif",
+    "classes": ".tif",
+    "weights": ".tif",
+    "previews": ".png",
+    "annotated": ".tif",
+}
 """Folder of each result below the output folder, and how its files end."""
 
 
@@ -52,6 +55,7 @@ class _Recipe:
     encoding: EncodingConfig
     weights: WeightConfig | None
     kind: str
+    ignore_value: int | None
     folders: tuple[str, ...]
 
 
@@ -62,6 +66,7 @@ def make_labels(  # noqa: PLR0913
     encoding: EncodingConfig,
     weights: WeightConfig | None = None,
     kind: str = "auto",
+    ignore_value: int | None = None,
     overwrite: bool = False,
     track: Track = silent_track,
 ) -> MadeLabels:
@@ -69,9 +74,10 @@ def make_labels(  # noqa: PLR0913
 
     For each annotation ``NAME``: ``labels/NAME.tif`` (instance labels, uint16 or,
     past 65,535, uint32), ``classes/NAME.tif`` (class map, uint8),
-    ``weights/NAME.tif`` (weight map, float32; with `weights` only) and
-    ``previews/NAME.png``. Nothing is written for an annotation that
-    cannot be decoded or does not fit its image.
+    ``weights/NAME.tif`` (weight map, float32; with `weights` only),
+    ``previews/NAME.png`` and, where not all of the image is annotated,
+    ``annotated/NAME.tif`` (uint8, 255 where it is). Nothing is written for an
+    annotation that cannot be decoded or does not fit its image.
 
     Parameters
     ----------
@@ -87,6 +93,8 @@ def make_labels(  # noqa: PLR0913
     kind
         How the annotations were drawn: a name in
         `cellunet.imaging.annotations.ANNOTATIONS`.
+    ignore_value
+        Value of the pixels of label images that are not annotated.
     overwrite
         Whether to replace results that are there already.
     track
@@ -111,9 +119,15 @@ def make_labels(  # noqa: PLR0913
     _check_weights(encoding, weights)
     found = find_annotations(source, kind=kind)
     folders = tuple(f for f in SUFFIXES if f != "weights" or weights is not None)
-    recipe = _Recipe(encoding=encoding, weights=weights, kind=kind, folders=folders)
+    recipe = _Recipe(
+        encoding=encoding,
+        weights=weights,
+        kind=kind,
+        ignore_value=ignore_value,
+        folders=folders,
+    )
     _refuse_conflicts(found.drawn, out, recipe, overwrite=overwrite)
-    for folder in folders:
+    for folder in (f for f in folders if f != "annotated"):
         # Makes the folder and a file in it, so that a folder that permits no writing
         # is one error before work, not one for each annotation.
         PendingFile(out / folder / "probe").abort()
@@ -134,50 +148,33 @@ def make_labels(  # noqa: PLR0913
 
 def _make(one: Drawn, out: Path, recipe: _Recipe) -> MadeImage:
     """Decode one annotation and write its results."""
-    annotation = read_annotation(one.annotation, kind=recipe.kind)
+    found = read_drawn_on(one, kind=recipe.kind, ignore_value=recipe.ignore_value)
+    annotation, image = found.annotation, found.image
     labels = annotation.labels
-    image, pixel_size_um = (
-        _read_image(one.image, one, labels.shape) if one.image else (None, None)
-    )
     class_map = encode(labels, recipe.encoding)
     weights = None
     if recipe.weights is not None:
         weights = weight_map(labels, class_map, recipe.weights)
-    picture = preview(image, labels)
+    picture = preview(image, labels, annotated=annotation.annotated)
     paths = _outputs(one, out, recipe)
-    _write_labels(paths["labels"], annotation, one, pixel_size_um)
+    _write_labels(paths["labels"], annotation, one, found.pixel_size_um)
     _write_plane(paths["classes"], class_map)
     if weights is not None:
+        if annotation.annotated is not None:
+            weights *= annotation.annotated
         _write_plane(paths["weights"], weights)
     write_png(paths["previews"], picture)
+    _write_annotated(paths["annotated"], annotation)
     return _summary(one.name, annotation)
 
 
-def _read_image(
-    path: Path, one: Drawn, shape: tuple[int, ...]
-) -> tuple[npt.NDArray[Any], tuple[float, float] | None]:
-    """Return the image, YX, and its pixel size; refuse it unless it has `shape`."""
-    with _open(path) as source:
-        planes = math.prod(source.plane_shape)
-        if source.shape != shape or planes != 1:
-            found = f"{_size(source.shape)} px"
-            if planes != 1:
-                found += f" in {planes} planes ({source.plane_axes})"
-            raise AnnotationError(
-                f"{one.annotation} is {_size(shape)} px, its image {path} is {found}.",
-                hint="An annotation is drawn on the full frame of one plane.",
-            )
-        height, width = source.shape
-        region = Region(plane=0, y0=0, y1=height, x0=0, x1=width)
-        return source.read(region)[0], source.pixel_size_um
-
-
-def _open(path: Path) -> Source:
-    """Open an image to be looked at: colours as grey, else the first channel."""
-    try:
-        return open_image(path, gray=True)
-    except ImageReadError:
-        return open_image(path, channel="0")
+def _write_annotated(path: Path, annotation: Annotation) -> None:
+    """Write which part is annotated; no file says that all of it is."""
+    if annotation.annotated is None:
+        with writing(path):
+            path.unlink(missing_ok=True)
+        return
+    _write_plane(path, annotation.annotated.astype(np.uint8) * 255)
 
 
 def _write_labels(
@@ -226,7 +223,16 @@ def _summary(name: str, annotation: Annotation) -> MadeImage:
         median_area_px=float(np.median(areas)) if areas.size else None,
         overlap_px=annotation.overlap_px,
         hidden=annotation.hidden,
+        outside=annotation.outside,
+        annotated_share=_share(annotation),
+        notes=annotation.notes,
     )
+
+
+def _share(annotation: Annotation) -> float:
+    if annotation.annotated is None:
+        return 1.0
+    return float(annotation.annotated.mean())
 
 
 def _outputs(one: Drawn, out: Path, recipe: _Recipe) -> dict[str, Path]:
@@ -249,7 +255,12 @@ def _refuse_conflicts(
 ) -> None:
     """Refuse, before any work, to replace what is read or what exists."""
     results = [p for one in drawn for p in _outputs(one, out, recipe).values()]
-    read = {p.resolve() for one in drawn for p in (one.annotation, one.image) if p}
+    read = {
+        p.resolve()
+        for one in drawn
+        for p in (one.annotation, one.image, one.annotated)
+        if p
+    }
     own = [p for p in results if p.resolve() in read]
     if own:
         raise InputError(

@@ -125,7 +125,11 @@ def _prepared(request: TrainRequest, hooks: Hooks) -> _Run:
         request.validation,
         request.split,
         seed=config.seed,
-        channel=ChannelChoice(channel=request.channel, gray=request.gray),
+        channel=ChannelChoice(
+            channel=request.channel,
+            gray=request.gray,
+            ignore_value=request.ignore_value,
+        ),
         track=hooks.track,
     )
     for note in data.notes:

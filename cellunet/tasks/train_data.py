@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.errors import AnnotationError, CellunetError, ImageReadError, InputError
-from cellunet.imaging.annotations import read_labels, read_object_folder
+from cellunet.imaging.annotations import read_annotation
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.pairing import find_pairs, fingerprint, refuse_shared, split
 
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
     from cellunet.config import SplitConfig
     from cellunet.core.dataset import Sample
+    from cellunet.imaging.annotations import Annotation
     from cellunet.imaging.pairing import Pair
     from cellunet.progress import Track
 
+logger = logging.getLogger(__name__)
 MAX_NAMED = 10
 
 
@@ -40,10 +43,12 @@ class TrainingData:
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelChoice:
-    """Which channel of the images is meant, as in `open_image`."""
+    """Which channel of the images, as in `open_image`, and which labels are meant."""
 
     channel: str | None = None
     gray: bool = False
+    ignore_value: int | None = None
+    """Value of the pixels of label images that are not annotated."""
 
 
 def load(
@@ -102,6 +107,7 @@ def load(
         notes += pairs.notes
         held += pairs.pairs
     samples = _read_all([*training, *held], channel, track)
+    notes += _partly(samples)
     prints = [fingerprint(s.image) for s in samples]
     count = len(training)
     names = [s.name for s in samples]
@@ -199,7 +205,8 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
             )
         height, width = source.shape
         image = source.read(Region(plane=0, y0=0, y1=height, x0=0, x1=width))
-    labels = read_annotated(pair)
+    found = read_annotated(pair, (height, width), channel.ignore_value)
+    labels = found.labels
     if labels.shape != (height, width):
         raise AnnotationError(
             f"{pair.annotation} has {labels.shape[0]} x {labels.shape[1]} pixels, but "
@@ -215,19 +222,41 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         name=pair.name,
         image=image,
         labels=labels,
-        annotated=np.ones(labels.shape, bool),
+        annotated=(
+            np.ones(labels.shape, bool) if found.annotated is None else found.annotated
+        ),
     )
 
 
-def read_annotated(pair: Pair) -> npt.NDArray[np.int32]:
-    """Return the instance labels of a pair, YX int32."""
-    if pair.annotation.is_dir():
-        return read_object_folder(pair.annotation).labels
-    return read_labels(pair.annotation)
+def read_annotated(
+    pair: Pair, shape: tuple[int, int] | None = None, ignore_value: int | None = None
+) -> Annotation:
+    """Return the annotation of a pair; `shape` is its image's, if that is known."""
+    found = read_annotation(
+        pair.annotation,
+        shape=shape,
+        member=pair.member,
+        ignore_value=ignore_value,
+        annotated=pair.annotated,
+    )
+    for note in found.notes:
+        logger.warning("%s: %s", pair.annotation, note)
+    return found
+
+
+def _partly(samples: Sequence[Sample]) -> list[str]:
+    """Say of how many images only a part counts."""
+    shares = [s.annotated.mean() for s in samples if not s.annotated.all()]
+    if not shares:
+        return []
+    return [
+        f"{len(shares)} of {len(samples)} images are annotated in part (on average "
+        f"{np.mean(shares):.0%} of each); the rest of them does not count."
+    ]
 
 
 def _refuse_empty(samples: Sequence[Sample]) -> None:
-    if not any(s.labels.any() for s in samples):
+    if not any((s.labels[s.annotated] > 0).any() for s in samples):
         raise InputError(
             f"None of the {len(samples)} training images has an annotated object.",
             hint="Do they belong to these images? Try: cellunet make-labels.",

@@ -49,6 +49,8 @@ class TrainRequest:
     """Number or name of the image channel; needed if there are several."""
     gray: bool = False
     """Use the luminance of RGB images."""
+    ignore_value: int | None = None
+    """Value of the pixels of label images that are not annotated."""
 
     def __post_init__(self) -> None:
         if not self.data:

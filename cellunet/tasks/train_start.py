@@ -135,6 +135,8 @@ def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
         differ.append("minutes")
     if request.start not in (START, saved.about.get("start")):
         differ.append("start")
+    if request.ignore_value != saved.about.get("ignore_value"):
+        differ.append("ignore-value")
     asked, began = request.config, saved.config
     if asked in (TrainConfig(), PRESETS.get(began.preset, TrainConfig)()):
         return differ
@@ -216,6 +218,7 @@ def about(request: TrainRequest, data: TrainingData) -> dict[str, Any]:
         "validation": data.validation_prints,
         "minutes": request.minutes,
         "start": request.start,
+        "ignore_value": request.ignore_value,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,3 +124,69 @@ def test_real_annotations_become_files(run: Run, tmp_path: Path) -> None:
     unknown = run("make-labels", source, "--out", out, "--kind", "drawn")
     assert unknown.code == 1
     assert "Unknown kind of annotation 'drawn'" in unknown.err
+
+
+def test_overlaps_and_what_is_odd_are_told(run: Run, tmp_path: Path) -> None:
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(tmp_path / name, np.zeros((20, 30), np.uint8))
+    rings = [
+        [[0, 0], [9, 0], [9, 9], [0, 9]],
+        [[5, 5], [12, 5], [12, 9], [5, 9]],
+        [[20, 0], [28, 8], [28, 0], [20, 8]],
+        [[90, 0], [98, 0], [98, 8]],
+        [[1.1, 1.1], [1.2, 1.1], [1.2, 1.2]],
+    ]
+    features: list[dict[str, Any]] = [
+        {"type": "Polygon", "coordinates": [ring]} for ring in rings
+    ]
+    (tmp_path / "a.geojson").write_text(json.dumps(features))
+    box = {"type": "Polygon", "coordinates": [rings[0]]}
+    ignored = {
+        "type": "Feature",
+        "geometry": box,
+        "properties": {"classification": {"name": "Ignore*"}},
+    }
+    (tmp_path / "b.geojson").write_text(json.dumps(ignored))
+    ran = run("make-labels", tmp_path, "--out", tmp_path / "out", "--json")
+    assert ran.code == 0
+    assert "16 px were claimed by several objects; the smallest got them.\n" in ran.err
+    assert "1 object without a pixel of their own.\n" in ran.err
+    assert "1 image annotated in part" in ran.err
+    assert "a: 1 of 5 objects lie outside the image" in ran.err
+    assert "a: Outlines that cross themselves (1)" in ran.err
+    one, other = ran.document["result"]["images"]
+    assert (one["outside"], one["overlap_px"], one["hidden"]) == (1, 16, 1)
+    assert len(one["notes"]) == 2
+    assert other["annotated_share"] == pytest.approx(1 - 81 / 600)
+
+
+def test_a_check_exits_4_when_a_person_is_needed(run: Run, tmp_path: Path) -> None:
+    source, out = tmp_path / "labels", tmp_path / "out"
+    source.mkdir()
+    labels = np.zeros((40, 60), np.uint16)
+    labels[5:15, 5:15], labels[20:30, 5:15] = 1, 2
+    tifffile.imwrite(source / "one.tif", labels)
+    fine = run("make-labels", source, "--out", out, "--check", "--json")
+    assert fine.code == 0
+    assert fine.document["result"]["needs_person"] is False
+    labels[20:30, 40:50] = 1
+    tifffile.imwrite(source / "two [2].tif", labels)
+    odd = run("make-labels", source, "--out", out, "--check", "--json")
+    assert odd.code == 4
+    assert odd.document["error"]["type"] == "NeedsPerson"
+    assert odd.document["result"]["counts"] == {"pieces": 1}
+    assert "two [2]: 1 object in two or more pieces under one number: 1.\n" in odd.err
+    assert "pieces: 1 image\n" in odd.err
+    assert "Look at check-1.png" in odd.err
+    assert not (out / "labels").exists()
+
+
+def test_validation_images_go_with_a_check(run: Run, tmp_path: Path) -> None:
+    ran = run("make-labels", tmp_path, "--out", tmp_path / "o", "--val", tmp_path)
+    assert ran.code == 2
+    assert "--val goes with --check" in ran.err
+
+
+def test_the_value_to_ignore_is_passed_on(run: Run, making: FakeMaking) -> None:
+    run("make-labels", "s", "--out", "o", "--ignore-value", "-1")
+    assert making.calls[0][2]["ignore_value"] == -1

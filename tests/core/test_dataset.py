@@ -85,7 +85,8 @@ def test_what_is_not_annotated_never_has_weight(make_sample, tiny_config) -> Non
         assert not weights[image[0] < 0.05].any()
         assert (weights[image[0] > 0.95] > 0).all()
         seen.append((weights > 0).mean())
-    assert min(seen) < 0.1
+    # Whatever is drawn holds something that is annotated.
+    assert 0 < min(seen) < 0.55
     assert max(seen) > 0.9
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_asked_for_objects_a_folder_of_files_is_one_image(tmp_path, place):
     ("names", "message"),
     [
         ((), "is empty"),
-        (("a.txt", "sub/b.txt"), "holds no TIFF or PNG annotation"),
+        (("a.txt", "sub/b.txt"), "holds no annotation"),
         (("a.png", "A.tif"), r"the same name: A\.tif and a\.png"),
         (("a_seg.png", "a_masks.png"), "the same name: a_masks.png and a_seg.png"),
         (("images/a.tif", "labels/b.tif"), "do not match"),
@@ -90,3 +91,34 @@ def test_what_cannot_be_used_is_refused(tmp_path, names, message):
 def test_a_path_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(InputError, match="There is no folder"):
         find_annotations(tmp_path / "nowhere")
+
+
+def test_a_drawn_file_is_found_with_the_image_beside_it(tmp_path):
+    touch(tmp_path, "a_rois.zip", "a.tif", "rois/b.geojson", "images/b.png", "c.roi")
+    for name, image in (
+        ("a_rois.zip", "a.tif"),
+        ("rois/b.geojson", "images/b.png"),
+        ("c.roi", None),
+    ):
+        (one,) = find_annotations(tmp_path / name).drawn
+        assert one.image == (tmp_path / image if image else None)
+
+
+def test_a_coco_file_is_as_many_annotations_as_it_has_images(tmp_path):
+    images = [
+        {"id": i, "file_name": n, "height": 4, "width": 4}
+        for i, n in enumerate(("x/b.tif", "a.png"))
+    ]
+    path = tmp_path / "annotations" / "all.json"
+    touch(tmp_path, "annotations/all.json", "images/b.tif")
+    path.write_text(json.dumps({"images": images, "annotations": []}))
+    for source in (path, path.parent):
+        a, b = find_annotations(source).drawn
+        assert (a.name, a.member, a.image) == ("a", "a.png", None)
+        assert (b.name, b.member, b.image) == ("b", "b.tif", tmp_path / "images/b.tif")
+
+
+def test_the_annotated_part_is_found_without_images_too(tmp_path):
+    touch(tmp_path, "labels/a.tif", "labels/b.tif", "annotated/b.tif")
+    a, b = find_annotations(tmp_path).drawn
+    assert (a.annotated, b.annotated) == (None, tmp_path / "annotated" / "b.tif")

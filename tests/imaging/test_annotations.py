@@ -280,9 +280,10 @@ def test_wide_colours_are_refused(tmp_path):
 
 
 def test_an_unknown_kind_is_refused_with_those_there_are(tmp_path):
-    with pytest.raises(ConfigError, match="Known: auto, binary, coloured"):
+    with pytest.raises(ConfigError, match="Known: auto, binary, coco, coloured"):
         read_labels(tmp_path, kind="colored")
-    assert list(ANNOTATIONS) == ["auto", "labels", "binary", "coloured", "objects"]
+    pixels = ["labels", "binary", "coloured", "outlines", "objects"]
+    assert list(ANNOTATIONS) == ["auto", *pixels, "rois", "geojson", "coco", "labelme"]
 
 
 def huge_png() -> bytes:
@@ -361,3 +362,83 @@ def test_every_instance_image_of_dsb2018_comes_out_as_it_is(data_dir):
     for pair in pairs:
         ids = tifffile.imread(pair.annotation)
         np.testing.assert_array_equal(read_labels(pair.annotation), ids)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [(np.uint16, 65535), (np.int16, -1), (np.uint8, 255)]
+)
+def test_a_chosen_value_marks_what_is_not_annotated(tmp_path, dtype, value):
+    pixels = np.zeros((4, 6), dtype)
+    pixels[1, 1:3], pixels[:, 4:] = 7, value
+    found = read_annotation(write_tiff(tmp_path / "a.tif", pixels), ignore_value=value)
+    assert found.annotated.tolist() == [[True] * 4 + [False] * 2] * 4
+    assert np.argwhere(found.labels == 7).tolist() == [[1, 1], [1, 2]]
+    assert np.count_nonzero(found.labels) == 2
+
+
+def test_a_value_that_does_not_occur_leaves_all_annotated(tmp_path):
+    found = read_annotation(write_tiff(tmp_path / "a.tif", IDS), ignore_value=99)
+    assert found.annotated is None
+    np.testing.assert_array_equal(found.labels, IDS)
+
+
+def test_a_binary_image_may_have_a_third_value_to_ignore(tmp_path):
+    pixels = np.array([[1, 1, 0, 255], [0, 0, 0, 255], [1, 0, 0, 0]], np.uint8)
+    found = read_annotation(write_tiff(tmp_path / "a.tif", pixels), ignore_value=255)
+    assert (found.kind, found.labels.max()) == ("binary", 2)
+
+
+def test_background_cannot_be_ignored_and_colours_have_no_value(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", IDS)
+    with pytest.raises(ConfigError, match="cannot be 0") as caught:
+        read_annotation(path, ignore_value=0)
+    assert "'region'" in caught.value.hint
+    coloured = write_png(tmp_path / "a.png", rgba([[1, 2], [0, 3]]))
+    with pytest.raises(AnnotationError, match="is coloured"):
+        read_annotation(coloured, ignore_value=9)
+
+
+def test_an_image_beside_says_what_is_annotated(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", np.where(IDS == 300, 9, IDS))
+    part = np.array([[255, 255, 0], [255, 0, 0], [0, 0, 0]], np.uint8)
+    sidecar = write_tiff(tmp_path / "part.tif", part)
+    found = read_annotation(path, annotated=sidecar)
+    np.testing.assert_array_equal(found.annotated, part > 0)
+    # Both count: what one of them leaves out is out.
+    found = read_annotation(path, annotated=sidecar, ignore_value=7)
+    expected = [[True, False, False], [True, False, False], [False] * 3]
+    assert found.annotated.tolist() == expected
+    everything = write_tiff(tmp_path / "all.tif", np.ones((3, 3), np.uint8))
+    assert read_annotation(path, annotated=everything).annotated is None
+
+
+def test_an_annotated_part_of_another_size_or_of_nothing_is_refused(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", IDS)
+    other = write_tiff(tmp_path / "other.tif", np.ones((3, 4), np.uint8))
+    with pytest.raises(AnnotationError, match=r"other\.tif has 3 x 4 .* has 3 x 3"):
+        read_annotation(path, annotated=other)
+    nothing = write_tiff(tmp_path / "nothing.tif", np.zeros((3, 3), np.uint8))
+    with pytest.raises(AnnotationError, match="marks no pixel"):
+        read_annotation(path, annotated=nothing)
+
+
+class Trap:
+    """Does harm when it is unpickled."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was opened",))
+
+
+@pytest.mark.parametrize("kind", ["auto", "labels"])
+def test_what_cellpose_pickles_is_refused_unopened_with_the_way_out(tmp_path, kind):
+    path = tmp_path / "a_seg.npy"
+    np.save(path, np.array([{"masks": Trap()}], object), allow_pickle=True)
+    with pytest.raises(AnnotationError, match="NumPy file of Cellpose") as caught:
+        read_annotation(path, kind=kind)
+    assert "--save_png" in caught.value.hint
+
+
+def test_json_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"fps": 3}')
+    with pytest.raises(AnnotationError, match="neither GeoJSON nor of COCO or labelme"):
+        read_annotation(tmp_path / "a.json")

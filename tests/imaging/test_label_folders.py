@@ -81,3 +81,31 @@ def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
         pair_folders(tmp_path / "empty", true)
     with pytest.raises(InputError, match="two folders are expected"):
         pair_folders(true, tmp_path / "empty" / ".." / "t")
+
+
+def test_true_labels_may_be_drawn_and_annotated_in_part(tmp_path):
+    for name in (
+        "pred/a.tif",
+        "pred/b.tif",
+        "pred/a_outlines.png.txt",
+        "data/labels/a.zip",
+        "data/labels/b_masks.png",
+        "data/annotated/b.tif",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    a, b = pair_folders(tmp_path / "pred", tmp_path / "data" / "labels")
+    assert (a.labels.name, a.annotated) == ("a.zip", None)
+    assert b.annotated == tmp_path / "data" / "annotated" / "b.tif"
+    beside = tmp_path / "data" / "labels" / "a_annotated.png"
+    beside.touch()
+    a, _ = pair_folders(tmp_path / "pred", tmp_path / "data" / "labels")
+    assert a.annotated == beside
+
+
+def test_the_annotated_part_beside_a_folder_of_another_name_is_not_meant(tmp_path):
+    for name in ("pred/a.tif", "truth/a.tif", "annotated/a.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (a,) = pair_folders(tmp_path / "pred", tmp_path / "truth")
+    assert a.annotated is None

@@ -238,6 +238,44 @@ def test_what_is_not_annotated_is_no_ones_error() -> None:
     assert overlaps(true, found, annotated=annotated).predicted_areas.tolist() == [4, 2]
 
 
+def test_a_true_object_that_lies_mostly_outside_is_no_ones_error() -> None:
+    true = image("""
+        1112..
+        1112..
+    """)
+    found = np.zeros_like(true)
+    annotated = np.ones((2, 6), bool)
+    annotated[:, :2] = False
+    # 2 of the 6 px of 1 are inside; all of 2.
+    assert overlaps(true, found, annotated=annotated).true_ids.tolist() == [2]
+    annotated[:, 1] = True
+    # 4 of 6 px.
+    assert overlaps(true, found, annotated=annotated).true_ids.tolist() == [1, 2]
+
+
+def test_what_is_drawn_of_an_object_up_to_the_edge_is_excused_with_it() -> None:
+    # Whoever annotates a box draws the rest of a nucleus that the box cuts; who
+    # predicts finds the nucleus whole, mostly outside.
+    true = image("""
+        ...11...
+        ...11.22
+    """)
+    found = image("""
+        33333.4.
+        33333.4.
+    """)
+    annotated = np.ones((2, 8), bool)
+    annotated[:, :3] = False
+    table = overlaps(true, found, annotated=annotated)
+    assert (table.true_ids.tolist(), table.predicted_ids.tolist()) == ([2], [4])
+    # Not so an object within the annotated part, whatever hides it.
+    true[:] = [[0, 0, 0, 0, 1, 0, 0, 0]] * 2
+    assert overlaps(true, found, annotated=annotated).true_ids.tolist() == [1]
+    # Nor where nothing was found.
+    true[:] = [[0, 0, 0, 1, 0, 0, 0, 0]] * 2
+    assert overlaps(true, 0 * found, annotated=annotated).true_ids.tolist() == [1]
+
+
 def test_small_true_objects_become_background() -> None:
     table = overlaps(TRUE, FOUND).without_small(7)
     # True 2 has 6 px and goes; predicted 3 and 9 stay.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellunet.errors import ConfigError, InputError
-from cellunet.imaging.layouts import LAYOUTS, bare_stem, stem
+from cellunet.errors import AnnotationError, ConfigError, InputError
+from cellunet.imaging.file_names import bare_stem, stem
+from cellunet.imaging.layouts import LAYOUTS
 from cellunet.imaging.pairing import (
     Pair,
     Pairs,
@@ -314,3 +316,102 @@ def test_the_annotated_sets_are_found(data_dir):
     assert (len(published.train), len(published.validation)) == (100, 50)
     assert published.notes == ()
     assert len(find_pairs(data_dir / "dsb2018-fluorescence").pairs) == 360
+
+
+@pytest.mark.parametrize("place", ["labels", "masks", "annotations", "rois"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.zip",
+        "a_RoiSet.zip",
+        "a_rois.zip",
+        "a.roi",
+        "a.geojson",
+        "a.geojson.gz",
+        "a.json",
+        "a.ome.tif.geojson",
+        "a_annotations.json",
+    ],
+)
+def test_drawn_files_are_paired_by_name(tmp_path, place, name):
+    touch(tmp_path, "images/a.ome.tif", f"{place}/{name}")
+    assert found(tmp_path) == [("a", "a.ome.tif", f"{place}/{name}")]
+
+
+def test_drawn_files_beside_their_images_are_paired(tmp_path):
+    touch(tmp_path, "a.png", "a.json", "b.tif", "b.zip", "c.tif", "c.roi")
+    touch(tmp_path, "d.tif", "d_cp_masks.png", "other.zip", "settings.json")
+    # What Cellpose adds is neither image nor labels.
+    touch(tmp_path, "d_seg.npy", "d_outlines_cp_masks.png", "d_flows_cp_masks.tif")
+    assert found(tmp_path) == [
+        ("a", "a.png", "a.json"),
+        ("b", "b.tif", "b.zip"),
+        ("c", "c.tif", "c.roi"),
+        ("d", "d.tif", "d_cp_masks.png"),
+    ]
+    assert "(.json, .npy, .zip)" in find_pairs(tmp_path).notes[0]
+
+
+def test_the_only_image_has_the_roi_set_that_has_no_name(tmp_path):
+    touch(tmp_path, "plate 1.tif", "RoiSet.zip")
+    assert found(tmp_path) == [("plate 1", "plate 1.tif", "RoiSet.zip")]
+    touch(tmp_path, "plate 2.tif")
+    with pytest.raises(InputError, match="holds no pair"):
+        find_pairs(tmp_path)
+
+
+def test_a_pickle_of_cellpose_alone_is_an_annotation_to_be_refused(tmp_path):
+    touch(tmp_path, "a.tif", "a_seg.npy")
+    assert found(tmp_path) == [("a", "a.tif", "a_seg.npy")]
+
+
+def test_drawn_files_without_an_image_are_named(tmp_path):
+    touch(tmp_path, "images/a.tif", "rois/a.zip", "rois/lost.zip", "rois/notes.json")
+    with pytest.raises(InputError, match="no image for the annotation lost"):
+        find_pairs(tmp_path)
+
+
+def coco(path: Path, *names: str) -> Path:
+    images = [
+        {"id": i, "file_name": name, "height": 4, "width": 4}
+        for i, name in enumerate(names)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": images, "annotations": []}))
+    return path
+
+
+@pytest.mark.parametrize("place", ["annotations/instances.json", "labels.json"])
+@pytest.mark.parametrize("images", ["", "images/", "images/default/"])
+def test_a_coco_file_annotates_all_its_images(tmp_path, place, images):
+    touch(tmp_path, f"{images}a.tif", f"{images}b.tif", "settings.json")
+    coco(tmp_path / place, "default/b.tif", "a.tif")
+    pairs = find_pairs(tmp_path)
+    assert pairs.layout == "coco"
+    assert [(p.name, p.member) for p in pairs.pairs] == [("a", "a.tif"), ("b", "b.tif")]
+    assert {p.annotation for p in pairs.pairs} == {tmp_path / place}
+    assert [p.image.name for p in pairs.pairs] == ["a.tif", "b.tif"]
+
+
+def test_images_that_a_coco_file_misses_or_has_too_many_of_are_named(tmp_path):
+    touch(tmp_path, "images/a.tif", "images/b.tif")
+    coco(tmp_path / "annotations.json", "a.tif", "c.tif")
+    with pytest.raises(InputError, match=r"for the image b; no image for the .* c"):
+        find_pairs(tmp_path)
+
+
+def test_a_cut_off_coco_file_is_named(tmp_path):
+    touch(tmp_path, "images/a.tif")
+    path = coco(tmp_path / "annotations" / "instances.json", "a.tif")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(AnnotationError, match=r"instances\.json is no JSON"):
+        find_pairs(tmp_path)
+
+
+def test_files_of_the_annotated_part_are_found_with_their_images(tmp_path):
+    touch(tmp_path / "x", "images/a.tif", "labels/a_masks.png", "annotated/a.png")
+    touch(tmp_path / "y", "a.tif", "a_masks.png", "a_annotated.tif", "b.tif", "b.zip")
+    (one,) = find_pairs(tmp_path / "x").pairs
+    assert one.annotated == tmp_path / "x" / "annotated" / "a.png"
+    a, b = find_pairs(tmp_path / "y").pairs
+    assert (a.annotated, b.annotated) == (tmp_path / "y" / "a_annotated.tif", None)

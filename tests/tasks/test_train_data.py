@@ -197,7 +197,7 @@ def test_objects_of_a_folder_are_read_as_labels(tmp_path) -> None:
         drawn = np.zeros((8, 8), np.uint8)
         drawn[2:4, column : column + 2] = 255
         tifffile.imwrite(masks / f"{number}.tif", drawn)
-    labels = read_annotated(Pair(tmp_path / "x.tif", masks, "x"))
+    labels = read_annotated(Pair(tmp_path / "x.tif", masks, "x")).labels
     assert np.bincount(labels.ravel()).tolist() == [56, 4, 4]
 
 

@@ -1,0 +1,74 @@
+"""Which image an annotation file belongs to, by their names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cellunet.imaging.file_names import (
+    CELLPOSE,
+    ROI_SET,
+    annotation_stem,
+    bare_stem,
+    image_files,
+    stem,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+ANNOTATED_FOLDER = "annotated"
+"""Folder of images that are 0 where nothing is annotated."""
+_ANNOTATED = "_annotated"
+"""End of the name of such an image beside the one it belongs to."""
+
+
+def by_image(
+    files: Iterable[Path], images: set[str], anything: tuple[str, ...]
+) -> dict[str, tuple[Path, ...]]:
+    """Return annotation files by the name of their image.
+
+    Files that end as in `anything` may be of any content and count only where they
+    have an image; one that Cellpose pickled counts only where nothing else was drawn.
+    """
+    found = grouped((_partner(p, images), p) for p in files)
+    kept = {}
+    for name, paths in found.items():
+        known = tuple(
+            p for p in paths if name in images or p.suffix.lower() not in anything
+        )
+        others = tuple(p for p in known if not p.name.lower().endswith(CELLPOSE))
+        if known:
+            kept[name] = others or known
+    return kept
+
+
+def annotated_parts(folder: Path) -> dict[str, Path]:
+    """Return, by the names of their images, files that tell what is annotated.
+
+    They lie in ``annotated`` under the name of the image, or beside the image as
+    ``NAME_annotated``.
+    """
+    beside = {
+        stem(p.name).removesuffix(_ANNOTATED): p
+        for p in image_files(folder)
+        if stem(p.name).endswith(_ANNOTATED)
+    }
+    return beside | {stem(p.name): p for p in image_files(folder / ANNOTATED_FOLDER)}
+
+
+def grouped(named: Iterable[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:
+    """Return all paths of each name, in their order."""
+    groups: dict[str, tuple[Path, ...]] = {}
+    for name, path in named:
+        groups[name] = (*groups.get(name, ()), path)
+    return groups
+
+
+def _partner(annotation: Path, images: set[str]) -> str:
+    """Return the name an annotation belongs to: its own stem, or without suffix."""
+    whole = annotation_stem(annotation.name)
+    bare = bare_stem(annotation.name)
+    if len(images) == 1 and whole.lower() == ROI_SET:
+        return next(iter(images))
+    return bare if whole not in images and bare in images else whole
