@@ -103,8 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 done; 1 refused before work; 2 usage; 3 inputs failed; 70 a bug;
-        130 and 143 stopped by SIGINT and SIGTERM; 141 nobody reads the output.
+        Exit code: 0 done; 1 refused before work; 2 usage; 3 inputs failed; 4 a check
+        needs a person; 70 a bug; 130 and 143 stopped by SIGINT and SIGTERM; 141 nobody
+        reads the output.
     """
     words = tuple(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in _options(words)
