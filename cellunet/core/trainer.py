@@ -188,14 +188,17 @@ class Trainer:
             Whether the run is finished; False if it was stopped.
         """
         while state.epoch < self.config.epochs and not self._patience_is_over(state):
-            batches = self.sampler.batches(state.epoch, state.step)
-            for batch in batches:
-                loss = self.step(state, batch)
-                state.step += 1
-                on_step(state, loss)
-                if should_stop():
-                    batches.close()
-                    return False
+            # Closed here, whatever happens: a generator that is left to the garbage
+            # collector may be closed by its own crop thread, which cannot join itself.
+            with contextlib.closing(
+                self.sampler.batches(state.epoch, state.step)
+            ) as batches:
+                for batch in batches:
+                    loss = self.step(state, batch)
+                    state.step += 1
+                    on_step(state, loss)
+                    if should_stop():
+                        return False
             tally = self.validate(self.kept(state), should_stop)
             if tally is None:
                 return False

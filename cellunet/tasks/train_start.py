@@ -198,10 +198,11 @@ def within(
     trainer = Trainer(training, validation, probe, device)
     state = new_state(config, device)
     begin = 0.0
-    for index, batch in enumerate(trainer.sampler.batches(0, 0)):
-        if index == WARM_STEPS:
-            begin = time.perf_counter()
-        trainer.step(state, batch)
+    with contextlib.closing(trainer.sampler.batches(0, 0)) as batches:
+        for index, batch in enumerate(batches):
+            if index == WARM_STEPS:
+                begin = time.perf_counter()
+            trainer.step(state, batch)
     per_step = (time.perf_counter() - begin) / TIMED_STEPS
     begin = time.perf_counter()
     trainer.validate(state.average)
