@@ -432,8 +432,8 @@ class PredictConfig(Config):
     tile_px: int = 1024
     """Longest side of the blocks that are read and decoded at once; it changes memory
     and time, never a label."""
-    save: tuple[Literal["classes", "probabilities", "outlines"], ...] = ()
-    """What to write beside the labels."""
+    save: tuple[Literal["classes", "probabilities", "outlines", "report"], ...] = ()
+    """What to write beside the labels; ``report``: one page for all images."""
     overwrite: bool = False
     """Replace results that other settings or another model made."""
 

@@ -42,6 +42,7 @@ class Saved(StrEnum):
     CLASSES = "classes"
     PROBABILITIES = "probabilities"
     OUTLINES = "outlines"
+    REPORT = "report"
 
 
 def shown(value: object, unit: str = "") -> str:

@@ -78,7 +78,8 @@ def predict(
         typer.Option(
             rich_help_panel=o.RESULTS,
             help="Also write the class map, the class probabilities or a PNG with "
-            "outlines; repeat for more. Default: none.",
+            "outlines of each image, or one HTML report of all; repeat for more. "
+            "Default: none.",
         ),
     ] = None,
     engine: o.Engine = ENGINE,
@@ -163,6 +164,8 @@ def summarize(console: Console, found: Predictions, out: Path) -> None:
     console.line(_totals(found), "bold")
     if found.done or found.skipped:
         console.line(f"Label images: {out}")
+    if found.report:
+        console.line(f"Report: {found.report}")
     for name, text in _some([(i.input, w) for i in found.images for w in i.warnings]):
         console.line(f"warning: {name}: {text}", "yellow")
     if found.failed:

@@ -18,17 +18,23 @@ from cellunet.imaging.files import create_labels, open_image, read_provenance
 from cellunet.imaging.inputs import find_inputs, output_paths
 from cellunet.progress import silent_track
 from cellunet.tasks.extras import Extras, refuse_clashes
+from cellunet.tasks.observe import Observer, warnings_of
 from cellunet.tasks.predictions import ImageResult, Predictions
 from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.report import Reporter, summary_of
+from cellunet.tasks.report_run import run_summary
 from cellunet.tasks.segment import Segmented, Stopped, segment_plane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TextIO
 
+    import numpy.typing as npt
+
     from cellunet.imaging.files import Source
     from cellunet.progress import Track
     from cellunet.store import Model
+    from cellunet.tasks.segment import OnBand
 
 __all__ = ["ImageResult", "Predictions", "predict"]
 
@@ -84,9 +90,12 @@ def predict(  # noqa: PLR0913
     config = config or PredictConfig()
     found = find_inputs(inputs, stdin, exclude=_apart(inputs, out))
     outputs = output_paths(found.files, found.base, out)
-    refuse_clashes(found, outputs, out, config.save)
+    refuse_clashes(found, outputs, out, _beside(config.save))
     opened = store.find_model(model)
-    job = _Job(opened, engine, device, threads, config, should_stop, dry_run=dry_run)
+    reporter = Reporter(out, wanted="report" in config.save and not dry_run)
+    job = _Job(
+        opened, engine, device, threads, config, should_stop, reporter, dry_run=dry_run
+    )
     missing = [
         ImageResult(input=what, output=None, status="failed", message=why)
         for what, why in found.missing
@@ -109,14 +118,24 @@ def predict(  # noqa: PLR0913
             break
         results.append(result)
         on_image(result)
+    seconds = time.perf_counter() - begin
+    run = run_summary(
+        opened, job.recipe, job.settings, results, out, seconds, stopped=stopped
+    )
     return Predictions(
         model=job.model,
         engine=job.recipe.engine.name,
         settings=job.settings,
         images=tuple(results),
-        seconds=time.perf_counter() - begin,
+        seconds=seconds,
         stopped=stopped,
+        report=reporter.write(run, results),
     )
+
+
+def _beside(save: Sequence[str]) -> tuple[str, ...]:
+    """Return what is written beside each label image: all but the one report."""
+    return tuple(kind for kind in save if kind != "report")
 
 
 def _apart(inputs: Sequence[str], out: Path) -> Path | None:
@@ -152,10 +171,12 @@ class _Job:
         threads: int,
         config: PredictConfig,
         should_stop: Callable[[], bool],
+        reporter: Reporter,
         *,
         dry_run: bool,
     ) -> None:
         self.config, self.card, self.dry_run = config, model.card, dry_run
+        self.reporter, self.save = reporter, _beside(config.save)
         self.recipe = recipe = recipe_for(
             model, config, engine, device, threads, should_stop
         )
@@ -166,7 +187,7 @@ class _Job:
             "gray": config.gray,
             "z": config.z,
             "exclude_border": config.exclude_border,
-            "save": sorted(config.save),
+            "save": sorted(self.save),
         }
         self.model = {"name": model.name, "sha256": model.sha256}
 
@@ -231,7 +252,7 @@ class _Job:
 
     def _is_done(self, output: Path, provenance: dict[str, Any]) -> bool:
         """Return whether the very result is there; refuse to replace another."""
-        extras = Extras(output, self.config.save)
+        extras = Extras(output, self.save)
         if not output.exists():
             if extras.there() and not self.config.overwrite:
                 raise OutputError(
@@ -252,7 +273,8 @@ class _Job:
             same = False
         if same:
             # Labels are written first: what was to lie beside them may be missing.
-            return len(extras.there()) == len(extras.paths)
+            whole = len(extras.there()) == len(extras.paths)
+            return whole and self.reporter.has(output, provenance)
         if self.config.overwrite:
             return False
         raise OutputError(
@@ -264,13 +286,42 @@ class _Job:
     def _write(
         self, source: Source, output: Path, provenance: dict[str, Any]
     ) -> tuple[int, tuple[str, ...]]:
+        begin = time.perf_counter()
+        with writing(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
+        observer = Observer(
+            source, self.recipe, output.parent, picture=self.reporter.wanted
+        )
+        try:
+            count = self._segment(source, output, provenance, observer)
+            observed = observer.finish()
+        finally:
+            observer.close()
+        warnings = warnings_of(observed.appearance, self.card, self.recipe.scale)
+        seconds = time.perf_counter() - begin
+        self.reporter.keep(
+            output, provenance, summary_of(observed, source, seconds, warnings)
+        )
+        return count, warnings
+
+    def _segment(
+        self,
+        source: Source,
+        output: Path,
+        provenance: dict[str, Any],
+        observer: Observer,
+    ) -> int:
+        """Write the labels of all planes and what lies beside; return the objects."""
         planes = int(np.prod(source.plane_shape, dtype=int))
-        extras = Extras(output, self.config.save, source)
+        extras = Extras(output, self.save, source)
         segmented: list[Segmented] = []
         for plane in range(planes):
             extras.begin(plane)
-            on_band = extras.on_band if extras.keep_bands else None
+            on_band = _both(
+                observer.on_band, extras.on_band if extras.keep_bands else None
+            )
             segmented.append(segment_plane(source, plane, self.recipe, on_band))
+        observer.segmented(segmented)
         counts = [s.count for s in segmented]
         dtype = np.uint16 if max(counts) <= MOST_UINT16 else np.uint32
         with create_labels(
@@ -285,22 +336,20 @@ class _Job:
             for plane, result in enumerate(segmented):
                 y0 = 0
                 for rows in extras.labels(plane, result.bands()):
+                    observer.on_labels(plane, y0, rows)
                     sink.write(plane, y0, rows.astype(dtype))
                     y0 += rows.shape[0]
             sink.commit()
         extras.commit()
-        return sum(counts), self._warnings(segmented)
+        return sum(counts)
 
-    def _warnings(self, segmented: Sequence[Segmented]) -> tuple[str, ...]:
-        found = [s.median_diameter_px for s in segmented if s.count]
-        if not found:
-            return ()
-        median = float(np.median(found))
-        low, _, high = (d / self.recipe.scale for d in self.card.diameter_px)
-        if high == 0 or low <= median <= high:
-            return ()
-        return (
-            f"The objects found are {median:.0f} px wide (median); the model learned "
-            f"{low:.0f} to {high:.0f}. If they look wrong, measure a few and "
-            "try: --diameter PIXELS.",
-        )
+
+def _both(*told: OnBand | None) -> OnBand:
+    """Return one that tells each of those that are to be told of probabilities."""
+
+    def on_band(y0: int, probabilities: npt.NDArray[np.float32]) -> None:
+        for one in told:
+            if one is not None:
+                one(y0, probabilities)
+
+    return on_band

@@ -46,6 +46,8 @@ class Predictions:
     """Time that the call took."""
     stopped: bool = False
     """Whether the caller stopped it."""
+    report: str | None = None
+    """The page that shows it all, if one was asked for."""
 
     @property
     def done(self) -> tuple[ImageResult, ...]:
