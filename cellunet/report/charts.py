@@ -101,10 +101,13 @@ def _svg(about: Chart, data: Histogram, bars: _Bars) -> str:
     ]
     if middle is not None and bars.low <= middle <= bars.high:
         x = LEFT + WIDTH * (middle - bars.low) / (bars.high - bars.low)
+        # On the side where there is more room.
+        right = x < LEFT + WIDTH / 2
         parts.append(
             f'<path class="middle" d="M{x:.1f} {TOP}v{HEIGHT}"/>'
-            f'<text class="mid" x="{min(x + 5, LEFT + WIDTH - 70):.1f}" '
-            f'y="{TOP + 9}">median {_number(middle)}</text>'
+            f'<text class="mid" x="{x + (5 if right else -5):.1f}" y="{TOP + 9}" '
+            f'text-anchor="{"start" if right else "end"}">'
+            f"median {_number(middle)}</text>"
         )
     parts.append(
         f'<text x="{LEFT + WIDTH / 2}" y="{full_h - 4}" text-anchor="middle">'

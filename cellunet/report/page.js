@@ -58,8 +58,8 @@
   for (const head of table.tHead.querySelectorAll("[data-sort]")) {
     const button = document.createElement("button");
     button.type = "button";
-    button.append(...head.childNodes);
-    head.append(button);
+    button.append(head.firstChild.textContent.trim());
+    head.firstChild.replaceWith(button);
     head.setAttribute("aria-sort", "none");
     button.addEventListener("click", () => {
       down = key === head.dataset.sort ? !down : head.dataset.sort === "n";

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import TYPE_CHECKING, Any
 
 from cellunet.report.charts import Chart, chart
 from cellunet.report.escape import link, text
-from cellunet.report.look import reasons
+from cellunet.report.look import FEWEST_CARDS, MOST_CARDS, reasons
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +23,8 @@ SIZES = Chart(title="Size", what="objects", axis="equivalent diameter, px")
 CERTAINTY = Chart(
     title="Confidence", what="objects", axis="confidence of an object", high=1.0
 )
+OPTION = re.compile(r"--[a-z][a-z-]*")
 NONE = '<span class="quiet">none</span>'
-FINE = '<span class="badge fine">No remark</span>'
 LOOK = '<span class="badge look"><span aria-hidden="true">&#9650;</span> Look</span>'
 FAILED = (
     '<span class="badge bad"><span aria-hidden="true">&#10005;</span> Failed</span>'
@@ -63,9 +64,18 @@ def tiles(totals: Totals) -> str:
     figures = [
         ("Images", f"{totals.images:,}"),
         ("Objects", f"{_objects(totals):,}"),
-        ("Objects per image", NONE if per_image is None else f"{per_image:,.0f}"),
-        ("Diameter", NONE if diameter is None else f"{_px(diameter)} px"),
-        ("Confidence", NONE if confidence is None else f"{confidence:.2f}"),
+        (
+            "Objects per image <small>median</small>",
+            NONE if per_image is None else f"{per_image:,.0f}",
+        ),
+        (
+            "Diameter <small>median</small>",
+            NONE if diameter is None else f"{_px(diameter)} px",
+        ),
+        (
+            "Confidence <small>mean</small>",
+            NONE if confidence is None else f"{confidence:.2f}",
+        ),
         ("Need a look", f"{totals.look.count:,}"),
         ("Failed", f"{totals.failed:,}"),
     ]
@@ -79,21 +89,10 @@ def look_first(totals: Totals) -> str:
     """Return the section of images that need a look first."""
     look = totals.look
     cards = look.cards()
-    if look.count:
-        said = (
-            f"{_counted(look.count, 'image')} failed, look unlike the images that the "
-            "model was trained on, or hold no object. The first of them:"
-        )
-    else:
-        said = (
-            "No image failed or was remarked on. These are the ones whose objects are "
-            "the least certain, for a spot check:"
-        )
-    if not cards and not look.failed:
-        said = "There is no image to look at."
+    said = _look_lead(totals)
     failed = "".join(
         f'<li><a href="#i{number}"><bdi>{text(image.name)}</bdi></a> {FAILED} '
-        f'<span class="why">{text(image.error)}</span></li>'
+        f'<span class="why">{_told(image.error)}</span></li>'
         for number, image in look.failed
     )
     rest = totals.failed - len(look.failed)
@@ -103,9 +102,30 @@ def look_first(totals: Totals) -> str:
     return f'<p>{said}</p>{listed}<ul class="cards">{shown}</ul>'
 
 
+def _look_lead(totals: Totals) -> str:
+    count = totals.look.count
+    if not totals.images:
+        return "There is no image to look at."
+    if not count:
+        return (
+            "No image failed or was remarked on. These are the ones whose objects are "
+            "the least certain, for a spot check."
+        )
+    needs = "needs" if count == 1 else "need"
+    said = (
+        f"{count:,} of {_counted(totals.images, 'image')} {needs} a look: failed, "
+        "unlike the images that the model was trained on, or without any object."
+    )
+    if count - totals.failed > MOST_CARDS:
+        said += f" Here are the {MOST_CARDS} that need it most; the table has all."
+    if count < FEWEST_CARDS < totals.images:
+        said += " The others shown are the least certain ones, for a spot check."
+    return said
+
+
 def _card(number: int, image: ImageSummary, why: Sequence[str]) -> str:
-    badge = LOOK if reasons(image) else FINE
-    told = "".join(f"<p>{text(one)}</p>" for one in why)
+    badge = LOOK if reasons(image) else ""
+    told = "".join(f"<p>{_told(one)}</p>" for one in why)
     facts = [_counted(image.objects, "object")]
     median = image.diameters.quantile(0.5)
     if median is not None:
@@ -115,6 +135,11 @@ def _card(number: int, image: ImageSummary, why: Sequence[str]) -> str:
         f'<h3><a href="#i{number}"><bdi>{text(image.name)}</bdi></a></h3>'
         f'<p class="quiet">{", ".join(facts)} {badge}</p>{told}</div></li>'
     )
+
+
+def _told(message: str) -> str:
+    """Return a message in HTML, with its options of the command line set apart."""
+    return OPTION.sub(r"<code>\g<0></code>", text(message))
 
 
 def _picture(image: ImageSummary) -> str:
@@ -156,8 +181,8 @@ def row(number: int, image: ImageSummary, *, picture: bool) -> str:
     why = reasons(image)
     failed = image.status == "failed"
     kind = "failed" if failed else "look" if why else "fine"
-    badge = {"failed": FAILED, "look": LOOK, "fine": FINE}[kind]
-    told = "".join(f'<span class="why">{text(one)}</span>' for one in why)
+    badge = {"failed": FAILED, "look": LOOK, "fine": ""}[kind]
+    told = "".join(f'<span class="why">{_told(one)}</span>' for one in why)
     median = image.diameters.quantile(0.5)
     mean = image.confidences.mean() if image.confidences else None
     shown = _picture(image) if picture else '<span class="none">no picture</span>'

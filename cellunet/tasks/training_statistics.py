@@ -54,13 +54,24 @@ def training_statistics(
     with tempfile.TemporaryDirectory() as folder:
         return summarize(
             [
-                _appearance(sample.image[:1], recipe, Path(folder))
+                appearance_of(sample.image[:1], recipe, Path(folder))
                 for sample in track(chosen, "Describing training images", len(chosen))
             ]
         )
 
 
-def _appearance(pixels: npt.NDArray[Any], recipe: Recipe, folder: Path) -> Appearance:
+def appearance_of(pixels: npt.NDArray[Any], recipe: Recipe, folder: Path) -> Appearance:
+    """Return what one image looks like.
+
+    Parameters
+    ----------
+    pixels
+        CYX, one channel, any real dtype.
+    recipe
+        How the model is applied.
+    folder
+        An existing folder for what does not fit into memory.
+    """
     source = _Held(pixels)
     observer = Observer(source, recipe, folder)
     try:
