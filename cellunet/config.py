@@ -460,9 +460,18 @@ class PredictConfig(Config):
     """Longest side of the blocks that are read and decoded at once; it changes memory
     and time, never a label."""
     save: tuple[
-        Literal["classes", "probabilities", "outlines", "rois", "geojson", "table"], ...
+        Literal[
+            "classes",
+            "probabilities",
+            "outlines",
+            "rois",
+            "geojson",
+            "table",
+            "report",
+        ],
+        ...,
     ] = ()
-    """What to write beside the labels."""
+    """What to write beside the labels; ``report``: one page for all images."""
     table_format: Literal["csv", "parquet"] = "csv"
     """Format of tables."""
     overwrite: bool = False

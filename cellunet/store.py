@@ -33,6 +33,8 @@ STATE_FILE = "state.safetensors"
 """The state of a training that can be resumed."""
 CARD_KEY = "cellunet"
 CARD_FORMAT = 1
+STATISTICS = 9
+"""How many percentiles there are of each number in `ModelCard.training_statistics`."""
 MAX_HEADER_BYTES = 16_000_000
 AGAIN = "Copy it again, or train the model again."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -59,6 +61,9 @@ class ModelCard:
     """Cross-fitted scores on the validation images."""
     diameter_px: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Equivalent diameter of the training objects: 5th percentile, median, 95th."""
+    training_statistics: dict[str, list[float]] = field(default_factory=dict)
+    """What the training images look like, `cellunet.imaging.appearance.summarize` of
+    them; empty in models that were trained before this was kept."""
     versions: dict[str, str] = field(default_factory=dict)
     """Versions of cellunet, torch and numpy that trained it."""
     onnx_sha256: str = ""
@@ -107,8 +112,21 @@ def _check_kinds(card: ModelCard) -> None:
         values = table.values() if isinstance(table, dict) else [None]
         if not all(isinstance(value, kind) for value in values):
             wrong.append(name)
+    if not _percentiles(card.training_statistics):
+        wrong.append("training_statistics")
     if wrong:
         raise ConfigError(f"Its values of {', '.join(wrong)} are of another kind.")
+
+
+def _percentiles(table: object) -> bool:
+    """Return whether these are `STATISTICS` numbers, not falling, per name."""
+    return isinstance(table, dict) and all(
+        isinstance(values, list)
+        and len(values) == STATISTICS
+        and all(isinstance(v, float | int) for v in values)
+        and sorted(values) == values
+        for values in table.values()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ FLOORS = {
     "store": 2,
     "models": 2,
     "engine": 3,
+    "report": 3,
     "core": 3,
     "run": 4,
     "tasks": 5,

@@ -117,6 +117,7 @@ def _facts(info: ModelInfo) -> list[Row]:
         ("trained on", info.trained_on),
         *((f"score {name}", f"{value:.3f}") for name, value in info.score.items()),
         ("objects", _diameters(info)),
+        ("warns of", _warns(info)),
         ("trained with", info.created_with and f"cellunet {info.created_with}"),
         ("sha256", info.sha256),
     ]
@@ -126,6 +127,16 @@ def _facts(info: ModelInfo) -> list[Row]:
 def _diameters(info: ModelInfo) -> str:
     low, middle, high = info.card.get("diameter_px", (0, 0, 0))
     return f"{low:.0f} to {high:.0f} px wide, median {middle:.0f} px" if high else ""
+
+
+def _warns(info: ModelInfo) -> str:
+    """Return which unlikeness to the training images `predict` can warn of."""
+    if not info.card:
+        return ""
+    known = [str(name) for name in info.card.get("training_statistics", {})]
+    if not known:
+        return "unusual sizes alone; the card holds no statistics of training images"
+    return "unusual " + ", ".join(known).replace("diameter_px", "sizes")
 
 
 def _size(count: int) -> str:

@@ -57,6 +57,7 @@ class Saved(StrEnum):
     ROIS = "rois"
     GEOJSON = "geojson"
     TABLE = "table"
+    REPORT = "report"
 
 
 def shown(value: object, unit: str = "") -> str:

@@ -80,7 +80,8 @@ def predict(
             rich_help_panel=o.RESULTS,
             help="Also write, beside each label image: classes or probabilities "
             "(TIFF), outlines (a picture), rois (for Fiji), geojson (for QuPath), or "
-            "the table of what is measured; repeat for more. Default: none.",
+            "the table of what is measured; or one report (HTML) of all images; "
+            "repeat for more. Default: none.",
         ),
     ] = None,
     table_format: Annotated[
@@ -181,6 +182,8 @@ def summarize(console: Console, found: Predictions, out: Path) -> None:
         console.line(f"Label images: {out}")
     if found.table:
         console.line(f"Table of all objects: {found.table}")
+    if found.report:
+        console.line(f"Report: {found.report}")
     for name, text in _some([(i.input, w) for i in found.images for w in i.warnings]):
         console.line(f"warning: {name}: {text}", "yellow")
     if found.failed:

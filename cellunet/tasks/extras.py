@@ -33,11 +33,16 @@ def suffix(kind: str, config: PredictConfig) -> str:
     return KINDS[kind].suffix.format(format=config.table_format)
 
 
+def beside(config: PredictConfig) -> tuple[str, ...]:
+    """Return the kinds of files beside each label image: all but the one report."""
+    return tuple(kind for kind in config.save if kind in KINDS)
+
+
 def extra_paths(output: Path, config: PredictConfig) -> dict[str, Path]:
     """Return the path of each file that is to lie beside a label image."""
     return {
         kind: output.with_name(output.stem + suffix(kind, config))
-        for kind in config.save
+        for kind in beside(config)
     }
 
 
@@ -63,7 +68,7 @@ def refuse_clashes(
         If two images would write one file, or a file would replace an image.
     """
     taken = {_key(path): image for image, path in outputs.items()}
-    for kind in config.save:
+    for kind in beside(config):
         extras = output_paths(found.files, found.base, out, suffix(kind, config))
         for image, path in extras.items():
             other = taken.setdefault(_key(path), image)

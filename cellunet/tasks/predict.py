@@ -19,19 +19,25 @@ from cellunet.imaging.inputs import find_inputs, output_paths
 from cellunet.imaging.outputs import below
 from cellunet.progress import silent_track
 from cellunet.tasks.extra_kinds import check_installed
-from cellunet.tasks.extras import Extras, extra_paths, refuse_clashes
+from cellunet.tasks.extras import Extras, beside, extra_paths, refuse_clashes
+from cellunet.tasks.observe import Observer, warnings_of
 from cellunet.tasks.predictions import ImageResult, Predictions
 from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.report import Reporter, summary_of
+from cellunet.tasks.report_run import run_summary
 from cellunet.tasks.run_table import table_path, write_table
-from cellunet.tasks.segment import Segmented, Stopped, segment_plane
+from cellunet.tasks.segment import Stopped, segment_plane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TextIO
 
+    import numpy.typing as npt
+
     from cellunet.imaging.files import Source
     from cellunet.progress import Track
     from cellunet.store import Model
+    from cellunet.tasks.segment import OnBand
 
 __all__ = ["ImageResult", "Predictions", "predict"]
 
@@ -91,7 +97,10 @@ def predict(  # noqa: PLR0913
     refuse_clashes(found, outputs, out, config)
     joined = table_path(out, config)
     opened = store.find_model(model)
-    job = _Job(opened, engine, device, threads, config, should_stop, dry_run=dry_run)
+    reporter = Reporter(out, wanted="report" in config.save and not dry_run)
+    job = _Job(
+        opened, engine, device, threads, config, should_stop, reporter, dry_run=dry_run
+    )
     names = {path: below(path, found.base).as_posix() for path in found.files}
     missing = [
         ImageResult(input=what, output=None, status="failed", message=why)
@@ -115,14 +124,19 @@ def predict(  # noqa: PLR0913
             break
         results.append(result)
         on_image(result)
+    seconds = time.perf_counter() - begin
+    run = run_summary(
+        opened, job.recipe, job.settings, results, out, seconds, stopped=stopped
+    )
     return Predictions(
         model=job.model,
         engine=job.recipe.engine.name,
         settings=job.settings,
         images=tuple(results),
-        seconds=time.perf_counter() - begin,
+        seconds=seconds,
         stopped=stopped,
         table=None if dry_run else write_table(joined, results, config),
+        report=reporter.write(run, results),
     )
 
 
@@ -159,10 +173,12 @@ class _Job:
         threads: int,
         config: PredictConfig,
         should_stop: Callable[[], bool],
+        reporter: Reporter,
         *,
         dry_run: bool,
     ) -> None:
         self.config, self.card, self.dry_run = config, model.card, dry_run
+        self.reporter = reporter
         self.recipe = recipe = recipe_for(
             model, config, engine, device, threads, should_stop
         )
@@ -174,7 +190,7 @@ class _Job:
             "z": config.z,
             "flips": config.flips,
             "exclude_border": config.exclude_border,
-            "save": sorted(config.save),
+            "save": sorted(beside(config)),
         }
         if "table" in config.save:
             self.settings["table_format"] = config.table_format
@@ -263,7 +279,7 @@ class _Job:
             same = False
         if same:
             # Labels are written first: what was to lie beside them may be missing.
-            return len(there) == len(extras)
+            return len(there) == len(extras) and self.reporter.has(output, provenance)
         if self.config.overwrite:
             return False
         raise OutputError(
@@ -275,13 +291,46 @@ class _Job:
     def _write(
         self, source: Source, name: str, output: Path, provenance: dict[str, Any]
     ) -> tuple[int, tuple[str, ...]]:
+        begin = time.perf_counter()
+        with writing(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
+        observer = Observer(
+            source, self.recipe, output.parent, picture=self.reporter.wanted
+        )
+        try:
+            count = self._segment(source, name, output, provenance, observer)
+            observed = observer.finish()
+        finally:
+            observer.close()
+        warnings = warnings_of(observed.appearance, self.card, self.recipe.scale)
+        seconds = time.perf_counter() - begin
+        self.reporter.keep(
+            output, provenance, summary_of(observed, source, seconds, warnings)
+        )
+        return count, warnings
+
+    def _segment(
+        self,
+        source: Source,
+        name: str,
+        output: Path,
+        provenance: dict[str, Any],
+        observer: Observer,
+    ) -> int:
+        """Write the labels of all planes and what lies beside; return the objects."""
         planes = int(np.prod(source.plane_shape, dtype=int))
         classes = self.recipe.config.network.classes
         with Extras(output, source, name, self.config, classes) as extras:
             segmented = [
-                segment_plane(source, plane, self.recipe, extras.on_band(plane))
+                segment_plane(
+                    source,
+                    plane,
+                    self.recipe,
+                    _both(observer.on_band, extras.on_band(plane)),
+                )
                 for plane in range(planes)
             ]
+            observer.segmented(segmented)
             counts = [s.count for s in segmented]
             dtype = np.uint16 if max(counts) <= MOST_UINT16 else np.uint32
             with create_labels(
@@ -296,22 +345,20 @@ class _Job:
                 for plane, result in enumerate(segmented):
                     y0 = 0
                     for rows in extras.labels(plane, result):
+                        observer.on_labels(plane, y0, rows)
                         sink.write(plane, y0, rows.astype(dtype))
                         y0 += rows.shape[0]
                 sink.commit()
             extras.commit()
-        return sum(counts), self._warnings(segmented)
+        return sum(counts)
 
-    def _warnings(self, segmented: Sequence[Segmented]) -> tuple[str, ...]:
-        found = [s.median_diameter_px for s in segmented if s.count]
-        if not found:
-            return ()
-        median = float(np.median(found))
-        low, _, high = (d / self.recipe.scale for d in self.card.diameter_px)
-        if high == 0 or low <= median <= high:
-            return ()
-        return (
-            f"The objects found are {median:.0f} px wide (median); the model learned "
-            f"{low:.0f} to {high:.0f}. If they look wrong, measure a few and "
-            "try: --diameter PIXELS.",
-        )
+
+def _both(*told: OnBand | None) -> OnBand:
+    """Return one that tells each of those that are to be told of probabilities."""
+
+    def on_band(y0: int, probabilities: npt.NDArray[np.float32]) -> None:
+        for one in told:
+            if one is not None:
+                one(y0, probabilities)
+
+    return on_band

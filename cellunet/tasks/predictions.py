@@ -48,6 +48,8 @@ class Predictions:
     """Whether the caller stopped it."""
     table: str | None = None
     """Table of the objects of all images that are finished, if tables are saved."""
+    report: str | None = None
+    """The page that shows it all, if one was asked for."""
 
     @property
     def done(self) -> tuple[ImageResult, ...]:

@@ -7,7 +7,6 @@ kept.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,7 +64,6 @@ class Segmented:
     count: int
     bands: Callable[[], Iterator[npt.NDArray[np.uint32]]]
     """As high as those that `OnBand` received."""
-    median_diameter_px: float
     areas: npt.NDArray[np.int64]
     """Pixels of each object, in the order of their labels."""
     statistics: Statistics
@@ -105,12 +103,7 @@ def segment_plane(
     height, width = source.shape
     config = recipe.config
 
-    def bands() -> Iterator[npt.NDArray[np.generic]]:
-        for y0 in range(0, height, BAND_PX):
-            y1 = min(y0 + BAND_PX, height)
-            yield source.read(Region(plane, y0, y1, 0, width))[0]
-
-    statistics = measure(bands, config.normalization)
+    statistics = measure(lambda: pixel_bands(source, plane), config.normalization)
 
     def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         pixels = source.read(Region(plane, y0, y1, x0, x1))[0]
@@ -156,14 +149,16 @@ def segment_plane(
     return Segmented(
         count=numbers.count,
         bands=labels,
-        median_diameter_px=_median_diameter(numbers.areas),
         areas=numbers.areas,
         statistics=statistics,
     )
 
 
-def _median_diameter(areas: npt.NDArray[np.int64]) -> float:
-    return 2 * math.sqrt(float(np.median(areas)) / math.pi) if len(areas) else math.nan
+def pixel_bands(source: Source, plane: int) -> Iterator[npt.NDArray[np.generic]]:
+    """Yield the pixels of a plane in bands of full-width rows, YX."""
+    height, width = source.shape
+    for y0 in range(0, height, BAND_PX):
+        yield source.read(Region(plane, y0, min(y0 + BAND_PX, height), 0, width))[0]
 
 
 def tiles(shape: tuple[int, int], tile_px: int, halo: int) -> Iterator[list[Area]]:

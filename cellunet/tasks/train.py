@@ -19,6 +19,7 @@ from cellunet.imaging.atomic import writing
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.fitting import Truth, fit
 from cellunet.tasks.run_files import write_history, write_pictures
+from cellunet.tasks.segment import Recipe
 from cellunet.tasks.train_data import ChannelChoice, load, object_diameters_px
 from cellunet.tasks.train_request import Hooks, RunInfo, Trained, TrainRequest
 from cellunet.tasks.train_start import (
@@ -31,6 +32,7 @@ from cellunet.tasks.train_start import (
     saved_run,
     within,
 )
+from cellunet.tasks.training_statistics import training_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -210,11 +212,14 @@ def _finish(run: _Run) -> store.ModelCard:
     truths = _predicted(network, run, track)
     chosen = fit(truths, run.config.encoding, run.config.decode, track)
     config = run.config.replace(decode=chosen.decode)
+    statistics = training_statistics(
+        run.data.training, _recipe(network, run, config), track
+    )
     card = export_weights(
         run.folder / store.WEIGHTS_FILE,
         run.folder / store.ONNX_FILE,
         network,
-        _card(run, config, _mean_scores(chosen)),
+        _card(run, config, _mean_scores(chosen), statistics),
     )
     write_pictures(run.folder, truths, run.data.validation, config)
     state = run.folder / store.STATE_FILE
@@ -266,7 +271,17 @@ def _mean_scores(chosen: Fit) -> dict[str, float]:
     return scores
 
 
-def _card(run: _Run, config: TrainConfig, scores: dict[str, float]) -> store.ModelCard:
+def _recipe(network: UNet, run: _Run, config: TrainConfig) -> Recipe:
+    engine = TorchEngine(network, run.trainer.device)
+    return Recipe(engine=engine, config=config, decode=config.decode)
+
+
+def _card(
+    run: _Run,
+    config: TrainConfig,
+    scores: dict[str, float],
+    statistics: dict[str, list[float]],
+) -> store.ModelCard:
     return store.ModelCard(
         name=run.name,
         config=config,
@@ -275,6 +290,7 @@ def _card(run: _Run, config: TrainConfig, scores: dict[str, float]) -> store.Mod
         validation=run.data.validation_prints,
         scores=scores,
         diameter_px=object_diameters_px(run.data.training),
+        training_statistics=statistics,
         versions={
             "cellunet": __version__,
             "torch": torch_version(),

@@ -46,7 +46,6 @@ def segmented() -> Segmented:
     return Segmented(
         count=1,
         bands=lambda: iter([labels[:25], labels[25:]]),
-        median_diameter_px=4.0,
         areas=np.array([16]),
         statistics=Statistics(
             low=0.0, high=1000.0, mean=500.0, std=1.0, noise=1.0, count=1200

@@ -1,0 +1,65 @@
+"""Complete a model that was trained before cards held statistics of its images.
+
+    python benchmarks/add_statistics.py MODEL DATA... --out FOLDER
+
+DATA are the folders that the model was trained on; its training images are recognised
+in them by the fingerprints of their pixels, and each must be there. FOLDER gets the
+same weights and ONNX twin with the completed card; the model itself stays as it is.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from cellunet import store
+from cellunet.config import PredictConfig
+from cellunet.core.checkpoint import export_weights, load_network
+from cellunet.core.dataset import Sample
+from cellunet.imaging.pairing import find_pairs, fingerprint
+from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.train_data import ChannelChoice, read_sample
+from cellunet.tasks.training_statistics import training_statistics
+
+
+def training_samples(model: store.Model, folders: list[Path]) -> list[Sample]:
+    """Return the images of the model's training that lie in the folders, or exit."""
+    wanted = dict.fromkeys(model.card.training.values())
+    found = {}
+    for folder in folders:
+        for pair in find_pairs(folder).pairs:
+            sample = read_sample(pair, ChannelChoice())
+            print_ = fingerprint(sample.image)
+            if print_ in wanted:
+                found[print_] = sample
+    missing = [n for n, p in model.card.training.items() if p not in found]
+    if missing:
+        sys.exit(f"{len(missing)} training images are missing; the first: {missing[0]}")
+    return [found[print_] for print_ in wanted]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    model = store.find_model(options.model)
+    samples = training_samples(model, options.data)
+    recipe = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 0)
+    statistics = training_statistics(samples, recipe)
+    options.out.mkdir(parents=True, exist_ok=True)
+    card = export_weights(
+        options.out / store.WEIGHTS_FILE,
+        options.out / store.ONNX_FILE,
+        load_network(model.weights),
+        replace(model.card, training_statistics=statistics),
+    )
+    same = card.onnx_sha256 == model.card.onnx_sha256
+    print(f"{len(samples)} images; the ONNX twin is {'the same' if same else 'NEW'}.")
+    for name, values in statistics.items():
+        print(f"{name:12s}", *(f"{v:9.3f}" for v in values))
+
+
+if __name__ == "__main__":
+    main()

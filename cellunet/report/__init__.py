@@ -1,0 +1,1 @@
+"""The page that a batch is looked at with: pure functions, no network, no torch."""

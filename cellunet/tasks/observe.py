@@ -1,0 +1,143 @@
+"""What is seen of an image while it passes through prediction, and said of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellunet.imaging import appearance
+from cellunet.imaging.appearance import Appearance, intensity, sharpness, together
+from cellunet.imaging.confidence import Confidences
+from cellunet.imaging.evidence import Evidence
+from cellunet.imaging.files import Region
+from cellunet.imaging.thumbnail import Thumbnail
+from cellunet.imaging.unlike import compare
+from cellunet.tasks.segment import pixel_bands
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.imaging.files import Source
+    from cellunet.store import ModelCard
+    from cellunet.tasks.segment import Recipe, Segmented
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """An image after prediction."""
+
+    appearance: Appearance
+    areas: npt.NDArray[np.int64]
+    """Pixels of the objects of all planes."""
+    confidences: npt.NDArray[np.float64]
+    """Of the same objects."""
+    thumbnail: bytes = b""
+    """A picture as WebP, if one was wanted."""
+    thumbnail_size: tuple[int, int] = (0, 0)
+    plane: int = 0
+    """Which plane it shows."""
+
+
+class Observer:
+    """Looks on while an image is segmented: first all probabilities, then all labels.
+
+    Parameters
+    ----------
+    source
+        The image.
+    recipe
+        How the model is applied.
+    folder
+        An existing folder for what does not fit into memory.
+    picture
+        Whether a thumbnail is wanted.
+    """
+
+    def __init__(
+        self, source: Source, recipe: Recipe, folder: Path, *, picture: bool = False
+    ) -> None:
+        self._source, self._recipe, self._picture = source, recipe, picture
+        self._evidence = Evidence(folder / source.path.name)
+        self._planes: Sequence[Segmented] = ()
+        self._confidences: list[Confidences] = []
+        self._thumbnail: Thumbnail | None = None
+        self._shown = 0
+
+    def on_band(self, y0: int, probabilities: npt.NDArray[np.float32]) -> None:
+        """Take the next rows of corrected class probabilities, KYX."""
+        del y0
+        self._evidence.put(probabilities)
+
+    def segmented(self, planes: Sequence[Segmented]) -> None:
+        """Take note that all planes are segmented and their labels follow."""
+        self._planes = planes
+        self._confidences = [Confidences(plane.count) for plane in planes]
+        self._shown = max(range(len(planes)), key=lambda i: planes[i].count)
+        if self._picture:
+            self._thumbnail = Thumbnail(
+                self._source.shape,
+                planes[self._shown].statistics,
+                self._recipe.config.normalization.noise_floor,
+            )
+
+    def on_labels(self, plane: int, y0: int, rows: npt.NDArray[np.uint32]) -> None:
+        """Take rows of labels, every plane top to bottom."""
+        self._confidences[plane].add(rows, self._evidence.take())
+        if self._thumbnail and plane == self._shown:
+            region = Region(plane, y0, y0 + len(rows), 0, rows.shape[1])
+            self._thumbnail.add(self._source.read(region)[0], rows)
+
+    def finish(self) -> Observed:
+        """Return what was seen."""
+        means = [c.means() for c in self._confidences]
+        looks = [
+            self._plane(number, plane, mean)
+            for number, (plane, mean) in enumerate(
+                zip(self._planes, means, strict=True)
+            )
+        ]
+        picture, size = self._thumbnail.encode() if self._thumbnail else (b"", (0, 0))
+        return Observed(
+            appearance=together(looks),
+            areas=np.concatenate([plane.areas for plane in self._planes]),
+            confidences=np.concatenate(means),
+            thumbnail=picture,
+            thumbnail_size=size,
+            plane=self._shown,
+        )
+
+    def _plane(
+        self, number: int, plane: Segmented, means: npt.NDArray[np.float64]
+    ) -> Appearance:
+        whole = self._source.dtype.kind in "iub"
+        contrast, level = intensity(plane.statistics, whole_numbers=whole)
+        return replace(
+            appearance.objects(plane.areas, means),
+            contrast=contrast,
+            level=level,
+            sharpness=sharpness(
+                lambda: pixel_bands(self._source, number),
+                plane.statistics,
+                self._recipe.scale,
+            ),
+        )
+
+    def close(self) -> None:
+        """Give back what was held."""
+        self._evidence.close()
+
+
+def warnings_of(image: Appearance, card: ModelCard, scale: float) -> tuple[str, ...]:
+    """Return in which ways an image is unlike those that a model was trained on."""
+    low, _, high = card.diameter_px
+    return compare(
+        image,
+        card.training_statistics,
+        learned_px=(low, high),
+        magnification=scale,
+    )

@@ -1,0 +1,83 @@
+"""What a model's training images look like to it, for the warnings of `predict`."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellunet.imaging.appearance import Appearance, summarize
+from cellunet.imaging.array_source import ArraySource
+from cellunet.progress import silent_track
+from cellunet.tasks.observe import Observer
+from cellunet.tasks.segment import segment_plane
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from cellunet.core.dataset import Sample
+    from cellunet.progress import Track
+    from cellunet.tasks.segment import Recipe
+
+MOST_IMAGES = 400
+"""Of more images as many are taken, evenly spread: their percentiles are as good."""
+
+
+def training_statistics(
+    samples: Sequence[Sample], recipe: Recipe, track: Track = silent_track
+) -> dict[str, list[float]]:
+    """Return percentiles of what the training images look like.
+
+    Parameters
+    ----------
+    samples
+        Images; of several channels the first is taken. Annotations are not needed.
+    recipe
+        How the trained model is applied.
+    track
+        Progress over images.
+
+    Returns
+    -------
+    dict
+        Name of a number of `Appearance` to its
+        `cellunet.imaging.appearance.PERCENTILES`.
+    """
+    step = math.ceil(len(samples) / MOST_IMAGES)
+    chosen = samples[::step]
+    with tempfile.TemporaryDirectory() as folder:
+        return summarize(
+            [
+                appearance_of(sample.image[:1], recipe, Path(folder))
+                for sample in track(chosen, "Describing training images", len(chosen))
+            ]
+        )
+
+
+def appearance_of(pixels: npt.NDArray[Any], recipe: Recipe, folder: Path) -> Appearance:
+    """Return what one image looks like.
+
+    Parameters
+    ----------
+    pixels
+        CYX, one channel, any real dtype.
+    recipe
+        How the model is applied.
+    folder
+        An existing folder for what does not fit into memory.
+    """
+    source = ArraySource(pixels[0])
+    observer = Observer(source, recipe, folder)
+    try:
+        plane = segment_plane(source, 0, recipe, observer.on_band)
+        observer.segmented([plane])
+        y0 = 0
+        for rows in plane.bands():
+            observer.on_labels(0, y0, rows)
+            y0 += len(rows)
+        return observer.finish().appearance
+    finally:
+        observer.close()
