@@ -13,6 +13,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,6 +33,15 @@ FLAGS = (
     "--disable-extensions",
     "--remote-debugging-pipe",
 )
+
+START = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
+for number, fd in zip((3, 4), high):
+    os.dup2(fd, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Chromium reads from descriptor 3 and writes to 4."""
 
 
 def find() -> str | None:
@@ -173,11 +183,11 @@ def browser() -> Iterator[Page]:
         raise FileNotFoundError("no Chromium")
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
-    # Chromium reads from descriptor 3 and writes to 4.
-    shell = f'exec "$@" 3<&{to_read} 4>&{from_write}'
+    fds = [str(to_read), str(from_write)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        where = f"--user-data-dir={profile}"
         process = subprocess.Popen(
-            ["sh", "-c", shell, "sh", program, *FLAGS, f"--user-data-dir={profile}"],
+            [sys.executable, "-c", START, *fds, program, *FLAGS, where],
             pass_fds=(to_read, from_write),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -29,6 +29,7 @@ CARD = store.ModelCard(
     validation={"b": "1" * 16},
     scores={"mean_ap": 0.5},
     diameter_px=(5.0, 10.0, 20.0),
+    training_statistics={"contrast": [float(n) for n in range(9)]},
     versions={"cellunet": "1"},
 )
 
@@ -79,11 +80,21 @@ def test_a_card_comes_back_as_it_went() -> None:
         ({"validation": None}, "validation"),
         ({"scores": {"mean_ap": "high"}}, "scores"),
         ({"epochs": "3", "name": 1}, "name, epochs"),
+        ({"training_statistics": []}, "training_statistics"),
+        ({"training_statistics": {"level": [1.0] * 8}}, "training_statistics"),
+        ({"training_statistics": {"level": ["1"] * 9}}, "training_statistics"),
+        ({"training_statistics": {"level": [2.0] + [1.0] * 8}}, "training_statistics"),
     ],
 )
 def test_a_card_of_another_kind_is_refused(change, words) -> None:
     with pytest.raises(ConfigError, match=words):
         store.ModelCard.from_dict(CARD.to_dict() | change)
+
+
+def test_a_card_from_before_statistics_were_kept_is_read() -> None:
+    values = CARD.to_dict()
+    del values["training_statistics"]
+    assert store.ModelCard.from_dict(values).training_statistics == {}
 
 
 def test_a_card_without_settings_is_refused() -> None:

@@ -22,23 +22,21 @@ class Confidences:
 
     Parameters
     ----------
-    count
-        Number of objects.
+    areas
+        Pixels of objects 1, 2, ...
     """
 
-    def __init__(self, count: int) -> None:
-        self._sums = np.zeros(count + 1)
-        self._areas = np.zeros(count + 1)
+    def __init__(self, areas: npt.NDArray[np.integer]) -> None:
+        self._sums = np.zeros(len(areas) + 1)
+        self._areas = areas
 
     def add(self, labels: npt.NDArray[Any], evidence: npt.NDArray[np.uint8]) -> None:
         """Take rows of labels, and of `cellunet.imaging.evidence.evidence`, YX both."""
-        flat, count = labels.ravel(), len(self._sums)
-        self._sums += np.bincount(flat, evidence.ravel(), minlength=count)
-        self._areas += np.bincount(flat, minlength=count)
+        self._sums += np.bincount(
+            labels.ravel(), evidence.ravel(), minlength=len(self._sums)
+        )
 
     def means(self) -> npt.NDArray[np.float64]:
         """Return the confidence of objects 1, 2, ..., from 0 to 1."""
-        means: npt.NDArray[np.float64] = (
-            self._sums[1:] / np.maximum(self._areas[1:], 1) / EVIDENCE_TOP
-        )
+        means: npt.NDArray[np.float64] = self._sums[1:] / self._areas / EVIDENCE_TOP
         return means

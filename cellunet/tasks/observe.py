@@ -76,7 +76,7 @@ class Observer:
     def segmented(self, planes: Sequence[Segmented]) -> None:
         """Take note that all planes are segmented and their labels follow."""
         self._planes = planes
-        self._confidences = [Confidences(plane.count) for plane in planes]
+        self._confidences = [Confidences(plane.areas) for plane in planes]
         self._shown = max(range(len(planes)), key=lambda i: planes[i].count)
         if self._picture:
             self._thumbnail = Thumbnail(

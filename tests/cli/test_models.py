@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,18 @@ def test_one_model_is_shown_with_what_is_known(run: Run) -> None:
     assert "10 to 30 px wide, median 20 px" in ran.err
     assert "ab" * 32 in ran.err
     assert "problem" not in ran.err
+
+
+def test_what_a_model_can_warn_of_is_shown(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "unusual sizes alone; the card holds no statistics" in (
+        run("models", "show", "cells").err
+    )
+    known = {"contrast": [1.0] * 9, "diameter_px": [1.0] * 9}
+    told = replace(READY, card=READY.card | {"training_statistics": known})
+    monkeypatch.setattr(task, "show_model", lambda name: told)
+    assert "unusual contrast, sizes" in run("models", "show", "cells").err
 
 
 def test_a_broken_model_is_shown_with_its_problem(run: Run) -> None:
