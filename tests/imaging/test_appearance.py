@@ -95,7 +95,7 @@ def test_a_plane_too_narrow_has_no_sharpness(shape) -> None:
 
 
 def test_objects_tell_their_size_and_how_many_are_uncertain() -> None:
-    found = objects(np.array([10, 100, 1000]), np.array([0.5, 0.9, 0.84]))
+    found = objects(np.array([10, 100, 1000]), np.array([0.5, 0.9, 0.64]))
     assert found.diameter_px == pytest.approx(2 * (100 / np.pi) ** 0.5)
     assert (found.objects, found.uncertain_objects) == (3, 2)
     assert found.uncertain == pytest.approx(2 / 3)

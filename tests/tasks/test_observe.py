@@ -40,8 +40,11 @@ def test_confidences_are_means_of_the_likeliest_class(
         plane = segment_plane(source, 0, recipe, observer.on_band)
         observer.segmented([plane])
         labels = as_labels(plane.bands())
-        for y0 in range(0, 150, 40):
-            observer.on_labels(0, y0, labels[y0 : y0 + 40])
+        y0 = 0
+        for rows in plane.bands():
+            observer.on_labels(0, y0, rows)
+            y0 += len(rows)
+        assert y0 > len(rows)
         seen = observer.finish()
         observer.close()
         segment_plane(source, 0, recipe, lambda y0, rows: kept.append(rows))
