@@ -111,7 +111,7 @@ def measured(pairs: list[Pair], segment: Segment) -> dict[str, Any]:
     sizes: dict[str, list[str]] = defaultdict(list)
     scorables = []
     for pair in pairs:
-        true, predicted = read_annotated(pair), segment(pair)
+        true, predicted = read_annotated(pair).labels, segment(pair)
         scorables.append(Scorable(name=pair.name, labels=true, predicted=predicted))
         sizes[f"{true.shape[0]} x {true.shape[1]}"].append(pair.name)
         for cause, cost in causes(true, predicted).items():

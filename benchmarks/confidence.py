@@ -83,7 +83,7 @@ def objects(data: Path, name: str) -> Iterator[tuple[str, str, np.ndarray, dict]
                     source, 0, recipe, lambda y0, rows, kept=bands: kept.append(rows)
                 )
                 labels = as_labels(found.bands()).astype(np.int64)
-            table = overlaps(read_annotated(pair), labels)
+            table = overlaps(read_annotated(pair).labels, labels)
             iou = np.zeros(len(table.predicted_ids))
             shared = table.intersections / table.unions
             np.maximum.at(iou, table.pair_predicted, shared)

@@ -108,7 +108,6 @@ def write(folder: Path, settings: dict, down: int) -> tuple[float, int, float]:
     found = Segmented(
         count=len(areas),
         bands=lambda: bands(labels, down),
-        median_diameter_px=20.0,
         areas=areas,
         statistics=Statistics(
             low=150.0, high=950.0, mean=500.0, std=300.0, noise=12.0, count=1

@@ -15,7 +15,7 @@ from cellunet.imaging.decoding import decode_plane
 from cellunet.imaging.image_scores import score_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from cellunet.progress import Track
 
 ODDS_FACTORS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
+"""Of the boundary: where interior ends and boundary begins."""
+BACKGROUND_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25)
+"""Of the background, if there are three classes: where the outline lies."""
 SEED_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 MIN_AREAS_PX = (6, 8, 10, 12, 15, 20, 30, 40, 60)
 ROUNDS = 2
@@ -54,7 +57,7 @@ def fit(
     start: DecodeConfig,
     track: Track,
 ) -> Fit:
-    """Choose the odds of the boundary, the seed threshold and the minimum area.
+    """Choose the odds of boundary and background, seed threshold and minimum area.
 
     One constant after the other, twice, to the highest mean AP (IoU .50 to .95).
 
@@ -96,6 +99,35 @@ def _score(truth: Truth, encoding: EncodingConfig, decode: DecodeConfig) -> Imag
     return next(iter(forms.values()))
 
 
+def _boundaries(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
+    *others, _ = best.class_odds
+    for factor in ODDS_FACTORS:
+        yield best.replace(class_odds=(*others, start.class_odds[-1] * factor))
+
+
+def _backgrounds(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
+    _, *others = best.class_odds
+    # Of two classes the odds of one say all.
+    for factor in BACKGROUND_FACTORS if len(others) > 1 else ():
+        yield best.replace(class_odds=(start.class_odds[0] * factor, *others))
+
+
+def _seeds(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
+    del start
+    for threshold in SEED_THRESHOLDS:
+        yield best.replace(seed_threshold=threshold)
+
+
+def _areas(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
+    del start
+    for area in MIN_AREAS_PX:
+        yield best.replace(min_area_px=area)
+
+
+CHOICES = (_boundaries, _backgrounds, _seeds, _areas)
+"""What is tried of one constant, given the best so far and where the search began."""
+
+
 def _choose(
     subset: Sequence[int],
     start: DecodeConfig,
@@ -104,17 +136,10 @@ def _choose(
     def value(decode: DecodeConfig) -> float:
         return float(np.mean([score(decode, i).mean_ap for i in subset]))
 
-    *others, boundary = start.class_odds
-    constants: dict[str, Sequence[object]] = {
-        "class_odds": [(*others, boundary * factor) for factor in ODDS_FACTORS],
-        "seed_threshold": SEED_THRESHOLDS,
-        "min_area_px": MIN_AREAS_PX,
-    }
     best, best_value = start, value(start)
     for _ in range(ROUNDS):
-        for name, choices in constants.items():
-            for choice in choices:
-                candidate = best.replace(**{name: choice})
+        for choices in CHOICES:
+            for candidate in choices(best, start):
                 if (found := value(candidate)) > best_value:
                     best, best_value = candidate, found
     return best
