@@ -1,6 +1,7 @@
 """Time the report of a batch: building it, its size, and how soon a browser shows it.
 
-    python -m benchmarks.report [--images 200 5000] [--runs 3] [--json FILE]
+    python -m benchmarks.report [--images 200 5000] [--runs 5] [--json FILE]
+    python -m benchmarks.report --pictures DATA...
 
 Images are drawn: 60 different fields of 520 x 696 pixels with 20 to 200 nuclei, with
 their true labels as what was found, repeated under other names. "record" is what
@@ -8,6 +9,9 @@ their true labels as what was found, repeated under other names. "record" is wha
 is the page from the records. The browser is a headless Chromium; first paint and
 "loaded" (its script has run, the table can be sorted) count from the start of the
 navigation, by its own Performance API. Without Chromium these are left out.
+
+With --pictures: bytes of the thumbnails of annotated images (every tenth of each
+folder) at several sizes and qualities instead.
 """
 
 import argparse
@@ -25,7 +29,9 @@ from pathlib import Path
 import numpy as np
 
 from cellunet.config import NormalizationConfig
+from cellunet.imaging import thumbnail as thumbnail_module
 from cellunet.imaging.normalize import measure
+from cellunet.imaging.pairing import find_pairs
 from cellunet.imaging.thumbnail import Thumbnail
 from cellunet.report.page import write_report
 from cellunet.report.records import from_json, to_json
@@ -36,6 +42,7 @@ from cellunet.report.summary import (
     ImageSummary,
     RunSummary,
 )
+from cellunet.tasks.train_data import ChannelChoice, read_sample
 from tests.browser import Page, browser, find
 from tests.conftest import draw_nuclei
 
@@ -80,6 +87,30 @@ def drawn(seed: int) -> tuple[ImageSummary, float]:
         warnings=("Soft edges (0.48; training images 0.54 or more).",) * warned,
     )
     return summary, time.perf_counter() - begin
+
+
+def picture_sizes(folders: list[Path]) -> None:
+    """Print the median bytes of thumbnails of real fields, by side and quality."""
+    fields = []
+    for folder in folders:
+        for pair in find_pairs(folder).pairs[::10]:
+            sample = read_sample(pair, ChannelChoice())
+            fields.append((sample.image[0], sample.labels))
+    config = NormalizationConfig()
+    print(f"{len(fields)} fields, median kB\nside  quality 40, 50, 75")
+    for side in (176, 256, 352):
+        thumbnail_module.SIDE_PX = side
+        row = []
+        for quality in (40, 50, 75):
+            thumbnail_module.QUALITY = quality
+            sizes = []
+            for image, labels in fields:
+                known = measure(lambda image=image: [image], config)
+                thumbnail = Thumbnail(image.shape, known, config.noise_floor)
+                thumbnail.add(image, labels)
+                sizes.append(len(thumbnail.encode()[0]))
+            row.append(statistics.median(sizes) / 1e3)
+        print(f"{side:4d}", *(f"{size:.1f}" for size in row))
 
 
 def built(folder: Path, records: list[str], count: int) -> dict[str, float]:
@@ -147,9 +178,13 @@ def without_script(page_file: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[200, 5000])
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--pictures", type=Path, nargs="+")
     options = parser.parse_args()
+    if options.pictures:
+        picture_sizes(options.pictures)
+        return
     fields = [drawn(seed) for seed in range(FIELDS)]
     records = [to_json(replace(one, name=""), "x") for one, _ in fields]
     record = statistics.median(seconds for _, seconds in fields)

@@ -19,8 +19,8 @@ SIDE_PX = 256
 """Longest side. Nuclei of 20 px in a field of 696 are then 7 px wide, and their
 outlines can be told apart."""
 QUALITY = 50
-"""Of WebP. At 40, 60 and 75 a picture of 256 px takes 5.6, 6.9 and 7.9 kB (median of 20
-fields), and as PNG 50 kB; the eye sees no difference."""
+"""Of WebP. At 40, 50 and 75 a picture takes 4.5, 5.2 and 7.0 kB (median of 51 fields,
+``python -m benchmarks.report --pictures``); the eye sees no difference."""
 GREY = 0.8
 """White of the image below outlines, so that these are brighter."""
 
