@@ -9,6 +9,7 @@ same weights and ONNX twin with the completed card; the model itself stays as it
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +23,9 @@ from cellunet.tasks.train_data import ChannelChoice, read_sample
 from cellunet.tasks.training_statistics import training_statistics
 
 
-def training_samples(model: store.Model, folders: list[Path]) -> list[Sample]:
-    """Return the images of the model's training that lie in the folders, or exit."""
-    wanted = dict.fromkeys(model.card.training.values())
+def samples_of(prints: Mapping[str, str], folders: list[Path]) -> list[Sample]:
+    """Return the images of a card (name to fingerprint) from the folders, or exit."""
+    wanted = dict.fromkeys(prints.values())
     found = {}
     for folder in folders:
         for pair in find_pairs(folder).pairs:
@@ -32,9 +33,9 @@ def training_samples(model: store.Model, folders: list[Path]) -> list[Sample]:
             print_ = fingerprint(sample.image)
             if print_ in wanted:
                 found[print_] = sample
-    missing = [n for n, p in model.card.training.items() if p not in found]
+    missing = [n for n, p in prints.items() if p not in found]
     if missing:
-        sys.exit(f"{len(missing)} training images are missing; the first: {missing[0]}")
+        sys.exit(f"{len(missing)} images are missing; the first: {missing[0]}")
     return [found[print_] for print_ in wanted]
 
 
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     model = store.find_model(options.model)
-    samples = training_samples(model, options.data)
+    samples = samples_of(model.card.training, options.data)
     recipe = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 0)
     statistics = training_statistics(samples, recipe)
     options.out.mkdir(parents=True, exist_ok=True)

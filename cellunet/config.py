@@ -374,7 +374,7 @@ class TrainConfig(Config):
     ``images`` each in turn, in an order drawn anew every time round."""
     crop_px: int = 192
     """Side of the square training crops in pixels."""
-    batch: int = 4
+    batch: int = 8
     """Crops per step."""
     epochs: int = 30
     """Epochs; each ends with a validation."""
@@ -388,9 +388,9 @@ class TrainConfig(Config):
     """Decoupled weight decay (AdamW only)."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """``cosine``: linear warm-up, then a half cosine down to 0."""
-    warmup_steps: int = 400
+    warmup_steps: int = 200
     """Steps of the linear warm-up of the cosine schedule."""
-    average_decay: float = 0.999
+    average_decay: float = 0.998
     """Decay per step of the exponential average of the weights that is kept as the
     model; 0 keeps the weights themselves."""
     patience_epochs: int = 0

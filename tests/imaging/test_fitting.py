@@ -147,20 +147,20 @@ def test_the_boundary_target_fits_too(target) -> None:
 def test_the_outline_is_moved_by_the_odds_of_the_background() -> None:
     labels = np.zeros((24, 24), np.int32)
     labels[6:16, 6:16] = 1
-    interior = np.zeros((24, 24))
+    # The rim looks a little more like background than like an object, and not at all
+    # like boundary: only the odds of the background can bring it back.
+    interior = np.where(labels > 0, 0.45, 0.0)
     interior[7:15, 7:15] = 0.9
-    # The ring of the boundary looks a little more like background than like the rest.
-    rim = (labels == 1) & (interior == 0)
-    background = np.where(labels > 0, np.where(rim, 0.55, 0.05), 0.95)
-    probabilities = np.stack([background, interior, 1 - background - interior])
+    boundary = np.where(labels > 0, 0.0, 0.05)
     only = Truth(
         name="a",
-        probabilities=probabilities.clip(0).astype(np.float16),
+        probabilities=np.stack([1 - interior - boundary, interior, boundary]).astype(
+            np.float16
+        ),
         labels=labels,
         annotated=np.ones((24, 24), bool),
     )
     start = DecodeConfig(class_odds=(1.0, 1.0, 1.0), min_area_px=1)
     found = fit([only, only], EncodingConfig(boundary_px=1), start, silent_track)
-    # A thinner boundary would lose the ring; more of either odds brings it back.
     assert found.scores[0].mean_ap == 1
-    assert found.decode.class_odds != start.class_odds
+    assert found.decode.class_odds[0] > 1

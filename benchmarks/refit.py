@@ -1,0 +1,73 @@
+"""Choose the decode constants of a model anew, without training it again.
+
+    python benchmarks/refit.py MODEL DATA... --out FOLDER
+
+For models that were made before a constant was fitted. DATA are the folders that the
+model was trained on; its validation images are recognised in them by the fingerprints
+of their pixels. FOLDER gets the same weights and ONNX twin, and in the card the new
+constants and their cross-fitted scores; the model itself stays as it is.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from add_statistics import samples_of
+
+from cellunet import store
+from cellunet.config import DecodeConfig, PredictConfig
+from cellunet.core.checkpoint import export_weights, load_network
+from cellunet.core.dataset import network_input, prepare
+from cellunet.engine.base import plane_probabilities
+from cellunet.imaging.blocks import network_plan
+from cellunet.imaging.fitting import Truth, fit
+from cellunet.progress import silent_track
+from cellunet.tasks.recipe import recipe_for
+
+SCORES = {"f1_50": 10, "f1_70": 14, "f1_90": 18}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    model = store.find_model(options.model)
+    config = model.card.config
+    engine = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 0).engine
+    truths = []
+    for sample in samples_of(model.card.validation, options.data):
+        image = network_input(prepare(sample, config).crop.image, config)
+        plan = network_plan(sample.labels.shape, config.network)
+        found = plane_probabilities(engine, image, plan, config.network.classes)
+        truths.append(
+            Truth(
+                name=sample.name,
+                probabilities=found.astype(np.float16),
+                labels=sample.labels,
+                annotated=sample.annotated,
+            )
+        )
+    # Where training begins to choose: at the odds that the weights of the loss gave.
+    start = DecodeConfig(
+        class_odds=config.weights.class_weights, max_core_px=config.decode.max_core_px
+    )
+    chosen = fit(truths, config.encoding, start, silent_track)
+    scores = {"mean_ap": float(np.mean([s.mean_ap for s in chosen.scores]))}
+    for name, t20 in SCORES.items():
+        scores[name] = float(np.mean([s.f1_at(t20) for s in chosen.scores]))
+    options.out.mkdir(parents=True, exist_ok=True)
+    export_weights(
+        options.out / store.WEIGHTS_FILE,
+        options.out / store.ONNX_FILE,
+        load_network(model.weights),
+        replace(model.card, config=config.replace(decode=chosen.decode), scores=scores),
+    )
+    print("before:", config.decode, model.card.scores)
+    print("now:", chosen.decode, scores)
+
+
+if __name__ == "__main__":
+    main()
