@@ -6,43 +6,30 @@ import glob
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cellunet import __version__, store
+from cellunet import store
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
-from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
-from cellunet.imaging.files import create_labels, open_image, read_provenance
 from cellunet.imaging.inputs import find_inputs, output_paths
 from cellunet.imaging.outputs import below
 from cellunet.progress import silent_track
 from cellunet.tasks.extra_kinds import check_installed
-from cellunet.tasks.extras import Extras, beside, extra_paths, refuse_clashes
-from cellunet.tasks.observe import Observer, warnings_of
+from cellunet.tasks.extras import refuse_clashes
+from cellunet.tasks.predict_image import ImageJob
 from cellunet.tasks.predictions import ImageResult, Predictions
-from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.report import Reporter, summary_of
+from cellunet.tasks.report import Reporter
 from cellunet.tasks.report_run import run_summary
 from cellunet.tasks.run_table import table_path, write_table
-from cellunet.tasks.segment import Stopped, segment_plane
+from cellunet.tasks.segment import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TextIO
 
-    import numpy.typing as npt
-
-    from cellunet.imaging.files import Source
     from cellunet.progress import Track
-    from cellunet.store import Model
-    from cellunet.tasks.segment import OnBand
 
 __all__ = ["ImageResult", "Predictions", "predict"]
-
-MOST_UINT16 = 65_535
-"""Most objects that a plane of uint16 labels can tell apart."""
 
 
 def predict(  # noqa: PLR0913
@@ -98,7 +85,7 @@ def predict(  # noqa: PLR0913
     joined = table_path(out, config)
     opened = store.find_model(model)
     reporter = Reporter(out, wanted="report" in config.save and not dry_run)
-    job = _Job(
+    job = ImageJob(
         opened, engine, device, threads, config, should_stop, reporter, dry_run=dry_run
     )
     names = {path: below(path, found.base).as_posix() for path in found.files}
@@ -160,205 +147,3 @@ def _apart(inputs: Sequence[str], out: Path) -> Path | None:
 
 def _lies_in(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
-class _Job:
-    """A model loaded once and applied to one image after another."""
-
-    def __init__(  # noqa: PLR0913
-        self,
-        model: Model,
-        engine: str,
-        device: str,
-        threads: int,
-        config: PredictConfig,
-        should_stop: Callable[[], bool],
-        reporter: Reporter,
-        *,
-        dry_run: bool,
-    ) -> None:
-        self.config, self.card, self.dry_run = config, model.card, dry_run
-        self.reporter = reporter
-        self.recipe = recipe = recipe_for(
-            model, config, engine, device, threads, should_stop
-        )
-        self.settings = {
-            "decode": recipe.decode.to_dict(),
-            "scale": recipe.scale,
-            "channel": config.channel,
-            "gray": config.gray,
-            "z": config.z,
-            "flips": config.flips,
-            "exclude_border": config.exclude_border,
-            "save": sorted(beside(config)),
-        }
-        if "table" in config.save:
-            self.settings["table_format"] = config.table_format
-        self.model = {"name": model.name, "sha256": model.sha256}
-
-    def image(self, path: Path, name: str, output: Path) -> ImageResult:
-        """Segment one image, known by `name` in tables, or say why not."""
-        begin = time.perf_counter()
-        try:
-            provenance = self._provenance(path)
-            if self._is_done(output, provenance):
-                return ImageResult(
-                    input=str(path), output=str(output), status="skipped"
-                )
-            if self.dry_run:
-                return ImageResult(
-                    input=str(path), output=str(output), status="planned"
-                )
-            with open_image(
-                path,
-                channel=self.config.channel,
-                gray=self.config.gray,
-                z=self.config.z,
-            ) as source:
-                objects, warnings = self._write(source, name, output, provenance)
-                shape = (*source.plane_shape, *source.shape)
-        except (CellunetError, MemoryError) as error:
-            message = str(error)
-            if isinstance(error, MemoryError):
-                message = f"{path} does not fit into memory. Try: a smaller --tile."
-            return ImageResult(
-                input=str(path),
-                output=None,
-                status="failed",
-                message=message,
-                seconds=time.perf_counter() - begin,
-            )
-        return ImageResult(
-            input=str(path),
-            output=str(output),
-            status="done",
-            objects=objects,
-            seconds=time.perf_counter() - begin,
-            warnings=warnings,
-            shape=shape,
-        )
-
-    def _provenance(self, path: Path) -> dict[str, Any]:
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise CellunetError(f"{path} cannot be read ({error}).") from error
-        return {
-            "cellunet": __version__,
-            "model": self.model,
-            "engine": self.recipe.engine.name,
-            "settings": self.settings,
-            "input": {
-                "name": path.name,
-                "bytes": stat.st_size,
-                "modified_ns": stat.st_mtime_ns,
-            },
-        }
-
-    def _is_done(self, output: Path, provenance: dict[str, Any]) -> bool:
-        """Return whether the very result is there; refuse to replace another."""
-        extras = extra_paths(output, self.config).values()
-        there = [path for path in extras if path.exists()]
-        if not output.exists():
-            if there and not self.config.overwrite:
-                raise OutputError(
-                    f"{there[0]} exists, but not the {output.name} that it "
-                    "would belong to.",
-                    hint="Choose another --out, or replace it with --overwrite.",
-                )
-            return False
-        if output.is_dir():
-            raise OutputError(
-                f"{output} is a folder; the labels cannot be written there.",
-                hint="Choose another --out.",
-            )
-        try:
-            same = read_provenance(output) == provenance
-        except CellunetError:
-            # Cut off or of another program: not ours to skip or to replace unasked.
-            same = False
-        if same:
-            # Labels are written first: what was to lie beside them may be missing.
-            return len(there) == len(extras) and self.reporter.has(output, provenance)
-        if self.config.overwrite:
-            return False
-        raise OutputError(
-            f"{output} exists and was made from another input, by another model or "
-            "with other settings.",
-            hint="Choose another --out, or replace it with --overwrite.",
-        )
-
-    def _write(
-        self, source: Source, name: str, output: Path, provenance: dict[str, Any]
-    ) -> tuple[int, tuple[str, ...]]:
-        begin = time.perf_counter()
-        with writing(output):
-            output.parent.mkdir(parents=True, exist_ok=True)
-        observer = Observer(
-            source, self.recipe, output.parent, picture=self.reporter.wanted
-        )
-        try:
-            count = self._segment(source, name, output, provenance, observer)
-            observed = observer.finish()
-        finally:
-            observer.close()
-        warnings = warnings_of(observed.appearance, self.card, self.recipe.scale)
-        seconds = time.perf_counter() - begin
-        self.reporter.keep(
-            output, provenance, summary_of(observed, source, seconds, warnings)
-        )
-        return count, warnings
-
-    def _segment(
-        self,
-        source: Source,
-        name: str,
-        output: Path,
-        provenance: dict[str, Any],
-        observer: Observer,
-    ) -> int:
-        """Write the labels of all planes and what lies beside; return the objects."""
-        planes = int(np.prod(source.plane_shape, dtype=int))
-        classes = self.recipe.config.network.classes
-        with Extras(output, source, name, self.config, classes) as extras:
-            segmented = [
-                segment_plane(
-                    source,
-                    plane,
-                    self.recipe,
-                    _both(observer.on_band, extras.on_band(plane)),
-                )
-                for plane in range(planes)
-            ]
-            observer.segmented(segmented)
-            counts = [s.count for s in segmented]
-            dtype = np.uint16 if max(counts) <= MOST_UINT16 else np.uint32
-            with create_labels(
-                output,
-                shape=source.shape,
-                plane_axes=source.plane_axes,
-                plane_shape=source.plane_shape,
-                dtype=dtype,
-                pixel_size_um=source.pixel_size_um,
-                provenance=provenance,
-            ) as sink:
-                for plane, result in enumerate(segmented):
-                    y0 = 0
-                    for rows in extras.labels(plane, result):
-                        observer.on_labels(plane, y0, rows)
-                        sink.write(plane, y0, rows.astype(dtype))
-                        y0 += rows.shape[0]
-                sink.commit()
-            extras.commit()
-        return sum(counts)
-
-
-def _both(*told: OnBand | None) -> OnBand:
-    """Return one that tells each of those that are to be told of probabilities."""
-
-    def on_band(y0: int, probabilities: npt.NDArray[np.float32]) -> None:
-        for one in told:
-            if one is not None:
-                one(y0, probabilities)
-
-    return on_band

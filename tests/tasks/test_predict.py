@@ -29,7 +29,7 @@ from cellunet.errors import (
     OutputError,
 )
 from cellunet.imaging.files import open_image, read_provenance, write_png
-from cellunet.tasks import predict as predict_module
+from cellunet.tasks import predict_image
 from cellunet.tasks.predict import ImageResult, Predictions, predict
 
 Run = Callable[..., Predictions]
@@ -241,9 +241,9 @@ def test_more_objects_than_uint16_holds_are_uint32(
     run, field, tmp_path, monkeypatch
 ) -> None:
     labels = result(run(field))
-    monkeypatch.setattr(predict_module, "MOST_UINT16", int(labels.max()))
+    monkeypatch.setattr(predict_image, "MOST_UINT16", int(labels.max()))
     assert result(run(field, out=tmp_path / "just")).dtype == np.uint16
-    monkeypatch.setattr(predict_module, "MOST_UINT16", int(labels.max()) - 1)
+    monkeypatch.setattr(predict_image, "MOST_UINT16", int(labels.max()) - 1)
     wide = result(run(field, out=tmp_path / "more"))
     assert wide.dtype == np.uint32
     np.testing.assert_array_equal(wide, labels)
@@ -358,7 +358,7 @@ def test_bad_files_are_named_and_the_others_go_on(run, three, tmp_path) -> None:
 def test_an_image_too_large_for_memory_fails_alone(
     run, three, tmp_path, monkeypatch
 ) -> None:
-    segment_plane = predict_module.segment_plane
+    segment_plane = predict_image.segment_plane
     calls = itertools.count()
 
     def short_of_memory(*arguments):
@@ -366,7 +366,7 @@ def test_an_image_too_large_for_memory_fails_alone(
             raise MemoryError
         return segment_plane(*arguments)
 
-    monkeypatch.setattr(predict_module, "segment_plane", short_of_memory)
+    monkeypatch.setattr(predict_image, "segment_plane", short_of_memory)
     found = run(three)
     assert [i.status for i in found.images] == ["done", "failed", "done"]
     assert "--tile" in found.failed[0].message
