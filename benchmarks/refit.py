@@ -24,8 +24,7 @@ from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.fitting import Truth, fit
 from cellunet.progress import silent_track
 from cellunet.tasks.recipe import recipe_for
-
-SCORES = {"f1_50": 10, "f1_70": 14, "f1_90": 18}
+from cellunet.tasks.train import mean_scores
 
 
 def main() -> None:
@@ -55,9 +54,7 @@ def main() -> None:
         class_odds=config.weights.class_weights, max_core_px=config.decode.max_core_px
     )
     chosen = fit(truths, config.encoding, start, silent_track)
-    scores = {"mean_ap": float(np.mean([s.mean_ap for s in chosen.scores]))}
-    for name, t20 in SCORES.items():
-        scores[name] = float(np.mean([s.f1_at(t20) for s in chosen.scores]))
+    scores = mean_scores(chosen)
     options.out.mkdir(parents=True, exist_ok=True)
     export_weights(
         options.out / store.WEIGHTS_FILE,

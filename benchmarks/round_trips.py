@@ -44,7 +44,9 @@ def geojson(labels: np.ndarray, path: Path) -> Path:
 
 def rings(labels: np.ndarray) -> dict[int, list[list[list[float]]]]:
     """Return the closed rings of each object, xy, holes left out."""
-    features = json.loads(geojson(labels, scratch("rings")).read_text())["features"]
+    with tempfile.TemporaryDirectory() as folder:
+        text = geojson(labels, Path(folder) / "rings").read_text()
+    features = json.loads(text)["features"]
     found = {}
     for number, feature in zip(outlines(labels), features, strict=True):
         shape = feature["geometry"]
@@ -53,10 +55,6 @@ def rings(labels: np.ndarray) -> dict[int, list[list[list[float]]]]:
             polygons = [polygons]
         found[number] = [polygon[0] for polygon in polygons]
     return found
-
-
-def scratch(name: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"cellunet-{name}"
 
 
 def coco(labels: np.ndarray, path: Path, segmentations: list[object]) -> Path:

@@ -41,6 +41,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DEVICE_NAME = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?", re.IGNORECASE)
 """Names that mean a device on Windows, whatever the suffix."""
 SHIPPED = Path(__file__).parent / "models"
+THEN: dict[str, dict[str, Any]] = {"augment": {"dim_probability": 0.0}}
+"""Settings newer than the first cards, and what a card without them was made with:
+today's default would say of a model what is not true of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,7 @@ class ModelCard:
                 f"It has format {found!r}; this version reads {CARD_FORMAT}."
             )
         try:
-            values["config"] = TrainConfig.from_dict(values["config"])
+            values["config"] = TrainConfig.from_dict(_as_then(values["config"]))
             low, median, high = (float(v) for v in values["diameter_px"])
             values["diameter_px"] = (low, median, high)
             card = cls(**values)
@@ -100,6 +103,15 @@ class ModelCard:
             raise ConfigError(f"It is incomplete ({error}).") from error
         _check_kinds(card)
         return card
+
+
+def _as_then(config: dict[str, Any]) -> dict[str, Any]:
+    """Return settings, with those that the card is too old to hold as they were."""
+    config = dict(config)
+    for group, settings in THEN.items():
+        if isinstance(config.get(group), dict):
+            config[group] = settings | config[group]
+    return config
 
 
 def _check_kinds(card: ModelCard) -> None:

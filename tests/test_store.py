@@ -327,3 +327,12 @@ def test_cards_are_read_without_torch(home) -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'safetensors')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_card_from_before_a_setting_says_what_was_then() -> None:
+    values = json.loads(json.dumps(CARD.to_dict()))
+    values["config"]["augment"].pop("dim_probability")
+    assert store.ModelCard.from_dict(values).config.augment.dim_probability == 0.0
+    # One that holds the setting is taken at its word.
+    values["config"]["augment"]["dim_probability"] = 0.25
+    assert store.ModelCard.from_dict(values).config.augment.dim_probability == 0.25

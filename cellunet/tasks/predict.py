@@ -112,9 +112,12 @@ def predict(  # noqa: PLR0913
         results.append(result)
         on_image(result)
     seconds = time.perf_counter() - begin
-    run = run_summary(
-        opened, job.recipe, job.settings, results, out, seconds, stopped=stopped
-    )
+    report = None
+    if reporter.wanted:
+        run = run_summary(
+            opened, job.recipe, job.settings, results, out, seconds, stopped=stopped
+        )
+        report = reporter.write(run, results)
     return Predictions(
         model=job.model,
         engine=job.recipe.engine.name,
@@ -123,7 +126,7 @@ def predict(  # noqa: PLR0913
         seconds=seconds,
         stopped=stopped,
         table=None if dry_run else write_table(joined, results, config),
-        report=reporter.write(run, results),
+        report=report,
     )
 
 

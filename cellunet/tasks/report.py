@@ -82,16 +82,14 @@ class Reporter:
                 content = to_json(image, _digest(provenance))
                 path.write_text(content, encoding="ascii")
 
-    def write(self, run: RunSummary, results: Sequence[ImageResult]) -> str | None:
-        """Write the page and return its path, or None if none is wanted.
+    def write(self, run: RunSummary, results: Sequence[ImageResult]) -> str:
+        """Write the page and return its path.
 
         Raises
         ------
         OutputError
             If there is no room or no permission.
         """
-        if not self.wanted:
-            return None
         write_report(self.page, run, self._images(run, results))
         return str(self.page)
 

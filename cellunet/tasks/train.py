@@ -219,7 +219,7 @@ def _finish(run: _Run) -> store.ModelCard:
         run.folder / store.WEIGHTS_FILE,
         run.folder / store.ONNX_FILE,
         network,
-        _card(run, config, _mean_scores(chosen), statistics),
+        _card(run, config, mean_scores(chosen), statistics),
     )
     write_pictures(run.folder, truths, run.data.validation, config)
     state = run.folder / store.STATE_FILE
@@ -264,7 +264,8 @@ def _stoppable(hooks: Hooks) -> Track:
     return track
 
 
-def _mean_scores(chosen: Fit) -> dict[str, float]:
+def mean_scores(chosen: Fit) -> dict[str, float]:
+    """Return the cross-fitted scores that a model's card quotes."""
     scores = {"mean_ap": float(np.mean([s.mean_ap for s in chosen.scores]))}
     for name, t20 in SCORES.items():
         scores[name] = float(np.mean([s.f1_at(t20) for s in chosen.scores]))
