@@ -32,6 +32,7 @@ from cellunet.engine.cost import operations_per_pixel
 from cellunet.imaging.annotations import read_labels
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.pairing import Pair, find_pairs, fingerprint
+from cellunet.imaging.scratch import Scratch
 from cellunet.tasks.evaluate import Scorable, score_pairs
 from cellunet.tasks.recipe import recipe_for
 from cellunet.tasks.segment import as_labels, segment_plane
@@ -59,8 +60,8 @@ def by_model(name: str, *, flips: bool) -> Segment:
     recipe = recipe_for(store.find_model(name), config, "auto", "auto", 0)
 
     def segment(pair: Pair) -> np.ndarray:
-        with open_image(pair.image) as source:
-            return as_labels(segment_plane(source, 0, recipe).bands())
+        with open_image(pair.image) as source, Scratch() as scratch:
+            return as_labels(segment_plane(source, 0, recipe, scratch).bands())
 
     return segment
 

@@ -33,6 +33,7 @@ from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.matching import overlaps
 from cellunet.imaging.measure import EVIDENCE_TOP
 from cellunet.imaging.pairing import find_pairs, fingerprint
+from cellunet.imaging.scratch import Scratch
 from cellunet.tasks.recipe import recipe_for
 from cellunet.tasks.segment import as_labels, segment_plane
 from cellunet.tasks.train_data import read_annotated
@@ -79,10 +80,15 @@ def objects(data: Path, name: str) -> Iterator[tuple[str, str, np.ndarray, dict]
                 if fingerprint(pixels) not in known:
                     continue
                 bands: list[np.ndarray] = []
-                found = segment_plane(
-                    source, 0, recipe, lambda y0, rows, kept=bands: kept.append(rows)
-                )
-                labels = as_labels(found.bands()).astype(np.int64)
+                with Scratch() as scratch:
+                    found = segment_plane(
+                        source,
+                        0,
+                        recipe,
+                        scratch,
+                        lambda y0, rows, kept=bands: kept.append(rows),
+                    )
+                    labels = as_labels(found.bands()).astype(np.int64)
             table = overlaps(read_annotated(pair).labels, labels)
             iou = np.zeros(len(table.predicted_ids))
             shared = table.intersections / table.unions

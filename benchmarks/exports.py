@@ -27,6 +27,7 @@ from scipy import ndimage
 
 from cellunet.config import PredictConfig
 from cellunet.imaging.array_source import ArraySource
+from cellunet.imaging.evidence import evidence
 from cellunet.imaging.files import create_labels
 from cellunet.imaging.normalize import Statistics
 from cellunet.imaging.source import Region
@@ -105,6 +106,8 @@ def write(folder: Path, settings: dict, down: int) -> tuple[float, int, float]:
     source = Tiled(image, down)
     one = np.bincount(labels.ravel())[1:]
     areas = np.tile(one, ACROSS * down)
+    likely = np.tile(probabilities(labels), (1, BAND // FIELD, ACROSS))
+    sure = evidence(likely)
     found = Segmented(
         count=len(areas),
         bands=lambda: bands(labels, down),
@@ -112,9 +115,9 @@ def write(folder: Path, settings: dict, down: int) -> tuple[float, int, float]:
         statistics=Statistics(
             low=150.0, high=950.0, mean=500.0, std=300.0, noise=12.0, count=1
         ),
+        evidence=lambda y0, y1: sure[: y1 - y0],
     )
     config = PredictConfig(**settings)
-    likely = np.tile(probabilities(labels), (1, BAND // FIELD, ACROSS))
     output = folder / "plane.tif"
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

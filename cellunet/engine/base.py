@@ -51,18 +51,15 @@ class FlippingEngine:
         return total
 
 
-def block_probabilities(
-    engine: Engine,
+def window_of(
     block: Block,
     plan: Plan,
     read: Callable[[int, int, int, int], npt.NDArray[np.float32]],
 ) -> npt.NDArray[np.float32]:
-    """Return the class probabilities of a block's core.
+    """Return the network's input for a block, 1CYX float32.
 
     Parameters
     ----------
-    engine
-        Runs the network.
     block
         The block to compute.
     plan
@@ -70,11 +67,6 @@ def block_probabilities(
     read
         ``read(y0, y1, x0, x1)`` returns the network's input there, CYX float32. It is
         asked for pixels of the plane only; a window that reaches beyond is mirrored.
-
-    Returns
-    -------
-    ndarray
-        KYX float32 of the core.
     """
     y, x = block.y, block.x
     height, width = plan.shape
@@ -82,7 +74,26 @@ def block_probabilities(
     short = (y.stop - y.start - window.shape[1], x.stop - x.start - window.shape[2])
     if any(short):
         window = np.pad(window, ((0, 0), (0, short[0]), (0, short[1])), "symmetric")
-    probabilities = engine(np.ascontiguousarray(window[np.newaxis]))[0]
+    return np.ascontiguousarray(window[np.newaxis])
+
+
+def block_probabilities(
+    engine: Engine,
+    block: Block,
+    plan: Plan,
+    read: Callable[[int, int, int, int], npt.NDArray[np.float32]],
+) -> npt.NDArray[np.float32]:
+    """Return the class probabilities of a block's core, KYX float32.
+
+    Parameters
+    ----------
+    engine
+        Runs the network.
+    block, plan, read
+        As for `window_of`.
+    """
+    y, x = block.y, block.x
+    probabilities = engine(window_of(block, plan, read))[0]
     core: npt.NDArray[np.float32] = probabilities[
         :,
         y.core_start - y.start : y.core_stop - y.start,

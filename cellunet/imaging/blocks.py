@@ -151,15 +151,22 @@ LARGEST_PX = 1024
 """Longest side of the network's windows; results depend on it in the last bits."""
 
 
-def network_plan(shape: tuple[int, ...], network: UNetConfig) -> Plan:
-    """Return the blocks in which a network sees a plane of `shape` (YX)."""
+def network_plan(
+    shape: tuple[int, ...], network: UNetConfig, margin_px: int = 0
+) -> Plan:
+    """Return the blocks in which a network sees a plane of `shape` (YX).
+
+    Windows hold right values up to `margin_px` pixels beyond their cores, for those who
+    need the neighbours of a core's pixels.
+    """
     height, width = shape
+    halo = network.halo_px + margin_px
     return plan(
         (height, width),
         stride_px=network.stride_px,
-        halo_px=network.halo_px,
+        halo_px=halo,
         # Deep networks see far: a window is at least twice its two halos.
-        largest_px=max(LARGEST_PX, 4 * network.halo_px),
+        largest_px=max(LARGEST_PX, 4 * _up(halo, network.stride_px)),
     )
 
 

@@ -1,33 +1,36 @@
 """Class probabilities of a plane to instance labels, block by block, exactly.
 
-Four steps, each a pure function of one block, with a merge between them:
+Five steps, each but the merges a pure function of one block:
 
-1. `seeds.seed_block`: components of seed pixels on the core and a halo of
-   `seeds.halo_px`.
-2. `seeds.merge_seeds`: components that share a pixel become one (union-find); for the
-   boundary target, those that are background are told apart.
+1. `seeds.mark`: what each pixel is, by itself.
+2. `seeds.seed_block`: components of seed pixels on the core and a halo of
+   `seeds.halo_px`; `seeds.SeedMerger`: components that share a pixel become one
+   (union-find); for the boundary target, those that are background are told apart.
 3. `grow_block`: seeds grow into the foreground, level by level.
-4. `merge_objects`: areas add up, holes are filled, small objects dropped, and the rest
-   numbered by first pixel in raster order; `finalize_block` writes the numbers.
+4. `ObjectMerger`: areas add up, holes are filled, small objects dropped, and the rest
+   numbered by first pixel in raster order.
+5. `finalize_block` writes the numbers.
 
 Growth is level-synchronous within a radius and breaks ties by the direction that it
 came from, so a pixel's object depends on what lies within `growth_px` of it alone, and
 the result is the same for every way to cut the plane. A whole small image is the case
 of one block, not another algorithm. Foreground farther than `growth_px` steps from a
-seed stays background; nothing else bounds the size of an object.
+seed stays background; nothing else bounds the size of an object. The merges keep of a
+block what its neighbours touch, so blocks may pass through memory one by one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellunet.imaging.blocks import Area
+from cellunet.imaging.encoding import correct
 from cellunet.imaging.growth import grow, keep_contact
-from cellunet.imaging.holes import find_holes, hole_owners
-from cellunet.imaging.seeds import merge_seeds, seed_block
+from cellunet.imaging.holes import HoleMerger, Holes, find_holes
+from cellunet.imaging.seeds import OPEN_PART, mark, merge_seeds, seed_block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,20 +39,25 @@ if TYPE_CHECKING:
 
     from cellunet.config import DecodeConfig, EncodingConfig
     from cellunet.imaging.blocks import Place
-    from cellunet.imaging.holes import Holes
-    from cellunet.imaging.seeds import Seeds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grown:
-    """Step 3: the core with global seed numbers, and its holes with local ones."""
+    """Step 3 of one core.
 
-    area: Area
-    objects: npt.NDArray[np.int32]
+    `pixels` is YX int32: the global number of a seed, the negative local number of a
+    region of background that may be a hole, or 0. `numbers` are the seeds that are
+    there, with their `areas` and `first_pixels`; `at_frame` those that touch the frame
+    of the plane.
+    """
+
+    place: Place
+    pixels: npt.NDArray[np.int32]
     holes: Holes
     numbers: npt.NDArray[np.int64]
     areas: npt.NDArray[np.int64]
     first_pixels: npt.NDArray[np.int64]
+    at_frame: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +74,8 @@ class Numbers:
 
 
 def grow_block(
-    seeds: Seeds,
+    parts: npt.NDArray[np.int32],
+    area: Area,
     table: npt.NDArray[np.int64],
     encoding: EncodingConfig,
     decode: DecodeConfig,
@@ -75,16 +84,17 @@ def grow_block(
 
     Parameters
     ----------
-    seeds
-        Step 1 of this block.
+    parts
+        Step 2 of this block, `Seeds.parts`.
+    area
+        Where the block lies.
     table
         Global number of each local component, from `merge_seeds`.
     encoding, decode
-        As for `seed_block`.
+        As the model was trained, and its decode constants.
     """
-    area = seeds.area
-    labels = table[seeds.components].astype(np.int32)
-    grown = grow(labels, seeds.allowed, decode.growth_px)
+    labels = table[np.maximum(parts, 0)].astype(np.int32)
+    grown = grow(labels, parts == OPEN_PART, decode.growth_px)
     if encoding.boundary_side == "outer":
         grown = keep_contact(grown)
     objects = np.ascontiguousarray(grown[area.core])
@@ -93,58 +103,95 @@ def grow_block(
     width = objects.shape[1]
     y = firsts // width + area.y0 + area.core[0].start
     x = firsts % width + area.x0 + area.core[1].start
+    regions, holes = find_holes(objects, area, decode.max_hole_px)
+    frame = [np.zeros(0, np.int32), *(edge for _, edge in area.frame(objects))]
     return Grown(
-        area=area,
-        objects=objects,
-        holes=find_holes(objects, area, decode.max_hole_px),
+        place=area.place,
+        pixels=np.where(regions > 0, -regions, objects),
+        holes=holes,
         numbers=numbers[keep].astype(np.int64),
         areas=areas[keep].astype(np.int64),
         first_pixels=(y.astype(np.int64) * area.plane[1] + x)[keep],
+        at_frame=np.unique(np.concatenate(frame)).astype(np.int64),
     )
 
 
-def merge_objects(
-    blocks: Sequence[Grown], decode: DecodeConfig, *, exclude_border: bool = False
-) -> Numbers:
-    """Return the final number of every object and of every filled hole.
+class ObjectMerger:
+    """Step 4. Takes the blocks of a plane in raster order.
 
     Parameters
     ----------
-    blocks
-        Step 3 of all blocks of a plane.
     decode
         Smallest area and largest hole.
     exclude_border
         Drop objects that touch the frame of the plane.
     """
-    top = max((int(b.numbers.max(initial=0)) for b in blocks), default=0)
-    areas = np.zeros(top + 1, np.int64)
-    firsts = np.full(top + 1, np.iinfo(np.int64).max)
-    for block in blocks:
-        np.add.at(areas, block.numbers, block.areas)
-        np.minimum.at(firsts, block.numbers, block.first_pixels)
-    owners = hole_owners([(b.objects, b.holes) for b in blocks], decode.max_hole_px)
-    for block in blocks:
-        np.add.at(areas, owners[block.area.place][1:], block.holes.areas)
-    areas[0] = 0
-    if exclude_border:
+
+    def __init__(self, decode: DecodeConfig, *, exclude_border: bool = False) -> None:
+        self._decode, self._exclude_border = decode, exclude_border
+        self._holes = HoleMerger(decode.max_hole_px)
+        self._blocks: list[Grown] = []
+
+    def add(self, grown: Grown) -> None:
+        """Take the next block; of its pixels only the sides are kept."""
+        pixels = grown.pixels
+        objects, regions = np.maximum(pixels, 0), np.maximum(-pixels, 0)
+        self._holes.add(grown.place, objects, regions, grown.holes)
+        self._blocks.append(replace(grown, pixels=pixels[:0, :0].copy()))
+
+    def numbers(self) -> Numbers:
+        """Return the final number of every object and of every filled hole."""
+        blocks = self._blocks
+        top = max((int(b.numbers.max(initial=0)) for b in blocks), default=0)
+        areas = np.zeros(top + 1, np.int64)
+        firsts = np.full(top + 1, np.iinfo(np.int64).max)
         for block in blocks:
-            for _, edge in block.area.frame(block.objects):
-                areas[np.unique(edge)] = 0
-    kept = np.flatnonzero(areas >= max(decode.min_area_px, 1))
-    kept = kept[np.argsort(firsts[kept], kind="stable")]
-    final = np.zeros(top + 1, np.uint32)
-    final[kept] = np.arange(1, len(kept) + 1)
-    holes = {place: final[table] for place, table in owners.items()}
-    return Numbers(count=len(kept), areas=areas[kept], final=final, holes=holes)
+            np.add.at(areas, block.numbers, block.areas)
+            np.minimum.at(firsts, block.numbers, block.first_pixels)
+        owners = self._holes.owners()
+        for block in blocks:
+            np.add.at(areas, owners[block.place][1:], block.holes.areas)
+        areas[0] = 0
+        if self._exclude_border:
+            for block in blocks:
+                areas[block.at_frame] = 0
+        kept = np.flatnonzero(areas >= max(self._decode.min_area_px, 1))
+        kept = kept[np.argsort(firsts[kept], kind="stable")]
+        final = np.zeros(top + 1, np.uint32)
+        final[kept] = np.arange(1, len(kept) + 1)
+        holes = {place: final[table] for place, table in owners.items()}
+        return Numbers(count=len(kept), areas=areas[kept], final=final, holes=holes)
 
 
-def finalize_block(grown: Grown, numbers: Numbers) -> npt.NDArray[np.uint32]:
-    """Return the final labels of a block's core, YX uint32."""
-    labels = numbers.final[grown.objects]
-    filled = numbers.holes[grown.area.place]
+def merge_objects(
+    blocks: Sequence[Grown], decode: DecodeConfig, *, exclude_border: bool = False
+) -> Numbers:
+    """Return `ObjectMerger.numbers` of all blocks of a plane, given in any order."""
+    merger = ObjectMerger(decode, exclude_border=exclude_border)
+    for block in sorted(blocks, key=lambda b: b.place):
+        merger.add(block)
+    return merger.numbers()
+
+
+def finalize_block(
+    pixels: npt.NDArray[np.int32], place: Place, numbers: Numbers
+) -> npt.NDArray[np.uint32]:
+    """Return the final labels of a block's core, or of some of its rows, YX uint32.
+
+    Parameters
+    ----------
+    pixels
+        Step 3, `Grown.pixels`.
+    place
+        Place of the block.
+    numbers
+        Step 4.
+    """
+    labels = numbers.final[np.maximum(pixels, 0)]
+    filled = numbers.holes[place]
     if len(filled) > 1:
-        labels = np.where(grown.holes.regions > 0, filled[grown.holes.regions], labels)
+        hole = pixels < 0
+        labels[hole] = filled[-pixels[hole]]
     return labels
 
 
@@ -177,7 +224,9 @@ def decode_plane(
         core=(slice(0, height), slice(0, width)),
         plane=(height, width),
     )
-    seeds = seed_block(probabilities, area, encoding, decode)
+    corrected = correct(probabilities, decode.class_odds)
+    seeds = seed_block(mark(corrected, encoding, decode), area)
     tables = merge_seeds([seeds], encoding, decode)
-    grown = grow_block(seeds, tables[area.place], encoding, decode)
-    return finalize_block(grown, merge_objects([grown], decode))
+    grown = grow_block(seeds.parts, area, tables[area.place], encoding, decode)
+    numbers = merge_objects([grown], decode)
+    return finalize_block(grown.pixels, area.place, numbers)

@@ -15,14 +15,10 @@ from scipy import ndimage
 from cellunet.imaging.unionfind import UnionFind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
     from cellunet.imaging.blocks import Area, Place
 
-Part = tuple["npt.NDArray[np.int32]", "Holes"]
-"""The objects and the holes of one block's core."""
 Side = tuple["npt.NDArray[np.int32]", "npt.NDArray[np.int32]"]
 """Objects and regions along one side of a face."""
 
@@ -31,18 +27,18 @@ Side = tuple["npt.NDArray[np.int32]", "npt.NDArray[np.int32]"]
 class Holes:
     """Regions of background in one core that may be holes, or parts of one.
 
-    `regions` numbers them from 1, YX; `areas` are their pixels, in order; `open` those
-    at the frame; `neighbours` has rows (region, object beside it).
+    `areas` are their pixels, in order; `open` those at the frame; `neighbours` has
+    rows (region, object beside it).
     """
 
-    place: Place
-    regions: npt.NDArray[np.int32]
     areas: npt.NDArray[np.int64]
     open: npt.NDArray[np.int64]
     neighbours: npt.NDArray[np.int64]
 
 
-def find_holes(objects: npt.NDArray[np.int32], area: Area, largest_px: int) -> Holes:
+def find_holes(
+    objects: npt.NDArray[np.int32], area: Area, largest_px: int
+) -> tuple[npt.NDArray[np.int32], Holes]:
     """Find the regions of background of at most `largest_px` pixels in a core.
 
     Parameters
@@ -53,6 +49,13 @@ def find_holes(objects: npt.NDArray[np.int32], area: Area, largest_px: int) -> H
         Where the core lies.
     largest_px
         Largest hole.
+
+    Returns
+    -------
+    regions
+        YX int32, their numbers from 1, 0 elsewhere.
+    holes
+        What is known of them.
     """
     regions, count = ndimage.label(objects == 0)
     areas = np.bincount(regions.ravel(), minlength=count + 1)
@@ -71,9 +74,7 @@ def find_holes(objects: npt.NDArray[np.int32], area: Area, largest_px: int) -> H
             (np.s_[:, 1:], np.s_[:, :-1]),
         )
     ]
-    return Holes(
-        place=area.place,
-        regions=regions,
+    return regions, Holes(
         areas=areas[small].astype(np.int64),
         open=opened[opened > 0],
         neighbours=np.unique(np.concatenate(pairs), axis=0),
@@ -88,54 +89,83 @@ def _touching(
     return np.stack((first[both], second[both]), 1).astype(np.int64)
 
 
-def hole_owners(
-    parts: Sequence[Part], largest_px: int
-) -> dict[Place, npt.NDArray[np.int64]]:
-    """Return for each block the object that each region belongs to, 0 for none.
+class HoleMerger:
+    """Says which object each region belongs to, whichever blocks it lies in.
+
+    Takes the blocks of a plane in raster order and keeps of them the sides that the
+    next ones touch.
 
     Parameters
     ----------
-    parts
-        Objects and holes of all cores of a plane.
     largest_px
         Largest hole.
-
-    Returns
-    -------
-    dict
-        Place of a block to a table by region number, its entry 0 being 0.
     """
-    offsets, total = {}, 1
-    for _, holes in parts:
-        offsets[holes.place] = total - 1
-        total += len(holes.areas)
-    union = UnionFind(total)
-    neighbours: list[npt.NDArray[np.int64]] = [np.zeros((0, 2), np.int64)]
-    opened: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
-    for _, holes in parts:
-        neighbours.append(holes.neighbours + np.array([offsets[holes.place], 0]))
-        opened.append(holes.open + offsets[holes.place])
-    for face, other, shift, other_shift in _faces(parts, offsets):
-        for a, b in _touching(face[1], other[1]):
-            union.join(int(a) + shift, int(b) + other_shift)
-        for one, two, by in ((face, other, shift), (other, face, other_shift)):
-            neighbours.append(_touching(one[1], two[0]) + np.array([by, 0]))
+
+    def __init__(self, largest_px: int) -> None:
+        self._largest_px = largest_px
+        self._offsets: dict[Place, tuple[int, int]] = {}
+        self._total = 1
+        self._areas = [np.zeros(1, np.int64)]
+        self._open = [np.zeros(0, np.int64)]
+        self._neighbours = [np.zeros((0, 2), np.int64)]
+        self._joins = [np.zeros((0, 2), np.int64)]
+        self._above: dict[int, Side] = {}
+        self._row: dict[int, Side] = {}
+        self._left: Side | None = None
+
+    def add(
+        self,
+        place: Place,
+        objects: npt.NDArray[np.int32],
+        regions: npt.NDArray[np.int32],
+        holes: Holes,
+    ) -> None:
+        """Take the next block: its objects and regions (YX int32), and its holes."""
+        column = place[1]
+        if column == 0:
+            self._above, self._row, self._left = self._row, {}, None
+        offset = self._total - 1
+        count = len(holes.areas)
+        self._offsets[place] = offset, count
+        self._total += count
+        self._areas.append(holes.areas)
+        self._open.append(holes.open + offset)
+        self._neighbours.append(holes.neighbours + np.array([offset, 0]))
+        # Of all blocks: what meets at a face is looked up by global numbers.
+        numbered = np.where(regions > 0, regions + offset, 0)
+        if column in self._above:
+            self._face(self._above[column], (objects[0], numbered[0]))
+        if self._left is not None:
+            self._face(self._left, (objects[:, 0], numbered[:, 0]))
+        self._row[column] = objects[-1].copy(), numbered[-1].copy()
+        self._left = objects[:, -1].copy(), numbered[:, -1].copy()
+
+    def _face(self, one: Side, other: Side) -> None:
+        self._joins.append(np.unique(_touching(one[1], other[1]), axis=0))
+        for a, b in ((one, other), (other, one)):
+            self._neighbours.append(np.unique(_touching(a[1], b[0]), axis=0))
             # Background that is no region is too large to be a hole.
-            outside = (one[1] > 0) & (two[1] == 0) & (two[0] == 0)
-            opened.append(one[1][outside].astype(np.int64) + by)
-    roots = union.roots()
-    area = np.zeros(total, np.int64)
-    np.add.at(area, roots[1:], np.concatenate([h.areas for _, h in parts]))
-    owner = _single(roots, np.concatenate(neighbours))
-    owner[area > largest_px] = 0
-    owner[roots[np.concatenate(opened)]] = 0
-    return {
-        holes.place: np.concatenate(
-            ([0], owner[roots[start + 1 : start + 1 + len(holes.areas)]])
-        )
-        for _, holes in parts
-        for start in (offsets[holes.place],)
-    }
+            outside = (a[1] > 0) & (b[1] == 0) & (b[0] == 0)
+            self._open.append(np.unique(a[1][outside]).astype(np.int64))
+
+    def owners(self) -> dict[Place, npt.NDArray[np.int64]]:
+        """Return for each block the object that each region belongs to, 0 for none.
+
+        A table by region number, its entry 0 being 0.
+        """
+        union = UnionFind(self._total)
+        for a, b in np.concatenate(self._joins):
+            union.join(int(a), int(b))
+        roots = union.roots()
+        area = np.zeros(self._total, np.int64)
+        np.add.at(area, roots, np.concatenate(self._areas))
+        owner = _single(roots, np.concatenate(self._neighbours))
+        owner[area > self._largest_px] = 0
+        owner[roots[np.concatenate(self._open)]] = 0
+        return {
+            place: np.concatenate(([0], owner[roots[offset + 1 : offset + 1 + count]]))
+            for place, (offset, count) in self._offsets.items()
+        }
 
 
 def _single(
@@ -147,27 +177,3 @@ def _single(
     np.minimum.at(low, roots[neighbours[:, 0]], neighbours[:, 1])
     np.maximum.at(high, roots[neighbours[:, 0]], neighbours[:, 1])
     return np.where(low == high, high, 0)
-
-
-def _faces(
-    parts: Sequence[Part], offsets: dict[Place, int]
-) -> list[tuple[Side, Side, int, int]]:
-    """Return both sides of every face between two cores, and their offsets."""
-    by_place = {holes.place: (objects, holes) for objects, holes in parts}
-    found = []
-    for (row, column), (objects, holes) in by_place.items():
-        for place, mine, theirs in (
-            ((row, column + 1), np.s_[:, -1], np.s_[:, 0]),
-            ((row + 1, column), np.s_[-1, :], np.s_[0, :]),
-        ):
-            if place in by_place:
-                other_objects, other = by_place[place]
-                found.append(
-                    (
-                        (objects[mine], holes.regions[mine]),
-                        (other_objects[theirs], other.regions[theirs]),
-                        offsets[row, column],
-                        offsets[place],
-                    )
-                )
-    return found

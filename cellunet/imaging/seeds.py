@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from cellunet.imaging.encoding import TARGETS, correct
+from cellunet.imaging.encoding import TARGETS
 from cellunet.imaging.unionfind import UnionFind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
@@ -24,19 +24,48 @@ if TYPE_CHECKING:
 
 SIDES_IN = np.array([number.bit_count() for number in range(16)])
 """How many sides a sum of sides (`Area.frame`) holds."""
+SEED, OPEN = 1, 2
+"""Marks of a pixel: it seeds an object; an object may grow into it."""
+OPEN_PART = -1
+"""What stands in `Seeds.parts` where an object may grow into."""
+
+
+def mark(
+    probabilities: npt.NDArray[np.float32],
+    encoding: EncodingConfig,
+    decode: DecodeConfig,
+) -> npt.NDArray[np.uint8]:
+    """Return all that decoding needs to know of each pixel, one byte of it.
+
+    Parameters
+    ----------
+    probabilities
+        KYX float32, corrected for the odds of a weighted loss.
+    encoding, decode
+        As the model was trained, and its decode constants.
+
+    Returns
+    -------
+    ndarray
+        YX uint8: `SEED`, `OPEN`, or 0.
+    """
+    seeds, allowed = TARGETS[encoding.target].seed(probabilities, encoding, decode)
+    marks = np.where(allowed, np.uint8(OPEN), np.uint8(0))
+    marks[seeds] = SEED
+    return marks
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seeds:
-    """Step 1: local components on the area.
+    """Step 1: local components on the area, `parts`, and what the merge needs of them.
 
-    `pixels` counts each component's in the core; `sides` are those of the plane's
-    frame that it touches there (`Area.frame`).
+    `parts` is YX int32: the number of a component from 1, `OPEN_PART` where an object
+    may grow into, 0 elsewhere. `pixels` counts each component's in the core; `sides`
+    are those of the plane's frame that it touches there (`Area.frame`).
     """
 
     area: Area
-    components: npt.NDArray[np.int32]
-    allowed: npt.NDArray[np.bool_]
+    parts: npt.NDArray[np.int32]
     pixels: npt.NDArray[np.int64]
     sides: npt.NDArray[np.int64]
 
@@ -52,118 +81,147 @@ def halo_px(encoding: EncodingConfig, decode: DecodeConfig) -> int:
     return max(decode.growth_px + contact, 1)
 
 
-def seed_block(
-    probabilities: npt.NDArray[np.float32],
-    area: Area,
-    encoding: EncodingConfig,
-    decode: DecodeConfig,
-) -> Seeds:
+def seed_block(marks: npt.NDArray[np.uint8], area: Area) -> Seeds:
     """Find the seeds of a block.
 
     Parameters
     ----------
-    probabilities
-        KYX float32 of the area, as the network gave them.
+    marks
+        YX uint8 of the area, from `mark`.
     area
         Where the block lies.
-    encoding, decode
-        As the model was trained, and its decode constants.
     """
-    row = TARGETS[encoding.target]
-    corrected = correct(probabilities, decode.class_odds)
-    seeds, allowed = row.seed(corrected, encoding, decode)
-    components, count = ndimage.label(seeds)
-    return Seeds(
-        area=area,
-        components=components,
-        allowed=allowed & ~seeds,
-        pixels=np.bincount(components[area.core].ravel(), minlength=count + 1),
-        sides=_sides(components[area.core], count, area),
-    )
-
-
-def _sides(
-    core: npt.NDArray[np.int32], count: int, area: Area
-) -> npt.NDArray[np.int64]:
+    parts, count = ndimage.label(marks == SEED)
+    core = parts[area.core]
+    pixels = np.bincount(core.ravel(), minlength=count + 1)
     sides = np.zeros(count + 1, np.int64)
     for side, edge in area.frame(core):
         sides[np.unique(edge)] |= side
-    return sides
+    parts[marks == OPEN] = OPEN_PART
+    return Seeds(area=area, parts=parts, pixels=pixels, sides=sides)
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """A part of a block that its neighbours see too."""
+
+    y0: int
+    x0: int
+    parts: npt.NDArray[np.int32]
+    offset: int
+
+
+class SeedMerger:
+    """Step 2: makes one of the components that hold the same pixel in two blocks.
+
+    Takes the blocks of a plane in raster order and keeps of them what the next ones
+    overlap.
+
+    Parameters
+    ----------
+    encoding, decode
+        As the model was trained, and its decode constants.
+    """
+
+    def __init__(self, encoding: EncodingConfig, decode: DecodeConfig) -> None:
+        self._encoding, self._decode = encoding, decode
+        self._halo = halo_px(encoding, decode)
+        self._offsets: dict[Place, tuple[int, int]] = {}
+        self._total = 1
+        self._pixels = [np.zeros(1, np.int64)]
+        self._sides = [np.zeros(1, np.int64)]
+        self._joins = [np.zeros((0, 2), np.int64)]
+        self._above: dict[int, _Strip] = {}
+        self._row: dict[int, _Strip] = {}
+        self._left: _Strip | None = None
+
+    def add(self, seeds: Seeds) -> None:
+        """Take the next block."""
+        column = seeds.area.place[1]
+        if column == 0:
+            self._above, self._row, self._left = self._row, {}, None
+        count = len(seeds.pixels) - 1
+        offset = self._total - 1
+        self._offsets[seeds.area.place] = offset, count
+        self._total += count
+        self._pixels.append(seeds.pixels[1:])
+        self._sides.append(seeds.sides[1:])
+        mine = _Strip(seeds.area.y0, seeds.area.x0, seeds.parts, offset)
+        others = [self._above.get(column + d) for d in (-1, 0, 1)]
+        for other in (*others, self._left):
+            if other is not None:
+                self._joins.append(_joins(other, mine))
+        self._row[column] = _lower(seeds, offset, self._halo)
+        self._left = _right(seeds, offset, self._halo)
+
+    def tables(self) -> dict[Place, npt.NDArray[np.int64]]:
+        """Return for each block the global number of each local component.
+
+        0 stands for none, and for background.
+        """
+        union = UnionFind(self._total)
+        for first, second in np.concatenate(self._joins):
+            union.join(int(first), int(second))
+        roots = union.roots()
+        if TARGETS[self._encoding.target].seeds_include_background:
+            pixels, sides = map(np.concatenate, (self._pixels, self._sides))
+            roots[_background(roots, pixels, sides, self._decode)] = 0
+        # Dense, so that later tables are as long as there are objects.
+        _, dense = np.unique(np.concatenate(([0], roots)), return_inverse=True)
+        dense = dense[1:]
+        return {
+            place: np.concatenate(([0], dense[offset + 1 : offset + 1 + count]))
+            for place, (offset, count) in self._offsets.items()
+        }
 
 
 def merge_seeds(
     blocks: Sequence[Seeds], encoding: EncodingConfig, decode: DecodeConfig
 ) -> dict[Place, npt.NDArray[np.int64]]:
-    """Return for each block the global number of each local component.
-
-    Components that hold the same pixel in two blocks are one. 0 stands for none, and
-    for background.
-    """
-    offsets, total = {}, 1
-    for block in blocks:
-        offsets[block.area.place] = total - 1
-        total += int(block.components.max(initial=0))
-    union = UnionFind(total)
-    for a, b in _overlapping(blocks):
-        mine, theirs = _shared_pixels(a, b)
-        both = (mine > 0) & (theirs > 0)
-        pairs = np.stack((mine[both], theirs[both]), 1)
-        for first, second in np.unique(pairs, axis=0):
-            union.join(
-                int(first) + offsets[a.area.place], int(second) + offsets[b.area.place]
-            )
-    roots = union.roots()
-    if TARGETS[encoding.target].seeds_include_background:
-        roots[_background(blocks, roots, offsets, decode)] = 0
-    # Global numbers are dense, so that later tables are as long as there are objects.
-    _, dense = np.unique(np.concatenate(([0], roots)), return_inverse=True)
-    dense = dense[1:]
-    tables = {}
-    for block in blocks:
-        place = block.area.place
-        count = int(block.components.max(initial=0))
-        table = np.zeros(count + 1, np.int64)
-        table[1:] = dense[offsets[place] + 1 : offsets[place] + 1 + count]
-        tables[place] = table
-    return tables
+    """Return `SeedMerger.tables` of all blocks of a plane, given in any order."""
+    merger = SeedMerger(encoding, decode)
+    for block in sorted(blocks, key=lambda b: b.area.place):
+        merger.add(block)
+    return merger.tables()
 
 
-def _overlapping(blocks: Sequence[Seeds]) -> list[tuple[Seeds, Seeds]]:
-    """Return each pair of neighbouring blocks once."""
-    by_place = {b.area.place: b for b in blocks}
-    pairs = []
-    for (row, column), block in by_place.items():
-        for dy, dx in ((0, 1), (1, -1), (1, 0), (1, 1)):
-            other = by_place.get((row + dy, column + dx))
-            if other is not None:
-                pairs.append((block, other))
-    return pairs
+def _lower(seeds: Seeds, offset: int, halo: int) -> _Strip:
+    """Return the rows that the blocks below see too."""
+    start = max(seeds.area.core[0].stop - halo, 0)
+    return _Strip(
+        seeds.area.y0 + start, seeds.area.x0, seeds.parts[start:].copy(), offset
+    )
 
 
-def _shared_pixels(
-    a: Seeds, b: Seeds
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return both blocks' components where their areas overlap."""
-    y0, x0 = max(a.area.y0, b.area.y0), max(a.area.x0, b.area.x0)
-    ends = [
-        (s.area.y0 + s.components.shape[0], s.area.x0 + s.components.shape[1])
-        for s in (a, b)
-    ]
-    y1, x1 = min(e[0] for e in ends), min(e[1] for e in ends)
-    views = [
-        s.components[
-            y0 - s.area.y0 : max(y1 - s.area.y0, 0),
-            x0 - s.area.x0 : max(x1 - s.area.x0, 0),
+def _right(seeds: Seeds, offset: int, halo: int) -> _Strip:
+    """Return the columns that the block on the right sees too."""
+    start = max(seeds.area.core[1].stop - halo, 0)
+    part = seeds.parts[:, start:].copy()
+    return _Strip(seeds.area.y0, seeds.area.x0 + start, part, offset)
+
+
+def _joins(a: _Strip, b: _Strip) -> npt.NDArray[np.int64]:
+    """Return rows (component of a, component of b) that share a pixel, global."""
+    y0, x0 = max(a.y0, b.y0), max(a.x0, b.x0)
+    ends = [(s.y0 + s.parts.shape[0], s.x0 + s.parts.shape[1]) for s in (a, b)]
+    y1, x1 = (min(e) for e in zip(*ends, strict=True))
+    first, second = (
+        s.parts[
+            y0 - s.y0 : max(y1 - s.y0, y0 - s.y0), x0 - s.x0 : max(x1 - s.x0, x0 - s.x0)
         ]
         for s in (a, b)
-    ]
-    return views[0], views[1]
+    )
+    both = (first > 0) & (second > 0)
+    pairs = np.stack((first[both], second[both]), 1).astype(np.int64)
+    joins: npt.NDArray[np.int64] = np.unique(pairs, axis=0)
+    joins += np.array([a.offset, b.offset])
+    return joins
 
 
 def _background(
-    blocks: Sequence[Seeds],
     roots: npt.NDArray[np.int64],
-    offsets: Mapping[Place, int],
+    pixels: npt.NDArray[np.int64],
+    sides: npt.NDArray[np.int64],
     decode: DecodeConfig,
 ) -> npt.NDArray[np.bool_]:
     """Return which components are background.
@@ -175,13 +233,10 @@ def _background(
     apart by how much of the ellipse of their moments they fill makes 42 too many and
     loses 297.
     """
-    pixels = np.zeros(len(roots), np.int64)
-    sides = np.zeros(len(roots), np.int64)
-    for block in blocks:
-        start = offsets[block.area.place] + 1
-        mine = roots[start : start + len(block.pixels) - 1]
-        np.add.at(pixels, mine, block.pixels[1:])
-        np.bitwise_or.at(sides, mine, block.sides[1:])
-    around = SIDES_IN[sides] >= 3
-    is_background: npt.NDArray[np.bool_] = (pixels > decode.max_core_px) | around
+    all_pixels = np.zeros(len(roots), np.int64)
+    all_sides = np.zeros(len(roots), np.int64)
+    np.add.at(all_pixels, roots, pixels)
+    np.bitwise_or.at(all_sides, roots, sides)
+    around = SIDES_IN[all_sides] >= 3
+    is_background: npt.NDArray[np.bool_] = (all_pixels > decode.max_core_px) | around
     return is_background[roots]

@@ -19,6 +19,7 @@ from cellunet.errors import AnnotationError, InputError
 from cellunet.imaging.encoding import encode
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.pairing import find_pairs, fingerprint
+from cellunet.imaging.scratch import Scratch
 from cellunet.progress import silent_track
 from cellunet.tasks.evaluate import Scorable, score_pairs
 from cellunet.tasks.recipe import recipe_for
@@ -141,13 +142,15 @@ def _scorables(
                     hint="Image and annotation need the same shape.",
                 )
             kept: list[npt.NDArray[np.float32]] = []
-            result = segment_plane(
-                source,
-                0,
-                recipe,
-                lambda y0, rows, kept=kept: kept.append(rows),
-            )
-            predicted = as_labels(result.bands())
+            with Scratch() as scratch:
+                result = segment_plane(
+                    source,
+                    0,
+                    recipe,
+                    scratch,
+                    lambda y0, rows, kept=kept: kept.append(rows),
+                )
+                predicted = as_labels(result.bands())
             pixels = source.read(Region(0, 0, height, 0, width))
         found = np.concatenate(kept, axis=1).argmax(axis=0).astype(np.uint8)
         yield Scorable(

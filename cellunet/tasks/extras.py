@@ -7,7 +7,6 @@ import unicodedata
 from typing import TYPE_CHECKING, Self
 
 from cellunet.errors import InputError
-from cellunet.imaging.evidence import Evidence
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.inputs import output_paths
 from cellunet.imaging.objects import Objects
@@ -114,11 +113,8 @@ class Extras:
         self._stack = contextlib.ExitStack()
         kinds = extra_paths(output, config)
         self._measures = any(KINDS[k].make.wants_objects for k in kinds)
-        self._evidence: Evidence | None = None
         self._extras: list[Extra] = []
         with self._stack:
-            if self._measures:
-                self._evidence = self._stack.enter_context(Evidence(output))
             self._channels = self._open_channels(config)
             self._names = tuple(c.channel_names[0] for c in self._channels)
             for kind, path in kinds.items():
@@ -152,14 +148,11 @@ class Extras:
     def on_band(self, plane: int) -> OnBand | None:
         """Return what takes the bands of probabilities of a plane, if any does."""
         takers = [e for e in self._extras if e.wants_probabilities]
-        kept = self._evidence
-        if not takers and kept is None:
+        if not takers:
             return None
 
         def take(y0: int, probabilities: npt.NDArray[np.float32]) -> None:
             del y0
-            if kept is not None:
-                kept.put(probabilities)
             for extra in takers:
                 extra.on_band(plane, probabilities)
 
@@ -189,7 +182,11 @@ class Extras:
             region = Region(plane, y0, y0 + len(labels), 0, self._source.shape[1])
             self._on_rows(region, labels)
             if objects is not None:
-                self._on_objects(objects, region, labels)
+                evidence = segmented.evidence(region.y0, region.y1)
+                images = [channel.read(region)[0] for channel in self._channels]
+                batch = objects.add(labels, images, evidence)
+                for extra in self._extras:
+                    extra.on_objects(batch)
             y0 += len(labels)
 
     def _on_rows(self, region: Region, labels: npt.NDArray[np.uint32]) -> None:
@@ -198,15 +195,6 @@ class Extras:
             image = self._source.read(region)[0]
             for extra in takers:
                 extra.on_rows(image, labels)
-
-    def _on_objects(
-        self, objects: Objects, region: Region, labels: npt.NDArray[np.uint32]
-    ) -> None:
-        images = [channel.read(region)[0] for channel in self._channels]
-        evidence = self._evidence.take() if self._evidence is not None else None
-        batch = objects.add(labels, images, evidence)
-        for extra in self._extras:
-            extra.on_objects(batch)
 
     def commit(self) -> None:
         """Make the files appear, each only when it is complete."""

@@ -10,8 +10,8 @@ from cellunet import store
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.imaging.array_source import ArraySource
-from cellunet.imaging.evidence import evidence
 from cellunet.imaging.objects import measure_labels
+from cellunet.imaging.scratch import Scratch
 from cellunet.tasks.recipe import recipe_for
 from cellunet.tasks.segment import as_labels, segment_plane
 
@@ -90,17 +90,16 @@ class LoadedModel:
                     f"Channel {name!r} is of shape {channels[name].shape}; a name "
                     f"other than '0' and the image's shape {source.shape} are expected."
                 )
-        bands: list[npt.NDArray[np.uint8]] = []
-        found = segment_plane(
-            source, 0, self._recipe, lambda y0, rows: bands.append(evidence(rows))
-        )
-        labels = as_labels(found.bands())
+        with Scratch() as scratch:
+            found = segment_plane(source, 0, self._recipe, scratch)
+            labels = as_labels(found.bands())
+            evidence = found.evidence(0, labels.shape[0])
         table = measure_labels(
             labels,
             list(channels.values()),
             channels=list(channels),
             pixel_size_um=size,
-            evidence=np.concatenate(bands),
+            evidence=evidence,
         )
         return Segmentation(labels, table)
 

@@ -10,7 +10,6 @@ import numpy as np
 from cellunet.imaging import appearance
 from cellunet.imaging.appearance import Appearance, intensity, sharpness, together
 from cellunet.imaging.confidence import Confidences
-from cellunet.imaging.evidence import Evidence
 from cellunet.imaging.files import Region
 from cellunet.imaging.thumbnail import Thumbnail
 from cellunet.imaging.unlike import compare
@@ -18,7 +17,6 @@ from cellunet.tasks.segment import pixel_bands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -44,7 +42,7 @@ class Observed:
 
 
 class Observer:
-    """Looks on while an image is segmented: first all probabilities, then all labels.
+    """Looks on while the labels of an image pass by.
 
     Parameters
     ----------
@@ -52,26 +50,18 @@ class Observer:
         The image.
     recipe
         How the model is applied.
-    folder
-        An existing folder for what does not fit into memory.
     picture
         Whether a thumbnail is wanted.
     """
 
     def __init__(
-        self, source: Source, recipe: Recipe, folder: Path, *, picture: bool = False
+        self, source: Source, recipe: Recipe, *, picture: bool = False
     ) -> None:
         self._source, self._recipe, self._picture = source, recipe, picture
-        self._evidence = Evidence(folder / source.path.name)
         self._planes: Sequence[Segmented] = ()
         self._confidences: list[Confidences] = []
         self._thumbnail: Thumbnail | None = None
         self._shown = 0
-
-    def on_band(self, y0: int, probabilities: npt.NDArray[np.float32]) -> None:
-        """Take the next rows of corrected class probabilities, KYX."""
-        del y0
-        self._evidence.put(probabilities)
 
     def segmented(self, planes: Sequence[Segmented]) -> None:
         """Take note that all planes are segmented and their labels follow."""
@@ -87,7 +77,8 @@ class Observer:
 
     def on_labels(self, plane: int, y0: int, rows: npt.NDArray[np.uint32]) -> None:
         """Take rows of labels, every plane top to bottom."""
-        self._confidences[plane].add(rows, self._evidence.take())
+        evidence = self._planes[plane].evidence(y0, y0 + len(rows))
+        self._confidences[plane].add(rows, evidence)
         if self._thumbnail and plane == self._shown:
             region = Region(plane, y0, y0 + len(rows), 0, rows.shape[1])
             self._thumbnail.add(self._source.read(region)[0], rows)
@@ -126,10 +117,6 @@ class Observer:
                 self._recipe.scale,
             ),
         )
-
-    def close(self) -> None:
-        """Give back what was held."""
-        self._evidence.close()
 
 
 def warnings_of(image: Appearance, card: ModelCard, scale: float) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from cellunet import __version__
 from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.files import create_labels, open_image, read_provenance
+from cellunet.imaging.scratch import Scratch
 from cellunet.tasks.extras import Extras, beside, extra_paths
 from cellunet.tasks.observe import Observer, warnings_of
 from cellunet.tasks.predictions import ImageResult
@@ -22,13 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import numpy.typing as npt
-
     from cellunet.config import PredictConfig
     from cellunet.imaging.files import Source
     from cellunet.store import Model
     from cellunet.tasks.report import Reporter
-    from cellunet.tasks.segment import OnBand
 
 MOST_UINT16 = 65_535
 """Most objects that a plane of uint16 labels can tell apart."""
@@ -166,14 +164,10 @@ class ImageJob:
         begin = time.perf_counter()
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-        observer = Observer(
-            source, self.recipe, output.parent, picture=self.reporter.wanted
-        )
-        try:
-            count = self._segment(source, name, output, provenance, observer)
+        observer = Observer(source, self.recipe, picture=self.reporter.wanted)
+        with Scratch(output) as scratch:
+            count = self._segment(source, name, output, provenance, observer, scratch)
             observed = observer.finish()
-        finally:
-            observer.close()
         warnings = warnings_of(observed.appearance, self.card, self.recipe.scale)
         seconds = time.perf_counter() - begin
         self.reporter.keep(
@@ -188,6 +182,7 @@ class ImageJob:
         output: Path,
         provenance: dict[str, Any],
         observer: Observer,
+        scratch: Scratch,
     ) -> int:
         """Write the labels of all planes and what lies beside; return the objects."""
         planes = int(np.prod(source.plane_shape, dtype=int))
@@ -195,10 +190,7 @@ class ImageJob:
         with Extras(output, source, name, self.config, classes) as extras:
             segmented = [
                 segment_plane(
-                    source,
-                    plane,
-                    self.recipe,
-                    _both(observer.on_band, extras.on_band(plane)),
+                    source, plane, self.recipe, scratch, extras.on_band(plane)
                 )
                 for plane in range(planes)
             ]
@@ -223,14 +215,3 @@ class ImageJob:
                 sink.commit()
             extras.commit()
         return sum(counts)
-
-
-def _both(*told: OnBand | None) -> OnBand:
-    """Return one that tells each of those that are to be told of probabilities."""
-
-    def on_band(y0: int, probabilities: npt.NDArray[np.float32]) -> None:
-        for one in told:
-            if one is not None:
-                one(y0, probabilities)
-
-    return on_band

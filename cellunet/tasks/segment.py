@@ -1,8 +1,8 @@
 """One plane through the whole of prediction: statistics, network, decoding.
 
-The network runs on one grid (`blocks.plan`), row of blocks by row of blocks; decoding
-runs on tiles of any size. Only the rows of probabilities that a tile still needs are
-kept.
+The network runs on one grid (`blocks.plan`), decoding on tiles of any size. What is in
+between (marks, evidence, provisional labels) passes through a `Scratch`, so that no
+array is as large as the plane.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from cellunet.engine.base import block_probabilities
-from cellunet.imaging.blocks import Area, network_plan
-from cellunet.imaging.decoding import finalize_block, grow_block, merge_objects
+from cellunet.imaging.blocks import Area
+from cellunet.imaging.decoding import ObjectMerger, finalize_block, grow_block
 from cellunet.imaging.encoding import correct
+from cellunet.imaging.evidence import evidence
 from cellunet.imaging.files import Region
-from cellunet.imaging.normalize import channels, measure, scale
-from cellunet.imaging.resample import resampled, target_length
-from cellunet.imaging.seeds import Seeds, halo_px, merge_seeds, seed_block
+from cellunet.imaging.normalize import measure, scale
+from cellunet.imaging.seeds import SeedMerger, halo_px, mark, seed_block
 from cellunet.run.executor import SerialExecutor
+from cellunet.tasks.network_pass import NetworkPass, Part, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,18 +29,20 @@ if TYPE_CHECKING:
 
     from cellunet.config import DecodeConfig, TrainConfig
     from cellunet.engine.base import Engine
+    from cellunet.imaging.blocks import Place
+    from cellunet.imaging.decoding import Grown, Numbers
     from cellunet.imaging.files import Source
     from cellunet.imaging.normalize import Statistics
+    from cellunet.imaging.scratch import Kept, PlaneStore, Scratch
+    from cellunet.imaging.seeds import Seeds
     from cellunet.run.executor import Executor
 
-    Read = Callable[[int, int, int, int], npt.NDArray[np.float32]]
+__all__ = ["OnBand", "Recipe", "Segmented", "Stopped", "as_labels", "segment_plane"]
 
-BAND_PX = 512
-"""Rows read at once for the statistics."""
-
-
-class Stopped(Exception):  # noqa: N818
-    """The caller asked to stop; nothing of the plane is left behind."""
+BAND_PIXELS = 4 * 2**20
+"""Pixels of the bands of full-width rows that are read or handed on at once."""
+BAND_ROWS = 1024
+"""Rows of such a band at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +64,14 @@ class Segmented:
     """Labels of a plane as bands of rows, and what was seen on the way."""
 
     count: int
-    bands: Callable[[], Iterator[npt.NDArray[np.uint32]]]
-    """As high as those that `OnBand` received."""
     areas: npt.NDArray[np.int64]
     """Pixels of each object, in the order of their labels."""
     statistics: Statistics
     """Of the plane's intensities."""
+    bands: Callable[[], Iterator[npt.NDArray[np.uint32]]]
+    """Full-width rows of labels, top to bottom; as long as the scratch is open."""
+    evidence: Callable[[int, int], npt.NDArray[np.uint8]]
+    """``evidence(y0, y1)``: of full-width rows (`cellunet.imaging.evidence`)."""
 
 
 class OnBand(Protocol):
@@ -78,7 +82,11 @@ class OnBand(Protocol):
 
 
 def segment_plane(
-    source: Source, plane: int, recipe: Recipe, on_band: OnBand | None = None
+    source: Source,
+    plane: int,
+    recipe: Recipe,
+    scratch: Scratch,
+    on_band: OnBand | None = None,
 ) -> Segmented:
     """Segment one plane of an image.
 
@@ -90,6 +98,8 @@ def segment_plane(
         Number of the plane.
     recipe
         Engine and settings.
+    scratch
+        Room for what is needed again later; the result lives as long as it is open.
     on_band
         Called with the class probabilities if they are wanted.
 
@@ -97,68 +107,120 @@ def segment_plane(
     ------
     ImageReadError
         If the plane cannot be read.
+    OutputError
+        If there is no room in the scratch.
     Stopped
         If ``recipe.should_stop()`` came true.
     """
-    height, width = source.shape
     config = recipe.config
-
     statistics = measure(lambda: pixel_bands(source, plane), config.normalization)
 
     def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         pixels = source.read(Region(plane, y0, y1, x0, x1))[0]
         return scale(pixels, statistics, config.normalization)[np.newaxis]
 
-    probabilities = _Probabilities(read, (height, width), recipe)
-    areas = list(
-        tiles((height, width), recipe.tile_px, halo_px(config.encoding, recipe.decode))
+    network = NetworkPass(
+        read, source.shape, recipe.scale, config.network, config.normalization
     )
-    seeds: list[Seeds] = []
-    for row in areas:
-        y0, y1 = row[0].y0, row[0].y0 + row[0].height
-        rows = probabilities.rows(y0, y1)
-        if on_band is not None:
-            core = row[0].core[0]
-            on_band(y0 + core.start, correct(rows[:, core], recipe.decode.class_odds))
-        seeds += recipe.executor.map(
-            lambda area, rows=rows: seed_block(  # type: ignore[misc]
-                rows[:, :, area.x0 : area.x0 + area.width],
-                area,
-                config.encoding,
-                recipe.decode,
-            ),
-            row,
-        )
-    tables = merge_seeds(seeds, config.encoding, recipe.decode)
-    grown = list(
-        recipe.executor.map(
-            lambda s: grow_block(
-                s, tables[s.area.place], config.encoding, recipe.decode
-            ),
-            seeds,
-        )
-    )
-    numbers = merge_objects(grown, recipe.decode, exclude_border=recipe.exclude_border)
+    marks, sure = scratch.store(), scratch.store()
+    bands = _Bands(source.shape[1], config.network.classes, on_band)
 
-    def labels() -> Iterator[npt.NDArray[np.uint32]]:
-        columns = len(areas[0])
-        for start in range(0, len(grown), columns):
-            parts = [finalize_block(g, numbers) for g in grown[start : start + columns]]
-            yield np.concatenate(parts, axis=1)
+    def finish(part: Part, probabilities: npt.NDArray[np.float32]) -> None:
+        corrected = correct(probabilities, recipe.decode.class_odds)
+        marks.put(part.y0, part.x0, mark(corrected, config.encoding, recipe.decode))
+        sure.put(part.y0, part.x0, evidence(corrected))
+        bands.put(part, corrected)
 
+    network.run(recipe.engine, finish, recipe.should_stop)
+    numbers, labels = _decode(marks, source.shape, recipe, scratch)
+    width = source.shape[1]
     return Segmented(
         count=numbers.count,
-        bands=labels,
         areas=numbers.areas,
         statistics=statistics,
+        bands=labels,
+        evidence=lambda y0, y1: sure.read(y0, y1, 0, width),
     )
+
+
+class _Bands:
+    """Joins the parts of each row of the network's blocks, if anybody wants them."""
+
+    def __init__(self, width: int, classes: int, on_band: OnBand | None) -> None:
+        self._width, self._classes, self._on_band = width, classes, on_band
+        self._band = np.empty((classes, 0, width), np.float32)
+
+    def put(self, part: Part, probabilities: npt.NDArray[np.float32]) -> None:
+        if self._on_band is None:
+            return
+        if part.x0 == 0:
+            shape = (self._classes, part.y1 - part.y0, self._width)
+            self._band = np.empty(shape, np.float32)
+        self._band[:, :, part.x0 : part.x1] = probabilities
+        if part.x1 == self._width:
+            self._on_band(part.y0, self._band)
+
+
+def _decode(
+    marks: PlaneStore, shape: tuple[int, int], recipe: Recipe, scratch: Scratch
+) -> tuple[Numbers, Callable[[], Iterator[npt.NDArray[np.uint32]]]]:
+    """Return the numbers of a plane's objects, and its labels in bands."""
+    encoding, decode = recipe.config.encoding, recipe.decode
+    grid = list(tiles(shape, recipe.tile_px, halo_px(encoding, decode)))
+    areas = [area for row in grid for area in row]
+    seeds, parts = SeedMerger(encoding, decode), []
+    for seeded in recipe.executor.map(lambda area: _seeded(marks, area), areas):
+        seeds.add(seeded)
+        parts.append(scratch.keep(seeded.parts))
+    marks.forget()
+    tables = seeds.tables()
+    objects = ObjectMerger(decode, exclude_border=recipe.exclude_border)
+    strips: dict[Place, list[Kept]] = {}
+    rows = band_rows(shape[1])
+
+    def grow(item: tuple[Area, Kept]) -> Grown:
+        area, kept = item
+        table = tables[area.place]
+        grown = grow_block(scratch.fetch(kept), area, table, encoding, decode)
+        scratch.forget(kept)
+        return grown
+
+    for grown in recipe.executor.map(grow, zip(areas, parts, strict=True)):
+        objects.add(grown)
+        strips[grown.place] = [
+            scratch.keep(grown.pixels[top : top + rows])
+            for top in range(0, len(grown.pixels), rows)
+        ]
+    numbers = objects.numbers()
+
+    def labels() -> Iterator[npt.NDArray[np.uint32]]:
+        for row in grid:
+            for kept in zip(*(strips[area.place] for area in row), strict=True):
+                parts = [
+                    finalize_block(scratch.fetch(k), area.place, numbers)
+                    for area, k in zip(row, kept, strict=True)
+                ]
+                yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    return numbers, labels
+
+
+def _seeded(marks: PlaneStore, area: Area) -> Seeds:
+    end = area.y0 + area.height, area.x0 + area.width
+    return seed_block(marks.read(area.y0, end[0], area.x0, end[1]), area)
+
+
+def band_rows(width: int) -> int:
+    """Return how many full-width rows to hold at once."""
+    return int(min(max(BAND_PIXELS // width, 16), BAND_ROWS))
 
 
 def pixel_bands(source: Source, plane: int) -> Iterator[npt.NDArray[np.generic]]:
     """Yield the pixels of a plane in bands of full-width rows, YX."""
     height, width = source.shape
-    for y0 in range(0, height, BAND_PX):
-        yield source.read(Region(plane, y0, min(y0 + BAND_PX, height), 0, width))[0]
+    rows = band_rows(width)
+    for y0 in range(0, height, rows):
+        yield source.read(Region(plane, y0, min(y0 + rows, height), 0, width))[0]
 
 
 def tiles(shape: tuple[int, int], tile_px: int, halo: int) -> Iterator[list[Area]]:
@@ -181,74 +243,6 @@ def tiles(shape: tuple[int, int], tile_px: int, halo: int) -> Iterator[list[Area
                 )
             )
         yield row
-
-
-class _Probabilities:
-    """Class probabilities of a plane, computed from top to bottom as they are needed.
-
-    At another scale the network sees the resampled plane, and its probabilities are
-    resampled to the plane's own pixels before they are decoded.
-    """
-
-    def __init__(self, read: Read, shape: tuple[int, int], recipe: Recipe) -> None:
-        self._recipe = recipe
-        self._shape = shape
-        self._own_scale = recipe.scale == 1.0
-        size = shape
-        if not self._own_scale:
-            size = tuple(target_length(n, recipe.scale) for n in shape)  # type: ignore[assignment]
-            read = resampled(read, shape, size)
-        self._read = read
-        self._plan = network_plan(size, recipe.config.network)
-        self._bands = self._compute()
-        self._kept: list[tuple[int, npt.NDArray[np.float32]]] = []
-
-    def rows(self, y0: int, y1: int) -> npt.NDArray[np.float32]:
-        """Return KYX rows y0 <= y < y1; later calls ask for no smaller y0."""
-        if self._own_scale:
-            return self._network_rows(y0, y1)
-        target = self._plan.shape
-
-        def read(top: int, bottom: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
-            return self._network_rows(top, bottom)[:, :, x0:x1]
-
-        part = resampled(read, target, self._shape)(y0, y1, 0, self._shape[1])
-        return np.ascontiguousarray(part)
-
-    def _network_rows(self, y0: int, y1: int) -> npt.NDArray[np.float32]:
-        while not self._kept or self._end() < y1:
-            self._kept.append(next(self._bands))
-        self._kept = [b for b in self._kept if b[0] + b[1].shape[1] > y0]
-        first = self._kept[0][0]
-        if len(self._kept) == 1:
-            return self._kept[0][1][:, y0 - first : y1 - first]
-        joined = np.concatenate([band for _, band in self._kept], axis=1)
-        return joined[:, y0 - first : y1 - first]
-
-    def _end(self) -> int:
-        y0, band = self._kept[-1]
-        return y0 + int(band.shape[1])
-
-    def _compute(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        blocks, recipe = self._plan, self._recipe
-        normalization = recipe.config.normalization
-
-        def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
-            return channels(self._read(y0, y1, x0, x1)[0], normalization)
-
-        for row in range(blocks.rows):
-            first = blocks.at(row, 0)
-            height = first.y.core_stop - first.y.core_start
-            classes = recipe.config.network.classes
-            band = np.empty((classes, height, blocks.shape[1]), np.float32)
-            for column in range(blocks.columns):
-                if recipe.should_stop():
-                    raise Stopped
-                block = blocks.at(row, column)
-                band[:, :, block.x.core_start : block.x.core_stop] = (
-                    block_probabilities(recipe.engine, block, blocks, read)
-                )
-            yield first.y.core_start, band
 
 
 def as_labels(bands: Iterable[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:

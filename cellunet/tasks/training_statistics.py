@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellunet.imaging.appearance import Appearance, summarize
 from cellunet.imaging.array_source import ArraySource
+from cellunet.imaging.scratch import Scratch
 from cellunet.progress import silent_track
 from cellunet.tasks.observe import Observer
 from cellunet.tasks.segment import segment_plane
@@ -48,16 +47,15 @@ def training_statistics(
     """
     step = math.ceil(len(samples) / MOST_IMAGES)
     chosen = samples[::step]
-    with tempfile.TemporaryDirectory() as folder:
-        return summarize(
-            [
-                appearance_of(sample.image[:1], recipe, Path(folder))
-                for sample in track(chosen, "Describing training images", len(chosen))
-            ]
-        )
+    return summarize(
+        [
+            appearance_of(sample.image[:1], recipe)
+            for sample in track(chosen, "Describing training images", len(chosen))
+        ]
+    )
 
 
-def appearance_of(pixels: npt.NDArray[Any], recipe: Recipe, folder: Path) -> Appearance:
+def appearance_of(pixels: npt.NDArray[Any], recipe: Recipe) -> Appearance:
     """Return what one image looks like.
 
     Parameters
@@ -66,18 +64,14 @@ def appearance_of(pixels: npt.NDArray[Any], recipe: Recipe, folder: Path) -> App
         CYX, one channel, any real dtype.
     recipe
         How the model is applied.
-    folder
-        An existing folder for what does not fit into memory.
     """
     source = ArraySource(pixels[0])
-    observer = Observer(source, recipe, folder)
-    try:
-        plane = segment_plane(source, 0, recipe, observer.on_band)
+    observer = Observer(source, recipe)
+    with Scratch() as scratch:
+        plane = segment_plane(source, 0, recipe, scratch)
         observer.segmented([plane])
         y0 = 0
         for rows in plane.bands():
             observer.on_labels(0, y0, rows)
             y0 += len(rows)
         return observer.finish().appearance
-    finally:
-        observer.close()

@@ -19,8 +19,8 @@ from cellunet.imaging.decoding import (
     grow_block,
     merge_objects,
 )
-from cellunet.imaging.encoding import encode
-from cellunet.imaging.seeds import halo_px, merge_seeds, seed_block
+from cellunet.imaging.encoding import correct, encode
+from cellunet.imaging.seeds import halo_px, mark, merge_seeds, seed_block
 
 INNER = EncodingConfig()
 OUTER = EncodingConfig(boundary_side="outer")
@@ -69,13 +69,17 @@ def _decode_blocks(
     areas = _areas(shape, *cuts, halo)
     if rng is not None:
         areas = [areas[i] for i in rng.permutation(len(areas))]
-    seeds = [seed_block(probabilities[v], a, encoding, decode) for a, v, _ in areas]
+    marks = mark(correct(probabilities, decode.class_odds), encoding, decode)
+    seeds = [seed_block(marks[v[1:]], a) for a, v, _ in areas]
     tables = merge_seeds(seeds, encoding, decode)
-    grown = [grow_block(s, tables[s.area.place], encoding, decode) for s in seeds]
+    grown = [
+        grow_block(s.parts, s.area, tables[s.area.place], encoding, decode)
+        for s in seeds
+    ]
     numbers = merge_objects(grown, decode, exclude_border=exclude_border)
     labels = np.zeros(shape, np.uint32)
     for block, (_, _, core) in zip(grown, areas, strict=True):
-        labels[core] = finalize_block(block, numbers)
+        labels[core] = finalize_block(block.pixels, block.place, numbers)
     assert np.bincount(labels.ravel())[1:].tolist() == numbers.areas.tolist()
     assert len(numbers.areas) == numbers.count
     return labels

@@ -11,6 +11,7 @@ from imagecodecs import png_decode
 
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError, InputError
+from cellunet.imaging.evidence import evidence
 from cellunet.imaging.files import open_image
 from cellunet.imaging.inputs import Inputs, output_paths
 from cellunet.imaging.normalize import Statistics
@@ -40,7 +41,8 @@ def bands(seed: int) -> list[np.ndarray]:
     return [drawn[:, :25], drawn[:, 25:]]
 
 
-def segmented() -> Segmented:
+def segmented(plane: int = 0) -> Segmented:
+    sure = evidence(np.concatenate(bands(plane), axis=1))
     labels = np.zeros((40, 30), np.uint32)
     labels[5:9, 5:9] = 1
     return Segmented(
@@ -50,6 +52,7 @@ def segmented() -> Segmented:
         statistics=Statistics(
             low=0.0, high=1000.0, mean=500.0, std=1.0, noise=1.0, count=1200
         ),
+        evidence=lambda y0, y1: sure[y0:y1],
     )
 
 
@@ -60,7 +63,7 @@ def run(extras: Extras) -> None:
             for y0, rows in zip((0, 25), bands(plane), strict=True):
                 take(y0, rows)
     for plane in range(2):
-        passed = np.concatenate(list(extras.labels(plane, segmented())))
+        passed = np.concatenate(list(extras.labels(plane, segmented(plane))))
         assert passed.sum() == 16
 
 
@@ -136,10 +139,6 @@ def test_every_channel_of_the_file_is_measured(tmp_path) -> None:
         open_image(path, channel="GFP") as source,
         Extras(tmp_path / "x" / "c.tif", source, "c", config, 3) as extras,
     ):
-        take = extras.on_band(0)
-        assert take is not None
-        for rows in bands(0):
-            take(0, rows)
         list(extras.labels(0, segmented()))
         extras.commit()
     head, row = (tmp_path / "x" / "c_table.csv").read_text("utf-8").splitlines()

@@ -12,6 +12,7 @@ from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.core.dataset import Sample
 from cellunet.imaging.files import open_image
+from cellunet.imaging.scratch import Scratch
 from cellunet.tasks import training_statistics as statistics_module
 from cellunet.tasks.observe import Observer, warnings_of
 from cellunet.tasks.recipe import recipe_for
@@ -35,9 +36,11 @@ def test_confidences_are_means_of_the_likeliest_class(
     recipe = replace(recipe, tile_px=64)
     tifffile.imwrite(tmp_path / "a.tif", nuclei_image((150, 80), 20, 3)[0])
     kept = []
-    with open_image(tmp_path / "a.tif") as source:
-        observer = Observer(source, recipe, tmp_path)
-        plane = segment_plane(source, 0, recipe, observer.on_band)
+    with open_image(tmp_path / "a.tif") as source, Scratch() as scratch:
+        observer = Observer(source, recipe)
+        plane = segment_plane(
+            source, 0, recipe, scratch, lambda y0, rows: kept.append(rows)
+        )
         observer.segmented([plane])
         labels = as_labels(plane.bands())
         y0 = 0
@@ -46,8 +49,6 @@ def test_confidences_are_means_of_the_likeliest_class(
             y0 += len(rows)
         assert y0 > len(rows)
         seen = observer.finish()
-        observer.close()
-        segment_plane(source, 0, recipe, lambda y0, rows: kept.append(rows))
     likeliest = np.concatenate(kept, axis=1).max(axis=0)
     expected = [likeliest[labels == i].mean() for i in range(1, labels.max() + 1)]
     np.testing.assert_allclose(seen.confidences, expected, atol=0.002)
@@ -76,10 +77,10 @@ def test_training_images_are_not_remarked_on_and_inverted_ones_are(
         image = tifffile.imread(path)
         if path.stem not in model.card.training:
             continue
-        seen = appearance_of(image[np.newaxis], recipe, tmp_path)
+        seen = appearance_of(image[np.newaxis], recipe)
         assert warnings_of(seen, model.card, 1.0) == ()
         inverted = image.max() - image
-        seen = appearance_of(inverted[np.newaxis], recipe, tmp_path)
+        seen = appearance_of(inverted[np.newaxis], recipe)
         said = warnings_of(seen, model.card, 1.0)
         assert any(line.startswith("Bright all over") for line in said)
 

@@ -18,9 +18,13 @@ from cellunet.imaging.decoding import decode_plane
 from cellunet.imaging.files import open_image
 from cellunet.imaging.image_scores import score_image
 from cellunet.imaging.normalize import measure, normalize
+from cellunet.imaging.scratch import Scratch
 from cellunet.tasks import segment as segment_module
 from cellunet.tasks.recipe import recipe_for
 from cellunet.tasks.segment import Recipe, Stopped, as_labels, segment_plane, tiles
+
+MEMORY = 20_000
+"""Bytes held in memory: nearly everything passes through the disk."""
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +40,8 @@ def saved(folder: Path, image: np.ndarray) -> Path:
 
 
 def labels_of(path: Path, recipe: Recipe) -> np.ndarray:
-    with open_image(path) as source:
-        found = segment_plane(source, 0, recipe)
+    with open_image(path) as source, Scratch(memory_bytes=MEMORY) as scratch:
+        found = segment_plane(source, 0, recipe, scratch)
         labels = as_labels(found.bands())
         assert found.count == labels.max(initial=0)
         return labels
@@ -115,14 +119,15 @@ def test_objects_come_back_at_the_images_own_size(
 def test_bands_of_probabilities_make_the_plane(recipe, tmp_path, nuclei_image) -> None:
     image = nuclei_image((150, 80), 20, 3)[0]
     bands: list[tuple[int, np.ndarray]] = []
-    with open_image(saved(tmp_path, image)) as source:
+    with open_image(saved(tmp_path, image)) as source, Scratch() as scratch:
         segment_plane(
             source,
             0,
-            replace(recipe, tile_px=64),
+            recipe,
+            scratch,
             lambda y0, rows: bands.append((y0, rows)),
         )
-    assert [y0 for y0, _ in bands] == [0, 64, 128]
+    assert bands[0][0] == 0
     whole = np.concatenate([rows for _, rows in bands], axis=1)
     raw = probabilities_of(image, recipe)
     odds = np.asarray(recipe.decode.class_odds, np.float32)[:, None, None]
@@ -135,19 +140,22 @@ def test_the_height_of_the_bands_read_changes_nothing(
 ) -> None:
     path = saved(tmp_path, nuclei_image((100, 60), 12, 3)[0].astype(np.float32))
     whole = labels_of(path, recipe)
-    monkeypatch.setattr(segment_module, "BAND_PX", 7)
+    monkeypatch.setattr(segment_module, "BAND_ROWS", 7)
     np.testing.assert_array_equal(labels_of(path, recipe), whole)
 
 
 def test_what_was_seen_is_told(recipe, tmp_path, nuclei_image) -> None:
     image = nuclei_image((64, 64), 8, 5)[0]
-    with open_image(saved(tmp_path, image)) as source:
-        found = segment_plane(source, 0, recipe)
-    areas = np.bincount(as_labels(found.bands()).ravel())[1:]
+    with open_image(saved(tmp_path, image)) as source, Scratch() as scratch:
+        found = segment_plane(source, 0, recipe, scratch)
+        areas = np.bincount(as_labels(found.bands()).ravel())[1:]
     np.testing.assert_array_equal(found.areas, areas)
     assert found.statistics.count == 64 * 64
-    with open_image(saved(tmp_path, np.zeros((9, 9), np.uint8))) as source:
-        empty = segment_plane(source, 0, recipe)
+    with (
+        open_image(saved(tmp_path, np.zeros((9, 9), np.uint8))) as source,
+        Scratch() as scratch,
+    ):
+        empty = segment_plane(source, 0, recipe, scratch)
     assert empty.count == 0
     assert not len(empty.areas)
 

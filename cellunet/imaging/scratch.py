@@ -1,0 +1,210 @@
+"""Arrays of a plane that are put aside until they are needed again.
+
+What a field leaves behind on its way (marks, evidence, provisional labels) may be
+larger than memory. It is kept as it is up to a limit, and beyond it compressed in one
+temporary file, which has no name and vanishes with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import threading
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+
+import imagecodecs
+import numpy as np
+
+from cellunet.imaging.atomic import writing
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import IO
+
+    import numpy.typing as npt
+
+MEMORY_BYTES = 64 * 2**20
+"""Arrays beyond this wait on the disk, not in memory."""
+LEVEL = 1
+"""Of Zstandard: what is put aside is mostly long runs of one value."""
+
+
+@dataclass(frozen=True)
+class _OnDisk:
+    """Where an array lies in the file."""
+
+    offset: int
+    length: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+Kept: TypeAlias = "npt.NDArray[Any] | _OnDisk"
+"""What stands for an array that was put aside."""
+
+
+class Scratch:
+    """Room for what does not fit into memory. Safe for use by several threads.
+
+    Parameters
+    ----------
+    output
+        The result that it is for: the temporary file lies in its folder, which exists.
+        By default it lies in the system's folder for temporary files.
+    memory_bytes
+        Arrays are kept as they are up to this many bytes.
+    """
+
+    def __init__(
+        self, output: Path | None = None, memory_bytes: int = MEMORY_BYTES
+    ) -> None:
+        self._output = output or Path(tempfile.gettempdir(), "cellunet")
+        self._room = memory_bytes
+        self._file: IO[bytes] | None = None
+        self._lock = threading.Lock()
+        self.disk_bytes = 0
+        """Bytes on the disk."""
+
+    def store(self) -> PlaneStore:
+        """Return a new, empty store for one kind of arrays of one plane."""
+        return PlaneStore(self)
+
+    def keep(self, array: npt.NDArray[Any]) -> Kept:
+        """Put an array aside; `array` must not change afterwards.
+
+        Raises
+        ------
+        OutputError
+            If there is no room on the disk.
+        """
+        with self._lock:
+            if array.nbytes <= self._room:
+                self._room -= array.nbytes
+                return array
+        packed = imagecodecs.zstd_encode(array.tobytes(), LEVEL)
+        with self._lock, writing(self._output):
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(  # noqa: SIM115 - `close` closes
+                    dir=self._output.parent, prefix=".", suffix=".partial"
+                )
+            self._file.seek(self.disk_bytes)
+            self._file.write(packed)
+            kept = _OnDisk(self.disk_bytes, len(packed), array.shape, array.dtype)
+            self.disk_bytes += len(packed)
+            return kept
+
+    def fetch(self, kept: Kept) -> npt.NDArray[Any]:
+        """Return an array that was put aside; it is not to be changed."""
+        if isinstance(kept, np.ndarray):
+            return kept
+        with self._lock, writing(self._output):
+            if self._file is None:
+                raise ValueError("the scratch was closed")
+            self._file.seek(kept.offset)
+            packed = self._file.read(kept.length)
+        size = math.prod(kept.shape) * kept.dtype.itemsize
+        flat = np.frombuffer(imagecodecs.zstd_decode(packed, out=size), kept.dtype)
+        return flat.reshape(kept.shape)
+
+    def forget(self, kept: Kept) -> None:
+        """Give back the memory of an array; what is on the disk stays until the end."""
+        if isinstance(kept, np.ndarray):
+            with self._lock:
+                self._room += kept.nbytes
+
+    def close(self) -> None:
+        """Forget everything."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class _Rectangle:
+    """An array and where it lies in the plane."""
+
+    x0: int
+    width: int
+    kept: Kept
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Rectangles side by side, of one height."""
+
+    y0: int
+    height: int
+    rectangles: list[_Rectangle]
+
+
+class PlaneStore:
+    """Rectangles that together cover a plane, row of rectangles by row.
+
+    Made by `Scratch.store`. What was put in can be read at once.
+    """
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._scratch = scratch
+        self._rows: list[_Row] = []
+
+    def put(self, y0: int, x0: int, array: npt.NDArray[Any]) -> None:
+        """Put a rectangle aside, YX, in raster order of their first pixels.
+
+        Raises
+        ------
+        OutputError
+            If there is no room on the disk.
+        """
+        if not self._rows or self._rows[-1].y0 != y0:
+            self._rows.append(_Row(y0, array.shape[0], []))
+        kept = self._scratch.keep(array)
+        self._rows[-1].rectangles.append(_Rectangle(x0, array.shape[1], kept))
+
+    def read(self, y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[Any]:
+        """Return rows y0 <= y < y1, columns x0 <= x < x1; it is not to be changed."""
+        out: npt.NDArray[Any] | None = None
+        for row in _within(self._rows, [r.y0 for r in self._rows], y0, y1):
+            rectangles = row.rectangles
+            for part in _within(rectangles, [r.x0 for r in rectangles], x0, x1):
+                array = self._scratch.fetch(part.kept)
+                if (row.y0, part.x0, *array.shape) == (y0, x0, y1 - y0, x1 - x0):
+                    return array
+                if out is None:
+                    out = np.empty((y1 - y0, x1 - x0), array.dtype)
+                top, bottom = max(row.y0, y0), min(row.y0 + row.height, y1)
+                left, right = max(part.x0, x0), min(part.x0 + part.width, x1)
+                out[top - y0 : bottom - y0, left - x0 : right - x0] = array[
+                    top - row.y0 : bottom - row.y0, left - part.x0 : right - part.x0
+                ]
+        if out is None:
+            raise ValueError(f"nothing was put at {(y0, y1, x0, x1)}")
+        return out
+
+    def forget(self) -> None:
+        """Give back the memory of everything; nothing can be read any more."""
+        for row in self._rows:
+            for part in row.rectangles:
+                self._scratch.forget(part.kept)
+        self._rows = []
+
+
+T = TypeVar("T")
+
+
+def _within(items: list[T], starts: list[int], first: int, stop: int) -> list[T]:
+    """Return those of neighbouring intervals that hold some of first <= i < stop."""
+    return items[max(bisect_right(starts, first) - 1, 0) : bisect_left(starts, stop)]

@@ -1,0 +1,84 @@
+"""What is put aside comes back, from memory or from the disk."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellunet.errors import OutputError
+from cellunet.imaging.scratch import Scratch
+
+MEMORY = pytest.mark.parametrize("memory", [0, 2_000, 2**20])
+
+
+def put(store, plane, cuts_y, cuts_x) -> None:
+    for y0, y1 in pairwise(cuts_y):
+        for x0, x1 in pairwise(cuts_x):
+            store.put(y0, x0, plane[y0:y1, x0:x1].copy())
+
+
+@MEMORY
+def test_every_part_of_a_plane_comes_back(memory, tmp_path, rng) -> None:
+    plane = rng.integers(-5, 5, (40, 60)).astype(np.int32)
+    with Scratch(tmp_path / "a.tif", memory) as scratch:
+        store = scratch.store()
+        put(store, plane, (0, 7, 30, 40), (0, 1, 25, 60))
+        for _ in range(50):
+            y0, y1 = sorted(rng.choice(41, 2, replace=False))
+            x0, x1 = sorted(rng.choice(61, 2, replace=False))
+            np.testing.assert_array_equal(
+                store.read(y0, y1, x0, x1), plane[y0:y1, x0:x1]
+            )
+        assert (scratch.disk_bytes > 0) == (memory < plane.nbytes)
+        assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_any_cut_of_any_plane_comes_back(data, tmp_path_factory) -> None:
+    height, width = (data.draw(st.integers(1, 30)) for _ in range(2))
+    cuts = [
+        sorted({0, n, *data.draw(st.lists(st.integers(0, n), max_size=4))})
+        for n in (height, width)
+    ]
+    plane = np.arange(height * width, dtype=np.uint16).reshape(height, width)
+    with Scratch(tmp_path_factory.mktemp("scratch") / "a.tif", 100) as scratch:
+        store = scratch.store()
+        put(store, plane, *cuts)
+        np.testing.assert_array_equal(store.read(0, height, 0, width), plane)
+
+
+def test_memory_that_is_given_back_is_used_again(tmp_path) -> None:
+    array = np.zeros((10, 10), np.uint8)
+    with Scratch(tmp_path / "a.tif", array.nbytes) as scratch:
+        for _ in range(3):
+            store = scratch.store()
+            store.put(0, 0, array)
+            store.forget()
+        assert scratch.disk_bytes == 0
+        with pytest.raises(ValueError, match="nothing was put"):
+            store.read(0, 1, 0, 1)
+
+
+def test_a_full_disk_is_one_error(tmp_path, monkeypatch) -> None:
+    class Full:
+        def seek(self, offset: int) -> None:
+            pass
+
+        def write(self, packed: bytes) -> None:
+            raise OSError(28, os.strerror(28))
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: Full())
+    with (
+        Scratch(tmp_path / "a.tif", 0) as scratch,
+        pytest.raises(OutputError, match="no room"),
+    ):
+        scratch.keep(np.zeros((5, 5)))
