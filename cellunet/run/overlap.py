@@ -57,3 +57,14 @@ def overlapped(
             last = after.submit(finish, present, result)
         if last is not None:
             yield last.result()
+
+
+def one_by_one(
+    items: Iterable[T],
+    prepare: Callable[[T], A],
+    compute: Callable[[T, A], B],
+    finish: Callable[[T, B], C],
+) -> Generator[C]:
+    """Yield what `overlapped` yields, without threads."""
+    for item in items:
+        yield finish(item, compute(item, prepare(item)))

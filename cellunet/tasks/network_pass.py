@@ -13,10 +13,10 @@ from cellunet.engine.base import window_of
 from cellunet.imaging.blocks import Block, Plan, Span, network_plan
 from cellunet.imaging.normalize import channels
 from cellunet.imaging.resample import axis_weights, resampled, target_length
-from cellunet.run.overlap import overlapped
+from cellunet.run.overlap import one_by_one, overlapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     import numpy.typing as npt
 
@@ -124,10 +124,13 @@ class NetworkPass:
             part = part_of(block)
             finish(part, self._own(block, part, probabilities))
 
-        stages = overlapped(
-            self.plan.blocks, lambda b: window_of(b, self.plan, read), compute, done
-        )
-        _exhaust(stages)
+        def prepare(block: Block) -> npt.NDArray[np.float32]:
+            return window_of(block, self.plan, read)
+
+        # For a single block threads would have nothing to do beside it.
+        run = overlapped if len(self.plan.blocks) > 1 else one_by_one
+        for _ in run(self.plan.blocks, prepare, compute, done):
+            pass
 
     def _own(
         self, block: Block, part: Part, probabilities: npt.NDArray[np.float32]
@@ -163,8 +166,3 @@ def _edges(spans: list[Span], length: int, target: int) -> list[tuple[int, int]]
     """Return which pixels of an axis of `length` each span of `target` is for."""
     inner = [round(span.core_start * length / target) for span in spans[1:]]
     return list(pairwise([0, *inner, length]))
-
-
-def _exhaust(stages: Generator[None]) -> None:
-    for _ in stages:
-        pass

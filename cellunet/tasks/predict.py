@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import itertools
 import os
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +17,10 @@ from cellunet.imaging.atomic import writing
 from cellunet.imaging.inputs import find_inputs, output_paths
 from cellunet.imaging.outputs import below
 from cellunet.progress import silent_track
+from cellunet.run.ahead import in_order
 from cellunet.tasks.extra_kinds import check_installed
 from cellunet.tasks.extras import refuse_clashes
-from cellunet.tasks.predict_image import ImageJob
+from cellunet.tasks.predict_image import IMAGES_AT_ONCE, ImageJob
 from cellunet.tasks.predictions import ImageResult, Predictions
 from cellunet.tasks.report import Reporter
 from cellunet.tasks.report_run import run_summary
@@ -99,23 +103,35 @@ def predict(  # noqa: PLR0913
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
     results = list(missing)
-    stopped = False
-    for path in track(found.files, "Segmenting", len(found.files)):
-        if should_stop():
-            stopped = True
-            break
+    stop = threading.Event()
+
+    def image(path: Path) -> ImageResult | None:
+        if stop.is_set() or should_stop():
+            stop.set()
+            return None
         try:
-            result = job.image(path, names[path], outputs[path])
+            return job.image(path, names[path], outputs[path])
         except Stopped:
-            stopped = True
-            break
-        results.append(result)
-        on_image(result)
+            stop.set()
+            return None
+
+    files = itertools.takewhile(lambda _: not stop.is_set(), found.files)
+    with contextlib.closing(in_order(image, files, IMAGES_AT_ONCE)) as done:
+        for result in track(done, "Segmenting", len(found.files)):
+            if result is not None:
+                results.append(result)
+                on_image(result)
     seconds = time.perf_counter() - begin
     report = None
     if reporter.wanted:
         run = run_summary(
-            opened, job.recipe, job.settings, results, out, seconds, stopped=stopped
+            opened,
+            job.recipe,
+            job.settings,
+            results,
+            out,
+            seconds,
+            stopped=stop.is_set(),
         )
         report = reporter.write(run, results)
     return Predictions(
@@ -124,7 +140,7 @@ def predict(  # noqa: PLR0913
         settings=job.settings,
         images=tuple(results),
         seconds=seconds,
-        stopped=stopped,
+        stopped=stop.is_set(),
         table=None if dry_run else write_table(joined, results, config),
         report=report,
     )

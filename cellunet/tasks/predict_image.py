@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.files import create_labels, open_image, read_provenance
 from cellunet.imaging.scratch import Scratch
+from cellunet.run.ahead import Gate
 from cellunet.tasks.extras import Extras, beside, extra_paths
 from cellunet.tasks.observe import Observer, warnings_of
 from cellunet.tasks.predictions import ImageResult
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from cellunet.store import Model
     from cellunet.tasks.report import Reporter
 
+IMAGES_AT_ONCE = 2
+"""While the network sees one image, another is read, decoded or written."""
+SMALL_PX = 4 * 2**20
+"""Images of more pixels are worked on alone, so that memory does not add up."""
 MOST_UINT16 = 65_535
 """Most objects that a plane of uint16 labels can tell apart."""
 
@@ -49,6 +55,7 @@ class ImageJob:
     ) -> None:
         self.config, self.card, self.dry_run = config, model.card, dry_run
         self.reporter = reporter
+        self._gate = Gate(IMAGES_AT_ONCE)
         self.recipe = recipe = recipe_for(
             model, config, engine, device, threads, should_stop
         )
@@ -85,7 +92,9 @@ class ImageJob:
                 gray=self.config.gray,
                 z=self.config.z,
             ) as source:
-                objects, warnings = self._write(source, name, output, provenance)
+                large = math.prod(source.shape) > SMALL_PX
+                with self._gate.passing(large=large):
+                    objects, warnings = self._write(source, name, output, provenance)
                 shape = (*source.plane_shape, *source.shape)
         except (CellunetError, MemoryError) as error:
             message = str(error)

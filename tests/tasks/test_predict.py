@@ -29,6 +29,7 @@ from cellunet.errors import (
     OutputError,
 )
 from cellunet.imaging.files import open_image, read_provenance, write_png
+from cellunet.tasks import predict as predict_module
 from cellunet.tasks import predict_image
 from cellunet.tasks.predict import ImageResult, Predictions, predict
 
@@ -355,6 +356,13 @@ def test_bad_files_are_named_and_the_others_go_on(run, three, tmp_path) -> None:
     assert left_in(tmp_path / "out") == ["i0.tif", "i1.tif", "i2.tif"]
 
 
+@pytest.fixture
+def one_at_a_time(monkeypatch) -> None:
+    """So that it is known which image comes second."""
+    monkeypatch.setattr(predict_module, "IMAGES_AT_ONCE", 1)
+
+
+@pytest.mark.usefixtures("one_at_a_time")
 def test_an_image_too_large_for_memory_fails_alone(
     run, three, tmp_path, monkeypatch
 ) -> None:
@@ -372,6 +380,7 @@ def test_an_image_too_large_for_memory_fails_alone(
     assert "--tile" in found.failed[0].message
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_a_full_disk_leaves_complete_files_only(
     run, three, tmp_path, monkeypatch
 ) -> None:
@@ -404,6 +413,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert [i.status for i in found.images] == ["planned", "failed", "planned"]
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 @pytest.mark.parametrize(
     ("call", "finished"),
     [
@@ -424,6 +434,16 @@ def test_a_stop_leaves_complete_files_only(
     assert not found.stopped
     assert len(found.skipped) == finished
     assert left_in(tmp_path / "out") == ["i0.tif", "i1.tif", "i2.tif"]
+
+
+@pytest.mark.parametrize("call", range(1, 8))
+def test_what_a_stop_leaves_is_what_is_told(call, run, three, tmp_path) -> None:
+    found = run(three, should_stop=stop_at(call))
+    told = [Path(i.output).name for i in found.images]
+    assert told == left_in(tmp_path / "out")
+    assert found.stopped == (len(told) < 3)
+    again = run(three)
+    assert [i.status for i in again.images].count("skipped") == len(told)
 
 
 def test_classes_probabilities_and_outlines_are_saved(run, field, tmp_path) -> None:

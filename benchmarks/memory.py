@@ -1,0 +1,143 @@
+"""Predict large fields in a process of its own, and watch its memory.
+
+    python benchmarks/memory.py FOLDER_OF_IMAGES [--sizes 8320x11136 32000x32000]
+        [--model NAME] [-- MORE OPTIONS OF PREDICT]
+
+A field is made of the images of the folder (all of one size), set side by side in a
+random order and cut off at the size asked for, and saved as a tiled, deflated TIFF.
+The peak is the sum over the process tree of what each process owns of the memory (PSS,
+/proc/PID/smaps_rollup), sampled every 20 ms. Linux only. Results are added to
+`benchmarks/results-memory.json`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from cellunet.imaging.files import Region, open_image
+from cellunet.imaging.inputs import find_inputs
+
+RESULTS = Path(__file__).with_name("results-memory.json")
+EVERY_SECONDS = 0.02
+TILE_PX = 512
+
+
+def pixels(path: Path) -> np.ndarray:
+    with open_image(path) as source:
+        height, width = source.shape
+        return source.read(Region(0, 0, height, 0, width))[0]
+
+
+def field(images: list[np.ndarray], shape: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Yield the tiles of a field in raster order."""
+    height, width = images[0].shape
+    across = -(-shape[1] // width) + 1
+    rng = np.random.default_rng(0)
+    order = rng.integers(len(images), size=(-(-shape[0] // height) + 1, across))
+
+    def rows(y: int) -> np.ndarray:
+        picked = [images[i][y % height] for i in order[y // height]]
+        return np.concatenate(picked)
+
+    for y0 in range(0, shape[0], TILE_PX):
+        band = np.zeros((TILE_PX, -(-shape[1] // TILE_PX) * TILE_PX), images[0].dtype)
+        for y in range(y0, min(y0 + TILE_PX, shape[0])):
+            band[y - y0, : shape[1]] = rows(y)[: shape[1]]
+        for x0 in range(0, band.shape[1], TILE_PX):
+            yield band[:, x0 : x0 + TILE_PX]
+
+
+def save(path: Path, images: list[np.ndarray], shape: tuple[int, int]) -> None:
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        tiff.write(
+            field(images, shape),
+            shape=shape,
+            dtype=images[0].dtype,
+            tile=(TILE_PX, TILE_PX),
+            compression="zlib",
+            compressionargs={"level": 1},
+            photometric="minisblack",
+        )
+
+
+def tree(root: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    found = [root]
+    for pid in found:
+        try:
+            text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        except OSError:
+            continue
+        found += [int(child) for child in text.split()]
+    return found
+
+
+def owned(pid: int) -> int:
+    """Return the proportional set size of a process in bytes; 0 if it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next(int(li.split()[1]) for li in lines if li.startswith("Pss:")) * 1024
+
+
+def watched(command: list[str]) -> tuple[float, float, int]:
+    """Run a command; return seconds, the peak in bytes and the samples taken."""
+    begin = time.perf_counter()
+    peak = samples = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            peak = max(peak, sum(map(owned, tree(process.pid))))
+            samples += 1
+            time.sleep(EVERY_SECONDS)
+        if process.returncode:
+            raise SystemExit(process.returncode)
+    return time.perf_counter() - begin, peak, samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sizes", nargs="*", default=["8320x11136", "32000x32000"])
+    parser.add_argument("--model", default="nuclei")
+    parser.add_argument("more", nargs="*")
+    args = parser.parse_args()
+    images = [pixels(path) for path in find_inputs([str(args.folder)]).files]
+    images = [image for image in images if image.shape == images[0].shape]
+    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    for size in args.sizes:
+        height, width = map(int, size.split("x"))
+        with tempfile.TemporaryDirectory() as temporary:
+            path, out = Path(temporary, "field.tif"), Path(temporary, "out")
+            save(path, images, (height, width))
+            command = [sys.executable, "-m", "cellunet", "predict", str(path)]
+            command += ["--out", str(out), "--model", args.model, *args.more]
+            seconds, peak, samples = watched(command)
+            with tifffile.TiffFile(out / path.name) as labels:
+                objects = labels.series[0].dtype
+        key = " ".join([size, args.model, *args.more])
+        results[key] = {
+            "megapixels": height * width / 1e6,
+            "seconds": round(seconds, 1),
+            "megapixels_per_second": round(height * width / 1e6 / seconds, 2),
+            "peak_mb": round(peak / 1e6),
+            "samples": samples,
+            "labels": str(objects),
+            "machine": {"cores": os.cpu_count(), "platform": platform.platform()},
+        }
+        print(key, results[key], flush=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
