@@ -457,8 +457,11 @@ class PredictConfig(Config):
     exclude_border: bool = False
     """Drop objects that touch the edge of the image."""
     tile_px: int = 1024
-    """Longest side of the blocks that are read and decoded at once; it changes memory
-    and time, never a label."""
+    """Longest side of the tiles that are decoded at once; it changes memory and time,
+    never a label."""
+    max_memory_mb: int | None = None
+    """Bound on the memory of the process in megabytes; it changes time, never a
+    label."""
     save: tuple[
         Literal[
             "classes",
@@ -501,6 +504,10 @@ class PredictConfig(Config):
         )
         _check(
             self.tile_px >= 64, f"tile is {self.tile_px} px; at least 64 are needed."
+        )
+        _check(
+            self.max_memory_mb is None or self.max_memory_mb > 0,
+            f"max_memory is {self.max_memory_mb} MB; it must be above 0.",
         )
         _check(
             self.table_format == "csv" or "table" in self.save,

@@ -276,11 +276,21 @@ Tile = Annotated[
         show_default=False,
         metavar="PX",
         help=told(
-            "Longest side of the blocks that are read and decoded at once; it changes "
-            "memory and time, never a label.",
+            "Longest side of the tiles that are decoded at once; it changes memory and "
+            "time, never a label.",
             PredictConfig.tile_px,
             "px",
         ),
+        rich_help_panel=COMPUTING,
+    ),
+]
+MaxMemory = Annotated[
+    int | None,
+    typer.Option(
+        metavar="MB",
+        help="Bound on the memory of the process in megabytes; what does not fit waits "
+        "in a temporary file in --out. It changes time, never a label. Default: what "
+        "runs fastest, about 700 for an image of any size.",
         rich_help_panel=COMPUTING,
     ),
 ]

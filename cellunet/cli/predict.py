@@ -100,6 +100,7 @@ def predict(
     device: o.Device = DEVICE,
     threads: o.Threads = THREADS,
     tile: o.Tile = PredictConfig.tile_px,
+    max_memory: o.MaxMemory = None,
     overwrite: o.Overwrite = False,
     dry_run: Annotated[
         bool,
@@ -133,6 +134,7 @@ def predict(
         flips=flips,
         exclude_border=exclude_border,
         tile_px=tile,
+        max_memory_mb=max_memory,
         save=tuple(dict.fromkeys(s.value for s in save or ())),
         table_format=table_format,
         overwrite=overwrite,

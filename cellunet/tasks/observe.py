@@ -13,7 +13,7 @@ from cellunet.imaging.confidence import Confidences
 from cellunet.imaging.files import Region
 from cellunet.imaging.thumbnail import Thumbnail
 from cellunet.imaging.unlike import compare
-from cellunet.tasks.segment import pixel_bands
+from cellunet.tasks.segment import band_rows, pixel_bands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,13 +106,14 @@ class Observer:
         self, number: int, plane: Segmented, means: npt.NDArray[np.float64]
     ) -> Appearance:
         whole = self._source.dtype.kind in "iub"
+        rows = band_rows(self._source.shape[1], self._recipe.memory)
         contrast, level = intensity(plane.statistics, whole_numbers=whole)
         return replace(
             appearance.objects(plane.areas, means),
             contrast=contrast,
             level=level,
             sharpness=sharpness(
-                lambda: pixel_bands(self._source, number),
+                lambda: pixel_bands(self._source, number, rows),
                 plane.statistics,
                 self._recipe.scale,
             ),

@@ -117,12 +117,12 @@ def predict(  # noqa: PLR0913
 
     files = itertools.takewhile(lambda _: not stop.is_set(), found.files)
     with contextlib.closing(in_order(image, files, IMAGES_AT_ONCE)) as done:
-        for result in track(done, "Segmenting", len(found.files)):
-            if result is not None:
-                results.append(result)
-                on_image(result)
+        for finished in track(done, "Segmenting", len(found.files)):
+            if finished is not None:
+                results.append(finished)
+                on_image(finished)
     seconds = time.perf_counter() - begin
-    report = None
+    report, stopped = None, stop.is_set()
     if reporter.wanted:
         run = run_summary(
             opened,
@@ -131,7 +131,7 @@ def predict(  # noqa: PLR0913
             results,
             out,
             seconds,
-            stopped=stop.is_set(),
+            stopped=stopped,
         )
         report = reporter.write(run, results)
     return Predictions(
@@ -140,7 +140,7 @@ def predict(  # noqa: PLR0913
         settings=job.settings,
         images=tuple(results),
         seconds=seconds,
-        stopped=stop.is_set(),
+        stopped=stopped,
         table=None if dry_run else write_table(joined, results, config),
         report=report,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from cellunet import __version__
 from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.files import create_labels, open_image, read_provenance
+from cellunet.imaging.resample import target_length
 from cellunet.imaging.scratch import Scratch
 from cellunet.run.ahead import Gate
+from cellunet.run.memory import memory_for, window_bytes
 from cellunet.tasks.extras import Extras, beside, extra_paths
 from cellunet.tasks.observe import Observer, warnings_of
 from cellunet.tasks.predictions import ImageResult
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from cellunet.imaging.files import Source
     from cellunet.store import Model
     from cellunet.tasks.report import Reporter
+    from cellunet.tasks.segment import Recipe
 
 IMAGES_AT_ONCE = 2
 """While the network sees one image, another is read, decoded or written."""
@@ -92,7 +96,8 @@ class ImageJob:
                 gray=self.config.gray,
                 z=self.config.z,
             ) as source:
-                large = math.prod(source.shape) > SMALL_PX
+                bounded = self.config.max_memory_mb is not None
+                large = bounded or math.prod(source.shape) > SMALL_PX
                 with self._gate.passing(large=large):
                     objects, warnings = self._write(source, name, output, provenance)
                 shape = (*source.plane_shape, *source.shape)
@@ -173,9 +178,12 @@ class ImageJob:
         begin = time.perf_counter()
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-        observer = Observer(source, self.recipe, picture=self.reporter.wanted)
-        with Scratch(output) as scratch:
-            count = self._segment(source, name, output, provenance, observer, scratch)
+        recipe = self._within_memory(source)
+        observer = Observer(source, recipe, picture=self.reporter.wanted)
+        with Scratch(output, recipe.memory.scratch_bytes) as scratch:
+            count = self._segment(
+                source, name, output, provenance, observer, recipe, scratch
+            )
             observed = observer.finish()
         warnings = warnings_of(observed.appearance, self.card, self.recipe.scale)
         seconds = time.perf_counter() - begin
@@ -184,13 +192,25 @@ class ImageJob:
         )
         return count, warnings
 
-    def _segment(
+    def _within_memory(self, source: Source) -> Recipe:
+        """Return the recipe with what may be held at once for an image."""
+        height, width = (target_length(n, self.recipe.scale) for n in source.shape)
+        memory = memory_for(
+            self.config.max_memory_mb,
+            source.shape,
+            window_bytes((height, width), self.recipe.config.network),
+        )
+        tile_px = min(memory.tile_px, self.config.tile_px)
+        return replace(self.recipe, memory=replace(memory, tile_px=tile_px))
+
+    def _segment(  # noqa: PLR0913
         self,
         source: Source,
         name: str,
         output: Path,
         provenance: dict[str, Any],
         observer: Observer,
+        recipe: Recipe,
         scratch: Scratch,
     ) -> int:
         """Write the labels of all planes and what lies beside; return the objects."""
@@ -198,9 +218,7 @@ class ImageJob:
         classes = self.recipe.config.network.classes
         with Extras(output, source, name, self.config, classes) as extras:
             segmented = [
-                segment_plane(
-                    source, plane, self.recipe, scratch, extras.on_band(plane)
-                )
+                segment_plane(source, plane, recipe, scratch, extras.on_band(plane))
                 for plane in range(planes)
             ]
             observer.segmented(segmented)

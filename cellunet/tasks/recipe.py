@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cellunet import store
 from cellunet.engine.base import FlippingEngine
 from cellunet.errors import ConfigError
+from cellunet.run.memory import Memory
 from cellunet.tasks.engines import choose_engine, load_engine
 from cellunet.tasks.segment import Recipe
 
@@ -70,7 +71,7 @@ def recipe_for(
         decode=decode,
         scale=scale,
         exclude_border=config.exclude_border,
-        tile_px=config.tile_px,
+        memory=Memory(tile_px=config.tile_px),
         should_stop=should_stop,
     )
 

@@ -20,6 +20,7 @@ from cellunet.imaging.files import Region
 from cellunet.imaging.normalize import measure, scale
 from cellunet.imaging.seeds import SeedMerger, halo_px, mark, seed_block
 from cellunet.run.executor import SerialExecutor
+from cellunet.run.memory import Memory
 from cellunet.tasks.network_pass import NetworkPass, Part, Stopped
 
 if TYPE_CHECKING:
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = ["OnBand", "Recipe", "Segmented", "Stopped", "as_labels", "segment_plane"]
 
-BAND_PIXELS = 4 * 2**20
-"""Pixels of the bands of full-width rows that are read or handed on at once."""
 BAND_ROWS = 1024
-"""Rows of such a band at most."""
+"""Rows of a band of full-width rows that is read or handed on at once, at most."""
+LEAST_ROWS = 16
+"""And at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Recipe:
     decode: DecodeConfig
     scale: float = 1.0
     exclude_border: bool = False
-    tile_px: int = 1024
+    memory: Memory = Memory()  # noqa: RUF009
     executor: Executor = SerialExecutor()  # noqa: RUF009
     should_stop: Callable[[], bool] = lambda: False
 
@@ -113,7 +114,8 @@ def segment_plane(
         If ``recipe.should_stop()`` came true.
     """
     config = recipe.config
-    statistics = measure(lambda: pixel_bands(source, plane), config.normalization)
+    rows = band_rows(source.shape[1], recipe.memory)
+    statistics = measure(lambda: pixel_bands(source, plane, rows), config.normalization)
 
     def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         pixels = source.read(Region(plane, y0, y1, x0, x1))[0]
@@ -166,7 +168,7 @@ def _decode(
 ) -> tuple[Numbers, Callable[[], Iterator[npt.NDArray[np.uint32]]]]:
     """Return the numbers of a plane's objects, and its labels in bands."""
     encoding, decode = recipe.config.encoding, recipe.decode
-    grid = list(tiles(shape, recipe.tile_px, halo_px(encoding, decode)))
+    grid = list(tiles(shape, recipe.memory.tile_px, halo_px(encoding, decode)))
     areas = [area for row in grid for area in row]
     seeds, parts = SeedMerger(encoding, decode), []
     for seeded in recipe.executor.map(lambda area: _seeded(marks, area), areas):
@@ -176,7 +178,7 @@ def _decode(
     tables = seeds.tables()
     objects = ObjectMerger(decode, exclude_border=recipe.exclude_border)
     strips: dict[Place, list[Kept]] = {}
-    rows = band_rows(shape[1])
+    rows = band_rows(shape[1], recipe.memory)
 
     def grow(item: tuple[Area, Kept]) -> Grown:
         area, kept = item
@@ -210,15 +212,16 @@ def _seeded(marks: PlaneStore, area: Area) -> Seeds:
     return seed_block(marks.read(area.y0, end[0], area.x0, end[1]), area)
 
 
-def band_rows(width: int) -> int:
+def band_rows(width: int, memory: Memory) -> int:
     """Return how many full-width rows to hold at once."""
-    return int(min(max(BAND_PIXELS // width, 16), BAND_ROWS))
+    return min(max(memory.band_pixels // width, LEAST_ROWS), BAND_ROWS)
 
 
-def pixel_bands(source: Source, plane: int) -> Iterator[npt.NDArray[np.generic]]:
-    """Yield the pixels of a plane in bands of full-width rows, YX."""
+def pixel_bands(
+    source: Source, plane: int, rows: int
+) -> Iterator[npt.NDArray[np.generic]]:
+    """Yield the pixels of a plane in bands of so many full-width rows, YX."""
     height, width = source.shape
-    rows = band_rows(width)
     for y0 in range(0, height, rows):
         yield source.read(Region(plane, y0, min(y0 + rows, height), 0, width))[0]
 

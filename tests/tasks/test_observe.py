@@ -13,6 +13,7 @@ from cellunet.config import PredictConfig
 from cellunet.core.dataset import Sample
 from cellunet.imaging.files import open_image
 from cellunet.imaging.scratch import Scratch
+from cellunet.run.memory import Memory
 from cellunet.tasks import training_statistics as statistics_module
 from cellunet.tasks.observe import Observer, warnings_of
 from cellunet.tasks.recipe import recipe_for
@@ -33,7 +34,7 @@ def recipe(model):
 def test_confidences_are_means_of_the_likeliest_class(
     recipe, tmp_path, nuclei_image
 ) -> None:
-    recipe = replace(recipe, tile_px=64)
+    recipe = replace(recipe, memory=Memory(tile_px=64))
     tifffile.imwrite(tmp_path / "a.tif", nuclei_image((150, 80), 20, 3)[0])
     kept = []
     with open_image(tmp_path / "a.tif") as source, Scratch() as scratch:

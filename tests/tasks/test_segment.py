@@ -8,9 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cellunet import store
 from cellunet.config import PredictConfig
+from cellunet.core.torch_engine import TorchEngine
+from cellunet.core.unet import UNet, initialise
 from cellunet.engine.base import plane_probabilities
 from cellunet.imaging import blocks as blocks_module
 from cellunet.imaging.blocks import network_plan
@@ -19,10 +24,13 @@ from cellunet.imaging.files import open_image
 from cellunet.imaging.image_scores import score_image
 from cellunet.imaging.normalize import measure, normalize
 from cellunet.imaging.scratch import Scratch
+from cellunet.run.memory import Memory
 from cellunet.tasks import segment as segment_module
 from cellunet.tasks.recipe import recipe_for
 from cellunet.tasks.segment import Recipe, Stopped, as_labels, segment_plane, tiles
 
+SCALES = (1.0, 0.6, 1.9)
+WINDOWS = (1024, 64, 80)
 MEMORY = 20_000
 """Bytes held in memory: nearly everything passes through the disk."""
 
@@ -68,7 +76,7 @@ def test_labels_are_those_of_the_whole_plane_for_every_tile(
     )
     path = saved(tmp_path, image)
     for tile_px in (64, 100, 257, 1024):
-        found = labels_of(path, replace(recipe, tile_px=tile_px))
+        found = labels_of(path, replace(recipe, memory=Memory(tile_px=tile_px)))
         np.testing.assert_array_equal(found, expected)
     if min(shape) > 60:
         assert expected.max() > 10
@@ -87,10 +95,55 @@ def test_several_blocks_of_the_network_make_the_same_labels(
         probabilities_of(image, recipe), recipe.config.encoding, recipe.decode
     )
     for tile_px in (64, 100):
-        found = labels_of(path, replace(recipe, tile_px=tile_px))
+        found = labels_of(path, replace(recipe, memory=Memory(tile_px=tile_px)))
         np.testing.assert_array_equal(found, expected)
     # Sums of another order differ in their last bits, no more.
     assert (whole != expected).mean() < 0.01
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_white_noise_through_random_weights_is_cut_without_a_seam(
+    data, recipe, tmp_path, monkeypatch
+) -> None:
+    """Nothing is smooth here: whatever depends on where a block ends would show."""
+    height, width = (data.draw(st.sampled_from([1, 17, 61, 97, 129])) for _ in range(2))
+    seed = data.draw(st.integers(0, 2**16))
+    image = np.random.default_rng(seed).normal(500, 200, (height, width))
+    network = UNet(recipe.config.network)
+    initialise(network, seed)
+    engine = TorchEngine(network.eval(), torch.device("cpu"))
+    noisy = replace(recipe, engine=engine, scale=data.draw(st.sampled_from(SCALES)))
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks_module, "LARGEST_PX", data.draw(st.sampled_from(WINDOWS)))
+        path = saved(tmp_path, image.astype(np.float32))
+        whole = labels_of(path, noisy)
+        for tile_px in data.draw(st.lists(st.integers(3, 140), min_size=1, max_size=3)):
+            memory = Memory(tile_px=tile_px, band_pixels=1000)
+            again = labels_of(path, replace(noisy, memory=memory))
+            np.testing.assert_array_equal(again, whole)
+
+
+def test_a_nucleus_across_the_corner_of_four_blocks_stays_one(
+    recipe, tmp_path, monkeypatch
+) -> None:
+    y, x = np.mgrid[:192, :192]
+    image = np.where((y - 96) ** 2 + (x - 96) ** 2 < 81, 900, 100).astype(np.uint16)
+    image[((y - 30) ** 2 + (x - 40) ** 2) < 64] = 900
+    path = saved(tmp_path, image)
+    expected = labels_of(path, recipe)
+    assert expected.max() == 2
+    monkeypatch.setattr(blocks_module, "LARGEST_PX", 64)
+    plan = network_plan(image.shape, recipe.config.network)
+    corners = {(b.y.core_stop, b.x.core_stop) for b in plan.blocks}
+    assert any(expected[c] for c in corners if max(c) < 192)
+    for tile_px in (96, 64, 7):
+        found = labels_of(path, replace(recipe, memory=Memory(tile_px=tile_px)))
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("scale", [2.0, 0.5, 1.7])

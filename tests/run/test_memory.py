@@ -1,0 +1,53 @@
+"""A bound on memory is shared out, or refused with the least that would do."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from cellunet.config import UNetConfig
+from cellunet.errors import ConfigError
+from cellunet.imaging import segments, sink
+from cellunet.run.memory import (
+    LEAST_TILE_PX,
+    WAITING_BYTES,
+    Memory,
+    memory_for,
+    window_bytes,
+)
+
+SHAPE = (30_000, 40_000)
+WINDOW = window_bytes(SHAPE, UNetConfig())
+
+
+def test_without_a_bound_the_defaults_hold() -> None:
+    assert memory_for(None, SHAPE, WINDOW) == Memory()
+
+
+def test_with_room_enough_too() -> None:
+    assert memory_for(10_000, SHAPE, WINDOW) == Memory()
+
+
+def test_less_room_makes_smaller_parts() -> None:
+    found = [memory_for(mb, SHAPE, WINDOW) for mb in (700, 750, 800, 1000)]
+    for less, more in pairwise(found):
+        assert less.tile_px <= more.tile_px
+        assert less.band_pixels <= more.band_pixels
+        assert less.scratch_bytes <= more.scratch_bytes
+    assert LEAST_TILE_PX <= found[0].tile_px < found[-1].tile_px
+
+
+def test_the_least_that_is_named_does() -> None:
+    with pytest.raises(ConfigError, match="too little") as caught:
+        memory_for(100, SHAPE, WINDOW)
+    least = int(re.findall(r"--max-memory (\d+)", caught.value.hint)[0])
+    memory_for(least, SHAPE, WINDOW)
+    with pytest.raises(ConfigError):
+        memory_for(least - 2, SHAPE, WINDOW)
+
+
+def test_what_readers_and_writers_keep_is_counted() -> None:
+    kept = segments.CACHE_BYTES + sink.MEMORY_BYTES
+    assert kept == pytest.approx(WAITING_BYTES, rel=0.1)
