@@ -477,6 +477,9 @@ class PredictConfig(Config):
     """What to write beside the labels; ``report``: one page for all images."""
     table_format: Literal["csv", "parquet"] = "csv"
     """Format of tables."""
+    part: tuple[int, int] | None = None
+    """(i, n): take every n-th image, from the i-th on; both from 1. What is made of
+    all images together (table, report) is left to a call without it."""
     overwrite: bool = False
     """Replace results that other settings or another model made."""
 
@@ -504,6 +507,11 @@ class PredictConfig(Config):
         )
         _check(
             self.tile_px >= 64, f"tile is {self.tile_px} px; at least 64 are needed."
+        )
+        _check(
+            self.part is None or 1 <= self.part[0] <= self.part[1],
+            f"part is {self.part}; it must be i of n, 1 <= i <= n.",
+            hint="For example --part 2/8.",
         )
         _check(
             self.max_memory_mb is None or self.max_memory_mb > 0,

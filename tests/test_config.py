@@ -149,6 +149,9 @@ def test_a_whole_number_serves_as_a_float_and_none_where_it_may() -> None:
         (lambda: PredictConfig(min_area_px=-1), "min_area is -1"),
         (lambda: PredictConfig(seed_threshold=0.0), "seed_threshold is 0.0"),
         (lambda: PredictConfig(tile_px=63), "at least 64 are needed"),
+        (lambda: PredictConfig(part=(3, 2)), "1 <= i <= n"),
+        (lambda: PredictConfig(part=(0, 2)), "1 <= i <= n"),
+        (lambda: PredictConfig(max_memory_mb=0), "above 0"),
         (lambda: SplitConfig(validation_fraction=0.0), "validation_fraction is 0.0"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from cellunet.cli.console import Console, counted, duration
 from cellunet.cli.jsonout import Failure, Outcome
 from cellunet.cli.session import Session, stopped
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
+from cellunet.errors import ConfigError
 
 if TYPE_CHECKING:
     from cellunet.tasks.predict import ImageResult, Predictions
@@ -101,6 +103,16 @@ def predict(
     threads: o.Threads = THREADS,
     tile: o.Tile = PredictConfig.tile_px,
     max_memory: o.MaxMemory = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            rich_help_panel=o.RESULTS,
+            help="Segment every N-th image, from the I-th on, for N calls side by "
+            "side; then the same command without it writes the table and the report "
+            "of all. Default: all images.",
+        ),
+    ] = None,
     overwrite: o.Overwrite = False,
     dry_run: Annotated[
         bool,
@@ -137,6 +149,7 @@ def predict(
         max_memory_mb=max_memory,
         save=tuple(dict.fromkeys(s.value for s in save or ())),
         table_format=table_format,
+        part=_part(part),
         overwrite=overwrite,
     )
     again = session.command()
@@ -192,6 +205,16 @@ def summarize(console: Console, found: Predictions, out: Path) -> None:
         console.line(f"{len(found.failed):,} failed:", "red")
         for image in found.failed:
             console.line(f"  {_told(image)}", "red")
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    """Return (i, n) of ``i/n``."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
+    if not found:
+        raise ConfigError(f"--part is {text!r}.", hint="For example --part 2/8.")
+    return int(found[1]), int(found[2])
 
 
 def _told(image: ImageResult) -> str:

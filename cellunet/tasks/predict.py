@@ -93,9 +93,13 @@ def predict(  # noqa: PLR0913
         opened, engine, device, threads, config, should_stop, reporter, dry_run=dry_run
     )
     names = {path: below(path, found.base).as_posix() for path in found.files}
+    first, every = config.part or (1, 1)
+    wanted = found.files[first - 1 :: every]
     missing = [
         ImageResult(input=what, output=None, status="failed", message=why)
         for what, why in found.missing
+        # One part is enough to tell.
+        if first == 1
     ]
     for result in missing:
         on_image(result)
@@ -115,15 +119,17 @@ def predict(  # noqa: PLR0913
             stop.set()
             return None
 
-    files = itertools.takewhile(lambda _: not stop.is_set(), found.files)
+    files = itertools.takewhile(lambda _: not stop.is_set(), wanted)
     with contextlib.closing(in_order(image, files, IMAGES_AT_ONCE)) as done:
-        for finished in track(done, "Segmenting", len(found.files)):
+        for finished in track(done, "Segmenting", len(wanted)):
             if finished is not None:
                 results.append(finished)
                 on_image(finished)
     seconds = time.perf_counter() - begin
+    # What is made of all images together is not made of a part of them.
+    alone = dry_run or config.part is not None
     report, stopped = None, stop.is_set()
-    if reporter.wanted:
+    if reporter.wanted and not alone:
         run = run_summary(
             opened,
             job.recipe,
@@ -141,7 +147,7 @@ def predict(  # noqa: PLR0913
         images=tuple(results),
         seconds=seconds,
         stopped=stopped,
-        table=None if dry_run else write_table(joined, results, config),
+        table=None if alone else write_table(joined, results, config),
         report=report,
     )
 

@@ -436,6 +436,34 @@ def test_a_stop_leaves_complete_files_only(
     assert left_in(tmp_path / "out") == ["i0.tif", "i1.tif", "i2.tif"]
 
 
+def test_parts_together_do_what_one_call_does(run, three, tmp_path) -> None:
+    counts = [len(run(three, part=(i, 2)).done) for i in (1, 2)]
+    assert counts == [2, 1]
+    parts = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    run(three, out=tmp_path / "whole")
+    assert parts == {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
+    assert len(run(three).skipped) == 3
+
+
+def test_parts_leave_what_is_of_all_images_to_the_call_for_all(run, three) -> None:
+    for i in (1, 2):
+        found = run(three, part=(i, 2), save=("table", "report"))
+        assert (found.table, found.report) == (None, None)
+    found = run(three, save=("table", "report"))
+    assert len(found.skipped) == 3
+    assert len(Path(found.table).read_text("utf-8").splitlines()) > 3
+    assert Path(found.report).is_file()
+
+
+def test_a_bound_on_memory_changes_no_label(run, tmp_path, nuclei_image) -> None:
+    tifffile.imwrite(tmp_path / "wide.tif", nuclei_image((150, 700), 80, 9)[0])
+    whole = result(run(tmp_path / "wide.tif"))
+    bound = run(tmp_path / "wide.tif", max_memory_mb=330, out=tmp_path / "bound")
+    np.testing.assert_array_equal(result(bound), whole)
+    none = run(tmp_path / "wide.tif", max_memory_mb=30, out=tmp_path / "none")
+    assert "--max-memory" in none.failed[0].message
+
+
 @pytest.mark.parametrize("call", range(1, 8))
 def test_what_a_stop_leaves_is_what_is_told(call, run, three, tmp_path) -> None:
     found = run(three, should_stop=stop_at(call))
