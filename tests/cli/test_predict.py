@@ -93,7 +93,7 @@ def test_options_become_the_configuration(run: Run, prediction: FakePrediction) 
         "predict - --out o --model m --engine torch --device cuda:1 --threads 3 "
         "--channel 2 --gray --z max --scale 0.5 --min-area 7 --seed-threshold 0.25 "
         "--flips --exclude-border --save outlines --save table --save outlines "
-        "--tile 256 --table-format parquet --overwrite --dry-run"
+        "--tile 256 --max-memory 900 --part 2/3 --table-format parquet --overwrite --dry-run"
     )
     run(*words.split())
     ((inputs, _, options),) = prediction.calls
@@ -111,6 +111,8 @@ def test_options_become_the_configuration(run: Run, prediction: FakePrediction) 
         save=("outlines", "table"),
         table_format="parquet",
         tile_px=256,
+        max_memory_mb=900,
+        part=(2, 3),
         overwrite=True,
     )
     assert (options["model"], options["engine"]) == ("m", "torch")
@@ -124,6 +126,14 @@ def test_every_kind_of_file_can_be_asked_for(
     asked = [word for kind in KINDS for word in ("--save", kind)]
     assert run("predict", "a", "--out", "o", *asked).code == 0
     assert prediction.calls[0][2]["config"].save == tuple(KINDS)
+
+
+@pytest.mark.parametrize("part", ["2", "a/b", "0/3", "4/3", "-1/3", ""])
+def test_a_part_is_i_of_n(part, run: Run, prediction: FakePrediction) -> None:
+    found = run("predict", "a", "--out", "o", f"--part={part}")
+    assert found.code == 1
+    assert "For example --part 2/8" in found.err
+    assert prediction.calls == []
 
 
 def test_a_table_format_without_a_table_is_refused(
