@@ -1,4 +1,4 @@
-"""Score models on images that are magnified or reduced: how much scale can they take?
+"""Score models on images magnified or reduced, to see how much scale they can take.
 
     python benchmarks/scales.py DATA MODEL [MODEL ...] [--every 2]
 

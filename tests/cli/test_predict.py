@@ -93,7 +93,8 @@ def test_options_become_the_configuration(run: Run, prediction: FakePrediction) 
         "predict - --out o --model m --engine torch --device cuda:1 --threads 3 "
         "--channel 2 --gray --z max --scale 0.5 --min-area 7 --seed-threshold 0.25 "
         "--flips --exclude-border --save outlines --save table --save outlines "
-        "--tile 256 --max-memory 900 --part 2/3 --table-format parquet --overwrite --dry-run"
+        "--tile 256 --max-memory 900 --part 2/3 --table-format parquet --overwrite "
+        "--dry-run"
     )
     run(*words.split())
     ((inputs, _, options),) = prediction.calls
