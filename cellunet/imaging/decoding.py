@@ -93,27 +93,45 @@ def grow_block(
     encoding, decode
         As the model was trained, and its decode constants.
     """
-    labels = table[np.maximum(parts, 0)].astype(np.int32)
+    # Dense numbers while growing, so that objects are counted without a sort of pixels.
+    numbers, dense = np.unique(np.append(0, table), return_inverse=True)
+    labels = dense[1:].astype(np.int32)[np.maximum(parts, 0)]
     grown = grow(labels, parts == OPEN_PART, decode.growth_px)
     if encoding.boundary_side == "outer":
         grown = keep_contact(grown)
-    objects = np.ascontiguousarray(grown[area.core])
-    numbers, firsts, areas = np.unique(objects, return_index=True, return_counts=True)
-    keep = numbers > 0
-    width = objects.shape[1]
-    y = firsts // width + area.y0 + area.core[0].start
-    x = firsts % width + area.x0 + area.core[1].start
+    core = grown[area.core]
+    areas, firsts = _counted(core, len(numbers))
+    y = firsts // core.shape[1] + area.y0 + area.core[0].start
+    x = firsts % core.shape[1] + area.x0 + area.core[1].start
+    keep = areas > 0
+    objects = numbers.astype(np.int32)[core]
     regions, holes = find_holes(objects, area, decode.max_hole_px)
     frame = [np.zeros(0, np.int32), *(edge for _, edge in area.frame(objects))]
     return Grown(
         place=area.place,
         pixels=np.where(regions > 0, -regions, objects),
         holes=holes,
-        numbers=numbers[keep].astype(np.int64),
-        areas=areas[keep].astype(np.int64),
+        numbers=numbers[keep],
+        areas=areas[keep],
         first_pixels=(y.astype(np.int64) * area.plane[1] + x)[keep],
         at_frame=np.unique(np.concatenate(frame)).astype(np.int64),
     )
+
+
+def _counted(
+    core: npt.NDArray[np.int32], count: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the pixels of each of `count` numbers, and the place of its first one.
+
+    Of 0 there are none.
+    """
+    flat = core.ravel()
+    places = np.flatnonzero(flat)
+    found = flat[places]
+    firsts = np.zeros(count, np.int64)
+    # Of several values that go to one place the last one stays.
+    firsts[found[::-1]] = places[::-1]
+    return np.bincount(found, minlength=count), firsts
 
 
 class ObjectMerger:
