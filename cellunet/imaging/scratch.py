@@ -7,7 +7,9 @@ temporary file, which has no name and vanishes with the process, however that en
 
 from __future__ import annotations
 
+import logging
 import math
+import shutil
 import tempfile
 import threading
 from bisect import bisect_left, bisect_right
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 import imagecodecs
 import numpy as np
 
+from cellunet.errors import OutputError
 from cellunet.imaging.atomic import writing
 
 if TYPE_CHECKING:
@@ -26,8 +29,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+logger = logging.getLogger(__name__)
+
 MEMORY_BYTES = 64 * 2**20
 """Arrays beyond this wait on the disk, not in memory."""
+RAW_BYTES_PER_PIXEL = 10
+"""What is put aside of each pixel of a plane: marks, evidence, seeds, labels."""
+DISK_BYTES_PER_PIXEL = 0.5
+"""Of temporary file and labels; fields of crowded nuclei took 0.33 and 0.05."""
 LEVEL = 1
 """Of Zstandard: what is put aside is mostly long runs of one value."""
 
@@ -44,6 +53,42 @@ class _OnDisk:
 
 Kept: TypeAlias = "npt.NDArray[Any] | _OnDisk"
 """What stands for an array that was put aside."""
+
+
+def check_room(output: Path, pixels: int, memory_bytes: int) -> None:
+    """Tell how much room on the disk an image will take, and refuse if there is none.
+
+    Parameters
+    ----------
+    output
+        The result; its folder exists.
+    pixels
+        Of all planes.
+    memory_bytes
+        As of `Scratch`.
+
+    Raises
+    ------
+    OutputError
+        If it does not fit.
+    """
+    if pixels * RAW_BYTES_PER_PIXEL <= memory_bytes:
+        return
+    needed = round(pixels * DISK_BYTES_PER_PIXEL / 1e6)
+    free = round(shutil.disk_usage(output.parent).free / 1e6)
+    logger.info(
+        "%s: about %d MB of %s (%d MB free) are taken until it is finished.",
+        output,
+        needed,
+        output.parent,
+        free,
+    )
+    if needed > free:
+        raise OutputError(
+            f"{output} cannot be written: it takes about {needed:,} MB in "
+            f"{output.parent} until it is finished, and {free:,} MB are free there.",
+            hint="Free space on that disk, or choose another folder with --out.",
+        )
 
 
 class Scratch:

@@ -14,7 +14,7 @@ from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.files import create_labels, open_image, read_provenance
 from cellunet.imaging.resample import target_length
-from cellunet.imaging.scratch import Scratch
+from cellunet.imaging.scratch import Scratch, check_room
 from cellunet.run.ahead import Gate
 from cellunet.run.memory import memory_for, window_bytes
 from cellunet.tasks.extras import Extras, beside, extra_paths
@@ -180,6 +180,8 @@ class ImageJob:
             output.parent.mkdir(parents=True, exist_ok=True)
         recipe = self._within_memory(source)
         observer = Observer(source, recipe, picture=self.reporter.wanted)
+        pixels = math.prod((*source.plane_shape, *source.shape))
+        check_room(output, pixels, recipe.memory.scratch_bytes)
         with Scratch(output, recipe.memory.scratch_bytes) as scratch:
             count = self._segment(
                 source, name, output, provenance, observer, recipe, scratch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellunet.errors import OutputError
-from cellunet.imaging.scratch import Scratch
+from cellunet.imaging.scratch import Scratch, check_room
 
 MEMORY = pytest.mark.parametrize("memory", [0, 2_000, 2**20])
 
@@ -63,6 +64,18 @@ def test_memory_that_is_given_back_is_used_again(tmp_path) -> None:
         assert scratch.disk_bytes == 0
         with pytest.raises(ValueError, match="nothing was put"):
             store.read(0, 1, 0, 1)
+
+
+def test_room_is_checked_before_work(tmp_path, monkeypatch, caplog) -> None:
+    usage = SimpleNamespace(free=5_000_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    output = tmp_path / "a.tif"
+    check_room(output, 10**9, 2 * 10**10)
+    with caplog.at_level("INFO"):
+        check_room(output, 9 * 10**6, 0)
+        assert "about 4 MB" in caplog.text
+    with pytest.raises(OutputError, match="about 500 MB"):
+        check_room(output, 10**9, 0)
 
 
 def test_a_full_disk_is_one_error(tmp_path, monkeypatch) -> None:
