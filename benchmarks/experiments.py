@@ -3,8 +3,8 @@
     python benchmarks/experiments.py DATA [--only NAME ...] [--threads N] [--minutes M]
 
 DATA holds the folders `bbbc039` and `dsb2018-fluorescence`. The queue is
-`benchmarks/experiments.toml`: one question each, and what it changes of the default
-preset. A result is one JSON line in `benchmarks/experiments.jsonl`; what has one is not
+`benchmarks/experiments.toml`: one question each, and what it changes of the settings
+that the queue begins with. A result is one JSON line in `benchmarks/experiments.jsonl`; what has one is not
 run again. At the end of `--minutes` the training is saved within one step, and the next
 call goes on with it. `docs/experiments.md` says what followed from the figures.
 
@@ -43,11 +43,14 @@ def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def configured(experiment: dict[str, Any]) -> TrainConfig:
-    """Return the settings of an experiment."""
-    base = PRESETS[experiment.get("preset", "default")]()
-    base = for_target(base, experiment.get("target", "three-class"))
-    return TrainConfig.from_dict(merged(base.to_dict(), experiment.get("config", {})))
+def configured(experiment: dict[str, Any], base: dict[str, Any]) -> TrainConfig:
+    """Return the settings of an experiment; another preset than the default is whole."""
+    preset = experiment.get("preset", "default")
+    config = for_target(PRESETS[preset](), experiment.get("target", "three-class"))
+    settings = config.to_dict()
+    if preset == "default":
+        settings = merged(settings, base)
+    return TrainConfig.from_dict(merged(settings, experiment.get("config", {})))
 
 
 def finished() -> set[str]:
@@ -58,11 +61,14 @@ def finished() -> set[str]:
 
 
 def run(
-    experiment: dict[str, Any], data: Path, threads: int, stop_at: float
+    experiment: dict[str, Any],
+    config: TrainConfig,
+    data: Path,
+    threads: int,
+    stop_at: float,
 ) -> dict[str, Any] | None:
     """Train and score one experiment; None if time ran out before its end."""
     name = experiment["name"]
-    config = configured(experiment)
     begin = time.monotonic()
     # Seconds of earlier slices, which the state does not know.
     clock = store.model_folder(name) / "seconds.txt"
@@ -133,12 +139,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=24 * 60)
     args = parser.parse_args()
     stop_at = time.monotonic() + 60 * args.minutes
-    for experiment in tomllib.loads(QUEUE.read_text())["experiment"]:
+    queue = tomllib.loads(QUEUE.read_text())
+    for experiment in queue["experiment"]:
         if experiment["name"] in finished():
             continue
         if args.only and experiment["name"] not in args.only:
             continue
-        result = run(experiment, args.data, args.threads, stop_at)
+        config = configured(experiment, queue["base"])
+        result = run(experiment, config, args.data, args.threads, stop_at)
         if result is None:
             print(f"stopped in {experiment['name']}; the same call goes on with it")
             return
