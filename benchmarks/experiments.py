@@ -5,9 +5,8 @@
 DATA holds the folders `bbbc039` and `dsb2018-fluorescence`. The queue is
 `benchmarks/experiments.toml`: one question each, and what it changes of the settings
 that the queue begins with. A result is one JSON line in `benchmarks/experiments.jsonl`;
-what has one is not run again. At the end of `--minutes` the training is saved within one
-step, and the next call goes on with it. `docs/experiments.md` says what followed from the
-figures.
+what has one is not run again. At the end of `--minutes` the training is saved within
+one step, and the next call goes on with it. `docs/experiments.md` says what followed.
 
 Scores are those of the validation images, with decode constants cross-fitted over their
 halves (`cross_fitted`), and with the constants that travel with the model
@@ -45,7 +44,7 @@ def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def configured(experiment: dict[str, Any], base: dict[str, Any]) -> TrainConfig:
-    """Return the settings of an experiment; another preset than the default is whole."""
+    """Return the settings of an experiment; other presets are whole."""
     preset = experiment.get("preset", "default")
     config = for_target(PRESETS[preset](), experiment.get("target", "three-class"))
     settings = config.to_dict()
