@@ -83,13 +83,12 @@ def grow_block(
         As for `seed_block`.
     """
     area = seeds.area
-    labels = table[seeds.components].astype(np.int32)
+    labels = table.astype(np.int32).take(seeds.components)
     grown = grow(labels, seeds.allowed, decode.growth_px)
     if encoding.boundary_side == "outer":
         grown = keep_contact(grown)
     objects = np.ascontiguousarray(grown[area.core])
-    numbers, firsts, areas = np.unique(objects, return_index=True, return_counts=True)
-    keep = numbers > 0
+    numbers, firsts, areas = _seen(objects)
     width = objects.shape[1]
     y = firsts // width + area.y0 + area.core[0].start
     x = firsts % width + area.x0 + area.core[1].start
@@ -97,10 +96,34 @@ def grow_block(
         area=area,
         objects=objects,
         holes=find_holes(objects, area, decode.max_hole_px),
-        numbers=numbers[keep].astype(np.int64),
-        areas=areas[keep].astype(np.int64),
-        first_pixels=(y.astype(np.int64) * area.plane[1] + x)[keep],
+        numbers=numbers,
+        areas=areas,
+        first_pixels=y * area.plane[1] + x,
     )
+
+
+def _seen(
+    objects: npt.NDArray[np.int32],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the numbers in an array, and each one's first pixel and count of pixels.
+
+    Without the sorting of `np.unique`, which takes ten times as long. Numbers in a
+    block lie close together, since seeds are numbered block by block.
+    """
+    inside = np.flatnonzero(objects)
+    if not len(inside):
+        return (np.zeros(0, np.int64),) * 3
+    values = objects.take(inside).astype(np.int64)
+    low = int(values.min())
+    values -= low
+    counts = np.bincount(values)
+    # Of each run of equal values the first is enough; written last to first, the first
+    # of all stays.
+    begins = np.flatnonzero(np.diff(values, prepend=-1))[::-1]
+    firsts = np.zeros(len(counts), np.int64)
+    firsts[values[begins]] = inside[begins]
+    there = np.flatnonzero(counts)
+    return there + low, firsts[there], counts[there]
 
 
 def merge_objects(
@@ -141,10 +164,11 @@ def merge_objects(
 
 def finalize_block(grown: Grown, numbers: Numbers) -> npt.NDArray[np.uint32]:
     """Return the final labels of a block's core, YX uint32."""
-    labels = numbers.final[grown.objects]
+    labels = numbers.final.take(grown.objects)
     filled = numbers.holes[grown.area.place]
     if len(filled) > 1:
-        labels = np.where(grown.holes.regions > 0, filled[grown.holes.regions], labels)
+        inside = np.flatnonzero(grown.holes.regions)
+        labels.put(inside, filled.take(grown.holes.regions.take(inside)))
     return labels
 
 
