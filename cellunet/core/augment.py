@@ -8,6 +8,7 @@ thickness. Intensities vary in the model's units, before the input channels are 
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,8 +26,9 @@ class Crop(NamedTuple):
     """A crop before encoding.
 
     `image` is CYX float32 in the model's units, `labels` YX, `annotated` YX bool,
-    `weights` 2YX float32: border weight, and gain of small objects. They move with the
-    pixels, since they would take longer to make anew than all else of a crop.
+    `weights` float32: border weight, and gain of small objects if they gain, 1YX or
+    2YX. They move with the pixels, since they would take longer to make anew than all
+    else of a crop.
     """
 
     image: npt.NDArray[np.float32]
@@ -47,10 +49,21 @@ def flip(
     choice
         0 to 7; 0 changes nothing.
     """
-    turned = tuple(np.rot90(a, choice % 4, axes=(-2, -1)) for a in arrays)
+    turned = tuple(_quarter_turns(a, choice % 4) for a in arrays)
     if choice >= 4:
         turned = tuple(a[..., ::-1] for a in turned)
     return turned
+
+
+def _quarter_turns(
+    array: npt.NDArray[np.generic], count: int
+) -> npt.NDArray[np.generic]:
+    """Return what `np.rot90` does, for a tenth of its time."""
+    if count % 2:
+        array = array.swapaxes(-2, -1)
+    if count in (1, 2):
+        array = array[..., ::-1, :]
+    return array[..., ::-1] if count in (2, 3) else array
 
 
 def warp_grid(
@@ -80,18 +93,33 @@ def warp_grid(
     magnification = math.exp(rng.uniform(math.log(low), math.log(high)))
     angle = rng.uniform(0.0, 2.0 * math.pi)
     axis = np.arange(size, dtype=np.float32) - (size - 1) / 2
-    y, x = np.meshgrid(axis, axis, indexing="ij")
-    cos, sin = math.cos(angle) / magnification, math.sin(angle) / magnification
-    grid = np.stack((cos * y - sin * x, sin * y + cos * x)).astype(np.float32)
+    cos, sin = (f(angle) / magnification for f in (math.cos, math.sin))
+    along, across = np.float32(cos) * axis, np.float32(sin) * axis
+    grid = np.empty((2, size, size), np.float32)
+    np.subtract.outer(along, across, out=grid[0])
+    np.add.outer(across, along, out=grid[1])
     if config.elastic_px > 0:
         # One random vector every 32 pixels or so, joined by cubics.
         knots = size // 32 + 3
         coarse = rng.normal(0.0, config.elastic_px, (1, 2, knots, knots))
-        smooth = functional.interpolate(
-            torch.from_numpy(coarse.astype(np.float32)), (size, size), mode="bicubic"
-        )
-        grid += smooth[0].numpy()
+        cubics = _cubics(size, knots)
+        grid += cubics @ coarse[0].astype(np.float32) @ cubics.T
     return grid
+
+
+@cache
+def _cubics(size: int, knots: int) -> npt.NDArray[np.float32]:
+    """Return the matrix (size, knots) that joins values at knots by cubics.
+
+    Cubic interpolation is linear in the values: on one axis it is this matrix, on two
+    a product with it from either side, for a tenth of the time of interpolating.
+    """
+    unit = torch.eye(knots)[None, None]
+    matrix: npt.NDArray[np.float32] = functional.interpolate(
+        unit, (size, knots), mode="bicubic"
+    )[0, 0].numpy()
+    matrix.flags.writeable = False
+    return matrix
 
 
 def warp(
@@ -103,38 +131,50 @@ def warp(
     is annotated.
     """
     where = grid + np.array(centre, np.float32)[:, np.newaxis, np.newaxis]
-    corner = np.maximum(np.floor(where.min(axis=(1, 2))).astype(int) - 1, 0)
-    end = np.ceil(where.max(axis=(1, 2))).astype(int) + 2
-    view = np.s_[corner[0] : end[0], corner[1] : end[1]]
-    shape = np.array(source.labels[view].shape)
+    height, width = source.labels.shape
+    edge = np.array((height, width), np.float32)[:, np.newaxis, np.newaxis] - 0.5
+    within = (where > -0.5) & (where < edge)
+    inside = within[0] & within[1]
+    nearest = [
+        np.rint(np.clip(place, 0, length - 1)).astype(np.intp)
+        for place, length in zip(where, (height, width), strict=True)
+    ]
+    pixel = nearest[0] * width + nearest[1]
+    if not source.annotated.all():
+        inside &= source.annotated.take(pixel)
+    image, weights = _smooth((source.image, source.weights), where)
+    return Crop(image, source.labels.take(pixel), inside, weights)
+
+
+def _smooth(
+    parts: tuple[npt.NDArray[np.float32], ...], where: npt.NDArray[np.float32]
+) -> list[npt.NDArray[np.float32]]:
+    """Return CYX arrays at places (2YX, pixels) between pixels, mirrored beyond."""
+    low, high = where.min(axis=(1, 2)), where.max(axis=(1, 2))
+    corner = np.maximum(np.floor(low).astype(int) - 1, 0)
+    end = np.ceil(high).astype(int) + 2
+    view = np.s_[:, corner[0] : end[0], corner[1] : end[1]]
+    shape = np.array(parts[0][view].shape[1:])
     # grid_sample counts from -1 to 1 between the centres of the outermost pixels.
     span = np.maximum(shape - 1, 1)
-    place = 2.0 * (where - corner[:, None, None]) / span[:, None, None] - 1.0
-    points = torch.from_numpy(place[::-1].astype(np.float32).transpose(1, 2, 0).copy())
-    smooth = np.concatenate(
-        [part[(slice(None), *view)] for part in (source.image, source.weights)]
-    )
-    smooth = _sample(smooth, points, "bilinear", "reflection")
-    image, weights = smooth[:-2], smooth[-2:]
-    # float32 holds every label up to 2^24.
-    labels = _sample(source.labels[view][np.newaxis], points, "nearest", "border")
-    annotated = _sample(source.annotated[view][np.newaxis], points, "nearest", "border")
-    # Not by padding with zeros: where an image is one pixel wide, every point of
-    # grid_sample lies on that pixel.
-    edge = np.array(source.labels.shape)[:, None, None] - 0.5
-    inside = ((where > -0.5) & (where < edge)).all(axis=0)
-    return Crop(image, labels[0].astype(np.int32), (annotated[0] > 0) & inside, weights)
-
-
-def _sample(
-    array: npt.NDArray[np.generic], points: torch.Tensor, mode: str, padding: str
-) -> npt.NDArray[np.float32]:
-    source = torch.from_numpy(np.ascontiguousarray(array, np.float32))
-    sampled = functional.grid_sample(
-        source[None], points[None], mode, padding, align_corners=True
-    )
-    result: npt.NDArray[np.float32] = sampled[0].numpy()
-    return result
+    points = np.empty((*where.shape[1:], 2), np.float32)
+    for axis in (0, 1):
+        scale, zero = 2.0 / span[axis], 2.0 * corner[axis] / span[axis] + 1.0
+        np.multiply(where[axis], np.float32(scale), out=points[..., 1 - axis])
+        points[..., 1 - axis] -= np.float32(zero)
+    # Where nothing lies beyond, the mirrors need not be asked for.
+    within = (low >= corner).all() and (high <= corner + shape - 1).all()
+    padding = "border" if within else "reflection"
+    return [
+        functional.grid_sample(
+            torch.from_numpy(part[view])[None],
+            torch.from_numpy(points)[None],
+            "bilinear",
+            padding,
+            align_corners=True,
+        )[0].numpy()
+        for part in parts
+    ]
 
 
 def vary_intensity(
@@ -163,14 +203,18 @@ def vary_intensity(
     dim = math.exp(rng.uniform(math.log(low), math.log(high)))
     if rng.random() < config.dim_probability:
         gain *= dim
-    varied = image
+    varied = image.astype(np.float32)
     if with_gamma and config.gamma_sigma > 0:
-        varied = np.sign(varied) * np.abs(varied) ** np.float32(gamma)
+        powers = np.abs(varied)
+        np.power(powers, np.float32(gamma), out=powers)
+        np.copysign(powers, varied, out=varied)
     if with_blur and blur > 0.2:
         # Below a fifth of a pixel the kernel is a single value.
         varied = ndimage.gaussian_filter(varied, (0, blur, blur))
-    varied = varied + np.float32(offset)
+    varied += np.float32(offset)
     if with_noise and noise > 0:
-        varied += np.float32(noise) * rng.standard_normal(varied.shape, np.float32)
+        drawn = rng.standard_normal(varied.shape, np.float32)
+        drawn *= np.float32(noise)
+        varied += drawn
     varied *= np.float32(gain)
-    return varied.astype(np.float32, copy=False)
+    return varied

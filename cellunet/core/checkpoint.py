@@ -15,7 +15,8 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save
 
-from cellunet.core.trainer import Tally, TrainState, new_state
+from cellunet.core.tally import Tally
+from cellunet.core.trainer import TrainState, new_state
 from cellunet.core.unet import UNet
 from cellunet.errors import CheckpointError
 from cellunet.imaging.files import write_atomically

@@ -66,8 +66,10 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
     for channel in sample.image:
         statistics = measure(lambda plane=channel: [plane], config.normalization)  # type: ignore[misc]
         scaled.append(scale(channel, statistics, config.normalization))
-    parts = (f(sample.labels, config.weights) for f in (border_map, object_gain))
-    crop = Crop(np.stack(scaled), sample.labels, sample.annotated, np.stack([*parts]))
+    parts = [border_map(sample.labels, config.weights)]
+    if config.weights.small_object_px > 0:
+        parts.append(object_gain(sample.labels, config.weights))
+    crop = Crop(np.stack(scaled), sample.labels, sample.annotated, np.stack(parts))
     class_map, weights = _encode(crop, config)
     return Prepared(sample.name, crop, class_map, weights)
 
@@ -83,9 +85,10 @@ def _encode(
     crop: Crop, config: TrainConfig
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     class_map = encode(crop.labels, config.encoding)
-    border, gain = crop.weights
-    weights = combine(class_map, border, gain, config.weights)
-    return class_map, weights * crop.annotated
+    border, *gain = crop.weights
+    weights = combine(class_map, border, gain[0] if gain else None, config.weights)
+    weights *= crop.annotated
+    return class_map, weights
 
 
 class CropSampler:
@@ -116,7 +119,9 @@ class CropSampler:
             else 1
             for i in images
         ]
-        self._share = np.array(areas) / sum(areas)
+        # As `Generator.choice` draws, which adds up and checks the shares every time.
+        self._shares_up_to = np.cumsum(np.array(areas) / sum(areas))
+        self._shares_up_to /= self._shares_up_to[-1]
 
     def steps_per_epoch(self) -> int:
         """Return the optimiser steps of one epoch."""
@@ -140,14 +145,9 @@ class CropSampler:
         size = self.config.batch
         mine = range(self.distributed.rank, size, self.distributed.world)
         crops = [self.crop(epoch, step * size + i) for i in mine]
-        image, class_map, weights = (
-            np.stack([np.ascontiguousarray(c[i]) for c in crops]) for i in range(3)
-        )
-        return Batch(
-            torch.from_numpy(image),
-            torch.from_numpy(class_map),
-            torch.from_numpy(weights),
-        )
+        # Turned views are copied once, into the batch.
+        parts = (np.stack(part) for part in zip(*crops, strict=True))
+        return Batch(*(torch.from_numpy(np.ascontiguousarray(p)) for p in parts))
 
     def crop(self, epoch: int, index: int) -> tuple[npt.NDArray[np.generic], ...]:
         """Return (network input CYX, class map YX, weight map YX) of one sample."""
@@ -164,7 +164,7 @@ class CropSampler:
 
     def _choose(self, epoch: int, index: int, rng: np.random.Generator) -> int:
         if self.config.sampling == "area":
-            return int(rng.choice(len(self.images), p=self._share))
+            return int(self._shares_up_to.searchsorted(rng.random(), side="right"))
         # Every image once before any comes again.
         turn, place = divmod(index, len(self.images))
         order = np.random.default_rng((self.config.seed, epoch, turn, 1))
@@ -185,14 +185,17 @@ class CropSampler:
         size = self.config.crop_px
         y, x = crop_corner(prepared.crop.annotated, size, rng)
         view = np.s_[..., y : y + size, x : x + size]
-        image = prepared.crop.image[view]
-        short = tuple((0, size - length) for length in image.shape[-2:])
+        image, class_map = prepared.crop.image[view], prepared.class_map[view]
+        weights = prepared.weight_map[view]
+        short = tuple((0, size - length) for length in class_map.shape)
+        if not any(missing for _, missing in short):
+            return image, class_map, weights
         # What is beyond a small image is mirrored for the eye of the network and
         # weighs nothing.
         return (
             np.pad(image, ((0, 0), *short), "symmetric"),
-            np.pad(prepared.class_map[view], short),
-            np.pad(prepared.weight_map[view], short),
+            np.pad(class_map, short),
+            np.pad(weights, short),
         )
 
 

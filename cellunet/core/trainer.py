@@ -19,6 +19,7 @@ from cellunet.core.dataset import Batch, CropSampler, Prepared, network_input
 from cellunet.core.device import autocast_dtype
 from cellunet.core.distributed import Distributed
 from cellunet.core.losses import LOSSES
+from cellunet.core.tally import Tally
 from cellunet.core.unet import UNet, initialise
 from cellunet.imaging.blocks import network_plan
 from cellunet.progress import silent_epoch
@@ -27,55 +28,8 @@ from cellunet.registry import choose
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy.typing as npt
-
     from cellunet.config import TrainConfig
     from cellunet.progress import OnEpoch
-
-
-@dataclass(kw_only=True)
-class Tally:
-    """Running sums of one pass: loss, annotated pixels, and a confusion matrix."""
-
-    classes: int
-    loss_sum: float = 0.0
-    pixels: int = 0
-    confusion: npt.NDArray[np.int64] = field(
-        default_factory=lambda: np.zeros((0, 0), np.int64)
-    )
-
-    def __post_init__(self) -> None:
-        if not self.confusion.size:
-            self.confusion = np.zeros((self.classes, self.classes), np.int64)
-
-    def add(self, loss: float, pixels: int, logits: torch.Tensor, batch: Batch) -> None:
-        """Add a batch: its mean loss over `pixels`, and predicted against true."""
-        self.loss_sum += loss * pixels
-        self.pixels += pixels
-        counted = batch.weight_map > 0
-        predicted = logits.argmax(dim=1)[counted]
-        true = batch.class_map.long()[counted]
-        cells = torch.bincount(
-            true * self.classes + predicted, minlength=self.classes**2
-        )
-        self.confusion += cells.cpu().numpy().reshape(self.classes, self.classes)
-
-    @property
-    def loss(self) -> float:
-        """Mean loss over the annotated pixels."""
-        return self.loss_sum / max(self.pixels, 1)
-
-    def summary(self, prefix: str, names: Sequence[str]) -> dict[str, float]:
-        """Return loss, and precision and recall of each class; nan where undefined."""
-        hits = np.diag(self.confusion).astype(float)
-        with np.errstate(invalid="ignore"):
-            precision = hits / self.confusion.sum(axis=0)
-            recall = hits / self.confusion.sum(axis=1)
-        values = {f"{prefix}_loss": self.loss}
-        for i, name in enumerate(names):
-            values[f"{prefix}_precision_{name}"] = float(precision[i])
-            values[f"{prefix}_recall_{name}"] = float(recall[i])
-        return values
 
 
 @dataclass(kw_only=True)

@@ -32,8 +32,10 @@ class Confidences:
 
     def add(self, labels: npt.NDArray[Any], evidence: npt.NDArray[np.uint8]) -> None:
         """Take rows of labels, and of `cellunet.imaging.evidence.evidence`, YX both."""
+        # Most pixels are background, which has no confidence.
+        inside = np.flatnonzero(labels)
         self._sums += np.bincount(
-            labels.ravel(), evidence.ravel(), minlength=len(self._sums)
+            labels.take(inside), evidence.take(inside), minlength=len(self._sums)
         )
 
     def means(self) -> npt.NDArray[np.float64]:

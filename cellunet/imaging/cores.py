@@ -14,8 +14,19 @@ if TYPE_CHECKING:
 
     Bools = npt.NDArray[np.bool_]
 
+    Pair = tuple[tuple[slice, slice], tuple[slice, slice]]
+    """Views of all pixels with a neighbour on one side, and of those neighbours."""
+
 GROWTH_STEPS = 10
 """Levels of growth when a core is tried: as many as the decoder takes by default."""
+CROSS = ndimage.generate_binary_structure(2, 1)
+"""Handed to `ndimage.label`, which makes it anew otherwise: half of a small call."""
+ALL, FIRST, LAST = slice(None), slice(None, -1), slice(1, None)
+SIDES: tuple[Pair, ...] = (((ALL, FIRST), (ALL, LAST)), ((FIRST, ALL), (LAST, ALL)))
+CORNERS: tuple[Pair, ...] = (
+    ((FIRST, FIRST), (LAST, LAST)),
+    ((FIRST, LAST), (LAST, FIRST)),
+)
 
 
 def cores(labels: npt.NDArray[np.integer], thickness: int) -> Bools:
@@ -46,9 +57,9 @@ def cores(labels: npt.NDArray[np.integer], thickness: int) -> Bools:
     if not labels.any():
         return np.zeros(labels.shape, bool)
     parts = label(labels, background=0, connectivity=1).astype(np.int32)
+    edges = _Edges(parts)
     thick = np.full(int(parts.max()) + 1, thickness, np.uint8)
-    contact = _contact(parts)
-    core = _connected(parts, contact, _eroded(parts, contact, thick), thick)
+    core = _connected(edges, edges.depths(thickness)[-1], thick)
     for _ in range(thickness):
         lost = _lost(parts, core)
         if not (lost & (thick > 0)).any():
@@ -56,58 +67,96 @@ def cores(labels: npt.NDArray[np.integer], thickness: int) -> Bools:
         beside = _beside(parts, lost)
         thick[lost & (thick > 0)] -= 1
         thick[beside & (thick > 1)] -= 1
-        core = _connected(parts, contact, _eroded(parts, contact, thick), thick)
+        core = _connected(edges, edges.eroded(thick), thick)
     return core
 
 
-def _eroded(
-    parts: npt.NDArray[np.int32], contact: Bools, thick: npt.NDArray[np.uint8]
-) -> Bools:
-    """Return the parts without their boundaries, `thick` steps deep each."""
-    mine = thick[parts]
-    # How many steps a boundary that starts at a pixel still reaches inwards.
-    reach = np.zeros(parts.shape, np.uint8)
-    for here, there in _pairs(((0, 1), (1, 0))):
-        differ = parts[here] != parts[there]
-        to_there = np.where(parts[there] > 0, mine[there], mine[here])
-        to_here = np.where(parts[here] > 0, mine[here], mine[there])
-        reach[here] = np.maximum(reach[here], differ * np.minimum(mine[here], to_there))
-        reach[there] = np.maximum(
-            reach[there], differ * np.minimum(mine[there], to_here)
+class _Edges:
+    """Where parts end: what every boundary starts from, whatever its thickness.
+
+    Bytes, not numbers of parts, are what is compared and joined from here on.
+    """
+
+    def __init__(self, parts: npt.NDArray[np.int32]) -> None:
+        self.parts = parts
+        self.inside = parts > 0
+        self.differ = [(pair, parts[pair[0]] != parts[pair[1]]) for pair in SIDES]
+        self.contact = self._beside(
+            [d & self.inside[a] & self.inside[b] for (a, b), d in self.differ]
         )
-    for step in range(1, int(thick.max(initial=0))):
-        before = np.where(reach > step, reach, 0)
-        offsets = ((0, 1), (1, 0), (1, 1), (1, -1)) if step % 2 else ((0, 1), (1, 0))
-        for here, there in _pairs(offsets):
-            same = parts[here] == parts[there]
-            reach[here] = np.maximum(reach[here], same * before[there])
-            reach[there] = np.maximum(reach[there], same * before[here])
-    core: Bools = (parts > 0) & (reach == 0) & ~contact
-    return core
+        self._same: dict[int, list[tuple[Pair, Bools]]] = {}
+
+    def _beside(self, marked: list[Bools]) -> Bools:
+        both = np.zeros(self.parts.shape, bool)
+        for (here, there), mark in zip(SIDES, marked, strict=True):
+            both[here] |= mark
+            both[there] |= mark
+        return both
+
+    def same(self, step: int) -> list[tuple[Pair, Bools]]:
+        """Return pairs of 4 or 8 neighbours, and which of them are one part."""
+        if step % 2 not in self._same:
+            pairs = [(pair, ~differ) for pair, differ in self.differ]
+            if step % 2:
+                pairs += [(p, self.parts[p[0]] == self.parts[p[1]]) for p in CORNERS]
+            self._same[step % 2] = pairs
+        return self._same[step % 2]
+
+    def depths(self, thickness: int) -> list[Bools]:
+        """Return the parts without their boundaries, 0 to `thickness` steps deep."""
+        left = [self.inside & ~self.contact]
+        edge = self._beside([differ for _, differ in self.differ])
+        for step in range(1, thickness + 1):
+            if step > 1:
+                before = edge.copy()
+                for (here, there), same in self.same(step - 1):
+                    edge[here] |= same & before[there]
+                    edge[there] |= same & before[here]
+            left.append(self.inside & ~edge)
+        return left
+
+    def eroded(self, thick: npt.NDArray[np.uint8]) -> Bools:
+        """Return the parts without their boundaries, `thick` steps deep each."""
+        mine = thick.take(self.parts)
+        # How many steps a boundary that starts at a pixel still reaches inwards: the
+        # fewer of both sides, except from the background.
+        reach = np.zeros(self.parts.shape, np.uint8)
+        deep = np.where(self.inside, mine, np.uint8(255))
+        for (here, there), differ in self.differ:
+            fewer = differ * np.minimum(deep[here], deep[there])
+            reach[here] = np.maximum(reach[here], fewer)
+            reach[there] = np.maximum(reach[there], fewer)
+        for step in range(1, int(thick.max(initial=0))):
+            before = reach * (reach > step)
+            for (here, there), same in self.same(step):
+                reach[here] = np.maximum(reach[here], same * before[there])
+                reach[there] = np.maximum(reach[there], same * before[here])
+        core: Bools = self.inside & (reach == 0) & ~self.contact
+        return core
 
 
-def _connected(
-    parts: npt.NDArray[np.int32],
-    contact: Bools,
-    core: Bools,
-    thick: npt.NDArray[np.uint8],
-) -> Bools:
+def _connected(edges: _Edges, core: Bools, thick: npt.NDArray[np.uint8]) -> Bools:
     """Mend the core of every part that has none or more than one piece."""
-    pieces, count = ndimage.label(core)
+    parts = edges.parts
+    pieces, count = ndimage.label(core, CROSS)
+    # One pixel of each run in a row is enough to know a piece's part.
+    begins = core.copy()
+    begins[:, 1:] &= ~core[:, :-1]
+    where = np.flatnonzero(begins)
     owner = np.zeros(count + 1, np.int64)
-    owner[pieces] = parts
-    pieces_per_part = np.bincount(owner[1:], minlength=int(parts.max()) + 1)
-    boxes = ndimage.find_objects(parts)
-    for number in np.flatnonzero(pieces_per_part != 1):
-        if number == 0:
-            continue
+    owner[pieces.take(where)] = parts.take(where)
+    pieces_per_part = np.bincount(owner[1:], minlength=len(thick))
+    wrong = np.flatnonzero(pieces_per_part != 1)
+    boxes = ndimage.find_objects(parts) if (wrong > 0).any() else ()
+    for number in wrong[wrong > 0]:
         # One pixel wider, so that only the frame of the image ends the view early.
         rows, columns = (
             slice(max(b.start - 1, 0), b.stop + 1) for b in boxes[number - 1]
         )
         part = parts[rows, columns] == number
         view = core[rows, columns]
-        whole = _whole_core(part, contact[rows, columns] & part, int(thick[number]))
+        contact = edges.contact[rows, columns] & part
+        whole = _whole_core(part, contact, int(thick[number]))
         if not whole.any():
             whole = _forced_core(part, ndimage.binary_dilation(view & ~part))
         view[part] = whole[part]
@@ -116,74 +165,47 @@ def _connected(
 
 def _lost(parts: npt.NDArray[np.int32], core: Bools) -> Bools:
     """Return which parts grow back from their cores with an IoU below .9."""
-    grown = grow(np.where(core, parts, 0), parts > 0, GROWTH_STEPS)
-    count = int(parts.max()) + 1
-    common = np.bincount(parts[grown == parts], minlength=count)
-    union = np.bincount(parts.ravel(), minlength=count)
-    union = union + np.bincount(grown.ravel(), minlength=count) - common
-    lost: Bools = common * 10 < union * 9
+    grown = grow(parts * core, parts > 0, GROWTH_STEPS)
+    areas = np.bincount(parts.ravel())
+    # All but a few pixels come back as they were.
+    other = np.flatnonzero(grown != parts)
+    count = len(areas)
+    gone = np.bincount(parts.take(other), minlength=count)
+    gained = np.bincount(grown.take(other), minlength=count)
+    lost: Bools = (areas - gone) * 10 < (areas + gained) * 9
     lost[0] = False
     return lost
 
 
 def _beside(parts: npt.NDArray[np.int32], chosen: Bools) -> Bools:
     """Return the parts that touch a chosen one, by an edge or a corner."""
+    there = np.pad(chosen.take(parts), 1)
+    # Three rows, and then three columns.
+    there = there[:-2] | there[1:-1] | there[2:]
+    there = there[:, :-2] | there[:, 1:-1] | there[:, 2:]
     beside = np.zeros(len(chosen), bool)
-    for here, there in _pairs(((0, 1), (1, 0), (1, 1), (1, -1))):
-        a, b = parts[here], parts[there]
-        beside[b[chosen[a] & (a != b)]] = True
-        beside[a[chosen[b] & (a != b)]] = True
+    beside[parts[there]] = True
     beside[0] = False
     return beside & ~chosen
 
 
-def _contact(parts: npt.NDArray[np.int32]) -> Bools:
-    """Return the object pixels with a 4-neighbour in another object."""
-    contact = np.zeros(parts.shape, bool)
-    for here, there in _pairs(((0, 1), (1, 0))):
-        touching = (
-            (parts[here] != parts[there]) & (parts[here] > 0) & (parts[there] > 0)
-        )
-        contact[here] |= touching
-        contact[there] |= touching
-    return contact
-
-
-def _pairs(
-    offsets: tuple[tuple[int, int], ...],
-) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Return views of each pixel and of its neighbour at each offset."""
-    found = []
-    for dy, dx in offsets:
-        rows = slice(None, -dy or None), slice(dy, None)
-        if dx >= 0:
-            columns = slice(None, -dx or None), slice(dx, None)
-        else:
-            columns = slice(-dx, None), slice(None, dx)
-        found.append(((rows[0], columns[0]), (rows[1], columns[1])))
-    return found
-
-
 def _whole_core(part: Bools, contact: Bools, thickness: int) -> Bools:
     """Return one connected core of a part, as deep as it can be; or none."""
-    parts = part.astype(np.int32)
-    depths = [
-        _eroded(parts, contact, np.array([0, t], np.uint8))
-        for t in range(thickness + 1)
-    ]
-    whole = [d for d in depths if ndimage.label(d)[1] == 1]
-    if not whole:
+    edges = _Edges(part.astype(np.int32))
+    depths = [depth & ~contact for depth in edges.depths(thickness)]
+    whole = next((d for d in depths[::-1] if ndimage.label(d, CROSS)[1] == 1), None)
+    if whole is None:
         return _largest_piece(depths[0])
     deepest = depths[-1]
     if deepest.any():
-        bridged = deepest | _bridges(whole[-1], deepest)
-        if ndimage.label(bridged)[1] == 1:
+        bridged = deepest | _bridges(whole, deepest)
+        if ndimage.label(bridged, CROSS)[1] == 1:
             return bridged
-    return whole[-1]
+    return whole
 
 
 def _largest_piece(core: Bools) -> Bools:
-    pieces, count = ndimage.label(core)
+    pieces, count = ndimage.label(core, CROSS)
     if count < 2:
         return core
     sizes = np.bincount(pieces.ravel())
@@ -213,7 +235,7 @@ def _bridges(whole: Bools, pieces: Bools) -> Bools:
     from skimage.morphology import skeletonize
 
     paths, count = ndimage.label(skeletonize(whole) & ~pieces, np.ones((3, 3)))
-    numbers, _ = ndimage.label(pieces)
+    numbers, _ = ndimage.label(pieces, CROSS)
     bridges = np.zeros(whole.shape, bool)
     for path in range(1, count + 1):
         # One step wider than the skeleton, which is connected by corners only.

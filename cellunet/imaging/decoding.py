@@ -95,43 +95,50 @@ def grow_block(
     """
     # Dense numbers while growing, so that objects are counted without a sort of pixels.
     numbers, dense = np.unique(np.append(0, table), return_inverse=True)
-    labels = dense[1:].astype(np.int32)[np.maximum(parts, 0)]
+    labels = dense[1:].astype(np.int32).take(np.maximum(parts, 0))
     grown = grow(labels, parts == OPEN_PART, decode.growth_px)
     if encoding.boundary_side == "outer":
         grown = keep_contact(grown)
     core = grown[area.core]
-    areas, firsts = _counted(core, len(numbers))
+    there, firsts, areas = _seen(core)
     y = firsts // core.shape[1] + area.y0 + area.core[0].start
     x = firsts % core.shape[1] + area.x0 + area.core[1].start
-    keep = areas > 0
-    objects = numbers.astype(np.int32)[core]
+    objects = numbers.astype(np.int32).take(core)
     regions, holes = find_holes(objects, area, decode.max_hole_px)
     frame = [np.zeros(0, np.int32), *(edge for _, edge in area.frame(objects))]
     return Grown(
         place=area.place,
         pixels=np.where(regions > 0, -regions, objects),
         holes=holes,
-        numbers=numbers[keep],
-        areas=areas[keep],
-        first_pixels=(y.astype(np.int64) * area.plane[1] + x)[keep],
+        numbers=numbers[there],
+        areas=areas,
+        first_pixels=y * area.plane[1] + x,
         at_frame=np.unique(np.concatenate(frame)).astype(np.int64),
     )
 
 
-def _counted(
-    core: npt.NDArray[np.int32], count: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the pixels of each of `count` numbers, and the place of its first one.
+def _seen(
+    objects: npt.NDArray[np.int32],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the numbers in an array, and each one's first pixel and count of pixels.
 
-    Of 0 there are none.
+    Without the sorting of `np.unique`, which takes ten times as long. The numbers are
+    to lie close together.
     """
-    flat = core.ravel()
-    places = np.flatnonzero(flat)
-    found = flat[places]
-    firsts = np.zeros(count, np.int64)
-    # Of several values that go to one place the last one stays.
-    firsts[found[::-1]] = places[::-1]
-    return np.bincount(found, minlength=count), firsts
+    inside = np.flatnonzero(objects)
+    if not len(inside):
+        return (np.zeros(0, np.int64),) * 3
+    values = objects.take(inside).astype(np.int64)
+    low = int(values.min())
+    values -= low
+    counts = np.bincount(values)
+    # Of each run of equal values the first is enough; written last to first, the first
+    # of all stays.
+    begins = np.flatnonzero(np.diff(values, prepend=-1))[::-1]
+    firsts = np.zeros(len(counts), np.int64)
+    firsts[values[begins]] = inside[begins]
+    there = np.flatnonzero(counts)
+    return there + low, firsts[there], counts[there]
 
 
 class ObjectMerger:
@@ -205,11 +212,11 @@ def finalize_block(
     numbers
         Step 4.
     """
-    labels = numbers.final[np.maximum(pixels, 0)]
+    labels = numbers.final.take(np.maximum(pixels, 0))
     filled = numbers.holes[place]
     if len(filled) > 1:
-        hole = pixels < 0
-        labels[hole] = filled[-pixels[hole]]
+        inside = np.flatnonzero(pixels < 0)
+        labels.put(inside, filled.take(-pixels.take(inside)))
     return labels
 
 

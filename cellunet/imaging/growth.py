@@ -42,9 +42,9 @@ def grow(
     grown = np.zeros((height + 2, width + 2), np.int32)
     grown[1:-1, 1:-1] = labels
     free = np.zeros(grown.shape, bool)
-    free[1:-1, 1:-1] = allowed & (labels == 0)
+    np.logical_and(allowed, labels == 0, out=free[1:-1, 1:-1])
     row = width + 2
-    flat, open_ = grown.ravel(), free.ravel()
+    flat, open_ = grown.reshape(-1), free.reshape(-1)
     front = _front(flat, open_, row)
     for level in range(steps):
         gained = []
@@ -52,8 +52,9 @@ def grow(
             # "Came from above" means that the pixel gained lies below its source.
             offset = -dy * row - dx
             target = front + offset
-            target = target[open_[target]]
-            flat[target] = flat[target - offset]
+            # `take` reads in half the time of an index.
+            target = target[open_.take(target)]
+            flat[target] = flat.take(target - offset)
             open_[target] = False
             gained.append(target)
         front = np.concatenate(gained)
@@ -66,11 +67,13 @@ def _front(
     flat: npt.NDArray[np.int32], open_: npt.NDArray[np.bool_], row: int
 ) -> npt.NDArray[np.intp]:
     """Return the seed pixels that have a free 4-neighbour, in raster order."""
-    seeded = flat > 0
     near = np.zeros(len(flat), bool)
+    # The frame holds no seeds.
+    inner, last = near[row:-row], len(flat) - row
     for offset in (-row, -1, 1, row):
-        near |= np.roll(open_, offset)
-    return np.flatnonzero(seeded & near)
+        inner |= open_[row + offset : last + offset]
+    near &= flat > 0
+    return np.flatnonzero(near)
 
 
 def keep_contact(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -57,28 +57,44 @@ def find_holes(
     holes
         What is known of them.
     """
-    regions, count = ndimage.label(objects == 0)
-    areas = np.bincount(regions.ravel(), minlength=count + 1)
+    # As wide as `bincount` and `take` want them, which else convert them themselves.
+    labelled = np.empty(objects.shape, np.intp)
+    count = ndimage.label(objects == 0, output=labelled)
+    areas = np.bincount(labelled.ravel(), minlength=count + 1)
     small = areas <= largest_px
     small[0] = False
-    regions = np.where(small, np.cumsum(small), 0).astype(np.int32)[regions]
-    edges = [edge for _, edge in area.frame(regions)]
-    at_frame = [np.zeros(0, np.int32), *edges]
+    # What is small are a few pixels, and all that is looked at from here on.
+    inside = np.flatnonzero(small.take(labelled))
+    numbers = np.cumsum(small, dtype=np.int32).take(labelled.take(inside))
+    regions = np.zeros(objects.shape, np.int32)
+    regions.put(inside, numbers)
+    at_frame = [np.zeros(0, np.int32), *(edge for _, edge in area.frame(regions))]
     opened = np.unique(np.concatenate(at_frame)).astype(np.int64)
-    pairs = [
-        _touching(regions[here], objects[there])
-        for here, there in (
-            (np.s_[:-1], np.s_[1:]),
-            (np.s_[1:], np.s_[:-1]),
-            (np.s_[:, :-1], np.s_[:, 1:]),
-            (np.s_[:, 1:], np.s_[:, :-1]),
-        )
-    ]
     return regions, Holes(
         areas=areas[small].astype(np.int64),
         open=opened[opened > 0],
-        neighbours=np.unique(np.concatenate(pairs), axis=0),
+        neighbours=_neighbours(objects, inside, numbers),
     )
+
+
+def _neighbours(
+    objects: npt.NDArray[np.int32],
+    pixels: npt.NDArray[np.intp],
+    regions: npt.NDArray[np.int32],
+) -> npt.NDArray[np.int64]:
+    """Return rows (region, object) of regions' pixels that have an object beside."""
+    height, width = objects.shape
+    y, x = np.divmod(pixels, width)
+    pairs = []
+    for offset, exists in (
+        (width, y < height - 1),
+        (-width, y > 0),
+        (1, x < width - 1),
+        (-1, x > 0),
+    ):
+        beside = objects.take(pixels[exists] + offset)
+        pairs.append(np.stack((regions[exists], beside), 1)[beside > 0])
+    return np.unique(np.concatenate(pairs), axis=0).astype(np.int64)
 
 
 def _touching(

@@ -16,7 +16,7 @@ import numpy as np
 from cellunet.errors import ImageReadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy.typing as npt
 
@@ -61,6 +61,7 @@ class _Selector:
         self.counts = np.zeros(65536, np.int64)
         self.fine: dict[int, npt.NDArray[np.int64]] = {}
         self.wide = False
+        self._up_to: npt.NDArray[np.int64] | None = None
 
     def add(self, values: npt.NDArray[np.generic]) -> None:
         flat = values.ravel()
@@ -71,9 +72,20 @@ class _Selector:
             keys = _sortable(flat) >> np.uint32(16)
         counts = np.bincount(keys, minlength=1)
         self.counts[: len(counts)] += counts
+        self._up_to = None
 
     def bucket(self, rank: int) -> int:
-        return int(np.searchsorted(np.cumsum(self.counts), rank, side="right"))
+        if self._up_to is None:
+            self._up_to = np.cumsum(self.counts)
+        return int(np.searchsorted(self._up_to, rank, side="right"))
+
+    def sums(self) -> tuple[float, float]:
+        """Return the sum of all values, and that of their squares; not if `wide`."""
+        value = np.flatnonzero(self.counts)
+        counts, square = self.counts[value], value * value
+        # In two halves, so that no plane is too large for 64 bits.
+        upper, lower = (int(counts @ half) for half in (square >> 16, square & 0xFFFF))
+        return float(int(counts @ value)), float((upper << 16) + lower)
 
     def refine(self, ranks: Iterable[int]) -> None:
         self.fine = {self.bucket(r): np.zeros(65536, np.int64) for r in ranks}
@@ -96,9 +108,12 @@ class _Selector:
 
 def _sortable(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint32]:
     """Return keys that order like the float32 values (sign bit folded)."""
-    bits = values.astype(np.float32).view(np.uint32)
-    sign = np.uint32(0x80000000)
-    return np.where(bits & sign, ~bits, bits | sign)
+    bits = values.astype(np.float32).view(np.int32)
+    # All bits of negative values are turned, of others the sign alone.
+    turned = (bits >> 31).view(np.uint32)
+    turned |= np.uint32(0x80000000)
+    turned ^= bits.view(np.uint32)
+    return turned
 
 
 def _from_sortable(key: int) -> float:
@@ -113,11 +128,20 @@ def _differences(band: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         larger, smaller = np.maximum(left, right), np.minimum(left, right)
         steps: npt.NDArray[np.generic] = larger - smaller
         return steps
+    wide = np.float32 if band.dtype in (np.float16, np.float32) else np.float64
     # Infinite pixels, and steps beyond float32, are left out just below.
     with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(right.astype(np.float64) - left.astype(np.float64))
-        difference = difference.astype(np.float32)
-    return difference[np.isfinite(difference)]
+        difference = np.subtract(right, left, dtype=wide)
+        np.abs(difference, out=difference)
+        difference = difference.astype(np.float32, copy=False)
+    return _where(np.isfinite(difference), difference)
+
+
+def _where(
+    mask: npt.NDArray[np.bool_], values: npt.NDArray[np.generic]
+) -> npt.NDArray[np.generic]:
+    """Return what `mask` selects; the values as they are where that is all."""
+    return values if mask.all() else values[mask]
 
 
 def _finite(band: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
@@ -125,7 +149,21 @@ def _finite(band: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         return band
     with np.errstate(over="ignore"):
         # Beyond float32 a value is no longer finite for the network either.
-        return band[np.isfinite(band.astype(np.float32))]
+        return _where(np.isfinite(band.astype(np.float32, copy=False)), band)
+
+
+def _rows(
+    band: npt.NDArray[np.generic], *, all_finite: bool
+) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield a band's finite values, YX, rows that miss some one at a time.
+
+    Sums are taken row by row, so that they do not depend on the bands' heights.
+    """
+    if all_finite:
+        yield band.astype(np.float64)
+    else:
+        for row in band:
+            yield _finite(row).astype(np.float64)[np.newaxis]
 
 
 def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
@@ -159,12 +197,12 @@ def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
         finite = _finite(band)
         values.add(finite)
         steps.add(_differences(band))
-        # Row by row, so that the result does not depend on the bands' heights.
-        for row in band:
-            kept = _finite(row).astype(np.float64)
-            sums.append(float(kept.sum()))
-            # Not by `dot`, whose last bits depend on the threads of BLAS.
-            squares.append(float((kept * kept).sum()))
+        if values.wide:
+            for kept in _rows(band, all_finite=finite.size == band.size):
+                sums += kept.sum(axis=1).tolist()
+                # Not by `dot`, whose last bits depend on the threads of BLAS.
+                kept *= kept
+                squares += kept.sum(axis=1).tolist()
     count, pairs = int(values.counts.sum()), int(steps.counts.sum())
     if count == 0:
         raise ImageReadError(
@@ -181,8 +219,12 @@ def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
             values.add_fine(_finite(band))
             if pairs:
                 steps.add_fine(_differences(band))
-    mean = math.fsum(sums) / count
-    variance = max(math.fsum(squares) / count - mean * mean, 0.0)
+    if values.wide:
+        total, total_squares = math.fsum(sums), math.fsum(squares)
+    else:
+        total, total_squares = values.sums()
+    mean = total / count
+    variance = max(total_squares / count - mean * mean, 0.0)
     return Statistics(
         low=values.value(low),
         high=values.value(high),

@@ -58,7 +58,7 @@ def weight_map(
 def combine(
     class_map: npt.NDArray[np.uint8],
     border: npt.NDArray[np.float32],
-    gain: npt.NDArray[np.float32],
+    gain: npt.NDArray[np.float32] | None,
     config: WeightConfig,
 ) -> npt.NDArray[np.float32]:
     """Return the weight map of its parts: gain * (class weight + border).
@@ -68,7 +68,7 @@ def combine(
     class_map
         YX uint8, the class of each pixel.
     border, gain
-        YX float32, from `border_map` and `object_gain`.
+        YX float32, from `border_map` and `object_gain`; None for a gain of 1.
     config
         Class weights.
 
@@ -84,7 +84,10 @@ def combine(
             f"The class map holds class {top}, but there are {len(table)} "
             "class weights."
         )
-    weights: npt.NDArray[np.float32] = (table[class_map] + border) * gain
+    weights: npt.NDArray[np.float32] = table.take(class_map)
+    weights += border
+    if gain is not None:
+        weights *= gain
     return weights
 
 

@@ -11,10 +11,11 @@ import torch
 from torch.nn import functional
 
 from cellunet.config import AugmentConfig, TrainConfig, UNetConfig, WeightConfig
-from cellunet.core.dataset import Batch, CropSampler, network_input, prepare
+from cellunet.core.dataset import CropSampler, network_input, prepare
 from cellunet.core.device import available, choose_device
 from cellunet.core.distributed import Distributed
-from cellunet.core.trainer import Tally, Trainer, TrainState, new_state, state_from
+from cellunet.core.tally import Tally
+from cellunet.core.trainer import Trainer, TrainState, new_state, state_from
 from cellunet.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -343,29 +344,6 @@ def test_validation_in_windows_counts_every_pixel_once(
     assert parts.pixels == whole.pixels == 150 * 90
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
     assert np.abs(parts.confusion - whole.confusion).sum() <= 4
-
-
-def test_precision_and_recall_by_hand() -> None:
-    tally = Tally(classes=3)
-    # True 0 0 0 1 1 2, predicted 0 0 1 1 0 1; a seventh pixel is not annotated.
-    predicted = torch.tensor([0, 0, 1, 1, 0, 1, 2])
-    logits = functional.one_hot(predicted, 3).T.float()[None, :, None]  # 1 3 1 7
-    batch = Batch(
-        logits,
-        torch.tensor([[[0, 0, 0, 1, 1, 2, 2]]], dtype=torch.uint8),
-        torch.tensor([[[1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 0.0]]]),
-    )
-    tally.add(0.5, 6, logits, batch)
-    tally.add(2.0, 2, logits[..., :0], Batch(*(part[..., :0] for part in batch)))
-    assert tally.confusion.tolist() == [[2, 1, 0], [1, 1, 0], [0, 1, 0]]
-    summary = tally.summary("train", ("background", "interior", "boundary"))
-    assert summary["train_loss"] == pytest.approx((6 * 0.5 + 2 * 2) / 8)
-    assert summary["train_precision_background"] == pytest.approx(2 / 3)
-    assert summary["train_recall_background"] == pytest.approx(2 / 3)
-    assert summary["train_precision_interior"] == pytest.approx(1 / 3)
-    assert summary["train_recall_interior"] == pytest.approx(1 / 2)
-    assert math.isnan(summary["train_precision_boundary"])
-    assert summary["train_recall_boundary"] == 0
 
 
 def test_every_epoch_leaves_a_row_with_all_numbers(tiny_images, config) -> None:

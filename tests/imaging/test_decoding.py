@@ -14,6 +14,7 @@ from cellunet.config import DecodeConfig, EncodingConfig, UNetConfig
 from cellunet.imaging.annotations import read_labels
 from cellunet.imaging.blocks import Area, plan
 from cellunet.imaging.decoding import (
+    _seen,
     decode_plane,
     finalize_block,
     grow_block,
@@ -338,6 +339,20 @@ def test_a_filled_hole_counts_for_the_area() -> None:
         decode = _decode(INNER, growth_px=0, min_area_px=least)
         found = _assert_cuts_agree(_foreground(objects), cuts, INNER, decode)
         assert found.max() == kept
+
+
+@pytest.mark.parametrize("lowest", [0, 1, 1_000_000])
+def test_numbers_first_pixels_and_areas_of_a_block_are_those_of_sorting(
+    rng, lowest
+) -> None:
+    for density in (0.0, 0.1, 0.9, 1.0):
+        shape = tuple(rng.integers(1, 20, 2))
+        numbers = rng.integers(lowest, lowest + 9, shape).astype(np.int32)
+        objects = np.where(rng.random(shape) < density, numbers, 0)
+        expected = np.unique(objects, return_index=True, return_counts=True)
+        there = expected[0] > 0
+        for found, known in zip(_seen(objects), expected, strict=True):
+            assert found.tolist() == known[there].tolist()
 
 
 def test_objects_are_numbered_by_first_pixel_in_raster_order_of_the_plane(rng) -> None:
