@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellunet.errors import ImageReadError
-from cellunet.imaging import segments
+from cellunet.imaging import raw_pixels, segments
 from cellunet.imaging.files import Region, Source, open_image
 
 DTYPES = ["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"]
@@ -144,7 +144,7 @@ def test_images_of_odd_shapes(tmp_path, shape):
 
 
 def test_part_of_a_long_uncompressed_row_is_read_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "LONG_ROW_BYTES", 64)
+    monkeypatch.setattr(raw_pixels, "LONG_ROW_BYTES", 64)
     pixels = numbers((6, 100))
     with open_image(save(tmp_path / "a.tif", pixels)) as source:
         region = source.read(Region(0, 1, 4, 30, 40))[0]
