@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import PredictConfig
+    from cellunet.imaging.damage import Damage
     from cellunet.imaging.files import Source
     from cellunet.imaging.inputs import Inputs
     from cellunet.tasks.extra_kinds import Extra
@@ -144,7 +145,13 @@ class Extras:
             return [self._source]
         return [
             self._stack.enter_context(
-                open_image(self._source.path, channel=str(number), z=config.z)
+                open_image(
+                    self._source.path,
+                    channel=str(number),
+                    z=config.z,
+                    level=config.level,
+                    keep_going=config.keep_going,
+                )
             )
             for number in range(len(names))
         ]
@@ -207,6 +214,12 @@ class Extras:
         batch = objects.add(labels, images, evidence)
         for extra in self._extras:
             extra.on_objects(batch)
+
+    @property
+    def damaged(self) -> tuple[Damage, ...]:
+        """What could not be read of any channel so far."""
+        sources = (self._source, *self._channels)
+        return tuple(sorted({d for s in sources for d in s.damaged}))
 
     def commit(self) -> None:
         """Make the files appear, each only when it is complete."""

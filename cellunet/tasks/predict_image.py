@@ -14,7 +14,15 @@ from cellunet.imaging.files import create_labels, open_image, read_provenance
 from cellunet.tasks.extras import Extras, beside, extra_paths
 from cellunet.tasks.observe import Observer, warnings_of
 from cellunet.tasks.predictions import ImageResult
-from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.read_notes import (
+    damage_warnings,
+    file_settings,
+    file_warnings,
+    record,
+    recorded,
+    without_damage,
+)
+from cellunet.tasks.recipe import recipe_for, recipe_for_image
 from cellunet.tasks.report import summary_of
 from cellunet.tasks.segment import segment_plane
 
@@ -25,10 +33,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import PredictConfig
+    from cellunet.imaging.damage import Damage
     from cellunet.imaging.files import Source
     from cellunet.store import Model
     from cellunet.tasks.report import Reporter
-    from cellunet.tasks.segment import OnBand
+    from cellunet.tasks.segment import OnBand, Recipe
 
 MOST_UINT16 = 65_535
 """Most objects that a plane of uint16 labels can tell apart."""
@@ -66,28 +75,38 @@ class ImageJob:
         }
         if "table" in config.save:
             self.settings["table_format"] = config.table_format
+        self.settings |= file_settings(config)
         self.model = {"name": model.name, "sha256": model.sha256}
 
     def image(self, path: Path, name: str, output: Path) -> ImageResult:
         """Segment one image, known by `name` in tables, or say why not."""
         begin = time.perf_counter()
         try:
-            provenance = self._provenance(path)
+            provenance, recipe = self._provenance(path), self.recipe
+            if self.config.pixel_size_um is not None:
+                with self._open(path) as source:
+                    recipe = recipe_for_image(recipe, self.config, source)
+                provenance["settings"] = self.settings | {
+                    "scale": recipe.scale,
+                    "decode": recipe.decode.to_dict(),
+                }
             if self._is_done(output, provenance):
+                damaged = recorded(read_provenance(output))
                 return ImageResult(
-                    input=str(path), output=str(output), status="skipped"
+                    input=str(path),
+                    output=str(output),
+                    status="skipped",
+                    warnings=damage_warnings(damaged),
+                    damaged=damaged,
                 )
             if self.dry_run:
                 return ImageResult(
                     input=str(path), output=str(output), status="planned"
                 )
-            with open_image(
-                path,
-                channel=self.config.channel,
-                gray=self.config.gray,
-                z=self.config.z,
-            ) as source:
-                objects, warnings = self._write(source, name, output, provenance)
+            with self._open(path) as source:
+                objects, warnings, damaged = self._write(
+                    source, name, output, provenance, recipe
+                )
                 shape = (*source.plane_shape, *source.shape)
         except (CellunetError, MemoryError) as error:
             message = str(error)
@@ -108,6 +127,19 @@ class ImageJob:
             seconds=time.perf_counter() - begin,
             warnings=warnings,
             shape=shape,
+            damaged=damaged,
+        )
+
+    def _open(self, path: Path) -> Source:
+        """Open an image as the configuration says."""
+        config = self.config
+        return open_image(
+            path,
+            channel=config.channel,
+            gray=config.gray,
+            z=config.z,
+            level=config.level,
+            keep_going=config.keep_going,
         )
 
     def _provenance(self, path: Path) -> dict[str, Any]:
@@ -145,7 +177,7 @@ class ImageJob:
                 hint="Choose another --out.",
             )
         try:
-            same = read_provenance(output) == provenance
+            same = without_damage(read_provenance(output)) == provenance
         except CellunetError:
             # Cut off or of another program: not ours to skip or to replace unasked.
             same = False
@@ -161,25 +193,31 @@ class ImageJob:
         )
 
     def _write(
-        self, source: Source, name: str, output: Path, provenance: dict[str, Any]
-    ) -> tuple[int, tuple[str, ...]]:
+        self,
+        source: Source,
+        name: str,
+        output: Path,
+        provenance: dict[str, Any],
+        recipe: Recipe,
+    ) -> tuple[int, tuple[str, ...], tuple[Damage, ...]]:
         begin = time.perf_counter()
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-        observer = Observer(
-            source, self.recipe, output.parent, picture=self.reporter.wanted
-        )
+        observer = Observer(source, recipe, output.parent, picture=self.reporter.wanted)
         try:
-            count = self._segment(source, name, output, provenance, observer)
+            count, damaged = self._segment(
+                source, name, output, provenance, observer, recipe
+            )
             observed = observer.finish()
         finally:
             observer.close()
-        warnings = warnings_of(observed.appearance, self.card, self.recipe.scale)
+        warnings = file_warnings(source, damaged)
+        warnings += warnings_of(observed.appearance, self.card, recipe.scale)
         seconds = time.perf_counter() - begin
         self.reporter.keep(
             output, provenance, summary_of(observed, source, seconds, warnings)
         )
-        return count, warnings
+        return count, warnings, damaged
 
     def _segment(
         self,
@@ -188,16 +226,17 @@ class ImageJob:
         output: Path,
         provenance: dict[str, Any],
         observer: Observer,
-    ) -> int:
-        """Write the labels of all planes and what lies beside; return the objects."""
+        recipe: Recipe,
+    ) -> tuple[int, tuple[Damage, ...]]:
+        """Write labels and what lies beside; return the objects, and what is lost."""
         planes = int(np.prod(source.plane_shape, dtype=int))
-        classes = self.recipe.config.network.classes
+        classes = recipe.config.network.classes
         with Extras(output, source, name, self.config, classes) as extras:
             segmented = [
                 segment_plane(
                     source,
                     plane,
-                    self.recipe,
+                    recipe,
                     _both(observer.on_band, extras.on_band(plane)),
                 )
                 for plane in range(planes)
@@ -212,7 +251,8 @@ class ImageJob:
                 plane_shape=source.plane_shape,
                 dtype=dtype,
                 pixel_size_um=source.pixel_size_um,
-                provenance=provenance,
+                # All of the channel has been read by now.
+                provenance=provenance | record(source.damaged),
             ) as sink:
                 for plane, result in enumerate(segmented):
                     y0 = 0
@@ -222,7 +262,8 @@ class ImageJob:
                         y0 += rows.shape[0]
                 sink.commit()
             extras.commit()
-        return sum(counts)
+            damaged = extras.damaged
+        return sum(counts), damaged
 
 
 def _both(*told: OnBand | None) -> OnBand:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SCALES = (0.05, 20.0)
 """Smallest and largest scale that may follow from a diameter or a pixel size."""
 SQUARE = 1.05
-"""Pixels whose sides differ by less than this factor are square enough for one scale."""
+"""Pixels whose sides differ by up to this factor are square enough for one scale."""
 SAME_SCALE = 0.005
 """Scales closer to 1 than this are 1."""
 
