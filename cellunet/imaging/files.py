@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = [
+    "FOLDERS",
     "READERS",
     "WRITERS",
     "Region",
@@ -61,6 +62,9 @@ READERS: dict[str, Reader] = {
     ".png": open_png,
 }
 """Suffix, in lower case, to reader."""
+
+FOLDERS: set[str] = set()
+"""Suffixes in `READERS` of formats whose image is a folder, as OME-Zarr's is."""
 
 WRITERS: dict[str, Writer] = {".tif": LabelTiff, ".tiff": LabelTiff, ".btf": LabelTiff}
 """Suffix, in lower case, to writer of label images."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 64 * 2**20
 """Decoded strips and tiles are kept up to this size; the latest one always is."""
+ROWS_CACHE_BYTES = 16 * 2**20
+"""The same for strips as wide as the image, whose rows `RowWindow` keeps."""
 STREAM_BYTES = 16 * 2**20
 """Strips of more decoded bytes are not decoded whole if there is another way."""
 MOST_STREAMS = 256
@@ -178,7 +180,8 @@ class SeriesReader:
             piece = np.zeros((*self.grid.piece, self.grid.samples), self.dtype)
         self._cache[key] = piece
         self._cached_bytes += piece.nbytes
-        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+        most = ROWS_CACHE_BYTES if self.grid.full_width else CACHE_BYTES
+        while self._cached_bytes > most and len(self._cache) > 1:
             self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return piece
 
