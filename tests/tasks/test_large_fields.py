@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -242,6 +244,29 @@ def test_damage_in_another_channel_that_is_measured_is_said(
     found = run(path, channel="0", keep_going=True, save=("table",), overwrite=True)
     (damage,) = only(found).damaged
     assert damage.plane == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small tmpfs")
+def test_a_disk_that_fills_leaves_one_clear_error_and_nothing_else(
+    run, image, tmp_path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(out)]
+    tried = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no tmpfs may be mounted here ({tried.stderr.strip()})")
+    try:
+        # Enough for what is kept of probabilities or the labels, not for both.
+        (out / "other").write_bytes(bytes(48 * 1024))
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, np.tile(image, (6, 6)))
+        failed = only(run(path, save=("probabilities",)))
+        assert failed.status == "failed"
+        assert "there is no room in" in failed.message
+        assert [p.name for p in out.iterdir()] == ["other"]
+    finally:
+        subprocess.run(["umount", str(out)], check=True)
 
 
 # --- formats and shapes ---
