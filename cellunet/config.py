@@ -447,6 +447,14 @@ class PredictConfig(Config):
     image's own size. 1 as trained."""
     diameter_px: float | None = None
     """Median diameter of the objects in pixels, from which `scale` follows."""
+    pixel_size_um: float | None = None
+    """Side of a pixel, in micrometres, at which the model is to see images; `scale`
+    follows for each image from its own pixel size."""
+    level: int = 0
+    """Which level of a pyramid to segment; 0 is the image at full size. Labels are of
+    that level's size."""
+    keep_going: bool = False
+    """Let zeros stand where a part of an image cannot be read, and say so."""
     min_area_px: int | None = None
     """Drop smaller objects."""
     seed_threshold: float | None = None
@@ -484,11 +492,24 @@ class PredictConfig(Config):
     """Replace results that other settings or another model made."""
 
     def __post_init__(self) -> None:
+        sizes = {
+            "scale": self.scale,
+            "diameter": self.diameter_px,
+            "pixel size": self.pixel_size_um,
+        }
+        given = [name for name, value in sizes.items() if value is not None]
         _check(
-            self.scale is None or self.diameter_px is None,
-            "Both scale and diameter were given.",
-            hint="Give one of them: the scale follows from the diameter.",
+            len(given) < 2,
+            f"{'Both' if len(given) == 2 else 'All of'} {' and '.join(given)} were "
+            "given.",
+            hint="Give one of them: the scale follows from each of the others.",
         )
+        _check(
+            self.pixel_size_um is None or 0.001 <= self.pixel_size_um <= 1000,
+            f"pixel_size is {self.pixel_size_um}; 0.001 to 1000 micrometres are "
+            "possible.",
+        )
+        _check(self.level >= 0, f"level is {self.level}, below 0.")
         _check(
             self.scale is None or 0.05 <= self.scale <= 20,
             f"scale is {self.scale}; 0.05 to 20 are possible.",

@@ -74,7 +74,7 @@ def root(
     """One mask per nucleus or cell from fluorescence microscopy images.
 
     Exit codes: 0 done; 1 refused before any work; 2 wrong usage; 3 some inputs
-    failed, each is named; 70 a bug; 130 or 143 stopped by a signal.
+    failed or are damaged, each is named; 70 a bug; 130 or 143 stopped by a signal.
     """
     if ctx.invoked_subcommand is None:
         with contextlib.redirect_stdout(sys.stderr):

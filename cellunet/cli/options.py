@@ -243,6 +243,39 @@ Diameter = Annotated[
         rich_help_panel=OBJECTS,
     ),
 ]
+PixelSize = Annotated[
+    float | None,
+    typer.Option(
+        metavar="UM",
+        help="Micrometres per pixel at which the model is to see each image, from "
+        "which its --scale follows; labels keep the image's own size. Default: images "
+        "are seen as they are.",
+        rich_help_panel=OBJECTS,
+    ),
+]
+Level = Annotated[
+    int,
+    typer.Option(
+        show_default=False,
+        metavar="N",
+        help=told(
+            "Level of a pyramidal TIFF to segment; 0 is full size, and labels are of "
+            "the level's size.",
+            PredictConfig.level,
+        ),
+        rich_help_panel=IMAGES,
+    ),
+]
+KeepGoing = Annotated[
+    bool,
+    typer.Option(
+        "--keep-going",
+        metavar="",
+        help="Where a part of an image cannot be read, take zeros, warn, and end with "
+        "exit code 3. Default: no, the image fails.",
+        rich_help_panel=IMAGES,
+    ),
+]
 MinArea = Annotated[
     int | None,
     typer.Option(

@@ -62,8 +62,11 @@ def predict(
             ),
         ),
     ] = PredictConfig.z,
+    level: o.Level = PredictConfig.level,
+    keep_going: o.KeepGoing = False,
     scale: o.Scale = None,
     diameter: o.Diameter = None,
+    pixel_size: o.PixelSize = None,
     min_area: o.MinArea = None,
     seed_threshold: o.SeedThreshold = None,
     flips: o.Flips = False,
@@ -141,6 +144,9 @@ def predict(
         z=z,
         scale=scale,
         diameter_px=diameter,
+        pixel_size_um=pixel_size,
+        level=level,
+        keep_going=keep_going,
         min_area_px=min_area,
         seed_threshold=seed_threshold,
         flips=flips,
@@ -177,7 +183,7 @@ def predict(
             **found.to_dict(),
         )
     return Outcome(
-        code=3 if found.failed else 0,
+        code=3 if found.failed or found.damaged else 0,
         result=found.to_dict(),
         failure=_failure(found),
     )
@@ -269,8 +275,17 @@ def _some(named: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _failure(found: Predictions) -> Failure | None:
-    if not found.failed:
+    if not found.failed and not found.damaged:
         return None
+    if not found.failed:
+        first = found.damaged[0]
+        count = f"{len(found.damaged):,} of {counted(len(found.images), 'image')}"
+        return Failure(
+            type="InputsDamaged",
+            message=f"{count} damaged, with zeros in place of what is lost; the first: "
+            f"{first.input}.",
+            hint="The warnings say where. Copy or export these again.",
+        )
     count = f"{len(found.failed):,} of {counted(len(found.images), 'image')}"
     return Failure(
         type="InputsFailed",

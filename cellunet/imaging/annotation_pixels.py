@@ -15,8 +15,8 @@ import numpy as np
 import tifffile
 
 from cellunet.errors import AnnotationError, ImageReadError
+from cellunet.imaging.directories import scan_directories
 from cellunet.imaging.reading import kind_by_content, reading
-from cellunet.imaging.tiffchecks import scan_directories
 
 if TYPE_CHECKING:
     from pathlib import Path

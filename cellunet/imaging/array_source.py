@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.imaging.damage import Damage
     from cellunet.imaging.source import Region
 
 
@@ -39,6 +40,8 @@ class ArraySource:
     channels = 1
     channel_names = ("0",)
     file_channels = ("0",)
+    memory_note = ""
+    damaged: tuple[Damage, ...] = ()
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = [
+    "FOLDERS",
     "READERS",
     "WRITERS",
     "Region",
@@ -62,12 +63,22 @@ READERS: dict[str, Reader] = {
 }
 """Suffix, in lower case, to reader."""
 
+FOLDERS: set[str] = set()
+"""Suffixes in `READERS` of formats whose image is a folder, as OME-Zarr's is."""
+
 WRITERS: dict[str, Writer] = {".tif": LabelTiff, ".tiff": LabelTiff, ".btf": LabelTiff}
 """Suffix, in lower case, to writer of label images."""
 
 
-def open_image(
-    path: Path, *, channel: str | None = None, gray: bool = False, z: ZMode = "keep"
+def open_image(  # noqa: PLR0913
+    path: Path,
+    *,
+    channel: str | None = None,
+    gray: bool = False,
+    z: ZMode = "keep",
+    level: int = 0,
+    keep_going: bool = False,
+    limit_bytes: int | None = None,
 ) -> Source:
     """Open an image as a stack of planes of one channel.
 
@@ -82,6 +93,13 @@ def open_image(
         Read a colour image as its luminance (ITU-R BT.601, float32).
     z
         ``keep``: Z planes one by one. ``max``: the maximum over Z.
+    level
+        Which smaller version of the image to read; 0 is full size.
+    keep_going
+        Let zeros stand where a part of the image cannot be read, and name it in
+        `Source.damaged`.
+    limit_bytes
+        Refuse a file of which more bytes must be decoded in one piece.
 
     Returns
     -------
@@ -105,7 +123,7 @@ def open_image(
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise _unknown(path)
-    return reader(path, Choice(channel, gray, z))
+    return reader(path, Choice(channel, gray, z, level, keep_going, limit_bytes))
 
 
 def _unknown(path: Path) -> ImageReadError:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellunet.errors import InputError
-from cellunet.imaging.files import READERS
+from cellunet.imaging.files import FOLDERS, READERS
 from cellunet.imaging.outputs import output_paths, stem
 
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ class _Search:
         except (OSError, ValueError) as error:
             self._add_absent(text, error)
             return
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(mode) and not _is_folder_image(path.name):
             self._add_folder(path, text)
-        elif stat.S_ISREG(mode):
+        elif stat.S_ISDIR(mode) or stat.S_ISREG(mode):
             self._add_file(path, str(path.parent))
         else:
             self.missing.append((text, "neither a file nor a folder"))
@@ -161,7 +161,9 @@ class _Search:
     def _add_pattern(self, text: str) -> None:
         found: list[Path] = []
         for path in self._matches(text):
-            if os.path.isdir(path):  # noqa: PTH112 - False if it may not be read
+            if _is_folder_image(path.name):
+                found.append(path)
+            elif os.path.isdir(path):  # noqa: PTH112 - False if it may not be read
                 found += self._walk(path)
             elif _is_image(path) and not self._excluded(str(path.parent)):
                 found.append(path)
@@ -201,7 +203,9 @@ class _Search:
                 folders.clear()
                 continue
             kept = []
-            for name in sorted(folders, key=natural_key):
+            whole = [name for name in folders if _is_folder_image(name)]
+            names += whole
+            for name in sorted(set(folders) - set(whole), key=natural_key):
                 real = os.path.realpath(os.path.join(at, name))  # noqa: PTH118
                 if not name.startswith(".") and real not in seen:
                     seen.add(real)
@@ -224,6 +228,11 @@ def _fits(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:
 def _is_image(path: Path) -> bool:
     """Say whether a name is not hidden and has an image's suffix."""
     return not path.name.startswith(".") and path.suffix.lower() in READERS
+
+
+def _is_folder_image(name: str) -> bool:
+    """Say whether a folder of this name is one image, not a folder of images."""
+    return not name.startswith(".") and Path(name).suffix.lower() in FOLDERS
 
 
 def _nothing(missing: list[tuple[str, str]]) -> InputError:

@@ -13,6 +13,8 @@ from cellunet.errors import ImageReadError
 from cellunet.imaging.atomic import write_atomically
 from cellunet.imaging.axes import lay_out
 from cellunet.imaging.channels import combine
+from cellunet.imaging.levels import choose_level
+from cellunet.imaging.memory import check_whole, whole_note
 from cellunet.imaging.reading import check_claim, check_kind, check_piece, reading
 from cellunet.imaging.stack import Stack
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.imaging.axes import Layout
+    from cellunet.imaging.damage import Damage
     from cellunet.imaging.source import Choice, Region
 
 DEFLATE_RATIO = 1040
@@ -42,6 +45,7 @@ class PngSource:
     plane_shape: tuple[int, ...] = ()
     channels = 1
     pixel_size_um: tuple[float, float] | None = None
+    damaged: tuple[Damage, ...] = ()
 
     def __init__(self, path: Path, layout: Layout, dtype: np.dtype[Any]) -> None:
         self.path = path
@@ -49,6 +53,8 @@ class PngSource:
         self.dtype = np.dtype(np.float32) if layout.gray else dtype
         self.channel_names = (layout.channel_name,)
         self.file_channels = layout.file_channels
+        samples = max(k for _, k in layout.parts) + 1
+        self.memory_note = whole_note(path, math.prod(self.shape) * samples, dtype)
         self._layout = layout
         self._plane: npt.NDArray[Any] | None = None
 
@@ -94,6 +100,10 @@ def open_png(path: Path, choice: Choice) -> PngSource:
     with reading(path):
         size = check_kind(path, "PNG")
         shape, samples, dtype = _header(path, size)
+        choose_level(path, choice.level, [shape])
+        check_whole(
+            path, math.prod(shape) * samples * dtype.itemsize, choice.limit_bytes
+        )
         stack = Stack(
             path,
             axes="YXS",

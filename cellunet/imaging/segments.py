@@ -1,108 +1,63 @@
 """Regions of the stored planes of a TIFF: only the strips and tiles that are needed.
 
+All by plain reads, for pages of a memory map count as memory once they are touched.
 Uncompressed contiguous pixels are read straight from the file, just the rows asked
 for. Anything else is decoded strip by strip or tile by tile, and the last ones are
-kept: a page that is one single compressed strip is decoded whole, once, however many
-regions are read from it.
+kept. A strip of more than `STREAM_BYTES` is decoded row by row where its compression
+allows (`cellunet.imaging.decoders`), else whole.
 """
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cellunet.errors import ImageReadError
+from cellunet.errors import CellunetError, ImageReadError
+from cellunet.imaging.damage import Damage, brief
+from cellunet.imaging.decoders import DECODERS
+from cellunet.imaging.grid import Grid
+from cellunet.imaging.raw_pixels import RawPixels
+from cellunet.imaging.reading import READ_FAILURES
+from cellunet.imaging.strips import LostRowsError, RowForm, StripRows, streams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import tifffile
 
+    from cellunet.imaging.damage import DamageLog
+
 CACHE_BYTES = 64 * 2**20
 """Decoded strips and tiles are kept up to this size; the latest one always is."""
-LONG_ROW_BYTES = 64 * 2**10
-"""From rows of this length on, only the asked part of a row is read."""
+ROWS_CACHE_BYTES = 16 * 2**20
+"""The same for strips as wide as the image, whose rows `RowWindow` keeps."""
+STREAM_BYTES = 16 * 2**20
+"""Strips of more decoded bytes are not decoded whole if there is another way."""
+MOST_STREAMS = 256
+"""Strips that are being decoded by rows at the same time."""
 JPEG_COMPRESSIONS = (6, 7, 33007, 34892)
 
 
-@dataclass(frozen=True)
-class Grid:
-    """How one page is cut into strips or tiles; all lengths in pixels."""
-
-    separate: int
-    """Samples that are stored one after the other."""
-    depth: int
-    """Planes of a page with the ImageDepth tag, else 1."""
-    length: int
-    """Rows."""
-    width: int
-    """Columns."""
-    samples: int
-    """Interleaved samples."""
-    piece: tuple[int, int, int]
-    """Depth, rows and columns of a strip or tile."""
-    tiled: bool
-    """Tiles, of which a sparse file may leave out empty ones; else strips."""
-
-    @classmethod
-    def of(cls, page: tifffile.TiffPage) -> Grid:
-        """Read the grid from a page's tags."""
-        separate, depth, length, width, samples = page.shaped
-        if page.is_tiled:
-            piece = (page.tiledepth, page.tilelength, page.tilewidth)
-        else:
-            piece = (1, page.rowsperstrip, width)
-        return cls(separate, depth, length, width, samples, piece, page.is_tiled)
-
-    @property
-    def planes(self) -> int:
-        """Stored planes in a page."""
-        return self.separate * self.depth
-
-    @property
-    def pieces(self) -> tuple[int, int, int]:
-        """Strips or tiles of one sample along depth, rows and columns."""
-        d, y, x = self.piece
-        return (
-            math.ceil(self.depth / d),
-            math.ceil(self.length / y),
-            math.ceil(self.width / x),
-        )
-
-    @property
-    def count(self) -> int:
-        """Strips or tiles in a page."""
-        return self.separate * math.prod(self.pieces)
-
-    @property
-    def piece_values(self) -> int:
-        """Values in one strip or tile."""
-        return math.prod(self.piece) * self.samples
-
-    def cover(
-        self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (number, first row, first column, depth inside) of the pieces."""
-        sample, z = divmod(plane, self.depth)
-        deep, high, wide = self.pieces
-        d, y, x = self.piece
-        for row in range(rows[0] // y, (rows[1] - 1) // y + 1):
-            for column in range(columns[0] // x, (columns[1] - 1) // x + 1):
-                number = ((sample * deep + z // d) * high + row) * wide + column
-                yield number, row * y, column * x, z % d
-
-
 class SeriesReader:
-    """Reads rectangles of the stored planes of one series of a TIFF file."""
+    """Reads rectangles of the stored planes of one series of a TIFF file.
 
-    def __init__(self, path: Path, series: tifffile.TiffPageSeries) -> None:
-        self._path = path
+    Parameters
+    ----------
+    path
+        The file.
+    series
+        Its pages.
+    log
+        Told of what cannot be read.
+    """
+
+    def __init__(
+        self, path: Path, series: tifffile.TiffPageSeries, log: DamageLog
+    ) -> None:
+        self._path, self._log = path, log
         self._series = series
         self._page0 = series.keyframe
         self._file = self._page0.parent.filehandle
@@ -110,10 +65,20 @@ class SeriesReader:
         self.dtype: np.dtype[Any] = np.dtype(self._page0.dtype)
         order = self._page0.parent.byteorder
         self._stored_dtype = self.dtype.newbyteorder(order)
+        self._raw = RawPixels(path, self._file, self.grid, self._stored_dtype, log)
         self._offset: int | None = series.dataoffset
         self._page_offset: tuple[int, int | None] = (-1, None)
         self._cache: OrderedDict[tuple[int, int], npt.NDArray[Any]] = OrderedDict()
         self._cached_bytes = 0
+        self._strips: OrderedDict[tuple[int, int], StripRows] = OrderedDict()
+        self.by_rows = self._is_by_rows()
+
+    def _is_by_rows(self) -> bool:
+        """Whether strips are decoded row by row."""
+        if self.piece_bytes <= STREAM_BYTES or self._page0.is_tiled:
+            return False
+        self._file.seek(self._page0.dataoffsets[0])
+        return streams(self._page0, self._file.read(2))
 
     def read(
         self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
@@ -123,25 +88,36 @@ class SeriesReader:
         Raises
         ------
         ImageReadError
-            If the file ends too early; tifffile's and the codecs' own errors pass.
+            If a part cannot be read, unless the log keeps going: then it is 0.
         """
-        offset = self._plane_offset(plane)
+        offset = self.raw_offset(plane)
         if offset is not None:
-            return self._read_raw(offset, rows, columns)
+            return self._raw.read(plane, offset, rows, columns)
         return self._read_pieces(plane, rows, columns)
+
+    @property
+    def compression(self) -> int:
+        """The TIFF tag of that name."""
+        return int(self._page0.compression)
 
     def clear(self) -> None:
         """Forget all decoded strips and tiles."""
         self._cache.clear()
+        self._strips.clear()
         self._cached_bytes = 0
 
     @property
     def plane_bytes(self) -> int:
         """Bytes of a decoded stored plane."""
         grid = self.grid
-        return grid.length * grid.width * grid.samples * self.dtype.itemsize
+        return grid.length * grid.row_values * self.dtype.itemsize
 
-    def _plane_offset(self, plane: int) -> int | None:
+    @property
+    def piece_bytes(self) -> int:
+        """Bytes of a decoded strip or tile."""
+        return self.grid.piece_values * self.dtype.itemsize
+
+    def raw_offset(self, plane: int) -> int | None:
         """Return where the raw pixels of a stored plane start, if they lie in a row."""
         if self._offset is not None:
             return self._offset + plane * self.plane_bytes
@@ -170,39 +146,6 @@ class SeriesReader:
             )
         return page
 
-    def _read_raw(
-        self, offset: int, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> npt.NDArray[Any]:
-        row_values = self.grid.width * self.grid.samples
-        row_bytes = row_values * self.dtype.itemsize
-        first, last = (c * self.grid.samples for c in columns)
-        height = rows[1] - rows[0]
-        start = offset + rows[0] * row_bytes
-        if row_bytes < LONG_ROW_BYTES or 2 * (last - first) > row_values:
-            values = np.empty((height, row_values), self._stored_dtype)
-            self._fill(values, start)
-            values = values[:, first:last]
-        else:
-            values = np.empty((height, last - first), self._stored_dtype)
-            for k, row in enumerate(values):
-                self._fill(row, start + k * row_bytes + first * self.dtype.itemsize)
-        native = np.ascontiguousarray(values, self.dtype)
-        return native.reshape(height, -1, self.grid.samples)
-
-    def _fill(self, values: npt.NDArray[Any], offset: int) -> None:
-        self._file.seek(offset)
-        # As bytes, because not every element type can be handed over as a buffer.
-        got = self._file.readinto(values.reshape(-1).view(np.uint8))
-        if got != values.nbytes:
-            raise self._cut_short(offset + values.nbytes)
-
-    def _cut_short(self, end: int) -> ImageReadError:
-        return ImageReadError(
-            f"{self._path} is truncated: its pixels go on to byte {end:,}, the file "
-            f"ends at {self._file.size:,}.",
-            hint="Copy or export it again.",
-        )
-
     def _read_pieces(
         self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
     ) -> npt.NDArray[Any]:
@@ -213,9 +156,12 @@ class SeriesReader:
         for index, top, left, z in self.grid.cover(inside, rows, columns):
             ya, yb = max(y0, top), min(y1, top + high)
             xa, xb = max(x0, left), min(x1, left + wide)
-            piece = self._piece(number, index)[z]
-            region[ya - y0 : yb - y0, xa - x0 : xb - x0] = piece[
-                ya - top : yb - top, xa - left : xb - left
+            if self.by_rows:
+                part = self._strip_rows(number, index, (ya - top, yb - top))
+            else:
+                part = self._piece(number, index)[z, ya - top : yb - top]
+            region[ya - y0 : yb - y0, xa - x0 : xb - x0] = part[
+                :, xa - left : xb - left
             ]
         return region
 
@@ -225,12 +171,29 @@ class SeriesReader:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        piece = self._decode(number, index)
+        try:
+            piece = self._decode(number, index)
+        except (CellunetError, MemoryError):
+            raise
+        except READ_FAILURES as error:
+            self._note(number, index, error)
+            piece = np.zeros((*self.grid.piece, self.grid.samples), self.dtype)
         self._cache[key] = piece
         self._cached_bytes += piece.nbytes
-        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+        most = ROWS_CACHE_BYTES if self.grid.full_width else CACHE_BYTES
+        while self._cached_bytes > most and len(self._cache) > 1:
             self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return piece
+
+    def _note(
+        self, number: int, index: int, error: BaseException, row: int = 0
+    ) -> None:
+        """Note that a strip or tile is lost, from a row of it on."""
+        plane, y0, y1, x0, x1 = self.grid.place(index)
+        what = "tile" if self.grid.tiled else "strip"
+        plane += number * self.grid.planes
+        damage = Damage(plane, y0 + row, y1, x0, x1, what, brief(error))
+        self._log.note(damage, error)
 
     def _decode(self, number: int, index: int) -> npt.NDArray[Any]:
         page = self.page(number)
@@ -238,10 +201,7 @@ class SeriesReader:
         if self.grid.tiled and not count:
             shape = (*self.grid.piece, self.grid.samples)
             return np.full(shape, self._page0.nodata, self.dtype)
-        self._file.seek(offset)
-        encoded = self._file.read(count)
-        if len(encoded) != count or not count:
-            raise self._cut_short(offset + max(count, 1))
+        encoded = self._encoded(offset, count)
         tables = {}
         if self._page0.compression in JPEG_COMPRESSIONS:
             tables = {
@@ -250,6 +210,57 @@ class SeriesReader:
             }
         decoded: npt.NDArray[Any] = self._page0.decode(encoded, index, **tables)[0]
         return decoded
+
+    def _encoded(self, offset: int, count: int) -> bytes:
+        self._file.seek(offset)
+        encoded: bytes = self._file.read(count)
+        if len(encoded) != count or not count:
+            raise EOFError(
+                f"its pixels go on to byte {offset + max(count, 1):,}, the file ends "
+                f"at {self._file.size:,}"
+            )
+        return encoded
+
+    def _strip_rows(
+        self, number: int, index: int, rows: tuple[int, int]
+    ) -> npt.NDArray[Any]:
+        """Return rows of one strip: (rows, width, samples)."""
+        first, last = rows
+        grid, strip = self.grid, self._strip(number, index)
+        out = np.zeros((last - first, grid.width, grid.samples), self.dtype)
+        _, y0, y1, _, _ = grid.place(index)
+        try:
+            strip.read(out, first)
+            if last == y1 - y0:
+                strip.check_end()
+        except LostRowsError as lost:
+            self._note(number, index, lost.cause, lost.row)
+        return out
+
+    def _strip(self, number: int, index: int) -> StripRows:
+        key = (number, index)
+        if key not in self._strips:
+            page, file = self.page(number), self._file
+            offset, count = page.dataoffsets[index], page.databytecounts[index]
+
+            def read(start: int, wanted: int) -> bytes:
+                file.seek(offset + start)
+                data: bytes = file.read(max(0, min(wanted, count - start)))
+                return data
+
+            form = RowForm(
+                self.grid.width,
+                self.grid.samples,
+                self._stored_dtype,
+                int(self._page0.predictor),
+            )
+            _, y0, y1, _, _ = self.grid.place(index)
+            decoder = DECODERS[self.compression]
+            self._strips[key] = StripRows(decoder, read, y1 - y0, form)
+            while len(self._strips) > MOST_STREAMS:
+                self._strips.popitem(last=False)
+        self._strips.move_to_end(key)
+        return self._strips[key]
 
 
 def _contiguous(page: tifffile.TiffPage | tifffile.TiffFrame) -> int | None:

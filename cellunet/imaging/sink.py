@@ -59,10 +59,9 @@ class LabelTiff:
         self._planes = math.prod(spec.plane_shape)
         height, width = spec.shape
         self._tile = tile_side(height), tile_side(width)
-        columns = math.ceil(width / self._tile[1])
-        self._band = np.zeros(
-            (self._tile[0], columns * self._tile[1]), spec.dtype.newbyteorder("<")
-        )
+        self._dtype = spec.dtype.newbyteorder("<")
+        # Rows that do not fill a row of tiles yet; made when there are such.
+        self._band: npt.NDArray[Any] | None = None
         self._done = 0
         self._lengths: list[int] = []
         self._pending = PendingFile(path)
@@ -99,24 +98,31 @@ class LabelTiff:
             rows = self._fill(rows)
 
     def _fill(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Take as many rows as the band has room for; return the rest."""
+        """Take as many rows as fit into the current row of tiles; return the rest."""
         height, width = self._spec.shape
         y = self._done % height
         top = y % self._tile[0]
-        taken = min(len(rows), self._tile[0] - top)
-        self._band[top : top + taken, :width] = rows[:taken]
+        full = min(self._tile[0], height - (y - top))
+        taken = min(len(rows), full - top)
         self._done += taken
-        filled = top + taken
-        if filled == self._tile[0] or y + taken == height:
-            self._band[filled:] = 0
-            self._compress()
+        if taken == full:
+            self._compress(rows[:taken])
+            return rows[taken:]
+        if self._band is None:
+            self._band = np.empty((min(self._tile[0], height), width), self._dtype)
+        self._band[top : top + taken] = rows[:taken]
+        if top + taken == full:
+            self._compress(self._band[:full])
         return rows[taken:]
 
-    def _compress(self) -> None:
-        step = self._tile[1]
+    def _compress(self, rows: npt.NDArray[Any]) -> None:
+        """Encode one row of tiles, padded with zeros where the image ends."""
+        high, wide = self._tile
         with writing(self._pending.path):
-            for x in range(0, self._band.shape[1], step):
-                tile = np.ascontiguousarray(self._band[:, x : x + step])
+            for x in range(0, rows.shape[1], wide):
+                tile = np.zeros((high, wide), self._dtype)
+                part = rows[:, x : x + wide]
+                tile[: part.shape[0], : part.shape[1]] = part
                 encoded = imagecodecs.deflate_encode(tile.tobytes(), DEFLATE_LEVEL)
                 self._lengths.append(len(encoded))
                 self._tiles.write(encoded)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from cellunet.imaging.damage import Damage
+
 ZMode = Literal["keep", "max"]
 
 
@@ -60,6 +62,12 @@ class Choice:
     """Make one channel of red, green and blue: their luminance."""
     z: ZMode = "keep"
     """``keep``: every Z plane by itself. ``max``: their maximum."""
+    level: int = 0
+    """Which smaller version of the image, if the file holds some; 0 is full size."""
+    keep_going: bool = False
+    """Let zeros stand where a part cannot be read, and say so in `Source.damaged`."""
+    limit_bytes: int | None = None
+    """Refuse a file of which more must be decoded at once; None: no limit."""
 
 
 class Source(Protocol):
@@ -111,6 +119,19 @@ class Source(Protocol):
     @property
     def pixel_size_um(self) -> tuple[float, float] | None:
         """Height and width of a pixel in micrometres, if the file says so credibly."""
+        ...
+
+    @property
+    def memory_note(self) -> str:
+        """What to know of the memory that reading takes, if that is much; else empty.
+
+        One sentence that names the file.
+        """
+        ...
+
+    @property
+    def damaged(self) -> tuple[Damage, ...]:
+        """What could not be read so far; zeros stand there (`Choice.keep_going`)."""
         ...
 
     def read(self, region: Region) -> npt.NDArray[Any]:

@@ -15,7 +15,9 @@ import numpy as np
 from cellunet.errors import ImageReadError
 from cellunet.imaging.axes import lay_out
 from cellunet.imaging.channels import combine
+from cellunet.imaging.memory import check_limit, memory_note
 from cellunet.imaging.reading import reading
+from cellunet.imaging.row_window import RowWindow
 from cellunet.imaging.source import Choice
 from cellunet.imaging.tiffseries import OpenTiff, open_series
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.imaging.axes import Layout
+    from cellunet.imaging.damage import Damage
     from cellunet.imaging.source import Region
 
 LOOK_PX = 512
@@ -41,7 +44,7 @@ class TiffSource:
     channels = 1
 
     def __init__(self, path: Path, choice: Choice) -> None:
-        file = open_series(path)
+        file = open_series(path, choice)
         try:
             layout = lay_out(file.stack, choice, lambda: _equal_colours(file))
         finally:
@@ -54,9 +57,17 @@ class TiffSource:
         self.channel_names = (layout.channel_name,)
         self.file_channels = layout.file_channels
         self.pixel_size_um = file.pixel_size_um
-        self._layout = layout
+        self.memory_note = memory_note(path, file.reader, layout, self.dtype)
+        check_limit(path, file.reader, choice.limit_bytes)
+        self._choice, self._layout = choice, layout
         self._stack = file.stack
         self._file: OpenTiff | None = file
+        self._window: RowWindow | None = None
+
+    @property
+    def damaged(self) -> tuple[Damage, ...]:
+        """What could not be read so far; zeros stand there."""
+        return self._file.log.noted if self._file is not None else ()
 
     def read(self, region: Region) -> npt.NDArray[Any]:
         """Return a region; see `cellunet.imaging.source.Source`."""
@@ -64,17 +75,35 @@ class TiffSource:
         rows, columns = (region.y0, region.y1), (region.x0, region.x1)
         with reading(self.path):
             file = self._opened()
-            first, *others = self._layout.stored(region.plane)
-            result = _combined(file, self._layout, first, (rows, columns))
-            for stored in others:
-                part = _combined(file, self._layout, stored, (rows, columns))
-                np.maximum(result, part, out=result)
+            if file.reader.grid.full_width and file.reader.raw_offset(0) is None:
+                if self._window is None:
+                    self._window = RowWindow(self.shape, self.dtype, self._rows)
+                return self._window.read(region.plane, rows, columns)[np.newaxis]
+            result = self._pixels(file, region.plane, rows, columns)
         return np.ascontiguousarray(result, self.dtype)[np.newaxis]
+
+    def _rows(self, plane: int, y0: int, y1: int) -> npt.NDArray[Any]:
+        return self._pixels(self._opened(), plane, (y0, y1), (0, self.shape[1]))
+
+    def _pixels(
+        self,
+        file: OpenTiff,
+        plane: int,
+        rows: tuple[int, int],
+        columns: tuple[int, int],
+    ) -> npt.NDArray[Any]:
+        """Return a rectangle of a plane, YX."""
+        first, *others = self._layout.stored(plane)
+        result = _combined(file, self._layout, first, (rows, columns))
+        for stored in others:
+            part = _combined(file, self._layout, stored, (rows, columns))
+            np.maximum(result, part, out=result)
+        return result
 
     def _opened(self) -> OpenTiff:
         """Return the file, after pickling opened anew."""
         if self._file is None:
-            file = open_series(self.path)
+            file = open_series(self.path, self._choice)
             if (file.stack, _result_dtype(file, self._layout)) != (
                 self._stack,
                 self.dtype,
@@ -89,9 +118,10 @@ class TiffSource:
         """Close the file and forget what was decoded; `read` opens it again."""
         if self._file is not None:
             self._file.close()
+        self._window = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
+        return {**self.__dict__, "_file": None, "_window": None}
 
     def __enter__(self) -> Self:
         return self

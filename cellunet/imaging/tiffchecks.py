@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import struct
 from typing import TYPE_CHECKING
 
+import numpy as np
+import tifffile
+
 from cellunet.errors import ImageReadError
+from cellunet.imaging.damage import KEEP_GOING
 from cellunet.imaging.reading import check_claim, check_piece
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import BinaryIO
-
-    import tifffile
 
     from cellunet.imaging.segments import SeriesReader
 
@@ -21,63 +21,10 @@ BEST_RATIO = {1: 1, 5: 2600, 8: 1040, 32946: 1040, 32773: 64}
 """Most decoded bytes that an encoded byte can stand for, by TIFF compression: none;
 LZW (a 12-bit code for at most 3,839 bytes: TIFF 6.0, section 13); deflate (1032: zlib's
 technical notes); PackBits (128 bytes from 2)."""
+OLD_JPEG = 6
+"""The compression whose strips may share bytes (TIFF 6.0, section 22)."""
 OTHER_RATIO = 100_000
 """The same for every other compression; Zstandard and LZMA repeat runs cheaply."""
-MAX_TAGS = 4096
-"""A directory of more entries than this is damage; tifffile draws the same line."""
-
-
-def scan_directories(path: Path, size: int) -> None:
-    """Walk the chain of image directories once.
-
-    tifffile stops in silence where the chain breaks, and a truncated file would look
-    like one with fewer pages.
-
-    Raises
-    ------
-    ImageReadError
-        If a directory lies beyond the end of the file, or the chain runs in a circle.
-    """
-    with path.open("rb") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        big = struct.unpack(order + "H", head[2:4])[0] == 43
-        kind = order + ("Q" if big else "I")
-        place = 8 if big else 4
-        offset = struct.unpack_from(kind, head, place)[0]
-        seen: set[int] = set()
-        while offset:
-            if offset in seen:
-                raise ImageReadError(
-                    f"{path} is damaged: its chain of {len(seen)} pages runs in a "
-                    "circle.",
-                    hint="Export it again.",
-                )
-            seen.add(offset)
-            offset = _next_directory(path, file, offset, (order, kind, size))
-    if not seen:
-        raise ImageReadError(f"{path} is a TIFF without an image.")
-
-
-def _next_directory(
-    path: Path, file: BinaryIO, offset: int, form: tuple[str, str, int]
-) -> int:
-    order, kind, size = form
-    count_kind, entry = (order + "Q", 20) if kind[1] == "Q" else (order + "H", 12)
-    width = struct.calcsize(kind)
-    count_width = struct.calcsize(count_kind)
-    if offset + count_width <= size:
-        file.seek(offset)
-        count = struct.unpack(count_kind, file.read(count_width))[0]
-        end = offset + count_width + count * entry
-        if count <= MAX_TAGS and end + width <= size:
-            file.seek(end)
-            return int(struct.unpack(kind, file.read(width))[0])
-    raise ImageReadError(
-        f"{path} is truncated or damaged: a page's directory at byte {offset:,} does "
-        f"not fit into its {size:,} bytes.",
-        hint="Copy or export it again.",
-    )
 
 
 def check_pixels(path: Path, keyframe: tifffile.TiffPage) -> None:
@@ -102,8 +49,35 @@ def check_pixels(path: Path, keyframe: tifffile.TiffPage) -> None:
         )
 
 
+def check_codec(path: Path, keyframe: tifffile.TiffPage) -> None:
+    """Refuse a compression that no installed codec undoes.
+
+    Raises
+    ------
+    ImageReadError
+        If there is none: then no part of the image could be read.
+    """
+    compression = int(keyframe.compression)
+    try:
+        known = compression == 1 or tifffile.TIFF.DECOMPRESSORS[compression]
+    except KeyError:
+        known = False
+    if not known:
+        name = getattr(keyframe.compression, "name", compression)
+        raise ImageReadError(
+            f"{path} is compressed in a way that cellunet cannot undo ({name}, "
+            f"{compression}).",
+            hint="Export it again as deflated or uncompressed TIFF.",
+        )
+
+
 def check_series(
-    path: Path, series: tifffile.TiffPageSeries, reader: SeriesReader, size: int
+    path: Path,
+    series: tifffile.TiffPageSeries,
+    reader: SeriesReader,
+    size: int,
+    *,
+    keep_going: bool = False,
 ) -> None:
     """Compare what a series claims with what the file holds.
 
@@ -117,6 +91,8 @@ def check_series(
         Its reader.
     size
         Bytes of the file.
+    keep_going
+        Let pass that the file ends before its pixels do.
 
     Raises
     ------
@@ -137,7 +113,8 @@ def check_series(
     planes = math.prod(shape[: axes.find("Y")])
     start = series.dataoffset
     if start is not None:
-        check_claim(path, planes * reader.plane_bytes, max(size - start, 0), 1)
+        if not keep_going:
+            check_claim(path, planes * reader.plane_bytes, max(size - start, 0), 1)
         return
     if planes != len(series) * grid.planes:
         raise ImageReadError(
@@ -145,39 +122,86 @@ def check_series(
             f"{planes}; it is truncated, or was cropped by another program.",
             hint="Export it again.",
         )
-    check_piece(path, grid.piece_values * itemsize)
+    if not reader.by_rows:
+        check_piece(path, reader.piece_bytes)
     ratio = BEST_RATIO.get(int(keyframe.compression), OTHER_RATIO)
     if keyframe.bitspersample != itemsize * 8:
         # Pixels of 1 to 7 or 9 to 15 bits are unpacked to whole bytes.
         ratio *= 8
     for number in range(len(series)):
-        _check_page(path, reader, number, (size, ratio))
+        _check_page(path, reader, number, (size, ratio), keep_going)
 
 
 def _check_page(
-    path: Path, reader: SeriesReader, number: int, limits: tuple[int, int]
+    path: Path,
+    reader: SeriesReader,
+    number: int,
+    limits: tuple[int, int],
+    keep_going: bool,
 ) -> None:
     size, ratio = limits
     page, grid = reader.page(number), reader.grid
-    offsets, counts = page.dataoffsets, page.databytecounts
-    if len(offsets) != grid.count or len(counts) != grid.count:
+    if min(len(page.dataoffsets), len(page.databytecounts)) != grid.count or len(
+        page.dataoffsets
+    ) != len(page.databytecounts):
+        found = min(len(page.dataoffsets), len(page.databytecounts))
         raise ImageReadError(
-            f"{path} has {min(len(offsets), len(counts))} strips or tiles in page "
-            f"{number}, but its size of {_lengths(page.shape)} needs {grid.count}.",
+            f"{path} has {found} strips or tiles in page {number}, but its size of "
+            f"{_lengths(page.shape)} needs {grid.count}.",
             hint="It is damaged; export it again.",
         )
-    end = max(o + c for o, c in zip(offsets, counts, strict=True))
-    if end > size:
+    # Of Python's integers, because a damaged tag can exceed any type of numpy's.
+    offsets, counts = page.dataoffsets, page.databytecounts
+    ends = [o + c for o, c in zip(offsets, counts, strict=True)]
+    lost = [k for k, end in enumerate(ends) if end > size]
+    if lost and not keep_going:
+        plane, y0, y1, x0, x1 = grid.place(lost[0])
         raise ImageReadError(
-            f"{path} is truncated: page {number} goes on to byte {end:,}, the file "
-            f"ends at {size:,}.",
-            hint="Copy or export it again.",
+            f"{path} is truncated: page {number} goes on to byte {max(ends):,}, the "
+            f"file ends at {size:,}; {len(lost):,} of its {grid.count:,} "
+            f"{'tiles' if grid.tiled else 'strips'} are not complete, the first at x "
+            f"{x0} to {x1 - 1}, y {y0} to {y1 - 1} of plane "
+            f"{number * grid.planes + plane}.",
+            hint=KEEP_GOING,
         )
-    claimed = grid.planes * reader.plane_bytes
-    if grid.tiled and 0 in counts:
-        stored = sum(c > 0 for c in counts)
-        claimed = stored * grid.piece_values * reader.dtype.itemsize
-    check_claim(path, claimed, min(sum(counts), size), ratio)
+    _check_apart(path, reader, number)
+    claimed, held = grid.planes * reader.plane_bytes, min(sum(counts), size)
+    if lost or (grid.tiled and 0 in counts):
+        there = [c for c, end in zip(counts, ends, strict=True) if c and end <= size]
+        claimed, held = len(there) * reader.piece_bytes, sum(there)
+        if not grid.tiled:
+            claimed = min(claimed, grid.planes * reader.plane_bytes)
+    check_claim(path, claimed, held, ratio)
+
+
+def _check_apart(path: Path, reader: SeriesReader, number: int) -> None:
+    """Refuse strips or tiles of which one begins within another.
+
+    The very same bytes for several tiles are no damage: writers that keep equal tiles
+    once do so.
+    """
+    page, grid = reader.page(number), reader.grid
+    if grid.count == 1 or int(reader.compression) == OLD_JPEG:
+        return
+    starts = np.array(page.dataoffsets, np.float64)
+    counts = np.array(page.databytecounts, np.float64)
+    order = np.lexsort((counts, starts))
+    order = order[counts[order] > 0]
+    starts, ends = starts[order], starts[order] + counts[order]
+    same = (np.diff(starts) == 0) & (np.diff(ends) == 0)
+    wrong = np.flatnonzero((starts[1:] < ends[:-1]) & ~same)
+    if len(wrong):
+        first, second = (int(order[wrong[0] + k]) for k in (0, 1))
+        places = []
+        for index in (first, second):
+            _, y0, y1, x0, x1 = grid.place(index)
+            places.append(f"x {x0} to {x1 - 1}, y {y0} to {y1 - 1}")
+        raise ImageReadError(
+            f"{path} is damaged: two {'tiles' if grid.tiled else 'strips'} of page "
+            f"{number} share bytes from {int(starts[wrong[0] + 1]):,} on, those at "
+            f"{' and '.join(places)}.",
+            hint="Export it again.",
+        )
 
 
 def _lengths(shape: tuple[int, ...]) -> str:

@@ -10,6 +10,9 @@ import numpy as np
 import tifffile
 
 from cellunet.errors import ImageReadError
+from cellunet.imaging.damage import DamageLog
+from cellunet.imaging.directories import scan_directories
+from cellunet.imaging.levels import at_level, choose_level
 from cellunet.imaging.ometiff import (
     imagej_channel_names,
     summarise_ome,
@@ -18,7 +21,7 @@ from cellunet.imaging.ometiff import (
 from cellunet.imaging.reading import check_kind
 from cellunet.imaging.segments import JPEG_COMPRESSIONS, SeriesReader
 from cellunet.imaging.stack import Stack
-from cellunet.imaging.tiffchecks import check_pixels, check_series, scan_directories
+from cellunet.imaging.tiffchecks import check_codec, check_pixels, check_series
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.imaging.ometiff import OmeSummary
+    from cellunet.imaging.source import Choice
 
 _GRAY, _RGB, _PALETTE, _YCBCR = (0, 1, 4), 2, 3, 6
 """Photometric interpretations (TIFF 6.0, section 8): WhiteIsZero, BlackIsZero and the
@@ -48,6 +52,8 @@ class OpenTiff:
     """Red, green and blue by value, shape (values, 3)."""
     pixel_size_um: tuple[float, float] | None
     """Height and width of a pixel."""
+    log: DamageLog
+    """Told of what cannot be read."""
 
     def pixels(
         self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
@@ -67,29 +73,41 @@ class OpenTiff:
         self.tiff.close()
 
 
-def open_series(path: Path) -> OpenTiff:
+def open_series(path: Path, choice: Choice) -> OpenTiff:
     """Open the image of a TIFF file; afterwards the file is closed until it is read.
 
     Raises
     ------
     ImageReadError
-        If the file is not a TIFF of one image, or claims what it cannot hold;
-        tifffile's own errors pass.
+        If the file is not a TIFF of one image, claims what it cannot hold, or has no
+        such level; tifffile's own errors pass.
     """
     size = check_kind(path, "TIFF")
     scan_directories(path, size)
+    log = DamageLog(path, keep_going=choice.keep_going)
     # A set of several files is recognised and refused here, never assembled.
     with tifffile.TiffFile(path, _multifile=False) as tiff:
         xml = tiff.ome_metadata if tiff.is_ome else None
         ome = summarise_ome(path, xml, size) if xml else None
-        series = _only_series(path, tiff, ome)
+        full = _only_series(path, tiff, ome)
+        shapes = [_plane_shape(level) for level in full.levels]
+        number = choose_level(path, choice.level, shapes)
+        series = full.levels[number]
         check_pixels(path, series.keyframe)
-        reader = SeriesReader(path, series)
-        check_series(path, series, reader, size)
+        check_codec(path, series.keyframe)
+        reader = SeriesReader(path, series, log)
+        check_series(path, series, reader, size, keep_going=choice.keep_going)
         stack, palette = _describe(path, series, ome)
-        from_tags = tag_pixel_size(series.keyframe, tiff.imagej_metadata)
+        from_tags = tag_pixel_size(full.keyframe, tiff.imagej_metadata)
     pixel_size = (ome.pixel_size_um if ome else None) or from_tags
-    return OpenTiff(tiff, reader, stack, palette, pixel_size)
+    if number and pixel_size is not None:
+        pixel_size = at_level(shapes[0], shapes[number], pixel_size)
+    return OpenTiff(tiff, reader, stack, palette, pixel_size, log)
+
+
+def _plane_shape(series: tifffile.TiffPageSeries) -> tuple[int, int]:
+    """Return height and width of the planes of a series."""
+    return int(series.keyframe.imagelength), int(series.keyframe.imagewidth)
 
 
 def _only_series(

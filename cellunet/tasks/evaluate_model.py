@@ -22,7 +22,7 @@ from cellunet.imaging.pairing import find_pairs, fingerprint
 from cellunet.imaging.scratch import Scratch
 from cellunet.progress import silent_track
 from cellunet.tasks.evaluate import Scorable, score_pairs
-from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.recipe import recipe_for, recipe_for_image
 from cellunet.tasks.segment import as_labels, segment_plane
 from cellunet.tasks.train_data import read_annotated
 
@@ -130,7 +130,11 @@ def _scorables(
 ) -> Iterator[Scorable]:
     for pair in track(pairs, "Evaluating", len(pairs)):
         with open_image(
-            pair.image, channel=config.channel, gray=config.gray, z=config.z
+            pair.image,
+            channel=config.channel,
+            gray=config.gray,
+            z=config.z,
+            level=config.level,
         ) as source:
             height, width = source.shape
             annotation = read_annotated(pair, (height, width), ignore_value)
@@ -146,7 +150,7 @@ def _scorables(
                 result = segment_plane(
                     source,
                     0,
-                    recipe,
+                    recipe_for_image(recipe, config, source),
                     scratch,
                     lambda y0, rows, kept=kept: kept.append(rows),
                 )

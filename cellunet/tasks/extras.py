@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import PredictConfig
+    from cellunet.imaging.damage import Damage
     from cellunet.imaging.files import Source
     from cellunet.imaging.inputs import Inputs
     from cellunet.tasks.extra_kinds import Extra
@@ -140,7 +141,13 @@ class Extras:
             return [self._source]
         return [
             self._stack.enter_context(
-                open_image(self._source.path, channel=str(number), z=config.z)
+                open_image(
+                    self._source.path,
+                    channel=str(number),
+                    z=config.z,
+                    level=config.level,
+                    keep_going=config.keep_going,
+                )
             )
             for number in range(len(names))
         ]
@@ -195,6 +202,12 @@ class Extras:
             image = self._source.read(region)[0]
             for extra in takers:
                 extra.on_rows(image, labels)
+
+    @property
+    def damaged(self) -> tuple[Damage, ...]:
+        """What could not be read of any channel so far."""
+        sources = (self._source, *self._channels)
+        return tuple(sorted({d for s in sources for d in s.damaged}))
 
     def commit(self) -> None:
         """Make the files appear, each only when it is complete."""

@@ -12,7 +12,7 @@ from cellunet.errors import ConfigError, ImageReadError
 from cellunet.imaging.array_source import ArraySource
 from cellunet.imaging.objects import measure_labels
 from cellunet.imaging.scratch import Scratch
-from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.recipe import recipe_for, recipe_for_image
 from cellunet.tasks.segment import as_labels, segment_plane
 
 if TYPE_CHECKING:
@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from cellunet.store import ModelCard
     from cellunet.tasks.segment import Recipe
 
-FOR_FILES = ("channel", "gray", "z", "save", "table_format", "overwrite")
+FOR_FILES = (
+    "channel",
+    "gray",
+    "z",
+    "level",
+    "keep_going",
+    "save",
+    "table_format",
+    "overwrite",
+)
 """Settings that concern files, and mean nothing for arrays."""
 
 
@@ -42,10 +51,13 @@ class Segmentation(NamedTuple):
 class LoadedModel:
     """A model that is ready for arrays; made by `load_model`."""
 
-    def __init__(self, name: str, card: ModelCard, recipe: Recipe) -> None:
+    def __init__(
+        self, name: str, card: ModelCard, recipe: Recipe, config: PredictConfig
+    ) -> None:
         self.name = name
         self.card = card
         self._recipe = recipe
+        self._config = config
 
     def __repr__(self) -> str:
         return f"<model {self.name}, {self._recipe.engine.name}>"
@@ -65,7 +77,8 @@ class LoadedModel:
             YX, any real type: the channel that shows the objects.
         pixel_size_um
             Side of a pixel in micrometres, or its height and width; then the table has
-            micrometres too.
+            micrometres too. Needed if the configuration says at which pixel size the
+            model is to see images.
         others
             Further channels of the same shape, by name. Their intensities are
             measured beside those of `image`, whose columns end in ``_0`` then.
@@ -90,8 +103,9 @@ class LoadedModel:
                     f"Channel {name!r} is of shape {channels[name].shape}; a name "
                     f"other than '0' and the image's shape {source.shape} are expected."
                 )
+        recipe = recipe_for_image(self._recipe, self._config, source)
         with Scratch() as scratch:
-            found = segment_plane(source, 0, self._recipe, scratch)
+            found = segment_plane(source, 0, recipe, scratch)
             labels = as_labels(found.bands())
             evidence = found.evidence(0, labels.shape[0])
         table = measure_labels(
@@ -154,4 +168,4 @@ def load_model(
         )
     opened = store.find_model(name)
     recipe = recipe_for(opened, config, engine, device, threads)
-    return LoadedModel(opened.name, opened.card, recipe)
+    return LoadedModel(opened.name, opened.card, recipe, config)

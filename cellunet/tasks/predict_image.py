@@ -16,11 +16,19 @@ from cellunet.imaging.files import create_labels, open_image, read_provenance
 from cellunet.imaging.resample import target_length
 from cellunet.imaging.scratch import Scratch, check_room
 from cellunet.run.ahead import Gate
-from cellunet.run.memory import memory_for, window_bytes
+from cellunet.run.memory import MEGABYTE, memory_for, window_bytes
 from cellunet.tasks.extras import Extras, beside, extra_paths
 from cellunet.tasks.observe import Observer, warnings_of
 from cellunet.tasks.predictions import ImageResult
-from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.read_notes import (
+    damage_warnings,
+    file_settings,
+    file_warnings,
+    record,
+    recorded,
+    without_damage,
+)
+from cellunet.tasks.recipe import recipe_for, recipe_for_image
 from cellunet.tasks.report import summary_of
 from cellunet.tasks.segment import segment_plane
 
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.config import PredictConfig
+    from cellunet.imaging.damage import Damage
     from cellunet.imaging.files import Source
     from cellunet.store import Model
     from cellunet.tasks.report import Reporter
@@ -75,31 +84,41 @@ class ImageJob:
         }
         if "table" in config.save:
             self.settings["table_format"] = config.table_format
+        self.settings |= file_settings(config)
         self.model = {"name": model.name, "sha256": model.sha256}
 
     def image(self, path: Path, name: str, output: Path) -> ImageResult:
         """Segment one image, known by `name` in tables, or say why not."""
         begin = time.perf_counter()
         try:
-            provenance = self._provenance(path)
+            provenance, recipe = self._provenance(path), self.recipe
+            if self.config.pixel_size_um is not None:
+                with self._open(path) as source:
+                    recipe = recipe_for_image(recipe, self.config, source)
+                provenance["settings"] = self.settings | {
+                    "scale": recipe.scale,
+                    "decode": recipe.decode.to_dict(),
+                }
             if self._is_done(output, provenance):
+                damaged = recorded(read_provenance(output))
                 return ImageResult(
-                    input=str(path), output=str(output), status="skipped"
+                    input=str(path),
+                    output=str(output),
+                    status="skipped",
+                    warnings=damage_warnings(damaged),
+                    damaged=damaged,
                 )
             if self.dry_run:
                 return ImageResult(
                     input=str(path), output=str(output), status="planned"
                 )
-            with open_image(
-                path,
-                channel=self.config.channel,
-                gray=self.config.gray,
-                z=self.config.z,
-            ) as source:
+            with self._open(path) as source:
                 bounded = self.config.max_memory_mb is not None
                 large = bounded or math.prod(source.shape) > SMALL_PX
                 with self._gate.passing(large=large):
-                    objects, warnings = self._write(source, name, output, provenance)
+                    objects, warnings, damaged = self._write(
+                        source, name, output, provenance, recipe
+                    )
                 shape = (*source.plane_shape, *source.shape)
         except (CellunetError, MemoryError) as error:
             message = str(error)
@@ -120,6 +139,21 @@ class ImageJob:
             seconds=time.perf_counter() - begin,
             warnings=warnings,
             shape=shape,
+            damaged=damaged,
+        )
+
+    def _open(self, path: Path) -> Source:
+        """Open an image as the configuration says."""
+        config = self.config
+        limit = config.max_memory_mb
+        return open_image(
+            path,
+            channel=config.channel,
+            gray=config.gray,
+            z=config.z,
+            level=config.level,
+            keep_going=config.keep_going,
+            limit_bytes=limit and limit * MEGABYTE,
         )
 
     def _provenance(self, path: Path) -> dict[str, Any]:
@@ -157,7 +191,7 @@ class ImageJob:
                 hint="Choose another --out.",
             )
         try:
-            same = read_provenance(output) == provenance
+            same = without_damage(read_provenance(output)) == provenance
         except CellunetError:
             # Cut off or of another program: not ours to skip or to replace unasked.
             same = False
@@ -173,37 +207,43 @@ class ImageJob:
         )
 
     def _write(
-        self, source: Source, name: str, output: Path, provenance: dict[str, Any]
-    ) -> tuple[int, tuple[str, ...]]:
+        self,
+        source: Source,
+        name: str,
+        output: Path,
+        provenance: dict[str, Any],
+        recipe: Recipe,
+    ) -> tuple[int, tuple[str, ...], tuple[Damage, ...]]:
         begin = time.perf_counter()
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-        recipe = self._within_memory(source)
+        recipe = self._within_memory(source, recipe)
         observer = Observer(source, recipe, picture=self.reporter.wanted)
         pixels = math.prod((*source.plane_shape, *source.shape))
         check_room(output, pixels, recipe.memory.scratch_bytes)
         with Scratch(output, recipe.memory.scratch_bytes) as scratch:
-            count = self._segment(
+            count, damaged = self._segment(
                 source, name, output, provenance, observer, recipe, scratch
             )
             observed = observer.finish()
-        warnings = warnings_of(observed.appearance, self.card, self.recipe.scale)
+        warnings = file_warnings(source, damaged)
+        warnings += warnings_of(observed.appearance, self.card, recipe.scale)
         seconds = time.perf_counter() - begin
         self.reporter.keep(
             output, provenance, summary_of(observed, source, seconds, warnings)
         )
-        return count, warnings
+        return count, warnings, damaged
 
-    def _within_memory(self, source: Source) -> Recipe:
+    def _within_memory(self, source: Source, recipe: Recipe) -> Recipe:
         """Return the recipe with what may be held at once for an image."""
-        height, width = (target_length(n, self.recipe.scale) for n in source.shape)
+        height, width = (target_length(n, recipe.scale) for n in source.shape)
         memory = memory_for(
             self.config.max_memory_mb,
             source.shape,
-            window_bytes((height, width), self.recipe.config.network),
+            window_bytes((height, width), recipe.config.network),
         )
         tile_px = min(memory.tile_px, self.config.tile_px)
-        return replace(self.recipe, memory=replace(memory, tile_px=tile_px))
+        return replace(recipe, memory=replace(memory, tile_px=tile_px))
 
     def _segment(  # noqa: PLR0913
         self,
@@ -214,10 +254,10 @@ class ImageJob:
         observer: Observer,
         recipe: Recipe,
         scratch: Scratch,
-    ) -> int:
-        """Write the labels of all planes and what lies beside; return the objects."""
+    ) -> tuple[int, tuple[Damage, ...]]:
+        """Write labels and what lies beside; return the objects, and what is lost."""
         planes = int(np.prod(source.plane_shape, dtype=int))
-        classes = self.recipe.config.network.classes
+        classes = recipe.config.network.classes
         with Extras(output, source, name, self.config, classes) as extras:
             segmented = [
                 segment_plane(source, plane, recipe, scratch, extras.on_band(plane))
@@ -233,7 +273,8 @@ class ImageJob:
                 plane_shape=source.plane_shape,
                 dtype=dtype,
                 pixel_size_um=source.pixel_size_um,
-                provenance=provenance,
+                # All of the channel has been read by now.
+                provenance=provenance | record(source.damaged),
             ) as sink:
                 for plane, result in enumerate(segmented):
                     y0 = 0
@@ -243,4 +284,5 @@ class ImageJob:
                         y0 += rows.shape[0]
                 sink.commit()
             extras.commit()
-        return sum(counts)
+            damaged = extras.damaged
+        return sum(counts), damaged

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from cellunet.imaging.damage import Damage
 
 Status = Literal["done", "skipped", "failed", "planned"]
 
@@ -28,6 +31,8 @@ class ImageResult:
     """What to look at, though it did not fail."""
     shape: tuple[int, ...] | None = None
     """Lengths of T and Z if there are, height and width."""
+    damaged: tuple[Damage, ...] = ()
+    """What could not be read and was taken for zeros."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +71,21 @@ class Predictions:
         """Inputs that could not be segmented, each with its message."""
         return tuple(i for i in self.images if i.status == "failed")
 
+    @property
+    def damaged(self) -> tuple[ImageResult, ...]:
+        """Inputs that were segmented with zeros in place of what is lost."""
+        return tuple(i for i in self.images if i.damaged)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
         plain = dict(vars(self))
         plain["images"] = [
-            vars(i) | {"warnings": list(i.warnings), "shape": i.shape and list(i.shape)}
+            vars(i)
+            | {
+                "warnings": list(i.warnings),
+                "shape": i.shape and list(i.shape),
+                "damaged": [vars(d) for d in i.damaged],
+            }
             for i in self.images
         ]
         return plain

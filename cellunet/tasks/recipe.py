@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cellunet import store
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cellunet.config import DecodeConfig, PredictConfig
+    from cellunet.imaging.files import Source
     from cellunet.store import Model
 
 SCALES = (0.05, 20.0)
-"""Smallest and largest scale that may follow from a diameter."""
+"""Smallest and largest scale that may follow from a diameter or a pixel size."""
+SQUARE = 1.05
+"""Pixels whose sides differ by up to this factor are square enough for one scale."""
+SAME_SCALE = 0.005
+"""Scales closer to 1 than this are 1."""
 
 
 def recipe_for(
@@ -50,12 +56,6 @@ def recipe_for(
     """
     card = model.card
     scale = scale_of(config, model)
-    decode = at_scale(card.config.decode, scale)
-    if config.seed_threshold is not None:
-        decode = decode.replace(seed_threshold=config.seed_threshold)
-    if config.min_area_px is not None:
-        # In the image's own pixels, which are those that decoding sees.
-        decode = decode.replace(min_area_px=config.min_area_px)
     runs_onnx = choose_engine(engine, device) == "onnxruntime"
     loaded = load_engine(
         onnx=store.checked_onnx(model) if runs_onnx else model.onnx,
@@ -68,12 +68,72 @@ def recipe_for(
     return Recipe(
         engine=FlippingEngine(loaded) if config.flips else loaded,
         config=card.config,
-        decode=decode,
+        decode=decode_at(card.config.decode, config, scale),
         scale=scale,
         exclude_border=config.exclude_border,
         memory=Memory(tile_px=config.tile_px),
         should_stop=should_stop,
     )
+
+
+def recipe_for_image(recipe: Recipe, config: PredictConfig, source: Source) -> Recipe:
+    """Return how one image is seen: the same engine, and the scale of its pixels.
+
+    Parameters
+    ----------
+    recipe
+        How the model is applied.
+    config
+        What is asked for.
+    source
+        The image.
+
+    Raises
+    ------
+    ConfigError
+        If images are to be seen at a pixel size, and this one's is not known, not
+        square or too far from it.
+    """
+    wanted, own = config.pixel_size_um, source.pixel_size_um
+    if wanted is None:
+        return recipe
+    if own is None:
+        raise ConfigError(
+            f"{source.path} does not say how large its pixels are, so --pixel-size "
+            "cannot rescale it.",
+            hint="Give --scale or --diameter instead, or save the pixel size in it.",
+        )
+    if max(own) > SQUARE * min(own):
+        raise ConfigError(
+            f"{source.path} has pixels of {own[0]:g} x {own[1]:g} micrometres, which "
+            "are not square; --pixel-size cannot rescale it.",
+            hint="Resample it to square pixels, or give --scale.",
+        )
+    scale = math.sqrt(own[0] * own[1]) / wanted
+    # Metadata are rounded: a scale of 1.0003 would only cost time and sharpness.
+    scale = 1.0 if abs(scale - 1) < SAME_SCALE else scale
+    if not SCALES[0] <= scale <= SCALES[1]:
+        raise ConfigError(
+            f"{source.path} has pixels of {own[0]:g} micrometres, too far from the "
+            f"{wanted:g} that --pixel-size asks for.",
+            hint=f"From {own[0] / SCALES[1]:.3g} to {own[0] / SCALES[0]:.3g} are "
+            "possible for it.",
+        )
+    decode = decode_at(recipe.config.decode, config, scale)
+    return replace(recipe, scale=scale, decode=decode)
+
+
+def decode_at(
+    trained: DecodeConfig, config: PredictConfig, scale: float
+) -> DecodeConfig:
+    """Return the decode constants for a scale, and what is asked for instead."""
+    decode = at_scale(trained, scale)
+    if config.seed_threshold is not None:
+        decode = decode.replace(seed_threshold=config.seed_threshold)
+    if config.min_area_px is not None:
+        # In the image's own pixels, which are those that decoding sees.
+        decode = decode.replace(min_area_px=config.min_area_px)
+    return decode
 
 
 def scale_of(config: PredictConfig, model: Model) -> float:

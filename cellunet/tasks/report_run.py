@@ -64,7 +64,10 @@ def run_summary(  # noqa: PLR0913
 def _settings(settings: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     decode = settings["decode"]
     return {
-        "Magnification": settings["scale"],
+        "Magnification": settings["scale"]
+        or f"to {settings['pixel_size_um']:g} µm per pixel",
+        "Level of pyramids": settings.get("level", 0),
+        "Zeros where a file is damaged": settings.get("keep_going", False),
         "Channel": settings["channel"],
         "Luminance of RGB": settings["gray"],
         "Z planes": settings["z"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError
+from cellunet.imaging.damage import Damage
 from cellunet.tasks import predict as task
 from cellunet.tasks.extra_kinds import KINDS
 from cellunet.tasks.predict import ImageResult, Predictions
@@ -121,6 +123,52 @@ def test_options_become_the_configuration(run: Run, prediction: FakePrediction) 
     assert options["dry_run"] is True
 
 
+def test_how_files_are_read_can_be_chosen(run: Run, prediction: FakePrediction) -> None:
+    run(
+        *[
+            "predict",
+            "a",
+            "--out",
+            "o",
+            "--level",
+            "2",
+            "--pixel-size",
+            "0.65",
+            "--keep-going",
+        ]
+    )
+    assert prediction.calls[0][2]["config"] == PredictConfig(
+        level=2, pixel_size_um=0.65, keep_going=True
+    )
+
+
+def test_damage_is_exit_code_3_though_no_image_failed(
+    run: Run, prediction: FakePrediction
+) -> None:
+    lost = Damage(0, 0, 256, 256, 512, "tile", "bad data")
+    damaged = dataclasses.replace(_done(NAME, 2), damaged=(lost,))
+    prediction.images = (damaged, _done("b.tif", 3))
+    document = run("predict", "a", "--out", "o", "--json").document
+    assert document["exit_code"] == 3
+    assert document["error"]["type"] == "InputsDamaged"
+    assert (
+        f"1 of 2 images damaged, with zeros in place of what is lost; the first: {NAME}"
+        in (document["error"]["message"])
+    )
+    assert document["result"]["images"][0]["damaged"] == [
+        {
+            "plane": 0,
+            "y0": 0,
+            "y1": 256,
+            "x0": 256,
+            "x1": 512,
+            "what": "tile",
+            "reason": "bad data",
+        }
+    ]
+    assert document["result"]["images"][1]["damaged"] == []
+
+
 def test_every_kind_of_file_can_be_asked_for(
     run: Run, prediction: FakePrediction
 ) -> None:
@@ -163,6 +211,9 @@ def test_a_diameter_is_in_pixels(run: Run, prediction: FakePrediction) -> None:
     ("words", "message"),
     [
         ("--scale 2 --diameter 9", "Both scale and diameter were given."),
+        ("--scale 2 --pixel-size 1", "Both scale and pixel size were given."),
+        ("--pixel-size 0", "0.001 to 1000 micrometres are possible"),
+        ("--level=-1", "level is -1, below 0."),
         ("--seed-threshold 1", "seed_threshold is 1.0"),
         ("--tile 8", "tile is 8 px; at least 64 are needed."),
     ],
@@ -256,6 +307,7 @@ def test_failed_inputs_are_in_the_document_beside_the_others(
         "message": "",
         "warnings": [],
         "shape": [500, 1000],
+        "damaged": [],
     }
 
 

@@ -1,0 +1,129 @@
+"""The directories of a TIFF, walked once before anything in them is believed."""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from cellunet.errors import ImageReadError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import BinaryIO
+
+MAX_TAGS = 4096
+"""A directory of more entries than this is damage; tifffile draws the same line."""
+MAX_DEPTH = 4
+"""Directories in directories; pyramids need one level of them."""
+_SUB_DIRECTORIES = 330
+"""The tag of smaller versions of a page (TIFF Technical Note 1)."""
+_SIZES = {3: 2, 4: 4, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of the types that a count or an offset can have (TIFF 6.0; BigTIFF)."""
+
+
+def scan_directories(path: Path, size: int) -> None:
+    """Walk the chain of image directories, and the smaller versions below them, once.
+
+    tifffile stops in silence where the chain breaks, and a truncated file would look
+    like one with fewer pages.
+
+    Raises
+    ------
+    ImageReadError
+        If a directory lies beyond the end of the file, two overlap, or directories
+        run in a circle.
+    """
+    with path.open("rb") as file:
+        walk = _Walk(path, file, size)
+        offset = walk.first()
+        pages: set[int] = set()
+        while offset:
+            if offset in pages:
+                raise walk.circle(f"its chain of {len(pages)} pages runs in a circle")
+            pages.add(offset)
+            offset = walk.visit(offset, ())
+    if not pages:
+        raise ImageReadError(f"{path} is a TIFF without an image.")
+    walk.check_apart()
+
+
+class _Walk:
+    """Reads directories of one file; knows which bytes they take."""
+
+    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
+        self._path, self._file, self._size = path, file, size
+        head = file.read(16)
+        self._head = head
+        self._order = "<" if head[:2] == b"II" else ">"
+        self._big = struct.unpack(self._order + "H", head[2:4])[0] == 43
+        self._kind = self._order + ("Q" if self._big else "I")
+        self._ends: dict[int, int] = {}
+
+    def first(self) -> int:
+        """Return where the first directory lies."""
+        return int(struct.unpack_from(self._kind, self._head, 8 if self._big else 4)[0])
+
+    def visit(self, offset: int, above: tuple[int, ...]) -> int:
+        """Check a directory and what hangs below it; return where the next one lies."""
+        if offset in above or len(above) > MAX_DEPTH:
+            raise self.circle("the smaller versions of a page lead back to it")
+        known = offset in self._ends
+        entries, following = self._read(offset)
+        if not known:
+            for entry in entries:
+                for below in self._sub_directories(entry):
+                    self.visit(below, (*above, offset))
+        return following
+
+    def _read(self, offset: int) -> tuple[list[bytes], int]:
+        count_kind, entry = (self._order + "Q", 20) if self._big else ("", 12)
+        count_kind = count_kind or self._order + "H"
+        width, count_width = struct.calcsize(self._kind), struct.calcsize(count_kind)
+        if offset + count_width <= self._size:
+            self._file.seek(offset)
+            count = struct.unpack(count_kind, self._file.read(count_width))[0]
+            end = offset + count_width + count * entry
+            if count <= MAX_TAGS and end + width <= self._size:
+                data = self._file.read(count * entry)
+                following = struct.unpack(self._kind, self._file.read(width))[0]
+                self._ends[offset] = end + width
+                entries = [data[k : k + entry] for k in range(0, len(data), entry)]
+                return entries, int(following)
+        raise ImageReadError(
+            f"{self._path} is truncated or damaged: a page's directory at byte "
+            f"{offset:,} does not fit into its {self._size:,} bytes.",
+            hint="Copy or export it again.",
+        )
+
+    def _sub_directories(self, entry: bytes) -> list[int]:
+        """Return where the directories lie that an entry names."""
+        tag, kind = struct.unpack_from(self._order + "HH", entry)
+        item = _SIZES.get(kind)
+        if tag != _SUB_DIRECTORIES or item is None:
+            return []
+        count = struct.unpack_from(self._kind, entry, 4)[0]
+        room = struct.calcsize(self._kind)
+        data = entry[4 + room :]
+        if count > MAX_TAGS:
+            raise self.circle(f"a page has {count:,} smaller versions")
+        if count * item > room:
+            self._file.seek(struct.unpack(self._kind, data)[0])
+            data = self._file.read(count * item)
+        letter = {2: "H", 4: "I", 8: "Q"}[item]
+        whole = data[: min(count, len(data) // item) * item]
+        return [o for (o,) in struct.iter_unpack(self._order + letter, whole) if o]
+
+    def circle(self, what: str) -> ImageReadError:
+        """Return the error of directories that cannot be."""
+        return ImageReadError(
+            f"{self._path} is damaged: {what}.", hint="Export it again."
+        )
+
+    def check_apart(self) -> None:
+        """Refuse directories of which one begins within another."""
+        for (first, end), (second, _) in pairwise(sorted(self._ends.items())):
+            if second < end:
+                raise self.circle(
+                    f"the directories at bytes {first:,} and {second:,} overlap"
+                )

@@ -1,0 +1,85 @@
+"""What reading an image takes in memory, said before it is taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cellunet.errors import ImageReadError
+from cellunet.imaging.row_window import kept_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from cellunet.imaging.axes import Layout
+    from cellunet.imaging.segments import SeriesReader
+
+NOTED_BYTES = 256 * 2**20
+"""From so much memory on, a file is worth a word."""
+_MIB = 2**20
+
+
+def memory_note(
+    path: Path, reader: SeriesReader, layout: Layout, dtype: np.dtype[Any]
+) -> str:
+    """Return what to know of the memory that a TIFF takes, if that is much.
+
+    Parameters
+    ----------
+    path
+        The file.
+    reader
+        Reads it.
+    layout
+        How a plane is put together.
+    dtype
+        Type of what is read.
+    """
+    if reader.raw_offset(0) is not None:
+        return ""
+    if not reader.by_rows and reader.piece_bytes >= NOTED_BYTES:
+        return _whole(path, reader.piece_bytes)
+    kept = kept_bytes(layout.shape, dtype)
+    if reader.grid.full_width and kept >= NOTED_BYTES:
+        return (
+            f"{path.name} is stored in strips as wide as the image; cellunet keeps "
+            f"{kept / _MIB:,.0f} MiB of decoded rows while it reads it. As a tiled "
+            "TIFF it takes less."
+        )
+    return ""
+
+
+def whole_note(path: Path, values: int, dtype: np.dtype[Any]) -> str:
+    """Return what to know of a file that is decoded whole, if it is large."""
+    size = values * dtype.itemsize
+    return _whole(path, size) if size >= NOTED_BYTES else ""
+
+
+def _whole(path: Path, size: int) -> str:
+    return (
+        f"{path.name} can only be decoded in pieces of {size / _MIB:,.0f} MiB, and "
+        "takes that much more memory. As a tiled TIFF it takes less."
+    )
+
+
+def check_limit(path: Path, reader: SeriesReader, limit: int | None) -> None:
+    """Refuse a TIFF of which more than `limit` bytes are decoded at once."""
+    if reader.raw_offset(0) is None and not reader.by_rows:
+        check_whole(path, reader.piece_bytes, limit)
+
+
+def check_whole(path: Path, size: int, limit: int | None) -> None:
+    """Refuse to decode more than `limit` bytes at once.
+
+    Raises
+    ------
+    ImageReadError
+        If `size` is more.
+    """
+    if limit is not None and size > limit:
+        raise ImageReadError(
+            f"{path} can only be decoded in pieces of {size:,} bytes; the limit is "
+            f"{limit:,}.",
+            hint="Allow more memory, or export it again as a tiled TIFF.",
+        )

@@ -1,0 +1,81 @@
+"""The latest rows of a plane that is decoded from top to bottom.
+
+Windows side by side need the same full-width strips, and rows of windows overlap. What
+was decoded for one is kept for the next: as many rows as the tallest window, as pixels
+of the one channel that is read, whatever else the strips hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+KEPT_ROWS = 1024
+"""Rows that are kept at least, if the plane has as many: those of the network's
+windows (`cellunet.imaging.blocks.LARGEST_PX`)."""
+STEP_ROWS = 256
+"""Rows that are decoded at once."""
+
+Load = Callable[[int, int, int], npt.NDArray[Any]]
+"""``load(plane, y0, y1)``: full-width rows, YX."""
+
+
+class RowWindow:
+    """Reads rectangles of planes through the latest full-width rows.
+
+    Parameters
+    ----------
+    shape
+        Height and width of a plane.
+    dtype
+        Type of its pixels.
+    load
+        Decodes rows.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], dtype: np.dtype[Any], load: Load
+    ) -> None:
+        self._shape, self._dtype, self._load = shape, dtype, load
+        self._plane, self._first, self._last = -1, 0, 0
+        # Row y lies at y modulo the number of rows.
+        self._kept = np.empty((0, shape[1]), dtype)
+
+    def read(
+        self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
+    ) -> npt.NDArray[Any]:
+        """Return a rectangle of a plane, YX, as a new array."""
+        y0, y1 = rows
+        if y1 - y0 > len(self._kept):
+            self._grow(y1 - y0)
+        if plane != self._plane or not self._first <= y0 <= self._last:
+            self._plane, self._first, self._last = plane, y0, y0
+        while self._last < y1:
+            self._step(min(self._last + STEP_ROWS, y1))
+        places = np.arange(y0, y1) % len(self._kept)
+        return self._kept[places, columns[0] : columns[1]]
+
+    def _grow(self, rows: int) -> None:
+        height, width = self._shape
+        self.clear()
+        self._kept = np.empty((min(max(rows, KEPT_ROWS), height), width), self._dtype)
+
+    def _step(self, last: int) -> None:
+        new = self._load(self._plane, self._last, last)
+        # Rows that are overwritten are gone even if something fails later on.
+        self._first = max(self._first, last - len(self._kept))
+        self._kept[np.arange(self._last, last) % len(self._kept)] = new
+        self._last = last
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self._plane, self._first, self._last = -1, 0, 0
+        self._kept = np.empty((0, self._shape[1]), self._dtype)
+
+
+def kept_bytes(shape: tuple[int, int], dtype: np.dtype[Any]) -> int:
+    """Return the bytes that are kept for windows of up to `KEPT_ROWS` rows."""
+    return min(KEPT_ROWS, shape[0]) * shape[1] * dtype.itemsize

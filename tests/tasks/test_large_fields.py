@@ -1,0 +1,313 @@
+"""Prediction of levels, at a pixel size, around damage, of other formats and shapes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellunet.config import PredictConfig
+from cellunet.errors import ConfigError
+from cellunet.imaging import files, inputs
+from cellunet.imaging.array_source import ArraySource
+from cellunet.imaging.files import open_image, read_provenance
+from cellunet.tasks import recipe as recipes
+from cellunet.tasks.load_model import load_model
+from cellunet.tasks.predict import Predictions, predict
+
+Run = Callable[..., Predictions]
+
+
+@pytest.fixture
+def run(tiny_model, tmp_path) -> Run:
+    def call(*given: Path, **options: Any) -> Predictions:
+        return predict(
+            [str(path) for path in given],
+            tmp_path / "out",
+            model=str(tiny_model.folder),
+            threads=1,
+            config=PredictConfig(**options),
+        )
+
+    return call
+
+
+@pytest.fixture
+def image(nuclei_image) -> np.ndarray:
+    return nuclei_image((96, 80), 14, 40)[0].astype(np.uint16)
+
+
+def only(found: Predictions):
+    (result,) = found.images
+    return result
+
+
+def pyramid(path: Path, image: np.ndarray) -> Path:
+    meta = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        options = {"photometric": "minisblack", "tile": (16, 16)}
+        tiff.write(image, subifds=1, metadata=meta, **options)
+        tiff.write(image[::2, ::2], subfiletype=1, **options)
+    return path
+
+
+# --- levels ---
+
+
+def test_a_level_gives_the_labels_of_its_pixels(run, image, tmp_path) -> None:
+    path = pyramid(tmp_path / "a.ome.tif", image)
+    tifffile.imwrite(tmp_path / "small.tif", image[::2, ::2])
+    found = run(path, tmp_path / "small.tif", level=0)
+    assert [i.shape for i in found.images] == [(96, 80), (48, 40)]
+    small = tifffile.imread(tmp_path / "out" / "small.tif")
+    found = run(path, level=1, overwrite=True)
+    assert only(found).shape == (48, 40)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/a.tif"), small)
+    with open_image(tmp_path / "out" / "a.tif") as labels:
+        assert labels.pixel_size_um == (1.0, 1.0)
+    assert found.settings["level"] == 1
+
+
+def test_a_level_that_is_missing_fails_its_image_alone(run, image, tmp_path) -> None:
+    path = pyramid(tmp_path / "a.ome.tif", image)
+    tifffile.imwrite(tmp_path / "flat.tif", image)
+    found = run(path, tmp_path / "flat.tif", level=1)
+    assert [i.status for i in found.images] == ["done", "failed"]
+    assert "it has 1 level" in found.failed[0].message
+
+
+# --- pixel sizes ---
+
+
+def sized(path: Path, image: np.ndarray, y: float, x: float | None = None) -> Path:
+    meta = {"axes": "YX", "PhysicalSizeX": x or y, "PhysicalSizeY": y}
+    tifffile.imwrite(path, image, metadata=meta, ome=True)
+    return path
+
+
+def test_a_pixel_size_is_a_scale_of_each_image_with_one_engine(
+    run, image, tmp_path, monkeypatch
+) -> None:
+    loaded = []
+    load = recipes.load_engine
+    monkeypatch.setattr(
+        recipes, "load_engine", lambda **k: loaded.append(k) or load(**k)
+    )
+    same = sized(tmp_path / "same.ome.tif", image, 0.65)
+    finer = sized(tmp_path / "finer.ome.tif", image.repeat(2, 0).repeat(2, 1), 0.325)
+    found = run(same, finer, pixel_size_um=0.65)
+    assert not found.failed
+    assert len(loaded) == 1
+    assert found.images[1].shape == (192, 160)
+    scales = {}
+    for name in ("same", "finer"):
+        provenance = read_provenance(tmp_path / "out" / f"{name}.tif")
+        assert provenance is not None
+        scales[name] = provenance["settings"]["scale"]
+        assert provenance["settings"]["pixel_size_um"] == 0.65
+    assert scales == {"same": 1.0, "finer": 0.5}
+    labels = {n: tifffile.imread(tmp_path / "out" / f"{n}.tif") for n in scales}
+    run(finer, scale=0.5, overwrite=True)
+    again = tifffile.imread(tmp_path / "out" / "finer.tif")
+    np.testing.assert_array_equal(again, labels["finer"])
+    run(same, overwrite=True)
+    again = tifffile.imread(tmp_path / "out" / "same.tif")
+    np.testing.assert_array_equal(again, labels["same"])
+
+
+def test_a_rerun_at_a_pixel_size_skips_what_is_finished(run, image, tmp_path) -> None:
+    path = sized(tmp_path / "a.ome.tif", image, 0.325)
+    assert only(run(path, pixel_size_um=0.65)).status == "done"
+    assert only(run(path, pixel_size_um=0.65)).status == "skipped"
+    assert only(run(path, pixel_size_um=0.7)).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (None, "does not say how large its pixels are.*--scale or --diameter"),
+        ((0.5, 0.65), "which are not square"),
+        ((50.0, 50.0), "too far from the 0.65"),
+    ],
+)
+def test_images_that_cannot_be_rescaled_are_refused_by_name(
+    run, image, tmp_path, size, message
+) -> None:
+    path = tmp_path / "a.tif"
+    if size is None:
+        tifffile.imwrite(path, image)
+    else:
+        path = sized(tmp_path / "a.ome.tif", image, *size)
+    failed = only(run(path, pixel_size_um=0.65))
+    assert failed.status == "failed"
+    assert path.name in failed.message
+    assert re.search(message, failed.message)
+
+
+def test_only_one_of_scale_diameter_and_pixel_size_is_given() -> None:
+    with pytest.raises(ConfigError, match="Both scale and pixel size"):
+        PredictConfig(scale=2, pixel_size_um=0.5)
+    with pytest.raises(ConfigError, match="All of scale and diameter and pixel size"):
+        PredictConfig(scale=2, diameter_px=3, pixel_size_um=0.5)
+
+
+def test_arrays_are_rescaled_by_the_size_given_with_them(tiny_model, image) -> None:
+    def model(**options: Any):
+        config = PredictConfig(**options)
+        return load_model(str(tiny_model.folder), threads=1, config=config)
+
+    at_size = model(pixel_size_um=0.65).segment(image, pixel_size_um=0.325).labels
+    at_scale = model(scale=0.5).segment(image).labels
+    np.testing.assert_array_equal(at_size, at_scale)
+    with pytest.raises(ConfigError, match="does not say how large"):
+        model(pixel_size_um=0.65).segment(image)
+
+
+# --- damage ---
+
+
+@pytest.fixture
+def broken(image, tmp_path) -> Path:
+    """A tile at x 32 to 63, y 32 to 63 holds rubbish."""
+    path = tmp_path / "scan.tif"
+    tifffile.imwrite(path, image, tile=(32, 32), compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages[0].dataoffsets[4]
+    content = bytearray(path.read_bytes())
+    content[place : place + 12] = b"rubbish here"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_broken_tile_fails_its_image_with_its_place(run, broken) -> None:
+    failed = only(run(broken))
+    assert "scan.tif is damaged: its tile at x 32 to 63, y 32 to 63" in failed.message
+    assert "--keep-going" in failed.message
+
+
+def test_keeping_on_takes_zeros_and_says_so_everywhere(
+    run, broken, image, tmp_path
+) -> None:
+    zeroed = image.copy()
+    zeroed[32:64, 32:64] = 0
+    tifffile.imwrite(tmp_path / "zeroed.tif", zeroed)
+    found = run(broken, tmp_path / "zeroed.tif", keep_going=True, save=("report",))
+    damaged, clean = found.images
+    assert [i.status for i in found.images] == ["done", "done"]
+    assert found.damaged == (damaged,)
+    assert clean.damaged == ()
+    labels = [tifffile.imread(i.output) for i in found.images]
+    np.testing.assert_array_equal(labels[0], labels[1])
+    assert damaged.warnings[0].startswith("1 part of the image could not be read")
+    assert "x 32 to 63, y 32 to 63" in damaged.warnings[0]
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "could not be read, and zeros were taken" in page
+    (listed,) = found.to_dict()["images"][0]["damaged"]
+    assert [listed[k] for k in ("y0", "y1", "x0", "x1")] == [32, 64, 32, 64]
+    provenance = read_provenance(tmp_path / "out" / "scan.tif")
+    assert provenance is not None
+    assert provenance["damaged"] == [listed]
+    assert provenance["settings"]["keep_going"] is True
+    other = read_provenance(tmp_path / "out" / "zeroed.tif")
+    assert other is not None
+    assert "damaged" not in other
+
+
+def test_a_rerun_still_says_what_was_damaged(run, broken) -> None:
+    first = only(run(broken, keep_going=True))
+    again = only(run(broken, keep_going=True))
+    assert (again.status, again.damaged) == ("skipped", first.damaged)
+    assert again.warnings[0] == first.warnings[0]
+
+
+def test_damage_in_another_channel_that_is_measured_is_said(
+    run, image, tmp_path
+) -> None:
+    path = tmp_path / "two.ome.tif"
+    stack = np.stack([image, image])
+    tifffile.imwrite(
+        path, stack, metadata={"axes": "CYX"}, tile=(32, 32), compression="zlib"
+    )
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages[1].dataoffsets[0]
+    content = bytearray(path.read_bytes())
+    content[place : place + 12] = b"rubbish here"
+    path.write_bytes(content)
+    assert only(run(path, channel="0", keep_going=True)).damaged == ()
+    found = run(path, channel="0", keep_going=True, save=("table",), overwrite=True)
+    (damage,) = only(found).damaged
+    assert damage.plane == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small tmpfs")
+def test_a_disk_that_fills_leaves_one_clear_error_and_nothing_else(
+    run, image, tmp_path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(out)]
+    tried = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no tmpfs may be mounted here ({tried.stderr.strip()})")
+    try:
+        # Enough for what is kept of probabilities or the labels, not for both.
+        (out / "other").write_bytes(bytes(48 * 1024))
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, np.tile(image, (6, 6)))
+        failed = only(run(path, save=("probabilities",)))
+        assert failed.status == "failed"
+        assert "there is no room in" in failed.message
+        assert [p.name for p in out.iterdir()] == ["other"]
+    finally:
+        subprocess.run(["umount", str(out)], check=True)
+
+
+# --- formats and shapes ---
+
+
+class Chunks(ArraySource):
+    """Stands for a format whose image is a folder of arrays."""
+
+    def __init__(self, path: Path, choice: object) -> None:
+        super().__init__(np.load(path / "0.npy"), (0.65, 0.65))
+        self.path = path
+
+
+def test_a_format_of_folders_is_two_rows_of_tables(
+    run, image, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setitem(files.READERS, ".chunks", Chunks)
+    monkeypatch.setattr(files, "FOLDERS", {".chunks"})
+    monkeypatch.setattr(inputs, "FOLDERS", {".chunks"})
+    folder = tmp_path / "in" / "field.chunks"
+    folder.mkdir(parents=True)
+    np.save(folder / "0.npy", image)
+    (folder / "not an image.tif").write_bytes(b"")
+    tifffile.imwrite(tmp_path / "plain.tif", image)
+    expected = only(run(tmp_path / "plain.tif"))
+    found = only(run(folder, save=("table", "report")))
+    assert (found.status, found.objects) == ("done", expected.objects)
+    # Found in a folder too, and what lies in it is not taken for images.
+    assert only(run(tmp_path / "in", save=("table", "report"))).status == "skipped"
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "out" / "field.tif"),
+        tifffile.imread(tmp_path / "out" / "plain.tif"),
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 20_000), (20_000, 1)])
+def test_an_image_of_one_line_is_read_predicted_and_written(
+    run, tmp_path, shape
+) -> None:
+    line = np.random.default_rng(0).poisson(100, shape).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", line, photometric="minisblack")
+    done = only(run(tmp_path / "a.tif"))
+    assert (done.status, done.shape) == ("done", shape)
+    assert tifffile.imread(tmp_path / "out" / "a.tif").size == 20_000
