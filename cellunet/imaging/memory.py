@@ -41,13 +41,23 @@ def memory_note(
     if not reader.by_rows and reader.piece_bytes >= NOTED_BYTES:
         return _whole(path, reader.piece_bytes)
     kept = kept_bytes(layout.shape, dtype)
-    if reader.grid.full_width and kept >= NOTED_BYTES:
+    if shares_rows(reader, layout) and kept >= NOTED_BYTES:
         return (
             f"{path.name} is stored in strips as wide as the image; cellunet keeps "
             f"{kept / _MIB:,.0f} MiB of decoded rows while it reads it. As a tiled "
             "TIFF it takes less."
         )
     return ""
+
+
+def shares_rows(reader: SeriesReader, layout: Layout) -> bool:
+    """Say whether windows side by side need the same strips, which are not all kept.
+
+    A single piece that is decoded whole is kept as it is.
+    """
+    decoded = reader.grid.full_width and reader.raw_offset(0) is None
+    stored = len(layout.stored(0)) * len({skip for skip, _ in layout.parts})
+    return decoded and (reader.by_rows or reader.grid.count > 1 or stored > 1)
 
 
 def whole_note(path: Path, values: int, dtype: np.dtype[Any]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from cellunet.errors import ImageReadError
 from cellunet.imaging.axes import lay_out
 from cellunet.imaging.channels import combine
-from cellunet.imaging.memory import check_limit, memory_note
+from cellunet.imaging.memory import check_limit, memory_note, shares_rows
 from cellunet.imaging.reading import reading
 from cellunet.imaging.row_window import RowWindow
 from cellunet.imaging.source import Choice
@@ -75,7 +75,7 @@ class TiffSource:
         rows, columns = (region.y0, region.y1), (region.x0, region.x1)
         with reading(self.path):
             file = self._opened()
-            if file.reader.grid.full_width and file.reader.raw_offset(0) is None:
+            if shares_rows(file.reader, self._layout):
                 if self._window is None:
                     self._window = RowWindow(self.shape, self.dtype, self._rows)
                 return self._window.read(region.plane, rows, columns)[np.newaxis]

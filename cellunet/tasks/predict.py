@@ -20,7 +20,7 @@ from cellunet.progress import silent_track
 from cellunet.run.ahead import in_order
 from cellunet.tasks.extra_kinds import check_installed
 from cellunet.tasks.extras import refuse_clashes
-from cellunet.tasks.predict_image import IMAGES_AT_ONCE, ImageJob
+from cellunet.tasks.predict_image import ImageJob
 from cellunet.tasks.predictions import ImageResult, Predictions
 from cellunet.tasks.report import Reporter
 from cellunet.tasks.report_run import run_summary
@@ -120,7 +120,7 @@ def predict(  # noqa: PLR0913
             return None
 
     files = itertools.takewhile(lambda _: not stop.is_set(), wanted)
-    with contextlib.closing(in_order(image, files, IMAGES_AT_ONCE)) as done:
+    with contextlib.closing(in_order(image, files, job.at_once)) as done:
         for finished in track(done, "Segmenting", len(wanted)):
             if finished is not None:
                 results.append(finished)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import __version__
+from cellunet.engine.ort import usable_cores
 from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.files import create_labels, open_image, read_provenance
@@ -43,9 +44,9 @@ if TYPE_CHECKING:
     from cellunet.tasks.report import Reporter
     from cellunet.tasks.segment import Recipe
 
-IMAGES_AT_ONCE = 2
-"""While the network sees one image, another is read, decoded or written."""
-SMALL_PX = 4 * 2**20
+MOST_AT_ONCE = 4
+"""Small images in hand at once at most."""
+SMALL_PX = 2**20
 """Images of more pixels are worked on alone, so that memory does not add up."""
 MOST_UINT16 = 65_535
 """Most objects that a plane of uint16 labels can tell apart."""
@@ -68,10 +69,16 @@ class ImageJob:
     ) -> None:
         self.config, self.card, self.dry_run = config, model.card, dry_run
         self.reporter = reporter
-        self._gate = Gate(IMAGES_AT_ONCE)
         self.recipe = recipe = recipe_for(
             model, config, engine, device, threads, should_stop
         )
+        self.at_once = self._images_at_once(threads)
+        self._gate = Gate(self.at_once)
+        # Small images side by side, each on one thread, keep the cores busier than one
+        # after the other on all; which it was changes no label.
+        self._small = recipe
+        if self.at_once > 1:
+            self._small = recipe_for(model, config, engine, device, 1, should_stop)
         self.settings = {
             "decode": recipe.decode.to_dict(),
             "scale": recipe.scale,
@@ -86,6 +93,13 @@ class ImageJob:
             self.settings["table_format"] = config.table_format
         self.settings |= file_settings(config)
         self.model = {"name": model.name, "sha256": model.sha256}
+
+    def _images_at_once(self, threads: int) -> int:
+        """Return how many small images to work on at the same time."""
+        on_cpu = self.recipe.engine.name.startswith("onnxruntime")
+        if not on_cpu or self.config.max_memory_mb is not None:
+            return 1
+        return min(threads or usable_cores(), MOST_AT_ONCE)
 
     def image(self, path: Path, name: str, output: Path) -> ImageResult:
         """Segment one image, known by `name` in tables, or say why not."""
@@ -113,8 +127,9 @@ class ImageJob:
                     input=str(path), output=str(output), status="planned"
                 )
             with self._open(path) as source:
-                bounded = self.config.max_memory_mb is not None
-                large = bounded or math.prod(source.shape) > SMALL_PX
+                large = math.prod(source.shape) > SMALL_PX
+                if not large:
+                    recipe = replace(recipe, engine=self._small.engine)
                 with self._gate.passing(large=large):
                     objects, warnings, damaged = self._write(
                         source, name, output, provenance, recipe
