@@ -6,8 +6,8 @@
 Processor time on one thread, medians of many calls, on the example field
 `examples/images/u2os_N12_s7.tif` (520 x 696 pixels, 194 nuclei): the parts one by one,
 and the whole, of which what no part explains is the rest. Each call replaces its
-sections of `benchmarks/results-parts.json`; then the tables between the marks in
-docs/performance.md are written anew from all sections.
+sections of `benchmarks/results-parts.json` and of docs/performance.md, there between
+marks.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from parts_of_training import preparation, training
+from parts_of_training import networks, preparation, training
 from tables import HERE, PERFORMANCE, cpu_milliseconds, machine, rewrite, table
 
 from cellunet import predict, store
@@ -204,9 +204,16 @@ def plain(section: Parts) -> str:
     return table(("part", "ms"), rows)
 
 
+def on(about: dict[str, Any]) -> str:
+    """Return the line that says where figures come from."""
+    without = "" if about["native_bfloat16"] else "out"
+    return f"\n\nOn: {about['processor']}, with{without} native bfloat16."
+
+
 SECTIONS = {
     "prediction": (prediction, shares),
     "training": (training, shares),
+    "networks": (networks, plain),
     "preparation": (preparation, plain),
 }
 """Name of a section to what measures it and what makes its table."""
@@ -220,7 +227,7 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for name in options.only or SECTIONS:
         results[name] = {"machine": machine(), "ms": SECTIONS[name][0]()}
-        text = SECTIONS[name][1](results[name]["ms"])
+        text = SECTIONS[name][1](results[name]["ms"]) + on(results[name]["machine"])
         rewrite(PERFORMANCE, f"parts of {name}", text)
         print(f"{name}\n{text}\n")
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

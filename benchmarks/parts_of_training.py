@@ -8,7 +8,7 @@ import torch
 from tables import HERE, cpu_milliseconds
 
 from cellunet import load_model
-from cellunet.config import TrainConfig
+from cellunet.config import TrainConfig, UNetConfig
 from cellunet.core.dataset import Batch, CropSampler, Sample, prepare
 from cellunet.core.distributed import Distributed
 from cellunet.core.trainer import Trainer, TrainState, new_state
@@ -19,6 +19,10 @@ from cellunet.imaging.weights import border_map
 
 IMAGES = HERE.parent / "examples" / "images"
 FIELDS = ("u2os_N12_s7.tif", "u2os_B24_s9.tif")
+NETWORKS = {
+    "default": UNetConfig(),
+    "full resolution": UNetConfig(channels=(16, 32, 64, 128), stem_stride=1),
+}
 STEPS = 12
 """Batches that crops are timed on: each draws others."""
 STEP_TIMES = 5
@@ -51,6 +55,23 @@ def training() -> dict[str, Any]:
     step = cpu_milliseconds(lambda: trainer.step(state, batch), STEP_TIMES)
     parts = {"crops, made ahead": crops / STEPS, **of_step(trainer, state, batch)}
     return {"parts": parts, "whole": step + crops / STEPS}
+
+
+def networks() -> dict[str, float]:
+    """Return a whole step, on ready crops, by network and precision."""
+    prepared = [prepare(sample(IMAGES / name), TrainConfig()) for name in FIELDS]
+    batch = CropSampler(prepared, TrainConfig(), Distributed()).batch(0, 0)
+    found = {}
+    for name, network in NETWORKS.items():
+        for precision in ("bfloat16", "float32"):
+            config = TrainConfig(network=network, precision=precision)
+            trainer = Trainer(prepared, prepared, config, torch.device("cpu"))
+            state = new_state(config, trainer.device)
+            found[f"{name} network, {precision}"] = cpu_milliseconds(
+                lambda t=trainer, s=state: t.step(s, batch),  # type: ignore[misc]
+                STEP_TIMES,
+            )
+    return found
 
 
 def of_step(trainer: Trainer, state: TrainState, batch: Batch) -> dict[str, float]:
