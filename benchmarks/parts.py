@@ -1,54 +1,61 @@
-"""Time the parts of training and prediction, one by one, on an example field.
+"""The share of each part of a prediction, of a training step, and of preparation.
 
-    python benchmarks/parts.py
+    python benchmarks/parts.py                 # all, writes results-parts.json
+    python benchmarks/parts.py --only prediction
 
-The field is `examples/images/u2os_N12_s7.tif`, 520 x 696 pixels with the 194 nuclei
-that the shipped model finds in it. Medians of many calls; a training step takes a batch
-of ready crops.
+Processor time on one thread, medians of many calls, on the example field
+`examples/images/u2os_N12_s7.tif` (520 x 696 pixels, 194 nuclei): the parts one by one,
+and the whole, of which what no part explains is the rest. Each call replaces its
+sections of `benchmarks/results-parts.json` and of docs/performance.md, there between
+marks.
 """
 
-import statistics
+import argparse
+import json
+import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from parts_of_training import networks, preparation, training
+from tables import HERE, PERFORMANCE, cpu_milliseconds, machine, rewrite, table
 
-from cellunet import predict
-from cellunet.config import TrainConfig, UNetConfig
-from cellunet.core.dataset import CropSampler, Sample, prepare
-from cellunet.core.distributed import Distributed
-from cellunet.core.trainer import Trainer, new_state
-from cellunet.imaging.annotations import read_labels
+from cellunet import predict, store
+from cellunet.config import PredictConfig
+from cellunet.engine.base import plane_probabilities
+from cellunet.imaging.appearance import sharpness
+from cellunet.imaging.blocks import Area, network_plan
 from cellunet.imaging.decoding import decode_plane
-from cellunet.imaging.encoding import encode
+from cellunet.imaging.encoding import correct
 from cellunet.imaging.files import Region, create_labels, open_image
-from cellunet.imaging.image_scores import score_image
-from cellunet.imaging.normalize import measure, normalize
-from cellunet.imaging.weights import border_map
+from cellunet.imaging.growth import grow
+from cellunet.imaging.holes import find_holes
+from cellunet.imaging.normalize import channels, measure, scale
+from cellunet.imaging.seeds import seed_block
+from cellunet.tasks.observe import Observer
+from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.segment import Recipe, segment_plane
 
-FIELD = Path(__file__).parents[1] / "examples" / "images" / "u2os_N12_s7.tif"
-NETWORKS = {
-    "default": UNetConfig(),
-    "full resolution": UNetConfig(channels=(16, 32, 64, 128), stem_stride=1),
-}
-
-
-def milliseconds(call: Callable[[], object], times: int = 15) -> float:
-    """Return the median time of a call after one that is not counted."""
-    call()
-    found = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - begin)
-    return 1e3 * statistics.median(found)
+RESULTS = HERE / "results-parts.json"
+FIELD = HERE.parent / "examples" / "images" / "u2os_N12_s7.tif"
+COPIES = 8
+"""Fields in the run that the whole is taken from."""
+Parts = dict[str, float]
 
 
-def read() -> np.ndarray:
-    with open_image(FIELD) as source:
+class Field(NamedTuple):
+    """The example field at each stage of its prediction."""
+
+    pixels: np.ndarray
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+
+def read(path: Path) -> np.ndarray:
+    with open_image(path) as source:
         height, width = source.shape
         return source.read(Region(0, 0, height, 0, width))[0]
 
@@ -67,49 +74,163 @@ def write(path: Path, labels: np.ndarray) -> None:
         sink.commit()
 
 
-def main() -> None:
+def stages(recipe: Recipe) -> Field:
+    config, pixels = recipe.config, read(FIELD)
+    known = measure(lambda: [pixels], config.normalization)
+    values = channels(scale(pixels, known, config.normalization), config.normalization)
+    plan = network_plan(pixels.shape, config.network)
+    found = plane_probabilities(recipe.engine, values, plan, config.network.classes)
+    labels = decode_plane(found, config.encoding, recipe.decode)
+    return Field(pixels, found, labels)
+
+
+def prediction() -> dict[str, Any]:
+    """Return the parts of one field's prediction, and parts of these."""
+    recipe = recipe_for(store.find_model("nuclei"), PredictConfig(), "auto", "cpu", 1)
+    field = stages(recipe)
+    config, normal = recipe.config, recipe.config.normalization
+    known = measure(lambda: [field.pixels], normal)
+    scaled = scale(field.pixels, known, normal)
+    plan = network_plan(field.pixels.shape, config.network)
+    values = channels(scaled, normal)
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary)
-        predict([str(FIELD)], out)
-        labels = read_labels(out / FIELD.name, kind="labels")
-        config, image = TrainConfig(), read()
-        class_map = encode(labels, config.encoding)
-        one_hot = np.stack([class_map == c for c in range(3)]).astype(np.float32)
-        known = measure(lambda: [image], config.normalization)
         parts = {
-            "open and read": read,
-            "statistics": lambda: measure(lambda: [image], config.normalization),
-            "normalise": lambda: normalize(image, known, config.normalization),
-            "encode labels": lambda: encode(labels, config.encoding),
-            "border weights": lambda: border_map(labels, config.weights),
-            "decode": lambda: decode_plane(one_hot, config.encoding, config.decode),
-            "score": lambda: score_image(labels, labels, name="field"),
-            "write, flushed": lambda: write(out / "again.tif", labels),
+            "open and read": lambda: read(FIELD),
+            "statistics": lambda: measure(lambda: [field.pixels], normal),
+            "scale": lambda: scale(field.pixels, known, normal),
+            "channels": lambda: channels(scaled, normal),
+            "network": lambda: plane_probabilities(recipe.engine, values, plan, 3),
+            "decode": lambda: decode_plane(
+                field.probabilities, config.encoding, recipe.decode
+            ),
+            "watching": watching(recipe, field, out),
+            "write, flushed": lambda: write(out / "labels.tif", field.labels),
         }
-        for name, call in parts.items():
-            print(f"{name}: {milliseconds(call):.1f} ms")
-    sample = Sample(
-        name="field",
-        image=image[None],
-        labels=labels,
-        annotated=np.ones(labels.shape, bool),
+        whole = one_more(out)
+        measured = {name: cpu_milliseconds(call) for name, call in parts.items()}
+    return {
+        "parts": measured,
+        "whole": whole,
+        "inner": {
+            "decode": inner_decode(recipe, field),
+            "watching": {
+                "steepness of edges": cpu_milliseconds(
+                    lambda: sharpness(lambda: [field.pixels], known)
+                )
+            },
+        },
+    }
+
+
+def one_more(folder: Path) -> float:
+    """Return what one more field takes in a run, when all is open and warm."""
+    images = folder / "images"
+    images.mkdir()
+    for number in range(COPIES):
+        shutil.copy(FIELD, images / f"{number}.tif")
+
+    def run(count: int) -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            files = sorted(str(path) for path in images.iterdir())[:count]
+            predict(files, Path(out), threads=1)
+
+    one, all_of_them = (
+        cpu_milliseconds(lambda n=n: run(n), 7)  # type: ignore[misc]
+        for n in (1, COPIES)
     )
-    training_steps(config, sample)
+    return (all_of_them - one) / (COPIES - 1)
 
 
-def training_steps(config: TrainConfig, sample: Sample) -> None:
-    device = torch.device("cpu")
-    prepared = [prepare(sample, config)]
-    sampler = CropSampler(prepared, config, Distributed())
-    print(f"a batch of crops: {milliseconds(lambda: sampler.batch(0, 0)):.0f} ms")
-    batch = sampler.batch(0, 0)
-    for name, network in NETWORKS.items():
-        for precision in ("bfloat16", "float32"):
-            tried = config.replace(network=network, precision=precision)
-            trainer = Trainer(prepared, prepared, tried, device)
-            state = new_state(tried, device)
-            taken = milliseconds(lambda t=trainer, s=state: t.step(s, batch))
-            print(f"a training step, {name} network, {precision}: {taken:.0f} ms")
+def watching(recipe: Recipe, field: Field, folder: Path) -> Callable[[], object]:
+    """Return a call that sees what the warnings need of a finished prediction."""
+    with open_image(FIELD) as source:
+        segmented = segment_plane(source, 0, recipe)
+
+    def call() -> None:
+        with open_image(FIELD) as source:
+            observer = Observer(source, recipe, folder)
+            observer.on_band(0, correct(field.probabilities, recipe.decode.class_odds))
+            observer.segmented([segmented])
+            observer.on_labels(0, 0, field.labels)
+            observer.finish()
+            observer.close()
+
+    return call
+
+
+def inner_decode(recipe: Recipe, field: Field) -> Parts:
+    config, decode = recipe.config, recipe.decode
+    height, width = field.pixels.shape
+    area = Area(
+        place=(0, 0),
+        y0=0,
+        x0=0,
+        height=height,
+        width=width,
+        core=(slice(0, height), slice(0, width)),
+        plane=(height, width),
+    )
+    seeds = seed_block(field.probabilities, area, config.encoding, decode)
+    objects = grow(seeds.components, seeds.allowed, decode.growth_px)
+    calls = {
+        "correct": lambda: correct(field.probabilities, decode.class_odds),
+        "seeds, with correct": lambda: seed_block(
+            field.probabilities, area, config.encoding, decode
+        ),
+        "growth": lambda: grow(seeds.components, seeds.allowed, decode.growth_px),
+        "holes": lambda: find_holes(objects, area, decode.max_hole_px),
+    }
+    return {name: cpu_milliseconds(call) for name, call in calls.items()}
+
+
+def shares(section: dict[str, Any]) -> str:
+    """Return the table of a whole and its parts."""
+    whole = section["whole"]
+    parts = section["parts"]
+    rows = []
+    for name, value in (*parts.items(), ("rest", whole - sum(parts.values()))):
+        rows.append((name, f"{value:.1f}", f"{value / whole:.1%}"))
+        for inner, of_it in section.get("inner", {}).get(name, {}).items():
+            rows.append(
+                (f"&nbsp;&nbsp;{inner}", f"{of_it:.1f}", f"{of_it / whole:.1%}")
+            )
+    rows.append(("**whole**", f"{whole:.1f}", "100 %"))
+    return table(("part", "ms", "share"), rows).replace("%", " %").replace("  %", " %")
+
+
+def plain(section: Parts) -> str:
+    rows = ((name, f"{value:.1f}") for name, value in section.items())
+    return table(("part", "ms"), rows)
+
+
+def on(about: dict[str, Any]) -> str:
+    """Return the line that says where figures come from."""
+    without = "" if about["native_bfloat16"] else "out"
+    return f"\n\nOn: {about['processor']}, with{without} native bfloat16."
+
+
+SECTIONS = {
+    "prediction": (prediction, shares),
+    "training": (training, shares),
+    "networks": (networks, plain),
+    "preparation": (preparation, plain),
+}
+"""Name of a section to what measures it and what makes its table."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", nargs="*", choices=list(SECTIONS), default=None)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    for name in options.only or SECTIONS:
+        results[name] = {"machine": machine(), "ms": SECTIONS[name][0]()}
+        text = SECTIONS[name][1](results[name]["ms"]) + on(results[name]["machine"])
+        rewrite(PERFORMANCE, f"parts of {name}", text)
+        print(f"{name}\n{text}\n")
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

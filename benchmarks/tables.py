@@ -1,0 +1,67 @@
+"""What benchmarks share: the machine they ran on, and tables between marks."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PERFORMANCE = HERE.parent / "docs" / "performance.md"
+
+
+def cpu_milliseconds(call: Callable[[], object], times: int = 15) -> float:
+    """Return the median processor time of a call, after one that is not counted.
+
+    Of all threads together. What else the machine does lengthens it less than the
+    time on the clock.
+    """
+    call()
+    found = []
+    for _ in range(times):
+        begin = time.process_time()
+        call()
+        found.append(time.process_time() - begin)
+    return 1e3 * statistics.median(found)
+
+
+def machine() -> dict[str, object]:
+    """Return what a result file says of the machine."""
+    flags, name = "", platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = [line.partition(":") for line in info.read_text().splitlines()]
+        known = {key.strip(): value.strip() for key, _, value in lines}
+        flags, name = known.get("flags", ""), known.get("model name", name)
+    return {
+        "processor": name,
+        "avx512": "avx512f" in flags.split(),
+        "native_bfloat16": "avx512_bf16" in flags.split(),
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def rewrite(path: Path, name: str, text: str) -> None:
+    """Put text between the marks of `name` in a document.
+
+    Raises
+    ------
+    SystemExit
+        If the marks are not there.
+    """
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    whole = path.read_text(encoding="utf-8")
+    if begin not in whole or end not in whole:
+        raise SystemExit(f"{path} has no marks {begin} and {end}.")
+    before, rest = whole.split(begin)
+    after = rest.split(end)[1]
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
