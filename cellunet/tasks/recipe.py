@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cellunet import store
 from cellunet.engine.base import FlippingEngine
 from cellunet.errors import ConfigError
-from cellunet.tasks.engines import choose_engine, load_engine
+from cellunet.tasks.engines import load_engine
 from cellunet.tasks.segment import Recipe
 
 if TYPE_CHECKING:
@@ -55,15 +54,7 @@ def recipe_for(
     if config.min_area_px is not None:
         # In the image's own pixels, which are those that decoding sees.
         decode = decode.replace(min_area_px=config.min_area_px)
-    runs_onnx = choose_engine(engine, device) == "onnxruntime"
-    loaded = load_engine(
-        onnx=store.checked_onnx(model) if runs_onnx else model.onnx,
-        safetensors=model.weights,
-        config=card.config.network,
-        engine=engine,
-        device=device,
-        threads=threads,
-    )
+    loaded = load_engine(model, engine=engine, device=device, threads=threads)
     return Recipe(
         engine=FlippingEngine(loaded) if config.flips else loaded,
         config=card.config,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
@@ -143,30 +142,6 @@ def test_a_missing_runtime_names_the_other_engine(content, monkeypatch):
     with pytest.raises(DeviceError) as caught:
         OnnxRuntimeEngine(content)
     assert "--engine torch" in caught.value.hint
-
-
-def test_prediction_on_a_cpu_imports_no_torch(content, tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(content)
-    program = (
-        "import sys, numpy as np\n"
-        "from pathlib import Path\n"
-        "from cellunet.config import UNetConfig\n"
-        "from cellunet.tasks.engines import load_engine\n"
-        "engine = load_engine(onnx=Path(sys.argv[1]), safetensors=Path('none'),\n"
-        "    config=UNetConfig(channels=(4, 6)), engine='auto', device='cpu',\n"
-        "    threads=1)\n"
-        "engine(np.zeros((1, 2, 8, 8), np.float32))\n"
-        "heavy = {'torch', 'scipy', 'skimage', 'onnx', 'typer', 'rich'}\n"
-        "print(sorted(heavy & set(sys.modules)))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
 def test_every_error_of_the_runtime_is_known():
