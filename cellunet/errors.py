@@ -69,3 +69,8 @@ class ModelNotFoundError(CellunetError, FileNotFoundError):
 
 class DeviceError(CellunetError):
     """The device or engine that was asked for is not available."""
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of a library's exception on one line."""
+    return " ".join(str(error).split())

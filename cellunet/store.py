@@ -1,9 +1,10 @@
 """Names to models: where they live, what they say of themselves, and checks.
 
 A model is a folder with ``model.safetensors`` (weights, and a card in the header) and
-its ONNX twin ``model.onnx``. Headers are read here without torch and without loading a
-weight. The user's models live in ``CELLUNET_HOME`` or the system's place for
-application data; the models that ship with cellunet lie in the package.
+its ONNX twin ``model.onnx``; beside it ``model-int8.onnx``, if it was calibrated.
+Headers are read here without torch and without loading a weight. The user's models
+live in ``CELLUNET_HOME`` or the system's place for application data; the models that
+ship with cellunet lie in the package.
 """
 
 from __future__ import annotations
@@ -150,6 +151,11 @@ class Model:
     onnx: Path
     card: ModelCard
     shipped: bool
+
+    @property
+    def int8(self) -> Path:
+        """Where its int8 twin is, if it has one."""
+        return self.onnx.with_name(f"{self.onnx.stem}-int8.onnx")
 
     @property
     def sha256(self) -> str:

@@ -192,7 +192,8 @@ def _command(words: tuple[str, ...]) -> str | None:
     for i, word in enumerate(words):
         if word == "models":
             inner = [w for w in words[i + 1 :] if not w.startswith("-")][:1]
-            return " ".join(["models", *(w for w in inner if w in ("show", "remove"))])
+            own = ("show", "calibrate", "remove")
+            return " ".join(["models", *(w for w in inner if w in own)])
         if word in known:
             return word
     return None

@@ -1,4 +1,4 @@
-"""``cellunet models``: list them, show one, remove one."""
+"""``cellunet models``: list them, show one, calibrate one, remove one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from cellunet.cli import options as o
 from cellunet.cli.jsonout import Outcome
 from cellunet.cli.session import Session
+from cellunet.config import THREADS
 from cellunet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from cellunet.tasks.models import ModelInfo
 
 app = typer.Typer(
-    help="List models (size, training images, score), show one, remove one.",
+    help="List models (size, training images, score), show, calibrate, remove one.",
     invoke_without_command=True,
 )
 
@@ -64,6 +65,50 @@ def show(
         left=(0, 1),
     )
     return Outcome(result=info.to_dict())
+
+
+@app.command()
+def calibrate(
+    ctx: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|PATH", help="Name or path of the model.")
+    ],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGES...",
+            help="A dozen images like those that the model is for: files, folders, "
+            "patterns. Annotations are not needed.",
+        ),
+    ],
+    channel: o.Channel = None,
+    gray: o.Gray = False,
+    threads: o.Threads = THREADS,
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+    log_level: o.LogLevel = None,
+    verbose: o.Verbose = 0,
+) -> Outcome:
+    """Make the int8 twin that --engine openvino-int8 runs, beside the model.
+
+    Training makes one from the training images.
+    """
+    from cellunet.tasks.calibrate import calibrate as run
+
+    console = Session.of(ctx).console
+    made = run(
+        name,
+        images,
+        channel=channel,
+        gray=gray,
+        threads=threads,
+        overwrite=overwrite,
+        track=console.track,
+    )
+    for why in made.skipped:
+        console.line(f"Skipped: {why}")
+    console.line(f"{made.path} ({_size(made.bytes)}, from {made.images} images)")
+    return Outcome(result=made.to_dict())
 
 
 @app.command()

@@ -38,7 +38,9 @@ KINDS = (
 """Rows of `cellunet.imaging.annotations.ANNOTATIONS`, which imports numpy."""
 
 LogLevelName = Literal["debug", "info", "warning", "error"]
-EngineName = Literal["auto", "onnxruntime", "torch"]
+EngineName = Literal[
+    "auto", "onnxruntime", "torch", "torch-bfloat16", "openvino", "openvino-int8"
+]
 ZMode = Literal["keep", "max"]
 TableFormat = Literal["csv", "parquet"]
 # Headings of the help texts, in the order of a command's options.
@@ -181,7 +183,10 @@ Engine = Annotated[
     typer.Option(
         show_default=False,
         help=told(
-            "What runs the network; auto is onnxruntime on a CPU, else torch.", ENGINE
+            "What runs the network; auto is onnxruntime on a CPU, else torch. openvino "
+            "is the extra cellunet-torch[openvino]; int8 and bfloat16 are faster and "
+            "change a few pixels (docs/performance.md).",
+            ENGINE,
         ),
         rich_help_panel=COMPUTING,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cellunet.engine.ort import usable_cores
+from cellunet.engine.onnx_file import usable_cores
 from cellunet.errors import DeviceError
 
 

@@ -2,22 +2,31 @@
 
 A weights file comes from other people. ONNX allows more than layers: own operators,
 functions, branches, and tensors that are read from any path beside the file. So that
-nothing rests on the checks of the runtime, only one thing passes: the graph that
-`cellunet.engine.onnx_graph` writes for a network of some shape, node by node, with
-float32 tensors of the right shapes inside the file. What varies is the weights, the
-metadata and who wrote it.
+nothing rests on the checks of the runtime, only two things pass: the graph that
+`cellunet.engine.onnx_graph` writes for a network of some shape, and its int8 twin of
+`cellunet.engine.onnx_int8`, node by node, with tensors of the right types and shapes
+inside the file. What varies is the weights, the metadata and who wrote it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from cellunet.config import UNetConfig
-from cellunet.engine import onnx_graph
-from cellunet.engine.cost import layers
+from cellunet.engine import onnx_graph, onnx_int8, onnx_nodes
+from cellunet.engine.onnx_nodes import DATA_TYPES, Kind
 from cellunet.engine.protobuf import fields, read_integers, read_text
 from cellunet.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
 
 OPERATORS = frozenset(
     {
@@ -36,7 +45,6 @@ OPERATORS = frozenset(
 """What `cellunet.engine.onnx_graph.build` writes."""
 
 Field = int | memoryview
-Shapes = dict[str, tuple[int, ...]]
 
 _ALLOWED: dict[str, dict[int, str]] = {
     "model": {
@@ -49,6 +57,7 @@ _ALLOWED: dict[str, dict[int, str]] = {
     },
     "graph": {1: "node", 2: "name", 5: "initializer", 11: "input", 12: "output"},
     "tensor": {1: "dims", 2: "data_type", 8: "name", 9: "raw_data"},
+    "metadata": {1: "key", 2: "value"},
 }
 """Numbers and names of fields in onnx.proto, those that cellunet writes. A field of a
 later ONNX version is refused because it is not here."""
@@ -56,13 +65,61 @@ _OP_TYPE, _DOMAIN = 4, 7
 """Fields of a NodeProto."""
 
 
-def check_model(model: bytes) -> UNetConfig:
-    """Return the shape of a model's network, or refuse a model that is not cellunet's.
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What a model has to look like."""
+
+    opset: bytes
+    operators: frozenset[str]
+    nodes: Callable[[UNetConfig], list[bytes]]
+    kinds: Callable[[UNetConfig], dict[str, Kind]]
+    weight: str
+    """How names of the tensors of weights end."""
+    fixed: dict[str, npt.NDArray[np.generic]]
+    """Tensors whose values are the same in every model."""
+
+
+FLOAT = Form(
+    opset=onnx_graph.OPSET,
+    operators=OPERATORS,
+    nodes=onnx_graph.nodes,
+    kinds=onnx_graph.kinds,
+    weight="weight",
+    fixed={},
+)
+INT8 = Form(
+    opset=onnx_int8.OPSET,
+    operators=OPERATORS | {"QuantizeLinear", "DequantizeLinear"},
+    nodes=onnx_int8.nodes,
+    kinds=onnx_int8.kinds,
+    weight="weight.int8",
+    fixed={"axes": onnx_int8.AXES},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A model that passed."""
+
+    config: UNetConfig
+    """Shape of its network."""
+    tensors: dict[str, npt.NDArray[np.generic]]
+    """By name, read-only."""
+    metadata: dict[str, str]
+    """What was stored in it, by key."""
+    graph: memoryview
+    """The encoded graph."""
+
+
+def check_model(model: bytes, form: Form = FLOAT) -> Checked:
+    """Return what a model holds, or refuse a model that is not cellunet's.
 
     Parameters
     ----------
     model
         Bytes of an ONNX file.
+    form
+        What it has to look like.
 
     Raises
     ------
@@ -72,32 +129,37 @@ def check_model(model: bytes) -> UNetConfig:
     """
     if not model:
         raise CheckpointError("The file is empty.")
-    if len(model) > onnx_graph.MAX_BYTES:
+    if len(model) > onnx_nodes.MAX_BYTES:
         raise CheckpointError(
-            f"{len(model)} bytes; ONNX allows {onnx_graph.MAX_BYTES}."
+            f"{len(model)} bytes; ONNX allows {onnx_nodes.MAX_BYTES}."
         )
     top = _read(memoryview(model), "model")
     if len(top["graph"]) != 1:
         raise CheckpointError(f"It holds {len(top['graph'])} networks, not one.")
     graph = _read(top["graph"][0], "graph")
     for node in graph["node"]:
-        _check_operator(node)
-    shapes: Shapes = {}
-    for tensor in graph["initializer"]:
-        name, shape = _tensor(tensor)
-        if name in shapes:
+        _check_operator(node, form)
+    tensors: dict[str, npt.NDArray[np.generic]] = {}
+    for message in graph["initializer"]:
+        name, values = _tensor(message)
+        if name in tensors:
             raise CheckpointError(f"Tensor {name!r} is there twice.")
-        shapes[name] = shape
-    config = _config(shapes)
-    _check_shapes(shapes, config)
+        tensors[name] = values
+    config = _config(tensors, form)
+    _check_tensors(tensors, config, form)
     as_written = (
-        _bytes(top["opset_import"]) == [onnx_graph.OPSET]
-        and _bytes(graph["node"]) == onnx_graph.nodes(config)
+        _bytes(top["opset_import"]) == [form.opset]
+        and _bytes(graph["node"]) == form.nodes(config)
         and _bytes(graph["input"] + graph["output"]) == [*onnx_graph.ends(config)]
     )
     if not as_written:
         raise CheckpointError("Its operators are not connected as cellunet does it.")
-    return config
+    return Checked(
+        config=config,
+        tensors=tensors,
+        metadata=dict(_metadata(one) for one in top["metadata_props"]),
+        graph=_message(top["graph"][0], "graph"),
+    )
 
 
 def _read(message: Field, kind: str) -> defaultdict[str, list[Field]]:
@@ -121,10 +183,16 @@ def _bytes(values: list[Field]) -> list[bytes]:
     return [bytes(_message(value, "field")) for value in values]
 
 
-def _check_operator(node: Field) -> None:
+def _metadata(message: Field) -> tuple[str, str]:
+    entry = _read(message, "metadata")
+    key, value = ("".join(map(read_text, entry[part])) for part in ("key", "value"))
+    return key, value
+
+
+def _check_operator(node: Field, form: Form) -> None:
     """Refuse a foreign operator by name, which says more than that nodes differ."""
     for number, value in fields(_message(node, "node")):
-        if number == _OP_TYPE and read_text(value) not in OPERATORS:
+        if number == _OP_TYPE and read_text(value) not in form.operators:
             raise CheckpointError(
                 f"Operator {read_text(value)!r} is not one of cellunet's."
             )
@@ -134,46 +202,62 @@ def _check_operator(node: Field) -> None:
             )
 
 
-def _tensor(message: Field) -> tuple[str, tuple[int, ...]]:
-    """Return name and shape of a tensor that lies, whole and float32, in the file."""
+def _tensor(message: Field) -> tuple[str, npt.NDArray[np.generic]]:
+    """Return name and values of a tensor that lies, whole, in the file."""
     tensor = _read(message, "tensor")
     name = "".join(read_text(value) for value in tensor["name"])
     shape = tuple(d for value in tensor["dims"] for d in read_integers(value))
-    sizes = [len(_message(raw, "tensor")) for raw in tensor["raw_data"]]
-    if tensor["data_type"] != [onnx_graph.FLOAT] or sizes != [4 * prod(shape)]:
+    dtype = next((n for n, t in DATA_TYPES.items() if tensor["data_type"] == [t]), None)
+    if dtype is None:
+        raise CheckpointError(f"Tensor {name!r} is of a type that is not cellunet's.")
+    little = np.dtype(dtype).newbyteorder("<")
+    size = little.itemsize * prod(shape)
+    if [len(_message(raw, "tensor")) for raw in tensor["raw_data"]] != [size]:
         raise CheckpointError(
-            f"Tensor {name!r} of shape {shape} is not {4 * prod(shape)} bytes of "
-            "float32 within the file."
+            f"Tensor {name!r} of shape {shape} is not {size} bytes of {dtype} within "
+            "the file."
         )
-    return name, shape
-
-
-def _config(shapes: Shapes) -> UNetConfig:
-    """Return the shape of the network that has tensors of these shapes."""
+    raw = _message(tensor["raw_data"][0], "tensor")
     try:
-        width, in_channels, side, _ = shapes["stem.0.weight"]
+        return name, np.frombuffer(raw, little).reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise CheckpointError(f"Tensor {name!r} cannot be of {shape}.") from error
+
+
+def _config(tensors: dict[str, npt.NDArray[np.generic]], form: Form) -> UNetConfig:
+    """Return the shape of the network that has these tensors."""
+    try:
+        width, in_channels, side, _ = tensors[f"stem.0.{form.weight}"].shape
         widths = [width]
-        while down := shapes.get(f"down.{len(widths) - 1}.0.weight"):
-            widths.append(down[0])
-        (classes,) = shapes["head.bias"]
+        while f"down.{len(widths) - 1}.0.{form.weight}" in tensors:
+            down = tensors[f"down.{len(widths) - 1}.0.{form.weight}"]
+            widths.append(down.shape[0])
+        (classes,) = tensors["head.bias"].shape
         return UNetConfig(
             in_channels=in_channels,
             classes=classes,
             channels=tuple(widths),
             stem_stride=2 if side == 6 else 1,
         )
-    except (KeyError, ValueError, ConfigError) as error:
+    except (KeyError, IndexError, ValueError, ConfigError) as error:
         raise CheckpointError("Its tensors are not those of a U-Net.") from error
 
 
-def _check_shapes(shapes: Shapes, config: UNetConfig) -> None:
-    expected: Shapes = {}
-    for name, layer in layers(config).items():
-        expected[f"{name}.weight"] = layer.shapes[f"{name}.weight"]
-        expected[f"{name}.bias"] = (layer.outputs,)
-    for name in sorted(expected.keys() | shapes.keys()):
-        if shapes.get(name) != expected.get(name):
+def _check_tensors(
+    tensors: dict[str, npt.NDArray[np.generic]], config: UNetConfig, form: Form
+) -> None:
+    expected = form.kinds(config)
+    found = {name: Kind(t.dtype.name, t.shape) for name, t in tensors.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name):
             raise CheckpointError(
-                f"Tensor {name!r} has shape {shapes.get(name)}; "
-                f"{expected.get(name)} is expected."
+                f"Tensor {name!r} is {_told(found.get(name))}; "
+                f"{_told(expected.get(name))} is expected."
             )
+    for name, values in form.fixed.items():
+        if not np.array_equal(tensors[name], values):
+            raise CheckpointError(f"Tensor {name!r} is not {values.tolist()}.")
+
+
+def _told(kind: Kind | None) -> str:
+    return f"{kind.dtype} of shape {kind.shape}" if kind else "none"

@@ -1,11 +1,10 @@
 """The network as an ONNX model: the twin that runs without torch.
 
-Field numbers are those of onnx.proto (https://github.com/onnx/onnx, ONNX 1.7). The form
-was chosen by measurement: ONNX Runtime, default network, 1024 x 1024, one thread. The
-softmax is written out, since its own operator moves the class axis back and forth: 6
-instead of 40 of about 300 ms. The other forms are the plain ones: pixel groups unfolded
-before a 3 x 3 stem took as long, and 1 x 1 convolutions with DepthToSpace in place of
-the transposed ones 1 to 15 % longer.
+The form was chosen by measurement: ONNX Runtime, default network, 1024 x 1024, one
+thread. The softmax is written out, since its own operator moves the class axis back
+and forth: 6 instead of 40 of about 300 ms. The other forms are the plain ones: pixel
+groups unfolded before a 3 x 3 stem took as long, and 1 x 1 convolutions with
+DepthToSpace in place of the transposed ones 1 to 15 % longer.
 """
 
 from __future__ import annotations
@@ -16,30 +15,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellunet.engine.cost import Layer, layers
-from cellunet.engine.protobuf import chunk, integer, integers, text
+from cellunet.engine.onnx_nodes import Kind, graph, model, node, opset, value
 from cellunet.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy.typing as npt
 
     from cellunet.config import UNetConfig
 
 INPUT, OUTPUT = "image", "probabilities"
-# OperatorSetIdProto: 1 domain, 2 version.
-OPSET = text(1, "") + integer(2, 12)
+OPSET = opset(12)
 """Operator set 12, the last where ReduceSum takes its axes as an attribute like
 ReduceMax, so that all tensors are float32. ONNX Runtime 1.3 (2020) reads it."""
-IR_VERSION = 7
-FLOAT = 1
-"""TensorProto.FLOAT."""
-MAX_BYTES = 2**31 - 1
-"""Protobuf's limit for one message."""
 BATCH_NORM_EPSILON = 1e-5
 """``eps`` of ``torch.nn.BatchNorm2d``."""
-_INT, _INTS = 2, 7
-"""AttributeProto.INT and .INTS."""
 _NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 
@@ -71,25 +62,13 @@ def build(
         would be larger than ONNX allows.
     """
     check_weights(weights, config)
-    # GraphProto: 1 node, 2 name, 5 initializer, 11 input, 12 output.
-    graph = [chunk(1, node) for node in nodes(config)]
-    graph.append(text(2, "unet"))
+    tensors: dict[str, npt.NDArray[np.generic]] = {}
     for layer in layers(config).values():
         weight, bias = fold(layer, weights)
-        graph.append(chunk(5, _tensor(f"{layer.name}.weight", weight)))
-        graph.append(chunk(5, _tensor(f"{layer.name}.bias", bias)))
-    graph += (chunk(n, v) for n, v in zip((11, 12), ends(config), strict=True))
-    # ModelProto: 1 ir_version, 2 producer_name, 7 graph, 8 opset_import, 14 metadata.
-    model = integer(1, IR_VERSION) + text(2, "cellunet") + chunk(7, b"".join(graph))
-    model += chunk(8, OPSET)
-    for key in sorted(metadata):
-        model += chunk(14, text(1, key) + text(2, metadata[key]))
-    if len(model) > MAX_BYTES:
-        raise CheckpointError(
-            f"The network takes {len(model)} bytes; ONNX allows {MAX_BYTES}.",
-            hint="Use fewer channels, or the torch engine: --engine torch.",
-        )
-    return model
+        tensors |= {f"{layer.name}.weight": weight, f"{layer.name}.bias": bias}
+    image, probabilities = ends(config)
+    whole = graph(nodes(config), tensors, [image], [probabilities])
+    return model(whole, OPSET, metadata)
 
 
 def check_weights(
@@ -164,88 +143,91 @@ def nodes(config: UNetConfig) -> list[bytes]:
 
     Weight and bias of a layer are tensors ``LAYER.weight`` and ``LAYER.bias``.
     """
-    by_name = layers(config)
-    levels = len(config.channels) - 1
-    found = _double(by_name, "stem", INPUT)
-    features, skips = "stem.5", []
-    for i in range(levels):
-        skips.append(features)
-        pooled = f"pool.{i}"
-        found.append(
-            _node("MaxPool", [features], pooled, kernel_shape=[2, 2], strides=[2, 2])
-        )
-        found += _double(by_name, f"down.{i}", pooled)
-        features = f"down.{i}.5"
-    for i in range(levels):
-        found.append(_convolution(by_name[f"up.{i}"], features))
-        found.append(_node("Concat", [skips.pop(), f"up.{i}"], f"concat.{i}", axis=1))
-        found += _double(by_name, f"merge.{i}", f"concat.{i}")
-        features = f"merge.{i}.5"
-    # The largest logit is taken off so that no exponential overflows.
-    return [
-        *found,
-        _convolution(by_name["head"], features),
-        _node("ReduceMax", ["head"], "largest", axes=[1], keepdims=1),
-        _node("Sub", ["head", "largest"], "below"),
-        _node("Exp", ["below"], "odds"),
-        _node("ReduceSum", ["odds"], "total", axes=[1], keepdims=1),
-        _node("Div", ["odds", "total"], OUTPUT),
-    ]
+    return Network(config).write()
+
+
+def kinds(config: UNetConfig) -> dict[str, Kind]:
+    """Return what kind of tensor each of the model's is, by name."""
+    found = {}
+    for name, layer in layers(config).items():
+        found[f"{name}.weight"] = Kind("float32", layer.shapes[f"{name}.weight"])
+        found[f"{name}.bias"] = Kind("float32", (layer.outputs,))
+    return found
 
 
 def ends(config: UNetConfig) -> tuple[bytes, bytes]:
     """Return input and output as ValueInfoProto."""
-    return _value(INPUT, config.in_channels), _value(OUTPUT, config.classes)
+    return value(INPUT, config.in_channels), value(OUTPUT, config.classes)
 
 
-def _double(by_name: Mapping[str, Layer], name: str, source: str) -> list[bytes]:
-    """Return a ``DoubleConv``; its last output is called ``NAME.5``."""
-    return [
-        _convolution(by_name[f"{name}.0"], source),
-        _node("Relu", [f"{name}.0"], f"{name}.2"),
-        _convolution(by_name[f"{name}.3"], f"{name}.2"),
-        _node("Relu", [f"{name}.3"], f"{name}.5"),
-    ]
+class Network:
+    """Writes the nodes of a network in float32; other forms override what differs.
 
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    """
 
-def _convolution(layer: Layer, source: str) -> bytes:
-    return _node(
-        "ConvTranspose" if layer.transposed else "Conv",
-        [source, f"{layer.name}.weight", f"{layer.name}.bias"],
-        layer.name,
-        kernel_shape=[layer.kernel] * 2,
-        pads=[layer.padding] * 4,
-        strides=[layer.stride] * 2,
-    )
+    def __init__(self, config: UNetConfig) -> None:
+        self._config = config
+        self._layers = layers(config)
+        self._nodes: list[bytes] = []
 
+    def write(self) -> list[bytes]:
+        """Return all nodes as NodeProto."""
+        levels = len(self._config.channels) - 1
+        features, skips = self._double("stem", self.activation(INPUT)), []
+        for i in range(levels):
+            skips.append(features)
+            pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+            pooled = self.add("MaxPool", [features], f"pool.{i}", **pool)
+            features = self._double(f"down.{i}", pooled)
+        for i in range(levels):
+            up = self.activation(self._convolution(f"up.{i}", features))
+            joined = self.add("Concat", [skips.pop(), up], f"concat.{i}", axis=1)
+            features = self._double(f"merge.{i}", joined)
+        head = self._convolution("head", features)
+        # The largest logit is taken off so that no exponential overflows.
+        largest = self.add("ReduceMax", [head], "largest", axes=[1], keepdims=1)
+        odds = self.add("Exp", [self.add("Sub", [head, largest], "below")], "odds")
+        self.add("Div", [odds, self.total(odds)], OUTPUT)
+        return self._nodes
 
-def _node(
-    operator: str, inputs: Sequence[str], output: str, **attributes: int | list[int]
-) -> bytes:
-    """Return a node, named like its output."""
-    # NodeProto: 1 input, 2 output, 3 name, 4 op_type, 5 attribute.
-    node = b"".join(text(1, name) for name in inputs)
-    node += text(2, output) + text(3, output) + text(4, operator)
-    for name, value in sorted(attributes.items()):
-        # AttributeProto: 1 name, 3 i, 8 ints, 20 type.
-        if isinstance(value, int):
-            attribute = integer(3, value) + integer(20, _INT)
-        else:
-            attribute = integers(8, value) + integer(20, _INTS)
-        node += chunk(5, text(1, name) + attribute)
-    return node
+    def add(
+        self, operator: str, inputs: list[str], output: str, **values: int | list[int]
+    ) -> str:
+        """Write a node; return its output."""
+        self._nodes.append(node(operator, inputs, output, **values))
+        return output
 
+    def activation(self, name: str) -> str:
+        """Write what follows on features `name`; return what readers of them read."""
+        return name
 
-def _tensor(name: str, array: npt.NDArray[np.float32]) -> bytes:
-    # TensorProto: 1 dims, 2 data_type, 8 name, 9 raw_data (little-endian).
-    head = integers(1, array.shape) + integer(2, FLOAT) + text(8, name)
-    return head + chunk(9, array.astype("<f4").tobytes())
+    def weight(self, layer: Layer) -> str:
+        """Write what makes a layer's weights; return their name."""
+        return f"{layer.name}.weight"
 
+    def total(self, odds: str) -> str:
+        """Write the sum over the classes; return its name."""
+        return self.add("ReduceSum", [odds], "total", axes=[1], keepdims=1)
 
-def _value(name: str, channels: int) -> bytes:
-    """Return a float32 value of shape (n, `channels`, h, w)."""
-    # ValueInfoProto: 1 name, 2 type; TypeProto: 1 tensor_type; Tensor: 1 elem_type,
-    # 2 shape; TensorShapeProto: 1 dim; Dimension: 1 dim_value, 2 dim_param.
-    sides = (text(2, "n"), integer(1, channels), text(2, "h"), text(2, "w"))
-    shape = b"".join(chunk(1, side) for side in sides)
-    return text(1, name) + chunk(2, chunk(1, integer(1, FLOAT) + chunk(2, shape)))
+    def _double(self, name: str, source: str) -> str:
+        """Write a ``DoubleConv``, whose features are ``NAME.2`` and ``NAME.5``."""
+        for place, activation in ((0, 2), (3, 5)):
+            convolved = self._convolution(f"{name}.{place}", source)
+            self.add("Relu", [convolved], f"{name}.{activation}")
+            source = self.activation(f"{name}.{activation}")
+        return source
+
+    def _convolution(self, name: str, source: str) -> str:
+        layer = self._layers[name]
+        return self.add(
+            "ConvTranspose" if layer.transposed else "Conv",
+            [source, self.weight(layer), f"{name}.bias"],
+            name,
+            kernel_shape=[layer.kernel] * 2,
+            pads=[layer.padding] * 4,
+            strides=[layer.stride] * 2,
+        )

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellunet.engine.onnx_check import check_model
+from cellunet.engine.onnx_file import check_fits, open_onnx, usable_cores
 from cellunet.engine.onnx_graph import INPUT, OUTPUT
-from cellunet.errors import CheckpointError, DeviceError
+from cellunet.errors import CheckpointError, DeviceError, one_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
 
     import numpy as np
     import numpy.typing as npt
-
-    from cellunet.config import UNetConfig
 
 
 class OnnxRuntimeEngine:
@@ -49,25 +46,19 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, model: bytes | Path, *, threads: int = 0) -> None:
-        self._source = str(model) if isinstance(model, Path) else "The model"
-        content, self.config = _checked(model, self._source)
-        runtime = _runtime()
+        opened = open_onnx(model)
+        self.config, self.metadata = opened.config, opened.metadata
+        self._source = opened.source
+        runtime = load_runtime()
         self.name = f"onnxruntime {runtime.__version__} cpu"
         self._errors = _errors(runtime)
         try:
-            self._session = runtime.InferenceSession(
-                content,
-                _options(runtime, threads or usable_cores()),
-                providers=["CPUExecutionProvider"],
-            )
+            self._session = open_session(opened.content, threads)
         except self._errors as error:
             raise CheckpointError(
-                f"{self._source} cannot be used: {_one_line(error)}",
+                f"{self._source} cannot be used: {one_line(error)}",
                 hint="Train the model again, or: --engine torch.",
             ) from error
-        self.metadata: dict[str, str] = dict(
-            self._session.get_modelmeta().custom_metadata_map
-        )
 
     def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return class probabilities, NKYX float32, of NCYX float32 windows.
@@ -77,13 +68,7 @@ class OnnxRuntimeEngine:
         CheckpointError
             If the image does not fit the network, or the runtime fails.
         """
-        channels, stride = self.config.in_channels, self.config.stride_px
-        fits = image.ndim == 4 and image.shape[1] == channels
-        if not fits or image.shape[2] % stride or image.shape[3] % stride:
-            raise CheckpointError(
-                f"{self._source} takes NCYX images of {channels} channels and sides of "
-                f"multiples of {stride} px; this one has shape {image.shape}."
-            )
+        check_fits(image, self.config, self._source)
         try:
             result: npt.NDArray[np.float32] = self._session.run(
                 [OUTPUT], {INPUT: image}
@@ -91,40 +76,42 @@ class OnnxRuntimeEngine:
         except self._errors as error:
             size = " x ".join(map(str, image.shape))
             raise CheckpointError(
-                f"{self._source} failed on an image of {size}: {_one_line(error)}"
+                f"{self._source} failed on an image of {size}: {one_line(error)}"
             ) from error
         return result
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use, at least 1."""
-    # Not on Windows and macOS.
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+def open_session(content: bytes, threads: int) -> Any:  # noqa: ANN401
+    """Return a session of onnxruntime on the CPU.
+
+    Parameters
+    ----------
+    content
+        The model; checked before, or written by cellunet itself.
+    threads
+        Threads to compute with; 0 for as many as this process may use cores.
+    """
+    runtime = load_runtime()
+    return runtime.InferenceSession(
+        content,
+        _options(runtime, threads or usable_cores()),
+        providers=["CPUExecutionProvider"],
+    )
 
 
-def _checked(model: bytes | Path, source: str) -> tuple[bytes, UNetConfig]:
-    try:
-        content = model.read_bytes() if isinstance(model, Path) else model
-        return content, check_model(content)
-    except OSError as error:
-        raise CheckpointError(
-            f"{source} cannot be read: {error.strerror}.",
-            hint="Train the model again, or: --engine torch.",
-        ) from error
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{source} is no model that this cellunet writes: {error.message}",
-            hint="Train the model again, or: --engine torch.",
-        ) from error
+def load_runtime() -> ModuleType:
+    """Return onnxruntime.
 
-
-def _runtime() -> ModuleType:
+    Raises
+    ------
+    DeviceError
+        If it cannot be loaded.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         raise DeviceError(
-            f"onnxruntime cannot be loaded: {_one_line(error)}",
+            f"onnxruntime cannot be loaded: {one_line(error)}",
             hint="Try: --engine torch.",
         ) from error
     # Windows only; a no-op elsewhere.
@@ -158,7 +145,3 @@ def _errors(runtime: ModuleType) -> tuple[type[Exception], ...]:
         if isinstance(value, type) and issubclass(value, Exception)
     ]
     return (*own, RuntimeError, MemoryError)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -7,56 +7,51 @@ takes seconds, so torch is imported only where a GPU may be.
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import platform
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cellunet import store
 from cellunet.errors import CheckpointError, DeviceError
 from cellunet.registry import choose
 
 if TYPE_CHECKING:
     from cellunet.config import UNetConfig
     from cellunet.engine.base import Engine
-    from cellunet.engine.ort import OnnxRuntimeEngine
+    from cellunet.store import Model
 
 AUTO = "auto"
+_log = logging.getLogger(__name__)
 
 
 class Loader(Protocol):
     """Loads one kind of engine; arguments as in `load_engine`."""
 
-    def __call__(
-        self,
-        *,
-        onnx: Path,
-        safetensors: Path,
-        config: UNetConfig,
-        device: str,
-        threads: int,
-    ) -> Engine:
+    def __call__(self, model: Model, *, device: str, threads: int) -> Engine:
         """Return the engine, or raise as `load_engine` says."""
 
 
-def load_engine(
-    *,
-    onnx: Path,
-    safetensors: Path,
-    config: UNetConfig,
-    engine: str,
-    device: str,
-    threads: int,
-) -> Engine:
+@dataclass(frozen=True, kw_only=True)
+class EngineKind:
+    """One row of `ENGINES`."""
+
+    load: Loader
+    only_cpu: bool = True
+    """Whether it runs on the CPU alone."""
+
+
+def load_engine(model: Model, *, engine: str, device: str, threads: int) -> Engine:
     """Return the engine asked for, with a model's weights in it.
 
     Parameters
     ----------
-    onnx, safetensors
-        The model's weights in both forms; only the chosen engine's are read.
-    config
-        Shape of the model's network.
+    model
+        Where the weights are; only the chosen engine's file is read.
     engine
         A name in `ENGINES`, or ``auto``.
     device
@@ -67,20 +62,27 @@ def load_engine(
     Raises
     ------
     ConfigError
-        If there is no such engine.
+        If there is no such engine, or what it needs is not installed.
     DeviceError
         If the engine or the device is not available, or they do not go together.
     CheckpointError
-        If the weights cannot be read or are not of this shape.
+        If the weights are missing, cannot be read or are not of this model.
     """
-    loader = ENGINES[choose_engine(engine, device)]
-    return loader(
-        onnx=onnx,
-        safetensors=safetensors,
-        config=config,
-        device=device,
-        threads=threads,
-    )
+    chosen = choose_engine(engine, device)
+    if engine == AUTO and chosen == "onnxruntime":
+        _tell_of_openvino()
+    return ENGINES[chosen].load(model, device=device, threads=threads)
+
+
+def _tell_of_openvino() -> None:
+    """Log that there is a faster engine, which is never taken unasked."""
+    from cellunet.engine.ov import installed
+
+    if installed():
+        _log.info(
+            "openvino is installed: --engine openvino-int8 is faster on most "
+            "processors; its labels differ in a few pixels."
+        )
 
 
 def choose_engine(name: str, device: str) -> str:
@@ -104,9 +106,10 @@ def choose_engine(name: str, device: str) -> str:
         If the engine does not run on the device.
     """
     choose({AUTO: None, **ENGINES}, name, "engine")
-    if name == "onnxruntime" and device not in (AUTO, "cpu"):
+    only_cpu = name != AUTO and ENGINES[name].only_cpu
+    if only_cpu and device not in (AUTO, "cpu"):
         raise DeviceError(
-            f"Engine onnxruntime runs on the CPU only, not on {device!r}.",
+            f"Engine {name} runs on the CPU only, not on {device!r}.",
             hint=f"Try: --engine torch --device {device}, or leave --device out.",
         )
     if name != AUTO:
@@ -151,32 +154,67 @@ def _gpu_found() -> bool:
     return available() != ["cpu"]
 
 
-def _load_onnxruntime(
-    *, onnx: Path, safetensors: Path, config: UNetConfig, device: str, threads: int
-) -> OnnxRuntimeEngine:
-    del safetensors, device
+def _load_onnxruntime(model: Model, *, device: str, threads: int) -> Engine:
+    del device
     from cellunet.engine.ort import OnnxRuntimeEngine
 
+    onnx = store.checked_onnx(model)
     engine = OnnxRuntimeEngine(onnx, threads=threads)
-    if engine.config != config:
-        raise CheckpointError(
-            f"{onnx} is of another model: {engine.config}, not {config}.",
-            hint="Train the model again, or: --engine torch.",
-        )
+    _check_shape(onnx, engine.config, model)
     return engine
 
 
-def _load_torch(
-    *, onnx: Path, safetensors: Path, config: UNetConfig, device: str, threads: int
-) -> Engine:
-    del onnx, config
+def _load_openvino(model: Model, *, device: str, threads: int) -> Engine:
+    del device
+    from cellunet.engine.onnx_file import open_onnx
+    from cellunet.engine.ov import OpenVinoEngine
+
+    opened = open_onnx(store.checked_onnx(model))
+    _check_shape(model.onnx, opened.config, model)
+    return OpenVinoEngine(opened, threads=threads)
+
+
+def _load_openvino_int8(model: Model, *, device: str, threads: int) -> Engine:
+    del device
+    from cellunet.engine.ov import OpenVinoEngine
+    from cellunet.engine.twin import open_int8
+
+    opened = open_int8(model)
+    _check_shape(model.int8, opened.config, model)
+    return OpenVinoEngine(opened, threads=threads, int8=True)
+
+
+def _check_shape(onnx: Path, found: UNetConfig, model: Model) -> None:
+    expected = model.card.config.network
+    if found != expected:
+        raise CheckpointError(
+            f"{onnx} is of another model: {found}, not {expected}.",
+            hint="Train the model again, or: --engine torch.",
+        )
+
+
+def _load_torch(model: Model, *, device: str, threads: int) -> Engine:
+    return _torch(model, device, threads, "float32")
+
+
+def _load_torch_bfloat16(model: Model, *, device: str, threads: int) -> Engine:
+    return _torch(model, device, threads, "bfloat16")
+
+
+def _torch(model: Model, device: str, threads: int, precision: str) -> Engine:
     from cellunet.core.checkpoint import load_network
     from cellunet.core.device import choose_device, use_threads
     from cellunet.core.torch_engine import TorchEngine
 
     where = choose_device(device)
     use_threads(threads)
-    return TorchEngine(load_network(safetensors), where)
+    return TorchEngine(load_network(model.weights), where, precision)
 
 
-ENGINES: dict[str, Loader] = {"onnxruntime": _load_onnxruntime, "torch": _load_torch}
+ENGINES: dict[str, EngineKind] = {
+    "onnxruntime": EngineKind(load=_load_onnxruntime),
+    "torch": EngineKind(load=_load_torch, only_cpu=False),
+    "torch-bfloat16": EngineKind(load=_load_torch_bfloat16, only_cpu=False),
+    "openvino": EngineKind(load=_load_openvino),
+    "openvino-int8": EngineKind(load=_load_openvino_int8),
+}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import __version__
-from cellunet.engine.ort import usable_cores
+from cellunet.engine.onnx_file import usable_cores
 from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.files import create_labels, open_image, read_provenance
@@ -96,7 +96,7 @@ class ImageJob:
 
     def _images_at_once(self, threads: int) -> int:
         """Return how many small images to work on at the same time."""
-        on_cpu = self.recipe.engine.name.startswith("onnxruntime")
+        on_cpu = self.recipe.engine.name.startswith(("onnxruntime", "openvino"))
         if not on_cpu or self.config.max_memory_mb is not None:
             return 1
         return min(threads or usable_cores(), MOST_AT_ONCE)

@@ -6,11 +6,10 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cellunet import store
 from cellunet.engine.base import FlippingEngine
 from cellunet.errors import ConfigError
 from cellunet.run.memory import Memory
-from cellunet.tasks.engines import choose_engine, load_engine
+from cellunet.tasks.engines import load_engine
 from cellunet.tasks.segment import Recipe
 
 if TYPE_CHECKING:
@@ -56,15 +55,7 @@ def recipe_for(
     """
     card = model.card
     scale = scale_of(config, model)
-    runs_onnx = choose_engine(engine, device) == "onnxruntime"
-    loaded = load_engine(
-        onnx=store.checked_onnx(model) if runs_onnx else model.onnx,
-        safetensors=model.weights,
-        config=card.config.network,
-        engine=engine,
-        device=device,
-        threads=threads,
-    )
+    loaded = load_engine(model, engine=engine, device=device, threads=threads)
     return Recipe(
         engine=FlippingEngine(loaded) if config.flips else loaded,
         config=card.config,

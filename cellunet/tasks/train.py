@@ -18,6 +18,7 @@ from cellunet.errors import CellunetError
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.fitting import Truth, fit
+from cellunet.tasks.calibrate import calibrate_on_samples
 from cellunet.tasks.run_files import write_history, write_pictures
 from cellunet.tasks.segment import Recipe
 from cellunet.tasks.train_data import ChannelChoice, load, object_diameters_px
@@ -220,6 +221,12 @@ def _finish(run: _Run) -> store.ModelCard:
         run.folder / store.ONNX_FILE,
         network,
         _card(run, config, mean_scores(chosen), statistics),
+    )
+    calibrate_on_samples(
+        store.find_model(str(run.folder / store.WEIGHTS_FILE)),
+        run.data.training,
+        run.threads,
+        run.hooks.track,
     )
     write_pictures(run.folder, truths, run.data.validation, config)
     state = run.folder / store.STATE_FILE

@@ -34,7 +34,10 @@ def test_help_goes_to_standard_output_and_lists_the_commands(run: Run) -> None:
     assert all(name in ran.out for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "models show", "models remove"])
+@pytest.mark.parametrize(
+    "command",
+    [*COMMANDS, *(f"models {own}" for own in ("show", "calibrate", "remove"))],
+)
 def test_every_command_has_help(run: Run, command: str) -> None:
     ran = run(*command.split(), "-h")
     assert (ran.code, ran.err) == (0, "")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cellunet.errors import ModelNotFoundError
+from cellunet.tasks import calibrate as calibration
 from cellunet.tasks import models as task
+from cellunet.tasks.calibrate import Calibrated
 from cellunet.tasks.models import ModelInfo
 
 if TYPE_CHECKING:
@@ -107,6 +109,37 @@ def test_removal_with_yes_removes(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     gone = str(Path("gone") / "cells")
     assert ran.document["result"] == {"name": "cells", "removed": gone}
     assert ran.err == f"Removed {gone}\n"
+
+
+def test_calibration_tells_what_was_made_and_what_was_left_out(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    def made(name: str, inputs: list[str], **options: object) -> Calibrated:
+        asked.update(options, name=name, inputs=inputs)
+        return Calibrated(
+            model=name,
+            path=Path("h") / "model-int8.onnx",
+            bytes=480_000,
+            images=11,
+            skipped=("bad.tif is cut off.",),
+        )
+
+    monkeypatch.setattr(calibration, "calibrate", made)
+    ran = run("models", "calibrate", "cells", "a", "b", "--channel", "1", "--json")
+    assert (asked["name"], asked["inputs"]) == ("cells", ["a", "b"])
+    assert (asked["channel"], asked["overwrite"]) == ("1", False)
+    path = str(Path("h") / "model-int8.onnx")
+    assert ran.err == f"Skipped: bad.tif is cut off.\n{path} (0.5 MB, from 11 images)\n"
+    assert ran.document["command"] == "models calibrate"
+    assert ran.document["result"] == {
+        "model": "cells",
+        "path": path,
+        "bytes": 480_000,
+        "images": 11,
+        "skipped": ["bad.tif is cut off."],
+    }
 
 
 @pytest.mark.parametrize("command", ["show", "remove"])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cellunet.config import UNetConfig
-from cellunet.engine import onnx_graph
+from cellunet.engine import onnx_graph, onnx_nodes
 from cellunet.engine.cost import layers
 from cellunet.engine.onnx_graph import build, fold
 from cellunet.errors import CheckpointError
@@ -147,7 +147,7 @@ def test_impossible_values_are_refused(small_weights, small_config, name, value,
 def test_a_network_too_large_for_the_format_is_refused(
     small_weights, small_config, monkeypatch
 ):
-    monkeypatch.setattr(onnx_graph, "MAX_BYTES", 1000)
+    monkeypatch.setattr(onnx_nodes, "MAX_BYTES", 1000)
     with pytest.raises(CheckpointError, match="ONNX allows 1000"):
         build(small_weights, small_config)
 

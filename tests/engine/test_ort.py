@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 
 import numpy as np
@@ -10,9 +8,9 @@ import pytest
 import torch
 
 from cellunet.config import UNetConfig
-from cellunet.engine import ort
+from cellunet.engine import onnx_file, ort
 from cellunet.engine.onnx_graph import build
-from cellunet.engine.ort import OnnxRuntimeEngine, usable_cores
+from cellunet.engine.ort import OnnxRuntimeEngine
 from cellunet.errors import CheckpointError, DeviceError
 
 SHAPES = [
@@ -131,7 +129,8 @@ def test_a_foreign_operator_is_refused_by_name(content):
 
 
 def test_what_the_runtime_refuses_is_one_line_of_ours(content, monkeypatch, capfd):
-    monkeypatch.setattr(ort, "check_model", lambda _: UNetConfig())
+    passed = onnx_file.check_model(content)
+    monkeypatch.setattr(onnx_file, "check_model", lambda *_: passed)
     with pytest.raises(CheckpointError, match="The model cannot be used") as caught:
         OnnxRuntimeEngine(content[:500])
     assert "\n" not in str(caught.value)
@@ -143,41 +142,6 @@ def test_a_missing_runtime_names_the_other_engine(content, monkeypatch):
     with pytest.raises(DeviceError) as caught:
         OnnxRuntimeEngine(content)
     assert "--engine torch" in caught.value.hint
-
-
-def test_threads_default_to_the_cores_that_may_be_used(monkeypatch):
-    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 8}, raising=False)
-    assert usable_cores() == 3
-
-
-def test_where_there_is_no_affinity_all_cores_count(monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert usable_cores() == (os.cpu_count() or 1)
-
-
-def test_prediction_on_a_cpu_imports_no_torch(content, tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(content)
-    program = (
-        "import sys, numpy as np\n"
-        "from pathlib import Path\n"
-        "from cellunet.config import UNetConfig\n"
-        "from cellunet.tasks.engines import load_engine\n"
-        "engine = load_engine(onnx=Path(sys.argv[1]), safetensors=Path('none'),\n"
-        "    config=UNetConfig(channels=(4, 6)), engine='auto', device='cpu',\n"
-        "    threads=1)\n"
-        "engine(np.zeros((1, 2, 8, 8), np.float32))\n"
-        "heavy = {'torch', 'scipy', 'skimage', 'onnx', 'typer', 'rich'}\n"
-        "print(sorted(heavy & set(sys.modules)))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
 def test_every_error_of_the_runtime_is_known():

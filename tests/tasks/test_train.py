@@ -33,7 +33,13 @@ from cellunet.tasks.train import Hooks, train
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MODEL_FILES = ("model.safetensors", "model.onnx", "history.csv", "curves.svg")
+MODEL_FILES = (
+    "model.safetensors",
+    "model.onnx",
+    "model-int8.onnx",
+    "history.csv",
+    "curves.svg",
+)
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +92,10 @@ def test_a_training_leaves_model_history_curves_and_pictures(data, quick, home) 
     assert seen == ["start 3", *first, "epoch 1", *second, "epoch 2"]
     left = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.*"))
     # Two of five images validate.
-    assert left[:4] == ["curves.svg", "history.csv", "model.onnx", "model.safetensors"]
-    assert len(left) == 6
-    assert all(name.startswith("validation/a") for name in left[4:])
+    models = ["model-int8.onnx", "model.onnx", "model.safetensors"]
+    assert left[:5] == ["curves.svg", "history.csv", *models]
+    assert len(left) == 7
+    assert all(name.startswith("validation/a") for name in left[5:])
     card = store.read_card(folder / "model.safetensors")
     assert card.epochs == trained.epochs == 2
     assert len(card.training) == 3
