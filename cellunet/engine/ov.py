@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import sys
@@ -135,9 +136,20 @@ def load_runtime() -> ModuleType:
             del sys.modules[TELEMETRY]
 
 
+@functools.cache
+def _core(runtime: ModuleType) -> Any:  # noqa: ANN401
+    """Return the one core of this process, which is never let go of.
+
+    Each gives the main thread a stack for signals of its own; when two go in the order
+    in which they came, the second gives back the stack that the first one has freed,
+    and the next signal, Ctrl-C for one, ends the process (2026.4.1).
+    """
+    return runtime.Core()
+
+
 def _compile(runtime: ModuleType, content: bytes, threads: int) -> Any:  # noqa: ANN401
     """Return a request that runs a model."""
-    core = runtime.Core()
+    core = _core(runtime)
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         # All threads on one image. "Throughput" would give each image to one thread,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 
@@ -194,3 +195,28 @@ def test_a_missing_runtime_is_refused_with_the_line_that_installs_it(
     with pytest.raises(ConfigError) as caught:
         OpenVinoEngine(opened)
     assert caught.value.hint == 'Try: pip install "cellunet-torch[openvino]".'
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_signal_after_two_engines_have_gone_is_no_end(opened, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(opened.content)
+    program = (
+        "import signal, sys\n"
+        "from pathlib import Path\n"
+        "from cellunet.engine.onnx_file import open_onnx\n"
+        "from cellunet.engine.ov import OpenVinoEngine\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('heard'))\n"
+        "opened = open_onnx(Path(sys.argv[1]))\n"
+        "first, second = (OpenVinoEngine(opened, threads=1) for _ in range(2))\n"
+        "del first\n"
+        "del second\n"
+        "signal.raise_signal(signal.SIGTERM)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "heard\n", "")
