@@ -1,6 +1,6 @@
 """Time whole `cellunet` processes: start-up, one image cold, many images.
 
-    python benchmarks/speed.py FOLDER_OF_IMAGES [--runs 5] [--json FILE]
+    python benchmarks/speed.py FOLDER_OF_IMAGES [--engine NAME] [--runs 5] [--json FILE]
 
 Each figure is the median of several runs after one that is not counted, wall clock of
 the whole process, with the largest resident memory that any of the runs reached.
@@ -71,6 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--engine", default="auto")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     program = [sys.executable, "-m", "cellunet"]
@@ -78,7 +79,7 @@ def main() -> None:
     one = find_inputs([str(options.folder)]).files[0]
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "out"
-        predict = [*program, "predict", "--out", str(out)]
+        predict = [*program, "predict", "--out", str(out), "--engine", options.engine]
         results = {
             "help": measure([*program, "--help"], out, options.runs),
             "one image, cold": measure([*predict, str(one)], out, options.runs),
