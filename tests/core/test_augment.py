@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
+from torch.nn import functional
 
 from cellunet.config import AugmentConfig
 from cellunet.core.augment import Crop, flip, vary_intensity, warp, warp_grid
@@ -123,6 +125,17 @@ def test_elastic_displacements_are_smooth_and_as_strong_as_asked() -> None:
     moved = elastic - rigid
     assert 0.7 < moved.std() < 3.5
     assert np.abs(np.diff(moved, axis=1)).max() < 1.0
+
+
+@pytest.mark.parametrize("size", [16, 33, 192])
+def test_elastic_displacements_are_cubics_between_their_knots(size) -> None:
+    rigid, elastic = (_grid(size, RIGID.replace(elastic_px=e), 4) for e in (0.0, 2.0))
+    rng = np.random.default_rng(4)
+    rng.uniform(size=2)  # Magnification and angle.
+    knots = size // 32 + 3
+    drawn = torch.from_numpy(rng.normal(0.0, 2.0, (1, 2, knots, knots)))
+    expected = functional.interpolate(drawn, (size, size), mode="bicubic")[0].numpy()
+    assert np.allclose(elastic - rigid, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (2, 3), (15, 400)])
