@@ -1,47 +1,70 @@
-"""Speed of the engines on the default network, and the machine's peak beside it.
+"""Speed of the engines on a model's network, and the machine's peak beside it.
 
-    python benchmarks/engines.py [--threads 2] [--model nuclei] [--json FILE]
+    python benchmarks/engines.py                     # speed alone
+    python benchmarks/engines.py --data DATA         # and accuracy of the same engines
 
-For each size the best of many rounds in which the engines take turns, so that they
-meet the same machine. The peak is the best of several large matrix products in
-ONNX Runtime, in float32, on as many threads.
+For each number of threads and size the shortest time of several rounds in which the
+engines take turns, so that they meet the same machine. The peak is the best of as many
+large matrix products in ONNX Runtime, in float32, on as many threads, taking turns with
+them. Beside it the processor time of all threads, which other programs on the machine
+hardly change. DATA holds the folder `bbbc039`, whose 50 official validation images are
+segmented by the very engines that were timed. Replaces
+`benchmarks/results-engines.json` and the tables between the marks in
+docs/performance.md.
 """
 
 import argparse
 import json
+import os
 import platform
+import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
-import torch
 from onnx import TensorProto, helper
 
-from cellunet.core.checkpoint import load_network
-from cellunet.core.torch_engine import TorchEngine
+from cellunet import store
+from cellunet.config import PredictConfig
 from cellunet.engine.cost import operations_per_pixel
-from cellunet.engine.ort import OnnxRuntimeEngine, usable_cores
-from cellunet.store import find_model
+from cellunet.engine.onnx_graph import INPUT, OUTPUT
+from cellunet.engine.ort import open_session
+from cellunet.engine.twin import open_int8
+from cellunet.imaging.files import open_image
+from cellunet.imaging.pairing import Pair, find_pairs
+from cellunet.tasks.engines import load_engine
+from cellunet.tasks.evaluate import Scorable, score_pairs
+from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.segment import as_labels, segment_plane
+from cellunet.tasks.train_data import read_annotated
 
+HERE = Path(__file__).parent
+RESULTS = HERE / "results-engines.json"
+PAGE = HERE.parent / "docs" / "performance.md"
+BEGIN, END = "<!-- engines: begin -->", "<!-- engines: end -->"
 SIZES = ((520, 696), (1024, 1024))
-ROUNDS = 20
 SIDE = 2048
+NAMES = ("onnxruntime", "torch", "openvino", "openvino-int8", "onnxruntime on int8")
+
+Engine = Callable[[np.ndarray], np.ndarray]
 
 
-def best_seconds(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return each call's shortest time of `ROUNDS`, the calls taking turns."""
-    best = dict.fromkeys(calls, float("inf"))
+def taken_in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> Any:  # noqa: ANN401
+    """Return the seconds of each call in each round, and those of the processor."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for call in calls.values():
         call()
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, call in calls.items():
-            begin = time.perf_counter()
+            begin, busy = time.perf_counter(), time.process_time()
             call()
-            best[name] = min(best[name], time.perf_counter() - begin)
-    return best
+            spent = time.process_time() - busy
+            seconds[name].append((time.perf_counter() - begin, spent))
+    return seconds
 
 
 def product(threads: int) -> Callable[[], object]:
@@ -52,57 +75,179 @@ def product(threads: int) -> Callable[[], object]:
     graph = helper.make_graph([node], "product", values[:2], values[2:])
     opset = [helper.make_opsetid("", 12)]
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=opset, ir_version=7)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(model.SerializeToString(), threads)
     matrix = np.random.default_rng(0).random((SIDE, SIDE), np.float32)
     return lambda: session.run(None, {"a": matrix, "b": matrix})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=usable_cores())
-    parser.add_argument("--model", default="nuclei")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    model = find_model(options.model)
+def loaded(model: store.Model, name: str, threads: int) -> Engine:
+    if name == "onnxruntime on int8":
+        session = open_session(open_int8(model).content, threads)
+        return lambda image: session.run([OUTPUT], {INPUT: image})[0]
+    return load_engine(model, engine=name, device="cpu", threads=threads)
+
+
+def timed(
+    model: store.Model, engines: dict[str, Engine], threads: int, rounds: int
+) -> list[dict[str, Any]]:
+    """Return a row per engine and size."""
     config = model.card.config.network
-    peak = 2 * SIDE**3 / best_seconds({"p": product(options.threads)})["p"] / 1e9
     cost = operations_per_pixel(config)
-    print(
-        f"{options.threads} threads, peak {peak:.0f} GFLOP/s, {cost / 1e3:.1f} kFLOP/px"
-    )
-    engines = {
-        "onnxruntime": OnnxRuntimeEngine(model.onnx, threads=options.threads),
-        "torch": TorchEngine(load_network(model.weights), torch.device("cpu")),
-    }
-    results = []
+    rows = []
     for height, width in SIZES:
         shape = (1, config.in_channels, height, width)
         image = np.random.default_rng(1).random(shape, np.float32)
-        calls = {n: (lambda e=e, i=image: e(i)) for n, e in engines.items()}
-        for name, seconds in best_seconds(calls).items():
-            rate = height * width * cost / seconds / 1e9
+        calls: dict[str, Callable[[], object]] = {"peak": product(threads)}
+        for name, engine in engines.items():
+            calls[name] = lambda e=engine, i=image: e(i)
+        seconds = taken_in_turns(calls, rounds)
+        peak = 2 * SIDE**3 / min(wall for wall, _ in seconds.pop("peak")) / 1e9
+        for name, one in seconds.items():
+            best = min(wall for wall, _ in one)
+            busy = min(busy for _, busy in one)
+            median = statistics.median(wall for wall, _ in one)
+            rate = height * width * cost / best / 1e9
             row = {
-                "engine": engines[name].name,
+                "threads": threads,
+                "engine": name,
                 "size": f"{height} x {width}",
-                "milliseconds": seconds * 1e3,
-                "megapixels_per_second": height * width / seconds / 1e6,
-                "gflop_per_second": rate,
-                "share_of_peak": rate / peak,
+                "milliseconds": round(best * 1e3, 1),
+                "median_milliseconds": round(median * 1e3, 1),
+                "processor_milliseconds": round(busy * 1e3, 1),
+                "megapixels_per_second": round(height * width / best / 1e6, 2),
+                "gflop_per_second": round(rate, 1),
+                "peak_gflop_per_second": round(peak, 1),
+                "share_of_peak": round(rate / peak, 3),
             }
-            results.append(row)
-            print(
-                *(f"{v:.3g}" if isinstance(v, float) else v for v in row.values()),
-                sep="  ",
-            )
-    if options.json:
-        about = {"platform": platform.platform(), "threads": options.threads}
-        figures = {"machine": about, "peak_gflop": peak, "results": results}
-        options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+            rows.append(row)
+            print(*row.values(), sep="  ", flush=True)
+    return rows
+
+
+def scored(
+    model: store.Model, engines: dict[str, Engine], pairs: list[Pair]
+) -> dict[str, Any]:
+    """Return the accuracy of each engine's labels."""
+    recipe = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 0)
+    found: dict[str, list[Scorable]] = {name: [] for name in engines}
+    differing = dict.fromkeys(engines, 0)
+    pixels = 0
+    for pair in pairs:
+        true = read_annotated(pair).labels
+        pixels += true.size
+        for name, engine in engines.items():
+            with open_image(pair.image) as source:
+                plane = segment_plane(source, 0, replace(recipe, engine=engine))
+                labels = as_labels(plane.bands())
+            found[name].append(Scorable(name=pair.name, labels=true, predicted=labels))
+            reference = found["onnxruntime"][-1].predicted
+            differing[name] += differences(reference, labels)
+    rows = {}
+    for name, scorables in found.items():
+        score = score_pairs(scorables).unseen
+        assert score is not None  # noqa: S101
+        summary = score.summaries["all"]
+        rows[name] = {
+            "images": len(pairs),
+            "pixels": pixels,
+            "mean_ap": round(summary.mean_ap.value, 4),
+            "f1_50": round(summary.f1_at(10).value, 4),
+            "pixels_that_differ": differing[name],
+        }
+        print(name, *rows[name].values(), sep="  ", flush=True)
+    return rows
+
+
+def differences(one: np.ndarray, other: np.ndarray) -> int:
+    """Return how many pixels belong to another object than before.
+
+    Objects are the same if more than half of their union overlaps; background is
+    background.
+    """
+    sizes, others = np.bincount(one.ravel()), np.bincount(other.ravel())
+    keys, counts = np.unique(
+        one.ravel().astype(np.int64) * len(others) + other.ravel(), return_counts=True
+    )
+    a, b = keys // len(others), keys % len(others)
+    same = 2 * counts > sizes[a] + others[b] - counts
+    alike = (same & (a > 0) & (b > 0)) | ((a == 0) & (b == 0))
+    return int(one.size - counts[alike].sum())
+
+
+def tables(results: dict[str, Any]) -> str:
+    rows = [
+        "| threads | engine | size | ms | of the processor | Mpx/s | GFLOP/s "
+        "| of the float32 peak |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in results["speed"]:
+        share = f"{r['share_of_peak']:.0%} of {r['peak_gflop_per_second']:.0f}"
+        rows.append(
+            f"| {r['threads']} | {r['engine']} | {r['size']} | {r['milliseconds']:.0f} "
+            f"| {r['processor_milliseconds']:.0f} "
+            f"| {r['megapixels_per_second']:.1f} | {r['gflop_per_second']:.0f} "
+            f"| {share} |"
+        )
+    if results["accuracy"]:
+        rows += [
+            "",
+            "| engine | mean AP | F1 at .50 | pixels of another object |",
+            "| --- | --- | --- | --- |",
+        ]
+    for name, r in results["accuracy"].items():
+        share = r["pixels_that_differ"] / r["pixels"]
+        rows.append(
+            f"| {name} | {r['mean_ap']:.4f} | {r['f1_50']:.4f} "
+            f"| {r['pixels_that_differ']:,} of {r['pixels']:,} ({share:.2%}) |"
+        )
+    about = results["machine"]
+    rows += [
+        "",
+        f"Measured with {', '.join(about['engines'])}; load average of the machine "
+        f"before it {about['load']:.1f} on {about['cores']} cores.",
+    ]
+    return "\n".join(rows)
+
+
+def rewrite(page: Path, text: str) -> None:
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="nuclei")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=20)
+    options = parser.parse_args()
+    model = store.find_model(options.model)
+    load = os.getloadavg()[0]
+    speed = []
+    for threads in options.threads:
+        engines = {name: loaded(model, name, threads) for name in NAMES}
+        speed += timed(model, engines, threads, options.rounds)
+    accuracy = {}
+    if options.data:
+        folder = find_pairs(options.data / "bbbc039")
+        official = set(folder.validation or ())
+        pairs = [pair for pair in folder.pairs if pair.name in official]
+        accuracy = scored(model, engines, pairs)
+    results = {
+        "machine": {
+            "platform": platform.platform(),
+            "cores": os.cpu_count(),
+            "load": round(load, 1),
+            "engines": [e.name for e in engines.values() if hasattr(e, "name")],
+        },
+        "network": model.card.config.network.to_dict(),
+        "flop_per_pixel": operations_per_pixel(model.card.config.network),
+        "speed": speed,
+        "accuracy": accuracy,
+    }
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    rewrite(PAGE, tables(results))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,13 @@ FIELD = Path(__file__).parents[1] / "examples" / "images" / "u2os_N12_s7.tif"
 MOST_FLOP_PER_PX = 50_000
 MOST_MEGABYTES = 700
 WATCHED = """
-import json, resource, sys
+import json, sys
+from pathlib import Path
 from cellunet.cli.app import main
 code = main(sys.argv[1:])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Not getrusage, which begins with the memory of the process that started this one.
+lines = Path("/proc/self/status").read_text().splitlines()
+peak = next(int(li.split()[1]) for li in lines if li.startswith("VmHWM:"))
 print(json.dumps({"code": code, "peak": peak * 1024}))
 """
 

@@ -76,7 +76,7 @@ def calibrate(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGES...",
+            metavar="IMAGES",
             help="A dozen images like those that the model is for: files, folders, "
             "patterns. Annotations are not needed.",
         ),

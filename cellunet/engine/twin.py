@@ -7,6 +7,7 @@ nor the SHA-256 of the weights, by which results name their model, knows of it.
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from cellunet import store
@@ -36,7 +37,7 @@ def open_int8(model: Model) -> OnnxFile:
         If it is missing, damaged, of other weights, or no model that cellunet writes;
         the hint is the command that makes it.
     """
-    command = f"cellunet models calibrate {model.name} IMAGES"
+    command = f"cellunet models calibrate {_asked(model)} IMAGES"
     if not model.int8.is_file():
         raise CheckpointError(
             f"Model {model.name!r} has no int8 twin ({model.int8} is missing).",
@@ -51,6 +52,12 @@ def open_int8(model: Model) -> OnnxFile:
             f"{model.int8} cannot be used: {error.message}", hint=hint
         ) from error
     return opened
+
+
+def _asked(model: Model) -> str:
+    """Return how a command names a model."""
+    by_name = model.weights.parent == store.home() / "models" / model.name
+    return model.name if model.shipped or by_name else shlex.quote(str(model.weights))
 
 
 def write_int8(

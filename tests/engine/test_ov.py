@@ -95,6 +95,14 @@ def test_runs_shapes_between_and_requests_change_no_bit(
 
 
 @BOTH
+def test_threads_change_no_bit(opened, int8, engines, kind, rng):
+    image = some(rng, 1, 2, 64, 96)
+    model = {"float32": opened, "int8": int8}[kind]
+    found = OpenVinoEngine(model, threads=2)(image)
+    np.testing.assert_array_equal(found, engines[kind](image))
+
+
+@BOTH
 def test_a_result_is_not_written_to_by_the_next_call(engines, kind, rng):
     first = engines[kind](some(rng, 1, 2, 16, 16))
     kept = first.copy()

@@ -245,6 +245,9 @@ def test_all_engines_say_nearly_the_same_and_tell_themselves_apart(
 def test_the_command_that_makes_a_missing_int8_twin_is_named(model):
     with pytest.raises(CheckpointError, match="no int8 twin") as caught:
         loaded(model, "openvino-int8")
+    assert f"cellunet models calibrate {model.weights} IMAGES" in caught.value.hint
+    with pytest.raises(CheckpointError) as caught:
+        loaded(replace(model, shipped=True), "openvino-int8")
     assert "cellunet models calibrate small IMAGES" in caught.value.hint
 
 
@@ -253,7 +256,7 @@ def test_an_int8_twin_of_other_weights_is_refused(model, window):
     again = replace(model, card=replace(model.card, onnx_sha256="0"))
     with pytest.raises(CheckpointError, match="made from other weights") as caught:
         loaded(again, "openvino-int8")
-    assert "calibrate small IMAGES --overwrite" in caught.value.hint
+    assert f"calibrate {model.weights} IMAGES --overwrite" in caught.value.hint
 
 
 @pytest.mark.parametrize("place", [200, -400, 5000])

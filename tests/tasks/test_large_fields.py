@@ -18,6 +18,7 @@ from cellunet.errors import ConfigError
 from cellunet.imaging import files, inputs
 from cellunet.imaging.array_source import ArraySource
 from cellunet.imaging.files import open_image, read_provenance
+from cellunet.tasks import predict_image
 from cellunet.tasks import recipe as recipes
 from cellunet.tasks.load_model import load_model
 from cellunet.tasks.predict import Predictions, predict
@@ -97,9 +98,13 @@ def test_a_pixel_size_is_a_scale_of_each_image_with_one_engine(
 ) -> None:
     loaded = []
     load = recipes.load_engine
-    monkeypatch.setattr(
-        recipes, "load_engine", lambda **k: loaded.append(k) or load(**k)
-    )
+
+    def count(*args, **options):
+        loaded.append(options)
+        return load(*args, **options)
+
+    monkeypatch.setattr(recipes, "load_engine", count)
+    monkeypatch.setattr(predict_image, "MOST_AT_ONCE", 1)
     same = sized(tmp_path / "same.ome.tif", image, 0.65)
     finer = sized(tmp_path / "finer.ome.tif", image.repeat(2, 0).repeat(2, 1), 0.325)
     found = run(same, finer, pixel_size_um=0.65)
