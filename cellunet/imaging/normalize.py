@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellunet.errors import ImageReadError
+from cellunet.imaging.order_statistics import Selector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -46,79 +47,6 @@ class Statistics:
     std: float
     noise: float
     count: int
-
-
-class _Selector:
-    """Exact order statistics of values seen in bands.
-
-    Unsigned 8 and 16-bit values are counted directly. Anything else is cast to
-    float32 and selected by radix: the first pass counts the upper 16 bits of an
-    order-preserving integer key, the second the lower 16 bits of the buckets in
-    which the ranks asked for lie.
-    """
-
-    def __init__(self) -> None:
-        self.counts = np.zeros(65536, np.int64)
-        self.fine: dict[int, npt.NDArray[np.int64]] = {}
-        self.wide = False
-        self._up_to: npt.NDArray[np.int64] | None = None
-
-    def add(self, values: npt.NDArray[np.generic]) -> None:
-        flat = values.ravel()
-        if flat.dtype in (np.uint8, np.uint16):
-            keys = flat
-        else:
-            self.wide = True
-            keys = _sortable(flat) >> np.uint32(16)
-        counts = np.bincount(keys, minlength=1)
-        self.counts[: len(counts)] += counts
-        self._up_to = None
-
-    def bucket(self, rank: int) -> int:
-        if self._up_to is None:
-            self._up_to = np.cumsum(self.counts)
-        return int(np.searchsorted(self._up_to, rank, side="right"))
-
-    def sums(self) -> tuple[float, float]:
-        """Return the sum of all values, and that of their squares; not if `wide`."""
-        value = np.flatnonzero(self.counts)
-        counts, square = self.counts[value], value * value
-        # In two halves, so that no plane is too large for 64 bits.
-        upper, lower = (int(counts @ half) for half in (square >> 16, square & 0xFFFF))
-        return float(int(counts @ value)), float((upper << 16) + lower)
-
-    def refine(self, ranks: Iterable[int]) -> None:
-        self.fine = {self.bucket(r): np.zeros(65536, np.int64) for r in ranks}
-
-    def add_fine(self, values: npt.NDArray[np.generic]) -> None:
-        keys = _sortable(values.ravel())
-        upper = keys >> np.uint32(16)
-        for bucket, counts in self.fine.items():
-            lower = keys[upper == bucket] & np.uint32(0xFFFF)
-            counts += np.bincount(lower, minlength=65536)
-
-    def value(self, rank: int) -> float:
-        bucket = self.bucket(rank)
-        if not self.wide:
-            return float(bucket)
-        rank -= int(self.counts[:bucket].sum())
-        lower = int(np.searchsorted(np.cumsum(self.fine[bucket]), rank, side="right"))
-        return _from_sortable((bucket << 16) | lower)
-
-
-def _sortable(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint32]:
-    """Return keys that order like the float32 values (sign bit folded)."""
-    bits = values.astype(np.float32).view(np.int32)
-    # All bits of negative values are turned, of others the sign alone.
-    turned = (bits >> 31).view(np.uint32)
-    turned |= np.uint32(0x80000000)
-    turned ^= bits.view(np.uint32)
-    return turned
-
-
-def _from_sortable(key: int) -> float:
-    bits = key & 0x7FFFFFFF if key & 0x80000000 else ~key & 0xFFFFFFFF
-    return float(np.array(bits, np.uint32).view(np.float32))
 
 
 def _differences(band: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
@@ -190,7 +118,7 @@ def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
     ImageReadError
         If no pixel is finite.
     """
-    values, steps = _Selector(), _Selector()
+    values, steps = Selector(), Selector()
     sums: list[float] = []
     squares: list[float] = []
     for band in bands():
