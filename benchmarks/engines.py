@@ -8,9 +8,10 @@ engines take turns, so that they meet the same machine. The peak is the best of 
 large matrix products in ONNX Runtime, in float32, on as many threads, taking turns with
 them. Beside it the processor time of all threads, which other programs on the machine
 hardly change. DATA holds the folder `bbbc039`, whose 50 official validation images are
-segmented by the very engines that were timed. Replaces
-`benchmarks/results-engines.json` and the tables between the marks in
-docs/performance.md.
+segmented by the very engines that were timed. Replaces what an earlier run left in
+`benchmarks/results-engines.json` and between the marks in docs/performance.md.
+
+The model must have an int8 twin (`benchmarks/int8_twin.py`).
 """
 
 import argparse
