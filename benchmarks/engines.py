@@ -204,10 +204,19 @@ def tables(results: dict[str, Any]) -> str:
     about = results["machine"]
     rows += [
         "",
-        f"Measured with {', '.join(about['engines'])}; load average of the machine "
-        f"before it {about['load']:.1f} on {about['cores']} cores.",
+        f"Measured on {about['cores']} cores of an {about['processor']} with "
+        f"{', '.join(about['engines'])}; load average of the machine before it "
+        f"{about['load']:.1f}.",
     ]
     return "\n".join(rows)
+
+
+def processor() -> str:
+    """Return the processor's name, as far as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor()
 
 
 def rewrite(page: Path, text: str) -> None:
@@ -238,6 +247,7 @@ def main() -> None:
     results = {
         "machine": {
             "platform": platform.platform(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "load": round(load, 1),
             "engines": [e.name for e in engines.values() if hasattr(e, "name")],
