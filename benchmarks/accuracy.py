@@ -25,6 +25,7 @@ from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.filters import gaussian, threshold_otsu
 from skimage.segmentation import watershed
+from tables import rewrite
 
 from cellunet import store
 from cellunet.config import EvaluateConfig, PredictConfig
@@ -40,7 +41,6 @@ from cellunet.tasks.train_data import read_annotated
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "accuracy.json"
-BEGIN, END = "<!-- accuracy: begin -->", "<!-- accuracy: end -->"
 PARTS = {
     "bbbc039": "BBBC039 validation",
     "dsb2018-fluorescence": "Data Science Bowl, kept out",
@@ -245,15 +245,6 @@ def cause_table(results: dict[str, Any], part: str) -> str:
     return "\n".join(rows)
 
 
-def rewrite(path: Path, table: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise SystemExit(f"{path} has no marks {BEGIN} and {END}.")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    path.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
@@ -287,7 +278,7 @@ def main() -> None:
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(entry["parts"], indent=1))
     for path, table in tables(results):
-        rewrite(path, table)
+        rewrite(path, "accuracy", table)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from tables import rewrite
 
 from cellunet import store
 from cellunet.config import PredictConfig
@@ -37,6 +38,7 @@ from cellunet.engine.ort import open_session
 from cellunet.engine.twin import open_int8
 from cellunet.imaging.files import open_image
 from cellunet.imaging.pairing import Pair, find_pairs
+from cellunet.imaging.scratch import Scratch
 from cellunet.tasks.engines import load_engine
 from cellunet.tasks.evaluate import Scorable, score_pairs
 from cellunet.tasks.recipe import recipe_for
@@ -46,7 +48,6 @@ from cellunet.tasks.train_data import read_annotated
 HERE = Path(__file__).parent
 RESULTS = HERE / "results-engines.json"
 PAGE = HERE.parent / "docs" / "performance.md"
-BEGIN, END = "<!-- engines: begin -->", "<!-- engines: end -->"
 SIZES = ((520, 696), (1024, 1024))
 SIDE = 2048
 NAMES = ("onnxruntime", "torch", "openvino", "openvino-int8", "onnxruntime on int8")
@@ -137,8 +138,9 @@ def scored(
         true = read_annotated(pair).labels
         pixels += true.size
         for name, engine in engines.items():
-            with open_image(pair.image) as source:
-                plane = segment_plane(source, 0, replace(recipe, engine=engine))
+            by_this = replace(recipe, engine=engine)
+            with open_image(pair.image) as source, Scratch() as scratch:
+                plane = segment_plane(source, 0, by_this, scratch)
                 labels = as_labels(plane.bands())
             found[name].append(Scorable(name=pair.name, labels=true, predicted=labels))
             reference = found["onnxruntime"][-1].predicted
@@ -219,12 +221,6 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def rewrite(page: Path, text: str) -> None:
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nuclei")
@@ -258,7 +254,7 @@ def main() -> None:
         "accuracy": accuracy,
     }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    rewrite(PAGE, tables(results))
+    rewrite(PAGE, "engines", tables(results))
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ def main() -> None:
         good = np.bincount(true.ravel()) >= LEAST_PX
         for _, iou in found:
             good &= iou >= MATCH
-        errors = [r[good] - radius[good] for r, _ in found]
-        rows.append(np.stack([*errors, radius[good]], axis=1))
+        off = [r[good] - radius[good] for r, _ in found]
+        rows.append(np.stack([*off, radius[good]], axis=1))
         if len(masks) == 2 and masks[0].any():
             agreement.append(score_image(*masks, name=pair.name)["all"].mean_ap)
     table = np.concatenate(rows)

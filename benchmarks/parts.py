@@ -15,6 +15,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,11 +31,13 @@ from cellunet.imaging.appearance import sharpness
 from cellunet.imaging.blocks import Area, network_plan
 from cellunet.imaging.decoding import decode_plane
 from cellunet.imaging.encoding import correct
+from cellunet.imaging.evidence import evidence
 from cellunet.imaging.files import Region, create_labels, open_image
 from cellunet.imaging.growth import grow
 from cellunet.imaging.holes import find_holes
 from cellunet.imaging.normalize import channels, measure, scale
-from cellunet.imaging.seeds import seed_block
+from cellunet.imaging.scratch import Scratch
+from cellunet.imaging.seeds import OPEN_PART, Seeds, mark, seed_block
 from cellunet.tasks.observe import Observer
 from cellunet.tasks.recipe import recipe_for
 from cellunet.tasks.segment import Recipe, segment_plane
@@ -104,7 +107,7 @@ def prediction() -> dict[str, Any]:
             "decode": lambda: decode_plane(
                 field.probabilities, config.encoding, recipe.decode
             ),
-            "watching": watching(recipe, field, out),
+            "watching": watching(recipe, field),
             "write, flushed": lambda: write(out / "labels.tif", field.labels),
         }
         whole = one_more(out)
@@ -142,43 +145,39 @@ def one_more(folder: Path) -> float:
     return (all_of_them - one) / (COPIES - 1)
 
 
-def watching(recipe: Recipe, field: Field, folder: Path) -> Callable[[], object]:
+def watching(recipe: Recipe, field: Field) -> Callable[[], object]:
     """Return a call that sees what the warnings need of a finished prediction."""
-    with open_image(FIELD) as source:
-        segmented = segment_plane(source, 0, recipe)
+    corrected = correct(field.probabilities, recipe.decode.class_odds)
+    with open_image(FIELD) as source, Scratch() as scratch:
+        segmented = segment_plane(source, 0, recipe, scratch)
 
     def call() -> None:
+        sure = evidence(corrected)
+        seen = replace(segmented, evidence=lambda y0, y1: sure[y0:y1])
         with open_image(FIELD) as source:
-            observer = Observer(source, recipe, folder)
-            observer.on_band(0, correct(field.probabilities, recipe.decode.class_odds))
-            observer.segmented([segmented])
+            observer = Observer(source, recipe)
+            observer.segmented([seen])
             observer.on_labels(0, 0, field.labels)
             observer.finish()
-            observer.close()
 
     return call
 
 
 def inner_decode(recipe: Recipe, field: Field) -> Parts:
     config, decode = recipe.config, recipe.decode
-    height, width = field.pixels.shape
-    area = Area(
-        place=(0, 0),
-        y0=0,
-        x0=0,
-        height=height,
-        width=width,
-        core=(slice(0, height), slice(0, width)),
-        plane=(height, width),
-    )
-    seeds = seed_block(field.probabilities, area, config.encoding, decode)
-    objects = grow(seeds.components, seeds.allowed, decode.growth_px)
+    area = Area.whole(field.pixels.shape)
+
+    def seeded() -> Seeds:
+        corrected = correct(field.probabilities, decode.class_odds)
+        return seed_block(mark(corrected, config.encoding, decode), area)
+
+    parts = seeded().parts
+    components, allowed = np.maximum(parts, 0), parts == OPEN_PART
+    objects = grow(components, allowed, decode.growth_px)
     calls = {
         "correct": lambda: correct(field.probabilities, decode.class_odds),
-        "seeds, with correct": lambda: seed_block(
-            field.probabilities, area, config.encoding, decode
-        ),
-        "growth": lambda: grow(seeds.components, seeds.allowed, decode.growth_px),
+        "seeds, with correct": seeded,
+        "growth": lambda: grow(components, allowed, decode.growth_px),
         "holes": lambda: find_holes(objects, area, decode.max_hole_px),
     }
     return {name: cpu_milliseconds(call) for name, call in calls.items()}

@@ -12,19 +12,16 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from add_statistics import samples_of
 
 from cellunet import store
 from cellunet.config import DecodeConfig, PredictConfig
 from cellunet.core.checkpoint import export_weights, load_network
-from cellunet.core.dataset import network_input, prepare
-from cellunet.engine.base import plane_probabilities
-from cellunet.imaging.blocks import network_plan
-from cellunet.imaging.fitting import Truth, fit
+from cellunet.core.dataset import prepare
+from cellunet.imaging.fitting import fit
 from cellunet.progress import silent_track
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.train import mean_scores
+from cellunet.tasks.train import mean_scores, truth_of
 
 
 def main() -> None:
@@ -36,19 +33,10 @@ def main() -> None:
     model = store.find_model(options.model)
     config = model.card.config
     engine = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 0).engine
-    truths = []
-    for sample in samples_of(model.card.validation, options.data):
-        image = network_input(prepare(sample, config).crop.image, config)
-        plan = network_plan(sample.labels.shape, config.network)
-        found = plane_probabilities(engine, image, plan, config.network.classes)
-        truths.append(
-            Truth(
-                name=sample.name,
-                probabilities=found.astype(np.float16),
-                labels=sample.labels,
-                annotated=sample.annotated,
-            )
-        )
+    truths = [
+        truth_of(engine, sample, prepare(sample, config), config)
+        for sample in samples_of(model.card.validation, options.data)
+    ]
     # Where training begins to choose: at the odds that the weights of the loss gave.
     start = DecodeConfig(
         class_odds=config.weights.class_weights, max_core_px=config.decode.max_core_px

@@ -36,12 +36,12 @@ def test_the_shipped_network_costs_no_more_per_pixel() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts kilobytes as Linux does")
-def test_a_field_ten_times_larger_takes_no_more_memory(tmp_path) -> None:
+def test_a_field_seven_times_larger_takes_little_more_memory(tmp_path) -> None:
     one = tifffile.imread(FIELD)
     peaks = []
     for copies in (3, 10):
         path = tmp_path / f"{copies}.tif"
-        # 1 and 11 Mpx, narrow, so that the test is quick: rows are what adds up.
+        # 1.1 and 7.2 Mpx.
         field = np.tile(one, (copies, 2 if copies == 10 else 1))
         tifffile.imwrite(path, field, tile=(256, 256), compression="zlib")
         done = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellunet.engine.onnx_check import FLOAT, check_model
-from cellunet.errors import CheckpointError
+from cellunet.errors import CheckpointError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,6 +94,14 @@ def check_fits(image: npt.NDArray[np.float32], config: UNetConfig, source: str) 
             f"{source} takes NCYX images of {channels} channels and sides of "
             f"multiples of {stride} px; this one has shape {image.shape}."
         )
+
+
+def failed(
+    image: npt.NDArray[np.float32], source: str, error: Exception
+) -> CheckpointError:
+    """Return the error of a runtime that could not compute an image."""
+    size = " x ".join(map(str, image.shape))
+    return CheckpointError(f"{source} failed on an image of {size}: {one_line(error)}")
 
 
 def usable_cores() -> int:

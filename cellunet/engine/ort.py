@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cellunet.engine.onnx_file import check_fits, open_onnx, usable_cores
+from cellunet.engine.onnx_file import check_fits, failed, open_onnx, usable_cores
 from cellunet.engine.onnx_graph import INPUT, OUTPUT
 from cellunet.errors import CheckpointError, DeviceError, one_line
 
@@ -74,10 +74,7 @@ class OnnxRuntimeEngine:
                 [OUTPUT], {INPUT: image}
             )[0]
         except self._errors as error:
-            size = " x ".join(map(str, image.shape))
-            raise CheckpointError(
-                f"{self._source} failed on an image of {size}: {one_line(error)}"
-            ) from error
+            raise failed(image, self._source, error) from error
         return result
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.engine.onnx_file import check_fits, usable_cores
+from cellunet.engine.onnx_file import check_fits, failed, usable_cores
 from cellunet.engine.onnx_graph import INPUT
 from cellunet.errors import CheckpointError, one_line
 from cellunet.imaging.optional import optional
@@ -102,10 +102,7 @@ class OpenVinoEngine:
                     self._request.infer({INPUT: window})
                     result[i] = self._request.get_output_tensor(0).data[0]
         except (RuntimeError, MemoryError) as error:
-            size = " x ".join(map(str, image.shape))
-            raise CheckpointError(
-                f"{self._source} failed on an image of {size}: {one_line(error)}"
-            ) from error
+            raise failed(image, self._source, error) from error
         return result
 
 

@@ -92,6 +92,20 @@ class Area:
     core: tuple[slice, slice]
     plane: tuple[int, int]
 
+    @classmethod
+    def whole(cls, shape: tuple[int, int]) -> Area:
+        """Return the area of a plane that is one block."""
+        height, width = shape
+        return cls(
+            place=(0, 0),
+            y0=0,
+            x0=0,
+            height=height,
+            width=width,
+            core=(slice(0, height), slice(0, width)),
+            plane=shape,
+        )
+
     def frame(
         self, core: npt.NDArray[np.int32]
     ) -> list[tuple[int, npt.NDArray[np.int32]]]:

@@ -159,10 +159,8 @@ class ObjectMerger:
 
     def add(self, grown: Grown) -> None:
         """Take the next block; of its pixels only the sides are kept."""
-        pixels = grown.pixels
-        objects, regions = np.maximum(pixels, 0), np.maximum(-pixels, 0)
-        self._holes.add(grown.place, objects, regions, grown.holes)
-        self._blocks.append(replace(grown, pixels=pixels[:0, :0].copy()))
+        self._holes.add(grown.place, grown.pixels, grown.holes)
+        self._blocks.append(replace(grown, pixels=np.zeros((0, 0), np.int32)))
 
     def numbers(self) -> Numbers:
         """Return the final number of every object and of every filled hole."""
@@ -240,15 +238,7 @@ def decode_plane(
         YX uint32, 0 background, objects numbered by first pixel in raster order.
     """
     height, width = probabilities.shape[1:]
-    area = Area(
-        place=(0, 0),
-        y0=0,
-        x0=0,
-        height=height,
-        width=width,
-        core=(slice(0, height), slice(0, width)),
-        plane=(height, width),
-    )
+    area = Area.whole((height, width))
     corrected = correct(probabilities, decode.class_odds)
     seeds = seed_block(mark(corrected, encoding, decode), area)
     tables = merge_seeds([seeds], encoding, decode)

@@ -129,14 +129,18 @@ class HoleMerger:
         self._row: dict[int, Side] = {}
         self._left: Side | None = None
 
-    def add(
-        self,
-        place: Place,
-        objects: npt.NDArray[np.int32],
-        regions: npt.NDArray[np.int32],
-        holes: Holes,
-    ) -> None:
-        """Take the next block: its objects and regions (YX int32), and its holes."""
+    def add(self, place: Place, pixels: npt.NDArray[np.int32], holes: Holes) -> None:
+        """Take the next block.
+
+        Parameters
+        ----------
+        place
+            Where it lies.
+        pixels
+            YX int32: objects by number, regions by their negative number, else 0.
+        holes
+            What is known of its regions.
+        """
         column = place[1]
         if column == 0:
             self._above, self._row, self._left = self._row, {}, None
@@ -147,14 +151,12 @@ class HoleMerger:
         self._areas.append(holes.areas)
         self._open.append(holes.open + offset)
         self._neighbours.append(holes.neighbours + np.array([offset, 0]))
-        # Of all blocks: what meets at a face is looked up by global numbers.
-        numbered = np.where(regions > 0, regions + offset, 0)
         if column in self._above:
-            self._face(self._above[column], (objects[0], numbered[0]))
+            self._face(self._above[column], _side(pixels[0], offset))
         if self._left is not None:
-            self._face(self._left, (objects[:, 0], numbered[:, 0]))
-        self._row[column] = objects[-1].copy(), numbered[-1].copy()
-        self._left = objects[:, -1].copy(), numbered[:, -1].copy()
+            self._face(self._left, _side(pixels[:, 0], offset))
+        self._row[column] = _side(pixels[-1], offset)
+        self._left = _side(pixels[:, -1], offset)
 
     def _face(self, one: Side, other: Side) -> None:
         self._joins.append(np.unique(_touching(one[1], other[1]), axis=0))
@@ -182,6 +184,11 @@ class HoleMerger:
             place: np.concatenate(([0], owner[roots[offset + 1 : offset + 1 + count]]))
             for place, (offset, count) in self._offsets.items()
         }
+
+
+def _side(edge: npt.NDArray[np.int32], offset: int) -> Side:
+    """Return the objects along an edge, and its regions by their global numbers."""
+    return np.maximum(edge, 0), np.where(edge < 0, offset - edge, 0)
 
 
 def _single(

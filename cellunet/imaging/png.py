@@ -14,8 +14,8 @@ from cellunet.imaging.atomic import write_atomically
 from cellunet.imaging.axes import lay_out
 from cellunet.imaging.channels import combine
 from cellunet.imaging.levels import choose_level
-from cellunet.imaging.memory import check_whole, whole_note
 from cellunet.imaging.reading import check_claim, check_kind, check_piece, reading
+from cellunet.imaging.reading_memory import check_whole, whole_note
 from cellunet.imaging.stack import Stack
 
 if TYPE_CHECKING:

@@ -75,7 +75,8 @@ def check_room(output: Path, pixels: int, memory_bytes: int) -> None:
     if pixels * RAW_BYTES_PER_PIXEL <= memory_bytes:
         return
     needed = round(pixels * DISK_BYTES_PER_PIXEL / 1e6)
-    free = round(shutil.disk_usage(output.parent).free / 1e6)
+    with writing(output):
+        free = round(shutil.disk_usage(output.parent).free / 1e6)
     logger.info(
         "%s: about %d MB of %s (%d MB free) are taken until it is finished.",
         output,

@@ -15,8 +15,8 @@ import numpy as np
 from cellunet.errors import ImageReadError
 from cellunet.imaging.axes import lay_out
 from cellunet.imaging.channels import combine
-from cellunet.imaging.memory import check_limit, memory_note, shares_rows
 from cellunet.imaging.reading import reading
+from cellunet.imaging.reading_memory import check_limit, memory_note, shares_rows
 from cellunet.imaging.row_window import RowWindow
 from cellunet.imaging.source import Choice
 from cellunet.imaging.tiffseries import OpenTiff, open_series

@@ -10,8 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError
+from cellunet.imaging import segments, sink
 from cellunet.imaging.blocks import network_plan
+from cellunet.imaging.scratch import MEMORY_BYTES
 
 if TYPE_CHECKING:
     from cellunet.config import UNetConfig
@@ -19,9 +22,8 @@ if TYPE_CHECKING:
 MEGABYTE = 1_000_000
 PROGRAM_BYTES = 150 * MEGABYTE
 """The interpreter, its libraries and the weights of a small network."""
-WAITING_BYTES = 128 * MEGABYTE
-"""What a reader keeps of decoded tiles or strips and a writer of compressed ones
-(`cellunet.imaging.segments.CACHE_BYTES`, `cellunet.imaging.sink.MEMORY_BYTES`)."""
+WAITING_BYTES = segments.CACHE_BYTES + sink.MEMORY_BYTES
+"""What a reader keeps of decoded tiles and a writer of compressed ones."""
 TENSORS = 9
 """Feature maps of the finest level that ONNX Runtime holds at once, measured: 8.3 with
 16 and with 32 channels at 1024 x 1024, 9 at 512 x 512."""
@@ -30,20 +32,17 @@ TILE_BYTES = 48
 BAND_BYTES = 16
 """Of labels, evidence and pixels, per pixel of a band."""
 LEAST_TILE_PX = 128
-MOST_TILE_PX = 1024
-MOST_BAND_PIXELS = 4 * 2**20
-MOST_SCRATCH_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
     """What may be held at once."""
 
-    tile_px: int = MOST_TILE_PX
+    tile_px: int = PredictConfig.tile_px
     """Longest side of a decoding tile."""
-    band_pixels: int = MOST_BAND_PIXELS
+    band_pixels: int = 4 * 2**20
     """Pixels of a band of full-width rows."""
-    scratch_bytes: int = MOST_SCRATCH_BYTES
+    scratch_bytes: int = MEMORY_BYTES
     """Of arrays that wait in memory."""
 
 
@@ -94,7 +93,7 @@ def memory_for(limit_mb: int | None, shape: tuple[int, int], window: int) -> Mem
     share = left // 3
     tile = int((share / TILE_BYTES) ** 0.5) // 64 * 64
     return Memory(
-        tile_px=min(max(tile, LEAST_TILE_PX), MOST_TILE_PX),
-        band_pixels=min(share // BAND_BYTES, MOST_BAND_PIXELS),
-        scratch_bytes=min(share, MOST_SCRATCH_BYTES),
+        tile_px=min(max(tile, LEAST_TILE_PX), Memory.tile_px),
+        band_pixels=min(share // BAND_BYTES, Memory.band_pixels),
+        scratch_bytes=min(share, Memory.scratch_bytes),
     )

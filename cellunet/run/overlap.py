@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Future
 
 T = TypeVar("T")
@@ -39,24 +39,28 @@ def overlapped(
         ThreadPoolExecutor(1, "cellunet-prepare") as before,
         ThreadPoolExecutor(1, "cellunet-finish") as after,
     ):
-        ahead: list[tuple[T, Future[A]]] = []
         last: Future[C] | None = None
-        for item in items:
-            ahead.append((item, before.submit(prepare, item)))
-            if len(ahead) < 2:
-                continue
-            present, prepared = ahead.pop(0)
-            result = compute(present, prepared.result())
+        for item, prepared in _one_ahead(items, prepare, before):
+            result = compute(item, prepared.result())
             if last is not None:
                 yield last.result()
-            last = after.submit(finish, present, result)
-        for present, prepared in ahead:
-            result = compute(present, prepared.result())
-            if last is not None:
-                yield last.result()
-            last = after.submit(finish, present, result)
+            last = after.submit(finish, item, result)
         if last is not None:
             yield last.result()
+
+
+def _one_ahead(
+    items: Iterable[T], prepare: Callable[[T], A], pool: ThreadPoolExecutor
+) -> Iterator[tuple[T, Future[A]]]:
+    """Yield each item when the preparation of the next one is under way."""
+    present: tuple[T, Future[A]] | None = None
+    for item in items:
+        following = item, pool.submit(prepare, item)
+        if present is not None:
+            yield present
+        present = following
+    if present is not None:
+        yield present
 
 
 def one_by_one(

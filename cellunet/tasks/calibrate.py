@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,12 +12,14 @@ from cellunet import store
 from cellunet.config import THREADS
 from cellunet.engine.twin import write_int8
 from cellunet.errors import CellunetError, ConfigError, OutputError
+from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.inputs import find_inputs
 from cellunet.imaging.normalize import measure, normalize
 from cellunet.progress import silent_track
 from cellunet.run.memory import Memory
 from cellunet.tasks.segment import band_rows, pixel_bands
+from cellunet.tasks.training_statistics import evenly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,11 +32,8 @@ if TYPE_CHECKING:
     from cellunet.imaging.files import Source
     from cellunet.progress import Track
 
-T = TypeVar("T")
 MOST_IMAGES = 32
 """Of more images as many are taken, evenly spread."""
-LARGEST_PX = 1024
-"""Longest side of the part of an image, its middle, that the network is shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +100,7 @@ def calibrate(  # noqa: PLR0913
             hint="Replace it with --overwrite.",
         )
     found = find_inputs(inputs)
-    files = evenly(found.files)
+    files = evenly(found.files, MOST_IMAGES)
     skipped = [why for _, why in found.missing]
     used = []
 
@@ -151,7 +150,7 @@ def calibrate_on_samples(
     """
     from cellunet.imaging.array_source import ArraySource
 
-    chosen = evenly(samples)
+    chosen = evenly(samples, MOST_IMAGES)
     windows = (
         network_window(ArraySource(sample.image[0]), 0, model.card.config)
         for sample in track(chosen, "Calibrating", len(chosen))
@@ -164,8 +163,8 @@ def network_window(
 ) -> npt.NDArray[np.float32]:
     """Return the network's input for the middle of a plane, CYX float32.
 
-    Its sides are at most about `LARGEST_PX`, and multiples of the network's stride, to
-    which a smaller plane is mirrored. The statistics are those of the whole plane.
+    Its sides are those of the network's windows at most, and multiples of its stride,
+    to which a smaller plane is mirrored. The statistics are those of the whole plane.
     """
     rows = band_rows(source.shape[1], Memory())
     statistics = measure(lambda: pixel_bands(source, plane, rows), config.normalization)
@@ -179,14 +178,3 @@ def network_window(
     image = normalize(pixels, statistics, config.normalization)
     short = [(0, -side % stride) for side in pixels.shape]
     return np.pad(image, ((0, 0), *short), "symmetric")
-
-
-def evenly(items: Sequence[T]) -> list[T]:
-    """Return at most `MOST_IMAGES` items, evenly spread.
-
-    Examples
-    --------
-    >>> evenly(range(70))[:3]
-    [0, 3, 6]
-    """
-    return list(items[:: math.ceil(len(items) / MOST_IMAGES) or 1])

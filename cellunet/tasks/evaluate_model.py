@@ -17,11 +17,12 @@ from cellunet.config import (
 )
 from cellunet.errors import AnnotationError, InputError
 from cellunet.imaging.encoding import encode
-from cellunet.imaging.files import Region, open_image
+from cellunet.imaging.files import Region
 from cellunet.imaging.pairing import find_pairs, fingerprint
 from cellunet.imaging.scratch import Scratch
 from cellunet.progress import silent_track
 from cellunet.tasks.evaluate import Scorable, score_pairs
+from cellunet.tasks.read_notes import open_as
 from cellunet.tasks.recipe import recipe_for, recipe_for_image
 from cellunet.tasks.segment import as_labels, segment_plane
 from cellunet.tasks.train_data import read_annotated
@@ -129,13 +130,7 @@ def _scorables(
     track: Track,
 ) -> Iterator[Scorable]:
     for pair in track(pairs, "Evaluating", len(pairs)):
-        with open_image(
-            pair.image,
-            channel=config.channel,
-            gray=config.gray,
-            z=config.z,
-            level=config.level,
-        ) as source:
+        with open_as(pair.image, config) as source:
             height, width = source.shape
             annotation = read_annotated(pair, (height, width), ignore_value)
             labels = annotation.labels

@@ -7,10 +7,11 @@ import unicodedata
 from typing import TYPE_CHECKING, Self
 
 from cellunet.errors import InputError
-from cellunet.imaging.files import Region, open_image
+from cellunet.imaging.files import Region
 from cellunet.imaging.inputs import output_paths
 from cellunet.imaging.objects import Objects
 from cellunet.tasks.extra_kinds import KINDS, Context
+from cellunet.tasks.read_notes import open_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -141,13 +142,7 @@ class Extras:
             return [self._source]
         return [
             self._stack.enter_context(
-                open_image(
-                    self._source.path,
-                    channel=str(number),
-                    z=config.z,
-                    level=config.level,
-                    keep_going=config.keep_going,
-                )
+                open_as(self._source.path, config, channel=str(number))
             )
             for number in range(len(names))
         ]

@@ -90,7 +90,7 @@ class NetworkPass:
         """Compute all parts; `finish` takes each with its probabilities, KYX float32.
 
         The next window is read, and the part before finished, while the network
-        computes; `finish` is called from another thread, never twice at once.
+        computes; `finish` may be called from another thread, never twice at once.
 
         Raises
         ------

@@ -89,12 +89,20 @@ def predict(  # noqa: PLR0913
     joined = table_path(out, config)
     opened = store.find_model(model)
     reporter = Reporter(out, wanted="report" in config.save and not dry_run)
-    job = ImageJob(
-        opened, engine, device, threads, config, should_stop, reporter, dry_run=dry_run
-    )
-    names = {path: below(path, found.base).as_posix() for path in found.files}
     first, every = config.part or (1, 1)
     wanted = found.files[first - 1 :: every]
+    job = ImageJob(
+        opened,
+        engine,
+        device,
+        threads,
+        config,
+        should_stop,
+        reporter,
+        images=len(wanted),
+        dry_run=dry_run,
+    )
+    names = {path: below(path, found.base).as_posix() for path in wanted}
     missing = [
         ImageResult(input=what, output=None, status="failed", message=why)
         for what, why in found.missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import replace
@@ -13,11 +14,12 @@ from cellunet import __version__
 from cellunet.engine.onnx_file import usable_cores
 from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
-from cellunet.imaging.files import create_labels, open_image, read_provenance
+from cellunet.imaging.files import create_labels, read_provenance
 from cellunet.imaging.resample import target_length
 from cellunet.imaging.scratch import Scratch, check_room
 from cellunet.run.ahead import Gate
-from cellunet.run.memory import MEGABYTE, memory_for, window_bytes
+from cellunet.run.memory import memory_for, window_bytes
+from cellunet.tasks.engines import ENGINES, choose_engine
 from cellunet.tasks.extras import Extras, beside, extra_paths
 from cellunet.tasks.observe import Observer, warnings_of
 from cellunet.tasks.predictions import ImageResult
@@ -25,11 +27,12 @@ from cellunet.tasks.read_notes import (
     damage_warnings,
     file_settings,
     file_warnings,
+    open_as,
     record,
     recorded,
     without_damage,
 )
-from cellunet.tasks.recipe import recipe_for, recipe_for_image
+from cellunet.tasks.recipe import engine_for, recipe_for, recipe_for_image
 from cellunet.tasks.report import summary_of
 from cellunet.tasks.segment import segment_plane
 
@@ -53,7 +56,7 @@ MOST_UINT16 = 65_535
 
 
 class ImageJob:
-    """A model loaded once and applied to one image after another."""
+    """A model loaded once and applied to so many images, small ones side by side."""
 
     def __init__(  # noqa: PLR0913
         self,
@@ -65,6 +68,7 @@ class ImageJob:
         should_stop: Callable[[], bool],
         reporter: Reporter,
         *,
+        images: int,
         dry_run: bool,
     ) -> None:
         self.config, self.card, self.dry_run = config, model.card, dry_run
@@ -72,13 +76,16 @@ class ImageJob:
         self.recipe = recipe = recipe_for(
             model, config, engine, device, threads, should_stop
         )
-        self.at_once = self._images_at_once(threads)
+        alone = config.max_memory_mb is not None
+        if alone or not ENGINES[choose_engine(engine, device)].only_cpu:
+            images = 1
+        self.at_once = min(max(images, 1), threads or usable_cores(), MOST_AT_ONCE)
         self._gate = Gate(self.at_once)
         # Small images side by side, each on one thread, keep the cores busier than one
         # after the other on all; which it was changes no label.
-        self._small = recipe
-        if self.at_once > 1:
-            self._small = recipe_for(model, config, engine, device, 1, should_stop)
+        self._small = recipe.engine
+        if self.at_once > 1 and not dry_run:
+            self._small = engine_for(model, config, engine, device, 1)
         self.settings = {
             "decode": recipe.decode.to_dict(),
             "scale": recipe.scale,
@@ -94,47 +101,12 @@ class ImageJob:
         self.settings |= file_settings(config)
         self.model = {"name": model.name, "sha256": model.sha256}
 
-    def _images_at_once(self, threads: int) -> int:
-        """Return how many small images to work on at the same time."""
-        on_cpu = self.recipe.engine.name.startswith(("onnxruntime", "openvino"))
-        if not on_cpu or self.config.max_memory_mb is not None:
-            return 1
-        return min(threads or usable_cores(), MOST_AT_ONCE)
-
     def image(self, path: Path, name: str, output: Path) -> ImageResult:
         """Segment one image, known by `name` in tables, or say why not."""
         begin = time.perf_counter()
         try:
-            provenance, recipe = self._provenance(path), self.recipe
-            if self.config.pixel_size_um is not None:
-                with self._open(path) as source:
-                    recipe = recipe_for_image(recipe, self.config, source)
-                provenance["settings"] = self.settings | {
-                    "scale": recipe.scale,
-                    "decode": recipe.decode.to_dict(),
-                }
-            if self._is_done(output, provenance):
-                damaged = recorded(read_provenance(output))
-                return ImageResult(
-                    input=str(path),
-                    output=str(output),
-                    status="skipped",
-                    warnings=damage_warnings(damaged),
-                    damaged=damaged,
-                )
-            if self.dry_run:
-                return ImageResult(
-                    input=str(path), output=str(output), status="planned"
-                )
-            with self._open(path) as source:
-                large = math.prod(source.shape) > SMALL_PX
-                if not large:
-                    recipe = replace(recipe, engine=self._small.engine)
-                with self._gate.passing(large=large):
-                    objects, warnings, damaged = self._write(
-                        source, name, output, provenance, recipe
-                    )
-                shape = (*source.plane_shape, *source.shape)
+            with contextlib.ExitStack() as stack:
+                return self._image(path, name, output, stack)
         except (CellunetError, MemoryError) as error:
             message = str(error)
             if isinstance(error, MemoryError):
@@ -146,6 +118,42 @@ class ImageJob:
                 message=message,
                 seconds=time.perf_counter() - begin,
             )
+
+    def _image(
+        self, path: Path, name: str, output: Path, stack: contextlib.ExitStack
+    ) -> ImageResult:
+        begin = time.perf_counter()
+        provenance, recipe = self._provenance(path), self.recipe
+        # What is finished is skipped without a look at the image, unless its scale
+        # follows from its own pixel size.
+        source: Source | None = None
+        if self.config.pixel_size_um is not None:
+            source = stack.enter_context(open_as(path, self.config))
+            recipe = recipe_for_image(recipe, self.config, source)
+            provenance["settings"] = self.settings | {
+                "scale": recipe.scale,
+                "decode": recipe.decode.to_dict(),
+            }
+        if self._is_done(output, provenance):
+            damaged = recorded(read_provenance(output))
+            return ImageResult(
+                input=str(path),
+                output=str(output),
+                status="skipped",
+                warnings=damage_warnings(damaged),
+                damaged=damaged,
+            )
+        if self.dry_run:
+            return ImageResult(input=str(path), output=str(output), status="planned")
+        if source is None:
+            source = stack.enter_context(open_as(path, self.config))
+        large = math.prod(source.shape) > SMALL_PX
+        if not large:
+            recipe = replace(recipe, engine=self._small)
+        with self._gate.passing(large=large):
+            objects, warnings, damaged = self._write(
+                source, name, output, provenance, recipe
+            )
         return ImageResult(
             input=str(path),
             output=str(output),
@@ -153,22 +161,8 @@ class ImageJob:
             objects=objects,
             seconds=time.perf_counter() - begin,
             warnings=warnings,
-            shape=shape,
+            shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
-        )
-
-    def _open(self, path: Path) -> Source:
-        """Open an image as the configuration says."""
-        config = self.config
-        limit = config.max_memory_mb
-        return open_image(
-            path,
-            channel=config.channel,
-            gray=config.gray,
-            z=config.z,
-            level=config.level,
-            keep_going=config.keep_going,
-            limit_bytes=limit and limit * MEGABYTE,
         )
 
     def _provenance(self, path: Path) -> dict[str, Any]:

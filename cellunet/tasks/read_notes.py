@@ -1,19 +1,39 @@
-"""What is said and kept of how a file was read: its level, its scale, its damage."""
+"""How an image file is opened, and what is said and kept of that.
+
+Its level, its scale, its damage.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from cellunet.imaging.damage import Damage
+from cellunet.imaging.files import open_image
+from cellunet.run.memory import MEGABYTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from cellunet.config import PredictConfig
     from cellunet.imaging.files import Source
 
 MOST_NAMED = 3
 """Lost parts that a warning names; the JSON document and the provenance name all."""
+
+
+def open_as(path: Path, config: PredictConfig, channel: str | None = None) -> Source:
+    """Open an image as a configuration says, or another channel of it."""
+    limit = config.max_memory_mb
+    return open_image(
+        path,
+        channel=config.channel if channel is None else channel,
+        gray=config.gray,
+        z=config.z,
+        level=config.level,
+        keep_going=config.keep_going,
+        limit_bytes=None if limit is None else limit * MEGABYTE,
+    )
 
 
 def file_settings(config: PredictConfig) -> dict[str, Any]:

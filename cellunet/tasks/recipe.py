@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cellunet.config import DecodeConfig, PredictConfig
+    from cellunet.engine.base import Engine
     from cellunet.imaging.files import Source
     from cellunet.store import Model
 
@@ -55,9 +56,8 @@ def recipe_for(
     """
     card = model.card
     scale = scale_of(config, model)
-    loaded = load_engine(model, engine=engine, device=device, threads=threads)
     return Recipe(
-        engine=FlippingEngine(loaded) if config.flips else loaded,
+        engine=engine_for(model, config, engine, device, threads),
         config=card.config,
         decode=decode_at(card.config.decode, config, scale),
         scale=scale,
@@ -65,6 +65,14 @@ def recipe_for(
         memory=Memory(tile_px=config.tile_px),
         should_stop=should_stop,
     )
+
+
+def engine_for(
+    model: Model, config: PredictConfig, engine: str, device: str, threads: int
+) -> Engine:
+    """Return what computes, as for `recipe_for`."""
+    loaded = load_engine(model, engine=engine, device=device, threads=threads)
+    return FlippingEngine(loaded) if config.flips else loaded
 
 
 def recipe_for_image(recipe: Recipe, config: PredictConfig, source: Source) -> Recipe:

@@ -40,9 +40,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.config import TrainConfig
-    from cellunet.core.dataset import Prepared
+    from cellunet.core.dataset import Prepared, Sample
     from cellunet.core.trainer import TrainState
     from cellunet.core.unet import UNet
+    from cellunet.engine.base import Engine
     from cellunet.imaging.fitting import Fit
     from cellunet.progress import Track
     from cellunet.tasks.train_data import TrainingData
@@ -239,26 +240,30 @@ def _predicted(network: UNet, run: _Run, track: Track) -> list[Truth]:
     """Return the validation images with their probabilities."""
     config = run.config
     engine = TorchEngine(network, run.trainer.device)
-    truths = []
     pairs = list(zip(run.validation, run.data.validation, strict=True))
-    for prepared, sample in track(pairs, "Predicting validation images", len(pairs)):
-        blocks = network_plan(sample.labels.shape, config.network)
-        probabilities = plane_probabilities(
-            engine,
-            network_input(prepared.crop.image, config),
-            blocks,
-            config.network.classes,
-        )
-        truths.append(
-            Truth(
-                name=sample.name,
-                # Half precision holds what a threshold needs, in half the memory.
-                probabilities=probabilities.astype(np.float16),
-                labels=sample.labels,
-                annotated=sample.annotated,
-            )
-        )
-    return truths
+    return [
+        truth_of(engine, sample, prepared, config)
+        for prepared, sample in track(pairs, "Predicting validation images", len(pairs))
+    ]
+
+
+def truth_of(
+    engine: Engine, sample: Sample, prepared: Prepared, config: TrainConfig
+) -> Truth:
+    """Return a validation image with its probabilities."""
+    probabilities = plane_probabilities(
+        engine,
+        network_input(prepared.crop.image, config),
+        network_plan(sample.labels.shape, config.network),
+        config.network.classes,
+    )
+    return Truth(
+        name=sample.name,
+        # Half precision holds what a threshold needs, in half the memory.
+        probabilities=probabilities.astype(np.float16),
+        labels=sample.labels,
+        annotated=sample.annotated,
+    )
 
 
 def _stoppable(hooks: Hooks) -> Track:

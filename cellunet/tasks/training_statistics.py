@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cellunet.imaging.appearance import Appearance, summarize
 from cellunet.imaging.array_source import ArraySource
@@ -11,6 +11,8 @@ from cellunet.imaging.scratch import Scratch
 from cellunet.progress import silent_track
 from cellunet.tasks.observe import Observer
 from cellunet.tasks.segment import segment_plane
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,14 +47,24 @@ def training_statistics(
         Name of a number of `Appearance` to its
         `cellunet.imaging.appearance.PERCENTILES`.
     """
-    step = math.ceil(len(samples) / MOST_IMAGES)
-    chosen = samples[::step]
+    chosen = evenly(samples, MOST_IMAGES)
     return summarize(
         [
             appearance_of(sample.image[:1], recipe)
             for sample in track(chosen, "Describing training images", len(chosen))
         ]
     )
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return at most so many items, evenly spread.
+
+    Examples
+    --------
+    >>> evenly(range(70), 32)[:3]
+    [0, 3, 6]
+    """
+    return list(items[:: math.ceil(len(items) / most) or 1])
 
 
 def appearance_of(pixels: npt.NDArray[Any], recipe: Recipe) -> Appearance:

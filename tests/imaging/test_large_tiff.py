@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellunet.errors import ImageReadError, OutputError
-from cellunet.imaging import decoders, memory, row_window, segments, sink, strips
+from cellunet.imaging import (
+    decoders,
+    reading_memory,
+    row_window,
+    segments,
+    sink,
+    strips,
+)
 from cellunet.imaging.files import Region, create_labels, open_image
 from cellunet.imaging.png import write_png
 
@@ -115,7 +122,7 @@ def test_a_projection_of_streamed_planes(streaming, tmp_path):
 
 def test_what_is_decoded_whole_is_said_and_can_be_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "STREAM_BYTES", 1000)
-    monkeypatch.setattr(memory, "NOTED_BYTES", 100_000)
+    monkeypatch.setattr(reading_memory, "NOTED_BYTES", 100_000)
     whole = save(tmp_path / "a.tif", compression="zstd", rowsperstrip=900)
     write_png(tmp_path / "b.png", PIXELS)
     streamed = save(tmp_path / "c.tif", compression="zlib", rowsperstrip=900)

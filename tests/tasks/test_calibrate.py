@@ -116,10 +116,10 @@ def test_a_window_is_the_middle_and_fits_the_network(tiny_model, rng, shape):
 
 
 def test_of_many_images_few_are_taken_from_first_to_last():
-    assert evenly([]) == []
-    assert evenly(range(3)) == [0, 1, 2]
+    assert evenly([], MOST_IMAGES) == []
+    assert evenly(range(3), MOST_IMAGES) == [0, 1, 2]
     for count in (31, 32, 33, 64, 65, 1000):
-        chosen = evenly(range(count))
+        chosen = evenly(range(count), MOST_IMAGES)
         assert 0.5 * min(count, MOST_IMAGES) <= len(chosen) <= MOST_IMAGES
         assert chosen[-1] >= count - len(range(count)) / len(chosen) - 1
 

@@ -169,8 +169,11 @@ def test_objects_come_back_at_the_images_own_size(
     assert score.f1_at(10) > 0.7
 
 
-def test_bands_of_probabilities_make_the_plane(recipe, tmp_path, nuclei_image) -> None:
+def test_bands_of_probabilities_make_the_plane(
+    recipe, tmp_path, nuclei_image, monkeypatch
+) -> None:
     image = nuclei_image((150, 80), 20, 3)[0]
+    monkeypatch.setattr(blocks_module, "LARGEST_PX", 64)
     bands: list[tuple[int, np.ndarray]] = []
     with open_image(saved(tmp_path, image)) as source, Scratch() as scratch:
         segment_plane(
@@ -180,12 +183,38 @@ def test_bands_of_probabilities_make_the_plane(recipe, tmp_path, nuclei_image) -
             scratch,
             lambda y0, rows: bands.append((y0, rows)),
         )
-    assert bands[0][0] == 0
+    assert len(bands) > 2
+    ends = np.cumsum([rows.shape[1] for _, rows in bands]).tolist()
+    assert [y0 for y0, _ in bands] == [0, *ends[:-1]]
+    assert ends[-1] == 150
     whole = np.concatenate([rows for _, rows in bands], axis=1)
     raw = probabilities_of(image, recipe)
     odds = np.asarray(recipe.decode.class_odds, np.float32)[:, None, None]
     expected = raw / odds / (raw / odds).sum(axis=0)
     np.testing.assert_allclose(whole, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("scale", [0.37, 0.6, 1.9, 3.3])
+def test_at_another_scale_blocks_compute_what_one_pass_computes(
+    scale, recipe, tmp_path, nuclei_image, monkeypatch
+) -> None:
+    path = saved(tmp_path, nuclei_image((130, 171), 40, 9)[0])
+    found = []
+    for largest_px in (4096, 64):
+        monkeypatch.setattr(blocks_module, "LARGEST_PX", largest_px)
+        kept: list[np.ndarray] = []
+        with open_image(path) as source, Scratch() as scratch:
+            segment_plane(
+                source,
+                0,
+                replace(recipe, scale=scale),
+                scratch,
+                lambda y0, rows, kept=kept: kept.append(rows),
+            )
+        found.append(np.concatenate(kept, axis=1))
+    if scale > 1:
+        assert len(kept) > 2
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
 
 
 def test_the_height_of_the_bands_read_changes_nothing(
