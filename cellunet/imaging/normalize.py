@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellunet.errors import ImageReadError
-from cellunet.imaging.order_statistics import Selector
+from cellunet.imaging.order_statistics import Moments, Selector, mean_and_std
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -119,18 +119,13 @@ def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
         If no pixel is finite.
     """
     values, steps = Selector(), Selector()
-    sums: list[float] = []
-    squares: list[float] = []
+    largest = 0.0
     for band in bands():
         finite = _finite(band)
         values.add(finite)
         steps.add(_differences(band))
-        if values.wide:
-            for kept in _rows(band, all_finite=finite.size == band.size):
-                sums += kept.sum(axis=1).tolist()
-                # Not by `dot`, whose last bits depend on the threads of BLAS.
-                kept *= kept
-                squares += kept.sum(axis=1).tolist()
+        if values.wide and finite.size:
+            largest = max(largest, float(finite.max()), -float(finite.min()))
     count, pairs = int(values.counts.sum()), int(steps.counts.sum())
     if count == 0:
         raise ImageReadError(
@@ -141,23 +136,24 @@ def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
     high = math.floor(config.high_percentile / 100 * (count - 1))
     middle = pairs // 2
     if values.wide:
+        moments = Moments(largest)
         values.refine((low, high))
         steps.refine((middle,) if pairs else ())
         for band in bands():
-            values.add_fine(_finite(band))
+            finite = _finite(band)
+            values.add_fine(finite)
             if pairs:
                 steps.add_fine(_differences(band))
-    if values.wide:
-        total, total_squares = math.fsum(sums), math.fsum(squares)
+            for kept in _rows(band, all_finite=finite.size == band.size):
+                moments.add(kept)
+        mean, std = moments.mean_and_std(count)
     else:
-        total, total_squares = values.sums()
-    mean = total / count
-    variance = max(total_squares / count - mean * mean, 0.0)
+        mean, std = mean_and_std(*values.sums(), count)
     return Statistics(
         low=values.value(low),
         high=values.value(high),
         mean=mean,
-        std=math.sqrt(variance),
+        std=std,
         noise=(steps.value(middle) / MEDIAN_ABS_DIFFERENCE) if pairs else 0.0,
         count=count,
     )

@@ -1,7 +1,8 @@
-"""Values at given ranks, of more values than fit into memory, exactly."""
+"""Ranks, mean and deviation of more values than fit into memory."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,3 +89,41 @@ def _sortable(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint32]:
 def _from_sortable(key: int) -> float:
     bits = key & 0x7FFFFFFF if key & 0x80000000 else ~key & 0xFFFFFFFF
     return float(np.array(bits, np.uint32).view(np.float32))
+
+
+class Moments:
+    """Sums of values, and of their squares, that are seen row by row.
+
+    Values are brought below 1 first, so that no square is beyond float64; that is by a
+    power of two, which changes no digit.
+
+    Parameters
+    ----------
+    largest
+        The largest magnitude among them.
+    """
+
+    def __init__(self, largest: float) -> None:
+        self._exponent = math.frexp(largest)[1]
+        self._sums: list[float] = []
+        self._squares: list[float] = []
+
+    def add(self, rows: npt.NDArray[np.float64]) -> None:
+        """Take rows, YX."""
+        small = np.ldexp(rows, -self._exponent)
+        self._sums += small.sum(axis=1).tolist()
+        # Not by `dot`, whose last bits depend on the threads of BLAS.
+        small *= small
+        self._squares += small.sum(axis=1).tolist()
+
+    def mean_and_std(self, count: int) -> tuple[float, float]:
+        """Return the mean and the standard deviation of `count` values."""
+        found = mean_and_std(math.fsum(self._sums), math.fsum(self._squares), count)
+        mean, std = (math.ldexp(value, self._exponent) for value in found)
+        return mean, std
+
+
+def mean_and_std(total: float, squares: float, count: int) -> tuple[float, float]:
+    """Return mean and standard deviation from the sums of values and of squares."""
+    mean = total / count
+    return mean, math.sqrt(max(squares / count - mean * mean, 0.0))
