@@ -20,8 +20,8 @@ from cellunet.core.checkpoint import export_weights, load_network
 from cellunet.core.dataset import prepare
 from cellunet.imaging.fitting import fit
 from cellunet.progress import silent_track
+from cellunet.tasks.finish_training import mean_scores, truth_of
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.train import mean_scores, truth_of
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     config = model.card.config
     engine = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 0).engine
     truths = [
-        truth_of(engine, sample, prepare(sample, config), config)
+        truth_of(engine, prepare(sample, config), config)
         for sample in samples_of(model.card.validation, options.data)
     ]
     # Where training begins to choose: at the odds that the weights of the loss gave.
@@ -42,7 +42,7 @@ def main() -> None:
         class_odds=config.weights.class_weights, max_core_px=config.decode.max_core_px
     )
     chosen = fit(truths, config.encoding, start, silent_track)
-    scores = mean_scores(chosen)
+    scores = mean_scores(chosen.scores)
     options.out.mkdir(parents=True, exist_ok=True)
     export_weights(
         options.out / store.WEIGHTS_FILE,

@@ -21,8 +21,13 @@ Side = Literal["inner", "outer"]
 
 MODEL = "nuclei"
 """The model that ships."""
-START = "scratch"
-"""Where training starts from: random weights, or else the name of a model."""
+SCRATCH = "scratch"
+"""Where training may start from instead of a model: random weights."""
+FEW_IMAGES = 20
+"""Up to so many annotated images, and without any that are set aside for validation,
+a training that starts from a model takes the preset ``few``."""
+FOLDS = 3
+"""Parts that few images are dealt into; two images, or the halves of one, make two."""
 ENGINE: Literal["auto"] = "auto"
 """ONNX Runtime on a CPU, torch on CUDA and MPS."""
 DEVICE = "auto"
@@ -136,6 +141,8 @@ class NormalizationConfig(Config):
     noise_floor: float = 24.0
     """The range mapped to 0..1 is at least this many standard deviations of the pixel
     noise, so that an empty field does not become a field of amplified noise."""
+    invert: bool = False
+    """Dark objects on a bright background: what is scaled is the negative image."""
 
     def __post_init__(self) -> None:
         _check(
@@ -365,6 +372,9 @@ class TrainConfig(Config):
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
     weights: WeightConfig = field(default_factory=WeightConfig)
     network: UNetConfig = field(default_factory=UNetConfig)
+    scale: float = 1.0
+    """Images are magnified by this factor before the network; where training starts
+    from a model, the one that brings the objects near the size that it knows."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     loss: str = "cross-entropy"
@@ -418,6 +428,10 @@ class TrainConfig(Config):
             hint=f"The nearest that fits: --crop {near}.",
         )
         _check(self.learning_rate > 0, f"learning_rate is {self.learning_rate}.")
+        _check(
+            0.05 <= self.scale <= 20,
+            f"scale is {self.scale}; 0.05 to 20 are possible.",
+        )
         _check(0 <= self.average_decay < 1, f"average_decay is {self.average_decay}.")
         classes = len(self.encoding.classes)
         for what, count in (
@@ -551,8 +565,16 @@ class SplitConfig(Config):
 
     validation_fraction: float = 0.2
     """Share of the images drawn for validation where no list is given."""
+    folds: int = 0
+    """2 or more: no image is spared. Where no list is given the images are dealt into
+    as many parts, a network is trained without each of them and scored on it, and the
+    mean of the networks' weights is kept. 0: one training, one part kept out."""
 
     def __post_init__(self) -> None:
+        _check(
+            self.folds == 0 or 2 <= self.folds <= 10,
+            f"folds is {self.folds}; 0, or 2 to 10, are possible.",
+        )
         _check(
             0 < self.validation_fraction < 1,
             f"validation_fraction is {self.validation_fraction}; it must lie between "
@@ -635,6 +657,22 @@ def default_preset() -> TrainConfig:
     return TrainConfig()
 
 
+def few_preset() -> TrainConfig:
+    """Return the settings for up to `FEW_IMAGES` images that start from a model.
+
+    Short enough for three folds in five minutes on two CPU cores; measured in
+    `docs/experiments.md`.
+    """
+    return TrainConfig(
+        preset="few",
+        epochs=4,
+        steps_per_epoch=75,
+        learning_rate=1e-3,
+        warmup_steps=20,
+        average_decay=0.99,
+    )
+
+
 def classic_preset() -> TrainConfig:
     """Return the settings of the original study.
 
@@ -676,7 +714,11 @@ def classic_preset() -> TrainConfig:
     )
 
 
-PRESETS = {"default": default_preset, "classic": classic_preset}
+PRESETS = {
+    "default": default_preset,
+    "few": few_preset,
+    "classic": classic_preset,
+}
 
 
 def for_target(config: TrainConfig, target: Target) -> TrainConfig:

@@ -32,6 +32,8 @@ WEIGHTS_FILE = "model.safetensors"
 ONNX_FILE = "model.onnx"
 STATE_FILE = "state.safetensors"
 """The state of a training that can be resumed."""
+STAGE_FILE = "stage-{}.safetensors"
+"""A finished part of a training that is not; its number goes between the braces."""
 CARD_KEY = "cellunet"
 CARD_FORMAT = 1
 STATISTICS = 9
@@ -61,8 +63,12 @@ class ModelCard:
     """Name of each training image to its fingerprint."""
     validation: dict[str, str] = field(default_factory=dict)
     """The same of the validation images."""
+    start: dict[str, str] = field(default_factory=dict)
+    """Name and SHA-256 of the model whose weights training began with, and whether
+    they were ``kept`` as they were; empty from scratch, and in models that are older
+    than this."""
     scores: dict[str, float] = field(default_factory=dict)
-    """Cross-fitted scores on the validation images."""
+    """Cross-fitted scores on images that were not trained on."""
     diameter_px: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Equivalent diameter of the training objects: 5th percentile, median, 95th."""
     training_statistics: dict[str, list[float]] = field(default_factory=dict)
@@ -119,7 +125,13 @@ def _check_kinds(card: ModelCard) -> None:
     """Refuse a card whose values are not of the kinds that its fields say."""
     kinds = {"name": str, "epochs": int, "onnx_sha256": str}
     wrong = [n for n, kind in kinds.items() if not isinstance(getattr(card, n), kind)]
-    tables = {"training": str, "validation": str, "versions": str, "scores": float}
+    tables = {
+        "training": str,
+        "validation": str,
+        "versions": str,
+        "start": str,
+        "scores": float,
+    }
     for name, kind in tables.items():
         table = getattr(card, name)
         values = table.values() if isinstance(table, dict) else [None]

@@ -166,7 +166,9 @@ def tiny_model(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CELLUNET_HOME", str(home))
         trained = train(
-            TrainRequest(data=(data,), name="tiny", config=config, threads=1)
+            TrainRequest(
+                data=(data,), name="tiny", config=config, start="scratch", threads=1
+            )
         )
     torch.set_num_threads(threads)
     return TinyModel(

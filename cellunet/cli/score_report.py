@@ -89,20 +89,21 @@ def _one(console: Console, evaluation: Evaluation) -> None:
 def _headline(summary: Summary, which: str) -> str:
     return (
         f"Over {counted(len(summary.images), which)}: mean AP "
-        f"{_interval(summary.mean_ap)}, mean F1 {_interval(summary.mean_f1)}, F1 at "
-        f"IoU .50 {_interval(summary.f1_at(HALF))}."
+        f"{interval(summary.mean_ap)}, mean F1 {interval(summary.mean_f1)}, F1 at "
+        f"IoU .50 {interval(summary.f1_at(HALF))}."
     )
 
 
 def _form_rows(forms: dict[str, Summary]) -> list[Row]:
     body = [
-        (form, _interval(summary.mean_ap), _interval(summary.mean_f1))
+        (form, interval(summary.mean_ap), interval(summary.mean_f1))
         for form, summary in forms.items()
     ]
     return [("counted otherwise", "mean AP", "mean F1"), *body]
 
 
-def _interval(estimate: Estimate) -> str:
+def interval(estimate: Estimate) -> str:
+    """Return a value and its interval, ``0.807 [0.788, 0.827]``."""
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 

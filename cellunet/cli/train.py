@@ -10,12 +10,12 @@ from cellunet.cli import options as o
 from cellunet.cli import training_options as t
 from cellunet.cli.console import counted
 from cellunet.cli.jsonout import Outcome
+from cellunet.cli.score_report import interval
 from cellunet.cli.session import Session, stopped
 from cellunet.cli.watching import TrainingView
 from cellunet.config import (
     DEVICE,
     PRESETS,
-    START,
     THREADS,
     SplitConfig,
     Target,
@@ -26,6 +26,7 @@ from cellunet.registry import choose
 
 if TYPE_CHECKING:
     from cellunet.cli.console import Console
+    from cellunet.imaging.expected import Expected
     from cellunet.tasks.train_request import Trained, TrainRequest
 
 
@@ -33,10 +34,11 @@ def train(
     ctx: typer.Context,
     data: t.Data,
     name: t.Name = None,
-    preset: t.Preset = TrainConfig.preset,
-    start: t.Start = START,
+    preset: t.Preset = None,
+    start: t.Start = None,
     val: t.Validation = None,
-    val_fraction: t.ValidationFraction = SplitConfig.validation_fraction,
+    val_fraction: t.ValidationFraction = None,
+    folds: t.Folds = None,
     channel: o.Channel = None,
     gray: o.Gray = False,
     ignore_value: o.IgnoreValue = None,
@@ -64,12 +66,23 @@ def train(
 ) -> Outcome:
     """Train a U-Net on annotated images.
 
-    Finds image and annotation pairs, trains, chooses the constants of decoding on the
-    validation images, and keeps the model under its name. Ctrl-C saves within a step;
-    the same command with --resume goes on.
+    Finds image and annotation pairs, trains from the model that ships, chooses the
+    constants of decoding on images that were not trained on, says what score to
+    expect, and keeps the model under its name. Ctrl-C saves within a step; the same
+    command with --resume goes on.
     """
+    # Without torch, so that what is odd is refused at once, not seconds later.
+    from cellunet.tasks.suited import start_name, suited
+    from cellunet.tasks.train_request import TrainRequest, default_name
+
+    suits = suited(
+        data,
+        val,
+        start=start_name(start, for_target(TrainConfig(), target)),
+        keep_out=val_fraction is not None,
+    )
     config = configure(
-        preset,
+        preset or suits.preset,
         target,
         top=o.given(
             epochs=epochs,
@@ -83,10 +96,9 @@ def train(
         encoding=o.given(boundary_px=boundary_px, boundary_side=boundary_side),
         weights=t.weight_changes(class_weights, border_weight, border_sigma),
     )
-    split = SplitConfig(validation_fraction=val_fraction)
-    # Without torch, so that what is odd is refused at once, not seconds later.
-    from cellunet.tasks.train_request import TrainRequest, default_name
-
+    split = SplitConfig(folds=suits.folds if folds is None else folds)
+    if val_fraction is not None:
+        split = split.replace(validation_fraction=val_fraction)
     request = TrainRequest(
         data=tuple(data),
         name=name or default_name(data[0]),
@@ -173,12 +185,33 @@ def configure(
 
 def summarize(console: Console, trained: Trained) -> None:
     """Tell what was trained, how good it is, and what to do with it."""
-    if trained.scores:
-        listed = ", ".join(f"{k} {v:.3f}" for k, v in trained.scores.items())
-        console.line(f"Validation images, constants cross-fitted: {listed}.")
+    if trained.expected:
+        for sentence in what_to_expect(trained.expected, trained):
+            console.line(sentence)
     console.line(
         f"Model {trained.name} is ready after {counted(trained.epoch, 'epoch')}: "
         f"{trained.folder}",
         "bold",
     )
     console.line(f"Use it: cellunet predict IMAGES --out DIR --model {trained.name}")
+
+
+def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
+    """Return in sentences what score to expect, and what training gained."""
+    what = "quarters of the images" if expected.quarters else "images"
+    said = [
+        f"Expected on such images: mean AP {interval(expected.mean_ap)}, F1 at IoU .50 "
+        f"{interval(expected.f1_50)}, at .90 {interval(expected.f1_90)}.",
+        f"(Of {expected.pieces} {what} that were not trained on; in brackets 95% "
+        "intervals.)",
+    ]
+    if expected.gain is not None:
+        gain = f"{expected.gain.value:+.3f} [{expected.gain.low:+.3f}, "
+        gain += f"{expected.gain.high:+.3f}]"
+        said.append(
+            f"Training gained no mean AP over {trained.start} ({gain}), so its weights "
+            "are kept as they are."
+            if trained.kept_start
+            else f"Gain in mean AP over {trained.start}: {gain}."
+        )
+    return said

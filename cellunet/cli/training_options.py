@@ -19,8 +19,10 @@ from cellunet.cli.options import (
     told,
 )
 from cellunet.config import (
+    FEW_IMAGES,
+    FOLDS,
+    MODEL,
     PRESETS,
-    START,
     Side,
     SplitConfig,
     Target,
@@ -48,23 +50,21 @@ Name = Annotated[
     ),
 ]
 Preset = Annotated[
-    str,
+    str | None,
     typer.Option(
-        show_default=False,
         metavar="|".join(PRESETS),
-        help=told(
-            "Settings to start from; options below change single ones.",
-            TrainConfig.preset,
-        ),
+        help="Settings to begin with; options below change single ones. Default: few "
+        f"for up to {FEW_IMAGES} images that start from a model, else "
+        f"{TrainConfig.preset}.",
     ),
 ]
 Start = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--from",
-        show_default=False,
-        metavar="scratch|MODEL",
-        help=told("Start from random weights or from a model's.", START),
+        metavar="MODEL|scratch",
+        help="Start from a model's weights, or from random ones. Default: "
+        f"{MODEL}, which ships; scratch for another target or network than its.",
     ),
 ]
 
@@ -79,17 +79,24 @@ Validation = Annotated[
     ),
 ]
 ValidationFraction = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--val-fraction",
-        show_default=False,
         metavar="SHARE",
         rich_help_panel=IMAGES,
-        help=told(
-            "Share of the images, 0 to 1, drawn for validation by --seed where there "
-            "is no list.",
-            SplitConfig.validation_fraction,
-        ),
+        help="Share of the images, 0 to 1, drawn for validation by --seed where there "
+        f"is no list. Default: {SplitConfig.validation_fraction}, or --folds.",
+    ),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=IMAGES,
+        help="Keep no image out: train N networks, each without a part of the images "
+        "that it is then scored on, and keep the mean of their weights. 0: off. "
+        f"Default: {FOLDS} for up to {FEW_IMAGES} images that start from a model and "
+        "have no list, else 0.",
     ),
 ]
 

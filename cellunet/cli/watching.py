@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from cellunet.cli.console import Bar, Console, counted, time_left
+from cellunet.config import SCRATCH
 
 if TYPE_CHECKING:
     from cellunet.tasks.train_request import RunInfo
@@ -57,8 +58,12 @@ class TrainingView:
         images = counted(info.training_images, "image")
         epochs = counted(info.epochs, "epoch")
         steps = f"{epochs} of {counted(info.steps_per_epoch, 'step')}"
+        kept_out = f"{info.validation_images:,} for validation"
+        if info.folds > 1:
+            kept_out = f"in {info.folds} folds"
+        start = "random weights" if info.start == SCRATCH else f"model {info.start}"
         self._console.line(
-            f"Training on {images}, {info.validation_images:,} for validation; "
+            f"Training on {images}, {kept_out}, from {start}; "
             f"{steps}; {info.parameters:,} weights; {_device(info)}."
         )
         self._console.line(f"Run folder: {info.folder}")

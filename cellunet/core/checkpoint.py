@@ -23,6 +23,7 @@ from cellunet.imaging.files import write_atomically
 from cellunet.store import AGAIN, CARD_KEY, file_sha256, read_card, read_metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from cellunet.config import TrainConfig
@@ -48,10 +49,7 @@ def save_state(
     about
         What the caller wants to find again, JSON values.
     """
-    tensors = {}
-    for part in PARTS:
-        for name, tensor in getattr(state, part).state_dict().items():
-            tensors[f"{part}/{name}"] = tensor.detach().cpu().contiguous()
+    tensors = _tensors({part: getattr(state, part) for part in PARTS})
     for index, values in state.optimizer.state_dict()["state"].items():
         for name, value in values.items():
             tensors[f"optimizer/{index}/{name}"] = torch.as_tensor(value).cpu()
@@ -100,12 +98,7 @@ def load_state(path: Path, config: TrainConfig, device: torch.device) -> TrainSt
     state = new_state(config, device)
     try:
         for part in PARTS:
-            own = {
-                k.removeprefix(f"{part}/"): v
-                for k, v in tensors.items()
-                if k.startswith(f"{part}/")
-            }
-            getattr(state, part).load_state_dict(own)
+            getattr(state, part).load_state_dict(_of_part(part, tensors))
         _load_optimizer(state.optimizer, tensors)
         loss_sum, pixels, confusion = numbers["tally"]
         state.tally = Tally(
@@ -126,6 +119,46 @@ def load_state(path: Path, config: TrainConfig, device: torch.device) -> TrainSt
             hint="Start anew with --overwrite.",
         ) from error
     return state
+
+
+def save_parts(path: Path, parts: Mapping[str, UNet], about: dict[str, Any]) -> None:
+    """Write networks by name, replaced as a whole, with JSON values beside them."""
+    _write(path, _tensors(parts), about)
+
+
+def load_parts(path: Path, parts: Mapping[str, UNet]) -> None:
+    """Read networks that `save_parts` wrote into networks of the same shape.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, corrupt or of other networks.
+    """
+    tensors = _read(path)
+    try:
+        for part, network in parts.items():
+            network.load_state_dict(_of_part(part, tensors))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} does not fit the network that it is for ({error}).",
+            hint="Start anew with --overwrite.",
+        ) from error
+
+
+def _tensors(parts: Mapping[str, UNet]) -> dict[str, torch.Tensor]:
+    return {
+        f"{part}/{name}": tensor.detach().cpu().contiguous()
+        for part, network in parts.items()
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def _of_part(part: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        key.removeprefix(f"{part}/"): tensor
+        for key, tensor in tensors.items()
+        if key.startswith(f"{part}/")
+    }
 
 
 def _load_optimizer(

@@ -17,6 +17,7 @@ from cellunet.core.augment import Crop, flip, vary_intensity, warp, warp_grid
 from cellunet.core.crop_places import crop_centre, crop_corner
 from cellunet.imaging.encoding import encode
 from cellunet.imaging.normalize import channels, measure, scale
+from cellunet.imaging.resample import looked_up, magnified
 from cellunet.imaging.weights import border_map, combine, object_gain
 
 if TYPE_CHECKING:
@@ -61,15 +62,24 @@ class Batch(NamedTuple):
 
 
 def prepare(sample: Sample, config: TrainConfig) -> Prepared:
-    """Scale, encode and weigh one sample; the weight map is made once and kept."""
-    scaled = []
+    """Normalise, magnify, encode and weigh one sample.
+
+    The weight map is made once and kept. What is returned is what the network sees:
+    magnified by ``config.scale``, the labels too.
+    """
+    planes = []
     for channel in sample.image:
         statistics = measure(lambda plane=channel: [plane], config.normalization)  # type: ignore[misc]
-        scaled.append(scale(channel, statistics, config.normalization))
-    parts = [border_map(sample.labels, config.weights)]
+        planes.append(scale(channel, statistics, config.normalization))
+    image, labels, annotated = np.stack(planes), sample.labels, sample.annotated
+    if config.scale != 1.0:
+        image = magnified(image, config.scale)
+        labels = looked_up(labels, config.scale)
+        annotated = looked_up(annotated, config.scale)
+    parts = [border_map(labels, config.weights)]
     if config.weights.small_object_px > 0:
-        parts.append(object_gain(sample.labels, config.weights))
-    crop = Crop(np.stack(scaled), sample.labels, sample.annotated, np.stack(parts))
+        parts.append(object_gain(labels, config.weights))
+    crop = Crop(image, labels, annotated, np.stack(parts))
     class_map, weights = _encode(crop, config)
     return Prepared(sample.name, crop, class_map, weights)
 

@@ -49,6 +49,8 @@ class Fit:
 
     decode: DecodeConfig
     scores: tuple[ImageScores, ...]
+    crossed: tuple[DecodeConfig, ...]
+    """The constants that each image was scored with."""
 
 
 def fit(
@@ -76,7 +78,7 @@ def fit(
 
     def score(decode: DecodeConfig, index: int) -> ImageScores:
         if (decode, index) not in cache:
-            cache[decode, index] = _score(truths[index], encoding, decode)
+            cache[decode, index] = score_truth(truths[index], encoding, decode)
         return cache[decode, index]
 
     everything = range(len(truths))
@@ -86,11 +88,15 @@ def fit(
         _choose(subset, start, score) if subset else start
         for subset in track([*halves, everything], "Choosing decode constants")
     ]
-    fair = [score(chosen[1 - index % 2], index) for index in everything]
-    return Fit(decode=final, scores=tuple(fair))
+    crossed = [chosen[1 - index % 2] for index in everything]
+    fair = [score(decode, index) for index, decode in enumerate(crossed)]
+    return Fit(decode=final, scores=tuple(fair), crossed=tuple(crossed))
 
 
-def _score(truth: Truth, encoding: EncodingConfig, decode: DecodeConfig) -> ImageScores:
+def score_truth(
+    truth: Truth, encoding: EncodingConfig, decode: DecodeConfig
+) -> ImageScores:
+    """Return the scores of an image that is decoded with given constants."""
     probabilities = truth.probabilities.astype(np.float32)
     labels = decode_plane(probabilities, encoding, decode)
     forms = score_image(

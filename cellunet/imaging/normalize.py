@@ -132,8 +132,7 @@ def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
             "The image has no finite pixel (all are NaN or infinite).",
             hint="Export it again, or leave it out.",
         )
-    low = math.floor(config.low_percentile / 100 * (count - 1))
-    high = math.floor(config.high_percentile / 100 * (count - 1))
+    low, high = (math.floor(p / 100 * (count - 1)) for p in _percentiles(config))
     middle = pairs // 2
     if values.wide:
         moments = Moments(largest)
@@ -157,6 +156,13 @@ def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
         noise=(steps.value(middle) / MEDIAN_ABS_DIFFERENCE) if pairs else 0.0,
         count=count,
     )
+
+
+def _percentiles(config: NormalizationConfig) -> tuple[float, float]:
+    """Return the percentiles of the image itself, be it positive or negative."""
+    if config.invert:
+        return 100 - config.high_percentile, 100 - config.low_percentile
+    return config.low_percentile, config.high_percentile
 
 
 def normalize(
@@ -188,8 +194,8 @@ def scale(
 
     ``percentile``: 0 at the low percentile, 1 at the high one or at `noise_floor`
     standard deviations of the noise, if that is more. ``standard``: (image - mean) /
-    standard deviation. Pixels that are not finite become 0, and so does a constant
-    image.
+    standard deviation. With ``invert`` the same of the negative image. Pixels that are
+    not finite become 0, and so does a constant image.
 
     Parameters
     ----------
@@ -208,13 +214,15 @@ def scale(
     if config.kind == "standard":
         zero, span = statistics.mean, statistics.std
     else:
-        zero, span = statistics.low, statistics.high - statistics.low
+        zero = statistics.high if config.invert else statistics.low
+        span = statistics.high - statistics.low
         span = max(span, config.noise_floor * statistics.noise)
+    sign = -1.0 if config.invert else 1.0
     # Only values near the ends of float32 overflow here; they become 0 just below.
     with np.errstate(invalid="ignore", over="ignore"):
         values = image.astype(np.float32)
         values -= np.float32(zero)
-        values *= np.float32(1.0 / (span or 1.0))
+        values *= np.float32(sign / (span or 1.0))
     if image.dtype.kind == "f":
         np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     return values

@@ -184,6 +184,13 @@ def split(
     )
 
 
+def listed(pairs: Pairs) -> tuple[Pair, ...]:
+    """Return the pairs of the folder's list of training images, all without one."""
+    if pairs.train is None:
+        return pairs.pairs
+    return tuple(pair for pair in pairs.pairs if pair.name in set(pairs.train))
+
+
 def fingerprint(array: npt.NDArray[Any]) -> str:
     """Return 16 hex digits that stand for an array's shape, type and values.
 

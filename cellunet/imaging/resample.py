@@ -7,7 +7,7 @@ that depends on its place alone, so parts computed apart fit together exactly.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
+
+T = TypeVar("T", bound=np.generic)
 
 
 def target_length(length: int, scale: float) -> int:
@@ -87,3 +89,26 @@ def resampled(
         return np.stack([(columns @ (rows @ plane).T).T for plane in part])
 
     return read_target
+
+
+def magnified(planes: npt.NDArray[np.float32], scale: float) -> npt.NDArray[np.float32]:
+    """Return whole planes (CYX float32) resampled by `scale`."""
+    height, width = planes.shape[1:]
+    target = target_length(height, scale), target_length(width, scale)
+
+    def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
+        return planes[:, y0:y1, x0:x1]
+
+    return resampled(read, (height, width), target)(0, target[0], 0, target[1])
+
+
+def looked_up(plane: npt.NDArray[T], scale: float) -> npt.NDArray[T]:
+    """Return a plane of labels (YX) at the size that `magnified` gives.
+
+    Every target pixel takes the label at its centre; none is mixed.
+    """
+    rows, columns = (
+        np.minimum(((np.arange(n) + 0.5) * length / n).astype(int), length - 1)
+        for length, n in ((m, target_length(m, scale)) for m in plane.shape)
+    )
+    return plane[np.ix_(rows, columns)]

@@ -145,7 +145,7 @@ def scale_of(config: PredictConfig, model: Model) -> float:
         are too far apart.
     """
     if config.diameter_px is None:
-        return config.scale or 1.0
+        return model.card.config.scale * (config.scale or 1.0)
     median = model.card.diameter_px[1]
     if median <= 0:
         raise ConfigError(

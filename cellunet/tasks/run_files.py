@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from cellunet.config import TrainConfig
-    from cellunet.core.dataset import Sample
     from cellunet.imaging.fitting import Truth
 
 PICTURES = 4
@@ -45,7 +46,7 @@ def write_history(
 def write_pictures(
     folder: Path,
     truths: Sequence[Truth],
-    samples: Sequence[Sample],
+    images: Sequence[npt.NDArray[np.float32]],
     config: TrainConfig,
 ) -> None:
     """Write a few validation images with truth and prediction outlined.
@@ -54,8 +55,9 @@ def write_pictures(
     ----------
     folder
         The run's folder; the pictures go into ``validation`` in it.
-    truths, samples
-        Validation images with their probabilities, and as read, in the same order.
+    truths, images
+        Validation images with their probabilities, and what the network sees of each,
+        YX, in the same order.
     config
         As trained, with the decode constants that were chosen.
 
@@ -70,11 +72,11 @@ def write_pictures(
         # Those of a run that this one replaces.
         for old in pictures.glob("*.png"):
             old.unlink()
-    picked = np.unique(np.linspace(0, len(samples) - 1, PICTURES).astype(int))
+    picked = np.unique(np.linspace(0, len(images) - 1, PICTURES).astype(int))
     for index in picked:
-        sample = samples[index]
-        probabilities = truths[index].probabilities.astype(np.float32)
+        truth = truths[index]
+        probabilities = truth.probabilities.astype(np.float32)
         labels = decode_plane(probabilities, config.encoding, config.decode)
-        picture = draw(sample.image[0], sample.labels, other=labels)
-        name = sample.name.replace("/", "_")
+        picture = draw(images[index], truth.labels, other=labels)
+        name = truth.name.replace("/", "_")
         write_png(pictures / f"{name}.png", picture)

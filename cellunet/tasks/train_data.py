@@ -12,7 +12,13 @@ import numpy as np
 from cellunet.errors import AnnotationError, CellunetError, ImageReadError, InputError
 from cellunet.imaging.annotations import read_annotation
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.pairing import find_pairs, fingerprint, refuse_shared, split
+from cellunet.imaging.pairing import (
+    find_pairs,
+    fingerprint,
+    listed,
+    refuse_shared,
+    split,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +75,7 @@ def load(
         their folder's name in front, or as much of its path as tells them apart.
     validation
         A folder of validation images; without it each folder is split by its own
-        lists, or by `config`.
+        lists, or by `config`: with folds, nothing is kept out here.
     config
         The split.
     seed
@@ -91,7 +97,11 @@ def load(
     for folder, prefix in zip(folders, _prefixes(folders), strict=True):
         pairs = find_pairs(folder)
         notes += pairs.notes
-        if validation is None:
+        kept: tuple[Pair, ...]
+        out: tuple[Pair, ...] = ()
+        if validation is None and config.folds and pairs.validation is None:
+            kept = listed(pairs)
+        elif validation is None:
             kept, out = split(
                 pairs,
                 validation_fraction=config.validation_fraction,
@@ -99,7 +109,7 @@ def load(
                 stratum=partial(_size, channel=channel),
             )
         else:
-            kept, out = pairs.pairs, ()
+            kept = pairs.pairs
         training += [replace(p, name=prefix + p.name) for p in kept]
         held += [replace(p, name=prefix + p.name) for p in out]
     if validation is not None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cellunet.config import DEVICE, START, THREADS, SplitConfig, TrainConfig
+from cellunet.config import DEVICE, SCRATCH, THREADS, SplitConfig, TrainConfig
 from cellunet.errors import ConfigError
 from cellunet.progress import silent_epoch, silent_track
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.config import DecodeConfig
+    from cellunet.imaging.expected import Expected
     from cellunet.progress import OnEpoch, Track
 
 
@@ -31,8 +32,9 @@ class TrainRequest:
     """Everything that decides the weights."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """Which images are kept out, where `data` has no lists."""
-    start: str = START
-    """``scratch``, or the model whose weights to start from."""
+    start: str | None = None
+    """``scratch``, or the model whose weights to start from; None: the model that
+    ships, or ``scratch`` for a target or preset that it does not have."""
     validation: Path | None = None
     """A folder of validation images; None: some of `data`."""
     device: str = DEVICE
@@ -82,6 +84,10 @@ class RunInfo:
     steps_per_epoch: int
     parameters: int
     folder: Path
+    start: str
+    """The model that it started from, or ``scratch``."""
+    folds: int
+    """Networks trained one after the other; 1 where some images are kept out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +114,11 @@ class Trained:
     history: tuple[Mapping[str, float], ...]
     scores: dict[str, float] | None = None
     decode: DecodeConfig | None = None
+    start: str = SCRATCH
+    expected: Expected | None = None
+    """Scores on images that were not trained on, and the gain over `start`."""
+    kept_start: bool = False
+    """Whether the weights are those of `start`, because training gained nothing."""
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,5 +127,6 @@ class Trained:
         plain["folder"] = str(self.folder)
         plain["history"] = [dict(row) for row in self.history]
         plain["decode"] = self.decode.to_dict() if self.decode else None
+        plain["expected"] = self.expected.to_dict() if self.expected else None
         plain["notes"] = list(self.notes)
         return plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,23 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import store
-from cellunet.config import PRESETS, START, TrainConfig
-from cellunet.core.checkpoint import load_network, load_state, read_state
+from cellunet.config import PRESETS, SCRATCH, TrainConfig
+from cellunet.core.checkpoint import read_state
 from cellunet.core.trainer import Trainer, new_state, state_from
 from cellunet.errors import ConfigError, OutputError
 from cellunet.imaging.atomic import writing
+from cellunet.tasks.start_model import filled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import torch
 
-    from cellunet.core.dataset import Prepared
     from cellunet.core.trainer import TrainState
-    from cellunet.core.unet import UNet
+    from cellunet.tasks.start_model import Start
     from cellunet.tasks.train_data import TrainingData
     from cellunet.tasks.train_request import TrainRequest
+    from cellunet.tasks.train_stages import Stage
 
 MARGIN = 0.93
 """Share of a time budget that is planned for steps and validations; the rest is for
@@ -133,14 +135,19 @@ def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
     differ = []
     if request.minutes not in (None, saved.about.get("minutes")):
         differ.append("minutes")
-    if request.start not in (START, saved.about.get("start")):
+    if request.start not in (None, saved.about.get("start")):
         differ.append("start")
+    if request.split.folds not in (0, saved.about.get("folds")):
+        differ.append("folds")
     if request.ignore_value != saved.about.get("ignore_value"):
         differ.append("ignore-value")
     asked, began = request.config, saved.config
     if asked in (TrainConfig(), PRESETS.get(began.preset, TrainConfig)()):
         return differ
-    # These follow from the data and the time budget, not from what was asked.
+    # These follow from the model to start from, the data and the time budget, not
+    # from what was asked.
+    if saved.about.get("start") != SCRATCH:
+        asked = filled(asked, began)
     asked = asked.replace(
         network=asked.network.replace(in_channels=began.network.in_channels),
         decode=asked.decode.replace(max_core_px=began.decode.max_core_px),
@@ -166,7 +173,7 @@ def fitted_to(config: TrainConfig, data: TrainingData) -> TrainConfig:
     largest = 1
     for sample in data.training:
         _, areas = np.unique(sample.labels[sample.labels > 0], return_counts=True)
-        largest = max(largest, int(areas.max(initial=1)))
+        largest = max(largest, round(areas.max(initial=1) * config.scale**2))
     return config.replace(
         network=config.network.replace(in_channels=in_channels),
         # Half as large again as any object seen.
@@ -175,27 +182,23 @@ def fitted_to(config: TrainConfig, data: TrainingData) -> TrainConfig:
 
 
 def within(
-    minutes: float,
-    config: TrainConfig,
-    training: list[Prepared],
-    validation: list[Prepared],
-    device: torch.device,
+    minutes: float, config: TrainConfig, stages: Sequence[Stage], device: torch.device
 ) -> TrainConfig:
     """Return the settings with as many steps as fit a time budget, as measured here.
 
     Parameters
     ----------
     minutes
-        The budget, above 0.
+        The budget of all stages, above 0.
     config
         Its epochs stay; at least one step of each remains.
-    training, validation
-        Prepared images.
+    stages
+        Trainings that follow each other.
     device
         Where to compute.
     """
     probe = config.replace(steps_per_epoch=WARM_STEPS + TIMED_STEPS)
-    trainer = Trainer(training, validation, probe, device)
+    trainer = Trainer(stages[0].training, stages[0].validation, probe, device)
     state = new_state(config, device)
     begin = 0.0
     with contextlib.closing(trainer.sampler.batches(0, 0)) as batches:
@@ -207,19 +210,24 @@ def within(
     begin = time.perf_counter()
     trainer.validate(state.average)
     per_epoch = time.perf_counter() - begin
-    budget = minutes * 60 * MARGIN - per_epoch * config.epochs
+    budget = minutes * 60 * MARGIN / len(stages) - per_epoch * config.epochs
     steps = int(max(budget, 0.0) / per_step / config.epochs)
     return config.replace(steps_per_epoch=max(steps, 1))
 
 
-def about(request: TrainRequest, data: TrainingData) -> dict[str, Any]:
+def about(
+    request: TrainRequest, data: TrainingData, start: Start | None
+) -> dict[str, Any]:
     """Return what a run is known by when it is resumed, JSON values."""
     return {
         "training": data.training_prints,
         "validation": data.validation_prints,
         "minutes": request.minutes,
-        "start": request.start,
+        "start": start.name if start else SCRATCH,
+        "start_sha256": start.sha256 if start else "",
+        "folds": request.split.folds,
         "ignore_value": request.ignore_value,
+        "stage": 0,
     }
 
 
@@ -239,46 +247,26 @@ def refuse_other_images(saved: Saved, data: TrainingData, name: str) -> None:
         )
 
 
-def first_state(
-    request: TrainRequest,
-    config: TrainConfig,
-    device: torch.device,
-    folder: Path,
-) -> TrainState:
-    """Return the state to go on from: saved, from scratch, or from a model.
-
-    The state of a run that is to be replaced is removed, once all is known to be well.
+def refuse_other_start(saved: Saved, start: Start | None, name: str) -> None:
+    """Refuse to resume a run whose model to start from has changed since.
 
     Raises
     ------
     ConfigError
-        If the model to start from has another network, target or normalisation.
-    CheckpointError
-        If weights or the saved state cannot be used.
+        If it has.
     """
-    file = folder / store.STATE_FILE
-    if request.resume:
-        return load_state(file, config, device)
-    if request.start == START:
-        state = new_state(config, device)
-    else:
-        state = state_from(_network_of(request.start, config), config, device)
-    with writing(file):
-        file.unlink(missing_ok=True)
-    return state
+    if start is not None and saved.about["start_sha256"] != start.sha256:
+        raise ConfigError(
+            f"Model {start.name!r}, from which training {name!r} began, is not the "
+            "same any more.",
+            hint="Start anew with --overwrite.",
+        )
 
 
-def _network_of(name: str, config: TrainConfig) -> UNet:
-    model = store.find_model(name)
-    theirs = model.card.config
-    for what, ours, other in (
-        ("target", config.encoding.target, theirs.encoding.target),
-        ("normalization", config.normalization, theirs.normalization),
-        ("network", config.network, theirs.network),
-    ):
-        if ours != other:
-            raise ConfigError(
-                f"Model {name!r} has another {what} ({other}) than asked for ({ours}).",
-                hint="Choose matching settings, or --from scratch.",
-            )
-    return load_network(model.weights)
+def first_state(
+    start: Start | None, config: TrainConfig, device: torch.device
+) -> TrainState:
+    """Return the state before the first step: of a model, or drawn from the seed."""
+    if start is None:
+        return new_state(config, device)
+    return state_from(copy.deepcopy(start.network), config, device)

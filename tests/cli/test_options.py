@@ -20,7 +20,6 @@ from cellunet.config import (
     PRESETS,
     PROTOCOL,
     PROTOCOLS,
-    START,
     THREADS,
     EvaluateConfig,
     PredictConfig,
@@ -129,7 +128,7 @@ def test_every_option_with_a_value_tells_its_default(
         (evaluate_model, {"engine": ENGINE, "device": DEVICE}),
         (predict, {"threads": THREADS}),
         (make_labels, {"kind": ANNOTATION_KIND, "overwrite": False}),
-        (TrainRequest, {"start": START, "device": DEVICE}),
+        (TrainRequest, {"start": None, "device": DEVICE}),
         (TrainRequest, {"threads": THREADS, "minutes": None}),
     ],
 )

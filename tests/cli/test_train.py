@@ -12,6 +12,10 @@ import pytest
 
 from cellunet.config import PRESETS, DecodeConfig, SplitConfig, for_target
 from cellunet.errors import DeviceError
+from cellunet.imaging.bootstrap import Estimate
+from cellunet.imaging.expected import Expected
+from cellunet.imaging.pairing import Pair, Pairs
+from cellunet.tasks import suited
 from cellunet.tasks import train as task
 from cellunet.tasks.train import Hooks, RunInfo, Trained, TrainRequest
 
@@ -20,6 +24,14 @@ if TYPE_CHECKING:
 
 FOLDER = Path("runs") / "ä [1]"
 DECODE = DecodeConfig(seed_threshold=0.3)
+EXPECTED = Expected(
+    mean_ap=Estimate(value=0.8125, low=0.79, high=0.83),
+    f1_50=Estimate(value=0.956, low=0.95, high=0.96),
+    f1_90=Estimate(value=0.75, low=0.7, high=0.8),
+    gain=Estimate(value=0.0125, low=-0.001, high=0.02),
+    pieces=8,
+    quarters=True,
+)
 
 
 class FakeTraining:
@@ -28,6 +40,7 @@ class FakeTraining:
     def __init__(self) -> None:
         self.requests: list[TrainRequest] = []
         self.in_step: Callable[[int], None] = lambda step: None
+        self.expected, self.kept_start = EXPECTED, False
 
     def __call__(self, request: TrainRequest, hooks: Hooks) -> Trained:
         self.requests.append(request)
@@ -35,7 +48,7 @@ class FakeTraining:
         assert list(hooks.track(range(2), "Reading images", 2)) == [0, 1]
         hooks.on_start(RunInfo(
             training_images=4, validation_images=1, device="cpu", threads=1, epochs=2,
-            steps_per_epoch=2, parameters=10, folder=FOLDER,
+            steps_per_epoch=2, parameters=10, folder=FOLDER, start="scratch", folds=1,
         ))  # fmt: skip
         history = []
         for step in range(1, 5):
@@ -67,6 +80,9 @@ class FakeTraining:
             epochs=2,
             history=history,
             scores={"mean_ap": 0.8125, "f1_50": 0.956} if finished else None,
+            start="nuclei",
+            expected=self.expected if finished else None,
+            kept_start=self.kept_start,
             decode=DECODE if finished else None,
             notes=("a note",),
         )
@@ -76,6 +92,8 @@ class FakeTraining:
 def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     fake = FakeTraining()
     monkeypatch.setattr(task, "train", fake)
+    pairs = tuple(Pair(Path(f"{i}.tif"), Path(f"{i}.png"), f"{i}") for i in range(30))
+    monkeypatch.setattr(suited, "find_pairs", lambda folder: Pairs(pairs, "folders"))
     return fake
 
 
@@ -167,9 +185,60 @@ def test_the_summary_tells_score_folder_and_what_to_do_next(
     assert ran.out == ""
     assert "2 images have no annotation: [b].tif" in ran.err
     assert "epoch 2/2: loss 0.5000, validation 0.4000" in ran.err
-    assert "mean_ap 0.812, f1_50 0.956" in ran.err
+    assert (
+        "Expected on such images: mean AP 0.812 [0.790, 0.830], F1 at IoU .50 0.956 "
+        "[0.950, 0.960], at .90 0.750 [0.700, 0.800].\n(Of 8 quarters of the images "
+        "that were not trained on; in brackets 95% intervals.)\nGain in mean AP over "
+        "nuclei: +0.013 [-0.001, +0.020]." in ran.err
+    )
     assert f"Model cells is ready after 2 epochs: {FOLDER}" in ran.err
     assert "cellunet predict IMAGES --out DIR --model cells" in ran.err
+
+
+def test_a_start_that_is_kept_is_said(run: Run, training: FakeTraining) -> None:
+    training.kept_start = True
+    ran = run("train", "a", "--name", "cells", "--json")
+    assert "so its weights are kept as they are" in ran.err
+    result = ran.document["result"]
+    assert (result["start"], result["kept_start"]) == ("nuclei", True)
+    assert result["expected"]["gain"]["low"] == -0.001
+
+
+@pytest.mark.parametrize(
+    ("words", "images", "preset", "folds"),
+    [
+        ("", 30, "default", 0),
+        ("", 20, "few", 3),
+        ("", 2, "few", 2),
+        ("", 1, "few", 2),
+        ("--val v", 5, "few", 0),
+        ("--val-fraction 0.5", 5, "few", 0),
+        ("--folds 5", 30, "default", 5),
+        ("--folds 0", 5, "few", 0),
+        ("--preset default", 5, "default", 3),
+        ("--from scratch", 5, "default", 0),
+        ("--target boundary", 5, "default", 0),
+    ],
+)
+def test_few_images_take_their_preset_and_folds(
+    run: Run, training: FakeTraining, monkeypatch, words, images, preset, folds
+) -> None:
+    pairs = tuple(Pair(Path("i"), Path("a"), f"{i}") for i in range(images))
+    monkeypatch.setattr(suited, "find_pairs", lambda folder: Pairs(pairs, "folders"))
+    run("train", "a", "--name", "cells", *words.split())
+    (request,) = training.requests
+    assert (request.config.preset, request.split.folds) == (preset, folds)
+
+
+def test_images_with_a_list_need_no_folds(
+    run: Run, training: FakeTraining, monkeypatch
+) -> None:
+    pairs = tuple(Pair(Path("i"), Path("a"), f"{i}") for i in range(9))
+    listed = Pairs(pairs, "folders", train=("1", "2"), validation=("3",))
+    monkeypatch.setattr(suited, "find_pairs", lambda folder: listed)
+    run("train", "a", "--name", "cells")
+    (request,) = training.requests
+    assert (request.config.preset, request.split.folds) == ("few", 0)
 
 
 def test_the_document_holds_history_scores_and_constants(

@@ -19,6 +19,8 @@ INFO = RunInfo(
     steps_per_epoch=4,
     parameters=468_963,
     folder=Path("runs") / "[x] ä",
+    start="nuclei",
+    folds=1,
 )
 
 
@@ -62,8 +64,8 @@ def _watch(stream: io.StringIO, seconds_each: float = 1.0) -> str:
 def test_without_a_terminal_an_epoch_is_one_line() -> None:
     first, folder, *epochs = _watch(io.StringIO()).splitlines()
     assert first == (
-        "Training on 100 images, 50 for validation; 3 epochs of 4 steps; 468,963 "
-        "weights; cpu, 2 threads."
+        "Training on 100 images, 50 for validation, from model nuclei; 3 epochs of 4 "
+        "steps; 468,963 weights; cpu, 2 threads."
     )
     assert folder == f"Run folder: {INFO.folder}"
     assert epochs == [

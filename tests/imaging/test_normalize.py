@@ -240,3 +240,13 @@ def test_a_tile_cannot_tell_where_it_lies(seed, config) -> None:
     assert np.array_equal(
         normalize(image[view], statistics, config), whole[:, view[0], view[1]]
     )
+
+
+def test_the_negative_of_a_negative_image_is_scaled_alike(rng) -> None:
+    image = np.rint(rng.gamma(2, 500, (80, 90))).astype(np.uint16)
+    negative = (9000 - image.astype(np.int32)).astype(np.int32)
+    inverted = PERCENTILE.replace(invert=True)
+    expected = scale(image, _measure(image), PERCENTILE)
+    found = scale(negative, _measure(negative, inverted), inverted)
+    # Ranks are rounded down, which of a negative image is up: one rank of 7,200.
+    assert np.abs(found - expected).max() < 0.02

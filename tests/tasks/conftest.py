@@ -64,6 +64,7 @@ def quick(
             "data": data,
             "name": "quick",
             "config": quick_config,
+            "start": "scratch",
             "split": SplitConfig(validation_fraction=0.4),
             "threads": 1,
         }

@@ -74,7 +74,7 @@ def test_some_validation_images_are_drawn_and_old_ones_removed(
     found = samples(nuclei_image, PICTURES + 2)
     (tmp_path / "validation").mkdir()
     (tmp_path / "validation" / "old.png").touch()
-    write_pictures(tmp_path, truths(found), found, config)
+    write_pictures(tmp_path, truths(found), [s.image[0] for s in found], config)
     names = sorted(p.name for p in (tmp_path / "validation").iterdir())
     assert names == ["set_n 0.png", "set_n 1.png", "set_n 3.png", "set_n 5.png"]
     picture = png_decode((tmp_path / "validation" / names[0]).read_bytes())
@@ -94,4 +94,4 @@ def test_a_picture_that_cannot_be_written_is_an_output_error(
 
     monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(OutputError, match="no room"):
-        write_pictures(tmp_path, truths(found), found, config)
+        write_pictures(tmp_path, truths(found), [s.image[0] for s in found], config)

@@ -384,7 +384,7 @@ def test_a_training_can_start_from_a_model(data, quick, tiny_model) -> None:
     ("change", "named"),
     [
         (lambda c: c.replace(network=UNetConfig(channels=(4, 8))), "another network"),
-        (lambda c: for_target(c, "boundary"), "another target"),
+        (lambda c: for_target(c, "boundary"), "has the target three-class"),
         (
             lambda c: c.replace(normalization=c.normalization.replace(kind="standard")),
             "another normalization",

@@ -1,0 +1,90 @@
+"""What a training begins with where nothing else is asked for; without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cellunet import store
+from cellunet.config import (
+    FEW_IMAGES,
+    FOLDS,
+    MODEL,
+    SCRATCH,
+    TrainConfig,
+    for_target,
+)
+from cellunet.imaging.pairing import find_pairs, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suited:
+    """What to train with where nothing else is asked for."""
+
+    preset: str
+    folds: int
+    """0 where some images are kept out for validation."""
+
+
+def suited(
+    folders: Sequence[Path],
+    validation: Path | None = None,
+    *,
+    start: str = MODEL,
+    keep_out: bool = False,
+) -> Suited:
+    """Return the preset and the folds for annotated folders.
+
+    Up to `cellunet.config.FEW_IMAGES` images that start from a model take the preset
+    ``few``; if none of them is set aside for validation they are cross-validated.
+
+    Parameters
+    ----------
+    folders
+        Annotated folders.
+    validation
+        A folder of validation images.
+    start
+        What training starts from (`start_name`); from ``scratch`` there is no preset
+        for few images.
+    keep_out
+        Whether a share of the images is to be kept out for validation.
+
+    Raises
+    ------
+    InputError
+        If a folder holds no pairs, or partners are missing.
+    """
+    found = [find_pairs(folder) for folder in folders]
+    count = sum(len(listed(pairs)) for pairs in found)
+    if start == SCRATCH or count > FEW_IMAGES:
+        return Suited(preset=TrainConfig.preset, folds=0)
+    kept_out = validation or keep_out or any(p.validation is not None for p in found)
+    # A single image is cut in two.
+    return Suited(preset="few", folds=0 if kept_out else min(FOLDS, max(count, 2)))
+
+
+def start_name(wanted: str | None, config: TrainConfig) -> str:
+    """Return what training starts from: what is wanted, else the model that ships.
+
+    A preset or target that the model that ships does not have starts from scratch,
+    unless another model is named.
+    """
+    if wanted is not None:
+        return wanted
+    theirs = store.find_model(MODEL).card.config
+    fits = config.encoding.target == theirs.encoding.target and _takes_network(config)
+    return MODEL if fits else SCRATCH
+
+
+def _takes_network(config: TrainConfig) -> bool:
+    """Return whether network and normalisation were left open."""
+    usual = for_target(TrainConfig(), config.encoding.target)
+    return (config.network, config.normalization) == (
+        usual.network,
+        usual.normalization,
+    )

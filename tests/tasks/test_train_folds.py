@@ -1,0 +1,181 @@
+"""Training in folds and from a model: stops, the verdict, what the card says."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellunet import store
+from cellunet.config import PredictConfig, SplitConfig
+from cellunet.errors import ConfigError, InputError
+from cellunet.tasks.evaluate_model import evaluate_model
+from cellunet.tasks.recipe import scale_of
+from cellunet.tasks.train import Hooks, train
+
+FOLDS = SplitConfig(folds=3)
+MODEL_FILES = ("model.safetensors", "model.onnx", "model-int8.onnx", "history.csv")
+
+
+@pytest.fixture
+def few(tmp_path, write_data):
+    return write_data(tmp_path / "few", 4, first_seed=40)
+
+
+def stop_at(call: int) -> Hooks:
+    calls = itertools.count(1)
+    return Hooks(should_stop=lambda: next(calls) == call)
+
+
+def card_of(trained) -> store.ModelCard:
+    return store.read_card(trained.folder / store.WEIGHTS_FILE)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(2, id="in the first fold"),
+        pytest.param(12, id="in the second"),
+        pytest.param(24, id="in the third"),
+        pytest.param(33, id="in the choice of constants"),
+    ],
+)
+def test_a_stop_in_any_fold_changes_no_bit(call, few, quick, tiny_model) -> None:
+    asked = {"split": FOLDS, "start": str(tiny_model.folder)}
+    config = tiny_model.config.replace(epochs=2, steps_per_epoch=3)
+    whole = train(quick(few, config=config, name="whole", **asked))
+    stopped = train(quick(few, config=config, **asked), stop_at(call))
+    assert not stopped.finished
+    resumed = train(quick(few, config=config, resume=True, **asked))
+    assert resumed.finished
+    assert sorted(p.name for p in resumed.folder.iterdir()) == sorted(
+        p.name for p in whole.folder.iterdir()
+    )
+    for name in MODEL_FILES:
+        ours, theirs = ((t.folder / name).read_bytes() for t in (resumed, whole))
+        assert ours.replace(b"quick", b"whole") == theirs, name
+    assert resumed.expected == whole.expected
+
+
+def test_folds_make_one_model_that_knows_every_image(few, quick) -> None:
+    told: list[str] = []
+    steps: list[tuple[int, int]] = []
+    hooks = Hooks(
+        on_note=told.append,
+        on_step=lambda step, total, loss: steps.append((step, total)),
+    )
+    trained = train(quick(few, split=FOLDS), hooks)
+    assert [n for n in told if "Fold" in n] == [f"Fold {i} of 3:" for i in (1, 2, 3)]
+    assert steps == [(step, 18) for step in range(1, 19)]
+    card = card_of(trained)
+    assert (len(card.training), card.validation) == (4, {})
+    assert not list(trained.folder.glob("stage-*"))
+    assert trained.expected is not None
+    assert (trained.expected.pieces, trained.expected.quarters) == (16, True)
+    assert not evaluate_model(few, model="quick").groups.get("unseen")
+
+
+def test_a_single_image_is_trained_in_halves(few, quick) -> None:
+    for number in (1, 2, 3):
+        for side in ("images", "labels"):
+            (few / side / f"a{number}.tif").unlink()
+    trained = train(quick(few, split=SplitConfig(folds=2)))
+    assert trained.finished
+    assert len(card_of(trained).training) == 1
+
+
+def test_a_start_that_is_better_is_kept(few, quick, tiny_model) -> None:
+    # A rate at which nothing that was learnt survives.
+    config = tiny_model.config.replace(
+        epochs=1, steps_per_epoch=5, learning_rate=30.0, warmup_steps=0
+    )
+    start = str(tiny_model.folder)
+    trained = train(quick(few, config=config, split=FOLDS, start=start))
+    assert trained.kept_start
+    assert trained.expected.gain.value <= 0
+    card, theirs = card_of(trained), store.find_model(start).card
+    assert card.start["kept"] == "yes"
+    assert card.config.decode == theirs.config.decode
+    assert card.diameter_px == theirs.diameter_px
+    assert card.onnx_sha256 == theirs.onnx_sha256
+
+
+def test_a_gain_makes_a_new_model_that_names_its_start(few, quick, tiny_model) -> None:
+    weak = train(quick(tiny_model.data, name="weak"))
+    config = tiny_model.config.replace(network=card_of(weak).config.network)
+    trained = train(
+        quick(
+            few, config=config.replace(decode=config.decode), start="weak", split=FOLDS
+        )
+    )
+    assert not trained.kept_start
+    assert trained.expected.gain.value > 0
+    card = card_of(trained)
+    assert card.start == {
+        "name": "weak",
+        "sha256": store.file_sha256(weak.folder / store.WEIGHTS_FILE),
+        "kept": "no",
+    }
+    # Images that made the start made this model too.
+    assert len(card.training) + len(card.validation) == 4 + 6
+    assert "weak: a0" in {*card.training, *card.validation}
+
+
+def test_objects_of_another_size_train_and_predict_at_the_models(
+    tmp_path, quick, tiny_model, few
+) -> None:
+    large = tmp_path / "large"
+    for side in ("images", "labels"):
+        (large / side).mkdir(parents=True)
+        for path in (few / side).iterdir():
+            pixels = tifffile.imread(path)
+            tifffile.imwrite(
+                large / side / path.name, np.kron(pixels, np.ones((4, 4), pixels.dtype))
+            )
+    config = tiny_model.config.replace(epochs=1, steps_per_epoch=3)
+    told: list[str] = []
+    trained = train(
+        quick(large, config=config, split=FOLDS, start=str(tiny_model.folder)),
+        Hooks(on_note=told.append),
+    )
+    card = card_of(trained)
+    assert 0.2 < card.config.scale < 0.35
+    assert any("magnified by" in note for note in told)
+    model = store.find_model(str(trained.folder))
+    assert scale_of(PredictConfig(), model) == card.config.scale
+    assert scale_of(PredictConfig(scale=2.0), model) == 2 * card.config.scale
+    found = evaluate_model(large, model="quick").groups["trained"]
+    assert found.summary.f1_at(10).value > 0.5
+
+
+def test_known_images_are_said(quick, tiny_model) -> None:
+    told: list[str] = []
+    config = tiny_model.config.replace(epochs=1, steps_per_epoch=1)
+    request = quick(tiny_model.data, config=config, start=str(tiny_model.folder))
+    train(request, Hooks(on_note=told.append))
+    assert any("6 of the 6 images are among those" in note for note in told)
+
+
+def test_a_start_that_changed_is_not_resumed_from(few, quick, tiny_model) -> None:
+    train(quick(tiny_model.data, name="base"))
+    asked = {"split": FOLDS, "start": "base"}
+    train(quick(few, **asked), stop_at(2))
+    train(quick(few, name="base", split=FOLDS, overwrite=True))
+    with pytest.raises(ConfigError, match=r"'base'.* is not the same any more"):
+        train(quick(few, resume=True, **asked))
+
+
+def test_other_folds_are_not_resumed(few, quick) -> None:
+    train(quick(few, split=FOLDS), stop_at(2))
+    with pytest.raises(ConfigError, match=r"other settings \(folds\)"):
+        train(quick(few, split=SplitConfig(folds=2), resume=True))
+
+
+def test_images_without_any_object_are_refused(few, quick, home) -> None:
+    for path in (few / "labels").iterdir():
+        tifffile.imwrite(path, np.zeros((64, 64), np.uint16))
+    with pytest.raises(InputError, match="None of the 4 training images"):
+        train(quick(few, split=FOLDS))
+    assert not any((home / "models").iterdir())
