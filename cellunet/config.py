@@ -665,9 +665,9 @@ def few_preset() -> TrainConfig:
     """
     return TrainConfig(
         preset="few",
-        epochs=4,
+        epochs=2,
         steps_per_epoch=75,
-        learning_rate=1e-3,
+        learning_rate=3e-3,
         warmup_steps=20,
         average_decay=0.99,
     )

@@ -147,7 +147,7 @@ def test_objects_of_another_size_train_and_predict_at_the_models(
     assert scale_of(PredictConfig(), model) == card.config.scale
     assert scale_of(PredictConfig(scale=2.0), model) == 2 * card.config.scale
     found = evaluate_model(large, model="quick").groups["trained"]
-    assert found.summary.f1_at(10).value > 0.5
+    assert found.summaries["all"].f1_at(10).value > 0.5
 
 
 def test_known_images_are_said(quick, tiny_model) -> None:

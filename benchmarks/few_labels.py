@@ -1,0 +1,181 @@
+"""A new kind of sample from few labels: scores against annotated images.
+
+    python benchmarks/few_labels.py DATA --start nuclei-dsb [--minutes M] [--threads N]
+
+DATA holds `bbbc039` and `dsb2018-fluorescence`. Of the 100 BBBC039 training images
+nested subsets are drawn, 5 draws of up to 5 images and 3 of more; each is what
+`cellunet train FOLDER --preset few --folds N` is given, once from `--start` and once
+from scratch. What comes out is scored on the 50 validation images, which neither the
+weights nor the constants of any of these models have seen. One JSON line a training in
+`benchmarks/few_labels.jsonl`; what has one is not run again, so that the command can be
+stopped at any time. `--table` prints what there is.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellunet import store
+from cellunet.config import PRESETS, SplitConfig
+from cellunet.core.checkpoint import load_network
+from cellunet.core.dataset import prepare
+from cellunet.core.device import choose_device
+from cellunet.core.trainer import Trainer
+from cellunet.imaging.pairing import Pair, find_pairs
+from cellunet.tasks.evaluate_model import evaluate_model
+from cellunet.tasks.train import TrainRequest, train
+from cellunet.tasks.train_data import ChannelChoice, read_sample
+
+RESULTS = Path(__file__).with_name("few_labels.jsonl")
+DRAWS = {0: 1, 1: 5, 5: 5, 10: 3, 2: 5, 100: 1, 20: 3}
+"""How many draws of how many images, in the order in which they are run."""
+FOLDS = 3
+
+
+def order_of(draw: int, pairs: list[Pair]) -> list[Pair]:
+    """Return the images in the order of a draw; its subsets are nested."""
+    ordered = sorted(pairs, key=lambda pair: pair.name)
+    random.Random(draw).shuffle(ordered)
+    return ordered
+
+
+def write_subset(folder: Path, pairs: list[Pair]) -> None:
+    """Copy images with their annotations into a folder of the same layout."""
+    for side in ("images", "masks"):
+        (folder / side).mkdir(parents=True)
+    for pair in pairs:
+        shutil.copy(pair.image, folder / "images")
+        shutil.copy(pair.annotation, folder / "masks")
+
+
+def figures(model: str, data: Path) -> dict[str, Any]:
+    """Return the scores of a model on the validation images."""
+    found = evaluate_model(data, model=model, side="validation")
+    (group,) = found.groups.values()
+    summary = group.summaries["all"]
+    return {
+        "validation_loss": round(loss(model, data), 5),
+        "mean_ap": summary.mean_ap.value,
+        "f1_50": summary.f1_at(10).value,
+        "f1_90": summary.f1_at(18).value,
+    }
+
+
+def loss(model: str, data: Path) -> float:
+    """Return the loss of a model on the validation images."""
+    found = store.find_model(model)
+    pairs = find_pairs(data)
+    held = [p for p in pairs.pairs if p.name in set(pairs.validation or ())]
+    config = found.card.config
+    samples = [prepare(read_sample(pair, ChannelChoice()), config) for pair in held]
+    trainer = Trainer(samples[:1], samples, config, choose_device("cpu"))
+    tally = trainer.validate(load_network(found.weights))
+    assert tally is not None
+    return tally.loss
+
+
+def run(data: Path, start: str, count: int, draw: int, threads: int) -> dict[str, Any]:
+    """Train on a subset and score; nothing is trained if it is empty."""
+    begin = time.monotonic()
+    about = {"start": start, "images": count, "draw": draw}
+    if count == 0:
+        return about | {"nuclei": 0, "minutes": 0.0} | figures(start, data)
+    name = f"few-{start}-{count}-{draw}"
+    pairs = find_pairs(data)
+    training = [p for p in pairs.pairs if p.name in set(pairs.train or ())]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "subset"
+        chosen = order_of(draw, training)[:count]
+        nuclei = sum(
+            len(np.unique(read_sample(pair, ChannelChoice()).labels)) - 1
+            for pair in chosen
+        )
+        write_subset(folder, chosen)
+        trained = train(
+            TrainRequest(
+                data=(folder,),
+                name=name,
+                config=PRESETS["few"]().replace(seed=draw),
+                split=SplitConfig(folds=min(FOLDS, max(count, 2))),
+                start=start,
+                threads=threads,
+                overwrite=True,
+            )
+        )
+    minutes = round((time.monotonic() - begin) / 60, 2)
+    assert trained.expected is not None
+    result = about | {
+        "minutes": minutes,
+        "threads": threads,
+        "kept_start": trained.kept_start,
+        "nuclei": nuclei,
+        "expected": trained.expected.to_dict(),
+        "decode": trained.decode.to_dict() if trained.decode else None,
+        "steps": trained.epochs * PRESETS["few"]().steps_per_epoch,
+    }
+    result |= figures(name, data)
+    shutil.rmtree(store.model_folder(name))
+    return result
+
+
+def done() -> list[dict[str, Any]]:
+    """Return the results that there are."""
+    if not RESULTS.is_file():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+
+
+def table() -> None:
+    """Print mean and range over the draws."""
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for row in done():
+        groups[row["start"], row["images"]].append(row)
+    print("| start | images | draws | mean AP | F1 at .50 | F1 at .90 | minutes |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for (start, count), rows in sorted(groups.items()):
+        cells = []
+        for key in ("mean_ap", "f1_50", "f1_90"):
+            values = [row[key] for row in rows]
+            spread = f" ({min(values):.3f} to {max(values):.3f})"
+            cells.append(f"{np.mean(values):.3f}" + spread * (len(values) > 1))
+        minutes = f"{np.mean([row['minutes'] for row in rows]):.1f}"
+        print(
+            "|", " | ".join([start, f"{count}", f"{len(rows)}", *cells, minutes]), "|"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--start", default="nuclei-dsb")
+    parser.add_argument("--minutes", type=float, default=24 * 60)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    stop_at = time.monotonic() + 60 * options.minutes
+    for count, draws in DRAWS.items() if options.data else ():
+        for draw in range(draws):
+            for start in (options.start, "scratch")[: 1 if count == 0 else 2]:
+                key = (start, count, draw)
+                if key in {(r["start"], r["images"], r["draw"]) for r in done()}:
+                    continue
+                if time.monotonic() > stop_at:
+                    return
+                row = run(options.data / "bbbc039", start, count, draw, options.threads)
+                with RESULTS.open("a") as out:
+                    out.write(json.dumps(row) + "\n")
+                print(json.dumps(row), flush=True)
+    if options.table:
+        table()
+
+
+if __name__ == "__main__":
+    main()
