@@ -15,6 +15,7 @@ from cellunet.cli.session import Session, stopped
 from cellunet.cli.watching import TrainingView
 from cellunet.config import (
     DEVICE,
+    FOLDS,
     PRESETS,
     THREADS,
     SplitConfig,
@@ -58,6 +59,8 @@ def train(
     precision: t.Precision = None,
     device: o.Device = DEVICE,
     threads: o.Threads = THREADS,
+    learning_curve: t.LearningCurve = False,
+    out: t.Out = None,
     resume: t.Resume = False,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
@@ -82,7 +85,8 @@ def train(
         keep_out=val_fraction is not None,
     )
     config = configure(
-        preset or suits.preset,
+        # A curve is of many short trainings, however many images there are.
+        preset or ("few" if learning_curve else suits.preset),
         target,
         top=o.given(
             epochs=epochs,
@@ -96,7 +100,8 @@ def train(
         encoding=o.given(boundary_px=boundary_px, boundary_side=boundary_side),
         weights=t.weight_changes(class_weights, border_weight, border_sigma),
     )
-    split = SplitConfig(folds=suits.folds if folds is None else folds)
+    usual = FOLDS if learning_curve else suits.folds
+    split = SplitConfig(folds=usual if folds is None else folds)
     if val_fraction is not None:
         split = split.replace(validation_fraction=val_fraction)
     request = TrainRequest(
@@ -115,6 +120,10 @@ def train(
         gray=gray,
         ignore_value=ignore_value,
     )
+    if learning_curve:
+        from cellunet.cli.learning import run_learning_curve
+
+        return run_learning_curve(Session.of(ctx), request, out)
     return _run(Session.of(ctx), request)
 
 

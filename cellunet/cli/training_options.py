@@ -249,6 +249,24 @@ Precision = Annotated[
         ),
     ),
 ]
+LearningCurve = Annotated[
+    bool,
+    typer.Option(
+        "--learning-curve",
+        metavar="",
+        rich_help_panel=RESULTS,
+        help="Keep no model: train on more and more of the images, and tell how the "
+        "score grows and what more images would give. Needs --out.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        rich_help_panel=RESULTS,
+        help="Folder for what --learning-curve writes.",
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option(

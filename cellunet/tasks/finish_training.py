@@ -107,7 +107,7 @@ def _verdict(run: Run, track: Track) -> _Verdict:
     """Choose constants, and between what was trained and what it started from."""
     config = run.config
     truths = _predicted(run, run.networks, track)
-    decode, crossed = _constants(run, truths, track)
+    decode, crossed = constants(config, truths, track, started=run.start is not None)
     found = piece_scores(truths, crossed, config.encoding)
     trained = _Verdict(
         network=mean_network(run.networks),
@@ -137,19 +137,27 @@ def _verdict(run: Run, track: Track) -> _Verdict:
     )
 
 
-def _constants(
-    run: Run, truths: Sequence[Truth], track: Track
+def constants(
+    config: TrainConfig, truths: Sequence[Truth], track: Track, *, started: bool
 ) -> tuple[DecodeConfig, list[DecodeConfig]]:
     """Return the constants chosen on all images, and those to score each with.
 
-    Those of the model to start from stay unless others, cross-fitted, score better: a
-    few images do not say much about four constants.
+    Parameters
+    ----------
+    config
+        As trained; its constants are those of the model that training started from.
+    truths
+        Images that were not trained on, with their probabilities.
+    track
+        Progress over candidates.
+    started
+        Whether there is such a model. Its constants stay unless others, cross-fitted,
+        score better: a few images do not say much about four constants.
     """
-    config = run.config
     # Where the search begins: at the odds that the weights of the loss gave.
     begin = config.decode.replace(class_odds=config.weights.class_weights)
     chosen = fit(truths, config.encoding, begin, track)
-    if run.start is None:
+    if not started:
         return chosen.decode, list(chosen.crossed)
     kept = [config.decode] * len(truths)
     if _mean_ap(chosen.scores) > _mean_ap(_per_image(truths, kept, config)):

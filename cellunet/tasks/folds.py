@@ -58,7 +58,7 @@ def dealt(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
         rng = random.Random(seed)
         keys = {s.name: rng.random() for s in sorted(samples, key=lambda s: s.name)}
         # Crowded and sparse images are dealt in turn.
-        order = sorted(samples, key=lambda s: (-_objects(s), keys[s.name]))
+        order = sorted(samples, key=lambda s: (-objects_of(s), keys[s.name]))
         parts = [tuple(order[i::folds]) for i in range(folds)]
     return [
         Fold(
@@ -71,12 +71,13 @@ def dealt(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
     ]
 
 
-def _objects(sample: Sample) -> int:
+def objects_of(sample: Sample) -> int:
+    """Return how many objects of an image are annotated."""
     return len(np.unique(sample.labels[sample.annotated & (sample.labels > 0)]))
 
 
 def _with_objects(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
-    if not any(_objects(s) for s in samples):
+    if not any(objects_of(s) for s in samples):
         raise InputError(
             "All annotated objects are in one part of the images, so that no network "
             "can be trained without that part and scored on it.",

@@ -15,14 +15,8 @@ from cellunet.errors import CellunetError
 from cellunet.imaging.atomic import writing
 from cellunet.tasks.finish_training import Finished, Stopped, finish
 from cellunet.tasks.run_files import write_history
-from cellunet.tasks.start_model import (
-    adapted,
-    known_images,
-    read_start,
-    with_start,
-)
+from cellunet.tasks.start_model import read_start
 from cellunet.tasks.suited import start_name
-from cellunet.tasks.train_data import ChannelChoice, load
 from cellunet.tasks.train_request import Hooks, RunInfo, Trained, TrainRequest
 from cellunet.tasks.train_run import Run
 from cellunet.tasks.train_stages import (
@@ -36,11 +30,12 @@ from cellunet.tasks.train_start import (
     about,
     claim,
     first_state,
-    fitted_to,
     in_home,
+    read_images,
     refuse_other_images,
     refuse_other_start,
     saved_run,
+    settled,
     within,
 )
 
@@ -53,7 +48,6 @@ if TYPE_CHECKING:
     from cellunet.config import TrainConfig
     from cellunet.core.trainer import TrainState
     from cellunet.tasks.start_model import Start
-    from cellunet.tasks.train_data import TrainingData
 
 __all__ = ["Hooks", "RunInfo", "TrainRequest", "Trained", "train"]
 
@@ -123,9 +117,9 @@ def _prepared(request: TrainRequest, hooks: Hooks) -> Run:
     start = read_start(
         saved.about["start"] if saved else start_name(request.start, config)
     )
-    data = _read(request, config, hooks)
+    data = read_images(request, config, hooks)
     if saved is None:
-        config, notes = _settings(config, data, start)
+        config, notes = settled(config, data, start)
         for note in notes:
             hooks.on_note(note)
     else:
@@ -159,43 +153,6 @@ def _prepared(request: TrainRequest, hooks: Hooks) -> Run:
         run.networks.append(network)
         run.histories.append(history)
     return run
-
-
-def _read(request: TrainRequest, config: TrainConfig, hooks: Hooks) -> TrainingData:
-    data = load(
-        request.data,
-        request.validation,
-        request.split,
-        seed=config.seed,
-        channel=ChannelChoice(
-            channel=request.channel,
-            gray=request.gray,
-            ignore_value=request.ignore_value,
-        ),
-        track=hooks.track,
-    )
-    for note in data.notes:
-        hooks.on_note(note)
-    return data
-
-
-def _settings(
-    config: TrainConfig, data: TrainingData, start: Start | None
-) -> tuple[TrainConfig, list[str]]:
-    """Return the settings with what follows from the start and from the images."""
-    if start is None:
-        return fitted_to(config, data), []
-    samples = (*data.training, *data.validation)
-    config, notes = adapted(with_start(config, start), start, samples)
-    known = known_images(start, data.training_prints | data.validation_prints)
-    if known:
-        notes.append(
-            f"{len(known)} of the {len(samples)} images are among those that "
-            f"{start.name} was made from ({', '.join(known[:3])}"
-            f"{', ...' if len(known) > 3 else ''}): scores on them say little about "
-            "other images."
-        )
-    return fitted_to(config, data), notes
 
 
 def _state(

@@ -16,7 +16,8 @@ from cellunet.core.checkpoint import read_state
 from cellunet.core.trainer import Trainer, new_state, state_from
 from cellunet.errors import ConfigError, OutputError
 from cellunet.imaging.atomic import writing
-from cellunet.tasks.start_model import filled
+from cellunet.tasks.start_model import adapted, filled, known_images, with_start
+from cellunet.tasks.train_data import ChannelChoice, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from cellunet.core.trainer import TrainState
     from cellunet.tasks.start_model import Start
     from cellunet.tasks.train_data import TrainingData
-    from cellunet.tasks.train_request import TrainRequest
+    from cellunet.tasks.train_request import Hooks, TrainRequest
     from cellunet.tasks.train_stages import Stage
 
 MARGIN = 0.93
@@ -156,6 +157,46 @@ def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
         asked = asked.replace(steps_per_epoch=began.steps_per_epoch)
     ours, theirs = began.to_dict(), asked.to_dict()
     return differ + [key for key in ours if ours[key] != theirs[key]]
+
+
+def read_images(
+    request: TrainRequest, config: TrainConfig, hooks: Hooks
+) -> TrainingData:
+    """Return the images that are asked for, and tell what is odd about them."""
+    data = load(
+        request.data,
+        request.validation,
+        request.split,
+        seed=config.seed,
+        channel=ChannelChoice(
+            channel=request.channel,
+            gray=request.gray,
+            ignore_value=request.ignore_value,
+        ),
+        track=hooks.track,
+    )
+    for note in data.notes:
+        hooks.on_note(note)
+    return data
+
+
+def settled(
+    config: TrainConfig, data: TrainingData, start: Start | None
+) -> tuple[TrainConfig, list[str]]:
+    """Return the settings with what follows from the start and from the images."""
+    if start is None:
+        return fitted_to(config, data), []
+    samples = (*data.training, *data.validation)
+    config, notes = adapted(with_start(config, start), start, samples)
+    known = known_images(start, data.training_prints | data.validation_prints)
+    if known:
+        notes.append(
+            f"{len(known)} of the {len(samples)} images are among those that "
+            f"{start.name} was made from ({', '.join(known[:3])}"
+            f"{', ...' if len(known) > 3 else ''}): scores on them say little about "
+            "other images."
+        )
+    return fitted_to(config, data), notes
 
 
 def fitted_to(config: TrainConfig, data: TrainingData) -> TrainConfig:

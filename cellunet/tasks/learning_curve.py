@@ -1,0 +1,292 @@
+"""How a model's score grows with the number of annotated images, on the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cellunet.core.dataset import prepare
+from cellunet.core.device import choose_device, use_threads
+from cellunet.core.torch_engine import TorchEngine
+from cellunet.core.trainer import Trainer
+from cellunet.errors import ConfigError, InputError
+from cellunet.imaging.atomic import writing
+from cellunet.imaging.expected import piece_scores
+from cellunet.imaging.files import write_atomically
+from cellunet.imaging.learning import (
+    Outlook,
+    Point,
+    Trial,
+    outlook,
+    points_of,
+    sizes_up_to,
+)
+from cellunet.imaging.learning_chart import learning_chart
+from cellunet.tasks.finish_training import constants, truth_of
+from cellunet.tasks.folds import Fold, dealt, objects_of
+from cellunet.tasks.start_model import read_start
+from cellunet.tasks.suited import start_name
+from cellunet.tasks.train_start import first_state, read_images, settled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from cellunet.config import TrainConfig
+    from cellunet.core.dataset import Prepared, Sample
+    from cellunet.core.trainer import TrainState
+    from cellunet.core.unet import UNet
+    from cellunet.tasks.start_model import Start
+    from cellunet.tasks.train_data import TrainingData
+    from cellunet.tasks.train_request import Hooks, TrainRequest
+
+ROUNDS = 3
+"""Nested orders of the images; without validation images each keeps a third out."""
+MORE_IMAGES = 20
+"""What so many more would give is told."""
+TRIALS_FILE, TABLE_FILE, PICTURE_FILE = (
+    "trials.jsonl",
+    "learning-curve.csv",
+    "learning-curve.svg",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningCurve:
+    """Scores against numbers of annotated images."""
+
+    folder: Path
+    start: str
+    finished: bool
+    points: tuple[Point, ...]
+    outlook: Outlook | None
+    """None with too few points, or if it was stopped."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "folder": str(self.folder),
+            "start": self.start,
+            "finished": self.finished,
+            "points": [point.to_dict() for point in self.points],
+            "outlook": self.outlook.to_dict() if self.outlook else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Study:
+    config: TrainConfig
+    start: Start | None
+    device: torch.device
+    hooks: Hooks
+
+
+def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCurve:
+    """Train on nested subsets of annotated images and score each training.
+
+    Every training is written down as it ends: the same call goes on where one was
+    stopped.
+
+    Parameters
+    ----------
+    request
+        What to train on and how; its name is not used, and no model is kept.
+    out
+        Folder of the table, the picture and the trainings so far.
+    hooks
+        Whom to tell.
+
+    Raises
+    ------
+    CellunetError
+        If the data or the settings cannot be used, or `out` cannot be written or holds
+        the curve of other images or settings.
+    """
+    device = choose_device(request.device)
+    use_threads(request.threads)
+    start = read_start(start_name(request.start, request.config))
+    data = read_images(request, request.config, hooks)
+    config, notes = settled(request.config, data, start)
+    for note in notes:
+        hooks.on_note(note)
+    study = _Study(config=config, start=start, device=device, hooks=hooks)
+    rounds = _rounds(data, config.seed)
+    sizes = sizes_up_to(min(len(fold.training) for fold in rounds))
+    known = _Known(out, _about(study, data), overwrite=request.overwrite)
+    name = start.name if start else "scratch"
+    for number, fold in enumerate(rounds):
+        for size in sizes:
+            if (number, size) in known.trials:
+                continue
+            hooks.on_note(
+                f"Round {number + 1} of {len(rounds)}: {size} of "
+                f"{len(fold.training)} images"
+            )
+            trial = _trial(study, fold, size)
+            if trial is None:
+                return _told(known, name, finished=False)
+            known.add(number, size, trial)
+    return _told(known, name, finished=True)
+
+
+def _rounds(data: TrainingData, seed: int) -> list[Fold]:
+    """Return the orders of training images, with what each is scored on."""
+    if data.validation:
+        folds = [
+            Fold(training=data.training, held=data.validation) for _ in range(ROUNDS)
+        ]
+    elif len(data.training) <= ROUNDS:
+        raise InputError(
+            f"A learning curve needs more than {ROUNDS} annotated images; there "
+            f"{'is' if len(data.training) == 1 else 'are'} {len(data.training)}.",
+            hint="Annotate more, or name validation images: --val DIR.",
+        )
+    else:
+        folds = dealt(data.training, ROUNDS, seed)
+    return [
+        Fold(training=_shuffled(fold.training, seed + number), held=fold.held)
+        for number, fold in enumerate(folds)
+    ]
+
+
+def _shuffled(samples: tuple[Sample, ...], seed: int) -> tuple[Sample, ...]:
+    """Return samples in an order drawn from `seed`, the first one with an object."""
+    order = sorted(samples, key=lambda sample: sample.name)
+    random.Random(seed).shuffle(order)
+    order.sort(key=lambda sample: objects_of(sample) == 0)
+    return tuple(order)
+
+
+def _trial(study: _Study, fold: Fold, size: int) -> Trial | None:
+    """Train on the first images of a round and score; None if stopped."""
+    config, hooks = study.config, study.hooks
+    chosen = fold.training[:size]
+    held = [prepare(sample, config) for sample in fold.held]
+    training = [prepare(sample, config) for sample in chosen]
+    state = first_state(study.start, config, study.device)
+    trainer = Trainer(training or held, held, config, study.device)
+    network = state.average
+    if training:
+        trained = _trained(trainer, state, hooks)
+        if trained is None:
+            return None
+        network = trained
+    loss = trainer.validate(network, hooks.should_stop)
+    if loss is None:
+        return None
+    return Trial(
+        images=size,
+        objects=sum(objects_of(sample) for sample in chosen),
+        loss=loss.loss,
+        mean_ap=_scores(study, network, held),
+    )
+
+
+def _trained(trainer: Trainer, state: TrainState, hooks: Hooks) -> UNet | None:
+    def on_step(state: TrainState, loss: float) -> None:
+        done = state.epoch * trainer.steps_per_epoch + state.step
+        hooks.on_step(done, trainer.total_steps, loss)
+
+    finished = trainer.run(state, should_stop=hooks.should_stop, on_step=on_step)
+    return trainer.result(state) if finished else None
+
+
+def _scores(study: _Study, network: UNet, held: list[Prepared]) -> tuple[float, ...]:
+    engine = TorchEngine(network, study.device)
+    truths = [truth_of(engine, prepared, study.config) for prepared in held]
+    _, crossed = constants(
+        study.config, truths, study.hooks.track, started=study.start is not None
+    )
+    scores = piece_scores(truths, crossed, study.config.encoding)
+    return tuple(score.mean_ap for score in scores)
+
+
+def _about(study: _Study, data: TrainingData) -> str:
+    """Return a digest of all that the trials depend on."""
+    parts = {
+        "config": study.config.to_dict(),
+        "start": study.start.sha256 if study.start else "",
+        "training": sorted(data.training_prints.values()),
+        "validation": sorted(data.validation_prints.values()),
+        "rounds": ROUNDS,
+    }
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Known:
+    """The trials that are done, on the disk and here."""
+
+    def __init__(self, folder: Path, about: str, *, overwrite: bool) -> None:
+        self.folder = folder
+        self._about = about
+        self.trials: dict[tuple[int, int], Trial] = {}
+        file = folder / TRIALS_FILE
+        if file.is_file() and not overwrite:
+            self._read(file)
+        else:
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._write()
+
+    def _read(self, file: Path) -> None:
+        try:
+            rows = [json.loads(line) for line in file.read_text().splitlines()]
+            same = rows[0]["about"] == self._about
+            for row in rows[1:]:
+                trial = Trial(
+                    **row["trial"] | {"mean_ap": tuple(row["trial"]["mean_ap"])}
+                )
+                self.trials[row["round"], trial.images] = trial
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise InputError(
+                f"{file} cannot be read ({error}).", hint="Begin anew with --overwrite."
+            ) from error
+        if not same:
+            raise ConfigError(
+                f"{self.folder} holds the learning curve of other images or settings.",
+                hint="Choose another --out, or replace it with --overwrite.",
+            )
+
+    def add(self, number: int, size: int, trial: Trial) -> None:
+        """Keep a trial."""
+        self.trials[number, size] = trial
+        self._write()
+
+    def _write(self) -> None:
+        lines: list[dict[str, Any]] = [{"about": self._about}]
+        lines += [
+            {"round": number, "trial": vars(trial)}
+            for (number, _), trial in self.trials.items()
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        with write_atomically(self.folder / TRIALS_FILE) as path:
+            path.write_text(text, encoding="utf-8")
+
+
+def _told(known: _Known, start: str, *, finished: bool) -> LearningCurve:
+    """Write table and picture of the trials so far, and return them."""
+    trials = list(known.trials.values())
+    points = points_of(trials)
+    if points:
+        header = "images,objects,mean_ap,mean_ap_low,mean_ap_high,loss\n"
+        rows = "".join(
+            f"{p.images},{p.objects:.1f},{p.mean_ap.value:.4f},{p.mean_ap.low:.4f},"
+            f"{p.mean_ap.high:.4f},{p.loss:.5f}\n"
+            for p in points
+        )
+        with write_atomically(known.folder / TABLE_FILE) as path:
+            path.write_text(header + rows, encoding="utf-8", newline="\n")
+        with write_atomically(known.folder / PICTURE_FILE) as path:
+            path.write_text(learning_chart(points), encoding="utf-8", newline="\n")
+    return LearningCurve(
+        folder=known.folder,
+        start=start,
+        finished=finished,
+        points=tuple(points),
+        outlook=outlook(trials, MORE_IMAGES) if finished else None,
+    )

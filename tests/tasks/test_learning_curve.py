@@ -1,0 +1,97 @@
+"""The learning curve of a user's own images: nested, resumable, no model kept."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from cellunet.config import SplitConfig
+from cellunet.errors import ConfigError, InputError
+from cellunet.tasks.learning_curve import (
+    PICTURE_FILE,
+    TABLE_FILE,
+    TRIALS_FILE,
+    learning_curve,
+)
+from cellunet.tasks.train import Hooks
+
+SPLIT = SplitConfig(folds=3)
+
+
+@pytest.fixture
+def data(tmp_path, write_data):
+    return write_data(tmp_path / "data", 6, first_seed=60)
+
+
+@pytest.fixture
+def asked(quick, quick_config, data):
+    config = quick_config.replace(epochs=1, steps_per_epoch=2)
+    return lambda **changes: quick(data, **{"config": config, "split": SPLIT} | changes)
+
+
+def test_more_and_more_images_are_trained_on(asked, tmp_path, home) -> None:
+    notes: list[str] = []
+    out = tmp_path / "out"
+    curve = learning_curve(asked(), out, Hooks(on_note=notes.append))
+    assert curve.finished
+    assert [p.images for p in curve.points] == [0, 1, 2, 4]
+    assert curve.points[0].objects == 0
+    assert curve.outlook is not None
+    assert curve.outlook.more == 20
+    assert len(notes) == 3 * 4
+    table = (out / TABLE_FILE).read_text().splitlines()
+    assert table[0].startswith("images,objects,mean_ap")
+    assert [line.split(",")[0] for line in table[1:]] == ["0", "1", "2", "4"]
+    assert (out / PICTURE_FILE).read_text().startswith("<svg")
+    assert not home.exists()
+
+
+def test_a_stopped_curve_goes_on_to_the_same_numbers(asked, tmp_path) -> None:
+    whole = learning_curve(asked(), tmp_path / "whole", Hooks())
+    calls = itertools.count(1)
+    out = tmp_path / "stopped"
+    hooks = Hooks(should_stop=lambda: next(calls) == 20)
+    first = learning_curve(asked(), out, hooks)
+    assert not first.finished
+    assert first.points
+    before = (out / TRIALS_FILE).read_text().splitlines()
+    again = learning_curve(asked(), out, Hooks())
+    assert again.points == whole.points
+    assert (out / TRIALS_FILE).read_text().splitlines()[: len(before)] == before
+
+
+def test_a_curve_of_other_settings_is_refused(
+    asked, tmp_path, quick_config, write_data
+) -> None:
+    out = tmp_path / "out"
+    learning_curve(asked(), out, Hooks())
+    with pytest.raises(ConfigError, match="other images or settings") as found:
+        learning_curve(asked(config=quick_config), out, Hooks())
+    assert "--overwrite" in found.value.hint
+    other = learning_curve(asked(config=quick_config, overwrite=True), out, Hooks())
+    assert other.finished
+
+
+def test_trials_that_cannot_be_read_are_refused(asked, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / TRIALS_FILE).write_text("{nothing")
+    with pytest.raises(InputError, match="cannot be read"):
+        learning_curve(asked(), tmp_path / "out", Hooks())
+
+
+def test_validation_images_are_scored_in_every_round(
+    asked, tmp_path, write_data
+) -> None:
+    held = write_data(tmp_path / "held", 2, first_seed=90)
+    curve = learning_curve(asked(validation=held), tmp_path / "out", Hooks())
+    assert [p.images for p in curve.points] == [0, 1, 2, 5, 6]
+
+
+def test_three_images_are_too_few(
+    asked, quick, quick_config, tmp_path, write_data
+) -> None:
+    few = write_data(tmp_path / "few", 3)
+    request = quick(few, config=quick_config, split=SPLIT)
+    with pytest.raises(InputError, match="more than 3 annotated images; there are 3"):
+        learning_curve(request, tmp_path / "out", Hooks())
