@@ -457,8 +457,8 @@ class PredictConfig(Config):
     z: Literal["keep", "max"] = "keep"
     """``keep`` segments every Z plane by itself, ``max`` the maximum projection."""
     scale: float | None = None
-    """Magnify images by this factor before the network; labels come back at the
-    image's own size. 1 as trained."""
+    """Magnify images by this factor before the network, on top of the magnification
+    that the model was trained with; labels come back at the image's own size."""
     diameter_px: float | None = None
     """Median diameter of the objects in pixels, from which `scale` follows."""
     pixel_size_um: float | None = None

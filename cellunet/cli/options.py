@@ -235,7 +235,8 @@ Scale = Annotated[
     typer.Option(
         metavar="FACTOR",
         help="Magnify images by this factor before the network, for objects of another "
-        "size than the model knows. Default: 1, as trained.",
+        "size than the model knows; on top of the magnification that it was trained "
+        "with. Default: 1.",
         rich_help_panel=OBJECTS,
     ),
 ]

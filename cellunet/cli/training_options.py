@@ -256,7 +256,7 @@ LearningCurve = Annotated[
         metavar="",
         rich_help_panel=RESULTS,
         help="Keep no model: train on more and more of the images, and tell how the "
-        "score grows and what more images would give. Needs --out.",
+        "score grows and what more images would give. Needs --out. Default: no.",
     ),
 ]
 Out = Annotated[

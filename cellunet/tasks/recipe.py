@@ -141,11 +141,11 @@ def scale_of(config: PredictConfig, model: Model) -> float:
     Raises
     ------
     ConfigError
-        If a diameter is given and the model does not know its objects', or if they
-        are too far apart.
+        If a diameter is given and the model does not know its objects', if they are
+        too far apart, or if the scale is too far from 1.
     """
     if config.diameter_px is None:
-        return model.card.config.scale * (config.scale or 1.0)
+        return _possible(model.card.config.scale * (config.scale or 1.0), model)
     median = model.card.diameter_px[1]
     if median <= 0:
         raise ConfigError(
@@ -159,6 +159,18 @@ def scale_of(config: PredictConfig, model: Model) -> float:
             f"px that model {model.name!r} knows.",
             hint=f"From {median / SCALES[1]:.1f} to {median / SCALES[0]:.0f} px are "
             "possible.",
+        )
+    return scale
+
+
+def _possible(scale: float, model: Model) -> float:
+    own = model.card.config.scale
+    if not SCALES[0] <= scale <= SCALES[1]:
+        raise ConfigError(
+            f"Model {model.name!r} sees images magnified by {own:g} as it is; "
+            f"{scale:g} in all is too far from 1.",
+            hint=f"--scale from {SCALES[0] / own:.3g} to {SCALES[1] / own:.3g} is "
+            "possible for it.",
         )
     return scale
 

@@ -71,3 +71,11 @@ def test_a_model_without_a_diameter_needs_a_scale(model) -> None:
     with pytest.raises(ConfigError, match="does not know") as caught:
         scale_of(PredictConfig(diameter_px=24.0), without)
     assert "--scale" in caught.value.hint
+
+
+def test_a_models_own_scale_is_multiplied_within_limits(model) -> None:
+    config = model.card.config
+    own = replace(model, card=replace(model.card, config=config.replace(scale=0.1)))
+    assert scale_of(PredictConfig(scale=2.0), own) == pytest.approx(0.2)
+    with pytest.raises(ConfigError, match=r"magnified by 0\.1 as it is; 0\.01 in all"):
+        scale_of(PredictConfig(scale=0.1), own)
