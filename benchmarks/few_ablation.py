@@ -25,6 +25,7 @@ from torch import nn
 
 from cellunet import store
 from cellunet.config import PRESETS, AugmentConfig, TrainConfig
+from cellunet.core.average import mean_network
 from cellunet.core.checkpoint import load_network
 from cellunet.core.dataset import Sample, prepare
 from cellunet.core.device import choose_device, use_threads
@@ -85,6 +86,7 @@ def towards_start(network: UNet, start: UNet) -> UNet:
 Change = Callable[[TrainConfig], TrainConfig]
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
+    "mean of three folds, a third of the steps each": {"folds": 3},
     "from scratch": {"scratch": True},
     "flips alone, no other augmentation": {
         "config": lambda c: c.replace(augment=PLAIN)
@@ -118,6 +120,16 @@ def trained(
             state.step += 1
         state.epoch, state.step = epoch + 1, 0
     return trainer.result(state)
+
+
+def without_each(samples: list[Sample], folds: int) -> list[list[Sample]]:
+    """Return the samples that are left without each fold."""
+    if folds == 1:
+        return [samples]
+    return [
+        [sample for i, sample in enumerate(samples) if i % folds != fold]
+        for fold in range(folds)
+    ]
 
 
 def labelled(network: UNet, samples: list[Sample], config: TrainConfig) -> list[Sample]:
@@ -163,7 +175,14 @@ def run(data: Path, start: str, images: int, draw: int, name: str) -> dict[str, 
         network = UNet(config.network)
         initialise(network, draw)
     labels = order[:images]
-    result = trained(network, labels, config, variant.get("network"))
+    folds = variant.get("folds", 1)
+    config = config.replace(steps_per_epoch=STEPS // folds)
+    result = mean_network(
+        [
+            trained(network, left, config, variant.get("network"))
+            for left in without_each(labels, folds)
+        ]
+    )
     if variant.get("self"):
         guessed = labelled(result, order[images:], config)
         result = trained(network, [*labels, *guessed], config, None)
