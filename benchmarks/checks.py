@@ -1,7 +1,8 @@
 """How often a check notices labels that were moved, or given to another image.
 
 ``python benchmarks/checks.py FOLDER``: every image with an object, its labels moved by
-1 to 8 px, and all labels passed on to the next image of the same size.
+1 to 8 px, and all labels passed on to the next image of the same size. Then how often
+three, five or ten images next to each other are told to be moved alike.
 """
 
 import sys
@@ -13,8 +14,10 @@ import numpy as np
 from cellunet.config import CheckConfig
 from cellunet.imaging.annotation_sources import find_annotations
 from cellunet.imaging.fit_checks import (
+    Fit,
     better_partners,
     brightness,
+    common_shift,
     fit_of,
     small_picture,
 )
@@ -24,6 +27,7 @@ from cellunet.tasks.drawn_on import read_drawn_on
 def main(folder: Path) -> None:
     config = CheckConfig()
     shifted: dict[int, list[bool]] = defaultdict(list)
+    fits: dict[int, list[Fit]] = defaultdict(list)
     groups: dict[tuple[int, ...], list[tuple[np.ndarray, np.ndarray]]]
     groups = defaultdict(list)
     for one in find_annotations(folder).drawn:
@@ -34,12 +38,20 @@ def main(folder: Path) -> None:
             continue
         groups[labels.shape].append((found.image, labels))
         shifted[0].append(fit.is_shifted(config) or fit.is_other(config))
+        fits[0].append(fit)
         for px in (1, 2, 3, 5, 8):
             moved = np.roll(labels, (px, 0), (0, 1))
             fit = fit_of(found.image, moved, None, config)
             shifted[px].append(fit is not None and fit.is_shifted(config))
+            if fit is not None:
+                fits[px].append(fit)
     for px, flags in shifted.items():
         print(f"moved by {px} px: {sum(flags)} of {len(flags)} told")
+    for px, seen in fits.items():
+        for count in (3, 5, 10):
+            starts = range(len(seen) - count + 1)
+            told = sum(common_shift(seen[i : i + count]) != (0, 0) for i in starts)
+            print(f"moved by {px} px, {count} alike: {told} of {len(starts)} told")
     told = by_partner = count = 0
     for pairs in groups.values():
         if len(pairs) < 2:
@@ -47,8 +59,8 @@ def main(folder: Path) -> None:
         names = [str(i) for i in range(len(pairs))]
         labels = [pairs[i - 1][1] for i in range(len(pairs))]
         images = [image for image, _ in pairs]
-        fits = [fit_of(i, d, None, config) for i, d in zip(images, labels, strict=True)]
-        other = [fit is not None and fit.is_other(config) for fit in fits]
+        here = [fit_of(i, d, None, config) for i, d in zip(images, labels, strict=True)]
+        other = [fit is not None and fit.is_other(config) for fit in here]
         better = better_partners(
             {
                 n: small_picture(brightness(i))

@@ -193,6 +193,10 @@ def _of_drawings(made: MadeLabels) -> list[str]:
         notes.append(
             f"{counted(len(parts), 'image')} annotated in part: {made.out}/annotated"
         )
+    if scribbled := sum(any(image.scribbled_px) for image in made.images):
+        notes.append(
+            f"{counted(scribbled, 'image')} with scribbles: {made.out}/scribbles"
+        )
     told = [f"{image.name}: {note}" for image in made.images for note in image.notes]
     return [*notes, *told[:MAX_ROWS]]
 

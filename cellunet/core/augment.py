@@ -16,6 +16,8 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
+from cellunet.imaging.scribbles import NOTHING
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -25,16 +27,25 @@ if TYPE_CHECKING:
 class Crop(NamedTuple):
     """A crop before encoding.
 
-    `image` is CYX float32 in the model's units, `labels` YX, `annotated` YX bool,
-    `weights` float32: border weight, and gain of small objects if they gain, 1YX or
-    2YX. They move with the pixels, since they would take longer to make anew than all
-    else of a crop.
+    `image` is CYX float32 in the model's units, `labels` YX, `annotated` YX bool: what
+    counts, by its label or by a scribble. `weights` float32: border weight, and gain of
+    small objects if they gain, 1YX or 2YX. They move with the pixels, since they would
+    take longer to make anew than all else of a crop. `scribbles` YX uint8, of
+    `cellunet.imaging.scribbles`; None where there are none.
     """
 
     image: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int32]
     annotated: npt.NDArray[np.bool_]
     weights: npt.NDArray[np.float32]
+    scribbles: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def scored(self) -> npt.NDArray[np.bool_]:
+        """What counts by its label (YX bool): what scores look at."""
+        if self.scribbles is None:
+            return self.annotated
+        return self.annotated & (self.scribbles == NOTHING)
 
 
 def flip(
@@ -127,8 +138,8 @@ def warp(
 ) -> Crop:
     """Return the crop that `grid` describes around `centre` of a whole image.
 
-    Linear interpolation of image and weights, nearest label; beyond the image nothing
-    is annotated.
+    Linear interpolation of image and weights, nearest label and scribble; beyond the
+    image nothing is annotated.
     """
     where = grid + np.array(centre, np.float32)[:, np.newaxis, np.newaxis]
     height, width = source.labels.shape
@@ -143,7 +154,8 @@ def warp(
     if not source.annotated.all():
         inside &= source.annotated.take(pixel)
     image, weights = _smooth((source.image, source.weights), where)
-    return Crop(image, source.labels.take(pixel), inside, weights)
+    said = None if source.scribbles is None else source.scribbles.take(pixel)
+    return Crop(image, source.labels.take(pixel), inside, weights, said)
 
 
 def _smooth(

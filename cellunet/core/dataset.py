@@ -15,18 +15,22 @@ import torch
 
 from cellunet.core.augment import Crop, flip, vary_intensity, warp, warp_grid
 from cellunet.core.crop_places import crop_centre, crop_corner
-from cellunet.imaging.encoding import encode
+from cellunet.imaging.encoding import add_scribbles, encode
 from cellunet.imaging.normalize import channels, measure, scale
 from cellunet.imaging.resample import looked_up, magnified
+from cellunet.imaging.scribbles import teaches
 from cellunet.imaging.weights import border_map, combine, object_gain
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     import numpy.typing as npt
 
-    from cellunet.config import TrainConfig
+    from cellunet.config import NormalizationConfig, TrainConfig
     from cellunet.core.distributed import Distributed
+    from cellunet.imaging.normalize import Statistics
+
+    Measured = Callable[[NormalizationConfig], Sequence[Statistics]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +38,18 @@ class Sample:
     """One annotated image.
 
     `image` is CYX in its own units, `labels` YX instance ids (0 background),
-    `annotated` YX bool: what is not annotated has weight 0 in the loss and is no one's
-    error in the metrics.
+    `annotated` YX bool: what is not annotated is no one's error in the metrics and has
+    weight 0 in the loss, unless `scribbles` (YX uint8, of
+    `cellunet.imaging.scribbles`) say what is there. `statistics` are those of the
+    whole image by channel, where this is a part of it; None: it is whole.
     """
 
     name: str
     image: npt.NDArray[np.generic]
     labels: npt.NDArray[np.int32]
     annotated: npt.NDArray[np.bool_]
+    scribbles: npt.NDArray[np.uint8] | None = None
+    statistics: Measured | None = None
 
 
 class Prepared(NamedTuple):
@@ -67,21 +75,35 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
     The weight map is made once and kept. What is returned is what the network sees:
     magnified by ``config.scale``, the labels too.
     """
-    planes = []
-    for channel in sample.image:
-        statistics = measure(lambda plane=channel: [plane], config.normalization)  # type: ignore[misc]
-        planes.append(scale(channel, statistics, config.normalization))
-    image, labels, annotated = np.stack(planes), sample.labels, sample.annotated
+    planes = [
+        scale(channel, statistics, config.normalization)
+        for channel, statistics in zip(
+            sample.image, _statistics(sample, config), strict=True
+        )
+    ]
+    image, labels, scribbles = np.stack(planes), sample.labels, sample.scribbles
+    counted = teaches(sample.annotated, scribbles)
     if config.scale != 1.0:
         image = magnified(image, config.scale)
         labels = looked_up(labels, config.scale)
-        annotated = looked_up(annotated, config.scale)
+        counted = looked_up(counted, config.scale)
+        scribbles = None if scribbles is None else looked_up(scribbles, config.scale)
     parts = [border_map(labels, config.weights)]
     if config.weights.small_object_px > 0:
         parts.append(object_gain(labels, config.weights))
-    crop = Crop(image, labels, annotated, np.stack(parts))
+    crop = Crop(image, labels, counted, np.stack(parts), scribbles)
     class_map, weights = _encode(crop, config)
     return Prepared(sample.name, crop, class_map, weights)
+
+
+def _statistics(sample: Sample, config: TrainConfig) -> Sequence[Statistics]:
+    """Return the intensity statistics of each channel of the whole image."""
+    if sample.statistics is not None:
+        return sample.statistics(config.normalization)
+    return [
+        measure(lambda plane=plane: [plane], config.normalization)  # type: ignore[misc]
+        for plane in sample.image
+    ]
 
 
 def network_input(
@@ -94,7 +116,8 @@ def network_input(
 def _encode(
     crop: Crop, config: TrainConfig
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    class_map = encode(crop.labels, config.encoding)
+    labelled = encode(crop.labels, config.encoding)
+    class_map = add_scribbles(labelled, crop.scribbles, config.encoding)
     border, *gain = crop.weights
     weights = combine(class_map, border, gain[0] if gain else None, config.weights)
     weights *= crop.annotated

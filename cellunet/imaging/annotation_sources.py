@@ -17,7 +17,7 @@ from cellunet.imaging.file_names import (
 )
 from cellunet.imaging.layouts import DRAWN_FOLDERS, detect
 from cellunet.imaging.pairing import find_pairs
-from cellunet.imaging.partners import annotated_parts
+from cellunet.imaging.partners import annotated_parts, scribbled_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +40,8 @@ class Drawn:
         The image that tells which part is annotated, if there is one.
     member
         What the image is called in a file of several.
+    scribbles
+        An image of scribbles beside the annotation, if there is one.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Drawn:
     image: Path | None = None
     annotated: Path | None = None
     member: str = ""
+    scribbles: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def find_annotations(source: Path, *, kind: str = "auto") -> AnnotationSource:
     else:
         pairs = find_pairs(source)
         drawn = (
-            Drawn(p.name, p.annotation, p.image, p.annotated, p.member)
+            Drawn(p.name, p.annotation, p.image, p.annotated, p.member, p.scribbles)
             for p in pairs.pairs
         )
         return AnnotationSource(tuple(drawn), pairs.layout, pairs.notes)
@@ -135,7 +138,11 @@ def _without_images(folder: Path) -> tuple[list[Drawn], str]:
     if files:
         parts = annotated_parts(folder)
         drawn = [one for path in files for one in _in_file(path)]
-        return [replace(one, annotated=parts.get(one.name)) for one in drawn], "files"
+        said = scribbled_parts(folder)
+        return [
+            replace(one, annotated=parts.get(one.name), scribbles=said.get(one.name))
+            for one in drawn
+        ], "files"
     members = (p for p in folder.iterdir() if p.is_dir())
     objects = [Drawn(m.name, m / "masks") for m in members if image_files(m / "masks")]
     if objects:

@@ -32,6 +32,9 @@ class Annotation:
         Objects that lie outside the image and were left out.
     notes
         What to know about the drawing, in sentences.
+    scribbles
+        YX, uint8, of `cellunet.imaging.scribbles`: what else is known of pixels that
+        are not annotated; None: nothing.
     """
 
     labels: npt.NDArray[np.int32]
@@ -41,3 +44,4 @@ class Annotation:
     annotated: npt.NDArray[np.bool_] | None = None
     outside: int = 0
     notes: tuple[str, ...] = ()
+    scribbles: npt.NDArray[np.uint8] | None = None

@@ -19,6 +19,9 @@ from cellunet.imaging.annotation_types import Annotation
 from cellunet.imaging.drawn_files import DRAWN, drawn_kind, read_drawn
 from cellunet.imaging.file_names import CELLPOSE, image_files, is_drawn_file
 from cellunet.imaging.outline_drawings import looks_like_outlines
+from cellunet.imaging.partners import is_scribbles
+from cellunet.imaging.scribbles import read_scribbles, with_scribbles
+from cellunet.imaging.sidecars import scribbled, within
 from cellunet.registry import choose
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ def read_labels(path: Path, *, kind: str = "auto") -> npt.NDArray[np.int32]:
     return read_annotation(path, kind=kind).labels
 
 
-def read_annotation(
+def read_annotation(  # noqa: PLR0913
     path: Path,
     *,
     kind: str = "auto",
@@ -62,6 +65,7 @@ def read_annotation(
     member: str = "",
     ignore_value: int | None = None,
     annotated: Path | None = None,
+    scribbles: Path | None = None,
 ) -> Annotation:
     """Decode one annotation to instance labels.
 
@@ -80,6 +84,8 @@ def read_annotation(
         Value of the pixels of a label image that are not annotated.
     annotated
         An image of the same shape that is 0 where nothing is annotated.
+    scribbles
+        An image of the same shape: `cellunet.imaging.scribbles.read_scribbles`.
 
     Raises
     ------
@@ -99,8 +105,14 @@ def read_annotation(
     asked = Asked(shape=shape, member=member, ignore_value=ignore_value)
     found = choose(ANNOTATIONS, kind, "kind of annotation")(path, asked)
     if annotated is not None:
-        found = _within(found, annotated, path)
-    if found.annotated is not None and not found.annotated.any():
+        found = within(found, annotated, path)
+    if scribbles is not None:
+        found = scribbled(found, scribbles, path)
+    if (
+        found.annotated is not None
+        and found.scribbles is None
+        and not found.annotated.any()
+    ):
         raise AnnotationError(
             f"{path} marks no pixel of its image as annotated.",
             hint="Leave the image out, or take back what marks it as ignored.",
@@ -108,20 +120,6 @@ def read_annotation(
     if found.annotated is not None and found.annotated.all():
         return replace(found, annotated=None)
     return found
-
-
-def _within(found: Annotation, sidecar: Path, path: Path) -> Annotation:
-    """Return the annotation limited to what another image marks."""
-    inside = foreground(read_pixels(sidecar), sidecar)
-    if inside.shape != found.labels.shape:
-        raise AnnotationError(
-            f"{sidecar} has {inside.shape[0]} x {inside.shape[1]} pixels, {path.name} "
-            f"has {found.labels.shape[0]} x {found.labels.shape[1]}.",
-            hint="What is annotated is told for every pixel of the image.",
-        )
-    if found.annotated is not None:
-        inside &= found.annotated
-    return replace(found, annotated=inside)
 
 
 def read_object_folder(folder: Path, asked: Asked | None = None) -> Annotation:
@@ -191,10 +189,19 @@ def _read_auto(path: Path, asked: Asked) -> Annotation:
     _refuse_pickle(path)
     if is_drawn_file(path):
         return read_drawn(path, drawn_kind(path), asked.shape, asked.member)
+    if is_scribbles(path):
+        return read_only_scribbles(path)
     pixels, annotated = _without_value(read_pixels(path), path, asked.ignore_value)
     kind = recognise(pixels)
     _refuse_outlines(pixels, path, kind)
     return Annotation(DECODERS[kind](pixels, path), kind, annotated=annotated)
+
+
+def read_only_scribbles(path: Path, asked: Asked | None = None) -> Annotation:
+    """Read an image of scribbles that is all there is; there is no object in it."""
+    del asked  # The file tells everything.
+    said = read_scribbles(path)
+    return with_scribbles(Annotation(np.zeros(said.shape, np.int32), "scribbles"), said)
 
 
 def _read_pixels_as(kind: str) -> Reader:
@@ -254,5 +261,6 @@ ANNOTATIONS: dict[str, Reader] = {
     "auto": _read_auto,
     **{kind: _read_pixels_as(kind) for kind in DECODERS},
     "objects": read_object_folder,
+    "scribbles": read_only_scribbles,
     **{kind: _read_drawn_as(kind) for kind in DRAWN},
 }

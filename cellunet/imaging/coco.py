@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.errors import AnnotationError
-from cellunet.imaging.drawings import Drawing, Polygons, role_of, some
+from cellunet.imaging.drawings import Drawing, role_of, some
+from cellunet.imaging.figures import Polygons
 from cellunet.imaging.json_files import kind_of, read_json, ring, rows, table, whole
 from cellunet.imaging.rle import runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cellunet.imaging.drawings import Figure
+    from cellunet.imaging.figures import Figure
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,20 +1,22 @@
 """Shapes that people draw, and how they become labels.
 
 Readers of ROI sets, GeoJSON, COCO and labelme turn what they find into `Drawing`, and
-`paint` puts all drawings of one image together by one rule.
+`paint` puts all drawings of one image together by one rule. Lines, clicks and brushed
+areas that say "inside an object" or "background" are scribbles
+(`cellunet.imaging.scribbles`).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from cellunet.errors import AnnotationError
 from cellunet.imaging.annotation_types import Annotation
-from cellunet.imaging.rasterize import Filled, fill_window
+from cellunet.imaging.scribbles import BACKGROUND, INTERIOR, with_scribbles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,72 +24,18 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.imaging.rasterize import Ring
+    from cellunet.imaging.figures import Figure
 
-Role = Literal["object", "ignore", "region"]
+Role = Literal["object", "ignore", "region", "background", "interior"]
 MAX_NAMED = 3
+BAND_PX = 512
+"""Rows that are looked at at once."""
 # QuPath writes "Ignore*" and "Region*"; Fiji numbers names that come twice, "ignore-1".
-_SPECIAL = re.compile(r"(ignore|region)\*?([-_. ]?\d+)?", re.IGNORECASE)
-
-
-class Figure(Protocol):
-    """Anything that encloses pixels."""
-
-    def fill(self, shape: tuple[int, int]) -> Filled:
-        """Return the pixels of an image of `shape` that it encloses."""
-
-
-@dataclass(frozen=True, eq=False)
-class Polygons:
-    """One or more polygons, each of an outline and holes; together one figure."""
-
-    polygons: tuple[tuple[Ring, ...], ...]
-
-    def fill(self, shape: tuple[int, int]) -> Filled:
-        """Return the pixels that lie in any of the polygons."""
-        if len(self.polygons) == 1:
-            return fill_window(self.polygons[0], shape)
-        parts = [fill_window(rings, shape) for rings in self.polygons]
-        outside = all(p.outside for p in parts)
-        boxes = [p.window for p in parts if p.inside.size]
-        rows, columns = (
-            slice(min(b[i].start for b in boxes), max(b[i].stop for b in boxes))
-            if boxes
-            else slice(0, 0)
-            for i in (0, 1)
-        )
-        inside = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
-        for (r, c), part, *_ in parts:
-            view = np.s_[
-                r.start - rows.start : r.stop - rows.start,
-                c.start - columns.start : c.stop - columns.start,
-            ]
-            if part.size:
-                inside[view] |= part
-        crosses = any(p.crosses for p in parts)
-        return Filled((rows, columns), inside, crosses, outside)
-
-
-@dataclass(frozen=True)
-class Oval:
-    """The ellipse in an upright box; coordinates as in `cellunet.imaging.rasterize`."""
-
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-
-    def fill(self, shape: tuple[int, int]) -> Filled:
-        """Return the pixels whose centres lie in the ellipse."""
-        box = np.array([(self.x0, self.y0), (self.x1, self.y0), (self.x1, self.y1)])
-        whole = fill_window([np.vstack((box, [(self.x0, self.y1)]))], shape)
-        window, inside, *_ = whole
-        y, x = np.ogrid[window]
-        cy, cx = (self.y0 + self.y1) / 2, (self.x0 + self.x1) / 2
-        ry, rx = abs(self.y1 - self.y0) / 2, abs(self.x1 - self.x0) / 2
-        if inside.size:
-            inside &= ((y + 0.5 - cy) / ry) ** 2 + ((x + 0.5 - cx) / rx) ** 2 <= 1
-        return whole
+_NUMBERED = r"\*?([-_. ]?\d+)?"
+_SPECIAL = re.compile(rf"(ignore|region|background|interior){_NUMBERED}", re.IGNORECASE)
+_STROKE = re.compile(
+    rf"(background|(interior|object|cell|nucleus)){_NUMBERED}", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +50,8 @@ class Drawing:
         What it encloses.
     role
         ``object``; ``ignore``, a part of the image that says nothing; ``region``, a
-        part that is annotated, where only parts are.
+        part that is annotated, where only parts are; ``background`` and ``interior``,
+        scribbles.
     """
 
     name: str
@@ -111,21 +60,39 @@ class Drawing:
 
 
 def role_of(class_name: object) -> Role:
-    """Return what a class, label or ROI name makes of a drawing.
+    """Return what a class, label or ROI name makes of an area.
 
-    ``ignore`` and ``region``, whatever the case, also with a star or a number behind.
+    ``ignore``, ``region``, ``background`` and ``interior``, whatever the case, also
+    with a star or a number behind.
 
     Examples
     --------
     >>> [role_of(name) for name in ("Ignore*", "region-2", "ignored", None)]
     ['ignore', 'region', 'object', 'object']
     """
-    if not isinstance(class_name, str):
-        return "object"
-    found = _SPECIAL.fullmatch(class_name.strip())
+    found = _matched(_SPECIAL, class_name)
+    return "object" if found is None else found[1].lower()  # type: ignore[return-value]
+
+
+def stroke_role(class_name: object) -> Role | None:
+    """Return what a class, label or ROI name makes of a line or a click.
+
+    ``nucleus``, ``cell`` and ``object`` mean ``interior`` here: who clicks on a
+    nucleus does not say where it ends. None if the name does not tell.
+
+    Examples
+    --------
+    >>> [stroke_role(name) for name in ("Nucleus", "background-2", "spot")]
+    ['interior', 'background', None]
+    """
+    found = _matched(_STROKE, class_name)
     if found is None:
-        return "object"
-    return "ignore" if found[1].lower() == "ignore" else "region"
+        return None
+    return "interior" if found[2] else "background"
+
+
+def _matched(pattern: re.Pattern[str], name: object) -> re.Match[str] | None:
+    return pattern.fullmatch(name.strip()) if isinstance(name, str) else None
 
 
 def paint(
@@ -140,7 +107,7 @@ def paint(
     Parameters
     ----------
     drawings
-        Objects, ignored parts and annotated regions.
+        Objects, ignored parts, annotated regions and scribbles.
     shape
         Rows and columns of the image.
     path, kind
@@ -149,8 +116,8 @@ def paint(
     Raises
     ------
     AnnotationError
-        If half of the objects or more lie outside the image, a figure cannot be
-        filled, or nothing at all is annotated.
+        If half of the objects or of the scribbles lie outside the image, or a figure
+        cannot be filled.
     """
     canvas = _Canvas(shape, path, len(drawings))
     for drawing in drawings:
@@ -167,8 +134,9 @@ class _Canvas:
         self.areas = np.zeros(count + 1, np.int64)
         self.twice = np.zeros(shape, np.bool_)
         self.parts: dict[str, npt.NDArray[np.bool_]] = {}
-        self.objects = 0
+        self.objects = self.strokes = 0
         self.outside: list[str] = []
+        self.lost: list[str] = []
         self.crossing: list[str] = []
 
     def add(self, drawing: Drawing) -> None:
@@ -181,6 +149,9 @@ class _Canvas:
             ) from error
         if crosses:
             self.crossing.append(drawing.name)
+        if drawing.role in ("background", "interior"):
+            self.strokes += 1
+            self.lost += [drawing.name] if outside else []
         if drawing.role != "object":
             part = self.parts.setdefault(drawing.role, np.zeros(self.shape, np.bool_))
             part[window] |= inside
@@ -203,31 +174,52 @@ class _Canvas:
 
     def annotation(self, kind: str) -> Annotation:
         """Return what came of it."""
-        if self.outside and 2 * len(self.outside) >= self.objects:
-            raise AnnotationError(
-                f"{self.path}: {len(self.outside)} of {self.objects} objects lie "
-                f"outside the image of {self.shape[1]} x {self.shape[0]} px (width x "
-                f"height): {some(self.outside)}.",
-                hint="Were they drawn on another image, or saved at another scale?",
-            )
-        seen = np.bincount(self.labels.ravel(), minlength=self.objects + 1)[1:]
-        return Annotation(
+        self._refuse_elsewhere(self.outside, self.objects, "objects")
+        self._refuse_elsewhere(self.lost, self.strokes, "scribbles")
+        seen = np.zeros(self.objects + 1, np.bool_)
+        for y0 in range(0, self.shape[0], BAND_PX):
+            # In bands, since an index is widened to 8 bytes a pixel.
+            seen[self.labels[y0 : y0 + BAND_PX]] = True
+        found = Annotation(
             self.labels,
             kind,
             overlap_px=int(np.count_nonzero(self.twice)),
-            hidden=int(np.count_nonzero(seen == 0)) - len(self.outside),
+            hidden=int(np.count_nonzero(~seen[1:])) - len(self.outside),
             annotated=self._annotated(),
             outside=len(self.outside),
             notes=tuple(self._notes()),
         )
+        return with_scribbles(found, self._scribbles()) if self.strokes else found
+
+    def _refuse_elsewhere(self, names: list[str], count: int, what: str) -> None:
+        if names and 2 * len(names) >= count:
+            raise AnnotationError(
+                f"{self.path}: {len(names)} of {count} {what} lie outside the image of "
+                f"{self.shape[1]} x {self.shape[0]} px (width x height): "
+                f"{some(names)}.",
+                hint="Were they drawn on another image, or saved at another scale?",
+            )
+
+    def _scribbles(self) -> npt.NDArray[np.uint8]:
+        """Return what is scribbled; a pixel said to be both says nothing."""
+        nowhere = np.zeros(self.shape, np.bool_)
+        background = self.parts.get("background", nowhere)
+        interior = self.parts.get("interior", nowhere)
+        ignored = self.parts.get("ignore", nowhere)
+        scribbles = np.zeros(self.shape, np.uint8)
+        scribbles[background & ~interior & ~ignored] = BACKGROUND
+        scribbles[interior & ~background & ~ignored] = INTERIOR
+        return scribbles
 
     def _annotated(self) -> npt.NDArray[np.bool_] | None:
         if not self.parts:
             return None
-        everywhere = np.ones(self.shape, np.bool_)
-        nowhere = np.zeros(self.shape, np.bool_)
-        region = self.parts.get("region", everywhere)
-        return region & ~self.parts.get("ignore", nowhere)
+        region, ignored = self.parts.get("region"), self.parts.get("ignore")
+        if region is None:
+            # Who scribbles does not mean that all else is background.
+            everywhere = np.ones(self.shape, np.bool_)
+            region = self.labels > 0 if self.strokes else everywhere
+        return region if ignored is None else region & ~ignored
 
     def _notes(self) -> list[str]:
         notes = []
@@ -235,6 +227,11 @@ class _Canvas:
             notes.append(
                 f"{len(self.outside)} of {self.objects} objects lie outside the image "
                 f"and are left out: {some(self.outside)}."
+            )
+        if self.lost:
+            notes.append(
+                f"{len(self.lost)} of {self.strokes} scribbles lie outside the image "
+                f"and are left out: {some(self.lost)}."
             )
         if self.crossing:
             notes.append(

@@ -15,6 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from cellunet.imaging.cores import cores
+from cellunet.imaging.scribbles import BACKGROUND as OUTSIDE
+from cellunet.imaging.scribbles import INTERIOR as INSIDE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -56,6 +58,10 @@ class Target:
     """One way to write instance labels as classes, and to read them back."""
 
     encode: Encode
+    outside: int
+    """Class of the background, away from objects."""
+    inside: int
+    """Class of the inside of objects, away from their edge."""
     seed: Seed
     seeds_include_background: bool
     """Whether the background makes seeds too, which the merge must tell apart."""
@@ -91,6 +97,39 @@ def encode(
     array([[0, 2, 1, 1, 1, 2, 0]], dtype=uint8)
     """
     return TARGETS[config.target].encode(labels, config)
+
+
+def add_scribbles(
+    class_map: npt.NDArray[np.uint8],
+    scribbles: npt.NDArray[np.uint8] | None,
+    config: EncodingConfig,
+) -> npt.NDArray[np.uint8]:
+    """Return a class map with the classes that scribbles tell.
+
+    Parameters
+    ----------
+    class_map
+        YX, from `encode`; not changed.
+    scribbles
+        YX, of `cellunet.imaging.scribbles`; None: there are none.
+    config
+        As for `encode`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cellunet.config import EncodingConfig
+    >>> classes = np.array([[0, 2, 1, 0]], np.uint8)
+    >>> add_scribbles(classes, np.array([[1, 0, 0, 2]], np.uint8), EncodingConfig())
+    array([[0, 2, 1, 1]], dtype=uint8)
+    """
+    if scribbles is None:
+        return class_map
+    target = TARGETS[config.target]
+    told = class_map.copy()
+    told[scribbles == OUTSIDE] = target.outside
+    told[scribbles == INSIDE] = target.inside
+    return told
 
 
 def correct(
@@ -178,10 +217,16 @@ def _neighbours(step: int) -> npt.NDArray[np.bool_]:
 TARGETS = {
     "three-class": Target(
         encode=_encode_three_class,
+        outside=BACKGROUND,
+        inside=INTERIOR,
         seed=_seed_three_class,
         seeds_include_background=False,
     ),
     "boundary": Target(
-        encode=_encode_boundary, seed=_seed_boundary, seeds_include_background=True
+        encode=_encode_boundary,
+        outside=REST,
+        inside=REST,
+        seed=_seed_boundary,
+        seeds_include_background=True,
     ),
 }

@@ -24,9 +24,15 @@ ANNOTATION_SUFFIXES = (
 )
 CELLPOSE = "_seg.npy"
 """A pickled object, which is refused when it is read."""
-COMPANIONS = ("_outlines_cp_masks", "_flows_cp_masks", "_cp_outlines", "_annotated")
+COMPANIONS = (
+    "_outlines_cp_masks",
+    "_flows_cp_masks",
+    "_cp_outlines",
+    "_annotated",
+    "_scribbles",
+)
 """Ends of files beside images that are neither image nor labels: pictures that
-Cellpose draws, and which part of an image is annotated."""
+Cellpose draws, which part of an image is annotated, and scribbles."""
 ROI_SET = "roiset"
 """What the ROI Manager of Fiji calls a set unless told otherwise."""
 

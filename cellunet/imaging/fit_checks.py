@@ -6,6 +6,7 @@ images, darker), so brightness and labels correlate, and best where the labels b
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from scipy import fft
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LONGEST_PX = 1024
 """Larger images are thinned to this side before they are compared."""
+LEAST_ALIKE = 3
+"""Images that have to agree on a shift to speak of an offset of all of them."""
 SMALL_PX = 64
 """Side of the pictures by which labels are compared with other images."""
 
@@ -109,6 +112,23 @@ def fit_of(
     place = np.unravel_index(np.nanargmax(found * np.sign(here or 1)), found.shape)
     dy, dx = (int(p - reach) * step for p in place)
     return Fit(here=here, best=float(found[place]), shift_px=(dy, dx))
+
+
+def common_shift(fits: Sequence[Fit]) -> tuple[int, int]:
+    """Return the shift that half of the images or more, and three, fit best with.
+
+    The best shift of a single image is often a pixel away by chance or by the habit of
+    who drew it, which tells nothing; the same one in most images is an offset, however
+    small. (0, 0) if there is none.
+
+    Parameters
+    ----------
+    fits
+        Of several images.
+    """
+    counts = Counter(fit.shift_px for fit in fits)
+    shift, count = counts.most_common(1)[0] if counts else ((0, 0), 0)
+    return shift if count >= max(LEAST_ALIKE, len(fits) / 2) else (0, 0)
 
 
 def _correlations(

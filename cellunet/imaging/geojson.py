@@ -11,17 +11,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cellunet.errors import AnnotationError
-from cellunet.imaging.drawings import Drawing, Polygons, role_of, some
+from cellunet.imaging.drawings import Drawing, role_of, some, stroke_role
+from cellunet.imaging.figures import Polygons, Strokes
 from cellunet.imaging.json_files import ring, rows, shown, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cellunet.imaging.figures import Figure
     from cellunet.imaging.rasterize import Ring
 
 MOST_NESTED = 8
 """Depth of geometry collections within each other."""
 Polygon = tuple["Ring", ...]
+STROKES = {"Point": 2, "MultiPoint": 0, "LineString": 1, "MultiLineString": 0}
+"""Geometries that can be scribbles, and how many lists make lines of points of their
+coordinates."""
 
 
 def geojson_drawings(document: object) -> list[Drawing]:
@@ -29,13 +34,14 @@ def geojson_drawings(document: object) -> list[Drawing]:
 
     Every feature is one object, in however many pieces; without features every
     geometry is one. Features of class (or, without a class, name) ``ignore`` and
-    ``region`` say what does not count.
+    ``region`` say what does not count. Points and lines of class ``interior`` or
+    ``background`` are scribbles.
 
     Raises
     ------
     AnnotationError
-        If there are points or lines among them, which enclose nothing, if features
-        lie on several planes, or the document is no GeoJSON.
+        If there are points or lines of other classes among them, which enclose
+        nothing, if features lie on several planes, or the document is no GeoJSON.
     """
     found, others, planes = [], [], set()
     for position, feature in enumerate(_features(document), 1):
@@ -43,18 +49,19 @@ def geojson_drawings(document: object) -> list[Drawing]:
         class_name = _class(table(properties, f"properties of feature {position}"))
         name = str(properties.get("name") or class_name or f"feature {position}")
         geometry = table(feature.get("geometry"), f"The geometry of {name}")
-        if (kind := _not_an_area(geometry)) is not None:
+        kind, named = _not_an_area(geometry), class_name or properties.get("name")
+        role = role_of(named) if kind is None else stroke_role(named)
+        if role is None or kind not in (None, *STROKES):
             others.append(f"{name} ({kind})")
             continue
         plane = geometry.get("plane")
         planes.add((plane.get("z"), plane.get("t")) if isinstance(plane, dict) else ())
-        polygons = tuple(_polygons(geometry, name, 0))
-        role = role_of(class_name or properties.get("name"))
-        found.append(Drawing(name, Polygons(polygons), role))
+        found.append(Drawing(name, _figure(geometry, name), role))
     if others:
         raise AnnotationError(
             f"What encloses nothing cannot be an object: {some(others)}.",
-            hint="Delete these, or draw areas in their place.",
+            hint="Delete these, draw areas in their place, or make scribbles of points "
+            "and lines by the class 'interior' or 'background'.",
         )
     if len(planes - {()}) > 1:
         raise AnnotationError(
@@ -95,6 +102,21 @@ def _not_an_area(geometry: dict[str, Any]) -> str | None:
     if kind in ("Polygon", "MultiPolygon", "GeometryCollection"):
         return None
     return kind if isinstance(kind, str) else shown(kind)
+
+
+def _figure(geometry: dict[str, Any], name: str) -> Figure:
+    if (kind := _not_an_area(geometry)) is None:
+        return Polygons(tuple(_polygons(geometry, name, 0)))
+    what = f"The coordinates of {name}"
+    given = geometry.get("coordinates")
+    for _ in range(STROKES[kind]):
+        given = [given]
+    if kind == "MultiPoint":
+        given = [[point] for point in rows(given, what)]
+    lines = tuple(ring(line, what, least=1) for line in rows(given, what))
+    if not lines:
+        raise AnnotationError(f"{name} is a {kind} without a point.")
+    return Strokes(lines)
 
 
 def _polygons(geometry: dict[str, Any], name: str, depth: int) -> Iterator[Polygon]:

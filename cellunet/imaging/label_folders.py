@@ -14,7 +14,7 @@ from cellunet.imaging.file_names import (
     is_image_file,
 )
 from cellunet.imaging.layouts import DRAWN_FOLDERS
-from cellunet.imaging.partners import annotated_parts
+from cellunet.imaging.partners import annotated_parts, scribbled_parts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -35,6 +35,8 @@ class LabelPair:
     """File of the true labels."""
     annotated: Path | None = None
     """The image that tells which part of it is annotated, if there is one."""
+    scribbles: Path | None = None
+    """Scribbles beside the true labels, if there are any."""
 
 
 def pair_folders(
@@ -73,9 +75,10 @@ def pair_folders(
             "expected."
         )
     found, true = _files(predicted), _files(labels, drawn=True)
-    parts = annotated_parts(labels)
+    parts, scribbles = annotated_parts(labels), scribbled_parts(labels)
     if labels.resolve().name in DRAWN_FOLDERS:
         parts = annotated_parts(labels.resolve().parent) | parts
+        scribbles = scribbled_parts(labels.resolve().parent) | scribbles
     as_is = {n for n, _ in found} & {n for n, _ in true}
     by_name = {
         "predicted": _grouped(found, as_is),
@@ -101,6 +104,7 @@ def pair_folders(
             predicted=by_name["predicted"][name][0],
             labels=by_name["true"][name][0],
             annotated=parts.get(name),
+            scribbles=scribbles.get(name),
         )
         for name in sorted(wanted)
     ]

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from cellunet.errors import AnnotationError
-from cellunet.imaging.drawings import Drawing, Oval, Polygons, role_of, some
+from cellunet.imaging.drawings import Drawing, role_of, some, stroke_role
+from cellunet.imaging.figures import Oval, Polygons, Strokes
 from cellunet.imaging.json_files import ring, rows, shown, table, whole
 
 if TYPE_CHECKING:
-    from cellunet.imaging.drawings import Figure
+    from cellunet.imaging.drawings import Role
+    from cellunet.imaging.figures import Figure
 
 CORNERS = 16
 """Corners of a quarter of a circle that is grouped with other shapes, of which
@@ -55,11 +57,27 @@ def _two(points: object, what: str) -> Any:  # noqa: ANN401
     return found.tolist()
 
 
+def _line(points: object, what: str) -> Strokes:
+    return Strokes((ring(points, what, least=1),))
+
+
+def _clicks(points: object, what: str) -> Strokes:
+    found = ring(points, what, least=1)
+    return Strokes(tuple(np.split(found, len(found))))
+
+
 SHAPES: dict[str, Shape] = {
     "polygon": _polygon,
     "rectangle": _rectangle,
     "circle": _circle,
 }
+STROKES: dict[str, Shape] = {
+    "point": _clicks,
+    "points": _clicks,
+    "line": _line,
+    "linestrip": _line,
+}
+"""Shapes that can be scribbles."""
 
 
 def labelme_size(document: object) -> tuple[int, int] | None:
@@ -75,36 +93,42 @@ def labelme_drawings(document: object) -> list[Drawing]:
     """Return the shapes of a document, in their order.
 
     Shapes of one label and group number are one object, as labelme means them.
-    Shapes labelled ``ignore`` and ``region`` say what does not count.
+    Shapes labelled ``ignore`` and ``region`` say what does not count; points and lines
+    labelled ``interior`` or ``background`` are scribbles.
 
     Raises
     ------
     AnnotationError
-        If a shape is neither polygon, rectangle nor circle, or no shape at all.
+        If a shape is neither polygon, rectangle nor circle, nor a scribble, or no
+        shape at all.
     """
     shapes = rows(table(document, "The document").get("shapes"), "shapes")
     groups: dict[tuple[object, ...], list[Figure]] = {}
-    names: dict[tuple[object, ...], tuple[str, str]] = {}
+    names: dict[tuple[object, ...], tuple[str, Role]] = {}
     others = []
     for position, one in enumerate(shapes, 1):
         shape = table(one, f"Shape {position}")
         label = shape.get("label")
         name = f"{label if isinstance(label, str) else shown(label)} (shape {position})"
         kind = shape.get("shape_type") or "polygon"
-        if not isinstance(kind, str) or kind not in SHAPES:
+        is_stroke = isinstance(kind, str) and kind in STROKES
+        role = stroke_role(label) if is_stroke else role_of(label)
+        if not isinstance(kind, str) or kind not in SHAPES | STROKES or role is None:
             others.append(f"{name}: {shown(kind)}")
             continue
-        group = shape.get("group_id")
+        group = None if is_stroke else shape.get("group_id")
         key = ("alone", position) if group is None else (str(label), str(group))
-        names.setdefault(key, (name, str(label)))
-        groups.setdefault(key, []).append(SHAPES[kind](shape.get("points"), name))
+        names.setdefault(key, (name, role))
+        figure = (SHAPES | STROKES)[kind](shape.get("points"), name)
+        groups.setdefault(key, []).append(figure)
     if others:
         raise AnnotationError(
             f"Objects are of the shapes {', '.join(SHAPES)}; found: {some(others)}.",
-            hint="Delete these, or draw polygons in their place.",
+            hint="Delete these, draw polygons in their place, or make scribbles of "
+            "points and lines by the label 'interior' or 'background'.",
         )
     return [
-        Drawing(names[key][0], _together(figures), role_of(names[key][1]))
+        Drawing(names[key][0], _together(figures), names[key][1])
         for key, figures in groups.items()
     ]
 

@@ -21,7 +21,12 @@ from cellunet.imaging.file_names import (
     is_image_file,
     stem,
 )
-from cellunet.imaging.partners import annotated_parts, by_image, grouped
+from cellunet.imaging.partners import (
+    annotated_parts,
+    by_image,
+    grouped,
+    scribbled_parts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -57,6 +62,9 @@ class Layout:
         What was found and left out, in sentences.
     annotated
         Name to the image that tells which part is annotated, where there is one.
+    scribbles
+        Name to an image of scribbles, where there is one; it is the annotation of
+        images without another.
     members
         Name to what an image is called in a file that annotates several.
     """
@@ -67,6 +75,7 @@ class Layout:
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     annotated: Mapping[str, Path] = field(default_factory=dict)
+    scribbles: Mapping[str, Path] = field(default_factory=dict)
     members: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -103,7 +112,8 @@ def detect_folders(folder: Path) -> Layout | None:
         for n in DRAWN_FOLDERS
     }
     drawn = {n: files for n, files in drawn.items() if files}
-    if not images or not drawn:
+    scribbles = scribbled_parts(folder)
+    if not images or not (drawn or scribbles):
         return None
     if len(drawn) > 1:
         raise InputError(
@@ -114,10 +124,11 @@ def detect_folders(folder: Path) -> Layout | None:
     found = Layout(
         "bbbc039" if lists else "folders",
         grouped((stem(p.name), p) for p in images),
-        next(iter(drawn.values())),
+        _or_scribbles(next(iter(drawn.values()), {}), scribbles),
         lists,
         _ignored(folder / "images"),
         annotated_parts(folder),
+        scribbles,
     )
     return _only_listed(found) if "training" in lists else found
 
@@ -149,6 +160,7 @@ def detect_coco(folder: Path) -> Layout | None:
         grouped((stem(p.name), p) for p in images if not is_companion(p.name)),
         grouped((name, path) for name, _, path in listed),
         annotated=annotated_parts(folder),
+        scribbles=scribbled_parts(folder),
         members={name: member for name, member, _ in listed},
     )
 
@@ -160,15 +172,17 @@ def detect_flat(folder: Path) -> Layout | None:
     images = [p for p in pixels if bare_stem(p.name) == stem(p.name)]
     names = {stem(p.name) for p in images}
     found = by_image([p for p in files if p not in images], names, (".json", ".zip"))
-    if not images or not found:
+    scribbles = scribbled_parts(folder)
+    if not images or not (found or scribbles):
         return None
     used = [path for paths in found.values() for path in paths]
     return Layout(
         "flat",
         grouped((stem(p.name), p) for p in images),
-        found,
+        _or_scribbles(found, scribbles),
         notes=_ignored(folder, used),
         annotated=annotated_parts(folder),
+        scribbles=scribbles,
     )
 
 
@@ -222,7 +236,15 @@ def _only_listed(found: Layout) -> Layout:
         found.lists,
         notes,
         found.annotated,
+        found.scribbles,
     )
+
+
+def _or_scribbles(
+    drawn: Mapping[str, tuple[Path, ...]], scribbles: Mapping[str, Path]
+) -> dict[str, tuple[Path, ...]]:
+    """Return annotations, scribbles where there is no other."""
+    return {name: (path,) for name, path in scribbles.items()} | dict(drawn)
 
 
 def _ignored(folder: Path, used: Collection[Path] = ()) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.imaging.scribbles import BACKGROUND, INTERIOR
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -239,6 +241,7 @@ def preview(
     labels: npt.NDArray[Any],
     *,
     annotated: npt.NDArray[np.bool_] | None = None,
+    scribbles: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Return a picture to judge an annotation by.
 
@@ -250,6 +253,8 @@ def preview(
         YX, integer, of the shape of `image`.
     annotated
         YX, False on pixels that are not annotated, which are hatched; None: nowhere.
+    scribbles
+        YX, of `cellunet.imaging.scribbles`, drawn on top; None: there are none.
 
     Returns
     -------
@@ -262,12 +267,15 @@ def preview(
     labels = labels[::step, ::step]
     if annotated is not None:
         annotated = annotated[::step, ::step]
+    if scribbles is not None:
+        scribbles = scribbles[::step, ::step]
     if image is None:
-        return _hatched(colour_objects(labels), annotated)
+        return _scribbled(_hatched(colour_objects(labels), annotated), scribbles)
     image = image[::step, ::step]
     plain = _rgb(_enlarge(stretch(image), enlargement(image.shape, PREVIEW_PX)))
     wide = labels.shape[1] > 2 * labels.shape[0]
     coloured = _hatched(colour_objects(labels, image=image), annotated)
+    coloured = _scribbled(coloured, scribbles)
     return contact_sheet([plain, coloured], columns=1 if wide else 2)
 
 
@@ -283,6 +291,19 @@ def _hatched(
     picture = picture.copy()
     picture[left_out] //= 2
     picture[lines] = HATCH
+    return picture
+
+
+def _scribbled(
+    picture: npt.NDArray[np.uint8], scribbles: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.uint8]:
+    """Return a picture with scribbles in colours of their own."""
+    if scribbles is None:
+        return picture
+    large = _enlarge(scribbles, picture.shape[0] // max(scribbles.shape[0], 1))
+    picture = picture.copy()
+    picture[large == BACKGROUND] = TRUTH
+    picture[large == INTERIOR] = PREDICTION
     return picture
 
 

@@ -46,6 +46,8 @@ class Pair:
         The image that tells which part is annotated, where there is one.
     member
         What the image is called in an annotation file of several.
+    scribbles
+        An image of scribbles beside another annotation, where there is one.
     """
 
     image: Path
@@ -53,6 +55,7 @@ class Pair:
     name: str
     annotated: Path | None = None
     member: str = ""
+    scribbles: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def find_pairs(folder: Path) -> Pairs:
             name,
             found.annotated.get(name),
             found.members.get(name, ""),
+            _beside(found, name),
         )
         for name in sorted(found.images)
     )
@@ -232,6 +236,12 @@ def refuse_shared(train: Mapping[str, str], validation: Mapping[str, str]) -> No
             f"The same image is in training and validation: {_some(shared)}.",
             hint="Validation on a training image measures memory; remove one of them.",
         )
+
+
+def _beside(found: Layout, name: str) -> Path | None:
+    """Return scribbles that come beside an annotation; None if they are it."""
+    path = found.scribbles.get(name)
+    return None if found.annotations[name] == (path,) else path
 
 
 def _draw(names: Mapping[str, tuple[int, ...]], fraction: float, seed: int) -> set[str]:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 ANNOTATED_FOLDER = "annotated"
 """Folder of images that are 0 where nothing is annotated."""
-_ANNOTATED = "_annotated"
-"""End of the name of such an image beside the one it belongs to."""
+SCRIBBLES_FOLDER = "scribbles"
+"""Folder of images of scribbles: `cellunet.imaging.scribbles`."""
 
 
 def by_image(
@@ -49,12 +49,30 @@ def annotated_parts(folder: Path) -> dict[str, Path]:
     They lie in ``annotated`` under the name of the image, or beside the image as
     ``NAME_annotated``.
     """
+    return _beside(folder, ANNOTATED_FOLDER)
+
+
+def scribbled_parts(folder: Path) -> dict[str, Path]:
+    """Return images of scribbles by the names of their images, kept alike."""
+    return _beside(folder, SCRIBBLES_FOLDER)
+
+
+def is_scribbles(path: Path) -> bool:
+    """Return whether the name of an image or its folder says that it is scribbles."""
+    return path.parent.name == SCRIBBLES_FOLDER or stem(path.name).endswith(
+        f"_{SCRIBBLES_FOLDER}"
+    )
+
+
+def _beside(folder: Path, kind: str) -> dict[str, Path]:
+    """Return images in a folder `kind`, and those beside images called NAME_kind."""
+    end = f"_{kind}"
     beside = {
-        stem(p.name).removesuffix(_ANNOTATED): p
+        stem(p.name).removesuffix(end): p
         for p in image_files(folder)
-        if stem(p.name).endswith(_ANNOTATED)
+        if stem(p.name).endswith(end)
     }
-    return beside | {stem(p.name): p for p in image_files(folder / ANNOTATED_FOLDER)}
+    return beside | {stem(p.name): p for p in image_files(folder / kind)}
 
 
 def grouped(named: Iterable[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.errors import AnnotationError, ConfigError
-from cellunet.imaging.drawings import Drawing, Oval, Polygons, role_of, some
+from cellunet.imaging.drawings import Drawing, role_of, some, stroke_role
+from cellunet.imaging.figures import Oval, Polygons, Strokes
 from cellunet.imaging.roi_paths import path_rings, rounded_rectangle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cellunet.imaging.drawings import Figure
+    from cellunet.imaging.figures import Figure
 
 MAX_ROI_BYTES = 1 << 24
 """Of one ROI: an outline of two million points."""
@@ -32,6 +33,8 @@ MAX_SET_BYTES = 1 << 29
 """Of all ROIs of a set together."""
 SPLINE_FIT = 1
 """Bit of the options of a ROI."""
+STROKES = ("point", "line", "polyline", "freeline")
+"""Kinds of ROIs that can be scribbles."""
 _AGAIN = "Save the set again: ROI Manager, More, Save."
 _DAMAGED = (
     zipfile.BadZipFile,
@@ -56,30 +59,32 @@ def roi_drawings(path: Path) -> list[Drawing]:
 
     Polygon, freehand, traced, oval, rectangle (rounded, rotated) and composite
     selections, and ellipses. ROIs named ``ignore`` and ``region`` say what does not
-    count.
+    count. Points and lines named ``interior`` or ``background`` are scribbles.
 
     Raises
     ------
     ConfigError
         If the package roifile is missing.
     AnnotationError
-        If the file is damaged, or holds points, lines or text, which enclose nothing,
-        or ROIs of several planes of a stack.
+        If the file is damaged, or holds angles or text, points or lines of other
+        names, which enclose nothing, or ROIs of several planes of a stack.
     """
     found, others, planes = [], [], set()
     for entry, content in _contents(path):
         roi = _decoded(entry, content, path)
         name = roi.name or entry
         kind = _other_kind(roi)
-        if kind is not None:
+        role = role_of(name) if kind is None else stroke_role(name)
+        if role is None or kind not in (None, *STROKES):
             others.append(f"{name} ({kind})")
             continue
         planes.add((roi.position, roi.z_position, roi.t_position))
-        found.append(Drawing(name, _figure(roi, name, path), role_of(name)))
+        found.append(Drawing(name, _figure(roi, name, path), role))
     if others:
         raise AnnotationError(
             f"{path} holds ROIs that enclose no area: {some(others)}.",
-            hint="Delete them in the ROI Manager, or draw areas in their place.",
+            hint="Delete them in the ROI Manager, draw areas in their place, or rename "
+            "points and lines: 'interior' or 'background' makes scribbles of them.",
         )
     planes.discard((0, 0, 0))
     if len(planes) > 1:
@@ -207,6 +212,13 @@ def _area(roi: Any) -> Figure:  # noqa: ANN401
         arc = float(roi.rounded_rect_arc_size)
         return Polygons(((rounded_rectangle(x0, y0, x1, y1, arc),),))
     points = np.asarray(roi.coordinates(), np.float64)
+    kind = _other_kind(roi)
+    if kind is not None:
+        # Unlike areas, points and lines of ImageJ count from the centre of the first
+        # pixel.
+        points = points + 0.5
+        lines = np.split(points, len(points)) if kind == "point" else [points]
+        return Strokes(tuple(lines))
     if len(np.unique(points, axis=0)) < 3:
         raise ValueError(f"an outline of {len(points)} points encloses nothing")
     return Polygons(((points,),))

@@ -57,6 +57,7 @@ def read_drawn_on(one: Drawn, *, kind: str, ignore_value: int | None) -> DrawnOn
         member=one.member,
         ignore_value=ignore_value,
         annotated=one.annotated,
+        scribbles=one.scribbles,
     )
     if image is not None:
         _refuse_other_shape(one, annotation.labels.shape, image.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.imaging.annotations import Annotation
     from cellunet.imaging.image_scores import ImageScores
     from cellunet.imaging.label_folders import LabelPair
     from cellunet.imaging.matching import Counts, Flags, Integers
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from cellunet.tasks.evaluation import Group
 
     _Found = tuple[dict[str, ImageScores], Counts]
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,7 +88,10 @@ def score_pairs(
         names.add(pair.name)
         groups[pair.group].append(_score(pair, config))
     if not names:
-        raise InputError("There are no images to score.")
+        raise InputError(
+            "There are no images to score.",
+            hint="Scores need images on which objects are outlined.",
+        )
     return Evaluation(
         config=config,
         groups={
@@ -131,7 +139,16 @@ def evaluate_folders(
     """
     found = pair_folders(predicted, labels, names=names)
     tracked = track(found, "Scoring", total=len(found))
-    return score_pairs((_read(pair, ignore_value) for pair in tracked), config=config)
+    read = (_read(pair, ignore_value) for pair in tracked)
+    return score_pairs(filter(None, read), config=config)
+
+
+def can_be_scored(annotation: Annotation, name: str) -> bool:
+    """Return whether labels annotate any of an image; say so if scribbles alone do."""
+    if annotation.annotated is None or annotation.annotated.any():
+        return True
+    logger.warning("%s is not scored: scribbles say nothing of whole objects.", name)
+    return False
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Paired]:
@@ -190,7 +207,7 @@ def _scores(
     return sorted((s for s in every if s.name in names), key=lambda s: s.name)
 
 
-def _read(pair: LabelPair, ignore_value: int | None) -> Scorable:
+def _read(pair: LabelPair, ignore_value: int | None) -> Scorable | None:
     predicted = read_labels(pair.predicted)
     height, width = predicted.shape
     true = read_annotation(
@@ -198,7 +215,10 @@ def _read(pair: LabelPair, ignore_value: int | None) -> Scorable:
         shape=(height, width),
         ignore_value=ignore_value,
         annotated=pair.annotated,
+        scribbles=pair.scribbles,
     )
+    if not can_be_scored(true, pair.name):
+        return None
     labels = true.labels
     if labels.shape != predicted.shape:
         raise AnnotationError(

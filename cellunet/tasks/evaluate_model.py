@@ -21,7 +21,7 @@ from cellunet.imaging.files import Region
 from cellunet.imaging.pairing import find_pairs, fingerprint
 from cellunet.imaging.scratch import Scratch
 from cellunet.progress import silent_track
-from cellunet.tasks.evaluate import Scorable, score_pairs
+from cellunet.tasks.evaluate import Scorable, can_be_scored, score_pairs
 from cellunet.tasks.read_notes import open_as
 from cellunet.tasks.recipe import recipe_for, recipe_for_image
 from cellunet.tasks.segment import as_labels, segment_plane
@@ -133,6 +133,8 @@ def _scorables(
         with open_as(pair.image, config) as source:
             height, width = source.shape
             annotation = read_annotated(pair, (height, width), ignore_value)
+            if not can_be_scored(annotation, pair.name):
+                continue
             labels = annotation.labels
             if labels.shape != (height, width) or source.plane_shape:
                 raise AnnotationError(
@@ -140,26 +142,34 @@ def _scorables(
                     f"{pair.image} is {(*source.plane_shape, height, width)}.",
                     hint="Image and annotation need the same shape.",
                 )
-            kept: list[npt.NDArray[np.float32]] = []
+            kept: list[npt.NDArray[np.uint8]] = []
             with Scratch() as scratch:
                 result = segment_plane(
                     source,
                     0,
                     recipe_for_image(recipe, config, source),
                     scratch,
-                    lambda y0, rows, kept=kept: kept.append(rows),
+                    lambda y0, rows, kept=kept: kept.append(classes_of(rows)),
                 )
                 predicted = as_labels(result.bands())
             pixels = source.read(Region(0, 0, height, 0, width))
-        found = np.concatenate(kept, axis=1).argmax(axis=0).astype(np.uint8)
         yield Scorable(
             name=pair.name,
             labels=labels,
             predicted=predicted,
             annotated=annotation.annotated,
             group=_group(fingerprint(pixels), model.card),
-            class_maps=(encode(labels, model.card.config.encoding), found),
+            class_maps=(
+                encode(labels, model.card.config.encoding),
+                np.concatenate(kept),
+            ),
         )
+
+
+def classes_of(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Return the likeliest class of each pixel, YX uint8, of KYX."""
+    classes: npt.NDArray[np.uint8] = rows.argmax(axis=0).astype(np.uint8)
+    return classes
 
 
 def _group(print_: str, card: ModelCard) -> Group:

@@ -22,7 +22,7 @@ from cellunet.tasks.calibrate import calibrate_on_samples
 from cellunet.tasks.recipe import at_scale
 from cellunet.tasks.run_files import write_pictures
 from cellunet.tasks.segment import Recipe
-from cellunet.tasks.train_data import object_diameters_px
+from cellunet.tasks.train_data import has_objects, object_diameters_px
 from cellunet.tasks.training_statistics import training_statistics
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class Finished:
     """The model that was written, and what is to be expected of it."""
 
     card: ModelCard
-    expected: Expected
+    expected: Expected | None
+    """None if there was nothing to score."""
     kept_start: bool
 
 
@@ -64,7 +65,7 @@ class _Verdict:
     network: UNet
     decode: DecodeConfig
     scores: dict[str, float]
-    expected: Expected
+    expected: Expected | None
     kept_start: bool
     truths: list[Truth]
     """Of the images that were not trained on, by the networks that missed them."""
@@ -106,24 +107,43 @@ def finish(run: Run) -> Finished:
 def _verdict(run: Run, track: Track) -> _Verdict:
     """Choose constants, and between what was trained and what it started from."""
     config = run.config
-    truths = _predicted(run, run.networks, track)
-    decode, crossed = constants(config, truths, track, started=run.start is not None)
-    found = piece_scores(truths, crossed, config.encoding)
+    pictured = _predicted(run, run.networks, track)
     trained = _Verdict(
         network=mean_network(run.networks),
+        decode=config.decode,
+        scores={},
+        expected=None,
+        kept_start=False,
+        truths=pictured,
+    )
+    truths = _scorable(pictured)
+    if not truths:
+        # Scribbles alone: there is nothing to choose by.
+        return trained
+    decode, crossed = constants(config, truths, track, started=run.start is not None)
+    found = piece_scores(truths, crossed, config.encoding)
+    trained = replace(
+        trained,
         decode=decode,
         scores=mean_scores(_per_image(truths, crossed, config)),
         expected=expected(found, None, images=len(truths)),
-        kept_start=False,
-        truths=truths,
     )
+    return trained if run.start is None else _or_start(run, trained, found, track)
+
+
+def _or_start(
+    run: Run, trained: _Verdict, found: Sequence[ImageScores], track: Track
+) -> _Verdict:
+    """Return what was trained if it gained over the start, else the start."""
     if run.start is None:
         return trained
+    config = run.config
     network = copy.deepcopy(run.start.network).to(run.device)
     theirs = run.start.card.config.decode
-    before = _predicted(run, [network] * len(run.stages), track)
+    pictured = _predicted(run, [network] * len(run.stages), track)
+    before = _scorable(pictured)
     scores = piece_scores(before, [theirs] * len(before), config.encoding)
-    verdict = expected(found, scores, images=len(truths))
+    verdict = expected(found, scores, images=len(before))
     if verdict.gain is None or verdict.gain.value > 0:
         return replace(trained, expected=verdict)
     kept = expected(scores, scores, images=len(before))
@@ -133,8 +153,13 @@ def _verdict(run: Run, track: Track) -> _Verdict:
         scores=mean_scores(_per_image(before, [theirs] * len(before), config)),
         expected=replace(kept, gain=verdict.gain),
         kept_start=True,
-        truths=before,
+        truths=pictured,
     )
+
+
+def _scorable(truths: Sequence[Truth]) -> list[Truth]:
+    """Return the images of which labels annotate something, not scribbles alone."""
+    return [truth for truth in truths if truth.annotated.any()]
 
 
 def constants(
@@ -205,7 +230,7 @@ def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> Truth:
         # Half precision holds what a threshold needs, in half the memory.
         probabilities=probabilities.astype(np.float16),
         labels=labels,
-        annotated=prepared.crop.annotated,
+        annotated=prepared.crop.scored,
     )
 
 
@@ -229,11 +254,12 @@ def mean_scores(scores: Sequence[ImageScores]) -> dict[str, float]:
 
 def _card(run: Run, config: TrainConfig, verdict: _Verdict, track: Track) -> ModelCard:
     start = run.start
-    low, median, high = object_diameters_px(run.data.training)
-    # As the network sees them.
-    diameters = low * config.scale, median * config.scale, high * config.scale
-    if start is not None and verdict.kept_start:
+    if start is not None and (verdict.kept_start or not has_objects(run.data.training)):
         diameters = start.card.diameter_px
+    else:
+        low, median, high = object_diameters_px(run.data.training)
+        # As the network sees them.
+        diameters = low * config.scale, median * config.scale, high * config.scale
     recipe = Recipe(
         engine=TorchEngine(verdict.network, run.device),
         config=config,

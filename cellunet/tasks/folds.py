@@ -117,5 +117,10 @@ def _strips(sample: Sample, count: int) -> list[Sample]:
         annotated = np.zeros_like(sample.annotated)
         annotated[view] = sample.annotated[view]
         name = f"{sample.name}, part {number}"
-        strips.append(replace(sample, name=name, annotated=annotated))
+        said = sample.scribbles
+        if said is not None:
+            said = np.zeros_like(said)
+            said[view] = sample.scribbles[view]
+        part = replace(sample, name=name, annotated=annotated, scribbles=said)
+        strips.append(part)
     return strips

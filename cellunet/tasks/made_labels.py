@@ -33,7 +33,9 @@ class MadeImage:
     outside: int = 0
     """Objects outside the image, which were left out."""
     annotated_share: float = 1.0
-    """Share of the image's pixels that is annotated."""
+    """Share of the image's pixels that is annotated, scribbles aside."""
+    scribbled_px: tuple[int, int] = (0, 0)
+    """Pixels that are known by scribbles alone: background, and inside an object."""
     notes: tuple[str, ...] = ()
     """What to know about the drawing, in sentences."""
 
@@ -59,7 +61,11 @@ class MadeLabels:
             "out": str(self.out),
             "layout": self.layout,
             "images": [
-                dataclasses.asdict(image) | {"notes": list(image.notes)}
+                dataclasses.asdict(image)
+                | {
+                    "notes": list(image.notes),
+                    "scribbled_px": list(image.scribbled_px),
+                }
                 for image in self.images
             ],
             "failures": [{"name": n, "message": m} for n, m in self.failures],

@@ -16,10 +16,11 @@ from cellunet.errors import (
 from cellunet.imaging.annotation_sources import find_annotations
 from cellunet.imaging.annotations import ANNOTATIONS
 from cellunet.imaging.atomic import PendingFile, write_atomically, writing
-from cellunet.imaging.encoding import encode
+from cellunet.imaging.encoding import add_scribbles, encode
 from cellunet.imaging.files import create_labels, write_png
 from cellunet.imaging.overlay import preview
 from cellunet.imaging.provenance import SOFTWARE
+from cellunet.imaging.scribbles import teaches
 from cellunet.imaging.weights import weight_map
 from cellunet.progress import silent_track
 from cellunet.registry import choose
@@ -44,6 +45,7 @@ SUFFIXES = {
     "weights": ".tif",
     "previews": ".png",
     "annotated": ".tif",
+    "scribbles": ".tif",
 }
 """Folder of each result below the output folder, and how its files end."""
 
@@ -75,9 +77,10 @@ def make_labels(  # noqa: PLR0913
     For each annotation ``NAME``: ``labels/NAME.tif`` (instance labels, uint16 or,
     past 65,535, uint32), ``classes/NAME.tif`` (class map, uint8),
     ``weights/NAME.tif`` (weight map, float32; with `weights` only),
-    ``previews/NAME.png`` and, where not all of the image is annotated,
-    ``annotated/NAME.tif`` (uint8, 255 where it is). Nothing is written for an
-    annotation that cannot be decoded or does not fit its image.
+    ``previews/NAME.png``; where not all of the image is annotated,
+    ``annotated/NAME.tif`` (uint8, 255 where it is), and where there are scribbles
+    ``scribbles/NAME.tif`` (uint8, 1 background, 2 inside an object). Nothing is
+    written for an annotation that cannot be decoded or does not fit its image.
 
     Parameters
     ----------
@@ -127,7 +130,7 @@ def make_labels(  # noqa: PLR0913
         folders=folders,
     )
     _refuse_conflicts(found.drawn, out, recipe, overwrite=overwrite)
-    for folder in (f for f in folders if f != "annotated"):
+    for folder in (f for f in folders if f not in ("annotated", "scribbles")):
         # Makes the folder and a file in it, so that a folder that permits no writing
         # is one error before work, not one for each annotation.
         PendingFile(out / folder / "probe").abort()
@@ -151,30 +154,36 @@ def _make(one: Drawn, out: Path, recipe: _Recipe) -> MadeImage:
     found = read_drawn_on(one, kind=recipe.kind, ignore_value=recipe.ignore_value)
     annotation, image = found.annotation, found.image
     labels = annotation.labels
-    class_map = encode(labels, recipe.encoding)
+    said = annotation.scribbles
+    class_map = add_scribbles(encode(labels, recipe.encoding), said, recipe.encoding)
     weights = None
     if recipe.weights is not None:
         weights = weight_map(labels, class_map, recipe.weights)
-    picture = preview(image, labels, annotated=annotation.annotated)
+    picture = preview(image, labels, annotated=annotation.annotated, scribbles=said)
     paths = _outputs(one, out, recipe)
     _write_labels(paths["labels"], annotation, one, found.pixel_size_um)
     _write_plane(paths["classes"], class_map)
     if weights is not None:
         if annotation.annotated is not None:
-            weights *= annotation.annotated
+            weights *= teaches(annotation.annotated, said)
         _write_plane(paths["weights"], weights)
     write_png(paths["previews"], picture)
-    _write_annotated(paths["annotated"], annotation)
+    annotated = annotation.annotated
+    _write_or_remove(
+        paths["annotated"],
+        None if annotated is None else annotated.astype(np.uint8) * 255,
+    )
+    _write_or_remove(paths["scribbles"], said)
     return _summary(one.name, annotation)
 
 
-def _write_annotated(path: Path, annotation: Annotation) -> None:
-    """Write which part is annotated; no file says that all of it is."""
-    if annotation.annotated is None:
-        with writing(path):
-            path.unlink(missing_ok=True)
+def _write_or_remove(path: Path, plane: npt.NDArray[Any] | None) -> None:
+    """Write what there is; without it, leave no file of an earlier call."""
+    if plane is not None:
+        _write_plane(path, plane)
         return
-    _write_plane(path, annotation.annotated.astype(np.uint8) * 255)
+    with writing(path):
+        path.unlink(missing_ok=True)
 
 
 def _write_labels(
@@ -225,6 +234,7 @@ def _summary(name: str, annotation: Annotation) -> MadeImage:
         hidden=annotation.hidden,
         outside=annotation.outside,
         annotated_share=_share(annotation),
+        scribbled_px=_scribbled(annotation),
         notes=annotation.notes,
     )
 
@@ -233,6 +243,13 @@ def _share(annotation: Annotation) -> float:
     if annotation.annotated is None:
         return 1.0
     return float(annotation.annotated.mean())
+
+
+def _scribbled(annotation: Annotation) -> tuple[int, int]:
+    if annotation.scribbles is None:
+        return 0, 0
+    _, background, interior = np.bincount(annotation.scribbles.ravel(), minlength=3)
+    return int(background), int(interior)
 
 
 def _outputs(one: Drawn, out: Path, recipe: _Recipe) -> dict[str, Path]:
@@ -258,7 +275,7 @@ def _refuse_conflicts(
     read = {
         p.resolve()
         for one in drawn
-        for p in (one.annotation, one.image, one.annotated)
+        for p in (one.annotation, one.image, one.annotated, one.scribbles)
         if p
     }
     own = [p for p in results if p.resolve() in read]

@@ -11,7 +11,7 @@ from cellunet import store
 from cellunet.config import SCRATCH, Config, TrainConfig, for_target
 from cellunet.core.checkpoint import load_network
 from cellunet.errors import ConfigError
-from cellunet.tasks.train_data import object_diameters_px
+from cellunet.tasks.train_data import has_objects, object_diameters_px
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,8 +133,8 @@ def adapted(
     """
     notes = []
     smallest, usual, largest = start.card.diameter_px
-    _, median, _ = object_diameters_px(samples)
-    if usual > 0 and not smallest <= median * config.scale <= largest:
+    median = object_diameters_px(samples)[1] if has_objects(samples) else None
+    if median and usual > 0 and not smallest <= median * config.scale <= largest:
         scale = round(usual / median, 2 if usual > median else 3)
         if not LEAST_SCALE <= scale <= LARGEST_SCALE:
             raise ConfigError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellunet import store
+from cellunet.config import SCRATCH
 from cellunet.core.checkpoint import load_state, save_state
 from cellunet.core.device import choose_device, use_threads
 from cellunet.core.unet import UNet
@@ -38,6 +39,7 @@ from cellunet.tasks.train_start import (
     settled,
     within,
 )
+from cellunet.tasks.training_checks import training_notes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,6 +120,12 @@ def _prepared(request: TrainRequest, hooks: Hooks) -> Run:
         saved.about["start"] if saved else start_name(request.start, config)
     )
     data = read_images(request, config, hooks)
+    for note in training_notes(
+        data,
+        start=start.name if start else SCRATCH,
+        target=config.encoding.target,
+    ):
+        hooks.on_note(note)
     if saved is None:
         config, notes = settled(config, data, start)
         for note in notes:

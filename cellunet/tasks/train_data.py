@@ -19,6 +19,8 @@ from cellunet.imaging.pairing import (
     refuse_shared,
     split,
 )
+from cellunet.imaging.scribbles import INTERIOR
+from cellunet.tasks.field_parts import ReadImage, cut, measured_in, partly_annotated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,22 +118,18 @@ def load(
         pairs = find_pairs(validation)
         notes += pairs.notes
         held += pairs.pairs
-    samples = _read_all([*training, *held], channel, track)
-    notes += _partly(samples)
-    prints = [fingerprint(s.image) for s in samples]
-    count = len(training)
-    names = [s.name for s in samples]
-    sides = [
-        dict(zip(names[part], prints[part], strict=True))
-        for part in (slice(None, count), slice(count, None))
-    ]
-    refuse_shared(*sides)
-    _refuse_empty(samples[:count])
+    read = _read_all([*training, *held], channel, track)
+    notes += partly_annotated(read)
+    sides = read[: len(training)], read[len(training) :]
+    prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
+    refuse_shared(*prints)
+    samples = [tuple(s for one in side for s in one.parts) for side in sides]
+    _refuse_empty(samples[0])
     return TrainingData(
-        training=tuple(samples[:count]),
-        validation=tuple(samples[count:]),
-        training_prints=sides[0],
-        validation_prints=sides[1],
+        training=samples[0],
+        validation=samples[1],
+        training_prints=prints[0],
+        validation_prints=prints[1],
         notes=tuple(notes),
     )
 
@@ -169,11 +167,11 @@ def _prefixes(folders: Sequence[Path]) -> list[str]:
 
 def _read_all(
     pairs: Sequence[Pair], channel: ChannelChoice, track: Track
-) -> list[Sample]:
-    samples, problems, kinds = [], [], []
+) -> list[ReadImage]:
+    read, problems, kinds = [], [], []
     for pair in track(pairs, "Reading images", len(pairs)):
         try:
-            samples.append(read_sample(pair, channel))
+            read.append(_read(pair, channel))
         except CellunetError as error:
             problems.append(error.message)
             kinds.append(error)
@@ -187,7 +185,19 @@ def _read_all(
             + (f" And {more} more." if more > 0 else ""),
             hint=kinds[0].hint,
         )
-    return samples
+    return read
+
+
+def _read(pair: Pair, choice: ChannelChoice) -> ReadImage:
+    """Read one image, and keep what there is to train on."""
+    sample = read_sample(pair, choice)
+    measured = measured_in(pair.image, choice.channel, gray=choice.gray)
+    return ReadImage(
+        parts=tuple(cut(sample, measured)),
+        print_=fingerprint(sample.image),
+        annotated_share=float(sample.annotated.mean()),
+        scribbled=sample.scribbles is not None,
+    )
 
 
 def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
@@ -235,6 +245,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         annotated=(
             np.ones(labels.shape, bool) if found.annotated is None else found.annotated
         ),
+        scribbles=found.scribbles,
     )
 
 
@@ -248,35 +259,36 @@ def read_annotated(
         member=pair.member,
         ignore_value=ignore_value,
         annotated=pair.annotated,
+        scribbles=pair.scribbles,
     )
     for note in found.notes:
         logger.warning("%s: %s", pair.annotation, note)
     return found
 
 
-def _partly(samples: Sequence[Sample]) -> list[str]:
-    """Say of how many images only a part counts."""
-    shares = [s.annotated.mean() for s in samples if not s.annotated.all()]
-    if not shares:
-        return []
-    return [
-        f"{len(shares)} of {len(samples)} images are annotated in part (on average "
-        f"{np.mean(shares):.0%} of each); the rest of them does not count."
-    ]
-
-
 def _refuse_empty(samples: Sequence[Sample]) -> None:
-    if not any((s.labels[s.annotated] > 0).any() for s in samples):
+    if not any((s.labels[s.annotated] > 0).any() or _clicked(s) for s in samples):
         raise InputError(
             f"None of the {len(samples)} training images has an annotated object.",
             hint="Do they belong to these images? Try: cellunet make-labels.",
         )
 
 
+def _clicked(sample: Sample) -> bool:
+    """Return whether a scribble says that there is an object."""
+    return sample.scribbles is not None and bool((sample.scribbles == INTERIOR).any())
+
+
+def has_objects(samples: Sequence[Sample]) -> bool:
+    """Return whether any object is outlined, in what counts or beside it."""
+    return any(bool((s.labels > 0).any()) for s in samples)
+
+
 def object_diameters_px(samples: Sequence[Sample]) -> tuple[float, float, float]:
     """Return the equivalent diameter of all objects: 5th percentile, median, 95th.
 
-    The diameter of the circle of an object's area, 2 sqrt(area / pi).
+    The diameter of the circle of an object's area, 2 sqrt(area / pi). At least one
+    object is needed (`has_objects`).
     """
     areas: list[npt.NDArray[Any]] = []
     for sample in samples:

@@ -16,7 +16,7 @@ from cellunet.core.dataset import prepare
 from cellunet.errors import CheckpointError
 from cellunet.imaging.atomic import writing
 from cellunet.store import read_metadata
-from cellunet.tasks.folds import Fold, dealt
+from cellunet.tasks.folds import Fold, dealt, objects_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,11 +49,13 @@ def stages_of(
     CellunetError
         If the images cannot be dealt into folds.
     """
-    folds = (
-        [Fold(training=data.training, held=data.validation)]
-        if data.validation
-        else dealt(data.training, split.folds, config.seed)
-    )
+    if data.validation:
+        folds = [Fold(training=data.training, held=data.validation)]
+    elif not any(objects_of(sample) for sample in data.training):
+        # Scribbles cannot be scored, so that no image need be kept out for it.
+        folds = [Fold(training=data.training, held=data.training)]
+    else:
+        folds = dealt(data.training, split.folds, config.seed)
     ready: dict[int, Prepared] = {}
 
     def prepared(samples: Sequence[Sample]) -> list[Prepared]:

@@ -211,15 +211,17 @@ def fitted_to(config: TrainConfig, data: TrainingData) -> TrainConfig:
     if len(counts) != 1:
         raise ConfigError(f"The images have different numbers of channels: {counts}.")
     in_channels = counts.pop() * config.normalization.channels
-    largest = 1
+    largest = 0
     for sample in data.training:
         _, areas = np.unique(sample.labels[sample.labels > 0], return_counts=True)
-        largest = max(largest, round(areas.max(initial=1) * config.scale**2))
-    return config.replace(
-        network=config.network.replace(in_channels=in_channels),
-        # Half as large again as any object seen.
-        decode=config.decode.replace(max_core_px=max(largest * 3 // 2, 1)),
-    )
+        largest = max(largest, round(areas.max(initial=0) * config.scale**2))
+    config = config.replace(network=config.network.replace(in_channels=in_channels))
+    if not largest:
+        # Scribbles have no size.
+        return config
+    # Half as large again as any object seen.
+    decode = config.decode.replace(max_core_px=max(largest * 3 // 2, 1))
+    return config.replace(decode=decode)
 
 
 def within(

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellunet.errors import AnnotationError
-from cellunet.imaging.drawings import Drawing, Oval, Polygons, paint, role_of
+from cellunet.imaging.drawings import Drawing, paint, role_of
+from cellunet.imaging.figures import Oval, Polygons
 
 SHAPE = (6, 8)
 PATH = Path("set.zip")

@@ -78,9 +78,6 @@ def test_labels_say_what_does_not_count(read):
 @pytest.mark.parametrize(
     ("kind", "points"),
     [
-        ("line", [[0, 0], [1, 1]]),
-        ("linestrip", [[0, 0], [1, 1]]),
-        ("point", [[0, 0]]),
         ("mask", [[0, 0], [3, 3]]),
         ("oriented_rectangle", [[0, 0], [3, 0], [3, 3], [0, 3]]),
         (["polygon"], [[0, 0]]),
@@ -90,6 +87,13 @@ def test_other_shapes_are_refused_by_name(read, kind, points):
     name = kind if isinstance(kind, str) else "polygon"
     with pytest.raises(AnnotationError, match=rf"nucleus \(shape 1\): .*{name}"):
         read(shape(points, kind))
+
+
+@pytest.mark.parametrize("kind", ["point", "points", "line", "linestrip"])
+def test_strokes_that_say_neither_inside_nor_outside_are_refused(read, kind):
+    with pytest.raises(AnnotationError, match=rf"spot \(shape 1\): .*{kind}") as caught:
+        read(shape([[0, 0], [1, 1]], kind, label="spot"))
+    assert "'interior' or 'background'" in caught.value.hint
 
 
 @pytest.mark.parametrize(

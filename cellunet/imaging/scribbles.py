@@ -1,0 +1,84 @@
+"""Scribbles: pixels of which a person says no more than inside or outside.
+
+A scribble teaches the class of its own pixels. It is no object, says nothing of the
+pixels around it, and takes no part in scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet.errors import AnnotationError
+from cellunet.imaging.annotation_pixels import read_pixels
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.imaging.annotation_types import Annotation
+
+NOTHING, BACKGROUND, INTERIOR = 0, 1, 2
+"""What a pixel of a plane of scribbles says."""
+
+
+def with_scribbles(found: Annotation, scribbles: npt.NDArray[np.uint8]) -> Annotation:
+    """Return an annotation with scribbles beside its labels.
+
+    Where neither a region nor anything else says what is annotated, only the objects
+    and the scribbles count. An object that was outlined says more than a scribble on
+    it, and a region more than a scribble of background in it. A pixel inside an
+    object that is not outlined is not annotated for the labels, which would call it
+    background. So each pixel that counts does so by its label or by a scribble, never
+    by both.
+
+    Parameters
+    ----------
+    found
+        Labels, and what of them counts.
+    scribbles
+        YX, uint8: `NOTHING`, `BACKGROUND` or `INTERIOR`.
+    """
+    objects = found.labels > 0
+    annotated = objects if found.annotated is None else found.annotated
+    said = np.where(objects, np.uint8(NOTHING), scribbles)
+    said[(said == BACKGROUND) & annotated] = NOTHING
+    return replace(
+        found,
+        annotated=annotated & (said != INTERIOR),
+        scribbles=said if said.any() else None,
+    )
+
+
+def read_scribbles(path: Path) -> npt.NDArray[np.uint8]:
+    """Return scribbles painted as an image: 1 is background, 2 inside an object.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read, or holds other values, or none but 0.
+    """
+    pixels = read_pixels(path)
+    values: list[Any] = np.unique(pixels).tolist()
+    if pixels.ndim != 2 or not set(values) <= {NOTHING, BACKGROUND, INTERIOR}:
+        shown = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
+        raise AnnotationError(
+            f"{path} holds the values {shown}; an image of scribbles is one channel of "
+            "0 (says nothing), 1 (background) and 2 (inside an object).",
+            hint="Paint with these values; objects that are outlined go into labels.",
+        )
+    if values == [NOTHING]:
+        raise AnnotationError(
+            f"{path} holds no scribble: it is 0 everywhere.", hint="Leave it out."
+        )
+    return pixels.astype(np.uint8)
+
+
+def teaches(
+    annotated: npt.NDArray[np.bool_], scribbles: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.bool_]:
+    """Return the pixels that count in training: by their label or by a scribble."""
+    return annotated if scribbles is None else annotated | (scribbles != NOTHING)

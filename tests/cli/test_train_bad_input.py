@@ -1,0 +1,157 @@
+"""What is odd about training images is told before the first step, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellunet.tasks import train as task
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def told(run: Run, monkeypatch):
+    """``told(DATA, ...)``: what ``cellunet train`` says before its first step."""
+
+    def call(*words: str | Path) -> str:
+        def stop(prepared: object) -> bool:
+            return False
+
+        monkeypatch.setattr(task, "_steps", stop)
+        ran = run("train", *words, "--name", "odd", "--crop", "64")
+        assert ran.code == 130, ran.err
+        assert "Training on" in ran.err
+        return ran.err.partition("Training on")[0].replace("\n", " ")
+
+    return call
+
+
+@pytest.fixture
+def data(tmp_path: Path, write_data) -> Path:
+    return write_data(tmp_path / "drawn", 5)
+
+
+def change(data: Path, number: int, change) -> None:
+    path = data / "labels" / f"a{number}.tif"
+    tifffile.imwrite(path, change(tifffile.imread(path)))
+
+
+def test_nothing_is_said_of_good_images(told, data):
+    assert told(data) == ""
+
+
+def test_one_nucleus_in_one_image_needs_another_to_validate_on(run, data, tmp_path):
+    for number in range(1, 5):
+        for side in ("images", "labels"):
+            (data / side / f"a{number}.tif").unlink()
+    change(data, 0, lambda labels: np.where(labels == 1, labels, 0))
+    ran = run("train", data, "--name", "one")
+    assert ran.code == 1
+    assert "each needs at least one" in ran.err
+    assert "--val DIR" in ran.err
+
+
+def test_one_nucleus_in_one_image_trains_and_is_warned_of(run, data, write_data):
+    for number in range(1, 5):
+        for side in ("images", "labels"):
+            (data / side / f"a{number}.tif").unlink()
+    change(data, 0, lambda labels: np.where(labels == 1, labels, 0))
+    val = write_data(data.parent / "val", 1, first_seed=9)
+    words = "--epochs 1 --steps-per-epoch 1 --batch 1 --crop 64 --threads 1"
+    ran = run("train", data, "--val", val, "--name", "one", *words.split())
+    assert ran.code == 0, ran.err
+    said = ran.err.replace("\n", " ")
+    assert "The training images hold 1 outlined object in all" in said
+
+
+def test_images_without_objects_are_told(told, data):
+    change(data, 0, np.zeros_like)
+    change(data, 1, np.zeros_like)
+    said = told(data, "--seed", "0")
+    assert "Training images without an object: " in said
+    assert "leave them out if they were not annotated" in said
+
+
+def test_no_object_in_any_training_image_is_refused(run, data):
+    for number in range(5):
+        change(data, number, np.zeros_like)
+    ran = run("train", data, "--name", "none")
+    assert ran.code == 1
+    assert "training images has an annotated object" in ran.err.replace("\n", " ")
+
+
+def test_a_validation_without_objects_is_told(told, data, write_data):
+    val = write_data(data.parent / "val", 2, first_seed=9)
+    for number in range(2):
+        change(val, number, np.zeros_like)
+    assert "The validation images hold no object" in told(data, "--val", val)
+
+
+def test_labels_of_one_image_shifted_by_two_pixels_are_told(told, data):
+    change(data, 2, lambda labels: np.roll(labels, (0, 2), (0, 1)))
+    said = told(data)
+    assert "Labels that fit better moved: 1 of 5" in said
+    assert "a2 by 0 px down and -2 px to the right" in said
+    assert "make-labels --check" in said
+
+
+def test_a_shift_of_all_labels_by_one_pixel_is_told(told, data):
+    for number in range(5):
+        change(data, number, lambda labels: np.roll(labels, (1, 0), (0, 1)))
+    said = told(data)
+    assert "labels fit better moved by -1 px down and 0 px to the right" in said
+    assert "were they drawn or saved with an offset?" in said
+
+
+def test_labels_of_another_image_are_told_with_whose_they_are(told, data):
+    first, second = (data / "labels" / f"a{n}.tif" for n in (0, 1))
+    one, two = tifffile.imread(first), tifffile.imread(second)
+    tifffile.imwrite(first, two)
+    tifffile.imwrite(second, one)
+    said = told(data)
+    assert "Labels that do not fit their image: 2 of the 5" in said
+    assert "a0 (a1)" in said
+    assert "a1 (a0)" in said
+
+
+def test_one_image_on_both_sides_is_refused(run, data, write_data):
+    val = write_data(data.parent / "val", 1)
+    (val / "images" / "a0.tif").rename(val / "images" / "other.tif")
+    (val / "labels" / "a0.tif").rename(val / "labels" / "other.tif")
+    ran = run("train", data, "--val", val, "--name", "both")
+    assert ran.code == 1
+    assert "a0 (training) = other (validation)" in ran.err.replace("\n", " ")
+
+
+def test_one_image_twice_in_training_is_told(told, data, write_data):
+    val = write_data(data.parent / "val", 1, first_seed=9)
+    for side in ("images", "labels"):
+        copy = data / side / "copy of a1.tif"
+        copy.write_bytes((data / side / "a1.tif").read_bytes())
+    said = told(data, "--val", val)
+    assert "comes more than once in training: a1 = copy of a1." in said
+
+
+@pytest.mark.parametrize("value", [7, 255])
+def test_a_value_that_nobody_declared_is_told(told, data, value):
+    """In every image the numbers go on past 7, or end far below 255."""
+
+    def mark(labels):
+        labels = np.where(labels == value, 0, labels)
+        ys, xs = np.nonzero(labels == 0)
+        for corner in (0, len(ys) // 3, 2 * len(ys) // 3, len(ys) - 1):
+            labels[ys[corner], xs[corner]] = value
+        return labels
+
+    for number in range(5):
+        change(data, number, mark)
+    assert f"--ignore-value {value}" in told(data)
+    assert told(data, "--ignore-value", str(value), "--overwrite").startswith(
+        "5 of 5 images are annotated in part"
+    )
