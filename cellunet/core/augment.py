@@ -45,7 +45,8 @@ class Crop(NamedTuple):
         """What counts by its label (YX bool): what scores look at."""
         if self.scribbles is None:
             return self.annotated
-        return self.annotated & (self.scribbles == NOTHING)
+        scored: npt.NDArray[np.bool_] = self.annotated & (self.scribbles == NOTHING)
+        return scored
 
 
 def flip(

@@ -114,13 +114,13 @@ def _strips(sample: Sample, count: int) -> list[Sample]:
     strips = []
     for number, (start, stop) in enumerate(itertools.pairwise(edges), 1):
         view = np.s_[start:stop] if axis == 0 else np.s_[:, start:stop]
-        annotated = np.zeros_like(sample.annotated)
-        annotated[view] = sample.annotated[view]
+        here = np.zeros_like(sample.annotated)
+        here[view] = True
         name = f"{sample.name}, part {number}"
         said = sample.scribbles
         if said is not None:
-            said = np.zeros_like(said)
-            said[view] = sample.scribbles[view]
-        part = replace(sample, name=name, annotated=annotated, scribbles=said)
-        strips.append(part)
+            # Those of another strip would tell what that one is scored on.
+            said = said * here
+        annotated = sample.annotated & here
+        strips.append(replace(sample, name=name, annotated=annotated, scribbles=said))
     return strips
