@@ -14,13 +14,14 @@ from cellunet import __version__
 from cellunet.engine.onnx_file import usable_cores
 from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
+from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.files import create_labels, read_provenance
 from cellunet.imaging.resample import target_length
 from cellunet.imaging.scratch import Scratch, check_room
 from cellunet.run.ahead import Gate
 from cellunet.run.memory import memory_for, window_bytes
 from cellunet.tasks.engines import ENGINES, choose_engine
-from cellunet.tasks.extras import Extras, beside, extra_paths
+from cellunet.tasks.extras import Extras, beside, extra_paths, read_through
 from cellunet.tasks.observe import Observer, warnings_of
 from cellunet.tasks.predictions import ImageResult
 from cellunet.tasks.read_notes import (
@@ -246,10 +247,13 @@ class ImageJob:
     def _within_memory(self, source: Source, recipe: Recipe) -> Recipe:
         """Return the recipe with what may be held at once for an image."""
         height, width = (target_length(n, recipe.scale) for n in source.shape)
+        rows = math.ceil(LARGEST_PX / min(recipe.scale, 1.0))
+        held = source.held_bytes(rows) * read_through(source, self.config)
         memory = memory_for(
             self.config.max_memory_mb,
             source.shape,
             window_bytes((height, width), recipe.config.network),
+            held,
         )
         tile_px = min(memory.tile_px, self.config.tile_px)
         return replace(recipe, memory=replace(memory, tile_px=tile_px))
@@ -289,7 +293,7 @@ class ImageJob:
                     y0 = 0
                     for rows in extras.labels(plane, result):
                         observer.on_labels(plane, y0, rows)
-                        sink.write(plane, y0, rows.astype(dtype))
+                        sink.write(plane, y0, rows.astype(dtype, copy=False))
                         y0 += rows.shape[0]
                 sink.commit()
             extras.commit()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from cellunet.errors import ConfigError
 from cellunet.imaging import files, inputs
 from cellunet.imaging.array_source import ArraySource
 from cellunet.imaging.files import open_image, read_provenance
+from cellunet.imaging.tiff import TiffSource
 from cellunet.tasks import predict_image
 from cellunet.tasks import recipe as recipes
+from cellunet.tasks.extras import read_through
 from cellunet.tasks.load_model import load_model
 from cellunet.tasks.predict import Predictions, predict
 
@@ -316,3 +319,31 @@ def test_an_image_of_one_line_is_read_predicted_and_written(
     done = only(run(tmp_path / "a.tif"))
     assert (done.status, done.shape) == ("done", shape)
     assert tifffile.imread(tmp_path / "out" / "a.tif").size == 20_000
+
+
+# --- a bound on memory ---
+
+
+def test_what_the_reader_holds_counts_within_the_bound(
+    run, image, tmp_path, monkeypatch
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    assert only(run(tmp_path / "a.tif", max_memory_mb=700)).status == "done"
+    monkeypatch.setattr(TiffSource, "held_bytes", lambda *_: 900_000_000)
+    failed = only(
+        run(tmp_path / "a.tif", max_memory_mb=700, overwrite=True, flips=True)
+    )
+    assert "too little" in failed.message
+    least = int(re.findall(r"--max-memory (\d+)", failed.message)[0])
+    assert least > 1000
+    done = run(tmp_path / "a.tif", max_memory_mb=least, **again)
+    assert only(done).status == "done"
+
+
+def test_every_measured_channel_is_read_by_itself() -> None:
+    three = SimpleNamespace(file_channels=("a", "b", "c"))
+    one = SimpleNamespace(file_channels=("a",))
+    table = PredictConfig(save=("table",))
+    assert [read_through(s, table) for s in (one, three)] == [1, 4]
+    assert read_through(three, PredictConfig(save=("outlines",))) == 1
+    assert read_through(three, PredictConfig(save=("table",), gray=True)) == 1
