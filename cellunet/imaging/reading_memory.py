@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellunet.errors import ImageReadError
 from cellunet.imaging.decoders import CHUNK_BYTES, MOST_BYTES
+from cellunet.imaging.raw_pixels import LONG_ROW_BYTES
 from cellunet.imaging.row_window import STEP_ROWS, kept_bytes
 from cellunet.imaging.segments import CACHE_BYTES, MOST_STREAMS, ROWS_CACHE_BYTES
 from cellunet.imaging.strips import MARK_BYTES, MOST_MARKS
@@ -75,8 +76,9 @@ def held_bytes(
     rows
         Rows of the tallest region that is read.
     """
+    row = reader.grid.row_values * reader.dtype.itemsize
     if reader.raw_offset(0) is not None:
-        return 0
+        return min(rows, layout.shape[0]) * min(row, LONG_ROW_BYTES)
     # The latest piece comes in, encoded and decoded, before older ones go.
     piece = 0 if reader.by_rows else reader.piece_bytes + reader.encoded_bytes
     planes = len({skip for skip, _ in layout.parts})
@@ -86,7 +88,7 @@ def held_bytes(
     held = kept_bytes(layout.shape, dtype, rows)
     step = min(STEP_ROWS, layout.shape[0])
     # Of each projected plane the stored samples, and the maximum so far.
-    held += step * planes * reader.grid.row_values * reader.dtype.itemsize
+    held += step * planes * row
     held += 2 * step * layout.shape[1] * dtype.itemsize
     if reader.by_rows:
         return held + _states_bytes(reader)

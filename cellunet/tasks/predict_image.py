@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from cellunet.imaging.atomic import writing
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.files import create_labels, read_provenance
 from cellunet.imaging.resample import target_length
-from cellunet.imaging.scratch import Scratch, check_room
+from cellunet.imaging.room import check_room
+from cellunet.imaging.scratch import Scratch
 from cellunet.run.ahead import Gate
 from cellunet.run.memory import memory_for, window_bytes
 from cellunet.tasks.engines import ENGINES, choose_engine
@@ -39,7 +41,6 @@ from cellunet.tasks.segment import segment_plane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from cellunet.config import PredictConfig
     from cellunet.imaging.damage import Damage
@@ -74,6 +75,7 @@ class ImageJob:
     ) -> None:
         self.config, self.card, self.dry_run = config, model.card, dry_run
         self.reporter = reporter
+        self._folder = Path(config.scratch) if config.scratch else None
         self.recipe = recipe = recipe_for(
             model, config, engine, device, threads, should_stop
         )
@@ -230,8 +232,9 @@ class ImageJob:
         recipe = self._within_memory(source, recipe)
         observer = Observer(source, recipe, picture=self.reporter.wanted)
         pixels = math.prod((*source.plane_shape, *source.shape))
-        check_room(output, pixels, recipe.memory.scratch_bytes)
-        with Scratch(output, recipe.memory.scratch_bytes) as scratch:
+        waiting = recipe.memory.scratch_bytes
+        check_room(output, pixels, waiting, self._folder)
+        with Scratch(output, waiting, self._folder) as scratch:
             count, damaged = self._segment(
                 source, name, output, provenance, observer, recipe, scratch
             )
