@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PIECE_PX = 2**20
+PIECE_PX = 2**18
 """Pixels of a piece, at most."""
 
 

@@ -19,7 +19,7 @@ from cellunet.imaging.outlines import Tracer
 from cellunet.imaging.sums import Sums
 from cellunet.imaging.thumbnail import Thumbnail
 
-WIDE = 8 * pieces.PIECE_PX
+WIDE = 2**23
 STATISTICS = Statistics(low=0, high=1, mean=0.5, std=0.2, noise=0.01, count=WIDE)
 
 
@@ -65,7 +65,7 @@ def drawn() -> Callable[[], object]:
 
 def traced() -> Callable[[], object]:
     labels = line(np.uint32)
-    labels[0, pieces.PIECE_PX :] = 0
+    labels[0, 2**20 :] = 0
     return lambda: Tracer(WIDE).add(labels)
 
 
