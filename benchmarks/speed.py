@@ -7,7 +7,8 @@
 Start-up, one image cold, and all images of a folder; with `--data` the 50 validation
 images of `DATA/bbbc039`, of whose very labels the mean AP is measured after the clock
 has stopped. Each figure is the median of several runs after one that is not counted,
-wall clock of the whole process, with the largest resident memory that any of the runs
+wall clock of the whole process and processor time of all its threads (which other
+programs change less), with the largest resident memory that any of the runs
 reached. A row replaces that of the same command, images and machine in
 `benchmarks/results-speed.json`; the table is made of these rows and of those that
 `benchmarks/memory.py` left. Linux and macOS (it reads the operating system's account of
@@ -48,21 +49,21 @@ BUSY_LOAD = 1.0
 Row = dict[str, Any]
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """Return wall seconds and peak resident megabytes of one process."""
+def timed(command: list[str]) -> tuple[float, float, float]:
+    """Return wall and processor seconds and peak resident megabytes of one process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         # A fresh parent each time: the account of children only ever grows.
         return pool.apply(run, (command,))
 
 
-def run(command: list[str]) -> tuple[float, float]:
+def run(command: list[str]) -> tuple[float, float, float]:
     """Run a command to its end; it must succeed."""
     begin = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     seconds = time.perf_counter() - begin
     unit = 1 if platform.system() == "Darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
-    return seconds, peak / 1e6
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * unit / 1e6
 
 
 def measure(arguments: list[str], out: Path, runs: int) -> Row:
@@ -74,10 +75,11 @@ def measure(arguments: list[str], out: Path, runs: int) -> Row:
         found.append(timed([sys.executable, "-m", "cellunet", *arguments]))
     counted = found[1:]
     return {
-        "seconds": statistics.median(s for s, _ in counted),
-        "seconds_least": min(s for s, _ in counted),
-        "seconds_most": max(s for s, _ in counted),
-        "peak_mb": max(m for _, m in counted),
+        "seconds": statistics.median(s for s, _, _ in counted),
+        "seconds_least": min(s for s, _, _ in counted),
+        "seconds_most": max(s for s, _, _ in counted),
+        "processor_seconds": statistics.median(p for _, p, _ in counted),
+        "peak_mb": max(m for _, _, m in counted),
         "runs": runs,
         "load": round(load, 1),
         "machine": machine(),
@@ -172,6 +174,13 @@ def where(row: Row) -> str:
     return f"{about['cores']} cores, {name}, {state}"
 
 
+def seconds(number: float | None) -> str:
+    """Return a time in three digits or so."""
+    if number is None:
+        return ""
+    return f"{number:.2f}" if number < 10 else f"{number:.0f}"
+
+
 def line(row: Row) -> list[str]:
     """Return a row of the table."""
     rate, score = row.get("megapixels_per_second"), row.get("mean_ap")
@@ -179,7 +188,8 @@ def line(row: Row) -> list[str]:
         f"`{row['command']}`",
         row.get("images", ""),
         where(row),
-        f"{row['seconds']:.2f}" if row["seconds"] < 10 else f"{row['seconds']:.0f}",
+        seconds(row["seconds"]),
+        seconds(row.get("processor_seconds")),
         "" if rate is None else f"{rate:.1f}",
         f"{row['peak_mb']:.0f} MB",
         "" if score is None else f"{score:.3f}",
@@ -199,7 +209,8 @@ def fields() -> Iterator[Row]:
 
 def write_readme(rows: list[Row]) -> None:
     """Put the table into README.md."""
-    head = ["command", "images", "machine", "seconds", "Mpx/s", "memory", "mean AP"]
+    head = ["command", "images", "machine", "seconds", "of the processor", "Mpx/s"]
+    head += ["memory", "mean AP"]
     rewrite(README, "speed", table(head, map(line, [*rows, *fields()])))
 
 
