@@ -484,6 +484,8 @@ class PredictConfig(Config):
     max_memory_mb: int | None = None
     """Bound on the memory of the process in megabytes; it changes time, never a
     label."""
+    scratch: str | None = None
+    """Folder of the temporary files; None: that of the results."""
     save: tuple[
         Literal[
             "classes",

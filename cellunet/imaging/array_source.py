@@ -70,6 +70,11 @@ class ArraySource:
         part = self._plane[region.y0 : region.y1, region.x0 : region.x1]
         return part[np.newaxis].copy()
 
+    def held_bytes(self, rows: int) -> int:
+        """Return 0: the plane is held by whoever gave it."""
+        del rows
+        return 0
+
     def read_all(self) -> npt.NDArray[Any]:
         """Return the plane itself, YX."""
         return self._plane

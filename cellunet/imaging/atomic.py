@@ -30,8 +30,15 @@ def partial_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, option: str = "--out") -> Iterator[None]:
     """Turn an operating system's refusal inside into an OutputError about `path`.
+
+    Parameters
+    ----------
+    path
+        What is written.
+    option
+        By which a user chooses its folder.
 
     Raises
     ------
@@ -43,33 +50,33 @@ def writing(path: Path) -> Iterator[None]:
     except CellunetError:
         raise
     except OSError as error:
-        raise _explained(path, error) from error
+        raise _explained(path, error, option) from error
 
 
-def _explained(path: Path, error: OSError) -> OutputError:
+def _explained(path: Path, error: OSError, option: str) -> OutputError:
     folder = path.parent
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir may raise
         return OutputError(
             f"{path} cannot be written: a folder of that name exists.",
-            hint="Rename the folder, or choose another one with --out.",
+            hint=f"Rename the folder, or choose another one with {option}.",
         )
     if error.errno in _FULL:
         return OutputError(
             f"{path} cannot be written: there is no room in {folder}{_free(folder)}.",
-            hint="Free space on that disk, or choose another folder with --out. What "
-            "is finished stays; the same command continues.",
+            hint=f"Free space on that disk, or choose another folder with {option}. "
+            "What is finished stays; the same command continues.",
         )
     if error.errno in _FORBIDDEN:
         return OutputError(
             f"{path} cannot be written: {folder} permits no writing "
             f"({error.strerror}).",
-            hint="Choose another folder with --out, change its permissions, or close "
-            "the program that has the file open.",
+            hint=f"Choose another folder with {option}, change its permissions, or "
+            "close the program that has the file open.",
         )
     reason = error.strerror or str(error) or type(error).__name__
     return OutputError(
         f"{path} cannot be written in {folder}: {reason}.",
-        hint="Choose another folder with --out.",
+        hint=f"Choose another folder with {option}.",
     )
 
 

@@ -129,6 +129,16 @@ class Source(Protocol):
         """
         ...
 
+    def held_bytes(self, rows: int) -> int:
+        """Return what reading holds in memory at once, besides what it returns.
+
+        Parameters
+        ----------
+        rows
+            Rows of the tallest region that will be read.
+        """
+        ...
+
     @property
     def damaged(self) -> tuple[Damage, ...]:
         """What could not be read so far; zeros stand there (`Choice.keep_going`)."""

@@ -16,6 +16,7 @@ from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.inputs import find_inputs, output_paths
 from cellunet.imaging.outputs import below
+from cellunet.imaging.room import check_folder
 from cellunet.progress import silent_track
 from cellunet.run.ahead import in_order
 from cellunet.tasks.extra_kinds import check_installed
@@ -83,6 +84,8 @@ def predict(  # noqa: PLR0913
     begin = time.perf_counter()
     config = config or PredictConfig()
     check_installed(config.save, config.table_format)
+    if config.scratch is not None:
+        check_folder(Path(config.scratch))
     found = find_inputs(inputs, stdin, exclude=_apart(inputs, out))
     outputs = output_paths(found.files, found.base, out)
     refuse_clashes(found, outputs, out, config)

@@ -7,6 +7,7 @@ array is as large as the plane.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -170,12 +171,8 @@ def _decode(
     encoding, decode = recipe.config.encoding, recipe.decode
     grid = list(tiles(shape, recipe.memory.tile_px, halo_px(encoding, decode)))
     areas = [area for row in grid for area in row]
-    seeds, parts = SeedMerger(encoding, decode), []
-    for seeded in recipe.executor.map(lambda area: _seeded(marks, area), areas):
-        seeds.add(seeded)
-        parts.append(scratch.keep(seeded.parts))
+    parts, tables = _seeds(marks, areas, recipe, scratch)
     marks.forget()
-    tables = seeds.tables()
     objects = ObjectMerger(decode, exclude_border=recipe.exclude_border)
     strips: dict[Place, list[Kept]] = {}
     rows = band_rows(shape[1], recipe.memory)
@@ -187,7 +184,9 @@ def _decode(
         scratch.forget(kept)
         return grown
 
-    for grown in recipe.executor.map(grow, zip(areas, parts, strict=True)):
+    # What has been grown is forgotten: the list would hold its memory.
+    left = ((area, parts.popleft()) for area in areas)
+    for grown in recipe.executor.map(grow, left):
         objects.add(grown)
         strips[grown.place] = [
             scratch.keep(grown.pixels[top : top + rows])
@@ -198,13 +197,26 @@ def _decode(
     def labels() -> Iterator[npt.NDArray[np.uint32]]:
         for row in grid:
             for kept in zip(*(strips[area.place] for area in row), strict=True):
-                parts = [
-                    finalize_block(scratch.fetch(k), area.place, numbers)
-                    for area, k in zip(row, kept, strict=True)
-                ]
-                yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+                band = np.empty((kept[0].shape[0], shape[1]), np.uint32)
+                for area, part in zip(row, kept, strict=True):
+                    x0 = area.x0 + area.core[1].start
+                    final = finalize_block(scratch.fetch(part), area.place, numbers)
+                    band[:, x0 : x0 + final.shape[1]] = final
+                yield band
 
     return numbers, labels
+
+
+def _seeds(
+    marks: PlaneStore, areas: list[Area], recipe: Recipe, scratch: Scratch
+) -> tuple[deque[Kept], dict[Place, npt.NDArray[np.int64]]]:
+    """Return the components of each area, put aside, and their global numbers."""
+    merger = SeedMerger(recipe.config.encoding, recipe.decode)
+    parts: deque[Kept] = deque()
+    for seeded in recipe.executor.map(lambda area: _seeded(marks, area), areas):
+        merger.add(seeded)
+        parts.append(scratch.keep(seeded.parts))
+    return parts, merger.tables()
 
 
 def _seeded(marks: PlaneStore, area: Area) -> Seeds:
