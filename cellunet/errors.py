@@ -8,6 +8,7 @@
     ├── ImageReadError         one image cannot be read or understood (also OSError)
     ├── AnnotationError        one annotation cannot be used as labels
     ├── OutputError            a result cannot be written (also OSError)
+    ├── BusyError              another process works on the same thing
     ├── CheckpointError        weights or a run's state: missing, corrupt, foreign
     ├── ModelNotFoundError     no model of that name or path (also FileNotFoundError)
     └── DeviceError            the device or engine asked for is not available
@@ -57,6 +58,10 @@ class AnnotationError(CellunetError):
 
 class OutputError(CellunetError, OSError):
     """A result cannot be written."""
+
+
+class BusyError(CellunetError):
+    """Another process is at work on the same thing."""
 
 
 class CheckpointError(CellunetError):

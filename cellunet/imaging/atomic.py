@@ -7,16 +7,20 @@ import errno
 import os
 import secrets
 import shutil
+import sys
 from typing import TYPE_CHECKING
 
 from cellunet.errors import CellunetError, OutputError
+from cellunet.locks import lock_new, remove_abandoned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+PARTIAL = ".partial"
+"""How names of files end that are not complete yet."""
 
 
 def partial_path(path: Path) -> Path:
@@ -26,12 +30,24 @@ def partial_path(path: Path) -> Path:
     looks like a result; the name is cut because file names have a greatest length.
     """
     token = f"{os.getpid()}-{secrets.token_hex(4)}"
-    return path.with_name(f".{path.name[:40]}.{token}.partial")
+    return path.with_name(f".{path.name[:40]}.{token}{PARTIAL}")
+
+
+def clear_leftovers(folders: Collection[Path]) -> int:
+    """Remove partial files of processes that are gone; return how many.
+
+    Those of living processes are locked, and stay.
+    """
+    return remove_abandoned(folders, f".*{PARTIAL}")
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn an operating system's refusal inside into an OutputError about `path`.
+
+    Whoever listens (`sys.addaudithook`) is told ``cellunet.write`` and the path first,
+    as Python itself tells of every opening, renaming and removing; tests make it fail
+    there.
 
     Raises
     ------
@@ -39,6 +55,7 @@ def writing(path: Path) -> Iterator[None]:
         In place of OSError, cellunet's own errors aside.
     """
     try:
+        sys.audit("cellunet.write", str(path))
         yield
     except CellunetError:
         raise
@@ -98,11 +115,12 @@ class PendingFile:
         self.path = path
         self.temporary = partial_path(path)
         self._open = True
+        self._locked: int | None = None
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "a folder", str(path))
-            self.temporary.touch()
+            self._locked = lock_new(self.temporary)
 
     def commit(self) -> None:
         """Flush the file to the disk and rename it.
@@ -114,6 +132,7 @@ class PendingFile:
         """
         try:
             with writing(self.path):
+                sys.audit("cellunet.commit", str(self.path))
                 with self.temporary.open("rb+") as file:
                     os.fsync(file.fileno())
                 self.temporary.replace(self.path)
@@ -129,6 +148,12 @@ class PendingFile:
             # error on the way, if there is one, is the one to report.
             with contextlib.suppress(OSError):
                 self.temporary.unlink(missing_ok=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._locked is not None:
+            os.close(self._locked)
+            self._locked = None
 
 
 @contextlib.contextmanager
