@@ -8,7 +8,7 @@ array is as large as the plane.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OnBand", "Recipe", "Segmented", "Stopped", "as_labels", "segment_plane"]
 
+T = TypeVar("T")
 BAND_ROWS = 1024
 """Rows of a band of full-width rows that is read or handed on at once, at most."""
 LEAST_ROWS = 16
@@ -115,7 +116,10 @@ def segment_plane(
     """
     config = recipe.config
     rows = band_rows(source.shape[1], recipe.memory)
-    statistics = measure(lambda: pixel_bands(source, plane, rows), config.normalization)
+    stop = recipe.should_stop
+    statistics = measure(
+        lambda: asking(stop, pixel_bands(source, plane, rows)), config.normalization
+    )
 
     def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         pixels = source.read(Region(plane, y0, y1, x0, x1))[0]
@@ -133,14 +137,14 @@ def segment_plane(
         sure.put(part.y0, part.x0, evidence(corrected))
         bands.put(part, corrected)
 
-    network.run(recipe.engine, finish, recipe.should_stop)
+    network.run(recipe.engine, finish, stop)
     numbers, labels = _decode(marks, source.shape, recipe, scratch)
     width = source.shape[1]
     return Segmented(
         count=numbers.count,
         areas=numbers.areas,
         statistics=statistics,
-        bands=labels,
+        bands=lambda: asking(stop, labels()),
         evidence=lambda y0, y1: sure.read(y0, y1, 0, width),
     )
 
@@ -170,8 +174,9 @@ def _decode(
     encoding, decode = recipe.config.encoding, recipe.decode
     grid = list(tiles(shape, recipe.memory.tile_px, halo_px(encoding, decode)))
     areas = [area for row in grid for area in row]
+    stop = recipe.should_stop
     seeds, parts = SeedMerger(encoding, decode), []
-    for seeded in recipe.executor.map(lambda area: _seeded(marks, area), areas):
+    for seeded in asking(stop, recipe.executor.map(lambda a: _seeded(marks, a), areas)):
         seeds.add(seeded)
         parts.append(scratch.keep(seeded.parts))
     marks.forget()
@@ -187,7 +192,8 @@ def _decode(
         scratch.forget(kept)
         return grown
 
-    for grown in recipe.executor.map(grow, zip(areas, parts, strict=True)):
+    pairs = zip(areas, parts, strict=True)
+    for grown in asking(stop, recipe.executor.map(grow, pairs)):
         objects.add(grown)
         strips[grown.place] = [
             scratch.keep(grown.pixels[top : top + rows])
@@ -205,6 +211,20 @@ def _decode(
                 yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     return numbers, labels
+
+
+def asking(should_stop: Callable[[], bool], items: Iterable[T]) -> Iterator[T]:
+    """Yield items as long as nobody asks to stop.
+
+    Raises
+    ------
+    Stopped
+        If somebody does.
+    """
+    for item in items:
+        if should_stop():
+            raise Stopped
+        yield item
 
 
 def _seeded(marks: PlaneStore, area: Area) -> Seeds:
