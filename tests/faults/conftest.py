@@ -18,11 +18,11 @@ import tifffile
 
 from tests.conftest import CHECKOUT, draw_nuclei
 
-FULL = os.environ.get("CELLUNET_FAULTS") == "full"
-"""Whether the long form was asked for."""
-MOMENTS = 100 if FULL else 4
-"""At how many moments something happens to each command."""
-SMALL_IMAGES = 50 if FULL else 6
+FULL = int(os.environ.get("CELLUNET_FAULTS", "0"))
+"""How many moments the long form has for each command; 0: the short form."""
+MOMENTS = FULL // 2 or 3
+"""At how many changes of files something happens, and at how many times."""
+SMALL_IMAGES = 50 if FULL else 5
 HIDDEN = (".partial", ".run", ".lock")
 """What a killed process may leave behind; hidden, and removed by the next run."""
 
@@ -167,7 +167,7 @@ def large_field(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("large") / "images"
     folder.mkdir()
     tile = draw_nuclei((300, 300), 60, 7)[0]
-    side = 5 if FULL else 2
+    side = 4 if FULL else 2
     path = folder / "field.tif"
     tifffile.imwrite(path, np.tile(tile, (side, side)), tile=(256, 256))
     return folder
