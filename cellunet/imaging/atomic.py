@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cellunet.errors import CellunetError, OutputError
 from cellunet.locks import lock_new, remove_abandoned
@@ -16,6 +16,14 @@ from cellunet.locks import lock_new, remove_abandoned
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
+
+
+class Closable(Protocol):
+    """Anything that can be closed."""
+
+    def close(self) -> None:
+        """Close it."""
+
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -83,6 +91,12 @@ def _explained(path: Path, error: OSError) -> OutputError:
             hint="Choose another folder with --out, change its permissions, or close "
             "the program that has the file open.",
         )
+    if isinstance(error, FileNotFoundError):
+        return OutputError(
+            f"{path} cannot be written: {folder}, or a file in it, was removed "
+            "meanwhile.",
+            hint="Run the same command again, and leave the folder there.",
+        )
     reason = error.strerror or str(error) or type(error).__name__
     return OutputError(
         f"{path} cannot be written in {folder}: {reason}.",
@@ -94,6 +108,15 @@ def _free(folder: Path) -> str:
     with contextlib.suppress(OSError):
         return f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free)"
     return ""
+
+
+def close_unwanted(file: Closable) -> None:
+    """Close a file whose content is not wanted any more, or has been written.
+
+    What is still buffered would be written then; on a full disk that fails once more.
+    """
+    with contextlib.suppress(OSError):
+        file.close()
 
 
 class PendingFile:

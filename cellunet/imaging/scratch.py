@@ -21,7 +21,7 @@ import imagecodecs
 import numpy as np
 
 from cellunet.errors import OutputError
-from cellunet.imaging.atomic import writing
+from cellunet.imaging.atomic import close_unwanted, writing
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -164,7 +164,7 @@ class Scratch:
     def close(self) -> None:
         """Forget everything."""
         if self._file is not None:
-            self._file.close()
+            close_unwanted(self._file)
             self._file = None
 
     def __enter__(self) -> Self:

@@ -21,7 +21,7 @@ from cellunet.run.ahead import in_order
 from cellunet.tasks.extra_kinds import check_installed
 from cellunet.tasks.extras import refuse_clashes
 from cellunet.tasks.predict_image import ImageJob
-from cellunet.tasks.predictions import ImageResult, Predictions
+from cellunet.tasks.predictions import ImageResult, Predictions, or_lost
 from cellunet.tasks.report import RECORDS, Reporter
 from cellunet.tasks.report_run import run_summary
 from cellunet.tasks.run_table import table_path, write_table
@@ -136,6 +136,7 @@ def predict(  # noqa: PLR0913
             if finished is not None:
                 results.append(finished)
                 on_image(finished)
+        results = [or_lost(result) for result in results]
         seconds = time.perf_counter() - begin
         # What is made of all images together is not made of a part of them.
         alone = dry_run or config.part is not None

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -41,10 +42,11 @@ class Moments:
         self.what = request.get("what", "kill")
         self.told, self.count = told, 0
         self.matching = request.get("matching", "")
+        self.happened = False
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
         """Take note of an event; the audit hook."""
-        if event not in CHANGES or not args:
+        if event not in CHANGES or not args or self.happened:
             return
         path = os.fsdecode(args[0]) if isinstance(args[0], str | bytes) else ""
         if not path.startswith(self.root) or self.matching not in f"{event} {path}":
@@ -55,12 +57,16 @@ class Moments:
         if self.told >= 0:
             below = path[len(self.root) :]
             os.write(self.told, f"{event} {below}\n".encode())
-        if self.count == self.at or (self.at == "all" and isinstance(self.what, str)):
+        if self.count == self.at or self.at == "all":
+            # Once, lest the tidying up is hit as well; a full disk stays full.
+            self.happened = self.at != "all"
             self.happen(path)
 
     def happen(self, path: str) -> None:
         """Kill the process, send it a signal, or let the system refuse."""
-        if self.what == "kill":
+        if self.what == "remove":
+            shutil.rmtree(self.root)
+        elif self.what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif self.what.startswith("SIG"):
             name, *twice = self.what.split()
