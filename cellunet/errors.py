@@ -32,12 +32,22 @@ class CellunetError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # Names of files may hold line breaks, and bytes that are no text at all.
+        self.message, self.hint = shown(message), shown(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
+
+
+def shown(text: str) -> str:
+    """Return text on one line that every stream can print, other characters escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
 
 
 class ConfigError(CellunetError):

@@ -94,6 +94,9 @@ def _train(request: TrainRequest, folder: Path, hooks: Hooks) -> Trained:
         )
         if not finished:
             return report
+        # Once more, for a run that was killed between its last state and these.
+        rows = mean_history(_histories(run))
+        write_history(run.folder, rows, run.config.encoding.classes)
         try:
             made = finish(run)
         except Stopped:

@@ -196,6 +196,22 @@ def test_train(workshop, annotated, tmp_path, tally) -> None:
     tally["train"] = train_rounds(workshop, annotated, tmp_path)
 
 
+def test_a_history_older_than_its_state_is_mended(
+    workshop, annotated, tmp_path
+) -> None:
+    def ended(name: str, *words: str, **moment: object) -> Path:
+        folder = tmp_path / name / "models"
+        workshop.env["CELLUNET_HOME"] = str(folder.parent)
+        workshop(*train_words(annotated, *words), root=folder, **moment)
+        return folder
+
+    whole = ended("whole")
+    # Per epoch a state, a history and its curves; the eighth is the last history.
+    killed = ended("killed", matching="cellunet.commit", at=8)
+    assert hashes(killed)["cells/history.csv"] != hashes(whole)["cells/history.csv"]
+    assert hashes(ended("killed", "--resume")) == hashes(whole)
+
+
 def test_train_in_place_of_a_model(
     workshop, annotated, tiny_model, tmp_path, tally
 ) -> None:

@@ -1,0 +1,100 @@
+"""Mutated files end in success or in one line of a CellunetError.
+
+The long form is ``python -m benchmarks.fuzz``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.fuzzing import seeds, worker
+from tests.faults.fuzzing.mutate import FORMATS, mutated
+from tests.faults.fuzzing.runner import GOOD, Tally, Worker, fuzz
+
+CASES = 30
+DEEP = 0.3
+"""Share of cases of each format that must get past its header."""
+
+if sys.platform != "linux":
+    pytest.skip("the worker is watched through /proc", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def tallies() -> Iterator[dict[str, Tally]]:
+    pytest.importorskip("onnx")
+    pytest.importorskip("roifile")
+    return fuzz([*FORMATS], 1, CASES)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_mutated_files_are_read_or_refused_in_one_line(tallies, name) -> None:
+    tally = tallies[name]
+    assert tally.cases == CASES
+    assert not tally.bad, tally.bad[0]
+    assert set(tally.outcomes) <= GOOD
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_many_mutations_get_past_the_header(tallies, name) -> None:
+    assert tallies[name].deep >= DEEP * CASES
+
+
+def valid() -> dict[str, list[bytes]]:
+    model, twin = seeds.weights()
+    return {
+        "tiff": [*seeds.tiffs()],
+        "png": [*seeds.pngs()],
+        "ome": [seeds.ome_tiff(seeds.OME)],
+        "rois": [seeds.zipped(seeds.rois())],
+        **{
+            kind: [seeds.encoded(seeds.documents(kind))]
+            for kind in ("geojson", "coco", "labelme")
+        },
+        "safetensors": [model],
+        "onnx": [twin],
+        "list": [b"@/a.tif\n@/*.png\n@"],
+    }
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_mutated_is_valid_to_begin_with(name, tmp_path) -> None:
+    for content in valid()[name]:
+        told = worker.run(name, content, tmp_path)
+        assert told["deep"], told["where"]
+        assert told["outcome"] == "success", told["where"]
+
+
+def test_the_same_numbers_make_the_same_case() -> None:
+    for name in FORMATS:
+        assert mutated(name, 5, 3) == mutated(name, 5, 3)
+        assert len({mutated(name, 5, index) for index in range(5)}) > 1
+
+
+def test_a_worker_that_dies_costs_one_case(monkeypatch) -> None:
+    real = Worker.ask
+
+    def deadly(self: Worker, name: str, seed: int, first: int, stop: int) -> None:
+        real(self, name, seed, first, stop)
+        if first == 0:
+            self.process.kill()
+
+    monkeypatch.setattr(Worker, "ask", deadly)
+    tally = fuzz(["png"], 1, 3)["png"]
+    assert tally.outcomes["crash"] == 1
+    assert tally.cases == 3
+
+
+def test_a_bug_is_told_with_its_place(tmp_path, monkeypatch) -> None:
+    def fails(path: Path, past: worker.Past) -> None:
+        past()
+        raise KeyError(os.fspath(path))
+
+    monkeypatch.setitem(worker.TARGETS, "png", fails)
+    told = worker.run("png", b"", tmp_path)
+    assert told["outcome"] == "traceback"
+    assert "KeyError" in told["where"]
