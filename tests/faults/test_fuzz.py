@@ -1,10 +1,11 @@
 """Mutated files end in success or in one line of a CellunetError.
 
-The long form is ``python -m benchmarks.fuzz``.
+The long form is ``python -m benchmarks.fuzz``; what it found has tests at the end.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cellunet.errors import AnnotationError
+from cellunet.imaging.drawn_files import read_drawn
 from tests.faults.fuzzing import seeds, worker
 from tests.faults.fuzzing.mutate import FORMATS, mutated
 from tests.faults.fuzzing.runner import GOOD, Tally, Worker, fuzz
@@ -98,3 +101,30 @@ def test_a_bug_is_told_with_its_place(tmp_path, monkeypatch) -> None:
     told = worker.run("png", b"", tmp_path)
     assert told["outcome"] == "traceback"
     assert "KeyError" in told["where"]
+
+
+def refused(tmp_path: Path, kind: str, content: bytes) -> str:
+    path = tmp_path / f"a{worker.SUFFIX.get(kind, '.json')}"
+    path.write_bytes(content)
+    with pytest.raises(AnnotationError) as caught:
+        read_drawn(path, kind, (24, 24))
+    return str(caught.value)
+
+
+def test_an_entry_of_a_zip_without_a_name_is_refused(tmp_path) -> None:
+    content = seeds.zipped([("", seeds.rois()[0][1])])
+    assert "'', which is no ROI" in refused(tmp_path, "rois", content)
+
+
+def test_a_document_whose_type_is_no_text_is_refused(tmp_path) -> None:
+    content = json.dumps({"type": {"type": "Polygon"}, "features": []}).encode()
+    assert refused(tmp_path, "geojson", content)
+
+
+@pytest.mark.parametrize("far", [1e308, -1e10])
+@pytest.mark.parametrize("kind", ["circle", "rectangle"])
+def test_coordinates_beyond_any_image_are_refused(tmp_path, kind, far) -> None:
+    shape = {"label": "n", "shape_type": kind, "points": [[1, 2], [far, 3]]}
+    document = seeds.documents("labelme") | {"shapes": [shape]}
+    told = refused(tmp_path, "labelme", json.dumps(document).encode())
+    assert "beyond 1,000,000,000 pixels" in told

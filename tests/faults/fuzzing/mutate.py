@@ -218,7 +218,7 @@ def changed(document: Any, rng: Rng) -> Any:
             parent = parent[key]
         how = rng.random()
         if how < 0.7:
-            parent[path[-1]] = pick(rng, VALUES)
+            parent[path[-1]] = copy.deepcopy(pick(rng, VALUES))
         elif how < 0.85:
             del parent[path[-1]]
         elif isinstance(parent, list):
