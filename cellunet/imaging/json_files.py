@@ -138,7 +138,7 @@ def ring(points: object, what: str, *, least: int = 3) -> Ring:
         raise AnnotationError(f"{what} holds a coordinate that is no finite number.")
     if np.abs(found).max(initial=0) > MAX_COORDINATE:
         raise AnnotationError(
-            f"{what} holds a coordinate beyond {MAX_COORDINATE:,} pixels."
+            f"{what} holds a coordinate beyond {MAX_COORDINATE:g} pixels."
         )
     different = len(np.unique(found, axis=0))
     if different < least:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 """Crossings of edges and rows that are held at once."""
-MAX_COORDINATE = 10**15
-""x""
+MAX_COORDINATE = 1e300
+"""Differences and products by a few of such numbers are still finite."""
 MAX_CROSSINGS = 1 << 26
 """A drawing of more, 67 million, is no outline; it would take minutes."""
 
@@ -108,7 +108,7 @@ def _box(rings: Sequence[Ring], shape: tuple[int, int]) -> tuple[Window, bool]:
     # False for what is not a number, too.
     if not (np.abs(points) <= MAX_COORDINATE).all():
         raise AnnotationError(
-            f"A coordinate is not a finite number, or beyond {MAX_COORDINATE:,} pixels.",
+            f"A coordinate is not a finite number up to {MAX_COORDINATE:g}.",
             hint="Draw the object again.",
         )
     (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
