@@ -19,6 +19,7 @@ from cellunet.imaging.atomic import PendingFile, clear_leftovers, writing
 from cellunet.tasks.run_files import PICTURES_FOLDER
 from cellunet.tasks.start_model import adapted, filled, known_images, with_start
 from cellunet.tasks.train_data import ChannelChoice, load
+from cellunet.tasks.train_stages import forget_stages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,6 +72,9 @@ def claimed(request: TrainRequest) -> Iterator[Path]:
             with writing(folder):
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(store.training(request.name))
+            if not (folder / store.STATE_FILE).is_file():
+                # Of a run that was killed when it had finished, its state removed.
+                forget_stages(folder)
             _refuse_taken(request, folder)
             _refuse_unwritable(folder)
         clear_leftovers([folder, folder / PICTURES_FOLDER])
