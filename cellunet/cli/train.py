@@ -28,7 +28,7 @@ from cellunet.registry import choose
 if TYPE_CHECKING:
     from cellunet.cli.console import Console
     from cellunet.imaging.expected import Expected
-    from cellunet.tasks.train_request import Trained, TrainRequest
+    from cellunet.tasks.train_request import RunInfo, Trained, TrainRequest
 
 
 def train(
@@ -133,13 +133,20 @@ def _run(session: Session, request: TrainRequest) -> Outcome:
 
     again = session.command(without=("--overwrite",), add="--resume")
     view = TrainingView(session.console)
+
+    def start(info: RunInfo) -> None:
+        # Only from now on: as long as images are read nothing would be lost, and
+        # reading them may take long.
+        session.can_stop(f"If it has been saved, go on with: {again}")
+        view.start(info)
+
     hooks = Hooks(
         on_note=session.console.line,
-        on_start=view.start,
+        on_start=start,
         on_step=view.step,
         on_epoch=view.epoch,
         track=view.track,
-        should_stop=session.can_stop(f"If it has been saved, go on with: {again}"),
+        should_stop=session.stop,
     )
     try:
         trained = run(request, hooks)

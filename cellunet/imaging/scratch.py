@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 import imagecodecs
 import numpy as np
 
-from cellunet.imaging.atomic import writing
+from cellunet.imaging.atomic import close_unwanted, writing
 from cellunet.imaging.room import PREFIX, temporary
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Scratch:
     def close(self) -> None:
         """Forget everything."""
         if self._file is not None:
-            self._file.close()
+            close_unwanted(self._file)
             self._file = None
 
     def __enter__(self) -> Self:

@@ -96,7 +96,7 @@ def finish(run: Run) -> Finished:
         store.find_model(str(run.folder / store.WEIGHTS_FILE)),
         run.data.training,
         run.threads,
-        run.hooks.track,
+        track,
     )
     held = [p.crop.image[0] for stage in run.stages for p in stage.validation]
     write_pictures(run.folder, verdict.truths, held, config)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OnBand", "Recipe", "Segmented", "Stopped", "as_labels", "segment_plane"]
 
+T = TypeVar("T")
 BAND_ROWS = 1024
 """Rows of a band of full-width rows that is read or handed on at once, at most."""
 LEAST_ROWS = 16
@@ -116,7 +117,10 @@ def segment_plane(
     """
     config = recipe.config
     rows = band_rows(source.shape[1], recipe.memory)
-    statistics = measure(lambda: pixel_bands(source, plane, rows), config.normalization)
+    stop = recipe.should_stop
+    statistics = measure(
+        lambda: asking(stop, pixel_bands(source, plane, rows)), config.normalization
+    )
 
     def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         pixels = source.read(Region(plane, y0, y1, x0, x1))[0]
@@ -134,14 +138,14 @@ def segment_plane(
         sure.put(part.y0, part.x0, evidence(corrected))
         bands.put(part, corrected)
 
-    network.run(recipe.engine, finish, recipe.should_stop)
+    network.run(recipe.engine, finish, stop)
     numbers, labels = _decode(marks, source.shape, recipe, scratch)
     width = source.shape[1]
     return Segmented(
         count=numbers.count,
         areas=numbers.areas,
         statistics=statistics,
-        bands=labels,
+        bands=lambda: asking(stop, labels()),
         evidence=lambda y0, y1: sure.read(y0, y1, 0, width),
     )
 
@@ -186,7 +190,7 @@ def _decode(
 
     # What has been grown is forgotten: the list would hold its memory.
     left = ((area, parts.popleft()) for area in areas)
-    for grown in recipe.executor.map(grow, left):
+    for grown in asking(recipe.should_stop, recipe.executor.map(grow, left)):
         objects.add(grown)
         strips[grown.place] = [
             scratch.keep(grown.pixels[top : top + rows])
@@ -213,10 +217,25 @@ def _seeds(
     """Return the components of each area, put aside, and their global numbers."""
     merger = SeedMerger(recipe.config.encoding, recipe.decode)
     parts: deque[Kept] = deque()
-    for seeded in recipe.executor.map(lambda area: _seeded(marks, area), areas):
+    found = recipe.executor.map(lambda area: _seeded(marks, area), areas)
+    for seeded in asking(recipe.should_stop, found):
         merger.add(seeded)
         parts.append(scratch.keep(seeded.parts))
     return parts, merger.tables()
+
+
+def asking(should_stop: Callable[[], bool], items: Iterable[T]) -> Iterator[T]:
+    """Yield items as long as nobody asks to stop.
+
+    Raises
+    ------
+    Stopped
+        If somebody does.
+    """
+    for item in items:
+        if should_stop():
+            raise Stopped
+        yield item
 
 
 def _seeded(marks: PlaneStore, area: Area) -> Seeds:
