@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import DecodeConfig, TrainConfig
+    from cellunet.config import DecodeConfig, NormalizationConfig, TrainConfig
     from cellunet.engine.base import Engine
     from cellunet.imaging.blocks import Place
     from cellunet.imaging.decoding import Grown, Numbers
@@ -115,7 +115,7 @@ def segment_plane(
     """
     config = recipe.config
     rows = band_rows(source.shape[1], recipe.memory)
-    statistics = measure(lambda: pixel_bands(source, plane, rows), config.normalization)
+    statistics = _statistics(source, plane, rows, config.normalization)
 
     def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         pixels = source.read(Region(plane, y0, y1, x0, x1))[0]
@@ -143,6 +143,15 @@ def segment_plane(
         bands=labels,
         evidence=lambda y0, y1: sure.read(y0, y1, 0, width),
     )
+
+
+def _statistics(
+    source: Source, plane: int, rows: int, config: NormalizationConfig
+) -> Statistics:
+    """Return a plane's statistics: those of its field, if it is a crop of one."""
+    if source.cut_from is not None:
+        return source.cut_from.statistics_for(config)
+    return measure(lambda: pixel_bands(source, plane, rows), config)
 
 
 class _Bands:
