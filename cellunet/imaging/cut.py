@@ -91,7 +91,7 @@ class Cut:
             return None
         try:
             return cls._of(json.loads(text)[KEY])
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ImageReadError(
                 f"{path} was cut by cellunet, but its record of where is damaged "
                 f"({error}).",

@@ -27,6 +27,7 @@ from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.normalize import measure, scale
 from cellunet.imaging.pairing import find_pairs
 from cellunet.imaging.scratch import Scratch
+from cellunet.run.memory import Memory
 from cellunet.tasks import suggest as task
 from cellunet.tasks.candidates import Annotated, candidates, thinned
 from cellunet.tasks.crop_folder import names_of
@@ -193,15 +194,24 @@ def test_a_kind_that_is_annotated_comes_last(images, tmp_path) -> None:
 
 
 def test_windows_are_the_same_however_high_the_bands(images) -> None:
-    with open_image(images / "large.tif") as source, Scratch() as scratch:
-        found = segment_plane(source, 0, recipe(), scratch)
-        whole = as_labels(found.bands())
-        looked = list(windows(source, 0, found, recipe(), SIDE))
-    assert [(w.y, w.x) for w in looked[:3]] == [(0, 0), (0, 29), (0, 57)]
-    assert (looked[-1].y, looked[-1].x) == (130 - SIDE, 150 - SIDE)
-    for window in looked:
-        part = whole[window.y : window.y + SIDE, window.x : window.x + SIDE]
-        np.testing.assert_array_equal(window.labels, part)
+    low = replace(recipe(), memory=Memory(tile_px=40, band_pixels=150 * 16))
+    found_by = []
+    for applied in (recipe(), low):
+        with open_image(images / "large.tif") as source, Scratch() as scratch:
+            found = segment_plane(source, 0, applied, scratch)
+            bands = list(found.bands())
+            looked = list(windows(source, 0, found, applied, SIDE))
+        found_by.append((len(bands), looked))
+        whole = as_labels(bands)
+        for window in looked:
+            part = whole[window.y : window.y + SIDE, window.x : window.x + SIDE]
+            np.testing.assert_array_equal(window.labels, part)
+    (few, tall), (many, low_) = found_by
+    assert few == 1
+    assert many > 8
+    assert [(w.y, w.x, w.seen) for w in tall] == [(w.y, w.x, w.seen) for w in low_]
+    assert [(w.y, w.x) for w in tall[:3]] == [(0, 0), (0, 29), (0, 57)]
+    assert (tall[-1].y, tall[-1].x) == (130 - SIDE, 150 - SIDE)
 
 
 def test_of_many_windows_the_most_doubtful_of_each_neighbourhood_are_left(
