@@ -115,7 +115,7 @@ def segment_plane(
     """
     config = recipe.config
     rows = band_rows(source.shape[1], recipe.memory)
-    statistics = _statistics(source, plane, rows, config.normalization)
+    statistics = plane_statistics(source, plane, rows, config.normalization)
 
     def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         pixels = source.read(Region(plane, y0, y1, x0, x1))[0]
@@ -145,7 +145,7 @@ def segment_plane(
     )
 
 
-def _statistics(
+def plane_statistics(
     source: Source, plane: int, rows: int, config: NormalizationConfig
 ) -> Statistics:
     """Return a plane's statistics: those of its field, if it is a crop of one."""

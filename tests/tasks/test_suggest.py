@@ -160,6 +160,8 @@ def test_a_crop_is_scaled_in_training_as_its_whole_image_in_prediction(
     shown = scale(whole, statistics, config.normalization)
     part = shown[crop.y : crop.y + SIDE, crop.x : crop.x + SIDE]
     np.testing.assert_array_equal(trained, part)
+    with open_image(pair.image) as source, Scratch() as scratch:
+        assert segment_plane(source, 0, recipe(), scratch).statistics == statistics
     # By itself it would be shown otherwise.
     tifffile.imwrite(pair.image, tifffile.imread(pair.image))
     alone = prepare(read_sample(pair, ChannelChoice()), config).crop.image[0]
