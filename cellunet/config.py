@@ -585,6 +585,33 @@ class SplitConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuggestConfig(Config):
+    """Which crops are suggested for annotation."""
+
+    crops: int = 8
+    """How many."""
+    side_px: int = 256
+    """Their side in pixels."""
+    annotations: Literal["labels", "rois", "geojson"] = "labels"
+    """What the model's annotation is written as, to be corrected: label images, ROI
+    sets of Fiji, GeoJSON of QuPath."""
+    most_windows: int = 4096
+    """Windows that are compared with each other at most. Of more, only the most
+    doubtful of each neighbourhood are."""
+
+    def __post_init__(self) -> None:
+        _check(
+            1 <= self.crops <= 1000,
+            f"crops is {self.crops}; 1 to 1000 are possible.",
+        )
+        _check(
+            32 <= self.side_px <= 4096,
+            f"The crops' side is {self.side_px} px; 32 to 4096 are possible.",
+        )
+        _check(self.most_windows >= 1, f"most_windows is {self.most_windows}.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class BootstrapConfig(Config):
     """How intervals are drawn."""
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from cellunet.config import TrainConfig
     from cellunet.core.distributed import Distributed
+    from cellunet.imaging.cut import Cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,9 @@ class Sample:
     image: npt.NDArray[np.generic]
     labels: npt.NDArray[np.int32]
     annotated: npt.NDArray[np.bool_]
+    cut_from: Cut | None = None
+    """The field that the image is a crop of: its intensities are scaled as the field's
+    are. For images of one channel."""
 
 
 class Prepared(NamedTuple):
@@ -69,7 +73,11 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
     """
     planes = []
     for channel in sample.image:
-        statistics = measure(lambda plane=channel: [plane], config.normalization)  # type: ignore[misc]
+        statistics = (
+            measure(lambda plane=channel: [plane], config.normalization)  # type: ignore[misc]
+            if sample.cut_from is None
+            else sample.cut_from.statistics_for(config.normalization)
+        )
         planes.append(scale(channel, statistics, config.normalization))
     image, labels, annotated = np.stack(planes), sample.labels, sample.annotated
     if config.scale != 1.0:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.imaging.cut import Cut
     from cellunet.imaging.damage import Damage
     from cellunet.imaging.source import Region
 
@@ -27,6 +28,8 @@ class ArraySource:
         YX, any real type.
     pixel_size_um
         Height and width of a pixel, if known.
+    cut_from
+        The field that it is a crop of, if it is one.
 
     Raises
     ------
@@ -47,6 +50,8 @@ class ArraySource:
         self,
         plane: npt.NDArray[Any],
         pixel_size_um: tuple[float, float] | None = None,
+        *,
+        cut_from: Cut | None = None,
     ) -> None:
         if plane.ndim != 2 or not plane.size:
             raise ImageReadError(
@@ -63,6 +68,7 @@ class ArraySource:
         self._plane = plane.astype(np.uint8) if plane.dtype == np.bool_ else plane
         self.dtype = self._plane.dtype
         self.pixel_size_um = pixel_size_um
+        self.cut_from = cut_from
 
     def read(self, region: Region) -> npt.NDArray[Any]:
         """Return a region; see `cellunet.imaging.source.Source`."""

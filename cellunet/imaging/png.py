@@ -46,6 +46,7 @@ class PngSource:
     channels = 1
     pixel_size_um: tuple[float, float] | None = None
     damaged: tuple[Damage, ...] = ()
+    cut_from = None
 
     def __init__(self, path: Path, layout: Layout, dtype: np.dtype[Any]) -> None:
         self.path = path

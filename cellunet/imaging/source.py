@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from cellunet.imaging.cut import Cut
     from cellunet.imaging.damage import Damage
 
 ZMode = Literal["keep", "max"]
@@ -119,6 +120,11 @@ class Source(Protocol):
     @property
     def pixel_size_um(self) -> tuple[float, float] | None:
         """Height and width of a pixel in micrometres, if the file says so credibly."""
+        ...
+
+    @property
+    def cut_from(self) -> Cut | None:
+        """The field that this is a crop of, if the file says so."""
         ...
 
     @property

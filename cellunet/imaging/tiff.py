@@ -62,6 +62,7 @@ class TiffSource:
         self.channel_names = (layout.channel_name,)
         self.file_channels = layout.file_channels
         self.pixel_size_um = file.pixel_size_um
+        self.cut_from = file.cut_from
         self.memory_note = memory_note(path, file.reader, layout, self.dtype)
         check_limit(path, file.reader, choice.limit_bytes)
         self._choice, self._layout = choice, layout

@@ -15,10 +15,10 @@ from cellunet.errors import CellunetError, ConfigError, OutputError
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.inputs import find_inputs
-from cellunet.imaging.normalize import measure, normalize
+from cellunet.imaging.normalize import normalize
 from cellunet.progress import silent_track
 from cellunet.run.memory import Memory
-from cellunet.tasks.segment import band_rows, pixel_bands
+from cellunet.tasks.segment import band_rows, plane_statistics
 from cellunet.tasks.training_statistics import evenly
 
 if TYPE_CHECKING:
@@ -152,7 +152,11 @@ def calibrate_on_samples(
 
     chosen = evenly(samples, MOST_IMAGES)
     windows = (
-        network_window(ArraySource(sample.image[0]), 0, model.card.config)
+        network_window(
+            ArraySource(sample.image[0], cut_from=sample.cut_from),
+            0,
+            model.card.config,
+        )
         for sample in track(chosen, "Calibrating", len(chosen))
     )
     write_int8(model, windows, threads)
@@ -167,7 +171,7 @@ def network_window(
     to which a smaller plane is mirrored. The statistics are those of the whole plane.
     """
     rows = band_rows(source.shape[1], Memory())
-    statistics = measure(lambda: pixel_bands(source, plane, rows), config.normalization)
+    statistics = plane_statistics(source, plane, rows, config.normalization)
     stride = config.network.stride_px
     largest = LARGEST_PX // stride * stride
     (y0, y1), (x0, x1) = (

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import DecodeConfig, TrainConfig
+    from cellunet.config import DecodeConfig, NormalizationConfig, TrainConfig
     from cellunet.engine.base import Engine
     from cellunet.imaging.blocks import Place
     from cellunet.imaging.decoding import Grown, Numbers
@@ -117,9 +117,8 @@ def segment_plane(
     """
     config = recipe.config
     rows = band_rows(source.shape[1], recipe.memory)
-    stop = recipe.should_stop
-    statistics = measure(
-        lambda: asking(stop, pixel_bands(source, plane, rows)), config.normalization
+    statistics = plane_statistics(
+        source, plane, rows, config.normalization, recipe.should_stop
     )
 
     def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
@@ -147,6 +146,27 @@ def segment_plane(
         statistics=statistics,
         bands=lambda: asking(stop, labels()),
         evidence=lambda y0, y1: sure.read(y0, y1, 0, width),
+    )
+
+
+def plane_statistics(
+    source: Source,
+    plane: int,
+    rows: int,
+    config: NormalizationConfig,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Statistics:
+    """Return a plane's statistics: those of its field, if it is a crop of one.
+
+    Raises
+    ------
+    Stopped
+        If `should_stop` came true.
+    """
+    if source.cut_from is not None:
+        return source.cut_from.statistics_for(config)
+    return measure(
+        lambda: asking(should_stop, pixel_bands(source, plane, rows)), config
     )
 
 

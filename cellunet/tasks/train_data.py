@@ -215,6 +215,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
             )
         height, width = source.shape
         image = source.read(Region(plane=0, y0=0, y1=height, x0=0, x1=width))
+        cut_from = source.cut_from
     found = read_annotated(pair, (height, width), channel.ignore_value)
     labels = found.labels
     if labels.shape != (height, width):
@@ -235,6 +236,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         annotated=(
             np.ones(labels.shape, bool) if found.annotated is None else found.annotated
         ),
+        cut_from=cut_from,
     )
 
 

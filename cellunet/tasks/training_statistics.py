@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.core.dataset import Sample
+    from cellunet.imaging.cut import Cut
     from cellunet.progress import Track
     from cellunet.tasks.segment import Recipe
 
@@ -50,7 +51,7 @@ def training_statistics(
     chosen = evenly(samples, MOST_IMAGES)
     return summarize(
         [
-            appearance_of(sample.image[:1], recipe)
+            appearance_of(sample.image[:1], recipe, sample.cut_from)
             for sample in track(chosen, "Describing training images", len(chosen))
         ]
     )
@@ -67,7 +68,9 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
     return list(items[:: math.ceil(len(items) / most) or 1])
 
 
-def appearance_of(pixels: npt.NDArray[Any], recipe: Recipe) -> Appearance:
+def appearance_of(
+    pixels: npt.NDArray[Any], recipe: Recipe, cut_from: Cut | None = None
+) -> Appearance:
     """Return what one image looks like.
 
     Parameters
@@ -76,8 +79,10 @@ def appearance_of(pixels: npt.NDArray[Any], recipe: Recipe) -> Appearance:
         CYX, one channel, any real dtype.
     recipe
         How the model is applied.
+    cut_from
+        The field that it is a crop of, if it is one.
     """
-    source = ArraySource(pixels[0])
+    source = ArraySource(pixels[0], cut_from=cut_from)
     observer = Observer(source, recipe)
     with Scratch() as scratch:
         plane = segment_plane(source, 0, recipe, scratch)

@@ -436,9 +436,7 @@ def test_images_of_different_channels_are_refused(
 def test_a_loss_that_explodes_ends_the_training_in_words(
     data, quick, monkeypatch
 ) -> None:
-    monkeypatch.setattr(
-        Trainer, "step", lambda self, state, batch: float("nan")
-    )
+    monkeypatch.setattr(Trainer, "step", lambda self, state, batch: float("nan"))
     with pytest.raises(CellunetError, match="loss became nan in step 1") as caught:
         train(quick(data))
     assert "--learning-rate" in caught.value.hint
