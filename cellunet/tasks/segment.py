@@ -116,10 +116,8 @@ def segment_plane(
         If ``recipe.should_stop()`` came true.
     """
     config = recipe.config
-    rows = band_rows(source.shape[1], recipe.memory)
-    statistics = plane_statistics(
-        source, plane, rows, config.normalization, recipe.should_stop
-    )
+    rows, stop = band_rows(source.shape[1], recipe.memory), recipe.should_stop
+    statistics = plane_statistics(source, plane, rows, config.normalization, stop)
 
     def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         pixels = source.read(Region(plane, y0, y1, x0, x1))[0]
