@@ -17,7 +17,7 @@ from cellunet.core.torch_engine import TorchEngine
 from cellunet.engine.base import plane_probabilities
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.expected import Expected, expected, piece_scores
-from cellunet.imaging.fitting import Truth, fit, score_truth
+from cellunet.imaging.fitting import Fit, Truth, fit, score_truth
 from cellunet.tasks.calibrate import calibrate_on_samples
 from cellunet.tasks.recipe import at_scale
 from cellunet.tasks.run_files import write_pictures
@@ -86,6 +86,11 @@ def finish(run: Run) -> Finished:
     track = _stoppable(run.hooks)
     verdict = _verdict(run, track)
     config = run.config.replace(decode=verdict.decode)
+    if run.start is not None and verdict.kept_start:
+        # What the weights were made with, not what was tried in vain.
+        config = run.start.card.config.replace(
+            normalization=config.normalization, scale=config.scale
+        )
     card = export_weights(
         run.folder / store.WEIGHTS_FILE,
         run.folder / store.ONNX_FILE,
@@ -107,12 +112,12 @@ def _verdict(run: Run, track: Track) -> _Verdict:
     """Choose constants, and between what was trained and what it started from."""
     config = run.config
     truths = _predicted(run, run.networks, track)
-    decode, crossed = constants(config, truths, track, started=run.start is not None)
-    found = piece_scores(truths, crossed, config.encoding)
+    chosen = constants(config, truths, track, started=run.start is not None)
+    found = piece_scores(truths, chosen.crossed, config.encoding)
     trained = _Verdict(
         network=mean_network(run.networks),
-        decode=decode,
-        scores=mean_scores(_per_image(truths, crossed, config)),
+        decode=chosen.decode,
+        scores=mean_scores(chosen.scores),
         expected=expected(found, None, images=len(truths)),
         kept_start=False,
         truths=truths,
@@ -139,8 +144,8 @@ def _verdict(run: Run, track: Track) -> _Verdict:
 
 def constants(
     config: TrainConfig, truths: Sequence[Truth], track: Track, *, started: bool
-) -> tuple[DecodeConfig, list[DecodeConfig]]:
-    """Return the constants chosen on all images, and those to score each with.
+) -> Fit:
+    """Return the constants chosen on all images, and what each image was scored with.
 
     Parameters
     ----------
@@ -158,11 +163,12 @@ def constants(
     begin = config.decode.replace(class_odds=config.weights.class_weights)
     chosen = fit(truths, config.encoding, begin, track)
     if not started:
-        return chosen.decode, list(chosen.crossed)
-    kept = [config.decode] * len(truths)
-    if _mean_ap(chosen.scores) > _mean_ap(_per_image(truths, kept, config)):
-        return chosen.decode, list(chosen.crossed)
-    return config.decode, kept
+        return chosen
+    kept = (config.decode,) * len(truths)
+    scores = tuple(_per_image(truths, kept, config))
+    if _mean_ap(chosen.scores) > _mean_ap(scores):
+        return chosen
+    return Fit(decode=config.decode, scores=scores, crossed=kept)
 
 
 def _mean_ap(scores: Sequence[ImageScores]) -> float:

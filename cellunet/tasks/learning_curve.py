@@ -116,17 +116,26 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     study = _Study(config=config, start=start, device=device, hooks=hooks)
     rounds = _rounds(data, config.seed)
     sizes = sizes_up_to(min(len(fold.training) for fold in rounds))
+    if start is None:
+        # Random weights have no score worth a point.
+        sizes.remove(0)
     known = _Known(out, _about(study, data), overwrite=request.overwrite)
     name = start.name if start else "scratch"
     for number, fold in enumerate(rounds):
-        for size in sizes:
-            if (number, size) in known.trials:
-                continue
+        missing = [size for size in sizes if (number, size) not in known.trials]
+        if not missing:
+            continue
+        training, held = (
+            [prepare(sample, config) for sample in side]
+            for side in (fold.training, fold.held)
+        )
+        for size in missing:
             hooks.on_note(
                 f"Round {number + 1} of {len(rounds)}: {size} of "
                 f"{len(fold.training)} images"
             )
-            trial = _trial(study, fold, size)
+            objects = sum(objects_of(sample) for sample in fold.training[:size])
+            trial = _trial(study, training[:size], held, objects)
             if trial is None:
                 return _told(known, name, finished=False)
             known.add(number, size, trial)
@@ -161,12 +170,11 @@ def _shuffled(samples: tuple[Sample, ...], seed: int) -> tuple[Sample, ...]:
     return tuple(order)
 
 
-def _trial(study: _Study, fold: Fold, size: int) -> Trial | None:
-    """Train on the first images of a round and score; None if stopped."""
+def _trial(
+    study: _Study, training: list[Prepared], held: list[Prepared], objects: int
+) -> Trial | None:
+    """Train on some images, or on none, and score; None if stopped."""
     config, hooks = study.config, study.hooks
-    chosen = fold.training[:size]
-    held = [prepare(sample, config) for sample in fold.held]
-    training = [prepare(sample, config) for sample in chosen]
     state = first_state(study.start, config, study.device)
     trainer = Trainer(training or held, held, config, study.device)
     network = state.average
@@ -179,8 +187,8 @@ def _trial(study: _Study, fold: Fold, size: int) -> Trial | None:
     if loss is None:
         return None
     return Trial(
-        images=size,
-        objects=sum(objects_of(sample) for sample in chosen),
+        images=len(training),
+        objects=objects,
         loss=loss.loss,
         mean_ap=_scores(study, network, held),
     )
@@ -198,10 +206,10 @@ def _trained(trainer: Trainer, state: TrainState, hooks: Hooks) -> UNet | None:
 def _scores(study: _Study, network: UNet, held: list[Prepared]) -> tuple[float, ...]:
     engine = TorchEngine(network, study.device)
     truths = [truth_of(engine, prepared, study.config) for prepared in held]
-    _, crossed = constants(
+    chosen = constants(
         study.config, truths, study.hooks.track, started=study.start is not None
     )
-    scores = piece_scores(truths, crossed, study.config.encoding)
+    scores = piece_scores(truths, chosen.crossed, study.config.encoding)
     return tuple(score.mean_ap for score in scores)
 
 
