@@ -13,7 +13,6 @@ The peak is the sum over the process tree of what each process owns of the memor
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from tables import machine
 
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.inputs import find_inputs
@@ -122,6 +122,7 @@ def main() -> None:
             save(path, images, (height, width))
             command = [sys.executable, "-m", "cellunet", "predict", str(path)]
             command += ["--out", str(out), "--model", args.model, *args.more]
+            load = os.getloadavg()[0]
             seconds, peak, samples = watched(command)
             with tifffile.TiffFile(out / path.name) as labels:
                 objects = labels.series[0].dtype
@@ -133,7 +134,8 @@ def main() -> None:
             "peak_mb": round(peak / 1e6),
             "samples": samples,
             "labels": str(objects),
-            "machine": {"cores": os.cpu_count(), "platform": platform.platform()},
+            "load": round(load, 1),
+            "machine": machine(),
         }
         print(key, results[key], flush=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")

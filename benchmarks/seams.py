@@ -1,6 +1,6 @@
 """Compare blocks of the network with one plain pass, and say what their halos cost.
 
-    python -m benchmarks.seams FOLDER_OF_IMAGES [--shape 2080x2784] [--model NAME]
+    python benchmarks/seams.py FOLDER_OF_IMAGES [--shape 2080x2784] [--model NAME]
 
 A field is made of the images of the folder, as in `benchmarks/memory.py`. Its class
 probabilities and labels from one plain pass over the whole are compared with those from
@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from memory import TILE_PX, field, pixels
 
-from benchmarks.memory import TILE_PX, field, pixels
 from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.engine.base import plane_probabilities

@@ -484,6 +484,8 @@ class PredictConfig(Config):
     max_memory_mb: int | None = None
     """Bound on the memory of the process in megabytes; it changes time, never a
     label."""
+    scratch: str | None = None
+    """Folder of the temporary files; None: that of the results."""
     save: tuple[
         Literal[
             "classes",
@@ -580,6 +582,33 @@ class SplitConfig(Config):
             f"validation_fraction is {self.validation_fraction}; it must lie between "
             "0 and 1.",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuggestConfig(Config):
+    """Which crops are suggested for annotation."""
+
+    crops: int = 8
+    """How many."""
+    side_px: int = 256
+    """Their side in pixels."""
+    annotations: Literal["labels", "rois", "geojson"] = "labels"
+    """What the model's annotation is written as, to be corrected: label images, ROI
+    sets of Fiji, GeoJSON of QuPath."""
+    most_windows: int = 4096
+    """Windows that are compared with each other at most. Of more, only the most
+    doubtful of each neighbourhood are."""
+
+    def __post_init__(self) -> None:
+        _check(
+            1 <= self.crops <= 1000,
+            f"crops is {self.crops}; 1 to 1000 are possible.",
+        )
+        _check(
+            32 <= self.side_px <= 4096,
+            f"The crops' side is {self.side_px} px; 32 to 4096 are possible.",
+        )
+        _check(self.most_windows >= 1, f"most_windows is {self.most_windows}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@
     ├── ImageReadError         one image cannot be read or understood (also OSError)
     ├── AnnotationError        one annotation cannot be used as labels
     ├── OutputError            a result cannot be written (also OSError)
+    ├── BusyError              another process works on the same thing
     ├── CheckpointError        weights or a run's state: missing, corrupt, foreign
     ├── ModelNotFoundError     no model of that name or path (also FileNotFoundError)
     └── DeviceError            the device or engine asked for is not available
@@ -31,12 +32,22 @@ class CellunetError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # Names of files may hold line breaks, and bytes that are no text at all.
+        self.message, self.hint = shown(message), shown(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
+
+
+def shown(text: str) -> str:
+    """Return text on one line that every stream can print, other characters escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
 
 
 class ConfigError(CellunetError):
@@ -57,6 +68,10 @@ class AnnotationError(CellunetError):
 
 class OutputError(CellunetError, OSError):
     """A result cannot be written."""
+
+
+class BusyError(CellunetError):
+    """Another process is at work on the same thing."""
 
 
 class CheckpointError(CellunetError):

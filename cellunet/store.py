@@ -16,8 +16,9 @@ import re
 import shutil
 import struct
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellunet.config import TrainConfig
 from cellunet.errors import (
@@ -27,6 +28,10 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
+from cellunet.locks import locked
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 WEIGHTS_FILE = "model.safetensors"
 ONNX_FILE = "model.onnx"
@@ -163,16 +168,43 @@ class Model:
     onnx: Path
     card: ModelCard
     shipped: bool
+    seen: tuple[int, int, int] | None = None
+    """What told the weights file from others when its header was read."""
 
     @property
     def int8(self) -> Path:
         """Where its int8 twin is, if it has one."""
         return self.onnx.with_name(f"{self.onnx.stem}-int8.onnx")
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the weights file, by which results name their model."""
-        return file_sha256(self.weights)
+        """SHA-256 of the weights file, by which results name their model.
+
+        Raises
+        ------
+        CheckpointError
+            If the file cannot be read or is another one by now.
+        """
+        digest = file_sha256(self.weights)
+        self.check_unchanged()
+        return digest
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on with weights that are not those whose header was read.
+
+        To be called when all that is needed has been read: files are replaced as a
+        whole, so then all of it was of one model.
+
+        Raises
+        ------
+        CheckpointError
+            If they have been replaced.
+        """
+        if self.seen is not None and _seen(self.weights) != self.seen:
+            raise CheckpointError(
+                f"{self.weights} was replaced while it was read.",
+                hint="Run the same command again; it takes the new weights.",
+            )
 
 
 def home() -> Path:
@@ -250,10 +282,28 @@ def _at_path(path: Path, name: str) -> Model:
 
 
 def _open(file: Path, name: str, *, shipped: bool = False) -> Model:
-    onnx = file.with_suffix(".onnx")
-    return Model(
-        name=name, weights=file, onnx=onnx, card=read_card(file), shipped=shipped
+    seen = _seen(file)
+    model = Model(
+        name=name,
+        weights=file,
+        onnx=file.with_suffix(".onnx"),
+        card=read_card(file),
+        shipped=shipped,
+        seen=seen,
     )
+    model.check_unchanged()
+    return model
+
+
+def _seen(file: Path) -> tuple[int, int, int]:
+    """Return what tells a file from one that takes its place."""
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise CheckpointError(
+            f"{file} cannot be read ({error}).", hint="Check its permissions."
+        ) from error
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,6 +337,8 @@ def remove(name: str) -> Path:
         If there is none of that name.
     ConfigError
         If it ships with cellunet.
+    BusyError
+        If it is being trained.
     OutputError
         If a file cannot be removed.
     """
@@ -298,10 +350,29 @@ def remove(name: str) -> Path:
             f"There is no model {name!r}.", hint="See: cellunet models."
         )
     try:
-        shutil.rmtree(folder)
+        with training(name):
+            shutil.rmtree(folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be removed ({error}).") from error
     return folder
+
+
+def training(name: str) -> AbstractContextManager[None]:
+    """Have the folder of a model's name to oneself inside.
+
+    Raises
+    ------
+    BusyError
+        If another process is training under that name, and which.
+    OSError
+        If the folder of models permits no writing.
+    """
+    folder = model_folder(name)
+    return locked(
+        folder.with_name(f".{name}.lock"),
+        f"{folder} is being trained",
+        "Wait until that is done, stop it, or choose another --name.",
+    )
 
 
 def read_header(file: Path) -> dict[str, Any]:
@@ -396,8 +467,10 @@ def read_card(file: Path) -> ModelCard:
         ) from error
 
 
-def checked_onnx(model: Model) -> Path:
+def checked_onnx(model: Model) -> bytes:
     """Return the ONNX twin of a model, after comparing its hash with the card's.
+
+    The bytes themselves, because the file might be another one when it is opened anew.
 
     Raises
     ------
@@ -409,13 +482,26 @@ def checked_onnx(model: Model) -> Path:
             f"{model.onnx} is missing beside {model.weights.name}.",
             hint="Copy it along, or use --engine torch.",
         )
-    if file_sha256(model.onnx) != model.card.onnx_sha256:
+    try:
+        content = model.onnx.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{model.onnx} cannot be read ({error}).", hint="Check its permissions."
+        ) from error
+    if hashlib.sha256(content).hexdigest() != model.card.onnx_sha256:
+        model.check_unchanged()
+        hint = "Copy both again, or train the model again."
+        if model.weights.with_name(STATE_FILE).is_file():
+            hint = (
+                "A training was stopped while it replaced them: go on with cellunet "
+                "train and --resume."
+            )
         raise CheckpointError(
             f"{model.onnx} is not the twin of {model.weights.name} (its SHA-256 is "
             "not the one on the card).",
-            hint="Copy both again, or train the model again.",
+            hint=hint,
         )
-    return model.onnx
+    return content
 
 
 def file_sha256(path: Path) -> str:

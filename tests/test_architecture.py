@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "cellunet"
 FLOORS = {
     "errors": 0,
     "config": 1,
+    "locks": 1,
     "progress": 1,
     "registry": 1,
     "imaging": 2,
@@ -35,7 +36,7 @@ FLOORS = {
 names lazily, and ``__main__`` stand outside: nothing but the version may be imported
 from them."""
 ROOT = {"cellunet", "cellunet.__main__"}
-STANDARD_LIBRARY_ONLY = {"errors", "config", "progress", "registry"}
+STANDARD_LIBRARY_ONLY = {"errors", "config", "locks", "progress", "registry"}
 AT_HOME = {
     "torch": {"core"},
     "typer": {"cli"},

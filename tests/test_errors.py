@@ -20,7 +20,7 @@ KINDS = [
 def test_the_drawing_shows_every_error() -> None:
     drawing = errors.__doc__ or ""
     assert all(kind.__name__ in drawing for kind in KINDS)
-    assert len(KINDS) == 9
+    assert len(KINDS) == 10
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,3 +50,9 @@ def test_a_message_crosses_to_another_process() -> None:
     error = pickle.loads(pickle.dumps(ImageReadError("a.tif is cut off.")))
     assert isinstance(error, ImageReadError)
     assert error.message == "a.tif is cut off."
+
+
+def test_a_message_is_one_line_that_can_be_printed_whatever_a_file_is_called() -> None:
+    error = CellunetError("a\nb\udcff \x1b[31m µ😀 is gone.", hint="Look\r\nfor it.")
+    assert str(error) == "a\\nb\\udcff \\x1b[31m µ😀 is gone. Look\\r\\nfor it."
+    str(error).encode("utf-8")

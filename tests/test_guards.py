@@ -18,6 +18,10 @@ from cellunet.engine.cost import operations_per_pixel
 FIELD = Path(__file__).parents[1] / "examples" / "images" / "u2os_N12_s7.tif"
 MOST_FLOP_PER_PX = 50_000
 MOST_MEGABYTES = 700
+MOST_BYTES_OF_A_ROW = 70
+LINUX = pytest.mark.skipif(
+    sys.platform != "linux", reason="counts kilobytes as Linux does"
+)
 WATCHED = """
 import json, sys
 from pathlib import Path
@@ -35,7 +39,23 @@ def test_the_shipped_network_costs_no_more_per_pixel() -> None:
     assert operations_per_pixel(network) <= MOST_FLOP_PER_PX
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts kilobytes as Linux does")
+def peak_megabytes(path: Path, out: Path, *options: str) -> float:
+    """Return the largest memory of a process that segments an image."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", WATCHED, "predict", str(path), "--json"),
+            *("--out", str(out), "--threads", "1", *options),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert last["code"] == 0
+    return last["peak"] / 1e6
+
+
+@LINUX
 def test_a_field_seven_times_larger_takes_little_more_memory(tmp_path) -> None:
     one = tifffile.imread(FIELD)
     peaks = []
@@ -44,19 +64,22 @@ def test_a_field_seven_times_larger_takes_little_more_memory(tmp_path) -> None:
         # 1.1 and 7.2 Mpx.
         field = np.tile(one, (copies, 2 if copies == 10 else 1))
         tifffile.imwrite(path, field, tile=(256, 256), compression="zlib")
-        done = subprocess.run(
-            [
-                *(sys.executable, "-c", WATCHED, "predict", str(path), "--json"),
-                *("--out", str(tmp_path / "out"), "--threads", "1"),
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        last = json.loads(done.stdout.splitlines()[-1])
-        assert last["code"] == 0
-        peaks.append(last["peak"] / 1e6)
+        peaks.append(peak_megabytes(path, tmp_path / "out"))
     small, large = peaks
     assert large < MOST_MEGABYTES
     # What waits in memory fills up to its limit; the rest is on the disk.
     assert large < small + 200
+
+
+@LINUX
+def test_an_image_of_one_row_takes_few_bytes_a_pixel(tiny_model, tmp_path) -> None:
+    peaks = []
+    for width in (20_000, 2_000_000):
+        bright = np.arange(width) % 90 < 40
+        line = np.where(bright, 1000, 100).astype(np.uint16)[np.newaxis]
+        path = tmp_path / f"{width}.tif"
+        tifffile.imwrite(path, line, tile=(16, 256), compression="zlib")
+        model = "--model", str(tiny_model.folder)
+        peaks.append(peak_megabytes(path, tmp_path / "out", *model))
+    short, long = peaks
+    assert long - short < MOST_BYTES_OF_A_ROW * 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -328,8 +329,17 @@ MaxMemory = Annotated[
     typer.Option(
         metavar="MB",
         help="Bound on the memory of the process in megabytes; what does not fit waits "
-        "in a temporary file in --out. It changes time, never a label. Default: what "
-        "runs fastest, about 700 for an image of any size.",
+        "in a temporary file (--scratch). It changes time, never a label. Default: "
+        "what runs fastest, about 700 for an image of any size.",
+        rich_help_panel=COMPUTING,
+    ),
+]
+Scratch = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder for temporary files, which exists; they have no name and vanish "
+        "with the process. Default: --out.",
         rich_help_panel=COMPUTING,
     ),
 ]

@@ -106,6 +106,7 @@ def predict(
     threads: o.Threads = THREADS,
     tile: o.Tile = PredictConfig.tile_px,
     max_memory: o.MaxMemory = None,
+    scratch: o.Scratch = None,
     part: Annotated[
         str | None,
         typer.Option(
@@ -153,6 +154,7 @@ def predict(
         exclude_border=exclude_border,
         tile_px=tile,
         max_memory_mb=max_memory,
+        scratch=None if scratch is None else str(scratch),
         save=tuple(dict.fromkeys(s.value for s in save or ())),
         table_format=table_format,
         part=_part(part),

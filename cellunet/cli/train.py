@@ -12,6 +12,8 @@ from cellunet.cli.console import counted
 from cellunet.cli.jsonout import Outcome
 from cellunet.cli.score_report import interval
 from cellunet.cli.session import Session, stopped
+from cellunet.cli.suggesting import Annotations, Crops, Suggest, check_train
+from cellunet.cli.suggesting import suggest as suggest_crops
 from cellunet.cli.watching import TrainingView
 from cellunet.config import (
     DEVICE,
@@ -28,12 +30,12 @@ from cellunet.registry import choose
 if TYPE_CHECKING:
     from cellunet.cli.console import Console
     from cellunet.imaging.expected import Expected
-    from cellunet.tasks.train_request import Trained, TrainRequest
+    from cellunet.tasks.train_request import RunInfo, Trained, TrainRequest
 
 
 def train(
     ctx: typer.Context,
-    data: t.Data,
+    data: t.Data = None,
     name: t.Name = None,
     preset: t.Preset = None,
     start: t.Start = None,
@@ -57,6 +59,9 @@ def train(
     learning_rate: t.LearningRate = None,
     seed: t.Seed = TrainConfig.seed,
     precision: t.Precision = None,
+    suggest: Suggest = None,
+    crops: Crops = None,
+    annotations: Annotations = None,
     device: o.Device = DEVICE,
     threads: o.Threads = THREADS,
     learning_curve: t.LearningCurve = False,
@@ -72,14 +77,18 @@ def train(
     Finds image and annotation pairs, trains from the model that ships, chooses the
     constants of decoding on images that were not trained on, says what score to
     expect, and keeps the model under its name. Ctrl-C saves within a step; the same
-    command with --resume goes on.
+    command with --resume goes on. With --suggest, crops to annotate next are written
+    instead.
     """
+    if suggest:
+        return suggest_crops(ctx)
+    folders = check_train(ctx, data)
     # Without torch, so that what is odd is refused at once, not seconds later.
     from cellunet.tasks.suited import start_name, suited
     from cellunet.tasks.train_request import TrainRequest, default_name
 
     suits = suited(
-        data,
+        folders,
         val,
         start=start_name(start, for_target(TrainConfig(), target)),
         keep_out=val_fraction is not None,
@@ -105,8 +114,8 @@ def train(
     if val_fraction is not None:
         split = split.replace(validation_fraction=val_fraction)
     request = TrainRequest(
-        data=tuple(data),
-        name=name or default_name(data[0]),
+        data=tuple(folders),
+        name=name or default_name(folders[0]),
         config=config,
         split=split,
         start=start,
@@ -133,13 +142,20 @@ def _run(session: Session, request: TrainRequest) -> Outcome:
 
     again = session.command(without=("--overwrite",), add="--resume")
     view = TrainingView(session.console)
+
+    def start(info: RunInfo) -> None:
+        # Only from now on: as long as images are read nothing would be lost, and
+        # reading them may take long.
+        session.can_stop(f"If it has been saved, go on with: {again}")
+        view.start(info)
+
     hooks = Hooks(
         on_note=session.console.line,
-        on_start=view.start,
+        on_start=start,
         on_step=view.step,
         on_epoch=view.epoch,
         track=view.track,
-        should_stop=session.can_stop(f"If it has been saved, go on with: {again}"),
+        should_stop=session.stop,
     )
     try:
         trained = run(request, hooks)

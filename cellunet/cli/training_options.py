@@ -34,7 +34,7 @@ DEFAULT_TARGET = PRESETS["default"]().encoding.target
 _BOUNDARY = for_target(PRESETS["default"](), "boundary")
 
 Data = Annotated[
-    list[Path],
+    list[Path] | None,
     typer.Argument(
         metavar="DATA",
         help="Annotated folders: images beside labels or masks, pairs by suffix, "
@@ -264,7 +264,7 @@ Out = Annotated[
     typer.Option(
         metavar="DIR",
         rich_help_panel=RESULTS,
-        help="Folder for what --learning-curve writes.",
+        help="Folder for what --learning-curve or --suggest writes.",
     ),
 ]
 Resume = Annotated[

@@ -127,7 +127,8 @@ class TrainingView:
             return f"step {step:,}"
         epoch, within = divmod(step - 1, self._info.steps_per_epoch)
         return (
-            f"epoch {epoch + 1}/{self._info.epochs}, "
+            # Every fold begins with its first epoch.
+            f"epoch {epoch % self._info.epochs + 1}/{self._info.epochs}, "
             f"step {within + 1}/{self._info.steps_per_epoch}"
         )
 
@@ -144,7 +145,8 @@ class TrainingView:
         note = f"loss {self._loss:.4f} {curve}"
         if within == per_epoch:
             note = f"loss {self._loss:.4f}, validating"
-        label = f"epoch {(step - 1) // per_epoch + 1}"
+        epochs = info.epochs if info else 1
+        label = f"epoch {(step - 1) // per_epoch % epochs + 1}"
         self._bars[0].update(within, per_epoch, note, label)
         self._bars[1].update(step, steps, self._left)
 

@@ -40,8 +40,8 @@ class Sample:
     `image` is CYX in its own units, `labels` YX instance ids (0 background),
     `annotated` YX bool: what is not annotated is no one's error in the metrics and has
     weight 0 in the loss, unless `scribbles` (YX uint8, of
-    `cellunet.imaging.scribbles`) say what is there. `statistics` are those of the
-    whole image by channel, where this is a part of it; None: it is whole.
+    `cellunet.imaging.scribbles`) say what is there. `measured` returns the statistics
+    of the whole image by channel, where this is a part of it; None: it is whole.
     """
 
     name: str
@@ -49,7 +49,16 @@ class Sample:
     labels: npt.NDArray[np.int32]
     annotated: npt.NDArray[np.bool_]
     scribbles: npt.NDArray[np.uint8] | None = None
-    statistics: Measured | None = None
+    measured: Measured | None = None
+
+    def statistics_for(self, config: NormalizationConfig) -> Sequence[Statistics]:
+        """Return with which statistics each channel is scaled: of the whole image."""
+        if self.measured is not None:
+            return self.measured(config)
+        return [
+            measure(lambda plane=plane: [plane], config)  # type: ignore[misc]
+            for plane in self.image
+        ]
 
 
 class Prepared(NamedTuple):
@@ -78,7 +87,7 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
     planes = [
         scale(channel, statistics, config.normalization)
         for channel, statistics in zip(
-            sample.image, _statistics(sample, config), strict=True
+            sample.image, sample.statistics_for(config.normalization), strict=True
         )
     ]
     image, labels, scribbles = np.stack(planes), sample.labels, sample.scribbles
@@ -94,16 +103,6 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
     crop = Crop(image, labels, counted, np.stack(parts), scribbles)
     class_map, weights = _encode(crop, config)
     return Prepared(sample.name, crop, class_map, weights)
-
-
-def _statistics(sample: Sample, config: TrainConfig) -> Sequence[Statistics]:
-    """Return the intensity statistics of each channel of the whole image."""
-    if sample.statistics is not None:
-        return sample.statistics(config.normalization)
-    return [
-        measure(lambda plane=plane: [plane], config.normalization)  # type: ignore[misc]
-        for plane in sample.image
-    ]
 
 
 def network_input(

@@ -38,7 +38,7 @@ class OnnxFile:
 
 
 def open_onnx(
-    model: bytes | Path, form: Form = FLOAT, *, hint: str = AGAIN
+    model: bytes | Path, form: Form = FLOAT, *, source: str = "", hint: str = AGAIN
 ) -> OnnxFile:
     """Return a model, after checking that it is one that cellunet writes.
 
@@ -48,6 +48,8 @@ def open_onnx(
         The model, or the file that holds it.
     form
         What it has to look like.
+    source
+        Where bytes come from, for messages.
     hint
         What to do if it cannot be used.
 
@@ -56,7 +58,7 @@ def open_onnx(
     CheckpointError
         If the file cannot be read or is not such a model.
     """
-    source = str(model) if isinstance(model, Path) else "The model"
+    source = str(model) if isinstance(model, Path) else source or "The model"
     try:
         content = model.read_bytes() if isinstance(model, Path) else model
         checked = check_model(content, form)

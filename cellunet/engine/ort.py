@@ -25,6 +25,8 @@ class OnnxRuntimeEngine:
     ----------
     model
         The model, or the file that holds it. It is checked before it is used.
+    source
+        Where bytes come from, for messages.
     threads
         Threads to compute with; 0 for as many as this process may use cores.
 
@@ -45,8 +47,10 @@ class OnnxRuntimeEngine:
         If onnxruntime cannot be loaded.
     """
 
-    def __init__(self, model: bytes | Path, *, threads: int = 0) -> None:
-        opened = open_onnx(model)
+    def __init__(
+        self, model: bytes | Path, *, source: str = "", threads: int = 0
+    ) -> None:
+        opened = open_onnx(model, source=source)
         self.config, self.metadata = opened.config, opened.metadata
         self._source = opened.source
         runtime = load_runtime()

@@ -83,6 +83,7 @@ def write_int8(
     OutputError
         If it cannot be written.
     """
-    content = calibrated(open_onnx(store.checked_onnx(model)), windows, threads)
+    opened = open_onnx(store.checked_onnx(model), source=str(model.onnx))
+    content = calibrated(opened, windows, threads)
     with write_atomically(model.int8) as path:
         path.write_bytes(content)

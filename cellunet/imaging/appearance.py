@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellunet.imaging.pieces import pieces
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -129,16 +131,19 @@ def _steps(
     band: npt.NDArray[np.generic], lag: int, span: float
 ) -> npt.NDArray[np.int64]:
     """Count intensity steps over `lag` pixels by their size in units of the range."""
-    values = band.astype(np.float32)
-    with np.errstate(invalid="ignore", over="ignore"):
-        # Infinite pixels, left out just below.
-        steps = np.abs(values[:, lag:] - values[:, :-lag])
-        steps *= np.float32(BINS_PER_RANGE / span)
-    if band.dtype.kind == "f":
-        steps = steps[np.isfinite(steps)]
     top = 2 * BINS_PER_RANGE
-    places = np.minimum(steps, top).astype(np.int32)
-    return np.bincount(places.ravel(), minlength=top + 1)
+    counts = np.zeros(top + 1, np.int64)
+    for rows, columns in pieces(band.shape):
+        values = band[rows, columns.start : columns.stop + lag].astype(np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):
+            # Infinite pixels, left out just below.
+            steps = np.abs(values[:, lag:] - values[:, :-lag])
+            steps *= np.float32(BINS_PER_RANGE / span)
+        if band.dtype.kind == "f":
+            steps = steps[np.isfinite(steps)]
+        places = np.minimum(steps, top).astype(np.int32)
+        counts += np.bincount(places.ravel(), minlength=top + 1)
+    return counts
 
 
 def _percentile(counts: npt.NDArray[np.int64]) -> float:

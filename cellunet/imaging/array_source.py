@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.imaging.cut import Cut
     from cellunet.imaging.damage import Damage
     from cellunet.imaging.source import Region
 
@@ -40,6 +41,7 @@ class ArraySource:
     channels = 1
     channel_names = ("0",)
     file_channels = ("0",)
+    cut_from: Cut | None = None
     memory_note = ""
     damaged: tuple[Damage, ...] = ()
 
@@ -69,6 +71,11 @@ class ArraySource:
         region.check(self.shape, 1)
         part = self._plane[region.y0 : region.y1, region.x0 : region.x1]
         return part[np.newaxis].copy()
+
+    def held_bytes(self, rows: int) -> int:
+        """Return 0: the plane is held by whoever gave it."""
+        del rows
+        return 0
 
     def read_all(self) -> npt.NDArray[Any]:
         """Return the plane itself, YX."""

@@ -7,16 +7,28 @@ import errno
 import os
 import secrets
 import shutil
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Protocol
 
 from cellunet.errors import CellunetError, OutputError
+from cellunet.locks import lock_new, remove_abandoned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
+
+
+class Closable(Protocol):
+    """Anything that can be closed."""
+
+    def close(self) -> None:
+        """Close it."""
+
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+PARTIAL = ".partial"
+"""How names of files end that are not complete yet."""
 
 
 def partial_path(path: Path) -> Path:
@@ -26,12 +38,31 @@ def partial_path(path: Path) -> Path:
     looks like a result; the name is cut because file names have a greatest length.
     """
     token = f"{os.getpid()}-{secrets.token_hex(4)}"
-    return path.with_name(f".{path.name[:40]}.{token}.partial")
+    return path.with_name(f".{path.name[:40]}.{token}{PARTIAL}")
+
+
+def clear_leftovers(folders: Collection[Path]) -> int:
+    """Remove partial files of processes that are gone; return how many.
+
+    Those of living processes are locked, and stay.
+    """
+    return remove_abandoned(folders, f".*{PARTIAL}")
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, option: str = "--out") -> Iterator[None]:
     """Turn an operating system's refusal inside into an OutputError about `path`.
+
+    Whoever listens (`sys.addaudithook`) is told ``cellunet.write`` and the path first,
+    as Python itself tells of every opening, renaming and removing; tests make it fail
+    there.
+
+    Parameters
+    ----------
+    path
+        What is written.
+    option
+        By which a user chooses its folder.
 
     Raises
     ------
@@ -39,37 +70,44 @@ def writing(path: Path) -> Iterator[None]:
         In place of OSError, cellunet's own errors aside.
     """
     try:
+        sys.audit("cellunet.write", str(path))
         yield
     except CellunetError:
         raise
     except OSError as error:
-        raise _explained(path, error) from error
+        raise _explained(path, error, option) from error
 
 
-def _explained(path: Path, error: OSError) -> OutputError:
+def _explained(path: Path, error: OSError, option: str) -> OutputError:
     folder = path.parent
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir may raise
         return OutputError(
             f"{path} cannot be written: a folder of that name exists.",
-            hint="Rename the folder, or choose another one with --out.",
+            hint=f"Rename the folder, or choose another one with {option}.",
         )
     if error.errno in _FULL:
         return OutputError(
             f"{path} cannot be written: there is no room in {folder}{_free(folder)}.",
-            hint="Free space on that disk, or choose another folder with --out. What "
-            "is finished stays; the same command continues.",
+            hint=f"Free space on that disk, or choose another folder with {option}. "
+            "What is finished stays; the same command continues.",
         )
     if error.errno in _FORBIDDEN:
         return OutputError(
             f"{path} cannot be written: {folder} permits no writing "
             f"({error.strerror}).",
-            hint="Choose another folder with --out, change its permissions, or close "
-            "the program that has the file open.",
+            hint=f"Choose another folder with {option}, change its permissions, or "
+            "close the program that has the file open.",
+        )
+    if isinstance(error, FileNotFoundError):
+        return OutputError(
+            f"{path} cannot be written: {folder}, or a file in it, was removed "
+            "meanwhile.",
+            hint="Run the same command again, and leave the folder there.",
         )
     reason = error.strerror or str(error) or type(error).__name__
     return OutputError(
         f"{path} cannot be written in {folder}: {reason}.",
-        hint="Choose another folder with --out.",
+        hint=f"Choose another folder with {option}.",
     )
 
 
@@ -77,6 +115,15 @@ def _free(folder: Path) -> str:
     with contextlib.suppress(OSError):
         return f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free)"
     return ""
+
+
+def close_unwanted(file: Closable) -> None:
+    """Close a file whose content is not wanted any more, or has been written.
+
+    What is still buffered would be written then; on a full disk that fails once more.
+    """
+    with contextlib.suppress(OSError):
+        file.close()
 
 
 class PendingFile:
@@ -98,11 +145,12 @@ class PendingFile:
         self.path = path
         self.temporary = partial_path(path)
         self._open = True
+        self._locked: int | None = None
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "a folder", str(path))
-            self.temporary.touch()
+            self._locked = lock_new(self.temporary)
 
     def commit(self) -> None:
         """Flush the file to the disk and rename it.
@@ -114,6 +162,7 @@ class PendingFile:
         """
         try:
             with writing(self.path):
+                sys.audit("cellunet.commit", str(self.path))
                 with self.temporary.open("rb+") as file:
                     os.fsync(file.fileno())
                 self.temporary.replace(self.path)
@@ -129,6 +178,12 @@ class PendingFile:
             # error on the way, if there is one, is the one to report.
             with contextlib.suppress(OSError):
                 self.temporary.unlink(missing_ok=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._locked is not None:
+            os.close(self._locked)
+            self._locked = None
 
 
 @contextlib.contextmanager

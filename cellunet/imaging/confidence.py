@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.imaging.measure import EVIDENCE_TOP
+from cellunet.imaging.pieces import pieces
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,11 +33,13 @@ class Confidences:
 
     def add(self, labels: npt.NDArray[Any], evidence: npt.NDArray[np.uint8]) -> None:
         """Take rows of labels, and of `cellunet.imaging.evidence.evidence`, YX both."""
-        # Most pixels are background, which has no confidence.
-        inside = np.flatnonzero(labels)
-        self._sums += np.bincount(
-            labels.take(inside), evidence.take(inside), minlength=len(self._sums)
-        )
+        for piece in pieces(labels.shape):
+            # Most pixels are background, which has no confidence.
+            there, sure = labels[piece], evidence[piece]
+            inside = np.flatnonzero(there)
+            self._sums += np.bincount(
+                there.take(inside), sure.take(inside), minlength=len(self._sums)
+            )
 
     def means(self) -> npt.NDArray[np.float64]:
         """Return the confidence of objects 1, 2, ..., from 0 to 1."""

@@ -79,7 +79,8 @@ def _features(document: object) -> Iterator[dict[str, Any]]:
         whole = table(document, "The document")
         kind = whole.get("type")
         key = {"FeatureCollection": "features", "GeometryCollection": "geometries"}
-        listed = rows(whole.get(key[kind]), key[kind]) if kind in key else [whole]
+        name = key.get(kind) if isinstance(kind, str) else None
+        listed = [whole] if name is None else rows(whole.get(name), name)
     for position, one in enumerate(listed, 1):
         feature = table(one, f"Feature {position}")
         yield feature if feature.get("type") == "Feature" else {"geometry": feature}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Side = tuple["npt.NDArray[np.int32]", "npt.NDArray[np.int32]"]
 """Objects and regions along one side of a face."""
+Edge = tuple["npt.NDArray[np.int32]", int]
+"""The pixels along one side of a core, and what its regions' numbers begin after."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +127,9 @@ class HoleMerger:
         self._open = [np.zeros(0, np.int64)]
         self._neighbours = [np.zeros((0, 2), np.int64)]
         self._joins = [np.zeros((0, 2), np.int64)]
-        self._above: dict[int, Side] = {}
-        self._row: dict[int, Side] = {}
-        self._left: Side | None = None
+        self._above: dict[int, Edge] = {}
+        self._row: dict[int, Edge] = {}
+        self._left: Edge | None = None
 
     def add(self, place: Place, pixels: npt.NDArray[np.int32], holes: Holes) -> None:
         """Take the next block.
@@ -152,11 +154,11 @@ class HoleMerger:
         self._open.append(holes.open + offset)
         self._neighbours.append(holes.neighbours + np.array([offset, 0]))
         if column in self._above:
-            self._face(self._above[column], _side(pixels[0], offset))
+            self._face(_side(*self._above.pop(column)), _side(pixels[0], offset))
         if self._left is not None:
-            self._face(self._left, _side(pixels[:, 0], offset))
-        self._row[column] = _side(pixels[-1], offset)
-        self._left = _side(pixels[:, -1], offset)
+            self._face(_side(*self._left), _side(pixels[:, 0], offset))
+        self._row[column] = pixels[-1].copy(), offset
+        self._left = pixels[:, -1].copy(), offset
 
     def _face(self, one: Side, other: Side) -> None:
         self._joins.append(np.unique(_touching(one[1], other[1]), axis=0))

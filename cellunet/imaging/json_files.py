@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.errors import AnnotationError
+from cellunet.imaging.rasterize import MAX_COORDINATE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,6 +136,10 @@ def ring(points: object, what: str, *, least: int = 3) -> Ring:
         raise AnnotationError(f"{what} holds a point that is no pair x, y.") from error
     if texts or not np.isfinite(found).all():
         raise AnnotationError(f"{what} holds a coordinate that is no finite number.")
+    if np.abs(found).max(initial=0) > MAX_COORDINATE:
+        raise AnnotationError(
+            f"{what} holds a coordinate beyond {MAX_COORDINATE:g} pixels."
+        )
     different = len(np.unique(found, axis=0))
     if different < least:
         raise AnnotationError(

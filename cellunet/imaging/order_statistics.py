@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellunet.imaging.pieces import pieces
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
 
@@ -30,14 +32,12 @@ class Selector:
 
     def add(self, values: npt.NDArray[np.generic]) -> None:
         """Take values in the first pass."""
-        flat = values.ravel()
-        if flat.dtype in (np.uint8, np.uint16):
-            keys = flat
-        else:
-            self.wide = True
-            keys = _sortable(flat) >> np.uint32(16)
-        counts = np.bincount(keys, minlength=1)
-        self.counts[: len(counts)] += counts
+        whole = values.dtype in (np.uint8, np.uint16)
+        self.wide = self.wide or not whole
+        for part in _parts(values):
+            keys = part if whole else _sortable(part) >> np.uint32(16)
+            counts = np.bincount(keys, minlength=1)
+            self.counts[: len(counts)] += counts
         self._up_to = None
 
     def bucket(self, rank: int) -> int:
@@ -60,11 +60,12 @@ class Selector:
 
     def add_fine(self, values: npt.NDArray[np.generic]) -> None:
         """Take the same values in the second pass."""
-        keys = _sortable(values.ravel())
-        upper = keys >> np.uint32(16)
-        for bucket, counts in self.fine.items():
-            lower = keys[upper == bucket] & np.uint32(0xFFFF)
-            counts += np.bincount(lower, minlength=65536)
+        for part in _parts(values):
+            keys = _sortable(part)
+            upper = keys >> np.uint32(16)
+            for bucket, counts in self.fine.items():
+                lower = keys[upper == bucket] & np.uint32(0xFFFF)
+                counts += np.bincount(lower, minlength=65536)
 
     def value(self, rank: int) -> float:
         """Return the value at a rank, which `refine` was told of if `wide`."""
@@ -74,6 +75,13 @@ class Selector:
         rank -= int(self.counts[:bucket].sum())
         lower = int(np.searchsorted(np.cumsum(self.fine[bucket]), rank, side="right"))
         return _from_sortable((bucket << 16) | lower)
+
+
+def _parts(values: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.generic]]:
+    """Yield values a few at a time: keys and counts take many times their memory."""
+    flat = values.ravel()
+    for _, columns in pieces((1, len(flat))):
+        yield flat[columns]
 
 
 def _sortable(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint32]:

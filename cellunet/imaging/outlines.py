@@ -27,13 +27,17 @@ open.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from cellunet.imaging.pieces import pieces
 from cellunet.imaging.rings import assemble, walk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
     from cellunet.imaging.rings import Outline
@@ -44,6 +48,8 @@ FORMS: dict[Form, int] = {"pixels": 0, "midpoints": 1, "smooth": 2}
 FORM: Form = "smooth"
 """Of discs and ellipses of 3 to 30 pixels radius it has by far the truest length:
 ``python benchmarks/outline_forms.py``, table in ``docs/outputs.md``."""
+EDGES_AT_ONCE = 2**18
+"""Edges that are walked at once, if they are not those of a single object."""
 EAST, SOUTH, WEST, NORTH = range(4)
 """Directions of edges: above, right of, below and left of their pixel."""
 
@@ -85,20 +91,30 @@ class Tracer:
     def __init__(self, width: int, form: Form = FORM) -> None:
         self._width = width
         self._cuts = FORMS[form]
-        self._above = np.zeros(width, np.int64)
+        self._above: npt.NDArray[Any] = np.zeros(width, np.uint8)
         self._y0 = 0
         self._open = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
     def add(self, rows: npt.NDArray[Any]) -> None:
         """Take the next rows of labels, YX, any integer type."""
-        found = _edges(self._above, rows.astype(np.int64), self._y0)
-        self._open = Edges.joined([self._open, found])
+        found = [self._open]
+        for y, x in pieces(rows.shape):
+            above = rows[y.start - 1] if y.start else self._above
+            # The piece, the row above it and the columns beside it, 0 off the plane.
+            seen = np.zeros((y.stop - y.start + 1, x.stop - x.start + 2), np.int64)
+            left, right = max(x.start - 1, 0), min(x.stop + 1, self._width)
+            inside = slice(left - x.start + 1, right - x.start + 1)
+            seen[0, inside] = above[left:right]
+            seen[1:, inside] = rows[y, left:right]
+            corner = self._y0 + y.start, x.start
+            found.append(_edges(seen, corner, self._width))
+        self._open = Edges.joined(found)
         self._y0 += len(rows)
-        self._above = rows[-1].astype(np.int64)
+        self._above = rows[-1].copy()
 
     def end(self) -> None:
         """Take note that the plane ends below the last rows."""
-        self.add(np.zeros((1, self._width), np.int64))
+        self.add(np.zeros((1, self._width), np.uint8))
 
     def take(self, complete: npt.NDArray[np.bool_]) -> dict[int, Outline]:
         """Return, and forget, the outlines of objects that no later row touches.
@@ -117,9 +133,29 @@ class Tracer:
         ready = complete[self._open.owners]
         edges = self._open.where(ready)
         self._open = self._open.where(~ready)
-        if not len(edges.keys):
-            return {}
-        return assemble(walk(edges.keys, edges.owners, self._width + 1), self._cuts)
+        found: dict[int, Outline] = {}
+        for some in _groups(edges):
+            ring = walk(some.keys, some.owners, self._width + 1)
+            found |= assemble(ring, self._cuts)
+        return found
+
+
+def _groups(edges: Edges) -> Iterator[Edges]:
+    """Yield the edges of some objects at a time, by ascending label.
+
+    A walk takes many times the memory of its edges, and an image that is a single row
+    has all of its objects complete at once.
+    """
+    count = len(edges.keys)
+    if count <= EDGES_AT_ONCE:
+        if count:
+            yield edges
+        return
+    order = np.argsort(edges.owners, kind="stable")
+    owners = edges.owners[order]
+    cuts = np.searchsorted(owners, owners[::EDGES_AT_ONCE])
+    for a, b in pairwise([*np.unique(cuts).tolist(), count]):
+        yield Edges(edges.keys[order[a:b]], owners[a:b])
 
 
 def outlines(labels: npt.NDArray[Any], form: Form = FORM) -> dict[int, Outline]:
@@ -152,28 +188,38 @@ def outlines(labels: npt.NDArray[Any], form: Form = FORM) -> dict[int, Outline]:
     return tracer.take(np.ones(int(labels.max(initial=0)) + 1, np.bool_))
 
 
-def _edges(above: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], y0: int) -> Edges:
-    """Return the edges above each of `rows`, and left and right of their pixels.
+def _edges(seen: npt.NDArray[np.int64], corner: tuple[int, int], width: int) -> Edges:
+    """Return the edges above the pixels of a piece of rows, and left of them.
 
-    Those below the last row belong to the next call, whose `above` it is.
+    At the right end of the plane those on the right too. Those below the last row
+    belong to the next call.
+
+    Parameters
+    ----------
+    seen
+        Labels of the piece, with a row above it and a column on each side.
+    corner
+        Row and column of its first pixel.
+    width
+        Columns of the plane.
     """
-    height, width = rows.shape
-    upper = np.concatenate((above[np.newaxis], rows[:-1]))
-    padded = np.zeros((height, width + 2), np.int64)
-    padded[:, 1:-1] = rows
+    upper, rows = seen[:-1, 1:-1], seen[1:, 1:-1]
+    last = corner[1] + rows.shape[1] == width
+    beside = seen[1:] if last else seen[1:, :-1]
+    before, after = beside[:, :-1], beside[:, 1:]
     # (where pixels differ, the label on the right of the walk, direction, and the
     # start of the edge relative to the place in the array, x then y)
     kinds = (
         (upper != rows, rows, EAST, 0),
         (upper != rows, upper, WEST, 1),
-        (padded[:, :-1] != padded[:, 1:], padded[:, :-1], SOUTH, 0),
-        (padded[:, :-1] != padded[:, 1:], padded[:, 1:], NORTH, 1),
+        (before != after, before, SOUTH, 0),
+        (before != after, after, NORTH, 1),
     )
     keys, owners = [], []
     for differs, owner, direction, ahead in kinds:
         y, x = np.nonzero(differs & (owner > 0))
         owners.append(owner[y, x])
         down, right = (0, ahead) if direction in (EAST, WEST) else (ahead, 0)
-        corner = (y + y0 + down).astype(np.int64) * (width + 1) + x + right
-        keys.append(4 * corner + direction)
+        start = (y + corner[0] + down).astype(np.int64) * (width + 1)
+        keys.append(4 * (start + x + corner[1] + right) + direction)
     return Edges(np.concatenate(keys), np.concatenate(owners))

@@ -46,6 +46,7 @@ class PngSource:
     channels = 1
     pixel_size_um: tuple[float, float] | None = None
     damaged: tuple[Damage, ...] = ()
+    cut_from = None
 
     def __init__(self, path: Path, layout: Layout, dtype: np.dtype[Any]) -> None:
         self.path = path
@@ -54,7 +55,11 @@ class PngSource:
         self.channel_names = (layout.channel_name,)
         self.file_channels = layout.file_channels
         samples = max(k for _, k in layout.parts) + 1
-        self.memory_note = whole_note(path, math.prod(self.shape) * samples, dtype)
+        values = math.prod(self.shape) * samples
+        self.memory_note = whole_note(path, values, dtype)
+        # The file, its decoded samples, and the plane made of them.
+        plane = math.prod(self.shape) * self.dtype.itemsize
+        self._held = path.stat().st_size + values * dtype.itemsize + plane
         self._layout = layout
         self._plane: npt.NDArray[Any] | None = None
 
@@ -69,6 +74,11 @@ class PngSource:
                 self._plane = combine(parts, self._layout.gray)
         part = self._plane[region.y0 : region.y1, region.x0 : region.x1]
         return part[np.newaxis].copy()
+
+    def held_bytes(self, rows: int) -> int:
+        """Return what reading holds; see `cellunet.imaging.source.Source`."""
+        del rows
+        return self._held
 
     def close(self) -> None:
         """Forget the decoded image."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 """Crossings of edges and rows that are held at once."""
+MAX_COORDINATE = 1e300
+"""Differences and products by a few of such numbers are still finite."""
 MAX_CROSSINGS = 1 << 26
 """A drawing of more, 67 million, is no outline; it would take minutes."""
 
@@ -103,9 +105,11 @@ def _box(rings: Sequence[Ring], shape: tuple[int, int]) -> tuple[Window, bool]:
     if not rings:
         return (slice(0, 0), slice(0, 0)), False
     points = np.concatenate(rings)
-    if not np.isfinite(points).all():
+    # False for what is not a number, too.
+    if not (np.abs(points) <= MAX_COORDINATE).all():
         raise AnnotationError(
-            "A coordinate is not a finite number.", hint="Draw the object again."
+            f"A coordinate is not a finite number up to {MAX_COORDINATE:g}.",
+            hint="Draw the object again.",
         )
     (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
     rows = _centres(y0, y1, shape[0])

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cellunet.errors import ImageReadError
-from cellunet.imaging.row_window import kept_bytes
+from cellunet.imaging.decoders import CHUNK_BYTES, MOST_BYTES
+from cellunet.imaging.raw_pixels import LONG_ROW_BYTES
+from cellunet.imaging.row_window import STEP_ROWS, kept_bytes
+from cellunet.imaging.segments import CACHE_BYTES, MOST_STREAMS, ROWS_CACHE_BYTES
+from cellunet.imaging.strips import MARK_BYTES, MOST_MARKS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +62,46 @@ def shares_rows(reader: SeriesReader, layout: Layout) -> bool:
     decoded = reader.grid.full_width and reader.raw_offset(0) is None
     stored = len(layout.stored(0)) * len({skip for skip, _ in layout.parts})
     return decoded and (reader.by_rows or reader.grid.count > 1 or stored > 1)
+
+
+def held_bytes(
+    reader: SeriesReader, layout: Layout, dtype: np.dtype[Any], rows: int
+) -> int:
+    """Return what reading a TIFF holds at once, besides what it returns.
+
+    Parameters
+    ----------
+    reader, layout, dtype
+        As for `memory_note`.
+    rows
+        Rows of the tallest region that is read.
+    """
+    row = reader.grid.row_values * reader.dtype.itemsize
+    if reader.raw_offset(0) is not None:
+        return min(rows, layout.shape[0]) * min(row, LONG_ROW_BYTES)
+    # The latest piece comes in, encoded and decoded, before older ones go.
+    piece = 0 if reader.by_rows else reader.piece_bytes + reader.encoded_bytes
+    planes = len({skip for skip, _ in layout.parts})
+    if not shares_rows(reader, layout):
+        stored = len(layout.stored(0)) * planes * reader.plane_bytes
+        return min(max(CACHE_BYTES, reader.piece_bytes), stored) + piece
+    held = kept_bytes(layout.shape, dtype, rows)
+    step = min(STEP_ROWS, layout.shape[0])
+    # Of each projected plane the stored samples, and the maximum so far.
+    held += step * planes * row
+    held += 2 * step * layout.shape[1] * dtype.itemsize
+    if reader.by_rows:
+        return held + _states_bytes(reader)
+    return held + max(ROWS_CACHE_BYTES, reader.piece_bytes) + piece
+
+
+def _states_bytes(reader: SeriesReader) -> int:
+    """Return what the kept states of decoders of rows take (`strips.StripRows`)."""
+    count = reader.grid.count
+    kept = min(reader.plane_bytes // MARK_BYTES, MOST_MARKS * count)
+    row = reader.grid.row_values * reader.dtype.itemsize
+    # With each what is not decoded yet, and less than a row of what is.
+    return (kept + min(count, MOST_STREAMS)) * (row + MOST_BYTES + 2 * CHUNK_BYTES)
 
 
 def whole_note(path: Path, values: int, dtype: np.dtype[Any]) -> str:

@@ -149,7 +149,8 @@ def _entries(packed: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
 
 def _litter(entry: zipfile.ZipInfo) -> bool:
     """Return whether an entry is a folder or what macOS adds to a zip."""
-    return entry.is_dir() or entry.filename.startswith("__MACOSX/")
+    # Not `is_dir`, which takes a name of no letters for a bug.
+    return entry.filename.endswith("/") or entry.filename.startswith("__MACOSX/")
 
 
 def _limited(content: bytes, name: str, path: Path) -> bytes:

@@ -76,6 +76,8 @@ class RowWindow:
         self._kept = np.empty((0, self._shape[1]), self._dtype)
 
 
-def kept_bytes(shape: tuple[int, int], dtype: np.dtype[Any]) -> int:
-    """Return the bytes that are kept for windows of up to `KEPT_ROWS` rows."""
-    return min(KEPT_ROWS, shape[0]) * shape[1] * dtype.itemsize
+def kept_bytes(
+    shape: tuple[int, int], dtype: np.dtype[Any], rows: int = KEPT_ROWS
+) -> int:
+    """Return the bytes that are kept for windows of up to so many rows."""
+    return min(max(rows, KEPT_ROWS), shape[0]) * shape[1] * dtype.itemsize

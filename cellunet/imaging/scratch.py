@@ -2,14 +2,13 @@
 
 What a field leaves behind on its way (marks, evidence, provisional labels) may be
 larger than memory. It is kept as it is up to a limit, and beyond it compressed in one
-temporary file, which has no name and vanishes with the process, however that ends.
+temporary file, which has no name and vanishes with the process, however that ends. It
+lies in the folder of the result, or in one of the user's choice.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import shutil
 import tempfile
 import threading
 from bisect import bisect_left, bisect_right
@@ -20,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 import imagecodecs
 import numpy as np
 
-from cellunet.errors import OutputError
-from cellunet.imaging.atomic import writing
+from cellunet.imaging.atomic import close_unwanted, writing
+from cellunet.imaging.room import PREFIX, temporary
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,14 +28,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-logger = logging.getLogger(__name__)
-
 MEMORY_BYTES = 64 * 2**20
 """Arrays beyond this wait on the disk, not in memory."""
-RAW_BYTES_PER_PIXEL = 10
-"""What is put aside of each pixel of a plane: marks, evidence, seeds, labels."""
-DISK_BYTES_PER_PIXEL = 0.5
-"""Of temporary file and labels; fields of crowded nuclei took 0.33 and 0.05."""
 LEVEL = 1
 """Of Zstandard: what is put aside is mostly long runs of one value."""
 
@@ -55,43 +48,6 @@ Kept: TypeAlias = "npt.NDArray[Any] | _OnDisk"
 """What stands for an array that was put aside."""
 
 
-def check_room(output: Path, pixels: int, memory_bytes: int) -> None:
-    """Tell how much room on the disk an image will take, and refuse if there is none.
-
-    Parameters
-    ----------
-    output
-        The result; its folder exists.
-    pixels
-        Of all planes.
-    memory_bytes
-        As of `Scratch`.
-
-    Raises
-    ------
-    OutputError
-        If it does not fit.
-    """
-    if pixels * RAW_BYTES_PER_PIXEL <= memory_bytes:
-        return
-    needed = round(pixels * DISK_BYTES_PER_PIXEL / 1e6)
-    with writing(output):
-        free = round(shutil.disk_usage(output.parent).free / 1e6)
-    logger.info(
-        "%s: about %d MB of %s (%d MB free) are taken until it is finished.",
-        output,
-        needed,
-        output.parent,
-        free,
-    )
-    if needed > free:
-        raise OutputError(
-            f"{output} cannot be written: it takes about {needed:,} MB in "
-            f"{output.parent} until it is finished, and {free:,} MB are free there.",
-            hint="Free space on that disk, or choose another folder with --out.",
-        )
-
-
 class Scratch:
     """Room for what does not fit into memory. Safe for use by several threads.
 
@@ -102,12 +58,20 @@ class Scratch:
         By default it lies in the system's folder for temporary files.
     memory_bytes
         Arrays are kept as they are up to this many bytes.
+    folder
+        Where the temporary file lies instead.
     """
 
     def __init__(
-        self, output: Path | None = None, memory_bytes: int = MEMORY_BYTES
+        self,
+        output: Path | None = None,
+        memory_bytes: int = MEMORY_BYTES,
+        folder: Path | None = None,
     ) -> None:
-        self._output = output or Path(tempfile.gettempdir(), "cellunet")
+        output = output or Path(tempfile.gettempdir(), "cellunet")
+        self._writes = (
+            (output, "--out") if folder is None else (folder / PREFIX, "--scratch")
+        )
         self._room = memory_bytes
         self._file: IO[bytes] | None = None
         self._lock = threading.Lock()
@@ -131,11 +95,9 @@ class Scratch:
                 self._room -= array.nbytes
                 return array
         packed = imagecodecs.zstd_encode(array.tobytes(), LEVEL)
-        with self._lock, writing(self._output):
+        with self._lock, writing(*self._writes):
             if self._file is None:
-                self._file = tempfile.TemporaryFile(  # noqa: SIM115 - `close` closes
-                    dir=self._output.parent, prefix=".", suffix=".partial"
-                )
+                self._file = temporary(self._writes[0].parent)
             self._file.seek(self.disk_bytes)
             self._file.write(packed)
             kept = _OnDisk(self.disk_bytes, len(packed), array.shape, array.dtype)
@@ -146,7 +108,7 @@ class Scratch:
         """Return an array that was put aside; it is not to be changed."""
         if isinstance(kept, np.ndarray):
             return kept
-        with self._lock, writing(self._output):
+        with self._lock, writing(*self._writes):
             if self._file is None:
                 raise ValueError("the scratch was closed")
             self._file.seek(kept.offset)
@@ -164,7 +126,7 @@ class Scratch:
     def close(self) -> None:
         """Forget everything."""
         if self._file is not None:
-            self._file.close()
+            close_unwanted(self._file)
             self._file = None
 
     def __enter__(self) -> Self:

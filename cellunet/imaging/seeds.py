@@ -147,11 +147,14 @@ class SeedMerger:
         self._pixels.append(seeds.pixels[1:])
         self._sides.append(seeds.sides[1:])
         mine = _Strip(seeds.area.y0, seeds.area.x0, seeds.parts, offset)
-        others = [self._above.get(column + d) for d in (-1, 0, 1)]
+        # The blocks to come do not touch the one above to the left.
+        others = [self._above.pop(column - 1, None)]
+        others += [self._above.get(column + d) for d in (0, 1)]
         for other in (*others, self._left):
             if other is not None:
                 self._joins.append(_joins(other, mine))
-        self._row[column] = _lower(seeds, offset, self._halo)
+        if seeds.area.y0 + seeds.area.core[0].stop < seeds.area.plane[0]:
+            self._row[column] = _lower(seeds, offset, self._halo)
         self._left = _right(seeds, offset, self._halo)
 
     def tables(self) -> dict[Place, npt.NDArray[np.int64]]:

@@ -117,6 +117,11 @@ class SeriesReader:
         """Bytes of a decoded strip or tile."""
         return self.grid.piece_values * self.dtype.itemsize
 
+    @property
+    def encoded_bytes(self) -> int:
+        """Bytes of the largest strip or tile of the first page, as it is stored."""
+        return int(max(self._page0.databytecounts, default=0))
+
     def raw_offset(self, plane: int) -> int | None:
         """Return where the raw pixels of a stored plane start, if they lie in a row."""
         if self._offset is not None:

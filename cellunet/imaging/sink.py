@@ -15,7 +15,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from cellunet.imaging.atomic import PendingFile, writing
+from cellunet.imaging.atomic import PendingFile, close_unwanted, writing
 from cellunet.imaging.provenance import SOFTWARE, LabelSpec, ome_xml
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class LabelTiff:
 
     def abort(self) -> None:
         """Leave nothing behind; does nothing after `commit`."""
-        self._tiles.close()
+        close_unwanted(self._tiles)
         self._pending.abort()
 
     def __enter__(self) -> Self:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from cellunet.imaging.cut import Cut
     from cellunet.imaging.damage import Damage
 
 ZMode = Literal["keep", "max"]
@@ -122,10 +123,25 @@ class Source(Protocol):
         ...
 
     @property
+    def cut_from(self) -> Cut | None:
+        """The field that this is a crop of, if the file says so."""
+        ...
+
+    @property
     def memory_note(self) -> str:
         """What to know of the memory that reading takes, if that is much; else empty.
 
         One sentence that names the file.
+        """
+        ...
+
+    def held_bytes(self, rows: int) -> int:
+        """Return what reading holds in memory at once, besides what it returns.
+
+        Parameters
+        ----------
+        rows
+            Rows of the tallest region that will be read.
         """
         ...
 

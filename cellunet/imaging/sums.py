@@ -21,6 +21,7 @@ from cellunet.imaging.measure import (
     channel_suffixes,
     column_names,
 )
+from cellunet.imaging.pieces import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,11 +84,27 @@ class Sums:
         evidence
             YX uint8, as `cellunet.imaging.evidence.evidence` makes it.
         """
+        for rows, columns in pieces(labels.shape):
+            self._add(
+                (y0 + rows.start, columns.start),
+                labels[rows, columns],
+                [image[rows, columns] for image in images],
+                None if evidence is None else evidence[rows, columns],
+            )
+
+    def _add(
+        self,
+        corner: tuple[int, int],
+        labels: npt.NDArray[Any],
+        images: Sequence[npt.NDArray[Any]],
+        evidence: npt.NDArray[np.uint8] | None,
+    ) -> None:
+        """Take a piece of the rows whose first pixel lies at `corner`."""
         y, x = np.nonzero(labels)
         if not len(y):
             return
         ids = labels[y, x].astype(np.int64)
-        row = y + y0
+        row, column = y + corner[0], x + corner[1]
         # A band holds a narrow range of numbers: tables of that range alone.
         base = int(ids.min())
         local = ids - base
@@ -96,8 +113,8 @@ class Sums:
         first = np.full(size, -1)
         first[local[::-1]] = np.arange(len(local))[::-1]
         new = (first >= 0) & (self._origin[0, here] < 0)
-        self._origin[:, here][:, new] = row[first[new]], x[first[new]]
-        dy, dx = row - self._origin[0, ids], x - self._origin[1, ids]
+        self._origin[:, here][:, new] = row[first[new]], column[first[new]]
+        dy, dx = row - self._origin[0, ids], column - self._origin[1, ids]
         whole = zip(
             (*self._first, *self._second),
             (dy, dx, dy * dy, dx * dx, dy * dx),
@@ -106,7 +123,7 @@ class Sums:
         self.areas[here] += np.bincount(local, minlength=size)
         for sums, values in whole:
             sums[here] += _whole_sums(local, values, size)
-        for axis, values in enumerate((row, x)):
+        for axis, values in enumerate((row, column)):
             np.minimum.at(self._low[axis], ids, values)
             np.maximum.at(self._high[axis], ids, values)
         if evidence is not None:

@@ -9,6 +9,7 @@ import imagecodecs
 import numpy as np
 
 from cellunet.imaging.overlay import GAMMA, PREDICTION, enlargement, outlines
+from cellunet.imaging.pieces import PIECE_PX, pieces
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,6 +48,8 @@ class Thumbnail:
         self, shape: tuple[int, int], statistics: Statistics, noise_floor: float
     ) -> None:
         self._factor = math.ceil(max(shape) / SIDE_PX)
+        # Where a row is cut, it is cut between two squares.
+        self._piece = max(PIECE_PX // self._factor, 1) * self._factor
         self._larger = enlargement(shape, SIDE_PX) if self._factor == 1 else 1
         self._low = statistics.low
         span = max(statistics.high - statistics.low, noise_floor * statistics.noise)
@@ -63,13 +66,17 @@ class Thumbnail:
         """Take the next rows of image and labels, YX both."""
         if self._larger > 1:
             pixels, labels = (_enlarged(a, self._larger) for a in (pixels, labels))
-        values = np.nan_to_num(
-            pixels.astype(np.float64), nan=self._low, posinf=self._low, neginf=self._low
-        )
-        grey = np.clip((values - self._low) / self._span, 0, 1) ** GAMMA
-        rows = np.arange(self._y, self._y + len(labels))
-        self._sum(self._grey, rows, grey)
-        self._sum(self._pixels, rows, np.ones_like(grey))
+        for rows, columns in pieces(pixels.shape, self._piece):
+            values = np.nan_to_num(
+                pixels[rows, columns].astype(np.float64),
+                nan=self._low,
+                posinf=self._low,
+                neginf=self._low,
+            )
+            grey = np.clip((values - self._low) / self._span, 0, 1) ** GAMMA
+            corner = self._y + rows.start, columns.start
+            self._sum(self._grey, corner, grey)
+            self._sum(self._pixels, corner, np.ones_like(grey))
         known = np.concatenate([self._before, labels]) if self._y else labels
         # Whether the last row is outline is known when the next one is.
         self._draw(known, len(known) - 1)
@@ -81,19 +88,24 @@ class Thumbnail:
         start = max(len(self._before) - 1, 0)
         if stop > start:
             first = self._y - len(self._before)
-            rows = np.arange(first + start, first + stop)
             lines = outlines(known)[start:stop]
-            self._sum(self._lines, rows, lines.astype(np.float64))
+            for rows, columns in pieces(lines.shape, self._piece):
+                corner = first + start + rows.start, columns.start
+                self._sum(self._lines, corner, lines[rows, columns].astype(np.float64))
 
     def _sum(
         self,
         cells: npt.NDArray[np.float64],
-        rows: npt.NDArray[np.int64],
+        corner: tuple[int, int],
         values: npt.NDArray[np.float64],
     ) -> None:
+        """Add values to the squares that they lie in; `corner` is the first one's."""
         columns = np.arange(0, values.shape[1], self._factor)
         across = np.add.reduceat(values, columns, axis=1)
-        np.add.at(cells, rows // self._factor, across)
+        rows = np.arange(corner[0], corner[0] + len(values))
+        first = corner[1] // self._factor
+        there = cells[:, first : first + len(columns)]
+        np.add.at(there, rows // self._factor, across)
 
     def encode(self) -> tuple[bytes, tuple[int, int]]:
         """Return the picture as WebP, and its width and height."""

@@ -16,7 +16,12 @@ from cellunet.errors import ImageReadError
 from cellunet.imaging.axes import lay_out
 from cellunet.imaging.channels import combine
 from cellunet.imaging.reading import reading
-from cellunet.imaging.reading_memory import check_limit, memory_note, shares_rows
+from cellunet.imaging.reading_memory import (
+    check_limit,
+    held_bytes,
+    memory_note,
+    shares_rows,
+)
 from cellunet.imaging.row_window import RowWindow
 from cellunet.imaging.source import Choice
 from cellunet.imaging.tiffseries import OpenTiff, open_series
@@ -57,6 +62,7 @@ class TiffSource:
         self.channel_names = (layout.channel_name,)
         self.file_channels = layout.file_channels
         self.pixel_size_um = file.pixel_size_um
+        self.cut_from = file.cut_from
         self.memory_note = memory_note(path, file.reader, layout, self.dtype)
         check_limit(path, file.reader, choice.limit_bytes)
         self._choice, self._layout = choice, layout
@@ -81,6 +87,12 @@ class TiffSource:
                 return self._window.read(region.plane, rows, columns)[np.newaxis]
             result = self._pixels(file, region.plane, rows, columns)
         return np.ascontiguousarray(result, self.dtype)[np.newaxis]
+
+    def held_bytes(self, rows: int) -> int:
+        """Return what reading holds; see `cellunet.imaging.source.Source`."""
+        with reading(self.path):
+            reader = self._opened().reader
+            return held_bytes(reader, self._layout, self.dtype, rows)
 
     def _rows(self, plane: int, y0: int, y1: int) -> npt.NDArray[Any]:
         return self._pixels(self._opened(), plane, (y0, y1), (0, self.shape[1]))

@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 
 from cellunet.errors import ImageReadError
+from cellunet.imaging.cut import Cut
 from cellunet.imaging.damage import DamageLog
 from cellunet.imaging.directories import scan_directories
 from cellunet.imaging.levels import at_level, choose_level
@@ -54,6 +55,8 @@ class OpenTiff:
     """Height and width of a pixel."""
     log: DamageLog
     """Told of what cannot be read."""
+    cut_from: Cut | None = None
+    """The field that it was cut from, if it says so."""
 
     def pixels(
         self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
@@ -97,12 +100,13 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         check_codec(path, series.keyframe)
         reader = SeriesReader(path, series, log)
         check_series(path, series, reader, size, keep_going=choice.keep_going)
-        stack, palette = _describe(path, series, ome)
+        cut = Cut.from_text(tiff.pages.first.description, path)
+        stack, palette = _describe(path, series, ome, cut)
         from_tags = tag_pixel_size(full.keyframe, tiff.imagej_metadata)
     pixel_size = (ome.pixel_size_um if ome else None) or from_tags
     if number and pixel_size is not None:
         pixel_size = at_level(shapes[0], shapes[number], pixel_size)
-    return OpenTiff(tiff, reader, stack, palette, pixel_size, log)
+    return OpenTiff(tiff, reader, stack, palette, pixel_size, log, cut)
 
 
 def _plane_shape(series: tifffile.TiffPageSeries) -> tuple[int, int]:
@@ -150,7 +154,10 @@ def _claim(tiff: tifffile.TiffFile, ome: OmeSummary | None) -> tuple[int, list[s
 
 
 def _describe(
-    path: Path, series: tifffile.TiffPageSeries, ome: OmeSummary | None
+    path: Path,
+    series: tifffile.TiffPageSeries,
+    ome: OmeSummary | None,
+    cut: Cut | None,
 ) -> tuple[Stack, npt.NDArray[np.uint8] | None]:
     """Return what the axes and samples of a series mean, and its palette."""
     page, imagej = series.keyframe, series.keyframe.parent.imagej_metadata
@@ -176,6 +183,8 @@ def _describe(
             hint="Export it as RGB or gray TIFF.",
         )
     names = imagej_channel_names(imagej) if imagej else ()
+    if cut is not None:
+        names = (cut.channel,)
     stack = Stack(
         path,
         axes,

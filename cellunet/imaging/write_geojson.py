@@ -16,7 +16,7 @@ import math
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from cellunet.imaging.atomic import PendingFile, writing
+from cellunet.imaging.atomic import PendingFile, close_unwanted, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ class GeoJson:
 
     def abort(self) -> None:
         """Leave nothing behind; does nothing after `commit`."""
-        self._file.close()
+        close_unwanted(self._file)
         self._pending.abort()
 
 

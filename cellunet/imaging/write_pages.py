@@ -17,7 +17,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from cellunet.imaging.atomic import PendingFile, writing
+from cellunet.imaging.atomic import PendingFile, close_unwanted, writing
 from cellunet.imaging.sink import BIG_BYTES, DEFLATE_LEVEL, MEMORY_BYTES, tile_side
 
 if TYPE_CHECKING:
@@ -144,5 +144,5 @@ class PageTiff:
 
     def abort(self) -> None:
         """Leave nothing behind; does nothing after `commit`."""
-        self._tiles.close()
+        close_unwanted(self._tiles)
         self._pending.abort()

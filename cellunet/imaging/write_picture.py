@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.imaging.atomic import PendingFile, writing
+from cellunet.imaging.atomic import PendingFile, close_unwanted, writing
 from cellunet.imaging.overlay import (
     LINE_GREY,
     LINES_PX,
@@ -85,7 +85,7 @@ class PngRows:
 
     def abort(self) -> None:
         """Leave nothing behind; does nothing after `commit`."""
-        self._file.close()
+        close_unwanted(self._file)
         self._pending.abort()
 
 

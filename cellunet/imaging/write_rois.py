@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.imaging.atomic import PendingFile, writing
+from cellunet.imaging.atomic import PendingFile, close_unwanted, writing
 from cellunet.imaging.optional import optional
 
 if TYPE_CHECKING:
@@ -162,5 +162,5 @@ def _close_quietly(archive: Any) -> None:  # noqa: ANN401
     """Close a zip file that is not wanted any more."""
     if archive.fp is not None:
         # It would write its table of contents, for which there may be no room.
-        archive.fp.close()
+        close_unwanted(archive.fp)
         archive.fp = None

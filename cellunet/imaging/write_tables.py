@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cellunet.imaging.atomic import PendingFile, writing
+from cellunet.imaging.atomic import PendingFile, close_unwanted, writing
 from cellunet.imaging.measure import WHOLE
 from cellunet.imaging.optional import optional
 
@@ -93,7 +93,7 @@ class CsvTable:
 
     def abort(self) -> None:
         """Leave nothing behind; does nothing after `commit`."""
-        self._file.close()
+        close_unwanted(self._file)
         self._pending.abort()
 
 
@@ -136,7 +136,7 @@ class ParquetTable:
 
     def abort(self) -> None:
         """Leave nothing behind; does nothing after `commit`."""
-        self._file.close()
+        close_unwanted(self._file)
         self._pending.abort()
 
 

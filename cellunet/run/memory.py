@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError
-from cellunet.imaging import segments, sink
+from cellunet.imaging import sink
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.scratch import MEMORY_BYTES
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MEGABYTE = 1_000_000
 PROGRAM_BYTES = 150 * MEGABYTE
 """The interpreter, its libraries and the weights of a small network."""
-WAITING_BYTES = segments.CACHE_BYTES + sink.MEMORY_BYTES
-"""What a reader keeps of decoded tiles and a writer of compressed ones."""
+WAITING_BYTES = sink.MEMORY_BYTES
+"""What a writer keeps of compressed tiles."""
 TENSORS = 9
 """Feature maps of the finest level that ONNX Runtime holds at once, measured: 8.3 with
 16 and with 32 channels at 1024 x 1024, 9 at 512 x 512."""
@@ -60,7 +60,9 @@ def window_bytes(shape: tuple[int, int], network: UNetConfig) -> int:
     return int(4 * height * width * (finest + network.in_channels + network.classes))
 
 
-def memory_for(limit_mb: int | None, shape: tuple[int, int], window: int) -> Memory:
+def memory_for(
+    limit_mb: int | None, shape: tuple[int, int], window: int, held: int
+) -> Memory:
     """Return what may be held at once for a plane.
 
     Parameters
@@ -71,6 +73,8 @@ def memory_for(limit_mb: int | None, shape: tuple[int, int], window: int) -> Mem
         Height and width of the plane.
     window
         Bytes of the network's windows, from `window_bytes`.
+    held
+        Bytes that reading holds, from `Source.held_bytes`.
 
     Raises
     ------
@@ -81,7 +85,7 @@ def memory_for(limit_mb: int | None, shape: tuple[int, int], window: int) -> Mem
         return Memory()
     # A row of compressed tiles is made of 256 rows of labels, of 4 bytes at most.
     rows = 256 * 4 * shape[1]
-    fixed = PROGRAM_BYTES + WAITING_BYTES + window + rows
+    fixed = PROGRAM_BYTES + WAITING_BYTES + held + window + rows
     least = 3 * TILE_BYTES * LEAST_TILE_PX**2 + 16 * BAND_BYTES * shape[1]
     left = limit_mb * MEGABYTE - fixed
     if left < least:

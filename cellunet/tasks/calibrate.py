@@ -15,10 +15,10 @@ from cellunet.errors import CellunetError, ConfigError, OutputError
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.inputs import find_inputs
-from cellunet.imaging.normalize import measure, normalize
+from cellunet.imaging.normalize import normalize
 from cellunet.progress import silent_track
 from cellunet.run.memory import Memory
-from cellunet.tasks.segment import band_rows, pixel_bands
+from cellunet.tasks.segment import band_rows, plane_statistics
 from cellunet.tasks.training_statistics import evenly
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cellunet.config import TrainConfig
     from cellunet.core.dataset import Sample
     from cellunet.imaging.files import Source
+    from cellunet.imaging.normalize import Statistics
     from cellunet.progress import Track
 
 MOST_IMAGES = 32
@@ -150,24 +151,34 @@ def calibrate_on_samples(
     """
     from cellunet.imaging.array_source import ArraySource
 
-    chosen = evenly(samples, MOST_IMAGES)
+    config, chosen = model.card.config, evenly(samples, MOST_IMAGES)
     windows = (
-        network_window(ArraySource(sample.image[0]), 0, model.card.config)
+        network_window(
+            ArraySource(sample.image[0]),
+            0,
+            config,
+            sample.statistics_for(config.normalization)[0],
+        )
         for sample in track(chosen, "Calibrating", len(chosen))
     )
     write_int8(model, windows, threads)
 
 
 def network_window(
-    source: Source, plane: int, config: TrainConfig
+    source: Source,
+    plane: int,
+    config: TrainConfig,
+    statistics: Statistics | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return the network's input for the middle of a plane, CYX float32.
 
     Its sides are those of the network's windows at most, and multiples of its stride,
-    to which a smaller plane is mirrored. The statistics are those of the whole plane.
+    to which a smaller plane is mirrored. Intensities are scaled by `statistics`; None:
+    by those of the whole plane.
     """
-    rows = band_rows(source.shape[1], Memory())
-    statistics = measure(lambda: pixel_bands(source, plane, rows), config.normalization)
+    if statistics is None:
+        rows = band_rows(source.shape[1], Memory())
+        statistics = plane_statistics(source, plane, rows, config.normalization)
     stride = config.network.stride_px
     largest = LARGEST_PX // stride * stride
     (y0, y1), (x0, x1) = (

@@ -71,7 +71,9 @@ def load_engine(model: Model, *, engine: str, device: str, threads: int) -> Engi
     chosen = choose_engine(engine, device)
     if engine == AUTO and chosen == "onnxruntime":
         _tell_of_openvino()
-    return ENGINES[chosen].load(model, device=device, threads=threads)
+    loaded = ENGINES[chosen].load(model, device=device, threads=threads)
+    model.check_unchanged()
+    return loaded
 
 
 def _tell_of_openvino() -> None:
@@ -159,8 +161,8 @@ def _load_onnxruntime(model: Model, *, device: str, threads: int) -> Engine:
     from cellunet.engine.ort import OnnxRuntimeEngine
 
     onnx = store.checked_onnx(model)
-    engine = OnnxRuntimeEngine(onnx, threads=threads)
-    _check_shape(onnx, engine.config, model)
+    engine = OnnxRuntimeEngine(onnx, source=str(model.onnx), threads=threads)
+    _check_shape(model.onnx, engine.config, model)
     return engine
 
 
@@ -169,7 +171,7 @@ def _load_openvino(model: Model, *, device: str, threads: int) -> Engine:
     from cellunet.engine.onnx_file import open_onnx
     from cellunet.engine.ov import OpenVinoEngine
 
-    opened = open_onnx(store.checked_onnx(model))
+    opened = open_onnx(store.checked_onnx(model), source=str(model.onnx))
     _check_shape(model.onnx, opened.config, model)
     return OpenVinoEngine(opened, threads=threads)
 

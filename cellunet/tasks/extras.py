@@ -39,6 +39,16 @@ def beside(config: PredictConfig) -> tuple[str, ...]:
     return tuple(kind for kind in config.save if kind in KINDS)
 
 
+def read_through(source: Source, config: PredictConfig) -> int:
+    """Return through how many sources an image is read at once.
+
+    That is itself, and each of its channels if there are some and they are measured.
+    """
+    measured = any(KINDS[kind].make.wants_objects for kind in beside(config))
+    channels = len(source.file_channels)
+    return 1 + channels if measured and not config.gray and channels > 1 else 1
+
+
 def extra_paths(output: Path, config: PredictConfig) -> dict[str, Path]:
     """Return the path of each file that is to lie beside a label image."""
     return {

@@ -48,6 +48,8 @@ class ReadImage:
 
     parts: tuple[Sample, ...]
     """The image, or the parts of it that are annotated."""
+    reduced: bool
+    """Whether it is parts that are kept."""
     print_: str
     """Fingerprint of the whole image."""
     annotated_share: float
@@ -69,7 +71,7 @@ def partly_annotated(images: Sequence[ReadImage]) -> list[str]:
     ]
     if scribbled := sum(i.scribbled for i in images):
         notes.append(f"{scribbled} of {len(images)} images have scribbles.")
-    fields = [i.parts for i in images if i.parts[0].statistics is not None]
+    fields = [i.parts for i in images if i.reduced]
     if fields:
         pixels = sum(s.labels.size for parts in fields for s in parts)
         notes.append(
@@ -146,7 +148,8 @@ def cut(sample: Sample, measured: Measured) -> list[Sample]:
     sample
         A whole image.
     measured
-        Returns the statistics of the whole image, which parts are normalised by.
+        Returns the statistics of the whole image, which parts are normalised by; if
+        the sample is a crop itself, its field's stay.
     """
     counted = teaches(sample.annotated, sample.scribbles)
     if counted.all():
@@ -164,7 +167,7 @@ def cut(sample: Sample, measured: Measured) -> list[Sample]:
             labels=sample.labels[view].copy(),
             annotated=sample.annotated[view] & own,
             scribbles=_scribbles(sample, view, own),
-            statistics=measured,
+            measured=sample.measured or measured,
         )
         for i, (view, own) in enumerate(boxes, 1)
     ]

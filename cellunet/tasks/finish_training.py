@@ -17,7 +17,7 @@ from cellunet.core.torch_engine import TorchEngine
 from cellunet.engine.base import plane_probabilities
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.expected import Expected, expected, piece_scores
-from cellunet.imaging.fitting import Truth, fit, score_truth
+from cellunet.imaging.fitting import Fit, Truth, fit, score_truth
 from cellunet.tasks.calibrate import calibrate_on_samples
 from cellunet.tasks.recipe import at_scale
 from cellunet.tasks.run_files import write_pictures
@@ -87,6 +87,11 @@ def finish(run: Run) -> Finished:
     track = _stoppable(run.hooks)
     verdict = _verdict(run, track)
     config = run.config.replace(decode=verdict.decode)
+    if run.start is not None and verdict.kept_start:
+        # What the weights were made with, not what was tried in vain.
+        config = run.start.card.config.replace(
+            normalization=config.normalization, scale=config.scale
+        )
     card = export_weights(
         run.folder / store.WEIGHTS_FILE,
         run.folder / store.ONNX_FILE,
@@ -97,7 +102,7 @@ def finish(run: Run) -> Finished:
         store.find_model(str(run.folder / store.WEIGHTS_FILE)),
         run.data.training,
         run.threads,
-        run.hooks.track,
+        track,
     )
     held = [p.crop.image[0] for stage in run.stages for p in stage.validation]
     write_pictures(run.folder, verdict.truths, held, config)
@@ -116,19 +121,19 @@ def _verdict(run: Run, track: Track) -> _Verdict:
         kept_start=False,
         truths=pictured,
     )
-    truths = _scorable(pictured)
+    truths = scorable(pictured)
     if not truths:
-        # Scribbles alone: there is nothing to choose by.
+        # There is nothing to choose by.
         return trained
-    decode, crossed = constants(config, truths, track, started=run.start is not None)
-    found = piece_scores(truths, crossed, config.encoding)
+    chosen = constants(config, truths, track, started=run.start is not None)
+    found = piece_scores(truths, chosen.crossed, config.encoding)
     trained = replace(
         trained,
-        decode=decode,
-        scores=mean_scores(_per_image(truths, crossed, config)),
+        decode=chosen.decode,
+        scores=mean_scores(chosen.scores),
         expected=expected(found, None, images=len(truths)),
     )
-    return trained if run.start is None else _or_start(run, trained, found, track)
+    return _or_start(run, trained, found, track) if run.start else trained
 
 
 def _or_start(
@@ -141,7 +146,7 @@ def _or_start(
     network = copy.deepcopy(run.start.network).to(run.device)
     theirs = run.start.card.config.decode
     pictured = _predicted(run, [network] * len(run.stages), track)
-    before = _scorable(pictured)
+    before = scorable(pictured)
     scores = piece_scores(before, [theirs] * len(before), config.encoding)
     verdict = expected(found, scores, images=len(before))
     if verdict.gain is None or verdict.gain.value > 0:
@@ -157,15 +162,20 @@ def _or_start(
     )
 
 
-def _scorable(truths: Sequence[Truth]) -> list[Truth]:
-    """Return the images of which labels annotate something, not scribbles alone."""
-    return [truth for truth in truths if truth.annotated.any()]
+def scorable(truths: Sequence[Truth]) -> list[Truth]:
+    """Return the images of which labels annotate something, not scribbles alone.
+
+    None, if no object is among it: constants would be chosen that find none.
+    """
+    seen = [truth for truth in truths if truth.annotated.any()]
+    objects = any((truth.labels[truth.annotated] > 0).any() for truth in seen)
+    return seen if objects else []
 
 
 def constants(
     config: TrainConfig, truths: Sequence[Truth], track: Track, *, started: bool
-) -> tuple[DecodeConfig, list[DecodeConfig]]:
-    """Return the constants chosen on all images, and those to score each with.
+) -> Fit:
+    """Return the constants chosen on all images, and what each image was scored with.
 
     Parameters
     ----------
@@ -183,11 +193,12 @@ def constants(
     begin = config.decode.replace(class_odds=config.weights.class_weights)
     chosen = fit(truths, config.encoding, begin, track)
     if not started:
-        return chosen.decode, list(chosen.crossed)
-    kept = [config.decode] * len(truths)
-    if _mean_ap(chosen.scores) > _mean_ap(_per_image(truths, kept, config)):
-        return chosen.decode, list(chosen.crossed)
-    return config.decode, kept
+        return chosen
+    kept = (config.decode,) * len(truths)
+    scores = tuple(_per_image(truths, kept, config))
+    if _mean_ap(chosen.scores) > _mean_ap(scores):
+        return chosen
+    return Fit(decode=config.decode, scores=scores, crossed=kept)
 
 
 def _mean_ap(scores: Sequence[ImageScores]) -> float:

@@ -28,10 +28,13 @@ class Fold:
 def dealt(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
     """Deal images into folds; a single image is cut into strips.
 
+    What has scribbles alone cannot be scored: every fold trains on it, and if it is
+    for the lack of other images alone that there are fewer than folds, these are fewer.
+
     Parameters
     ----------
     samples
-        Annotated images, at least one.
+        Annotated images, at least one that is not by scribbles alone.
     folds
         How many, 2 or more.
     seed
@@ -44,6 +47,10 @@ def dealt(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
     InputError
         If a network would be trained without any object.
     """
+    aside = tuple(s for s in samples if not is_scored(s))
+    if folds <= len(samples):
+        folds = max(min(folds, len(samples) - len(aside)), 2)
+    samples = [s for s in samples if is_scored(s)]
     parts: list[tuple[Sample, ...]]
     if len(samples) == 1:
         parts = [(strip,) for strip in _strips(samples[0], folds)]
@@ -64,11 +71,17 @@ def dealt(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
         Fold(
             training=_with_objects(
                 tuple(s for j, part in enumerate(parts) if j != i for s in part)
-            ),
+            )
+            + aside,
             held=held,
         )
         for i, held in enumerate(parts)
     ]
+
+
+def is_scored(sample: Sample) -> bool:
+    """Return whether a part of an image is annotated, not by scribbles alone."""
+    return bool(sample.annotated.any())
 
 
 def objects_of(sample: Sample) -> int:

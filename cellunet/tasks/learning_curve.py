@@ -26,12 +26,13 @@ from cellunet.imaging.learning import (
 )
 from cellunet.imaging.learning_chart import learning_chart
 from cellunet.tasks.finish_training import constants, truth_of
-from cellunet.tasks.folds import Fold, dealt, objects_of
+from cellunet.tasks.folds import Fold, dealt, is_scored, objects_of
 from cellunet.tasks.start_model import read_start
 from cellunet.tasks.suited import start_name
 from cellunet.tasks.train_start import first_state, read_images, settled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import torch
@@ -109,24 +110,33 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     device = choose_device(request.device)
     use_threads(request.threads)
     start = read_start(start_name(request.start, request.config))
-    data = read_images(request, request.config, hooks)
+    data = read_images(request, request.config, start, hooks)
     config, notes = settled(request.config, data, start)
     for note in notes:
         hooks.on_note(note)
     study = _Study(config=config, start=start, device=device, hooks=hooks)
     rounds = _rounds(data, config.seed)
     sizes = sizes_up_to(min(len(fold.training) for fold in rounds))
+    if start is None:
+        # Random weights have no score worth a point.
+        sizes.remove(0)
     known = _Known(out, _about(study, data), overwrite=request.overwrite)
     name = start.name if start else "scratch"
     for number, fold in enumerate(rounds):
-        for size in sizes:
-            if (number, size) in known.trials:
-                continue
+        missing = [size for size in sizes if (number, size) not in known.trials]
+        if not missing:
+            continue
+        training, held = (
+            [prepare(sample, config) for sample in side]
+            for side in (fold.training, fold.held)
+        )
+        for size in missing:
             hooks.on_note(
                 f"Round {number + 1} of {len(rounds)}: {size} of "
                 f"{len(fold.training)} images"
             )
-            trial = _trial(study, fold, size)
+            objects = sum(objects_of(sample) for sample in fold.training[:size])
+            trial = _trial(study, training[:size], held, objects)
             if trial is None:
                 return _told(known, name, finished=False)
             known.add(number, size, trial)
@@ -134,15 +144,23 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
 
 
 def _rounds(data: TrainingData, seed: int) -> list[Fold]:
-    """Return the orders of training images, with what each is scored on."""
+    """Return the orders of training images, with what each is scored on.
+
+    Images of scribbles alone are trained on, not scored.
+    """
+    held = tuple(s for s in data.validation or data.training if is_scored(s))
+    if not any(objects_of(sample) for sample in held):
+        raise InputError(
+            "No object is outlined in the images that a learning curve is to be scored "
+            "on.",
+            hint="Outline whole objects in some images: scribbles cannot be scored.",
+        )
     if data.validation:
-        folds = [
-            Fold(training=data.training, held=data.validation) for _ in range(ROUNDS)
-        ]
-    elif len(data.training) <= ROUNDS:
+        folds = [Fold(training=data.training, held=held) for _ in range(ROUNDS)]
+    elif len(held) <= ROUNDS:
         raise InputError(
             f"A learning curve needs more than {ROUNDS} annotated images; there "
-            f"{'is' if len(data.training) == 1 else 'are'} {len(data.training)}.",
+            f"{'is' if len(held) == 1 else 'are'} {len(held)}{_besides(data, held)}.",
             hint="Annotate more, or name validation images: --val DIR.",
         )
     else:
@@ -153,6 +171,11 @@ def _rounds(data: TrainingData, seed: int) -> list[Fold]:
     ]
 
 
+def _besides(data: TrainingData, held: Sequence[Sample]) -> str:
+    alone = len(data.training) - len(held)
+    return f", besides {alone} with scribbles alone" if alone else ""
+
+
 def _shuffled(samples: tuple[Sample, ...], seed: int) -> tuple[Sample, ...]:
     """Return samples in an order drawn from `seed`, the first one with an object."""
     order = sorted(samples, key=lambda sample: sample.name)
@@ -161,12 +184,11 @@ def _shuffled(samples: tuple[Sample, ...], seed: int) -> tuple[Sample, ...]:
     return tuple(order)
 
 
-def _trial(study: _Study, fold: Fold, size: int) -> Trial | None:
-    """Train on the first images of a round and score; None if stopped."""
+def _trial(
+    study: _Study, training: list[Prepared], held: list[Prepared], objects: int
+) -> Trial | None:
+    """Train on some images, or on none, and score; None if stopped."""
     config, hooks = study.config, study.hooks
-    chosen = fold.training[:size]
-    held = [prepare(sample, config) for sample in fold.held]
-    training = [prepare(sample, config) for sample in chosen]
     state = first_state(study.start, config, study.device)
     trainer = Trainer(training or held, held, config, study.device)
     network = state.average
@@ -179,8 +201,8 @@ def _trial(study: _Study, fold: Fold, size: int) -> Trial | None:
     if loss is None:
         return None
     return Trial(
-        images=size,
-        objects=sum(objects_of(sample) for sample in chosen),
+        images=len(training),
+        objects=objects,
         loss=loss.loss,
         mean_ap=_scores(study, network, held),
     )
@@ -198,10 +220,10 @@ def _trained(trainer: Trainer, state: TrainState, hooks: Hooks) -> UNet | None:
 def _scores(study: _Study, network: UNet, held: list[Prepared]) -> tuple[float, ...]:
     engine = TorchEngine(network, study.device)
     truths = [truth_of(engine, prepared, study.config) for prepared in held]
-    _, crossed = constants(
+    chosen = constants(
         study.config, truths, study.hooks.track, started=study.start is not None
     )
-    scores = piece_scores(truths, crossed, study.config.encoding)
+    scores = piece_scores(truths, chosen.crossed, study.config.encoding)
     return tuple(score.mean_ap for score in scores)
 
 

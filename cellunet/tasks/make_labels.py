@@ -15,6 +15,7 @@ from cellunet.errors import (
 )
 from cellunet.imaging.annotation_sources import find_annotations
 from cellunet.imaging.annotations import ANNOTATIONS
+from cellunet.imaging.at_work import at_work
 from cellunet.imaging.atomic import PendingFile, write_atomically, writing
 from cellunet.imaging.encoding import add_scribbles, encode
 from cellunet.imaging.files import create_labels, write_png
@@ -115,6 +116,8 @@ def make_labels(  # noqa: PLR0913
     InputError
         If there are no annotations, partners do not match, or a result would replace
         a file that exists or is read.
+    BusyError
+        If another process is writing one of the results.
     OutputError
         If `out` cannot be created.
     """
@@ -135,11 +138,12 @@ def make_labels(  # noqa: PLR0913
         # is one error before work, not one for each annotation.
         PendingFile(out / folder / "probe").abort()
     images, failures = [], []
-    for one in track(found.drawn, "Making labels", total=len(found.drawn)):
-        try:
-            images.append(_make(one, out, recipe))
-        except CellunetError as error:
-            failures.append((one.name, str(error)))
+    with at_work(out, _results(found.drawn, out, recipe)):
+        for one in track(found.drawn, "Making labels", total=len(found.drawn)):
+            try:
+                images.append(_make(one, out, recipe))
+            except CellunetError as error:
+                failures.append((one.name, str(error)))
     return MadeLabels(
         out=out,
         layout=found.layout,
@@ -256,6 +260,10 @@ def _outputs(one: Drawn, out: Path, recipe: _Recipe) -> dict[str, Path]:
     return {f: out / f / f"{one.name}{SUFFIXES[f]}" for f in recipe.folders}
 
 
+def _results(drawn: Sequence[Drawn], out: Path, recipe: _Recipe) -> list[Path]:
+    return [path for one in drawn for path in _outputs(one, out, recipe).values()]
+
+
 def _check_weights(encoding: EncodingConfig, weights: WeightConfig | None) -> None:
     if weights is None or len(weights.class_weights) == len(encoding.classes):
         return
@@ -271,7 +279,7 @@ def _refuse_conflicts(
     drawn: Sequence[Drawn], out: Path, recipe: _Recipe, *, overwrite: bool
 ) -> None:
     """Refuse, before any work, to replace what is read or what exists."""
-    results = [p for one in drawn for p in _outputs(one, out, recipe).values()]
+    results = _results(drawn, out, recipe)
     read = {
         p.resolve()
         for one in drawn

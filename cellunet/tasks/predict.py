@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 
 from cellunet import store
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
-from cellunet.imaging.atomic import writing
+from cellunet.imaging.at_work import at_work
 from cellunet.imaging.inputs import find_inputs, output_paths
 from cellunet.imaging.outputs import below
+from cellunet.imaging.room import check_folder
 from cellunet.progress import silent_track
 from cellunet.run.ahead import in_order
 from cellunet.tasks.extra_kinds import check_installed
 from cellunet.tasks.extras import refuse_clashes
 from cellunet.tasks.predict_image import ImageJob
-from cellunet.tasks.predictions import ImageResult, Predictions
-from cellunet.tasks.report import Reporter
+from cellunet.tasks.predictions import ImageResult, Predictions, or_lost
+from cellunet.tasks.report import RECORDS, Reporter
 from cellunet.tasks.report_run import run_summary
 from cellunet.tasks.run_table import table_path, write_table
 from cellunet.tasks.segment import Stopped
@@ -83,6 +84,8 @@ def predict(  # noqa: PLR0913
     begin = time.perf_counter()
     config = config or PredictConfig()
     check_installed(config.save, config.table_format)
+    if config.scratch is not None:
+        check_folder(Path(config.scratch))
     found = find_inputs(inputs, stdin, exclude=_apart(inputs, out))
     outputs = output_paths(found.files, found.base, out)
     refuse_clashes(found, outputs, out, config)
@@ -111,9 +114,6 @@ def predict(  # noqa: PLR0913
     ]
     for result in missing:
         on_image(result)
-    if not dry_run:
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
     results = list(missing)
     stop = threading.Event()
 
@@ -128,26 +128,34 @@ def predict(  # noqa: PLR0913
             return None
 
     files = itertools.takewhile(lambda _: not stop.is_set(), wanted)
-    with contextlib.closing(in_order(image, files, job.at_once)) as done:
+    with contextlib.ExitStack() as stack:
+        if not dry_run:
+            own = [outputs[path] for path in wanted]
+            stack.enter_context(at_work(out, own, _record_folders(out, own)))
+        done = stack.enter_context(
+            contextlib.closing(in_order(image, files, job.at_once))
+        )
         for finished in track(done, "Segmenting", len(wanted)):
             if finished is not None:
                 results.append(finished)
                 on_image(finished)
-    seconds = time.perf_counter() - begin
-    # What is made of all images together is not made of a part of them.
-    alone = dry_run or config.part is not None
-    report, stopped = None, stop.is_set()
-    if reporter.wanted and not alone:
-        run = run_summary(
-            opened,
-            job.recipe,
-            job.settings,
-            results,
-            out,
-            seconds,
-            stopped=stopped,
-        )
-        report = reporter.write(run, results)
+        results = [or_lost(result) for result in results]
+        seconds = time.perf_counter() - begin
+        # What is made of all images together is not made of a part of them.
+        alone = dry_run or config.part is not None
+        report, stopped = None, stop.is_set()
+        if reporter.wanted and not alone:
+            run = run_summary(
+                opened,
+                job.recipe,
+                job.settings,
+                results,
+                out,
+                seconds,
+                stopped=stopped,
+            )
+            report = reporter.write(run, results)
+        table = None if alone else write_table(joined, results, config)
     return Predictions(
         model=job.model,
         engine=job.recipe.engine.name,
@@ -155,9 +163,13 @@ def predict(  # noqa: PLR0913
         images=tuple(results),
         seconds=seconds,
         stopped=stopped,
-        table=None if alone else write_table(joined, results, config),
+        table=table,
         report=report,
     )
+
+
+def _record_folders(out: Path, results: Sequence[Path]) -> set[Path]:
+    return {out / RECORDS / path.relative_to(out).parent for path in results}
 
 
 def _apart(inputs: Sequence[str], out: Path) -> Path | None:

@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +15,15 @@ from cellunet import __version__
 from cellunet.engine.onnx_file import usable_cores
 from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
+from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.files import create_labels, read_provenance
 from cellunet.imaging.resample import target_length
-from cellunet.imaging.scratch import Scratch, check_room
+from cellunet.imaging.room import check_room
+from cellunet.imaging.scratch import Scratch
 from cellunet.run.ahead import Gate
 from cellunet.run.memory import memory_for, window_bytes
 from cellunet.tasks.engines import ENGINES, choose_engine
-from cellunet.tasks.extras import Extras, beside, extra_paths
+from cellunet.tasks.extras import Extras, beside, extra_paths, read_through
 from cellunet.tasks.observe import Observer, warnings_of
 from cellunet.tasks.predictions import ImageResult
 from cellunet.tasks.read_notes import (
@@ -38,7 +41,6 @@ from cellunet.tasks.segment import segment_plane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from cellunet.config import PredictConfig
     from cellunet.imaging.damage import Damage
@@ -73,6 +75,7 @@ class ImageJob:
     ) -> None:
         self.config, self.card, self.dry_run = config, model.card, dry_run
         self.reporter = reporter
+        self._folder = Path(config.scratch) if config.scratch else None
         self.recipe = recipe = recipe_for(
             model, config, engine, device, threads, should_stop
         )
@@ -229,8 +232,9 @@ class ImageJob:
         recipe = self._within_memory(source, recipe)
         observer = Observer(source, recipe, picture=self.reporter.wanted)
         pixels = math.prod((*source.plane_shape, *source.shape))
-        check_room(output, pixels, recipe.memory.scratch_bytes)
-        with Scratch(output, recipe.memory.scratch_bytes) as scratch:
+        waiting = recipe.memory.scratch_bytes
+        check_room(output, pixels, waiting, self._folder)
+        with Scratch(output, waiting, self._folder) as scratch:
             count, damaged = self._segment(
                 source, name, output, provenance, observer, recipe, scratch
             )
@@ -246,10 +250,13 @@ class ImageJob:
     def _within_memory(self, source: Source, recipe: Recipe) -> Recipe:
         """Return the recipe with what may be held at once for an image."""
         height, width = (target_length(n, recipe.scale) for n in source.shape)
+        rows = math.ceil(LARGEST_PX / min(recipe.scale, 1.0))
+        held = source.held_bytes(rows) * read_through(source, self.config)
         memory = memory_for(
             self.config.max_memory_mb,
             source.shape,
             window_bytes((height, width), recipe.config.network),
+            held,
         )
         tile_px = min(memory.tile_px, self.config.tile_px)
         return replace(recipe, memory=replace(memory, tile_px=tile_px))
@@ -289,7 +296,7 @@ class ImageJob:
                     y0 = 0
                     for rows in extras.labels(plane, result):
                         observer.on_labels(plane, y0, rows)
-                        sink.write(plane, y0, rows.astype(dtype))
+                        sink.write(plane, y0, rows.astype(dtype, copy=False))
                         y0 += rows.shape[0]
                 sink.commit()
             extras.commit()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -33,6 +34,21 @@ class ImageResult:
     """Lengths of T and Z if there are, height and width."""
     damaged: tuple[Damage, ...] = ()
     """What could not be read and was taken for zeros."""
+
+
+def or_lost(result: ImageResult) -> ImageResult:
+    """Return a result, failed if its label image was removed since it was made."""
+    finished = result.status in ("done", "skipped") and result.output is not None
+    # Of os.path, because Path.exists may raise where a folder may not be entered.
+    if not finished or os.path.exists(str(result.output)):  # noqa: PTH110
+        return result
+    return replace(
+        result,
+        output=None,
+        status="failed",
+        message=f"{result.output} was removed while other images were segmented. "
+        "Run the same command again, and leave the folder there.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cellunet.config import TrainConfig
     from cellunet.imaging.fitting import Truth
 
+PICTURES_FOLDER = "validation"
 PICTURES = 4
 """Validation images that are drawn with truth and prediction."""
 
@@ -66,7 +67,7 @@ def write_pictures(
     OutputError
         If they cannot be written.
     """
-    pictures = folder / "validation"
+    pictures = folder / PICTURES_FOLDER
     with writing(pictures):
         pictures.mkdir(exist_ok=True)
         # Those of a run that this one replaces.

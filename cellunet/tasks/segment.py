@@ -7,8 +7,9 @@ array is as large as the plane.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import DecodeConfig, TrainConfig
+    from cellunet.config import DecodeConfig, NormalizationConfig, TrainConfig
     from cellunet.engine.base import Engine
     from cellunet.imaging.blocks import Place
     from cellunet.imaging.decoding import Grown, Numbers
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OnBand", "Recipe", "Segmented", "Stopped", "as_labels", "segment_plane"]
 
+T = TypeVar("T")
 BAND_ROWS = 1024
 """Rows of a band of full-width rows that is read or handed on at once, at most."""
 LEAST_ROWS = 16
@@ -88,6 +90,8 @@ def segment_plane(
     recipe: Recipe,
     scratch: Scratch,
     on_band: OnBand | None = None,
+    *,
+    statistics: Statistics | None = None,
 ) -> Segmented:
     """Segment one plane of an image.
 
@@ -103,6 +107,8 @@ def segment_plane(
         Room for what is needed again later; the result lives as long as it is open.
     on_band
         Called with the class probabilities if they are wanted.
+    statistics
+        What intensities are scaled by; None: `plane_statistics`.
 
     Raises
     ------
@@ -114,8 +120,9 @@ def segment_plane(
         If ``recipe.should_stop()`` came true.
     """
     config = recipe.config
-    rows = band_rows(source.shape[1], recipe.memory)
-    statistics = measure(lambda: pixel_bands(source, plane, rows), config.normalization)
+    rows, stop = band_rows(source.shape[1], recipe.memory), recipe.should_stop
+    if statistics is None:
+        statistics = plane_statistics(source, plane, rows, config.normalization, stop)
 
     def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         pixels = source.read(Region(plane, y0, y1, x0, x1))[0]
@@ -133,15 +140,36 @@ def segment_plane(
         sure.put(part.y0, part.x0, evidence(corrected))
         bands.put(part, corrected)
 
-    network.run(recipe.engine, finish, recipe.should_stop)
+    network.run(recipe.engine, finish, stop)
     numbers, labels = _decode(marks, source.shape, recipe, scratch)
     width = source.shape[1]
     return Segmented(
         count=numbers.count,
         areas=numbers.areas,
         statistics=statistics,
-        bands=labels,
+        bands=lambda: asking(stop, labels()),
         evidence=lambda y0, y1: sure.read(y0, y1, 0, width),
+    )
+
+
+def plane_statistics(
+    source: Source,
+    plane: int,
+    rows: int,
+    config: NormalizationConfig,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Statistics:
+    """Return a plane's statistics: those of its field, if it is a crop of one.
+
+    Raises
+    ------
+    Stopped
+        If `should_stop` came true.
+    """
+    if source.cut_from is not None:
+        return source.cut_from.statistics_for(config)
+    return measure(
+        lambda: asking(should_stop, pixel_bands(source, plane, rows)), config
     )
 
 
@@ -170,12 +198,8 @@ def _decode(
     encoding, decode = recipe.config.encoding, recipe.decode
     grid = list(tiles(shape, recipe.memory.tile_px, halo_px(encoding, decode)))
     areas = [area for row in grid for area in row]
-    seeds, parts = SeedMerger(encoding, decode), []
-    for seeded in recipe.executor.map(lambda area: _seeded(marks, area), areas):
-        seeds.add(seeded)
-        parts.append(scratch.keep(seeded.parts))
+    parts, tables = _seeds(marks, areas, recipe, scratch)
     marks.forget()
-    tables = seeds.tables()
     objects = ObjectMerger(decode, exclude_border=recipe.exclude_border)
     strips: dict[Place, list[Kept]] = {}
     rows = band_rows(shape[1], recipe.memory)
@@ -187,7 +211,9 @@ def _decode(
         scratch.forget(kept)
         return grown
 
-    for grown in recipe.executor.map(grow, zip(areas, parts, strict=True)):
+    # What has been grown is forgotten: the list would hold its memory.
+    left = ((area, parts.popleft()) for area in areas)
+    for grown in asking(recipe.should_stop, recipe.executor.map(grow, left)):
         objects.add(grown)
         strips[grown.place] = [
             scratch.keep(grown.pixels[top : top + rows])
@@ -198,13 +224,41 @@ def _decode(
     def labels() -> Iterator[npt.NDArray[np.uint32]]:
         for row in grid:
             for kept in zip(*(strips[area.place] for area in row), strict=True):
-                parts = [
-                    finalize_block(scratch.fetch(k), area.place, numbers)
-                    for area, k in zip(row, kept, strict=True)
-                ]
-                yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+                band = np.empty((kept[0].shape[0], shape[1]), np.uint32)
+                for area, part in zip(row, kept, strict=True):
+                    x0 = area.x0 + area.core[1].start
+                    final = finalize_block(scratch.fetch(part), area.place, numbers)
+                    band[:, x0 : x0 + final.shape[1]] = final
+                yield band
 
     return numbers, labels
+
+
+def _seeds(
+    marks: PlaneStore, areas: list[Area], recipe: Recipe, scratch: Scratch
+) -> tuple[deque[Kept], dict[Place, npt.NDArray[np.int64]]]:
+    """Return the components of each area, put aside, and their global numbers."""
+    merger = SeedMerger(recipe.config.encoding, recipe.decode)
+    parts: deque[Kept] = deque()
+    found = recipe.executor.map(lambda area: _seeded(marks, area), areas)
+    for seeded in asking(recipe.should_stop, found):
+        merger.add(seeded)
+        parts.append(scratch.keep(seeded.parts))
+    return parts, merger.tables()
+
+
+def asking(should_stop: Callable[[], bool], items: Iterable[T]) -> Iterator[T]:
+    """Yield items as long as nobody asks to stop.
+
+    Raises
+    ------
+    Stopped
+        If somebody does.
+    """
+    for item in items:
+        if should_stop():
+            raise Stopped
+        yield item
 
 
 def _seeded(marks: PlaneStore, area: Area) -> Seeds:

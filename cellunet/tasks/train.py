@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellunet import store
-from cellunet.config import SCRATCH
 from cellunet.core.checkpoint import load_state, save_state
 from cellunet.core.device import choose_device, use_threads
 from cellunet.core.unet import UNet
@@ -29,7 +28,7 @@ from cellunet.tasks.train_stages import (
 )
 from cellunet.tasks.train_start import (
     about,
-    claim,
+    claimed,
     first_state,
     in_home,
     read_images,
@@ -39,7 +38,6 @@ from cellunet.tasks.train_start import (
     settled,
     within,
 )
-from cellunet.tasks.training_checks import training_notes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +73,12 @@ def train(request: TrainRequest, hooks: Hooks | None = None) -> Trained:
         If the data, the settings, the name or the device cannot be used; before any
         step is taken. OutputError if the run's folder cannot be written.
     """
-    run = _prepared(request, hooks or Hooks())
+    with claimed(request) as folder:
+        return _train(request, folder, hooks or Hooks())
+
+
+def _train(request: TrainRequest, folder: Path, hooks: Hooks) -> Trained:
+    run = _prepared(request, folder, hooks)
     run.hooks.on_start(_info(run))
     with in_home(NOT_LOST):
         finished = _all_stages(run)
@@ -91,6 +94,9 @@ def train(request: TrainRequest, hooks: Hooks | None = None) -> Trained:
         )
         if not finished:
             return report
+        # Once more, for a run that was killed between its last state and these.
+        rows = mean_history(_histories(run))
+        write_history(run.folder, rows, run.config.encoding.classes)
         try:
             made = finish(run)
         except Stopped:
@@ -109,9 +115,8 @@ def _with(report: Trained, made: Finished) -> Trained:
     )
 
 
-def _prepared(request: TrainRequest, hooks: Hooks) -> Run:
+def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
     """Check and read everything that the first step needs."""
-    folder = claim(request)
     device = choose_device(request.device)
     threads = use_threads(request.threads)
     saved = saved_run(request, folder)
@@ -119,13 +124,7 @@ def _prepared(request: TrainRequest, hooks: Hooks) -> Run:
     start = read_start(
         saved.about["start"] if saved else start_name(request.start, config)
     )
-    data = read_images(request, config, hooks)
-    for note in training_notes(
-        data,
-        start=start.name if start else SCRATCH,
-        target=config.encoding.target,
-    ):
-        hooks.on_note(note)
+    data = read_images(request, config, start, hooks)
     if saved is None:
         config, notes = settled(config, data, start)
         for note in notes:

@@ -192,8 +192,10 @@ def _read(pair: Pair, choice: ChannelChoice) -> ReadImage:
     """Read one image, and keep what there is to train on."""
     sample = read_sample(pair, choice)
     measured = measured_in(pair.image, choice.channel, gray=choice.gray)
+    parts = cut(sample, measured)
     return ReadImage(
-        parts=tuple(cut(sample, measured)),
+        parts=tuple(parts),
+        reduced=parts[0] is not sample,
         print_=fingerprint(sample.image),
         annotated_share=float(sample.annotated.mean()),
         scribbled=sample.scribbles is not None,
@@ -225,6 +227,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
             )
         height, width = source.shape
         image = source.read(Region(plane=0, y0=0, y1=height, x0=0, x1=width))
+        cut_from = source.cut_from
     found = read_annotated(pair, (height, width), channel.ignore_value)
     labels = found.labels
     if labels.shape != (height, width):
@@ -246,6 +249,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
             np.ones(labels.shape, bool) if found.annotated is None else found.annotated
         ),
         scribbles=found.scribbles,
+        measured=None if cut_from is None else cut_from.by_channel,
     )
 
 

@@ -15,9 +15,12 @@ from cellunet.config import PRESETS, SCRATCH, TrainConfig
 from cellunet.core.checkpoint import read_state
 from cellunet.core.trainer import Trainer, new_state, state_from
 from cellunet.errors import ConfigError, OutputError
-from cellunet.imaging.atomic import writing
+from cellunet.imaging.atomic import PendingFile, clear_leftovers, writing
+from cellunet.tasks.run_files import PICTURES_FOLDER
 from cellunet.tasks.start_model import adapted, filled, known_images, with_start
 from cellunet.tasks.train_data import ChannelChoice, load
+from cellunet.tasks.train_stages import forget_stages
+from cellunet.tasks.training_checks import training_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,13 +49,16 @@ class Saved:
     about: dict[str, Any]
 
 
-def claim(request: TrainRequest) -> Path:
-    """Return the run's folder; refuse a name that is taken, or no place to write.
+@contextlib.contextmanager
+def claimed(request: TrainRequest) -> Iterator[Path]:
+    """Have the run's folder to oneself; refuse a taken name, or no place to write.
 
     Raises
     ------
     ConfigError
         If the name is taken, or there is nothing to resume.
+    BusyError
+        If another process is training under that name.
     OutputError
         If the folder cannot be made or written to.
     """
@@ -62,6 +68,21 @@ def claim(request: TrainRequest) -> Path:
             f"{request.name!r} is the name of a model that ships with cellunet.",
             hint="Choose another: --name MY-CELLS.",
         )
+    with contextlib.ExitStack() as stack:
+        with in_home("Set CELLUNET_HOME to a folder that can be written."):
+            with writing(folder):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(store.training(request.name))
+            if not (folder / store.STATE_FILE).is_file():
+                # Of a run that was killed when it had finished, its state removed.
+                forget_stages(folder)
+            _refuse_taken(request, folder)
+            _refuse_unwritable(folder)
+        clear_leftovers([folder, folder / PICTURES_FOLDER])
+        yield folder
+
+
+def _refuse_taken(request: TrainRequest, folder: Path) -> None:
     state, weights = folder / store.STATE_FILE, folder / store.WEIGHTS_FILE
     if request.resume and not state.is_file():
         why = "is finished" if weights.is_file() else "has not begun"
@@ -76,18 +97,12 @@ def claim(request: TrainRequest) -> Path:
         ):
             if taken.is_file():
                 raise ConfigError(f"{folder} exists already.", hint=hint)
-    _refuse_unwritable(folder)
-    return folder
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    with in_home("Set CELLUNET_HOME to a folder that can be written."):
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        with writing(probe):
-            probe.touch()
-            probe.unlink()
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    PendingFile(folder / "probe").abort()
     # Data that are refused later leave no empty folder behind.
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -160,9 +175,15 @@ def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
 
 
 def read_images(
-    request: TrainRequest, config: TrainConfig, hooks: Hooks
+    request: TrainRequest, config: TrainConfig, start: Start | None, hooks: Hooks
 ) -> TrainingData:
-    """Return the images that are asked for, and tell what is odd about them."""
+    """Return the images that are asked for, and tell what is odd about them.
+
+    Raises
+    ------
+    CellunetError
+        If they cannot be used, or hold scribbles alone and nothing to start from.
+    """
     data = load(
         request.data,
         request.validation,
@@ -175,7 +196,9 @@ def read_images(
         ),
         track=hooks.track,
     )
-    for note in data.notes:
+    known_as = start.name if start else SCRATCH
+    odd = training_notes(data, start=known_as, target=config.encoding.target)
+    for note in (*data.notes, *odd):
         hooks.on_note(note)
     return data
 

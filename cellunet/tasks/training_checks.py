@@ -23,6 +23,7 @@ from cellunet.imaging.fit_checks import (
 )
 from cellunet.imaging.odd_values import odd_values
 from cellunet.tasks.field_parts import whole_name
+from cellunet.tasks.folds import is_scored
 from cellunet.tasks.training_statistics import evenly
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ def training_notes(data: TrainingData, *, start: str, target: str) -> tuple[str,
     both = (*data.training, *data.validation)
     return (
         *_of_objects(data.training),
-        # Without validation images there are folds, in which all are scored.
-        *_of_validation(data.validation or data.training),
+        *_of_scores(data),
         *_of_copies(data.training_prints, "training"),
         *_of_copies(data.validation_prints, "validation"),
         *_of_fits(evenly(both, MOST_IMAGES), config),
@@ -121,14 +121,18 @@ def _of_objects(training: Sequence[Sample]) -> Iterator[str]:
         )
 
 
-def _of_validation(validation: Sequence[Sample]) -> Iterator[str]:
-    if any(_objects(sample) for sample in validation):
-        return
-    if any(sample.annotated.any() for sample in validation):
-        yield (
-            "The validation images hold no object: the score that comes of them says "
-            "only whether nothing is found where there is nothing."
-        )
+def _of_scores(data: TrainingData) -> Iterator[str]:
+    scored = data.validation or data.training
+    if any(_objects(sample) for sample in scored):
+        alone = sum(not is_scored(sample) for sample in scored)
+        if alone:
+            side = "validation " if data.validation else ""
+            yield (
+                f"{alone} of the {len(scored)} {side}images "
+                f"{'has' if alone == 1 else 'have'} scribbles alone and cannot be "
+                "scored"
+                + ("." if data.validation else "; every network is trained on them.")
+            )
         return
     yield (
         "No object is outlined in the images to score: there will be no score, and "

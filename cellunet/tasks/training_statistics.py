@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.core.dataset import Sample
+    from cellunet.imaging.normalize import Statistics
     from cellunet.progress import Track
     from cellunet.tasks.segment import Recipe
 
@@ -50,7 +51,11 @@ def training_statistics(
     chosen = evenly(samples, MOST_IMAGES)
     return summarize(
         [
-            appearance_of(sample.image[:1], recipe)
+            appearance_of(
+                sample.image[:1],
+                recipe,
+                sample.statistics_for(recipe.config.normalization)[0],
+            )
             for sample in track(chosen, "Describing training images", len(chosen))
         ]
     )
@@ -67,7 +72,9 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
     return list(items[:: math.ceil(len(items) / most) or 1])
 
 
-def appearance_of(pixels: npt.NDArray[Any], recipe: Recipe) -> Appearance:
+def appearance_of(
+    pixels: npt.NDArray[Any], recipe: Recipe, statistics: Statistics | None = None
+) -> Appearance:
     """Return what one image looks like.
 
     Parameters
@@ -76,11 +83,13 @@ def appearance_of(pixels: npt.NDArray[Any], recipe: Recipe) -> Appearance:
         CYX, one channel, any real dtype.
     recipe
         How the model is applied.
+    statistics
+        What intensities are scaled by; None: the image's own.
     """
     source = ArraySource(pixels[0])
     observer = Observer(source, recipe)
     with Scratch() as scratch:
-        plane = segment_plane(source, 0, recipe, scratch)
+        plane = segment_plane(source, 0, recipe, scratch, statistics=statistics)
         observer.segmented([plane])
         y0 = 0
         for rows in plane.bands():

@@ -92,7 +92,7 @@ def test_a_validation_without_objects_is_told(told, data, write_data):
     val = write_data(data.parent / "val", 2, first_seed=9)
     for number in range(2):
         change(val, number, np.zeros_like)
-    assert "The validation images hold no object" in told(data, "--val", val)
+    assert "No object is outlined in the images to score" in told(data, "--val", val)
 
 
 def test_labels_of_one_image_shifted_by_two_pixels_are_told(told, data):

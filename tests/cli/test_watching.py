@@ -1,5 +1,6 @@
 """A training as a person watches it."""
 
+import dataclasses
 import io
 import math
 from pathlib import Path
@@ -132,3 +133,15 @@ def test_a_device_that_is_not_a_cpu_has_no_threads() -> None:
 
     TrainingView(Console(stream)).start(dataclasses.replace(INFO, device="cuda:1"))
     assert "weights; cuda:1." in stream.getvalue()
+
+
+def test_every_fold_begins_with_its_first_epoch() -> None:
+    stream, clock = io.StringIO(), Clock()
+    view = TrainingView(Console(stream), clock)
+    view.start(dataclasses.replace(INFO, folds=2))
+    clock.now = 1000.0
+    # The first step of the second fold: 3 epochs of 4 steps are done.
+    view.step(13, 24, 0.5)
+    view.close()
+    assert "in 2 folds, from model nuclei" in stream.getvalue()
+    assert "epoch 1/3, step 1/4" in stream.getvalue()

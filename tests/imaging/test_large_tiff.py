@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -269,3 +270,49 @@ def test_a_disk_that_fills_while_tiles_wait_leaves_nothing(tmp_path, monkeypatch
     with target, pytest.raises(OutputError, match=r"no room .*Free space"):
         target.write(0, 0, labels)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"tile": (256, 256), "compression": "zlib"},
+        {"tile": (1024, 1024), "compression": "zstd"},
+        {"rowsperstrip": 16, "compression": "zlib"},
+        {"rowsperstrip": 16, "compression": "lzw", "predictor": True},
+        {"rowsperstrip": 2048, "compression": "zlib"},
+        {"rowsperstrip": 2048, "compression": "zstd"},
+    ],
+    ids=lambda options: " ".join(map(str, options.values())) or "raw",
+)
+def test_reading_holds_no_more_than_is_counted(tmp_path, monkeypatch, options):
+    monkeypatch.setattr(segments, "STREAM_BYTES", 2**20)
+    pixels = np.random.default_rng(0).integers(0, 99, (2048, 4096)).astype(np.uint16)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, photometric="minisblack", **options)
+    side, largest = 512, 0
+    with open_image(path) as source:
+        counted = source.held_bytes(side)
+        tracemalloc.start()
+        try:
+            for y, x in np.ndindex(4, 8):
+                region = (side * y, side * (y + 1), side * x, side * (x + 1))
+                asked = source.read(Region(0, *region)).nbytes
+            largest = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    # Twice what is asked for: pixels are put together before they are handed out.
+    assert largest <= counted + 2 * asked + 2**20
+    assert counted <= 4 * pixels.nbytes + 2**20
+
+
+def test_taller_windows_of_strips_hold_more_rows(tmp_path):
+    path = save(tmp_path / "a.tif", compression="zlib", rowsperstrip=4)
+    with open_image(path) as source:
+        few, many = source.held_bytes(10), source.held_bytes(10_000)
+    assert 0 < few <= many
+
+
+def test_a_png_is_held_whole(tmp_path):
+    write_png(tmp_path / "a.png", PIXELS)
+    assert open_image(tmp_path / "a.png").held_bytes(1) >= 2 * PIXELS.nbytes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellunet.errors import OutputError
-from cellunet.imaging.scratch import Scratch, check_room
+from cellunet.imaging.room import check_folder, check_room
+from cellunet.imaging.scratch import Scratch
 
 MEMORY = pytest.mark.parametrize("memory", [0, 2_000, 2**20])
 
@@ -76,6 +79,67 @@ def test_room_is_checked_before_work(tmp_path, monkeypatch, caplog) -> None:
         assert "about 4 MB" in caplog.text
     with pytest.raises(OutputError, match="about 500 MB"):
         check_room(output, 10**9, 0)
+
+
+def elsewhere(tmp_path) -> Path:
+    """Return a folder on another disk than the tests' own."""
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no folder on another disk")
+    return other
+
+
+def test_room_of_two_disks_is_checked_apart(tmp_path, monkeypatch, caplog) -> None:
+    other = elsewhere(tmp_path)
+    free = {tmp_path: 10**9, other: 10**9}
+    monkeypatch.setattr("shutil.disk_usage", lambda p: SimpleNamespace(free=free[p]))
+    output = tmp_path / "a.tif"
+    with caplog.at_level("INFO"):
+        check_room(output, 10**9, 0, other)
+    assert f"about 100 MB of {tmp_path} (" in caplog.text
+    assert f"about 400 MB of {other} (" in caplog.text
+    free[other] = 399_000_000
+    with pytest.raises(OutputError, match="about 400 MB in /dev/shm") as caught:
+        check_room(output, 10**9, 0, other)
+    assert "--scratch" in caught.value.hint
+    free[other], free[tmp_path] = 10**9, 99_000_000
+    with pytest.raises(OutputError, match="about 100 MB"):
+        check_room(output, 10**9, 0, other)
+
+
+def test_room_of_one_disk_is_added_up(tmp_path, monkeypatch) -> None:
+    (tmp_path / "scratch").mkdir()
+    usage = SimpleNamespace(free=499_000_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(OutputError, match=r"about 500 MB in .*scratch"):
+        check_room(tmp_path / "a.tif", 10**9, 0, tmp_path / "scratch")
+
+
+def test_the_file_lies_in_the_folder_that_was_chosen(tmp_path, monkeypatch) -> None:
+    made = []
+    temporary = tempfile.TemporaryFile
+
+    def noted(**options):
+        made.append(options["dir"])
+        return temporary(**options)
+
+    monkeypatch.setattr("tempfile.TemporaryFile", noted)
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    with Scratch(tmp_path / "out" / "a.tif", 0, folder) as scratch:
+        kept = scratch.keep(np.arange(5))
+        np.testing.assert_array_equal(scratch.fetch(kept), np.arange(5))
+    assert made == [folder]
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path) -> None:
+    check_folder(tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    for name in ("missing", "file"):
+        with pytest.raises(OutputError, match="no folder") as caught:
+            check_folder(tmp_path / name)
+        assert "--scratch" in caught.value.hint
 
 
 def test_a_full_disk_is_one_error(tmp_path, monkeypatch) -> None:

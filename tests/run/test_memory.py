@@ -11,6 +11,7 @@ from cellunet.config import UNetConfig
 from cellunet.errors import ConfigError
 from cellunet.run.memory import (
     LEAST_TILE_PX,
+    MEGABYTE,
     Memory,
     memory_for,
     window_bytes,
@@ -18,18 +19,19 @@ from cellunet.run.memory import (
 
 SHAPE = (30_000, 40_000)
 WINDOW = window_bytes(SHAPE, UNetConfig())
+HELD = 64 * 2**20
 
 
 def test_without_a_bound_the_defaults_hold() -> None:
-    assert memory_for(None, SHAPE, WINDOW) == Memory()
+    assert memory_for(None, SHAPE, WINDOW, HELD) == Memory()
 
 
 def test_with_room_enough_too() -> None:
-    assert memory_for(10_000, SHAPE, WINDOW) == Memory()
+    assert memory_for(10_000, SHAPE, WINDOW, HELD) == Memory()
 
 
 def test_less_room_makes_smaller_parts() -> None:
-    found = [memory_for(mb, SHAPE, WINDOW) for mb in (700, 750, 800, 1000)]
+    found = [memory_for(mb, SHAPE, WINDOW, HELD) for mb in (700, 750, 800, 1000)]
     for less, more in pairwise(found):
         assert less.tile_px <= more.tile_px
         assert less.band_pixels <= more.band_pixels
@@ -39,8 +41,15 @@ def test_less_room_makes_smaller_parts() -> None:
 
 def test_the_least_that_is_named_does() -> None:
     with pytest.raises(ConfigError, match="too little") as caught:
-        memory_for(100, SHAPE, WINDOW)
+        memory_for(100, SHAPE, WINDOW, HELD)
     least = int(re.findall(r"--max-memory (\d+)", caught.value.hint)[0])
-    memory_for(least, SHAPE, WINDOW)
+    memory_for(least, SHAPE, WINDOW, HELD)
     with pytest.raises(ConfigError):
-        memory_for(least - 2, SHAPE, WINDOW)
+        memory_for(least - 2, SHAPE, WINDOW, HELD)
+
+
+def test_what_the_reader_holds_is_taken_off() -> None:
+    less = memory_for(1000, SHAPE, WINDOW, HELD + 200 * MEGABYTE)
+    assert less == memory_for(800, SHAPE, WINDOW, HELD)
+    with pytest.raises(ConfigError, match="too little"):
+        memory_for(1000, SHAPE, WINDOW, 900 * MEGABYTE)

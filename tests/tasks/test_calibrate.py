@@ -174,7 +174,7 @@ def test_a_run_in_eight_bits_stops_when_it_is_told_to(images, tmp_path):
 
     def should_stop():
         asked.append(1)
-        return len(asked) > 4
+        return len(asked) > 14
 
     ran = predict(
         [str(images)],

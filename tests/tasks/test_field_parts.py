@@ -9,13 +9,21 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.config import NormalizationConfig, SplitConfig, TrainConfig
+from cellunet import store
+from cellunet.config import (
+    NormalizationConfig,
+    PredictConfig,
+    SplitConfig,
+    TrainConfig,
+)
 from cellunet.core.dataset import Sample, prepare
 from cellunet.imaging.normalize import measure, scale
 from cellunet.imaging.pairing import fingerprint
 from cellunet.progress import silent_track
 from cellunet.tasks.field_parts import MARGIN_PX, annotated_boxes, cut, measured_in
+from cellunet.tasks.recipe import recipe_for
 from cellunet.tasks.train_data import ChannelChoice, load
+from cellunet.tasks.training_statistics import training_statistics
 
 
 def test_parts_hold_all_that_counts_once_with_their_surroundings():
@@ -82,8 +90,32 @@ def test_a_part_is_prepared_like_its_place_in_the_whole(field, tmp_path):
     np.testing.assert_array_equal(small.crop.image, whole.crop.image[:, *view])
     np.testing.assert_array_equal(small.weight_map, whole.weight_map[view])
     # By its own statistics it would look otherwise: brighter.
-    alone = prepare(replace(part, statistics=None), config)
+    alone = prepare(replace(part, measured=None), config)
     assert np.abs(alone.crop.image - small.crop.image).max() > 0.1
+
+
+def test_a_part_of_a_crop_is_scaled_as_the_field_that_the_crop_was_cut_from(field):
+    statistics = measure(lambda: [field.image[0] * 2], NormalizationConfig())
+    crop = replace(field, measured=lambda config: [statistics])
+    never = measured_in("nowhere", None, gray=False)  # type: ignore[arg-type]
+    (part,) = cut(crop, never)
+    assert part.statistics_for(NormalizationConfig()) == [statistics]
+
+
+def test_what_a_model_knows_of_its_images_is_of_their_whole_field(
+    field, tmp_path, tiny_model
+):
+    tifffile.imwrite(tmp_path / "field.tif", field.image[0])
+    (part,) = cut(field, measured_in(tmp_path / "field.tif", None, gray=False))
+    recipe = recipe_for(
+        store.find_model(str(tiny_model.folder)), PredictConfig(), "torch", "cpu", 1
+    )
+    whole, kept, alone = (
+        training_statistics([sample], recipe)
+        for sample in (field, part, replace(part, measured=None))
+    )
+    assert kept["contrast"] == whole["contrast"]
+    assert alone["contrast"] != whole["contrast"]
 
 
 def test_each_channel_is_measured_over_the_whole_file(tmp_path, rng):

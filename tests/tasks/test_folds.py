@@ -87,3 +87,18 @@ def test_one_image_with_one_object_is_refused() -> None:
 def test_objects_in_one_image_alone_are_refused() -> None:
     with pytest.raises(InputError, match="All annotated objects are in one part"):
         dealt([named("a", 3), named("b", 0)], 2, seed=0)
+
+
+def test_images_of_scribbles_alone_are_trained_on_in_every_fold_and_not_held() -> None:
+    outlined = [named(f"o{i}", 4) for i in range(3)]
+    alone = [sample(f"s{i}", [[0] * 4], [[False] * 4]) for i in range(4)]
+    found = dealt([*alone, *outlined], 3, 0)
+    assert sorted(s.name for f in found for s in f.held) == ["o0", "o1", "o2"]
+    for fold in found:
+        assert {s.name for s in alone} < {s.name for s in fold.training}
+    # Fewer outlined images than folds: as many as can be scored, or strips of one.
+    assert len(dealt([*alone, *outlined[:2]], 3, 0)) == 2
+    strips = dealt([*alone, outlined[0]], 3, 0)
+    assert [f.held[0].name for f in strips] == ["o0, part 1", "o0, part 2"]
+    with pytest.raises(ConfigError, match="8 folds"):
+        dealt([*alone, *outlined], 8, 0)

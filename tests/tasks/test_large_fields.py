@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,15 @@ import pytest
 import tifffile
 
 from cellunet.config import PredictConfig
-from cellunet.errors import ConfigError
+from cellunet.errors import ConfigError, OutputError
 from cellunet.imaging import files, inputs
 from cellunet.imaging.array_source import ArraySource
 from cellunet.imaging.files import open_image, read_provenance
+from cellunet.imaging.tiff import TiffSource
+from cellunet.run.memory import Memory
 from cellunet.tasks import predict_image
 from cellunet.tasks import recipe as recipes
+from cellunet.tasks.extras import read_through
 from cellunet.tasks.load_model import load_model
 from cellunet.tasks.predict import Predictions, predict
 
@@ -316,3 +321,65 @@ def test_an_image_of_one_line_is_read_predicted_and_written(
     done = only(run(tmp_path / "a.tif"))
     assert (done.status, done.shape) == ("done", shape)
     assert tifffile.imread(tmp_path / "out" / "a.tif").size == 20_000
+
+
+# --- temporary files ---
+
+
+def test_temporary_files_lie_where_they_are_wanted(
+    run, image, tmp_path, monkeypatch
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    run(tmp_path / "a.tif")
+    folder, made = tmp_path / "scratch", []
+    folder.mkdir()
+    temporary = tempfile.TemporaryFile
+
+    def noted(**options: Any):
+        made.append(options["dir"])
+        return temporary(**options)
+
+    monkeypatch.setattr("tempfile.TemporaryFile", noted)
+    # So that all that waits goes to the disk.
+    monkeypatch.setattr(predict_image, "memory_for", lambda *_: Memory(scratch_bytes=0))
+    # It is no setting that a result depends on: the finished one is skipped.
+    assert only(run(tmp_path / "a.tif", scratch=str(folder))).status == "skipped"
+    run(tmp_path / "a.tif", scratch=str(folder), overwrite=True, min_area_px=1)
+    assert only(run(tmp_path / "a.tif", min_area_px=1)).status == "skipped"
+    # Tried once a call, and used once.
+    assert made == [folder] * 3
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_for_temporary_files_that_is_missing_is_refused(run, image, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    with pytest.raises(OutputError, match="no folder"):
+        run(tmp_path / "a.tif", scratch=str(tmp_path / "missing"))
+    assert not (tmp_path / "out").exists()
+
+
+# --- a bound on memory ---
+
+
+def test_what_the_reader_holds_counts_within_the_bound(
+    run, image, tmp_path, monkeypatch
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    assert only(run(tmp_path / "a.tif", max_memory_mb=700)).status == "done"
+    monkeypatch.setattr(TiffSource, "held_bytes", lambda *_: 900_000_000)
+    again: dict[str, Any] = {"overwrite": True, "flips": True}
+    failed = only(run(tmp_path / "a.tif", max_memory_mb=700, **again))
+    assert "too little" in failed.message
+    least = int(re.findall(r"--max-memory (\d+)", failed.message)[0])
+    assert least > 1000
+    done = run(tmp_path / "a.tif", max_memory_mb=least, **again)
+    assert only(done).status == "done"
+
+
+def test_every_measured_channel_is_read_by_itself() -> None:
+    three = SimpleNamespace(file_channels=("a", "b", "c"))
+    one = SimpleNamespace(file_channels=("a",))
+    table = PredictConfig(save=("table",))
+    assert [read_through(s, table) for s in (one, three)] == [1, 4]
+    assert read_through(three, PredictConfig(save=("outlines",))) == 1
+    assert read_through(three, PredictConfig(save=("table",), gray=True)) == 1

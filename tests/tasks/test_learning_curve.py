@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 
+import numpy as np
 import pytest
+import tifffile
 
 from cellunet.config import SplitConfig
 from cellunet.errors import ConfigError, InputError
@@ -35,23 +38,30 @@ def test_more_and_more_images_are_trained_on(asked, tmp_path, home) -> None:
     out = tmp_path / "out"
     curve = learning_curve(asked(), out, Hooks(on_note=notes.append))
     assert curve.finished
-    assert [p.images for p in curve.points] == [0, 1, 2, 4]
-    assert curve.points[0].objects == 0
+    assert [p.images for p in curve.points] == [1, 2, 4]
     assert curve.outlook is not None
     assert curve.outlook.more == 20
-    assert len(notes) == 3 * 4
+    assert len(notes) == 3 * 3
     table = (out / TABLE_FILE).read_text().splitlines()
     assert table[0].startswith("images,objects,mean_ap")
-    assert [line.split(",")[0] for line in table[1:]] == ["0", "1", "2", "4"]
+    assert [line.split(",")[0] for line in table[1:]] == ["1", "2", "4"]
     assert (out / PICTURE_FILE).read_text().startswith("<svg")
     assert not home.exists()
+
+
+def test_a_model_to_start_from_is_the_first_point(asked, tiny_model, tmp_path) -> None:
+    config = tiny_model.config.replace(epochs=1, steps_per_epoch=2)
+    request = asked(start=str(tiny_model.folder), config=config)
+    curve = learning_curve(request, tmp_path / "out", Hooks())
+    assert [p.images for p in curve.points] == [0, 1, 2, 4]
+    assert curve.points[0].objects == 0
 
 
 def test_a_stopped_curve_goes_on_to_the_same_numbers(asked, tmp_path) -> None:
     whole = learning_curve(asked(), tmp_path / "whole", Hooks())
     calls = itertools.count(1)
     out = tmp_path / "stopped"
-    hooks = Hooks(should_stop=lambda: next(calls) == 20)
+    hooks = Hooks(should_stop=lambda: next(calls) == 15)
     first = learning_curve(asked(), out, hooks)
     assert not first.finished
     assert first.points
@@ -85,7 +95,7 @@ def test_validation_images_are_scored_in_every_round(
 ) -> None:
     held = write_data(tmp_path / "held", 2, first_seed=90)
     curve = learning_curve(asked(validation=held), tmp_path / "out", Hooks())
-    assert [p.images for p in curve.points] == [0, 1, 2, 5, 6]
+    assert [p.images for p in curve.points] == [1, 2, 5, 6]
 
 
 def test_three_images_are_too_few(
@@ -95,3 +105,43 @@ def test_three_images_are_too_few(
     request = quick(few, config=quick_config, split=SPLIT)
     with pytest.raises(InputError, match="more than 3 annotated images; there are 3"):
         learning_curve(request, tmp_path / "out", Hooks())
+
+
+def scribbled_alone(folder, names):
+    """Take the labels of images, and click and scribble on them instead."""
+    (folder / "scribbles").mkdir(exist_ok=True)
+    for name in names:
+        path = folder / "labels" / f"{name}.tif"
+        labels = tifffile.imread(path)
+        said = np.where(labels == 1, 2, 0).astype(np.uint8)
+        said[:3][labels[:3] == 0] = 1
+        tifffile.imwrite(folder / "scribbles" / path.name, said)
+        path.unlink()
+
+
+def test_images_of_scribbles_alone_are_trained_on_but_not_scored(
+    asked, data, tmp_path
+) -> None:
+    scribbled_alone(data, ["a0", "a3"])
+    out = tmp_path / "out"
+    curve = learning_curve(asked(), out, Hooks())
+    # Of 4 outlined images two folds of one and one of two are held out.
+    assert [p.images for p in curve.points] == [1, 2, 4]
+    lines = (out / TRIALS_FILE).read_text().splitlines()[1:]
+    rows = [json.loads(line) for line in lines]
+    scored = {row["round"]: len(row["trial"]["mean_ap"]) for row in rows}
+    assert sum(scored.values()) <= 4 * 4
+    assert all(np.isfinite(row["trial"]["mean_ap"]).all() for row in rows)
+    scribbled_alone(data, ["a1"])
+    with pytest.raises(InputError, match="there are 3, besides 3 with"):
+        learning_curve(asked(overwrite=True), out, Hooks())
+
+
+def test_a_curve_that_nothing_outlined_could_score_is_refused(
+    asked, data, write_data, tmp_path
+) -> None:
+    held = write_data(tmp_path / "held", 2, first_seed=80)
+    scribbled_alone(held, ["a0", "a1"])
+    with pytest.raises(InputError, match="No object is outlined") as found:
+        learning_curve(asked(validation=held), tmp_path / "out", Hooks())
+    assert "scribbles cannot be scored" in found.value.hint

@@ -17,6 +17,7 @@ import tifffile
 from cellunet import store
 from cellunet.config import TrainConfig, UNetConfig, classic_preset, for_target
 from cellunet.core.checkpoint import read_state
+from cellunet.core.trainer import Trainer
 from cellunet.errors import (
     CellunetError,
     CheckpointError,
@@ -26,7 +27,6 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
-from cellunet.tasks import train as train_module
 from cellunet.tasks import train_start
 from cellunet.tasks.train import Hooks, train
 
@@ -301,7 +301,7 @@ def test_an_unwritable_home_is_found_before_reading(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(train_module, "load", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr(train_start, "load", lambda *_, **__: pytest.fail("read"))
     with pytest.raises(OutputError, match="cannot be written") as caught:
         train(quick(data))
     assert "CELLUNET_HOME" in caught.value.hint
@@ -427,8 +427,8 @@ def test_images_of_different_channels_are_refused(
         double = replace(first, image=np.concatenate([first.image] * 2))
         return replace(found, training=(double, *rest))
 
-    load = train_module.load
-    monkeypatch.setattr(train_module, "load", load_two)
+    load = train_start.load
+    monkeypatch.setattr(train_start, "load", load_two)
     with pytest.raises(ConfigError, match="different numbers of channels"):
         train(quick(data))
 
@@ -436,9 +436,7 @@ def test_images_of_different_channels_are_refused(
 def test_a_loss_that_explodes_ends_the_training_in_words(
     data, quick, monkeypatch
 ) -> None:
-    monkeypatch.setattr(
-        train_module.Trainer, "step", lambda self, state, batch: float("nan")
-    )
+    monkeypatch.setattr(Trainer, "step", lambda self, state, batch: float("nan"))
     with pytest.raises(CellunetError, match="loss became nan in step 1") as caught:
         train(quick(data))
     assert "--learning-rate" in caught.value.hint

@@ -97,7 +97,8 @@ def test_a_start_that_is_better_is_kept(few, quick, tiny_model) -> None:
     assert trained.expected.gain.value <= 0
     card, theirs = card_of(trained), store.find_model(start).card
     assert card.start["kept"] == "yes"
-    assert card.config.decode == theirs.config.decode
+    # The card tells what the weights were made with, not what was tried in vain.
+    assert card.config == theirs.config
     assert card.diameter_px == theirs.diameter_px
     assert card.onnx_sha256 == theirs.onnx_sha256
 

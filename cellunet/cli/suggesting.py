@@ -1,0 +1,189 @@
+"""``cellunet train --suggest``: options to a request, one call, one summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cellunet.cli.console import counted
+from cellunet.cli.jsonout import Failure, Outcome
+from cellunet.cli.options import given, told
+from cellunet.cli.session import Session, shell_line
+from cellunet.config import MODEL, SCRATCH, SuggestConfig
+
+if TYPE_CHECKING:
+    from cellunet.cli.console import Console
+    from cellunet.tasks.suggested import Suggested
+
+PANEL = "What to annotate next"
+
+Suggest = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--suggest",
+        metavar="IMAGES",
+        rich_help_panel=PANEL,
+        help="Train nothing, but write the crops of these images (files or folders; "
+        "may be repeated) that should be annotated next, with labels to correct: those "
+        f"of --from, or of {MODEL}. DATA is what is annotated already. Default: none.",
+    ),
+]
+Crops = Annotated[
+    int | None,
+    typer.Option(
+        "--crops",
+        metavar="N",
+        rich_help_panel=PANEL,
+        help=told(
+            "With --suggest: how many; --crop is their side, "
+            f"{SuggestConfig.side_px} px by default.",
+            SuggestConfig.crops,
+        ),
+    ),
+]
+Annotations = Annotated[
+    Literal["labels", "rois", "geojson"] | None,
+    typer.Option(
+        "--annotations",
+        rich_help_panel=PANEL,
+        help=told(
+            "With --suggest: what the model's annotation is written as: label images, "
+            "ROI sets of Fiji, GeoJSON of QuPath.",
+            SuggestConfig.annotations,
+        ),
+    ),
+]
+OURS = ("suggest", "crops", "annotations")
+"""Parameters that mean something with --suggest alone."""
+SHARED = (
+    "data",
+    "out",
+    "start",
+    "crop",
+    "channel",
+    "gray",
+    "ignore_value",
+    "device",
+    "threads",
+    "overwrite",
+    "as_json",
+    "log_level",
+    "verbose",
+)
+"""Parameters of ``train`` that mean something with it too."""
+
+
+def given_words(ctx: typer.Context) -> dict[str, str]:
+    """Return the parameters that were given on the command line, and their words."""
+    words = {}
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(str(parameter.name))
+        if source is not None and source.name == "COMMANDLINE":
+            words[str(parameter.name)] = parameter.opts[0]
+    return words
+
+
+def check_train(ctx: typer.Context, data: list[Path] | None) -> list[Path]:
+    """Return what to train on; refuse a call without, or with options of --suggest.
+
+    Raises
+    ------
+    typer.BadParameter
+        If so.
+    """
+    for name, word in given_words(ctx).items():
+        if name in OURS:
+            raise typer.BadParameter(f"{word} goes with --suggest.", ctx=ctx)
+    if ctx.params["out"] is not None and not ctx.params["learning_curve"]:
+        raise typer.BadParameter(
+            "--out goes with --suggest or --learning-curve.", ctx=ctx
+        )
+    if not data:
+        raise typer.BadParameter("Missing argument 'DATA...'.", ctx=ctx)
+    return data
+
+
+def suggest(ctx: typer.Context) -> Outcome:
+    """Choose crops to annotate next, with the options of ``train`` in a context.
+
+    Raises
+    ------
+    typer.BadParameter
+        If an option does not go with --suggest, or --out is missing.
+    """
+    words, values = given_words(ctx), ctx.params
+    wrong = [word for name, word in words.items() if name not in (*OURS, *SHARED)]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]} does not go with --suggest.", ctx=ctx)
+    if values["out"] is None:
+        raise typer.BadParameter("--suggest needs --out DIR for the crops.", ctx=ctx)
+    model = values["start"] or MODEL
+    if model == SCRATCH:
+        raise typer.BadParameter(
+            "--suggest needs a trained model; --from scratch has none.", ctx=ctx
+        )
+    from cellunet.tasks.suggest import Hooks, SuggestRequest
+    from cellunet.tasks.suggest import suggest as run
+
+    chosen: dict[str, Any] = given(
+        crops=values["crops"],
+        side_px=values["crop"],
+        annotations=values["annotations"],
+    )
+    console = Session.of(ctx).console
+    request = SuggestRequest(
+        images=tuple(values["suggest"]),
+        out=Path(values["out"]),
+        data=tuple(map(Path, values["data"] or ())),
+        model=model,
+        config=SuggestConfig(**chosen),
+        **_same(values),
+    )
+    suggested = run(request, Hooks(on_note=console.line, track=console.track))
+    summarize(console, suggested, request.data)
+    return Outcome(
+        code=3 if suggested.failures else 0,
+        result=suggested.to_dict(),
+        failure=_failure(suggested),
+    )
+
+
+def _same(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that the request has under the same names."""
+    names = ("channel", "gray", "ignore_value", "device", "threads", "overwrite")
+    return {name: values[name] for name in names}
+
+
+def summarize(console: Console, suggested: Suggested, data: tuple[Path, ...]) -> None:
+    """Tell which crops were chosen, why, and what to do with them."""
+    rows = [
+        (f"{c.name}.tif", f"{c.uncertainty:.2f}", f"{c.novelty:.2f}", c.why)
+        for c in suggested.crops
+    ]
+    console.table([("crop", "uncertainty", "novelty", "why"), *rows], left=(0, 3))
+    console.line(
+        f"{counted(len(suggested.crops), 'crop')} of "
+        f"{counted(suggested.images, 'image')}, with labels of model "
+        f"{suggested.model}: {suggested.out}",
+        "bold",
+    )
+    again = shell_line(["cellunet", "train", *map(str, data), str(suggested.out)])
+    drawn = suggested.out / suggested.annotations
+    console.line(f"Correct what is in {drawn}, then: {again}")
+    for name, message in suggested.failures:
+        console.line(f"  {name}: {message}", "red")
+
+
+def _failure(suggested: Suggested) -> Failure | None:
+    if not suggested.failures:
+        return None
+    name, message = suggested.failures[0]
+    count = len(suggested.failures) + suggested.images
+    return Failure(
+        type="InputsFailed",
+        message=f"{len(suggested.failures)} of {count} images could not be looked at; "
+        f"the first: {name}: {message}",
+        hint="The crops are of the others.",
+    )

@@ -1,0 +1,246 @@
+"""Which crops to annotate next: looked for, chosen, and written as training data."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellunet import store
+from cellunet.config import PredictConfig
+from cellunet.errors import CellunetError, ConfigError, InputError
+from cellunet.imaging.atomic import writing
+from cellunet.imaging.coverage import Pool, choose
+from cellunet.imaging.inputs import find_inputs
+from cellunet.imaging.scratch import Scratch
+from cellunet.tasks.candidates import (
+    Candidate,
+    annotated,
+    candidates,
+    cut_of,
+    opened,
+)
+from cellunet.tasks.crop_annotations import (
+    DRAWN,
+    Drawn,
+    check_installed,
+    without_gaps,
+)
+from cellunet.tasks.crop_folder import (
+    names_of,
+    new_folder,
+    refuse_taken,
+    write_pair,
+    write_table,
+)
+from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.suggest_words import described, notes_of
+from cellunet.tasks.suggested import Crop, Hooks, Suggested, SuggestRequest
+from cellunet.tasks.training_statistics import evenly
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cellunet.imaging.coverage import Choice
+    from cellunet.store import Model
+    from cellunet.tasks.candidates import Annotated
+    from cellunet.tasks.segment import Recipe
+
+__all__ = ["Hooks", "SuggestRequest", "Suggested", "suggest"]
+
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What is the same for every image."""
+
+    request: SuggestRequest
+    model: Model
+    recipe: Recipe
+    keep: Scratch
+    """Where the labels of windows wait."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Looked:
+    """What came of looking at all images."""
+
+    found: list[Candidate]
+    images: int
+    small: int
+    failures: tuple[tuple[str, str], ...]
+
+
+def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
+    """Choose crops of images to annotate next, and write them with the model's labels.
+
+    Every image passes through prediction. Its windows are described and compared
+    (`cellunet.imaging.windows`, `cellunet.imaging.coverage`); the chosen ones are
+    written to ``images`` and ``labels`` in the output folder, which is training data
+    as it is, with a table of why. The same request gives the same files.
+
+    Parameters
+    ----------
+    request
+        What is asked for.
+    hooks
+        Whom to tell what.
+
+    Raises
+    ------
+    CellunetError
+        If nothing can be suggested: no such image, none large enough, none with
+        anything in it, a model or an output folder that cannot be used.
+    """
+    hooks = hooks or Hooks()
+    _refuse_inside(request)
+    check_installed(request.config.annotations)
+    refuse_taken(request.out, overwrite=request.overwrite)
+    model = store.find_model(request.model)
+    _refuse_misfit(model)
+    found = find_inputs(request.images, exclude=request.out)
+    if found.missing:
+        named = "; ".join(f"{n}: {why}" for n, why in found.missing[:MOST_NAMED])
+        raise InputError(
+            f"Not all images that were named are there ({named}).",
+            hint="Check the paths.",
+        )
+    recipe = recipe_for(
+        model, PredictConfig(), request.engine, request.device, request.threads
+    )
+    with writing(request.out):
+        request.out.parent.mkdir(parents=True, exist_ok=True)
+    known = annotated(request, recipe)
+    names = names_of(found.files, found.base)
+    with Scratch(request.out) as keep:
+        run = _Run(request=request, model=model, recipe=recipe, keep=keep)
+        looked = _look(run, found.files, hooks)
+        picked = _pick(request, looked, known)
+        crops = _write(run, picked, names)
+    notes = notes_of(request, small=looked.small, found=len(crops))
+    for note in notes:
+        hooks.on_note(note)
+    return Suggested(
+        out=request.out,
+        model=model.name,
+        sha256=model.sha256,
+        images=looked.images,
+        annotations=DRAWN[request.config.annotations].folder,
+        crops=tuple(crops),
+        failures=looked.failures,
+        notes=notes,
+    )
+
+
+def _refuse_inside(request: SuggestRequest) -> None:
+    """Refuse crops that would lie in, or around, what is annotated."""
+    out = os.path.realpath(request.out)
+    for folder in request.data:
+        data = os.path.realpath(folder)
+        if os.path.commonpath([out, data]) in (out, data):
+            raise ConfigError(
+                f"The crops in {request.out} and the annotated images in {folder} "
+                "would lie in each other.",
+                hint="Choose a folder beside it for --out: crops count as annotated "
+                "only when they are corrected.",
+            )
+
+
+def _refuse_misfit(model: Model) -> None:
+    """Refuse a model that looks at several channels at once."""
+    config = model.card.config
+    count = config.network.in_channels // config.normalization.channels
+    if count != 1:
+        raise ConfigError(
+            f"Model {model.name!r} looks at {count} channels at once; crops are "
+            "suggested for models of one.",
+            hint="Choose another model: --from MODEL.",
+        )
+
+
+def _look(run: _Run, files: Sequence[Path], hooks: Hooks) -> _Looked:
+    """Return the windows of all images that show something."""
+    request, side = run.request, run.request.config.side_px
+    most = request.config.most_windows // len(files)
+    every: list[Candidate] = []
+    failures, small = [], 0
+    for path in hooks.track(files, "Looking at images", len(files)):
+        try:
+            with opened(path, request) as source:
+                if min(source.shape) < side:
+                    small += 1
+                    continue
+                every += candidates(source, request, run.recipe, most, run.keep)
+        except CellunetError as error:
+            failures.append((str(path), error.message))
+            last = error
+    images = len(files) - small - len(failures)
+    if not images:
+        if failures and not small:
+            raise last
+        raise InputError(
+            f"None of the {len(files)} images is as large as a crop, {side} x "
+            f"{side} pixels"
+            + (f"; {len(failures)} cannot be read." if failures else "."),
+            hint="Ask for smaller crops: --crop PX.",
+        )
+    return _Looked(found=every, images=images, small=small, failures=tuple(failures))
+
+
+def _pick(
+    request: SuggestRequest, looked: _Looked, known: Annotated
+) -> list[tuple[Candidate, Choice]]:
+    """Return the windows to annotate, in the order of their worth."""
+    if not looked.found:
+        raise InputError(
+            f"In none of the {looked.images} images the model finds, or suspects, an "
+            "object.",
+            hint="Are they of the right channel (--channel)? Another model may see "
+            "more: --from MODEL.",
+        )
+    free = [c for c in looked.found if not known.holds(c)]
+    if not free:
+        raise InputError(
+            "All that the images show is annotated already.",
+            hint="Name other images with --suggest.",
+        )
+    free = evenly(free, request.config.most_windows)
+    numbers = {path: n for n, path in enumerate(dict.fromkeys(c.path for c in free))}
+    looks = np.array([c.seen.look for c in free])
+    pool = Pool(
+        doubts=np.array([c.area * c.seen.doubt for c in free]),
+        looks=looks,
+        images=np.array([numbers[c.path] for c in free]),
+        corners=np.array([(c.y, c.x) for c in free]),
+        side=request.config.side_px,
+    )
+    seen = np.array(known.looks).reshape(-1, looks.shape[1])
+    return [(free[c.index], c) for c in choose(pool, seen, request.config.crops)]
+
+
+def _write(
+    run: _Run, picked: Sequence[tuple[Candidate, Choice]], names: dict[Path, str]
+) -> list[Crop]:
+    """Write the folder; return what is in it."""
+    crops, request = [], run.request
+    about = {"name": run.model.name, "sha256": run.model.sha256}
+    with new_folder(request.out) as folder:
+        for candidate, choice in picked:
+            crop = described(request, candidate, choice, names[candidate.path])
+            with opened(candidate.path, request) as source:
+                drawn = Drawn(
+                    kind=request.config.annotations,
+                    labels=without_gaps(run.keep.fetch(candidate.labels)),
+                    pixel_size_um=source.pixel_size_um,
+                    provenance={"suggested_by": about, "image": candidate.path.name},
+                )
+                cut = cut_of(candidate, source, request.channel, run.recipe)
+                at = candidate.plane, candidate.y, candidate.x
+                write_pair(folder / crop.name, source, at, cut, drawn)
+            crops.append(crop)
+        write_table(folder, crops)
+    return crops

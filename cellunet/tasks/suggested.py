@@ -1,0 +1,131 @@
+"""What suggesting crops is asked for, whom it tells, and what it returns."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, SuggestConfig
+from cellunet.errors import ConfigError
+from cellunet.progress import silent_track
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from cellunet.progress import Track
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuggestRequest:
+    """Which images to choose crops from, and where they go."""
+
+    images: tuple[str, ...]
+    """Files, folders and patterns, as `cellunet.imaging.inputs.find_inputs` takes."""
+    out: Path
+    """Folder of the crops; it appears when all of them are written."""
+    data: tuple[Path, ...] = ()
+    """Folders of what is annotated already."""
+    model: str = MODEL
+    """Name or path of the model whose doubt counts."""
+    config: SuggestConfig = field(default_factory=SuggestConfig)
+    """How many crops, of which size."""
+    channel: str | None = None
+    """Number or name of the image channel; needed if there are several."""
+    gray: bool = False
+    """Use the luminance of RGB images."""
+    ignore_value: int | None = None
+    """Value of the pixels of label images in `data` that are not annotated."""
+    device: str = DEVICE
+    """Where to compute."""
+    threads: int = THREADS
+    """CPU threads; 0: all cores."""
+    overwrite: bool = False
+    """Replace crops that were suggested before."""
+
+    engine = ENGINE
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ConfigError("No image was named to suggest crops of.")
+        if self.threads < 0:
+            raise ConfigError(f"threads is {self.threads}, below 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """Whom to tell what; silent by default."""
+
+    on_note: Callable[[str], None] = lambda note: None
+    track: Track = silent_track
+    should_stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """One crop that should be annotated."""
+
+    name: str
+    """Name of its files, without suffix."""
+    image: str
+    """Path of the image that it was cut from."""
+    plane: int
+    """Number of the plane in the image."""
+    y: int
+    """First row in the plane, in pixels."""
+    x: int
+    """First column."""
+    height: int
+    """Rows."""
+    width: int
+    """Columns."""
+    uncertainty: float
+    """`cellunet.imaging.windows.Seen.doubt`."""
+    novelty: float
+    """`cellunet.imaging.coverage.Choice.novelty`."""
+    share: float
+    """`cellunet.imaging.coverage.Choice.share`."""
+    objects: int
+    """Objects that the model finds in it."""
+    unsure: int
+    """Those that it is not sure of."""
+    why: str
+    """Why it was chosen, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggested:
+    """What was written, and what could not be looked at."""
+
+    out: Path
+    model: str
+    sha256: str
+    """Of the model's weights."""
+    images: int
+    """Images that were looked at."""
+    annotations: str
+    """Name of the folder of annotations in `out`."""
+    crops: tuple[Crop, ...]
+    """In the order of their worth."""
+    failures: tuple[tuple[str, str], ...] = ()
+    """Path and message of each image that could not be used."""
+    notes: tuple[str, ...] = ()
+    """What was found and left out, in sentences."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "out": str(self.out),
+            "table": str(self.out / TABLE),
+            "model": {"name": self.model, "sha256": self.sha256},
+            "images": self.images,
+            "annotations": str(self.out / self.annotations),
+            "crops": [dataclasses.asdict(crop) for crop in self.crops],
+            "failures": [{"input": n, "message": m} for n, m in self.failures],
+            "notes": list(self.notes),
+        }
+
+
+TABLE = "suggested.csv"
+"""Name of the table of crops in their folder, by which it is known again."""

@@ -1,0 +1,175 @@
+"""``cellunet train --suggest``: options to a request, a summary, a document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellunet.config import SuggestConfig
+from cellunet.imaging.pairing import find_pairs
+from cellunet.tasks import suggest as task
+from cellunet.tasks import suggested
+from cellunet.tasks.suggested import Crop, Suggested, SuggestRequest
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+CROP = Crop(
+    name="a [1]_y0_x64",
+    image="in/a [1].tif",
+    plane=0,
+    y=0,
+    x=64,
+    height=256,
+    width=256,
+    uncertainty=0.25,
+    novelty=1.0,
+    share=0.5,
+    objects=10,
+    unsure=3,
+    why="unsure of 3 of 10 objects; stands for 50% of all doubt",
+)
+
+
+class FakeSuggesting:
+    """Stands in for the task: keeps the request."""
+
+    def __init__(self) -> None:
+        self.requests: list[SuggestRequest] = []
+        self.failures: tuple[tuple[str, str], ...] = ()
+
+    def __call__(self, request: SuggestRequest, hooks: suggested.Hooks) -> Suggested:
+        self.requests.append(request)
+        hooks.on_note("A note [b].")
+        return Suggested(
+            out=request.out,
+            model=request.model,
+            sha256="ab" * 32,
+            images=2,
+            annotations="labels",
+            crops=(CROP,),
+            failures=self.failures,
+            notes=("A note [b].",),
+        )
+
+
+@pytest.fixture
+def suggesting(monkeypatch: pytest.MonkeyPatch) -> FakeSuggesting:
+    fake = FakeSuggesting()
+    monkeypatch.setattr(task, "suggest", fake)
+    return fake
+
+
+def test_without_options_the_shipped_model_suggests_eight_crops(
+    run: Run, suggesting: FakeSuggesting
+) -> None:
+    assert run("train", "--suggest", "in", "--out", "new").code == 0
+    assert suggesting.requests == [
+        SuggestRequest(
+            images=("in",), out=Path("new"), model="nuclei", config=SuggestConfig()
+        )
+    ]
+
+
+def test_options_and_annotated_folders_reach_the_task(
+    run: Run, suggesting: FakeSuggesting
+) -> None:
+    words = (
+        "train a b --suggest in --suggest x.tif --out new --from mine --crops 3 --crop "
+        "128 --annotations rois --channel DAPI --ignore-value 255 --device cpu "
+        "--threads 2 --overwrite"
+    )
+    assert run(*words.split()).code == 0
+    assert suggesting.requests == [
+        SuggestRequest(
+            images=("in", "x.tif"),
+            out=Path("new"),
+            data=(Path("a"), Path("b")),
+            model="mine",
+            config=SuggestConfig(crops=3, side_px=128, annotations="rois"),
+            channel="DAPI",
+            ignore_value=255,
+            device="cpu",
+            threads=2,
+            overwrite=True,
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "Missing argument 'DATA...'."),
+        ("--crops 3 a", "--crops goes with --suggest."),
+        ("a --out b", "--out goes with --suggest or --learning-curve."),
+        ("--suggest a", "--suggest needs --out DIR for the crops."),
+        ("--suggest a --out b --epochs 3", "--epochs does not go with --suggest."),
+        ("--suggest a --out b --name n", "--name does not go with --suggest."),
+        ("--suggest a --out b --resume", "--resume does not go with --suggest."),
+        ("--suggest a --out b --from scratch", "--from scratch has none."),
+    ],
+)
+def test_words_that_do_not_go_together_are_wrong_usage(
+    run: Run, suggesting: FakeSuggesting, words: str, message: str
+) -> None:
+    ran = run("train", *words.split())
+    assert ran.code == 2
+    assert message in ran.err
+    assert suggesting.requests == []
+
+
+def test_the_summary_tells_each_crop_and_what_to_do(
+    run: Run, suggesting: FakeSuggesting
+) -> None:
+    ran = run("train", "my data", "--suggest", "in", "--out", "new")
+    assert ran.out == ""
+    assert "a [1]_y0_x64.tif" in ran.err
+    assert "unsure of 3 of 10 objects" in ran.err
+    assert "1 crop of 2 images, with labels of model nuclei: new" in ran.err
+    assert f"Correct what is in {Path('new') / 'labels'}, then:" in ran.err
+    assert "cellunet train 'my data' new" in ran.err
+
+
+def test_the_document_holds_crops_and_what_failed(
+    run: Run, suggesting: FakeSuggesting
+) -> None:
+    suggesting.failures = (("in/b.tif", "in/b.tif is no TIFF."),)
+    ran = run("train", "--suggest", "in", "--out", "new", "--json")
+    assert ran.code == 3
+    document = ran.document
+    assert document["error"]["type"] == "InputsFailed"
+    assert "1 of 3 images could not be looked at" in document["error"]["message"]
+    result = document["result"]
+    assert result["crops"] == [vars(CROP)]
+    assert result["model"] == {"name": "nuclei", "sha256": "ab" * 32}
+    assert result["table"] == str(Path("new") / "suggested.csv")
+    assert result["images"] == 2
+    assert result["annotations"] == str(Path("new") / "labels")
+    assert result["failures"] == [
+        {"input": "in/b.tif", "message": "in/b.tif is no TIFF."}
+    ]
+    assert result["notes"] == ["A note [b]."]
+
+
+def test_the_command_writes_training_data_from_end_to_end(
+    run: Run, tmp_path: Path, nuclei_image
+) -> None:
+    image, _ = nuclei_image((100, 100), 14, 3)
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    out = tmp_path / "new"
+    words = ("--suggest", tmp_path / "a.tif", "--out", out, "--crop", "64")
+    ran = run("train", *words, "--crops", "1", "--threads", "1", "--json")
+    assert ran.code == 0
+    (crop,) = ran.document["result"]["crops"]
+    (pair,) = find_pairs(out).pairs
+    assert pair.name == crop["name"]
+    cut = image[crop["y"] : crop["y"] + 64, crop["x"] : crop["x"] + 64]
+    np.testing.assert_array_equal(tifffile.imread(pair.image), cut)
+    assert tifffile.imread(pair.annotation).max() == crop["objects"]
+    again = run("train", *words)
+    assert again.code == 1
+    assert "exists and holds crops that were suggested before" in again.err

@@ -1,0 +1,153 @@
+"""Two commands at once: refused with who is at work, or side by side, never mixed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellunet import store
+from cellunet.cli.app import main
+from cellunet.config import PredictConfig
+from cellunet.errors import BusyError, CheckpointError
+from cellunet.imaging.at_work import at_work
+from cellunet.tasks.engines import load_engine
+from cellunet.tasks.predict import Predictions, predict
+from cellunet.tasks.recipe import recipe_for
+from tests.faults.conftest import hashes
+
+
+def test_a_second_training_under_the_name_is_refused_with_the_first_ones_process(
+    annotated, tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "models").mkdir(parents=True)
+    words = ["train", str(annotated), "--name", "cells"]
+    with store.training("cells"):
+        for again in ([], ["--overwrite"], ["--resume"]):
+            assert main([*words, *again]) == 1
+            told = capsys.readouterr().err
+            assert f"is being trained by process {os.getpid()} on " in told
+            assert "choose another --name" in told
+    assert [p.name for p in (tmp_path / "home" / "models").iterdir()] == []
+
+
+def test_a_model_that_is_being_trained_is_not_removed(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CELLUNET_HOME", str(tmp_path))
+    (tmp_path / "models" / "cells").mkdir(parents=True)
+    with store.training("cells"), pytest.raises(BusyError, match="is being trained by"):
+        store.remove("cells")
+    store.remove("cells")
+
+
+def test_a_second_prediction_of_the_same_results_is_refused(
+    small_images, tiny_model, tmp_path
+) -> None:
+    out = tmp_path / "out"
+    with (
+        at_work(out, [out / "f03.tif"]),
+        pytest.raises(BusyError, match=rf"f03\.tif is being .*{os.getpid()}"),
+    ):
+        predict([str(small_images)], out, model=str(tiny_model.folder))
+    assert hashes(out) == {}
+
+
+def test_other_results_in_the_same_folder_may_be_made_at_the_same_time(
+    small_images, tiny_model, tmp_path
+) -> None:
+    out = tmp_path / "out"
+    with at_work(out, [out / "other.tif"]):
+        found = predict([str(small_images)], out, model=str(tiny_model.folder))
+    assert not found.failed
+
+
+def test_parts_run_side_by_side_and_make_what_one_call_makes(
+    small_images, tiny_model, tmp_path
+) -> None:
+    def part(number: int | None) -> Predictions:
+        return predict(
+            [str(small_images)],
+            tmp_path / ("whole" if number is None else "out"),
+            model=str(tiny_model.folder),
+            engine="onnxruntime",
+            threads=1,
+            config=PredictConfig(part=number and (number, 2)),
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        done = [image for found in pool.map(part, (1, 2)) for image in found.images]
+    assert {image.status for image in done} == {"done"}
+    assert not part(None).failed
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
+
+
+def test_the_same_part_twice_is_refused(small_images, tiny_model, tmp_path) -> None:
+    out = tmp_path / "out"
+    wanted = sorted(small_images.iterdir())[1::2]
+    with at_work(out, [out / path.name for path in wanted]):
+        done = predict(
+            [str(small_images)],
+            out,
+            model=str(tiny_model.folder),
+            config=PredictConfig(part=(1, 2)),
+        )
+        assert not done.failed
+        with pytest.raises(BusyError):
+            predict(
+                [str(small_images)],
+                out,
+                model=str(tiny_model.folder),
+                config=PredictConfig(part=(2, 2)),
+            )
+
+
+@pytest.fixture
+def copied(tiny_model, tmp_path) -> Path:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model.folder, folder)
+    return folder
+
+
+def replace(folder: Path, name: str, content: bytes) -> None:
+    """Replace a file as cellunet does: whole."""
+    (folder / "new").write_bytes(content)
+    (folder / "new").replace(folder / name)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch", "openvino"])
+def test_weights_replaced_while_a_model_is_read_are_never_mixed(copied, engine) -> None:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    model = store.find_model(str(copied))
+    replace(copied, store.WEIGHTS_FILE, model.weights.read_bytes())
+    with pytest.raises(CheckpointError, match="replaced while it was read") as caught:
+        load_engine(model, engine=engine, device="cpu", threads=1)
+    assert "again" in caught.value.hint
+
+
+def test_a_twin_replaced_before_its_weights_is_refused(copied) -> None:
+    model = store.find_model(str(copied))
+    replace(copied, store.ONNX_FILE, b"newer")
+    with pytest.raises(CheckpointError, match="not the twin") as caught:
+        store.checked_onnx(model)
+    assert "train the model again" in caught.value.hint
+    (copied / store.STATE_FILE).touch()
+    with pytest.raises(CheckpointError, match="not the twin") as caught:
+        store.checked_onnx(model)
+    assert "--resume" in caught.value.hint
+
+
+def test_a_model_in_memory_does_not_change_with_its_file(copied) -> None:
+    model = store.find_model(str(copied))
+    recipe = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 1)
+    digest = model.sha256
+    image = np.random.default_rng(0).random((1, 2, 32, 32), np.float32)
+    before = recipe.engine(image)
+    replace(copied, store.ONNX_FILE, b"newer")
+    replace(copied, store.WEIGHTS_FILE, b"newer")
+    assert np.array_equal(recipe.engine(image), before)
+    assert model.sha256 == digest
