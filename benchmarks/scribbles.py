@@ -1,151 +1,249 @@
-"""What scribbles alone do to a model: scores before and after a short training.
+"""What scribbles alone do to a model, against whole outlines of the same images.
 
-``python benchmarks/scribbles.py DSB2018 [--images 3] [--clicks 10] [--steps 100]``: of
-the folder's images that the shipped model's weights were not trained on, those that it
-segments worst get scribbles: clicks in the middle of nuclei, lines of background. A
-training on them alone starts from the shipped model. Both models are then scored, with
-all objects, on the images that were scribbled on and on others.
+    python benchmarks/scribbles.py DATA [--start nuclei-dsb] [--draws 3] [--threads N]
+
+DATA holds `bbbc039`. Of its 100 training images each draw takes 5, as
+`benchmarks/few_labels.py` does, whose trainings on their outlines are what scribbles
+are compared with: none of these models has seen the 50 validation images, on which all
+are scored, and `nuclei-dsb` has seen no image of BBBC039 before.
+
+Scribbles are drawn as a person would who sees where nuclei are (`AMOUNTS`): `few` are
+10 clicks in the middle of nuclei and 6 lines of background an image, `many` a click in
+every nucleus and 30 lines, `mistakes` are where the start is wrong: a click in each
+nucleus that it leaves out, a line along each thing that it invents, and the few. What
+is trained is `cellunet train FOLDER --preset few --from START`. One JSON line a
+training in `benchmarks/scribbles.jsonl`; what has one is not run again. `--table`
+prints what there is.
 """
 
 import argparse
-import os
+import json
+import shutil
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
+from few_labels import done as outlined
+from few_labels import order_of
 from scipy import ndimage
 
-from cellunet import store
-from cellunet.config import TrainConfig
+from cellunet import load_model, store
+from cellunet.config import PRESETS
+from cellunet.core.device import use_threads
 from cellunet.imaging.figures import Strokes
 from cellunet.imaging.pairing import Pair, find_pairs
 from cellunet.imaging.scribbles import BACKGROUND, INTERIOR
 from cellunet.tasks.evaluate_model import evaluate_model
-from cellunet.tasks.evaluation import GroupScores
 from cellunet.tasks.train import TrainRequest, train
+from cellunet.tasks.train_data import read_annotated
 
-LINES = 6
+RESULTS = Path(__file__).with_name("scribbles.jsonl")
+IMAGES = 5
+EVERY = 10**6
+AMOUNTS = {"few": (10, 6), "many": (EVERY, 30), "mistakes": (10, 6)}
+"""Clicks in nuclei and lines of background an image."""
 LENGTH_PX = 40
 FREE_PX = 4
-"""How far from objects lines of background are drawn, at least."""
+"""How far from nuclei lines of background begin, at least."""
+
+Drawn = tuple[int, np.ndarray]
 
 
-def scribbles(labels: np.ndarray, clicks: int, rng: np.random.Generator) -> np.ndarray:
-    """Return scribbles as a person would draw them, who sees where nuclei are."""
-    said = np.zeros(labels.shape, np.uint8)
+def clicks(labels: np.ndarray, numbers: np.ndarray) -> Iterator[Drawn]:
+    """Yield a click in the middle of each of some nuclei."""
     depth = ndimage.distance_transform_edt(labels > 0)
-    ids = np.unique(labels[labels > 0])
-    drawn = []
-    for number in rng.permutation(ids)[:clicks]:
-        y, x = np.unravel_index((depth * (labels == number)).argmax(), labels.shape)
-        drawn.append((INTERIOR, np.array([(x + 0.5, y + 0.5)])))
-    free = np.argwhere(ndimage.distance_transform_edt(labels == 0) >= FREE_PX)
-    for y, x in free[rng.permutation(len(free))[:LINES]] if len(free) else ():
+    boxes = ndimage.find_objects(labels)
+    for number in numbers:
+        box = boxes[number - 1]
+        inside = depth[box] * (labels[box] == number)
+        y, x = np.unravel_index(inside.argmax(), inside.shape)
+        at = (x + box[1].start + 0.5, y + box[0].start + 0.5)
+        yield INTERIOR, np.array([at])
+
+
+def lines(
+    labels: np.ndarray, begins: np.ndarray, rng: np.random.Generator
+) -> Iterator[Drawn]:
+    """Yield lines of background that begin somewhere and end before a nucleus."""
+    for y, x in begins:
         angle = rng.uniform(0, 2 * np.pi)
         steps = np.arange(0, LENGTH_PX, 4)[:, None]
         line = np.array([x, y]) + 0.5 + steps * [np.cos(angle), np.sin(angle)]
         inside = ((line >= 0) & (line < labels.shape[::-1])).all(axis=1)
-        rows, columns = (
-            np.minimum(line[:, ::-1], np.array(labels.shape) - 1).astype(int).T.clip(0)
-        )
+        last = np.array(labels.shape) - 1
+        rows, columns = np.clip(line[:, ::-1].astype(int), 0, last).T
         blocked = ~inside | (labels[rows, columns] > 0)
-        drawn.append((BACKGROUND, line[: int(blocked.argmax()) or len(line)]))
+        yield BACKGROUND, line[: int(blocked.argmax()) or len(line)]
+
+
+def free(labels: np.ndarray) -> np.ndarray:
+    """Return the pixels at which a line of background may begin."""
+    return np.argwhere(ndimage.distance_transform_edt(labels == 0) >= FREE_PX)
+
+
+def mistakes(
+    labels: np.ndarray, found: np.ndarray, rng: np.random.Generator
+) -> Iterator[Drawn]:
+    """Yield clicks on nuclei that are mostly left out, lines on what is invented."""
+    left_out = np.unique(labels[labels > 0])
+    share = ndimage.mean(found > 0, labels, left_out)
+    yield from clicks(labels, left_out[np.asarray(share) < 0.5])
+    numbers = np.unique(found[found > 0])
+    covered = np.asarray(ndimage.mean(labels > 0, found, numbers))
+    where = np.isin(found, numbers[covered < 0.5]) & (labels == 0)
+    parts, count = ndimage.label(where)
+    middles = ndimage.center_of_mass(where, parts, range(1, count + 1))
+    begins = np.round(np.array(middles).reshape(-1, 2)).astype(int)
+    yield from lines(labels, begins[labels[tuple(begins.T)] == 0], rng)
+
+
+def scribbles(
+    labels: np.ndarray, amount: str, found: np.ndarray | None, seed: int
+) -> np.ndarray:
+    """Return scribbles of an image, uint8."""
+    rng = np.random.default_rng(seed)
+    count, background = AMOUNTS[amount]
+    ids = rng.permutation(np.unique(labels[labels > 0]))[:count]
+    begins = rng.permutation(free(labels))[:background]
+    drawn = [*clicks(labels, ids), *lines(labels, begins, rng)]
+    if found is not None:
+        drawn += mistakes(labels, found, rng)
+    said = np.zeros(labels.shape, np.uint8)
     for value, line in drawn:
         window, inside, *_ = Strokes((line,)).fill(labels.shape)
         said[window][inside] = value
     return said
 
 
-def folder_of(pairs: Sequence[Pair], where: Path, clicks: int = 0) -> Path:
-    """Lay images out for `train` or `evaluate`, with scribbles or with all objects."""
-    rng = np.random.default_rng(0)
-    side = "scribbles" if clicks else "labels"
-    for name in ("images", side):
-        (where / name).mkdir(parents=True)
-    for pair in pairs:
-        (where / "images" / f"{pair.name}.tif").symlink_to(pair.image.resolve())
-        labels = tifffile.imread(pair.annotation)
-        if clicks:
-            said = scribbles(labels, clicks, rng)
-            truth = labels > 0
-            right = (said == INTERIOR) == truth
-            print(
-                f"{pair.name}: {(said == 2).sum()} px inside, {(said == 1).sum()} px "
-                f"background, {right[said > 0].mean():.1%} of them true"
+def write(folder: Path, pairs: list[Pair], amount: str, start: str) -> dict[str, Any]:
+    """Write images with their scribbles; return what was scribbled."""
+    model = load_model(start) if amount == "mistakes" else None
+    for side in ("images", "scribbles"):
+        (folder / side).mkdir(parents=True)
+    inside = background = right = 0
+    for seed, pair in enumerate(pairs):
+        labels, image = read_annotated(pair).labels, tifffile.imread(pair.image)
+        found = None if model is None else model.segment(image)[0]
+        said = scribbles(labels, amount, found, seed)
+        shutil.copy(pair.image, folder / "images" / f"{pair.name}.tif")
+        tifffile.imwrite(folder / "scribbles" / f"{pair.name}.tif", said)
+        inside += int((said == INTERIOR).sum())
+        background += int((said == BACKGROUND).sum())
+        right += int(((said == INTERIOR) == (labels > 0))[said > 0].sum())
+    return {
+        "inside_px": inside,
+        "background_px": background,
+        "right": round(right / (inside + background), 4),
+    }
+
+
+def figures(model: str, data: Path) -> dict[str, Any]:
+    """Return the scores of a model on the validation images."""
+    found = evaluate_model(data, model=model, side="validation")
+    (group,) = found.groups.values()
+    summary, totals = group.summaries["all"], group.summaries["all"].totals
+    return {
+        "mean_ap": summary.mean_ap.value,
+        "f1_50": summary.f1_at(10).value,
+        "f1_90": summary.f1_at(18).value,
+        "missed": totals.missed,
+        "extra": totals.extra,
+        "merges": totals.merges,
+        "splits": totals.splits,
+    }
+
+
+def run(data: Path, start: str, amount: str, draw: int, threads: int) -> dict[str, Any]:
+    """Train on scribbles and score."""
+    begin = time.monotonic()
+    name = f"scribbles-{amount}-{draw}"
+    pairs = find_pairs(data)
+    training = [p for p in pairs.pairs if p.name in set(pairs.train or ())]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "scribbled"
+        chosen = order_of(draw, training)[:IMAGES]
+        about = write(folder, chosen, amount, start)
+        trained = train(
+            TrainRequest(
+                data=(folder,),
+                name=name,
+                config=PRESETS["few"]().replace(seed=draw),
+                start=start,
+                threads=threads,
+                overwrite=True,
             )
-            tifffile.imwrite(where / side / f"{pair.name}.tif", said)
-        else:
-            (where / side / f"{pair.name}.tif").symlink_to(pair.annotation.resolve())
-    return where
+        )
+    minutes = round((time.monotonic() - begin) / 60, 2)
+    result = {"start": start, "amount": amount, "draw": draw, "minutes": minutes}
+    result |= about | figures(name, data)
+    shutil.rmtree(store.model_folder(trained.name))
+    return result
 
 
-def told(what: str, folder: Path, model: str) -> GroupScores:
-    (found,) = evaluate_model(folder, model=model).groups.values()
-    (summary, *_), classes = list(found.summaries.values()), found.classes
-    boundary = classes[-1]
-    print(
-        f"{what}: mean AP {summary.mean_ap.value:.3f}, F1@.5 "
-        f"{summary.f1[0].value:.3f}, boundary precision {boundary.precision:.3f}, "
-        f"recall {boundary.recall:.3f}, predicted px {boundary.predicted_pixels:,}",
-        flush=True,
-    )
-    return found
+def done() -> list[dict[str, Any]]:
+    """Return the results that there are."""
+    if not RESULTS.is_file():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+
+
+def table(start: str) -> None:
+    """Print means over the draws, with the range of mean AP."""
+    rows = [row for row in done() if row["start"] == start]
+    draws = {row["draw"] for row in rows if row["amount"] != "none"}
+    groups = {name: [r for r in rows if r["amount"] == name] for name in AMOUNTS}
+    groups["none"] = [row for row in rows if row["amount"] == "none"]
+    groups["all outlined"] = [
+        row
+        for row in outlined()
+        if (row["start"], row["images"]) == (start, IMAGES) and row["draw"] in draws
+    ]
+    print("| what is drawn | draws | mean AP | F1 at .50 | F1 at .90 |")
+    print("| --- | --- | --- | --- | --- |")
+    for name in ("none", *AMOUNTS, "all outlined"):
+        if not groups[name]:
+            continue
+        ap, f1_50, f1_90 = (
+            np.array([row[key] for row in groups[name]])
+            for key in ("mean_ap", "f1_50", "f1_90")
+        )
+        print(
+            f"| {name} | {len(ap)} | {ap.mean():.3f} ({ap.min():.3f} to "
+            f"{ap.max():.3f}) | {f1_50.mean():.3f} | {f1_90.mean():.3f} |"
+        )
 
 
 def main(args: argparse.Namespace) -> None:
-    card = store.find_model("nuclei").card
-    held = {name.rpartition("/")[2] for name in card.validation}
-    pairs = [p for p in find_pairs(args.data).pairs if p.name in held]
-    with tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary)
-        os.environ["CELLUNET_HOME"] = str(work / "home")
-        found = told("all, before", folder_of(pairs, work / "all"), "nuclei")
-        (form, *_) = found.scores.values()
-        worst = sorted(form, key=lambda s: s.mean_ap)[: args.images]
-        names = {s.name for s in worst}
-        chosen = [p for p in pairs if p.name in names]
-        # A training validates on something, here on scribbles too.
-        spare, *others = [p for p in pairs if p.name not in names]
-        here = folder_of(chosen, work / "here")
-        away = folder_of(others, work / "away")
-        said = folder_of(chosen, work / "said", args.clicks)
-        held_out = folder_of([spare], work / "held-out", args.clicks)
-        told("scribbled on, before", here, "nuclei")
-        told("others, before", away, "nuclei")
-        for rate in args.rates:
-            config = TrainConfig(
-                epochs=1,
-                steps_per_epoch=args.steps,
-                learning_rate=rate,
-                warmup_steps=10,
-                average_decay=0.95,
-                weights=card.config.weights,
-                encoding=card.config.encoding,
-                network=card.config.network,
-                normalization=card.config.normalization,
-                augment=card.config.augment,
-            )
-            request = TrainRequest(
-                data=(said,),
-                validation=held_out,
-                name=f"said-{rate:g}",
-                config=config,
-                start="nuclei",
-            )
-            done = train(request)
-            for note in done.notes:
-                print("  note:", note)
-            told(f"scribbled on, after, rate {rate:g}", here, str(done.folder))
-            told(f"others, after, rate {rate:g}", away, str(done.folder))
+    if args.table:
+        table(args.start)
+        return
+    use_threads(args.threads)
+    data = args.data / "bbbc039"
+    have = {(r["start"], r["amount"], r["draw"]) for r in done()}
+    work = [("none", 0), *((a, d) for d in range(args.draws) for a in AMOUNTS)]
+    for amount, draw in work:
+        if (args.start, amount, draw) in have:
+            continue
+        if amount == "none":
+            row = {"start": args.start, "amount": amount, "draw": draw}
+            row |= figures(args.start, data)
+        else:
+            row = run(data, args.start, amount, draw, args.threads)
+        print(json.dumps(row), flush=True)
+        with RESULTS.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(row) + "\n")
+    table(args.start)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--images", type=int, default=3)
-    parser.add_argument("--clicks", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--rates", type=float, nargs="+", default=[1e-4, 1e-3])
+    parser.add_argument("--start", default="nuclei-dsb")
+    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--table", action="store_true")
     main(parser.parse_args())

@@ -8,6 +8,8 @@ from cellunet.cli.console import counted
 from cellunet.cli.jsonout import Failure, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cellunet.cli.console import Console
     from cellunet.tasks.checked_labels import Checked, CheckedImage
 
@@ -30,7 +32,7 @@ def report_check(console: Console, checked: Checked) -> Outcome:
         f"({checked.layout}); {_sizes(checked)}",
         "bold",
     )
-    for note in checked.notes:
+    for note in (*_of_parts(checked), *checked.notes):
         console.line(note)
     sheets = ", ".join(path.name for path in checked.sheets[:3])
     more = ", ..." if len(checked.sheets) > 3 else ""
@@ -45,6 +47,25 @@ def report_check(console: Console, checked: Checked) -> Outcome:
 def _line(image: CheckedImage) -> str:
     told = " ".join(f.message for f in image.findings if f.needs_person)
     return f"{image.name}: {told}"
+
+
+def _of_parts(checked: Checked) -> Iterator[str]:
+    """Yield how much of the images counts, where that is not all."""
+    shares = [i.annotated_share for i in checked.images if 0 < i.annotated_share < 1]
+    if shares:
+        mean = sum(shares) / len(shares)
+        yield (
+            f"{counted(len(shares), 'image')} annotated in part, on average "
+            f"{f'{mean:.0%}' if mean > 0.01 else 'less than 1%'} of each; what is not "
+            "is dark on the sheets."
+        )
+    said = [i.scribbled_px for i in checked.images if any(i.scribbled_px)]
+    if said:
+        background, inside = map(sum, zip(*said, strict=True))
+        yield (
+            f"{counted(len(said), 'image')} with scribbles: {background:,} px of "
+            f"background (white on the sheets), {inside:,} px inside objects (blue)."
+        )
 
 
 def _sizes(checked: Checked) -> str:

@@ -77,6 +77,20 @@ def read_scribbles(path: Path) -> npt.NDArray[np.uint8]:
     return pixels.astype(np.uint8)
 
 
+def scribbled_px(scribbles: npt.NDArray[np.uint8] | None) -> tuple[int, int]:
+    """Return how many pixels scribbles call background, and how many inside.
+
+    Examples
+    --------
+    >>> scribbled_px(np.array([[0, 1, 1], [2, 0, 0]], np.uint8))
+    (2, 1)
+    """
+    if scribbles is None:
+        return 0, 0
+    _, background, interior = np.bincount(scribbles.ravel(), minlength=3)
+    return int(background), int(interior)
+
+
 def teaches(
     annotated: npt.NDArray[np.bool_], scribbles: npt.NDArray[np.uint8] | None
 ) -> npt.NDArray[np.bool_]:

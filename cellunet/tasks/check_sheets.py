@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cellunet.imaging.annotation_sources import Drawn
     from cellunet.progress import Track
     from cellunet.tasks.checked_labels import Checked, CheckedImage
+    from cellunet.tasks.drawn_on import DrawnOn
 
 PER_SHEET = COLUMNS * ROWS
 MAX_SHEETS = 40
@@ -77,7 +78,7 @@ def write_sheets(
         except CellunetError:
             # It is told as unreadable, or is gone by now.
             continue
-        tiles.append(_tile(image, found.image, found.annotation.labels))
+        tiles.append(_tile(image, found))
         names.append(image.name)
         if len(tiles) == PER_SHEET:
             paths.append(_write(checked.out, len(paths) + 1, tiles))
@@ -101,17 +102,15 @@ def _chosen(checked: Checked) -> list[CheckedImage]:
     return [*flagged, *(others[i] for i in picked)]
 
 
-def _tile(
-    image: CheckedImage,
-    pixels: npt.NDArray[np.generic] | None,
-    labels: npt.NDArray[np.int32],
-) -> npt.NDArray[np.uint8]:
+def _tile(image: CheckedImage, found: DrawnOn) -> npt.NDArray[np.uint8]:
     first = f"{image.name}: {image.objects}"
     told = [f"{f.kind} {len(f.ids) or ''}".strip() for f in image.findings]
     lines = [first, *told[:MAX_LINES]]
     lines += [""] * (MAX_LINES + 1 - len(lines))
     odd = {number for f in image.findings for number in f.ids}
-    return tile(pixels, labels, lines, odd=odd, flagged=image.needs_person)
+    return tile(
+        found.image, found.annotation, lines, odd=odd, flagged=image.needs_person
+    )
 
 
 def _write(out: Path, number: int, tiles: list[npt.NDArray[np.uint8]]) -> Path:

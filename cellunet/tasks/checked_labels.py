@@ -45,6 +45,8 @@ class CheckedImage:
     """Area of the objects: smallest, 5th, 50th and 95th percentile, largest."""
     annotated_share: float = 1.0
     """Share of the image's pixels that is annotated."""
+    scribbled_px: tuple[int, int] = (0, 0)
+    """Pixels that are annotated by scribbles: background, and inside an object."""
     correlation: float | None = None
     """Of brightness and labels in place; None if it cannot be told."""
     findings: tuple[Finding, ...] = ()
@@ -59,6 +61,7 @@ class CheckedImage:
         """Return plain values."""
         values = dataclasses.asdict(self) | {"needs_person": self.needs_person}
         values["areas_px"] = list(self.areas_px)
+        values["scribbled_px"] = list(self.scribbled_px)
         values["findings"] = [
             dataclasses.asdict(f) | {"ids": list(f.ids), "needs_person": f.needs_person}
             for f in self.findings

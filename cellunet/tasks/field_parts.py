@@ -54,23 +54,30 @@ class ReadImage:
     """Fingerprint of the whole image."""
     annotated_share: float
     """Share of the image's pixels that its labels annotate."""
-    scribbled: bool
-    """Whether there are scribbles."""
+    scribbled_px: tuple[int, int]
+    """Pixels that scribbles call background, and inside of objects."""
 
 
 def partly_annotated(images: Sequence[ReadImage]) -> list[str]:
     """Say of how many images only a part counts, and of how many parts are kept."""
-    shares = [i.annotated_share for i in images if i.annotated_share < 1]
-    if not shares:
-        return []
-    mean = float(np.mean(shares))
-    share = f"{mean:.0%}" if mean > 0.01 else "less than 1%"
-    notes = [
-        f"{len(shares)} of {len(images)} images are annotated in part (on average "
-        f"{share} of each); the rest of them does not count."
-    ]
-    if scribbled := sum(i.scribbled for i in images):
-        notes.append(f"{scribbled} of {len(images)} images have scribbles.")
+    notes = []
+    shares = [i.annotated_share for i in images if 0 < i.annotated_share < 1]
+    if shares:
+        mean = float(np.mean(shares))
+        share = f"{mean:.0%}" if mean > 0.01 else "less than 1%"
+        notes.append(
+            f"{len(shares)} of {len(images)} images are annotated in part (on average "
+            f"{share} of each); the rest of them does not count."
+        )
+    scribbled = [i for i in images if any(i.scribbled_px)]
+    if scribbled:
+        background, inside = np.sum([i.scribbled_px for i in scribbled], axis=0)
+        alone = sum(not i.annotated_share for i in scribbled)
+        notes.append(
+            f"{len(scribbled)} of {len(images)} images have scribbles"
+            + (f", {alone} of them nothing else" if alone else "")
+            + f": {background:,} px of background and {inside:,} px inside objects."
+        )
     fields = [i.parts for i in images if i.reduced]
     if fields:
         pixels = sum(s.labels.size for parts in fields for s in parts)

@@ -10,6 +10,7 @@ import numpy as np
 from cellunet.imaging.fit_checks import brightness, fit_of, small_picture
 from cellunet.imaging.label_checks import check_labels
 from cellunet.imaging.pairing import fingerprint
+from cellunet.imaging.scribbles import scribbled_px
 from cellunet.tasks.checked_labels import CheckedImage, Finding
 from cellunet.tasks.drawn_on import read_drawn_on
 
@@ -69,6 +70,7 @@ def look_at(
             objects=len(checks.areas_px),
             areas_px=_spread(checks.areas_px),
             annotated_share=_share(annotation),
+            scribbled_px=scribbled_px(annotation.scribbles),
             correlation=None if fit is None else round(fit.here, 4),
             findings=tuple(findings),
         ),
@@ -99,7 +101,7 @@ def _of_labels(checks: LabelChecks, annotation: Annotation) -> Iterator[Finding]
     if annotation.hidden:
         message = f"{_objects(annotation.hidden)} without a pixel of their own."
         yield Finding(kind="hidden", message=message)
-    if not checks.areas_px:
+    if not checks.areas_px and annotation.scribbles is None:
         yield Finding(kind="empty", message="No object.")
     for note in annotation.notes[1 if annotation.outside else 0 :]:
         # The first tells what lies outside, which is a finding of its own.

@@ -21,7 +21,7 @@ from cellunet.imaging.encoding import add_scribbles, encode
 from cellunet.imaging.files import create_labels, write_png
 from cellunet.imaging.overlay import preview
 from cellunet.imaging.provenance import SOFTWARE
-from cellunet.imaging.scribbles import teaches
+from cellunet.imaging.scribbles import scribbled_px, teaches
 from cellunet.imaging.weights import weight_map
 from cellunet.progress import silent_track
 from cellunet.registry import choose
@@ -238,7 +238,7 @@ def _summary(name: str, annotation: Annotation) -> MadeImage:
         hidden=annotation.hidden,
         outside=annotation.outside,
         annotated_share=_share(annotation),
-        scribbled_px=_scribbled(annotation),
+        scribbled_px=scribbled_px(annotation.scribbles),
         notes=annotation.notes,
     )
 
@@ -247,13 +247,6 @@ def _share(annotation: Annotation) -> float:
     if annotation.annotated is None:
         return 1.0
     return float(annotation.annotated.mean())
-
-
-def _scribbled(annotation: Annotation) -> tuple[int, int]:
-    if annotation.scribbles is None:
-        return 0, 0
-    _, background, interior = np.bincount(annotation.scribbles.ravel(), minlength=3)
-    return int(background), int(interior)
 
 
 def _outputs(one: Drawn, out: Path, recipe: _Recipe) -> dict[str, Path]:

@@ -19,8 +19,9 @@ from cellunet.imaging.pairing import (
     refuse_shared,
     split,
 )
-from cellunet.imaging.scribbles import INTERIOR
+from cellunet.imaging.scribbles import scribbled_px
 from cellunet.tasks.field_parts import ReadImage, cut, measured_in, partly_annotated
+from cellunet.tasks.one_sided import refuse_one_sided
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +125,7 @@ def load(
     prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
     refuse_shared(*prints)
     samples = [tuple(s for one in side for s in one.parts) for side in sides]
-    _refuse_empty(samples[0])
+    refuse_one_sided(samples[0])
     return TrainingData(
         training=samples[0],
         validation=samples[1],
@@ -198,7 +199,7 @@ def _read(pair: Pair, choice: ChannelChoice) -> ReadImage:
         reduced=parts[0] is not sample,
         print_=fingerprint(sample.image),
         annotated_share=float(sample.annotated.mean()),
-        scribbled=sample.scribbles is not None,
+        scribbled_px=scribbled_px(sample.scribbles),
     )
 
 
@@ -268,19 +269,6 @@ def read_annotated(
     for note in found.notes:
         logger.warning("%s: %s", pair.annotation, note)
     return found
-
-
-def _refuse_empty(samples: Sequence[Sample]) -> None:
-    if not any((s.labels[s.annotated] > 0).any() or _clicked(s) for s in samples):
-        raise InputError(
-            f"None of the {len(samples)} training images has an annotated object.",
-            hint="Do they belong to these images? Try: cellunet make-labels.",
-        )
-
-
-def _clicked(sample: Sample) -> bool:
-    """Return whether a scribble says that there is an object."""
-    return sample.scribbles is not None and bool((sample.scribbles == INTERIOR).any())
 
 
 def has_objects(samples: Sequence[Sample]) -> bool:

@@ -137,6 +137,7 @@ def _of_scores(data: TrainingData) -> Iterator[str]:
     yield (
         "No object is outlined in the images to score: there will be no score, and "
         "the constants of decoding stay as they are."
+        + ("" if data.validation else " Validation is of the training images.")
     )
 
 

@@ -1,0 +1,64 @@
+"""Refuse annotations that show objects alone, or background alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cellunet.errors import InputError
+from cellunet.imaging.scribbles import scribbled_px
+from cellunet.tasks.field_parts import whole_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cellunet.core.dataset import Sample
+
+
+def refuse_one_sided(samples: Sequence[Sample]) -> None:
+    """Refuse training images of which no pixel counts as object, or as background.
+
+    Raises
+    ------
+    InputError
+        If that is so.
+    """
+    names = sorted({whole_name(sample.name) for sample in samples})
+    shown = f"{names[0]}, the only training image,"
+    if len(names) > 1:
+        shown = f"None of the {len(names)} training images"
+    if not any(_shows_object(sample) for sample in samples):
+        raise InputError(_without_object(samples, shown), hint=_what_next(samples))
+    if not any(_shows_background(sample) for sample in samples):
+        raise InputError(
+            f"{shown} has {'a' if len(names) > 1 else 'no'} pixel that is annotated as "
+            "background: the model would find objects everywhere.",
+            hint="Draw some lines or areas named 'background', or a region around "
+            "objects that are all outlined.",
+        )
+
+
+def _shows_object(sample: Sample) -> bool:
+    outlined = bool((sample.annotated & (sample.labels > 0)).any())
+    return outlined or scribbled_px(sample.scribbles)[1] > 0
+
+
+def _shows_background(sample: Sample) -> bool:
+    beside = bool((sample.annotated & (sample.labels == 0)).any())
+    return beside or scribbled_px(sample.scribbles)[0] > 0
+
+
+def _without_object(samples: Sequence[Sample], shown: str) -> str:
+    has = "has an" if shown.startswith("None") else "has no"
+    if any(sample.scribbles is not None for sample in samples):
+        return f"{shown} {has} outlined object or click inside one, only background."
+    if all(sample.annotated.all() for sample in samples):
+        return f"{shown} {has} annotated object."
+    return f"{shown} {has} object in the part that is annotated."
+
+
+def _what_next(samples: Sequence[Sample]) -> str:
+    if any(sample.scribbles is not None for sample in samples):
+        return "Outline some objects, or click into some: points named 'interior'."
+    if all(sample.annotated.all() for sample in samples):
+        return "Do they belong to these images? Try: cellunet make-labels."
+    return "Outline every object in the region or box, also those that it cuts."
