@@ -1,6 +1,6 @@
 """What scribbles alone do to a model, against whole outlines of the same images.
 
-    python benchmarks/scribbles.py DATA [--start nuclei-dsb] [--draws 3] [--threads N]
+    python benchmarks/scribbles.py DATA [--start nuclei-dsb] [--draws 0] [--rate R]
 
 DATA holds `bbbc039`. Of its 100 training images each draw takes 5, as
 `benchmarks/few_labels.py` does, whose trainings on their outlines are what scribbles
@@ -10,10 +10,14 @@ are scored, and `nuclei-dsb` has seen no image of BBBC039 before.
 Scribbles are drawn as a person would who sees where nuclei are (`AMOUNTS`): `few` are
 10 clicks in the middle of nuclei and 6 lines of background an image, `many` a click in
 every nucleus and 30 lines, `mistakes` are where the start is wrong: a click in each
-nucleus that it leaves out, a line along each thing that it invents, and the few. What
-is trained is `cellunet train FOLDER --preset few --from START`. One JSON line a
-training in `benchmarks/scribbles.jsonl`; what has one is not run again. `--table`
-prints what there is.
+nucleus that it leaves out, a line along each thing that it invents, and the few. `ten
+outlined` are no clicks, but the outlines of 10 nuclei an image beside 6 lines of
+background.
+
+What is trained is `cellunet train FOLDER --from START`: for up to 20 images the preset
+`few`. `--rate` is another learning rate than the preset's. One JSON line a training in
+`benchmarks/scribbles.jsonl`; what has one is not run again. `--table` prints what there
+is.
 """
 
 import argparse
@@ -21,6 +25,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +37,7 @@ from few_labels import order_of
 from scipy import ndimage
 
 from cellunet import load_model, store
-from cellunet.config import PRESETS
+from cellunet.config import FOLDS, PRESETS, SplitConfig
 from cellunet.core.device import use_threads
 from cellunet.imaging.figures import Strokes
 from cellunet.imaging.pairing import Pair, find_pairs
@@ -44,8 +49,9 @@ from cellunet.tasks.train_data import read_annotated
 RESULTS = Path(__file__).with_name("scribbles.jsonl")
 IMAGES = 5
 EVERY = 10**6
-AMOUNTS = {"few": (10, 6), "many": (EVERY, 30), "mistakes": (10, 6)}
-"""Clicks in nuclei and lines of background an image."""
+OUTLINED = "ten outlined"
+AMOUNTS = {"few": (10, 6), "many": (EVERY, 30), "mistakes": (10, 6), OUTLINED: (10, 6)}
+"""Nuclei that are clicked into or outlined, and lines of background, an image."""
 LENGTH_PX = 40
 FREE_PX = 4
 """How far from nuclei lines of background begin, at least."""
@@ -109,7 +115,9 @@ def scribbles(
     count, background = AMOUNTS[amount]
     ids = rng.permutation(np.unique(labels[labels > 0]))[:count]
     begins = rng.permutation(free(labels))[:background]
-    drawn = [*clicks(labels, ids), *lines(labels, begins, rng)]
+    drawn = [*lines(labels, begins, rng)]
+    if amount != OUTLINED:
+        drawn = [*clicks(labels, ids), *drawn]
     if found is not None:
         drawn += mistakes(labels, found, rng)
     said = np.zeros(labels.shape, np.uint8)
@@ -122,7 +130,7 @@ def scribbles(
 def write(folder: Path, pairs: list[Pair], amount: str, start: str) -> dict[str, Any]:
     """Write images with their scribbles; return what was scribbled."""
     model = load_model(start) if amount == "mistakes" else None
-    for side in ("images", "scribbles"):
+    for side in ("images", "scribbles", *(["labels"] if amount == OUTLINED else [])):
         (folder / side).mkdir(parents=True)
     inside = background = right = 0
     for seed, pair in enumerate(pairs):
@@ -131,6 +139,10 @@ def write(folder: Path, pairs: list[Pair], amount: str, start: str) -> dict[str,
         said = scribbles(labels, amount, found, seed)
         shutil.copy(pair.image, folder / "images" / f"{pair.name}.tif")
         tifffile.imwrite(folder / "scribbles" / f"{pair.name}.tif", said)
+        if amount == OUTLINED:
+            ids = np.random.default_rng(seed).permutation(np.unique(labels)[1:])[:10]
+            kept = np.where(np.isin(labels, ids), labels, 0).astype(np.uint16)
+            tifffile.imwrite(folder / "labels" / f"{pair.name}.tif", kept)
         inside += int((said == INTERIOR).sum())
         background += int((said == BACKGROUND).sum())
         right += int(((said == INTERIOR) == (labels > 0))[said > 0].sum())
@@ -157,10 +169,14 @@ def figures(model: str, data: Path) -> dict[str, Any]:
     }
 
 
-def run(data: Path, start: str, amount: str, draw: int, threads: int) -> dict[str, Any]:
+def run(args: argparse.Namespace, amount: str, draw: int) -> dict[str, Any]:
     """Train on scribbles and score."""
     begin = time.monotonic()
-    name = f"scribbles-{amount}-{draw}"
+    name = f"scribbles-{amount.replace(' ', '-')}-{draw}"
+    data, start = args.data / "bbbc039", args.start
+    config = PRESETS["few"]().replace(seed=draw)
+    if args.rate is not None:
+        config = config.replace(learning_rate=args.rate)
     pairs = find_pairs(data)
     training = [p for p in pairs.pairs if p.name in set(pairs.train or ())]
     with tempfile.TemporaryDirectory() as temporary:
@@ -171,14 +187,16 @@ def run(data: Path, start: str, amount: str, draw: int, threads: int) -> dict[st
             TrainRequest(
                 data=(folder,),
                 name=name,
-                config=PRESETS["few"]().replace(seed=draw),
+                config=config,
+                split=SplitConfig(folds=FOLDS),
                 start=start,
-                threads=threads,
+                threads=args.threads,
                 overwrite=True,
             )
         )
     minutes = round((time.monotonic() - begin) / 60, 2)
     result = {"start": start, "amount": amount, "draw": draw, "minutes": minutes}
+    result |= {"rate": config.learning_rate, "kept_start": trained.kept_start}
     result |= about | figures(name, data)
     shutil.rmtree(store.model_folder(trained.name))
     return result
@@ -193,10 +211,13 @@ def done() -> list[dict[str, Any]]:
 
 def table(start: str) -> None:
     """Print means over the draws, with the range of mean AP."""
+    usual = PRESETS["few"]().learning_rate
     rows = [row for row in done() if row["start"] == start]
     draws = {row["draw"] for row in rows if row["amount"] != "none"}
-    groups = {name: [r for r in rows if r["amount"] == name] for name in AMOUNTS}
-    groups["none"] = [row for row in rows if row["amount"] == "none"]
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        slow = row.get("rate", usual) != usual
+        groups[row["amount"] + (f", rate {row['rate']:g}" if slow else "")].append(row)
     groups["all outlined"] = [
         row
         for row in outlined()
@@ -204,11 +225,9 @@ def table(start: str) -> None:
     ]
     print("| what is drawn | draws | mean AP | F1 at .50 | F1 at .90 |")
     print("| --- | --- | --- | --- | --- |")
-    for name in ("none", *AMOUNTS, "all outlined"):
-        if not groups[name]:
-            continue
+    for name, found in groups.items():
         ap, f1_50, f1_90 = (
-            np.array([row[key] for row in groups[name]])
+            np.array([row[key] for row in found])
             for key in ("mean_ap", "f1_50", "f1_90")
         )
         print(
@@ -223,16 +242,18 @@ def main(args: argparse.Namespace) -> None:
         return
     use_threads(args.threads)
     data = args.data / "bbbc039"
-    have = {(r["start"], r["amount"], r["draw"]) for r in done()}
-    work = [("none", 0), *((a, d) for d in range(args.draws) for a in AMOUNTS)]
+    usual = PRESETS["few"]().learning_rate
+    have = {(r["start"], r["amount"], r["draw"], r.get("rate", usual)) for r in done()}
+    work = [("none", 0), *((a, d) for d in args.draws for a in args.amounts)]
     for amount, draw in work:
-        if (args.start, amount, draw) in have:
+        rate = usual if amount == "none" or args.rate is None else args.rate
+        if (args.start, amount, draw, rate) in have:
             continue
         if amount == "none":
             row = {"start": args.start, "amount": amount, "draw": draw}
             row |= figures(args.start, data)
         else:
-            row = run(data, args.start, amount, draw, args.threads)
+            row = run(args, amount, draw)
         print(json.dumps(row), flush=True)
         with RESULTS.open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
@@ -243,7 +264,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--start", default="nuclei-dsb")
-    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--draws", type=int, nargs="+", default=[0])
+    parser.add_argument("--amounts", nargs="+", default=list(AMOUNTS), choices=AMOUNTS)
+    parser.add_argument("--rate", type=float)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true")
     main(parser.parse_args())

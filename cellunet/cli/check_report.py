@@ -55,9 +55,9 @@ def _of_parts(checked: Checked) -> Iterator[str]:
     if shares:
         mean = sum(shares) / len(shares)
         yield (
-            f"{counted(len(shares), 'image')} annotated in part, on average "
-            f"{f'{mean:.0%}' if mean > 0.01 else 'less than 1%'} of each; what is not "
-            "is dark on the sheets."
+            f"{counted(len(shares), 'image')} annotated in part (on average "
+            f"{f'{mean:.0%}' if mean > 0.01 else 'less than 1%'}); the rest is dark on "
+            "the sheets."
         )
     said = [i.scribbled_px for i in checked.images if any(i.scribbled_px)]
     if said:

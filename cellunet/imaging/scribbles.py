@@ -91,6 +91,24 @@ def scribbled_px(scribbles: npt.NDArray[np.uint8] | None) -> tuple[int, int]:
     return int(background), int(interior)
 
 
+def shows_beside(
+    labels: npt.NDArray[np.integer], annotated: npt.NDArray[np.bool_]
+) -> bool:
+    """Return whether labels tell what is beside objects, so that they can be scored.
+
+    Where outlined objects count alone, nothing that is found beside them would be an
+    error, nor an outline too wide. What is annotated throughout tells by that.
+
+    Parameters
+    ----------
+    labels
+        YX, 0 background.
+    annotated
+        YX, what of them counts.
+    """
+    return bool(annotated.all() or (annotated & (labels == 0)).any())
+
+
 def teaches(
     annotated: npt.NDArray[np.bool_], scribbles: npt.NDArray[np.uint8] | None
 ) -> npt.NDArray[np.bool_]:

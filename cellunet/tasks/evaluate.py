@@ -16,6 +16,7 @@ from cellunet.imaging.image_scores import PROTOCOLS, score_image
 from cellunet.imaging.label_folders import pair_folders
 from cellunet.imaging.pixel_scores import class_scores, confusion_matrix
 from cellunet.imaging.scores import paired, refuse_different_images, summarize
+from cellunet.imaging.scribbles import shows_beside
 from cellunet.progress import silent_track
 from cellunet.registry import choose
 from cellunet.tasks.evaluation import GROUPS, Evaluation, GroupScores
@@ -144,11 +145,19 @@ def evaluate_folders(
 
 
 def can_be_scored(annotation: Annotation, name: str) -> bool:
-    """Return whether labels annotate any of an image; say so if scribbles alone do."""
-    if annotation.annotated is None or annotation.annotated.any():
-        return True
-    logger.warning("%s is not scored: scribbles say nothing of whole objects.", name)
-    return False
+    """Return whether labels annotate any of an image; say what they leave open."""
+    annotated = annotation.annotated
+    if annotated is not None and not annotated.any():
+        said = "%s is not scored: scribbles say nothing of whole objects."
+        logger.warning(said, name)
+        return False
+    if annotated is not None and not shows_beside(annotation.labels, annotated):
+        logger.warning(
+            "%s: single objects count, nothing beside them. Scores say how many are "
+            "found, not what else is found, nor whether outlines are too wide.",
+            name,
+        )
+    return True
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Paired]:

@@ -66,24 +66,24 @@ def partly_annotated(images: Sequence[ReadImage]) -> list[str]:
         mean = float(np.mean(shares))
         share = f"{mean:.0%}" if mean > 0.01 else "less than 1%"
         notes.append(
-            f"{len(shares)} of {len(images)} images are annotated in part (on average "
-            f"{share} of each); the rest of them does not count."
+            f"Annotated in part: {len(shares)} of {len(images)} images (on average "
+            f"{share}); the rest does not count."
         )
     scribbled = [i for i in images if any(i.scribbled_px)]
     if scribbled:
         background, inside = np.sum([i.scribbled_px for i in scribbled], axis=0)
         alone = sum(not i.annotated_share for i in scribbled)
         notes.append(
-            f"{len(scribbled)} of {len(images)} images have scribbles"
-            + (f", {alone} of them nothing else" if alone else "")
+            f"With scribbles: {len(scribbled)} of {len(images)} images"
+            + (f", {alone} with nothing else" if alone else "")
             + f": {background:,} px of background and {inside:,} px inside objects."
         )
     fields = [i.parts for i in images if i.reduced]
     if fields:
         pixels = sum(s.labels.size for parts in fields for s in parts)
         notes.append(
-            f"Of {len(fields)} large images {sum(map(len, fields))} annotated parts "
-            f"with {MARGIN_PX} px around them are kept, {pixels / 1e6:.1f} Mpx in all."
+            f"Large images: {len(fields)}; of them annotated parts with {MARGIN_PX} px "
+            f"around are kept ({sum(map(len, fields))}, {pixels / 1e6:.1f} Mpx in all)."
         )
     return notes
 

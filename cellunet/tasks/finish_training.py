@@ -18,6 +18,7 @@ from cellunet.engine.base import plane_probabilities
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.expected import Expected, expected, piece_scores
 from cellunet.imaging.fitting import Fit, Truth, fit, score_truth
+from cellunet.imaging.scribbles import shows_beside
 from cellunet.tasks.calibrate import calibrate_on_samples
 from cellunet.tasks.recipe import at_scale
 from cellunet.tasks.run_files import write_pictures
@@ -163,11 +164,11 @@ def _or_start(
 
 
 def scorable(truths: Sequence[Truth]) -> list[Truth]:
-    """Return the images of which labels annotate something, not scribbles alone.
+    """Return the images that can be scored: not of scribbles or single objects alone.
 
     None, if no object is among it: constants would be chosen that find none.
     """
-    seen = [truth for truth in truths if truth.annotated.any()]
+    seen = [truth for truth in truths if shows_beside(truth.labels, truth.annotated)]
     objects = any((truth.labels[truth.annotated] > 0).any() for truth in seen)
     return seen if objects else []
 

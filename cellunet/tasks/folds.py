@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellunet.errors import ConfigError, InputError
+from cellunet.imaging.scribbles import shows_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +29,14 @@ class Fold:
 def dealt(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
     """Deal images into folds; a single image is cut into strips.
 
-    What has scribbles alone cannot be scored: every fold trains on it, and if it is
-    for the lack of other images alone that there are fewer than folds, these are fewer.
+    What has scribbles alone, or single objects, cannot be scored: every fold trains on
+    it, and if it is for the lack of other images alone that there are fewer than folds,
+    these are fewer.
 
     Parameters
     ----------
     samples
-        Annotated images, at least one that is not by scribbles alone.
+        Annotated images, at least one that can be scored (`is_scored`).
     folds
         How many, 2 or more.
     seed
@@ -70,9 +72,8 @@ def dealt(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
     return [
         Fold(
             training=_with_objects(
-                tuple(s for j, part in enumerate(parts) if j != i for s in part)
-            )
-            + aside,
+                tuple(s for j, part in enumerate(parts) if j != i for s in part) + aside
+            ),
             held=held,
         )
         for i, held in enumerate(parts)
@@ -80,8 +81,8 @@ def dealt(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
 
 
 def is_scored(sample: Sample) -> bool:
-    """Return whether a part of an image is annotated, not by scribbles alone."""
-    return bool(sample.annotated.any())
+    """Return whether an image can be scored: not by scribbles and objects alone."""
+    return shows_beside(sample.labels, sample.annotated)
 
 
 def objects_of(sample: Sample) -> int:

@@ -146,14 +146,15 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
 def _rounds(data: TrainingData, seed: int) -> list[Fold]:
     """Return the orders of training images, with what each is scored on.
 
-    Images of scribbles alone are trained on, not scored.
+    Images of scribbles or single objects alone are trained on, not scored.
     """
     held = tuple(s for s in data.validation or data.training if is_scored(s))
     if not any(objects_of(sample) for sample in held):
         raise InputError(
-            "No object is outlined in the images that a learning curve is to be scored "
-            "on.",
-            hint="Outline whole objects in some images: scribbles cannot be scored.",
+            "No object is outlined, with what is beside it, in the images that a "
+            "learning curve is to be scored on.",
+            hint="Outline all objects of some images or regions: scribbles and single "
+            "objects cannot be scored.",
         )
     if data.validation:
         folds = [Fold(training=data.training, held=held) for _ in range(ROUNDS)]
@@ -173,7 +174,7 @@ def _rounds(data: TrainingData, seed: int) -> list[Fold]:
 
 def _besides(data: TrainingData, held: Sequence[Sample]) -> str:
     alone = len(data.training) - len(held)
-    return f", besides {alone} with scribbles alone" if alone else ""
+    return f", besides {alone} that cannot be scored" if alone else ""
 
 
 def _shuffled(samples: tuple[Sample, ...], seed: int) -> tuple[Sample, ...]:

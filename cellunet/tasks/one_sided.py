@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cellunet.errors import InputError
-from cellunet.imaging.scribbles import scribbled_px
+from cellunet.imaging.scribbles import scribbled_px, shows_beside
 from cellunet.tasks.field_parts import whole_name
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _shows_object(sample: Sample) -> bool:
 
 
 def _shows_background(sample: Sample) -> bool:
-    beside = bool((sample.annotated & (sample.labels == 0)).any())
+    beside = shows_beside(sample.labels, sample.annotated)
     return beside or scribbled_px(sample.scribbles)[0] > 0
 
 

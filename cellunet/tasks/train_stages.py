@@ -16,7 +16,7 @@ from cellunet.core.dataset import prepare
 from cellunet.errors import CheckpointError
 from cellunet.imaging.atomic import writing
 from cellunet.store import read_metadata
-from cellunet.tasks.folds import Fold, dealt, objects_of
+from cellunet.tasks.folds import Fold, dealt, is_scored, objects_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,8 +51,8 @@ def stages_of(
     """
     if data.validation:
         folds = [Fold(training=data.training, held=data.validation)]
-    elif not any(objects_of(sample) for sample in data.training):
-        # Scribbles cannot be scored, so that no image need be kept out for it.
+    elif not any(is_scored(s) and objects_of(s) for s in data.training):
+        # Nothing can be scored, so that no image need be kept out for it.
         folds = [Fold(training=data.training, held=data.training)]
     else:
         folds = dealt(data.training, split.folds, config.seed)

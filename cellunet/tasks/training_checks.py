@@ -99,8 +99,9 @@ def _of_objects(training: Sequence[Sample]) -> Iterator[str]:
     total = sum(counts)
     if total == 0:
         yield (
-            "No object is outlined in the training images: scribbles correct what is "
-            "inside and outside, where objects end stays as the model knew it."
+            "No object is outlined in the training images: a model forgets where "
+            "objects end if scribbles alone are trained on, and may become worse. "
+            "Outline some objects, too (docs/annotations.md)."
         )
     elif total < FEW_OBJECTS:
         yield (
@@ -123,20 +124,20 @@ def _of_objects(training: Sequence[Sample]) -> Iterator[str]:
 
 def _of_scores(data: TrainingData) -> Iterator[str]:
     scored = data.validation or data.training
-    if any(_objects(sample) for sample in scored):
+    if any(_objects(sample) and is_scored(sample) for sample in scored):
         alone = sum(not is_scored(sample) for sample in scored)
         if alone:
             side = "validation " if data.validation else ""
             yield (
                 f"{alone} of the {len(scored)} {side}images "
-                f"{'has' if alone == 1 else 'have'} scribbles alone and cannot be "
-                "scored"
+                "cannot be scored: scribbles or single objects alone do not say what "
+                "is beside objects"
                 + ("." if data.validation else "; every network is trained on them.")
             )
         return
     yield (
-        "No object is outlined in the images to score: there will be no score, and "
-        "the constants of decoding stay as they are."
+        "No object is outlined, with what is beside it, in the images to score: there "
+        "will be no score, and the constants of decoding stay as they are."
         + ("" if data.validation else " Validation is of the training images.")
     )
 

@@ -92,7 +92,7 @@ def test_a_validation_without_objects_is_told(told, data, write_data):
     val = write_data(data.parent / "val", 2, first_seed=9)
     for number in range(2):
         change(val, number, np.zeros_like)
-    assert "No object is outlined in the images to score" in told(data, "--val", val)
+    assert "there will be no score" in told(data, "--val", val)
 
 
 def test_labels_of_one_image_shifted_by_two_pixels_are_told(told, data):
@@ -155,5 +155,5 @@ def test_a_value_that_nobody_declared_is_told(told, data, value):
         change(data, number, mark)
     assert f"--ignore-value {value}" in told(data)
     assert told(data, "--ignore-value", str(value), "--overwrite").startswith(
-        "5 of 5 images are annotated in part"
+        "Annotated in part: 5 of 5 images"
     )

@@ -17,6 +17,7 @@ from cellunet.config import (
     TrainConfig,
 )
 from cellunet.core.dataset import Sample, prepare
+from cellunet.errors import InputError
 from cellunet.imaging.normalize import measure, scale
 from cellunet.imaging.pairing import fingerprint
 from cellunet.progress import silent_track
@@ -164,8 +165,25 @@ def test_boxes_in_a_field_become_parts_under_the_field_s_fingerprint(tmp_path, f
     prints = {fingerprint(image[np.newaxis])}
     assert set(data.training_prints.values()) == prints
     assert list(data.training_prints) == names
-    assert data.notes[-1].startswith("Of 2 large images 4 annotated parts")
-    assert "on average less than 1% of each" in data.notes[-2]
+    assert data.notes[-1].startswith("Large images: 2; of them annotated parts with")
+    assert "on average less than 1%" in data.notes[-2]
+
+
+def test_a_box_without_an_object_is_refused(tmp_path, field):
+    for side in ("images", "labels"):
+        (tmp_path / side).mkdir()
+    tifffile.imwrite(tmp_path / "images" / "a.tif", field.image[0])
+    path = tmp_path / "labels" / "a.geojson"
+    path.write_text(json.dumps([_box((40, 40, 100, 100), "Region*")]))
+    with pytest.raises(InputError, match="a, the only training image, has no object"):
+        load(
+            (tmp_path,),
+            None,
+            SplitConfig(folds=2),
+            seed=0,
+            channel=ChannelChoice(),
+            track=silent_track,
+        )
 
 
 def _box(box, name):

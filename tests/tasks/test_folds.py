@@ -89,9 +89,11 @@ def test_objects_in_one_image_alone_are_refused() -> None:
         dealt([named("a", 3), named("b", 0)], 2, seed=0)
 
 
-def test_images_of_scribbles_alone_are_trained_on_in_every_fold_and_not_held() -> None:
+def test_what_cannot_be_scored_is_trained_on_in_every_fold() -> None:
     outlined = [named(f"o{i}", 4) for i in range(3)]
-    alone = [sample(f"s{i}", [[0] * 4], [[False] * 4]) for i in range(4)]
+    alone = [sample(f"s{i}", [[0] * 4], [[False] * 4]) for i in range(3)]
+    # Of this one a single object counts, nothing beside it.
+    alone.append(sample("s3", [[0, 7, 7, 0]], [[False, True, True, False]]))
     found = dealt([*alone, *outlined], 3, 0)
     assert sorted(s.name for f in found for s in f.held) == ["o0", "o1", "o2"]
     for fold in found:

@@ -133,7 +133,7 @@ def test_images_of_scribbles_alone_are_trained_on_but_not_scored(
     assert sum(scored.values()) <= 4 * 4
     assert all(np.isfinite(row["trial"]["mean_ap"]).all() for row in rows)
     scribbled_alone(data, ["a1"])
-    with pytest.raises(InputError, match="there are 3, besides 3 with"):
+    with pytest.raises(InputError, match="there are 3, besides 3 that"):
         learning_curve(asked(overwrite=True), out, Hooks())
 
 
@@ -144,4 +144,4 @@ def test_a_curve_that_nothing_outlined_could_score_is_refused(
     scribbled_alone(held, ["a0", "a1"])
     with pytest.raises(InputError, match="No object is outlined") as found:
         learning_curve(asked(validation=held), tmp_path / "out", Hooks())
-    assert "scribbles cannot be scored" in found.value.hint
+    assert "scribbles and single objects cannot" in found.value.hint

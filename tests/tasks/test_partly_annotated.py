@@ -176,9 +176,7 @@ def test_every_format_says_the_same_of_labels_and_of_what_counts(dataset, form):
         if form != "value":
             np.testing.assert_array_equal(sample.labels, labels)
     # 34 x 50 of 64 x 64 pixels.
-    assert data.notes[-1].startswith(
-        "2 of 2 images are annotated in part (on average 42%"
-    )
+    assert data.notes[-1].startswith("Annotated in part: 2 of 2 images (on average 42%")
 
 
 @pytest.mark.parametrize("form", WRITERS)
@@ -243,7 +241,7 @@ def test_what_does_not_count_has_no_weight_in_training(dataset, quick_config):
 def test_a_model_is_trained_and_chosen_on_what_counts(dataset, quick, home):
     trained = train(quick(dataset("geojson", ("a", "b", "c"))))
     assert trained.finished
-    assert any("annotated in part" in note for note in trained.notes)
+    assert any("Annotated in part" in note for note in trained.notes)
     card = store.read_card(trained.folder / store.WEIGHTS_FILE)
     assert np.isfinite(card.scores["mean_ap"])
 

@@ -60,7 +60,7 @@ def samples(folder):
 
 def test_only_outlined_objects_and_scribbles_have_weight(scribbled, quick_config):
     data, every = samples(scribbled(kept=3))
-    assert data.notes[-1].startswith("3 of 3 images have scribbles: ")
+    assert data.notes[-1].startswith("With scribbles: 3 of 3 images: ")
     for sample in every:
         np.testing.assert_array_equal(sample.annotated, sample.labels > 0)
         prepared = prepare(sample, quick_config)
@@ -119,13 +119,47 @@ def test_scribbles_alone_train_a_model_that_knows_outlines(
     )
     assert done.finished
     assert not done.scores
-    assert any("where objects end stays as the model knew it" in n for n in told)
+    assert any("forgets where objects end" in n for n in told)
     assert any("there will be no score" in n for n in told)
     card = store.read_card(done.folder / store.WEIGHTS_FILE)
     theirs = store.find_model(start).card
     assert card.diameter_px == theirs.diameter_px
     # What was chosen on outlined objects is not chosen anew on none.
     assert card.config.decode == theirs.config.decode
+
+
+def test_single_objects_beside_scribbles_are_trained_on_and_not_scored(
+    scribbled, quick, tiny_model, caplog
+):
+    """Nothing found beside them could be an error: such a score is too good."""
+    config = tiny_model.config.replace(epochs=1, steps_per_epoch=2)
+    told: list[str] = []
+    folder, start = scribbled(kept=3), str(tiny_model.folder)
+    done = train(
+        quick(folder, start=start, config=config, split=SplitConfig(folds=3)),
+        Hooks(on_note=told.append),
+    )
+    assert done.finished
+    assert not done.scores
+    assert any("there will be no score" in note for note in told)
+    assert not any("forgets" in note for note in told)
+    evaluate_model(folder, model=start, threads=1)
+    assert "a0: single objects count, nothing beside them" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(1, "outlined object or click inside one"), (2, "annotated as background")],
+)
+def test_scribbles_of_one_side_alone_are_refused(
+    scribbled, quick, tiny_model, value, words
+):
+    folder = scribbled()
+    for path in (folder / "scribbles").iterdir():
+        said = tifffile.imread(path)
+        tifffile.imwrite(path, np.where(said == value, said, 0))
+    with pytest.raises(InputError, match=words):
+        train(quick(folder, start=str(tiny_model.folder)))
 
 
 def test_a_stopped_training_on_scribbles_goes_on_without_saying_where_from(
@@ -208,5 +242,5 @@ def test_a_box_in_a_large_field_trains_on_the_box(tmp_path, nuclei_image, quick)
     done = train(quick(tmp_path))
     assert done.finished
     assert np.isfinite(done.scores["mean_ap"])
-    assert any("large images 2 annotated parts" in note for note in done.notes)
+    assert any("Large images: 2; of them annotated" in note for note in done.notes)
     assert all(np.isfinite(row["validation_loss"]) for row in done.history)
