@@ -189,7 +189,9 @@ class _Canvas:
             outside=len(self.outside),
             notes=tuple(self._notes()),
         )
-        return with_scribbles(found, self._scribbles()) if self.strokes else found
+        if not self.strokes:
+            return found
+        return with_scribbles(found, self._scribbles(), self.parts.get("ignore"))
 
     def _refuse_elsewhere(self, names: list[str], count: int, what: str) -> None:
         if names and 2 * len(names) >= count:
@@ -205,10 +207,9 @@ class _Canvas:
         nowhere = np.zeros(self.shape, np.bool_)
         background = self.parts.get("background", nowhere)
         interior = self.parts.get("interior", nowhere)
-        ignored = self.parts.get("ignore", nowhere)
         scribbles = np.zeros(self.shape, np.uint8)
-        scribbles[background & ~interior & ~ignored] = BACKGROUND
-        scribbles[interior & ~background & ~ignored] = INTERIOR
+        scribbles[background & ~interior] = BACKGROUND
+        scribbles[interior & ~background] = INTERIOR
         return scribbles
 
     def _annotated(self) -> npt.NDArray[np.bool_] | None:
@@ -216,9 +217,10 @@ class _Canvas:
             return None
         region, ignored = self.parts.get("region"), self.parts.get("ignore")
         if region is None:
-            # Who scribbles does not mean that all else is background.
-            everywhere = np.ones(self.shape, np.bool_)
-            region = self.labels > 0 if self.strokes else everywhere
+            if self.strokes:
+                # Who scribbles does not mean that all else is background.
+                return None
+            region = np.ones(self.shape, np.bool_)
         return region if ignored is None else region & ~ignored
 
     def _notes(self) -> list[str]:

@@ -15,7 +15,6 @@ import numpy as np
 from scipy import ndimage
 
 from cellunet.imaging.cores import cores
-from cellunet.imaging.scribbles import BACKGROUND as OUTSIDE
 from cellunet.imaging.scribbles import INTERIOR as INSIDE
 
 if TYPE_CHECKING:
@@ -58,8 +57,6 @@ class Target:
     """One way to write instance labels as classes, and to read them back."""
 
     encode: Encode
-    outside: int
-    """Class of the background, away from objects."""
     inside: int
     """Class of the inside of objects, away from their edge."""
     seed: Seed
@@ -125,10 +122,10 @@ def add_scribbles(
     """
     if scribbles is None:
         return class_map
-    target = TARGETS[config.target]
     told = class_map.copy()
-    told[scribbles == OUTSIDE] = target.outside
-    told[scribbles == INSIDE] = target.inside
+    # Where background is scribbled, labels make background or the outer boundary of an
+    # object already.
+    told[scribbles == INSIDE] = TARGETS[config.target].inside
     return told
 
 
@@ -217,14 +214,12 @@ def _neighbours(step: int) -> npt.NDArray[np.bool_]:
 TARGETS = {
     "three-class": Target(
         encode=_encode_three_class,
-        outside=BACKGROUND,
         inside=INTERIOR,
         seed=_seed_three_class,
         seeds_include_background=False,
     ),
     "boundary": Target(
         encode=_encode_boundary,
-        outside=REST,
         inside=REST,
         seed=_seed_boundary,
         seeds_include_background=True,

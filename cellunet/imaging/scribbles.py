@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 
 from cellunet.errors import AnnotationError
 from cellunet.imaging.annotation_pixels import read_pixels
@@ -23,13 +24,20 @@ if TYPE_CHECKING:
 
 NOTHING, BACKGROUND, INTERIOR = 0, 1, 2
 """What a pixel of a plane of scribbles says."""
+RING_PX = 3
+"""Without it outlines become far too wide (`benchmarks/scribbles.py`)."""
 
 
-def with_scribbles(found: Annotation, scribbles: npt.NDArray[np.uint8]) -> Annotation:
+def with_scribbles(
+    found: Annotation,
+    scribbles: npt.NDArray[np.uint8],
+    ignored: npt.NDArray[np.bool_] | None = None,
+) -> Annotation:
     """Return an annotation with scribbles beside its labels.
 
     Where neither a region nor anything else says what is annotated, only the objects
-    and the scribbles count. An object that was outlined says more than a scribble on
+    and the scribbles count, and a ring of `RING_PX` around objects as background: it is
+    what tells where they end. An object that was outlined says more than a scribble on
     it, and a region more than a scribble of background in it. A pixel inside an
     object that is not outlined is not annotated for the labels, which would call it
     background. So each pixel that counts does so by its label or by a scribble, never
@@ -41,10 +49,18 @@ def with_scribbles(found: Annotation, scribbles: npt.NDArray[np.uint8]) -> Annot
         Labels, and what of them counts.
     scribbles
         YX, uint8: `NOTHING`, `BACKGROUND` or `INTERIOR`.
+    ignored
+        YX, what says nothing whatever else does; None: nowhere.
     """
     objects = found.labels > 0
     annotated = objects if found.annotated is None else found.annotated
     said = np.where(objects, np.uint8(NOTHING), scribbles)
+    if found.annotated is None:
+        around = ndimage.binary_dilation(objects, iterations=RING_PX) & ~objects
+        said[around & (said == NOTHING)] = BACKGROUND
+    if ignored is not None:
+        annotated = annotated & ~ignored
+        said[ignored] = NOTHING
     said[(said == BACKGROUND) & annotated] = NOTHING
     return replace(
         found,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import roifile
 import tifffile
+from scipy import ndimage
 
 from cellunet.config import EncodingConfig, for_target
 from cellunet.errors import AnnotationError
@@ -35,6 +36,9 @@ def expected():
     y, x = np.ogrid[: SHAPE[0], : SHAPE[1]]
     said[(y + 0.5 - 6.5) ** 2 + (x + 0.5 - 5.5) ** 2 <= 4] = 2
     said[17:20, 2:22] = 1
+    # Around an outlined object is background.
+    around = ndimage.binary_dilation(labels, iterations=3) & (labels == 0)
+    said[around] = 1
     return labels, labels > 0, said
 
 
@@ -183,8 +187,8 @@ SAID = np.array([[1, 1, 2, 2, 1, 0]], np.uint8)
 @pytest.mark.parametrize(
     ("annotated", "counts", "scribbles"),
     [
-        # Nothing says what is annotated: objects and scribbles are.
-        (None, [0, 1, 1, 0, 0, 0], [1, 0, 0, 2, 1, 0]),
+        # Nothing says what is annotated: objects, what is around them, and scribbles.
+        (None, [0, 1, 1, 0, 0, 0], [1, 0, 0, 2, 1, 1]),
         # In a region background need not be said; an inside takes its pixel out.
         ([1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0], [0, 0, 0, 2, 1, 0]),
         ([0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [1, 0, 0, 2, 1, 0]),
@@ -226,6 +230,7 @@ def test_contradictions_and_ignored_parts_say_nothing(tmp_path):
     found = read_annotation(path)
     assert not found.scribbles[17:20, 11:14].any()
     assert not found.scribbles[20:].any()
+    assert found.scribbles[3, 20] == 1
     assert (found.scribbles == 2).sum() == 3 * (20 - 3)
     # What is neither outlined nor scribbled nor ignored does not count either.
     np.testing.assert_array_equal(found.annotated, found.labels > 0)
