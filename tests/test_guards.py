@@ -16,7 +16,7 @@ from cellunet.config import MODEL
 from cellunet.engine.cost import operations_per_pixel
 
 FIELD = Path(__file__).parents[1] / "examples" / "images" / "u2os_N12_s7.tif"
-MOST_FLOP_PER_PX = 50_000
+MOST_FLOP_PER_PX = 28_500
 MOST_MEGABYTES = 700
 MOST_BYTES_OF_A_ROW = 70
 LINUX = pytest.mark.skipif(

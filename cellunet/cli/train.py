@@ -84,14 +84,19 @@ def train(
         return suggest_crops(ctx)
     folders = check_train(ctx, data)
     # Without torch, so that what is odd is refused at once, not seconds later.
-    from cellunet.tasks.suited import start_name, suited
+    from cellunet.tasks.suited import began_with, start_name, suited
     from cellunet.tasks.train_request import TrainRequest, default_name
 
-    suits = suited(
-        folders,
-        val,
-        start=start_name(start, for_target(TrainConfig(), target)),
-        keep_out=val_fraction is not None,
+    name = name or default_name(folders[0])
+    suits = (
+        began_with(name)
+        if resume
+        else suited(
+            folders,
+            val,
+            start=start_name(start, for_target(TrainConfig(), target)),
+            keep_out=val_fraction is not None,
+        )
     )
     config = configure(
         # A curve is of many short trainings, however many images there are.
@@ -115,7 +120,7 @@ def train(
         split = split.replace(validation_fraction=val_fraction)
     request = TrainRequest(
         data=tuple(folders),
-        name=name or default_name(folders[0]),
+        name=name,
         config=config,
         split=split,
         start=start,

@@ -10,6 +10,7 @@ from cellunet.config import (
     FEW_IMAGES,
     FOLDS,
     MODEL,
+    PRESETS,
     SCRATCH,
     TrainConfig,
     for_target,
@@ -28,6 +29,29 @@ class Suited:
     preset: str
     folds: int
     """0 where some images are kept out for validation."""
+
+
+def began_with(name: str) -> Suited:
+    """Return what suits a training that is to be resumed: the preset it began with.
+
+    Parameters
+    ----------
+    name
+        Of the model; without a saved state the default preset, for whoever refuses to
+        resume it.
+
+    Raises
+    ------
+    CheckpointError
+        If the state cannot be read.
+    """
+    state = store.model_folder(name) / store.STATE_FILE
+    if not state.is_file():
+        return Suited(preset=TrainConfig.preset, folds=0)
+    config = store.read_metadata(state).get("config")
+    preset = config.get("preset") if isinstance(config, dict) else None
+    # What it cannot mean is told when the whole state is read.
+    return Suited(preset=preset if preset in PRESETS else TrainConfig.preset, folds=0)
 
 
 def suited(

@@ -120,6 +120,10 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
     device = choose_device(request.device)
     threads = use_threads(request.threads)
     saved = saved_run(request, folder)
+    if saved:
+        # What was left out to resume is as it was when the run began.
+        split = request.split.replace(folds=saved.about["folds"])
+        request = replace(request, split=split)
     config = saved.config if saved else request.config
     start = read_start(
         saved.about["start"] if saved else start_name(request.start, config)

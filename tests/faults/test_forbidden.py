@@ -24,11 +24,11 @@ FORBIDDEN_CALLS = {
     *("socket.socket", "socket.create_connection", "pandas.read_pickle"),
 }
 SHIPPED_SHA256 = {
-    "model.safetensors": "d7d2637fb80e7340b194be762fdfc758"
-    "cc71cbdc53457b08c45d654ff1c392f6",
-    "model.onnx": "ab40eba30cb9ffb189de7ac9ffec73a0f361f2c55b9353d33614bf77cb900f0a",
-    "model-int8.onnx": "b44701d6435b339a289d1d298065157d"
-    "526478c89b8df5713dd4fc24bbf57de1",
+    "model.safetensors": "8e696ecdc30a7368ea617376cbb487e8"
+    "26306b396bf50bdd771eee04b69f4ea9",
+    "model.onnx": "014d755e1b140eb97106647f3c44407e2004c7f60979d4f888675dbec02017bb",
+    "model-int8.onnx": "8e453a21337b2c7f1767c7a5517635ff"
+    "2d6dc80e66ea3741f5126dd7794103d2",
 }
 """Of the weights in the package; to be changed together with them."""
 

@@ -122,12 +122,14 @@ def train_words(annotated: Path, *more: str) -> list[str | Path]:
     return [*words, "tiny", "--threads", "1", "--device", "cpu", "--json", *more]
 
 
-def finished(workshop: Workshop, annotated: Path, models: Path) -> Ended:
+def finished(
+    workshop: Workshop, annotated: Path, models: Path, options: tuple[str, ...]
+) -> Ended:
     """Run a killed training again, as its messages say."""
     folder = models / "cells"
     if (folder / store.STATE_FILE).is_file():
         return workshop(*train_words(annotated, "--resume"), root=models)
-    ended = workshop(*train_words(annotated), root=models)
+    ended = workshop(*train_words(annotated, *options), root=models)
     if ended.code == 1 and (folder / store.WEIGHTS_FILE).is_file():
         # It was killed after the very last step: nothing is left to do.
         assert "exists already" in ended.err
@@ -154,8 +156,12 @@ def train_rounds(
     *,
     before: Callable[[Path], None] = lambda models: None,
     first: tuple[str, ...] = (),
+    options: tuple[str, ...] = (),
 ) -> int:
-    """Kill `train` at its moments and resume it, in a new home each time."""
+    """Kill `train` at its moments and resume it, in a new home each time.
+
+    `first` is said by the run that is killed alone, `options` by all that begin anew.
+    """
 
     def models(name: str) -> Path:
         workshop.env["CELLUNET_HOME"] = str(home / name)
@@ -163,7 +169,7 @@ def train_rounds(
         return home / name / "models"
 
     whole = models("whole")
-    undisturbed = workshop(*train_words(annotated, *first), root=whole)
+    undisturbed = workshop(*train_words(annotated, *first, *options), root=whole)
     assert undisturbed.code == 0, undisturbed.err
     expected = hashes(whole)
     assert "cells/model.safetensors" in expected
@@ -175,13 +181,14 @@ def train_rounds(
     plan += [{"after_s": [s]} for s in times(undisturbed.seconds, wanted, 4)]
     for number, moment in enumerate(plan):
         folder = models(f"k{number}")
-        killed = workshop(*train_words(annotated, *first), root=folder, **moment)
+        words = train_words(annotated, *first, *options)
+        killed = workshop(*words, root=folder, **moment)
         assert killed.code == KILLED or "after_s" in moment, (moment, killed.err)
         check_readable(folder)
         refused = refusal(folder / "cells")
         # Between the twin's renaming and that of the weights; resuming mends it.
         assert refused is None or "--resume" in refused.hint, moment
-        again = finished(workshop, annotated, folder)
+        again = finished(workshop, annotated, folder, options)
         assert again.code in (0, 1), (moment, again.err)
         if first and hashes(folder) != expected:
             # Killed before its first save: the model that was there is still there.
@@ -220,4 +227,10 @@ def test_train_in_place_of_a_model(
 
     tally["train --overwrite"] = train_rounds(
         workshop, annotated, tmp_path, before=before, first=("--overwrite",)
+    )
+
+
+def test_train_in_folds(workshop, annotated, tmp_path, tally) -> None:
+    tally["train --folds"] = train_rounds(
+        workshop, annotated, tmp_path, options=("--folds", "2")
     )
