@@ -6,7 +6,9 @@ Five steps, each but the merges a pure function of one block:
 2. `seeds.seed_block`: components of seed pixels on the core and a halo of
    `seeds.halo_px`; `seeds.SeedMerger`: components that share a pixel become one
    (union-find); for the boundary target, those that are background are told apart.
-3. `grow_block`: seeds grow into the foreground, level by level.
+3. `grow_block`: seeds grow into the foreground, level by level. Components keep the
+   block's own numbers, so that a block need not wait for the merge, except where
+   growth depends on it (`seeds.waits_for_all`).
 4. `ObjectMerger`: areas add up, holes are filled, small objects dropped, and the rest
    numbered by first pixel in raster order.
 5. `finalize_block` writes the numbers.
@@ -30,10 +32,17 @@ from cellunet.imaging.blocks import Area
 from cellunet.imaging.encoding import correct
 from cellunet.imaging.growth import grow, keep_contact
 from cellunet.imaging.holes import HoleMerger, Holes, find_holes
-from cellunet.imaging.seeds import OPEN_PART, mark, merge_seeds, seed_block
+from cellunet.imaging.seeds import (
+    OPEN_PART,
+    SeedMerger,
+    as_one,
+    mark,
+    seed_block,
+    waits_for_all,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy.typing as npt
 
@@ -45,8 +54,8 @@ if TYPE_CHECKING:
 class Grown:
     """Step 3 of one core.
 
-    `pixels` is YX int32: the global number of a seed, the negative local number of a
-    region of background that may be a hole, or 0. `numbers` are the seeds that are
+    `pixels` is YX int32: the block's number of a component, the negative number of a
+    region of background that may be a hole, or 0. `numbers` are the components that are
     there, with their `areas` and `first_pixels`; `at_frame` those that touch the frame
     of the plane.
     """
@@ -62,23 +71,23 @@ class Grown:
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """Step 4: the final number of each seed number, and of each block's holes.
+    """Step 4: the final number of each block's components, and of its holes.
 
     `areas` are those of the `count` objects that stay, in the order of their numbers.
     """
 
     count: int
     areas: npt.NDArray[np.int64]
-    final: npt.NDArray[np.uint32]
+    components: Mapping[Place, npt.NDArray[np.uint32]]
     holes: Mapping[Place, npt.NDArray[np.uint32]]
 
 
 def grow_block(
     parts: npt.NDArray[np.int32],
     area: Area,
-    table: npt.NDArray[np.int64],
     encoding: EncodingConfig,
     decode: DecodeConfig,
+    same: npt.NDArray[np.int32] | None = None,
 ) -> Grown:
     """Grow a block's seeds and measure what lies in its core.
 
@@ -88,29 +97,29 @@ def grow_block(
         Step 2 of this block, `Seeds.parts`.
     area
         Where the block lies.
-    table
-        Global number of each local component, from `merge_seeds`.
     encoding, decode
         As the model was trained, and its decode constants.
+    same
+        Which components of the block are one, from `cellunet.imaging.seeds.as_one`;
+        needed where `cellunet.imaging.seeds.waits_for_all`.
     """
-    # Dense numbers while growing, so that objects are counted without a sort of pixels.
-    numbers, dense = np.unique(np.append(0, table), return_inverse=True)
-    labels = dense[1:].astype(np.int32).take(np.maximum(parts, 0))
+    labels = np.maximum(parts, 0)
+    if same is not None:
+        labels = same.take(labels)
     grown = grow(labels, parts == OPEN_PART, decode.growth_px)
     if encoding.boundary_side == "outer":
         grown = keep_contact(grown)
-    core = grown[area.core]
-    there, firsts, areas = _seen(core)
-    y = firsts // core.shape[1] + area.y0 + area.core[0].start
-    x = firsts % core.shape[1] + area.x0 + area.core[1].start
-    objects = numbers.astype(np.int32).take(core)
+    objects = np.ascontiguousarray(grown[area.core])
+    there, firsts, areas = _seen(objects)
+    y = firsts // objects.shape[1] + area.y0 + area.core[0].start
+    x = firsts % objects.shape[1] + area.x0 + area.core[1].start
     regions, holes = find_holes(objects, area, decode.max_hole_px)
     frame = [np.zeros(0, np.int32), *(edge for _, edge in area.frame(objects))]
     return Grown(
         place=area.place,
         pixels=np.where(regions > 0, -regions, objects),
         holes=holes,
-        numbers=numbers[there],
+        numbers=there,
         areas=areas,
         first_pixels=y * area.plane[1] + x,
         at_frame=np.unique(np.concatenate(frame)).astype(np.int64),
@@ -155,45 +164,61 @@ class ObjectMerger:
     def __init__(self, decode: DecodeConfig, *, exclude_border: bool = False) -> None:
         self._decode, self._exclude_border = decode, exclude_border
         self._holes = HoleMerger(decode.max_hole_px)
-        self._blocks: list[Grown] = []
+        self._blocks: list[tuple[Grown, int]] = []
 
-    def add(self, grown: Grown) -> None:
-        """Take the next block; of its pixels only the sides are kept."""
-        self._holes.add(grown.place, grown.pixels, grown.holes)
-        self._blocks.append(replace(grown, pixels=np.zeros((0, 0), np.int32)))
+    def add(self, grown: Grown, offset: int) -> None:
+        """Take the next block; of its pixels only the sides are kept.
 
-    def numbers(self) -> Numbers:
-        """Return the final number of every object and of every filled hole."""
-        blocks = self._blocks
-        top = max((int(b.numbers.max(initial=0)) for b in blocks), default=0)
+        Parameters
+        ----------
+        grown
+            Step 3.
+        offset
+            What its components' numbers begin after, from `SeedMerger.add`.
+        """
+        self._holes.add(grown.place, grown.pixels, grown.holes, offset)
+        kept = replace(grown, pixels=np.zeros((0, 0), np.int32))
+        self._blocks.append((kept, offset))
+
+    def numbers(self, seeds: npt.NDArray[np.int64]) -> Numbers:
+        """Return the final number of every component and of every filled hole.
+
+        Parameters
+        ----------
+        seeds
+            Which components are one, from `SeedMerger.numbers`.
+        """
+        blocks = [(b, seeds.take(b.numbers + offset)) for b, offset in self._blocks]
+        top = int(seeds.max(initial=0))
         areas = np.zeros(top + 1, np.int64)
         firsts = np.full(top + 1, np.iinfo(np.int64).max)
-        for block in blocks:
-            np.add.at(areas, block.numbers, block.areas)
-            np.minimum.at(firsts, block.numbers, block.first_pixels)
-        owners = self._holes.owners()
-        for block in blocks:
+        for block, own in blocks:
+            np.add.at(areas, own, block.areas)
+            np.minimum.at(firsts, own, block.first_pixels)
+        owners = self._holes.owners(seeds)
+        for block, _ in blocks:
             np.add.at(areas, owners[block.place][1:], block.holes.areas)
         areas[0] = 0
         if self._exclude_border:
-            for block in blocks:
-                areas[block.at_frame] = 0
+            for block, offset in self._blocks:
+                areas[seeds.take(block.at_frame[block.at_frame > 0] + offset)] = 0
         kept = np.flatnonzero(areas >= max(self._decode.min_area_px, 1))
         kept = kept[np.argsort(firsts[kept], kind="stable")]
         final = np.zeros(top + 1, np.uint32)
         final[kept] = np.arange(1, len(kept) + 1)
-        holes = {place: final[table] for place, table in owners.items()}
-        return Numbers(count=len(kept), areas=areas[kept], final=final, holes=holes)
+        return Numbers(
+            count=len(kept),
+            areas=areas[kept],
+            components={b.place: _by_number(b, final[own]) for b, own in blocks},
+            holes={place: final[table] for place, table in owners.items()},
+        )
 
 
-def merge_objects(
-    blocks: Sequence[Grown], decode: DecodeConfig, *, exclude_border: bool = False
-) -> Numbers:
-    """Return `ObjectMerger.numbers` of all blocks of a plane, given in any order."""
-    merger = ObjectMerger(decode, exclude_border=exclude_border)
-    for block in sorted(blocks, key=lambda b: b.place):
-        merger.add(block)
-    return merger.numbers()
+def _by_number(block: Grown, final: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """Return a table by component of what is given of those that are there."""
+    table = np.zeros(int(block.numbers.max(initial=0)) + 1, np.uint32)
+    table[block.numbers] = final
+    return table
 
 
 def finalize_block(
@@ -210,7 +235,7 @@ def finalize_block(
     numbers
         Step 4.
     """
-    labels = numbers.final.take(np.maximum(pixels, 0))
+    labels = numbers.components[place].take(np.maximum(pixels, 0))
     filled = numbers.holes[place]
     if len(filled) > 1:
         inside = np.flatnonzero(pixels < 0)
@@ -241,7 +266,10 @@ def decode_plane(
     area = Area.whole((height, width))
     corrected = correct(probabilities, decode.class_odds)
     seeds = seed_block(mark(corrected, encoding, decode), area)
-    tables = merge_seeds([seeds], encoding, decode)
-    grown = grow_block(seeds.parts, area, tables[area.place], encoding, decode)
-    numbers = merge_objects([grown], decode)
-    return finalize_block(grown.pixels, area.place, numbers)
+    merger, objects = SeedMerger(encoding, decode), ObjectMerger(decode)
+    offset = merger.add(seeds)
+    numbers = merger.numbers()
+    same = as_one(numbers[1:]) if waits_for_all(encoding) else None
+    grown = grow_block(seeds.parts, area, encoding, decode, same)
+    objects.add(grown, offset)
+    return finalize_block(grown.pixels, area.place, objects.numbers(numbers))

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 Side = tuple["npt.NDArray[np.int32]", "npt.NDArray[np.int32]"]
 """Objects and regions along one side of a face."""
-Edge = tuple["npt.NDArray[np.int32]", int]
-"""The pixels along one side of a core, and what its regions' numbers begin after."""
+Edge = tuple["npt.NDArray[np.int32]", int, int]
+"""The pixels along one side of a core, and what the numbers of its regions and of its
+objects begin after."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,9 @@ class HoleMerger:
         self._row: dict[int, Edge] = {}
         self._left: Edge | None = None
 
-    def add(self, place: Place, pixels: npt.NDArray[np.int32], holes: Holes) -> None:
+    def add(
+        self, place: Place, pixels: npt.NDArray[np.int32], holes: Holes, seeds: int
+    ) -> None:
         """Take the next block.
 
         Parameters
@@ -142,6 +145,8 @@ class HoleMerger:
             YX int32: objects by number, regions by their negative number, else 0.
         holes
             What is known of its regions.
+        seeds
+            What the numbers of its objects begin after, from `SeedMerger.add`.
         """
         column = place[1]
         if column == 0:
@@ -152,13 +157,14 @@ class HoleMerger:
         self._total += count
         self._areas.append(holes.areas)
         self._open.append(holes.open + offset)
-        self._neighbours.append(holes.neighbours + np.array([offset, 0]))
+        self._neighbours.append(holes.neighbours + np.array([offset, seeds]))
         if column in self._above:
-            self._face(_side(*self._above.pop(column)), _side(pixels[0], offset))
+            mine = _side(pixels[0], offset, seeds)
+            self._face(_side(*self._above.pop(column)), mine)
         if self._left is not None:
-            self._face(_side(*self._left), _side(pixels[:, 0], offset))
-        self._row[column] = pixels[-1].copy(), offset
-        self._left = pixels[:, -1].copy(), offset
+            self._face(_side(*self._left), _side(pixels[:, 0], offset, seeds))
+        self._row[column] = pixels[-1].copy(), offset, seeds
+        self._left = pixels[:, -1].copy(), offset, seeds
 
     def _face(self, one: Side, other: Side) -> None:
         self._joins.append(np.unique(_touching(one[1], other[1]), axis=0))
@@ -168,10 +174,17 @@ class HoleMerger:
             outside = (a[1] > 0) & (b[1] == 0) & (b[0] == 0)
             self._open.append(np.unique(a[1][outside]).astype(np.int64))
 
-    def owners(self) -> dict[Place, npt.NDArray[np.int64]]:
-        """Return for each block the object that each region belongs to, 0 for none.
+    def owners(
+        self, numbers: npt.NDArray[np.int64]
+    ) -> dict[Place, npt.NDArray[np.int64]]:
+        """Return for each block the seed that each region belongs to, 0 for none.
 
         A table by region number, its entry 0 being 0.
+
+        Parameters
+        ----------
+        numbers
+            Of the seeds, from `SeedMerger.numbers`.
         """
         union = UnionFind(self._total)
         for a, b in np.concatenate(self._joins):
@@ -179,7 +192,9 @@ class HoleMerger:
         roots = union.roots()
         area = np.zeros(self._total, np.int64)
         np.add.at(area, roots, np.concatenate(self._areas))
-        owner = _single(roots, np.concatenate(self._neighbours))
+        neighbours = np.concatenate(self._neighbours)
+        neighbours[:, 1] = numbers.take(neighbours[:, 1])
+        owner = _single(roots, neighbours)
         owner[area > self._largest_px] = 0
         owner[roots[np.concatenate(self._open)]] = 0
         return {
@@ -188,9 +203,9 @@ class HoleMerger:
         }
 
 
-def _side(edge: npt.NDArray[np.int32], offset: int) -> Side:
-    """Return the objects along an edge, and its regions by their global numbers."""
-    return np.maximum(edge, 0), np.where(edge < 0, offset - edge, 0)
+def _side(edge: npt.NDArray[np.int32], regions: int, seeds: int) -> Side:
+    """Return objects and regions along an edge, by their numbers in the plane."""
+    return np.where(edge > 0, edge + seeds, 0), np.where(edge < 0, regions - edge, 0)
 
 
 def _single(

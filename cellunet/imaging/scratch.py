@@ -162,7 +162,7 @@ class _Row:
 class PlaneStore:
     """Rectangles that together cover a plane, row of rectangles by row.
 
-    Made by `Scratch.store`. What was put in can be read at once.
+    Made by `Scratch.store`. What was put in can be read at once, by other threads too.
     """
 
     def __init__(self, scratch: Scratch) -> None:
@@ -181,6 +181,16 @@ class PlaneStore:
             self._rows.append(_Row(y0, array.shape[0], []))
         kept = self._scratch.keep(array)
         self._rows[-1].rectangles.append(_Rectangle(x0, array.shape[1], kept))
+
+    def holds(self, y1: int, x1: int) -> bool:
+        """Return whether all was put that lies above row y1 and left of column x1."""
+        rows = self._rows
+        place = bisect_left([r.y0 for r in rows], y1) - 1
+        if place < 0 or rows[place].y0 + rows[place].height < y1:
+            return False
+        last = rows[place].rectangles[-1:]
+        done = bool(last) and last[0].x0 + last[0].width >= x1
+        return done or place + 1 < len(rows)
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[Any]:
         """Return rows y0 <= y < y1, columns x0 <= x < x1; it is not to be changed."""

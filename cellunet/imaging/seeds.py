@@ -15,12 +15,10 @@ from cellunet.imaging.encoding import TARGETS
 from cellunet.imaging.unionfind import UnionFind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
     from cellunet.config import DecodeConfig, EncodingConfig
-    from cellunet.imaging.blocks import Area, Place
+    from cellunet.imaging.blocks import Area
 
 SIDES_IN = np.array([number.bit_count() for number in range(16)])
 """How many sides a sum of sides (`Area.frame`) holds."""
@@ -126,7 +124,6 @@ class SeedMerger:
     def __init__(self, encoding: EncodingConfig, decode: DecodeConfig) -> None:
         self._encoding, self._decode = encoding, decode
         self._halo = halo_px(encoding, decode)
-        self._offsets: dict[Place, tuple[int, int]] = {}
         self._total = 1
         self._pixels = [np.zeros(1, np.int64)]
         self._sides = [np.zeros(1, np.int64)]
@@ -135,14 +132,17 @@ class SeedMerger:
         self._row: dict[int, _Strip] = {}
         self._left: _Strip | None = None
 
-    def add(self, seeds: Seeds) -> None:
-        """Take the next block."""
+    def add(self, seeds: Seeds) -> int:
+        """Take the next block; return what its components' numbers begin after.
+
+        Component c of the block is number ``add(seeds) + c`` of the plane, until
+        `numbers` says which of these are one.
+        """
         column = seeds.area.place[1]
         if column == 0:
             self._above, self._row, self._left = self._row, {}, None
         count = len(seeds.pixels) - 1
         offset = self._total - 1
-        self._offsets[seeds.area.place] = offset, count
         self._total += count
         self._pixels.append(seeds.pixels[1:])
         self._sides.append(seeds.sides[1:])
@@ -156,9 +156,10 @@ class SeedMerger:
         if seeds.area.y0 + seeds.area.core[0].stop < seeds.area.plane[0]:
             self._row[column] = _lower(seeds, offset, self._halo)
         self._left = _right(seeds, offset, self._halo)
+        return offset
 
-    def tables(self) -> dict[Place, npt.NDArray[np.int64]]:
-        """Return for each block the global number of each local component.
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """Return for each number that `add` gave that of its seed, from 1, dense.
 
         0 stands for none, and for background.
         """
@@ -171,21 +172,36 @@ class SeedMerger:
             roots[_background(roots, pixels, sides, self._decode)] = 0
         # Dense, so that later tables are as long as there are objects.
         _, dense = np.unique(np.concatenate(([0], roots)), return_inverse=True)
-        dense = dense[1:]
-        return {
-            place: np.concatenate(([0], dense[offset + 1 : offset + 1 + count]))
-            for place, (offset, count) in self._offsets.items()
-        }
+        return dense[1:].astype(np.int64, copy=False)
 
 
-def merge_seeds(
-    blocks: Sequence[Seeds], encoding: EncodingConfig, decode: DecodeConfig
-) -> dict[Place, npt.NDArray[np.int64]]:
-    """Return `SeedMerger.tables` of all blocks of a plane, given in any order."""
-    merger = SeedMerger(encoding, decode)
-    for block in sorted(blocks, key=lambda b: b.area.place):
-        merger.add(block)
-    return merger.tables()
+def waits_for_all(encoding: EncodingConfig) -> bool:
+    """Return whether seeds may grow only once those of the whole plane are merged.
+
+    So it is where growth depends on what a seed is: background must not grow at all,
+    and an outer boundary lies between two objects only if they are two. Elsewhere a
+    block grows by itself, and its numbers are merged afterwards.
+    """
+    background = TARGETS[encoding.target].seeds_include_background
+    return background or encoding.boundary_side == "outer"
+
+
+def as_one(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Return for each component of a block the first one of the same seed.
+
+    Parameters
+    ----------
+    numbers
+        `SeedMerger.numbers` of the block's components 1, 2, ...
+
+    Returns
+    -------
+    ndarray
+        By component, its entry 0 being 0; 0 for background.
+    """
+    _, first, seed = np.unique(numbers, return_index=True, return_inverse=True)
+    same = np.where(numbers > 0, first.take(seed) + 1, 0)
+    return np.concatenate(([0], same)).astype(np.int32)
 
 
 def _lower(seeds: Seeds, offset: int, halo: int) -> _Strip:

@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 def in_order(
-    function: Callable[[T], R], items: Iterable[T], workers: int
+    function: Callable[[T], R], items: Iterable[T], workers: int, *, waiting: int = 0
 ) -> Generator[R]:
     """Yield ``function(item)`` of each item, in the items' order.
 
@@ -27,19 +27,21 @@ def in_order(
         Called in a thread of its own for each item; what it raises is raised here, when
         it is the item's turn, and ends the work: items not yet begun are left out.
     items
-        What to work on; read no further ahead than there are workers.
+        What to work on; read no further ahead than there are workers and room to wait.
     workers
-        Items in hand at once.
+        Items in work at once.
+    waiting
+        As many more may wait to be worked on, or for their turn to be handed on.
     """
-    waiting: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(workers, "cellunet-image")
+    begun: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(workers, "cellunet-ahead")
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            begun.append(pool.submit(function, item))
+            if len(begun) >= workers + waiting:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -7,7 +7,7 @@ and what waits in the scratch before it goes to the disk. None of these changes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cellunet.config import PredictConfig
@@ -31,6 +31,9 @@ TILE_BYTES = 48
 """Of decoding, per pixel of a tile."""
 BAND_BYTES = 16
 """Of labels, evidence and pixels, per pixel of a band."""
+WAITING_TILE_BYTES = 8
+"""Of a decoded tile, per pixel, until it is its turn; `run.executor` lets as many wait
+as are in work."""
 LEAST_TILE_PX = 128
 
 
@@ -40,6 +43,8 @@ class Memory:
 
     tile_px: int = PredictConfig.tile_px
     """Longest side of a decoding tile."""
+    workers: int = 1
+    """Tiles in work at once."""
     band_pixels: int = 4 * 2**20
     """Pixels of a band of full-width rows."""
     scratch_bytes: int = MEMORY_BYTES
@@ -61,7 +66,11 @@ def window_bytes(shape: tuple[int, int], network: UNetConfig) -> int:
 
 
 def memory_for(
-    limit_mb: int | None, shape: tuple[int, int], window: int, held: int
+    limit_mb: int | None,
+    shape: tuple[int, int],
+    window: int,
+    held: int,
+    workers: int = 1,
 ) -> Memory:
     """Return what may be held at once for a plane.
 
@@ -75,6 +84,8 @@ def memory_for(
         Bytes of the network's windows, from `window_bytes`.
     held
         Bytes that reading holds, from `Source.held_bytes`.
+    workers
+        Tiles that are to be in work at once. They share what one would take.
 
     Raises
     ------
@@ -82,7 +93,7 @@ def memory_for(
         If not even the least fits.
     """
     if limit_mb is None:
-        return Memory()
+        return _shared(Memory(), Memory.tile_px**2 * TILE_BYTES, workers)
     # A row of compressed tiles is made of 256 rows of labels, of 4 bytes at most.
     rows = 256 * 4 * shape[1]
     fixed = PROGRAM_BYTES + WAITING_BYTES + held + window + rows
@@ -95,9 +106,16 @@ def memory_for(
             hint=f"--max-memory {-(-(fixed + least) // MEGABYTE)} or more.",
         )
     share = left // 3
-    tile = int((share / TILE_BYTES) ** 0.5) // 64 * 64
-    return Memory(
-        tile_px=min(max(tile, LEAST_TILE_PX), Memory.tile_px),
+    memory = Memory(
         band_pixels=min(share // BAND_BYTES, Memory.band_pixels),
         scratch_bytes=min(share, Memory.scratch_bytes),
     )
+    return _shared(memory, min(share, Memory.tile_px**2 * TILE_BYTES), workers)
+
+
+def _shared(memory: Memory, tiles: int, workers: int) -> Memory:
+    """Return it with so many bytes shared out between the tiles in work at once."""
+    of_one = TILE_BYTES + (WAITING_TILE_BYTES if workers > 1 else 0)
+    workers = max(min(workers, tiles // (of_one * LEAST_TILE_PX**2)), 1)
+    tile = int((tiles / of_one / workers) ** 0.5) // 64 * 64
+    return replace(memory, tile_px=max(tile, LEAST_TILE_PX), workers=workers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from cellunet.imaging.resample import axis_weights, resampled, target_length
 from cellunet.run.overlap import one_by_one, overlapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     import numpy.typing as npt
 
@@ -26,9 +26,25 @@ if TYPE_CHECKING:
     Read = Callable[[int, int, int, int], npt.NDArray[np.float32]]
     Finish = Callable[["Part", npt.NDArray[np.float32]], None]
 
+T = TypeVar("T")
+
 
 class Stopped(Exception):  # noqa: N818
     """The caller asked to stop; nothing of the plane is left behind."""
+
+
+def asking(should_stop: Callable[[], bool], items: Iterable[T]) -> Iterator[T]:
+    """Yield items as long as nobody asks to stop.
+
+    Raises
+    ------
+    Stopped
+        If somebody does.
+    """
+    for item in items:
+        if should_stop():
+            raise Stopped
+        yield item
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +102,10 @@ class NetworkPass:
 
     def run(
         self, engine: Engine, finish: Finish, should_stop: Callable[[], bool]
-    ) -> None:
-        """Compute all parts; `finish` takes each with its probabilities, KYX float32.
+    ) -> Generator[Part]:
+        """Yield each part, in raster order, when `finish` is done with it.
+
+        `finish` takes a part with its probabilities, KYX float32. To be closed.
 
         The next window is read, and the part before finished, while the network
         computes; `finish` may be called from another thread, never twice at once.
@@ -120,17 +138,17 @@ class NetworkPass:
             probabilities: npt.NDArray[np.float32] = engine(window)[0]
             return probabilities
 
-        def done(block: Block, probabilities: npt.NDArray[np.float32]) -> None:
+        def done(block: Block, probabilities: npt.NDArray[np.float32]) -> Part:
             part = part_of(block)
             finish(part, self._own(block, part, probabilities))
+            return part
 
         def prepare(block: Block) -> npt.NDArray[np.float32]:
             return window_of(block, self.plan, read)
 
         # For a single block threads would have nothing to do beside it.
         run = overlapped if len(self.plan.blocks) > 1 else one_by_one
-        for _ in run(self.plan.blocks, prepare, compute, done):
-            pass
+        yield from run(self.plan.blocks, prepare, compute, done)
 
     def _own(
         self, block: Block, part: Part, probabilities: npt.NDArray[np.float32]

@@ -21,6 +21,7 @@ from cellunet.imaging.resample import target_length
 from cellunet.imaging.room import check_room
 from cellunet.imaging.scratch import Scratch
 from cellunet.run.ahead import Gate
+from cellunet.run.executor import executor_of
 from cellunet.run.memory import memory_for, window_bytes
 from cellunet.tasks.engines import ENGINES, choose_engine
 from cellunet.tasks.extras import Extras, beside, extra_paths, read_through
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from cellunet.tasks.segment import Recipe
 
 MOST_AT_ONCE = 4
-"""Small images in hand at once at most."""
+"""Small images in hand at once at most, or tiles of a large one."""
 SMALL_PX = 2**20
 """Images of more pixels are worked on alone, so that memory does not add up."""
 MOST_UINT16 = 65_535
@@ -84,6 +85,7 @@ class ImageJob:
             images = 1
         self.at_once = min(max(images, 1), threads or usable_cores(), MOST_AT_ONCE)
         self._gate = Gate(self.at_once)
+        self._threads = min(threads or usable_cores(), MOST_AT_ONCE)
         # Small images side by side, each on one thread, keep the cores busier than one
         # after the other on all; which it was changes no label.
         self._small = recipe.engine
@@ -153,6 +155,8 @@ class ImageJob:
         large = math.prod(source.shape) > SMALL_PX
         if not large:
             recipe = replace(recipe, engine=self._small)
+        # Beside a small image there is another one; its tiles are decoded where it is.
+        recipe = self._within_memory(source, recipe, self._threads if large else 1)
         with self._gate.passing(large=large):
             objects, warnings, damaged = self._write(
                 source, name, output, provenance, recipe
@@ -229,7 +233,6 @@ class ImageJob:
         begin = time.perf_counter()
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-        recipe = self._within_memory(source, recipe)
         observer = Observer(source, recipe, picture=self.reporter.wanted)
         pixels = math.prod((*source.plane_shape, *source.shape))
         waiting = recipe.memory.scratch_bytes
@@ -247,7 +250,7 @@ class ImageJob:
         )
         return count, warnings, damaged
 
-    def _within_memory(self, source: Source, recipe: Recipe) -> Recipe:
+    def _within_memory(self, source: Source, recipe: Recipe, workers: int) -> Recipe:
         """Return the recipe with what may be held at once for an image."""
         height, width = (target_length(n, recipe.scale) for n in source.shape)
         rows = math.ceil(LARGEST_PX / min(recipe.scale, 1.0))
@@ -257,9 +260,10 @@ class ImageJob:
             source.shape,
             window_bytes((height, width), recipe.config.network),
             held,
+            workers,
         )
-        tile_px = min(memory.tile_px, self.config.tile_px)
-        return replace(recipe, memory=replace(memory, tile_px=tile_px))
+        memory = replace(memory, tile_px=min(memory.tile_px, self.config.tile_px))
+        return replace(recipe, memory=memory, executor=executor_of(memory.workers))
 
     def _segment(  # noqa: PLR0913
         self,

@@ -7,22 +7,21 @@ array is as large as the plane.
 
 from __future__ import annotations
 
-from collections import deque
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from cellunet.imaging.blocks import Area
-from cellunet.imaging.decoding import ObjectMerger, finalize_block, grow_block
 from cellunet.imaging.encoding import correct
 from cellunet.imaging.evidence import evidence
 from cellunet.imaging.files import Region
 from cellunet.imaging.normalize import measure, scale
-from cellunet.imaging.seeds import SeedMerger, halo_px, mark, seed_block
+from cellunet.imaging.seeds import mark
 from cellunet.run.executor import SerialExecutor
 from cellunet.run.memory import Memory
-from cellunet.tasks.network_pass import NetworkPass, Part, Stopped
+from cellunet.tasks.decode_pass import DecodePass
+from cellunet.tasks.network_pass import NetworkPass, Part, Stopped, asking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,17 +30,13 @@ if TYPE_CHECKING:
 
     from cellunet.config import DecodeConfig, NormalizationConfig, TrainConfig
     from cellunet.engine.base import Engine
-    from cellunet.imaging.blocks import Place
-    from cellunet.imaging.decoding import Grown, Numbers
     from cellunet.imaging.files import Source
     from cellunet.imaging.normalize import Statistics
-    from cellunet.imaging.scratch import Kept, PlaneStore, Scratch
-    from cellunet.imaging.seeds import Seeds
+    from cellunet.imaging.scratch import Scratch
     from cellunet.run.executor import Executor
 
 __all__ = ["OnBand", "Recipe", "Segmented", "Stopped", "as_labels", "segment_plane"]
 
-T = TypeVar("T")
 BAND_ROWS = 1024
 """Rows of a band of full-width rows that is read or handed on at once, at most."""
 LEAST_ROWS = 16
@@ -140,14 +135,15 @@ def segment_plane(
         sure.put(part.y0, part.x0, evidence(corrected))
         bands.put(part, corrected)
 
-    network.run(recipe.engine, finish, stop)
-    numbers, labels = _decode(marks, source.shape, recipe, scratch)
-    width = source.shape[1]
+    decoding = DecodePass(marks, source.shape, recipe, scratch, rows)
+    with closing(network.run(recipe.engine, finish, stop)) as parts:
+        decoding.run(parts)
+    width, numbers = source.shape[1], decoding.numbers()
     return Segmented(
         count=numbers.count,
         areas=numbers.areas,
         statistics=statistics,
-        bands=lambda: asking(stop, labels()),
+        bands=lambda: asking(stop, decoding.bands(numbers)),
         evidence=lambda y0, y1: sure.read(y0, y1, 0, width),
     )
 
@@ -191,81 +187,6 @@ class _Bands:
             self._on_band(part.y0, self._band)
 
 
-def _decode(
-    marks: PlaneStore, shape: tuple[int, int], recipe: Recipe, scratch: Scratch
-) -> tuple[Numbers, Callable[[], Iterator[npt.NDArray[np.uint32]]]]:
-    """Return the numbers of a plane's objects, and its labels in bands."""
-    encoding, decode = recipe.config.encoding, recipe.decode
-    grid = list(tiles(shape, recipe.memory.tile_px, halo_px(encoding, decode)))
-    areas = [area for row in grid for area in row]
-    parts, tables = _seeds(marks, areas, recipe, scratch)
-    marks.forget()
-    objects = ObjectMerger(decode, exclude_border=recipe.exclude_border)
-    strips: dict[Place, list[Kept]] = {}
-    rows = band_rows(shape[1], recipe.memory)
-
-    def grow(item: tuple[Area, Kept]) -> Grown:
-        area, kept = item
-        table = tables[area.place]
-        grown = grow_block(scratch.fetch(kept), area, table, encoding, decode)
-        scratch.forget(kept)
-        return grown
-
-    # What has been grown is forgotten: the list would hold its memory.
-    left = ((area, parts.popleft()) for area in areas)
-    for grown in asking(recipe.should_stop, recipe.executor.map(grow, left)):
-        objects.add(grown)
-        strips[grown.place] = [
-            scratch.keep(grown.pixels[top : top + rows])
-            for top in range(0, len(grown.pixels), rows)
-        ]
-    numbers = objects.numbers()
-
-    def labels() -> Iterator[npt.NDArray[np.uint32]]:
-        for row in grid:
-            for kept in zip(*(strips[area.place] for area in row), strict=True):
-                band = np.empty((kept[0].shape[0], shape[1]), np.uint32)
-                for area, part in zip(row, kept, strict=True):
-                    x0 = area.x0 + area.core[1].start
-                    final = finalize_block(scratch.fetch(part), area.place, numbers)
-                    band[:, x0 : x0 + final.shape[1]] = final
-                yield band
-
-    return numbers, labels
-
-
-def _seeds(
-    marks: PlaneStore, areas: list[Area], recipe: Recipe, scratch: Scratch
-) -> tuple[deque[Kept], dict[Place, npt.NDArray[np.int64]]]:
-    """Return the components of each area, put aside, and their global numbers."""
-    merger = SeedMerger(recipe.config.encoding, recipe.decode)
-    parts: deque[Kept] = deque()
-    found = recipe.executor.map(lambda area: _seeded(marks, area), areas)
-    for seeded in asking(recipe.should_stop, found):
-        merger.add(seeded)
-        parts.append(scratch.keep(seeded.parts))
-    return parts, merger.tables()
-
-
-def asking(should_stop: Callable[[], bool], items: Iterable[T]) -> Iterator[T]:
-    """Yield items as long as nobody asks to stop.
-
-    Raises
-    ------
-    Stopped
-        If somebody does.
-    """
-    for item in items:
-        if should_stop():
-            raise Stopped
-        yield item
-
-
-def _seeded(marks: PlaneStore, area: Area) -> Seeds:
-    end = area.y0 + area.height, area.x0 + area.width
-    return seed_block(marks.read(area.y0, end[0], area.x0, end[1]), area)
-
-
 def band_rows(width: int, memory: Memory) -> int:
     """Return how many full-width rows to hold at once."""
     return min(max(memory.band_pixels // width, LEAST_ROWS), BAND_ROWS)
@@ -278,28 +199,6 @@ def pixel_bands(
     height, width = source.shape
     for y0 in range(0, height, rows):
         yield source.read(Region(plane, y0, min(y0 + rows, height), 0, width))[0]
-
-
-def tiles(shape: tuple[int, int], tile_px: int, halo: int) -> Iterator[list[Area]]:
-    """Yield the decoding tiles of a plane, a list per row of tiles."""
-    height, width = shape
-    for i, y0 in enumerate(range(0, height, tile_px)):
-        row = []
-        for j, x0 in enumerate(range(0, width, tile_px)):
-            top, left = max(y0 - halo, 0), max(x0 - halo, 0)
-            y1, x1 = min(y0 + tile_px, height), min(x0 + tile_px, width)
-            row.append(
-                Area(
-                    place=(i, j),
-                    y0=top,
-                    x0=left,
-                    height=min(y1 + halo, height) - top,
-                    width=min(x1 + halo, width) - left,
-                    core=(slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)),
-                    plane=shape,
-                )
-            )
-        yield row
 
 
 def as_labels(bands: Iterable[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:

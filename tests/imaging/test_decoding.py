@@ -14,14 +14,21 @@ from cellunet.config import DecodeConfig, EncodingConfig, UNetConfig
 from cellunet.imaging.annotations import read_labels
 from cellunet.imaging.blocks import Area, plan
 from cellunet.imaging.decoding import (
+    ObjectMerger,
     _seen,
     decode_plane,
     finalize_block,
     grow_block,
-    merge_objects,
 )
 from cellunet.imaging.encoding import correct, encode
-from cellunet.imaging.seeds import halo_px, mark, merge_seeds, seed_block
+from cellunet.imaging.seeds import (
+    SeedMerger,
+    as_one,
+    halo_px,
+    mark,
+    seed_block,
+    waits_for_all,
+)
 
 INNER = EncodingConfig()
 OUTER = EncodingConfig(boundary_side="outer")
@@ -64,7 +71,7 @@ def _areas(shape, rows, columns, halo):
 def _decode_blocks(
     probabilities, cuts, encoding, decode, *, halo=None, rng=None, exclude_border=False
 ):
-    """Decode in blocks; `rng` shuffles the order in which they are merged."""
+    """Decode in blocks; `rng` shuffles the order in which they are decoded."""
     shape = probabilities.shape[1:]
     halo = halo_px(encoding, decode) if halo is None else halo
     areas = _areas(shape, *cuts, halo)
@@ -72,12 +79,22 @@ def _decode_blocks(
         areas = [areas[i] for i in rng.permutation(len(areas))]
     marks = mark(correct(probabilities, decode.class_odds), encoding, decode)
     seeds = [seed_block(marks[v[1:]], a) for a, v, _ in areas]
-    tables = merge_seeds(seeds, encoding, decode)
-    grown = [
-        grow_block(s.parts, s.area, tables[s.area.place], encoding, decode)
-        for s in seeds
-    ]
-    numbers = merge_objects(grown, decode, exclude_border=exclude_border)
+    merger = SeedMerger(encoding, decode)
+    offsets = {
+        s.area.place: merger.add(s) for s in sorted(seeds, key=lambda s: s.area.place)
+    }
+    merged = merger.numbers()
+    grown = []
+    for block in seeds:
+        first = offsets[block.area.place] + 1
+        same = None
+        if waits_for_all(encoding):
+            same = as_one(merged[first : first + len(block.pixels) - 1])
+        grown.append(grow_block(block.parts, block.area, encoding, decode, same))
+    objects = ObjectMerger(decode, exclude_border=exclude_border)
+    for block in sorted(grown, key=lambda block: block.place):
+        objects.add(block, offsets[block.place])
+    numbers = objects.numbers(merged)
     labels = np.zeros(shape, np.uint32)
     for block, (_, _, core) in zip(grown, areas, strict=True):
         labels[core] = finalize_block(block.pixels, block.place, numbers)

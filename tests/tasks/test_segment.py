@@ -26,8 +26,9 @@ from cellunet.imaging.normalize import measure, normalize
 from cellunet.imaging.scratch import Scratch
 from cellunet.run.memory import Memory
 from cellunet.tasks import segment as segment_module
+from cellunet.tasks.decode_pass import tiles
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.segment import Recipe, Stopped, as_labels, segment_plane, tiles
+from cellunet.tasks.segment import Recipe, Stopped, as_labels, segment_plane
 
 SCALES = (1.0, 0.6, 1.9)
 WINDOWS = (1024, 64, 80)
