@@ -125,9 +125,10 @@ class Scratch:
 
     def close(self) -> None:
         """Forget everything."""
-        if self._file is not None:
-            close_unwanted(self._file)
-            self._file = None
+        with self._lock:
+            if self._file is not None:
+                close_unwanted(self._file)
+                self._file = None
 
     def __enter__(self) -> Self:
         return self

@@ -97,20 +97,25 @@ class DecodePass:
 
     def bands(self, numbers: Numbers) -> Iterator[npt.NDArray[np.uint32]]:
         """Yield full-width rows of labels, top to bottom, YX."""
-        for row in self._grid:
-            for kept in zip(*(self._strips[area.place] for area in row), strict=True):
-                yield self._band(row, kept, numbers)
 
-    def _band(
-        self, row: list[Area], strips: tuple[Kept, ...], numbers: Numbers
-    ) -> npt.NDArray[np.uint32]:
-        band = np.empty((strips[0].shape[0], self._shape[1]), np.uint32)
-        for area, strip in zip(row, strips, strict=True):
-            x0 = area.x0 + area.core[1].start
-            pixels = self._scratch.fetch(strip)
-            final = finalize_block(pixels, area.place, numbers)
-            band[:, x0 : x0 + final.shape[1]] = final
-        return band
+        def final(item: tuple[Area, Kept]) -> npt.NDArray[np.uint32]:
+            area, strip = item
+            return finalize_block(self._scratch.fetch(strip), area.place, numbers)
+
+        with closing(self._recipe.executor.map(final, self._in_bands())) as strips:
+            for row in self._grid:
+                for strip in self._strips[row[0].place]:
+                    band = np.empty((strip.shape[0], self._shape[1]), np.uint32)
+                    for area in row:
+                        x0, width = area.x0 + area.core[1].start, _core_width(area)
+                        band[:, x0 : x0 + width] = next(strips)
+                    yield band
+
+    def _in_bands(self) -> Iterator[tuple[Area, Kept]]:
+        """Yield the strips of the tiles, those of a band of rows left to right."""
+        for row in self._grid:
+            for strips in zip(*(self._strips[area.place] for area in row), strict=True):
+                yield from zip(row, strips, strict=True)
 
     def _put_aside(self, pixels: npt.NDArray[np.int32]) -> list[Kept]:
         rows = range(0, len(pixels), self._rows)
@@ -153,6 +158,11 @@ class DecodePass:
         # What has been grown is forgotten: the list would hold its memory.
         items = (left.popleft() for _ in range(len(left)))
         yield from executor.map(grow, items)
+
+
+def _core_width(area: Area) -> int:
+    width: int = area.core[1].stop - area.core[1].start
+    return width
 
 
 def _ready(
