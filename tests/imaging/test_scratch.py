@@ -57,6 +57,23 @@ def test_any_cut_of_any_plane_comes_back(data, tmp_path_factory) -> None:
         np.testing.assert_array_equal(store.read(0, height, 0, width), plane)
 
 
+@MEMORY
+def test_a_store_knows_what_it_holds(memory, tmp_path) -> None:
+    plane = np.zeros((40, 60), np.uint8)
+    cuts_y, cuts_x = (0, 7, 30, 40), (0, 1, 25, 60)
+    with Scratch(tmp_path / "a.tif", memory) as scratch:
+        store = scratch.store()
+        put_so_far = np.zeros(plane.shape, bool)
+        for y0, y1 in pairwise(cuts_y):
+            for x0, x1 in pairwise(cuts_x):
+                store.put(y0, x0, plane[y0:y1, x0:x1].copy())
+                put_so_far[y0:y1, x0:x1] = True
+                for bottom in (1, 6, 7, 8, 29, 30, 31, 40):
+                    for right in (1, 2, 25, 26, 60):
+                        there = put_so_far[:bottom, :right].all()
+                        assert store.holds(bottom, right) == there
+
+
 def test_memory_that_is_given_back_is_used_again(tmp_path) -> None:
     array = np.zeros((10, 10), np.uint8)
     with Scratch(tmp_path / "a.tif", array.nbytes) as scratch:

@@ -12,6 +12,8 @@ from cellunet.errors import ConfigError
 from cellunet.run.memory import (
     LEAST_TILE_PX,
     MEGABYTE,
+    TILE_BYTES,
+    WAITING_TILE_BYTES,
     Memory,
     memory_for,
     window_bytes,
@@ -53,3 +55,29 @@ def test_what_the_reader_holds_is_taken_off() -> None:
     assert less == memory_for(800, SHAPE, WINDOW, HELD)
     with pytest.raises(ConfigError, match="too little"):
         memory_for(1000, SHAPE, WINDOW, 900 * MEGABYTE)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4, 64])
+@pytest.mark.parametrize("limit", [None, 700, 10_000])
+def test_tiles_at_once_share_what_one_would_take(limit, workers) -> None:
+    one = memory_for(limit, SHAPE, WINDOW, HELD)
+    found = memory_for(limit, SHAPE, WINDOW, HELD, workers)
+    assert (found.band_pixels, found.scratch_bytes) == (
+        one.band_pixels,
+        one.scratch_bytes,
+    )
+    assert 1 < found.workers <= workers
+    of_one = (TILE_BYTES + WAITING_TILE_BYTES) * found.tile_px**2
+    share = one.tile_px if limit != 700 else one.tile_px + 64
+    assert found.workers * of_one <= TILE_BYTES * share**2
+
+
+def test_threads_change_nothing_of_what_fits() -> None:
+    with pytest.raises(ConfigError, match="too little") as caught:
+        memory_for(100, SHAPE, WINDOW, HELD, 4)
+    least = int(re.findall(r"--max-memory (\d+)", caught.value.hint)[0])
+    assert memory_for(least, SHAPE, WINDOW, HELD).workers == 1
+    found = memory_for(least, SHAPE, WINDOW, HELD, 4)
+    assert found.tile_px == LEAST_TILE_PX
+    with pytest.raises(ConfigError):
+        memory_for(least - 2, SHAPE, WINDOW, HELD, 4)

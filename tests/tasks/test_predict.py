@@ -417,11 +417,11 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     ("call", "finished"),
     [
         pytest.param(1, 0, id="before the first"),
-        # Asked before an image, and at its statistics, network, seeds, growth, labels.
+        # Asked before an image, and at its statistics, network, growth, labels.
         pytest.param(2, 0, id="inside the first"),
-        pytest.param(6, 0, id="at the labels of the first"),
-        pytest.param(7, 1, id="between two"),
-        pytest.param(8, 1, id="inside the second"),
+        pytest.param(5, 0, id="at the labels of the first"),
+        pytest.param(6, 1, id="between two"),
+        pytest.param(7, 1, id="inside the second"),
     ],
 )
 def test_a_stop_leaves_complete_files_only(
