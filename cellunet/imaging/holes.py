@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from cellunet.imaging.unionfind import UnionFind
+from cellunet.imaging.unionfind import UnionFind, distinct_pairs
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -88,7 +88,7 @@ def _neighbours(
     """Return rows (region, object) of regions' pixels that have an object beside."""
     height, width = objects.shape
     y, x = np.divmod(pixels, width)
-    pairs = []
+    found = []
     for offset, exists in (
         (width, y < height - 1),
         (-width, y > 0),
@@ -96,8 +96,9 @@ def _neighbours(
         (-1, x > 0),
     ):
         beside = objects.take(pixels[exists] + offset)
-        pairs.append(np.stack((regions[exists], beside), 1)[beside > 0])
-    return np.unique(np.concatenate(pairs), axis=0).astype(np.int64)
+        there = beside > 0
+        found.append((regions[exists][there], beside[there]))
+    return distinct_pairs(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def _touching(
@@ -105,7 +106,7 @@ def _touching(
 ) -> npt.NDArray[np.int64]:
     """Return rows (number in first, number in second) where both are above 0."""
     both = (first > 0) & (second > 0)
-    return np.stack((first[both], second[both]), 1).astype(np.int64)
+    return distinct_pairs(first[both], second[both])
 
 
 class HoleMerger:
@@ -167,9 +168,9 @@ class HoleMerger:
         self._left = pixels[:, -1].copy(), offset, seeds
 
     def _face(self, one: Side, other: Side) -> None:
-        self._joins.append(np.unique(_touching(one[1], other[1]), axis=0))
+        self._joins.append(_touching(one[1], other[1]))
         for a, b in ((one, other), (other, one)):
-            self._neighbours.append(np.unique(_touching(a[1], b[0]), axis=0))
+            self._neighbours.append(_touching(a[1], b[0]))
             # Background that is no region is too large to be a hole.
             outside = (a[1] > 0) & (b[1] == 0) & (b[0] == 0)
             self._open.append(np.unique(a[1][outside]).astype(np.int64))

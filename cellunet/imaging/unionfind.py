@@ -29,3 +29,25 @@ class UnionFind:
     def roots(self) -> npt.NDArray[np.int64]:
         """Return the least member of each number's set."""
         return np.array([self.find(i) for i in range(len(self._parent))], np.int64)
+
+
+def distinct_pairs(
+    first: npt.NDArray[np.integer], second: npt.NDArray[np.integer]
+) -> npt.NDArray[np.int64]:
+    """Return the different rows (first, second), sorted.
+
+    As single numbers, which sort in a fraction of the time of rows.
+
+    Parameters
+    ----------
+    first, second
+        Of one length, from 0 to 2**31.
+
+    Returns
+    -------
+    ndarray
+        N2 int64.
+    """
+    above = int(second.max(initial=0)) + 1
+    keys = np.unique(first.astype(np.int64) * above + second)
+    return np.stack(np.divmod(keys, above), 1)

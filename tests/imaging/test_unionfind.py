@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from cellunet.imaging.unionfind import UnionFind
+from cellunet.imaging.unionfind import UnionFind, distinct_pairs
 
 
 def test_a_set_is_named_by_its_least_member() -> None:
@@ -43,3 +43,15 @@ def test_sets_are_the_connected_components_in_any_order(pairs, random) -> None:
     expected = [int(np.flatnonzero(component == c)[0]) for c in component]
     assert first.roots().tolist() == expected
     assert second.roots().tolist() == expected
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.tuples(*[st.integers(0, 4) | st.integers(2**31 - 3, 2**31)] * 2)),
+)
+def test_pairs_are_told_apart_by_both_numbers(pairs) -> None:
+    first, second = np.array(pairs, np.int64).reshape(-1, 2).T
+    found = distinct_pairs(first, second)
+    assert found.dtype == np.int64
+    assert found.shape == (len(set(pairs)), 2)
+    assert [tuple(row) for row in found.tolist()] == sorted(set(pairs))
