@@ -145,6 +145,7 @@ class DecodePass:
             for seeds in asking(self._recipe.should_stop, found):
                 offset, count = self._seeds.add(seeds), len(seeds.pixels) - 1
                 left.append((seeds.area, scratch.keep(seeds.parts), offset, count))
+        self._marks.forget()
         numbers = self._seeds.numbers()
 
         def grow(item: tuple[Area, Kept, int, int]) -> tuple[Grown, int]:
