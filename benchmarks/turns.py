@@ -83,8 +83,9 @@ def main() -> None:
     parser.add_argument("--size", default="4160x5568")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--quiet", type=float, default=float("inf"))
-    parser.add_argument("more", nargs="*")
-    args = parser.parse_args()
+    # A list that follows other options is more than argparse can tell from them.
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args, more = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
     with tempfile.TemporaryDirectory() as temporary:
         path = args.folder
         if args.size != "0":
@@ -93,7 +94,7 @@ def main() -> None:
             images = [image for image in images if image.shape == images[0].shape]
             path = Path(temporary, "field.tif")
             save(path, images, (height, width))
-        command = [sys.executable, "-m", "cellunet", "predict", str(path), *args.more]
+        command = [sys.executable, "-m", "cellunet", "predict", str(path), *more]
         rounds = []
         for _ in range(args.rounds):
             rounds.append(turns(args.trees, command, args.quiet))
@@ -102,7 +103,7 @@ def main() -> None:
         found = {
             "tree": Path(tree).resolve().name,
             "size": args.size,
-            "options": args.more,
+            "options": more,
             **{
                 key: statistics.median(run[key] for run in runs)
                 for key in ("seconds", "processor", "others")
