@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellunet.errors import ImageReadError
+from cellunet.imaging.isolation import DecoderLostError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +15,8 @@ KEEP_GOING = (
     "Copy or export it again; cellunet predict --keep-going leaves zeros there."
 )
 """What helps where a part of an image is lost."""
+MOST_LOST = 4
+"""Parts of one file at which a decoder may crash or hang before it is given up."""
 
 
 @dataclass(frozen=True, order=True)
@@ -58,6 +61,7 @@ class DamageLog:
     def __init__(self, path: Path, *, keep_going: bool) -> None:
         self._path, self.keep_going = path, keep_going
         self._noted: dict[tuple[int, int, int, int, int], Damage] = {}
+        self._lost = 0
 
     @property
     def noted(self) -> tuple[Damage, ...]:
@@ -70,13 +74,16 @@ class DamageLog:
         Raises
         ------
         ImageReadError
-            Unless the log is to keep going.
+            Unless the log is to keep going, and decoders did not crash or hang too
+            often: each time takes a while, and a file has many parts.
         """
-        if not self.keep_going:
+        lost = isinstance(error, DecoderLostError)
+        self._lost += lost
+        if not self.keep_going or self._lost > MOST_LOST:
             raise ImageReadError(
                 f"{self._path} is damaged: its {damage.place} cannot be read "
                 f"({damage.reason}).",
-                hint=KEEP_GOING,
+                hint=DecoderLostError.hint if lost else KEEP_GOING,
             ) from error
         key = (damage.plane, damage.y0, damage.y1, damage.x0, damage.x1)
         self._noted.setdefault(key, damage)

@@ -4,8 +4,9 @@ A decoder is asked for the next bytes until there are none. What it returns depe
 the bytes alone and not on who asks when, so that damage is met at the same place in
 every pass. `fork` copies the state, so that a later pass can start in the middle.
 
-Deflate and LZMA come from the standard library. PackBits is cut between its packets.
-LZW is cut at its clear codes: after each the table is empty, and the width of the n-th
+Deflate and LZMA come from the standard library; the others run in a process of their
+own (`cellunet.imaging.isolation`). PackBits is cut between its packets, LZW at its
+clear codes: after each the table is empty, and the width of the n-th
 code after it is known (TIFF 6.0, section 13), so that all codes up to the next clear
 are found at once.
 """
@@ -17,8 +18,9 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-import imagecodecs
 import numpy as np
+
+from cellunet.imaging.isolation import decode_bytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -132,7 +134,7 @@ class Unpack:
             if not cut:
                 raise ValueError("PackBits data end within a packet")
             self._at += cut
-            out = bytes(imagecodecs.packbits_decode(data[:cut]))
+            out = decode_bytes(_PACKBITS, data[:cut])
             if out:
                 return out
         return b""
@@ -154,6 +156,7 @@ def _whole_packets(data: bytes) -> int:
     return at
 
 
+_LZW, _PACKBITS = 5, 32773
 _CLEAR, _END = 256, 257
 _CODES = {9: 254, 10: 512, 11: 1024, 12: 2306}
 """Codes of each width after a clear; the last ones are room for the code that ends a
@@ -184,7 +187,7 @@ class Unlzw:
             self._bit = 9
         while self._bit >= 0:
             bits, self._bit = self._next_runs(self._bit)
-            out = bytes(imagecodecs.lzw_decode(np.packbits(bits).tobytes()))
+            out = decode_bytes(_LZW, np.packbits(bits).tobytes())
             if out:
                 mean = len(out) / self._runs
                 self._runs = int(np.clip(_TARGET_BYTES // mean, 1, _MOST_RUNS))
@@ -257,3 +260,5 @@ DECODERS: dict[int, Callable[[Read], Decoder]] = {
     34925: Unxz,
 }
 """TIFF compression to the decoder that can decode it in pieces."""
+STANDARD = (1, 8, 32946, 34925)
+"""Those of which the standard library decodes: nothing of them is isolated."""

@@ -13,6 +13,7 @@ from cellunet.errors import ImageReadError
 from cellunet.imaging.atomic import write_atomically
 from cellunet.imaging.axes import lay_out
 from cellunet.imaging.channels import combine
+from cellunet.imaging.isolation import decode_png, isolated_bytes
 from cellunet.imaging.levels import choose_level
 from cellunet.imaging.reading import check_claim, check_kind, check_piece, reading
 from cellunet.imaging.reading_memory import check_whole, whole_note
@@ -57,9 +58,12 @@ class PngSource:
         samples = max(k for _, k in layout.parts) + 1
         values = math.prod(self.shape) * samples
         self.memory_note = whole_note(path, values, dtype)
+        self._decoded_bytes = values * dtype.itemsize
         # The file, its decoded samples, and the plane made of them.
         plane = math.prod(self.shape) * self.dtype.itemsize
-        self._held = path.stat().st_size + values * dtype.itemsize + plane
+        size = path.stat().st_size
+        self._held = size + self._decoded_bytes + plane
+        self._held += isolated_bytes(size, self._decoded_bytes)
         self._layout = layout
         self._plane: npt.NDArray[Any] | None = None
 
@@ -68,7 +72,7 @@ class PngSource:
         region.check(self.shape, 1)
         if self._plane is None:
             with reading(self.path):
-                pixels = _decode(self.path)
+                pixels = _decode(self.path, self._decoded_bytes)
                 samples = [k for _, k in self._layout.parts]
                 parts = [pixels[..., k] for k in samples]
                 self._plane = combine(parts, self._layout.gray)
@@ -111,9 +115,8 @@ def open_png(path: Path, choice: Choice) -> PngSource:
         size = check_kind(path, "PNG")
         shape, samples, dtype = _header(path, size)
         choose_level(path, choice.level, [shape])
-        check_whole(
-            path, math.prod(shape) * samples * dtype.itemsize, choice.limit_bytes
-        )
+        decoded = math.prod(shape) * samples * dtype.itemsize
+        check_whole(path, decoded, choice.limit_bytes)
         stack = Stack(
             path,
             axes="YXS",
@@ -123,7 +126,7 @@ def open_png(path: Path, choice: Choice) -> PngSource:
         )
 
         def equal() -> bool:
-            pixels = _decode(path)
+            pixels = _decode(path, decoded)
             return bool((pixels[..., :3] == pixels[..., :1]).all())
 
         return PngSource(path, lay_out(stack, choice, equal), dtype)
@@ -158,9 +161,9 @@ def _header(path: Path, size: int) -> tuple[tuple[int, int], int, np.dtype[Any]]
     return (height, width), samples, dtype
 
 
-def _decode(path: Path) -> npt.NDArray[Any]:
+def _decode(path: Path, decoded_bytes: int) -> npt.NDArray[Any]:
     """Return all pixels, shape (height, width, samples); palettes become colours."""
-    pixels: npt.NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
+    pixels = decode_png(path.read_bytes(), decoded_bytes)
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import tifffile
 
 from cellunet.errors import CellunetError, ImageReadError
+from cellunet.imaging.isolation import DecoderLostError, NoDecoderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,6 +136,8 @@ def _explained(path: Path, error: BaseException) -> ImageReadError:
         )
     if isinstance(error, MemoryError):
         return ImageReadError(f"{path} does not fit into memory.")
+    if isinstance(error, DecoderLostError | NoDecoderError):
+        return ImageReadError(f"{path} cannot be read: {error}.", hint=error.hint)
     reason = " ".join(str(error).split()) or type(error).__name__
     return ImageReadError(
         f"{path} cannot be read; it is damaged, truncated or of a kind that cellunet "

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cellunet.errors import ImageReadError
-from cellunet.imaging.decoders import CHUNK_BYTES, MOST_BYTES
+from cellunet.imaging.codecs import codec_of
+from cellunet.imaging.decoders import CHUNK_BYTES, MOST_BYTES, STANDARD
+from cellunet.imaging.isolation import PART_BYTES, isolated_bytes
 from cellunet.imaging.raw_pixels import LONG_ROW_BYTES
 from cellunet.imaging.row_window import STEP_ROWS, kept_bytes
 from cellunet.imaging.segments import CACHE_BYTES, MOST_STREAMS, ROWS_CACHE_BYTES
@@ -81,6 +83,7 @@ def held_bytes(
         return min(rows, layout.shape[0]) * min(row, LONG_ROW_BYTES)
     # The latest piece comes in, encoded and decoded, before older ones go.
     piece = 0 if reader.by_rows else reader.piece_bytes + reader.encoded_bytes
+    piece += _isolated_bytes(reader)
     planes = len({skip for skip, _ in layout.parts})
     if not shares_rows(reader, layout):
         stored = len(layout.stored(0)) * planes * reader.plane_bytes
@@ -91,8 +94,18 @@ def held_bytes(
     held += step * planes * row
     held += 2 * step * layout.shape[1] * dtype.itemsize
     if reader.by_rows:
-        return held + _states_bytes(reader)
+        return held + _states_bytes(reader) + piece
     return held + max(ROWS_CACHE_BYTES, reader.piece_bytes) + piece
+
+
+def _isolated_bytes(reader: SeriesReader) -> int:
+    """Return what the process takes that decodes pieces, if there is one."""
+    if reader.by_rows:
+        kept = reader.compression in STANDARD
+        return 0 if kept else isolated_bytes(0, PART_BYTES)
+    if not codec_of(reader.compression).isolated:
+        return 0
+    return isolated_bytes(reader.encoded_bytes, reader.piece_bytes)
 
 
 def _states_bytes(reader: SeriesReader) -> int:

@@ -19,6 +19,8 @@ from cellunet.errors import CellunetError, ImageReadError
 from cellunet.imaging.damage import Damage, brief
 from cellunet.imaging.decoders import DECODERS
 from cellunet.imaging.grid import Grid
+from cellunet.imaging.isolation import NoDecoderError
+from cellunet.imaging.piece_decoder import PieceDecoder
 from cellunet.imaging.raw_pixels import RawPixels
 from cellunet.imaging.reading import READ_FAILURES
 from cellunet.imaging.strips import LostRowsError, RowForm, StripRows, streams
@@ -38,7 +40,6 @@ STREAM_BYTES = 16 * 2**20
 """Strips of more decoded bytes are not decoded whole if there is another way."""
 MOST_STREAMS = 256
 """Strips that are being decoded by rows at the same time."""
-JPEG_COMPRESSIONS = (6, 7, 33007, 34892)
 
 
 class SeriesReader:
@@ -70,6 +71,7 @@ class SeriesReader:
         self._page_offset: tuple[int, int | None] = (-1, None)
         self._cache: OrderedDict[tuple[int, int], npt.NDArray[Any]] = OrderedDict()
         self._cached_bytes = 0
+        self._pieces = PieceDecoder(self._page0, self.page, self.grid)
         self._strips: OrderedDict[tuple[int, int], StripRows] = OrderedDict()
         self.by_rows = self._is_by_rows()
 
@@ -103,6 +105,7 @@ class SeriesReader:
     def clear(self) -> None:
         """Forget all decoded strips and tiles."""
         self._cache.clear()
+        self._pieces.clear()
         self._strips.clear()
         self._cached_bytes = 0
 
@@ -158,7 +161,11 @@ class SeriesReader:
         (y0, y1), (x0, x1) = rows, columns
         region = np.empty((y1 - y0, x1 - x0, self.grid.samples), self.dtype)
         _, high, wide = self.grid.piece
-        for index, top, left, z in self.grid.cover(inside, rows, columns):
+        cover = list(self.grid.cover(inside, rows, columns))
+        if not self.by_rows:
+            missing = (k for k, *_ in cover if (number, k) not in self._cache)
+            self._pieces.expect(number, missing)
+        for index, top, left, z in cover:
             ya, yb = max(y0, top), min(y1, top + high)
             xa, xb = max(x0, left), min(x1, left + wide)
             if self.by_rows:
@@ -177,8 +184,8 @@ class SeriesReader:
             self._cache.move_to_end(key)
             return self._cache[key]
         try:
-            piece = self._decode(number, index)
-        except (CellunetError, MemoryError):
+            piece = self._pieces.decode(number, index)
+        except (CellunetError, MemoryError, NoDecoderError):
             raise
         except READ_FAILURES as error:
             self._note(number, index, error)
@@ -199,32 +206,6 @@ class SeriesReader:
         plane += number * self.grid.planes
         damage = Damage(plane, y0 + row, y1, x0, x1, what, brief(error))
         self._log.note(damage, error)
-
-    def _decode(self, number: int, index: int) -> npt.NDArray[Any]:
-        page = self.page(number)
-        offset, count = page.dataoffsets[index], page.databytecounts[index]
-        if self.grid.tiled and not count:
-            shape = (*self.grid.piece, self.grid.samples)
-            return np.full(shape, self._page0.nodata, self.dtype)
-        encoded = self._encoded(offset, count)
-        tables = {}
-        if self._page0.compression in JPEG_COMPRESSIONS:
-            tables = {
-                "jpegtables": page.jpegtables,
-                "jpegheader": self._page0.jpegheader,
-            }
-        decoded: npt.NDArray[Any] = self._page0.decode(encoded, index, **tables)[0]
-        return decoded
-
-    def _encoded(self, offset: int, count: int) -> bytes:
-        self._file.seek(offset)
-        encoded: bytes = self._file.read(count)
-        if len(encoded) != count or not count:
-            raise EOFError(
-                f"its pixels go on to byte {offset + max(count, 1):,}, the file ends "
-                f"at {self._file.size:,}"
-            )
-        return encoded
 
     def _strip_rows(
         self, number: int, index: int, rows: tuple[int, int]

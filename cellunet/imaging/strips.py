@@ -9,6 +9,7 @@ import imagecodecs
 import numpy as np
 
 from cellunet.imaging.decoders import DECODERS, starts_with_clear
+from cellunet.imaging.isolation import NoDecoderError
 from cellunet.imaging.reading import READ_FAILURES
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ class StripRows:
             data = self._decoder.step()
             if not data:
                 raise EndsEarlyError("its data end too early")
+        except NoDecoderError:
+            raise
         except READ_FAILURES as error:
             self._failed = error
             raise LostRowsError(self._row, error) from error

@@ -19,8 +19,9 @@ from cellunet.imaging.ometiff import (
     summarise_ome,
     tag_pixel_size,
 )
+from cellunet.imaging.piece_decoder import JPEG_COMPRESSIONS
 from cellunet.imaging.reading import check_kind
-from cellunet.imaging.segments import JPEG_COMPRESSIONS, SeriesReader
+from cellunet.imaging.segments import SeriesReader
 from cellunet.imaging.stack import Stack
 from cellunet.imaging.tiffchecks import check_codec, check_pixels, check_series
 
