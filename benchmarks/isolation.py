@@ -42,14 +42,14 @@ KINDS = {
 """Name to what `tifffile.imwrite` is told; None is PNG."""
 WITHIN = """
 import sys
-from cellunet.imaging import decoders, png, segments
+from cellunet.imaging import decoders, piece_decoder, png
 import imagecodecs
 decode = {5: imagecodecs.lzw_decode, 32773: imagecodecs.packbits_decode}
 decoders.decode_bytes = lambda codec, data: bytes(decode[codec](data))
 png.decode_png = lambda content, size: imagecodecs.png_decode(content)
-def piece(page, encoded, index, tables, size):
-    return page.decode(encoded, index, **(tables or {}))[0]
-segments.decode_piece = piece
+def pieces(page, encoded, tables, size):
+    return [page.decode(data, k, **tables)[0] for k, data in encoded.items()]
+piece_decoder.decode_pieces = pieces
 """
 """Decodes in the process of the command, as cellunet did before."""
 MAIN = "from cellunet.cli.app import main; raise SystemExit(main(None))"
@@ -76,7 +76,7 @@ def run(folder: Path, *, isolated: bool) -> tuple[float, float]:
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     words = ["predict", str(folder), "--out", str(out), "--json"]
     subprocess.run(
-        [sys.executable, "-c", code, *words], check=True, stdout=subprocess.DEVNULL
+        [sys.executable, "-c", code, *words], check=True, capture_output=True
     )
     seconds = time.perf_counter() - begin
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -10,13 +10,16 @@ import math
 import struct
 from typing import TYPE_CHECKING, Any
 
-import imagecodecs
 import numpy as np
 import tifffile
 
 from cellunet.errors import AnnotationError, ImageReadError
+from cellunet.imaging.damage import KEEP_GOING, DamageLog
 from cellunet.imaging.directories import scan_directories
+from cellunet.imaging.isolation import decode_png
 from cellunet.imaging.reading import kind_by_content, reading
+from cellunet.imaging.segments import SeriesReader
+from cellunet.imaging.tiffchecks import check_codec, check_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +50,9 @@ def read_pixels(path: Path) -> npt.NDArray[Any]:
         with reading(path):
             pixels = _without_equal_channels(_read(path))
     except ImageReadError as error:
-        raise AnnotationError(error.message, hint=error.hint) from error
+        # No part of an annotation is left out on request.
+        hint = "Export it again." if error.hint == KEEP_GOING else error.hint
+        raise AnnotationError(error.message, hint=hint) from error
     if pixels.ndim == 3 and (pixels.shape[2] > 4 or pixels.dtype.itemsize > 2):
         raise AnnotationError(
             f"{path} has {pixels.shape[2]} channels of {pixels.dtype}; a coloured "
@@ -80,8 +85,7 @@ def _read_png(path: Path) -> npt.NDArray[Any]:
     content = path.read_bytes()
     width, height = struct.unpack(">II", content[16:24])
     _check_size(path, (height, width))
-    pixels: npt.NDArray[Any] = imagecodecs.png_decode(content)
-    return pixels
+    return decode_png(content, 8 * width * height)
 
 
 def _read_tiff(path: Path) -> npt.NDArray[Any]:
@@ -97,8 +101,18 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
                 hint="Export it again without compression, or with deflate or LZW.",
             )
         _check_size(path, shape)
-        pixels: npt.NDArray[Any] = tiff.series[0].asarray(maxworkers=1).reshape(shape)
+        pixels = _planes(path, tiff.series[0]).reshape(shape)
     return np.moveaxis(pixels, 0, -1) if axes == "SYX" else pixels
+
+
+def _planes(path: Path, series: tifffile.TiffPageSeries) -> npt.NDArray[Any]:
+    """Return the stored planes of a series, colours apart or interleaved."""
+    check_pixels(path, series.keyframe)
+    check_codec(path, series.keyframe)
+    reader = SeriesReader(path, series, DamageLog(path, keep_going=False))
+    rows, columns = (0, reader.grid.length), (0, reader.grid.width)
+    count = math.prod(series.shape) // (reader.grid.length * reader.grid.row_values)
+    return np.stack([reader.read(k, rows, columns) for k in range(count)])
 
 
 def _one_plane(

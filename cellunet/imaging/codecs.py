@@ -57,6 +57,9 @@ CODECS: dict[int, Codec] = {
     50002: Codec("JPEG XL", True, _LIBRARY),
     50013: Codec("deflate", True, _LIBRARY),
     52546: Codec("JPEG XL", True, _LIBRARY),
+    65000: Codec("EER", True, _SHORT),
+    65001: Codec("EER", True, _SHORT),
+    65002: Codec("EER", True, _SHORT),
 }
 """TIFF compression to its decoder, where a strip or tile is decoded whole. Where it is
 decoded by rows (`cellunet.imaging.decoders`), deflate and LZMA come from the standard

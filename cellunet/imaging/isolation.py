@@ -113,7 +113,6 @@ class _Running:
     """A process that decodes, and who watches over its time."""
 
     process: subprocess.Popen[bytes]
-    owner: int = field(default_factory=os.getpid)
     due: float = math.inf
     late: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
@@ -133,6 +132,14 @@ class DecoderProcess:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: _Running | None = None
+        self._foreign: _Running | None = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._disown)
+
+    def _disown(self) -> None:
+        """Leave the process to that of which this one is a copy."""
+        self._lock = threading.Lock()
+        self._foreign, self._running = self._running, None
 
     @property
     def pid(self) -> int | None:
@@ -171,9 +178,6 @@ class DecoderProcess:
 
     def _ready(self) -> _Running:
         running = self._running
-        if running is not None and running.owner != os.getpid():
-            # A copy of this process, made by fork, must not share the pipes.
-            running = self._running = None
         if running is not None and running.process.poll() is not None:
             self._end()
             running = None

@@ -23,6 +23,8 @@ FORBIDDEN_CALLS = {
     *("pickle.load", "pickle.loads", "subprocess.run", "subprocess.Popen"),
     *("socket.socket", "socket.create_connection", "pandas.read_pickle"),
 }
+ALLOWED = {"isolation.py": {"subprocess.Popen"}}
+"""By module: the process that decodes, of the same Python and always the same words."""
 SHIPPED_SHA256 = {
     "model.safetensors": "8e696ecdc30a7368ea617376cbb487e8"
     "26306b396bf50bdd771eee04b69f4ea9",
@@ -65,7 +67,8 @@ def found_in(tree: ast.Module) -> set[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(PACKAGE).name)
 def test_no_module_calls_what_runs_or_fetches_foreign_things(path: Path) -> None:
-    assert found_in(ast.parse(path.read_text(encoding="utf-8"))) == set()
+    found = found_in(ast.parse(path.read_text(encoding="utf-8")))
+    assert found == ALLOWED.get(path.name, set())
 
 
 @pytest.mark.parametrize(

@@ -331,7 +331,7 @@ def test_a_truncated_tiff_is_refused(tmp_path, compression, rng):
     ids = rng.integers(0, 900, (64, 64)).astype(np.uint16)
     path = write_tiff(tmp_path / "a.tif", ids, compression=compression)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(AnnotationError, match="cannot be read"):
+    with pytest.raises(AnnotationError, match=r"cannot be read|is truncated"):
         read_labels(path)
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from cellunet.errors import ImageReadError
 from cellunet.imaging import raw_pixels, segments
 from cellunet.imaging.files import Region, Source, open_image
+from cellunet.imaging.piece_decoder import PieceDecoder
 
 DTYPES = ["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"]
 CODECS = [None, "lzw", "zlib", "zstd", "lzma", "packbits"]
@@ -344,10 +345,10 @@ def test_a_single_compressed_strip_is_decoded_once(tmp_path, monkeypatch):
         tmp_path / "a.tif", numbers((64, 64)), compression="zlib", rowsperstrip=64
     )
     decoded = []
-    decode = segments.SeriesReader._decode
+    decode = PieceDecoder.decode
     monkeypatch.setattr(
-        segments.SeriesReader,
-        "_decode",
+        PieceDecoder,
+        "decode",
         lambda self, *key: decoded.append(key) or decode(self, *key),
     )
     with open_image(path) as source:
@@ -360,10 +361,10 @@ def test_only_the_tiles_needed_are_decoded_and_few_are_kept(tmp_path, monkeypatc
     pixels = numbers((64, 64))
     path = save(tmp_path / "a.tif", pixels, compression="zlib", tile=(16, 16))
     decoded = []
-    decode = segments.SeriesReader._decode
+    decode = PieceDecoder.decode
     monkeypatch.setattr(
-        segments.SeriesReader,
-        "_decode",
+        PieceDecoder,
+        "decode",
         lambda self, *key: decoded.append(key[1]) or decode(self, *key),
     )
     monkeypatch.setattr(segments, "CACHE_BYTES", 2 * 16 * 16 * 2)
