@@ -16,7 +16,7 @@ import tifffile
 from cellunet.errors import AnnotationError, ImageReadError
 from cellunet.imaging.damage import KEEP_GOING, DamageLog
 from cellunet.imaging.directories import scan_directories
-from cellunet.imaging.isolation import decode_png
+from cellunet.imaging.isolated import decode_png
 from cellunet.imaging.reading import kind_by_content, reading
 from cellunet.imaging.segments import SeriesReader
 from cellunet.imaging.tiffchecks import check_codec, check_pixels

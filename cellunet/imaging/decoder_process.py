@@ -119,10 +119,11 @@ def main() -> None:
 
 def _listen(source: BinaryIO, asked: SimpleQueue[tuple[Head, Parts]]) -> None:
     """Pass messages on; end the process, decoding or not, once there are no more."""
-    with contextlib.suppress(EOFError, OSError, ValueError):
+    try:
         while True:
             asked.put(receive(source, MOST_BYTES))
-    os._exit(0)
+    finally:
+        os._exit(0)
 
 
 def _answer(head: Head, parts: Parts) -> tuple[Head, list[Part]]:

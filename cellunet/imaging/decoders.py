@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cellunet.imaging.isolation import decode_bytes
+from cellunet.imaging.isolated import decode_bytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from cellunet.imaging.codecs import codec_of
-from cellunet.imaging.isolation import (
-    DecoderLostError,
-    DecodingError,
-    decode_pieces,
-)
+from cellunet.imaging.decoder_errors import DecoderLostError, DecodingError
+from cellunet.imaging.isolated import decode_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

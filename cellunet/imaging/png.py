@@ -13,7 +13,7 @@ from cellunet.errors import ImageReadError
 from cellunet.imaging.atomic import write_atomically
 from cellunet.imaging.axes import lay_out
 from cellunet.imaging.channels import combine
-from cellunet.imaging.isolation import decode_png, isolated_bytes
+from cellunet.imaging.isolated import decode_png, isolated_bytes
 from cellunet.imaging.levels import choose_level
 from cellunet.imaging.reading import check_claim, check_kind, check_piece, reading
 from cellunet.imaging.reading_memory import check_whole, whole_note

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cellunet.errors import ImageReadError
 from cellunet.imaging.codecs import codec_of
 from cellunet.imaging.decoders import CHUNK_BYTES, MOST_BYTES, STANDARD
-from cellunet.imaging.isolation import PART_BYTES, isolated_bytes
+from cellunet.imaging.isolated import PART_BYTES, isolated_bytes
 from cellunet.imaging.raw_pixels import LONG_ROW_BYTES
 from cellunet.imaging.row_window import STEP_ROWS, kept_bytes
 from cellunet.imaging.segments import CACHE_BYTES, MOST_STREAMS, ROWS_CACHE_BYTES

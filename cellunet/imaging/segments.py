@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from cellunet.errors import CellunetError, ImageReadError
 from cellunet.imaging.damage import Damage, brief
+from cellunet.imaging.decoder_errors import NoDecoderError
 from cellunet.imaging.decoders import DECODERS
 from cellunet.imaging.grid import Grid
-from cellunet.imaging.isolation import NoDecoderError
 from cellunet.imaging.piece_decoder import PieceDecoder
 from cellunet.imaging.raw_pixels import RawPixels
 from cellunet.imaging.reading import READ_FAILURES

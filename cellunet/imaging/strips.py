@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import imagecodecs
 import numpy as np
 
+from cellunet.imaging.decoder_errors import NoDecoderError
 from cellunet.imaging.decoders import DECODERS, starts_with_clear
-from cellunet.imaging.isolation import NoDecoderError
 from cellunet.imaging.reading import READ_FAILURES
 
 if TYPE_CHECKING:

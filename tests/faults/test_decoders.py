@@ -18,11 +18,11 @@ import tifffile
 
 from cellunet.cli.app import main
 from cellunet.errors import AnnotationError, ImageReadError
-from cellunet.imaging import isolation
+from cellunet.imaging import decoder_child, isolation
 from cellunet.imaging.annotation_pixels import read_pixels
 from cellunet.imaging.damage import MOST_LOST
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.isolation import shared
+from cellunet.imaging.isolation import SHARED
 from tests.conftest import CHECKOUT, draw_nuclei
 
 JPEG_2000 = 34712
@@ -32,10 +32,10 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.fixture(autouse=True)
 def breaking(monkeypatch):
     """Decoders break on request in this test alone."""
-    shared().close()
-    monkeypatch.setattr(isolation, "MODULE", "tests.faults.breaking_decoders")
+    SHARED.close()
+    monkeypatch.setattr(decoder_child, "MODULE", "tests.faults.breaking_decoders")
     yield
-    shared().close()
+    SHARED.close()
 
 
 def save_png(path: Path, pixels, word: bytes = b"") -> Path:
@@ -152,9 +152,9 @@ def test_memory_beyond_what_the_header_claims_is_refused_there(tmp_path):
     with pytest.raises(ImageReadError, match="more memory than its pixels need"):
         whole(path)
     # No reason to end the process: the next image is decoded by the same one.
-    pid = shared().pid
+    pid = SHARED.pid
     assert whole(save_png(tmp_path / "b.png", np.ones((8, 8), np.uint8)))[0].all()
-    assert shared().pid == pid
+    assert SHARED.pid == pid
 
 
 def test_an_annotation_that_crashes_a_decoder_is_named(tmp_path):
@@ -192,13 +192,13 @@ def test_two_threads_read_while_one_file_crashes(tmp_path):
 PARENT = """
 import sys
 from pathlib import Path
-from cellunet.imaging import isolation
+from cellunet.imaging import decoder_child, isolation
 from cellunet.imaging.files import Region, open_image
-isolation.MODULE = "tests.faults.breaking_decoders"
+decoder_child.MODULE = "tests.faults.breaking_decoders"
 for name in sys.argv[1:]:
     with open_image(Path(name)) as source:
         source.read(Region(0, 0, 8, 0, 8))
-    print(isolation.shared().pid, flush=True)
+    print(isolation.SHARED.pid, flush=True)
 """
 
 
@@ -257,12 +257,12 @@ def test_the_process_ends_when_cellunet_does(tmp_path):
 def test_signals_are_for_cellunet_to_decide_on(tmp_path, number):
     path = save_png(tmp_path / "a.png", np.ones((8, 8), np.uint8))
     whole(path)
-    pid = shared().pid
+    pid = SHARED.pid
     assert pid is not None
     assert os.getpgid(pid) != os.getpgid(0)
     os.kill(pid, number)
     whole(path)
-    assert shared().pid == pid
+    assert SHARED.pid == pid
 
 
 def test_where_no_process_can_be_started_nothing_is_taken_for_damage(
@@ -279,6 +279,6 @@ def test_a_process_that_cannot_begin_is_told_from_one_that_crashed(
     tmp_path, monkeypatch
 ):
     path = save_png(tmp_path / "a.png", np.ones((8, 8), np.uint8))
-    monkeypatch.setattr(isolation, "MODULE", "no.such.module")
+    monkeypatch.setattr(decoder_child, "MODULE", "no.such.module")
     with pytest.raises(ImageReadError, match=r"did not start \(exit code 1\)"):
         whole(path)

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.imaging import isolation, messages, piece_decoder
+from cellunet.imaging import isolated, isolation, messages, piece_decoder
 from cellunet.imaging.codecs import CODECS, codec_of
+from cellunet.imaging.decoder_errors import DecodingError
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.isolation import DecodingError, Task, decode_bytes, shared
+from cellunet.imaging.isolated import decode_bytes
+from cellunet.imaging.isolation import SHARED, Task
 
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 200, (64, 96)).astype(np.uint8)
@@ -37,9 +39,9 @@ def read(path, **options):
 
 @pytest.fixture
 def no_process():
-    shared().close()
+    SHARED.close()
     yield
-    assert shared().pid is None
+    assert SHARED.pid is None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_every_codec_returns_what_tifffile_does(tmp_path, codec, layout):
     np.testing.assert_array_equal(expected, pixels)
     got = read(path, channel="1") if codec == "webp" else read(path)
     np.testing.assert_array_equal(got, PIXELS)
-    assert shared().pid is not None
+    assert SHARED.pid is not None
 
 
 @pytest.mark.parametrize("jpeg", [{}, {"subsampling": (2, 2)}])
@@ -131,12 +133,12 @@ def test_a_file_that_changes_between_two_reads_is_refused(tmp_path):
         tifffile.imwrite(other, PIXELS, predictor=True, **options)
         other.replace(path)
         with pytest.raises(DecodingError, match="has changed since"):
-            isolation.decode_pieces(page, {0: encoded}, {}, 32 * 96)
+            isolated.decode_pieces(page, {0: encoded}, {}, 32 * 96)
 
 
 def test_what_a_decoder_says_is_passed_on():
     with pytest.raises(DecodingError, match=r"\w"):
-        isolation.decode_png(b"\x89PNG\r\n\x1a\n nothing", 100)
+        isolated.decode_png(b"\x89PNG\r\n\x1a\n nothing", 100)
 
 
 def test_parts_of_strips_are_decoded(rng):
@@ -170,29 +172,29 @@ def test_the_process_imports_what_it_needs():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_the_process_takes_no_more_than_is_counted():
-    isolation.decode_png(imagecodecs.png_encode(PIXELS), PIXELS.nbytes)
-    status = Path(f"/proc/{shared().pid}/status").read_text("ascii")
+    isolated.decode_png(imagecodecs.png_encode(PIXELS), PIXELS.nbytes)
+    status = Path(f"/proc/{SHARED.pid}/status").read_text("ascii")
     lines = dict(line.split(":", 1) for line in status.splitlines())
-    assert int(lines["VmHWM"].split()[0]) * 1024 < isolation.PROCESS_BYTES
+    assert int(lines["VmHWM"].split()[0]) * 1024 < isolated.PROCESS_BYTES
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_fork_starts_a_process_of_its_own():
     encoded = imagecodecs.png_encode(PIXELS)
-    isolation.decode_png(encoded, PIXELS.nbytes)
+    isolated.decode_png(encoded, PIXELS.nbytes)
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            before = shared().pid
-            same = np.array_equal(isolation.decode_png(encoded, PIXELS.nbytes), PIXELS)
-            shared().close()
+            before = SHARED.pid
+            same = np.array_equal(isolated.decode_png(encoded, PIXELS.nbytes), PIXELS)
+            SHARED.close()
             code = 0 if same and before is None else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    got = isolation.decode_png(encoded, PIXELS.nbytes)
+    got = isolated.decode_png(encoded, PIXELS.nbytes)
     np.testing.assert_array_equal(got, PIXELS)
 
 

@@ -24,7 +24,7 @@ from cellunet.imaging import (
     strips,
 )
 from cellunet.imaging.files import Region, create_labels, open_image
-from cellunet.imaging.isolation import isolated_bytes
+from cellunet.imaging.isolated import isolated_bytes
 from cellunet.imaging.png import write_png
 
 PIXELS = np.random.default_rng(1).poisson(200, (900, 120)).astype(np.uint16)
