@@ -3,7 +3,9 @@
     python -m benchmarks.fuzz --count 1200 --out benchmarks/results-fuzz.json
 
 Every case ends in success or in one line of a CellunetError; a traceback, a crash of
-the process, or more than ten seconds is a defect, and makes the exit code 1. The same
+the process, or more than ten seconds is a defect, and makes the exit code 1. A native
+decoder that is lost in a process of its own is told apart and is none. With
+`--max-memory` images are counted against that bound before they are read. The same
 seed gives the same cases (`tests/faults/fuzzing`), each named by format and number.
 """
 
@@ -26,10 +28,11 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1200, help="cases of each format")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=[*FORMATS])
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--max-memory", type=int, default=0, metavar="MB")
     asked = parser.parse_args()
     figures, bad = {}, 0
     for name in asked.formats:
-        tally = fuzz([name], asked.seed, asked.count)[name]
+        tally = fuzz([name], asked.seed, asked.count, asked.max_memory)[name]
         figures[name] = tally.to_dict()
         print(name, figures[name], flush=True)
         for case in tally.bad:
@@ -37,8 +40,7 @@ def main() -> int:
             print(f"{name} {case['index']}: {case['outcome']}\n{case['where']}")
     if asked.out:
         about = {
-            "command": f"python -m benchmarks.fuzz --count {asked.count} "
-            f"--seed {asked.seed}",
+            "command": "python -m benchmarks.fuzz " + " ".join(sys.argv[1:]),
             "machine": f"{platform.machine()}, Python {platform.python_version()}",
             "cases": sum(figure["cases"] for figure in figures.values()),
             "defects": bad,

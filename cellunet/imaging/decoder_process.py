@@ -26,9 +26,9 @@ from cellunet.imaging.messages import Head, Part, receive, send
 from cellunet.imaging.page_key import page_key
 
 TIMES = 16
-"""Memory that decoding may take, in sizes of the decoded pixels: OpenJPEG takes 9 for
-8-bit ones."""
-MORE_BYTES = 256 * 2**20
+"""Memory that decoding may take, in sizes of the decoded pixels: twice what the
+neediest takes (`cellunet.imaging.codecs.Codec.times`)."""
+MORE_BYTES = 64 * 2**20
 """Memory beyond that: libraries that are loaded, stacks of threads, tables."""
 GRACE_S = 5
 """Seconds that the process goes on for where cellunet should have ended it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellunet.imaging.codecs import PNG, codec_of
+from cellunet.imaging.codecs import PNG, Codec, codec_of
 from cellunet.imaging.decoder_errors import DecodingError
 from cellunet.imaging.isolation import SHARED, Task
 from cellunet.imaging.page_key import page_key
@@ -22,9 +22,9 @@ PART_BYTES = 8 * 2**20
 """Bytes that are expected of a part of a strip that is decoded by rows."""
 
 
-def isolated_bytes(encoded: int, decoded: int) -> int:
+def isolated_bytes(codec: Codec, encoded: int, decoded: int) -> int:
     """Return what the process takes while it decodes, by the bytes of a piece."""
-    return PROCESS_BYTES + 2 * encoded + 2 * decoded
+    return PROCESS_BYTES + 2 * encoded + codec.times * decoded
 
 
 def decode_png(content: bytes, decoded_bytes: int) -> npt.NDArray[Any]:

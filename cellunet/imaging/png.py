@@ -13,6 +13,7 @@ from cellunet.errors import ImageReadError
 from cellunet.imaging.atomic import write_atomically
 from cellunet.imaging.axes import lay_out
 from cellunet.imaging.channels import combine
+from cellunet.imaging.codecs import PNG
 from cellunet.imaging.isolated import decode_png, isolated_bytes
 from cellunet.imaging.levels import choose_level
 from cellunet.imaging.reading import check_claim, check_kind, check_piece, reading
@@ -63,7 +64,7 @@ class PngSource:
         plane = math.prod(self.shape) * self.dtype.itemsize
         size = path.stat().st_size
         self._held = size + self._decoded_bytes + plane
-        self._held += isolated_bytes(size, self._decoded_bytes)
+        self._held += isolated_bytes(PNG, size, self._decoded_bytes)
         self._layout = layout
         self._plane: npt.NDArray[Any] | None = None
 

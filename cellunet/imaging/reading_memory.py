@@ -8,6 +8,7 @@ from cellunet.errors import ImageReadError
 from cellunet.imaging.codecs import codec_of
 from cellunet.imaging.decoders import CHUNK_BYTES, MOST_BYTES, STANDARD
 from cellunet.imaging.isolated import PART_BYTES, isolated_bytes
+from cellunet.imaging.piece_decoder import TOGETHER_BYTES
 from cellunet.imaging.raw_pixels import LONG_ROW_BYTES
 from cellunet.imaging.row_window import STEP_ROWS, kept_bytes
 from cellunet.imaging.segments import CACHE_BYTES, MOST_STREAMS, ROWS_CACHE_BYTES
@@ -100,12 +101,16 @@ def held_bytes(
 
 def _isolated_bytes(reader: SeriesReader) -> int:
     """Return what the process takes that decodes pieces, if there is one."""
+    codec = codec_of(reader.compression)
     if reader.by_rows:
-        kept = reader.compression in STANDARD
-        return 0 if kept else isolated_bytes(0, PART_BYTES)
-    if not codec_of(reader.compression).isolated:
+        standard = reader.compression in STANDARD
+        return 0 if standard else isolated_bytes(codec, 0, PART_BYTES)
+    if not codec.isolated:
         return 0
-    return isolated_bytes(reader.encoded_bytes, reader.piece_bytes)
+    # Small pieces are decoded together.
+    encoded = max(reader.encoded_bytes, TOGETHER_BYTES)
+    decoded = max(reader.piece_bytes, TOGETHER_BYTES)
+    return isolated_bytes(codec, encoded, decoded)
 
 
 def _states_bytes(reader: SeriesReader) -> int:

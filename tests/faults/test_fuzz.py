@@ -51,6 +51,7 @@ def valid() -> dict[str, list[bytes]]:
     model, twin = seeds.weights()
     return {
         "tiff": [*seeds.tiffs()],
+        "codecs": [*seeds.codecs()],
         "png": [*seeds.pngs()],
         "ome": [seeds.ome_tiff(seeds.OME)],
         "rois": [seeds.zipped(seeds.rois())],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import re
 import struct
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tifffile
 
 from tests.faults.fuzzing import seeds
 
@@ -82,6 +84,19 @@ def tiff(rng: Rng) -> bytes:
     for _ in range(int(rng.integers(1, 3))):
         _change_entry(content, found, rng)
     return bytes(content)
+
+
+def codecs(rng: Rng) -> bytes:
+    """A TIFF whose compressed pixels alone are changed, for its decoder to meet."""
+    content = pick(rng, seeds.codecs())
+    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
+        page = tiff.pages.first
+        index = int(rng.integers(len(page.dataoffsets)))
+        first, count = page.dataoffsets[index], page.databytecounts[index]
+    changed = scrambled(content[first : first + count], rng, most=8)
+    # As long as it was, so that nothing else moves.
+    changed = changed[:count].ljust(count, b"\0")
+    return content[:first] + changed + content[first + count :]
 
 
 def _change_entry(content: bytearray, found: _Entries, rng: Rng) -> None:
@@ -311,6 +326,7 @@ def lists(rng: Rng) -> bytes:
 
 FORMATS: dict[str, Callable[[Rng], bytes]] = {
     "tiff": tiff,
+    "codecs": codecs,
     "png": png,
     "ome": ome,
     "rois": rois,

@@ -15,7 +15,8 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 MOST_S = 10.0
-GOOD = {"success", "refused"}
+GOOD = {"success", "refused", "decoder lost"}
+"""The last is a native decoder that crashed or hung in a process of its own."""
 
 
 @dataclass
@@ -53,7 +54,7 @@ class Tally:
 class Worker:
     """The process that may die; `cases` starts another one then."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_memory_mb: int = 0) -> None:
         paths = [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]
         single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
@@ -61,7 +62,12 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **single, "PYTHONPATH": os.pathsep.join(paths)},
+            env={
+                **os.environ,
+                **single,
+                "PYTHONPATH": os.pathsep.join(paths),
+                "CELLUNET_FUZZ_MB": str(max_memory_mb),
+            },
             cwd=CHECKOUT,
             bufsize=0,
         )
@@ -130,10 +136,12 @@ def lost(index: int, outcome: str) -> dict[str, Any]:
     }
 
 
-def fuzz(names: list[str], seed: int, count: int) -> dict[str, Tally]:
+def fuzz(
+    names: list[str], seed: int, count: int, max_memory_mb: int = 0
+) -> dict[str, Tally]:
     """Run `count` cases of each format, and return what became of them."""
     tallies = {name: Tally() for name in names}
-    worker = Worker()
+    worker = Worker(max_memory_mb)
     for name in names:
         index = 0
         while index < count:
@@ -141,7 +149,7 @@ def fuzz(names: list[str], seed: int, count: int) -> dict[str, Tally]:
             index, ended = _listen(worker, tallies[name], index, count)
             if ended:
                 worker.close()
-                worker = Worker()
+                worker = Worker(max_memory_mb)
     worker.close()
     return tallies
 

@@ -51,6 +51,18 @@ def tiffs() -> tuple[bytes, ...]:
 
 
 @cache
+def codecs() -> tuple[bytes, ...]:
+    """A tiled TIFF of every compression whose decoder runs in a process of its own."""
+    gray = (_pixels() >> 3).astype(np.uint8)
+    colour = np.stack([gray] * 3, -1)
+    tiled = {"tile": (16, 16), "photometric": "minisblack"}
+    names = ("zlib", "lzw", "packbits", "zstd", "lzma", "lerc", "png", "jpeg")
+    names = (*names, "jpeg2000", "jpegxr", "jpegxl")
+    webp = _tiff(colour, compression="webp", tile=(16, 16), photometric="rgb")
+    return (*(_tiff(gray, compression=name, **tiled) for name in names), webp)
+
+
+@cache
 def pngs() -> tuple[bytes, ...]:
     """Gray of 8 and 16 bits, with alpha, colour, and a palette."""
     import imagecodecs

@@ -22,23 +22,27 @@ from typing import Any
 import numpy as np
 
 from cellunet import store
-from cellunet.config import NormalizationConfig
+from cellunet.config import NormalizationConfig, UNetConfig
 from cellunet.engine.onnx_check import check_model
 from cellunet.engine.ort import OnnxRuntimeEngine
 from cellunet.engine.protobuf import fields
 from cellunet.errors import CellunetError, ImageReadError
 from cellunet.imaging.coco import is_coco
+from cellunet.imaging.decoder_errors import DecoderLostError
 from cellunet.imaging.drawn_files import read_drawn
 from cellunet.imaging.files import Region, open_image, read_provenance
 from cellunet.imaging.inputs import find_inputs
 from cellunet.imaging.json_files import kind_of, read_json
 from cellunet.imaging.normalize import measure
 from cellunet.imaging.roi_files import roi_drawings
+from cellunet.run.memory import MEGABYTE, memory_for, window_bytes
 from tests.faults.fuzzing import seeds
 from tests.faults.fuzzing.mutate import FORMATS, mutated
 
-LIMIT_BYTES = 256 * 2**20
-"""As of `--max-memory`: what may be decoded in one piece."""
+MEMORY_MB = int(os.environ.get("CELLUNET_FUZZ_MB", "0")) or None
+"""As of `--max-memory`, counted before an image is read; None: not counted."""
+LIMIT_BYTES = MEMORY_MB * MEGABYTE if MEMORY_MB else 256 * 2**20
+"""What may be decoded in one piece."""
 MORE_BYTES = 2 * 2**30
 """Address space beyond what the process has after its imports."""
 MOST_PX = 2**24
@@ -59,6 +63,9 @@ def image(path: Path, past: Past) -> None:
         past()
         height, width = source.shape
         rows = max(min(MOST_PX // width, height), 1)
+        network = UNetConfig()
+        window = window_bytes(source.shape, network)
+        memory_for(MEMORY_MB, source.shape, window, source.held_bytes(rows))
         for plane in range(min(int(np.prod(source.plane_shape)), 4)):
             region = Region(plane, 0, rows, 0, min(width, MOST_PX))
             measure(lambda r=region: [source.read(r)[0]], NormalizationConfig())
@@ -120,9 +127,16 @@ def inputs(path: Path, past: Past) -> None:
     past()
 
 
-SUFFIX = {"ome": ".tif", "tiff": ".tif", "rois": ".zip", "list": ".txt"}
+SUFFIX = {
+    "ome": ".tif",
+    "codecs": ".tif",
+    "tiff": ".tif",
+    "rois": ".zip",
+    "list": ".txt",
+}
 TARGETS: dict[str, Callable[[Path, Past], None]] = {
     "tiff": image,
+    "codecs": image,
     "png": image,
     "ome": image,
     **{kind: drawn(kind) for kind in ("rois", "geojson", "coco", "labelme")},
@@ -144,6 +158,8 @@ def run(name: str, content: bytes, folder: Path) -> dict[str, Any]:
         TARGETS[name](path, lambda: deep.append(1))
     except CellunetError as error:
         outcome, where = "refused", str(error)
+        if isinstance(error.__cause__, DecoderLostError):
+            outcome = "decoder lost"
         if len(where.splitlines()) != 1:
             outcome = "several lines"
     except Exception:  # noqa: BLE001
