@@ -1,12 +1,14 @@
 """What it costs `cellunet predict` to decode images in a process of its own.
 
     python benchmarks/isolation.py [--images 50] [--rounds 5] [--kinds png lzw ...]
+    python benchmarks/isolation.py --reading
 
 Saves fields of BBBC039 in several ways, and runs the whole command over each folder
 with decoders in their own process and in that of the command, in turn. Told are the
 seconds of the processor, of both processes together, and of the clock: the median of
-the rounds, and of the ratios of a round's two runs. Writes
-`benchmarks/results-isolation.json`. Linux alone.
+the rounds, and of the ratios of a round's two runs. With `--reading` the images are
+read and nothing else. Writes `benchmarks/results-isolation.json`, or
+`results-isolation-reading.json`. Linux alone.
 """
 
 import argparse
@@ -25,7 +27,12 @@ import imagecodecs
 import tifffile
 from tables import HERE, machine
 
+from cellunet.imaging import decoders, piece_decoder, png
+from cellunet.imaging.files import Region, open_image
+from cellunet.imaging.isolation import SHARED
+
 RESULTS = HERE / "results-isolation.json"
+READING = HERE / "results-isolation-reading.json"
 DATA = Path(os.environ.get("CELLUNET_DATA", HERE.parent.parent / "shared" / "data"))
 KINDS = {
     "uncompressed": {},
@@ -101,26 +108,66 @@ def compare(folder: Path, rounds: int) -> dict[str, float]:
     return found
 
 
+def processor_ms() -> float:
+    """Return what this process and the one that decodes have used so far."""
+    total = 0
+    for pid in {os.getpid(), SHARED.pid} - {None}:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            total += int((thread / "schedstat").read_text().split()[0])
+    return total / 1e6
+
+
+def read_all(paths: list[Path]) -> float:
+    """Read images; return milliseconds of the processor for each."""
+    before = processor_ms()
+    for path in paths:
+        with open_image(path) as source:
+            height, width = source.shape
+            source.read(Region(0, 0, height, 0, width))
+    return (processor_ms() - before) / len(paths)
+
+
+def compare_reading(folder: Path, rounds: int) -> dict[str, float]:
+    """Return medians of both ways of reading alone."""
+    paths = sorted(folder.iterdir())
+    ways: dict[bool, list[float]] = {True: [], False: []}
+    own = piece_decoder.decode_pieces, png.decode_png, decoders.decode_bytes
+    for number in range(2 * rounds + 2):
+        if number % 2:
+            exec(WITHIN, {})
+        elapsed = read_all(paths)
+        piece_decoder.decode_pieces, png.decode_png, decoders.decode_bytes = own
+        # The first of each way warms up.
+        if number > 1:
+            ways[not number % 2].append(elapsed)
+    return {
+        "own process, ms of the processor": round(statistics.median(ways[True]), 2),
+        "within, ms of the processor": round(statistics.median(ways[False]), 2),
+    }
+
+
 def main() -> None:
     """Print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
+    parser.add_argument("--reading", action="store_true", help="reading alone")
     asked = parser.parse_args()
+    measure = compare_reading if asked.reading else compare
     figures = {}
     for kind in asked.kinds:
         with tempfile.TemporaryDirectory() as scratch:
             save(Path(scratch) / "in", kind, asked.images)
-            figures[kind] = compare(Path(scratch) / "in", asked.rounds)
+            figures[kind] = measure(Path(scratch) / "in", asked.rounds)
         print(kind, figures[kind], flush=True)
     about = {
-        "command": f"python benchmarks/isolation.py --images {asked.images} "
-        f"--rounds {asked.rounds}",
+        "command": f"python benchmarks/isolation.py {' '.join(sys.argv[1:])}",
         "machine": machine(),
         "figures": figures,
     }
-    RESULTS.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    target = READING if asked.reading else RESULTS
+    target.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -66,6 +67,7 @@ class Stop:
         if again or not self.graceful:
             # A third signal finds the system's own handlers, and so always ends us.
             _restore_defaults()
+            _release_decoders()
             raise StoppedNow
         if self.announce:
             _say(
@@ -101,6 +103,14 @@ def _restore_defaults() -> None:
     for number in _numbers():
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _release_decoders() -> None:
+    """Let no thread wait for a decoder that may hang."""
+    # Looked up, because commands that read no image do not load what reads them.
+    isolation = sys.modules.get("cellunet.imaging.isolation")
+    if isolation is not None:
+        isolation.SHARED.kill()
 
 
 def _say(text: str) -> None:

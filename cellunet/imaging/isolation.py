@@ -114,11 +114,15 @@ class DecoderProcess:
         with self._lock:
             self._end()
 
-    def end(self) -> None:
-        """End the process even if it is decoding."""
+    def kill(self) -> None:
+        """Kill the process even if it is decoding; who waits for it is told so."""
         child = self._child
         if child is not None:
             child.process.kill()
+
+    def end(self) -> None:
+        """End the process, decoding or not; the end of cellunet."""
+        self.kill()
         self.close()
 
     def _ready(self) -> DecoderChild:

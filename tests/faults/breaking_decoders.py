@@ -9,6 +9,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import imagecodecs
@@ -27,7 +28,9 @@ def address_0() -> None:
 
 
 def hang() -> None:
-    """Never end."""
+    """Never end; says that it began, where somebody waits for that."""
+    if "BREAKING_BEGAN" in os.environ:
+        Path(os.environ["BREAKING_BEGAN"]).touch()
     while True:
         time.sleep(1)
 

@@ -195,20 +195,36 @@ from pathlib import Path
 from cellunet.imaging import decoder_child, isolation
 from cellunet.imaging.files import Region, open_image
 decoder_child.MODULE = "tests.faults.breaking_decoders"
-for name in sys.argv[1:]:
+for name in sys.argv[2:]:
     with open_image(Path(name)) as source:
         source.read(Region(0, 0, 8, 0, 8))
     print(isolation.SHARED.pid, flush=True)
+if sys.argv[1] == "wait":
+    sys.stdin.read()
 """
 
 
-def start(*paths: Path) -> subprocess.Popen[str]:
+def start(code: str, *words: Path | str, began: Path) -> subprocess.Popen[str]:
+    """Run Python; `began` is there once a decoder hangs."""
     return subprocess.Popen(
-        [sys.executable, "-c", PARENT, *map(str, paths)],
+        [sys.executable, "-c", code, *map(str, words)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(CHECKOUT),
+            "BREAKING_BEGAN": str(began),
+        },
     )
+
+
+def wait_for(path: Path, seconds: float = 100.0) -> None:
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < until, f"no {path.name} in {seconds:.0f} s"
+        time.sleep(0.05)
 
 
 def ends(pid: int, seconds: float = 20.0) -> bool:
@@ -230,13 +246,14 @@ def ends(pid: int, seconds: float = 20.0) -> bool:
 def test_the_process_dies_with_cellunet(tmp_path, word):
     pixels = np.ones((8, 8), np.uint8)
     paths = [save_png(tmp_path / "a.png", pixels)]
-    paths += [save_png(tmp_path / "b.png", pixels, word or b"<hang>")]
-    with start(*paths) as parent:
+    if word:
+        paths.append(save_png(tmp_path / "b.png", pixels, word))
+    began = tmp_path / "began"
+    with start(PARENT, "wait", *paths, began=began) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
         if word:
-            # Time to begin with the second image, on which it hangs.
-            time.sleep(1.0)
+            wait_for(began)
         parent.kill()
         parent.wait()
     assert ends(pid)
@@ -245,7 +262,7 @@ def test_the_process_dies_with_cellunet(tmp_path, word):
 @LINUX
 def test_the_process_ends_when_cellunet_does(tmp_path):
     path = save_png(tmp_path / "a.png", np.ones((8, 8), np.uint8))
-    with start(path) as parent:
+    with start(PARENT, "end", path, began=tmp_path / "began") as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
         assert parent.wait(60) == 0
@@ -282,3 +299,27 @@ def test_a_process_that_cannot_begin_is_told_from_one_that_crashed(
     monkeypatch.setattr(decoder_child, "MODULE", "no.such.module")
     with pytest.raises(ImageReadError, match=r"did not start \(exit code 1\)"):
         whole(path)
+
+
+STOPPED = """
+import signal, sys
+from cellunet.imaging import decoder_child
+from cellunet.cli.app import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+decoder_child.MODULE = "tests.faults.breaking_decoders"
+raise SystemExit(main(["predict", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+def test_a_second_signal_does_not_wait_for_a_decoder_that_hangs(tmp_path, tiny_model):
+    path = save_png(tmp_path / "a.png", np.ones((64, 64), np.uint8), b"<hang>")
+    words = [path, "--out", tmp_path / "out", "--model", tiny_model.folder]
+    began = tmp_path / "began"
+    with start(STOPPED, *words, began=began) as command:
+        assert command.stderr
+        wait_for(began)
+        command.send_signal(signal.SIGINT)
+        assert "once more stops at once" in command.stderr.readline()
+        command.send_signal(signal.SIGINT)
+        assert command.wait(isolation.LEAST_S / 3) == 130
