@@ -167,7 +167,7 @@ def _prepare() -> None:
 @contextlib.contextmanager
 def _limited(head: Head) -> Iterator[None]:
     """Bound memory and time of a task, where the system can."""
-    if hasattr(signal, "setitimer"):
+    if sys.platform != "win32":
         # Ends the process even where a decoder holds the interpreter and cellunet is
         # gone; otherwise cellunet, which waits a little less, does.
         signal.setitimer(signal.ITIMER_REAL, head["seconds"] + GRACE_S)
@@ -177,7 +177,7 @@ def _limited(head: Head) -> Iterator[None]:
     finally:
         # The next message may be large.
         _bound_memory(None)
-        if hasattr(signal, "setitimer"):
+        if sys.platform != "win32":
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
