@@ -283,7 +283,8 @@ def test_an_unknown_kind_is_refused_with_those_there_are(tmp_path):
     with pytest.raises(ConfigError, match="Known: auto, binary, coco, coloured"):
         read_labels(tmp_path, kind="colored")
     pixels = ["labels", "binary", "coloured", "outlines", "objects"]
-    assert list(ANNOTATIONS) == ["auto", *pixels, "rois", "geojson", "coco", "labelme"]
+    drawn = ["scribbles", "rois", "geojson", "coco", "labelme"]
+    assert list(ANNOTATIONS) == ["auto", *pixels, *drawn]
 
 
 def huge_png() -> bytes:
