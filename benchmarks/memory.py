@@ -110,8 +110,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sizes", nargs="*", default=["8320x11136", "32000x32000"])
     parser.add_argument("--model", default="nuclei")
-    parser.add_argument("more", nargs="*")
-    args = parser.parse_args()
+    # A list that follows other options is more than argparse can tell from them.
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args, more = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
     images = [pixels(path) for path in find_inputs([str(args.folder)]).files]
     images = [image for image in images if image.shape == images[0].shape]
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
@@ -121,12 +122,12 @@ def main() -> None:
             path, out = Path(temporary, "field.tif"), Path(temporary, "out")
             save(path, images, (height, width))
             command = [sys.executable, "-m", "cellunet", "predict", str(path)]
-            command += ["--out", str(out), "--model", args.model, *args.more]
+            command += ["--out", str(out), "--model", args.model, *more]
             load = os.getloadavg()[0]
             seconds, peak, samples = watched(command)
             with tifffile.TiffFile(out / path.name) as labels:
                 objects = labels.series[0].dtype
-        key = " ".join([size, args.model, *args.more])
+        key = " ".join([size, args.model, *more])
         results[key] = {
             "megapixels": height * width / 1e6,
             "seconds": round(seconds, 1),

@@ -229,11 +229,17 @@ def summarize(console: Console, trained: Trained) -> None:
 def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
     """Return in sentences what score to expect, and what training gained."""
     what = "quarters of the images" if expected.quarters else "images"
+    where, but = "on such images", ""
+    if expected.quarters:
+        but = " Other images may differ more than these tell."
+    if expected.of_one_image:
+        where = "elsewhere in this image"
+        but = " Other images may score far lower; a second one would tell."
     said = [
-        f"Expected on such images: mean AP {interval(expected.mean_ap)}, F1 at IoU .50 "
+        f"Expected {where}: mean AP {interval(expected.mean_ap)}, F1 at IoU .50 "
         f"{interval(expected.f1_50)}, at .90 {interval(expected.f1_90)}.",
         f"(Of {expected.pieces} {what} that were not trained on; in brackets 95% "
-        "intervals.)",
+        f"intervals.{but})",
     ]
     if expected.gain is not None:
         gain = f"{expected.gain.value:+.3f} [{expected.gain.low:+.3f}, "

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cellunet.imaging.fitting import Truth
     from cellunet.imaging.image_scores import ImageScores
 
+QUARTERS = 4
+"""An image is cut once along each axis."""
 ENOUGH_IMAGES = 8
 """From so many images on the images themselves are what intervals are drawn from."""
 
@@ -46,6 +48,11 @@ class Expected:
     """How many images or quarters of images were scored."""
     quarters: bool
     """Whether they are quarters."""
+
+    @property
+    def of_one_image(self) -> bool:
+        """Whether all that was scored is parts of one image, which tell of no other."""
+        return self.quarters and self.pieces <= QUARTERS
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""

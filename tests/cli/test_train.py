@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -188,11 +189,20 @@ def test_the_summary_tells_score_folder_and_what_to_do_next(
     assert (
         "Expected on such images: mean AP 0.812 [0.790, 0.830], F1 at IoU .50 0.956 "
         "[0.950, 0.960], at .90 0.750 [0.700, 0.800].\n(Of 8 quarters of the images "
-        "that were not trained on; in brackets 95% intervals.)\nGain in mean AP over "
-        "nuclei: +0.013 [-0.001, +0.020]." in ran.err
-    )
+        "that were not trained on; in brackets 95% intervals. Other images may differ "
+        "more than these tell.)\nGain in mean AP over nuclei: +0.013 [-0.001, +0.020]."
+    ) in ran.err
     assert f"Model cells is ready after 2 epochs: {FOLDER}" in ran.err
     assert "cellunet predict IMAGES --out DIR --model cells" in ran.err
+
+
+def test_of_a_single_image_nothing_is_said_of_others(
+    run: Run, training: FakeTraining
+) -> None:
+    training.expected = replace(EXPECTED, pieces=4)
+    ran = run("train", "a", "--name", "cells")
+    assert "Expected elsewhere in this image: mean AP 0.812" in ran.err
+    assert "Other images may score far lower; a second one would tell.)" in ran.err
 
 
 def test_a_start_that_is_kept_is_said(run: Run, training: FakeTraining) -> None:
