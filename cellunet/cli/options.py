@@ -31,6 +31,7 @@ KINDS = (
     "coloured",
     "outlines",
     "objects",
+    "scribbles",
     "rois",
     "geojson",
     "coco",
