@@ -48,10 +48,15 @@ def own_seconds() -> float:
 def timed(tree: str, command: list[str]) -> dict[str, float]:
     """Run a command with a tree's package; return its times in seconds."""
     with tempfile.TemporaryDirectory() as out:
-        environment = os.environ | {"PYTHONPATH": tree}
+        environment = os.environ | {"PYTHONPATH": str(Path(tree).absolute())}
         busy, own, begin = busy_seconds(), own_seconds(), time.perf_counter()
+        # Not where this was called from: Python looks there first for the package.
         subprocess.run(
-            [*command, "--out", out], env=environment, check=True, capture_output=True
+            [*command, "--out", out],
+            env=environment,
+            cwd=out,
+            check=True,
+            capture_output=True,
         )
         seconds = time.perf_counter() - begin
         processor = own_seconds() - own
@@ -87,7 +92,7 @@ def main() -> None:
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, more = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
     with tempfile.TemporaryDirectory() as temporary:
-        path = args.folder
+        path = args.folder.absolute()
         if args.size != "0":
             height, width = map(int, args.size.split("x"))
             images = [pixels(p) for p in find_inputs([str(args.folder)]).files]
