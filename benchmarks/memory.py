@@ -12,7 +12,6 @@ The peak is the sum over the process tree of what each process owns of the memor
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from tables import machine
+from tables import cores_of_others, machine
 
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.inputs import find_inputs
@@ -123,7 +122,7 @@ def main() -> None:
             save(path, images, (height, width))
             command = [sys.executable, "-m", "cellunet", "predict", str(path)]
             command += ["--out", str(out), "--model", args.model, *more]
-            load = os.getloadavg()[0]
+            others = cores_of_others()
             seconds, peak, samples = watched(command)
             with tifffile.TiffFile(out / path.name) as labels:
                 objects = labels.series[0].dtype
@@ -135,7 +134,7 @@ def main() -> None:
             "peak_mb": round(peak / 1e6),
             "samples": samples,
             "labels": str(objects),
-            "load": round(load, 1),
+            "others": round(others, 1),
             "machine": machine(),
         }
         print(key, results[key], flush=True)

@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import json
 import multiprocessing
-import os
 import platform
 import resource
 import shutil
@@ -32,7 +31,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tables import HERE, machine, rewrite, table
+from tables import HERE, cores_of_others, machine, rewrite, table
 
 from cellunet.imaging.annotations import read_labels
 from cellunet.imaging.files import open_image
@@ -44,8 +43,8 @@ from cellunet.tasks.train_data import read_annotated
 RESULTS = HERE / "results-speed.json"
 MEMORY = HERE / "results-memory.json"
 README = HERE.parent / "README.md"
-BUSY_LOAD = 1.0
-"""From this load average on, other programs took part of the machine."""
+BUSY_CORES = 0.3
+"""From so many cores on that others kept busy, a figure is said to be disturbed."""
 Row = dict[str, Any]
 
 
@@ -68,7 +67,7 @@ def run(command: list[str]) -> tuple[float, float, float]:
 
 def measure(arguments: list[str], out: Path, runs: int) -> Row:
     """Return the median time of a `cellunet` command and its peak memory."""
-    load = os.getloadavg()[0]
+    others = cores_of_others()
     found = []
     for _ in range(runs + 1):
         shutil.rmtree(out, ignore_errors=True)
@@ -81,7 +80,7 @@ def measure(arguments: list[str], out: Path, runs: int) -> Row:
         "processor_seconds": statistics.median(p for _, p, _ in counted),
         "peak_mb": max(m for _, _, m in counted),
         "runs": runs,
-        "load": round(load, 1),
+        "others": round(others, 1),
         "machine": machine(),
     }
 
@@ -166,11 +165,11 @@ def where(row: Row) -> str:
     """Return on what a row was measured."""
     about = row["machine"]
     name = about.get("processor") or "unrecorded processor"
-    load = row.get("load")
-    if load is None:
+    others = row.get("others")
+    if others is None:
         state = "unrecorded load"
     else:
-        state = f"busy: load {load:.0f}" if load >= BUSY_LOAD else "quiet"
+        state = f"busy: {others:.1f} cores" if others >= BUSY_CORES else "quiet"
     return f"{about['cores']} cores, {name}, {state}"
 
 

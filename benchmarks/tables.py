@@ -26,6 +26,27 @@ def cpu_milliseconds(call: Callable[[], object], times: int = 15) -> float:
     return 1e3 * statistics.median(found)
 
 
+def busy_seconds() -> float:
+    """Return the processor time of all programs since the start of the machine; Linux."""
+    user, nice, system, _, _, irq, soft, *_ = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    )
+    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
+
+
+def cores_of_others() -> float:
+    """Return how many cores other programs keep busy, watched for a second.
+
+    Not the load average, which a benchmark itself raises for minutes. Elsewhere than on
+    Linux it has to do.
+    """
+    if not Path("/proc/stat").is_file():
+        return os.getloadavg()[0]
+    busy, begin = busy_seconds(), time.perf_counter()
+    time.sleep(1)
+    return (busy_seconds() - busy) / (time.perf_counter() - begin)
+
+
 def machine() -> dict[str, object]:
     """Return what a result file says of the machine."""
     flags, name = "", platform.processor()

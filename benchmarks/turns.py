@@ -25,19 +25,12 @@ import time
 from pathlib import Path
 
 from memory import pixels, save
+from tables import busy_seconds
 
 from cellunet.imaging.inputs import find_inputs
 
 RESULTS = Path(__file__).with_name("results-turns.jsonl")
 PATIENCE_SECONDS = 3600
-
-
-def busy_seconds() -> float:
-    """Return the processor time of all programs since the machine was started."""
-    user, nice, system, _, _, irq, soft, *_ = map(
-        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    )
-    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
 
 
 def own_seconds() -> float:
