@@ -27,7 +27,7 @@ def cpu_milliseconds(call: Callable[[], object], times: int = 15) -> float:
 
 
 def busy_seconds() -> float:
-    """Return the processor time of all programs since the start of the machine; Linux."""
+    """Return the processor time of all programs since the machine started (Linux)."""
     user, nice, system, _, _, irq, soft, *_ = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     )
