@@ -90,7 +90,8 @@ def _read_png(path: Path) -> npt.NDArray[Any]:
 
 def _read_tiff(path: Path) -> npt.NDArray[Any]:
     scan_directories(path, path.stat().st_size)
-    with tifffile.TiffFile(path) as tiff:
+    # Nothing that its metadata names elsewhere is opened.
+    with tifffile.TiffFile(path, _multifile=False) as tiff:
         planes = [(series.axes, series.shape) for series in tiff.series]
         axes, shape = _one_plane(path, planes)
         compression = tiff.pages[0].compression.name

@@ -110,7 +110,7 @@ def read_provenance(path: Path) -> dict[str, Any] | None:
     with contextlib.ExitStack() as stack:
         try:
             with reading(path):
-                tiff = stack.enter_context(tifffile.TiffFile(path))
+                tiff = stack.enter_context(tifffile.TiffFile(path, _multifile=False))
                 found = _from_xml(tiff.pages.first.description)
         except ImageReadError:
             # A broken file of whatever origin; ours are recognised by this very part.

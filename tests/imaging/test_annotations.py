@@ -443,3 +443,32 @@ def test_json_of_another_kind_is_refused(tmp_path):
     (tmp_path / "a.json").write_text('{"fps": 3}')
     with pytest.raises(AnnotationError, match="neither GeoJSON nor of COCO or labelme"):
         read_annotation(tmp_path / "a.json")
+
+
+def own_name(xml: str) -> str:
+    """Return the identity that OME metadata give their file."""
+    return xml.split('UUID="')[1].split('"')[0]
+
+
+def test_what_the_metadata_of_labels_name_elsewhere_is_not_opened(tmp_path):
+    labels = np.zeros((2, 20, 20), np.uint16)
+    labels[0, 2:8, 2:8], labels[1, 10:15, 10:15] = 1, 2
+    xml = []
+    for name, plane in zip(("a", "b"), labels, strict=True):
+        path = tmp_path / f"{name}.ome.tif"
+        tifffile.imwrite(path, plane[np.newaxis], metadata={"axes": "TYX"}, ome=True)
+        with tifffile.TiffFile(path) as tiff:
+            xml.append(tiff.ome_metadata)
+    parts = "".join(
+        f'<TiffData IFD="0" FirstT="{number}"><UUID FileName="{name}.ome.tif">'
+        f"{own_name(text)}</UUID></TiffData>"
+        for number, (name, text) in enumerate(zip(("a", "b"), xml, strict=True))
+    )
+    before, _, after = xml[0].partition("<TiffData")
+    named = before.replace('SizeT="1"', 'SizeT="2"') + parts
+    named += after[after.index("</Pixels>") :]
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, labels[0], description=named, metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.series[0].shape == labels.shape
+    assert np.array_equal(read_labels(path), labels[0])
