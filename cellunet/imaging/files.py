@@ -35,6 +35,7 @@ __all__ = [
     "open_image",
     "read_provenance",
     "write_atomically",
+    "write_labels",
     "write_png",
 ]
 
@@ -195,3 +196,33 @@ def create_labels(  # noqa: PLR0913
         provenance=provenance,
     )
     return writer(Path(path), spec)
+
+
+def write_labels(
+    path: Path,
+    labels: npt.NDArray[np.integer],
+    pixel_size_um: tuple[float, float] | None,
+    provenance: dict[str, Any],
+) -> None:
+    """Write the label image of one plane, uint16 unless there are too many objects.
+
+    Parameters
+    ----------
+    path, pixel_size_um, provenance
+        As for `create_labels`.
+    labels
+        YX, 0 background.
+    """
+    height, width = labels.shape
+    dtype = np.uint16 if labels.max() <= np.iinfo(np.uint16).max else np.uint32
+    with create_labels(
+        path,
+        shape=(height, width),
+        plane_axes="",
+        plane_shape=(),
+        dtype=dtype,
+        pixel_size_um=pixel_size_um,
+        provenance=provenance,
+    ) as sink:
+        sink.write(0, 0, labels.astype(dtype))
+        sink.commit()

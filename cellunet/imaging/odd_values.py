@@ -65,7 +65,6 @@ def _unlike_objects(
         if box is None:
             continue
         large = areas[index - 1] > LARGE * median
-        # An object fills its box; what does not is looked at more closely.
         inside = numbered[box] == index
         if large or ndimage.label(inside, np.ones((3, 3)))[1] >= PIECES:
             found.append(int(ids[index - 1]))

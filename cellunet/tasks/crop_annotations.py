@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cellunet.imaging.files import create_labels
+from cellunet.imaging.files import write_labels
 from cellunet.imaging.objects import Objects
 from cellunet.imaging.optional import optional
 from cellunet.imaging.write_geojson import GeoJson
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.imaging.objects import Batch
-
-MOST_UINT16 = 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,21 +74,9 @@ def without_gaps(labels: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     return np.where(labels > 0, numbers, 0).astype(np.uint32)
 
 
-def write_labels(path: Path, drawn: Drawn) -> None:
-    """Write a label image, uint16 unless there are too many objects."""
-    height, width = drawn.labels.shape
-    dtype = np.uint16 if drawn.labels.max() <= MOST_UINT16 else np.uint32
-    with create_labels(
-        path,
-        shape=(height, width),
-        plane_axes="",
-        plane_shape=(),
-        dtype=dtype,
-        pixel_size_um=drawn.pixel_size_um,
-        provenance=dict(drawn.provenance),
-    ) as sink:
-        sink.write(0, 0, drawn.labels.astype(dtype))
-        sink.commit()
+def write_drawn_labels(path: Path, drawn: Drawn) -> None:
+    """Write a label image."""
+    write_labels(path, drawn.labels, drawn.pixel_size_um, dict(drawn.provenance))
 
 
 def write_rois(path: Path, drawn: Drawn) -> None:
@@ -126,7 +112,7 @@ def check_installed(kind: str) -> None:
 
 
 DRAWN = {
-    "labels": DrawnKind("labels", ".tif", write_labels),
+    "labels": DrawnKind("labels", ".tif", write_drawn_labels),
     "rois": DrawnKind("rois", ".zip", write_rois),
     "geojson": DrawnKind("annotations", ".geojson", write_geojson),
 }

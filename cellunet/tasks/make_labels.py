@@ -18,7 +18,7 @@ from cellunet.imaging.annotations import ANNOTATIONS
 from cellunet.imaging.at_work import at_work
 from cellunet.imaging.atomic import PendingFile, write_atomically, writing
 from cellunet.imaging.encoding import add_scribbles, encode
-from cellunet.imaging.files import create_labels, write_png
+from cellunet.imaging.files import write_labels, write_png
 from cellunet.imaging.overlay import preview
 from cellunet.imaging.provenance import SOFTWARE
 from cellunet.imaging.scribbles import scribbled_px, teaches
@@ -165,7 +165,12 @@ def _make(one: Drawn, out: Path, recipe: _Recipe) -> MadeImage:
         weights = weight_map(labels, class_map, recipe.weights)
     picture = preview(image, labels, annotated=annotation.annotated, scribbles=said)
     paths = _outputs(one, out, recipe)
-    _write_labels(paths["labels"], annotation, one, found.pixel_size_um)
+    write_labels(
+        paths["labels"],
+        annotation.labels,
+        found.pixel_size_um,
+        {"annotation": one.annotation.name, "kind": annotation.kind},
+    )
     _write_plane(paths["classes"], class_map)
     if weights is not None:
         if annotation.annotated is not None:
@@ -188,29 +193,6 @@ def _write_or_remove(path: Path, plane: npt.NDArray[Any] | None) -> None:
         return
     with writing(path):
         path.unlink(missing_ok=True)
-
-
-def _write_labels(
-    path: Path,
-    annotation: Annotation,
-    one: Drawn,
-    pixel_size_um: tuple[float, float] | None,
-) -> None:
-    labels = annotation.labels
-    dtype = np.uint16 if labels.max() <= np.iinfo(np.uint16).max else np.uint32
-    provenance = {"annotation": one.annotation.name, "kind": annotation.kind}
-    height, width = labels.shape
-    with create_labels(
-        path,
-        shape=(height, width),
-        plane_axes="",
-        plane_shape=(),
-        dtype=dtype,
-        pixel_size_um=pixel_size_um,
-        provenance=provenance,
-    ) as sink:
-        sink.write(0, 0, labels.astype(dtype))
-        sink.commit()
 
 
 def _write_plane(path: Path, plane: npt.NDArray[Any]) -> None:

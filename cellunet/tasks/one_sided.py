@@ -22,19 +22,24 @@ def refuse_one_sided(samples: Sequence[Sample]) -> None:
     InputError
         If that is so.
     """
-    names = sorted({whole_name(sample.name) for sample in samples})
-    shown = f"{names[0]}, the only training image,"
-    if len(names) > 1:
-        shown = f"None of the {len(names)} training images"
     if not any(_shows_object(sample) for sample in samples):
-        raise InputError(_without_object(samples, shown), hint=_what_next(samples))
-    if not any(_shows_background(sample) for sample in samples):
         raise InputError(
-            f"{shown} has {'a' if len(names) > 1 else 'no'} pixel that is annotated as "
-            "background: the model would find objects everywhere.",
+            f"{_lack(samples, 'an', _object(samples))}.", hint=_what_next(samples)
+        )
+    if not any(_shows_background(sample) for sample in samples):
+        what = _lack(samples, "a", "pixel that is annotated as background")
+        raise InputError(
+            f"{what}: the model would find objects everywhere.",
             hint="Draw some lines or areas named 'background', or a region around "
             "objects that are all outlined.",
         )
+
+
+def _lack(samples: Sequence[Sample], article: str, what: str) -> str:
+    names = sorted({whole_name(sample.name) for sample in samples})
+    if len(names) > 1:
+        return f"None of the {len(names)} training images has {article} {what}"
+    return f"{names[0]}, the only training image, has no {what}"
 
 
 def _shows_object(sample: Sample) -> bool:
@@ -47,13 +52,12 @@ def _shows_background(sample: Sample) -> bool:
     return beside or scribbled_px(sample.scribbles)[0] > 0
 
 
-def _without_object(samples: Sequence[Sample], shown: str) -> str:
-    has = "has an" if shown.startswith("None") else "has no"
+def _object(samples: Sequence[Sample]) -> str:
     if any(sample.scribbles is not None for sample in samples):
-        return f"{shown} {has} outlined object or click inside one, only background."
+        return "outlined object or click inside one, only background"
     if all(sample.annotated.all() for sample in samples):
-        return f"{shown} {has} annotated object."
-    return f"{shown} {has} object in the part that is annotated."
+        return "annotated object"
+    return "object in the part that is annotated"
 
 
 def _what_next(samples: Sequence[Sample]) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cellunet.config import SCRATCH, CheckConfig
 from cellunet.errors import ConfigError
 from cellunet.imaging.drawings import some
@@ -23,7 +21,7 @@ from cellunet.imaging.fit_checks import (
 )
 from cellunet.imaging.odd_values import odd_values
 from cellunet.tasks.field_parts import whole_name
-from cellunet.tasks.folds import is_scored
+from cellunet.tasks.folds import is_scored, objects_of
 from cellunet.tasks.training_statistics import evenly
 
 if TYPE_CHECKING:
@@ -71,14 +69,10 @@ def training_notes(data: TrainingData, *, start: str, target: str) -> tuple[str,
     )
 
 
-def _objects(sample: Sample) -> int:
-    return int(np.unique(sample.labels[sample.annotated & (sample.labels > 0)]).size)
-
-
 def _refuse_scribbles_alone(
     training: Sequence[Sample], start: str, target: str
 ) -> None:
-    if any(_objects(sample) for sample in training):
+    if any(objects_of(sample) for sample in training):
         return
     if target == "boundary":
         raise ConfigError(
@@ -95,7 +89,7 @@ def _refuse_scribbles_alone(
 
 
 def _of_objects(training: Sequence[Sample]) -> Iterator[str]:
-    counts = [_objects(sample) for sample in training]
+    counts = [objects_of(sample) for sample in training]
     total = sum(counts)
     if total == 0:
         yield (
@@ -124,7 +118,7 @@ def _of_objects(training: Sequence[Sample]) -> Iterator[str]:
 
 def _of_scores(data: TrainingData) -> Iterator[str]:
     scored = data.validation or data.training
-    if any(_objects(sample) and is_scored(sample) for sample in scored):
+    if any(objects_of(sample) and is_scored(sample) for sample in scored):
         alone = sum(not is_scored(sample) for sample in scored)
         if alone:
             side = "validation " if data.validation else ""
