@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cellunet.store import ModelCard
 
 PARTS = ("network", "average", "best")
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 
 
 def save_state(

@@ -28,6 +28,7 @@ from cellunet.tasks.train_stages import (
 )
 from cellunet.tasks.train_start import (
     about,
+    as_it_began,
     claimed,
     first_state,
     in_home,
@@ -121,9 +122,7 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
     threads = use_threads(request.threads)
     saved = saved_run(request, folder)
     if saved:
-        # What was left out to resume is as it was when the run began.
-        split = request.split.replace(folds=saved.about["folds"])
-        request = replace(request, split=split)
+        request = as_it_began(request, saved)
     config = saved.config if saved else request.config
     start = read_start(
         saved.about["start"] if saved else start_name(request.start, config)

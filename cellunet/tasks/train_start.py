@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellunet import store
-from cellunet.config import PRESETS, SCRATCH, TrainConfig
+from cellunet.config import PRESETS, SCRATCH, SplitConfig, TrainConfig
 from cellunet.core.checkpoint import read_state
 from cellunet.core.trainer import Trainer, new_state, state_from
 from cellunet.errors import ConfigError, OutputError
@@ -39,6 +39,8 @@ MARGIN = 0.93
 reading, decode constants and pictures."""
 WARM_STEPS, TIMED_STEPS = 3, 12
 """Steps taken, and thrown away, to learn how long one takes."""
+SPLIT = ("validation_fraction", "folds")
+"""What of the settings of the split is saved with a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +148,27 @@ def saved_run(request: TrainRequest, folder: Path) -> Saved | None:
     return saved
 
 
+def as_it_began(request: TrainRequest, saved: Saved) -> TrainRequest:
+    """Return a request to resume with what it leaves out as the run began with it.
+
+    How images are read and split decides which images there are, so it is saved.
+    """
+    began = {name: saved.about[name] for name in _usual()}
+    split = SplitConfig(**{name: began.pop(name) for name in SPLIT})
+    return replace(request, split=split, **began)
+
+
+def _usual() -> dict[str, Any]:
+    """Return by name what is as good as left out of how images are read and split."""
+    return {"channel": None, "gray": False, "ignore_value": None} | {
+        name: getattr(SplitConfig(), name) for name in SPLIT
+    }
+
+
+def _plain(request: TrainRequest, name: str) -> Any:  # noqa: ANN401
+    return getattr(request.split if name in SPLIT else request, name)
+
+
 def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
     """Return the names of settings that are given and not those of the saved run."""
     differ = []
@@ -153,10 +176,9 @@ def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
         differ.append("minutes")
     if request.start not in (None, saved.about.get("start")):
         differ.append("start")
-    if request.split.folds not in (0, saved.about.get("folds")):
-        differ.append("folds")
-    if request.ignore_value != saved.about.get("ignore_value"):
-        differ.append("ignore-value")
+    for name, usual in _usual().items():
+        if _plain(request, name) not in (usual, saved.about[name]):
+            differ.append(name.replace("_", "-"))
     asked, began = request.config, saved.config
     if asked in (TrainConfig(), PRESETS.get(began.preset, TrainConfig)()):
         return differ
@@ -291,8 +313,7 @@ def about(
         "minutes": request.minutes,
         "start": start.name if start else SCRATCH,
         "start_sha256": start.sha256 if start else "",
-        "folds": request.split.folds,
-        "ignore_value": request.ignore_value,
+        **{name: _plain(request, name) for name in _usual()},
         "stage": 0,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tifffile
 
 from cellunet.cli.app import main
 from cellunet.config import SplitConfig
@@ -42,3 +43,25 @@ def test_options_of_a_training_may_be_left_out_when_it_is_resumed(
     words = ["train", str(few), "--name", "quick", "--resume", "--device", "cpu"]
     assert main([*words, "--threads", "1"]) == 0
     assert "2 folds" in capsys.readouterr().err
+
+
+def test_how_images_are_read_and_split_may_be_left_out_too(
+    capsys, few, quick, quick_config
+) -> None:
+    labels = sorted((few / "labels").iterdir())
+    for path in labels:
+        marked = tifffile.imread(path)
+        marked[:8] = 255
+        tifffile.imwrite(path, marked)
+    asked = {"split": SplitConfig(validation_fraction=0.5), "ignore_value": 255}
+    stopped = train(
+        quick(few, config=quick_config, **asked), Hooks(should_stop=lambda: True)
+    )
+    assert not stopped.finished
+    words = ["train", str(few), "--name", "quick", "--resume", "--device", "cpu"]
+    assert main([*words, "--ignore-value", "7"]) == 1
+    assert "(ignore-value)" in capsys.readouterr().err
+    assert main([*words, "--val-fraction", "0.7"]) == 1
+    assert "(validation-fraction)" in capsys.readouterr().err
+    assert main([*words, "--threads", "1"]) == 0
+    assert "Training on 2 images, 2 for validation" in capsys.readouterr().err
