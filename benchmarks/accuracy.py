@@ -35,9 +35,9 @@ from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.pairing import Pair, find_pairs, fingerprint
 from cellunet.imaging.scratch import Scratch
 from cellunet.tasks.evaluate import Scorable, score_pairs
+from cellunet.tasks.prediction.segment import as_labels, segment_plane
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.segment import as_labels, segment_plane
-from cellunet.tasks.train_data import read_annotated
+from cellunet.tasks.training.train_data import read_annotated
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "accuracy.json"

@@ -19,8 +19,8 @@ from cellunet.core.checkpoint import export_weights, load_network
 from cellunet.core.dataset import Sample
 from cellunet.imaging.pairing import find_pairs, fingerprint
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.train_data import ChannelChoice, read_sample
-from cellunet.tasks.training_statistics import training_statistics
+from cellunet.tasks.training.train_data import ChannelChoice, read_sample
+from cellunet.tasks.training.training_statistics import training_statistics
 
 
 def samples_of(prints: Mapping[str, str], folders: list[Path]) -> list[Sample]:

@@ -75,7 +75,7 @@ def one(folder: Path) -> None:
     """Read, prepare and crop; print a JSON line."""
     from cellunet.core.dataset import CropSampler, prepare
     from cellunet.core.distributed import Distributed
-    from cellunet.tasks.train_data import ChannelChoice, load
+    from cellunet.tasks.training.train_data import ChannelChoice, load
 
     config = TrainConfig()
     found = {"before_mb": peak_mb()}

@@ -13,7 +13,7 @@ import numpy as np
 
 from cellunet.config import CheckConfig
 from cellunet.imaging.annotation_sources import find_annotations
-from cellunet.imaging.fit_checks import (
+from cellunet.imaging.checks.fit_checks import (
     Fit,
     better_partners,
     brightness,
@@ -21,7 +21,7 @@ from cellunet.imaging.fit_checks import (
     fit_of,
     small_picture,
 )
-from cellunet.tasks.drawn_on import read_drawn_on
+from cellunet.tasks.checking.drawn_on import read_drawn_on
 
 
 def main(folder: Path) -> None:

@@ -28,15 +28,15 @@ from scipy.stats import rankdata
 from cellunet import store
 from cellunet.config import MODEL, PredictConfig
 from cellunet.imaging.encoding import BACKGROUND, INTERIOR
-from cellunet.imaging.evidence import evidence
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.matching import overlaps
 from cellunet.imaging.measure import EVIDENCE_TOP
+from cellunet.imaging.objects.evidence import evidence
 from cellunet.imaging.pairing import find_pairs, fingerprint
 from cellunet.imaging.scratch import Scratch
+from cellunet.tasks.prediction.segment import as_labels, segment_plane
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.segment import as_labels, segment_plane
-from cellunet.tasks.train_data import read_annotated
+from cellunet.tasks.training.train_data import read_annotated
 
 SETS = ("bbbc039", "dsb2018-fluorescence")
 RIGHT = (0.5, 0.75)

@@ -30,13 +30,13 @@ from cellunet.core.device import use_threads
 from cellunet.imaging.array_source import ArraySource
 from cellunet.imaging.cut import Cut
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.image_scores import score_image
 from cellunet.imaging.normalize import measure
 from cellunet.imaging.pairing import Pair, find_pairs
+from cellunet.imaging.scoring.image_scores import score_image
 from cellunet.imaging.scratch import Scratch
+from cellunet.tasks.prediction.segment import as_labels, segment_plane
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.segment import as_labels, segment_plane
-from cellunet.tasks.train_data import read_annotated
+from cellunet.tasks.training.train_data import read_annotated
 
 SIDE, CROPS = 128, 8
 PREDICTED = 256

@@ -27,12 +27,12 @@ from scipy import ndimage
 
 from cellunet.config import PredictConfig
 from cellunet.imaging.array_source import ArraySource
-from cellunet.imaging.evidence import evidence
 from cellunet.imaging.files import create_labels
 from cellunet.imaging.normalize import Statistics
+from cellunet.imaging.objects.evidence import evidence
 from cellunet.imaging.source import Region
-from cellunet.tasks.extras import Extras
-from cellunet.tasks.segment import Segmented
+from cellunet.tasks.prediction.extras import Extras
+from cellunet.tasks.prediction.segment import Segmented
 
 FIELD, ACROSS, PER_FIELD, BAND = 512, 6, 278, 1024
 WRITTEN = {

@@ -32,13 +32,13 @@ from cellunet.core.device import choose_device, use_threads
 from cellunet.core.torch_engine import TorchEngine
 from cellunet.core.trainer import Trainer, state_from
 from cellunet.core.unet import UNet, initialise
-from cellunet.imaging.decoding import decode_plane
+from cellunet.imaging.decode.decoding import decode_plane
 from cellunet.imaging.encoding import correct
-from cellunet.imaging.fitting import fit
 from cellunet.imaging.pairing import find_pairs
+from cellunet.imaging.scoring.fitting import fit
 from cellunet.progress import silent_track
-from cellunet.tasks.finish_training import truth_of
-from cellunet.tasks.train_data import ChannelChoice, read_sample
+from cellunet.tasks.training.finish_training import truth_of
+from cellunet.tasks.training.train_data import ChannelChoice, read_sample
 
 RESULTS = Path(__file__).with_name("few_ablation.jsonl")
 STEPS = 150

@@ -37,7 +37,7 @@ from cellunet.imaging.files import open_image
 from cellunet.imaging.pairing import Pair, find_pairs
 from cellunet.tasks.evaluate_model import evaluate_model
 from cellunet.tasks.train import TrainRequest, train
-from cellunet.tasks.train_data import ChannelChoice, read_sample
+from cellunet.tasks.training.train_data import ChannelChoice, read_sample
 
 RESULTS = Path(__file__).with_name("few_labels.jsonl")
 BBBC039 = "bbbc039"

@@ -27,9 +27,10 @@ import imagecodecs
 import tifffile
 from tables import HERE, machine
 
-from cellunet.imaging import decoders, piece_decoder, png
+from cellunet.imaging import png
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.isolation import SHARED
+from cellunet.imaging.native.isolation import SHARED
+from cellunet.imaging.tiff import decoders, piece_decoder
 
 RESULTS = HERE / "results-isolation.json"
 READING = HERE / "results-isolation-reading.json"

@@ -22,8 +22,8 @@ import numpy as np
 from scipy import ndimage
 from stardist.matching import matching, relabel_sequential
 
-from cellunet.imaging.image_scores import score_image
 from cellunet.imaging.matching import MatchRule
+from cellunet.imaging.scoring.image_scores import score_image
 
 RULE = MatchRule()
 TOLERANCE = 1e-6

@@ -29,18 +29,18 @@ from cellunet.config import PredictConfig
 from cellunet.engine.base import plane_probabilities
 from cellunet.imaging.appearance import sharpness
 from cellunet.imaging.blocks import Area, network_plan
-from cellunet.imaging.decoding import decode_plane
+from cellunet.imaging.decode.decoding import decode_plane
+from cellunet.imaging.decode.growth import grow
+from cellunet.imaging.decode.holes import find_holes
+from cellunet.imaging.decode.seeds import OPEN_PART, Seeds, mark, seed_block
 from cellunet.imaging.encoding import correct
-from cellunet.imaging.evidence import evidence
 from cellunet.imaging.files import Region, create_labels, open_image
-from cellunet.imaging.growth import grow
-from cellunet.imaging.holes import find_holes
 from cellunet.imaging.normalize import channels, measure, scale
+from cellunet.imaging.objects.evidence import evidence
 from cellunet.imaging.scratch import Scratch
-from cellunet.imaging.seeds import OPEN_PART, Seeds, mark, seed_block
-from cellunet.tasks.observe import Observer
+from cellunet.tasks.prediction.observe import Observer
+from cellunet.tasks.prediction.segment import Recipe, segment_plane
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.segment import Recipe, segment_plane
 
 RESULTS = HERE / "results-parts.json"
 FIELD = HERE.parent / "examples" / "images" / "u2os_N12_s7.tif"

@@ -14,7 +14,7 @@ from cellunet.core.distributed import Distributed
 from cellunet.core.trainer import Trainer, TrainState, new_state
 from cellunet.imaging.encoding import encode
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.image_scores import score_image
+from cellunet.imaging.scoring.image_scores import score_image
 from cellunet.imaging.weights import border_map
 
 IMAGES = HERE.parent / "examples" / "images"

@@ -18,10 +18,10 @@ from cellunet import store
 from cellunet.config import DecodeConfig, PredictConfig
 from cellunet.core.checkpoint import export_weights, load_network
 from cellunet.core.dataset import prepare
-from cellunet.imaging.fitting import fit
+from cellunet.imaging.scoring.fitting import fit
 from cellunet.progress import silent_track
-from cellunet.tasks.finish_training import mean_scores, truth_of
 from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.training.finish_training import mean_scores, truth_of
 
 
 def main() -> None:

@@ -29,10 +29,10 @@ from pathlib import Path
 import numpy as np
 
 from cellunet.config import NormalizationConfig
-from cellunet.imaging import thumbnail as thumbnail_module
 from cellunet.imaging.normalize import measure
 from cellunet.imaging.pairing import find_pairs
-from cellunet.imaging.thumbnail import Thumbnail
+from cellunet.imaging.results import thumbnail as thumbnail_module
+from cellunet.imaging.results.thumbnail import Thumbnail
 from cellunet.report.page import write_report
 from cellunet.report.records import from_json, to_json
 from cellunet.report.summary import (
@@ -42,7 +42,7 @@ from cellunet.report.summary import (
     ImageSummary,
     RunSummary,
 )
-from cellunet.tasks.train_data import ChannelChoice, read_sample
+from cellunet.tasks.training.train_data import ChannelChoice, read_sample
 from tests.browser import Page, browser, find
 from tests.conftest import draw_nuclei
 

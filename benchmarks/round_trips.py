@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from cellunet.imaging.annotations import read_annotation, read_labels
-from cellunet.imaging.objects import Batch, measure_labels
-from cellunet.imaging.outlines import outlines
+from cellunet.imaging.objects.outlines import outlines
+from cellunet.imaging.objects.stream import Batch, measure_labels
 from cellunet.imaging.pairing import find_pairs
-from cellunet.imaging.write_geojson import GeoJson
-from cellunet.imaging.write_rois import Place, RoiSet
+from cellunet.imaging.results.write_geojson import GeoJson
+from cellunet.imaging.results.write_rois import Place, RoiSet
 
 
 def batch_of(labels: np.ndarray) -> Batch:

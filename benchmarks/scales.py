@@ -19,13 +19,13 @@ from accuracy import pixels
 from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.imaging.array_source import ArraySource
-from cellunet.imaging.image_scores import score_image
 from cellunet.imaging.pairing import find_pairs
 from cellunet.imaging.resample import resampled, target_length
+from cellunet.imaging.scoring.image_scores import score_image
 from cellunet.imaging.scratch import Scratch
+from cellunet.tasks.prediction.segment import as_labels, segment_plane
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.segment import as_labels, segment_plane
-from cellunet.tasks.train_data import read_annotated
+from cellunet.tasks.training.train_data import read_annotated
 
 RESULTS = Path(__file__).with_name("results-scales.json")
 FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)

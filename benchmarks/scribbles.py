@@ -39,12 +39,12 @@ from scipy import ndimage
 from cellunet import load_model, store
 from cellunet.config import FOLDS, PRESETS, SplitConfig
 from cellunet.core.device import use_threads
-from cellunet.imaging.figures import Strokes
+from cellunet.imaging.drawn.figures import Strokes
+from cellunet.imaging.drawn.scribbles import BACKGROUND, INTERIOR
 from cellunet.imaging.pairing import Pair, find_pairs
-from cellunet.imaging.scribbles import BACKGROUND, INTERIOR
 from cellunet.tasks.evaluate_model import evaluate_model
 from cellunet.tasks.train import TrainRequest, train
-from cellunet.tasks.train_data import read_annotated
+from cellunet.tasks.training.train_data import read_annotated
 
 RESULTS = Path(__file__).with_name("scribbles.jsonl")
 IMAGES = 5

@@ -22,7 +22,7 @@ from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.engine.base import plane_probabilities
 from cellunet.imaging import blocks
-from cellunet.imaging.decoding import decode_plane
+from cellunet.imaging.decode.decoding import decode_plane
 from cellunet.imaging.inputs import find_inputs
 from cellunet.imaging.normalize import measure, normalize
 from cellunet.tasks.recipe import recipe_for

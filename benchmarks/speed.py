@@ -38,7 +38,7 @@ from cellunet.imaging.files import open_image
 from cellunet.imaging.inputs import find_inputs
 from cellunet.imaging.pairing import Pair, find_pairs
 from cellunet.tasks.evaluate import Scorable, score_pairs
-from cellunet.tasks.train_data import read_annotated
+from cellunet.tasks.training.train_data import read_annotated
 
 RESULTS = HERE / "results-speed.json"
 MEMORY = HERE / "results-memory.json"

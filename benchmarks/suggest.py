@@ -32,14 +32,14 @@ from cellunet.core.trainer import Trainer, state_from
 from cellunet.imaging.coverage import Pool, choose
 from cellunet.imaging.cut import Cut
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.image_scores import score_image
 from cellunet.imaging.pairing import Pair, find_pairs
+from cellunet.imaging.scoring.image_scores import score_image
 from cellunet.imaging.scratch import Scratch
 from cellunet.imaging.windows import Seen, area_share
+from cellunet.tasks.prediction.segment import Recipe, as_labels, segment_plane
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.segment import Recipe, as_labels, segment_plane
-from cellunet.tasks.train_data import read_annotated
-from cellunet.tasks.windows import windows
+from cellunet.tasks.suggestion.windows import windows
+from cellunet.tasks.training.train_data import read_annotated
 
 SIZES = ((256, 256), (360, 360))
 SIDE = 256

@@ -21,10 +21,10 @@ from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.core.dataset import Sample
 from cellunet.imaging.pairing import find_pairs, fingerprint
-from cellunet.tasks.observe import warnings_of
+from cellunet.tasks.prediction.observe import warnings_of
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.train_data import ChannelChoice, read_sample
-from cellunet.tasks.training_statistics import appearance_of
+from cellunet.tasks.training.train_data import ChannelChoice, read_sample
+from cellunet.tasks.training.training_statistics import appearance_of
 
 Image = npt.NDArray[np.float64]
 STARTS = {

@@ -37,7 +37,7 @@ THREADS = 0
 PROTOCOL = "standard"
 """How predictions are scored."""
 PROTOCOLS = ("standard", "caicedo2019")
-"""Rows of `cellunet.imaging.image_scores.PROTOCOLS`, which needs numpy."""
+"""Rows of `cellunet.imaging.scoring.image_scores.PROTOCOLS`, which needs numpy."""
 ANNOTATION_KIND = "auto"
 """How annotations are read, a row of `cellunet.imaging.annotations.ANNOTATIONS`."""
 
@@ -671,7 +671,7 @@ class EvaluateConfig(Config):
     """How predictions are scored."""
 
     protocol: str = PROTOCOL
-    """Name of a row of `cellunet.imaging.image_scores.PROTOCOLS`."""
+    """Name of a row of `cellunet.imaging.scoring.image_scores.PROTOCOLS`."""
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     """How intervals are drawn."""
     encoding: EncodingConfig = field(default_factory=EncodingConfig)

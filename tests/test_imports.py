@@ -74,5 +74,5 @@ def test_prediction_needs_no_torch(module: str) -> None:
 
 
 def test_decode_workers_import_imaging_alone() -> None:
-    loaded = _loaded("import cellunet.imaging.decoding, cellunet.run")
+    loaded = _loaded("import cellunet.imaging.decode.decoding, cellunet.run")
     assert not loaded & {"torch", "onnxruntime", "skimage"}

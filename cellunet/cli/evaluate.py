@@ -23,7 +23,7 @@ from cellunet.config import (
 
 if TYPE_CHECKING:
     from cellunet.cli.console import Console
-    from cellunet.imaging.scores import Paired
+    from cellunet.imaging.scoring.scores import Paired
     from cellunet.tasks.evaluation import Evaluation
 
 MOST = 2

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.cli.console import Console, Row
-    from cellunet.imaging.bootstrap import Estimate
-    from cellunet.imaging.scores import Paired, Summary
+    from cellunet.imaging.scoring.bootstrap import Estimate
+    from cellunet.imaging.scoring.scores import Paired, Summary
     from cellunet.tasks.evaluation import Evaluation, Group
 
 TITLES: dict[Group, str] = {
@@ -27,14 +27,14 @@ FORMS = {
     "small_ignored": "true objects under 25 px are nobody's error",
     "dilated": "predictions grow by a pixel first, as in the paper's scripts",
 }
-"""Forms of the protocols in `cellunet.imaging.image_scores.PROTOCOLS`, in words."""
+"""Forms of `cellunet.imaging.scoring.image_scores.PROTOCOLS`, in words."""
 
 
 def summarize(
     console: Console, found: dict[str, Evaluation], differences: dict[str, Paired]
 ) -> None:
     """Print the tables: scores, classes, seen images apart, differences, warnings."""
-    from cellunet.imaging.score_table import difference_rows
+    from cellunet.imaging.scoring.score_table import difference_rows
 
     if len(found) == 1:
         for evaluation in found.values():
@@ -51,7 +51,7 @@ def summarize(
 
 def _side_by_side(console: Console, found: dict[str, Evaluation]) -> None:
     """Print the headline form of several, group by group."""
-    from cellunet.imaging.score_table import table_rows
+    from cellunet.imaging.scoring.score_table import table_rows
 
     for group, title in TITLES.items():
         columns = {
@@ -66,7 +66,7 @@ def _side_by_side(console: Console, found: dict[str, Evaluation]) -> None:
 
 def _one(console: Console, evaluation: Evaluation) -> None:
     """Print each group's headline form in full, its other forms in short."""
-    from cellunet.imaging.score_table import class_rows, table_rows
+    from cellunet.imaging.scoring.score_table import class_rows, table_rows
 
     forms: dict[str, Summary] = {}
     for group, scores in evaluation.groups.items():

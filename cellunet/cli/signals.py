@@ -108,7 +108,7 @@ def _restore_defaults() -> None:
 def _release_decoders() -> None:
     """Let no thread wait for a decoder that may hang."""
     # Looked up, because commands that read no image do not load what reads them.
-    isolation = sys.modules.get("cellunet.imaging.isolation")
+    isolation = sys.modules.get("cellunet.imaging.native.isolation")
     if isolation is not None:
         isolation.SHARED.kill()
 

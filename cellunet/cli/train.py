@@ -29,7 +29,7 @@ from cellunet.registry import choose
 
 if TYPE_CHECKING:
     from cellunet.cli.console import Console
-    from cellunet.imaging.expected import Expected
+    from cellunet.imaging.scoring.expected import Expected
     from cellunet.tasks.train_request import RunInfo, Trained, TrainRequest
 
 
@@ -84,8 +84,8 @@ def train(
         return suggest_crops(ctx)
     folders = check_train(ctx, data)
     # Without torch, so that what is odd is refused at once, not seconds later.
-    from cellunet.tasks.suited import began_with, start_name, suited
     from cellunet.tasks.train_request import TrainRequest, default_name
+    from cellunet.tasks.training.suited import began_with, start_name, suited
 
     name = name or default_name(folders[0])
     suits = (

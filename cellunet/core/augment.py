@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from cellunet.imaging.scribbles import NOTHING
+from cellunet.imaging.drawn.scribbles import NOTHING
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,7 +31,7 @@ class Crop(NamedTuple):
     counts, by its label or by a scribble. `weights` float32: border weight, and gain of
     small objects if they gain, 1YX or 2YX. They move with the pixels, since they would
     take longer to make anew than all else of a crop. `scribbles` YX uint8, of
-    `cellunet.imaging.scribbles`; None where there are none.
+    `cellunet.imaging.drawn.scribbles`; None where there are none.
     """
 
     image: npt.NDArray[np.float32]

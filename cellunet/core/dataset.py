@@ -15,10 +15,10 @@ import torch
 
 from cellunet.core.augment import Crop, flip, vary_intensity, warp, warp_grid
 from cellunet.core.crop_places import crop_centre, crop_corner
+from cellunet.imaging.drawn.scribbles import teaches
 from cellunet.imaging.encoding import add_scribbles, encode
 from cellunet.imaging.normalize import channels, measure, scale
 from cellunet.imaging.resample import looked_up, magnified
-from cellunet.imaging.scribbles import teaches
 from cellunet.imaging.weights import border_map, combine, object_gain
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ class Sample:
     `image` is CYX in its own units, `labels` YX instance ids (0 background),
     `annotated` YX bool: what is not annotated is no one's error in the metrics and has
     weight 0 in the loss, unless `scribbles` (YX uint8, of
-    `cellunet.imaging.scribbles`) say what is there. `measured` returns the statistics
-    of the whole image by channel, where this is a part of it; None: it is whole.
+    `cellunet.imaging.drawn.scribbles`) say what is there. `measured` returns the
+    statistics of the whole image by channel, where this is a part of it; None: it is
+    whole.
     """
 
     name: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cellunet.errors import InputError
-from cellunet.imaging.coco import is_coco, read_coco
+from cellunet.imaging.drawn.coco import is_coco, read_coco
 from cellunet.imaging.file_names import (
     annotation_files,
     bare_stem,

@@ -2,7 +2,7 @@
 
 One row of `ANNOTATIONS` per way of drawing: its name is what ``--kind`` takes. With
 ``auto`` the way is decided from what a file holds, by the rule of
-`cellunet.imaging.annotation_decoders.recognise`.
+`cellunet.imaging.drawn.annotation_decoders.recognise`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from cellunet.errors import AnnotationError, ConfigError
-from cellunet.imaging.annotation_decoders import DECODERS, foreground, recognise
-from cellunet.imaging.annotation_pixels import read_pixels
-from cellunet.imaging.annotation_types import Annotation
-from cellunet.imaging.drawn_files import DRAWN, drawn_kind, read_drawn
+from cellunet.imaging.drawn.annotation_decoders import DECODERS, foreground, recognise
+from cellunet.imaging.drawn.annotation_pixels import read_pixels
+from cellunet.imaging.drawn.annotation_types import Annotation
+from cellunet.imaging.drawn.drawn_files import DRAWN, drawn_kind, read_drawn
+from cellunet.imaging.drawn.outline_drawings import looks_like_outlines
+from cellunet.imaging.drawn.scribbles import read_scribbles, with_scribbles
+from cellunet.imaging.drawn.sidecars import scribbled, within
 from cellunet.imaging.file_names import CELLPOSE, image_files, is_drawn_file
-from cellunet.imaging.outline_drawings import looks_like_outlines
 from cellunet.imaging.partners import is_scribbles
-from cellunet.imaging.scribbles import read_scribbles, with_scribbles
-from cellunet.imaging.sidecars import scribbled, within
 from cellunet.registry import choose
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def read_annotation(  # noqa: PLR0913
     annotated
         An image of the same shape that is 0 where nothing is annotated.
     scribbles
-        An image of the same shape: `cellunet.imaging.scribbles.read_scribbles`.
+        An image of the same shape: `cellunet.imaging.drawn.scribbles.read_scribbles`.
 
     Raises
     ------

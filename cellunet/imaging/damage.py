@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellunet.errors import ImageReadError
-from cellunet.imaging.decoder_errors import DecoderLostError
+from cellunet.imaging.native.decoder_errors import DecoderLostError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,7 +3,7 @@
 A row of `TARGETS` holds what a target needs: how labels become classes, and how class
 probabilities become seeds and the pixels that objects may grow into. What follows
 (growth, holes, areas, numbers) is the same for all targets and lives in
-`cellunet.imaging.decoding`.
+`cellunet.imaging.decode.decoding`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from scipy import ndimage
 
-from cellunet.imaging.cores import cores
-from cellunet.imaging.scribbles import INTERIOR as INSIDE
+from cellunet.imaging.decode.cores import cores
+from cellunet.imaging.drawn.scribbles import INTERIOR as INSIDE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -108,7 +108,7 @@ def add_scribbles(
     class_map
         YX, from `encode`; not changed.
     scribbles
-        YX, of `cellunet.imaging.scribbles`; None: there are none.
+        YX, of `cellunet.imaging.drawn.scribbles`; None: there are none.
     config
         As for `encode`.
 

@@ -18,7 +18,7 @@ from cellunet.imaging.provenance import LabelSpec, read_provenance
 from cellunet.imaging.reading import kind_by_content, reading
 from cellunet.imaging.sink import LabelTiff
 from cellunet.imaging.source import Choice, Region, Sink, Source, ZMode
-from cellunet.imaging.tiff import open_tiff
+from cellunet.imaging.tiff.reader import open_tiff
 from cellunet.registry import choose
 
 if TYPE_CHECKING:

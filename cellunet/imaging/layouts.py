@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from cellunet.errors import InputError
-from cellunet.imaging.coco import is_coco, read_coco
+from cellunet.imaging.drawn.coco import is_coco, read_coco
 from cellunet.imaging.file_names import (
     annotation_files,
     annotation_stem,

@@ -2,7 +2,7 @@
 
 Lengths count in pixels and, where the size of a pixel is known, in micrometres too;
 coordinates are those of outlines: the pixel in row 0 and column 0 covers (0, 0) to
-(1, 1). How they are computed is in `cellunet.imaging.sums`.
+(1, 1). How they are computed is in `cellunet.imaging.objects.sums`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ WHOLE = ("area_px", "left_px", "top_px", "right_px", "bottom_px", "touches_borde
 UNITS = {0: ("",), 1: ("_px", "_um"), 2: ("_px", "_um2")}
 """Power to what is appended for pixels and for micrometres."""
 EVIDENCE_TOP = 255
-"""Value of the evidence (`cellunet.imaging.evidence`) that means certainty."""
+"""Value of the evidence (`cellunet.imaging.objects.evidence`) that means certainty."""
 
 
 def column_names(channels: Sequence[str] = ("",)) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.imaging.scribbles import BACKGROUND, INTERIOR
+from cellunet.imaging.drawn.scribbles import BACKGROUND, INTERIOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -254,7 +254,7 @@ def preview(
     annotated
         YX, False on pixels that are not annotated, which are hatched; None: nowhere.
     scribbles
-        YX, of `cellunet.imaging.scribbles`, drawn on top; None: there are none.
+        YX, of `cellunet.imaging.drawn.scribbles`, drawn on top; None: there are none.
 
     Returns
     -------

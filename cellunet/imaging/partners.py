@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ANNOTATED_FOLDER = "annotated"
 """Folder of images that are 0 where nothing is annotated."""
 SCRIBBLES_FOLDER = "scribbles"
-"""Folder of images of scribbles: `cellunet.imaging.scribbles`."""
+"""Folder of images of scribbles: `cellunet.imaging.drawn.scribbles`."""
 
 
 def by_image(

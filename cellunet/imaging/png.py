@@ -13,9 +13,9 @@ from cellunet.errors import ImageReadError
 from cellunet.imaging.atomic import write_atomically
 from cellunet.imaging.axes import lay_out
 from cellunet.imaging.channels import combine
-from cellunet.imaging.codecs import PNG
-from cellunet.imaging.isolated import decode_png, isolated_bytes
 from cellunet.imaging.levels import choose_level
+from cellunet.imaging.native.codecs import PNG
+from cellunet.imaging.native.isolated import decode_png, isolated_bytes
 from cellunet.imaging.reading import check_claim, check_kind, check_piece, reading
 from cellunet.imaging.reading_memory import check_whole, whole_note
 from cellunet.imaging.stack import Stack

@@ -19,8 +19,8 @@ import tifffile
 
 import cellunet
 from cellunet.errors import ImageReadError
-from cellunet.imaging.directories import scan_directories
 from cellunet.imaging.reading import kind_by_content, reading
+from cellunet.imaging.tiff.directories import scan_directories
 
 if TYPE_CHECKING:
     from pathlib import Path

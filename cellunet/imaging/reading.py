@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import tifffile
 
 from cellunet.errors import CellunetError, ImageReadError
-from cellunet.imaging.decoder_errors import DecoderLostError, NoDecoderError
+from cellunet.imaging.native.decoder_errors import DecoderLostError, NoDecoderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

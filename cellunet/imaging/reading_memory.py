@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cellunet.errors import ImageReadError
-from cellunet.imaging.codecs import codec_of
-from cellunet.imaging.decoders import CHUNK_BYTES, MOST_BYTES, STANDARD
-from cellunet.imaging.isolated import PART_BYTES, isolated_bytes
-from cellunet.imaging.piece_decoder import TOGETHER_BYTES
-from cellunet.imaging.raw_pixels import LONG_ROW_BYTES
-from cellunet.imaging.row_window import STEP_ROWS, kept_bytes
-from cellunet.imaging.segments import CACHE_BYTES, MOST_STREAMS, ROWS_CACHE_BYTES
-from cellunet.imaging.strips import MARK_BYTES, MOST_MARKS
+from cellunet.imaging.native.codecs import codec_of
+from cellunet.imaging.native.isolated import PART_BYTES, isolated_bytes
+from cellunet.imaging.tiff.decoders import CHUNK_BYTES, MOST_BYTES, STANDARD
+from cellunet.imaging.tiff.piece_decoder import TOGETHER_BYTES
+from cellunet.imaging.tiff.raw_pixels import LONG_ROW_BYTES
+from cellunet.imaging.tiff.row_window import STEP_ROWS, kept_bytes
+from cellunet.imaging.tiff.segments import CACHE_BYTES, MOST_STREAMS, ROWS_CACHE_BYTES
+from cellunet.imaging.tiff.strips import MARK_BYTES, MOST_MARKS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cellunet.imaging.axes import Layout
-    from cellunet.imaging.segments import SeriesReader
+    from cellunet.imaging.tiff.segments import SeriesReader
 
 NOTED_BYTES = 256 * 2**20
 """From so much memory on, a file is worth a word."""

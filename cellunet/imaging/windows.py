@@ -110,7 +110,7 @@ def see(
     labels
         YX, 0 background.
     evidence
-        YX uint8 of `cellunet.imaging.evidence.evidence`.
+        YX uint8 of `cellunet.imaging.objects.evidence.evidence`.
     """
     doubts = 1.0 - evidence.astype(np.float32) / EVIDENCE_TOP
     ids, which, areas = np.unique(labels, return_inverse=True, return_counts=True)

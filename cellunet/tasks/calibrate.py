@@ -18,8 +18,8 @@ from cellunet.imaging.inputs import find_inputs
 from cellunet.imaging.normalize import normalize
 from cellunet.progress import silent_track
 from cellunet.run.memory import Memory
-from cellunet.tasks.segment import band_rows, plane_statistics
-from cellunet.tasks.training_statistics import evenly
+from cellunet.tasks.prediction.segment import band_rows, plane_statistics
+from cellunet.tasks.training.training_statistics import evenly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,13 +14,13 @@ from cellunet.errors import CellunetError, InputError
 from cellunet.imaging.annotation_sources import find_annotations
 from cellunet.imaging.annotations import ANNOTATIONS
 from cellunet.imaging.atomic import PendingFile, write_atomically
-from cellunet.imaging.fit_checks import better_partners
+from cellunet.imaging.checks.fit_checks import better_partners
 from cellunet.imaging.pairing import find_pairs
 from cellunet.progress import silent_track
 from cellunet.registry import choose
-from cellunet.tasks.check_sheets import write_sheets
 from cellunet.tasks.checked_labels import Checked, CheckedImage, Finding
-from cellunet.tasks.look_at_labels import Looked, look_at
+from cellunet.tasks.checking.check_sheets import write_sheets
+from cellunet.tasks.checking.look_at_labels import Looked, look_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

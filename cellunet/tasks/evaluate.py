@@ -11,12 +11,12 @@ import numpy as np
 from cellunet.config import EvaluateConfig
 from cellunet.errors import AnnotationError, InputError
 from cellunet.imaging.annotations import read_annotation, read_labels
+from cellunet.imaging.drawn.scribbles import shows_beside
 from cellunet.imaging.encoding import encode
-from cellunet.imaging.image_scores import PROTOCOLS, score_image
 from cellunet.imaging.label_folders import pair_folders
-from cellunet.imaging.pixel_scores import class_scores, confusion_matrix
-from cellunet.imaging.scores import paired, refuse_different_images, summarize
-from cellunet.imaging.scribbles import shows_beside
+from cellunet.imaging.scoring.image_scores import PROTOCOLS, score_image
+from cellunet.imaging.scoring.pixel_scores import class_scores, confusion_matrix
+from cellunet.imaging.scoring.scores import paired, refuse_different_images, summarize
 from cellunet.progress import silent_track
 from cellunet.registry import choose
 from cellunet.tasks.evaluation import GROUPS, Evaluation, GroupScores
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.imaging.annotations import Annotation
-    from cellunet.imaging.image_scores import ImageScores
     from cellunet.imaging.label_folders import LabelPair
     from cellunet.imaging.matching import Counts, Flags, Integers
-    from cellunet.imaging.scores import Paired
+    from cellunet.imaging.scoring.image_scores import ImageScores
+    from cellunet.imaging.scoring.scores import Paired
     from cellunet.progress import Track
     from cellunet.tasks.evaluation import Group
 

@@ -22,10 +22,10 @@ from cellunet.imaging.pairing import find_pairs, fingerprint
 from cellunet.imaging.scratch import Scratch
 from cellunet.progress import silent_track
 from cellunet.tasks.evaluate import Scorable, can_be_scored, score_pairs
-from cellunet.tasks.read_notes import open_as
+from cellunet.tasks.prediction.read_notes import open_as
+from cellunet.tasks.prediction.segment import as_labels, segment_plane
 from cellunet.tasks.recipe import recipe_for, recipe_for_image
-from cellunet.tasks.segment import as_labels, segment_plane
-from cellunet.tasks.train_data import read_annotated
+from cellunet.tasks.training.train_data import read_annotated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cellunet.progress import Track
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.evaluation import Evaluation, Group, Side
-    from cellunet.tasks.segment import Recipe
+    from cellunet.tasks.prediction.segment import Recipe
 
 
 def evaluate_model(  # noqa: PLR0913

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cellunet.config import EvaluateConfig
-    from cellunet.imaging.image_scores import ImageScores
-    from cellunet.imaging.pixel_scores import ClassScores
-    from cellunet.imaging.scores import Summary
+    from cellunet.imaging.scoring.image_scores import ImageScores
+    from cellunet.imaging.scoring.pixel_scores import ClassScores
+    from cellunet.imaging.scoring.scores import Summary
 
 Group = Literal["unseen", "chosen", "trained"]
 """What a model knows of an image: nothing; its decode constants were chosen on it; its

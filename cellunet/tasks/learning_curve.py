@@ -14,9 +14,9 @@ from cellunet.core.torch_engine import TorchEngine
 from cellunet.core.trainer import Trainer
 from cellunet.errors import ConfigError, InputError
 from cellunet.imaging.atomic import writing
-from cellunet.imaging.expected import piece_scores
 from cellunet.imaging.files import write_atomically
-from cellunet.imaging.learning import (
+from cellunet.imaging.scoring.expected import piece_scores
+from cellunet.imaging.scoring.learning import (
     Outlook,
     Point,
     Trial,
@@ -24,12 +24,12 @@ from cellunet.imaging.learning import (
     points_of,
     sizes_up_to,
 )
-from cellunet.imaging.learning_chart import learning_chart
-from cellunet.tasks.finish_training import constants, truth_of
-from cellunet.tasks.folds import Fold, dealt, is_scored, objects_of
-from cellunet.tasks.start_model import read_start
-from cellunet.tasks.suited import start_name
-from cellunet.tasks.train_start import first_state, read_images, settled
+from cellunet.imaging.scoring.learning_chart import learning_chart
+from cellunet.tasks.training.finish_training import constants, truth_of
+from cellunet.tasks.training.folds import Fold, dealt, is_scored, objects_of
+from cellunet.tasks.training.start_model import read_start
+from cellunet.tasks.training.suited import start_name
+from cellunet.tasks.training.train_start import first_state, read_images, settled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from cellunet.core.dataset import Prepared, Sample
     from cellunet.core.trainer import TrainState
     from cellunet.core.unet import UNet
-    from cellunet.tasks.start_model import Start
-    from cellunet.tasks.train_data import TrainingData
     from cellunet.tasks.train_request import Hooks, TrainRequest
+    from cellunet.tasks.training.start_model import Start
+    from cellunet.tasks.training.train_data import TrainingData
 
 ROUNDS = 3
 """Nested orders of the images; without validation images each keeps a third out."""

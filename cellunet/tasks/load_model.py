@@ -10,10 +10,10 @@ from cellunet import store
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.imaging.array_source import ArraySource
-from cellunet.imaging.objects import measure_labels
+from cellunet.imaging.objects.stream import measure_labels
 from cellunet.imaging.scratch import Scratch
+from cellunet.tasks.prediction.segment import as_labels, segment_plane
 from cellunet.tasks.recipe import recipe_for, recipe_for_image
-from cellunet.tasks.segment import as_labels, segment_plane
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cellunet.imaging.measure import Table
     from cellunet.store import ModelCard
-    from cellunet.tasks.segment import Recipe
+    from cellunet.tasks.prediction.segment import Recipe
 
 FOR_FILES = (
     "channel",

@@ -17,15 +17,15 @@ from cellunet.imaging.annotation_sources import find_annotations
 from cellunet.imaging.annotations import ANNOTATIONS
 from cellunet.imaging.at_work import at_work
 from cellunet.imaging.atomic import PendingFile, write_atomically, writing
+from cellunet.imaging.drawn.scribbles import scribbled_px, teaches
 from cellunet.imaging.encoding import add_scribbles, encode
 from cellunet.imaging.files import write_labels, write_png
 from cellunet.imaging.overlay import preview
 from cellunet.imaging.provenance import SOFTWARE
-from cellunet.imaging.scribbles import scribbled_px, teaches
 from cellunet.imaging.weights import weight_map
 from cellunet.progress import silent_track
 from cellunet.registry import choose
-from cellunet.tasks.drawn_on import read_drawn_on
+from cellunet.tasks.checking.drawn_on import read_drawn_on
 from cellunet.tasks.made_labels import MadeImage, MadeLabels
 
 if TYPE_CHECKING:

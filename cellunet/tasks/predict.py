@@ -19,14 +19,14 @@ from cellunet.imaging.outputs import below
 from cellunet.imaging.room import check_folder
 from cellunet.progress import silent_track
 from cellunet.run.ahead import in_order
-from cellunet.tasks.extra_kinds import check_installed
-from cellunet.tasks.extras import refuse_clashes
 from cellunet.tasks.predict_image import ImageJob
+from cellunet.tasks.prediction.extra_kinds import check_installed
+from cellunet.tasks.prediction.extras import refuse_clashes
+from cellunet.tasks.prediction.report import RECORDS, Reporter
+from cellunet.tasks.prediction.report_run import run_summary
+from cellunet.tasks.prediction.run_table import table_path, write_table
+from cellunet.tasks.prediction.segment import Stopped
 from cellunet.tasks.predictions import ImageResult, Predictions, or_lost
-from cellunet.tasks.report import RECORDS, Reporter
-from cellunet.tasks.report_run import run_summary
-from cellunet.tasks.run_table import table_path, write_table
-from cellunet.tasks.segment import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -24,10 +24,9 @@ from cellunet.run.ahead import Gate
 from cellunet.run.executor import executor_of
 from cellunet.run.memory import memory_for, window_bytes
 from cellunet.tasks.engines import ENGINES, choose_engine
-from cellunet.tasks.extras import Extras, beside, extra_paths, read_through
-from cellunet.tasks.observe import Observer, warnings_of
-from cellunet.tasks.predictions import ImageResult
-from cellunet.tasks.read_notes import (
+from cellunet.tasks.prediction.extras import Extras, beside, extra_paths, read_through
+from cellunet.tasks.prediction.observe import Observer, warnings_of
+from cellunet.tasks.prediction.read_notes import (
     damage_warnings,
     file_settings,
     file_warnings,
@@ -36,9 +35,10 @@ from cellunet.tasks.read_notes import (
     recorded,
     without_damage,
 )
+from cellunet.tasks.prediction.report import summary_of
+from cellunet.tasks.prediction.segment import segment_plane
+from cellunet.tasks.predictions import ImageResult
 from cellunet.tasks.recipe import engine_for, recipe_for, recipe_for_image
-from cellunet.tasks.report import summary_of
-from cellunet.tasks.segment import segment_plane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from cellunet.imaging.damage import Damage
     from cellunet.imaging.files import Source
     from cellunet.store import Model
-    from cellunet.tasks.report import Reporter
-    from cellunet.tasks.segment import Recipe
+    from cellunet.tasks.prediction.report import Reporter
+    from cellunet.tasks.prediction.segment import Recipe
 
 MOST_AT_ONCE = 4
 """Small images in hand at once at most, or tiles of a large one."""

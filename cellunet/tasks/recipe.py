@@ -10,7 +10,7 @@ from cellunet.engine.base import FlippingEngine
 from cellunet.errors import ConfigError
 from cellunet.run.memory import Memory
 from cellunet.tasks.engines import load_engine
-from cellunet.tasks.segment import Recipe
+from cellunet.tasks.prediction.segment import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,30 +15,30 @@ from cellunet.imaging.atomic import writing
 from cellunet.imaging.coverage import Pool, choose
 from cellunet.imaging.inputs import find_inputs
 from cellunet.imaging.scratch import Scratch
-from cellunet.tasks.candidates import (
+from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.suggested import Crop, Hooks, Suggested, SuggestRequest
+from cellunet.tasks.suggestion.candidates import (
     Candidate,
     annotated,
     candidates,
     cut_of,
     opened,
 )
-from cellunet.tasks.crop_annotations import (
+from cellunet.tasks.suggestion.crop_annotations import (
     DRAWN,
     Drawn,
     check_installed,
     without_gaps,
 )
-from cellunet.tasks.crop_folder import (
+from cellunet.tasks.suggestion.crop_folder import (
     names_of,
     new_folder,
     refuse_taken,
     write_pair,
     write_table,
 )
-from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.suggest_words import described, notes_of
-from cellunet.tasks.suggested import Crop, Hooks, Suggested, SuggestRequest
-from cellunet.tasks.training_statistics import evenly
+from cellunet.tasks.suggestion.suggest_words import described, notes_of
+from cellunet.tasks.training.training_statistics import evenly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from cellunet.imaging.coverage import Choice
     from cellunet.store import Model
-    from cellunet.tasks.candidates import Annotated
-    from cellunet.tasks.segment import Recipe
+    from cellunet.tasks.prediction.segment import Recipe
+    from cellunet.tasks.suggestion.candidates import Annotated
 
 __all__ = ["Hooks", "SuggestRequest", "Suggested", "suggest"]
 

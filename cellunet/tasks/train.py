@@ -13,20 +13,20 @@ from cellunet.core.device import choose_device, use_threads
 from cellunet.core.unet import UNet
 from cellunet.errors import CellunetError
 from cellunet.imaging.atomic import writing
-from cellunet.tasks.finish_training import Finished, Stopped, finish
-from cellunet.tasks.run_files import write_history
-from cellunet.tasks.start_model import read_start
-from cellunet.tasks.suited import start_name
 from cellunet.tasks.train_request import Hooks, RunInfo, Trained, TrainRequest
-from cellunet.tasks.train_run import Run
-from cellunet.tasks.train_stages import (
+from cellunet.tasks.training.finish_training import Finished, Stopped, finish
+from cellunet.tasks.training.run_files import write_history
+from cellunet.tasks.training.start_model import read_start
+from cellunet.tasks.training.suited import start_name
+from cellunet.tasks.training.train_run import Run
+from cellunet.tasks.training.train_stages import (
     forget_stages,
     load_stage,
     mean_history,
     save_stage,
     stages_of,
 )
-from cellunet.tasks.train_start import (
+from cellunet.tasks.training.train_start import (
     about,
     as_it_began,
     claimed,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from cellunet.config import TrainConfig
     from cellunet.core.trainer import TrainState
-    from cellunet.tasks.start_model import Start
+    from cellunet.tasks.training.start_model import Start
 
 __all__ = ["Hooks", "RunInfo", "TrainRequest", "Trained", "train"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.config import DecodeConfig
-    from cellunet.imaging.expected import Expected
+    from cellunet.imaging.scoring.expected import Expected
     from cellunet.progress import OnEpoch, Track
 
 

@@ -10,11 +10,11 @@ import pytest
 from cellunet.cli.jsonout import SCHEMA, Failure, Outcome, document, plain
 from cellunet.config import EvaluateConfig
 from cellunet.errors import DeviceError
-from cellunet.imaging.bootstrap import Estimate
-from cellunet.imaging.image_scores import ImageScores
 from cellunet.imaging.matching import MatchRule
-from cellunet.imaging.pixel_scores import ClassScores
-from cellunet.imaging.scores import Paired, Summary, Totals
+from cellunet.imaging.scoring.bootstrap import Estimate
+from cellunet.imaging.scoring.image_scores import ImageScores
+from cellunet.imaging.scoring.pixel_scores import ClassScores
+from cellunet.imaging.scoring.scores import Paired, Summary, Totals
 from cellunet.tasks.evaluation import GROUPS
 from cellunet.tasks.made_labels import MadeImage, MadeLabels
 from cellunet.tasks.models import ModelInfo

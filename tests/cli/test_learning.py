@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cellunet.cli.learning import sentence
-from cellunet.imaging.bootstrap import Estimate
-from cellunet.imaging.learning import Outlook, Point
 from cellunet.imaging.pairing import Pair, Pairs
+from cellunet.imaging.scoring.bootstrap import Estimate
+from cellunet.imaging.scoring.learning import Outlook, Point
 from cellunet.tasks import learning_curve as task
-from cellunet.tasks import suited
 from cellunet.tasks.learning_curve import LearningCurve
+from cellunet.tasks.training import suited
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

@@ -27,8 +27,8 @@ from cellunet.config import (
     SplitConfig,
     TrainConfig,
 )
-from cellunet.imaging import image_scores
 from cellunet.imaging.annotations import ANNOTATIONS
+from cellunet.imaging.scoring import image_scores
 from cellunet.tasks.evaluate_model import evaluate_model
 from cellunet.tasks.evaluation import Side
 from cellunet.tasks.make_labels import make_labels

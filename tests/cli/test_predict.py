@@ -15,8 +15,8 @@ from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError
 from cellunet.imaging.damage import Damage
 from cellunet.tasks import predict as task
-from cellunet.tasks.extra_kinds import KINDS
 from cellunet.tasks.predict import ImageResult, Predictions
+from cellunet.tasks.prediction.extra_kinds import KINDS
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

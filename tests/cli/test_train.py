@@ -13,12 +13,12 @@ import pytest
 
 from cellunet.config import PRESETS, DecodeConfig, SplitConfig, for_target
 from cellunet.errors import DeviceError
-from cellunet.imaging.bootstrap import Estimate
-from cellunet.imaging.expected import Expected
 from cellunet.imaging.pairing import Pair, Pairs
-from cellunet.tasks import suited
+from cellunet.imaging.scoring.bootstrap import Estimate
+from cellunet.imaging.scoring.expected import Expected
 from cellunet.tasks import train as task
 from cellunet.tasks.train import Hooks, RunInfo, Trained, TrainRequest
+from cellunet.tasks.training import suited
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

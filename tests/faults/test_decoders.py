@@ -18,11 +18,11 @@ import tifffile
 
 from cellunet.cli.app import main
 from cellunet.errors import AnnotationError, ImageReadError
-from cellunet.imaging import decoder_child, isolation
-from cellunet.imaging.annotation_pixels import read_pixels
 from cellunet.imaging.damage import MOST_LOST
+from cellunet.imaging.drawn.annotation_pixels import read_pixels
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.isolation import SHARED
+from cellunet.imaging.native import decoder_child, isolation
+from cellunet.imaging.native.isolation import SHARED
 from tests.conftest import CHECKOUT, draw_nuclei
 
 JPEG_2000 = 34712

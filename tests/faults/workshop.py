@@ -80,7 +80,8 @@ class Moments:
 def tiny_presets() -> None:
     """Add a preset whose training takes a blink, and few constants to choose from."""
     from cellunet.config import PRESETS, AugmentConfig, TrainConfig, UNetConfig
-    from cellunet.imaging import fitting, overlay
+    from cellunet.imaging import overlay
+    from cellunet.imaging.scoring import fitting
 
     PRESETS["tiny"] = lambda: TrainConfig(
         preset="tiny",

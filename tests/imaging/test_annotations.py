@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cellunet.errors import AnnotationError, ConfigError
-from cellunet.imaging.annotation_decoders import decode_coloured, recognise
 from cellunet.imaging.annotations import (
     ANNOTATIONS,
     read_annotation,
     read_labels,
     read_object_folder,
 )
+from cellunet.imaging.drawn.annotation_decoders import decode_coloured, recognise
 from cellunet.imaging.pairing import find_pairs
 
 IDS = np.array([[0, 7, 7], [0, 0, 300], [5, 5, 300]], np.uint16)

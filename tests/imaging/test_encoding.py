@@ -11,7 +11,7 @@ from scipy import ndimage
 from cellunet.config import DecodeConfig, EncodingConfig
 from cellunet.errors import ConfigError
 from cellunet.imaging.annotations import read_labels
-from cellunet.imaging.decoding import decode_plane
+from cellunet.imaging.decode.decoding import decode_plane
 from cellunet.imaging.encoding import BOUNDARY, INTERIOR, TARGETS, correct, encode
 
 INNER = EncodingConfig()

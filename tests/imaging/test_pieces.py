@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellunet.config import NormalizationConfig
-from cellunet.imaging import appearance, outlines, pieces, sums, thumbnail
-from cellunet.imaging.confidence import Confidences
+from cellunet.imaging import appearance, pieces
 from cellunet.imaging.normalize import Statistics, measure
-from cellunet.imaging.objects import measure_labels
-from cellunet.imaging.outlines import Tracer
-from cellunet.imaging.sums import Sums
-from cellunet.imaging.thumbnail import Thumbnail
+from cellunet.imaging.objects import outlines, sums
+from cellunet.imaging.objects.confidence import Confidences
+from cellunet.imaging.objects.outlines import Tracer
+from cellunet.imaging.objects.stream import measure_labels
+from cellunet.imaging.objects.sums import Sums
+from cellunet.imaging.results import thumbnail
+from cellunet.imaging.results.thumbnail import Thumbnail
 
 WIDE = 2**23
 STATISTICS = Statistics(low=0, high=1, mean=0.5, std=0.2, noise=0.01, count=WIDE)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cellunet.imaging.normalize import Statistics
-from cellunet.imaging.thumbnail import Thumbnail
+from cellunet.imaging.results.thumbnail import Thumbnail
 from cellunet.report.summary import (
     CONFIDENCE_STEP,
     DIAMETER_STEP_PX,

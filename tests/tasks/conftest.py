@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cellunet.config import AugmentConfig, TrainConfig, UNetConfig
-from cellunet.imaging import fitting, overlay
+from cellunet.imaging import overlay
+from cellunet.imaging.scoring import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,13 +20,13 @@ from cellunet.errors import ConfigError, OutputError
 from cellunet.imaging import files, inputs
 from cellunet.imaging.array_source import ArraySource
 from cellunet.imaging.files import open_image, read_provenance
-from cellunet.imaging.tiff import TiffSource
+from cellunet.imaging.tiff.reader import TiffSource
 from cellunet.run.memory import Memory
 from cellunet.tasks import predict_image
 from cellunet.tasks import recipe as recipes
-from cellunet.tasks.extras import read_through
 from cellunet.tasks.load_model import load_model
 from cellunet.tasks.predict import Predictions, predict
+from cellunet.tasks.prediction.extras import read_through
 
 Run = Callable[..., Predictions]
 

@@ -22,7 +22,7 @@ from cellunet.tasks.evaluate_model import evaluate_model
 from cellunet.tasks.make_labels import make_labels
 from cellunet.tasks.predict import predict
 from cellunet.tasks.train import train
-from cellunet.tasks.train_data import ChannelChoice, load
+from cellunet.tasks.training.train_data import ChannelChoice, load
 
 SIDE = 64
 BOXES = {1: (4, 6, 18, 20), 2: (18, 6, 30, 22), 3: (40, 8, 56, 24), 4: (8, 40, 26, 58)}

@@ -21,7 +21,7 @@ from cellunet.progress import silent_track
 from cellunet.tasks.evaluate_model import evaluate_model
 from cellunet.tasks.make_labels import make_labels
 from cellunet.tasks.train import Hooks, train
-from cellunet.tasks.train_data import ChannelChoice, load
+from cellunet.tasks.training.train_data import ChannelChoice, load
 
 
 @pytest.fixture

@@ -29,13 +29,13 @@ from cellunet.imaging.pairing import find_pairs
 from cellunet.imaging.scratch import Scratch
 from cellunet.run.memory import Memory
 from cellunet.tasks import suggest as task
-from cellunet.tasks.candidates import Annotated, candidates, thinned
-from cellunet.tasks.crop_folder import names_of
+from cellunet.tasks.prediction.segment import as_labels, segment_plane
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.segment import as_labels, segment_plane
 from cellunet.tasks.suggest import Hooks, SuggestRequest, suggest
-from cellunet.tasks.train_data import ChannelChoice, read_sample
-from cellunet.tasks.windows import windows
+from cellunet.tasks.suggestion.candidates import Annotated, candidates, thinned
+from cellunet.tasks.suggestion.crop_folder import names_of
+from cellunet.tasks.suggestion.windows import windows
+from cellunet.tasks.training.train_data import ChannelChoice, read_sample
 
 SIDE = 64
 FEW = SuggestConfig(crops=3, side_px=SIDE)
@@ -391,7 +391,9 @@ def test_nothing_half_written_is_left_if_writing_fails(
             raise OSError(28, "No space left on device")
         write_crop(*arguments)
 
-    monkeypatch.setattr("cellunet.tasks.crop_folder.write_crop", fails_at_the_second)
+    monkeypatch.setattr(
+        "cellunet.tasks.suggestion.crop_folder.write_crop", fails_at_the_second
+    )
     for place, overwrite in ((out, True), (tmp_path / "new", False)):
         written.clear()
         refused(OutputError, "no room", images=images, out=place, overwrite=overwrite)

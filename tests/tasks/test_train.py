@@ -27,8 +27,8 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
-from cellunet.tasks import train_start
 from cellunet.tasks.train import Hooks, train
+from cellunet.tasks.training import train_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,14 +27,14 @@ from cellunet.engine.onnx_check import check_model
 from cellunet.engine.ort import OnnxRuntimeEngine
 from cellunet.engine.protobuf import fields
 from cellunet.errors import CellunetError, ImageReadError
-from cellunet.imaging.coco import is_coco
-from cellunet.imaging.decoder_errors import DecoderLostError
-from cellunet.imaging.drawn_files import read_drawn
+from cellunet.imaging.drawn.coco import is_coco
+from cellunet.imaging.drawn.drawn_files import read_drawn
+from cellunet.imaging.drawn.json_files import kind_of, read_json
+from cellunet.imaging.drawn.roi_files import roi_drawings
 from cellunet.imaging.files import Region, open_image, read_provenance
 from cellunet.imaging.inputs import find_inputs
-from cellunet.imaging.json_files import kind_of, read_json
+from cellunet.imaging.native.decoder_errors import DecoderLostError
 from cellunet.imaging.normalize import measure
-from cellunet.imaging.roi_files import roi_drawings
 from cellunet.run.memory import MEGABYTE, memory_for, window_bytes
 from tests.faults.fuzzing import seeds
 from tests.faults.fuzzing.mutate import FORMATS, mutated

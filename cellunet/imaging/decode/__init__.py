@@ -1,0 +1,1 @@
+"""Class probabilities to instance labels, block by block; see `decoding`."""

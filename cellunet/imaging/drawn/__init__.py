@@ -1,0 +1,1 @@
+"""What people draw: pixels, shapes and scribbles, one module per format."""

@@ -1,0 +1,222 @@
+"""COCO JSON: one file that annotates many images.
+
+Polygons are lists x, y, x, y, ... in pixels from the upper left corner of the image
+("box coordinates are measured from the top left image corner and are 0-indexed",
+cocodataset.org, Data format); its own ``maskApi.c`` takes a pixel whose centre, at .5,
+lies inside. Several polygons of one annotation are one object. Run-length encodings
+are exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet.errors import AnnotationError
+from cellunet.imaging.drawn.drawings import Drawing, role_of, some
+from cellunet.imaging.drawn.figures import Polygons
+from cellunet.imaging.drawn.json_files import (
+    kind_of,
+    read_json,
+    ring,
+    rows,
+    table,
+    whole,
+)
+from cellunet.imaging.drawn.rle import runs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cellunet.imaging.drawn.figures import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class CocoImage:
+    """One image of a file: rows and columns, and its annotations as they stand."""
+
+    size: tuple[int, int]
+    annotations: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CocoFile:
+    """A whole file: images by their name, and the name of each category by its id."""
+
+    images: Mapping[str, CocoImage]
+    categories: Mapping[int, str]
+
+
+def is_coco(path: Path) -> bool:
+    """Return whether a JSON file is COCO's; one that is no JSON is not.
+
+    Raises
+    ------
+    AnnotationError
+        If it cannot be read but begins as COCO files do.
+    """
+    try:
+        return kind_of(read_json(path)) == "coco"
+    except AnnotationError:
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            head = file.read(1 << 16)
+            if b'"images"' in head or b'"annotations"' in head:
+                raise
+        return False
+
+
+def read_coco(path: Path) -> CocoFile:
+    """Read and index a file; the last two that were read are kept.
+
+    Raises
+    ------
+    AnnotationError
+        If it is no COCO file, images come twice, a name leaves the folder, or
+        annotations belong to no image.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise AnnotationError(f"{path} cannot be read: {error.strerror}.") from error
+    return _read(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, changed_ns: int, size: int) -> CocoFile:
+    del changed_ns, size  # They tell the cache that a file is another one by now.
+    document = read_json(path)
+    if kind_of(document) != "coco":
+        raise AnnotationError(f"{path} holds no lists of images and annotations.")
+    try:
+        return _indexed(document)
+    except AnnotationError as error:
+        raise AnnotationError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _indexed(document: dict[str, Any]) -> CocoFile:
+    images = [table(i, "An image") for i in document["images"]]
+    by_id: dict[object, list[dict[str, Any]]] = {_id(i): [] for i in images}
+    if len(by_id) < len(images):
+        raise AnnotationError("Two images have the same id.")
+    lost = []
+    for one in document["annotations"]:
+        annotation = table(one, "An annotation")
+        try:
+            by_id[annotation["image_id"]].append(annotation)
+        except (KeyError, TypeError):
+            lost.append(f"{annotation.get('id')} (image {annotation.get('image_id')})")
+    if lost:
+        raise AnnotationError(
+            f"{len(lost)} annotations belong to an image that is not listed: "
+            f"{some(lost)}.",
+            hint="Export the file again, with its images.",
+        )
+    named = {_file_name(i): i for i in images}
+    if len(named) < len(images):
+        raise AnnotationError("Two images have the same file name.")
+    categories = document.get("categories") or []
+    return CocoFile(
+        {
+            name: CocoImage(_size(image), tuple(by_id[_id(image)]))
+            for name, image in named.items()
+        },
+        {
+            whole(c.get("id"), "The id of a category"): str(c.get("name"))
+            for c in (table(c, "A category") for c in rows(categories, "categories"))
+        },
+    )
+
+
+def _id(image: dict[str, Any]) -> int | str:
+    found = image.get("id")
+    if not isinstance(found, int | str):
+        raise AnnotationError(f"An image has the id {found}; a number is expected.")
+    return found
+
+
+def _file_name(image: dict[str, Any]) -> str:
+    """Return the name of the image's file without its folder."""
+    name = image.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise AnnotationError(f"Image {_id(image)} has no file_name.")
+    path = PurePosixPath(name.replace("\\", "/"))
+    if ".." in path.parts or path.is_absolute() or PureWindowsPath(name).drive:
+        raise AnnotationError(
+            f"The image {name!r} lies outside the folder of annotations.",
+            hint="Put the images beside the file and name them without their path.",
+        )
+    return path.name
+
+
+def _size(image: dict[str, Any]) -> tuple[int, int]:
+    what = f"of image {_id(image)}"
+    return (
+        whole(image.get("height"), f"The height {what}"),
+        whole(image.get("width"), f"The width {what}"),
+    )
+
+
+def coco_drawings(file: CocoFile, name: str) -> list[Drawing]:
+    """Return the drawings on one image, in the order of the file.
+
+    Raises
+    ------
+    AnnotationError
+        If an annotation has no outline, or one that is none.
+    """
+    image = file.images[name]
+    found = []
+    for one in image.annotations:
+        label = f"annotation {one.get('id')}"
+        category = one.get("category_id")
+        role = role_of(
+            file.categories.get(category) if isinstance(category, int) else None
+        )
+        figure = _figure(one.get("segmentation"), label, image.size)
+        found.append(Drawing(label, figure, role))
+    return found
+
+
+def crowds(file: CocoFile, name: str) -> int:
+    """Return how many annotations of an image are marked as crowds."""
+    return sum(bool(a.get("iscrowd")) for a in file.images[name].annotations)
+
+
+def _figure(segmentation: object, name: str, size: tuple[int, int]) -> Figure:
+    if isinstance(segmentation, dict):
+        stated = rows(segmentation.get("size"), f"The size of {name}")
+        if [whole(n, f"The size of {name}") for n in stated] != list(size):
+            raise AnnotationError(
+                f"The mask of {name} is {stated}, its image {list(size)} (rows, "
+                "columns)."
+            )
+        counts = segmentation.get("counts")
+        if not isinstance(counts, str):
+            listed = rows(counts, f"The counts of {name}")
+            counts = [whole(n, f"A count of {name}") for n in listed]
+        try:
+            return runs(counts, size)
+        except AnnotationError as error:
+            raise AnnotationError(
+                f"{name}: {error.message}", hint=error.hint
+            ) from error
+    if not segmentation:
+        raise AnnotationError(
+            f"{name} has no outline, a box at most.",
+            hint="Export polygons or masks, not boxes alone.",
+        )
+    polygons = rows(segmentation, f"The segmentation of {name}")
+    return Polygons(tuple((_ring(p, name),) for p in polygons))
+
+
+def _ring(flat: object, name: str) -> Any:  # noqa: ANN401
+    numbers = rows(flat, f"A polygon of {name}")
+    if len(numbers) % 2:
+        raise AnnotationError(f"A polygon of {name} has {len(numbers)} coordinates.")
+    pairs = list(zip(numbers[0::2], numbers[1::2], strict=True))
+    return np.asarray(ring(pairs, f"A polygon of {name}"))

@@ -1,0 +1,1 @@
+"""Native decoders, and the process of their own that they run in."""

@@ -1,0 +1,1 @@
+"""The files beside a label image: outlines, tables, pictures, stacks."""

@@ -1,0 +1,166 @@
+"""Outlines as a set of ImageJ ROIs, which Fiji's ROI manager opens.
+
+One ROI an object in a zip file, named by the object's number in the label image
+(``00012``, in a stack ``t000_z003_00012``), so that Fiji lists them in that order. An
+object of one piece without a hole is a polygon with sub-pixel coordinates, any other a
+composite. Fiji fills a polygon where the centre of a pixel lies inside, which gives the
+object's very pixels.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet.imaging.atomic import PendingFile, close_unwanted, writing
+from cellunet.imaging.optional import optional
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.imaging.objects.rings import Outline
+    from cellunet.imaging.objects.stream import Batch
+
+MOVE, LINE, CLOSE = 0.0, 1.0, 4.0
+"""Commands of a path, as of java.awt.geom.PathIterator."""
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+"""The same objects give the same bytes."""
+FORMAT_VERSION = 227
+"""Of ImageJ's format: from 222 on points may lie between pixels."""
+PURPOSE = "A set of ROIs"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The plane of a file that a ROI belongs to: numbers from 0, None without."""
+
+    t: int | None = None
+    z: int | None = None
+    channels: int = 1
+    """Channels of the image file: with several, Fiji shows a hyperstack."""
+
+    @classmethod
+    def of(cls, place: dict[str, int], channels: int) -> Place:
+        """Return the place of a plane from its numbers along ``t`` and ``z``."""
+        return cls(place.get("t"), place.get("z"), channels)
+
+    def name(self, number: int) -> str:
+        """Return the name of an object's ROI."""
+        axes = (("t", self.t), ("z", self.z))
+        front = "".join(f"{a}{n:03d}_" for a, n in axes if n is not None)
+        return f"{front}{number:05d}"
+
+    @property
+    def fields(self) -> dict[str, int]:
+        """Return the position as ImageJ stores it, numbers from 1.
+
+        A stack along one axis is counted through; a hyperstack has a number per axis,
+        which takes precedence over the other.
+        """
+        numbers = [n for n in (self.t, self.z) if n is not None]
+        if len(numbers) == 1 and self.channels == 1:
+            return {"position": numbers[0] + 1}
+        axes = (("t_position", self.t), ("z_position", self.z))
+        return {name: n + 1 for name, n in axes if n is not None}
+
+
+def roi_bytes(outline: Outline, place: Place, number: int) -> bytes:
+    """Return one object as the content of a ``.roi`` file.
+
+    Parameters
+    ----------
+    outline
+        Its outline.
+    place
+        Its plane.
+    number
+        Its label.
+
+    Raises
+    ------
+    ConfigError
+        If the extra ``roi`` is not installed.
+    """
+    roifile = optional("roifile", "roi", PURPOSE)
+    points = np.concatenate([ring for polygon in outline for ring in polygon])
+    low = np.floor(points.min(axis=0)).astype(int)
+    high = np.ceil(points.max(axis=0)).astype(int)
+    roi = roifile.ImagejRoi(name=place.name(number), **place.fields)
+    roi.version = FORMAT_VERSION
+    roi.left, roi.top = map(int, low)
+    roi.right, roi.bottom = map(int, high)
+    if len(outline) == 1 and len(outline[0]) == 1:
+        roi.roitype = roifile.ROI_TYPE.POLYGON
+        roi.options = roifile.ROI_OPTIONS.SUB_PIXEL_RESOLUTION
+        roi.n_coordinates = len(points)
+        roi.subpixel_coordinates = points.astype(np.float32)
+        # For readers that know whole pixels only, relative to the upper left corner.
+        roi.integer_coordinates = np.rint(points).astype(np.int32) - low
+    else:
+        roi.roitype = roifile.ROI_TYPE.RECT
+        roi.multi_coordinates = _path(outline)
+        roi.shape_roi_size = len(roi.multi_coordinates)
+    content: bytes = roi.tobytes()
+    return content
+
+
+def _path(outline: Outline) -> npt.NDArray[np.float32]:
+    """Return all rings as one path of commands and coordinates."""
+    parts: list[float] = []
+    for polygon in outline:
+        for ring in polygon:
+            for k, (x, y) in enumerate(ring.tolist()):
+                parts += [LINE if k else MOVE, x, y]
+            parts.append(CLOSE)
+    return np.array(parts, np.float32)
+
+
+class RoiSet:
+    """A zip file of ROIs being written.
+
+    Parameters
+    ----------
+    path
+        Where it is to appear.
+    """
+
+    def __init__(self, path: Path) -> None:
+        optional("roifile", "roi", PURPOSE)
+        self._pending = PendingFile(path)
+        with writing(path):
+            self._zip = zipfile.ZipFile(
+                self._pending.temporary, "w", zipfile.ZIP_DEFLATED
+            )
+
+    def add(self, place: Place, batch: Batch) -> None:
+        """Append the objects of a batch."""
+        objects = zip(batch.ids.tolist(), batch.outlines, strict=True)
+        with writing(self._pending.path):
+            for number, outline in objects:
+                entry = zipfile.ZipInfo(f"{place.name(number)}.roi", ZIP_DATE)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                self._zip.writestr(entry, roi_bytes(outline, place, number))
+
+    def commit(self) -> None:
+        """Make the complete file appear."""
+        with writing(self._pending.path):
+            self._zip.close()
+        self._pending.commit()
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        _close_quietly(self._zip)
+        self._pending.abort()
+
+
+def _close_quietly(archive: Any) -> None:  # noqa: ANN401
+    """Close a zip file that is not wanted any more."""
+    if archive.fp is not None:
+        # It would write its table of contents, for which there may be no room.
+        close_unwanted(archive.fp)
+        archive.fp = None

@@ -1,0 +1,1 @@
+"""TIFF, OME-TIFF, ImageJ TIFF and BigTIFF, read by region; see `reader`."""

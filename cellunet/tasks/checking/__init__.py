@@ -1,0 +1,1 @@
+"""What `cellunet.tasks.check_labels` and previews of annotations are made of."""

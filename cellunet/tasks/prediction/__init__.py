@@ -1,0 +1,1 @@
+"""What `cellunet.tasks.predict` is made of: one plane, and what is written of it."""

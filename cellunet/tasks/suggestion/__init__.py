@@ -1,0 +1,1 @@
+"""What `cellunet.tasks.suggest` is made of: windows, crops, reasons."""

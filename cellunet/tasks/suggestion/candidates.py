@@ -1,0 +1,249 @@
+"""Images to windows that may be annotated next, and to those that are annotated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellunet.errors import InputError
+from cellunet.imaging.cut import Cut
+from cellunet.imaging.files import open_image
+from cellunet.imaging.normalize import measure
+from cellunet.imaging.pairing import find_pairs
+from cellunet.imaging.scratch import Scratch
+from cellunet.imaging.windows import area_share, starts
+from cellunet.tasks.prediction.segment import band_rows, pixel_bands, segment_plane
+from cellunet.tasks.suggestion.windows import windows
+from cellunet.tasks.training.train_data import read_annotated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from cellunet.imaging.files import Source
+    from cellunet.imaging.normalize import Statistics
+    from cellunet.imaging.pairing import Pair
+    from cellunet.imaging.scratch import Kept
+    from cellunet.imaging.windows import Seen
+    from cellunet.tasks.prediction.segment import Recipe
+    from cellunet.tasks.suggested import SuggestRequest
+    from cellunet.tasks.suggestion.windows import Window
+
+ENOUGH = 0.5
+"""Share of a window that is annotated, for the window to count as annotated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A window that may be annotated next."""
+
+    path: Path
+    """The image."""
+    plane: int
+    """Number of its plane."""
+    y: int
+    """First row."""
+    x: int
+    """First column."""
+    statistics: Statistics
+    """Of the plane."""
+    seen: Seen
+    """What the model makes of it."""
+    labels: Kept
+    """Its labels, put aside."""
+    area: float
+    """The area that it stands for, in windows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """What is annotated already."""
+
+    looks: list[tuple[float, ...]]
+    """Of its windows."""
+    cuts: list[Cut]
+    """Crops among it that cellunet cut."""
+    side: int
+    """Of those crops, in pixels: of all that are suggested."""
+
+    def holds(self, candidate: Candidate) -> bool:
+        """Return whether a window overlaps a crop that is annotated."""
+        field = candidate.path.name, candidate.plane
+        seen = candidate.statistics
+        return any(
+            (c.image, c.plane) == field
+            and (c.statistics.mean, c.statistics.std) == (seen.mean, seen.std)
+            and max(abs(c.y - candidate.y), abs(c.x - candidate.x)) < self.side
+            for c in self.cuts
+        )
+
+
+def opened(path: Path, request: SuggestRequest) -> Source:
+    """Open an image as asked for."""
+    return open_image(path, channel=request.channel, gray=request.gray)
+
+
+def candidates(
+    source: Source, request: SuggestRequest, recipe: Recipe, most: int, keep: Scratch
+) -> Iterator[Candidate]:
+    """Yield the windows of an image that show something.
+
+    Parameters
+    ----------
+    source
+        The image, no smaller than a window.
+    request
+        What is asked for.
+    recipe
+        How the model is applied.
+    most
+        Windows of the image at most, more or less.
+    keep
+        Where labels wait.
+    """
+    path, side = source.path, request.config.side_px
+    planes = math.prod(source.plane_shape)
+    most = max(most // planes, 1)
+    area = area_share(source.shape, side, _neighbourhoods(source.shape, side, most)[1])
+    for plane in range(planes):
+        with Scratch(request.out) as scratch:
+            found = segment_plane(source, plane, recipe, scratch)
+            every = windows(source, plane, found, recipe, side)
+            for window in thinned(every, source.shape, side, most):
+                yield Candidate(
+                    path=path,
+                    plane=plane,
+                    y=window.y,
+                    x=window.x,
+                    statistics=found.statistics,
+                    seen=window.seen,
+                    labels=keep.keep(window.labels),
+                    area=area,
+                )
+
+
+def cut_of(
+    candidate: Candidate, source: Source, channel: str | None, recipe: Recipe
+) -> Cut:
+    """Return what the crop of a window is to remember of its image.
+
+    Parameters
+    ----------
+    candidate
+        The window.
+    source
+        Its image.
+    channel
+        What the channel was asked for by: the crop keeps it under that name, so that
+        crops can be trained on together with the images they are of.
+    recipe
+        How the model is applied.
+    """
+    if source.cut_from is not None:
+        cut = source.cut_from
+        return replace(cut, y=cut.y + candidate.y, x=cut.x + candidate.x)
+    norm = recipe.config.normalization
+    rows = band_rows(source.shape[1], recipe.memory)
+    usual, negative = (
+        measure(
+            lambda: pixel_bands(source, candidate.plane, rows),
+            norm.replace(invert=invert),
+        )
+        for invert in (False, True)
+    )
+    return Cut(
+        image=candidate.path.name,
+        plane=candidate.plane,
+        y=candidate.y,
+        x=candidate.x,
+        channel=channel or source.channel_names[0],
+        percentiles=(norm.low_percentile, norm.high_percentile),
+        statistics=usual,
+        negative=negative,
+    )
+
+
+def thinned(
+    every: Iterable[Window], shape: tuple[int, int], side: int, most: int
+) -> Iterator[Window]:
+    """Yield the windows that show something, of each neighbourhood the most doubtful.
+
+    Neighbourhoods are so large that about `most` cover the plane; with few windows
+    each is its own.
+
+    Parameters
+    ----------
+    every
+        All windows of a plane, in raster order.
+    shape
+        Height and width of the plane.
+    side
+        Of a window, in pixels.
+    most
+        How many may be left.
+    """
+    reach, _ = _neighbourhoods(shape, side, most)
+    columns = len(starts(shape[1], side))
+    best: dict[int, Window] = {}
+    for number, window in enumerate(every):
+        row, column = divmod(number, columns)
+        if row % reach == 0 and column == 0:
+            yield from best.values()
+            best = {}
+        if window.seen.shows_something:
+            held = best.setdefault(column // reach, window)
+            if window.seen.doubt > held.seen.doubt:
+                best[column // reach] = window
+    yield from best.values()
+
+
+def _neighbourhoods(shape: tuple[int, int], side: int, most: int) -> tuple[int, int]:
+    """Return how many windows wide and high neighbourhoods are, and their number."""
+    rows, columns = (len(starts(length, side)) for length in shape)
+    reach = math.ceil(math.sqrt(max(rows * columns / most, 1.0)))
+    return reach, -(-rows // reach) * -(-columns // reach)
+
+
+def annotated(request: SuggestRequest, recipe: Recipe) -> Annotated:
+    """Return what is annotated already: nothing, if no folder was named.
+
+    Raises
+    ------
+    CellunetError
+        If a folder holds no pairs, or one of them cannot be used.
+    """
+    pairs = [pair for folder in request.data for pair in find_pairs(folder).pairs]
+    found = Annotated(looks=[], cuts=[], side=request.config.side_px)
+    for pair in pairs:
+        with opened(pair.image, request) as source:
+            if math.prod(source.plane_shape) != 1:
+                raise InputError(
+                    f"{pair.image} holds {math.prod(source.plane_shape)} planes; an "
+                    "annotated image has one.",
+                    hint="Save the annotated planes as single images.",
+                )
+            if source.cut_from is not None:
+                found.cuts.append(source.cut_from)
+            found.looks.extend(_annotated_looks(pair, source, recipe, request))
+    return found
+
+
+def _annotated_looks(
+    pair: Pair, source: Source, recipe: Recipe, request: SuggestRequest
+) -> list[tuple[float, ...]]:
+    """Return the looks of the windows of an image that are annotated."""
+    mask = read_annotated(pair, source.shape, request.ignore_value).annotated
+    side = min(request.config.side_px, *source.shape)
+    looks, shares = [], []
+    with Scratch(request.out) as scratch:
+        found = segment_plane(source, 0, recipe, scratch)
+        for window in windows(source, 0, found, recipe, side):
+            part = np.s_[window.y : window.y + side, window.x : window.x + side]
+            looks.append(window.seen.look)
+            shares.append(1.0 if mask is None else float(mask[part].mean()))
+    # A box smaller than half a window is annotated too.
+    least = min(ENOUGH, max(shares))
+    return [look for look, share in zip(looks, shares, strict=True) if share >= least]

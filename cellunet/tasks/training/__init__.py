@@ -1,0 +1,1 @@
+"""What `cellunet.tasks.train` is made of, from annotated folders to files."""

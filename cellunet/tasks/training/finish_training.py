@@ -1,0 +1,317 @@
+"""The end of a training: constants, scores, the verdict, the files of the model."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from cellunet import __version__, store
+from cellunet.core.average import mean_network
+from cellunet.core.checkpoint import export_weights
+from cellunet.core.dataset import network_input
+from cellunet.core.device import torch_version
+from cellunet.core.torch_engine import TorchEngine
+from cellunet.engine.base import plane_probabilities
+from cellunet.imaging.blocks import network_plan
+from cellunet.imaging.drawn.scribbles import shows_beside
+from cellunet.imaging.scoring.expected import Expected, expected, piece_scores
+from cellunet.imaging.scoring.fitting import Fit, Truth, fit, score_truth
+from cellunet.tasks.calibrate import calibrate_on_samples
+from cellunet.tasks.prediction.segment import Recipe
+from cellunet.tasks.recipe import at_scale
+from cellunet.tasks.training.run_files import write_pictures
+from cellunet.tasks.training.train_data import has_objects, object_diameters_px
+from cellunet.tasks.training.training_statistics import training_statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cellunet.config import DecodeConfig, TrainConfig
+    from cellunet.core.dataset import Prepared
+    from cellunet.core.unet import UNet
+    from cellunet.engine.base import Engine
+    from cellunet.imaging.scoring.image_scores import ImageScores
+    from cellunet.progress import Track
+    from cellunet.store import ModelCard
+    from cellunet.tasks.train_request import Hooks
+    from cellunet.tasks.training.start_model import Start
+    from cellunet.tasks.training.train_run import Run
+
+T = TypeVar("T")
+SCORES = {"f1_50": 10, "f1_70": 14, "f1_90": 18}
+"""F1 at these IoU thresholds, in twentieths."""
+
+
+class Stopped(Exception):  # noqa: N818
+    """The caller asked to stop after the last epoch, whose state is saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The model that was written, and what is to be expected of it."""
+
+    card: ModelCard
+    expected: Expected | None
+    """None if there was nothing to score."""
+    kept_start: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Verdict:
+    """What the model is made of."""
+
+    network: UNet
+    decode: DecodeConfig
+    scores: dict[str, float]
+    expected: Expected | None
+    kept_start: bool
+    truths: list[Truth]
+    """Of the images that were not trained on, by the networks that missed them."""
+
+
+def finish(run: Run) -> Finished:
+    """Choose the decode constants and write the model and its pictures.
+
+    Where training started from a model, the start is kept unless the mean gain on
+    images that were not trained on is positive.
+
+    Raises
+    ------
+    Stopped
+        If the caller asked to stop.
+    CellunetError
+        If the model cannot be written.
+    """
+    track = _stoppable(run.hooks)
+    verdict = _verdict(run, track)
+    config = run.config.replace(decode=verdict.decode)
+    if run.start is not None and verdict.kept_start:
+        # What the weights were made with, not what was tried in vain.
+        config = run.start.card.config.replace(
+            normalization=config.normalization, scale=config.scale
+        )
+    card = export_weights(
+        run.folder / store.WEIGHTS_FILE,
+        run.folder / store.ONNX_FILE,
+        verdict.network,
+        _card(run, config, verdict, track),
+    )
+    calibrate_on_samples(
+        store.find_model(str(run.folder / store.WEIGHTS_FILE)),
+        run.data.training,
+        run.threads,
+        track,
+    )
+    held = [p.crop.image[0] for stage in run.stages for p in stage.validation]
+    write_pictures(run.folder, verdict.truths, held, config)
+    return Finished(card=card, expected=verdict.expected, kept_start=verdict.kept_start)
+
+
+def _verdict(run: Run, track: Track) -> _Verdict:
+    """Choose constants, and between what was trained and what it started from."""
+    config = run.config
+    pictured = _predicted(run, run.networks, track)
+    trained = _Verdict(
+        network=mean_network(run.networks),
+        decode=config.decode,
+        scores={},
+        expected=None,
+        kept_start=False,
+        truths=pictured,
+    )
+    truths = scorable(pictured)
+    if not truths:
+        # There is nothing to choose by.
+        return trained
+    chosen = constants(config, truths, track, started=run.start is not None)
+    found = piece_scores(truths, chosen.crossed, config.encoding)
+    trained = replace(
+        trained,
+        decode=chosen.decode,
+        scores=mean_scores(chosen.scores),
+        expected=expected(found, None, images=len(truths)),
+    )
+    return _or_start(run, trained, found, track) if run.start else trained
+
+
+def _or_start(
+    run: Run, trained: _Verdict, found: Sequence[ImageScores], track: Track
+) -> _Verdict:
+    """Return what was trained if it gained over the start, else the start."""
+    if run.start is None:
+        return trained
+    config = run.config
+    network = copy.deepcopy(run.start.network).to(run.device)
+    theirs = run.start.card.config.decode
+    pictured = _predicted(run, [network] * len(run.stages), track)
+    before = scorable(pictured)
+    scores = piece_scores(before, [theirs] * len(before), config.encoding)
+    verdict = expected(found, scores, images=len(before))
+    if verdict.gain is None or verdict.gain.value > 0:
+        return replace(trained, expected=verdict)
+    kept = expected(scores, scores, images=len(before))
+    return _Verdict(
+        network=network,
+        decode=theirs,
+        scores=mean_scores(_per_image(before, [theirs] * len(before), config)),
+        expected=replace(kept, gain=verdict.gain),
+        kept_start=True,
+        truths=pictured,
+    )
+
+
+def scorable(truths: Sequence[Truth]) -> list[Truth]:
+    """Return the images that can be scored: not of scribbles or single objects alone.
+
+    None, if no object is among it: constants would be chosen that find none.
+    """
+    seen = [truth for truth in truths if shows_beside(truth.labels, truth.annotated)]
+    objects = any((truth.labels[truth.annotated] > 0).any() for truth in seen)
+    return seen if objects else []
+
+
+def constants(
+    config: TrainConfig, truths: Sequence[Truth], track: Track, *, started: bool
+) -> Fit:
+    """Return the constants chosen on all images, and what each image was scored with.
+
+    Parameters
+    ----------
+    config
+        As trained; its constants are those of the model that training started from.
+    truths
+        Images that were not trained on, with their probabilities.
+    track
+        Progress over candidates.
+    started
+        Whether there is such a model. Its constants stay unless others, cross-fitted,
+        score better: a few images do not say much about four constants.
+    """
+    # Where the search begins: at the odds that the weights of the loss gave.
+    begin = config.decode.replace(class_odds=config.weights.class_weights)
+    chosen = fit(truths, config.encoding, begin, track)
+    if not started:
+        return chosen
+    kept = (config.decode,) * len(truths)
+    scores = tuple(_per_image(truths, kept, config))
+    if _mean_ap(chosen.scores) > _mean_ap(scores):
+        return chosen
+    return Fit(decode=config.decode, scores=scores, crossed=kept)
+
+
+def _mean_ap(scores: Sequence[ImageScores]) -> float:
+    return float(np.mean([s.mean_ap for s in scores]))
+
+
+def _per_image(
+    truths: Sequence[Truth], decodes: Sequence[DecodeConfig], config: TrainConfig
+) -> list[ImageScores]:
+    return [
+        score_truth(truth, config.encoding, decode)
+        for truth, decode in zip(truths, decodes, strict=True)
+    ]
+
+
+def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[Truth]:
+    """Return the images that each stage kept out, with its network's probabilities."""
+    work = [
+        (network, prepared)
+        for network, stage in zip(networks, run.stages, strict=True)
+        for prepared in stage.validation
+    ]
+    return [
+        truth_of(TorchEngine(network, run.device), prepared, run.config)
+        for network, prepared in track(work, "Predicting validation images", len(work))
+    ]
+
+
+def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> Truth:
+    """Return a prepared image with its probabilities, as the network sees it."""
+    labels = prepared.crop.labels
+    probabilities = plane_probabilities(
+        engine,
+        network_input(prepared.crop.image, config),
+        network_plan((labels.shape[0], labels.shape[1]), config.network),
+        config.network.classes,
+    )
+    return Truth(
+        name=prepared.name,
+        # Half precision holds what a threshold needs, in half the memory.
+        probabilities=probabilities.astype(np.float16),
+        labels=labels,
+        annotated=prepared.crop.scored,
+    )
+
+
+def _stoppable(hooks: Hooks) -> Track:
+    def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        for item in hooks.track(items, label, total):
+            if hooks.should_stop():
+                raise Stopped
+            yield item
+
+    return track
+
+
+def mean_scores(scores: Sequence[ImageScores]) -> dict[str, float]:
+    """Return the scores that a model's card quotes."""
+    means = {"mean_ap": _mean_ap(scores)}
+    for name, t20 in SCORES.items():
+        means[name] = float(np.mean([s.f1_at(t20) for s in scores]))
+    return means
+
+
+def _card(run: Run, config: TrainConfig, verdict: _Verdict, track: Track) -> ModelCard:
+    start = run.start
+    if start is not None and (verdict.kept_start or not has_objects(run.data.training)):
+        diameters = start.card.diameter_px
+    else:
+        low, median, high = object_diameters_px(run.data.training)
+        # As the network sees them.
+        diameters = low * config.scale, median * config.scale, high * config.scale
+    recipe = Recipe(
+        engine=TorchEngine(verdict.network, run.device),
+        config=config,
+        decode=at_scale(config.decode, config.scale),
+        scale=config.scale,
+    )
+    return store.ModelCard(
+        name=run.name,
+        config=config,
+        epochs=run.state.epoch,
+        training=_with_those_of(start, "training", run.data.training_prints),
+        validation=_with_those_of(start, "validation", run.data.validation_prints),
+        start={}
+        if start is None
+        else {
+            "name": start.name,
+            "sha256": start.sha256,
+            "kept": "yes" if verdict.kept_start else "no",
+        },
+        scores=verdict.scores,
+        diameter_px=diameters,
+        training_statistics=training_statistics(run.data.training, recipe, track),
+        versions={
+            "cellunet": __version__,
+            "torch": torch_version(),
+            "numpy": np.__version__,
+        },
+    )
+
+
+def _with_those_of(
+    start: Start | None, side: str, prints: dict[str, str]
+) -> dict[str, str]:
+    """Return images and those that made the start: both made the model."""
+    if start is None:
+        return prints
+    theirs = getattr(start.card, side)
+    ours = set(prints.values())
+    return prints | {
+        f"{start.name}: {name}": print_
+        for name, print_ in theirs.items()
+        if print_ not in ours
+    }

@@ -1,0 +1,364 @@
+"""What a training starts from: a name of its own, settings, a state of the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet import store
+from cellunet.config import PRESETS, SCRATCH, SplitConfig, TrainConfig
+from cellunet.core.checkpoint import read_state
+from cellunet.core.trainer import Trainer, new_state, state_from
+from cellunet.errors import ConfigError, OutputError
+from cellunet.imaging.atomic import PendingFile, clear_leftovers, writing
+from cellunet.tasks.training.run_files import PICTURES_FOLDER
+from cellunet.tasks.training.start_model import (
+    adapted,
+    filled,
+    known_images,
+    with_start,
+)
+from cellunet.tasks.training.train_data import ChannelChoice, load
+from cellunet.tasks.training.train_stages import forget_stages
+from cellunet.tasks.training.training_checks import training_notes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import torch
+
+    from cellunet.core.trainer import TrainState
+    from cellunet.tasks.train_request import Hooks, TrainRequest
+    from cellunet.tasks.training.start_model import Start
+    from cellunet.tasks.training.train_data import TrainingData
+    from cellunet.tasks.training.train_stages import Stage
+
+MARGIN = 0.93
+"""Share of a time budget that is planned for steps and validations; the rest is for
+reading, decode constants and pictures."""
+WARM_STEPS, TIMED_STEPS = 3, 12
+"""Steps taken, and thrown away, to learn how long one takes."""
+SPLIT = ("validation_fraction", "folds")
+"""What of the settings of the split is saved with a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What is known of the run to resume before its weights are read."""
+
+    config: TrainConfig
+    about: dict[str, Any]
+
+
+@contextlib.contextmanager
+def claimed(request: TrainRequest) -> Iterator[Path]:
+    """Have the run's folder to oneself; refuse a taken name, or no place to write.
+
+    Raises
+    ------
+    ConfigError
+        If the name is taken, or there is nothing to resume.
+    BusyError
+        If another process is training under that name.
+    OutputError
+        If the folder cannot be made or written to.
+    """
+    folder = store.model_folder(request.name)
+    if (store.SHIPPED / request.name / store.WEIGHTS_FILE).is_file():
+        raise ConfigError(
+            f"{request.name!r} is the name of a model that ships with cellunet.",
+            hint="Choose another: --name MY-CELLS.",
+        )
+    with contextlib.ExitStack() as stack:
+        with in_home("Set CELLUNET_HOME to a folder that can be written."):
+            with writing(folder):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(store.training(request.name))
+            if not (folder / store.STATE_FILE).is_file():
+                # Of a run that was killed when it had finished, its state removed.
+                forget_stages(folder)
+            _refuse_taken(request, folder)
+            _refuse_unwritable(folder)
+        clear_leftovers([folder, folder / PICTURES_FOLDER])
+        yield folder
+
+
+def _refuse_taken(request: TrainRequest, folder: Path) -> None:
+    state, weights = folder / store.STATE_FILE, folder / store.WEIGHTS_FILE
+    if request.resume and not state.is_file():
+        why = "is finished" if weights.is_file() else "has not begun"
+        raise ConfigError(
+            f"There is nothing to resume: training {request.name!r} {why}.",
+            hint="Leave out --resume, or see: cellunet models.",
+        )
+    if not request.resume and not request.overwrite:
+        for taken, hint in (
+            (state, "Go on with --resume, start anew with --overwrite, or --name."),
+            (weights, "Choose another --name, or replace it with --overwrite."),
+        ):
+            if taken.is_file():
+                raise ConfigError(f"{folder} exists already.", hint=hint)
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    PendingFile(folder / "probe").abort()
+    # Data that are refused later leave no empty folder behind.
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def in_home(hint: str) -> Iterator[None]:
+    """Give errors of writing into the models' folder a hint that fits there."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(error.message, hint=hint) from error
+
+
+def saved_run(request: TrainRequest, folder: Path) -> Saved | None:
+    """Return the run to resume, or None if a new one is asked for.
+
+    Settings may be given again or left out; others than the run began with are
+    refused.
+
+    Raises
+    ------
+    ConfigError
+        If other settings are asked for.
+    CheckpointError
+        If the state cannot be read.
+    """
+    if not request.resume:
+        return None
+    numbers = read_state(folder / store.STATE_FILE)
+    saved = Saved(
+        config=TrainConfig.from_dict(numbers["config"]), about=numbers["about"]
+    )
+    differ = _other_settings(request, saved)
+    if differ:
+        raise ConfigError(
+            f"Training {request.name!r} began with other settings "
+            f"({', '.join(differ)}).",
+            hint="Leave the options out to resume, or start anew with --overwrite.",
+        )
+    return saved
+
+
+def as_it_began(request: TrainRequest, saved: Saved) -> TrainRequest:
+    """Return a request to resume with what it leaves out as the run began with it.
+
+    How images are read and split decides which images there are, so it is saved.
+    """
+    began = {name: saved.about[name] for name in _usual()}
+    split = SplitConfig(**{name: began.pop(name) for name in SPLIT})
+    return replace(request, split=split, **began)
+
+
+def _usual() -> dict[str, Any]:
+    """Return by name what is as good as left out of how images are read and split."""
+    return {"channel": None, "gray": False, "ignore_value": None} | {
+        name: getattr(SplitConfig(), name) for name in SPLIT
+    }
+
+
+def _plain(request: TrainRequest, name: str) -> Any:  # noqa: ANN401
+    return getattr(request.split if name in SPLIT else request, name)
+
+
+def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
+    """Return the names of settings that are given and not those of the saved run."""
+    differ = []
+    if request.minutes not in (None, saved.about.get("minutes")):
+        differ.append("minutes")
+    if request.start not in (None, saved.about.get("start")):
+        differ.append("start")
+    for name, usual in _usual().items():
+        if _plain(request, name) not in (usual, saved.about[name]):
+            differ.append(name.replace("_", "-"))
+    asked, began = request.config, saved.config
+    if asked in (TrainConfig(), PRESETS.get(began.preset, TrainConfig)()):
+        return differ
+    # These follow from the model to start from, the data and the time budget, not
+    # from what was asked.
+    if saved.about.get("start") != SCRATCH:
+        asked = filled(asked, began)
+    asked = asked.replace(
+        network=asked.network.replace(in_channels=began.network.in_channels),
+        decode=asked.decode.replace(max_core_px=began.decode.max_core_px),
+    )
+    if saved.about.get("minutes") is not None:
+        asked = asked.replace(steps_per_epoch=began.steps_per_epoch)
+    ours, theirs = began.to_dict(), asked.to_dict()
+    return differ + [key for key in ours if ours[key] != theirs[key]]
+
+
+def read_images(
+    request: TrainRequest, config: TrainConfig, start: Start | None, hooks: Hooks
+) -> TrainingData:
+    """Return the images that are asked for, and tell what is odd about them.
+
+    Raises
+    ------
+    CellunetError
+        If they cannot be used, or hold scribbles alone and nothing to start from.
+    """
+    data = load(
+        request.data,
+        request.validation,
+        request.split,
+        seed=config.seed,
+        channel=ChannelChoice(
+            channel=request.channel,
+            gray=request.gray,
+            ignore_value=request.ignore_value,
+        ),
+        track=hooks.track,
+    )
+    known_as = start.name if start else SCRATCH
+    odd = training_notes(data, start=known_as, target=config.encoding.target)
+    for note in (*data.notes, *odd):
+        hooks.on_note(note)
+    return data
+
+
+def settled(
+    config: TrainConfig, data: TrainingData, start: Start | None
+) -> tuple[TrainConfig, list[str]]:
+    """Return the settings with what follows from the start and from the images."""
+    if start is None:
+        return fitted_to(config, data), []
+    samples = (*data.training, *data.validation)
+    config, notes = adapted(with_start(config, start), start, samples)
+    known = known_images(start, data.training_prints | data.validation_prints)
+    if known:
+        notes.append(
+            f"{len(known)} of the {len(samples)} images are among those that "
+            f"{start.name} was made from ({', '.join(known[:3])}"
+            f"{', ...' if len(known) > 3 else ''}): scores on them say little about "
+            "other images."
+        )
+    return fitted_to(config, data), notes
+
+
+def fitted_to(config: TrainConfig, data: TrainingData) -> TrainConfig:
+    """Return the settings with what follows from the data: channels, object size.
+
+    Raises
+    ------
+    ConfigError
+        If images differ in their number of channels.
+    """
+    counts = {s.image.shape[0] for s in (*data.training, *data.validation)}
+    if len(counts) != 1:
+        raise ConfigError(f"The images have different numbers of channels: {counts}.")
+    in_channels = counts.pop() * config.normalization.channels
+    largest = 0
+    for sample in data.training:
+        _, areas = np.unique(sample.labels[sample.labels > 0], return_counts=True)
+        largest = max(largest, round(areas.max(initial=0) * config.scale**2))
+    config = config.replace(network=config.network.replace(in_channels=in_channels))
+    if not largest:
+        # Scribbles have no size.
+        return config
+    # Half as large again as any object seen.
+    decode = config.decode.replace(max_core_px=max(largest * 3 // 2, 1))
+    return config.replace(decode=decode)
+
+
+def within(
+    minutes: float, config: TrainConfig, stages: Sequence[Stage], device: torch.device
+) -> TrainConfig:
+    """Return the settings with as many steps as fit a time budget, as measured here.
+
+    Parameters
+    ----------
+    minutes
+        The budget of all stages, above 0.
+    config
+        Its epochs stay; at least one step of each remains.
+    stages
+        Trainings that follow each other.
+    device
+        Where to compute.
+    """
+    probe = config.replace(steps_per_epoch=WARM_STEPS + TIMED_STEPS)
+    trainer = Trainer(stages[0].training, stages[0].validation, probe, device)
+    state = new_state(config, device)
+    begin = 0.0
+    with contextlib.closing(trainer.sampler.batches(0, 0)) as batches:
+        for index, batch in enumerate(batches):
+            if index == WARM_STEPS:
+                begin = time.perf_counter()
+            trainer.step(state, batch)
+    per_step = (time.perf_counter() - begin) / TIMED_STEPS
+    begin = time.perf_counter()
+    trainer.validate(state.average)
+    per_epoch = time.perf_counter() - begin
+    budget = minutes * 60 * MARGIN / len(stages) - per_epoch * config.epochs
+    steps = int(max(budget, 0.0) / per_step / config.epochs)
+    return config.replace(steps_per_epoch=max(steps, 1))
+
+
+def about(
+    request: TrainRequest, data: TrainingData, start: Start | None
+) -> dict[str, Any]:
+    """Return what a run is known by when it is resumed, JSON values."""
+    return {
+        "training": data.training_prints,
+        "validation": data.validation_prints,
+        "minutes": request.minutes,
+        "start": start.name if start else SCRATCH,
+        "start_sha256": start.sha256 if start else "",
+        **{name: _plain(request, name) for name in _usual()},
+        "stage": 0,
+    }
+
+
+def refuse_other_images(saved: Saved, data: TrainingData, name: str) -> None:
+    """Refuse to resume a run on other images, or with another split.
+
+    Raises
+    ------
+    ConfigError
+        If they are not those that it began with.
+    """
+    theirs = saved.about.get("training"), saved.about.get("validation")
+    if theirs != (data.training_prints, data.validation_prints):
+        raise ConfigError(
+            f"The images are not those that training {name!r} began with.",
+            hint="Give the same folders and split, or start anew: --overwrite.",
+        )
+
+
+def refuse_other_start(saved: Saved, start: Start | None, name: str) -> None:
+    """Refuse to resume a run whose model to start from has changed since.
+
+    Raises
+    ------
+    ConfigError
+        If it has.
+    """
+    if start is not None and saved.about["start_sha256"] != start.sha256:
+        raise ConfigError(
+            f"Model {start.name!r}, from which training {name!r} began, is not the "
+            "same any more.",
+            hint="Start anew with --overwrite.",
+        )
+
+
+def first_state(
+    start: Start | None, config: TrainConfig, device: torch.device
+) -> TrainState:
+    """Return the state before the first step: of a model, or drawn from the seed."""
+    if start is None:
+        return new_state(config, device)
+    return state_from(copy.deepcopy(start.network), config, device)

@@ -1,0 +1,239 @@
+"""Channel names and pixel sizes in TIFF metadata, and claims that are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellunet.errors import ImageReadError
+from cellunet.imaging.files import Region, open_image
+from cellunet.imaging.tiff.ome import imagej_channel_names, summarise_ome, unit_um
+
+STACK = np.arange(2 * 3 * 2 * 5 * 7, dtype=np.uint16).reshape(2, 3, 2, 5, 7)
+
+
+def ome(tmp_path, pixels=STACK, axes="TZCYX", **metadata):
+    path = tmp_path / "a.ome.tif"
+    metadata = {"axes": axes, **metadata}
+    tifffile.imwrite(
+        path, pixels, ome=True, photometric="minisblack", metadata=metadata
+    )
+    return path
+
+
+def rewrite(path, change):
+    """Write an OME-TIFF again with its XML changed by `change`."""
+    with tifffile.TiffFile(path) as tiff:
+        xml, pixels = tiff.ome_metadata, tiff.asarray()
+    planes = pixels.reshape(-1, *pixels.shape[-2:])
+    tifffile.imwrite(
+        path,
+        planes,
+        photometric="minisblack",
+        metadata=None,
+        description=change(xml).encode(),
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        ("µm", 1.0),
+        ("\u03bcm", 1.0),
+        ("\\u00B5m", 1.0),
+        ("um", 1.0),
+        ("Micron", 1.0),
+        ("nm", 1e-3),
+        ("mm", 1e3),
+        ("cm", 1e4),
+        ("m", 1e6),
+        ("Å", 1e-4),
+        ("\u212b", 1e-4),
+        ("inch", 25_400.0),
+        ("pixel", None),
+        ("reference frame", None),
+        ("", None),
+    ],
+)
+def test_units_are_known_in_their_spellings(unit, expected):
+    assert unit_um(unit) == expected
+
+
+def test_ome_axes_names_and_pixel_size(tmp_path):
+    path = ome(
+        tmp_path,
+        Channel={"Name": ["DAPI", "GFP"]},
+        PhysicalSizeX=325.0,
+        PhysicalSizeXUnit="nm",
+        PhysicalSizeY=0.0005,
+        PhysicalSizeYUnit="mm",
+    )
+    with pytest.raises(
+        ImageReadError, match=r"5 axes \(TZCYX\).*2 channels \(DAPI, GFP\)"
+    ):
+        open_image(path)
+    with open_image(path, channel="GFP") as source:
+        assert (source.plane_axes, source.plane_shape) == ("TZ", (2, 3))
+        assert source.pixel_size_um == pytest.approx((0.5, 0.325))
+        found = source.read(Region(4, 0, 5, 0, 7))[0]
+    np.testing.assert_array_equal(found, STACK[1, 1, 1])
+
+
+def test_ome_without_a_size_has_none(tmp_path):
+    with open_image(ome(tmp_path), channel="0") as source:
+        assert source.pixel_size_um is None
+
+
+@pytest.mark.parametrize(
+    ("resolution", "unit", "expected"),
+    [
+        ((20_000, 10_000), "CENTIMETER", (1.0, 0.5)),
+        ((50_800, 50_800), "INCH", (0.5, 0.5)),
+        ((72, 72), "INCH", None),
+        ((96, 96), "INCH", None),
+        ((300, 300), "INCH", None),
+        ((600, 600), "INCH", None),
+        ((118, 118), "CENTIMETER", None),
+        ((20_000, 20_000), "NONE", None),
+        (((0, 1), (0, 1)), "CENTIMETER", None),
+    ],
+)
+def test_resolution_tags_are_believed_only_if_microscopic(
+    tmp_path, resolution, unit, expected
+):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        STACK[0, 0, 0],
+        photometric="minisblack",
+        resolution=resolution,
+        resolutionunit=unit,
+    )
+    with open_image(path) as source:
+        found = source.pixel_size_um
+    assert found is None if expected is None else found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("unit", "per_unit", "expected"),
+    [
+        ("micron", 2.0, (0.5, 0.5)),
+        ("\\u00B5m", 4.0, (0.25, 0.25)),
+        ("nm", 0.002, (0.5, 0.5)),
+        ("inch", 72.0, None),
+        ("pixel", 2.0, None),
+        (None, 2.0, None),
+    ],
+)
+def test_imagej_keeps_the_unit_in_its_description(tmp_path, unit, per_unit, expected):
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "YX"} | ({"unit": unit} if unit else {})
+    tifffile.imwrite(
+        path,
+        STACK[0, 0, 0],
+        imagej=True,
+        resolution=(per_unit, per_unit),
+        metadata=metadata,
+    )
+    with open_image(path) as source:
+        found = source.pixel_size_um
+    assert found is None if expected is None else found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["DAPI", "GFP"] * 3, ("DAPI", "GFP")),
+        (["DAPI", "GFP", "", "", "", ""], ("DAPI", "GFP")),
+        (["c:1/2 t:1/2 - DAPI", "c:2/2 t:1/2 - GFP"], ("DAPI", "GFP")),
+        (["a_001", "a_002", "a_003", "a_004"], ()),
+        (["same", "same"], ()),
+        (["DAPI"], ()),
+        ([], ()),
+    ],
+)
+def test_imagej_slice_labels_name_channels_if_they_repeat(labels, expected):
+    assert imagej_channel_names({"channels": 2, "Labels": labels}) == expected
+
+
+# --- what is refused ---
+
+
+def test_one_file_of_a_set_is_refused(tmp_path):
+    def split(xml):
+        own = xml.split('UUID="')[1].split('"')[0]
+        other = "urn:uuid:00000000-0000-0000-0000-000000000000"
+        tiffdata = (
+            f'<TiffData IFD="0" FirstT="0"><UUID FileName="a.ome.tif">{own}</UUID>'
+            '</TiffData><TiffData IFD="0" FirstT="1">'
+            f'<UUID FileName="b.ome.tif">{other}</UUID></TiffData>'
+        )
+        start, end = xml.index("<TiffData"), xml.rindex("</Pixels>")
+        return xml[:start] + tiffdata + xml[end:]
+
+    path = rewrite(ome(tmp_path, STACK[:, 0, 0], "TYX"), split)
+    with pytest.raises(ImageReadError, match=r"one of 2 files .*another: b\.ome\.tif"):
+        open_image(path)
+
+
+def test_a_renamed_single_file_is_read(tmp_path):
+    path = ome(tmp_path, STACK[:, 0, 0], "TYX")
+    path.rename(tmp_path / "renamed.tif")
+    with open_image(tmp_path / "renamed.tif") as source:
+        assert source.plane_axes == "T"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ('SizeT="2"', 'SizeT="2000000"', "claims 2,000,000 planes"),
+        ('PlaneCount="2"', 'PlaneCount="99999999"', "claims 99,999,999 planes"),
+        ('SizeT="2"', 'SizeT="many"', "SizeT='many'"),
+        ('SizeT="2"', 'SizeT="3"', r"lacks page 2 of the 3"),
+        ("<Pixels ", "<Pixels <", "not valid XML"),
+        ("<OME ", "<!DOCTYPE a><OME ", "entities"),
+        ("Pixels", "Voxels", "no image"),
+        (
+            "<Pixels ",
+            '<BinaryOnly MetadataFile="x" UUID="y"/><Pixels ',
+            "do not fit|is kept in another",
+        ),
+        ("</OME>", "<!-- ModuloAlongZ --></OME>", "ModuloAlong"),
+    ],
+)
+def test_ome_metadata_that_cannot_be_true_is_refused(tmp_path, old, new, match):
+    path = ome(tmp_path, STACK[:, 0, 0], "TYX")
+    if "BinaryOnly" in new:
+        xml = f"<OME>{new}</OME>".replace("<Pixels ", "")
+        path = rewrite(path, lambda _: xml)
+    else:
+        path = rewrite(path, lambda xml: xml.replace(old, new))
+    with pytest.raises(ImageReadError, match=match):
+        open_image(path)
+
+
+def test_a_summary_takes_the_largest_image(tmp_path):
+    xml = (
+        '<OME><Image><Pixels SizeZ="1" SizeC="1" SizeT="1"><Channel Fluor="Hoechst"/>'
+        '</Pixels></Image><Image><Pixels SizeZ="3" SizeC="2" SizeT="1"/></Image></OME>'
+    )
+    found = summarise_ome(tmp_path / "a.tif", xml, 10_000)
+    assert found.planes == 6
+    assert found.channel_names == ("Hoechst",)
+
+
+def test_imagej_metadata_that_cannot_be_true_is_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    description = "ImageJ=1.53\nimages=6\nslices=6\n"
+    tifffile.imwrite(
+        path,
+        STACK[0, 0],
+        photometric="minisblack",
+        metadata=None,
+        description=description,
+        compression="zlib",
+    )
+    with pytest.raises(ImageReadError, match=r"a\.tif"):
+        open_image(path)
