@@ -13,12 +13,12 @@ import pyarrow.parquet
 import pytest
 import roifile
 import tifffile
-from tests.imaging.objects.test_outlines import fill
 
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError, OutputError
 from cellunet.tasks import predict_image
 from cellunet.tasks.predict import predict
+from tests.imaging.objects.test_outlines import fill
 
 SAVE = ("rois", "geojson", "table")
 

@@ -9,12 +9,12 @@ import numpy as np
 import shapely
 from hypothesis import given, settings
 from shapely.geometry import shape
-from tests.imaging.objects.test_outlines import LABELS, fill
 
 from cellunet.imaging.measure import column_names
 from cellunet.imaging.objects.outlines import outlines
 from cellunet.imaging.objects.stream import Batch, measure_labels
 from cellunet.imaging.results.write_geojson import GeoJson, geometry
+from tests.imaging.objects.test_outlines import LABELS, fill
 
 
 def batch(labels, plane=0) -> Batch:

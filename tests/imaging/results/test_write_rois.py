@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import roifile
 from hypothesis import given, settings
-from tests.imaging.objects.test_outlines import LABELS, fill
 
 from cellunet.imaging.objects.outlines import outlines
 from cellunet.imaging.objects.stream import Batch
 from cellunet.imaging.results.write_rois import Place, RoiSet, roi_bytes
+from tests.imaging.objects.test_outlines import LABELS, fill
 
 
 def read(outline, place=None, number=1) -> roifile.ImagejRoi:
