@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TILE_PX = 256
 """Side of a tile; images that are smaller get the next multiple of 16."""
 DEFLATE_LEVEL = 6
-MEMORY_BYTES = 64 * 2**20
+MEMORY_BYTES = 16 * 2**20
 """Compressed tiles beyond this wait on the disk, not in memory."""
 BIG_BYTES = 2 * 2**30
 """Labels of more uncompressed bytes are written as BigTIFF: a classic TIFF ends at

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,14 +23,16 @@ from cellunet.imaging.files import Region
 from cellunet.imaging.pairing import find_pairs, fingerprint
 from cellunet.imaging.scratch import Scratch
 from cellunet.progress import silent_track
+from cellunet.run.ahead import in_order
 from cellunet.tasks.evaluate import Scorable, can_be_scored, score_pairs
 from cellunet.tasks.prediction.read_notes import open_as
 from cellunet.tasks.prediction.segment import as_labels, segment_plane
+from cellunet.tasks.prediction.side_by_side import SideBySide
 from cellunet.tasks.recipe import recipe_for, recipe_for_image
 from cellunet.tasks.training.train_data import read_annotated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -90,10 +94,24 @@ def evaluate_model(  # noqa: PLR0913
     predict_config = predict_config or PredictConfig()
     pairs = chosen_side(data, side)
     recipe = recipe_for(opened, predict_config, engine, device, threads)
-    return score_pairs(
-        _scorables(pairs, opened, recipe, predict_config, ignore_value, track),
-        config=config,
+    job = _Job(
+        model=opened,
+        config=predict_config,
+        recipe=recipe,
+        beside=SideBySide(
+            opened,
+            predict_config,
+            engine,
+            device,
+            threads,
+            recipe=recipe,
+            images=len(pairs),
+        ),
+        ignore_value=ignore_value,
     )
+    with closing(in_order(job.predicted, pairs, job.beside.at_once)) as done:
+        found = track(done, "Evaluating", len(pairs))
+        return score_pairs(filter(None, found), config=config)
 
 
 def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
@@ -121,20 +139,23 @@ def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
     return [pair for pair in found.pairs if pair.name in set(names)]
 
 
-def _scorables(
-    pairs: Sequence[Pair],
-    model: Model,
-    recipe: Recipe,
-    config: PredictConfig,
-    ignore_value: int | None,
-    track: Track,
-) -> Iterator[Scorable]:
-    for pair in track(pairs, "Evaluating", len(pairs)):
-        with open_as(pair.image, config) as source:
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A model loaded once and applied to annotated images."""
+
+    model: Model
+    config: PredictConfig
+    recipe: Recipe
+    beside: SideBySide
+    ignore_value: int | None
+
+    def predicted(self, pair: Pair) -> Scorable | None:
+        """Return an image's true and predicted labels; None: nothing to be scored."""
+        with open_as(pair.image, self.config) as source:
             height, width = source.shape
-            annotation = read_annotated(pair, (height, width), ignore_value)
+            annotation = read_annotated(pair, (height, width), self.ignore_value)
             if not can_be_scored(annotation, pair.name):
-                continue
+                return None
             labels = annotation.labels
             if labels.shape != (height, width) or source.plane_shape:
                 raise AnnotationError(
@@ -143,24 +164,25 @@ def _scorables(
                     hint="Image and annotation need the same shape.",
                 )
             kept: list[npt.NDArray[np.uint8]] = []
-            with Scratch() as scratch:
+            recipe = recipe_for_image(self.recipe, self.config, source)
+            with self.beside.passing(source, recipe) as own, Scratch() as scratch:
                 result = segment_plane(
                     source,
                     0,
-                    recipe_for_image(recipe, config, source),
+                    own,
                     scratch,
-                    lambda y0, rows, kept=kept: kept.append(classes_of(rows)),
+                    lambda _, rows: kept.append(classes_of(rows)),
                 )
                 predicted = as_labels(result.bands())
             pixels = source.read(Region(0, 0, height, 0, width))
-        yield Scorable(
+        return Scorable(
             name=pair.name,
             labels=labels,
             predicted=predicted,
             annotated=annotation.annotated,
-            group=_group(fingerprint(pixels), model.card),
+            group=_group(fingerprint(pixels), self.model.card),
             class_maps=(
-                encode(labels, model.card.config.encoding),
+                encode(labels, self.model.card.config.encoding),
                 np.concatenate(kept),
             ),
         )

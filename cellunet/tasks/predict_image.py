@@ -5,25 +5,17 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellunet import __version__
-from cellunet.engine.onnx_file import usable_cores
 from cellunet.errors import CellunetError, OutputError
 from cellunet.imaging.atomic import writing
-from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.files import create_labels, read_provenance
-from cellunet.imaging.resample import target_length
 from cellunet.imaging.room import check_room
 from cellunet.imaging.scratch import Scratch
-from cellunet.run.ahead import Gate
-from cellunet.run.executor import executor_of
-from cellunet.run.memory import memory_for, window_bytes
-from cellunet.tasks.engines import ENGINES, choose_engine
 from cellunet.tasks.prediction.extras import Extras, beside, extra_paths, read_through
 from cellunet.tasks.prediction.observe import Observer, warnings_of
 from cellunet.tasks.prediction.read_notes import (
@@ -37,8 +29,9 @@ from cellunet.tasks.prediction.read_notes import (
 )
 from cellunet.tasks.prediction.report import summary_of
 from cellunet.tasks.prediction.segment import segment_plane
+from cellunet.tasks.prediction.side_by_side import SideBySide
 from cellunet.tasks.predictions import ImageResult
-from cellunet.tasks.recipe import engine_for, recipe_for, recipe_for_image
+from cellunet.tasks.recipe import recipe_for, recipe_for_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,10 +43,6 @@ if TYPE_CHECKING:
     from cellunet.tasks.prediction.report import Reporter
     from cellunet.tasks.prediction.segment import Recipe
 
-MOST_AT_ONCE = 4
-"""Small images in hand at once at most, or tiles of a large one."""
-SMALL_PX = 2**20
-"""Images of more pixels are worked on alone, so that memory does not add up."""
 MOST_UINT16 = 65_535
 """Most objects that a plane of uint16 labels can tell apart."""
 
@@ -80,17 +69,17 @@ class ImageJob:
         self.recipe = recipe = recipe_for(
             model, config, engine, device, threads, should_stop
         )
-        alone = config.max_memory_mb is not None
-        if alone or not ENGINES[choose_engine(engine, device)].only_cpu:
-            images = 1
-        self.at_once = min(max(images, 1), threads or usable_cores(), MOST_AT_ONCE)
-        self._gate = Gate(self.at_once)
-        self._threads = min(threads or usable_cores(), MOST_AT_ONCE)
-        # Small images side by side, each on one thread, keep the cores busier than one
-        # after the other on all; which it was changes no label.
-        self._small = recipe.engine
-        if self.at_once > 1 and not dry_run:
-            self._small = engine_for(model, config, engine, device, 1)
+        self._beside = SideBySide(
+            model,
+            config,
+            engine,
+            device,
+            threads,
+            recipe=recipe,
+            # Nothing is computed in a dry run.
+            images=1 if dry_run else images,
+        )
+        self.at_once = self._beside.at_once
         self.settings = {
             "decode": recipe.decode.to_dict(),
             "scale": recipe.scale,
@@ -152,12 +141,8 @@ class ImageJob:
             return ImageResult(input=str(path), output=str(output), status="planned")
         if source is None:
             source = stack.enter_context(open_as(path, self.config))
-        large = math.prod(source.shape) > SMALL_PX
-        if not large:
-            recipe = replace(recipe, engine=self._small)
-        # Beside a small image there is another one; its tiles are decoded where it is.
-        recipe = self._within_memory(source, recipe, self._threads if large else 1)
-        with self._gate.passing(large=large):
+        channels = read_through(source, self.config)
+        with self._beside.passing(source, recipe, channels) as recipe:
             objects, warnings, damaged = self._write(
                 source, name, output, provenance, recipe
             )
@@ -249,21 +234,6 @@ class ImageJob:
             output, provenance, summary_of(observed, source, seconds, warnings)
         )
         return count, warnings, damaged
-
-    def _within_memory(self, source: Source, recipe: Recipe, workers: int) -> Recipe:
-        """Return the recipe with what may be held at once for an image."""
-        height, width = (target_length(n, recipe.scale) for n in source.shape)
-        rows = math.ceil(LARGEST_PX / min(recipe.scale, 1.0))
-        held = source.held_bytes(rows) * read_through(source, self.config)
-        memory = memory_for(
-            self.config.max_memory_mb,
-            source.shape,
-            window_bytes((height, width), recipe.config.network),
-            held,
-            workers,
-        )
-        memory = replace(memory, tile_px=min(memory.tile_px, self.config.tile_px))
-        return replace(recipe, memory=memory, executor=executor_of(memory.workers))
 
     def _segment(  # noqa: PLR0913
         self,

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cellunet.engine.base import FlippingEngine
+from cellunet.engine.onnx_file import usable_cores
 from cellunet.errors import ConfigError
-from cellunet.run.memory import Memory
+from cellunet.run.executor import executor_of
+from cellunet.run.memory import memory_for
 from cellunet.tasks.engines import load_engine
 from cellunet.tasks.prediction.segment import Recipe
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from cellunet.imaging.files import Source
     from cellunet.store import Model
 
+MOST_AT_ONCE = 4
+"""Tiles of a large image in work at once at most, or small images in hand."""
 SCALES = (0.05, 20.0)
 """Smallest and largest scale that may follow from a diameter or a pixel size."""
 SQUARE = 1.05
@@ -56,15 +60,22 @@ def recipe_for(
     """
     card = model.card
     scale = scale_of(config, model)
+    memory = memory_for(None, (0, 0), 0, 0, tiles_at_once(threads))
     return Recipe(
         engine=engine_for(model, config, engine, device, threads),
         config=card.config,
         decode=decode_at(card.config.decode, config, scale),
         scale=scale,
         exclude_border=config.exclude_border,
-        memory=Memory(tile_px=config.tile_px),
+        memory=replace(memory, tile_px=min(memory.tile_px, config.tile_px)),
+        executor=executor_of(memory.workers),
         should_stop=should_stop,
     )
+
+
+def tiles_at_once(threads: int) -> int:
+    """Return how many tiles are decoded at once; `threads` 0: as the cores allow."""
+    return min(threads or usable_cores(), MOST_AT_ONCE)
 
 
 def engine_for(

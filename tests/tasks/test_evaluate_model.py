@@ -64,13 +64,15 @@ def test_scores_are_those_of_predicted_folders(
     for protocol in ("standard", "caicedo2019"):
         config = EvaluateConfig(protocol=protocol)
         folders = evaluate_folders(tmp_path / "out", data / "labels", config=config)
-        found = evaluate_model(
-            data, model=model, threads=1, config=config, predict_config=asked
-        )
-        assert found.unseen is not None
         assert folders.unseen is not None
-        assert found.unseen.scores == folders.unseen.scores
-        assert found.headline == folders.headline
+        # One image after the other, and two side by side.
+        for threads in (1, 2):
+            found = evaluate_model(
+                data, model=model, threads=threads, config=config, predict_config=asked
+            )
+            assert found.unseen is not None
+            assert found.unseen.scores == folders.unseen.scores
+            assert found.headline == folders.headline
 
 
 def test_pixel_classes_are_the_networks_own(tiny_model, tmp_path, write_data) -> None:

@@ -22,10 +22,10 @@ from cellunet.imaging.array_source import ArraySource
 from cellunet.imaging.files import open_image, read_provenance
 from cellunet.imaging.tiff.reader import TiffSource
 from cellunet.run.memory import Memory
-from cellunet.tasks import predict_image
 from cellunet.tasks import recipe as recipes
 from cellunet.tasks.load_model import load_model
 from cellunet.tasks.predict import Predictions, predict
+from cellunet.tasks.prediction import side_by_side
 from cellunet.tasks.prediction.extras import read_through
 
 Run = Callable[..., Predictions]
@@ -109,7 +109,7 @@ def test_a_pixel_size_is_a_scale_of_each_image_with_one_engine(
         return load(*args, **options)
 
     monkeypatch.setattr(recipes, "load_engine", count)
-    monkeypatch.setattr(predict_image, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(recipes, "MOST_AT_ONCE", 1)
     same = sized(tmp_path / "same.ome.tif", image, 0.65)
     finer = sized(tmp_path / "finer.ome.tif", image.repeat(2, 0).repeat(2, 1), 0.325)
     found = run(same, finer, pixel_size_um=0.65)
@@ -341,7 +341,7 @@ def test_temporary_files_lie_where_they_are_wanted(
 
     monkeypatch.setattr("tempfile.TemporaryFile", noted)
     # So that all that waits goes to the disk.
-    monkeypatch.setattr(predict_image, "memory_for", lambda *_: Memory(scratch_bytes=0))
+    monkeypatch.setattr(side_by_side, "memory_for", lambda *_: Memory(scratch_bytes=0))
     # It is no setting that a result depends on: the finished one is skipped.
     assert only(run(tmp_path / "a.tif", scratch=str(folder))).status == "skipped"
     run(tmp_path / "a.tif", scratch=str(folder), overwrite=True, min_area_px=1)

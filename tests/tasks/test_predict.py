@@ -29,7 +29,7 @@ from cellunet.errors import (
     OutputError,
 )
 from cellunet.imaging.files import open_image, read_provenance, write_png
-from cellunet.tasks import predict_image
+from cellunet.tasks import predict_image, recipe
 from cellunet.tasks.predict import ImageResult, Predictions, predict
 
 Run = Callable[..., Predictions]
@@ -358,7 +358,7 @@ def test_bad_files_are_named_and_the_others_go_on(run, three, tmp_path) -> None:
 @pytest.fixture
 def one_at_a_time(monkeypatch) -> None:
     """So that it is known which image comes second."""
-    monkeypatch.setattr(predict_image, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(recipe, "MOST_AT_ONCE", 1)
 
 
 @pytest.mark.usefixtures("one_at_a_time")

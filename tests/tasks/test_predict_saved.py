@@ -16,7 +16,7 @@ import tifffile
 
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError, OutputError
-from cellunet.tasks import predict_image
+from cellunet.tasks import recipe
 from cellunet.tasks.predict import predict
 from tests.imaging.objects.test_outlines import fill
 
@@ -166,7 +166,7 @@ def test_a_dry_run_writes_no_table(run, folder, tmp_path) -> None:
 def test_a_stop_joins_what_is_finished_and_leaves_no_parts(
     run, folder, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(predict_image, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(recipe, "MOST_AT_ONCE", 1)
     calls = iter(range(99))
     found = run(folder, stop=lambda: next(calls) >= 7)
     assert found.stopped

@@ -28,9 +28,9 @@ from cellunet.imaging.encoding import correct
 from cellunet.imaging.scratch import PlaneStore, Scratch
 from cellunet.run.executor import executor_of
 from cellunet.run.memory import Memory
-from cellunet.tasks import predict_image
 from cellunet.tasks import recipe as recipes
 from cellunet.tasks.predict import predict
+from cellunet.tasks.prediction import side_by_side
 from cellunet.tasks.prediction.decode_pass import DecodePass
 from cellunet.tasks.prediction.network_pass import Stopped
 from cellunet.tasks.prediction.segment import Recipe, as_labels
@@ -179,7 +179,7 @@ def test_a_stop_leaves_no_thread_at_work(name, threads, probabilities) -> None:
 @pytest.fixture
 def many_blocks(monkeypatch) -> None:
     """Small windows of a large field, and probabilities that are always the same."""
-    monkeypatch.setattr(predict_image, "SMALL_PX", 0)
+    monkeypatch.setattr(side_by_side, "SMALL_PX", 0)
     monkeypatch.setattr(blocks_module, "LARGEST_PX", 64)
     load = recipes.load_engine
     monkeypatch.setattr(
@@ -198,14 +198,14 @@ def test_all_files_are_the_same_for_any_threads_tiles_memory_and_stops(
 ) -> None:
     image = nuclei_image((200, 170), 60, 3)[0].astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", image)
-    memory_for, folders = predict_image.memory_for, itertools.count()
+    memory_for, folders = side_by_side.memory_for, itertools.count()
 
     def files(
         threads: int, tile_px: int, limit: int | None = None, stop: int | None = None
     ) -> dict[str, bytes]:
         # Smaller tiles than may be asked for: smaller than a nucleus.
         monkeypatch.setattr(
-            predict_image,
+            side_by_side,
             "memory_for",
             lambda *given: replace(memory_for(*given), tile_px=tile_px),
         )
