@@ -192,7 +192,7 @@ def test_two_threads_read_while_one_file_crashes(tmp_path):
 PARENT = """
 import sys
 from pathlib import Path
-from cellunet.imaging import decoder_child, isolation
+from cellunet.imaging.native import decoder_child, isolation
 from cellunet.imaging.files import Region, open_image
 decoder_child.MODULE = "tests.faults.breaking_decoders"
 for name in sys.argv[2:]:
@@ -303,7 +303,7 @@ def test_a_process_that_cannot_begin_is_told_from_one_that_crashed(
 
 STOPPED = """
 import signal, sys
-from cellunet.imaging import decoder_child
+from cellunet.imaging.native import decoder_child
 from cellunet.cli.app import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 decoder_child.MODULE = "tests.faults.breaking_decoders"
