@@ -50,7 +50,8 @@ KINDS = {
 """Name to what `tifffile.imwrite` is told; None is PNG."""
 WITHIN = """
 import sys
-from cellunet.imaging import decoders, piece_decoder, png
+from cellunet.imaging import png
+from cellunet.imaging.tiff import decoders, piece_decoder
 import imagecodecs
 decode = {5: imagecodecs.lzw_decode, 32773: imagecodecs.packbits_decode}
 decoders.decode_bytes = lambda codec, data: bytes(decode[codec](data))
