@@ -151,6 +151,17 @@ def test_objects_of_another_size_train_and_predict_at_the_models(
     assert found.summaries["all"].f1_at(10).value > 0.5
 
 
+def test_dark_objects_are_trained_on_in_the_negative(few, quick, tiny_model) -> None:
+    for path in (few / "images").iterdir():
+        tifffile.imwrite(path, 4000 - np.minimum(tifffile.imread(path), 4000))
+    config = tiny_model.config.replace(epochs=1, steps_per_epoch=3)
+    asked = {"config": config, "split": FOLDS, "start": str(tiny_model.folder)}
+    assert not train(quick(few, **asked), stop_at(2)).finished
+    trained = train(quick(few, resume=True, **asked))
+    assert card_of(trained).config.normalization.invert is True
+    assert trained.expected.f1_50.value > 0.5
+
+
 def test_known_images_are_said(quick, tiny_model) -> None:
     told: list[str] = []
     config = tiny_model.config.replace(epochs=1, steps_per_epoch=1)

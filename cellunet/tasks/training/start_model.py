@@ -170,7 +170,8 @@ def _dark(samples: Sequence[Sample]) -> bool | None:
         outside = sample.annotated & (sample.labels == 0)
         if inside.any() and outside.any():
             plane = np.nan_to_num(sample.image[0].astype(np.float64))
-            darker.append(np.median(plane[inside]) < np.median(plane[outside]))
+            # Of Python's own kind: what is asked of NumPy's cannot be saved as JSON.
+            darker.append(bool(np.median(plane[inside]) < np.median(plane[outside])))
     return 2 * sum(darker) > len(darker) if darker else None
 
 
