@@ -209,7 +209,8 @@ def test_an_image_folder_without_objects_is_named(tmp_path):
         (("images/a.tif",), "recognised: 1, annotations: 0", "Understood"),
         (("a_masks.tif",), "recognised: 0, annotations: 1", "Understood"),
         (("labels/a.tif",), "recognised: 0, annotations: 1", "Understood"),
-        (("a.txt",), "recognised: 0, annotations: 0", "Understood"),
+        (("a.txt",), r"annotations: 0; left out: 1 \.txt", "Understood"),
+        (("images/a.tif", "labels/a.JPG"), r"left out: 1 \.jpg", "TIFF or PNG"),
         (("images/a.tif", "labels/a.tif", "masks/a.tif"), "both", "Keep one"),
     ],
 )
