@@ -233,7 +233,7 @@ def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
     if expected.quarters:
         but = " Other images may differ more than these tell."
     if expected.of_one_image:
-        where = "elsewhere in this image"
+        what, where = "parts of the image", "elsewhere in this image"
         but = " Other images may score far lower; a second one would tell."
     said = [
         f"Expected {where}: mean AP {interval(expected.mean_ap)}, F1 at IoU .50 "

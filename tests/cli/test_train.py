@@ -32,6 +32,7 @@ EXPECTED = Expected(
     gain=Estimate(value=0.0125, low=-0.001, high=0.02),
     pieces=8,
     quarters=True,
+    of_one_image=False,
 )
 
 
@@ -199,9 +200,10 @@ def test_the_summary_tells_score_folder_and_what_to_do_next(
 def test_of_a_single_image_nothing_is_said_of_others(
     run: Run, training: FakeTraining
 ) -> None:
-    training.expected = replace(EXPECTED, pieces=4)
+    training.expected = replace(EXPECTED, of_one_image=True)
     ran = run("train", "a", "--name", "cells")
     assert "Expected elsewhere in this image: mean AP 0.812" in ran.err
+    assert "(Of 8 parts of the image that were not trained on" in ran.err
     assert "Other images may score far lower; a second one would tell.)" in ran.err
 
 

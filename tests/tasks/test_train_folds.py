@@ -84,6 +84,14 @@ def test_a_single_image_is_trained_in_halves(few, quick) -> None:
     trained = train(quick(few, split=SplitConfig(folds=2)))
     assert trained.finished
     assert len(card_of(trained).training) == 1
+    assert trained.expected.of_one_image
+    assert trained.expected.pieces == 8
+
+
+def test_a_single_validation_image_is_another_image(few, quick) -> None:
+    trained = train(quick(few, split=SplitConfig(validation_fraction=0.25)))
+    assert trained.expected.pieces == 4
+    assert not trained.expected.of_one_image
 
 
 def test_a_start_that_is_better_is_kept(few, quick, tiny_model) -> None:
