@@ -143,6 +143,17 @@ def test_one_image_twice_in_training_is_told(told, data, write_data):
     assert "comes more than once in training: a1 = copy of a1." in said
 
 
+def test_one_image_twice_is_refused_where_all_are_scored_in_turn(run, data):
+    for side in ("images", "labels"):
+        copy = data / side / "copy of a1.tif"
+        copy.write_bytes((data / side / "a1.tif").read_bytes())
+    ran = run("train", data, "--name", "twice")
+    assert ran.code == 1
+    said = ran.err.replace("\n", " ")
+    assert "comes more than once: a1 = copy of a1." in said
+    assert "Keep one of each" in said
+
+
 @pytest.mark.parametrize("value", [7, 255])
 def test_a_value_that_nobody_declared_is_told(told, data, value):
     """In every image the numbers go on past 7, or end far below 255."""

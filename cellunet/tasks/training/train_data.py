@@ -20,6 +20,7 @@ from cellunet.imaging.pairing import (
     refuse_shared,
     split,
 )
+from cellunet.tasks.training.copies import refuse_copies
 from cellunet.tasks.training.field_parts import (
     ReadImage,
     cut,
@@ -96,8 +97,8 @@ def load(
     Raises
     ------
     InputError
-        If partners are missing, a folder is named twice, an image is on both sides, or
-        images cannot be used: all are named in one message.
+        If partners are missing, a folder is named twice, an image is on both sides or,
+        with folds, comes twice, or images cannot be used: all are named in one message.
     """
     training: list[Pair] = []
     held: list[Pair] = []
@@ -129,6 +130,8 @@ def load(
     sides = read[: len(training)], read[len(training) :]
     prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
     refuse_shared(*prints)
+    if config.folds and not held:
+        refuse_copies(prints[0])
     samples = [tuple(s for one in side for s in one.parts) for side in sides]
     refuse_one_sided(samples[0])
     return TrainingData(

@@ -20,7 +20,7 @@ from cellunet.imaging.checks.fit_checks import (
 )
 from cellunet.imaging.checks.odd_values import odd_values
 from cellunet.imaging.drawn.drawings import some
-from cellunet.tasks.training.field_parts import whole_name
+from cellunet.tasks.training.copies import copies
 from cellunet.tasks.training.folds import is_scored, objects_of
 from cellunet.tasks.training.training_statistics import evenly
 
@@ -137,11 +137,7 @@ def _of_scores(data: TrainingData) -> Iterator[str]:
 
 
 def _of_copies(prints: Mapping[str, str], side: str) -> Iterator[str]:
-    """Tell of images that come twice; parts of one image are no copies."""
-    names: dict[str, set[str]] = defaultdict(set)
-    for name, print_ in prints.items():
-        names[print_].add(whole_name(name))
-    same = [" = ".join(sorted(found)) for found in names.values() if len(found) > 1]
+    same = copies(prints)
     if same:
         yield f"The same image comes more than once in {side}: {some(same)}."
 
