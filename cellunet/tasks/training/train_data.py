@@ -232,7 +232,8 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
             raise InputError(
                 f"{pair.image} holds {planes} planes ({source.plane_axes}); one is "
                 "needed for training.",
-                hint="Save the annotated planes as single images.",
+                hint="Save the annotated planes as single images; if they are "
+                "channels, save the file as OME-TIFF or ImageJ hyperstack.",
             )
         height, width = source.shape
         image = source.read(Region(plane=0, y0=0, y1=height, x0=0, x1=width))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cellunet.config import SCRATCH, CheckConfig
 from cellunet.errors import ConfigError
 from cellunet.imaging.checks.fit_checks import (
@@ -22,6 +24,7 @@ from cellunet.imaging.checks.odd_values import odd_values
 from cellunet.imaging.drawn.drawings import some
 from cellunet.tasks.training.copies import copies
 from cellunet.tasks.training.folds import is_scored, objects_of
+from cellunet.tasks.training.odd_images import odd_images
 from cellunet.tasks.training.training_statistics import evenly
 
 if TYPE_CHECKING:
@@ -66,6 +69,7 @@ def training_notes(data: TrainingData, *, start: str, target: str) -> tuple[str,
         *_of_copies(data.validation_prints, "validation"),
         *_of_fits(evenly(both, MOST_IMAGES), config),
         *_of_values(both),
+        *odd_images(both),
     )
 
 
@@ -206,9 +210,24 @@ def _foreign(samples: Sequence[Sample], config: CheckConfig) -> dict[str, str]:
 
 
 def _of_values(samples: Sequence[Sample]) -> Iterator[str]:
-    for value, names in odd_values({s.name: s.labels for s in samples}).items():
+    odd = odd_values({s.name: s.labels for s in samples})
+    if odd and len(odd) > 1 and set(odd) == _values_of(samples):
+        yield (
+            f"All values of the label images ({some(list(map(str, odd)))}) mark what "
+            "is no single object: are they classes? Every object needs a number of its "
+            "own; cellunet make-labels --kind coloured numbers connected pieces."
+        )
+        return
+    for value, names in odd.items():
         yield (
             f"The value {value} marks what is no single object in {len(names)} "
             f"image{'' if len(names) == 1 else 's'} ({some(names)}). If it stands for "
             f"pixels that are not annotated, say so: --ignore-value {value}."
         )
+
+
+def _values_of(samples: Sequence[Sample]) -> set[int]:
+    found: set[int] = set()
+    for sample in samples:
+        found.update(np.unique(sample.labels[sample.labels > 0]).tolist())
+    return found
