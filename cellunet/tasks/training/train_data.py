@@ -28,6 +28,7 @@ from cellunet.tasks.training.field_parts import (
     partly_annotated,
 )
 from cellunet.tasks.training.one_sided import refuse_one_sided
+from cellunet.tasks.training.uncorrected import uncorrected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +127,7 @@ def load(
         notes += pairs.notes
         held += pairs.pairs
     read = _read_all([*training, *held], channel, track)
-    notes += partly_annotated(read)
+    notes += partly_annotated(read) + uncorrected([*training, *held])
     sides = read[: len(training)], read[len(training) :]
     prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
     refuse_shared(*prints)
