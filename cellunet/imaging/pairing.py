@@ -188,7 +188,8 @@ def split(
         raise InputError(
             f"The split has {len(kept)} training and {len(held)} validation images; "
             "each needs at least one.",
-            hint="Annotate at least two images, or name a folder: --val DIR.",
+            hint="Annotate at least two images, name a folder (--val DIR), or have a "
+            "single image cut: --folds 2 without --val-fraction.",
         )
     return (
         tuple(by_name[name] for name in sorted(kept)),

@@ -180,6 +180,17 @@ def test_settings_that_cannot_be_are_refused_before_work(
     assert training.requests == []
 
 
+@pytest.mark.parametrize("other", ["--val v", "--val-fraction 0.2"])
+def test_folds_and_images_kept_out_exclude_each_other(
+    run: Run, training: FakeTraining, other: str
+) -> None:
+    ran = run("train", "a", "--folds", "3", *other.split())
+    assert ran.code == 2
+    said = " ".join(ran.err.replace("│", " ").split())
+    assert f"does not go with {other.split()[0]}; leave out one" in said
+    assert run("train", "a", "--folds", "0", *other.split()).code == 0
+
+
 def test_the_summary_tells_score_folder_and_what_to_do_next(
     run: Run, training: FakeTraining
 ) -> None:

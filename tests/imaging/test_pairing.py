@@ -292,6 +292,7 @@ def test_one_pair_cannot_be_split():
     with pytest.raises(InputError, match="1 training and 0 validation") as caught:
         split(named("a"), validation_fraction=0.2, seed=0)
     assert "--val DIR" in caught.value.hint
+    assert "--folds 2" in caught.value.hint
 
 
 def test_fingerprints_see_values_shape_and_type_but_no_layout():
