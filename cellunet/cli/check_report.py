@@ -34,7 +34,7 @@ def report_check(console: Console, checked: Checked) -> Outcome:
     )
     for note in (*_of_parts(checked), *checked.notes):
         console.line(note)
-    sheets = ", ".join(path.name for path in checked.sheets[:3])
+    sheets = ", ".join(str(path) for path in checked.sheets[:3])
     more = ", ..." if len(checked.sheets) > 3 else ""
     console.line(f"Look at {sheets or 'nothing'}{more} and {checked.report}")
     if not flagged:

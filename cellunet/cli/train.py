@@ -28,6 +28,8 @@ from cellunet.config import (
 from cellunet.registry import choose
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cellunet.cli.console import Console
     from cellunet.imaging.scoring.expected import Expected
     from cellunet.tasks.train_request import RunInfo, Trained, TrainRequest
@@ -83,6 +85,7 @@ def train(
     if suggest:
         return suggest_crops(ctx)
     folders = check_train(ctx, data)
+    refuse_folds(folds, val, val_fraction)
     # Without torch, so that what is odd is refused at once, not seconds later.
     from cellunet.tasks.train_request import TrainRequest, default_name
     from cellunet.tasks.training.suited import began_with, start_name, suited
@@ -139,6 +142,24 @@ def train(
 
         return run_learning_curve(Session.of(ctx), request, out)
     return _run(Session.of(ctx), request)
+
+
+def refuse_folds(
+    folds: int | None, val: Path | None, val_fraction: float | None
+) -> None:
+    """Refuse folds, which keep no image out, where images are to be kept out.
+
+    Raises
+    ------
+    typer.BadParameter
+        If so.
+    """
+    other = "--val" if val is not None else "--val-fraction"
+    if folds and (val is not None or val_fraction is not None):
+        raise typer.BadParameter(
+            f"--folds keeps no image out and does not go with {other}; leave out one "
+            "of them."
+        )
 
 
 def _run(session: Session, request: TrainRequest) -> Outcome:
@@ -233,7 +254,7 @@ def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
     if expected.quarters:
         but = " Other images may differ more than these tell."
     if expected.of_one_image:
-        where = "elsewhere in this image"
+        what, where = "parts of the image", "elsewhere in this image"
         but = " Other images may score far lower; a second one would tell."
     said = [
         f"Expected {where}: mean AP {interval(expected.mean_ap)}, F1 at IoU .50 "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from cellunet.errors import ConfigError, InputError
 from cellunet.imaging.file_names import (
     annotation_files,
     image_files,
+    is_annotation_file,
     is_annotation_mark,
 )
 from cellunet.imaging.layouts import DRAWN_FOLDERS, SIDES, UNDERSTOOD, Layout, detect
@@ -28,6 +30,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_NAMED = 10
+PICTURES = {".jpg", ".jpeg", ".bmp", ".gif", ".jp2", ".webp"}
+"""Files in which people keep pictures, and which are not read."""
+PIXELS = (
+    "Images and label images are read as TIFF or PNG; export the others so from where "
+    "they were made, as JPEG changes values."
+)
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,8 @@ def split(
         raise InputError(
             f"The split has {len(kept)} training and {len(held)} validation images; "
             "each needs at least one.",
-            hint="Annotate at least two images, or name a folder: --val DIR.",
+            hint="Annotate at least two images, name a folder (--val DIR), or have a "
+            "single image cut: --folds 2 without --val-fraction.",
         )
     return (
         tuple(by_name[name] for name in sorted(kept)),
@@ -307,8 +316,23 @@ def _nothing_found(folder: Path) -> InputError:
     drawn = [p for n in DRAWN_FOLDERS for p in annotation_files(folder / n)]
     for path in annotation_files(folder):
         (drawn if is_annotation_mark(path.name) else images).append(path)
+    others = _others(folder)
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
     return InputError(
         f"{folder} holds no pair of image and annotation (images recognised: "
-        f"{len(images)}, annotations: {len(drawn)}).",
-        hint=UNDERSTOOD,
+        f"{len(images)}, annotations: {len(drawn)}"
+        + (f"; left out: {listed}" if others else "")
+        + ").",
+        hint=(f"{PIXELS} " if set(others) & PICTURES else "") + UNDERSTOOD,
+    )
+
+
+def _others(folder: Path) -> Counter[str]:
+    """Return how many files of each other kind lie where pairs are looked for."""
+    places = [folder, *(folder / name for name in ("images", *DRAWN_FOLDERS))]
+    files = [p for place in places if place.is_dir() for p in place.iterdir()]
+    return Counter(
+        p.suffix.lower() or p.name
+        for p in files
+        if p.is_file() and not p.name.startswith(".") and not is_annotation_file(p)
     )

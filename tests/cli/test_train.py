@@ -32,6 +32,7 @@ EXPECTED = Expected(
     gain=Estimate(value=0.0125, low=-0.001, high=0.02),
     pieces=8,
     quarters=True,
+    of_one_image=False,
 )
 
 
@@ -179,6 +180,17 @@ def test_settings_that_cannot_be_are_refused_before_work(
     assert training.requests == []
 
 
+@pytest.mark.parametrize("other", ["--val v", "--val-fraction 0.2"])
+def test_folds_and_images_kept_out_exclude_each_other(
+    run: Run, training: FakeTraining, other: str
+) -> None:
+    ran = run("train", "a", "--folds", "3", *other.split())
+    assert ran.code == 2
+    said = " ".join(ran.err.replace("│", " ").split())
+    assert f"does not go with {other.split()[0]}; leave out one" in said
+    assert run("train", "a", "--folds", "0", *other.split()).code == 0
+
+
 def test_the_summary_tells_score_folder_and_what_to_do_next(
     run: Run, training: FakeTraining
 ) -> None:
@@ -199,9 +211,10 @@ def test_the_summary_tells_score_folder_and_what_to_do_next(
 def test_of_a_single_image_nothing_is_said_of_others(
     run: Run, training: FakeTraining
 ) -> None:
-    training.expected = replace(EXPECTED, pieces=4)
+    training.expected = replace(EXPECTED, of_one_image=True)
     ran = run("train", "a", "--name", "cells")
     assert "Expected elsewhere in this image: mean AP 0.812" in ran.err
+    assert "(Of 8 parts of the image that were not trained on" in ran.err
     assert "Other images may score far lower; a second one would tell.)" in ran.err
 
 

@@ -45,6 +45,12 @@ def change(data: Path, number: int, change) -> None:
     tifffile.imwrite(path, change(tifffile.imread(path)))
 
 
+def picture(data: Path, number: int, change) -> None:
+    """Replace an image by what `change` makes of it and its labels."""
+    image, labels = (data / side / f"a{number}.tif" for side in ("images", "labels"))
+    tifffile.imwrite(image, change(tifffile.imread(image), tifffile.imread(labels)))
+
+
 def test_nothing_is_said_of_good_images(told, data):
     assert told(data) == ""
 
@@ -143,6 +149,17 @@ def test_one_image_twice_in_training_is_told(told, data, write_data):
     assert "comes more than once in training: a1 = copy of a1." in said
 
 
+def test_one_image_twice_is_refused_where_all_are_scored_in_turn(run, data):
+    for side in ("images", "labels"):
+        copy = data / side / "copy of a1.tif"
+        copy.write_bytes((data / side / "a1.tif").read_bytes())
+    ran = run("train", data, "--name", "twice")
+    assert ran.code == 1
+    said = ran.err.replace("\n", " ")
+    assert "comes more than once: a1 = copy of a1." in said
+    assert "Keep one of each" in said
+
+
 @pytest.mark.parametrize("value", [7, 255])
 def test_a_value_that_nobody_declared_is_told(told, data, value):
     """In every image the numbers go on past 7, or end far below 255."""
@@ -160,3 +177,42 @@ def test_a_value_that_nobody_declared_is_told(told, data, value):
     assert told(data, "--ignore-value", str(value), "--overwrite").startswith(
         "Annotated in part: 5 of 5 images"
     )
+
+
+def test_blank_images_are_told(told, data):
+    for number in (0, 3):
+        picture(data, number, lambda image, labels: np.full_like(image, 7))
+    said = told(data, "--folds", "0")
+    assert "Images of one value everywhere: 2 of 5 (a0, a3)" in said
+    assert "another channel" in said
+
+
+@pytest.mark.parametrize(
+    "drawn", [lambda i, labels: labels, lambda i, labels: 255 * (labels > 0)]
+)
+def test_labels_saved_in_place_of_an_image_are_told(told, data, drawn):
+    picture(data, 2, lambda *both: drawn(*both).astype(np.uint16))
+    said = told(data)
+    assert "1 of 5 (a2). Were labels saved in place of images?" in said
+
+
+def test_images_of_either_contrast_are_told(told, data):
+    for number in (1, 2):
+        picture(data, number, lambda image, labels: 9000 - np.minimum(image, 9000))
+    said = told(data)
+    assert "In 2 of 5 images objects are darker than their background" in said
+    assert "(a1, a2)" in said
+
+
+def test_labels_without_any_background_are_told(told, data):
+    for number in range(5):
+        change(data, number, lambda labels: labels + 1)
+    assert "No pixel of any image is background" in told(data)
+
+
+def test_classes_in_place_of_objects_are_told(told, data):
+    for number in range(5):
+        change(data, number, lambda labels: np.where(labels > 0, 1 + labels % 2, 0))
+    said = told(data)
+    assert "All values of the label images (1, 2) mark what is no single object" in said
+    assert "--ignore-value" not in said

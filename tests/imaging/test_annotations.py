@@ -215,10 +215,10 @@ def test_a_folder_without_objects_is_refused(tmp_path):
     ("pixels", "found", "hint"),
     [
         (np.float32([[0, 1.5]]), "floating-point values .*float32, 0 to 1.5", "image"),
-        (np.float32([[0, 2]]), "floating-point values", "converting loses nothing"),
+        (np.float32([[0, 2]]), "floating-point values", "nothing. In Fiji"),
         (np.float32([[0, np.nan]]), "floating-point values", "image or a prob"),
         (np.float32([[np.nan, np.nan]]), "none finite", "image or a prob"),
-        (np.int16([[0, -1]]), "negative values, down to -1", "Set the negative"),
+        (np.int16([[0, -1]]), "negative values, down to -1", "--ignore-value -1"),
         (np.uint32([[0, 2**31]]), "holds the id 2147483648", "Number the objects"),
         (np.ones((2, 5, 5), np.uint8), "more than one plane", "each plane as a file"),
         (np.complex64([[0, 2]]), "floating-point values .*complex64", ""),
@@ -245,8 +245,10 @@ def test_several_series_are_several_planes(tmp_path):
 @pytest.mark.parametrize("kind", ["auto", "coloured"])
 def test_an_intensity_image_in_place_of_labels_is_refused(tmp_path, nuclei_image, kind):
     image, _ = nuclei_image()
-    with pytest.raises(AnnotationError, match="looks like an intensity image"):
+    with pytest.raises(AnnotationError, match="looks like an intensity image") as found:
         read_labels(write_tiff(tmp_path / "a.tif", image), kind=kind)
+    # `train`, which reads annotations too, has no such option.
+    assert "make-labels --kind binary" in found.value.hint
     assert read_labels(tmp_path / "a.tif", kind="binary").max() == 1
 
 
@@ -267,7 +269,7 @@ def test_colour_on_white_is_refused_and_full_coverage_is_not(tmp_path):
 
 def test_ids_are_not_read_from_colours(tmp_path):
     path = write_png(tmp_path / "a.png", rgba([[1, 0]]))
-    with pytest.raises(AnnotationError, match="Try: --kind coloured"):
+    with pytest.raises(AnnotationError, match="make-labels --kind coloured"):
         read_labels(path, kind="labels")
 
 

@@ -209,7 +209,8 @@ def test_an_image_folder_without_objects_is_named(tmp_path):
         (("images/a.tif",), "recognised: 1, annotations: 0", "Understood"),
         (("a_masks.tif",), "recognised: 0, annotations: 1", "Understood"),
         (("labels/a.tif",), "recognised: 0, annotations: 1", "Understood"),
-        (("a.txt",), "recognised: 0, annotations: 0", "Understood"),
+        (("a.txt",), r"annotations: 0; left out: 1 \.txt", "Understood"),
+        (("images/a.tif", "labels/a.JPG"), r"left out: 1 \.jpg", "TIFF or PNG"),
         (("images/a.tif", "labels/a.tif", "masks/a.tif"), "both", "Keep one"),
     ],
 )
@@ -291,6 +292,7 @@ def test_one_pair_cannot_be_split():
     with pytest.raises(InputError, match="1 training and 0 validation") as caught:
         split(named("a"), validation_fraction=0.2, seed=0)
     assert "--val DIR" in caught.value.hint
+    assert "--folds 2" in caught.value.hint
 
 
 def test_fingerprints_see_values_shape_and_type_but_no_layout():

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from cellunet import store
-from cellunet.config import PredictConfig, SuggestConfig
+from cellunet.config import PredictConfig, SplitConfig, SuggestConfig
 from cellunet.core.dataset import prepare
 from cellunet.errors import (
     AnnotationError,
@@ -27,6 +27,7 @@ from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.normalize import measure, scale
 from cellunet.imaging.pairing import find_pairs
 from cellunet.imaging.scratch import Scratch
+from cellunet.progress import silent_track
 from cellunet.run.memory import Memory
 from cellunet.tasks import suggest as task
 from cellunet.tasks.prediction.segment import as_labels, segment_plane
@@ -35,7 +36,7 @@ from cellunet.tasks.suggest import Hooks, SuggestRequest, suggest
 from cellunet.tasks.suggestion.candidates import Annotated, candidates, thinned
 from cellunet.tasks.suggestion.crop_folder import names_of
 from cellunet.tasks.suggestion.windows import windows
-from cellunet.tasks.training.train_data import ChannelChoice, read_sample
+from cellunet.tasks.training.train_data import ChannelChoice, load, read_sample
 
 SIDE = 64
 FEW = SuggestConfig(crops=3, side_px=SIDE)
@@ -95,6 +96,26 @@ def test_crops_and_their_labels_are_training_data_cut_from_the_images(
         np.testing.assert_array_equal(ids, np.arange(1, crop.objects + 1))
         with open_image(pairs[crop.name].image) as source:
             assert source.pixel_size_um == pytest.approx((0.25, 0.5))
+
+
+def test_crops_that_nobody_corrected_are_told_in_training(images, tmp_path) -> None:
+    made = suggest(request(images, tmp_path / "out"))
+    first, *others = (c.name for c in made.crops)
+    # As napari and Fiji save a label image: without what came with it.
+    path = tmp_path / "out" / "labels" / f"{first}.tif"
+    tifffile.imwrite(path, tifffile.imread(path))
+    data = load(
+        [tmp_path / "out"],
+        None,
+        SplitConfig(folds=2),
+        seed=0,
+        channel=ChannelChoice(),
+        track=silent_track,
+    )
+    (note,) = data.notes
+    assert "Labels as a model wrote them: 2 of 3 images" in note
+    assert all(name in note for name in others)
+    assert first not in note
 
 
 def test_labels_are_those_of_the_whole_image_at_that_place(images, tmp_path) -> None:

@@ -84,6 +84,14 @@ def test_a_single_image_is_trained_in_halves(few, quick) -> None:
     trained = train(quick(few, split=SplitConfig(folds=2)))
     assert trained.finished
     assert len(card_of(trained).training) == 1
+    assert trained.expected.of_one_image
+    assert trained.expected.pieces == 8
+
+
+def test_a_single_validation_image_is_another_image(few, quick) -> None:
+    trained = train(quick(few, split=SplitConfig(validation_fraction=0.25)))
+    assert trained.expected.pieces == 4
+    assert not trained.expected.of_one_image
 
 
 def test_a_start_that_is_better_is_kept(few, quick, tiny_model) -> None:
@@ -149,6 +157,17 @@ def test_objects_of_another_size_train_and_predict_at_the_models(
     assert scale_of(PredictConfig(scale=2.0), model) == 2 * card.config.scale
     found = evaluate_model(large, model="quick").groups["trained"]
     assert found.summaries["all"].f1_at(10).value > 0.5
+
+
+def test_dark_objects_are_trained_on_in_the_negative(few, quick, tiny_model) -> None:
+    for path in (few / "images").iterdir():
+        tifffile.imwrite(path, 4000 - np.minimum(tifffile.imread(path), 4000))
+    config = tiny_model.config.replace(epochs=1, steps_per_epoch=3)
+    asked = {"config": config, "split": FOLDS, "start": str(tiny_model.folder)}
+    assert not train(quick(few, **asked), stop_at(2)).finished
+    trained = train(quick(few, resume=True, **asked))
+    assert card_of(trained).config.normalization.invert is True
+    assert trained.expected.f1_50.value > 0.5
 
 
 def test_known_images_are_said(quick, tiny_model) -> None:

@@ -56,7 +56,8 @@ def decode_labels(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]
     if pixels.ndim != 2:
         raise AnnotationError(
             f"{path} has {pixels.shape[2]} colour channels; ids need one channel.",
-            hint="Try: --kind coloured, if each object has its own colour.",
+            hint="If each object has its own colour: cellunet make-labels --kind "
+            "coloured.",
         )
     if pixels.size and pixels.max() > np.iinfo(np.int32).max:
         raise AnnotationError(
@@ -150,7 +151,9 @@ def _whole_numbers(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
         raise AnnotationError(
             f"{path} holds negative values, down to {pixels.min()}; labels are 0 for "
             "background and positive ids.",
-            hint="Set the negative pixels to 0, or number the objects from 1.",
+            hint="Set the negative pixels to 0, or number the objects from 1; if one "
+            "value marks what is not annotated, name it: --ignore-value "
+            f"{pixels.min()}.",
         )
     return pixels
 
@@ -163,7 +166,9 @@ def _float_error(pixels: npt.NDArray[Any], path: Path) -> AnnotationError:
     if whole:
         return AnnotationError(
             f"{found}; labels are whole numbers of an integer type.",
-            hint="Every value is whole, so converting loses nothing: "
+            hint="Every value is whole, so converting loses nothing. In Fiji: Image, "
+            "Type, 16-bit, with 'Scale when converting' off (Edit, Options, "
+            "Conversions); in Python: "
             f"tifffile.imwrite('{path.stem}.tif', pixels.astype('uint32')).",
         )
     return AnnotationError(
@@ -177,7 +182,8 @@ def _refuse_picture(path: Path, pieces: int, scattered: bool) -> None:
         raise AnnotationError(
             f"{path} falls into {pieces} pieces of equal value: it looks like an "
             "intensity image or a blurred or lossy copy, not like an annotation.",
-            hint="Try: --kind binary, if everything but 0 is an object.",
+            hint="Export the annotation again; or, if everything but 0 is an object, "
+            "cellunet make-labels --kind binary makes label images of it.",
         )
 
 

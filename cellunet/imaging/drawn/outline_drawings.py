@@ -67,7 +67,7 @@ def fill_outlines(drawn: npt.NDArray[np.bool_], path: Path) -> npt.NDArray[np.in
     if half > THICK_PX:
         raise AnnotationError(
             f"{path} holds areas {2 * half:.0f} px thick, which are no outlines.",
-            hint="Try: --kind binary, or --kind labels.",
+            hint="Try: cellunet make-labels --kind binary, or --kind labels.",
         )
     # The default structure joins pixels side by side, so nothing leaks at a corner.
     areas, count = ndimage.label(~drawn)

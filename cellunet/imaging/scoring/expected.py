@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from cellunet.imaging.scoring.fitting import Truth
     from cellunet.imaging.scoring.image_scores import ImageScores
 
-QUARTERS = 4
-"""An image is cut once along each axis."""
 ENOUGH_IMAGES = 8
 """From so many images on the images themselves are what intervals are drawn from."""
 
@@ -48,11 +46,9 @@ class Expected:
     """How many images or quarters of images were scored."""
     quarters: bool
     """Whether they are quarters."""
-
-    @property
-    def of_one_image(self) -> bool:
-        """Whether all that was scored is parts of one image, which tell of no other."""
-        return self.quarters and self.pieces <= QUARTERS
+    of_one_image: bool
+    """Whether all are parts of one image, other parts of which were trained on: they
+    tell of no other image."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -63,11 +59,16 @@ class Expected:
             "gain": self.gain.to_dict() if self.gain else None,
             "pieces": self.pieces,
             "quarters": self.quarters,
+            "of_one_image": self.of_one_image,
         }
 
 
 def expected(
-    found: Sequence[ImageScores], before: Sequence[ImageScores] | None, *, images: int
+    found: Sequence[ImageScores],
+    before: Sequence[ImageScores] | None,
+    *,
+    images: int,
+    of_one_image: bool = False,
 ) -> Expected:
     """Summarise scores of unseen images or of their quarters (`piece_scores`).
 
@@ -78,7 +79,9 @@ def expected(
     before
         Of the model that training started from, in the same order; None from scratch.
     images
-        How many images they come from.
+        How many images they come from, or parts that were kept out by themselves.
+    of_one_image
+        Whether other parts of the same image were trained on.
     """
     summary = summarize(found)
     gain = None
@@ -94,6 +97,7 @@ def expected(
         gain=gain,
         pieces=len(found),
         quarters=images < ENOUGH_IMAGES,
+        of_one_image=of_one_image,
     )
 
 

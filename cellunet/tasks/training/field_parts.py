@@ -95,8 +95,10 @@ def whole_name(name: str) -> str:
     --------
     >>> whole_name("field (2 of 3)"), whole_name("field (2)")
     ('field', 'field (2)')
+    >>> whole_name("field, part 2"), whole_name("field (2 of 3), part 1")
+    ('field', 'field')
     """
-    return re.sub(r" \(\d+ of \d+\)$", "", name)
+    return re.sub(r"( \(\d+ of \d+\))?(, part \d+)?$", "", name)
 
 
 def annotated_boxes(

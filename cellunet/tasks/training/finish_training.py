@@ -22,6 +22,7 @@ from cellunet.imaging.scoring.fitting import Fit, Truth, fit, score_truth
 from cellunet.tasks.calibrate import calibrate_on_samples
 from cellunet.tasks.prediction.segment import Recipe
 from cellunet.tasks.recipe import at_scale
+from cellunet.tasks.training.field_parts import whole_name
 from cellunet.tasks.training.run_files import write_pictures
 from cellunet.tasks.training.train_data import has_objects, object_diameters_px
 from cellunet.tasks.training.training_statistics import training_statistics
@@ -132,7 +133,12 @@ def _verdict(run: Run, track: Track) -> _Verdict:
         trained,
         decode=chosen.decode,
         scores=mean_scores(chosen.scores),
-        expected=expected(found, None, images=len(truths)),
+        expected=expected(
+            found,
+            None,
+            images=len(truths),
+            of_one_image=_of_one_image(run, truths),
+        ),
     )
     return _or_start(run, trained, found, track) if run.start else trained
 
@@ -149,10 +155,11 @@ def _or_start(
     pictured = _predicted(run, [network] * len(run.stages), track)
     before = scorable(pictured)
     scores = piece_scores(before, [theirs] * len(before), config.encoding)
-    verdict = expected(found, scores, images=len(before))
+    one = _of_one_image(run, before)
+    verdict = expected(found, scores, images=len(before), of_one_image=one)
     if verdict.gain is None or verdict.gain.value > 0:
         return replace(trained, expected=verdict)
-    kept = expected(scores, scores, images=len(before))
+    kept = expected(scores, scores, images=len(before), of_one_image=one)
     return _Verdict(
         network=network,
         decode=theirs,
@@ -161,6 +168,11 @@ def _or_start(
         kept_start=True,
         truths=pictured,
     )
+
+
+def _of_one_image(run: Run, truths: Sequence[Truth]) -> bool:
+    """Return whether what is scored is parts of one image, others of it trained on."""
+    return not run.data.validation and len({whole_name(t.name) for t in truths}) == 1
 
 
 def scorable(truths: Sequence[Truth]) -> list[Truth]:

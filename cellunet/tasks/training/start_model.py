@@ -164,14 +164,22 @@ def _dark(samples: Sequence[Sample]) -> bool | None:
 
     None where no image has both.
     """
-    darker = []
-    for sample in samples:
-        inside = sample.annotated & (sample.labels > 0)
-        outside = sample.annotated & (sample.labels == 0)
-        if inside.any() and outside.any():
-            plane = np.nan_to_num(sample.image[0].astype(np.float64))
-            darker.append(np.median(plane[inside]) < np.median(plane[outside]))
-    return 2 * sum(darker) > len(darker) if darker else None
+    known = [dark for s in samples if (dark := has_dark_objects(s)) is not None]
+    return 2 * sum(known) > len(known) if known else None
+
+
+def has_dark_objects(sample: Sample) -> bool | None:
+    """Return whether objects are darker than what is annotated beside them.
+
+    None where one of the two is missing.
+    """
+    inside = sample.annotated & (sample.labels > 0)
+    outside = sample.annotated & (sample.labels == 0)
+    if not inside.any() or not outside.any():
+        return None
+    plane = np.nan_to_num(sample.image[0].astype(np.float64))
+    # Of Python's own kind: what is asked of NumPy's cannot be saved as JSON.
+    return bool(np.median(plane[inside]) < np.median(plane[outside]))
 
 
 def known_images(start: Start, prints: Mapping[str, str]) -> list[str]:

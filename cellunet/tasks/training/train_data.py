@@ -20,6 +20,7 @@ from cellunet.imaging.pairing import (
     refuse_shared,
     split,
 )
+from cellunet.tasks.training.copies import refuse_copies
 from cellunet.tasks.training.field_parts import (
     ReadImage,
     cut,
@@ -27,6 +28,7 @@ from cellunet.tasks.training.field_parts import (
     partly_annotated,
 )
 from cellunet.tasks.training.one_sided import refuse_one_sided
+from cellunet.tasks.training.uncorrected import uncorrected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,8 +98,8 @@ def load(
     Raises
     ------
     InputError
-        If partners are missing, a folder is named twice, an image is on both sides, or
-        images cannot be used: all are named in one message.
+        If partners are missing, a folder is named twice, an image is on both sides or,
+        with folds, comes twice, or images cannot be used: all are named in one message.
     """
     training: list[Pair] = []
     held: list[Pair] = []
@@ -125,10 +127,12 @@ def load(
         notes += pairs.notes
         held += pairs.pairs
     read = _read_all([*training, *held], channel, track)
-    notes += partly_annotated(read)
+    notes += partly_annotated(read) + uncorrected([*training, *held])
     sides = read[: len(training)], read[len(training) :]
     prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
     refuse_shared(*prints)
+    if config.folds and not held:
+        refuse_copies(prints[0])
     samples = [tuple(s for one in side for s in one.parts) for side in sides]
     refuse_one_sided(samples[0])
     return TrainingData(
@@ -229,7 +233,8 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
             raise InputError(
                 f"{pair.image} holds {planes} planes ({source.plane_axes}); one is "
                 "needed for training.",
-                hint="Save the annotated planes as single images.",
+                hint="Save the annotated planes as single images; if they are "
+                "channels, save the file as OME-TIFF or ImageJ hyperstack.",
             )
         height, width = source.shape
         image = source.read(Region(plane=0, y0=0, y1=height, x0=0, x1=width))

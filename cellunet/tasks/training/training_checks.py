@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cellunet.config import SCRATCH, CheckConfig
 from cellunet.errors import ConfigError
 from cellunet.imaging.checks.fit_checks import (
@@ -20,8 +22,9 @@ from cellunet.imaging.checks.fit_checks import (
 )
 from cellunet.imaging.checks.odd_values import odd_values
 from cellunet.imaging.drawn.drawings import some
-from cellunet.tasks.training.field_parts import whole_name
+from cellunet.tasks.training.copies import copies
 from cellunet.tasks.training.folds import is_scored, objects_of
+from cellunet.tasks.training.odd_images import odd_images
 from cellunet.tasks.training.training_statistics import evenly
 
 if TYPE_CHECKING:
@@ -66,6 +69,7 @@ def training_notes(data: TrainingData, *, start: str, target: str) -> tuple[str,
         *_of_copies(data.validation_prints, "validation"),
         *_of_fits(evenly(both, MOST_IMAGES), config),
         *_of_values(both),
+        *odd_images(both),
     )
 
 
@@ -137,11 +141,7 @@ def _of_scores(data: TrainingData) -> Iterator[str]:
 
 
 def _of_copies(prints: Mapping[str, str], side: str) -> Iterator[str]:
-    """Tell of images that come twice; parts of one image are no copies."""
-    names: dict[str, set[str]] = defaultdict(set)
-    for name, print_ in prints.items():
-        names[print_].add(whole_name(name))
-    same = [" = ".join(sorted(found)) for found in names.values() if len(found) > 1]
+    same = copies(prints)
     if same:
         yield f"The same image comes more than once in {side}: {some(same)}."
 
@@ -210,9 +210,24 @@ def _foreign(samples: Sequence[Sample], config: CheckConfig) -> dict[str, str]:
 
 
 def _of_values(samples: Sequence[Sample]) -> Iterator[str]:
-    for value, names in odd_values({s.name: s.labels for s in samples}).items():
+    odd = odd_values({s.name: s.labels for s in samples})
+    if odd and len(odd) > 1 and set(odd) == _values_of(samples):
+        yield (
+            f"All values of the label images ({some(list(map(str, odd)))}) mark what "
+            "is no single object: are they classes? Every object needs a number of its "
+            "own; cellunet make-labels --kind coloured numbers connected pieces."
+        )
+        return
+    for value, names in odd.items():
         yield (
             f"The value {value} marks what is no single object in {len(names)} "
             f"image{'' if len(names) == 1 else 's'} ({some(names)}). If it stands for "
             f"pixels that are not annotated, say so: --ignore-value {value}."
         )
+
+
+def _values_of(samples: Sequence[Sample]) -> set[int]:
+    found: set[int] = set()
+    for sample in samples:
+        found.update(np.unique(sample.labels[sample.labels > 0]).tolist())
+    return found

@@ -131,8 +131,10 @@ def test_an_image_without_a_finite_pixel_is_refused(data) -> None:
 def test_a_stack_is_refused(data) -> None:
     stack = np.zeros((3, 64, 64), np.uint16)
     tifffile.imwrite(image_of(data, 0), stack, imagej=True, metadata={"axes": "TYX"})
-    with pytest.raises(InputError, match="holds 3 planes"):
+    with pytest.raises(InputError, match="holds 3 planes") as caught:
         loaded(data)
+    # Pages without an axis name are taken for planes.
+    assert "if they are channels" in caught.value.hint
 
 
 def test_a_colour_image_trains_by_a_channel_or_gray(data, rng) -> None:
