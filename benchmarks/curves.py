@@ -34,7 +34,7 @@ def main() -> None:
     draw(right, present(results, AGAINST_STEPS), "steps", 1)
     right.set(xlabel="steps of 8 crops", title="28 kFLOP per pixel", xlim=(0, 6500))
     left.set(ylabel="50 BBBC039 validation images, cross-fitted")
-    left.legend(frameon=False, loc="lower right")
+    left.legend(frameon=False, loc="center right")
     figure.tight_layout()
     figure.savefig(picture, dpi=120)
 
