@@ -7,6 +7,7 @@ preset says" or "as trained", its type has None and the help text tells the valu
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cellunet.cli.console import counted
 from cellunet.config import (
     DEVICE,
     ENGINE,
@@ -114,6 +116,14 @@ def _set_verbose(count: int) -> None:
         _set_level("info" if count == 1 else "debug")
 
 
+def _check_threads(threads: int) -> int:
+    cores = os.cpu_count() or 1
+    if threads > cores:
+        have = f"this machine has {counted(cores, 'core')}, and as many threads compute"
+        logging.getLogger(__name__).warning("--threads %d: %s.", threads, have)
+    return threads
+
+
 def given(**values: object) -> dict[str, object]:
     """Return the values that are not None.
 
@@ -199,7 +209,12 @@ Threads = Annotated[
         show_default=False,
         min=0,
         metavar="N",
-        help=told("CPU threads; 0: all cores.", THREADS),
+        callback=_check_threads,
+        help=told(
+            "CPU threads, never more than the machine has cores; 0: as many as this "
+            "process may use.",
+            THREADS,
+        ),
         rich_help_panel=COMPUTING,
     ),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cellunet.engine.onnx_file import usable_cores
+from cellunet.engine.cores import threads_for
 from cellunet.errors import DeviceError
 
 
@@ -44,7 +44,7 @@ def choose_device(wish: str) -> torch.device:
 
 def use_threads(threads: int) -> int:
     """Compute with this many CPU threads, 0 for all usable cores; return how many."""
-    torch.set_num_threads(threads or usable_cores())
+    torch.set_num_threads(threads_for(threads))
     return torch.get_num_threads()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,10 +103,3 @@ def failed(
     """Return the error of a runtime that could not compute an image."""
     size = " x ".join(map(str, image.shape))
     return CheckpointError(f"{source} failed on an image of {size}: {one_line(error)}")
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use, at least 1."""
-    # Not on Windows and macOS.
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cellunet.engine.onnx_file import check_fits, failed, open_onnx, usable_cores
+from cellunet.engine.cores import threads_for
+from cellunet.engine.onnx_file import check_fits, failed, open_onnx
 from cellunet.engine.onnx_graph import INPUT, OUTPUT
 from cellunet.errors import CheckpointError, DeviceError, one_line
 
@@ -95,7 +96,7 @@ def open_session(content: bytes, threads: int) -> Any:  # noqa: ANN401
     runtime = load_runtime()
     return runtime.InferenceSession(
         content,
-        _options(runtime, threads or usable_cores()),
+        _options(runtime, threads_for(threads)),
         providers=["CPUExecutionProvider"],
     )
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.engine.onnx_file import check_fits, failed, usable_cores
+from cellunet.engine.cores import threads_for
+from cellunet.engine.onnx_file import check_fits, failed
 from cellunet.engine.onnx_graph import INPUT
 from cellunet.errors import CheckpointError, one_line
 from cellunet.imaging.optional import optional
@@ -73,7 +74,7 @@ class OpenVinoEngine:
             digest = hashlib.sha256(model.content).hexdigest()
             self.name += f" int8 {digest[:DIGITS]}"
         try:
-            self._request = _compile(runtime, model.content, threads or usable_cores())
+            self._request = _compile(runtime, model.content, threads_for(threads))
         except RuntimeError as error:
             raise CheckpointError(
                 f"{self._source} cannot be used by openvino: {one_line(error)}",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cellunet.engine.base import FlippingEngine
-from cellunet.engine.onnx_file import usable_cores
+from cellunet.engine.cores import usable_cores
 from cellunet.errors import ConfigError
 from cellunet.run.executor import executor_of
 from cellunet.run.memory import memory_for

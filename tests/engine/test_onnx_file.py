@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from cellunet.engine.onnx_check import INT8
-from cellunet.engine.onnx_file import open_onnx, usable_cores
+from cellunet.engine.onnx_file import open_onnx
 from cellunet.engine.onnx_graph import build
 from cellunet.errors import CheckpointError
 
@@ -32,14 +30,3 @@ def test_the_hint_is_the_callers(content):
     with pytest.raises(CheckpointError) as caught:
         open_onnx(content, INT8, hint="Do this.")
     assert caught.value.hint == "Do this."
-
-
-def test_threads_default_to_the_cores_that_may_be_used(monkeypatch):
-    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 8}, raising=False)
-    assert usable_cores() == 3
-
-
-def test_where_there_is_no_affinity_all_cores_count(monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert usable_cores() == (os.cpu_count() or 1)

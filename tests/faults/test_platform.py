@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from cellunet.cli.app import main
-from cellunet.engine.onnx_file import usable_cores
+from cellunet.engine.cores import usable_cores
 from tests.conftest import draw_nuclei
 
 LONG = "x" * 240
@@ -46,7 +46,7 @@ def test_folders_that_link_to_themselves_end(tiny_model, tmp_path, capsys) -> No
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
 def test_no_more_threads_than_cores_that_may_be_used() -> None:
-    code = "from cellunet.engine.onnx_file import usable_cores; print(usable_cores())"
+    code = "from cellunet.engine.cores import usable_cores; print(usable_cores())"
     one = min(os.sched_getaffinity(0))
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -57,6 +57,18 @@ def test_no_more_threads_than_cores_that_may_be_used() -> None:
     )
     assert done.stdout == "1\n"
     assert usable_cores() >= 1
+
+
+def test_a_huge_number_of_threads_is_told_and_not_started(
+    tiny_model, tmp_path, capsys
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", draw_nuclei((48, 48), 5)[0])
+    words = ["predict", str(tmp_path / "a.tif"), "--out", str(tmp_path / "out")]
+    words += ["--threads", "100000", "--model", str(tiny_model.folder)]
+    assert main(words) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "--threads 100000: this machine has " in told
+    assert (tmp_path / "out" / "a.tif").is_file()
 
 
 def alone(*wrapper: str, out: Path, env: dict[str, str]) -> subprocess.CompletedProcess:

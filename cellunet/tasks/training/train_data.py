@@ -107,6 +107,8 @@ def load(
     for folder, prefix in zip(folders, _prefixes(folders), strict=True):
         pairs = find_pairs(folder)
         notes += pairs.notes
+        if config.folds and pairs.validation is not None:
+            notes.append(f"No folds: {folder} lists its validation images.")
         kept: tuple[Pair, ...]
         out: tuple[Pair, ...] = ()
         if validation is None and config.folds and pairs.validation is None:

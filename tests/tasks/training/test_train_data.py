@@ -33,12 +33,15 @@ def data(tmp_path: Path, write_data) -> Path:
 
 
 def loaded(
-    *folders: Path, validation: Path | None = None, seed: int = 0
+    *folders: Path,
+    validation: Path | None = None,
+    seed: int = 0,
+    config: SplitConfig | None = None,
 ) -> TrainingData:
     return load(
         folders,
         validation,
-        HALF,
+        config or HALF,
         seed=seed,
         channel=ChannelChoice(),
         track=silent_track,
@@ -74,6 +77,15 @@ def test_the_seed_decides_the_split(data) -> None:
     assert list(loaded(data, seed=3).training_prints) == list(
         loaded(data, seed=3).training_prints
     )
+
+
+def test_a_list_of_validation_images_makes_folds_needless_and_says_so(data) -> None:
+    assert loaded(data, config=SplitConfig(folds=2)).notes == ()
+    (data / "metadata").mkdir()
+    (data / "metadata" / "validation.txt").write_text("a1.tif\n")
+    found = loaded(data, config=SplitConfig(folds=2))
+    assert found.notes == (f"No folds: {data} lists its validation images.",)
+    assert [s.name for s in found.validation] == ["a1"]
 
 
 def test_missing_and_extra_partners_are_named_together(data) -> None:
