@@ -73,7 +73,7 @@ def predicting(data: Path) -> dict:
                     with Scratch() as scratch:
                         source = ArraySource(image[part])
                         found = segment_plane(
-                            source, 0, recipe, scratch, statistics=statistics
+                            source, 0, recipe, scratch, statistics=(statistics,)
                         )
                         labels = as_labels(found.bands()).astype(np.int32)
                     scores = score_image(truth[part], labels, name=pair.name)

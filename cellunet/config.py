@@ -270,7 +270,8 @@ class UNetConfig(Config):
     """Shape of the network."""
 
     in_channels: int = 2
-    """Channels of the normalised image."""
+    """Channels of the normalised image: `NormalizationConfig.channels` of each channel
+    of the image that is looked at."""
     classes: int = 3
     """Classes of the target."""
     channels: tuple[int, ...] = (32, 64, 128)
@@ -413,6 +414,11 @@ class TrainConfig(Config):
     seed: int = 0
     """Seed of the split, of the initial weights, of crops and of augmentation."""
 
+    @property
+    def image_channels(self) -> int:
+        """Channels of an image that the network looks at."""
+        return self.network.in_channels // self.normalization.channels
+
     def __post_init__(self) -> None:
         for name in ("crop_px", "batch", "epochs"):
             value = getattr(self, name)
@@ -451,7 +457,8 @@ class PredictConfig(Config):
     """How a model is applied. None stands for "as trained"."""
 
     channel: str | None = None
-    """Number (from 0) or name of the image channel; needed if there are several."""
+    """Number (from 0) or name of the image channel; needed if there are several. For a
+    model that looks at several: theirs, with commas between."""
     gray: bool = False
     """Use the luminance of RGB images."""
     z: Literal["keep", "max"] = "keep"

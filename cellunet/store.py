@@ -83,10 +83,18 @@ class ModelCard:
     """Versions of cellunet, torch and numpy that trained it."""
     onnx_sha256: str = ""
     """SHA-256 of the ONNX twin."""
+    channels: tuple[str, ...] = ()
+    """Of a model that looks at several channels, what they were called in training;
+    empty where it looks at one."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain values."""
         plain = dict(vars(self))
+        if self.channels:
+            plain["channels"] = list(self.channels)
+        else:
+            # As the cards of earlier versions are, which read these.
+            del plain["channels"]
         plain["config"] = self.config.to_dict()
         plain["diameter_px"] = list(self.diameter_px)
         return {"format": CARD_FORMAT, **plain}
@@ -110,6 +118,7 @@ class ModelCard:
             values["config"] = TrainConfig.from_dict(_as_then(values["config"]))
             low, median, high = (float(v) for v in values["diameter_px"])
             values["diameter_px"] = (low, median, high)
+            values["channels"] = tuple(values.get("channels", ()))
             card = cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"It is incomplete ({error}).") from error
@@ -142,6 +151,8 @@ def _check_kinds(card: ModelCard) -> None:
         values = table.values() if isinstance(table, dict) else [None]
         if not all(isinstance(value, kind) for value in values):
             wrong.append(name)
+    if not all(isinstance(name, str) for name in card.channels):
+        wrong.append("channels")
     if not _percentiles(card.training_statistics):
         wrong.append("training_statistics")
     if wrong:

@@ -15,9 +15,10 @@ import torch
 
 from cellunet.core.augment import Crop, flip, vary_intensity, warp, warp_grid
 from cellunet.core.crop_places import crop_centre, crop_corner
+from cellunet.imaging import normalize
 from cellunet.imaging.drawn.scribbles import teaches
 from cellunet.imaging.encoding import add_scribbles, encode
-from cellunet.imaging.normalize import channels, measure, scale
+from cellunet.imaging.normalize import measure, scale_channels
 from cellunet.imaging.resample import looked_up, magnified
 from cellunet.imaging.weights import border_map, combine, object_gain
 
@@ -85,13 +86,9 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
     The weight map is made once and kept. What is returned is what the network sees:
     magnified by ``config.scale``, the labels too.
     """
-    planes = [
-        scale(channel, statistics, config.normalization)
-        for channel, statistics in zip(
-            sample.image, sample.statistics_for(config.normalization), strict=True
-        )
-    ]
-    image, labels, scribbles = np.stack(planes), sample.labels, sample.scribbles
+    statistics = sample.statistics_for(config.normalization)
+    image = scale_channels(sample.image, statistics, config.normalization)
+    labels, scribbles = sample.labels, sample.scribbles
     counted = teaches(sample.annotated, scribbles)
     if config.scale != 1.0:
         image = magnified(image, config.scale)
@@ -110,7 +107,7 @@ def network_input(
     scaled: npt.NDArray[np.float32], config: TrainConfig
 ) -> npt.NDArray[np.float32]:
     """Return the network's channels (CYX) of scaled image channels (CYX)."""
-    return np.concatenate([channels(c, config.normalization) for c in scaled])
+    return normalize.network_input(scaled, config.normalization)
 
 
 def _encode(

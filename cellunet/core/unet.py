@@ -7,6 +7,7 @@ Image Segmentation", with padded convolutions and batch normalisation.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ from torch import nn
 
 if TYPE_CHECKING:
     from cellunet.config import UNetConfig
+
+FIRST = "stem.0.weight"
+"""The weights that look at the image: features, input channels, Y, X."""
 
 
 class DoubleConv(nn.Sequential):
@@ -114,3 +118,24 @@ def initialise(network: nn.Module, seed: int) -> None:
             module.weight.data.copy_(drawn)
             if module.bias is not None:
                 module.bias.data.zero_()
+
+
+def widened(network: UNet, in_channels: int) -> UNet:
+    """Return a network that looks at more channels and computes the very same.
+
+    What is new comes last and weighs nothing until it is trained.
+
+    Parameters
+    ----------
+    network
+        Is not changed.
+    in_channels
+        Of the network that is returned: as many as `network` has, or more.
+    """
+    wide = UNet(replace(network.config, in_channels=in_channels))
+    weights = dict(network.state_dict())
+    known = weights[FIRST]
+    weights[FIRST] = known.new_zeros((len(known), in_channels, *known.shape[2:]))
+    weights[FIRST][:, : known.shape[1]] = known
+    wide.load_state_dict(weights)
+    return wide.train(network.training)

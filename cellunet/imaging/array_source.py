@@ -19,15 +19,33 @@ if TYPE_CHECKING:
     from cellunet.imaging.source import Region
 
 
+def _check_shape(shape: tuple[int, ...], channels: int) -> None:
+    if channels == 1 and (len(shape) != 2 or 0 in shape):
+        raise ImageReadError(
+            f"The array is of shape {shape}; one plane of rows and columns "
+            "is expected.",
+            hint="Take a stack plane by plane, and one channel of several.",
+        )
+    if channels > 1 and (len(shape) != 3 or shape[0] != channels or 0 in shape):
+        raise ImageReadError(
+            f"The array is of shape {shape}; {channels} channels are expected, and "
+            "the rows and columns of one plane.",
+            hint="Put the channels first, in the order of the training: "
+            "np.stack([first, second]).",
+        )
+
+
 class ArraySource:
-    """One plane of one channel in memory.
+    """One plane of one channel, or of several, in memory.
 
     Parameters
     ----------
     plane
-        YX, any real type.
+        YX, or CYX of several channels, any real type.
     pixel_size_um
         Height and width of a pixel, if known.
+    channels
+        How many are expected.
 
     Raises
     ------
@@ -38,9 +56,6 @@ class ArraySource:
     path = Path("array")
     plane_axes = ""
     plane_shape: tuple[int, ...] = ()
-    channels = 1
-    channel_names = ("0",)
-    file_channels = ("0",)
     cut_from: Cut | None = None
     memory_note = ""
     damaged: tuple[Damage, ...] = ()
@@ -49,19 +64,19 @@ class ArraySource:
         self,
         plane: npt.NDArray[Any],
         pixel_size_um: tuple[float, float] | None = None,
+        *,
+        channels: int = 1,
     ) -> None:
-        if plane.ndim != 2 or not plane.size:
-            raise ImageReadError(
-                f"The array is of shape {plane.shape}; one plane of rows and columns "
-                "is expected.",
-                hint="Take a stack plane by plane, and one channel of several.",
-            )
+        _check_shape(plane.shape, channels)
         if plane.dtype.kind not in "buif":
             raise ImageReadError(
                 f"The array is {plane.dtype}; real numbers are expected.",
                 hint="Convert it, for example with .astype('float32').",
             )
-        self.shape: tuple[int, int] = (plane.shape[0], plane.shape[1])
+        self.shape: tuple[int, int] = (plane.shape[-2], plane.shape[-1])
+        self.channels = channels
+        self.channel_names = tuple(map(str, range(channels)))
+        self.file_channels = self.channel_names
         self._plane = plane.astype(np.uint8) if plane.dtype == np.bool_ else plane
         self.dtype = self._plane.dtype
         self.pixel_size_um = pixel_size_um
@@ -69,8 +84,8 @@ class ArraySource:
     def read(self, region: Region) -> npt.NDArray[Any]:
         """Return a region; see `cellunet.imaging.source.Source`."""
         region.check(self.shape, 1)
-        part = self._plane[region.y0 : region.y1, region.x0 : region.x1]
-        return part[np.newaxis].copy()
+        part = self._plane[..., region.y0 : region.y1, region.x0 : region.x1]
+        return part.reshape(self.channels, *region.shape).copy()
 
     def held_bytes(self, rows: int) -> int:
         """Return 0: the plane is held by whoever gave it."""
@@ -78,7 +93,7 @@ class ArraySource:
         return 0
 
     def read_all(self) -> npt.NDArray[Any]:
-        """Return the plane itself, YX."""
+        """Return the plane itself, as it was given."""
         return self._plane
 
     def close(self) -> None:
@@ -94,3 +109,10 @@ class ArraySource:
         trace: TracebackType | None,
     ) -> None:
         """Do nothing: there is no file."""
+
+
+def array_source(pixels: npt.NDArray[Any]) -> ArraySource:
+    """Return the channels of an image, CYX, as a source."""
+    if len(pixels) == 1:
+        return ArraySource(pixels[0])
+    return ArraySource(pixels, channels=len(pixels))

@@ -7,7 +7,8 @@ in C order over the leading axes. A `Layout` says which stored planes and sample
 up one plane of a `cellunet.imaging.source.Source`.
 
 - ``T`` and ``Z`` are kept, plane by plane; ``z="max"`` takes the maximum over Z.
-- Of ``C`` (channels) and ``S`` (samples), one is chosen: `cellunet.imaging.channels`.
+- Of ``C`` (channels) and ``S`` (samples), one or more are chosen:
+  `cellunet.imaging.channels`.
 - Pages whose axis has no name (``I``, ``Q``) are a stack. They are read as T, or as Z
   if T is taken. With ``z="max"``, if no axis is called Z, a single such axis is Z.
 - Anything else is refused.
@@ -48,11 +49,21 @@ class Layout:
     parts: Parts
     """What to combine: see `cellunet.imaging.channels.Parts`."""
     gray: bool
-    """Combine three `parts` into luminance; else there is one."""
-    channel_name: str
-    """Name of the result."""
+    """Combine three `parts` into luminance; else each is a channel."""
+    channel_names: tuple[str, ...]
+    """Names of the channels of the result."""
     file_channels: tuple[str, ...]
     """Names of all channels of the file."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the result."""
+        return len(self.channel_names)
+
+    @property
+    def channel_name(self) -> str:
+        """Name of the first channel."""
+        return self.channel_names[0]
 
     @property
     def planes(self) -> int:
@@ -105,7 +116,7 @@ def lay_out(
         stack, [x for x in leading if x[0] not in "CS"], choice
     )
     channel_axis = channel_axes[0] if channel_axes else None
-    parts, name = choose_parts(stack, channel_axis, choice, equal_colours)
+    parts, names = choose_parts(stack, channel_axis, choice, equal_colours)
     rows = stack.axes.find("YX")
     return Layout(
         shape=(stack.shape[rows], stack.shape[rows + 1]),
@@ -114,8 +125,8 @@ def lay_out(
         strides=tuple(s for _, _, s in axes),
         projected=projected,
         parts=parts,
-        gray=len(parts) == 3,
-        channel_name=name,
+        gray=len(parts) > len(names),
+        channel_names=names,
         file_channels=all_names(stack, channel_axis),
     )
 

@@ -1,6 +1,9 @@
-"""Which channel of an image is read, and what to say if none was chosen.
+"""Which channels of an image are read, and what to say if none was chosen.
 
-- Several channels (``C``) need a choice, by number or name.
+- Several channels (``C``) need a choice, by number or name; of more than one, with
+  commas between. A name that holds a comma itself goes first.
+- Where none is chosen, those that are looked for are taken if every one of them is
+  there by its name. Numbers are no names: they say nothing of what a channel shows.
 - Red, green and blue (``S``) need a choice or ``gray``; alpha is dropped. Samples that
   are neither colours nor alpha are channels like others.
 - Where there is only one channel, number 0 and its name are accepted.
@@ -33,8 +36,10 @@ def choose_parts(
     channel_axis: tuple[str, int, int] | None,
     choice: Choice,
     equal_colours: Callable[[], bool],
-) -> tuple[Parts, str]:
-    """Return the parts to read, three for luminance and else one, and a name.
+) -> tuple[Parts, tuple[str, ...]]:
+    """Return the parts to read, and the names of the channels that they make.
+
+    That is one part a channel, or three for luminance.
 
     Parameters
     ----------
@@ -61,18 +66,16 @@ def choose_parts(
     names = all_names(stack, channel_axis)
     parts = [(k * stride, 0) if stride else (0, k) for k in range(count)]
     if colour and choice.gray:
-        return tuple(parts), "luminance"
-    if choice.channel is None:
-        if colour:
-            raise _colour(stack, equal_colours())
+        return tuple(parts), ("luminance",)
+    if choice.channel is not None:
+        numbers = _chosen(stack, choice.channel, names)
+    elif choice.known:
+        numbers = _looked_for(stack, choice.known, names)
+    elif colour:
+        raise _colour(stack, equal_colours())
+    else:
         raise _undecided(stack, names)
-    number = _find(choice.channel, names)
-    if number is None:
-        known = ", ".join(f"{k} ({n})" for k, n in enumerate(names))
-        raise stack.refuse(
-            f"and no channel {choice.channel!r}.", f"Its channels: {known}."
-        )
-    return (parts[number],), names[number]
+    return tuple(parts[k] for k in numbers), tuple(names[k] for k in numbers)
 
 
 def all_names(
@@ -94,7 +97,7 @@ def _named(names: tuple[str, ...], count: int) -> tuple[str, ...]:
     return tuple(n or str(k) for k, n in enumerate(names))
 
 
-def _only(stack: Stack, choice: Choice) -> tuple[Parts, str]:
+def _only(stack: Stack, choice: Choice) -> tuple[Parts, tuple[str, ...]]:
     """Return the one channel there is, if `choice` agrees."""
     name = _named(stack.channel_names, 1)[0]
     wanted = choice.channel
@@ -104,7 +107,7 @@ def _only(stack: Stack, choice: Choice) -> tuple[Parts, str]:
             "Leave out --channel. Pages without an axis name are read as a stack; if "
             "they are channels, save the file as OME-TIFF or ImageJ hyperstack.",
         )
-    return ((0, 0),), name
+    return ((0, 0),), (name,)
 
 
 def _colour(stack: Stack, equal: bool) -> ImageReadError:
@@ -119,13 +122,54 @@ def _colour(stack: Stack, equal: bool) -> ImageReadError:
     )
 
 
-def _undecided(stack: Stack, names: tuple[str, ...]) -> ImageReadError:
+def _undecided(
+    stack: Stack, names: tuple[str, ...], hint: str = "Try: --channel 0."
+) -> ImageReadError:
     counted = f"{len(names)} channels"
     if any(n != str(k) for k, n in enumerate(names)):
         counted += f" ({', '.join(names)})"
-    return stack.refuse(
-        f"and no channel was chosen; it has {counted}.", "Try: --channel 0."
+    return stack.refuse(f"and no channel was chosen; it has {counted}.", hint)
+
+
+def _looked_for(
+    stack: Stack, known: tuple[str, ...], names: tuple[str, ...]
+) -> list[int]:
+    """Return the numbers of the channels that are called as those looked for."""
+    found = [k for name in known for k in _called(name, names)]
+    if len(found) == len(known) and not any(map(str.isdecimal, known)):
+        return found
+    numbers = ",".join(map(str, range(len(known))))
+    raise _undecided(
+        stack,
+        names,
+        f"The model looks at {len(known)}, in training {','.join(known)}: name those "
+        f"of this image in that order, for example --channel {numbers}.",
     )
+
+
+def _chosen(stack: Stack, wanted: str, names: tuple[str, ...]) -> list[int]:
+    """Return the numbers of one channel, or of several with commas between."""
+    whole = _find(wanted, names)
+    if whole is not None:
+        return [whole]
+    if wanted == ",".join(names):
+        # A crop keeps channels under what they were asked for by: "2,0" is all of it.
+        return list(range(len(names)))
+    numbers = []
+    for part in wanted.split(","):
+        number = _find(part.strip(), names)
+        if number is None:
+            listed = ", ".join(f"{k} ({n})" for k, n in enumerate(names))
+            raise stack.refuse(
+                f"and no channel {part.strip()!r}.", f"Its channels: {listed}."
+            )
+        if number in numbers:
+            raise stack.refuse(
+                f"and channel {number} ({names[number]}) is asked for twice.",
+                "Name each channel once.",
+            )
+        numbers.append(number)
+    return numbers
 
 
 def _find(wanted: str, names: tuple[str, ...]) -> int | None:
@@ -134,22 +178,32 @@ def _find(wanted: str, names: tuple[str, ...]) -> int | None:
         return int(wanted)
     if wanted in names:
         return names.index(wanted)
-    matches = [k for k, n in enumerate(names) if n.casefold() == wanted.casefold()]
+    matches = _called(wanted, names)
     return matches[0] if len(matches) == 1 else None
 
 
+def _called(wanted: str, names: tuple[str, ...]) -> list[int]:
+    """Return the numbers of the channels of a name, in whatever case."""
+    return [k for k, n in enumerate(names) if n.casefold() == wanted.casefold()]
+
+
 def combine(parts: list[npt.NDArray[Any]], gray: bool) -> npt.NDArray[Any]:
-    """Return one channel, or the luminance of three.
+    """Return channels as they are, or the luminance of three.
 
     Parameters
     ----------
     parts
-        Arrays YX: one, or red, green and blue.
+        Arrays YX of one type: one a channel, or red, green and blue.
     gray
         Combine three by Recommendation ITU-R BT.601 into float32.
+
+    Returns
+    -------
+    ndarray
+        YX of one channel, else CYX.
     """
     if not gray:
-        return parts[0]
+        return parts[0] if len(parts) == 1 else np.stack(parts)
     total = np.zeros(parts[0].shape, np.float32)
     for part, weight in zip(parts, LUMINANCE, strict=True):
         total += np.float32(weight) * part.astype(np.float32)

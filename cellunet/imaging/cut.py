@@ -36,6 +36,15 @@ _BEGINS = f'{{"{KEY}":'
 
 
 @dataclass(frozen=True, kw_only=True)
+class CutChannel:
+    """What a further channel of the field looked like, as in `Cut`."""
+
+    channel: str
+    statistics: Statistics
+    negative: Statistics
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cut:
     """Where a crop was cut, and what its field looked like."""
 
@@ -48,7 +57,7 @@ class Cut:
     x: int
     """First column."""
     channel: str
-    """Name of the channel."""
+    """Name of the channel; of several, the first."""
     percentiles: tuple[float, float]
     """What `low` and `high` of the statistics are, in percent."""
     statistics: Statistics
@@ -56,8 +65,27 @@ class Cut:
     negative: Statistics
     """The same, with the percentiles counted from the brightest pixel down: for models
     of dark objects on a bright background."""
+    further: tuple[CutChannel, ...] = ()
+    """Further channels that the crop holds, each as a page of its own."""
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of all channels of the crop."""
+        return (self.channel, *(one.channel for one in self.further))
+
+    def only(self, names: tuple[str, ...]) -> Cut:
+        """Return the record of some of several channels, in the order of `names`."""
+        if not self.further:
+            return self
+        named = {one.channel: one for one in self._each()}
+        first, *others = (named[name] for name in names)
+        return dataclasses.replace(self, **vars(first), further=tuple(others))
 
     def statistics_for(self, config: NormalizationConfig) -> Statistics:
+        """Return the field's statistics of the first channel, as `by_channel` does."""
+        return self.by_channel(config)[0]
+
+    def by_channel(self, config: NormalizationConfig) -> tuple[Statistics, ...]:
         """Return the field's statistics, if they are what a model asks for.
 
         Raises
@@ -72,15 +100,22 @@ class Cut:
                 f"image; the model scales by {asked}.",
                 hint="Cut the crops again with this model: cellunet train --suggest.",
             )
-        return self.negative if config.invert else self.statistics
+        return tuple(
+            one.negative if config.invert else one.statistics for one in self._each()
+        )
 
-    def by_channel(self, config: NormalizationConfig) -> tuple[Statistics, ...]:
-        """Return the same of each channel: a crop has one."""
-        return (self.statistics_for(config),)
+    def _each(self) -> tuple[CutChannel, ...]:
+        first = CutChannel(
+            channel=self.channel, statistics=self.statistics, negative=self.negative
+        )
+        return (first, *self.further)
 
     def to_text(self) -> str:
         """Return the record as the description of a TIFF, in ASCII."""
-        return json.dumps({KEY: dataclasses.asdict(self)}, allow_nan=False)
+        values = dataclasses.asdict(self)
+        if not self.further:
+            del values["further"]
+        return json.dumps({KEY: values}, allow_nan=False)
 
     @classmethod
     def from_text(cls, text: str, path: Path) -> Self | None:
@@ -114,6 +149,14 @@ class Cut:
             percentiles=(low, high),
             statistics=_statistics(values["statistics"]),
             negative=_statistics(values["negative"]),
+            further=tuple(
+                CutChannel(
+                    channel=str(one["channel"]),
+                    statistics=_statistics(one["statistics"]),
+                    negative=_statistics(one["negative"]),
+                )
+                for one in values.get("further", ())
+            ),
         )
 
 
@@ -131,14 +174,14 @@ def write_crop(
     cut: Cut,
     pixel_size_um: tuple[float, float] | None,
 ) -> None:
-    """Write a crop as TIFF in its own type, with its record.
+    """Write a crop as TIFF in its own type, with its record; a page a channel.
 
     Parameters
     ----------
     path
         Where; the file appears complete or not at all.
     pixels
-        YX, any real type.
+        YX, or CYX of several channels, any real type.
     cut
         Where it comes from.
     pixel_size_um

@@ -80,8 +80,9 @@ def open_image(  # noqa: PLR0913
     level: int = 0,
     keep_going: bool = False,
     limit_bytes: int | None = None,
+    known: tuple[str, ...] = (),
 ) -> Source:
-    """Open an image as a stack of planes of one channel.
+    """Open an image as a stack of planes of one channel, or of several.
 
     Parameters
     ----------
@@ -89,7 +90,8 @@ def open_image(  # noqa: PLR0913
         A file whose suffix is in `READERS`.
     channel
         The channel to read: its number from 0, or its name; ``red``, ``green`` or
-        ``blue`` in a colour image. Needed where there are several.
+        ``blue`` in a colour image. Needed where there are several. With commas between,
+        several channels are read, in the order in which they are named.
     gray
         Read a colour image as its luminance (ITU-R BT.601, float32).
     z
@@ -101,6 +103,8 @@ def open_image(  # noqa: PLR0913
         `Source.damaged`.
     limit_bytes
         Refuse a file of which more bytes must be decoded in one piece.
+    known
+        Where no channel is named: the names of those to read if the file has them all.
 
     Returns
     -------
@@ -124,7 +128,8 @@ def open_image(  # noqa: PLR0913
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise _unknown(path)
-    return reader(path, Choice(channel, gray, z, level, keep_going, limit_bytes))
+    choice = Choice(channel, gray, z, level, keep_going, limit_bytes, known)
+    return reader(path, choice)
 
 
 def _unknown(path: Path) -> ImageReadError:

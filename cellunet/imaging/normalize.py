@@ -17,7 +17,7 @@ from cellunet.errors import ImageReadError
 from cellunet.imaging.order_statistics import Moments, Selector, mean_and_std
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -94,8 +94,90 @@ def _rows(
             yield _finite(row).astype(np.float64)[np.newaxis]
 
 
+class _Channel:
+    """One channel of a plane while its bands pass by, once or twice."""
+
+    def __init__(self, config: NormalizationConfig) -> None:
+        self._config = config
+        self._values, self._steps = Selector(), Selector()
+        self._largest = 0.0
+        self._moments: Moments | None = None
+
+    @property
+    def wide(self) -> bool:
+        """Whether its bands have to pass by once more."""
+        return self._values.wide
+
+    def add(self, band: npt.NDArray[np.generic]) -> None:
+        """Take a band, YX, the first time."""
+        finite = _finite(band)
+        self._values.add(finite)
+        self._steps.add(_differences(band))
+        if self.wide and finite.size:
+            low, high = float(finite.min()), float(finite.max())
+            self._largest = max(self._largest, high, -low)
+
+    def ranks(self) -> tuple[int, int, int]:
+        """Return at which ranks the percentiles and the median step lie.
+
+        Raises
+        ------
+        ImageReadError
+            If no pixel is finite.
+        """
+        count = int(self._values.counts.sum())
+        if count == 0:
+            raise ImageReadError(
+                "The image has no finite pixel (all are NaN or infinite).",
+                hint="Export it again, or leave it out.",
+            )
+        low, high = (
+            math.floor(p / 100 * (count - 1)) for p in _percentiles(self._config)
+        )
+        return low, high, self._pairs() // 2
+
+    def _pairs(self) -> int:
+        return int(self._steps.counts.sum())
+
+    def refine(self) -> None:
+        """Prepare for the second time."""
+        low, high, middle = self.ranks()
+        self._moments = Moments(self._largest)
+        self._values.refine((low, high))
+        self._steps.refine((middle,) if self._pairs() else ())
+
+    def add_fine(self, band: npt.NDArray[np.generic]) -> None:
+        """Take a band the second time."""
+        if self._moments is None:
+            return
+        finite = _finite(band)
+        self._values.add_fine(finite)
+        if self._pairs():
+            self._steps.add_fine(_differences(band))
+        for kept in _rows(band, all_finite=finite.size == band.size):
+            self._moments.add(kept)
+
+    def statistics(self) -> Statistics:
+        """Return what was measured."""
+        low, high, middle = self.ranks()
+        count = int(self._values.counts.sum())
+        if self._moments is not None:
+            mean, std = self._moments.mean_and_std(count)
+        else:
+            mean, std = mean_and_std(*self._values.sums(), count)
+        steps = self._steps.value(middle) if self._pairs() else 0.0
+        return Statistics(
+            low=self._values.value(low),
+            high=self._values.value(high),
+            mean=mean,
+            std=std,
+            noise=steps / MEDIAN_ABS_DIFFERENCE,
+            count=count,
+        )
+
+
 def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
-    """Measure the intensities of one plane.
+    """Measure the intensities of one plane of one channel.
 
     Parameters
     ----------
@@ -118,44 +200,41 @@ def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
     ImageReadError
         If no pixel is finite.
     """
-    values, steps = Selector(), Selector()
-    largest = 0.0
+    return measure_channels(lambda: (band[np.newaxis] for band in bands()), config)[0]
+
+
+def measure_channels(
+    bands: Bands, config: NormalizationConfig
+) -> tuple[Statistics, ...]:
+    """Measure the intensities of one plane, each channel by itself, side by side.
+
+    Parameters
+    ----------
+    bands
+        As for `measure`, but CYX.
+    config
+        Says which percentiles are wanted.
+
+    Raises
+    ------
+    ImageReadError
+        If no pixel of a channel is finite.
+    """
+    channels: list[_Channel] = []
     for band in bands():
-        finite = _finite(band)
-        values.add(finite)
-        steps.add(_differences(band))
-        if values.wide and finite.size:
-            largest = max(largest, float(finite.max()), -float(finite.min()))
-    count, pairs = int(values.counts.sum()), int(steps.counts.sum())
-    if count == 0:
-        raise ImageReadError(
-            "The image has no finite pixel (all are NaN or infinite).",
-            hint="Export it again, or leave it out.",
-        )
-    low, high = (math.floor(p / 100 * (count - 1)) for p in _percentiles(config))
-    middle = pairs // 2
-    if values.wide:
-        moments = Moments(largest)
-        values.refine((low, high))
-        steps.refine((middle,) if pairs else ())
+        channels = channels or [_Channel(config) for _ in band]
+        for channel, rows in zip(channels, band, strict=True):
+            channel.add(rows)
+    # What is wrong is said before anything is read once more.
+    for channel in channels:
+        channel.ranks()
+    if any(channel.wide for channel in channels):
+        for channel in channels:
+            channel.refine()
         for band in bands():
-            finite = _finite(band)
-            values.add_fine(finite)
-            if pairs:
-                steps.add_fine(_differences(band))
-            for kept in _rows(band, all_finite=finite.size == band.size):
-                moments.add(kept)
-        mean, std = moments.mean_and_std(count)
-    else:
-        mean, std = mean_and_std(*values.sums(), count)
-    return Statistics(
-        low=values.value(low),
-        high=values.value(high),
-        mean=mean,
-        std=std,
-        noise=(steps.value(middle) / MEDIAN_ABS_DIFFERENCE) if pairs else 0.0,
-        count=count,
-    )
+            for channel, rows in zip(channels, band, strict=True):
+                channel.add_fine(rows)
+    return tuple(channel.statistics() for channel in channels)
 
 
 def _percentiles(config: NormalizationConfig) -> tuple[float, float]:
@@ -228,6 +307,19 @@ def scale(
     return values
 
 
+def scale_channels(
+    image: npt.NDArray[np.generic],
+    statistics: Sequence[Statistics],
+    config: NormalizationConfig,
+) -> npt.NDArray[np.float32]:
+    """Return `scale` of each channel by its own statistics, CYX float32 of CYX."""
+    first, *others = (
+        scale(channel, of_channel, config)
+        for channel, of_channel in zip(image, statistics, strict=True)
+    )
+    return np.stack((first, *others)) if others else first[np.newaxis]
+
+
 def channels(
     scaled: npt.NDArray[np.float32], config: NormalizationConfig
 ) -> npt.NDArray[np.float32]:
@@ -255,3 +347,15 @@ def channels(
     np.log1p(out[1], out=out[1])
     out[1] *= np.float32(1.0 / math.log1p(LOG_GAIN))
     return out
+
+
+def network_input(
+    scaled: npt.NDArray[np.float32], config: NormalizationConfig
+) -> npt.NDArray[np.float32]:
+    """Return the network's input channels of several channels, CYX, one by one.
+
+    Those of the first channel come first, so that a network that looks at more of
+    them finds what it knows in the same place (`cellunet.core.unet.widened`).
+    """
+    first, *others = (channels(plane, config) for plane in scaled)
+    return np.concatenate((first, *others)) if others else first

@@ -45,7 +45,6 @@ class PngSource:
 
     plane_axes = ""
     plane_shape: tuple[int, ...] = ()
-    channels = 1
     pixel_size_um: tuple[float, float] | None = None
     damaged: tuple[Damage, ...] = ()
     cut_from = None
@@ -54,14 +53,15 @@ class PngSource:
         self.path = path
         self.shape = layout.shape
         self.dtype = np.dtype(np.float32) if layout.gray else dtype
-        self.channel_names = (layout.channel_name,)
+        self.channels = layout.channels
+        self.channel_names = layout.channel_names
         self.file_channels = layout.file_channels
         samples = max(k for _, k in layout.parts) + 1
         values = math.prod(self.shape) * samples
         self.memory_note = whole_note(path, values, dtype)
         self._decoded_bytes = values * dtype.itemsize
-        # The file, its decoded samples, and the plane made of them.
-        plane = math.prod(self.shape) * self.dtype.itemsize
+        # The file, its decoded samples, and the channels made of them.
+        plane = self.channels * math.prod(self.shape) * self.dtype.itemsize
         size = path.stat().st_size
         self._held = size + self._decoded_bytes + plane
         self._held += isolated_bytes(PNG, size, self._decoded_bytes)
@@ -77,8 +77,8 @@ class PngSource:
                 samples = [k for _, k in self._layout.parts]
                 parts = [pixels[..., k] for k in samples]
                 self._plane = combine(parts, self._layout.gray)
-        part = self._plane[region.y0 : region.y1, region.x0 : region.x1]
-        return part[np.newaxis].copy()
+        part = self._plane[..., region.y0 : region.y1, region.x0 : region.x1]
+        return part.reshape(self.channels, *region.shape).copy()
 
     def held_bytes(self, rows: int) -> int:
         """Return what reading holds; see `cellunet.imaging.source.Source`."""

@@ -47,7 +47,7 @@ def memory_note(
         return ""
     if not reader.by_rows and reader.piece_bytes >= NOTED_BYTES:
         return _whole(path, reader.piece_bytes)
-    kept = kept_bytes(layout.shape, dtype)
+    kept = kept_bytes(layout.shape, dtype) * layout.channels
     if shares_rows(reader, layout) and kept >= NOTED_BYTES:
         return (
             f"{path.name} is stored in strips as wide as the image; cellunet keeps "
@@ -89,11 +89,11 @@ def held_bytes(
     if not shares_rows(reader, layout):
         stored = len(layout.stored(0)) * planes * reader.plane_bytes
         return min(max(CACHE_BYTES, reader.piece_bytes), stored) + piece
-    held = kept_bytes(layout.shape, dtype, rows)
+    held = kept_bytes(layout.shape, dtype, rows) * layout.channels
     step = min(STEP_ROWS, layout.shape[0])
     # Of each projected plane the stored samples, and the maximum so far.
     held += step * planes * row
-    held += 2 * step * layout.shape[1] * dtype.itemsize
+    held += 2 * step * layout.shape[1] * dtype.itemsize * layout.channels
     if reader.by_rows:
         return held + _states_bytes(reader) + piece
     return held + max(ROWS_CACHE_BYTES, reader.piece_bytes) + piece

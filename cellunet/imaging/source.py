@@ -58,7 +58,7 @@ class Choice:
     """What the user wants of an image that holds more than one plane of intensity."""
 
     channel: str | None = None
-    """Number (0-based) or name of the channel."""
+    """Number (0-based) or name of the channel, or several with commas between."""
     gray: bool = False
     """Make one channel of red, green and blue: their luminance."""
     z: ZMode = "keep"
@@ -69,6 +69,8 @@ class Choice:
     """Let zeros stand where a part cannot be read, and say so in `Source.damaged`."""
     limit_bytes: int | None = None
     """Refuse a file of which more must be decoded at once; None: no limit."""
+    known: tuple[str, ...] = ()
+    """Where no channel is named: the names of those to look for."""
 
 
 class Source(Protocol):

@@ -15,7 +15,7 @@ from cellunet.errors import CellunetError, ConfigError, OutputError
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.inputs import find_inputs
-from cellunet.imaging.normalize import normalize
+from cellunet.imaging.normalize import network_input, scale_channels
 from cellunet.progress import silent_track
 from cellunet.run.memory import Memory
 from cellunet.tasks.prediction.segment import band_rows, plane_statistics
@@ -80,7 +80,7 @@ def calibrate(  # noqa: PLR0913
         Images like those that it will be applied to: files, folders or patterns. No
         annotations are needed. Of stacks the plane in the middle is taken.
     channel, gray
-        Which channel shows the objects, as for prediction.
+        Which channels the model looks at, as for prediction.
     threads
         CPU threads; 0 for as many as there are cores.
     overwrite
@@ -143,21 +143,21 @@ def calibrate_on_samples(
     model
         As it was just written.
     samples
-        Images; of several channels the first is taken.
+        Images of the channels that the model looks at.
     threads
         CPU threads; 0 for as many as there are cores.
     track
         Progress over images.
     """
-    from cellunet.imaging.array_source import ArraySource
+    from cellunet.imaging.array_source import array_source
 
     config, chosen = model.card.config, evenly(samples, MOST_IMAGES)
     windows = (
         network_window(
-            ArraySource(sample.image[0]),
+            array_source(sample.image),
             0,
             config,
-            sample.statistics_for(config.normalization)[0],
+            sample.statistics_for(config.normalization),
         )
         for sample in track(chosen, "Calibrating", len(chosen))
     )
@@ -168,13 +168,13 @@ def network_window(
     source: Source,
     plane: int,
     config: TrainConfig,
-    statistics: Statistics | None = None,
+    statistics: Sequence[Statistics] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return the network's input for the middle of a plane, CYX float32.
 
     Its sides are those of the network's windows at most, and multiples of its stride,
-    to which a smaller plane is mirrored. Intensities are scaled by `statistics`; None:
-    by those of the whole plane.
+    to which a smaller plane is mirrored. Each channel is scaled by its `statistics`;
+    None: by those of the whole plane.
     """
     if statistics is None:
         rows = band_rows(source.shape[1], Memory())
@@ -185,7 +185,8 @@ def network_window(
         (max(side - largest, 0) // 2, max(side - largest, 0) // 2 + min(side, largest))
         for side in source.shape
     )
-    pixels = source.read(Region(plane, y0, y1, x0, x1))[0]
-    image = normalize(pixels, statistics, config.normalization)
-    short = [(0, -side % stride) for side in pixels.shape]
+    pixels = source.read(Region(plane, y0, y1, x0, x1))
+    scaled = scale_channels(pixels, statistics, config.normalization)
+    image = network_input(scaled, config.normalization)
+    short = [(0, -side % stride) for side in pixels.shape[1:]]
     return np.pad(image, ((0, 0), *short), "symmetric")

@@ -46,8 +46,6 @@ class TiffSource:
     Made by `open_tiff`. The file is closed until the first `read`.
     """
 
-    channels = 1
-
     def __init__(self, path: Path, choice: Choice) -> None:
         file = open_series(path, choice)
         try:
@@ -59,10 +57,12 @@ class TiffSource:
         self.dtype = _result_dtype(file, layout)
         self.plane_axes = layout.plane_axes
         self.plane_shape = layout.plane_shape
-        self.channel_names = (layout.channel_name,)
+        self.channels = layout.channels
+        self.channel_names = layout.channel_names
         self.file_channels = layout.file_channels
         self.pixel_size_um = file.pixel_size_um
-        self.cut_from = file.cut_from
+        cut = file.cut_from
+        self.cut_from = None if cut is None else cut.only(layout.channel_names)
         self.memory_note = memory_note(path, file.reader, layout, self.dtype)
         check_limit(path, file.reader, choice.limit_bytes)
         self._choice, self._layout = choice, layout
@@ -83,10 +83,14 @@ class TiffSource:
             file = self._opened()
             if shares_rows(file.reader, self._layout):
                 if self._window is None:
-                    self._window = RowWindow(self.shape, self.dtype, self._rows)
-                return self._window.read(region.plane, rows, columns)[np.newaxis]
-            result = self._pixels(file, region.plane, rows, columns)
-        return np.ascontiguousarray(result, self.dtype)[np.newaxis]
+                    self._window = RowWindow(
+                        self.shape, self.dtype, self._rows, self.channels
+                    )
+                result = self._window.read(region.plane, rows, columns)
+            else:
+                result = self._pixels(file, region.plane, rows, columns)
+        pixels = np.ascontiguousarray(result, self.dtype)
+        return pixels.reshape(self.channels, *region.shape)
 
     def held_bytes(self, rows: int) -> int:
         """Return what reading holds; see `cellunet.imaging.source.Source`."""
@@ -104,7 +108,7 @@ class TiffSource:
         rows: tuple[int, int],
         columns: tuple[int, int],
     ) -> npt.NDArray[Any]:
-        """Return a rectangle of a plane, YX."""
+        """Return a rectangle of a plane, YX, or CYX of several channels."""
         first, *others = self._layout.stored(plane)
         result = _combined(file, self._layout, first, (rows, columns))
         for stored in others:
@@ -174,13 +178,33 @@ def _combined(
     stored: int,
     window: tuple[tuple[int, int], tuple[int, int]],
 ) -> npt.NDArray[Any]:
-    """Return a rectangle of one stored plane as one channel, YX."""
+    """Return the channels of a rectangle of one stored plane, as `combine` does."""
+    if layout.channels > 1:
+        return _together(file, layout, stored, window)
     pixels: dict[int, npt.NDArray[Any]] = {}
     for skip, _ in layout.parts:
         if skip not in pixels:
             pixels[skip] = file.pixels(stored + skip, *window)
     parts = [pixels[skip][..., sample] for skip, sample in layout.parts]
     return combine(parts, layout.gray)
+
+
+def _together(
+    file: OpenTiff,
+    layout: Layout,
+    stored: int,
+    window: tuple[tuple[int, int], tuple[int, int]],
+) -> npt.NDArray[Any]:
+    """Return several channels, CYX; of those read apart one is held beside them."""
+    (y0, y1), (x0, x1) = window
+    shape = (layout.channels, y1 - y0, x1 - x0)
+    result = np.empty(shape, _result_dtype(file, layout))
+    for skip in dict.fromkeys(skip for skip, _ in layout.parts):
+        pixels = file.pixels(stored + skip, *window)
+        for number, (where, sample) in enumerate(layout.parts):
+            if where == skip:
+                result[number] = pixels[..., sample]
+    return result
 
 
 def _equal_colours(file: OpenTiff) -> bool:

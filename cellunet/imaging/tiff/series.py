@@ -185,7 +185,8 @@ def _describe(
         )
     names = imagej_channel_names(imagej) if imagej else ()
     if cut is not None:
-        names = (cut.channel,)
+        names = cut.channel_names
+        axes = _axes_of_crop(path, cut, axes, shape)
     stack = Stack(
         path,
         axes,
@@ -197,6 +198,20 @@ def _describe(
         channel_names=ome.channel_names if ome else names,
     )
     return stack, palette
+
+
+def _axes_of_crop(path: Path, cut: Cut, axes: str, shape: tuple[int, ...]) -> str:
+    """Return the axes of a crop: its pages are the channels that its record names."""
+    if not cut.further:
+        return axes
+    count = len(cut.channel_names)
+    if not axes.startswith(("IYX", "QYX")) or shape[0] != count:
+        raise ImageReadError(
+            f"{path} was cut by cellunet from {count} channels "
+            f"({', '.join(cut.channel_names)}), but does not hold a page of each.",
+            hint="Cut it again, or save it anew as plain TIFF.",
+        )
+    return "C" + axes[1:]
 
 
 def _lengths(shape: tuple[int, ...]) -> str:

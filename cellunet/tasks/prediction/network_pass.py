@@ -11,7 +11,7 @@ import numpy as np
 
 from cellunet.engine.base import window_of
 from cellunet.imaging.blocks import Block, Plan, Span, network_plan
-from cellunet.imaging.normalize import channels
+from cellunet.imaging.normalize import network_input
 from cellunet.imaging.resample import axis_weights, resampled, target_length
 from cellunet.run.overlap import one_by_one, overlapped
 
@@ -69,7 +69,7 @@ class NetworkPass:
     Parameters
     ----------
     read
-        ``read(y0, y1, x0, x1)`` returns scaled intensities there, 1YX float32.
+        ``read(y0, y1, x0, x1)`` returns scaled intensities there, CYX float32.
     shape
         Height and width of the plane.
     scale
@@ -127,7 +127,7 @@ class NetworkPass:
             return Part(y0=y0, y1=y1, x0=x0, x1=x1)
 
         def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
-            return channels(self._read(y0, y1, x0, x1)[0], self._normalization)
+            return network_input(self._read(y0, y1, x0, x1), self._normalization)
 
         def compute(
             block: Block, window: npt.NDArray[np.float32]

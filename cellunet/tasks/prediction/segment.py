@@ -16,7 +16,7 @@ import numpy as np
 from cellunet.imaging.decode.seeds import mark
 from cellunet.imaging.encoding import correct
 from cellunet.imaging.files import Region
-from cellunet.imaging.normalize import measure, scale
+from cellunet.imaging.normalize import measure_channels, scale_channels
 from cellunet.imaging.objects.evidence import evidence
 from cellunet.run.executor import SerialExecutor
 from cellunet.run.memory import Memory
@@ -24,7 +24,7 @@ from cellunet.tasks.prediction.decode_pass import DecodePass
 from cellunet.tasks.prediction.network_pass import NetworkPass, Part, Stopped, asking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -65,7 +65,7 @@ class Segmented:
     areas: npt.NDArray[np.int64]
     """Pixels of each object, in the order of their labels."""
     statistics: Statistics
-    """Of the plane's intensities."""
+    """Of the plane's intensities in its first channel."""
     bands: Callable[[], Iterator[npt.NDArray[np.uint32]]]
     """Full-width rows of labels, top to bottom; as long as the scratch is open."""
     evidence: Callable[[int, int], npt.NDArray[np.uint8]]
@@ -86,14 +86,14 @@ def segment_plane(
     scratch: Scratch,
     on_band: OnBand | None = None,
     *,
-    statistics: Statistics | None = None,
+    statistics: Sequence[Statistics] | None = None,
 ) -> Segmented:
     """Segment one plane of an image.
 
     Parameters
     ----------
     source
-        The image.
+        The image; of its channels the network sees the first, as many as it looks at.
     plane
         Number of the plane.
     recipe
@@ -103,7 +103,7 @@ def segment_plane(
     on_band
         Called with the class probabilities if they are wanted.
     statistics
-        What intensities are scaled by; None: `plane_statistics`.
+        What the intensities of each channel are scaled by; None: `plane_statistics`.
 
     Raises
     ------
@@ -118,10 +118,12 @@ def segment_plane(
     rows, stop = band_rows(source.shape[1], recipe.memory), recipe.should_stop
     if statistics is None:
         statistics = plane_statistics(source, plane, rows, config.normalization, stop)
+    seen = config.image_channels
+    statistics = statistics[:seen]
 
     def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
-        pixels = source.read(Region(plane, y0, y1, x0, x1))[0]
-        return scale(pixels, statistics, config.normalization)[np.newaxis]
+        pixels = source.read(Region(plane, y0, y1, x0, x1))
+        return scale_channels(pixels[:seen], statistics, config.normalization)
 
     network = NetworkPass(
         read, source.shape, recipe.scale, config.network, config.normalization
@@ -142,7 +144,7 @@ def segment_plane(
     return Segmented(
         count=numbers.count,
         areas=numbers.areas,
-        statistics=statistics,
+        statistics=statistics[0],
         bands=lambda: asking(stop, decoding.bands(numbers)),
         evidence=lambda y0, y1: sure.read(y0, y1, 0, width),
     )
@@ -154,8 +156,8 @@ def plane_statistics(
     rows: int,
     config: NormalizationConfig,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Statistics:
-    """Return a plane's statistics: those of its field, if it is a crop of one.
+) -> tuple[Statistics, ...]:
+    """Return statistics of each channel: those of the field, if this is a crop of one.
 
     Raises
     ------
@@ -163,9 +165,9 @@ def plane_statistics(
         If `should_stop` came true.
     """
     if source.cut_from is not None:
-        return source.cut_from.statistics_for(config)
-    return measure(
-        lambda: asking(should_stop, pixel_bands(source, plane, rows)), config
+        return source.cut_from.by_channel(config)
+    return measure_channels(
+        lambda: asking(should_stop, channel_bands(source, plane, rows)), config
     )
 
 
@@ -195,10 +197,18 @@ def band_rows(width: int, memory: Memory) -> int:
 def pixel_bands(
     source: Source, plane: int, rows: int
 ) -> Iterator[npt.NDArray[np.generic]]:
-    """Yield the pixels of a plane in bands of so many full-width rows, YX."""
+    """Yield a plane's first channel in bands of so many full-width rows, YX."""
+    for band in channel_bands(source, plane, rows):
+        yield band[0]
+
+
+def channel_bands(
+    source: Source, plane: int, rows: int
+) -> Iterator[npt.NDArray[np.generic]]:
+    """Yield the pixels of a plane in bands of so many full-width rows, CYX."""
     height, width = source.shape
     for y0 in range(0, height, rows):
-        yield source.read(Region(plane, y0, min(y0 + rows, height), 0, width))[0]
+        yield source.read(Region(plane, y0, min(y0 + rows, height), 0, width))
 
 
 def as_labels(bands: Iterable[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cellunet.imaging.appearance import Appearance, summarize
-from cellunet.imaging.array_source import ArraySource
+from cellunet.imaging.array_source import array_source
 from cellunet.imaging.scratch import Scratch
 from cellunet.progress import silent_track
 from cellunet.tasks.prediction.observe import Observer
@@ -36,7 +36,7 @@ def training_statistics(
     Parameters
     ----------
     samples
-        Images; of several channels the first is taken. Annotations are not needed.
+        Images; of several channels the first is described. Annotations are not needed.
     recipe
         How the trained model is applied.
     track
@@ -52,9 +52,9 @@ def training_statistics(
     return summarize(
         [
             appearance_of(
-                sample.image[:1],
+                sample.image,
                 recipe,
-                sample.statistics_for(recipe.config.normalization)[0],
+                sample.statistics_for(recipe.config.normalization),
             )
             for sample in track(chosen, "Describing training images", len(chosen))
         ]
@@ -73,20 +73,22 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
 
 
 def appearance_of(
-    pixels: npt.NDArray[Any], recipe: Recipe, statistics: Statistics | None = None
+    pixels: npt.NDArray[Any],
+    recipe: Recipe,
+    statistics: Sequence[Statistics] | None = None,
 ) -> Appearance:
     """Return what one image looks like.
 
     Parameters
     ----------
     pixels
-        CYX, one channel, any real dtype.
+        CYX, the channels that the model looks at, any real dtype.
     recipe
         How the model is applied.
     statistics
-        What intensities are scaled by; None: the image's own.
+        What intensities are scaled by, for each channel; None: the image's own.
     """
-    source = ArraySource(pixels[0])
+    source = array_source(pixels)
     observer = Observer(source, recipe)
     with Scratch() as scratch:
         plane = segment_plane(source, 0, recipe, scratch, statistics=statistics)
