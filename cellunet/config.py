@@ -417,7 +417,7 @@ class TrainConfig(Config):
     @property
     def image_channels(self) -> int:
         """Channels of an image that the network looks at."""
-        return self.network.in_channels // self.normalization.channels
+        return max(self.network.in_channels // self.normalization.channels, 1)
 
     def __post_init__(self) -> None:
         for name in ("crop_px", "batch", "epochs"):

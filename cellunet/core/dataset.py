@@ -43,7 +43,7 @@ class Sample:
     weight 0 in the loss, unless `scribbles` (YX uint8, of
     `cellunet.imaging.drawn.scribbles`) say what is there. `measured` returns the
     statistics of the whole image by channel, where this is a part of it; None: it is
-    whole.
+    whole. `channels` are their names in the file.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Sample:
     annotated: npt.NDArray[np.bool_]
     scribbles: npt.NDArray[np.uint8] | None = None
     measured: Measured | None = None
+    channels: tuple[str, ...] = ()
 
     def statistics_for(self, config: NormalizationConfig) -> Sequence[Statistics]:
         """Return with which statistics each channel is scaled: of the whole image."""

@@ -24,7 +24,7 @@ from cellunet.imaging.file_names import (
 from cellunet.imaging.layouts import DRAWN_FOLDERS, SIDES, UNDERSTOOD, Layout, detect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -219,6 +219,35 @@ def fingerprint(array: npt.NDArray[Any]) -> str:
     digest = hashlib.sha256(f"{little.shape} {little.dtype.str} ".encode())
     digest.update(np.ascontiguousarray(little).data)
     return digest.hexdigest()[:16]
+
+
+def image_print(image: npt.NDArray[Any]) -> str:
+    """Return the fingerprint of an image, CYX: of several channels with ``+`` between.
+
+    So what a model of fewer channels was made from is still recognised (`is_known`).
+    """
+    return "+".join(fingerprint(image[k : k + 1]) for k in range(len(image)))
+
+
+def is_known(print_: str, known: Collection[str]) -> bool:
+    """Return whether an image is one of those known, or shows all channels of one.
+
+    Parameters
+    ----------
+    print_
+        Its `image_print`.
+    known
+        Those of the others.
+
+    Examples
+    --------
+    >>> is_known("dapi+gfp", ["dapi"]), is_known("dapi+gfp", ["gfp+rfp"])
+    (True, False)
+    """
+    own = set(print_.split("+"))
+    if len(own) == 1:
+        return print_ in known
+    return any(own.issuperset(one.split("+")) for one in known)
 
 
 def refuse_shared(train: Mapping[str, str], validation: Mapping[str, str]) -> None:

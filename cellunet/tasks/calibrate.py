@@ -18,6 +18,7 @@ from cellunet.imaging.inputs import find_inputs
 from cellunet.imaging.normalize import network_input, scale_channels
 from cellunet.progress import silent_track
 from cellunet.run.memory import Memory
+from cellunet.tasks.prediction.channels_seen import refuse_misfit
 from cellunet.tasks.prediction.segment import band_rows, plane_statistics
 from cellunet.tasks.training.training_statistics import evenly
 
@@ -108,7 +109,10 @@ def calibrate(  # noqa: PLR0913
     def windows() -> Iterator[npt.NDArray[np.float32]]:
         for path in track(files, "Calibrating", len(files)):
             try:
-                with open_image(path, channel=channel, gray=gray) as source:
+                with open_image(
+                    path, channel=channel, gray=gray, known=opened.card.channels
+                ) as source:
+                    refuse_misfit(source, opened.name, opened.card, channel)
                     middle = math.prod(source.plane_shape) // 2
                     window = network_window(source, middle, opened.card.config)
             except CellunetError as error:

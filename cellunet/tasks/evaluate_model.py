@@ -20,11 +20,12 @@ from cellunet.config import (
 from cellunet.errors import AnnotationError, InputError
 from cellunet.imaging.encoding import encode
 from cellunet.imaging.files import Region
-from cellunet.imaging.pairing import find_pairs, fingerprint
+from cellunet.imaging.pairing import find_pairs, image_print, is_known
 from cellunet.imaging.scratch import Scratch
 from cellunet.progress import silent_track
 from cellunet.run.ahead import in_order
 from cellunet.tasks.evaluate import Scorable, can_be_scored, score_pairs
+from cellunet.tasks.prediction.channels_seen import refuse_misfit
 from cellunet.tasks.prediction.read_notes import open_as
 from cellunet.tasks.prediction.segment import as_labels, segment_plane
 from cellunet.tasks.prediction.side_by_side import SideBySide
@@ -151,7 +152,9 @@ class _Job:
 
     def predicted(self, pair: Pair) -> Scorable | None:
         """Return an image's true and predicted labels; None: nothing to be scored."""
-        with open_as(pair.image, self.config) as source:
+        card = self.model.card
+        with open_as(pair.image, self.config, known=card.channels) as source:
+            refuse_misfit(source, self.model.name, card, self.config.channel)
             height, width = source.shape
             annotation = read_annotated(pair, (height, width), self.ignore_value)
             if not can_be_scored(annotation, pair.name):
@@ -180,9 +183,9 @@ class _Job:
             labels=labels,
             predicted=predicted,
             annotated=annotation.annotated,
-            group=_group(fingerprint(pixels), self.model.card),
+            group=_group(image_print(pixels), card),
             class_maps=(
-                encode(labels, self.model.card.config.encoding),
+                encode(labels, card.config.encoding),
                 np.concatenate(kept),
             ),
         )
@@ -195,6 +198,6 @@ def classes_of(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
 
 def _group(print_: str, card: ModelCard) -> Group:
-    if print_ in card.training.values():
+    if is_known(print_, card.training.values()):
         return "trained"
-    return "chosen" if print_ in card.validation.values() else "unseen"
+    return "chosen" if is_known(print_, card.validation.values()) else "unseen"

@@ -27,6 +27,7 @@ from cellunet.imaging.scoring.learning import (
 from cellunet.imaging.scoring.learning_chart import learning_chart
 from cellunet.tasks.training.finish_training import constants, truth_of
 from cellunet.tasks.training.folds import Fold, dealt, is_scored, objects_of
+from cellunet.tasks.training.start_channels import as_wide
 from cellunet.tasks.training.start_model import read_start
 from cellunet.tasks.training.suited import start_name
 from cellunet.tasks.training.train_start import first_state, read_images, settled
@@ -111,6 +112,8 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     use_threads(request.threads)
     start = read_start(start_name(request.start, request.config))
     data = read_images(request, request.config, start, hooks)
+    if start is not None:
+        start = as_wide(start, data.samples, request.channel)
     config, notes = settled(request.config, data, start)
     for note in notes:
         hooks.on_note(note)

@@ -74,14 +74,16 @@ class LoadedModel:
         Parameters
         ----------
         image
-            YX, any real type: the channel that shows the objects.
+            YX, any real type: the channel that shows the objects. For a model that
+            looks at several channels CYX: these, in the order of its training.
         pixel_size_um
             Side of a pixel in micrometres, or its height and width; then the table has
             micrometres too. Needed if the configuration says at which pixel size the
             model is to see images.
         others
             Further channels of the same shape, by name. Their intensities are
-            measured beside those of `image`, whose columns end in ``_0`` then.
+            measured beside those of `image`, whose columns end in ``_0`` then, or in
+            the number of its channel.
 
         Returns
         -------
@@ -94,14 +96,19 @@ class LoadedModel:
             If an array is no such plane.
         """
         size = _size(pixel_size_um)
-        source = ArraySource(np.asarray(image), size)
-        channels = {"0": source.read_all()}
+        count = self.card.config.image_channels
+        source = ArraySource(np.asarray(image), size, channels=count)
+        planes = source.read_all().reshape(count, *source.shape)
+        channels = dict(zip(source.channel_names, planes, strict=True))
         for name, other in (others or {}).items():
             channels[name] = ArraySource(np.asarray(other)).read_all()
-            if channels[name].shape != source.shape or name == "0":
+            taken = name in source.channel_names
+            if channels[name].shape != source.shape or taken:
+                own = ", ".join(map(repr, source.channel_names))
                 raise ImageReadError(
                     f"Channel {name!r} is of shape {channels[name].shape}; a name "
-                    f"other than '0' and the image's shape {source.shape} are expected."
+                    f"other than {own} and the image's shape {source.shape} are "
+                    "expected."
                 )
         recipe = recipe_for_image(self._recipe, self._config, source)
         with Scratch() as scratch:
@@ -164,7 +171,8 @@ def load_model(
     if wrong:
         raise ConfigError(
             f"{', '.join(wrong)} of the configuration concern files, not arrays.",
-            hint="Leave them out, and give one plane of one channel.",
+            hint="Leave them out, and give one plane of the channels that the model "
+            "looks at.",
         )
     opened = store.find_model(name)
     recipe = recipe_for(opened, config, engine, device, threads)

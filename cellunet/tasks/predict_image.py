@@ -16,6 +16,7 @@ from cellunet.imaging.atomic import writing
 from cellunet.imaging.files import create_labels, read_provenance
 from cellunet.imaging.room import check_room
 from cellunet.imaging.scratch import Scratch
+from cellunet.tasks.prediction.channels_seen import refuse_misfit
 from cellunet.tasks.prediction.extras import Extras, beside, extra_paths, read_through
 from cellunet.tasks.prediction.observe import Observer, warnings_of
 from cellunet.tasks.prediction.read_notes import (
@@ -122,7 +123,7 @@ class ImageJob:
         # follows from its own pixel size.
         source: Source | None = None
         if self.config.pixel_size_um is not None:
-            source = stack.enter_context(open_as(path, self.config))
+            source = stack.enter_context(self._opened(path))
             recipe = recipe_for_image(recipe, self.config, source)
             provenance["settings"] = self.settings | {
                 "scale": recipe.scale,
@@ -140,7 +141,7 @@ class ImageJob:
         if self.dry_run:
             return ImageResult(input=str(path), output=str(output), status="planned")
         if source is None:
-            source = stack.enter_context(open_as(path, self.config))
+            source = stack.enter_context(self._opened(path))
         channels = read_through(source, self.config)
         with self._beside.passing(source, recipe, channels) as recipe:
             objects, warnings, damaged = self._write(
@@ -156,6 +157,11 @@ class ImageJob:
             shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
         )
+
+    def _opened(self, path: Path) -> Source:
+        source = open_as(path, self.config, known=self.card.channels)
+        refuse_misfit(source, self.model["name"], self.card, self.config.channel)
+        return source
 
     def _provenance(self, path: Path) -> dict[str, Any]:
         try:

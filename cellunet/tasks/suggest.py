@@ -101,7 +101,6 @@ def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
     check_installed(request.config.annotations)
     refuse_taken(request.out, overwrite=request.overwrite)
     model = store.find_model(request.model)
-    _refuse_misfit(model)
     found = find_inputs(request.images, exclude=request.out)
     if found.missing:
         named = "; ".join(f"{n}: {why}" for n, why in found.missing[:MOST_NAMED])
@@ -109,12 +108,13 @@ def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
             f"Not all images that were named are there ({named}).",
             hint="Check the paths.",
         )
+    _refuse_misfit(request, model, found.files)
     recipe = recipe_for(
         model, PredictConfig(), request.engine, request.device, request.threads
     )
     with writing(request.out):
         request.out.parent.mkdir(parents=True, exist_ok=True)
-    known = annotated(request, recipe)
+    known = annotated(request, model, recipe)
     names = names_of(found.files, found.base)
     with Scratch(request.out) as keep:
         run = _Run(request=request, model=model, recipe=recipe, keep=keep)
@@ -150,16 +150,23 @@ def _refuse_inside(request: SuggestRequest) -> None:
             )
 
 
-def _refuse_misfit(model: Model) -> None:
-    """Refuse a model that looks at several channels at once."""
-    config = model.card.config
-    count = config.network.in_channels // config.normalization.channels
-    if count != 1:
-        raise ConfigError(
-            f"Model {model.name!r} looks at {count} channels at once; crops are "
-            "suggested for models of one.",
-            hint="Choose another model: --from MODEL.",
-        )
+def _refuse_misfit(
+    request: SuggestRequest, model: Model, files: Sequence[Path]
+) -> None:
+    """Refuse images that all lack the model's channels, before anything takes long.
+
+    What else is wrong with an image, or with some of them, is said when its turn comes.
+    """
+    for path in files:
+        try:
+            opened(path, request, model).close()
+        except ConfigError as error:
+            misfit = error
+        except CellunetError:
+            return
+        else:
+            return
+    raise misfit
 
 
 def _look(run: _Run, files: Sequence[Path], hooks: Hooks) -> _Looked:
@@ -170,7 +177,7 @@ def _look(run: _Run, files: Sequence[Path], hooks: Hooks) -> _Looked:
     failures, small = [], 0
     for path in hooks.track(files, "Looking at images", len(files)):
         try:
-            with opened(path, request) as source:
+            with opened(path, request, run.model) as source:
                 if min(source.shape) < side:
                     small += 1
                     continue
@@ -231,7 +238,7 @@ def _write(
     with new_folder(request.out) as folder:
         for candidate, choice in picked:
             crop = described(request, candidate, choice, names[candidate.path])
-            with opened(candidate.path, request) as source:
+            with opened(candidate.path, request, run.model) as source:
                 drawn = Drawn(
                     kind=request.config.annotations,
                     labels=without_gaps(run.keep.fetch(candidate.labels)),

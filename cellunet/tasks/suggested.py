@@ -32,7 +32,8 @@ class SuggestRequest:
     config: SuggestConfig = field(default_factory=SuggestConfig)
     """How many crops, of which size."""
     channel: str | None = None
-    """Number or name of the image channel; needed if there are several."""
+    """Number or name of the image channel, needed if there are several; more than one
+    with commas between."""
     gray: bool = False
     """Use the luminance of RGB images."""
     ignore_value: int | None = None

@@ -16,6 +16,7 @@ from cellunet.imaging.atomic import writing
 from cellunet.tasks.train_request import Hooks, RunInfo, Trained, TrainRequest
 from cellunet.tasks.training.finish_training import Finished, Stopped, finish
 from cellunet.tasks.training.run_files import write_history
+from cellunet.tasks.training.start_channels import as_wide
 from cellunet.tasks.training.start_model import read_start
 from cellunet.tasks.training.suited import start_name
 from cellunet.tasks.training.train_run import Run
@@ -128,6 +129,8 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
         saved.about["start"] if saved else start_name(request.start, config)
     )
     data = read_images(request, config, start, hooks)
+    if start is not None:
+        start = as_wide(start, data.samples, request.channel)
     if saved is None:
         config, notes = settled(config, data, start)
         for note in notes:

@@ -48,7 +48,8 @@ class TrainRequest:
     minutes: float | None = None
     """Time budget, turned into a number of steps before the first one."""
     channel: str | None = None
-    """Number or name of the image channel; needed if there are several."""
+    """Number or name of the image channel, needed if there are several; more than one
+    with commas between."""
     gray: bool = False
     """Use the luminance of RGB images."""
     ignore_value: int | None = None

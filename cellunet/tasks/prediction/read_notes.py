@@ -22,8 +22,16 @@ MOST_NAMED = 3
 """Lost parts that a warning names; the JSON document and the provenance name all."""
 
 
-def open_as(path: Path, config: PredictConfig, channel: str | None = None) -> Source:
-    """Open an image as a configuration says, or another channel of it."""
+def open_as(
+    path: Path,
+    config: PredictConfig,
+    channel: str | None = None,
+    known: tuple[str, ...] = (),
+) -> Source:
+    """Open an image as a configuration says, or another channel of it.
+
+    Where no channel is asked for, those of the names `known` are opened, if there are.
+    """
     limit = config.max_memory_mb
     return open_image(
         path,
@@ -33,6 +41,7 @@ def open_as(path: Path, config: PredictConfig, channel: str | None = None) -> So
         level=config.level,
         keep_going=config.keep_going,
         limit_bytes=None if limit is None else limit * MEGABYTE,
+        known=known,
     )
 
 

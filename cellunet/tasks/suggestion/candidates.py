@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellunet.errors import InputError
-from cellunet.imaging.cut import Cut
+from cellunet.imaging.cut import Cut, CutChannel
 from cellunet.imaging.files import open_image
-from cellunet.imaging.normalize import measure
+from cellunet.imaging.normalize import measure_channels
 from cellunet.imaging.pairing import find_pairs
 from cellunet.imaging.scratch import Scratch
 from cellunet.imaging.windows import area_share, starts
-from cellunet.tasks.prediction.segment import band_rows, pixel_bands, segment_plane
+from cellunet.tasks.prediction.channels_seen import refuse_misfit
+from cellunet.tasks.prediction.segment import band_rows, channel_bands, segment_plane
 from cellunet.tasks.suggestion.windows import windows
 from cellunet.tasks.training.train_data import read_annotated
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from cellunet.imaging.pairing import Pair
     from cellunet.imaging.scratch import Kept
     from cellunet.imaging.windows import Seen
+    from cellunet.store import Model
     from cellunet.tasks.prediction.segment import Recipe
     from cellunet.tasks.suggested import SuggestRequest
     from cellunet.tasks.suggestion.windows import Window
@@ -81,9 +83,22 @@ class Annotated:
         )
 
 
-def opened(path: Path, request: SuggestRequest) -> Source:
-    """Open an image as asked for."""
-    return open_image(path, channel=request.channel, gray=request.gray)
+def opened(path: Path, request: SuggestRequest, model: Model) -> Source:
+    """Open an image as asked for.
+
+    Of its channels the model looks at the first; the crops show all of them.
+
+    Raises
+    ------
+    CellunetError
+        If it cannot be read, or has fewer channels than the model looks at.
+    """
+    card = model.card
+    source = open_image(
+        path, channel=request.channel, gray=request.gray, known=card.channels
+    )
+    refuse_misfit(source, model.name, card, request.channel, more=True)
+    return source
 
 
 def candidates(
@@ -137,8 +152,8 @@ def cut_of(
     source
         Its image.
     channel
-        What the channel was asked for by: the crop keeps it under that name, so that
-        crops can be trained on together with the images they are of.
+        What the channels were asked for by: the crop keeps them under those names, so
+        that crops can be trained on together with the images they are of.
     recipe
         How the model is applied.
     """
@@ -148,22 +163,37 @@ def cut_of(
     norm = recipe.config.normalization
     rows = band_rows(source.shape[1], recipe.memory)
     usual, negative = (
-        measure(
-            lambda: pixel_bands(source, candidate.plane, rows),
+        measure_channels(
+            lambda: channel_bands(source, candidate.plane, rows),
             norm.replace(invert=invert),
         )
         for invert in (False, True)
+    )
+    first, *further = (
+        CutChannel(channel=name, statistics=statistics, negative=inverted)
+        for name, statistics, inverted in zip(
+            _asked_by(channel, source.channel_names), usual, negative, strict=True
+        )
     )
     return Cut(
         image=candidate.path.name,
         plane=candidate.plane,
         y=candidate.y,
         x=candidate.x,
-        channel=channel or source.channel_names[0],
+        **vars(first),
+        further=tuple(further),
         percentiles=(norm.low_percentile, norm.high_percentile),
-        statistics=usual,
-        negative=negative,
     )
+
+
+def _asked_by(channel: str | None, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what each channel was asked for by, else its name in the file."""
+    if channel is None:
+        return names
+    if len(names) == 1:
+        return (channel,)
+    parts = tuple(part.strip() for part in channel.split(","))
+    return parts if len(parts) == len(names) else names
 
 
 def thinned(
@@ -207,7 +237,7 @@ def _neighbourhoods(shape: tuple[int, int], side: int, most: int) -> tuple[int, 
     return reach, -(-rows // reach) * -(-columns // reach)
 
 
-def annotated(request: SuggestRequest, recipe: Recipe) -> Annotated:
+def annotated(request: SuggestRequest, model: Model, recipe: Recipe) -> Annotated:
     """Return what is annotated already: nothing, if no folder was named.
 
     Raises
@@ -218,7 +248,7 @@ def annotated(request: SuggestRequest, recipe: Recipe) -> Annotated:
     pairs = [pair for folder in request.data for pair in find_pairs(folder).pairs]
     found = Annotated(looks=[], cuts=[], side=request.config.side_px)
     for pair in pairs:
-        with opened(pair.image, request) as source:
+        with opened(pair.image, request, model) as source:
             if math.prod(source.plane_shape) != 1:
                 raise InputError(
                     f"{pair.image} holds {math.prod(source.plane_shape)} planes; an "

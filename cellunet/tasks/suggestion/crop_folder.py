@@ -115,7 +115,8 @@ def write_pair(
     folder, name = path.parent, path.name
     height, width = drawn.labels.shape
     plane, y, x = at
-    pixels = source.read(Region(plane, y, y + height, x, x + width))[0]
+    pixels = source.read(Region(plane, y, y + height, x, x + width))
+    pixels = pixels[0] if len(pixels) == 1 else pixels
     write_crop(folder / "images" / f"{name}.tif", pixels, cut, source.pixel_size_um)
     kind = DRAWN[drawn.kind]
     kind.write(folder / kind.folder / f"{name}{kind.suffix}", drawn)

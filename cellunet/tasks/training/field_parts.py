@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from cellunet.imaging.drawn.scribbles import teaches
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.normalize import measure
+from cellunet.imaging.normalize import measure_channels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -188,31 +188,29 @@ def _scribbles(
     return None if sample.scribbles is None else sample.scribbles[view] * own
 
 
-def measured_in(path: Path, channel: str | None, *, gray: bool) -> Measured:
+def measured_in(
+    path: Path, channel: str | None, *, gray: bool, known: tuple[str, ...] = ()
+) -> Measured:
     """Return a function that measures the channels of an image, read band by band.
 
     Parameters
     ----------
     path
         The image.
-    channel, gray
+    channel, gray, known
         As for `cellunet.imaging.files.open_image`.
     """
 
     @cache
     def statistics(config: NormalizationConfig) -> tuple[Statistics, ...]:
-        with open_image(path, channel=channel, gray=gray) as source:
+        with open_image(path, channel=channel, gray=gray, known=known) as source:
             height, width = source.shape
 
-            def bands(number: int) -> Iterator[npt.NDArray[np.generic]]:
+            def bands() -> Iterator[npt.NDArray[np.generic]]:
                 for y0 in range(0, height, BAND_PX):
                     y1 = min(y0 + BAND_PX, height)
-                    yield source.read(Region(0, y0, y1, 0, width))[number]
+                    yield source.read(Region(0, y0, y1, 0, width))
 
-            count = source.read(Region(0, 0, 1, 0, width)).shape[0]
-            return tuple(
-                measure(lambda i=number: bands(i), config)  # type: ignore[misc]
-                for number in range(count)
-            )
+            return measure_channels(bands, config)
 
     return statistics

@@ -24,6 +24,7 @@ from cellunet.tasks.prediction.segment import Recipe
 from cellunet.tasks.recipe import at_scale
 from cellunet.tasks.training.field_parts import whole_name
 from cellunet.tasks.training.run_files import write_pictures
+from cellunet.tasks.training.start_channels import names_of
 from cellunet.tasks.training.train_data import has_objects, object_diameters_px
 from cellunet.tasks.training.training_statistics import training_statistics
 
@@ -311,6 +312,7 @@ def _card(run: Run, config: TrainConfig, verdict: _Verdict, track: Track) -> Mod
             "torch": torch_version(),
             "numpy": np.__version__,
         },
+        channels=names_of(run.data.samples),
     )
 
 

@@ -11,6 +11,7 @@ from cellunet import store
 from cellunet.config import SCRATCH, Config, TrainConfig, for_target
 from cellunet.core.checkpoint import load_network
 from cellunet.errors import ConfigError
+from cellunet.imaging.pairing import is_known
 from cellunet.tasks.training.train_data import has_objects, object_diameters_px
 
 if TYPE_CHECKING:
@@ -193,4 +194,4 @@ def known_images(start: Start, prints: Mapping[str, str]) -> list[str]:
         Name of each image to its fingerprint.
     """
     seen = {*start.card.training.values(), *start.card.validation.values()}
-    return [name for name, print_ in prints.items() if print_ in seen]
+    return [name for name, print_ in prints.items() if is_known(print_, seen)]

@@ -15,7 +15,7 @@ from cellunet.imaging.drawn.scribbles import scribbled_px
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.pairing import (
     find_pairs,
-    fingerprint,
+    image_print,
     listed,
     refuse_shared,
     split,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from cellunet.config import SplitConfig
     from cellunet.core.dataset import Sample
     from cellunet.imaging.annotations import Annotation
+    from cellunet.imaging.files import Source
     from cellunet.imaging.pairing import Pair
     from cellunet.progress import Track
 
@@ -56,15 +57,26 @@ class TrainingData:
     validation_prints: dict[str, str]
     notes: tuple[str, ...]
 
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """Those of both sides."""
+        return (*self.training, *self.validation)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelChoice:
-    """Which channel of the images, as in `open_image`, and which labels are meant."""
+    """Which channels of the images, as in `open_image`, and which labels are meant."""
 
     channel: str | None = None
     gray: bool = False
     ignore_value: int | None = None
     """Value of the pixels of label images that are not annotated."""
+    known: tuple[str, ...] = ()
+    """Names of the channels that the model to start from looks at, if it is several."""
+
+    def open(self, path: Path) -> Source:
+        """Open the channels of an image."""
+        return open_image(path, channel=self.channel, gray=self.gray, known=self.known)
 
 
 def load(
@@ -154,9 +166,7 @@ def _size(pair: Pair, channel: ChannelChoice) -> tuple[int, ...]:
     with a file is said when it is read whole.
     """
     try:
-        with open_image(
-            pair.image, channel=channel.channel, gray=channel.gray
-        ) as source:
+        with channel.open(pair.image) as source:
             return source.shape
     except CellunetError:
         return ()
@@ -203,12 +213,14 @@ def _read_all(
 def _read(pair: Pair, choice: ChannelChoice) -> ReadImage:
     """Read one image, and keep what there is to train on."""
     sample = read_sample(pair, choice)
-    measured = measured_in(pair.image, choice.channel, gray=choice.gray)
+    measured = measured_in(
+        pair.image, choice.channel, gray=choice.gray, known=choice.known
+    )
     parts = cut(sample, measured)
     return ReadImage(
         parts=tuple(parts),
         reduced=parts[0] is not sample,
-        print_=fingerprint(sample.image),
+        print_=image_print(sample.image),
         annotated_share=float(sample.annotated.mean()),
         scribbled_px=scribbled_px(sample.scribbles),
     )
@@ -229,7 +241,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
     # Here, because this brings torch, which those who only read labels do not need.
     from cellunet.core.dataset import Sample
 
-    with open_image(pair.image, channel=channel.channel, gray=channel.gray) as source:
+    with channel.open(pair.image) as source:
         planes = int(np.prod(source.plane_shape, dtype=int))
         if planes != 1:
             raise InputError(
@@ -240,7 +252,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
             )
         height, width = source.shape
         image = source.read(Region(plane=0, y0=0, y1=height, x0=0, x1=width))
-        cut_from = source.cut_from
+        cut_from, names = source.cut_from, source.channel_names
     found = read_annotated(pair, (height, width), channel.ignore_value)
     labels = found.labels
     if labels.shape != (height, width):
@@ -249,7 +261,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
             f"{pair.image.name} has {height} x {width}.",
             hint="Image and annotation need the same shape; are they partners?",
         )
-    if image.dtype.kind == "f" and not np.isfinite(image).any():
+    if image.dtype.kind == "f" and not np.isfinite(image).any(axis=(1, 2)).all():
         raise ImageReadError(
             f"{pair.image} has no finite pixel (all are NaN or infinite).",
             hint="Export it again, or leave it out.",
@@ -263,6 +275,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         ),
         scribbles=found.scribbles,
         measured=None if cut_from is None else cut_from.by_channel,
+        channels=names,
     )
 
 

@@ -17,6 +17,7 @@ from cellunet.core.trainer import Trainer, new_state, state_from
 from cellunet.errors import ConfigError, OutputError
 from cellunet.imaging.atomic import PendingFile, clear_leftovers, writing
 from cellunet.tasks.training.run_files import PICTURES_FOLDER
+from cellunet.tasks.training.start_channels import count_of, refuse_classic
 from cellunet.tasks.training.start_model import (
     adapted,
     filled,
@@ -220,6 +221,7 @@ def read_images(
             channel=request.channel,
             gray=request.gray,
             ignore_value=request.ignore_value,
+            known=start.card.channels if start else (),
         ),
         track=hooks.track,
     )
@@ -233,10 +235,17 @@ def read_images(
 def settled(
     config: TrainConfig, data: TrainingData, start: Start | None
 ) -> tuple[TrainConfig, list[str]]:
-    """Return the settings with what follows from the start and from the images."""
+    """Return the settings with what follows from the start and from the images.
+
+    Raises
+    ------
+    ConfigError
+        If they do not go together.
+    """
+    samples = data.samples
+    refuse_classic(config, samples)
     if start is None:
         return fitted_to(config, data), []
-    samples = (*data.training, *data.validation)
     config, notes = adapted(with_start(config, start), start, samples)
     known = known_images(start, data.training_prints | data.validation_prints)
     if known:
@@ -257,10 +266,8 @@ def fitted_to(config: TrainConfig, data: TrainingData) -> TrainConfig:
     ConfigError
         If images differ in their number of channels.
     """
-    counts = {s.image.shape[0] for s in (*data.training, *data.validation)}
-    if len(counts) != 1:
-        raise ConfigError(f"The images have different numbers of channels: {counts}.")
-    in_channels = counts.pop() * config.normalization.channels
+    count = count_of(data.samples)
+    in_channels = count * config.normalization.channels
     largest = 0
     for sample in data.training:
         _, areas = np.unique(sample.labels[sample.labels > 0], return_counts=True)

@@ -25,6 +25,7 @@ from cellunet.imaging.drawn.drawings import some
 from cellunet.tasks.training.copies import copies
 from cellunet.tasks.training.folds import is_scored, objects_of
 from cellunet.tasks.training.odd_images import odd_images
+from cellunet.tasks.training.start_channels import names_differ
 from cellunet.tasks.training.training_statistics import evenly
 
 if TYPE_CHECKING:
@@ -61,8 +62,9 @@ def training_notes(data: TrainingData, *, start: str, target: str) -> tuple[str,
     """
     config = CheckConfig()
     _refuse_scribbles_alone(data.training, start, target)
-    both = (*data.training, *data.validation)
+    both = data.samples
     return (
+        *filter(None, [names_differ(both)]),
         *_of_objects(data.training),
         *_of_scores(data),
         *_of_copies(data.training_prints, "training"),
