@@ -118,12 +118,18 @@ class ModelCard:
             values["config"] = TrainConfig.from_dict(_as_then(values["config"]))
             low, median, high = (float(v) for v in values["diameter_px"])
             values["diameter_px"] = (low, median, high)
-            values["channels"] = tuple(values.get("channels", ()))
+            values["channels"] = _names(values.get("channels", []))
             card = cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"It is incomplete ({error}).") from error
         _check_kinds(card)
         return card
+
+
+def _names(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+        raise ConfigError("Its channels are no list of names.")
+    return tuple(values)
 
 
 def _as_then(config: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +157,7 @@ def _check_kinds(card: ModelCard) -> None:
         values = table.values() if isinstance(table, dict) else [None]
         if not all(isinstance(value, kind) for value in values):
             wrong.append(name)
-    if not all(isinstance(name, str) for name in card.channels):
+    if card.channels and len(card.channels) != card.config.image_channels:
         wrong.append("channels")
     if not _percentiles(card.training_statistics):
         wrong.append("training_statistics")

@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -336,3 +337,16 @@ def test_a_card_from_before_a_setting_says_what_was_then() -> None:
     # One that holds the setting is taken at its word.
     values["config"]["augment"]["dim_probability"] = 0.25
     assert store.ModelCard.from_dict(values).config.augment.dim_probability == 0.25
+
+
+def test_a_card_tells_of_several_channels_alone() -> None:
+    assert "channels" not in CARD.to_dict()
+    network = CARD.config.network.replace(in_channels=4)
+    two = replace(
+        CARD, config=CARD.config.replace(network=network), channels=("DAPI", "GFP")
+    )
+    values = json.loads(json.dumps(two.to_dict()))
+    assert store.ModelCard.from_dict(values) == two
+    for wrong in ([1, 2], ["DAPI"], "ab", 3):
+        with pytest.raises(ConfigError, match="channels"):
+            store.ModelCard.from_dict(values | {"channels": wrong})

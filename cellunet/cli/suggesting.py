@@ -169,7 +169,10 @@ def summarize(console: Console, suggested: Suggested, data: tuple[Path, ...]) ->
         f"{suggested.model}: {suggested.out}",
         "bold",
     )
-    again = shell_line(["cellunet", "train", *map(str, data), str(suggested.out)])
+    folders = [*map(str, data), str(suggested.out)]
+    if suggested.channels:
+        folders += ["--channel", ",".join(suggested.channels)]
+    again = shell_line(["cellunet", "train", *folders])
     drawn = suggested.out / suggested.annotations
     console.line(f"Correct what is in {drawn}, then: {again}")
     for name, message in suggested.failures:

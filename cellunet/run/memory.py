@@ -27,10 +27,16 @@ WAITING_BYTES = sink.MEMORY_BYTES
 TENSORS = 9
 """Feature maps of the finest level that ONNX Runtime holds at once, measured: 8.3 with
 16 and with 32 channels at 1024 x 1024, 9 at 512 x 512."""
+FURTHER_MAPS = 7
+"""Planes of a window's size that each channel after the first takes while windows are
+made, measured: its pixels, scaled, as the network's input apart and together, and once
+more of the next window."""
 TILE_BYTES = 48
 """Of decoding, per pixel of a tile."""
 BAND_BYTES = 16
 """Of labels, evidence and pixels, per pixel of a band."""
+FURTHER_BAND_BYTES = 8
+"""The same of each channel after the first: its pixels, of 64 bits at most."""
 WAITING_TILE_BYTES = 8
 """Of a decoded tile, per pixel, until it is its turn; `run.executor` lets as many wait
 as are in work."""
@@ -51,8 +57,17 @@ class Memory:
     """Of arrays that wait in memory."""
 
 
-def window_bytes(shape: tuple[int, int], network: UNetConfig) -> int:
+def window_bytes(shape: tuple[int, int], network: UNetConfig, channels: int = 1) -> int:
     """Return what the network needs for its windows of a plane of this shape.
+
+    Parameters
+    ----------
+    shape
+        Height and width of the plane.
+    network
+        Its shape.
+    channels
+        Channels of the image that it looks at.
 
     Examples
     --------
@@ -62,15 +77,18 @@ def window_bytes(shape: tuple[int, int], network: UNetConfig) -> int:
     """
     height, width = network_plan(shape, network).block_shape
     finest = TENSORS * network.channels[0] / network.stem_stride**2
-    return int(4 * height * width * (finest + network.in_channels + network.classes))
+    own = finest + network.in_channels + network.classes
+    return int(4 * height * width * (own + FURTHER_MAPS * (channels - 1)))
 
 
-def memory_for(
+def memory_for(  # noqa: PLR0913
     limit_mb: int | None,
     shape: tuple[int, int],
     window: int,
     held: int,
     workers: int = 1,
+    *,
+    channels: int = 1,
 ) -> Memory:
     """Return what may be held at once for a plane.
 
@@ -86,6 +104,8 @@ def memory_for(
         Bytes that reading holds, from `Source.held_bytes`.
     workers
         Tiles that are to be in work at once. They share what one would take.
+    channels
+        Channels of the image that are read.
 
     Raises
     ------
@@ -97,7 +117,8 @@ def memory_for(
     # A row of compressed tiles is made of 256 rows of labels, of 4 bytes at most.
     rows = 256 * 4 * shape[1]
     fixed = PROGRAM_BYTES + WAITING_BYTES + held + window + rows
-    least = 3 * TILE_BYTES * LEAST_TILE_PX**2 + 16 * BAND_BYTES * shape[1]
+    band = BAND_BYTES + FURTHER_BAND_BYTES * (channels - 1)
+    least = 3 * TILE_BYTES * LEAST_TILE_PX**2 + 16 * band * shape[1]
     left = limit_mb * MEGABYTE - fixed
     if left < least:
         raise ConfigError(
@@ -107,7 +128,7 @@ def memory_for(
         )
     share = left // 3
     memory = Memory(
-        band_pixels=min(share // BAND_BYTES, Memory.band_pixels),
+        band_pixels=min(share // band, Memory.band_pixels),
         scratch_bytes=min(share, Memory.scratch_bytes),
     )
     return _shared(memory, min(share, Memory.tile_px**2 * TILE_BYTES), workers)

@@ -120,7 +120,7 @@ def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
         run = _Run(request=request, model=model, recipe=recipe, keep=keep)
         looked = _look(run, found.files, hooks)
         picked = _pick(request, looked, known)
-        crops = _write(run, picked, names)
+        crops, channels = _write(run, picked, names)
     notes = notes_of(request, small=looked.small, found=len(crops))
     for note in notes:
         hooks.on_note(note)
@@ -131,6 +131,7 @@ def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
         images=looked.images,
         annotations=DRAWN[request.config.annotations].folder,
         crops=tuple(crops),
+        channels=channels,
         failures=looked.failures,
         notes=notes,
     )
@@ -231,8 +232,8 @@ def _pick(
 
 def _write(
     run: _Run, picked: Sequence[tuple[Candidate, Choice]], names: dict[Path, str]
-) -> list[Crop]:
-    """Write the folder; return what is in it."""
+) -> tuple[list[Crop], tuple[str, ...]]:
+    """Write the folder; return what is in it, and of which channels, if of several."""
     crops, request = [], run.request
     about = {"name": run.model.name, "sha256": run.model.sha256}
     with new_folder(request.out) as folder:
@@ -250,4 +251,4 @@ def _write(
                 write_pair(folder / crop.name, source, at, cut, drawn)
             crops.append(crop)
         write_table(folder, crops)
-    return crops
+    return crops, cut.channel_names if cut.further else ()

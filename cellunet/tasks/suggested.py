@@ -109,6 +109,8 @@ class Suggested:
     """Name of the folder of annotations in `out`."""
     crops: tuple[Crop, ...]
     """In the order of their worth."""
+    channels: tuple[str, ...] = ()
+    """Names under which the crops hold several channels; none if they hold one."""
     failures: tuple[tuple[str, str], ...] = ()
     """Path and message of each image that could not be used."""
     notes: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cellunet.config import PRESETS, UNetConfig
-from cellunet.core.unet import UNet, initialise
+from cellunet.core.unet import UNet, initialise, widened
 
 
 def _network(config, seed=0):
@@ -128,3 +128,25 @@ def test_signals_keep_their_size_through_the_initial_network() -> None:
             torch.randn(2, 2, 64, 64, generator=generator)
         )
     assert 0.2 < logits.std().item() < 5
+
+
+@pytest.mark.parametrize("stem", [1, 2])
+def test_a_widened_network_computes_what_it_did(stem, make_network) -> None:
+    config = UNetConfig(in_channels=2, channels=(4, 6), stem_stride=stem)
+    network = make_network(config)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    wide = widened(network, 6)
+    assert (wide.config, wide.training) == (
+        UNetConfig(in_channels=6, channels=(4, 6), stem_stride=stem),
+        False,
+    )
+    image = torch.randn(2, 6, 24, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected, found = network(image[:, :2]), wide(image)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    # What is new can be learned: nothing but its weights is nothing.
+    assert not wide.stem[0].weight[:, 2:].any()
+    wide.train()(image).square().mean().backward()
+    assert wide.stem[0].weight.grad[:, 2:].abs().min() > 0
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)

@@ -12,7 +12,7 @@ import tifffile
 
 from cellunet.config import NormalizationConfig
 from cellunet.errors import ConfigError, ImageReadError
-from cellunet.imaging.cut import Cut, write_crop
+from cellunet.imaging.cut import Cut, CutChannel, write_crop
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.normalize import Statistics
 
@@ -90,3 +90,35 @@ def test_a_model_that_scales_by_other_percentiles_is_refused() -> None:
     assert CUT.statistics_for(NormalizationConfig(invert=True)) == NEGATIVE
     with pytest.raises(ConfigError, match=r"holds percentiles \(1.0, 99.8\)"):
         CUT.statistics_for(NormalizationConfig(high_percentile=99.0))
+
+
+TWO = replace(
+    CUT,
+    further=(CutChannel(channel="GFP", statistics=NEGATIVE, negative=FIELD),),
+)
+
+
+def test_a_crop_of_several_channels_keeps_each_with_its_field(tmp_path, rng) -> None:
+    pixels = rng.integers(0, 100, (2, 40, 50)).astype(np.uint16)
+    path = tmp_path / "crop.tif"
+    write_crop(path, pixels, TWO, (0.5, 0.5))
+    region = Region(0, 0, 40, 0, 50)
+    for wanted, order in (("DAPI,GFP", [0, 1]), ("GFP,DAPI", [1, 0]), ("GFP", [1])):
+        with open_image(path, channel=wanted) as source:
+            np.testing.assert_array_equal(source.read(region), pixels[order])
+            found = source.cut_from.by_channel(NormalizationConfig())
+            assert found == tuple([FIELD, NEGATIVE][k] for k in order)
+            inverted = source.cut_from.by_channel(NormalizationConfig(invert=True))
+            assert inverted == tuple([NEGATIVE, FIELD][k] for k in order)
+    with open_image(path, known=("DAPI", "GFP")) as source:
+        assert source.cut_from == TWO
+
+
+def test_a_crop_that_lost_a_page_is_refused(tmp_path) -> None:
+    write_crop(tmp_path / "a.tif", np.zeros((8, 8), np.uint16), TWO, None)
+    with pytest.raises(ImageReadError, match="does not hold a page of each"):
+        open_image(tmp_path / "a.tif", channel="DAPI,GFP")
+
+
+def test_a_record_of_one_channel_is_as_it_was() -> None:
+    assert "further" not in CUT.to_text()

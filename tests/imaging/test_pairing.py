@@ -19,6 +19,8 @@ from cellunet.imaging.pairing import (
     Pairs,
     find_pairs,
     fingerprint,
+    image_print,
+    is_known,
     refuse_shared,
     split,
 )
@@ -417,3 +419,24 @@ def test_files_of_the_annotated_part_are_found_with_their_images(tmp_path):
     assert one.annotated == tmp_path / "x" / "annotated" / "a.png"
     a, b = find_pairs(tmp_path / "y").pairs
     assert (a.annotated, b.annotated) == (tmp_path / "y" / "a_annotated.tif", None)
+
+
+def test_an_image_is_known_by_the_channels_that_a_model_has_seen(rng):
+    dapi, gfp, rfp = rng.integers(0, 99, (3, 8, 9)).astype(np.uint16)
+    print_ = {
+        name: image_print(np.stack(planes))
+        for name, planes in {
+            "d": [dapi],
+            "dg": [dapi, gfp],
+            "gd": [gfp, dapi],
+            "rg": [rfp, gfp],
+        }.items()
+    }
+    assert print_["d"] == fingerprint(dapi[np.newaxis])
+    assert len(set(print_.values())) == 4
+    # A model of one channel has seen the image, one of another pair has not.
+    assert is_known(print_["dg"], [print_["d"]])
+    assert is_known(print_["dg"], [print_["gd"]])
+    assert not is_known(print_["dg"], [print_["rg"]])
+    assert not is_known(print_["d"], [print_["dg"]])
+    assert is_known(print_["d"], [print_["d"]])

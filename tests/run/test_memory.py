@@ -9,7 +9,11 @@ import pytest
 
 from cellunet.config import UNetConfig
 from cellunet.errors import ConfigError
+from cellunet.imaging.blocks import network_plan
 from cellunet.run.memory import (
+    BAND_BYTES,
+    FURTHER_BAND_BYTES,
+    FURTHER_MAPS,
     LEAST_TILE_PX,
     MEGABYTE,
     TILE_BYTES,
@@ -81,3 +85,21 @@ def test_threads_change_nothing_of_what_fits() -> None:
     assert found.tile_px == LEAST_TILE_PX
     with pytest.raises(ConfigError):
         memory_for(least - 2, SHAPE, WINDOW, HELD, 4)
+
+
+def test_each_further_channel_takes_room_for_its_windows() -> None:
+    one, two, three = (
+        window_bytes(SHAPE, UNetConfig(in_channels=2 * n), n) for n in (1, 2, 3)
+    )
+    assert one == WINDOW
+    height, width = network_plan(SHAPE, UNetConfig()).block_shape
+    assert two - one == three - two == 4 * (2 + FURTHER_MAPS) * height * width
+
+
+def test_bands_of_several_channels_are_lower() -> None:
+    found = [memory_for(800, SHAPE, WINDOW, HELD, channels=n) for n in (1, 2, 3)]
+    assert found[0] == memory_for(800, SHAPE, WINDOW, HELD)
+    bytes_of = [BAND_BYTES + n * FURTHER_BAND_BYTES for n in range(3)]
+    taken = [m.band_pixels * of_one for m, of_one in zip(found, bytes_of, strict=True)]
+    assert found[2].band_pixels < found[1].band_pixels < found[0].band_pixels
+    assert max(taken) - min(taken) < 10 * max(bytes_of) * SHAPE[1]

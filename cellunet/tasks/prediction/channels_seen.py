@@ -49,7 +49,7 @@ def refuse_misfit(
     if len(found) > wanted and not more:
         raise ConfigError(
             f"{source.path}: {len(found)} channels are named ({', '.join(found)}), but "
-            f"model {model!r} looks at {wanted}.",
+            f"model {model!r} looks at {'one' if wanted == 1 else wanted}.",
             hint=f"Try: --channel {','.join(found[:wanted])}. A model that looks at "
             "all of them is trained with the same --channel (docs/few-labels.md).",
         )

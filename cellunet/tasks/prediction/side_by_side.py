@@ -91,10 +91,13 @@ class SideBySide:
         memory = memory_for(
             self._config.max_memory_mb,
             source.shape,
-            window_bytes((height, width), recipe.config.network),
+            window_bytes(
+                (height, width), recipe.config.network, recipe.config.image_channels
+            ),
             source.held_bytes(rows) * channels,
             # Beside a small image there is another one: its tiles are decoded there.
             self._tiles if large else 1,
+            channels=source.channels,
         )
         memory = replace(memory, tile_px=min(memory.tile_px, self._config.tile_px))
         with self._gate.passing(large=large):

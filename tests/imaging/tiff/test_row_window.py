@@ -62,3 +62,18 @@ def test_what_is_kept_is_said_in_bytes():
     # 1,024 rows, or all there are.
     assert kept_bytes((8320, 11136), np.dtype(np.uint16)) == 1024 * 11136 * 2
     assert kept_bytes((1, 10**7), np.dtype(np.uint8)) == 10**7
+
+
+def test_channels_are_kept_side_by_side(monkeypatch):
+    monkeypatch.setattr(row_window, "KEPT_ROWS", 30)
+    seen = []
+
+    def load(plane: int, y0: int, y1: int) -> np.ndarray:
+        seen.append((plane, y0, y1))
+        return PLANES[plane : plane + 2, y0:y1]
+
+    rows = RowWindow((90, 7), PLANES.dtype, load, 2)
+    for y0 in (0, 20, 60):
+        part = rows.read(1, (y0, y0 + 30), (2, 5))
+        np.testing.assert_array_equal(part, PLANES[1:, y0 : y0 + 30, 2:5])
+    assert seen == [(1, 0, 30), (1, 30, 50), (1, 60, 90)]
