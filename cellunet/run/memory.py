@@ -81,7 +81,7 @@ def window_bytes(shape: tuple[int, int], network: UNetConfig, channels: int = 1)
     return int(4 * height * width * (own + FURTHER_MAPS * (channels - 1)))
 
 
-def memory_for(  # noqa: PLR0913
+def memory_for(
     limit_mb: int | None,
     shape: tuple[int, int],
     window: int,

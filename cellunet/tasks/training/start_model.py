@@ -77,7 +77,9 @@ def with_start(config: TrainConfig, start: Start) -> TrainConfig:
     usual = for_target(TrainConfig(), asked)
     for what in ("network", "normalization"):
         ours, other = getattr(config, what), getattr(theirs, what)
-        if ours not in (getattr(usual, what), other):
+        # How many channels there are follows from the images.
+        alike = {"in_channels": ours.in_channels} if what == "network" else {}
+        if ours not in (getattr(usual, what), other.replace(**alike)):
             raise ConfigError(
                 f"Model {start.name!r} has another {what} ({other}) than the preset "
                 f"{config.preset} ({ours}).",
