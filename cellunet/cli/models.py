@@ -161,6 +161,7 @@ def _facts(info: ModelInfo) -> list[Row]:
         ("target", info.target),
         ("trained on", info.trained_on),
         *((f"score {name}", f"{value:.3f}") for name, value in info.score.items()),
+        ("looks at", ", ".join(info.card.get("channels", ()))),
         ("objects", _diameters(info)),
         ("warns of", _warns(info)),
         ("trained with", info.created_with and f"cellunet {info.created_with}"),

@@ -146,3 +146,14 @@ def test_calibration_tells_what_was_made_and_what_was_left_out(
 def test_an_unknown_model_is_refused(run: Run, command: str) -> None:
     ran = run("models", command, "cell")
     assert (ran.code, ran.err) == (1, "cellunet: error: There is no model 'cell'.\n")
+
+
+def test_the_channels_of_a_model_of_several_are_shown(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for channels in ([], ["DAPI", "GFP"]):
+        info = replace(READY, card=READY.card | {"channels": channels})
+        monkeypatch.setattr(task, "show_model", lambda name, info=info: info)
+        ran = run("models", "show", "cells")
+        assert ("looks at" in ran.err) == bool(channels)
+    assert "DAPI, GFP" in ran.err

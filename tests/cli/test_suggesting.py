@@ -41,6 +41,7 @@ class FakeSuggesting:
     def __init__(self) -> None:
         self.requests: list[SuggestRequest] = []
         self.failures: tuple[tuple[str, str], ...] = ()
+        self.channels: tuple[str, ...] = ()
 
     def __call__(self, request: SuggestRequest, hooks: suggested.Hooks) -> Suggested:
         self.requests.append(request)
@@ -52,6 +53,7 @@ class FakeSuggesting:
             images=2,
             annotations="labels",
             crops=(CROP,),
+            channels=self.channels,
             failures=self.failures,
             notes=("A note [b].",),
         )
@@ -173,3 +175,12 @@ def test_the_command_writes_training_data_from_end_to_end(
     again = run("train", *words)
     assert again.code == 1
     assert "exists and holds crops that were suggested before" in again.err
+
+
+def test_crops_of_several_channels_are_trained_on_by_these(
+    run: Run, suggesting: FakeSuggesting
+) -> None:
+    suggesting.channels = ("DAPI", "GFP")
+    ran = run("train", "--suggest", "in", "--out", "new", "--channel", "DAPI,GFP")
+    assert suggesting.requests[0].channel == "DAPI,GFP"
+    assert "cellunet train new --channel DAPI,GFP" in ran.err

@@ -12,7 +12,15 @@ from hypothesis.extra import numpy as hnp
 
 from cellunet.config import NormalizationConfig
 from cellunet.errors import ImageReadError
-from cellunet.imaging.normalize import channels, measure, normalize, scale
+from cellunet.imaging.normalize import (
+    channels,
+    measure,
+    measure_channels,
+    network_input,
+    normalize,
+    scale,
+    scale_channels,
+)
 
 PERCENTILE = NormalizationConfig()
 STANDARD = NormalizationConfig(kind="standard")
@@ -250,3 +258,34 @@ def test_the_negative_of_a_negative_image_is_scaled_alike(rng) -> None:
     found = scale(negative, _measure(negative, inverted), inverted)
     # Ranks are rounded down, which of a negative image is up: one rank of 7,200.
     assert np.abs(found - expected).max() < 0.02
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
+def test_channels_are_measured_side_by_side_as_each_alone(rng, dtype) -> None:
+    image = rng.normal(100, 20, (3, 60, 40)).clip(0, 255).astype(dtype)
+    image[1] //= 3
+    config = NormalizationConfig()
+    passes: list[int] = []
+
+    def bands():
+        passes.append(1)
+        return (image[:, y : y + 7] for y in range(0, 60, 7))
+
+    found = measure_channels(bands, config)
+    assert found == tuple(measure(lambda c=c: [c], config) for c in image)
+    assert len(passes) == (1 if dtype in ("uint8", "uint16") else 2)
+    scaled = scale_channels(image, found, config)
+    expected = [channels(s, config) for s in scaled]
+    np.testing.assert_array_equal(
+        network_input(scaled, config), np.concatenate(expected)
+    )
+    for own, plane, statistics in zip(scaled, image, found, strict=True):
+        np.testing.assert_array_equal(own, scale(plane, statistics, config))
+
+
+def test_a_channel_of_nothing_finite_is_refused_before_anything_is_read_again() -> None:
+    image = np.stack([np.ones((4, 4)), np.full((4, 4), np.nan)])
+    passes: list[int] = []
+    with pytest.raises(ImageReadError, match="no finite pixel"):
+        measure_channels(lambda: passes.append(1) or [image], NormalizationConfig())
+    assert passes == [1]

@@ -55,20 +55,22 @@ def run_summary(  # noqa: PLR0913
         results=str(out),
         seconds=seconds,
         stopped=stopped,
-        settings=_settings(settings, seconds),
+        settings=_settings(settings, seconds, model.card.channels),
         versions=_versions(recipe),
         model=_model(model),
     )
 
 
-def _settings(settings: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+def _settings(
+    settings: Mapping[str, Any], seconds: float, channels: tuple[str, ...]
+) -> dict[str, Any]:
     decode = settings["decode"]
     return {
         "Magnification": settings["scale"]
         or f"to {settings['pixel_size_um']:g} µm per pixel",
         "Level of pyramids": settings.get("level", 0),
         "Zeros where a file is damaged": settings.get("keep_going", False),
-        "Channel": settings["channel"],
+        "Channel": settings["channel"] or ",".join(channels) or None,
         "Luminance of RGB": settings["gray"],
         "Z planes": settings["z"],
         "Seed threshold": decode["seed_threshold"],

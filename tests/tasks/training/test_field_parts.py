@@ -199,3 +199,12 @@ def _box(box, name):
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "properties": {"classification": {"name": name}} if name else {},
     }
+
+
+def test_several_channels_are_measured_in_one_go_in_their_order(tmp_path, rng):
+    image = rng.integers(0, 900, (2, 1100, 40)).astype(np.uint16)
+    image[1] *= 3
+    tifffile.imwrite(tmp_path / "a.tif", image, metadata={"axes": "CYX"}, ome=True)
+    config = NormalizationConfig()
+    found = measured_in(tmp_path / "a.tif", "1,0", gray=False)(config)
+    assert found == tuple(measure(lambda k=k: [image[k]], config) for k in (1, 0))
