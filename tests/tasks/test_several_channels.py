@@ -142,6 +142,14 @@ def test_a_second_channel_shows_what_the_first_does_not(two) -> None:
     assert alone is not None
     assert scores["f1_50"] > 0.8 > 0.7 > alone["f1_50"]
     assert two.trained.expected.gain.value > 0.1
+    image, labels = drawn(7, (160, 160))
+    model = load_model(two.model, threads=1)
+    found, swapped = (
+        model.segment(channels).labels > 0 for channels in (image, image[::-1])
+    )
+    truth = labels > 0
+    assert (found & truth).sum() > 0.8 * (found | truth).sum()
+    assert (swapped & truth).sum() < 0.6 * (swapped | truth).sum()
 
 
 def test_the_card_remembers_the_channels(two, tiny_model) -> None:
@@ -331,7 +339,7 @@ def test_from_scratch_and_on_from_two_channels(quick_two, two, home) -> None:
 @pytest.mark.parametrize(
     ("changes", "message", "hint"),
     [
-        ({"channel": "DAPI"}, r"looks at 2 channels \(DAPI,GFP\)", "--from scratch"),
+        ({"channel": "DAPI"}, r"looks at 2 channels \(DAPI, GFP\)", "--from scratch"),
         ({"channel": "GFP,DAPI"}, "in this order", "--channel DAPI,GFP"),
         (
             {"start": "scratch", "config": classic_preset(), "channel": "DAPI,GFP"},

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from cellunet.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cellunet.imaging.files import Source
     from cellunet.store import ModelCard
 
@@ -50,16 +53,16 @@ def refuse_misfit(
         raise ConfigError(
             f"{source.path}: {len(found)} channels are named ({', '.join(found)}), but "
             f"model {model!r} looks at {'one' if wanted == 1 else wanted}.",
-            hint=f"Try: --channel {','.join(found[:wanted])}. A model that looks at "
-            "all of them is trained with the same --channel (docs/few-labels.md).",
+            hint=f"Try: {option(found[:wanted])}. A model that looks at all of them is "
+            "trained with the same --channel (docs/few-labels.md).",
         )
-    refuse_other_order(found[:wanted], card.channels, model, asked)
+    refuse_other_order(found, card.channels, model, asked)
 
 
 def refuse_other_order(
     found: tuple[str, ...], known: tuple[str, ...], model: str, asked: str | None
 ) -> None:
-    """Refuse channels that are named as in training, but in another order.
+    """Refuse channels that a model knows by name, but not in its order and first.
 
     Whoever asks for them by number knows better than the names in the file.
 
@@ -69,13 +72,20 @@ def refuse_other_order(
         If so.
     """
     ours, theirs = ([n.casefold() for n in names] for names in (found, known))
-    by_name = asked is not None and not any(map(str.isdecimal, asked.split(",")))
-    if by_name and ours != theirs and sorted(ours) == sorted(theirs):
+    parts = (asked or "0").split(",")
+    by_name = not any(part.strip().isdecimal() for part in parts)
+    if by_name and ours[: len(theirs)] != theirs and set(theirs) <= set(ours):
+        further = (name for name in found if name.casefold() not in theirs)
         raise ConfigError(
             f"Model {model!r} looks at {', '.join(known)} in this order, not at "
             f"{', '.join(found)}.",
-            hint=f"Try: --channel {','.join(known)}. By numbers any order is taken.",
+            hint=f"Try: {option((*known, *further))}. By numbers any order is taken.",
         )
+
+
+def option(names: Iterable[str]) -> str:
+    """Return the option that names these channels, as a shell takes it."""
+    return f"--channel {shlex.quote(','.join(names))}"
 
 
 def _too_few(source: Source, model: str, card: ModelCard) -> ConfigError:
@@ -91,6 +101,6 @@ def _too_few(source: Source, model: str, card: ModelCard) -> ConfigError:
     found = ", ".join(source.channel_names)
     return ConfigError(
         f"{source.path}: {found} alone is asked for, but {looks}.",
-        hint=f"Name them in this order, of {', '.join(every)}: for example --channel "
-        f"{','.join(names)}.",
+        hint=f"Name them in this order, of {', '.join(every)}: for example "
+        f"{option(names)}.",
     )

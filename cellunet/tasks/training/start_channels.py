@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cellunet.core.unet import widened
 from cellunet.errors import ConfigError
-from cellunet.tasks.prediction.channels_seen import refuse_other_order
+from cellunet.tasks.prediction.channels_seen import option, refuse_other_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,15 +90,14 @@ def as_wide(start: Start, samples: Sequence[Sample], asked: str | None) -> Start
     config, count = start.card.config, count_of(samples)
     theirs = config.image_channels
     if count < theirs:
-        called = ",".join(start.card.channels or map(str, range(theirs)))
+        called = start.card.channels or tuple(map(str, range(theirs)))
         raise ConfigError(
-            f"Model {start.name!r} looks at {theirs} channels ({called}), but "
-            f"{count} {'is' if count == 1 else 'are'} to be trained on.",
-            hint=f"Name as many, for example --channel {called}, or start from "
-            "another model: --from nuclei, --from scratch.",
+            f"Model {start.name!r} looks at {theirs} channels ({', '.join(called)}), "
+            f"but {count} {'is' if count == 1 else 'are'} to be trained on.",
+            hint=f"Name as many, for example {option(called)}, or start from another "
+            "model: --from nuclei, --from scratch.",
         )
-    first = names_of(samples)[:theirs]
-    refuse_other_order(first, start.card.channels, start.name, asked)
+    refuse_other_order(names_of(samples), start.card.channels, start.name, asked)
     if count == theirs:
         return start
     in_channels = count * config.normalization.channels
@@ -120,5 +119,5 @@ def refuse_classic(config: TrainConfig, samples: Sequence[Sample]) -> None:
         raise ConfigError(
             f"The preset classic looks at one channel, not at {len(names)} "
             f"({', '.join(names)}).",
-            hint=f"Leave out --preset, or name one: --channel {names[0]}.",
+            hint=f"Leave out --preset, or name one: {option(names[:1])}.",
         )
