@@ -20,6 +20,23 @@ _SUB_DIRECTORIES = 330
 """The tag of smaller versions of a page (TIFF Technical Note 1)."""
 _SIZES = {3: 2, 4: 4, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of the types that a count or an offset can have (TIFF 6.0; BigTIFF)."""
+_WHOLE = {
+    256: "ImageWidth",
+    257: "ImageLength",
+    258: "BitsPerSample",
+    259: "Compression",
+    273: "StripOffsets",
+    277: "SamplesPerPixel",
+    278: "RowsPerStrip",
+    279: "StripByteCounts",
+    322: "TileWidth",
+    323: "TileLength",
+    324: "TileOffsets",
+    325: "TileByteCounts",
+}
+"""Tags that say where which pixels lie: whole numbers, whatever else is in them."""
+_NOT_WHOLE = {2: "text", 5: "fractions", 10: "fractions", 11: "floats", 12: "floats"}
+"""Types of tags that are no whole numbers (TIFF 6.0, section 2)."""
 
 
 def scan_directories(path: Path, size: int) -> None:
@@ -40,7 +57,7 @@ def scan_directories(path: Path, size: int) -> None:
         pages: set[int] = set()
         while offset:
             if offset in pages:
-                raise walk.circle(f"its chain of {len(pages)} pages runs in a circle")
+                raise walk.damaged(f"its chain of {len(pages)} pages runs in a circle")
             pages.add(offset)
             offset = walk.visit(offset, ())
     if not pages:
@@ -67,11 +84,12 @@ class _Walk:
     def visit(self, offset: int, above: tuple[int, ...]) -> int:
         """Check a directory and what hangs below it; return where the next one lies."""
         if offset in above or len(above) > MAX_DEPTH:
-            raise self.circle("the smaller versions of a page lead back to it")
+            raise self.damaged("the smaller versions of a page lead back to it")
         known = offset in self._ends
         entries, following = self._read(offset)
         if not known:
             for entry in entries:
+                self._check_whole(entry)
                 for below in self._sub_directories(entry):
                     self.visit(below, (*above, offset))
         return following
@@ -96,6 +114,15 @@ class _Walk:
             hint="Copy or export it again.",
         )
 
+    def _check_whole(self, entry: bytes) -> None:
+        """Refuse a size, place or count that is no whole number, as .5 pixels."""
+        tag, kind = struct.unpack_from(self._order + "HH", entry)
+        if tag in _WHOLE and kind in _NOT_WHOLE:
+            raise self.damaged(
+                f"its {_WHOLE[tag]} is stored as {_NOT_WHOLE[kind]}, not as a whole "
+                "number"
+            )
+
     def _sub_directories(self, entry: bytes) -> list[int]:
         """Return where the directories lie that an entry names."""
         tag, kind = struct.unpack_from(self._order + "HH", entry)
@@ -106,7 +133,7 @@ class _Walk:
         room = struct.calcsize(self._kind)
         data = entry[4 + room :]
         if count > MAX_TAGS:
-            raise self.circle(f"a page has {count:,} smaller versions")
+            raise self.damaged(f"a page has {count:,} smaller versions")
         if count * item > room:
             self._file.seek(struct.unpack(self._kind, data)[0])
             data = self._file.read(count * item)
@@ -114,7 +141,7 @@ class _Walk:
         whole = data[: min(count, len(data) // item) * item]
         return [o for (o,) in struct.iter_unpack(self._order + letter, whole) if o]
 
-    def circle(self, what: str) -> ImageReadError:
+    def damaged(self, what: str) -> ImageReadError:
         """Return the error of directories that cannot be."""
         return ImageReadError(
             f"{self._path} is damaged: {what}.", hint="Export it again."
@@ -124,6 +151,6 @@ class _Walk:
         """Refuse directories of which one begins within another."""
         for (first, end), (second, _) in pairwise(sorted(self._ends.items())):
             if second < end:
-                raise self.circle(
+                raise self.damaged(
                     f"the directories at bytes {first:,} and {second:,} overlap"
                 )

@@ -165,8 +165,13 @@ def test_an_unknown_compression_is_refused_even_if_asked_to_keep_going(tmp_path)
         open_image(path, keep_going=True)
 
 
-def _directory(next_at: int, sub_at: int | None = None) -> bytes:
-    """Return a directory of a 4 x 4 image at byte 0, little-endian."""
+def _directory(
+    next_at: int, sub_at: int | None = None, kinds: dict[int, int] | None = None
+) -> bytes:
+    """Return a directory of a 4 x 4 image at byte 0, little-endian.
+
+    Tags in `kinds` are of other types than TIFF 6.0 has for them.
+    """
     entries = [
         (256, 3, 1, 4),
         (257, 3, 1, 4),
@@ -180,7 +185,11 @@ def _directory(next_at: int, sub_at: int | None = None) -> bytes:
     ]
     if sub_at is not None:
         entries.append((330, 4, 1, sub_at))
-    tags = b"".join(struct.pack("<HHII", *e) for e in entries)
+    kinds = kinds or {}
+    tags = b"".join(
+        struct.pack("<HHII", tag, kinds.get(tag, kind), count, value)
+        for tag, kind, count, value in entries
+    )
     return struct.pack("<H", len(entries)) + tags + struct.pack("<I", next_at)
 
 
@@ -192,6 +201,9 @@ def _directory(next_at: int, sub_at: int | None = None) -> bytes:
         ({8: _directory(0, 300), 300: _directory(0, sub_at=8)}, "lead back to it"),
         ({8: _directory(0, sub_at=400)}, "does not fit into its"),
         ({8: _directory(121), 121: bytes(6)}, "bytes 8 and 121 overlap"),
+        ({8: _directory(0, kinds={256: 11})}, "ImageWidth is stored as floats"),
+        ({8: _directory(0, kinds={278: 5})}, "RowsPerStrip is stored as fractions"),
+        ({8: _directory(0, kinds={273: 2})}, "StripOffsets is stored as text"),
     ],
 )
 def test_directories_that_cannot_be_are_refused(tmp_path, directories, message):
