@@ -224,8 +224,8 @@ Channel = Annotated[
         metavar="NAME|N[,...]",
         help="Channel of the images, by name or by number from 0; needed where there "
         "are several. For a model that looks at several: all of them, with commas; "
-        "warnings, pictures and checks are of the first. Default: those that the model "
-        "was trained on, where an image has them by name, else none.",
+        "warnings, pictures and suggestions are of the first. Default: those that the "
+        "model was trained on, where an image has them by name, else none.",
         rich_help_panel=IMAGES,
     ),
 ]

@@ -102,6 +102,12 @@ def _only(stack: Stack, choice: Choice) -> tuple[Parts, tuple[str, ...]]:
     name = _named(stack.channel_names, 1)[0]
     wanted = choice.channel
     if wanted is not None and wanted.casefold() not in ("0", name.casefold()):
+        if "," in wanted:
+            raise stack.refuse(
+                f"and one channel ({name}), not {wanted!r}.",
+                "Channels in files of their own are not read together: save them as "
+                "one OME-TIFF or ImageJ hyperstack.",
+            )
         raise stack.refuse(
             f"and one channel ({name}), not a channel {wanted!r}.",
             "Leave out --channel. Pages without an axis name are read as a stack; if "

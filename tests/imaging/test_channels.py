@@ -150,3 +150,10 @@ def test_what_reading_holds_grows_with_the_channels(tmp_path, options):
     plane = 40 * (1024 if "rowsperstrip" in options else 2000) * 2
     assert held[1] - held[0] >= plane
     assert held[2] - held[1] == held[1] - held[0]
+
+
+def test_several_channels_of_a_file_of_one_are_refused(tmp_path):
+    write_png(tmp_path / "a.png", np.zeros((5, 7), np.uint8))
+    with pytest.raises(ImageReadError, match="one channel") as caught:
+        open_image(tmp_path / "a.png", channel="DAPI,GFP")
+    assert "as one OME-TIFF" in caught.value.hint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -19,7 +20,9 @@ from cellunet.run.memory import (
     TILE_BYTES,
     WAITING_TILE_BYTES,
     Memory,
+    least_further_bytes,
     memory_for,
+    of_channels,
     window_bytes,
 )
 
@@ -97,9 +100,13 @@ def test_each_further_channel_takes_room_for_its_windows() -> None:
 
 
 def test_bands_of_several_channels_are_lower() -> None:
-    found = [memory_for(800, SHAPE, WINDOW, HELD, channels=n) for n in (1, 2, 3)]
-    assert found[0] == memory_for(800, SHAPE, WINDOW, HELD)
-    bytes_of = [BAND_BYTES + n * FURTHER_BAND_BYTES for n in range(3)]
-    taken = [m.band_pixels * of_one for m, of_one in zip(found, bytes_of, strict=True)]
-    assert found[2].band_pixels < found[1].band_pixels < found[0].band_pixels
-    assert max(taken) - min(taken) < 10 * max(bytes_of) * SHAPE[1]
+    memory = memory_for(800, SHAPE, WINDOW, HELD)
+    assert of_channels(memory, 1) == memory
+    assert least_further_bytes(SHAPE[1], 1) == 0
+    for channels in (2, 3):
+        found = of_channels(memory, channels)
+        own = BAND_BYTES + (channels - 1) * FURTHER_BAND_BYTES
+        assert found.band_pixels * own <= memory.band_pixels * BAND_BYTES
+        assert found.band_pixels > memory.band_pixels // 3
+        assert found == replace(memory, band_pixels=found.band_pixels)
+        assert least_further_bytes(10, channels) == 16 * 10 * 8 * (channels - 1)

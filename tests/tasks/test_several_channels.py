@@ -429,3 +429,12 @@ def test_no_crops_are_suggested_of_images_that_lack_a_channel(two, tmp_path) -> 
     tifffile.imwrite(tmp_path / "one.tif", drawn(3)[0][0])
     with pytest.raises(CellunetError, match="looks at 2 channels at once"):
         crops_of(tmp_path / "one.tif", tmp_path / "out", model=two.model)
+
+
+def test_a_channel_of_nothing_finite_is_not_trained_on(quick_two, tmp_path) -> None:
+    data = write(tmp_path / "nan", 2, first_seed=400)
+    image = drawn(400)[0].astype(np.float32)
+    image[1] = np.nan
+    save(data / "images" / "a0.ome.tif", image)
+    with pytest.raises(ImageReadError, match=r"a0\.ome\.tif.* no finite pixel"):
+        train(quick_two(data=(data,)))
