@@ -165,7 +165,7 @@ def test_an_unknown_compression_is_refused_even_if_asked_to_keep_going(tmp_path)
         open_image(path, keep_going=True)
 
 
-def _directory(next_at: int, sub_at: int | None = None) -> bytes:
+def _directory(next_at: int, sub_at: int | None = None, subs: int = 1) -> bytes:
     """Return a directory of a 4 x 4 image at byte 0, little-endian."""
     entries = [
         (256, 3, 1, 4),
@@ -179,7 +179,7 @@ def _directory(next_at: int, sub_at: int | None = None) -> bytes:
         (279, 4, 1, 16),
     ]
     if sub_at is not None:
-        entries.append((330, 4, 1, sub_at))
+        entries.append((330, 4, subs, sub_at))
     tags = b"".join(struct.pack("<HHII", *e) for e in entries)
     return struct.pack("<H", len(entries)) + tags + struct.pack("<I", next_at)
 
@@ -192,6 +192,10 @@ def _directory(next_at: int, sub_at: int | None = None) -> bytes:
         ({8: _directory(0, 300), 300: _directory(0, sub_at=8)}, "lead back to it"),
         ({8: _directory(0, sub_at=400)}, "does not fit into its"),
         ({8: _directory(121), 121: bytes(6)}, "bytes 8 and 121 overlap"),
+        (
+            {8: _directory(0, 200, 7), 200: struct.pack("<7I", *[300] * 7)},
+            "7 smaller versions or more, too many for its 400 bytes",
+        ),
     ],
 )
 def test_directories_that_cannot_be_are_refused(tmp_path, directories, message):
