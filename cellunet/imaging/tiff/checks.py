@@ -22,7 +22,7 @@ BEST_RATIO = {1: 1, 5: 2600, 8: 1040, 32946: 1040, 32773: 64}
 LZW (a 12-bit code for at most 3,839 bytes: TIFF 6.0, section 13); deflate (1032: zlib's
 technical notes); PackBits (128 bytes from 2)."""
 FEWEST = 100
-"""Where pixels are absent, in a sparse or a cut file, one in so many has to be there."""
+"""Where pixels are absent, in a sparse or cut file, one in so many must be there."""
 LEAST_BYTES = 2**30
 """Decoded pixels that may all be absent."""
 OLD_JPEG = 6
