@@ -27,6 +27,9 @@ from cellunet.config import (
 )
 from cellunet.registry import choose
 
+HARDLY_ANY = 0.2
+"""Below this F1 at an IoU of .50 the annotations are doubted rather than the model."""
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -262,6 +265,12 @@ def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
         f"(Of {expected.pieces} {what} that were not trained on; in brackets 95% "
         f"intervals.{but})",
     ]
+    if expected.f1_50.value < HARDLY_ANY:
+        said.append(
+            "Hardly any of the annotated objects are found: do the annotations belong "
+            "to these images, pixel by pixel? See: cellunet make-labels DATA --check "
+            "--out DIR."
+        )
     if expected.gain is not None:
         gain = f"{expected.gain.value:+.3f} [{expected.gain.low:+.3f}, "
         gain += f"{expected.gain.high:+.3f}]"

@@ -218,6 +218,17 @@ def test_of_a_single_image_nothing_is_said_of_others(
     assert "Other images may score far lower; a second one would tell.)" in ran.err
 
 
+@pytest.mark.parametrize(("f1_50", "doubted"), [(0.15, True), (0.4, False)])
+def test_annotations_are_doubted_where_hardly_any_object_is_found(
+    run: Run, training: FakeTraining, f1_50, doubted
+) -> None:
+    estimate = Estimate(value=f1_50, low=0.0, high=0.5)
+    training.expected = replace(EXPECTED, f1_50=estimate)
+    ran = run("train", "a", "--name", "cells")
+    said = ran.err.replace("\n", " ")
+    assert ("do the annotations belong to these images" in said) == doubted
+
+
 def test_a_start_that_is_kept_is_said(run: Run, training: FakeTraining) -> None:
     training.kept_start = True
     ran = run("train", "a", "--name", "cells", "--json")
