@@ -191,10 +191,12 @@ def _run(session: Session, request: TrainRequest) -> Outcome:
     finally:
         view.close()
     if not trained.finished:
+        several = trained.folds > 1
+        fold = f"In fold {trained.fold} of {trained.folds}, " if several else ""
         return stopped(
             session,
-            f"{trained.epoch:,} of {trained.epochs:,} epochs are done; every step is "
-            f"saved in {trained.folder}.",
+            f"{fold}{trained.epoch:,} of {trained.epochs:,} epochs are done; every "
+            f"step is saved in {trained.folder}.",
             f"Go on with: {again}",
             **trained.to_dict(),
         )
