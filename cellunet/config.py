@@ -265,6 +265,10 @@ class DecodeConfig(Config):
         _check(self.max_core_px > 0, f"max_core_px is {self.max_core_px}, not above 0.")
 
 
+MOST_LEVELS = 8
+"""Levels of a network; at eight, windows of 7,168 px and more would be needed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig(Config):
     """Shape of the network."""
@@ -282,9 +286,10 @@ class UNetConfig(Config):
 
     def __post_init__(self) -> None:
         _check(
-            len(self.channels) >= 2 and all(1 <= c <= 4096 for c in self.channels),
-            f"channels are {self.channels}; two or more levels of 1 to 4096 each "
-            "are possible.",
+            2 <= len(self.channels) <= MOST_LEVELS
+            and all(1 <= c <= 4096 for c in self.channels),
+            f"channels are {self.channels[: MOST_LEVELS + 1]}; 2 to {MOST_LEVELS} "
+            "levels of 1 to 4096 each are possible.",
         )
         _check(1 <= self.in_channels <= 64, f"in_channels is {self.in_channels}.")
         _check(2 <= self.classes <= 16, f"classes is {self.classes}.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -143,6 +144,9 @@ def _as_then(config: dict[str, Any]) -> dict[str, Any]:
 
 def _check_kinds(card: ModelCard) -> None:
     """Refuse a card whose values are not of the kinds that its fields say."""
+    low, median, high = card.diameter_px
+    if not 0 <= low <= median <= high < math.inf:
+        raise ConfigError(f"Its diameters are {card.diameter_px}.")
     kinds = {"name": str, "epochs": int, "onnx_sha256": str}
     wrong = [n for n, kind in kinds.items() if not isinstance(getattr(card, n), kind)]
     tables = {
@@ -166,11 +170,11 @@ def _check_kinds(card: ModelCard) -> None:
 
 
 def _percentiles(table: object) -> bool:
-    """Return whether these are `STATISTICS` numbers, not falling, per name."""
+    """Return whether these are `STATISTICS` finite numbers, not falling, per name."""
     return isinstance(table, dict) and all(
         isinstance(values, list)
         and len(values) == STATISTICS
-        and all(isinstance(v, float | int) for v in values)
+        and all(isinstance(v, float | int) and math.isfinite(v) for v in values)
         and sorted(values) == values
         for values in table.values()
     )

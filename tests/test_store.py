@@ -76,6 +76,9 @@ def test_a_card_comes_back_as_it_went() -> None:
         ({"diameter_px": [1.0, 2.0]}, "incomplete"),
         ({"diameter_px": "abc"}, "incomplete"),
         ({"diameter_px": None}, "incomplete"),
+        ({"diameter_px": [1.0, float("inf"), 2.0]}, "diameters are"),
+        ({"diameter_px": [float("nan")] * 3}, "diameters are"),
+        ({"diameter_px": [-1.0, 1.0, 2.0]}, "diameters are"),
         ({"training": ["a"]}, "training"),
         ({"training": {"a": 1}}, "training"),
         ({"validation": None}, "validation"),
@@ -84,6 +87,7 @@ def test_a_card_comes_back_as_it_went() -> None:
         ({"training_statistics": []}, "training_statistics"),
         ({"training_statistics": {"level": [1.0] * 8}}, "training_statistics"),
         ({"training_statistics": {"level": ["1"] * 9}}, "training_statistics"),
+        ({"training_statistics": {"level": [float("nan")] * 9}}, "statistics"),
         ({"training_statistics": {"level": [2.0] + [1.0] * 8}}, "training_statistics"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import inspect
 import logging
 import os
@@ -25,9 +26,14 @@ from cellunet.cli.predict import predict
 from cellunet.cli.session import Session
 from cellunet.cli.signals import StoppedNow, listening
 from cellunet.cli.train import train
-from cellunet.errors import CellunetError
+from cellunet.errors import CellunetError, InputError
 
 REFUSED, USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
+PATH_FAULTS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES}
+"""What the system says of paths that cannot be looked up. Whatever is met while files
+are read or written has its own words."""
+MOST_SHOWN = 200
+"""Most characters of a path that are shown where it is too long to be one."""
 HELP = {"help_option_names": ["--help", "-h"]}
 
 # Typer keeps this class in a private module, and an old Typer in another package; its
@@ -145,20 +151,42 @@ def _outcome(session: Session) -> Outcome:
         return Outcome(code=session.stop.code, failure=failure)
     except BrokenPipeError:
         raise
+    except OSError as error:
+        outcome = _path_fault(error) or _bug(error)
     except Exception as error:  # noqa: BLE001  (a bug: told with its traceback, not hidden)
-        traceback.print_exc()
-        name = type(error).__name__
-        failure = Failure(
-            type="Bug",
-            message=f"This is a bug in cellunet ({name}: {error}).",
-            hint="Please report it with the lines above.",
-        )
-        outcome = Outcome(code=BUG, failure=failure)
+        outcome = _bug(error)
     say(str(outcome.failure))
     return outcome
 
 
+def _path_fault(error: OSError) -> Outcome | None:
+    """Return how a path that the system refuses even to look up ends the command."""
+    if error.errno not in PATH_FAULTS or not isinstance(error.filename, str):
+        return None
+    refused = InputError(
+        f"{error.filename[:MOST_SHOWN]} cannot be looked up: {error.strerror}.",
+        hint="Check the path and who may read the folders on it.",
+    )
+    return Outcome(code=REFUSED, failure=Failure.of(refused))
+
+
+def _bug(error: Exception) -> Outcome:
+    """Return how an error that nobody foresaw ends the command, its traceback told."""
+    traceback.print_exc()
+    name = type(error).__name__
+    failure = Failure(
+        type="Bug",
+        message=f"This is a bug in cellunet ({name}: {error}).",
+        hint="Please report it with the lines above.",
+    )
+    return Outcome(code=BUG, failure=failure)
+
+
 def _run(session: Session) -> Outcome:
+    if "" in session.argv:
+        raise typer.BadParameter(
+            "An argument is empty; perhaps a variable of the shell is not set."
+        )
     command = typer.main.get_command(app)
     try:
         with command.make_context("cellunet", list(session.argv), obj=session) as ctx:

@@ -9,7 +9,7 @@ import typer
 
 from cellunet.cli import options as o
 from cellunet.cli.jsonout import Outcome
-from cellunet.cli.score_report import summarize, write_csv
+from cellunet.cli.score_report import CSV, check_csv, summarize, write_csv
 from cellunet.cli.session import Session
 from cellunet.config import (
     DEVICE,
@@ -74,7 +74,7 @@ def evaluate(
     table: Annotated[
         Path | None,
         typer.Option(
-            "--csv",
+            CSV,
             metavar="FILE",
             help="Also write the scores of every image. Default: none.",
         ),
@@ -115,6 +115,8 @@ def evaluate(
     """
     session = Session.of(ctx)
     _refuse_mixtures(data, model, pred, labels)
+    if table is not None:
+        check_csv(table)
     config = PredictConfig(
         channel=channel,
         gray=gray,

@@ -20,6 +20,8 @@ TITLES: dict[Group, str] = {
     "chosen": "Images that the constants of the model's decoding were chosen on",
     "trained": "Images that the model was trained on",
 }
+CSV = "--csv"
+"""The option that names the file of scores."""
 HALF = 10
 """IoU .50 in twentieths, as `cellunet.imaging.matching` keeps thresholds."""
 FORMS = {
@@ -116,6 +118,19 @@ def _warn_only_seen(console: Console, name: str) -> None:
     )
 
 
+def check_csv(path: Path) -> None:
+    """Find out before the work whether the file can be written.
+
+    Raises
+    ------
+    OutputError
+        If `path` cannot be written.
+    """
+    from cellunet.imaging.atomic import PendingFile
+
+    PendingFile(path, CSV).abort()
+
+
 def write_csv(path: Path, found: dict[str, Evaluation]) -> None:
     """Write the scores of every image and form, one row each.
 
@@ -132,7 +147,7 @@ def write_csv(path: Path, found: dict[str, Evaluation]) -> None:
         for row in evaluation.csv_rows()
     ]
     with (
-        write_atomically(path) as temporary,
+        write_atomically(path, CSV) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
         writer = csv.DictWriter(stream, list(rows[0]))

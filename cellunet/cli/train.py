@@ -27,6 +27,9 @@ from cellunet.config import (
 )
 from cellunet.registry import choose
 
+HARDLY_ANY = 0.2
+"""Below this F1 at an IoU of .50 the annotations are doubted rather than the model."""
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -188,10 +191,12 @@ def _run(session: Session, request: TrainRequest) -> Outcome:
     finally:
         view.close()
     if not trained.finished:
+        several = trained.folds > 1
+        fold = f"In fold {trained.fold} of {trained.folds}, " if several else ""
         return stopped(
             session,
-            f"{trained.epoch:,} of {trained.epochs:,} epochs are done; every step is "
-            f"saved in {trained.folder}.",
+            f"{fold}{trained.epoch:,} of {trained.epochs:,} epochs are done; every "
+            f"step is saved in {trained.folder}.",
             f"Go on with: {again}",
             **trained.to_dict(),
         )
@@ -262,6 +267,12 @@ def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
         f"(Of {expected.pieces} {what} that were not trained on; in brackets 95% "
         f"intervals.{but})",
     ]
+    if expected.f1_50.value < HARDLY_ANY:
+        said.append(
+            "Hardly any of the annotated objects are found: do the annotations belong "
+            "to these images, pixel by pixel? See: cellunet make-labels DATA --check "
+            "--out DIR."
+        )
     if expected.gain is not None:
         gain = f"{expected.gain.value:+.3f} [{expected.gain.low:+.3f}, "
         gain += f"{expected.gain.high:+.3f}]"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from cellunet.config import TrainConfig
+    from cellunet.config import TrainConfig, UNetConfig
     from cellunet.store import ModelCard
 
 PARTS = ("network", "average", "best")
@@ -262,28 +262,40 @@ def load_network(path: Path) -> UNet:
         If the file is missing, corrupt, of another network, or holds values that are
         not finite.
     """
-    network = UNet(read_card(path).config.network)
+    config = read_card(path).config.network
     tensors = _read(path)
+    _check_fit(path, config, tensors)
     bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
     if bad:
         raise CheckpointError(
             f"{path} holds values that are not finite ({bad[0]}).", hint=AGAIN
         )
-    try:
-        # Counters of batches are no weights and are not written.
-        missing, unexpected = network.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path} does not fit the network of its card ({error}).", hint=AGAIN
-        ) from error
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing or unexpected:
-        raise CheckpointError(
-            f"{path} does not fit the network of its card "
-            f"(missing {missing[:3]}, unexpected {unexpected[:3]}).",
-            hint=AGAIN,
-        )
+    network = UNet(config)
+    network.load_state_dict(tensors, strict=False)
     return network.eval()
+
+
+def _check_fit(
+    path: Path, config: UNetConfig, tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """Refuse weights that are not those of a network, before it takes any memory."""
+    with torch.device("meta"):
+        expected = UNet(config).state_dict()
+    # Counters of batches are no weights and are not written.
+    shapes = {
+        name: tuple(tensor.shape)
+        for name, tensor in expected.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(shapes.keys() | found.keys()):
+        if shapes.get(name) != found.get(name):
+            told, wanted = (str(s.get(name, "none")) for s in (found, shapes))
+            raise CheckpointError(
+                f"{path} does not fit the network of its card: {name} is {told}; "
+                f"{wanted} is expected.",
+                hint=AGAIN,
+            )
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:

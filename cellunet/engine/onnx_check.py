@@ -219,9 +219,12 @@ def _tensor(message: Field) -> tuple[str, npt.NDArray[np.generic]]:
         )
     raw = _message(tensor["raw_data"][0], "tensor")
     try:
-        return name, np.frombuffer(raw, little).reshape(shape)
+        values = np.frombuffer(raw, little).reshape(shape)
     except (ValueError, OverflowError) as error:
         raise CheckpointError(f"Tensor {name!r} cannot be of {shape}.") from error
+    if not np.isfinite(values).all():
+        raise CheckpointError(f"Tensor {name!r} holds values that are not finite.")
+    return name, values
 
 
 def _config(tensors: dict[str, npt.NDArray[np.generic]], form: Form) -> UNetConfig:

@@ -134,22 +134,27 @@ class PendingFile:
     path
         Where the file is to appear. Its folder is made if need be, and the temporary
         file is made at once, so that a folder without permission is found early.
+    option
+        By which a user chooses its folder.
 
     Raises
     ------
     OutputError
-        If the folder cannot be made or written to.
+        If the folder cannot be made or written to, or if a folder, a device or a pipe
+        is there.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.temporary = partial_path(path)
+    def __init__(self, path: Path, option: str = "--out") -> None:
+        self.path, self._option = path, option
         self._open = True
         self._locked: int | None = None
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path, option):
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "a folder", str(path))
+            if _is_device(path):
+                raise OSError(errno.EEXIST, "a device or a pipe is there")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.temporary = partial_path(path)
             self._locked = lock_new(self.temporary)
 
     def commit(self) -> None:
@@ -161,7 +166,7 @@ class PendingFile:
             If either fails; then nothing stays behind.
         """
         try:
-            with writing(self.path):
+            with writing(self.path, self._option):
                 sys.audit("cellunet.commit", str(self.path))
                 with self.temporary.open("rb+") as file:
                     os.fsync(file.fileno())
@@ -186,11 +191,22 @@ class PendingFile:
             self._locked = None
 
 
+def _is_device(path: Path) -> bool:
+    """Say whether renaming would put a file in place of a device, a pipe or a socket.
+
+    ``/dev/stdout`` is a link, to a file perhaps, that other programs need.
+    """
+    if path.is_symlink() and os.readlink(path).startswith("/proc/"):  # noqa: PTH115
+        return True
+    return path.exists() and not path.is_file()
+
+
 @contextlib.contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path, option: str = "--out") -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path`.
 
-    On an exception the temporary file is removed and `path` stays as it was.
+    On an exception the temporary file is removed and `path` stays as it was. `option`
+    is that by which a user chooses the folder.
 
     Raises
     ------
@@ -208,9 +224,9 @@ def write_atomically(path: Path) -> Iterator[Path]:
     ...     path.read_text()
     '42'
     """
-    pending = PendingFile(path)
+    pending = PendingFile(path, option)
     try:
-        with writing(path):
+        with writing(path, option):
             yield pending.temporary
         pending.commit()
     finally:

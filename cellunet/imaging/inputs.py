@@ -151,10 +151,11 @@ class _Search:
         self.anchors.add(os.path.abspath(anchor))  # noqa: PTH100 - not resolved
 
     def _add_folder(self, folder: Path, text: str) -> None:
+        told = len(self.missing)
         found = self._walk(folder)
         for path in found:
             self._add_file(path, str(folder))
-        if not found:
+        if not found and len(self.missing) == told:
             suffixes = ", ".join(READERS)
             self.missing.append((text, f"a folder without an image ({suffixes})"))
 

@@ -111,11 +111,12 @@ def find_pairs(folder: Path) -> Pairs:
         raise _nothing_found(folder)
     problems = _problems(found)
     if problems:
+        others = _others(folder)
         raise InputError(
             f"The images and annotations in {folder} do not match: "
-            f"{'; '.join(problems)}.",
+            f"{'; '.join(problems)}{_left_out(others)}.",
             hint="Images and annotations are matched by name; add, rename or remove "
-            "these files.",
+            "these files." + (f" {PIXELS}" if set(others) & PICTURES else ""),
         )
     pairs = tuple(
         Pair(
@@ -346,14 +347,24 @@ def _nothing_found(folder: Path) -> InputError:
     for path in annotation_files(folder):
         (drawn if is_annotation_mark(path.name) else images).append(path)
     others = _others(folder)
-    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+    if images and not drawn:
+        return InputError(
+            f"{folder} holds images, but no annotation (images recognised: "
+            f"{len(images)}{_left_out(others)}).",
+            hint=(f"{PIXELS} " if set(others) & PICTURES else "")
+            + "To have labels to correct: cellunet train --suggest "
+            f"{folder} --out DIR. {UNDERSTOOD}",
+        )
     return InputError(
         f"{folder} holds no pair of image and annotation (images recognised: "
-        f"{len(images)}, annotations: {len(drawn)}"
-        + (f"; left out: {listed}" if others else "")
-        + ").",
+        f"{len(images)}, annotations: {len(drawn)}{_left_out(others)}).",
         hint=(f"{PIXELS} " if set(others) & PICTURES else "") + UNDERSTOOD,
     )
+
+
+def _left_out(others: Counter[str]) -> str:
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+    return f"; left out: {listed}" if others else ""
 
 
 def _others(folder: Path) -> Counter[str]:

@@ -179,7 +179,13 @@ def check_kind(path: Path, expected: str) -> int:
     return size
 
 
-def check_claim(path: Path, claimed: int, held: int, ratio: int) -> None:
+def check_claim(
+    path: Path,
+    claimed: int,
+    held: int,
+    ratio: int,
+    hint: str = "Copy or export it again.",
+) -> None:
     """Refuse a header that claims more pixels than the file can hold.
 
     Parameters
@@ -192,6 +198,8 @@ def check_claim(path: Path, claimed: int, held: int, ratio: int) -> None:
         Bytes of encoded pixels in the file.
     ratio
         Most decoded bytes that one encoded byte can stand for.
+    hint
+        What to do then.
 
     Raises
     ------
@@ -202,7 +210,7 @@ def check_claim(path: Path, claimed: int, held: int, ratio: int) -> None:
         raise ImageReadError(
             f"{path} claims {claimed:,} bytes of pixels, but holds {held:,} bytes that "
             f"can stand for {held * ratio:,} at most; it is damaged or truncated.",
-            hint="Copy or export it again.",
+            hint=hint,
         )
 
 

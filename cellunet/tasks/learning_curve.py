@@ -13,7 +13,7 @@ from cellunet.core.device import choose_device, use_threads
 from cellunet.core.torch_engine import TorchEngine
 from cellunet.core.trainer import Trainer
 from cellunet.errors import ConfigError, InputError
-from cellunet.imaging.atomic import writing
+from cellunet.imaging.at_work import at_work
 from cellunet.imaging.files import write_atomically
 from cellunet.imaging.scoring.expected import piece_scores
 from cellunet.imaging.scoring.learning import (
@@ -105,8 +105,8 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     Raises
     ------
     CellunetError
-        If the data or the settings cannot be used, or `out` cannot be written or holds
-        the curve of other images or settings.
+        If the data or the settings cannot be used, or `out` cannot be written, holds
+        the curve of other images or settings, or another process works in it.
     """
     device = choose_device(request.device)
     use_threads(request.threads)
@@ -123,8 +123,18 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     if start is None:
         # Random weights have no score worth a point.
         sizes.remove(0)
-    known = _Known(out, _about(study, data), overwrite=request.overwrite)
     name = start.name if start else "scratch"
+    with at_work(out, [out / TRIALS_FILE]):
+        known = _Known(out, _about(study, data), overwrite=request.overwrite)
+        finished = _go_through(study, rounds, sizes, known)
+        return _told(known, name, finished=finished)
+
+
+def _go_through(
+    study: _Study, rounds: list[Fold], sizes: list[int], known: _Known
+) -> bool:
+    """Make the trials that are not known yet; say whether none was left."""
+    config, hooks = study.config, study.hooks
     for number, fold in enumerate(rounds):
         missing = [size for size in sizes if (number, size) not in known.trials]
         if not missing:
@@ -141,9 +151,9 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
             objects = sum(objects_of(sample) for sample in fold.training[:size])
             trial = _trial(study, training[:size], held, objects)
             if trial is None:
-                return _told(known, name, finished=False)
+                return False
             known.add(number, size, trial)
-    return _told(known, name, finished=True)
+    return True
 
 
 def _rounds(data: TrainingData, seed: int) -> list[Fold]:
@@ -255,8 +265,6 @@ class _Known:
         if file.is_file() and not overwrite:
             self._read(file)
         else:
-            with writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
             self._write()
 
     def _read(self, file: Path) -> None:

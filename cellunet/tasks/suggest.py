@@ -236,7 +236,7 @@ def _write(
     """Write the folder; return what is in it, and of which channels, if of several."""
     crops, request = [], run.request
     about = {"name": run.model.name, "sha256": run.model.sha256}
-    with new_folder(request.out) as folder:
+    with new_folder(request.out, overwrite=request.overwrite) as folder:
         for candidate, choice in picked:
             crop = described(request, candidate, choice, names[candidate.path])
             with opened(candidate.path, request, run.model) as source:

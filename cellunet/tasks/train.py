@@ -91,6 +91,8 @@ def _train(request: TrainRequest, folder: Path, hooks: Hooks) -> Trained:
             epoch=run.state.epoch,
             epochs=run.config.epochs,
             history=tuple(mean_history(_histories(run))),
+            fold=run.number + 1,
+            folds=len(run.stages),
             notes=run.data.notes,
             start=run.start_name,
         )

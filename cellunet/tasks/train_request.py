@@ -113,6 +113,10 @@ class Trained:
     epoch: int
     epochs: int
     history: tuple[Mapping[str, float], ...]
+    fold: int = 1
+    """The network that was trained last, from 1; `epoch` is of it."""
+    folds: int = 1
+    """Networks trained one after the other; 1 where some images are kept out."""
     scores: dict[str, float] | None = None
     decode: DecodeConfig | None = None
     start: str = SCRATCH

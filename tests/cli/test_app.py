@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import tifffile
 
 from cellunet import __version__
 from cellunet.cli.app import main
@@ -67,6 +69,7 @@ def test_no_command_shows_the_help_on_standard_error(run: Run) -> None:
         (["predict", "a", "--out", "o", "--tile", "big"], "'--tile'"),
         (["train", "x", "--name", "n", "--target", "cells"], "three-class"),
         (["predict", "a", "--out", "o", "--threads", "-1"], "--threads"),
+        (["predict", "", "--out", "o"], "An argument is empty; perhaps a variable"),
         (["models", "show"], "Missing argument 'NAME|PATH'. See: cellunet models show"),
     ],
 )
@@ -89,6 +92,33 @@ def test_wrong_usage_is_a_document_where_one_was_asked_for(run: Run) -> None:
     assert "--nonsense" in error["message"]
     assert error["hint"] == "See: cellunet train --help"
     assert error["message"] in ran.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "{images}", "--out", "{out}", "--model", "{long}"],
+        ["predict", "{images}", "--out", "{out}", "--scratch", "{long}"],
+        ["evaluate", "{long}"],
+        ["evaluate", "--pred", "{long}", "--labels", "{images}"],
+        ["train", "{long}"],
+        ["train", "--suggest", "{images}", "--out", "{long}"],
+        ["make-labels", "{long}", "--out", "{out}"],
+        ["models", "show", "{long}"],
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_a_path_too_long_to_be_one_is_one_line_and_exit_1(
+    run: Run, tmp_path: Path, words: list[str]
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    tifffile.imwrite(images / "a.tif", np.eye(20, dtype=np.uint16))
+    names = {"images": images, "out": tmp_path / "out", "long": "n" * 300}
+    ran = run(*(word.format(**names) for word in words))
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.count("\n") == 1
+    assert "cannot be looked up: File name too long. Check the path" in ran.err
 
 
 def test_an_error_is_one_line_with_its_hint_and_exit_1(

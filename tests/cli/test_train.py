@@ -43,6 +43,7 @@ class FakeTraining:
         self.requests: list[TrainRequest] = []
         self.in_step: Callable[[int], None] = lambda step: None
         self.expected, self.kept_start = EXPECTED, False
+        self.fold = self.folds = 1
 
     def __call__(self, request: TrainRequest, hooks: Hooks) -> Trained:
         self.requests.append(request)
@@ -81,6 +82,8 @@ class FakeTraining:
             epoch=len(history),
             epochs=2,
             history=history,
+            fold=self.fold,
+            folds=self.folds,
             scores={"mean_ap": 0.8125, "f1_50": 0.956} if finished else None,
             start="nuclei",
             expected=self.expected if finished else None,
@@ -218,6 +221,17 @@ def test_of_a_single_image_nothing_is_said_of_others(
     assert "Other images may score far lower; a second one would tell.)" in ran.err
 
 
+@pytest.mark.parametrize(("f1_50", "doubted"), [(0.15, True), (0.4, False)])
+def test_annotations_are_doubted_where_hardly_any_object_is_found(
+    run: Run, training: FakeTraining, f1_50, doubted
+) -> None:
+    estimate = Estimate(value=f1_50, low=0.0, high=0.5)
+    training.expected = replace(EXPECTED, f1_50=estimate)
+    ran = run("train", "a", "--name", "cells")
+    said = ran.err.replace("\n", " ")
+    assert ("do the annotations belong to these images" in said) == doubted
+
+
 def test_a_start_that_is_kept_is_said(run: Run, training: FakeTraining) -> None:
     training.kept_start = True
     ran = run("train", "a", "--name", "cells", "--json")
@@ -295,6 +309,15 @@ def test_a_signal_stops_after_the_step_and_says_how_to_resume(
     assert document["result"]["scores"] is None
     assert "1 of 2 epochs are done; every step is saved" in ran.err
     assert "\nGo on with: cellunet train 'my data' --name cells" in ran.err
+
+
+def test_a_stop_names_the_fold_that_it_was_in(run: Run, training: FakeTraining) -> None:
+    training.fold, training.folds = 2, 3
+    training.in_step = lambda step: signal.raise_signal(signal.SIGINT)
+    ran = run("train", "a", "--name", "cells", "--json")
+    assert "In fold 2 of 3, 0 of 2 epochs are done" in ran.err.replace("\n", " ")
+    result = ran.document["result"]
+    assert (result["fold"], result["folds"]) == (2, 3)
 
 
 def test_a_second_signal_ends_at_once(run: Run, training: FakeTraining) -> None:

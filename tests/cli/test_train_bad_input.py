@@ -108,7 +108,7 @@ def test_labels_of_one_image_shifted_by_two_pixels_are_told(told, data):
     change(data, 2, lambda labels: np.roll(labels, (0, 2), (0, 1)))
     said = told(data)
     assert "Labels that fit better moved: 1 of 5" in said
-    assert "a2 by 0 px down and -2 px to the right" in said
+    assert "a2 by 2 px to the left)" in said
     assert "make-labels --check" in said
 
 
@@ -116,7 +116,7 @@ def test_a_shift_of_all_labels_by_one_pixel_is_told(told, data):
     for number in range(5):
         change(data, number, lambda labels: np.roll(labels, (1, 0), (0, 1)))
     said = told(data)
-    assert "labels fit better moved by -1 px down and 0 px to the right" in said
+    assert "labels fit better moved by 1 px up:" in said
     assert "were they drawn or saved with an offset?" in said
 
 
@@ -208,6 +208,41 @@ def test_labels_without_any_background_are_told(told, data):
     for number in range(5):
         change(data, number, lambda labels: labels + 1)
     assert "No pixel of any image is background" in told(data)
+
+
+def test_an_image_whose_labels_have_no_background_is_named(told, data):
+    change(data, 3, lambda labels: labels + 1)
+    said = told(data)
+    assert "No pixel is background in 1 of 5 images (a3)." in said
+
+
+def test_images_of_which_none_shows_anything_are_refused(run, data, home):
+    for number in range(5):
+        value = number + 1
+        picture(data, number, lambda image, _, v=value: np.full_like(image, v))
+    ran = run("train", data, "--name", "blank")
+    assert ran.code == 1
+    said = ran.err.replace("\n", " ")
+    assert "Every training image has one value everywhere (a0, a1, a2" in said
+    assert "another channel" in said
+    assert not (home / "models" / "blank").exists()
+
+
+def test_a_value_to_ignore_that_no_label_image_holds_is_told(told, data):
+    said = told(data, "--ignore-value", "999")
+    assert "No label image holds the value 999" in said
+
+
+def test_where_only_some_objects_are_outlined_the_way_out_is_told(told, data):
+    def first(labels):
+        return np.where(labels == labels.max(), labels, 0)
+
+    for number in range(5):
+        change(data, number, first)
+    said = told(data)
+    assert "Labels that do not fit their image" in said
+    assert "in brackets" not in said
+    assert "say which part counts (docs/annotations.md)" in said
 
 
 def test_classes_in_place_of_objects_are_told(told, data):

@@ -148,6 +148,15 @@ def test_a_tensor_that_claims_to_be_huge_is_refused(model):
     assert "float32 within the file" in refusal(model)
 
 
+@pytest.mark.parametrize("value", [b"\0\0\xc0\x7f", b"\0\0\x80\xff"])
+def test_a_weight_that_is_no_finite_number_is_refused_by_name(model, value):
+    weight = model.graph.initializer[0]
+    weight.raw_data = weight.raw_data[:-4] + value
+    assert refusal(model) == (
+        "Tensor 'stem.0.weight' holds values that are not finite."
+    )
+
+
 def test_a_tensor_of_another_type_is_refused(model):
     model.graph.initializer[0].data_type = TensorProto.INT32
     assert "of a type that is not cellunet's" in refusal(model)

@@ -104,6 +104,29 @@ def test_what_cannot_be_true_is_refused_with_little_memory(
     tracemalloc.stop()
 
 
+def claim(*entries: tuple[int, int, int], size: int) -> bytes:
+    """A million pixels square of 8 bits in a file of so many bytes, all of them 0."""
+    common = ((256, 1, 1_000_000), (257, 1, 1_000_000), (258, 1, 8), (262, 1, 1))
+    tags = [struct.pack("<HHII", n, 4, *rest) for n, *rest in (*common, *entries)]
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + b"".join(tags)
+    return head.ljust(size, b"\0")
+
+
+TILES, SIDE = 62 * 62, 16_384
+SPARSE = claim(
+    (322, 1, SIDE), (323, 1, SIDE), (324, TILES, 200), (325, TILES, 200), size=20_000
+)
+CUT = claim((273, 1, 200), (278, 1, 1_000_000), (279, 1, 10**9), size=300)
+
+
+@pytest.mark.parametrize("content", [SPARSE, CUT], ids=["sparse", "cut short"])
+def test_a_trillion_pixels_that_are_not_there_are_refused(tmp_path, content) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(content)
+    with pytest.raises(ImageReadError, match=r"claims 1,000,000,000,000 bytes"):
+        open_image(path, keep_going=True)
+
+
 def test_a_deflated_strip_of_gigabytes_is_read_in_rows_or_refused(tmp_path) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(bomb())

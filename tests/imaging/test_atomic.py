@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,25 @@ def test_an_exception_leaves_the_old_file(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_pipe_a_device_and_standard_output_are_not_replaced(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "stdout"
+    os.mkfifo(pipe)
+    link.symlink_to("/proc/self/fd/1")
+    for path in (pipe, link):
+        with pytest.raises(OutputError, match="a device or a pipe is there"):
+            PendingFile(path, "--csv")
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_by_its_shortest_name_is_refused_in_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="a folder of that name") as caught:
+        PendingFile(Path(), "--csv")
+    assert "--csv" in caught.value.hint
 
 
 def test_partial_names_are_hidden_unique_and_never_too_long(tmp_path):

@@ -189,6 +189,7 @@ def test_an_unreadable_folder_is_listed(plate, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     found = find_inputs(["plate", "other/[1].tif"])
     assert ("plate", "Permission denied") in found.missing
+    assert all("without an image" not in why for _, why in found.missing)
 
 
 def test_inputs_on_several_drives_are_refused(plate, monkeypatch):

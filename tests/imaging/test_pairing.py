@@ -190,6 +190,15 @@ def test_missing_extra_and_doubled_partners_are_named_in_one_message(tmp_path):
     )
 
 
+def test_a_partner_that_is_a_jpeg_is_told(tmp_path):
+    touch(tmp_path, "images/a.tif", "labels/a.tif", "images/b.jpg", "labels/b.png")
+    with pytest.raises(
+        InputError, match=r"annotation b; left out: 1 \.jpg\."
+    ) as caught:
+        find_pairs(tmp_path)
+    assert "TIFF or PNG" in caught.value.hint
+
+
 def test_at_most_ten_names_are_listed(tmp_path):
     touch(tmp_path, "images/ok.tif", "labels/ok.tif")
     touch(tmp_path, *(f"images/n{i:02}.tif" for i in range(13)))
@@ -207,10 +216,11 @@ def test_an_image_folder_without_objects_is_named(tmp_path):
     ("names", "message", "hint"),
     [
         ((), "is empty", "Understood: DATA/images"),
-        (("a.tif", "b.tif"), "recognised: 2, annotations: 0", "Understood"),
-        (("images/a.tif",), "recognised: 1, annotations: 0", "Understood"),
+        (("a.tif", "b.tif"), "no annotation .images recognised: 2", "--suggest"),
+        (("images/a.tif",), "no annotation .images recognised: 1", "Understood"),
         (("a_masks.tif",), "recognised: 0, annotations: 1", "Understood"),
         (("labels/a.tif",), "recognised: 0, annotations: 1", "Understood"),
+        (("images/a.tif", "labels/a.npy"), r"1; left out: 1 \.npy", "--suggest"),
         (("a.txt",), r"annotations: 0; left out: 1 \.txt", "Understood"),
         (("images/a.tif", "labels/a.JPG"), r"left out: 1 \.jpg", "TIFF or PNG"),
         (("images/a.tif", "labels/a.tif", "masks/a.tif"), "both", "Keep one"),

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from cellunet.config import SplitConfig
-from cellunet.errors import ConfigError, InputError
+from cellunet.errors import BusyError, ConfigError, InputError
 from cellunet.tasks.learning_curve import (
     PICTURE_FILE,
     TABLE_FILE,
@@ -69,6 +69,22 @@ def test_a_stopped_curve_goes_on_to_the_same_numbers(asked, tmp_path) -> None:
     again = learning_curve(asked(), out, Hooks())
     assert again.points == whole.points
     assert (out / TRIALS_FILE).read_text().splitlines()[: len(before)] == before
+
+
+def test_a_second_curve_in_the_folder_is_refused_while_the_first_is_made(
+    asked, tmp_path
+) -> None:
+    out, refusals = tmp_path / "out", []
+
+    def begin_another(*_: object) -> None:
+        if not refusals:
+            with pytest.raises(BusyError, match="is being written by") as caught:
+                learning_curve(asked(overwrite=True), out, Hooks())
+            refusals.append(caught.value)
+
+    assert learning_curve(asked(), out, Hooks(on_step=begin_another)).finished
+    assert refusals
+    assert not [p.name for p in out.iterdir() if p.name.startswith(".")]
 
 
 def test_a_curve_of_other_settings_is_refused(

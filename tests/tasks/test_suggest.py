@@ -398,6 +398,26 @@ def test_a_folder_with_anything_in_it_is_not_replaced_unasked(images, tmp_path) 
     refused(OutputError, "is a file", images=images, out=other / "thesis.doc")
 
 
+def test_a_folder_that_appears_meanwhile_is_not_replaced(
+    images, tmp_path, monkeypatch
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+
+    def beside_another_process(*arguments) -> None:
+        if not out.exists():
+            other.rename(out)
+        write_crop(*arguments)
+
+    suggest(request(images, other, config=FEW.replace(crops=1)))
+    before = files_of(other)
+    monkeypatch.setattr(
+        "cellunet.tasks.suggestion.crop_folder.write_crop", beside_another_process
+    )
+    refused(OutputError, "suggested before", images=images, out=out)
+    assert files_of(out) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
 def test_nothing_half_written_is_left_if_writing_fails(
     images, tmp_path, monkeypatch
 ) -> None:

@@ -34,20 +34,21 @@ def card_of(trained) -> store.ModelCard:
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "fold"),
     [
-        pytest.param(2, id="in the first fold"),
-        pytest.param(12, id="in the second"),
-        pytest.param(24, id="in the third"),
-        pytest.param(33, id="in the choice of constants"),
+        pytest.param(2, 1, id="in the first fold"),
+        pytest.param(12, 2, id="in the second"),
+        pytest.param(24, 3, id="in the third"),
+        pytest.param(33, 3, id="in the choice of constants"),
     ],
 )
-def test_a_stop_in_any_fold_changes_no_bit(call, few, quick, tiny_model) -> None:
+def test_a_stop_in_any_fold_changes_no_bit(call, fold, few, quick, tiny_model) -> None:
     asked = {"split": FOLDS, "start": str(tiny_model.folder)}
     config = tiny_model.config.replace(epochs=2, steps_per_epoch=3)
     whole = train(quick(few, config=config, name="whole", **asked))
     stopped = train(quick(few, config=config, **asked), stop_at(call))
     assert not stopped.finished
+    assert (stopped.fold, stopped.folds) == (fold, 3)
     resumed = train(quick(few, config=config, resume=True, **asked))
     assert resumed.finished
     assert sorted(p.name for p in resumed.folder.iterdir()) == sorted(

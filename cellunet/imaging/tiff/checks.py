@@ -21,6 +21,10 @@ BEST_RATIO = {1: 1, 5: 2600, 8: 1040, 32946: 1040, 32773: 64}
 """Most decoded bytes that an encoded byte can stand for, by TIFF compression: none;
 LZW (a 12-bit code for at most 3,839 bytes: TIFF 6.0, section 13); deflate (1032: zlib's
 technical notes); PackBits (128 bytes from 2)."""
+FEWEST = 100
+"""Where pixels are absent, in a sparse or cut file, one in so many must be there."""
+LEAST_BYTES = 2**30
+"""Decoded pixels that may all be absent."""
 OLD_JPEG = 6
 """The compression whose strips may share bytes (TIFF 6.0, section 22)."""
 OTHER_RATIO = 100_000
@@ -111,10 +115,17 @@ def check_series(
         )
     itemsize = reader.dtype.itemsize
     planes = math.prod(shape[: axes.find("Y")])
+    ratio = BEST_RATIO.get(int(keyframe.compression), OTHER_RATIO)
+    if keyframe.bitspersample != itemsize * 8:
+        # Pixels of 1 to 7 or 9 to 15 bits are unpacked to whole bytes.
+        ratio *= 8
+    if planes * reader.plane_bytes > LEAST_BYTES:
+        check_claim(path, planes * reader.plane_bytes, size, ratio * FEWEST)
     start = series.dataoffset
     if start is not None:
         if not keep_going:
-            check_claim(path, planes * reader.plane_bytes, max(size - start, 0), 1)
+            held = max(size - start, 0)
+            check_claim(path, planes * reader.plane_bytes, held, 1, KEEP_GOING)
         return
     if planes != len(series) * grid.planes:
         raise ImageReadError(
@@ -124,10 +135,6 @@ def check_series(
         )
     if not reader.by_rows:
         check_piece(path, reader.piece_bytes)
-    ratio = BEST_RATIO.get(int(keyframe.compression), OTHER_RATIO)
-    if keyframe.bitspersample != itemsize * 8:
-        # Pixels of 1 to 7 or 9 to 15 bits are unpacked to whole bytes.
-        ratio *= 8
     for number in range(len(series)):
         _check_page(path, reader, number, (size, ratio), keep_going)
 

@@ -16,6 +16,9 @@ MAX_TAGS = 4096
 """A directory of more entries than this is damage; tifffile draws the same line."""
 MAX_DEPTH = 4
 """Directories in directories; pyramids need one level of them."""
+LEAST_BYTES = 64
+"""A directory of an image takes more bytes: a file that names more smaller versions
+than it has such pieces names the same ones again and again."""
 _SUB_DIRECTORIES = 330
 """The tag of smaller versions of a page (TIFF Technical Note 1)."""
 _SIZES = {3: 2, 4: 4, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -76,6 +79,7 @@ class _Walk:
         self._big = struct.unpack(self._order + "H", head[2:4])[0] == 43
         self._kind = self._order + ("Q" if self._big else "I")
         self._ends: dict[int, int] = {}
+        self._named = 0
 
     def first(self) -> int:
         """Return where the first directory lies."""
@@ -86,6 +90,8 @@ class _Walk:
         if offset in above or len(above) > MAX_DEPTH:
             raise self.damaged("the smaller versions of a page lead back to it")
         known = offset in self._ends
+        if known and above:
+            return 0
         entries, following = self._read(offset)
         if not known:
             for entry in entries:
@@ -134,6 +140,12 @@ class _Walk:
         data = entry[4 + room :]
         if count > MAX_TAGS:
             raise self.damaged(f"a page has {count:,} smaller versions")
+        self._named += count
+        if self._named * LEAST_BYTES > self._size:
+            raise self.damaged(
+                f"it names {self._named:,} smaller versions or more, too many for its "
+                f"{self._size:,} bytes"
+            )
         if count * item > room:
             self._file.seek(struct.unpack(self._kind, data)[0])
             data = self._file.read(count * item)

@@ -91,10 +91,9 @@ def summarise_ome(path: Path, xml: str, size: int) -> OmeSummary:
     ------
     ImageReadError
         If the XML is broken, belongs to a set of several files, uses modulo axes or
-        claims more planes than the file has room for.
+        claims more planes than the file has room for. Entities are refused before, by
+        `refuse_entities`.
     """
-    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
-        raise _refused(path, "defines XML entities")
     try:
         root = ElementTree.fromstring(xml)
     except (ElementTree.ParseError, ValueError) as error:
@@ -118,6 +117,23 @@ def summarise_ome(path: Path, xml: str, size: int) -> OmeSummary:
     channels = [c for c in images[0] if _name(c) == "Channel"]
     names = tuple(c.get("Name", "") or c.get("Fluor", "") for c in channels)
     return OmeSummary(planes, names, _ome_pixel_size(images[0]))
+
+
+def refuse_entities(path: Path, text: str) -> None:
+    """Refuse metadata that define XML entities: a short text may stand for gigabytes.
+
+    tifffile reads XML of microscopes and scanners too, not of OME alone.
+
+    Raises
+    ------
+    ImageReadError
+        If `text` does.
+    """
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ImageReadError(
+            f"{path} has metadata that defines XML entities.",
+            hint="Save the file again as a single OME-TIFF or plain TIFF.",
+        )
 
 
 def _refused(path: Path, what: str) -> ImageReadError:

@@ -19,6 +19,7 @@ from cellunet.imaging.tiff.checks import check_codec, check_pixels, check_series
 from cellunet.imaging.tiff.directories import scan_directories
 from cellunet.imaging.tiff.ome import (
     imagej_channel_names,
+    refuse_entities,
     summarise_ome,
     tag_pixel_size,
 )
@@ -91,6 +92,7 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
     log = DamageLog(path, keep_going=choice.keep_going)
     # A set of several files is recognised and refused here, never assembled.
     with tifffile.TiffFile(path, _multifile=False) as tiff:
+        refuse_entities(path, tiff.pages.first.description)
         xml = tiff.ome_metadata if tiff.is_ome else None
         ome = summarise_ome(path, xml, size) if xml else None
         full = _only_series(path, tiff, ome)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from cellunet.engine.base import window_of
+from cellunet.errors import CheckpointError
 from cellunet.imaging.blocks import Block, Plan, Span, network_plan
 from cellunet.imaging.normalize import network_input
 from cellunet.imaging.resample import axis_weights, resampled, target_length
@@ -114,6 +115,8 @@ class NetworkPass:
         ------
         Stopped
             If `should_stop` came true.
+        CheckpointError
+            If the network does not compute numbers.
         """
         rows, columns = (
             _edges(spans, length, target)
@@ -132,10 +135,10 @@ class NetworkPass:
         def compute(
             block: Block, window: npt.NDArray[np.float32]
         ) -> npt.NDArray[np.float32]:
-            del block
             if should_stop():
                 raise Stopped
             probabilities: npt.NDArray[np.float32] = engine(window)[0]
+            _check_numbers(probabilities, part_of(block))
             return probabilities
 
         def done(block: Block, probabilities: npt.NDArray[np.float32]) -> Part:
@@ -170,6 +173,19 @@ class NetworkPass:
             left - block.x.start : right - block.x.start,
         ]
         return np.stack([(across @ (rows @ plane).T).T for plane in seen])
+
+
+def _check_numbers(probabilities: npt.NDArray[np.float32], part: Part) -> None:
+    """Refuse NaN, which would be taken for an image without objects.
+
+    A pixel where one class is NaN is NaN in all, by the softmax.
+    """
+    if np.isnan(probabilities[0]).any():
+        raise CheckpointError(
+            f"The model does not compute numbers at x {part.x0} to {part.x1 - 1}, y "
+            f"{part.y0} to {part.y1 - 1}: its weights are damaged or far too large.",
+            hint="Copy the model again, or choose another with --model.",
+        )
 
 
 def _spans(plan: Plan) -> tuple[list[Span], list[Span]]:

@@ -72,13 +72,14 @@ def refuse_taken(out: Path, *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """Yield a folder beside `out` that takes its place once all went well.
 
     Raises
     ------
     OutputError
-        In place of OSError, here and inside the block.
+        In place of OSError, here and inside the block; and as of `refuse_taken`, if
+        another process made the folder meanwhile.
     """
     temporary, old = partial_path(out), partial_path(out)
     try:
@@ -86,6 +87,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         with writing(out / TABLE):
             temporary.mkdir(parents=True)
             yield temporary
+            refuse_taken(out, overwrite=overwrite)
             if out.exists():
                 out.rename(old)
             temporary.rename(out)

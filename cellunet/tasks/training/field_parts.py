@@ -65,6 +65,7 @@ def partly_annotated(images: Sequence[ReadImage]) -> list[str]:
     if shares:
         mean = float(np.mean(shares))
         share = f"{mean:.0%}" if mean > 0.01 else "less than 1%"
+        share = share if mean < 0.99 else "more than 99%"
         notes.append(
             f"Annotated in part: {len(shares)} of {len(images)} images (on average "
             f"{share}); the rest does not count."

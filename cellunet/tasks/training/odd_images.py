@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from cellunet.errors import InputError
 from cellunet.imaging.drawn.drawings import some
 from cellunet.tasks.training.start_model import has_dark_objects
 
@@ -14,6 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cellunet.core.dataset import Sample
+
+
+def refuse_blank(samples: Sequence[Sample]) -> None:
+    """Refuse images of which none shows anything.
+
+    Raises
+    ------
+    InputError
+        If each has one value everywhere.
+    """
+    if all(_is_blank(sample) for sample in samples):
+        names = [sample.name for sample in samples]
+        raise InputError(
+            f"Every training image has one value everywhere ({some(names)}), so there "
+            "is nothing to learn from.",
+            hint="Are they of another channel, or exported empty? Export them again.",
+        )
 
 
 def odd_images(samples: Sequence[Sample]) -> Iterator[str]:
@@ -38,10 +56,17 @@ def odd_images(samples: Sequence[Sample]) -> Iterator[str]:
             f"{len(samples)} ({some(drawn)}). Were labels saved in place of images?"
         )
     yield from _of_contrast([s for s in samples if s.name not in blank])
-    if all((sample.labels > 0).all() for sample in samples):
+    full = [sample.name for sample in samples if (sample.labels > 0).all()]
+    if len(full) == len(samples):
         yield (
             "No pixel of any image is background: the model will find objects "
             "everywhere. Is one value of the labels the background? It should be 0."
+        )
+    elif full:
+        yield (
+            f"No pixel is background in {len(full)} of {len(samples)} images "
+            f"({some(full)}). Is one value of their labels the background? It should "
+            "be 0."
         )
 
 

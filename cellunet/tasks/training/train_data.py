@@ -142,6 +142,7 @@ def load(
         held += pairs.pairs
     read = _read_all([*training, *held], channel, track)
     notes += partly_annotated(read) + uncorrected([*training, *held])
+    notes += _ignored_nowhere(read, channel.ignore_value)
     sides = read[: len(training)], read[len(training) :]
     prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
     refuse_shared(*prints)
@@ -156,6 +157,16 @@ def load(
         validation_prints=prints[1],
         notes=tuple(notes),
     )
+
+
+def _ignored_nowhere(images: Sequence[ReadImage], value: int | None) -> list[str]:
+    """Say that a value which is not to count is in no image."""
+    if value is None or any(image.annotated_share < 1 for image in images):
+        return []
+    return [
+        f"No label image holds the value {value} of --ignore-value: every pixel "
+        "counts. Is it another value?"
+    ]
 
 
 def _size(pair: Pair, channel: ChannelChoice) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """What is odd about the images of a training, told before its first step.
 
-Nothing here but one thing is refused: a person may know better. What nobody can train
-on is refused where it is read.
+Only what no person may know better is refused here: scribbles that nothing to start
+from makes sense of, and images of which none shows anything. What cannot be read as
+training data is refused where it is read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cellunet.imaging.checks.odd_values import odd_values
 from cellunet.imaging.drawn.drawings import some
 from cellunet.tasks.training.copies import copies
 from cellunet.tasks.training.folds import is_scored, objects_of
-from cellunet.tasks.training.odd_images import odd_images
+from cellunet.tasks.training.odd_images import odd_images, refuse_blank
 from cellunet.tasks.training.start_channels import names_differ
 from cellunet.tasks.training.training_statistics import evenly
 
@@ -41,6 +42,10 @@ MOST_IMAGES = 60
 """Of more images as many are compared with their labels, evenly spread: what happened
 to all of them shows."""
 SEE = "cellunet make-labels --check shows them."
+PARTLY = (
+    "If only some of the objects are outlined, the others are taken for background: "
+    "say which part counts (docs/annotations.md). "
+)
 
 
 def training_notes(data: TrainingData, *, start: str, target: str) -> tuple[str, ...]:
@@ -59,9 +64,12 @@ def training_notes(data: TrainingData, *, start: str, target: str) -> tuple[str,
     ------
     ConfigError
         If there are scribbles alone, and nothing to learn an outline from.
+    InputError
+        If every training image has one value everywhere.
     """
     config = CheckConfig()
     _refuse_scribbles_alone(data.training, start, target)
+    refuse_blank(data.training)
     both = data.samples
     return (
         *filter(None, [names_differ(both)]),
@@ -157,7 +165,9 @@ def _of_fits(samples: Sequence[Sample], config: CheckConfig) -> Iterator[str]:
         told = [f"{n} ({other})" if other else n for n, other in foreign.items()]
         yield (
             f"Labels that do not fit their image: {len(foreign)} of the {len(known)} "
-            f"looked at ({some(told)}; in brackets the image that they fit). {SEE}"
+            f"looked at ({some(told)}"
+            + ("; in brackets the image that they fit" if any(foreign.values()) else "")
+            + f"). {PARTLY if not all(foreign.values()) else ''}{SEE}"
         )
     yield from _of_shifts({n: f for n, f in known.items() if n not in foreign}, config)
 
@@ -183,7 +193,13 @@ def _of_shifts(known: Mapping[str, Fit], config: CheckConfig) -> Iterator[str]:
 
 
 def _moved(shift_px: tuple[int, int]) -> str:
-    return f"{shift_px[0]} px down and {shift_px[1]} px to the right"
+    down, right = shift_px
+    ways = []
+    if down:
+        ways.append(f"{abs(down)} px {'down' if down > 0 else 'up'}")
+    if right:
+        ways.append(f"{abs(right)} px to the {'right' if right > 0 else 'left'}")
+    return " and ".join(ways)
 
 
 def _best_fit(sample: Sample, config: CheckConfig) -> Fit | None:

@@ -166,7 +166,10 @@ def test_an_unknown_compression_is_refused_even_if_asked_to_keep_going(tmp_path)
 
 
 def _directory(
-    next_at: int, sub_at: int | None = None, kinds: dict[int, int] | None = None
+    next_at: int,
+    sub_at: int | None = None,
+    subs: int = 1,
+    kinds: dict[int, int] | None = None,
 ) -> bytes:
     """Return a directory of a 4 x 4 image at byte 0, little-endian.
 
@@ -184,7 +187,7 @@ def _directory(
         (279, 4, 1, 16),
     ]
     if sub_at is not None:
-        entries.append((330, 4, 1, sub_at))
+        entries.append((330, 4, subs, sub_at))
     kinds = kinds or {}
     tags = b"".join(
         struct.pack("<HHII", tag, kinds.get(tag, kind), count, value)
@@ -204,6 +207,10 @@ def _directory(
         ({8: _directory(0, kinds={256: 11})}, "ImageWidth is stored as floats"),
         ({8: _directory(0, kinds={278: 5})}, "RowsPerStrip is stored as fractions"),
         ({8: _directory(0, kinds={273: 2})}, "StripOffsets is stored as text"),
+        (
+            {8: _directory(0, 200, 7), 200: struct.pack("<7I", *[300] * 7)},
+            "7 smaller versions or more, too many for its 400 bytes",
+        ),
     ],
 )
 def test_directories_that_cannot_be_are_refused(tmp_path, directories, message):

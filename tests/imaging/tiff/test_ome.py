@@ -214,6 +214,15 @@ def test_ome_metadata_that_cannot_be_true_is_refused(tmp_path, old, new, match):
         open_image(path)
 
 
+@pytest.mark.parametrize("root", ["scn", "DataObject", "PerkinElmer-QPI-Image"])
+def test_entities_in_the_xml_of_any_program_are_refused(tmp_path, root):
+    path = tmp_path / "a.tif"
+    xml = f'<!DOCTYPE a [<!ENTITY a "ha">]><{root}>&a;</{root}>'
+    tifffile.imwrite(path, STACK[0, 0, 0], description=xml, metadata=None)
+    with pytest.raises(ImageReadError, match="defines XML entities"):
+        open_image(path)
+
+
 def test_a_summary_takes_the_largest_image(tmp_path):
     xml = (
         '<OME><Image><Pixels SizeZ="1" SizeC="1" SizeT="1"><Channel Fluor="Hoechst"/>'

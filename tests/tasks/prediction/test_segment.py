@@ -17,6 +17,7 @@ from cellunet.config import PredictConfig
 from cellunet.core.torch_engine import TorchEngine
 from cellunet.core.unet import UNet, initialise
 from cellunet.engine.base import plane_probabilities
+from cellunet.errors import CheckpointError
 from cellunet.imaging import blocks as blocks_module
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.decode.decoding import decode_plane
@@ -241,6 +242,22 @@ def test_what_was_seen_is_told(recipe, tmp_path, nuclei_image) -> None:
         empty = segment_plane(source, 0, recipe, scratch)
     assert empty.count == 0
     assert not len(empty.areas)
+
+
+def test_a_network_that_computes_no_numbers_is_no_empty_image(
+    recipe, tmp_path, nuclei_image
+) -> None:
+    class Broken:
+        name, config = recipe.engine.name, recipe.engine.config
+
+        def __call__(self, image):
+            found = recipe.engine(image)
+            found[..., 5, 7] = np.nan
+            return found
+
+    path = saved(tmp_path, nuclei_image((64, 64), 8, 5)[0])
+    with pytest.raises(CheckpointError, match="does not compute numbers at x 0 to"):
+        labels_of(path, replace(recipe, engine=Broken()))
 
 
 def test_a_stop_comes_between_blocks(recipe, tmp_path, nuclei_image) -> None:

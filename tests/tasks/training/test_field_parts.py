@@ -24,9 +24,11 @@ from cellunet.progress import silent_track
 from cellunet.tasks.recipe import recipe_for
 from cellunet.tasks.training.field_parts import (
     MARGIN_PX,
+    ReadImage,
     annotated_boxes,
     cut,
     measured_in,
+    partly_annotated,
 )
 from cellunet.tasks.training.train_data import ChannelChoice, load
 from cellunet.tasks.training.training_statistics import training_statistics
@@ -172,6 +174,14 @@ def test_boxes_in_a_field_become_parts_under_the_field_s_fingerprint(tmp_path, f
     assert list(data.training_prints) == names
     assert data.notes[-1].startswith("Large images: 2; of them annotated parts with")
     assert "on average less than 1%" in data.notes[-2]
+
+
+def test_a_share_that_rounds_to_all_is_not_called_all():
+    image = ReadImage(
+        parts=(), reduced=False, print_="", annotated_share=0.999, scribbled_px=(0, 0)
+    )
+    (note,) = partly_annotated([image])
+    assert "(on average more than 99%)" in note
 
 
 def test_a_box_without_an_object_is_refused(tmp_path, field):
