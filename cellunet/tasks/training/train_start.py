@@ -99,10 +99,7 @@ def _refuse_taken(request: TrainRequest, folder: Path) -> None:
         )
     if not request.resume and not request.overwrite:
         for taken, hint in (
-            (
-                state,
-                "Go on with --resume, start anew with --overwrite, or choose another --name.",
-            ),
+            (state, "Go on with --resume, or begin anew: --overwrite, another --name."),
             (weights, "Choose another --name, or replace it with --overwrite."),
         ):
             if taken.is_file():
