@@ -438,7 +438,10 @@ class TrainConfig(Config):
             f"crop_px is {self.crop_px}, not a multiple of the network's {stride}.",
             hint=f"The nearest that fits: --crop {near}.",
         )
-        _check(self.learning_rate > 0, f"learning_rate is {self.learning_rate}.")
+        _check(
+            self.learning_rate > 0,
+            f"learning_rate is {self.learning_rate}; it must be above 0, as .003 is.",
+        )
         _check(
             0.05 <= self.scale <= 20,
             f"scale is {self.scale}; 0.05 to 20 are possible.",

@@ -13,8 +13,8 @@
     ├── ModelNotFoundError     no model of that name or path (also FileNotFoundError)
     └── DeviceError            the device or engine asked for is not available
 
-The core raises them; only ``cellunet.cli.app.main`` catches them, and nothing else:
-any other exception is a bug and keeps its traceback.
+The core raises them; only ``cellunet.cli.app.main`` catches them, and the system's
+refusals to look up a path. Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations

@@ -228,6 +228,21 @@ def test_images_of_which_none_shows_anything_are_refused(run, data, home):
     assert not (home / "models" / "blank").exists()
 
 
+def test_crops_far_larger_than_the_images_are_refused(run, data, home):
+    ran = run("train", data, "--name", "vast", "--crop", "8192")
+    assert ran.code == 1
+    said = ran.err.replace("\n", " ")
+    assert "Crops of 8192 px are far larger than the training images" in said
+    assert "--crop 256" in said
+    assert not (home / "models" / "vast").exists()
+
+
+def test_a_learning_rate_that_is_none_says_what_one_is(run, data):
+    ran = run("train", data, "--name", "still", "--learning-rate", "0")
+    assert ran.code == 1
+    assert "it must be above 0" in ran.err.replace("\n", " ")
+
+
 def test_a_value_to_ignore_that_no_label_image_holds_is_told(told, data):
     said = told(data, "--ignore-value", "999")
     assert "No label image holds the value 999" in said

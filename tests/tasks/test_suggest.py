@@ -22,6 +22,7 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
+from cellunet.imaging.atomic import writing
 from cellunet.imaging.cut import write_crop
 from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.normalize import measure, scale
@@ -429,7 +430,8 @@ def test_nothing_half_written_is_left_if_writing_fails(
     def fails_at_the_second(*arguments) -> None:
         written.append(arguments)
         if len(written) == 2:
-            raise OSError(28, "No space left on device")
+            with writing(arguments[0]):
+                raise OSError(28, "No space left on device")
         write_crop(*arguments)
 
     monkeypatch.setattr(
@@ -437,7 +439,8 @@ def test_nothing_half_written_is_left_if_writing_fails(
     )
     for place, overwrite in ((out, True), (tmp_path / "new", False)):
         written.clear()
-        refused(OutputError, "no room", images=images, out=place, overwrite=overwrite)
+        told = rf"^{place}/.*tif cannot be written: there is no room in {place}/"
+        refused(OutputError, told, images=images, out=place, overwrite=overwrite)
     assert files_of(out) == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 

@@ -91,6 +91,10 @@ def new_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
             if out.exists():
                 out.rename(old)
             temporary.rename(out)
+    except OutputError as error:
+        # Nobody but this knows the folder by its first name.
+        told = error.message.replace(str(temporary), str(out))
+        raise OutputError(told, hint=error.hint) from error
     finally:
         for left in (temporary, old):
             shutil.rmtree(left, ignore_errors=True)

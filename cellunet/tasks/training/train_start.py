@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 MARGIN = 0.93
 """Share of a time budget that is planned for steps and validations; the rest is for
 reading, decode constants and pictures."""
+SMALL_CROP_PX = 256
+"""Crops up to this side cost little, however small the images are."""
 WARM_STEPS, TIMED_STEPS = 3, 12
 """Steps taken, and thrown away, to learn how long one takes."""
 SPLIT = ("validation_fraction", "folds")
@@ -100,10 +102,7 @@ def _refuse_taken(request: TrainRequest, folder: Path) -> None:
         )
     if not request.resume and not request.overwrite:
         for taken, hint in (
-            (
-                state,
-                "Go on with --resume, start anew with --overwrite, or choose another --name.",
-            ),
+            (state, "Go on with --resume, or begin anew: --overwrite, another --name."),
             (weights, "Choose another --name, or replace it with --overwrite."),
         ):
             if taken.is_file():
@@ -261,14 +260,26 @@ def settled(
     return fitted_to(config, data), notes
 
 
+def _refuse_empty_crops(config: TrainConfig, data: TrainingData) -> None:
+    """Refuse crops that are far larger than every image: most of each is padding."""
+    side = max(max(s.labels.shape) for s in data.training)
+    if config.crop_px > max(SMALL_CROP_PX, 2 * side * config.scale):
+        raise ConfigError(
+            f"Crops of {config.crop_px} px are far larger than the training images, "
+            f"whose longest side is {side} px.",
+            hint=f"Leave out --crop, or try: --crop {SMALL_CROP_PX}.",
+        )
+
+
 def fitted_to(config: TrainConfig, data: TrainingData) -> TrainConfig:
     """Return the settings with what follows from the data: channels, object size.
 
     Raises
     ------
     ConfigError
-        If images differ in their number of channels.
+        If images differ in their number of channels, or crops are far larger than any.
     """
+    _refuse_empty_crops(config, data)
     count = count_of(data.samples)
     in_channels = count * config.normalization.channels
     largest = 0
