@@ -204,6 +204,36 @@ def test_what_is_annotated_is_not_suggested_again(images, tmp_path) -> None:
         assert crop.novelty < 1
 
 
+def test_nothing_of_an_annotated_image_is_suggested_under_any_name(
+    images, tmp_path
+) -> None:
+    data = tmp_path / "data"
+    for side in ("images", "labels"):
+        (data / side).mkdir(parents=True)
+    pixels = tifffile.imread(images / "large.tif")
+    tifffile.imwrite(data / "images" / "other.tif", pixels)
+    tifffile.imwrite(data / "labels" / "other.tif", np.ones(pixels.shape, np.uint8))
+    made = suggest(request(images, tmp_path / "out", data=(data,)))
+    assert {c.image for c in made.crops} == {str(images / "small.tif")}
+
+
+def test_of_a_field_with_an_annotated_box_other_places_are_suggested(
+    images, tmp_path
+) -> None:
+    data = tmp_path / "data"
+    for side in ("images", "labels", "annotated"):
+        (data / side).mkdir(parents=True)
+    pixels = tifffile.imread(images / "large.tif")
+    box = np.zeros(pixels.shape, np.uint8)
+    box[:20, :20] = 1
+    tifffile.imwrite(data / "images" / "large.tif", pixels)
+    tifffile.imwrite(data / "labels" / "large.tif", box)
+    tifffile.imwrite(data / "annotated" / "large.tif", box)
+    made = suggest(request(images / "large.tif", tmp_path / "out", data=(data,)))
+    assert made.crops
+    assert not any(c.y < 20 and c.x < 20 for c in made.crops)
+
+
 def test_a_kind_that_is_annotated_comes_last(images, tmp_path) -> None:
     by_itself = suggest(request(images, tmp_path / "out")).crops[0]
     data = tmp_path / "data"
@@ -453,7 +483,7 @@ def test_only_crops_of_the_same_field_count_as_annotated(images, tmp_path) -> No
     with open_image(made.image) as source, Scratch() as keep:
         asked = request(images, tmp_path / "out")
         every = list(candidates(source, asked, recipe(), 1000, keep))
-    known = Annotated(looks=[], cuts=[cut], side=SIDE)
+    known = Annotated(looks=[], cuts=[cut], windows=set(), side=SIDE)
     for window in every:
         near = max(abs(window.y - made.y), abs(window.x - made.x)) < SIDE
         assert known.holds(window) == near

@@ -68,13 +68,22 @@ class Annotated:
     """Of its windows."""
     cuts: list[Cut]
     """Crops among it that cellunet cut."""
+    windows: set[tuple[Statistics, int, int, tuple[float, ...]]]
+    """Intensities of the image, y, x and look of windows with anything annotated: the
+    same for the same image under whatever name."""
     side: int
-    """Of those crops, in pixels: of all that are suggested."""
+    """Of crops and windows, in pixels: of all that are suggested."""
 
     def holds(self, candidate: Candidate) -> bool:
-        """Return whether a window overlaps a crop that is annotated."""
+        """Return whether something of a window is annotated.
+
+        In the image itself, under whatever name, or in a crop that overlaps it. The
+        same pixels twice would be on both sides where images are scored in turn.
+        """
         field = candidate.path.name, candidate.plane
         seen = candidate.statistics
+        if (seen, candidate.y, candidate.x, candidate.seen.look) in self.windows:
+            return True
         return any(
             (c.image, c.plane) == field
             and (c.statistics.mean, c.statistics.std) == (seen.mean, seen.std)
@@ -246,7 +255,7 @@ def annotated(request: SuggestRequest, model: Model, recipe: Recipe) -> Annotate
         If a folder holds no pairs, or one of them cannot be used.
     """
     pairs = [pair for folder in request.data for pair in find_pairs(folder).pairs]
-    found = Annotated(looks=[], cuts=[], side=request.config.side_px)
+    found = Annotated(looks=[], cuts=[], windows=set(), side=request.config.side_px)
     for pair in pairs:
         with opened(pair.image, request, model) as source:
             if math.prod(source.plane_shape) != 1:
@@ -257,23 +266,34 @@ def annotated(request: SuggestRequest, model: Model, recipe: Recipe) -> Annotate
                 )
             if source.cut_from is not None:
                 found.cuts.append(source.cut_from)
-            found.looks.extend(_annotated_looks(pair, source, recipe, request))
+            _add_windows(found, pair, source, recipe, request)
     return found
 
 
-def _annotated_looks(
-    pair: Pair, source: Source, recipe: Recipe, request: SuggestRequest
-) -> list[tuple[float, ...]]:
-    """Return the looks of the windows of an image that are annotated."""
+def _add_windows(
+    known: Annotated,
+    pair: Pair,
+    source: Source,
+    recipe: Recipe,
+    request: SuggestRequest,
+) -> None:
+    """Add the windows of an image that are annotated, and what they look like."""
     mask = read_annotated(pair, source.shape, request.ignore_value).annotated
     side = min(request.config.side_px, *source.shape)
-    looks, shares = [], []
+    looks: list[tuple[float, ...]] = []
+    shares: list[float] = []
     with Scratch(request.out) as scratch:
         found = segment_plane(source, 0, recipe, scratch)
         for window in windows(source, 0, found, recipe, side):
             part = np.s_[window.y : window.y + side, window.x : window.x + side]
             looks.append(window.seen.look)
             shares.append(1.0 if mask is None else float(mask[part].mean()))
+            # The statistics of a crop are of its field, where it lies elsewhere.
+            if shares[-1] and source.cut_from is None:
+                place = window.y, window.x, window.seen.look
+                known.windows.add((found.statistics, *place))
     # A box smaller than half a window is annotated too.
     least = min(ENOUGH, max(shares))
-    return [look for look, share in zip(looks, shares, strict=True) if share >= least]
+    known.looks.extend(
+        look for look, share in zip(looks, shares, strict=True) if share >= least
+    )
