@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellunet.config import UNetConfig
+from cellunet.config import MOST_LEVELS, UNetConfig
 from cellunet.core.torch_engine import TorchEngine
 from cellunet.engine.base import (
     FlippingEngine,
@@ -131,7 +131,7 @@ def test_a_halo_that_is_too_small_would_be_noticed(make_network, rng) -> None:
 
 
 def test_a_network_always_has_a_plan_and_a_smaller_window_is_refused() -> None:
-    deep = UNetConfig(channels=(1,) * 9)
+    deep = UNetConfig(channels=(1,) * MOST_LEVELS)
     assert deep.halo_px > 1024
     blocks = network_plan((20_000, 40), deep)
     assert blocks.rows > 1

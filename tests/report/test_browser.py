@@ -67,7 +67,9 @@ def test_the_page_asks_for_nothing_and_complains_of_nothing(opened, plate) -> No
     page = opened(*plate)
     assert [u.rpartition("/")[2] for u in page.requested()] == ["report.html"]
     assert page.complaints() == []
-    drawn = "document.querySelector('#images img').naturalWidth"
+    # Images are loaded when they come into view, and drawn a moment later.
+    image = "document.querySelector('#images img')"
+    drawn = f"{image}.decode().then(() => {image}.naturalWidth)"
     assert page.run(drawn) == plate[0].thumbnail_size[0]
 
 
