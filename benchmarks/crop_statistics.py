@@ -30,7 +30,7 @@ from cellunet.core.device import use_threads
 from cellunet.imaging.array_source import ArraySource
 from cellunet.imaging.cut import Cut
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.normalize import measure
+from cellunet.imaging.intensities import measure
 from cellunet.imaging.pairing import Pair, find_pairs
 from cellunet.imaging.scoring.image_scores import score_image
 from cellunet.imaging.scratch import Scratch

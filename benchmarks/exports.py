@@ -28,7 +28,7 @@ from scipy import ndimage
 from cellunet.config import PredictConfig
 from cellunet.imaging.array_source import ArraySource
 from cellunet.imaging.files import create_labels
-from cellunet.imaging.normalize import Statistics
+from cellunet.imaging.intensities import Statistics
 from cellunet.imaging.objects.evidence import evidence
 from cellunet.imaging.source import Region
 from cellunet.tasks.prediction.extras import Extras

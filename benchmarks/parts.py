@@ -35,7 +35,8 @@ from cellunet.imaging.decode.holes import find_holes
 from cellunet.imaging.decode.seeds import OPEN_PART, Seeds, mark, seed_block
 from cellunet.imaging.encoding import correct
 from cellunet.imaging.files import Region, create_labels, open_image
-from cellunet.imaging.normalize import channels, measure, scale
+from cellunet.imaging.intensities import measure
+from cellunet.imaging.normalize import channels, scale
 from cellunet.imaging.objects.evidence import evidence
 from cellunet.imaging.scratch import Scratch
 from cellunet.tasks.prediction.observe import Observer

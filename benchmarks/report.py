@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from cellunet.config import NormalizationConfig
-from cellunet.imaging.normalize import measure
+from cellunet.imaging.intensities import measure
 from cellunet.imaging.pairing import find_pairs
 from cellunet.imaging.results import thumbnail as thumbnail_module
 from cellunet.imaging.results.thumbnail import Thumbnail

@@ -24,7 +24,8 @@ from cellunet.engine.base import plane_probabilities
 from cellunet.imaging import blocks
 from cellunet.imaging.decode.decoding import decode_plane
 from cellunet.imaging.inputs import find_inputs
-from cellunet.imaging.normalize import measure, normalize
+from cellunet.imaging.intensities import measure
+from cellunet.imaging.normalize import normalize
 from cellunet.tasks.recipe import recipe_for
 
 RESULTS = Path(__file__).with_name("results-seams.json")

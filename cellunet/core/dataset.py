@@ -18,7 +18,8 @@ from cellunet.core.crop_places import crop_centre, crop_corner
 from cellunet.imaging import normalize
 from cellunet.imaging.drawn.scribbles import teaches
 from cellunet.imaging.encoding import add_scribbles, encode
-from cellunet.imaging.normalize import measure, scale_channels
+from cellunet.imaging.intensities import measure
+from cellunet.imaging.normalize import scale_channels
 from cellunet.imaging.resample import looked_up, magnified
 from cellunet.imaging.weights import border_map, combine, object_gain
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from cellunet.config import NormalizationConfig, TrainConfig
     from cellunet.core.distributed import Distributed
-    from cellunet.imaging.normalize import Statistics
+    from cellunet.imaging.intensities import Statistics
 
     Measured = Callable[[NormalizationConfig], Sequence[Statistics]]
 

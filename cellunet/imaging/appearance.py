@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.imaging.normalize import Statistics
+    from cellunet.imaging.intensities import Statistics
 
     Bands = Callable[[], Iterable[npt.NDArray[np.generic]]]
 
@@ -100,7 +100,7 @@ def sharpness(
     Parameters
     ----------
     bands
-        As for `cellunet.imaging.normalize.measure`.
+        As for `cellunet.imaging.intensities.measure`.
     statistics
         Of the same plane.
     magnification

@@ -19,7 +19,7 @@ import tifffile
 
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.imaging.atomic import write_atomically
-from cellunet.imaging.normalize import Statistics
+from cellunet.imaging.intensities import Statistics
 from cellunet.imaging.provenance import SOFTWARE
 from cellunet.imaging.sink import MICROMETRES_PER_CM
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cellunet.config import TrainConfig
     from cellunet.core.dataset import Sample
     from cellunet.imaging.files import Source
-    from cellunet.imaging.normalize import Statistics
+    from cellunet.imaging.intensities import Statistics
     from cellunet.progress import Track
 
 MOST_IMAGES = 32

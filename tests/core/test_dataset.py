@@ -10,7 +10,8 @@ from cellunet.config import AugmentConfig, NormalizationConfig, WeightConfig
 from cellunet.core.dataset import CropSampler, Sample, network_input, prepare
 from cellunet.core.distributed import Distributed
 from cellunet.imaging.encoding import encode
-from cellunet.imaging.normalize import measure, normalize
+from cellunet.imaging.intensities import measure
+from cellunet.imaging.normalize import normalize
 from cellunet.imaging.weights import weight_map
 
 ALONE = Distributed()

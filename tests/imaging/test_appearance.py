@@ -19,7 +19,7 @@ from cellunet.imaging.appearance import (
     summarize,
     together,
 )
-from cellunet.imaging.normalize import Statistics, measure
+from cellunet.imaging.intensities import Statistics, measure
 from cellunet.store import STATISTICS
 
 

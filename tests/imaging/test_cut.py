@@ -14,7 +14,7 @@ from cellunet.config import NormalizationConfig
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.imaging.cut import Cut, CutChannel, write_crop
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.normalize import Statistics
+from cellunet.imaging.intensities import Statistics
 
 FIELD = Statistics(
     low=101.5, high=9000.0, mean=400.25, std=33.0, noise=4.5, count=10**9

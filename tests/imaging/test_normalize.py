@@ -12,10 +12,9 @@ from hypothesis.extra import numpy as hnp
 
 from cellunet.config import NormalizationConfig
 from cellunet.errors import ImageReadError
+from cellunet.imaging.intensities import measure, measure_channels
 from cellunet.imaging.normalize import (
     channels,
-    measure,
-    measure_channels,
     network_input,
     normalize,
     scale,

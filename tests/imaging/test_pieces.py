@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cellunet.config import NormalizationConfig
 from cellunet.imaging import appearance, pieces
-from cellunet.imaging.normalize import Statistics, measure
+from cellunet.imaging.intensities import Statistics, measure
 from cellunet.imaging.objects import outlines, sums
 from cellunet.imaging.objects.confidence import Confidences
 from cellunet.imaging.objects.outlines import Tracer

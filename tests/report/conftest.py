@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cellunet.imaging.normalize import Statistics
+from cellunet.imaging.intensities import Statistics
 from cellunet.imaging.results.thumbnail import Thumbnail
 from cellunet.report.summary import (
     CONFIDENCE_STEP,

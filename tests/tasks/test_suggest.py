@@ -25,7 +25,8 @@ from cellunet.errors import (
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.cut import write_crop
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.normalize import measure, scale
+from cellunet.imaging.intensities import measure
+from cellunet.imaging.normalize import scale
 from cellunet.imaging.pairing import find_pairs
 from cellunet.imaging.scratch import Scratch
 from cellunet.progress import silent_track

@@ -14,7 +14,7 @@ from cellunet.imaging.pieces import PIECE_PX, pieces
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from cellunet.imaging.normalize import Statistics
+    from cellunet.imaging.intensities import Statistics
 
 SIDE_PX = 256
 """Longest side. Nuclei of 20 px in a field of 696 are then 7 px wide, and their

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.imaging.files import Source
-    from cellunet.imaging.normalize import Statistics
+    from cellunet.imaging.intensities import Statistics
     from cellunet.imaging.objects.stream import Batch
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from cellunet.imaging.decode.seeds import mark
 from cellunet.imaging.encoding import correct
 from cellunet.imaging.files import Region
-from cellunet.imaging.normalize import measure_channels, scale_channels
+from cellunet.imaging.intensities import measure_channels
+from cellunet.imaging.normalize import scale_channels
 from cellunet.imaging.objects.evidence import evidence
 from cellunet.run.executor import SerialExecutor
 from cellunet.run.memory import Memory
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from cellunet.config import DecodeConfig, NormalizationConfig, TrainConfig
     from cellunet.engine.base import Engine
     from cellunet.imaging.files import Source
-    from cellunet.imaging.normalize import Statistics
+    from cellunet.imaging.intensities import Statistics
     from cellunet.imaging.scratch import Scratch
     from cellunet.run.executor import Executor
 

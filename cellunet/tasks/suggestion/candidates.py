@@ -11,7 +11,7 @@ import numpy as np
 from cellunet.errors import InputError
 from cellunet.imaging.cut import Cut, CutChannel
 from cellunet.imaging.files import open_image
-from cellunet.imaging.normalize import measure_channels
+from cellunet.imaging.intensities import measure_channels
 from cellunet.imaging.pairing import find_pairs
 from cellunet.imaging.scratch import Scratch
 from cellunet.imaging.windows import area_share, starts
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.imaging.files import Source
-    from cellunet.imaging.normalize import Statistics
+    from cellunet.imaging.intensities import Statistics
     from cellunet.imaging.pairing import Pair
     from cellunet.imaging.scratch import Kept
     from cellunet.imaging.windows import Seen

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from cellunet.imaging.drawn.scribbles import teaches
 from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.normalize import measure_channels
+from cellunet.imaging.intensities import measure_channels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cellunet.config import NormalizationConfig
     from cellunet.core.dataset import Measured, Sample
-    from cellunet.imaging.normalize import Statistics
+    from cellunet.imaging.intensities import Statistics
 
     Box = tuple[slice, slice]
 

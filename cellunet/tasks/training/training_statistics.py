@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.core.dataset import Sample
-    from cellunet.imaging.normalize import Statistics
+    from cellunet.imaging.intensities import Statistics
     from cellunet.progress import Track
     from cellunet.tasks.prediction.segment import Recipe
 

@@ -33,8 +33,8 @@ from cellunet.imaging.drawn.json_files import kind_of, read_json
 from cellunet.imaging.drawn.roi_files import roi_drawings
 from cellunet.imaging.files import Region, open_image, read_provenance
 from cellunet.imaging.inputs import find_inputs
+from cellunet.imaging.intensities import measure
 from cellunet.imaging.native.decoder_errors import DecoderLostError
-from cellunet.imaging.normalize import measure
 from cellunet.run.memory import MEGABYTE, memory_for, window_bytes
 from tests.faults.fuzzing import seeds
 from tests.faults.fuzzing.mutate import FORMATS, mutated

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cellunet.config import NormalizationConfig
-from cellunet.imaging.normalize import Statistics, measure
+from cellunet.imaging.intensities import Statistics, measure
 from cellunet.imaging.overlay import PREDICTION
 from cellunet.imaging.results.thumbnail import SIDE_PX, Thumbnail
 

@@ -13,7 +13,7 @@ from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError, InputError
 from cellunet.imaging.files import open_image
 from cellunet.imaging.inputs import Inputs, output_paths
-from cellunet.imaging.normalize import Statistics
+from cellunet.imaging.intensities import Statistics
 from cellunet.imaging.objects.evidence import evidence
 from cellunet.tasks.prediction import extra_kinds
 from cellunet.tasks.prediction.extra_kinds import KINDS, Context, check_installed

@@ -22,7 +22,8 @@ from cellunet.imaging import blocks as blocks_module
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.decode.decoding import decode_plane
 from cellunet.imaging.files import open_image
-from cellunet.imaging.normalize import measure, normalize
+from cellunet.imaging.intensities import measure
+from cellunet.imaging.normalize import normalize
 from cellunet.imaging.scoring.image_scores import score_image
 from cellunet.imaging.scratch import Scratch
 from cellunet.run.memory import Memory

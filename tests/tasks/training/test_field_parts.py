@@ -18,7 +18,8 @@ from cellunet.config import (
 )
 from cellunet.core.dataset import Sample, prepare
 from cellunet.errors import InputError
-from cellunet.imaging.normalize import measure, scale
+from cellunet.imaging.intensities import measure
+from cellunet.imaging.normalize import scale
 from cellunet.imaging.pairing import fingerprint
 from cellunet.progress import silent_track
 from cellunet.tasks.recipe import recipe_for
