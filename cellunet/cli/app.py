@@ -201,6 +201,8 @@ def _usage(error: Exception) -> Outcome:
     path = ctx.command_path if ctx is not None else "cellunet"
     format_message: Callable[[], str] = getattr(error, "format_message", error.__str__)
     message = " ".join(format_message().split()).removeprefix("Invalid value: ")
+    # What some versions of Typer put before what is wrong.
+    message = message.replace(": Value error, ", ": ")
     failure = Failure(
         type="UsageError",
         message=message if message.endswith((".", "?")) else f"{message}.",

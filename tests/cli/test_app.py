@@ -67,7 +67,7 @@ def test_no_command_shows_the_help_on_standard_error(run: Run) -> None:
         (["train", "x", "--name", "n", "--epoch", "1"], "No such option: --epoch"),
         (["predict", "--out", "o"], "Missing argument 'INPUTS'."),
         (["predict", "a", "--out", "o", "--tile", "big"], "'--tile'"),
-        (["train", "x", "--name", "n", "--target", "cells"], "three-class"),
+        (["train", "x", "--name", "n", "--target", "cells"], ": 'cells' is not one"),
         (["predict", "a", "--out", "o", "--threads", "-1"], "--threads"),
         (["predict", "", "--out", "o"], "An argument is empty; perhaps a variable"),
         (["models", "show"], "Missing argument 'NAME|PATH'. See: cellunet models show"),
