@@ -14,6 +14,8 @@ PANEL_WIDTH, PANEL_HEIGHT = 300, 200
 MARGIN_LEFT, MARGIN_TOP, MARGIN_BELOW, GAP = 56, 44, 44, 24
 COLOURS = {"train": "#0072b2", "validation": "#d55e00"}
 """Blue and vermilion of Okabe and Ito, told apart by colour-blind readers."""
+MOST_ABOVE = 1.5
+"""The axis of losses ends at so many times the highest of training at the latest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +68,7 @@ def _panel(panel: _Panel, history: Sequence[Mapping[str, float]]) -> str:
         side: [row.get(f"{side}_{panel.key}", math.nan) for row in history]
         for side in COLOURS
     }
-    finite = [v for values in lines.values() for v in values if math.isfinite(v)]
-    top = panel.top or _round_up(max(finite, default=1.0))
+    top = panel.top or _top(*lines.values())
     parts = [
         f'<text x="0" y="-10" font-weight="bold">{escape(panel.title)}</text>',
         f'<rect width="{PANEL_WIDTH}" height="{PANEL_HEIGHT}" fill="none" '
@@ -107,6 +108,21 @@ def _line(values: Sequence[float], top: float, last: int, colour: str) -> str:
     )
     line = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
     return line + dots
+
+
+def _top(training: Sequence[float], validation: Sequence[float]) -> float:
+    """Return where the axis of losses ends; what is higher lies on its edge.
+
+    At a high learning rate an epoch's validation loss may be hundreds of times the
+    others, which nobody could read beside it.
+    """
+    highest, other = (
+        max(filter(math.isfinite, values), default=0.0)
+        for values in (training, validation)
+    )
+    if highest > 0:
+        other = min(other, MOST_ABOVE * highest)
+    return _round_up(max(highest, other))
 
 
 def _round_up(value: float) -> float:

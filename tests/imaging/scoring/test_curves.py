@@ -65,6 +65,16 @@ def test_points_lie_where_the_numbers_say() -> None:
     assert points(lines[2]) == [(x, 150) for x in (0, 150, 300)]
 
 
+def test_a_validation_loss_far_above_all_others_lies_on_the_edge() -> None:
+    history = rows([1.0, 0.5])
+    history[0]["validation_loss"] = 175.0
+    svg = ElementTree.fromstring(learning_curves(history, CLASSES))
+    train, validation = list(svg.iter(f"{SVG}polyline"))[:2]
+    # The axis ends at the next round number above 1.5, 2.
+    assert points(train) == [(0, 100), (300, 150)]
+    assert points(validation) == [(0, 0), (300, 175)]
+
+
 def test_what_is_undefined_is_left_out() -> None:
     svg = ElementTree.tostring(drawn([math.nan, math.inf, 1.0]), encoding="unicode")
     assert "nan" not in svg
