@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.networks"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    """Mind Ctrl-C even where a shell started the tests in the background.
+
+    It has its children ignore SIGINT then, and so would all that the tests start.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class DrawNuclei(Protocol):

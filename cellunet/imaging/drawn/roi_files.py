@@ -79,7 +79,10 @@ def roi_drawings(path: Path) -> list[Drawing]:
             others.append(f"{name} ({kind})")
             continue
         planes.add((roi.position, roi.z_position, roi.t_position))
-        found.append(Drawing(name, _figure(roi, name, path), role))
+        # Damaged coordinates may be NaN that numpy warns of; they are refused.
+        with np.errstate(invalid="ignore"):
+            figure = _figure(roi, name, path)
+        found.append(Drawing(name, figure, role))
     if others:
         raise AnnotationError(
             f"{path} holds ROIs that enclose no area: {some(others)}.",

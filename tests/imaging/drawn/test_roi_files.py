@@ -296,6 +296,20 @@ def test_damaged_rois_are_read_or_refused_but_nothing_else(tmp_path, data, chang
             assert read_annotation(path, shape=SHAPE).labels.shape == SHAPE
 
 
+def test_a_coordinate_that_signals_that_it_is_none_is_refused_without_a_warning(
+    tmp_path,
+):
+    content = bytearray(composite().tobytes())
+    # Of the path of the selection, the x of a point: a signalling NaN.
+    content[144:146] = b"\x7f\xa0"
+    path = tmp_path / "a.roi"
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(AnnotationError):
+            read_annotation(path, shape=SHAPE)
+
+
 @pytest.mark.slow
 def test_ten_thousand_rois_are_read(write, rng):
     side = 1500
