@@ -15,6 +15,7 @@ halves (`cross_fitted`), and with the constants that travel with the model
 
 import argparse
 import json
+import math
 import time
 import tomllib
 from pathlib import Path
@@ -104,6 +105,10 @@ def run(
         if not trained.finished:
             return None
     card = store.find_model(name).card
+    # 0 stands for every image once.
+    per_epoch = card.config.steps_per_epoch or math.ceil(
+        len(card.training) / card.config.batch
+    )
     return {
         "name": name,
         "question": experiment["question"],
@@ -112,7 +117,7 @@ def run(
         "changes": experiment.get("config", {}),
         "target": card.config.encoding.target,
         "seed": card.config.seed,
-        "steps": card.config.epochs * card.config.steps_per_epoch,
+        "steps": card.config.epochs * per_epoch,
         "threads": threads,
         "minutes": round(float(clock.read_text()) / 60, 1),
         "flop_per_px": operations_per_pixel(card.config.network),
