@@ -15,7 +15,6 @@ halves (`cross_fitted`), and with the constants that travel with the model
 
 import argparse
 import json
-import math
 import time
 import tomllib
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 from cellunet import store
 from cellunet.config import PRESETS, TrainConfig, for_target
 from cellunet.core.checkpoint import read_state
+from cellunet.core.dataset import steps_per_epoch
 from cellunet.engine.cost import operations_per_pixel
 from cellunet.tasks.evaluate_model import evaluate_model
 from cellunet.tasks.train import Hooks, TrainRequest, train
@@ -105,10 +105,7 @@ def run(
         if not trained.finished:
             return None
     card = store.find_model(name).card
-    # 0 stands for every image once.
-    per_epoch = card.config.steps_per_epoch or math.ceil(
-        len(card.training) / card.config.batch
-    )
+    per_epoch = steps_per_epoch(card.config, len(card.training))
     return {
         "name": name,
         "question": experiment["question"],

@@ -7,7 +7,6 @@ preset says" or "as trained", its type has None and the help text tells the valu
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +23,7 @@ from cellunet.config import (
     PredictConfig,
     TrainConfig,
 )
+from cellunet.engine.cores import threads_for
 
 SIDE: Literal["all"] = "all"
 KINDS = (
@@ -117,7 +117,7 @@ def _set_verbose(count: int) -> None:
 
 
 def _check_threads(threads: int) -> int:
-    cores = os.cpu_count() or 1
+    cores = threads_for(threads)
     if threads > cores:
         have = f"this machine has {counted(cores, 'core')}, and as many threads compute"
         logging.getLogger(__name__).warning("--threads %d: %s.", threads, have)

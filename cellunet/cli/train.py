@@ -27,15 +27,15 @@ from cellunet.config import (
 )
 from cellunet.registry import choose
 
-HARDLY_ANY = 0.2
-"""Below this F1 at an IoU of .50 the annotations are doubted rather than the model."""
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.cli.console import Console
     from cellunet.imaging.scoring.expected import Expected
     from cellunet.tasks.train_request import RunInfo, Trained, TrainRequest
+
+HARDLY_ANY = 0.2
+"""Below this F1 at an IoU of .50 the annotations are doubted rather than the model."""
 
 
 def train(

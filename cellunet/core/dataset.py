@@ -15,11 +15,10 @@ import torch
 
 from cellunet.core.augment import Crop, flip, vary_intensity, warp, warp_grid
 from cellunet.core.crop_places import crop_centre, crop_corner
-from cellunet.imaging import normalize
 from cellunet.imaging.drawn.scribbles import teaches
 from cellunet.imaging.encoding import add_scribbles, encode
 from cellunet.imaging.intensities import measure
-from cellunet.imaging.normalize import scale_channels
+from cellunet.imaging.normalize import network_input, scale_channels
 from cellunet.imaging.resample import looked_up, magnified
 from cellunet.imaging.weights import border_map, combine, object_gain
 
@@ -105,13 +104,6 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
     return Prepared(sample.name, crop, class_map, weights)
 
 
-def network_input(
-    scaled: npt.NDArray[np.float32], config: TrainConfig
-) -> npt.NDArray[np.float32]:
-    """Return the network's channels (CYX) of scaled image channels (CYX)."""
-    return normalize.network_input(scaled, config.normalization)
-
-
 def _encode(
     crop: Crop, config: TrainConfig
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
@@ -121,6 +113,11 @@ def _encode(
     weights = combine(class_map, border, gain[0] if gain else None, config.weights)
     weights *= crop.annotated
     return class_map, weights
+
+
+def steps_per_epoch(config: TrainConfig, images: int) -> int:
+    """Return the optimiser steps of one epoch over so many images."""
+    return config.steps_per_epoch or -(-images // config.batch)
 
 
 class CropSampler:
@@ -157,9 +154,7 @@ class CropSampler:
 
     def steps_per_epoch(self) -> int:
         """Return the optimiser steps of one epoch."""
-        if self.config.steps_per_epoch:
-            return self.config.steps_per_epoch
-        return -(-len(self.images) // self.config.batch)
+        return steps_per_epoch(self.config, len(self.images))
 
     def batches(self, epoch: int, first_step: int) -> Generator[Batch]:
         """Yield the batches of an epoch from `first_step` on, made ahead of use."""
@@ -191,7 +186,7 @@ class CropSampler:
         else:
             crop, class_map, weights = self._cut(prepared, rng)
         image = vary_intensity(crop, config.augment, rng)
-        arrays = (network_input(image, config), class_map, weights)
+        arrays = (network_input(image, config.normalization), class_map, weights)
         return flip(arrays, int(rng.integers(8)) if config.augment.flips else 0)
 
     def _choose(self, epoch: int, index: int, rng: np.random.Generator) -> int:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cellunet.core.dataset import Batch, CropSampler, Prepared, network_input
+from cellunet.core.dataset import Batch, CropSampler, Prepared
 from cellunet.core.device import autocast_dtype
 from cellunet.core.distributed import Distributed
 from cellunet.core.losses import LOSSES
 from cellunet.core.tally import Tally
 from cellunet.core.unet import UNet, initialise
 from cellunet.imaging.blocks import network_plan
+from cellunet.imaging.normalize import network_input
 from cellunet.progress import silent_epoch
 from cellunet.registry import choose
 
@@ -273,7 +274,7 @@ class Trainer:
 def _windows(prepared: Prepared, config: TrainConfig) -> list[Batch]:
     """Return an image's blocks as batches of one, weighted in their cores alone."""
     blocks = network_plan(prepared.class_map.shape, config.network)
-    image = network_input(prepared.crop.image, config)
+    image = network_input(prepared.crop.image, config.normalization)
     batches = []
     for block in blocks.blocks:
         view = np.s_[..., block.y.start : block.y.stop, block.x.start : block.x.stop]

@@ -81,10 +81,6 @@ class Cut:
         first, *others = (named[name] for name in names)
         return dataclasses.replace(self, **vars(first), further=tuple(others))
 
-    def statistics_for(self, config: NormalizationConfig) -> Statistics:
-        """Return the field's statistics of the first channel, as `by_channel` does."""
-        return self.by_channel(config)[0]
-
     def by_channel(self, config: NormalizationConfig) -> tuple[Statistics, ...]:
         """Return the field's statistics, if they are what a model asks for.
 

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
     from cellunet.config import NormalizationConfig
     from cellunet.imaging.intensities import Statistics
-
-    Bands = Callable[[], Iterable[npt.NDArray[np.generic]]]
 
 LOG_GAIN = 50.0
 """Gain of the logarithmic channel: log(1 + 50 x) / log(51) lifts a nucleus of 2 % of

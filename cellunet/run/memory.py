@@ -87,6 +87,7 @@ def memory_for(
     window: int,
     held: int,
     workers: int = 1,
+    channels: int = 1,
 ) -> Memory:
     """Return what may be held at once for a plane.
 
@@ -102,18 +103,24 @@ def memory_for(
         Bytes that reading holds, from `Source.held_bytes`.
     workers
         Tiles that are to be in work at once. They share what one would take.
+    channels
+        Channels of the image that are read. Bands are so much lower that those of
+        several fit as well.
 
     Raises
     ------
     ConfigError
         If not even the least fits.
     """
+    band = BAND_BYTES + FURTHER_BAND_BYTES * (channels - 1)
+    most = Memory.band_pixels * BAND_BYTES
     if limit_mb is None:
-        return _shared(Memory(), Memory.tile_px**2 * TILE_BYTES, workers)
+        memory = Memory(band_pixels=most // band)
+        return _shared(memory, Memory.tile_px**2 * TILE_BYTES, workers)
     # A row of compressed tiles is made of 256 rows of labels, of 4 bytes at most.
     rows = 256 * 4 * shape[1]
     fixed = PROGRAM_BYTES + WAITING_BYTES + held + window + rows
-    least = 3 * TILE_BYTES * LEAST_TILE_PX**2 + 16 * BAND_BYTES * shape[1]
+    least = 3 * TILE_BYTES * LEAST_TILE_PX**2 + 16 * band * shape[1]
     left = limit_mb * MEGABYTE - fixed
     if left < least:
         raise ConfigError(
@@ -123,21 +130,10 @@ def memory_for(
         )
     share = left // 3
     memory = Memory(
-        band_pixels=min(share // BAND_BYTES, Memory.band_pixels),
+        band_pixels=min(share, most) // band,
         scratch_bytes=min(share, Memory.scratch_bytes),
     )
     return _shared(memory, min(share, Memory.tile_px**2 * TILE_BYTES), workers)
-
-
-def least_further_bytes(width: int, channels: int) -> int:
-    """Return what the lowest band of so wide an image takes of channels after one."""
-    return 16 * FURTHER_BAND_BYTES * (channels - 1) * width
-
-
-def of_channels(memory: Memory, channels: int) -> Memory:
-    """Return it with bands so much lower that those of several channels fit as well."""
-    band = BAND_BYTES + FURTHER_BAND_BYTES * (channels - 1)
-    return replace(memory, band_pixels=memory.band_pixels * BAND_BYTES // band)
 
 
 def _shared(memory: Memory, tiles: int, workers: int) -> Memory:

@@ -83,7 +83,7 @@ def calibrate(  # noqa: PLR0913
     channel, gray
         Which channels the model looks at, as for prediction.
     threads
-        CPU threads; 0 for as many as there are cores.
+        CPU threads; 0 for as many as this process may use cores.
     overwrite
         Whether to replace a twin that is there.
     track
@@ -149,7 +149,7 @@ def calibrate_on_samples(
     samples
         Images of the channels that the model looks at.
     threads
-        CPU threads; 0 for as many as there are cores.
+        CPU threads; 0 for as many as this process may use cores.
     track
         Progress over images.
     """

@@ -57,7 +57,7 @@ def load_engine(model: Model, *, engine: str, device: str, threads: int) -> Engi
     device
         ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     threads
-        Threads on a CPU; 0 for as many as there are cores.
+        Threads on a CPU; 0 for as many as this process may use cores.
 
     Raises
     ------

@@ -41,7 +41,7 @@ class SuggestRequest:
     device: str = DEVICE
     """Where to compute."""
     threads: int = THREADS
-    """CPU threads; 0: all cores."""
+    """CPU threads; 0: as many as this process may use cores."""
     overwrite: bool = False
     """Replace crops that were suggested before."""
 

@@ -40,7 +40,7 @@ class TrainRequest:
     device: str = DEVICE
     """Where to compute."""
     threads: int = THREADS
-    """CPU threads; 0: all cores."""
+    """CPU threads; 0: as many as this process may use cores."""
     resume: bool = False
     """Go on with the training of that name that was stopped."""
     overwrite: bool = False

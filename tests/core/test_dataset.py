@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from cellunet.config import AugmentConfig, NormalizationConfig, WeightConfig
-from cellunet.core.dataset import CropSampler, Sample, network_input, prepare
+from cellunet.core.dataset import CropSampler, Sample, prepare
 from cellunet.core.distributed import Distributed
 from cellunet.imaging.encoding import encode
 from cellunet.imaging.intensities import measure
-from cellunet.imaging.normalize import normalize
+from cellunet.imaging.normalize import network_input, normalize
 from cellunet.imaging.weights import weight_map
 
 ALONE = Distributed()
@@ -40,7 +40,7 @@ def test_preparing_scales_encodes_and_weighs(make_sample, tiny_config) -> None:
     plane = sample.image[0]
     statistics = measure(lambda: [plane], tiny_config.normalization)
     assert np.array_equal(
-        network_input(prepared.crop.image, tiny_config),
+        network_input(prepared.crop.image, tiny_config.normalization),
         normalize(plane, statistics, tiny_config.normalization),
     )
     class_map = encode(sample.labels, tiny_config.encoding)
@@ -61,7 +61,11 @@ def test_channels_are_scaled_each_by_itself(make_sample, tiny_config) -> None:
     )
     prepared = prepare(two, tiny_config)
     assert np.allclose(prepared.crop.image[0], prepared.crop.image[1], atol=1e-5)
-    assert network_input(prepared.crop.image, tiny_config).shape == (4, 40, 40)
+    assert network_input(prepared.crop.image, tiny_config.normalization).shape == (
+        4,
+        40,
+        40,
+    )
 
 
 def test_what_is_not_annotated_never_has_weight(make_sample, tiny_config) -> None:
@@ -123,7 +127,7 @@ def test_crops_have_one_shape_and_the_types_of_a_batch(
 
 def test_an_unvaried_crop_is_cut_from_the_prepared_image(tiny_images, tiny_config):
     prepared = tiny_images[1]
-    whole = network_input(prepared.crop.image, tiny_config)
+    whole = network_input(prepared.crop.image, tiny_config.normalization)
     config = tiny_config.replace(augment=PLAIN)
     corners = set()
     for image, class_map, weights in _draw([prepared], config, range(25)):

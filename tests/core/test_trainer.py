@@ -11,12 +11,13 @@ import torch
 from torch.nn import functional
 
 from cellunet.config import AugmentConfig, TrainConfig, UNetConfig, WeightConfig
-from cellunet.core.dataset import CropSampler, network_input, prepare
+from cellunet.core.dataset import CropSampler, prepare
 from cellunet.core.device import available, choose_device
 from cellunet.core.distributed import Distributed
 from cellunet.core.tally import Tally
 from cellunet.core.trainer import Trainer, TrainState, new_state, state_from
 from cellunet.errors import ConfigError
+from cellunet.imaging.normalize import network_input
 
 CPU = torch.device("cpu")
 
@@ -311,7 +312,7 @@ def test_validation_is_the_loss_of_whole_images_and_leaves_the_network(
     hits = 0
     state.network.eval()
     for prepared in tiny_images:
-        image = network_input(prepared.crop.image, config)
+        image = network_input(prepared.crop.image, config.normalization)
         height, width = prepared.class_map.shape
         short = [(0, -n % config.network.stride_px) for n in (height, width)]
         image = np.pad(image, ((0, 0), *short), "symmetric")

@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 from cellunet.cli.app import main
+from cellunet.engine import ort
 from cellunet.engine.cores import usable_cores
 from tests.conftest import draw_nuclei
 
@@ -59,15 +60,27 @@ def test_no_more_threads_than_cores_that_may_be_used() -> None:
     assert usable_cores() >= 1
 
 
-def test_a_huge_number_of_threads_is_told_and_not_started(
-    tiny_model, tmp_path, capsys
+def test_more_threads_than_cores_are_told_and_not_started(
+    tiny_model, tmp_path, capsys, monkeypatch
 ) -> None:
+    started: list[int] = []
+    original = ort._options
+
+    def options(runtime, threads):
+        started.append(threads)
+        return original(runtime, threads)
+
+    monkeypatch.setattr(ort, "_options", options)
+    # Few enough to do no harm if they were started.
+    cores = os.cpu_count() or 1
+    many = str(cores + 60)
     tifffile.imwrite(tmp_path / "a.tif", draw_nuclei((48, 48), 5)[0])
     words = ["predict", str(tmp_path / "a.tif"), "--out", str(tmp_path / "out")]
-    words += ["--threads", "100000", "--model", str(tiny_model.folder)]
+    words += ["--threads", many, "--model", str(tiny_model.folder)]
     assert main(words) == 0
     told = " ".join(capsys.readouterr().err.split())
-    assert "--threads 100000: this machine has " in told
+    assert f"--threads {many}: this machine has {cores} core" in told
+    assert started == [cores]
     assert (tmp_path / "out" / "a.tif").is_file()
 
 

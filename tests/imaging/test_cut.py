@@ -85,11 +85,11 @@ def test_a_damaged_record_is_refused_not_forgotten(tmp_path, change) -> None:
 
 
 def test_a_model_that_scales_by_other_percentiles_is_refused() -> None:
-    assert CUT.statistics_for(NormalizationConfig()) == FIELD
-    assert CUT.statistics_for(NormalizationConfig(kind="standard")) == FIELD
-    assert CUT.statistics_for(NormalizationConfig(invert=True)) == NEGATIVE
+    assert CUT.by_channel(NormalizationConfig()) == (FIELD,)
+    assert CUT.by_channel(NormalizationConfig(kind="standard")) == (FIELD,)
+    assert CUT.by_channel(NormalizationConfig(invert=True)) == (NEGATIVE,)
     with pytest.raises(ConfigError, match=r"holds percentiles \(1.0, 99.8\)"):
-        CUT.statistics_for(NormalizationConfig(high_percentile=99.0))
+        CUT.by_channel(NormalizationConfig(high_percentile=99.0))
 
 
 TWO = replace(

@@ -20,9 +20,7 @@ from cellunet.run.memory import (
     TILE_BYTES,
     WAITING_TILE_BYTES,
     Memory,
-    least_further_bytes,
     memory_for,
-    of_channels,
     window_bytes,
 )
 
@@ -99,14 +97,22 @@ def test_each_further_channel_takes_room_for_its_windows() -> None:
     assert two - one == three - two == 4 * (2 + FURTHER_MAPS) * height * width
 
 
-def test_bands_of_several_channels_are_lower() -> None:
-    memory = memory_for(800, SHAPE, WINDOW, HELD)
-    assert of_channels(memory, 1) == memory
-    assert least_further_bytes(SHAPE[1], 1) == 0
+@pytest.mark.parametrize("limit", [None, 800])
+def test_bands_of_several_channels_are_lower(limit) -> None:
+    memory = memory_for(limit, SHAPE, WINDOW, HELD)
     for channels in (2, 3):
-        found = of_channels(memory, channels)
+        found = memory_for(limit, SHAPE, WINDOW, HELD, 1, channels)
         own = BAND_BYTES + (channels - 1) * FURTHER_BAND_BYTES
         assert found.band_pixels * own <= memory.band_pixels * BAND_BYTES
         assert found.band_pixels > memory.band_pixels // 3
         assert found == replace(memory, band_pixels=found.band_pixels)
-        assert least_further_bytes(10, channels) == 16 * 10 * 8 * (channels - 1)
+
+
+def test_the_least_bound_holds_the_lowest_band_of_every_channel() -> None:
+    least = []
+    for channels in (1, 2, 3):
+        with pytest.raises(ConfigError) as caught:
+            memory_for(100, SHAPE, WINDOW, HELD, 1, channels)
+        least.append(int(caught.value.hint.split()[1]))
+    further = 16 * FURTHER_BAND_BYTES * SHAPE[1] / MEGABYTE
+    assert [b - a for a, b in pairwise(least)] == [pytest.approx(further, abs=1)] * 2

@@ -117,10 +117,11 @@ def segment_plane(
     """
     config = recipe.config
     rows, stop = band_rows(source.shape[1], recipe.memory), recipe.should_stop
-    if statistics is None:
-        statistics = plane_statistics(source, plane, rows, config.normalization, stop)
     seen = config.image_channels
-    statistics = statistics[:seen]
+    if statistics is None:
+        statistics = plane_statistics(
+            source, plane, rows, config.normalization, stop, seen
+        )
 
     def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         pixels = source.read(Region(plane, y0, y1, x0, x1))
@@ -157,8 +158,11 @@ def plane_statistics(
     rows: int,
     config: NormalizationConfig,
     should_stop: Callable[[], bool] = lambda: False,
+    channels: int | None = None,
 ) -> tuple[Statistics, ...]:
     """Return statistics of each channel: those of the field, if this is a crop of one.
+
+    Of the first `channels`; None: of all.
 
     Raises
     ------
@@ -166,10 +170,13 @@ def plane_statistics(
         If `should_stop` came true.
     """
     if source.cut_from is not None:
-        return source.cut_from.by_channel(config)
-    return measure_channels(
-        lambda: asking(should_stop, channel_bands(source, plane, rows)), config
-    )
+        return source.cut_from.by_channel(config)[:channels]
+
+    def bands() -> Iterator[npt.NDArray[np.generic]]:
+        for band in asking(should_stop, channel_bands(source, plane, rows)):
+            yield band[:channels]
+
+    return measure_channels(bands, config)
 
 
 class _Bands:

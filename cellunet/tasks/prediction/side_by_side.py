@@ -11,12 +11,7 @@ from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.resample import target_length
 from cellunet.run.ahead import Gate
 from cellunet.run.executor import executor_of
-from cellunet.run.memory import (
-    least_further_bytes,
-    memory_for,
-    of_channels,
-    window_bytes,
-)
+from cellunet.run.memory import memory_for, window_bytes
 from cellunet.tasks.engines import ENGINES, choose_engine
 from cellunet.tasks.recipe import engine_for, tiles_at_once
 
@@ -99,12 +94,11 @@ class SideBySide:
             window_bytes(
                 (height, width), recipe.config.network, recipe.config.image_channels
             ),
-            source.held_bytes(rows) * channels
-            + least_further_bytes(source.shape[1], source.channels),
+            source.held_bytes(rows) * channels,
             # Beside a small image there is another one: its tiles are decoded there.
             self._tiles if large else 1,
+            source.channels,
         )
-        memory = of_channels(memory, source.channels)
         memory = replace(memory, tile_px=min(memory.tile_px, self._config.tile_px))
         with self._gate.passing(large=large):
             yield replace(

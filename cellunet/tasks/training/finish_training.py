@@ -11,12 +11,12 @@ import numpy as np
 from cellunet import __version__, store
 from cellunet.core.average import mean_network
 from cellunet.core.checkpoint import export_weights
-from cellunet.core.dataset import network_input
 from cellunet.core.device import torch_version
 from cellunet.core.torch_engine import TorchEngine
 from cellunet.engine.base import plane_probabilities
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.drawn.scribbles import shows_beside
+from cellunet.imaging.normalize import network_input
 from cellunet.imaging.scoring.expected import Expected, expected, piece_scores
 from cellunet.imaging.scoring.fitting import Fit, Truth, fit, score_truth
 from cellunet.tasks.calibrate import calibrate_on_samples
@@ -246,7 +246,7 @@ def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> Truth:
     labels = prepared.crop.labels
     probabilities = plane_probabilities(
         engine,
-        network_input(prepared.crop.image, config),
+        network_input(prepared.crop.image, config.normalization),
         network_plan((labels.shape[0], labels.shape[1]), config.network),
         config.network.classes,
     )

@@ -127,13 +127,16 @@ def test_what_a_model_knows_of_its_images_is_of_their_whole_field(
     assert alone["contrast"] != whole["contrast"]
 
 
-def test_each_channel_is_measured_over_the_whole_file(tmp_path, rng):
+@pytest.mark.parametrize(("asked", "numbers"), [("1", (1,)), ("1,0", (1, 0))])
+def test_channels_are_measured_over_the_whole_file_in_their_order(
+    tmp_path, rng, asked, numbers
+):
     image = rng.integers(0, 900, (2, 1100, 40)).astype(np.uint16)
     image[1] *= 3
     tifffile.imwrite(tmp_path / "a.tif", image, metadata={"axes": "CYX"}, ome=True)
     config = NormalizationConfig()
-    found = measured_in(tmp_path / "a.tif", "1", gray=False)(config)
-    assert found == (measure(lambda: [image[1]], config),)
+    found = measured_in(tmp_path / "a.tif", asked, gray=False)(config)
+    assert found == tuple(measure(lambda k=k: [image[k]], config) for k in numbers)
     assert scale(image[1, :5], found[0], config).max() <= 1.01
 
 
@@ -210,12 +213,3 @@ def _box(box, name):
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "properties": {"classification": {"name": name}} if name else {},
     }
-
-
-def test_several_channels_are_measured_in_one_go_in_their_order(tmp_path, rng):
-    image = rng.integers(0, 900, (2, 1100, 40)).astype(np.uint16)
-    image[1] *= 3
-    tifffile.imwrite(tmp_path / "a.tif", image, metadata={"axes": "CYX"}, ome=True)
-    config = NormalizationConfig()
-    found = measured_in(tmp_path / "a.tif", "1,0", gray=False)(config)
-    assert found == tuple(measure(lambda k=k: [image[k]], config) for k in (1, 0))
