@@ -119,14 +119,20 @@ def main() -> None:
     parser.add_argument("--batches", action="store_true")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    results["machine"] = machine()
     if options.batches:
         found = {f"{n} thread": batches(n) for n in (1, 2)}
-        results["cpu_ms_of_the_network_per_image_by_batch"] = found
+        results["cpu_ms_of_the_network_per_image_by_batch"] = {
+            "machine": machine(),
+            **found,
+        }
         print(json.dumps(found, indent=1))
     else:
         tens = one_by_one(options.images)
-        results["run"] = {"images": options.images, "medians_of_tenths": tens}
+        results["run"] = {
+            "machine": machine(),
+            "images": options.images,
+            "medians_of_tenths": tens,
+        }
         for name, values in tens.items():
             change = values[-1] / values[0] - 1
             print(f"{name}: {values[0]:.1f} -> {values[-1]:.1f} ({change:+.1%})")
