@@ -4,9 +4,11 @@
 
 DATA holds the folders `bbbc039` and `dsb2018-fluorescence`. The queue is
 `benchmarks/experiments.toml`: one question each, and what it changes of the settings
-that the queue begins with. A result is one JSON line in `benchmarks/experiments.jsonl`;
-what has one is not run again. At the end of `--minutes` the training is saved within
-one step, and the next call goes on with it. `docs/experiments.md` says what followed.
+that the queue begins with. It may begin with a model (`start`), with a finer level on
+top of that (`finer`), or be no training but the mean of models (`mean`). A result is
+one JSON line in `benchmarks/experiments.jsonl`; what has one is not run again. At the
+end of `--minutes` the training is saved within one step, and the next call goes on with
+it. `docs/experiments.md` says what followed.
 
 Scores are those of the validation images, with decode constants cross-fitted over their
 halves (`cross_fitted`), and with the constants that travel with the model
@@ -19,6 +21,9 @@ import time
 import tomllib
 from pathlib import Path
 from typing import Any
+
+import finer_start
+import mean_model
 
 from cellunet import store
 from cellunet.config import PRESETS, TrainConfig, for_target
@@ -83,19 +88,27 @@ def run(
             flush=True,
         )
 
-    state = store.model_folder(name) / store.STATE_FILE
-    if not (store.model_folder(name) / store.WEIGHTS_FILE).is_file():
+    folders = [data / folder for folder in experiment["data"]]
+    made = (store.model_folder(name) / store.WEIGHTS_FILE).is_file()
+    if "mean" in experiment and not made:
+        mean_model.write(name, experiment["mean"], folders)
+        clock.write_text(str(time.monotonic() - begin))
+    elif not made:
+        state = store.model_folder(name) / store.STATE_FILE
         resume = state.is_file()
         if resume:
             # What was asked for when it began is what goes on.
             config = TrainConfig.from_dict(read_state(state)["config"])
         before = float(clock.read_text()) if resume and clock.is_file() else 0.0
+        start = experiment.get("start", "scratch")
+        if "finer" in experiment:
+            start = finer_start.write(start, experiment["finer"], config.seed)
         trained = train(
             TrainRequest(
-                data=tuple(data / folder for folder in experiment["data"]),
+                data=tuple(folders),
                 name=name,
                 config=config,
-                start=experiment.get("start", "scratch"),
+                start=start,
                 threads=threads,
                 resume=resume,
             ),
@@ -110,7 +123,7 @@ def run(
         "name": name,
         "question": experiment["question"],
         "data": experiment["data"],
-        "start": experiment.get("start", "scratch"),
+        "start": experiment.get("mean") or experiment.get("start", "scratch"),
         "changes": experiment.get("config", {}),
         "target": card.config.encoding.target,
         "seed": card.config.seed,

@@ -3,10 +3,10 @@
     python benchmarks/outlines.py DATA MODEL [OTHER]
 
 On the 50 BBBC039 validation images: the error of each nucleus's radius (that of the
-circle of its area, predicted minus annotated) by size, for nuclei of at least 100
-pixels matched at IoU .70. With a second model, trained from other random weights: what
-part of the error is common to both. What two networks get wrong alike is not chance in
-their training; it is what the image does not tell of where the annotator drew.
+circle of its area, predicted minus annotated) by size and by brightness, for nuclei of
+at least 100 pixels matched at IoU .70. With a second model, trained from other random
+weights: what part of the error is common to both. What two networks get wrong alike is
+not chance in their training.
 """
 
 import argparse
@@ -14,7 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from accuracy import by_model
+from accuracy import by_model, pixels
+from scipy import ndimage
 
 from cellunet.imaging.annotations import read_labels
 from cellunet.imaging.pairing import find_pairs
@@ -22,6 +23,8 @@ from cellunet.imaging.scoring.image_scores import score_image
 
 MATCH, LEAST_PX = 0.7, 100
 SIZES_PX = (5, 8, 11, 13, 15, 18, 40)
+SHARES = (0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 1.0)
+"""Of the nuclei, dimmest first."""
 
 
 def radii(true: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -34,6 +37,13 @@ def radii(true: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     iou[:, 0] = 0
     best = iou.argmax(axis=1)
     return np.sqrt(theirs[best] / np.pi), iou[np.arange(len(best)), best]
+
+
+def brightness(true: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Return the median of each true object, on the range that the image spans."""
+    numbers = np.arange(int(true.max()) + 1)
+    low, high = np.percentile(image, 1), float(image.max())
+    return (ndimage.median(image, true, numbers) - low) / max(high - low, 1)
 
 
 def main() -> None:
@@ -56,11 +66,13 @@ def main() -> None:
         for _, iou in found:
             good &= iou >= MATCH
         off = [r[good] - radius[good] for r, _ in found]
-        rows.append(np.stack([*off, radius[good]], axis=1))
+        bright = brightness(true, pixels(pair))
+        rows.append(np.stack([*off, radius[good], bright[good]], axis=1))
         if len(masks) == 2 and masks[0].any():
             agreement.append(score_image(*masks, name=pair.name)["all"].mean_ap)
     table = np.concatenate(rows)
-    errors, radius = table[:, :-1], table[:, -1]
+    errors, radius, bright = table[:, :-2], table[:, -2], table[:, -1]
+    steps = np.quantile(bright, SHARES)
     for name, error in zip(models, errors.T, strict=True):
         print(f"{name}: bias {error.mean():+.3f}, spread {error.std():.3f} px")
         for low, high in pairwise(SIZES_PX):
@@ -68,6 +80,12 @@ def main() -> None:
             print(
                 f"  radius {low} to {high} px: {len(one)} nuclei, "
                 f"bias {one.mean():+.2f}, spread {one.std():.2f} px"
+            )
+        for low, high in pairwise(steps):
+            one = error[(bright >= low) & (bright <= high)]
+            print(
+                f"  brightness {low:.2f} to {high:.2f} of the range: bias "
+                f"{one.mean():+.2f}, spread {one.std():.2f} px"
             )
     if errors.shape[1] == 2:
         common = np.cov(errors.T)

@@ -1,0 +1,82 @@
+"""The mean of models that were trained from the same weights, as a model.
+
+Its decode constants are chosen anew on the validation images, which are those of all of
+them; statistics and int8 twin are made as a training makes them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from add_statistics import samples_of
+
+from cellunet import store
+from cellunet.config import DecodeConfig, PredictConfig
+from cellunet.core.average import mean_network
+from cellunet.core.checkpoint import export_weights, load_network
+from cellunet.core.dataset import prepare
+from cellunet.imaging.scoring.fitting import fit
+from cellunet.progress import silent_track
+from cellunet.tasks.calibrate import calibrate_on_samples
+from cellunet.tasks.recipe import recipe_for
+from cellunet.tasks.training.finish_training import mean_scores, truth_of
+from cellunet.tasks.training.training_statistics import training_statistics
+
+
+def write(name: str, models: list[str], data: list[Path]) -> None:
+    """Write the mean of several models to the store.
+
+    Parameters
+    ----------
+    name
+        Of the model that is written.
+    models
+        Names of models with the same start, training and validation images.
+    data
+        Folders that hold all of their images.
+    """
+    found = [store.find_model(model) for model in models]
+    first = found[0].card
+    alike = [(m.card.start, m.card.training, m.card.validation) for m in found]
+    if any(other != alike[0] for other in alike):
+        raise SystemExit(f"{', '.join(models)} were not trained from and on the same.")
+    # Under its own name once it is whole.
+    unfinished = f"{name}-unfinished"
+    folder = store.model_folder(unfinished)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, onnx = folder / store.WEIGHTS_FILE, folder / store.ONNX_FILE
+    network = mean_network([load_network(m.weights) for m in found])
+    card = export_weights(weights, onnx, network, replace(first, name=name, scores={}))
+    recipe = recipe_for(
+        store.find_model(unfinished), PredictConfig(), "onnxruntime", "cpu", 0
+    )
+    config = card.config
+    truths = [
+        truth_of(recipe.engine, prepare(sample, config), config)
+        for sample in samples_of(_own(card, card.validation), data)
+    ]
+    # Where training begins to choose: at the odds that the weights of the loss gave.
+    start = DecodeConfig(
+        class_odds=config.weights.class_weights, max_core_px=config.decode.max_core_px
+    )
+    chosen = fit(truths, config.encoding, start, silent_track)
+    card = replace(
+        card,
+        config=config.replace(decode=chosen.decode),
+        scores=mean_scores(chosen.scores),
+    )
+    export_weights(weights, onnx, network, card)
+    training = samples_of(_own(card, card.training), data)
+    recipe = recipe_for(
+        store.find_model(unfinished), PredictConfig(), "onnxruntime", "cpu", 0
+    )
+    card = replace(card, training_statistics=training_statistics(training, recipe))
+    export_weights(weights, onnx, network, card)
+    calibrate_on_samples(store.find_model(unfinished), training)
+    folder.rename(store.model_folder(name))
+
+
+def _own(card: store.ModelCard, prints: Mapping[str, str]) -> dict[str, str]:
+    """Return what the training itself saw; the start's images stand behind its name."""
+    of_start = f"{card.start.get('name')}: "
+    return {n: p for n, p in prints.items() if not n.startswith(of_start)}
