@@ -9,17 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from add_statistics import samples_of
+from refit import chosen_anew
 
 from cellunet import store
-from cellunet.config import DecodeConfig, PredictConfig
+from cellunet.config import PredictConfig
 from cellunet.core.average import mean_network
 from cellunet.core.checkpoint import export_weights, load_network
-from cellunet.core.dataset import prepare
-from cellunet.imaging.scoring.fitting import fit
-from cellunet.progress import silent_track
 from cellunet.tasks.calibrate import calibrate_on_samples
 from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.training.finish_training import mean_scores, truth_of
+from cellunet.tasks.training.finish_training import mean_scores
 from cellunet.tasks.training.training_statistics import training_statistics
 
 
@@ -51,15 +49,8 @@ def write(name: str, models: list[str], data: list[Path]) -> None:
         store.find_model(unfinished), PredictConfig(), "onnxruntime", "cpu", 0
     )
     config = card.config
-    truths = [
-        truth_of(recipe.engine, prepare(sample, config), config)
-        for sample in samples_of(_own(card, card.validation), data)
-    ]
-    # Where training begins to choose: at the odds that the weights of the loss gave.
-    start = DecodeConfig(
-        class_odds=config.weights.class_weights, max_core_px=config.decode.max_core_px
-    )
-    chosen = fit(truths, config.encoding, start, silent_track)
+    held = samples_of(_own(card, card.validation), data)
+    chosen = chosen_anew(config, recipe.engine, held)
     card = replace(
         card,
         config=config.replace(decode=chosen.decode),

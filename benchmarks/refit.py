@@ -15,13 +15,24 @@ from pathlib import Path
 from add_statistics import samples_of
 
 from cellunet import store
-from cellunet.config import DecodeConfig, PredictConfig
+from cellunet.config import DecodeConfig, PredictConfig, TrainConfig
 from cellunet.core.checkpoint import export_weights, load_network
-from cellunet.core.dataset import prepare
-from cellunet.imaging.scoring.fitting import fit
+from cellunet.core.dataset import Sample, prepare
+from cellunet.engine.base import Engine
+from cellunet.imaging.scoring.fitting import Fit, fit
 from cellunet.progress import silent_track
 from cellunet.tasks.recipe import recipe_for
 from cellunet.tasks.training.finish_training import mean_scores, truth_of
+
+
+def chosen_anew(config: TrainConfig, engine: Engine, samples: list[Sample]) -> Fit:
+    """Return the constants that a training would choose on images for a network."""
+    truths = [truth_of(engine, prepare(s, config), config) for s in samples]
+    # Where training begins to choose: at the odds that the weights of the loss gave.
+    start = DecodeConfig(
+        class_odds=config.weights.class_weights, max_core_px=config.decode.max_core_px
+    )
+    return fit(truths, config.encoding, start, silent_track)
 
 
 def main() -> None:
@@ -33,15 +44,9 @@ def main() -> None:
     model = store.find_model(options.model)
     config = model.card.config
     engine = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 0).engine
-    truths = [
-        truth_of(engine, prepare(sample, config), config)
-        for sample in samples_of(model.card.validation, options.data)
-    ]
-    # Where training begins to choose: at the odds that the weights of the loss gave.
-    start = DecodeConfig(
-        class_odds=config.weights.class_weights, max_core_px=config.decode.max_core_px
+    chosen = chosen_anew(
+        config, engine, samples_of(model.card.validation, options.data)
     )
-    chosen = fit(truths, config.encoding, start, silent_track)
     scores = mean_scores(chosen.scores)
     options.out.mkdir(parents=True, exist_ok=True)
     export_weights(
