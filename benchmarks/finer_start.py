@@ -25,7 +25,10 @@ def finer(coarse: UNet, features: int, seed: int) -> UNet:
     """
     shape = coarse.config
     if shape.stem_stride != 2:
-        raise SystemExit("The network is at full resolution already.")
+        raise SystemExit(
+            "The network is at full resolution already: take a start whose stem "
+            "has stride 2, or leave out `finer`."
+        )
     channels = (features, *shape.channels)
     network = UNet(replace(shape, channels=channels, stem_stride=1))
     initialise(network, seed)

@@ -37,7 +37,10 @@ def write(name: str, models: list[str], data: list[Path]) -> None:
     first = found[0].card
     alike = [(m.card.start, m.card.training, m.card.validation) for m in found]
     if any(other != alike[0] for other in alike):
-        raise SystemExit(f"{', '.join(models)} were not trained from and on the same.")
+        raise SystemExit(
+            f"{', '.join(models)} differ in start or images, or one kept its start: "
+            "take models with the same start, training and validation images."
+        )
     # Under its own name once it is whole.
     unfinished = f"{name}-unfinished"
     folder = store.model_folder(unfinished)
