@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import finer_start
+import limited_start
 import mean_model
 
 from cellunet import store
@@ -98,11 +99,13 @@ def run(
         resume = state.is_file()
         if resume:
             # What was asked for when it began is what goes on.
-            config = TrainConfig.from_dict(read_state(state)["config"])
+            config = store.read_config(read_state(state)["config"])
         before = float(clock.read_text()) if resume and clock.is_file() else 0.0
         start = experiment.get("start", "scratch")
         if "finer" in experiment:
             start = finer_start.write(start, experiment["finer"], config.seed)
+        if "foreground_limit" in experiment:
+            start = limited_start.write(start, experiment["foreground_limit"])
         trained = train(
             TrainRequest(
                 data=tuple(folders),

@@ -68,7 +68,7 @@ def drawn(seed: int) -> tuple[ImageSummary, float]:
     begin = time.perf_counter()
     config = NormalizationConfig()
     known = measure(lambda: [image], config)
-    thumbnail = Thumbnail(SHAPE, known, config.noise_floor)
+    thumbnail = Thumbnail(SHAPE, known, config)
     thumbnail.add(image, labels)
     picture, size = thumbnail.encode()
     areas = np.bincount(labels.ravel())[1:]
@@ -106,7 +106,7 @@ def picture_sizes(folders: list[Path]) -> None:
             sizes = []
             for image, labels in fields:
                 known = measure(lambda image=image: [image], config)
-                thumbnail = Thumbnail(image.shape, known, config.noise_floor)
+                thumbnail = Thumbnail(image.shape, known, config)
                 thumbnail.add(image, labels)
                 sizes.append(len(thumbnail.encode()[0]))
             row.append(statistics.median(sizes) / 1e3)

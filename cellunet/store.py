@@ -50,7 +50,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DEVICE_NAME = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?", re.IGNORECASE)
 """Names that mean a device on Windows, whatever the suffix."""
 SHIPPED = Path(__file__).parent / "models"
-THEN: dict[str, dict[str, Any]] = {"augment": {"dim_probability": 0.0}}
+THEN: dict[str, dict[str, Any]] = {
+    "augment": {"dim_probability": 0.0},
+    "normalization": {"foreground_limit": 0.0},
+}
 """Settings newer than the first cards, and what a card without them was made with:
 today's default would say of a model what is not true of it."""
 
@@ -116,7 +119,7 @@ class ModelCard:
                 f"It has format {found!r}; this version reads {CARD_FORMAT}."
             )
         try:
-            values["config"] = TrainConfig.from_dict(_as_then(values["config"]))
+            values["config"] = read_config(values["config"])
             low, median, high = (float(v) for v in values["diameter_px"])
             values["diameter_px"] = (low, median, high)
             values["channels"] = _names(values.get("channels", []))
@@ -133,13 +136,16 @@ def _names(values: object) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _as_then(config: dict[str, Any]) -> dict[str, Any]:
-    """Return settings, with those that the card is too old to hold as they were."""
-    config = dict(config)
+def read_config(values: dict[str, Any]) -> TrainConfig:
+    """Return the settings of a card or a state of training.
+
+    Those that it is too old to hold are as they were then.
+    """
+    config = dict(values)
     for group, settings in THEN.items():
         if isinstance(config.get(group), dict):
             config[group] = settings | config[group]
-    return config
+    return TrainConfig.from_dict(config)
 
 
 def _check_kinds(card: ModelCard) -> None:

@@ -338,6 +338,8 @@ def test_a_card_from_before_a_setting_says_what_was_then() -> None:
     values = json.loads(json.dumps(CARD.to_dict()))
     values["config"]["augment"].pop("dim_probability")
     assert store.ModelCard.from_dict(values).config.augment.dim_probability == 0.0
+    values["config"]["normalization"].pop("foreground_limit")
+    assert store.read_config(values["config"]).normalization.foreground_limit == 0.0
     # One that holds the setting is taken at its word.
     values["config"]["augment"]["dim_probability"] = 0.25
     assert store.ModelCard.from_dict(values).config.augment.dim_probability == 0.25

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellunet.imaging.intensities import ROUNDING
 from cellunet.imaging.pieces import pieces
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 MAX_CONTRAST = 1000.0
 """Beyond this nothing changes, and 8-bit images without noise would be infinite."""
-QUANTIZATION = 1 / math.sqrt(12)
-"""Standard deviation of rounding to whole numbers."""
 STEEP_PERCENTILE = 99.8
 """The steepest 0.2 % of the pixels are the edges of the brightest objects."""
 STEEP_NOISE = 3.09 * math.sqrt(2)
@@ -83,7 +82,7 @@ def intensity(
     span = statistics.high - statistics.low
     if span <= 0:
         return 0.0, None
-    noise = max(statistics.noise, QUANTIZATION if whole_numbers else 0.0)
+    noise = max(statistics.noise, ROUNDING if whole_numbers else 0.0)
     contrast = min(span / max(noise, span / MAX_CONTRAST), MAX_CONTRAST)
     return contrast, (statistics.mean - statistics.low) / span
 

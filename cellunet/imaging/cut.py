@@ -9,10 +9,9 @@ another program saved again has lost the record, and is an image of its own.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import tifffile
@@ -79,7 +78,7 @@ class Cut:
             return self
         named = {one.channel: one for one in self._each()}
         first, *others = (named[name] for name in names)
-        return dataclasses.replace(self, **vars(first), further=tuple(others))
+        return replace(self, **vars(first), further=tuple(others))
 
     def by_channel(self, config: NormalizationConfig) -> tuple[Statistics, ...]:
         """Return the field's statistics, if they are what a model asks for.
@@ -87,7 +86,8 @@ class Cut:
         Raises
         ------
         ConfigError
-            If they hold other percentiles.
+            If they hold other percentiles, or no foreground where the model asks for
+            it.
         """
         asked = (config.low_percentile, config.high_percentile)
         if config.kind == "percentile" and asked != self.percentiles:
@@ -96,9 +96,18 @@ class Cut:
                 f"image; the model scales by {asked}.",
                 hint="Cut the crops again with this model: cellunet train --suggest.",
             )
-        return tuple(
+        found = tuple(
             one.negative if config.invert else one.statistics for one in self._each()
         )
+        asks = config.kind == "percentile" and config.foreground_limit > 0
+        if asks and any(one.foreground is None for one in found):
+            raise ConfigError(
+                f"A crop of {self.image} was cut by an earlier version, which did not "
+                "measure the foreground of its image; the model scales by it.",
+                hint="Cut the crops again with this model: cellunet train --suggest.",
+            )
+        # As measured in the image for this model.
+        return found if asks else tuple(replace(one, foreground=None) for one in found)
 
     def _each(self) -> tuple[CutChannel, ...]:
         first = CutChannel(
@@ -108,7 +117,7 @@ class Cut:
 
     def to_text(self) -> str:
         """Return the record as the description of a TIFF, in ASCII."""
-        values = dataclasses.asdict(self)
+        values = asdict(self)
         if not self.further:
             del values["further"]
         return json.dumps({KEY: values}, allow_nan=False)
@@ -157,7 +166,7 @@ class Cut:
 
 
 def _statistics(values: dict[str, Any]) -> Statistics:
-    numbers = {k: float(v) for k, v in values.items()}
+    numbers = {k: float(v) for k, v in values.items() if v is not None}
     count = int(numbers.pop("count"))
     if not all(map(math.isfinite, numbers.values())):
         raise ValueError("not finite")

@@ -1,6 +1,6 @@
 """Intensities of a whole plane: percentiles, mean, spread and noise.
 
-One streaming pass over full-width bands of rows (two for types that are wider than 16
+One streaming pass over full-width bands of rows (three for types that are wider than 16
 bits), never over tiles, so that no tile can tell where it lies. They are exact order
 statistics, so that the bands' heights do not matter.
 """
@@ -14,10 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellunet.errors import ImageReadError
-from cellunet.imaging.order_statistics import Moments, Selector, mean_and_std
+from cellunet.imaging.foreground import LogHistogram
+from cellunet.imaging.order_statistics import (
+    Moments,
+    Selector,
+    mean_and_std,
+    value_parts,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
 
     Bands = Callable[[], Iterable[npt.NDArray[np.generic]]]
 
+ROUNDING = 1 / math.sqrt(12)
+"""Standard deviation of rounding to whole numbers."""
 MEDIAN_ABS_DIFFERENCE = 0.6744897501960817 * math.sqrt(2)
 """Median of the absolute difference of two normal values of unit variance."""
 
@@ -34,6 +42,9 @@ class Statistics:
     """What is known of the intensities of one whole plane.
 
     All values are in the image's own units; `count` is the number of finite pixels.
+    `foreground` is the contrast to `low` (inverted: to `high`) below which 90 % of the
+    foreground's pixels lie (`cellunet.imaging.foreground`): 0 if nothing stands out
+    from the noise, None if nobody asked.
     """
 
     low: float
@@ -42,6 +53,7 @@ class Statistics:
     std: float
     noise: float
     count: int
+    foreground: float | None = None
 
 
 def _differences(band: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
@@ -90,13 +102,15 @@ def _rows(
 
 
 class _Channel:
-    """One channel of a plane while its bands pass by, once or twice."""
+    """One channel of a plane while its bands pass by, up to three times."""
 
     def __init__(self, config: NormalizationConfig) -> None:
         self._config = config
         self._values, self._steps = Selector(), Selector()
-        self._largest = 0.0
+        self._largest, self._rounding = 0.0, 0.0
         self._moments: Moments | None = None
+        self._wanted = config.kind == "percentile" and config.foreground_limit > 0
+        self._histogram: LogHistogram | None = None
 
     @property
     def wide(self) -> bool:
@@ -106,6 +120,7 @@ class _Channel:
     def add(self, band: npt.NDArray[np.generic]) -> None:
         """Take a band, YX, the first time."""
         finite = _finite(band)
+        self._rounding = 0.0 if band.dtype.kind == "f" else ROUNDING
         self._values.add(finite)
         self._steps.add(_differences(band))
         if self.wide and finite.size:
@@ -152,22 +167,64 @@ class _Channel:
         for kept in _rows(band, all_finite=finite.size == band.size):
             self._moments.add(kept)
 
+    def _ends(self) -> tuple[float, float]:
+        """Return the low and the high percentile."""
+        low, high, _ = self.ranks()
+        return self._values.value(low), self._values.value(high)
+
+    def find_foreground(self) -> bool:
+        """Prepare for the foreground; return whether the bands have to pass by again.
+
+        What was counted value by value is looked at here. After the passes before.
+        """
+        low, high = self._ends()
+        if not self._wanted or high <= low:
+            return False
+        zero, one = (high, low) if self._config.invert else (low, high)
+        self._histogram = LogHistogram(zero, one)
+        if not self.wide:
+            values = np.flatnonzero(self._values.counts)
+            self._histogram.add(values, self._values.counts[values])
+        return self.wide
+
+    def add_foreground(self, band: npt.NDArray[np.generic]) -> None:
+        """Take a band for the foreground, if `find_foreground` said so."""
+        if self._histogram is not None and self.wide:
+            for part in value_parts(_finite(band)):
+                self._histogram.add(part.astype(np.float32))
+
+    def _foreground(self, noise: float) -> float | None:
+        """Return its contrast, if it is more than what the noise may amount to.
+
+        Flat parts of 8-bit images have no noise that could be measured.
+        """
+        if not self._wanted:
+            return None
+        low, high = self._ends()
+        share = self._histogram.foreground() if self._histogram is not None else 0.0
+        contrast = share * (high - low)
+        least = self._config.noise_floor * max(noise, self._rounding)
+        return contrast if contrast >= least else 0.0
+
     def statistics(self) -> Statistics:
         """Return what was measured."""
-        low, high, middle = self.ranks()
+        low, high = self._ends()
+        middle = self.ranks()[2]
         count = int(self._values.counts.sum())
         if self._moments is not None:
             mean, std = self._moments.mean_and_std(count)
         else:
             mean, std = mean_and_std(*self._values.sums(), count)
         steps = self._steps.value(middle) if self._pairs() else 0.0
+        noise = steps / MEDIAN_ABS_DIFFERENCE
         return Statistics(
-            low=self._values.value(low),
-            high=self._values.value(high),
+            low=low,
+            high=high,
             mean=mean,
             std=std,
-            noise=steps / MEDIAN_ABS_DIFFERENCE,
+            noise=noise,
             count=count,
+            foreground=self._foreground(noise),
         )
 
 
@@ -177,10 +234,10 @@ def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
     Parameters
     ----------
     bands
-        Called once or twice; each call returns the plane's full-width bands of rows,
-        top to bottom, YX, any real dtype.
+        Called up to three times; each call returns the plane's full-width bands of
+        rows, top to bottom, YX, any real dtype.
     config
-        Says which percentiles are wanted.
+        Says which percentiles are wanted, and whether the foreground is.
 
     Returns
     -------
@@ -208,7 +265,7 @@ def measure_channels(
     bands
         As for `measure`, but CYX.
     config
-        Says which percentiles are wanted.
+        Says which percentiles are wanted, and whether the foreground is.
 
     Raises
     ------
@@ -226,10 +283,20 @@ def measure_channels(
     if any(channel.wide for channel in channels):
         for channel in channels:
             channel.refine()
-        for band in bands():
-            for channel, rows in zip(channels, band, strict=True):
-                channel.add_fine(rows)
+        _pass_by(bands, [channel.add_fine for channel in channels])
+    again = [channel.find_foreground() for channel in channels]
+    if any(again):
+        _pass_by(bands, [channel.add_foreground for channel in channels])
     return tuple(channel.statistics() for channel in channels)
+
+
+def _pass_by(
+    bands: Bands, takers: Sequence[Callable[[npt.NDArray[np.generic]], None]]
+) -> None:
+    """Show every band, CYX, once more, to each taker its channel."""
+    for band in bands():
+        for take, rows in zip(takers, band, strict=True):
+            take(rows)
 
 
 def _percentiles(config: NormalizationConfig) -> tuple[float, float]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellunet.imaging.foreground import LOG_GAIN
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,9 +17,6 @@ if TYPE_CHECKING:
     from cellunet.config import NormalizationConfig
     from cellunet.imaging.intensities import Statistics
 
-LOG_GAIN = 50.0
-"""Gain of the logarithmic channel: log(1 + 50 x) / log(51) lifts a nucleus of 2 % of
-the range to 18 %, so that dim nuclei beside bright ones stay visible."""
 CLIP = (-0.5, 3.0)
 """Range of the linear channel. Hot pixels lie far beyond the high percentile."""
 
@@ -49,10 +48,9 @@ def scale(
 ) -> npt.NDArray[np.float32]:
     """Return intensities in the model's units.
 
-    ``percentile``: 0 at the low percentile, 1 at the high one or at `noise_floor`
-    standard deviations of the noise, if that is more. ``standard``: (image - mean) /
-    standard deviation. With ``invert`` the same of the negative image. Pixels that are
-    not finite become 0, and so does a constant image.
+    ``percentile``: 0 at the low percentile, 1 above it by `percentile_span`.
+    ``standard``: (image - mean) / standard deviation. With ``invert`` the same of the
+    negative image. Pixels that are not finite become 0, and so does a constant image.
 
     Parameters
     ----------
@@ -72,8 +70,7 @@ def scale(
         zero, span = statistics.mean, statistics.std
     else:
         zero = statistics.high if config.invert else statistics.low
-        span = statistics.high - statistics.low
-        span = max(span, config.noise_floor * statistics.noise)
+        span = percentile_span(statistics, config)
     sign = -1.0 if config.invert else 1.0
     # Only values near the ends of float32 overflow here; they become 0 just below.
     with np.errstate(invalid="ignore", over="ignore"):
@@ -83,6 +80,19 @@ def scale(
     if image.dtype.kind == "f":
         np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     return values
+
+
+def percentile_span(statistics: Statistics, config: NormalizationConfig) -> float:
+    """Return the range of intensities that becomes 0 to 1, in the image's units.
+
+    From the low to the high percentile, but at most `foreground_limit` times the
+    contrast of the foreground, if there is one, and at least `noise_floor` standard
+    deviations of the noise.
+    """
+    span = statistics.high - statistics.low
+    if statistics.foreground and config.foreground_limit:
+        span = min(span, config.foreground_limit * statistics.foreground)
+    return max(span, config.noise_floor * statistics.noise)
 
 
 def scale_channels(

@@ -34,7 +34,7 @@ class Selector:
         """Take values in the first pass."""
         whole = values.dtype in (np.uint8, np.uint16)
         self.wide = self.wide or not whole
-        for part in _parts(values):
+        for part in value_parts(values):
             keys = part if whole else _sortable(part) >> np.uint32(16)
             counts = np.bincount(keys, minlength=1)
             self.counts[: len(counts)] += counts
@@ -60,7 +60,7 @@ class Selector:
 
     def add_fine(self, values: npt.NDArray[np.generic]) -> None:
         """Take the same values in the second pass."""
-        for part in _parts(values):
+        for part in value_parts(values):
             keys = _sortable(part)
             upper = keys >> np.uint32(16)
             for bucket, counts in self.fine.items():
@@ -77,7 +77,7 @@ class Selector:
         return _from_sortable((bucket << 16) | lower)
 
 
-def _parts(values: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.generic]]:
+def value_parts(values: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.generic]]:
     """Yield values a few at a time: keys and counts take many times their memory."""
     flat = values.ravel()
     for _, columns in pieces((1, len(flat))):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellunet.imaging.foreground import LOG_GAIN
 from cellunet.imaging.measure import EVIDENCE_TOP
-from cellunet.imaging.normalize import CLIP, LOG_GAIN
+from cellunet.imaging.normalize import CLIP
 
 if TYPE_CHECKING:
     import numpy.typing as npt

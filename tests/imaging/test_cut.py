@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,13 @@ from cellunet.imaging.files import Region, open_image
 from cellunet.imaging.intensities import Statistics
 
 FIELD = Statistics(
-    low=101.5, high=9000.0, mean=400.25, std=33.0, noise=4.5, count=10**9
+    low=101.5,
+    high=9000.0,
+    mean=400.25,
+    std=33.0,
+    noise=4.5,
+    count=10**9,
+    foreground=7000.0,
 )
 NEGATIVE = replace(FIELD, low=100.0, high=8000.5)
 CUT = Cut(
@@ -86,10 +93,22 @@ def test_a_damaged_record_is_refused_not_forgotten(tmp_path, change) -> None:
 
 def test_a_model_that_scales_by_other_percentiles_is_refused() -> None:
     assert CUT.by_channel(NormalizationConfig()) == (FIELD,)
-    assert CUT.by_channel(NormalizationConfig(kind="standard")) == (FIELD,)
+    unasked = replace(FIELD, foreground=None)
+    assert CUT.by_channel(NormalizationConfig(kind="standard")) == (unasked,)
     assert CUT.by_channel(NormalizationConfig(invert=True)) == (NEGATIVE,)
     with pytest.raises(ConfigError, match=r"holds percentiles \(1.0, 99.8\)"):
         CUT.by_channel(NormalizationConfig(high_percentile=99.0))
+
+
+def test_a_crop_without_the_foreground_that_a_model_asks_for_is_refused() -> None:
+    values = json.loads(CUT.to_text())
+    for which in ("statistics", "negative"):
+        del values["cellunet_crop"][which]["foreground"]
+    old = Cut.from_text(json.dumps(values), Path("a.tif"))
+    unlimited = NormalizationConfig(foreground_limit=0.0)
+    assert old.by_channel(unlimited) == (replace(FIELD, foreground=None),)
+    with pytest.raises(ConfigError, match="did not measure the foreground"):
+        old.by_channel(NormalizationConfig())
 
 
 TWO = replace(

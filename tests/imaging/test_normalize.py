@@ -272,6 +272,9 @@ def test_channels_are_measured_side_by_side_as_each_alone(rng, dtype) -> None:
 
     found = measure_channels(bands, config)
     assert found == tuple(measure(lambda c=c: [c], config) for c in image)
+    assert len(passes) == (1 if dtype in ("uint8", "uint16") else 3)
+    passes.clear()
+    measure_channels(bands, STANDARD)
     assert len(passes) == (1 if dtype in ("uint8", "uint16") else 2)
     scaled = scale_channels(image, found, config)
     expected = [channels(s, config) for s in scaled]

@@ -62,7 +62,9 @@ def sharp() -> Callable[[], object]:
 
 def drawn() -> Callable[[], object]:
     pixels, labels = line(np.uint16), line(np.uint32)
-    return lambda: Thumbnail(labels.shape, STATISTICS, 1.0).add(pixels, labels)
+    return lambda: Thumbnail(
+        labels.shape, STATISTICS, NormalizationConfig(noise_floor=1.0)
+    ).add(pixels, labels)
 
 
 def traced() -> Callable[[], object]:
@@ -106,7 +108,9 @@ def test_no_result_depends_on_the_pieces(rng, monkeypatch, most) -> None:
     pixels[0, 3] = np.inf
 
     def everything() -> tuple:
-        picture = Thumbnail(labels.shape, STATISTICS, 1.0)
+        picture = Thumbnail(
+            labels.shape, STATISTICS, NormalizationConfig(noise_floor=1.0)
+        )
         for y in range(0, len(labels), 5):
             picture.add(pixels[y : y + 5], labels[y : y + 5])
         return (

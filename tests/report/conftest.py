@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from cellunet.config import NormalizationConfig
 from cellunet.imaging.intensities import Statistics
 from cellunet.imaging.results.thumbnail import Thumbnail
 from cellunet.report.summary import (
@@ -27,7 +28,7 @@ KNOWN = Statistics(low=200, high=3000, mean=400, std=300, noise=10, count=96 * 9
 def picture(nuclei_image) -> tuple[bytes, tuple[int, int]]:
     """A thumbnail as WebP, and its width and height."""
     image, labels = nuclei_image()
-    thumbnail = Thumbnail(image.shape, KNOWN, 24.0)
+    thumbnail = Thumbnail(image.shape, KNOWN, NormalizationConfig())
     thumbnail.add(image, labels)
     return thumbnail.encode()
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import imagecodecs
 import numpy as np
 
+from cellunet.imaging.normalize import percentile_span
 from cellunet.imaging.overlay import GAMMA, PREDICTION, enlargement, outlines
 from cellunet.imaging.pieces import PIECE_PX, pieces
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from cellunet.config import NormalizationConfig
     from cellunet.imaging.intensities import Statistics
 
 SIDE_PX = 256
@@ -39,21 +41,23 @@ class Thumbnail:
         Height and width of the plane.
     statistics
         Of the whole plane: they say what is black and white.
-    noise_floor
-        The range shown is at least this many times the noise, so that an empty field
-        looks empty.
+    config
+        As the model was trained: the range shown is the one that it sees, so that an
+        empty field looks empty, and nuclei beside bright dirt are seen.
     """
 
     def __init__(
-        self, shape: tuple[int, int], statistics: Statistics, noise_floor: float
+        self,
+        shape: tuple[int, int],
+        statistics: Statistics,
+        config: NormalizationConfig,
     ) -> None:
         self._factor = math.ceil(max(shape) / SIDE_PX)
         # Where a row is cut, it is cut between two squares.
         self._piece = max(PIECE_PX // self._factor, 1) * self._factor
         self._larger = enlargement(shape, SIDE_PX) if self._factor == 1 else 1
         self._low = statistics.low
-        span = max(statistics.high - statistics.low, noise_floor * statistics.noise)
-        self._span = span or 1.0
+        self._span = percentile_span(statistics, config) or 1.0
         self._shape = tuple(math.ceil(n * self._larger / self._factor) for n in shape)
         self._grey = np.zeros(self._shape)
         self._lines = np.zeros(self._shape)

@@ -72,7 +72,7 @@ class Observer:
             self._thumbnail = Thumbnail(
                 self._source.shape,
                 planes[self._shown].statistics,
-                self._recipe.config.normalization.noise_floor,
+                self._recipe.config.normalization,
             )
 
     def on_labels(self, plane: int, y0: int, rows: npt.NDArray[np.uint32]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellunet.config import NormalizationConfig
 from cellunet.errors import InputError
 from cellunet.imaging.cut import Cut, CutChannel
 from cellunet.imaging.files import open_image
@@ -169,7 +170,11 @@ def cut_of(
     if source.cut_from is not None:
         cut = source.cut_from
         return replace(cut, y=cut.y + candidate.y, x=cut.x + candidate.x)
-    norm = recipe.config.normalization
+    # Whatever this model looks at: the crops are for any to be trained on.
+    norm = NormalizationConfig(
+        low_percentile=recipe.config.normalization.low_percentile,
+        high_percentile=recipe.config.normalization.high_percentile,
+    )
     rows = band_rows(source.shape[1], recipe.memory)
     usual, negative = (
         measure_channels(

@@ -143,9 +143,7 @@ def saved_run(request: TrainRequest, folder: Path) -> Saved | None:
     if not request.resume:
         return None
     numbers = read_state(folder / store.STATE_FILE)
-    saved = Saved(
-        config=TrainConfig.from_dict(numbers["config"]), about=numbers["about"]
-    )
+    saved = Saved(config=store.read_config(numbers["config"]), about=numbers["about"])
     differ = _other_settings(request, saved)
     if differ:
         raise ConfigError(

@@ -17,7 +17,7 @@ def known(image) -> Statistics:
 
 
 def made(image, labels, cuts=()) -> tuple[bytes, tuple[int, int]]:
-    thumbnail = Thumbnail(image.shape, known(image), 24.0)
+    thumbnail = Thumbnail(image.shape, known(image), NormalizationConfig())
     for rows, ids in zip(np.split(image, cuts), np.split(labels, cuts), strict=True):
         if len(rows):
             thumbnail.add(rows, ids)
