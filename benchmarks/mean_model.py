@@ -1,4 +1,4 @@
-"""The mean of models that were trained from the same weights, as a model.
+"""The mean of models that were trained from the same weights, or each other's.
 
 Its decode constants are chosen anew on the validation images, which are those of all of
 them; statistics and int8 twin are made as a training makes them.
@@ -29,17 +29,24 @@ def write(name: str, models: list[str], data: list[Path]) -> None:
     name
         Of the model that is written.
     models
-        Names of models with the same start, training and validation images.
+        Names of models with the same training and validation images, that began with
+        the same weights or with those of another of them.
     data
         Folders that hold all of their images.
     """
     found = [store.find_model(model) for model in models]
     first = found[0].card
-    alike = [(m.card.start, m.card.training, m.card.validation) for m in found]
-    if any(other != alike[0] for other in alike):
+    begins = {first.start.get("sha256"), *(store.file_sha256(m.weights) for m in found)}
+    if any(
+        (m.card.training, m.card.validation) != (first.training, first.validation)
+        or m.card.start.get("sha256") not in begins
+        or m.card.start.get("kept") != "no"
+        for m in found
+    ):
         raise SystemExit(
             f"{', '.join(models)} differ in start or images, or one kept its start: "
-            "take models with the same start, training and validation images."
+            "take models with the same training and validation images, from the same "
+            "start or from each other."
         )
     # Under its own name once it is whole.
     unfinished = f"{name}-unfinished"
