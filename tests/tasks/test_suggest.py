@@ -44,19 +44,27 @@ SIDE = 64
 FEW = SuggestConfig(crops=3, side_px=SIDE)
 
 
+@pytest.fixture
+def field(tmp_path, nuclei_image):
+    """One field of four by four windows that overlap by half."""
+    pixels, _ = nuclei_image((130, 150), 30, 2, radius_px=(4.0, 6.0))
+    tifffile.imwrite(tmp_path / "field.tif", pixels)
+    return tmp_path / "field.tif"
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory, nuclei_image):
     """Three fields: nuclei of two sizes, and one with nothing in it."""
     folder = tmp_path_factory.mktemp("fields")
     for name, seed, radius in (("large", 1, (9.0, 12.0)), ("small", 2, (4.0, 6.0))):
-        pixels, _ = nuclei_image((130, 150), 30, seed, radius_px=radius)
+        pixels, _ = nuclei_image((200, 220), 60, seed, radius_px=radius)
         tifffile.imwrite(
             folder / f"{name}.tif",
             pixels,
             resolution=(20000, 40000),
             resolutionunit="CENTIMETER",
         )
-    noise = np.random.default_rng(0).normal(200, 14, (130, 150)).astype(np.uint16)
+    noise = np.random.default_rng(0).normal(200, 14, (200, 220)).astype(np.uint16)
     tifffile.imwrite(folder / "empty.tif", noise)
     return folder
 
@@ -250,11 +258,11 @@ def test_a_kind_that_is_annotated_comes_last(images, tmp_path) -> None:
     assert after.crops[0].image != by_itself.image
 
 
-def test_windows_are_the_same_however_high_the_bands(images) -> None:
+def test_windows_are_the_same_however_high_the_bands(field) -> None:
     low = replace(recipe(), memory=Memory(tile_px=40, band_pixels=150 * 16))
     found_by = []
     for applied in (recipe(), low):
-        with open_image(images / "large.tif") as source, Scratch() as scratch:
+        with open_image(field) as source, Scratch() as scratch:
             found = segment_plane(source, 0, applied, scratch)
             bands = list(found.bands())
             looked = list(windows(source, 0, found, applied, SIDE))
@@ -272,9 +280,9 @@ def test_windows_are_the_same_however_high_the_bands(images) -> None:
 
 
 def test_of_many_windows_the_most_doubtful_of_each_neighbourhood_are_left(
-    images,
+    field,
 ) -> None:
-    with open_image(images / "small.tif") as source, Scratch() as scratch:
+    with open_image(field) as source, Scratch() as scratch:
         found = segment_plane(source, 0, recipe(), scratch)
         every = list(windows(source, 0, found, recipe(), SIDE))
         assert len(every) == 16
