@@ -4,7 +4,8 @@ The high percentile of a plane is the brightness of its brightest 0.2 %. A cryst
 fibre of that size takes it for itself, and all nuclei are then shown to the network far
 dimmer than it knows them. On a logarithmic scale such dirt is not far from nuclei, but
 nuclei are far from the background: there Otsu's threshold finds the foreground, of
-which dirt is a small part.
+which dirt is a small part. Dirt that is so bright that the threshold finds nothing else
+is left out, and what lies below it looked at anew.
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ BINS = 4096
 BRIGHT = 0.9
 """Share of the foreground's pixels that are no brighter than the level returned: high,
 so that dim nuclei beside bright ones do not lower it; not so high that dirt sets it."""
+
+
+DIRT = 0.01
+"""Share of the pixels that dirt may cover: two nuclei of 50 px are so much of a field
+of 520 x 696."""
+FAR = 10.0
+"""Dirt is so many times brighter than the nuclei at least; else it is nuclei too."""
 
 
 class LogHistogram:
@@ -56,28 +64,58 @@ class LogHistogram:
         else:
             np.add.at(self._counts, places, counts)
 
-    def foreground(self) -> float:
+    def foreground(self, least: float) -> float:
         """Return the level below which 90 % of the foreground's pixels lie, 0 to 1.
 
         The foreground is what lies above Otsu's threshold of the logarithmic values
-        (N. Otsu, IEEE Trans. Syst. Man Cybern. 9, 62-66, 1979). 0 if all values lie in
-        one bin.
+        (N. Otsu, IEEE Trans. Syst. Man Cybern. 9, 62-66, 1979). Where that is next to
+        nothing, and what lies below it has a foreground far dimmer, that one is it.
+
+        Parameters
+        ----------
+        least
+            Level from which on something stands out from the noise.
+
+        Returns
+        -------
+        float
+            0 if all values lie in one bin.
         """
-        places = np.arange(BINS)
-        below = np.cumsum(self._counts)
-        weighted = np.cumsum(self._counts * places)
+        level, first = self._above_threshold(BINS)
+        total = int(self._counts.sum())
+        while 0 < int(self._counts[first:].sum()) < DIRT * total:
+            dimmer, below = self._above_threshold(first)
+            if dimmer < least or dimmer > level / FAR:
+                break
+            level, first = dimmer, below
+        return level
+
+    def _above_threshold(self, stop: int) -> tuple[float, int]:
+        """Return the level of the foreground of the bins below `stop`, and its first.
+
+        The scale is logarithmic anew up to the brightest of these bins.
+        """
+        counts, places = self._counts[:stop], np.arange(stop)
+        if stop < BINS:
+            places = np.log1p(LOG_GAIN * _level(places) / _level(stop - 1))
+        below, weighted = np.cumsum(counts), np.cumsum(counts * places)
         above = below[-1] - below
         two = np.flatnonzero((below > 0) & (above > 0))
         if not len(two):
-            return 0.0
+            return 0.0, stop
+        total = weighted[-1]
         below, weighted, above = below[two], weighted[two], above[two]
-        total = int((self._counts * places).sum())
         apart = weighted / below - (total - weighted) / above
         # In floats: counts of large planes would overflow as a product.
         between = below.astype(np.float64) * above * apart**2
-        foreground = self._counts.copy()
-        foreground[: two[np.argmax(between)] + 1] = 0
-        up_to = np.cumsum(foreground)
-        place = int(np.searchsorted(up_to, BRIGHT * up_to[-1]))
-        level = math.expm1((place + 0.5) / (BINS - 1) * math.log1p(LOG_GAIN)) / LOG_GAIN
-        return min(level, 1.0)
+        first = int(two[np.argmax(between)]) + 1
+        up_to = np.cumsum(counts[first:])
+        place = first + int(np.searchsorted(up_to, BRIGHT * up_to[-1]))
+        return min(float(_level(place)), 1.0), first
+
+
+def _level(place: npt.NDArray[np.integer] | int) -> npt.NDArray[np.float64]:
+    """Return the level, 0 to 1, in the middle of a bin."""
+    scaled = (np.asarray(place) + 0.5) / (BINS - 1) * math.log1p(LOG_GAIN)
+    level: npt.NDArray[np.float64] = np.expm1(scaled) / LOG_GAIN
+    return level

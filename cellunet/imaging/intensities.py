@@ -200,10 +200,12 @@ class _Channel:
         """
         if not self._wanted:
             return None
+        if self._histogram is None:
+            return 0.0
         low, high = self._ends()
-        share = self._histogram.foreground() if self._histogram is not None else 0.0
-        contrast = share * (high - low)
+        span = high - low
         least = self._config.noise_floor * max(noise, self._rounding)
+        contrast = self._histogram.foreground(least / span) * span
         return contrast if contrast >= least else 0.0
 
     def statistics(self) -> Statistics:

@@ -28,9 +28,9 @@ def _field(rng, count=40, brightness=(400, 700), background=150, noise=8):
     return image
 
 
-def _with_dirt(image):
+def _with_dirt(image, brightness=4095):
     dirty = image.copy()
-    dirty[100:120, 200:230] = 4095
+    dirty[100:120, 200:230] = brightness
     return dirty
 
 
@@ -56,6 +56,16 @@ def test_bright_dirt_does_not_dim_the_nuclei(rng, dtype, invert) -> None:
     )
     assert unlimited < 0.2 * usual
     assert 0.5 * usual < seen <= usual
+
+
+@pytest.mark.parametrize("brightness", [9000, 20000, 65535])
+@pytest.mark.parametrize("count", [20, 40])
+def test_dirt_may_be_a_hundred_times_brighter(rng, brightness, count) -> None:
+    image = _field(rng, count)
+    clean, dirty = image.astype(np.uint16), _with_dirt(image, brightness)
+    found = _measured(dirty.astype(np.uint16))
+    assert found.foreground == pytest.approx(_measured(clean).foreground, rel=0.1)
+    assert percentile_span(found, CONFIG) < 2 * 700
 
 
 def test_a_clean_field_is_scaled_as_without_a_limit(rng) -> None:
@@ -110,14 +120,14 @@ def test_the_threshold_is_that_of_a_well_kept_library(values, seed) -> None:
     # Several thresholds between the same two values are as good as each other.
     foreground = np.sort(image[places > threshold])
     level = foreground[int(np.ceil(0.9 * len(foreground))) - 1]
-    assert histogram.foreground() * (high - low) == pytest.approx(
+    assert histogram.foreground(1.0) * (high - low) == pytest.approx(
         level - low, rel=0.01, abs=0.002 * (high - low)
     )
     # Neither parts nor counts make a difference.
     parts = LogHistogram(low, high)
     for part in np.array_split(np.random.default_rng(seed).permutation(image), 3):
         parts.add(*np.unique(part, return_counts=True))
-    assert parts.foreground() == histogram.foreground()
+    assert parts.foreground(1.0) == histogram.foreground(1.0)
 
 
 @pytest.mark.parametrize("limit", [-1.0, 0.5, float("nan")])
