@@ -5,10 +5,10 @@
 DATA holds the folders `bbbc039` and `dsb2018-fluorescence`. The queue is
 `benchmarks/experiments.toml`: one question each, and what it changes of the settings
 that the queue begins with. It may begin with a model (`start`), with a finer level on
-top of that (`finer`), or be no training but the mean of models (`mean`). A result is
-one JSON line in `benchmarks/experiments.jsonl`; what has one is not run again. At the
-end of `--minutes` the training is saved within one step, and the next call goes on with
-it. `docs/experiments.md` says what followed.
+top of that (`finer`) or another `foreground_limit`, or be no training but the mean of
+models (`mean`). A result is one JSON line in `benchmarks/experiments.jsonl`; what has
+one is not run again. At the end of `--minutes` the training is saved within one step,
+and the next call goes on with it. `docs/experiments.md` says what followed.
 
 Scores are those of the validation images, with decode constants cross-fitted over their
 halves (`cross_fitted`), and with the constants that travel with the model

@@ -6,8 +6,9 @@ is kept; what is new is drawn from the seed.
 
 from dataclasses import replace
 
-from cellunet import store
-from cellunet.core.checkpoint import export_weights, load_network
+import changed_start
+
+from cellunet.config import TrainConfig
 from cellunet.core.unet import UNet, initialise
 
 
@@ -48,18 +49,11 @@ def finer(coarse: UNet, features: int, seed: int) -> UNet:
 
 def write(start: str, features: int, seed: int) -> str:
     """Write the finer network of a model to the store, and return its name."""
+
+    def change(coarse: UNet, config: TrainConfig) -> tuple[UNet, TrainConfig]:
+        network = finer(coarse, features, seed)
+        return network, config.replace(network=network.config)
+
     name = f"{start}-finer-{features}"
-    folder = store.model_folder(name)
-    if not (folder / store.WEIGHTS_FILE).is_file():
-        model = store.find_model(start)
-        network = finer(load_network(model.weights), features, seed)
-        config = model.card.config.replace(network=network.config)
-        began = {"name": start, "sha256": store.file_sha256(model.weights)}
-        folder.mkdir(parents=True, exist_ok=True)
-        export_weights(
-            folder / store.WEIGHTS_FILE,
-            folder / store.ONNX_FILE,
-            network,
-            replace(model.card, name=name, config=config, start=began, scores={}),
-        )
+    changed_start.write(name, start, change)
     return name

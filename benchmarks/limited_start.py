@@ -4,27 +4,19 @@ The weights are the same; training then goes on with a range that bright dirt do
 set (`cellunet.imaging.foreground`).
 """
 
-from dataclasses import replace
+import changed_start
 
-from cellunet import store
-from cellunet.core.checkpoint import export_weights, load_network
+from cellunet.config import TrainConfig
+from cellunet.core.unet import UNet
 
 
 def write(start: str, limit: float) -> str:
     """Write a model with another `foreground_limit` to the store; return its name."""
-    name = f"{start}-limited"
-    folder = store.model_folder(name)
-    if not (folder / store.WEIGHTS_FILE).is_file():
-        model = store.find_model(start)
-        config = model.card.config
+
+    def change(network: UNet, config: TrainConfig) -> tuple[UNet, TrainConfig]:
         scaling = config.normalization.replace(foreground_limit=limit)
-        config = config.replace(normalization=scaling)
-        began = {"name": start, "sha256": store.file_sha256(model.weights)}
-        folder.mkdir(parents=True, exist_ok=True)
-        export_weights(
-            folder / store.WEIGHTS_FILE,
-            folder / store.ONNX_FILE,
-            load_network(model.weights),
-            replace(model.card, name=name, config=config, start=began, scores={}),
-        )
+        return network, config.replace(normalization=scaling)
+
+    name = f"{start}-limited"
+    changed_start.write(name, start, change)
     return name

@@ -164,6 +164,11 @@ class NormalizationConfig(Config):
         )
 
     @property
+    def needs_foreground(self) -> bool:
+        """Whether images are scaled by the contrast of their foreground."""
+        return self.kind == "percentile" and self.foreground_limit > 0
+
+    @property
     def channels(self) -> int:
         """Network input channels made from one image channel."""
         return 2 if self.kind == "percentile" else 1

@@ -15,7 +15,8 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "finer_start.py"
 
 
 @pytest.fixture
-def finer():
+def finer(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     spec = importlib.util.spec_from_file_location("finer_start", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -99,15 +99,13 @@ class Cut:
         found = tuple(
             one.negative if config.invert else one.statistics for one in self._each()
         )
-        asks = config.kind == "percentile" and config.foreground_limit > 0
-        if asks and any(one.foreground is None for one in found):
+        if config.needs_foreground and any(one.foreground is None for one in found):
             raise ConfigError(
                 f"A crop of {self.image} was cut by an earlier version, which did not "
                 "measure the foreground of its image; the model scales by it.",
                 hint="Cut the crops again with this model: cellunet train --suggest.",
             )
-        # As measured in the image for this model.
-        return found if asks else tuple(replace(one, foreground=None) for one in found)
+        return found
 
     def _each(self) -> tuple[CutChannel, ...]:
         first = CutChannel(

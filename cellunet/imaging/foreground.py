@@ -29,7 +29,7 @@ so that dim nuclei beside bright ones do not lower it; not so high that dirt set
 
 
 DIRT = 0.01
-"""Share of the pixels that dirt may cover: two nuclei of 50 px are so much of a field
+"""Share of the pixels that dirt may cover: as much as two nuclei 48 px wide in a field
 of 520 x 696."""
 FAR = 10.0
 """Dirt is so many times brighter than the nuclei at least; else it is nuclei too."""

@@ -109,7 +109,6 @@ class _Channel:
         self._values, self._steps = Selector(), Selector()
         self._largest, self._rounding = 0.0, 0.0
         self._moments: Moments | None = None
-        self._wanted = config.kind == "percentile" and config.foreground_limit > 0
         self._histogram: LogHistogram | None = None
 
     @property
@@ -178,7 +177,7 @@ class _Channel:
         What was counted value by value is looked at here. After the passes before.
         """
         low, high = self._ends()
-        if not self._wanted or high <= low:
+        if not self._config.needs_foreground or high <= low:
             return False
         zero, one = (high, low) if self._config.invert else (low, high)
         self._histogram = LogHistogram(zero, one)
@@ -198,7 +197,7 @@ class _Channel:
 
         Flat parts of 8-bit images have no noise that could be measured.
         """
-        if not self._wanted:
+        if not self._config.needs_foreground:
             return None
         if self._histogram is None:
             return 0.0

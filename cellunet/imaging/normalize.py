@@ -90,7 +90,7 @@ def percentile_span(statistics: Statistics, config: NormalizationConfig) -> floa
     deviations of the noise.
     """
     span = statistics.high - statistics.low
-    if statistics.foreground and config.foreground_limit:
+    if statistics.foreground and config.needs_foreground:
         span = min(span, config.foreground_limit * statistics.foreground)
     return max(span, config.noise_floor * statistics.noise)
 

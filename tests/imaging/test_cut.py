@@ -93,8 +93,7 @@ def test_a_damaged_record_is_refused_not_forgotten(tmp_path, change) -> None:
 
 def test_a_model_that_scales_by_other_percentiles_is_refused() -> None:
     assert CUT.by_channel(NormalizationConfig()) == (FIELD,)
-    unasked = replace(FIELD, foreground=None)
-    assert CUT.by_channel(NormalizationConfig(kind="standard")) == (unasked,)
+    assert CUT.by_channel(NormalizationConfig(kind="standard")) == (FIELD,)
     assert CUT.by_channel(NormalizationConfig(invert=True)) == (NEGATIVE,)
     with pytest.raises(ConfigError, match=r"holds percentiles \(1.0, 99.8\)"):
         CUT.by_channel(NormalizationConfig(high_percentile=99.0))
