@@ -31,6 +31,13 @@ OTHER_RATIO = 100_000
 """The same for every other compression; Zstandard and LZMA repeat runs cheaply."""
 
 
+def axes_and_shape(series: tifffile.TiffPageSeries) -> tuple[str, tuple[int, ...]]:
+    """Return the axes of a series and their lengths, those of length 1 included."""
+    if hasattr(series, "get_axes"):  # tifffile before 2026.5.2
+        return series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    return series.axes, series.shape
+
+
 def check_pixels(path: Path, keyframe: tifffile.TiffPage) -> None:
     """Refuse a page without pixels, or with values of an unknown type.
 
@@ -104,7 +111,7 @@ def check_series(
         If pages are missing, the file ends too early, or the claim cannot be true.
     """
     keyframe, grid = series.keyframe, reader.grid
-    axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    axes, shape = axes_and_shape(series)
     lengths = dict(zip(axes, shape, strict=True))
     claimed = lengths.get("Y"), lengths.get("X"), math.prod(shape[axes.find("X") + 1 :])
     if claimed != (grid.length, grid.width, grid.samples):

@@ -15,7 +15,12 @@ from cellunet.imaging.damage import DamageLog
 from cellunet.imaging.levels import at_level, choose_level
 from cellunet.imaging.reading import check_kind
 from cellunet.imaging.stack import Stack
-from cellunet.imaging.tiff.checks import check_codec, check_pixels, check_series
+from cellunet.imaging.tiff.checks import (
+    axes_and_shape,
+    check_codec,
+    check_pixels,
+    check_series,
+)
 from cellunet.imaging.tiff.directories import scan_directories
 from cellunet.imaging.tiff.ome import (
     imagej_channel_names,
@@ -121,7 +126,8 @@ def _only_series(
     path: Path, tiff: tifffile.TiffFile, ome: OmeSummary | None
 ) -> tifffile.TiffPageSeries:
     """Return the file's image, smaller copies and thumbnails left aside."""
-    every = tiff.series
+    # Since tifffile 2026.5.2 a series is asked for with its axes of length 1.
+    every = tiff.series(squeeze=False) if callable(tiff.series) else tiff.series
     images = [s for s in every if not s.keyframe.is_reduced] or every
     if len(images) != 1:
         listed = "; ".join(f"{s.axes} {_lengths(s.shape)}" for s in images[:4])
@@ -164,7 +170,7 @@ def _describe(
 ) -> tuple[Stack, npt.NDArray[np.uint8] | None]:
     """Return what the axes and samples of a series mean, and its palette."""
     page, imagej = series.keyframe, series.keyframe.parent.imagej_metadata
-    axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    axes, shape = axes_and_shape(series)
     if axes.endswith("XC"):
         # Interleaved samples under another letter.
         axes = axes[:-1] + "S"
