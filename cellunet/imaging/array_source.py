@@ -56,6 +56,8 @@ class ArraySource:
     path = Path("array")
     plane_axes = ""
     plane_shape: tuple[int, ...] = ()
+    z_step_um: float | None = None
+    time_step_s: float | None = None
     cut_from: Cut | None = None
     memory_note = ""
     damaged: tuple[Damage, ...] = ()

@@ -14,9 +14,9 @@ import numpy as np
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.imaging.atomic import write_atomically
 from cellunet.imaging.png import open_png, write_png
-from cellunet.imaging.provenance import LabelSpec, read_provenance
+from cellunet.imaging.provenance import ImageSpec, read_provenance
 from cellunet.imaging.reading import kind_by_content, reading
-from cellunet.imaging.sink import LabelTiff
+from cellunet.imaging.sink import TiffSink
 from cellunet.imaging.source import Choice, Region, Sink, Source, ZMode
 from cellunet.imaging.tiff.reader import open_tiff
 from cellunet.registry import choose
@@ -36,6 +36,7 @@ __all__ = [
     "read_provenance",
     "write_atomically",
     "write_labels",
+    "write_plane",
     "write_png",
 ]
 
@@ -51,7 +52,7 @@ class Reader(Protocol):
 class Writer(Protocol):
     """Start writing one label image."""
 
-    def __call__(self, path: Path, spec: LabelSpec) -> Sink:
+    def __call__(self, path: Path, spec: ImageSpec) -> Sink:
         """Return the file as a sink."""
         ...
 
@@ -67,7 +68,7 @@ READERS: dict[str, Reader] = {
 FOLDERS: set[str] = set()
 """Suffixes in `READERS` of formats whose image is a folder, as OME-Zarr's is."""
 
-WRITERS: dict[str, Writer] = {".tif": LabelTiff, ".tiff": LabelTiff, ".btf": LabelTiff}
+WRITERS: dict[str, Writer] = {".tif": TiffSink, ".tiff": TiffSink, ".btf": TiffSink}
 """Suffix, in lower case, to writer of label images."""
 
 
@@ -151,6 +152,8 @@ def create_labels(  # noqa: PLR0913
     plane_shape: tuple[int, ...],
     dtype: npt.DTypeLike,
     pixel_size_um: tuple[float, float] | None,
+    z_step_um: float | None = None,
+    time_step_s: float | None = None,
     provenance: dict[str, Any],
 ) -> Sink:
     """Start writing a label image, which appears at `path` when it is committed.
@@ -167,6 +170,8 @@ def create_labels(  # noqa: PLR0913
         uint16 or uint32.
     pixel_size_um
         Height and width of a pixel in micrometres, if known.
+    z_step_um, time_step_s
+        Distance of planes along Z and along T, if known.
     provenance
         What can be written as JSON; `read_provenance` gives it back.
 
@@ -192,15 +197,46 @@ def create_labels(  # noqa: PLR0913
     if min((*shape, *plane_shape)) < 1 or kind.itemsize not in (2, 4):
         raise ValueError(f"no labels of {plane_shape} {shape} {kind}")
     writer = choose(WRITERS, Path(path).suffix.lower(), "suffix of a label image")
-    spec = LabelSpec(
+    spec = ImageSpec(
         shape=shape,
         plane_axes=plane_axes,
         plane_shape=plane_shape,
         dtype=kind,
         pixel_size_um=pixel_size_um,
+        z_step_um=z_step_um,
+        time_step_s=time_step_s,
         provenance=provenance,
     )
     return writer(Path(path), spec)
+
+
+def write_plane(
+    path: Path,
+    plane: npt.NDArray[Any],
+    name: str,
+    pixel_size_um: tuple[float, float] | None,
+) -> None:
+    """Write a plane of what is no label image: classes, weights, a mask.
+
+    Parameters
+    ----------
+    path, pixel_size_um
+        As for `create_labels`.
+    plane
+        YX, of any type that OME knows.
+    name
+        What its pixels are, in ASCII.
+    """
+    height, width = plane.shape
+    spec = ImageSpec(
+        name=name,
+        shape=(height, width),
+        dtype=plane.dtype,
+        pixel_size_um=pixel_size_um,
+    )
+    with TiffSink(path, spec) as sink:
+        sink.write(0, 0, plane)
+        sink.commit()
 
 
 def write_labels(

@@ -46,6 +46,8 @@ class PngSource:
     plane_axes = ""
     plane_shape: tuple[int, ...] = ()
     pixel_size_um: tuple[float, float] | None = None
+    z_step_um: float | None = None
+    time_step_s: float | None = None
     damaged: tuple[Damage, ...] = ()
     cut_from = None
 

@@ -1,4 +1,4 @@
-"""OME-XML of a label image, and the provenance that travels in it.
+"""OME-XML of the images that are written, and the provenance of a label image in it.
 
 The provenance is one JSON document, the value of the key ``provenance`` in a
 MapAnnotation: OME readers (Bio-Formats, and so Fiji and QuPath) show it as key and
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
 import tifffile
 
@@ -29,62 +29,79 @@ if TYPE_CHECKING:
 
 NAMESPACE = "cellunet.provenance"
 SOFTWARE = f"cellunet {cellunet.__version__}"
-_SCHEMA = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+
+
+_NIL = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelSpec:
-    """What a label image is, apart from its pixels."""
+class ImageSpec:
+    """What an image to be written is, apart from its pixels."""
 
+    name: str = "labels"
+    """What its pixels are, in ASCII."""
     shape: tuple[int, int]
     """Height and width in pixels."""
-    plane_axes: str
+    plane_axes: str = ""
     """Leading axes: letters of T and Z, slowest first."""
-    plane_shape: tuple[int, ...]
+    plane_shape: tuple[int, ...] = ()
     """Their lengths."""
+    channels: tuple[str, ...] = ()
+    """Names in ASCII of the channels of each plane; none: there is no such axis."""
     dtype: np.dtype[Any]
-    """uint16 or uint32."""
+    """Of labels uint16 or uint32."""
     pixel_size_um: tuple[float, float] | None
     """Height and width of a pixel."""
-    provenance: dict[str, Any]
-    """What can be written as JSON."""
+    z_step_um: float | None = None
+    """Distance of planes along Z."""
+    time_step_s: float | None = None
+    """Seconds from one plane to the next along T."""
+    provenance: dict[str, Any] | None = None
+    """What can be written as JSON; None: nothing is said."""
+
+    @property
+    def pages(self) -> int:
+        """Number of planes times channels."""
+        return math.prod(self.plane_shape) * max(len(self.channels), 1)
 
 
-def ome_xml(spec: LabelSpec) -> str:
-    """Return the OME-XML of a label image, in ASCII."""
-    lengths = dict(zip(spec.plane_axes, spec.plane_shape, strict=True))
-    planes = lengths.get("T", 1) * lengths.get("Z", 1)
-    # The axes of the file, slowest first, are the reverse of OME's order.
-    order = "XY" + (spec.plane_axes[::-1] or "ZT")
-    order += "".join(a for a in "ZTC" if a not in order)
-    sizes = ""
+def ome_xml(spec: ImageSpec) -> str:
+    """Return the OME-XML of an image, in ASCII.
+
+    Units are left out: the schema's defaults are micrometres and seconds, and the micro
+    sign as a character reference makes Bio-Formats refuse the whole document.
+    """
+    axes = spec.plane_axes + ("C" if spec.channels else "")
+    lengths = (*spec.plane_shape, *filter(None, [len(spec.channels)]))
+    known: dict[str, Any] = {"Channel": {"Name": list(spec.channels or (spec.name,))}}
     if spec.pixel_size_um is not None:
         y, x = spec.pixel_size_um
-        sizes = (
-            f' PhysicalSizeX="{x!r}" PhysicalSizeXUnit="µm"'
-            f' PhysicalSizeY="{y!r}" PhysicalSizeYUnit="µm"'
-        )
-    document = json.dumps(spec.provenance, ensure_ascii=True, allow_nan=False)
-    xml = (
-        '<?xml version="1.0" encoding="UTF-8"?>'
-        f'<OME xmlns="{_SCHEMA}"'
-        ' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
-        f' xsi:schemaLocation="{_SCHEMA} {_SCHEMA}/ome.xsd"'
-        f' Creator="{SOFTWARE}">'
-        '<Image ID="Image:0" Name="labels">'
-        f'<Pixels ID="Pixels:0" DimensionOrder="{order}" Type="{spec.dtype.name}"'
-        f' SizeX="{spec.shape[1]}" SizeY="{spec.shape[0]}" SizeC="1"'
-        f' SizeZ="{lengths.get("Z", 1)}" SizeT="{lengths.get("T", 1)}"'
-        f' BigEndian="false" Interleaved="false"{sizes}>'
-        '<Channel ID="Channel:0:0" Name="labels" SamplesPerPixel="1"/>'
-        f'<TiffData IFD="0" PlaneCount="{planes}"/></Pixels>'
-        '<AnnotationRef ID="Annotation:0"/></Image>'
-        "<StructuredAnnotations>"
-        f'<MapAnnotation ID="Annotation:0" Namespace="{NAMESPACE}"><Value>'
-        f'<M K="provenance">{escape(document)}</M>'
-        "</Value></MapAnnotation></StructuredAnnotations></OME>"
+        known |= {"PhysicalSizeX": x, "PhysicalSizeY": y}
+    for axis, key, step in (
+        ("Z", "PhysicalSizeZ", spec.z_step_um),
+        ("T", "TimeIncrement", spec.time_step_s),
+    ):
+        if axis in axes and step is not None:
+            known[key] = step
+    if spec.provenance is not None:
+        document = json.dumps(spec.provenance, ensure_ascii=True, allow_nan=False)
+        known["MapAnnotation"] = {
+            "Namespace": NAMESPACE,
+            "Value": {"provenance": document},
+        }
+    xml = tifffile.OmeXml(Creator=SOFTWARE, UUID=_NIL)
+    xml.addimage(
+        spec.dtype,
+        (*lengths, *spec.shape),
+        (spec.pages, 1, 1, *spec.shape, 1),
+        axes=f"{axes}YX",
+        Name=spec.name,
+        **known,
     )
-    return xml.encode("ascii", "xmlcharrefreplace").decode("ascii")
+    # Without the UUID that tifffile always writes: one of chance or of the clock would
+    # make other bytes of the same labels, and a fixed one would name all files alike.
+    text: str = xml.tostring(declaration=True)
+    return text.replace(f' UUID="urn:uuid:{_NIL}"', "", 1)
 
 
 def read_provenance(path: Path) -> dict[str, Any] | None:

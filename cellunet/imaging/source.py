@@ -125,6 +125,16 @@ class Source(Protocol):
         ...
 
     @property
+    def z_step_um(self) -> float | None:
+        """Distance of planes along Z in micrometres, if the file says so."""
+        ...
+
+    @property
+    def time_step_s(self) -> float | None:
+        """Seconds from one plane to the next along T, if the file says so."""
+        ...
+
+    @property
     def cut_from(self) -> Cut | None:
         """The field that this is a crop of, if the file says so."""
         ...

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tifffile
 
 from cellunet.errors import (
     CellunetError,
@@ -16,12 +15,11 @@ from cellunet.errors import (
 from cellunet.imaging.annotation_sources import find_annotations
 from cellunet.imaging.annotations import ANNOTATIONS
 from cellunet.imaging.at_work import at_work
-from cellunet.imaging.atomic import PendingFile, write_atomically, writing
+from cellunet.imaging.atomic import PendingFile, writing
 from cellunet.imaging.drawn.scribbles import scribbled_px, teaches
 from cellunet.imaging.encoding import add_scribbles, encode
-from cellunet.imaging.files import write_labels, write_png
+from cellunet.imaging.files import write_labels, write_plane, write_png
 from cellunet.imaging.overlay import preview
-from cellunet.imaging.provenance import SOFTWARE
 from cellunet.imaging.weights import weight_map
 from cellunet.progress import silent_track
 from cellunet.registry import choose
@@ -31,8 +29,6 @@ from cellunet.tasks.made_labels import MadeImage, MadeLabels
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    import numpy.typing as npt
 
     from cellunet.config import EncodingConfig, WeightConfig
     from cellunet.imaging.annotation_sources import Drawn
@@ -171,39 +167,23 @@ def _make(one: Drawn, out: Path, recipe: _Recipe) -> MadeImage:
         found.pixel_size_um,
         {"annotation": one.annotation.name, "kind": annotation.kind},
     )
-    _write_plane(paths["classes"], class_map)
+    size = found.pixel_size_um
+    write_plane(paths["classes"], class_map, "classes", size)
     if weights is not None:
         if annotation.annotated is not None:
             weights *= teaches(annotation.annotated, said)
-        _write_plane(paths["weights"], weights)
+        write_plane(paths["weights"], weights, "weights", size)
     write_png(paths["previews"], picture)
     annotated = annotation.annotated
-    _write_or_remove(
-        paths["annotated"],
-        None if annotated is None else annotated.astype(np.uint8) * 255,
-    )
-    _write_or_remove(paths["scribbles"], said)
+    marked = None if annotated is None else annotated.astype(np.uint8) * 255
+    for name, plane in (("annotated", marked), ("scribbles", said)):
+        if plane is not None:
+            write_plane(paths[name], plane, name, size)
+        else:
+            # Leave no file of an earlier call.
+            with writing(paths[name]):
+                paths[name].unlink(missing_ok=True)
     return _summary(one.name, annotation)
-
-
-def _write_or_remove(path: Path, plane: npt.NDArray[Any] | None) -> None:
-    """Write what there is; without it, leave no file of an earlier call."""
-    if plane is not None:
-        _write_plane(path, plane)
-        return
-    with writing(path):
-        path.unlink(missing_ok=True)
-
-
-def _write_plane(path: Path, plane: npt.NDArray[Any]) -> None:
-    with write_atomically(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            plane,
-            photometric="minisblack",
-            compression="zlib",
-            software=SOFTWARE,
-        )
 
 
 def _summary(name: str, annotation: Annotation) -> MadeImage:

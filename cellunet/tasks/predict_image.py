@@ -253,7 +253,7 @@ class ImageJob:
     ) -> tuple[int, tuple[Damage, ...]]:
         """Write labels and what lies beside; return the objects, and what is lost."""
         planes = int(np.prod(source.plane_shape, dtype=int))
-        classes = recipe.config.network.classes
+        classes = recipe.config.encoding.classes
         with Extras(output, source, name, self.config, classes) as extras:
             segmented = [
                 segment_plane(source, plane, recipe, scratch, extras.on_band(plane))
@@ -269,6 +269,8 @@ class ImageJob:
                 plane_shape=source.plane_shape,
                 dtype=dtype,
                 pixel_size_um=source.pixel_size_um,
+                z_step_um=source.z_step_um,
+                time_step_s=source.time_step_s,
                 # All of the channel has been read by now.
                 provenance=provenance | record(source.damaged),
             ) as sink:

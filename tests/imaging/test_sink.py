@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from cellunet.errors import ConfigError, OutputError
 from cellunet.imaging import sink
 from cellunet.imaging.files import Region, create_labels, open_image, read_provenance
+from cellunet.imaging.provenance import ImageSpec
 
 
-def create(path, labels, axes="", size=None, provenance=None):
+def create(path, labels, axes="", size=None, provenance=None, **steps):
     return create_labels(
         path,
         shape=labels.shape[-2:],
@@ -25,6 +27,7 @@ def create(path, labels, axes="", size=None, provenance=None):
         dtype=labels.dtype,
         pixel_size_um=size,
         provenance={} if provenance is None else provenance,
+        **steps,
     )
 
 
@@ -86,23 +89,28 @@ def test_the_same_labels_give_the_same_bytes(tmp_path):
     assert save(tmp_path / "b.tif", labels, band=600, **options).read_bytes() == first
 
 
-def test_the_file_is_a_tiled_deflated_ome_tiff_with_its_pixel_size(tmp_path):
+def test_the_file_is_a_deflated_ome_tiff_in_strips_with_its_pixel_size(tmp_path):
     labels = np.zeros((3, 300, 520), np.uint16)
-    path = save(tmp_path / "a.tif", labels, "Z", size=(0.5, 0.25))
+    path = save(tmp_path / "a.tif", labels, "Z", size=(0.5, 0.25), z_step_um=2.0)
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages.first
         assert tiff.series[0].kind == "ome"
         assert tiff.series[0].axes == "ZYX"
-        assert (page.tilelength, page.tilewidth) == (256, 256)
+        # 252 rows of 520 pixels of two bytes fit into 256 KiB.
+        assert (page.is_tiled, page.rowsperstrip) == (False, 252)
         assert page.compression.name == "ADOBE_DEFLATE"
         # 10,000 micrometres in a centimetre.
         assert page.get_resolution("CENTIMETER") == pytest.approx((40_000, 20_000))
         pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
         assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeY"]) == (0.25, 0.5)
+        assert pixels["PhysicalSizeZ"] == 2.0
+        # No unit: micrometres are the schema's default, and no reader trips over "µ".
+        assert not {"PhysicalSizeXUnit", "TimeIncrement"} & set(pixels)
         assert (pixels["SizeZ"], pixels["SizeT"], pixels["SizeC"]) == (3, 1, 1)
         assert tiff.ome_metadata.isascii()
     with open_image(path) as source:
         assert source.pixel_size_um == (0.5, 0.25)
+        assert (source.z_step_um, source.time_step_s) == (2.0, None)
 
 
 def test_provenance_comes_back_as_it_was(tmp_path):
@@ -121,14 +129,74 @@ def test_provenance_that_is_no_json_is_a_bug_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_large_image_becomes_bigtiff(tmp_path, monkeypatch):
-    monkeypatch.setattr(sink, "BIG_BYTES", 23)
-    path = save(tmp_path / "a.tif", np.ones((3, 4), np.uint16))
+def test_a_large_plane_is_cut_into_tiles(tmp_path, monkeypatch):
+    monkeypatch.setattr(sink, "STRIPS_PIXELS", 300 * 520 - 1)
+    labels = np.arange(300 * 520, dtype=np.uint32).reshape(300, 520)
+    path = save(tmp_path / "a.tif", labels, band=7)
     with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        assert (page.tilelength, page.tilewidth) == (256, 256)
+        np.testing.assert_array_equal(tiff.asarray(), labels)
+
+
+def test_a_large_file_becomes_bigtiff(tmp_path, monkeypatch):
+    labels = np.ones((3, 4), np.uint16)
+    path = save(tmp_path / "a.tif", labels)
+    with tifffile.TiffFile(path) as tiff:
+        assert not tiff.is_bigtiff
+    monkeypatch.setattr(sink, "CLASSIC_BYTES", path.stat().st_size - 1)
+    with tifffile.TiffFile(save(path, labels)) as tiff:
         assert tiff.is_bigtiff
 
 
-def test_tiles_beyond_the_memory_limit_wait_on_the_disk(tmp_path, monkeypatch):
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.sets(st.integers(1, 599)), width=st.sampled_from([1, 30, 300]))
+def test_channels_that_grow_in_turn_come_back(cuts, width):
+    pixels = np.random.default_rng(0).random((2, 3, 600, width)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.tif"
+        with sink.TiffSink(path, channels_of(pixels)) as target:
+            for plane in range(2):
+                for y0, y1 in pairwise([0, *sorted(cuts), 600]):
+                    for channel in range(3):
+                        rows = pixels[plane, channel, y0:y1]
+                        target.write(3 * plane + channel, y0, rows)
+            assert not path.exists()
+            target.commit()
+        with tifffile.TiffFile(path) as tiff:
+            assert tiff.series[0].axes == "TCYX"
+            np.testing.assert_array_equal(tiff.asarray(), pixels)
+        with open_image(path, channel="edge") as source:
+            assert source.time_step_s == 30.0
+            found = source.read(Region(1, 0, 600, 0, width))[0]
+        np.testing.assert_array_equal(found, pixels[1, 2])
+
+
+def channels_of(pixels):
+    return ImageSpec(
+        name="probabilities",
+        shape=pixels.shape[-2:],
+        plane_axes="T",
+        plane_shape=pixels.shape[:1],
+        channels=("rest", "inside", "edge"),
+        dtype=pixels.dtype,
+        pixel_size_um=None,
+        time_step_s=30.0,
+    )
+
+
+def test_of_each_page_that_grows_less_than_a_strip_is_held(tmp_path):
+    pixels = np.zeros((1, 3, 4000, 64), np.float32)
+    with sink.TiffSink(tmp_path / "a.tif", channels_of(pixels)) as target:
+        for y0 in range(0, 4000, 100):
+            for channel in range(3):
+                target.write(channel, y0, pixels[0, channel, y0 : y0 + 100])
+            bands = [page.band for page in target._pages if page.band is not None]
+            assert all(band.nbytes <= sink.STRIP_BYTES for band in bands)
+    assert not list(tmp_path.iterdir())
+
+
+def test_strips_beyond_the_memory_limit_wait_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(sink, "MEMORY_BYTES", 10)
     labels = np.arange(600 * 40, dtype=np.uint32).reshape(600, 40)
     path = save(tmp_path / "a.tif", labels)

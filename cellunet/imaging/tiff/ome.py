@@ -1,4 +1,4 @@
-"""What TIFF metadata says besides the pixels: channel names and pixel size.
+"""What TIFF metadata says besides the pixels: channel names, pixel size, steps.
 
 Pixel sizes are taken from OME (``PhysicalSizeX``, ``PhysicalSizeY`` with their units),
 else from ImageJ (resolution tags in the unit of its description), else from the
@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 from cellunet.errors import ImageReadError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import tifffile
@@ -42,6 +43,19 @@ MICROMETRES = {
     "inch": 25_400.0,
 }
 """Length units in micrometres; the keys are in Unicode normal form KC."""
+SECONDS = {
+    "ns": 1e-9,
+    "µs": 1e-6,
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "sec": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "hour": 3600.0,
+    "d": 86_400.0,
+}
+"""Units of time in seconds, as OME and ImageJ write them."""
 CREDIBLE_UM = (0.001, 10.0)
 _MIN_DIRECTORY_BYTES = 50
 _POSITION = re.compile(r"^(?:[cztCZT]:\d+/\d+\s*)+(?:-\s*)?")
@@ -57,6 +71,8 @@ class OmeSummary:
     """Names of the channels, empty where one has none."""
     pixel_size_um: tuple[float, float] | None
     """Height and width of a pixel."""
+    steps: tuple[float | None, float | None]
+    """Micrometres along Z and seconds along T from one plane to the next."""
 
 
 def unit_um(unit: str) -> float | None:
@@ -116,7 +132,11 @@ def summarise_ome(path: Path, xml: str, size: int) -> OmeSummary:
         )
     channels = [c for c in images[0] if _name(c) == "Channel"]
     names = tuple(c.get("Name", "") or c.get("Fluor", "") for c in channels)
-    return OmeSummary(planes, names, _ome_pixel_size(images[0]))
+    steps = (
+        _ome_length(images[0], "PhysicalSizeZ", unit_um, "µm"),
+        _ome_length(images[0], "TimeIncrement", SECONDS.get, "s"),
+    )
+    return OmeSummary(planes, names, _ome_pixel_size(images[0]), steps)
 
 
 def refuse_entities(path: Path, text: str) -> None:
@@ -179,14 +199,20 @@ def _check_single_file(path: Path, root: ElementTree.Element) -> None:
 
 
 def _ome_pixel_size(pixels: ElementTree.Element) -> tuple[float, float] | None:
-    sizes = []
-    for axis in "YX":
-        factor = unit_um(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        value = _number(pixels.get(f"PhysicalSize{axis}"))
-        if factor is None or value is None:
-            return None
-        sizes.append(value * factor)
-    return sizes[0], sizes[1]
+    y, x = (_ome_length(pixels, f"PhysicalSize{a}", unit_um, "µm") for a in "YX")
+    return None if y is None or x is None else (y, x)
+
+
+def _ome_length(
+    pixels: ElementTree.Element,
+    key: str,
+    unit: Callable[[str], float | None],
+    default: str,
+) -> float | None:
+    """Return an attribute in the unit that `unit` knows others in, or None."""
+    factor = unit(pixels.get(f"{key}Unit", default))
+    value = _number(pixels.get(key))
+    return None if factor is None or value is None else value * factor
 
 
 def _number(text: Any) -> float | None:  # noqa: ANN401
@@ -222,6 +248,24 @@ def tag_pixel_size(
     in_dots = factor in per_tag.values()
     low, high = CREDIBLE_UM if in_dots else (0.0, math.inf)
     return (sizes[0], sizes[1]) if all(low <= s <= high for s in sizes) else None
+
+
+def imagej_steps(imagej: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Return micrometres along Z and seconds along T from one plane to the next.
+
+    Examples
+    --------
+    >>> imagej_steps({"spacing": 500.0, "unit": "nm", "finterval": 2.0, "tunit": "min"})
+    (0.5, 120.0)
+    """
+    steps = []
+    for key, unit in (
+        ("spacing", unit_um(str(imagej.get("zunit", imagej.get("unit", ""))))),
+        ("finterval", SECONDS.get(str(imagej.get("tunit", "s")))),
+    ):
+        value = _number(imagej.get(key))
+        steps.append(None if value is None or unit is None else value * unit)
+    return steps[0], steps[1]
 
 
 def imagej_channel_names(imagej: dict[str, Any]) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ class TiffSource:
         self.channel_names = layout.channel_names
         self.file_channels = layout.file_channels
         self.pixel_size_um = file.pixel_size_um
+        self.z_step_um, self.time_step_s = file.steps
         cut = file.cut_from
         self.cut_from = None if cut is None else cut.only(layout.channel_names)
         self.memory_note = memory_note(path, file.reader, layout, self.dtype)

@@ -24,6 +24,7 @@ from cellunet.imaging.tiff.checks import (
 from cellunet.imaging.tiff.directories import scan_directories
 from cellunet.imaging.tiff.ome import (
     imagej_channel_names,
+    imagej_steps,
     refuse_entities,
     summarise_ome,
     tag_pixel_size,
@@ -60,6 +61,8 @@ class OpenTiff:
     """Red, green and blue by value, shape (values, 3)."""
     pixel_size_um: tuple[float, float] | None
     """Height and width of a pixel."""
+    steps: tuple[float | None, float | None]
+    """Micrometres along Z and seconds along T from one plane to the next."""
     log: DamageLog
     """Told of what cannot be read."""
     cut_from: Cut | None = None
@@ -114,7 +117,8 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
     pixel_size = (ome.pixel_size_um if ome else None) or from_tags
     if number and pixel_size is not None:
         pixel_size = at_level(shapes[0], shapes[number], pixel_size)
-    return OpenTiff(tiff, reader, stack, palette, pixel_size, log, cut)
+    steps = ome.steps if ome else imagej_steps(tiff.imagej_metadata or {})
+    return OpenTiff(tiff, reader, stack, palette, pixel_size, steps, log, cut)
 
 
 def _plane_shape(series: tifffile.TiffPageSeries) -> tuple[int, int]:

@@ -13,11 +13,12 @@ import numpy as np
 
 from cellunet.imaging.measure import column_names
 from cellunet.imaging.optional import optional
+from cellunet.imaging.provenance import ImageSpec
 from cellunet.imaging.results.write_geojson import GeoJson
-from cellunet.imaging.results.write_pages import PageTiff
 from cellunet.imaging.results.write_picture import OutlinePicture
 from cellunet.imaging.results.write_rois import PURPOSE, Place, RoiSet
 from cellunet.imaging.results.write_tables import TABLES
+from cellunet.imaging.sink import TiffSink
 from cellunet.registry import choose
 
 if TYPE_CHECKING:
@@ -40,12 +41,30 @@ class Context:
     """Path of the image below the common folder of the run, with ``/``."""
     source: Source
     """The image."""
-    classes: int
-    """Classes of the model."""
+    classes: tuple[str, ...]
+    """Names of the model's classes."""
     channels: tuple[str, ...]
     """Names of the channels whose intensities are measured."""
     table_format: str
     """Name in `cellunet.imaging.results.write_tables.TABLES`."""
+
+    def image_file(
+        self, name: str, dtype: npt.DTypeLike, channels: tuple[str, ...] = ()
+    ) -> TiffSink:
+        """Return the file as one of the planes that the image has."""
+        source = self.source
+        spec = ImageSpec(
+            name=name,
+            shape=source.shape,
+            plane_axes=source.plane_axes,
+            plane_shape=source.plane_shape,
+            channels=channels,
+            dtype=np.dtype(dtype),
+            pixel_size_um=source.pixel_size_um,
+            z_step_um=source.z_step_um,
+            time_step_s=source.time_step_s,
+        )
+        return TiffSink(self.path, spec)
 
     def place(self, plane: int) -> dict[str, int]:
         """Return the numbers of a plane along ``t`` and ``z``, as far as it has them.
@@ -90,7 +109,9 @@ class Extra:
         self.context = context
         self.files: list[Written] = []
 
-    def on_band(self, plane: int, probabilities: npt.NDArray[np.float32]) -> None:
+    def on_band(
+        self, plane: int, y0: int, probabilities: npt.NDArray[np.float32]
+    ) -> None:
         """Take the next rows of corrected class probabilities, KYX."""
 
     def on_plane(self, plane: int, statistics: Statistics) -> None:
@@ -116,22 +137,21 @@ class Extra:
 
 
 class Probabilities(Extra):
-    """Class probabilities: one page a class."""
+    """Class probabilities: one channel a class."""
 
     wants_probabilities = True
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        source = context.source
-        shape = (*source.plane_shape, context.classes, *source.shape)
-        axes = f"{source.plane_axes}CYX"
-        self._pages = PageTiff(context.path, shape, axes, np.dtype(np.float32))
+        self._pages = context.image_file("probabilities", np.float32, context.classes)
         self.files.append(self._pages)
 
-    def on_band(self, plane: int, probabilities: npt.NDArray[np.float32]) -> None:
+    def on_band(
+        self, plane: int, y0: int, probabilities: npt.NDArray[np.float32]
+    ) -> None:
         """Write a band of each class."""
         for number, rows in enumerate(probabilities):
-            self._pages.write(plane * self.context.classes + number, rows)
+            self._pages.write(plane * len(self.context.classes) + number, y0, rows)
 
 
 class Classes(Extra):
@@ -141,14 +161,14 @@ class Classes(Extra):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        source = context.source
-        shape, axes = (*source.plane_shape, *source.shape), f"{source.plane_axes}YX"
-        self._pages = PageTiff(context.path, shape, axes, np.dtype(np.uint8))
+        self._pages = context.image_file("classes", np.uint8)
         self.files.append(self._pages)
 
-    def on_band(self, plane: int, probabilities: npt.NDArray[np.float32]) -> None:
+    def on_band(
+        self, plane: int, y0: int, probabilities: npt.NDArray[np.float32]
+    ) -> None:
         """Write a band."""
-        self._pages.write(plane, probabilities.argmax(axis=0).astype(np.uint8))
+        self._pages.write(plane, y0, probabilities.argmax(axis=0).astype(np.uint8))
 
 
 class Outlines(Extra):

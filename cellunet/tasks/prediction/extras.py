@@ -119,7 +119,7 @@ class Extras:
         source: Source,
         image: str,
         config: PredictConfig,
-        classes: int,
+        classes: tuple[str, ...],
     ) -> None:
         self._source = source
         self._stack = contextlib.ExitStack()
@@ -164,9 +164,8 @@ class Extras:
             return None
 
         def take(y0: int, probabilities: npt.NDArray[np.float32]) -> None:
-            del y0
             for extra in takers:
-                extra.on_band(plane, probabilities)
+                extra.on_band(plane, y0, probabilities)
 
         return take
 

@@ -21,6 +21,7 @@ from cellunet.tasks.prediction.extras import Extras, extra_paths, refuse_clashes
 from cellunet.tasks.prediction.segment import Segmented
 
 EVERYTHING = tuple(KINDS)
+CLASSES = ("background", "interior", "boundary")
 
 
 def saving(*save: str) -> PredictConfig:
@@ -69,7 +70,9 @@ def run(extras: Extras) -> None:
 
 def test_files_hold_all_planes_and_appear_at_commit(source, tmp_path) -> None:
     out = tmp_path / "x"
-    with Extras(out / "a.tif", source, "a.ome.tif", saving(*EVERYTHING), 3) as extras:
+    with Extras(
+        out / "a.tif", source, "a.ome.tif", saving(*EVERYTHING), CLASSES
+    ) as extras:
         run(extras)
         assert all(p.name.startswith(".") for p in out.iterdir())
         extras.commit()
@@ -98,7 +101,9 @@ def test_files_hold_all_planes_and_appear_at_commit(source, tmp_path) -> None:
 
 def test_what_fails_leaves_nothing_behind(source, tmp_path) -> None:
     def fail() -> None:
-        with Extras(tmp_path / "x" / "a.tif", source, "a", saving(*EVERYTHING), 3) as e:
+        with Extras(
+            tmp_path / "x" / "a.tif", source, "a", saving(*EVERYTHING), CLASSES
+        ) as e:
             run(e)
             raise KeyboardInterrupt
 
@@ -113,12 +118,12 @@ def test_what_cannot_begin_leaves_nothing_behind(source, tmp_path, monkeypatch) 
 
     monkeypatch.setattr(extra_kinds.Rows, "__init__", refuse)
     with pytest.raises(MemoryError):
-        Extras(tmp_path / "x" / "a.tif", source, "a", saving(*EVERYTHING), 3)
+        Extras(tmp_path / "x" / "a.tif", source, "a", saving(*EVERYTHING), CLASSES)
     assert list((tmp_path / "x").iterdir()) == []
 
 
 def test_nothing_is_kept_that_is_not_wanted(source, tmp_path) -> None:
-    with Extras(tmp_path / "x" / "a.tif", source, "a", saving(), 3) as extras:
+    with Extras(tmp_path / "x" / "a.tif", source, "a", saving(), CLASSES) as extras:
         assert extras.on_band(0) is None
         run(extras)
         extras.commit()
