@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 import tifffile
 
+from cellunet.imaging.files import Region, open_image
+from cellunet.imaging.pairing import image_print, is_known
+from cellunet.store import find_model
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -55,7 +59,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         ("predict.py", "nuclei", "u2os_B24_s9.tif"),
         ("train.py", "epoch 2", "models/example/model.safetensors"),
         ("evaluate.py", "mean AP", "field1.tif"),
-        ("make_labels.py", "field1: 41 objects", "weights/field1.tif"),
+        ("make_labels.py", "field1: 42 objects", "weights/field1.tif"),
         ("session.py", "confidence above 0.9", "u2os_B24_s9.npz"),
         ("round_trip.py", "u2os_N12_s7, QuPath", "u2os_N12_s7.geojson"),
         ("from_fiji.py", "the same pixels: True", "made/annotated/field1.tif"),
@@ -144,6 +148,15 @@ def test_a_workflow_makes_everything_once(
     )
     assert "Nothing to be done" in again.stdout + again.stderr
     assert (out / "u2os_B24_s9" / "u2os_B24_s9.tif").stat().st_mtime_ns == made
+
+
+def test_no_example_image_was_trained_on() -> None:
+    card = find_model("nuclei").card
+    for path in (*EXAMPLES.glob("images/*"), *EXAMPLES.glob("annotated/images/*")):
+        with open_image(path) as source:
+            height, width = source.shape
+            print_ = image_print(source.read(Region(0, 0, height, 0, width)))
+        assert not is_known(print_, card.training.values()), path.name
 
 
 def test_every_script_is_tested_and_listed() -> None:

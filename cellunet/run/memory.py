@@ -23,7 +23,7 @@ MEGABYTE = 1_000_000
 PROGRAM_BYTES = 150 * MEGABYTE
 """The interpreter, its libraries and the weights of a small network."""
 WAITING_BYTES = sink.MEMORY_BYTES
-"""What a writer keeps of compressed tiles."""
+"""What a writer keeps of compressed strips or tiles."""
 TENSORS = 9
 """Feature maps of the finest level that ONNX Runtime holds at once, measured: 8.3 with
 16 and with 32 channels at 1024 x 1024, 9 at 512 x 512."""
@@ -117,7 +117,7 @@ def memory_for(
     if limit_mb is None:
         memory = Memory(band_pixels=most // band)
         return _shared(memory, Memory.tile_px**2 * TILE_BYTES, workers)
-    # A row of compressed tiles is made of 256 rows of labels, of 4 bytes at most.
+    # A row of tiles is made of 256 rows of labels, of 4 bytes at most; a strip is less.
     rows = 256 * 4 * shape[1]
     fixed = PROGRAM_BYTES + WAITING_BYTES + held + window + rows
     least = 3 * TILE_BYTES * LEAST_TILE_PX**2 + 16 * band * shape[1]

@@ -144,13 +144,15 @@ def test_of_several_channels_the_first_is_previewed(pairs_dir, tmp_path, nuclei_
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_the_pixel_size_of_the_image_goes_to_its_labels(pairs_dir, tmp_path):
+def test_the_pixel_size_of_the_image_goes_to_all_that_is_made(pairs_dir, tmp_path):
     path = pairs_dir / "images" / "ü.tif"
     metadata = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}
     tifffile.imwrite(path, tifffile.imread(path), ome=True, metadata=metadata)
-    make_labels(pairs_dir, tmp_path / "out", encoding=ENCODING)
-    with open_image(tmp_path / "out" / "labels" / "ü.tif") as source:
-        assert source.pixel_size_um == (0.25, 0.5)
+    out = tmp_path / "out"
+    make_labels(pairs_dir, out, encoding=ENCODING, weights=WeightConfig())
+    for folder in ("labels", "classes", "weights"):
+        with open_image(out / folder / "ü.tif") as source:
+            assert source.pixel_size_um == (0.25, 0.5)
 
 
 def test_a_bad_annotation_is_named_and_the_rest_goes_on(pairs_dir, tmp_path):

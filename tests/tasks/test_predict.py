@@ -258,6 +258,20 @@ def test_the_pixel_size_is_carried_over(run, tmp_path, nuclei_image) -> None:
         assert source.pixel_size_um == pytest.approx((0.325, 0.65))
 
 
+def test_every_image_beside_has_the_pixel_size_and_the_time_step(
+    run, tmp_path, nuclei_image
+) -> None:
+    image = np.stack([nuclei_image((48, 48), 5, 1)[0]] * 2)
+    size = {"PhysicalSizeX": 0.65, "PhysicalSizeY": 0.325, "TimeIncrement": 30.0}
+    tifffile.imwrite(tmp_path / "a.ome.tif", image, metadata={"axes": "TYX", **size})
+    result(run(tmp_path / "a.ome.tif", save=("classes", "probabilities")))
+    for name in ("a", "a_classes", "a_probabilities"):
+        channel = "interior" if name == "a_probabilities" else None
+        with open_image(tmp_path / "out" / f"{name}.tif", channel=channel) as source:
+            assert source.pixel_size_um == pytest.approx((0.325, 0.65))
+            assert (source.z_step_um, source.time_step_s) == (None, 30.0)
+
+
 def test_provenance_says_what_made_the_result(run, field, tiny_model, tmp_path) -> None:
     found = run(field, scale=1.5)
     provenance = read_provenance(tmp_path / "out" / "field.tif")

@@ -81,6 +81,41 @@ def test_ome_axes_names_and_pixel_size(tmp_path):
     np.testing.assert_array_equal(found, STACK[1, 1, 1])
 
 
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"PhysicalSizeZ": 2.5, "TimeIncrement": 30}, (2.5, 30)),
+        ({"PhysicalSizeZ": 500, "PhysicalSizeZUnit": "nm"}, (0.5, None)),
+        ({"TimeIncrement": 0.5, "TimeIncrementUnit": "min"}, (None, 30)),
+        ({"PhysicalSizeZ": 2, "PhysicalSizeZUnit": "pixel"}, (None, None)),
+        ({"PhysicalSizeZ": 0, "TimeIncrement": -1}, (None, None)),
+        ({}, (None, None)),
+    ],
+)
+def test_ome_tells_the_steps_along_z_and_time(tmp_path, metadata, expected):
+    with open_image(ome(tmp_path, **metadata), channel="0") as source:
+        assert (source.z_step_um, source.time_step_s) == expected
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"unit": "micron", "spacing": 2.5, "finterval": 30}, (2.5, 30)),
+        ({"unit": "nm", "spacing": 500, "finterval": 2, "tunit": "min"}, (0.5, 120)),
+        ({"unit": "micron", "zunit": "mm", "spacing": 0.5}, (500, None)),
+        ({"spacing": 2.5}, (None, None)),
+        ({"unit": "micron", "spacing": -2.5, "finterval": 0}, (None, None)),
+        ({"finterval": 2, "tunit": "frame"}, (None, None)),
+    ],
+)
+def test_imagej_tells_the_steps_along_z_and_time(tmp_path, metadata, expected):
+    path = tmp_path / "a.tif"
+    stack = STACK[:, :, 0]
+    tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "TZYX", **metadata})
+    with open_image(path) as source:
+        assert (source.z_step_um, source.time_step_s) == expected
+
+
 def test_ome_without_a_size_has_none(tmp_path):
     with open_image(ome(tmp_path), channel="0") as source:
         assert source.pixel_size_um is None
