@@ -3,8 +3,8 @@
     python benchmarks/strips.py OUT
 
 The labels of the example images are repeated over planes of several sizes and written
-both ways into the folder OUT. From each file 20 windows of 512 x 512 pixels are read, at
-places drawn by seed 0 and each as if it were the first. The figures are in
+both ways into the folder OUT. From each file 20 windows of 512 x 512 pixels are read,
+at places drawn by seed 0 and each as if it were the first. The figures are in
 docs/outputs.md.
 """
 
