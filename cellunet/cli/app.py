@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.metadata
 import inspect
 import logging
 import os
@@ -26,7 +27,7 @@ from cellunet.cli.predict import predict
 from cellunet.cli.session import Session
 from cellunet.cli.signals import StoppedNow, listening
 from cellunet.cli.train import train
-from cellunet.errors import CellunetError, InputError
+from cellunet.errors import CellunetError, ConfigError, InputError
 
 REFUSED, USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 PATH_FAULTS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES}
@@ -34,6 +35,9 @@ PATH_FAULTS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES}
 are read or written has its own words."""
 MOST_SHOWN = 200
 """Most characters of a path that are shown where it is too long to be one."""
+DISTRIBUTION, NAMESAKE = "cellunet-torch", "cellunet"
+"""What this program is called where packages are installed from, and another one
+that is imported by the same name."""
 HELP = {"help_option_names": ["--help", "-h"]}
 
 # Typer keeps this class in a private module, and an old Typer in another package; its
@@ -182,7 +186,28 @@ def _bug(error: Exception) -> Outcome:
     return Outcome(code=BUG, failure=failure)
 
 
+def _refuse_namesake() -> None:
+    """Refuse to run beside the other program whose package is called cellunet too.
+
+    Raises
+    ------
+    ConfigError
+        If it is installed in this environment.
+    """
+    try:
+        importlib.metadata.distribution(NAMESAKE)
+    except importlib.metadata.PackageNotFoundError:
+        return
+    raise ConfigError(
+        f"This environment also holds {NAMESAKE}, another program, whose files lie in "
+        f"the same folder as those of {DISTRIBUTION}.",
+        hint=f"Try: pip uninstall -y {NAMESAKE} {DISTRIBUTION}, then install "
+        f"{DISTRIBUTION} again.",
+    )
+
+
 def _run(session: Session) -> Outcome:
+    _refuse_namesake()
     if "" in session.argv:
         raise typer.BadParameter(
             "An argument is empty; perhaps a variable of the shell is not set."
