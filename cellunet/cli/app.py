@@ -21,6 +21,7 @@ from cellunet.cli import models
 from cellunet.cli import options as o
 from cellunet.cli.console import Console
 from cellunet.cli.evaluate import evaluate
+from cellunet.cli.help_pages import NAMES, plain_pages
 from cellunet.cli.jsonout import Failure, Outcome, document
 from cellunet.cli.make_labels import make_labels
 from cellunet.cli.predict import predict
@@ -33,12 +34,13 @@ REFUSED, USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 PATH_FAULTS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES}
 """What the system says of paths that cannot be looked up. Whatever is met while files
 are read or written has its own words."""
+COMPLETING = "_CELLUNET_COMPLETE"
+"""Set by the scripts that ``--install-completion`` gives to shells."""
 MOST_SHOWN = 200
 """Most characters of a path that are shown where it is too long to be one."""
 DISTRIBUTION, NAMESAKE = "cellunet-torch", "cellunet"
 """What this program is called where packages are installed from, and another one
 that is imported by the same name."""
-HELP = {"help_option_names": ["--help", "-h"]}
 
 # Typer keeps this class in a private module, and an old Typer in another package; its
 # public subclass leads to it wherever it lives.
@@ -47,9 +49,9 @@ UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 app = typer.Typer(
     name="cellunet",
     help="One mask per nucleus or cell from fluorescence microscopy images.",
-    add_completion=False,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings=HELP,
+    context_settings={"help_option_names": NAMES},
 )
 
 
@@ -72,6 +74,7 @@ def root(
         bool,
         typer.Option(
             "--version",
+            "-V",
             metavar="",
             callback=_print_version,
             is_eager=True,
@@ -80,6 +83,7 @@ def root(
     ] = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> None:
     """One mask per nucleus or cell from fluorescence microscopy images.
 
@@ -117,12 +121,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         needs a person; 70 a bug; 130 and 143 stopped by SIGINT and SIGTERM; 141 nobody
         reads the output.
     """
+    if COMPLETING in os.environ:
+        # A shell asks for words; Typer answers and ends the process.
+        app(prog_name="cellunet")
     words = tuple(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in _options(words)
     console = Console()
     with _logging_to(console), listening() as stop:
         console.stopping = stop
-        session = Session(argv=words, console=console, stop=stop)
+        report = console if as_json else Console(sys.stdout)
+        session = Session(argv=words, console=console, report=report, stop=stop)
         try:
             # What anything in a task prints must not mix with the document.
             aside = contextlib.redirect_stdout(sys.stderr)
@@ -147,10 +155,10 @@ def _outcome(session: Session) -> Outcome:
     except CellunetError as error:
         outcome = Outcome(code=REFUSED, failure=Failure.of(error))
     except UsageError as error:
-        outcome = _usage(error)
+        outcome = _usage(error, _command(session.argv))
     except (StoppedNow, KeyboardInterrupt):
         advice = session.stop.advice
-        session.console.line(f"cellunet: stopped. {advice}".strip())
+        session.console.alert(f"cellunet: stopped. {advice}".strip())
         failure = Failure(type="Stopped", message="Stopped at once.", hint=advice)
         return Outcome(code=session.stop.code, failure=failure)
     except BrokenPipeError:
@@ -212,7 +220,7 @@ def _run(session: Session) -> Outcome:
         raise typer.BadParameter(
             "An argument is empty; perhaps a variable of the shell is not set."
         )
-    command = typer.main.get_command(app)
+    command = plain_pages(typer.main.get_command(app))
     try:
         with command.make_context("cellunet", list(session.argv), obj=session) as ctx:
             outcome = command.invoke(ctx)
@@ -221,9 +229,9 @@ def _run(session: Session) -> Outcome:
     return outcome if isinstance(outcome, Outcome) else Outcome()
 
 
-def _usage(error: Exception) -> Outcome:
+def _usage(error: Exception, command: str | None) -> Outcome:
     ctx: typer.Context | None = getattr(error, "ctx", None)
-    path = ctx.command_path if ctx is not None else "cellunet"
+    path = ctx.command_path if ctx is not None else f"cellunet {command or ''}".strip()
     format_message: Callable[[], str] = getattr(error, "format_message", error.__str__)
     message = " ".join(format_message().split()).removeprefix("Invalid value: ")
     # What some versions of Typer put before what is wrong.
@@ -266,7 +274,7 @@ class _Handler(logging.Handler):
         name = "cellunet" if record.name.startswith("cellunet") else record.name
         level = record.levelname.lower()
         for line in self.format(record).splitlines():
-            self._console.line(f"{name}: {level}: {line}", style)
+            self._console.alert(f"{name}: {level}: {line}", style)
 
 
 @contextlib.contextmanager

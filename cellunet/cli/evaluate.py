@@ -16,13 +16,11 @@ from cellunet.config import (
     ENGINE,
     MODEL,
     PROTOCOL,
-    PROTOCOLS,
     THREADS,
     PredictConfig,
 )
 
 if TYPE_CHECKING:
-    from cellunet.cli.console import Console
     from cellunet.imaging.scoring.scores import Paired
     from cellunet.tasks.evaluation import Evaluation
 
@@ -41,6 +39,8 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
+            "--model",
+            "-m",
             metavar="NAME|PATH",
             help="Model to score on DATA; give two to compare them image by image. "
             f"Default: {MODEL}.",
@@ -62,12 +62,11 @@ def evaluate(
         str,
         typer.Option(
             show_default=False,
-            metavar="|".join(PROTOCOLS),
+            metavar="NAME",
             help=o.told(
                 "standard: IoU of .50 to .95; caicedo2019: the average F1 of the "
                 "BBBC039 paper.",
                 PROTOCOL,
-                PROTOCOLS,
             ),
         ),
     ] = PROTOCOL,
@@ -95,10 +94,10 @@ def evaluate(
         Literal["all", "training", "validation"],
         typer.Option(
             show_default=False,
+            metavar="SIDE",
             rich_help_panel=o.IMAGES,
             help=o.told(
-                "Images to score where DATA has lists of training and validation "
-                "images.",
+                "Images to score where DATA has lists: all, training or validation.",
                 o.SIDE,
             ),
         ),
@@ -106,6 +105,7 @@ def evaluate(
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> Outcome:
     """Score a model on annotated images, or label images of any tool.
 
@@ -148,7 +148,7 @@ def evaluate(
         }
     else:
         found = _score_folders(session, pred or [], labels, protocol, ignore_value)
-    return _report(session.console, found, table)
+    return _report(session, found, table)
 
 
 def _refuse_mixtures(
@@ -203,7 +203,7 @@ def _score_folders(
 
 
 def _report(
-    console: Console, found: dict[str, Evaluation], table: Path | None
+    session: Session, found: dict[str, Evaluation], table: Path | None
 ) -> Outcome:
     """Compare if there are two, print, write, and return everything."""
     from cellunet.tasks.evaluate import compare
@@ -211,10 +211,10 @@ def _report(
     differences: dict[str, Paired] = {}
     if len(found) == MOST and not any(e.only_trained for e in found.values()):
         differences = compare(*found.values())
-    summarize(console, found, differences)
+    summarize(session, found, differences)
     if table is not None:
         write_csv(table, found)
-        console.line(f"Scores per image: {table}")
+        session.report.line(f"Scores per image: {table}")
     return Outcome(
         result={
             "evaluations": [

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from cellunet.cli.console import counted
+from cellunet.cli.session import Session
 from cellunet.config import (
     DEVICE,
     ENGINE,
@@ -116,6 +117,11 @@ def _set_verbose(count: int) -> None:
         _set_level("info" if count == 1 else "debug")
 
 
+def _set_quiet(ctx: typer.Context, wanted: bool) -> None:
+    if wanted:
+        Session.of(ctx).console.silence()
+
+
 def _check_threads(threads: int) -> int:
     cores = threads_for(threads)
     if threads > cores:
@@ -149,8 +155,12 @@ LogLevel = Annotated[
     LogLevelName | None,
     typer.Option(
         "--log-level",
+        metavar="LEVEL",
         callback=_set_level,
-        help=told("Least severe log messages to print.", "warning"),
+        help=told(
+            "Least severe log messages to print: debug, info, warning, error.",
+            "warning",
+        ),
         rich_help_panel=MESSAGES,
     ),
 ]
@@ -164,6 +174,17 @@ Verbose = Annotated[
         metavar="",
         callback=_set_verbose,
         help="Print more of what happens; twice: everything.",
+        rich_help_panel=MESSAGES,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        metavar="",
+        callback=_set_quiet,
+        help="Print results, warnings and errors alone: no progress and no notes.",
         rich_help_panel=MESSAGES,
     ),
 ]
@@ -194,10 +215,12 @@ Engine = Annotated[
     EngineName,
     typer.Option(
         show_default=False,
+        metavar="NAME",
         help=told(
-            "What runs the network; auto is onnxruntime on a CPU, else torch. openvino "
-            "is the extra cellunet-torch[openvino]; int8 and bfloat16 are faster and "
-            "change a few pixels (docs/performance.md).",
+            "What runs the network: auto (onnxruntime on a CPU, else torch), "
+            "onnxruntime, torch, torch-bfloat16, or, of the extra "
+            "cellunet-torch[openvino], openvino, openvino-int8. int8 and bfloat16 are "
+            "faster and change a few pixels (docs/performance.md).",
             ENGINE,
         ),
         rich_help_panel=COMPUTING,

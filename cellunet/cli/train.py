@@ -76,6 +76,7 @@ def train(
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> Outcome:
     """Train a U-Net on annotated images.
 
@@ -200,7 +201,7 @@ def _run(session: Session, request: TrainRequest) -> Outcome:
             f"Go on with: {again}",
             **trained.to_dict(),
         )
-    summarize(session.console, trained)
+    summarize(session.report, trained)
     return Outcome(result=trained.to_dict())
 
 

@@ -52,9 +52,9 @@ Name = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        metavar="|".join(PRESETS),
-        help="Settings to begin with; options below change single ones. Default: few "
-        f"for up to {FEW_IMAGES} images that start from a model, else "
+        metavar="NAME",
+        help=f"Settings to begin with: {', '.join(PRESETS)}; options below change "
+        f"single ones. Default: few for up to {FEW_IMAGES} images that start from a model, else "
         f"{TrainConfig.preset}.",
     ),
 ]
@@ -104,6 +104,7 @@ TargetOption = Annotated[
     Target,
     typer.Option(
         "--target",
+        metavar="NAME",
         show_default=False,
         rich_help_panel=TARGET,
         help=told(
@@ -128,6 +129,7 @@ BoundaryPx = Annotated[
 BoundarySide = Annotated[
     Side | None,
     typer.Option(
+        metavar="inner|outer",
         rich_help_panel=TARGET,
         help=by_preset(
             "Where the boundary lies: inner, on the object; outer, on the background "
@@ -241,10 +243,11 @@ Seed = Annotated[
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"] | None,
     typer.Option(
+        metavar="NAME",
         rich_help_panel=COMPUTING,
         help=by_preset(
-            "Precision of the convolutions; auto: bfloat16 where the device computes "
-            "with it natively.",
+            "Precision of the convolutions: float32, bfloat16, or auto, which is "
+            "bfloat16 where the device computes with it natively.",
             lambda c: c.precision,
         ),
     ),
@@ -262,6 +265,8 @@ LearningCurve = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
+        "--out",
+        "-o",
         metavar="DIR",
         rich_help_panel=RESULTS,
         help="Folder for what --learning-curve or --suggest writes.",
