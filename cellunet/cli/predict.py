@@ -100,11 +100,11 @@ def predict(
         o.TableFormat,
         typer.Option(
             show_default=False,
-            metavar="csv|parquet",
+            metavar="NAME",
             rich_help_panel=o.RESULTS,
             help=o.told(
-                "Format of the tables that --save table writes; parquet needs the "
-                "extra cellunet-torch[parquet].",
+                "Format of the tables that --save table writes: csv, or parquet, of "
+                "the extra cellunet-torch[parquet].",
                 PredictConfig.table_format,
             ),
         ),

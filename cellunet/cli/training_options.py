@@ -54,8 +54,8 @@ Preset = Annotated[
     typer.Option(
         metavar="NAME",
         help=f"Settings to begin with: {', '.join(PRESETS)}; options below change "
-        f"single ones. Default: few for up to {FEW_IMAGES} images that start from a model, else "
-        f"{TrainConfig.preset}.",
+        f"single ones. Default: few for up to {FEW_IMAGES} images that start from a "
+        f"model, else {TrainConfig.preset}.",
     ),
 ]
 Start = Annotated[
