@@ -13,7 +13,7 @@ from cellunet.cli.check_report import report_check
 from cellunet.cli.console import counted
 from cellunet.cli.jsonout import Failure, Outcome
 from cellunet.cli.session import Session
-from cellunet.config import ANNOTATION_KIND, PRESETS, for_target
+from cellunet.config import ANNOTATION_KIND, PRESETS, TARGET, for_target
 
 if TYPE_CHECKING:
     from cellunet.tasks.made_labels import MadeLabels
@@ -51,7 +51,7 @@ def make_labels(
         ),
     ] = ANNOTATION_KIND,
     ignore_value: o.IgnoreValue = None,
-    target: t.TargetOption = t.DEFAULT_TARGET,
+    target: t.TargetOption = None,
     boundary_px: t.BoundaryPx = None,
     boundary_side: t.BoundarySide = None,
     weight_map: Annotated[
@@ -105,7 +105,7 @@ def make_labels(
         raise typer.BadParameter("--val goes with --check.")
     from cellunet.tasks.make_labels import make_labels as run
 
-    config = for_target(PRESETS["default"](), target)
+    config = for_target(PRESETS["default"](), target or TARGET)
     changes = t.weight_changes(class_weights, border_weight, border_sigma)
     encoding = config.encoding.replace(
         **o.given(boundary_px=boundary_px, boundary_side=boundary_side)

@@ -12,17 +12,18 @@ from cellunet.cli.options import (
     IMAGES,
     RESULTS,
     SCHEDULE,
-    TARGET,
     by_preset,
     given,
     shown,
     told,
 )
+from cellunet.cli.options import TARGET as PANEL
 from cellunet.config import (
     FEW_IMAGES,
     FOLDS,
     MODEL,
     PRESETS,
+    TARGET,
     Side,
     SplitConfig,
     Target,
@@ -30,7 +31,6 @@ from cellunet.config import (
     for_target,
 )
 
-DEFAULT_TARGET = PRESETS["default"]().encoding.target
 _BOUNDARY = for_target(PRESETS["default"](), "boundary")
 
 Data = Annotated[
@@ -101,16 +101,15 @@ Folds = Annotated[
 ]
 
 TargetOption = Annotated[
-    Target,
+    Target | None,
     typer.Option(
         "--target",
         metavar="NAME",
-        show_default=False,
-        rich_help_panel=TARGET,
+        rich_help_panel=PANEL,
         help=told(
             "What the network learns: three-class (background, interior, boundary) or "
             "boundary (boundary against rest).",
-            DEFAULT_TARGET,
+            f"{TARGET}, or that of --from",
         ),
     ),
 ]
@@ -118,7 +117,7 @@ BoundaryPx = Annotated[
     int | None,
     typer.Option(
         metavar="PX",
-        rich_help_panel=TARGET,
+        rich_help_panel=PANEL,
         help=by_preset(
             "Thickness of the boundary, 1 to 8 pixels.",
             lambda c: c.encoding.boundary_px,
@@ -130,7 +129,7 @@ BoundarySide = Annotated[
     Side | None,
     typer.Option(
         metavar="inner|outer",
-        rich_help_panel=TARGET,
+        rich_help_panel=PANEL,
         help=by_preset(
             "Where the boundary lies: inner, on the object; outer, on the background "
             "around it.",
@@ -142,7 +141,7 @@ ClassWeights = Annotated[
     str | None,
     typer.Option(
         metavar="W,W,...",
-        rich_help_panel=TARGET,
+        rich_help_panel=PANEL,
         help=by_preset(
             "Weight of each class in the loss, in the order of the classes (target "
             f"boundary has two: {shown(_BOUNDARY.weights.class_weights)}).",
@@ -154,7 +153,7 @@ BorderWeight = Annotated[
     float | None,
     typer.Option(
         metavar="W0",
-        rich_help_panel=TARGET,
+        rich_help_panel=PANEL,
         help=by_preset(
             "Added weight where two objects touch (no unit); 0: off.",
             lambda c: c.weights.border_weight,
@@ -165,7 +164,7 @@ BorderSigma = Annotated[
     float | None,
     typer.Option(
         metavar="PX",
-        rich_help_panel=TARGET,
+        rich_help_panel=PANEL,
         help=by_preset(
             "How quickly that weight falls off, in pixels.",
             lambda c: c.weights.border_sigma_px,
@@ -229,9 +228,8 @@ LearningRate = Annotated[
     ),
 ]
 Seed = Annotated[
-    int,
+    int | None,
     typer.Option(
-        show_default=False,
         metavar="N",
         rich_help_panel=SCHEDULE,
         help=told(
