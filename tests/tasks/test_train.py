@@ -225,6 +225,25 @@ def test_resume_with_other_settings_is_refused(
     assert "--overwrite" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("epochs", "epochs"),
+        ("crop_px", "crop-px"),
+        ("precision", "precision"),
+        ("validation_fraction", "validation-fraction"),
+    ],
+)
+def test_a_default_that_was_given_is_no_setting_left_out(
+    name, named, data, quick, quick_config
+) -> None:
+    train(quick(data), stop_at(2))
+    asked = {"config": TrainConfig(), "split": SplitConfig(), "resume": True}
+    with pytest.raises(ConfigError, match=rf"other settings \({named}\)"):
+        train(quick(data, **asked, given=frozenset({name})))
+    assert train(quick(data, **asked), stop_at(1)).epochs == quick_config.epochs
+
+
 def test_resume_with_another_preset_is_refused(data, quick) -> None:
     train(quick(data), stop_at(2))
     with pytest.raises(ConfigError, match="other settings"):
