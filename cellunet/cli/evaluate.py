@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 MOST = 2
 """Models or folders that one call scores: a pair can be compared."""
+OF_MODELS = (
+    *("channel", "gray", "scale", "diameter", "min_area", "seed_threshold", "flips"),
+    *("engine", "device", "threads", "tile", "side"),
+)
+"""Parameters that say how a model is applied, which --pred has no use for."""
 
 
 def evaluate(
@@ -115,6 +120,8 @@ def evaluate(
     """
     session = Session.of(ctx)
     _refuse_mixtures(data, model, pred, labels)
+    if pred:
+        o.refuse_given(ctx, OF_MODELS, "goes with a model, not with --pred")
     if table is not None:
         check_csv(table)
     config = PredictConfig(

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from cellunet.tasks.made_labels import MadeLabels
 
 MAX_ROWS = 20
+OF_WEIGHTS = ("class_weights", "border_weight", "border_sigma")
+"""Parameters that mean something with --weight-map alone."""
+OF_LABELS = ("target", "boundary_px", "boundary_side", "weight_map", *OF_WEIGHTS)
+"""Parameters of what is made, which --check does not make."""
 
 
 def make_labels(
@@ -100,9 +104,12 @@ def make_labels(
     """
     session = Session.of(ctx)
     if check:
+        o.refuse_given(ctx, OF_LABELS, "does not go with --check")
         return _check(session, source, out, val, kind, ignore_value)
     if val is not None:
         raise typer.BadParameter("--val goes with --check.")
+    if not weight_map:
+        o.refuse_given(ctx, OF_WEIGHTS, "goes with --weight-map")
     from cellunet.tasks.make_labels import make_labels as run
 
     config = for_target(PRESETS["default"](), target or TARGET)

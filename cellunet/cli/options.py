@@ -141,6 +141,29 @@ def given(**values: object) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def given_words(ctx: typer.Context) -> dict[str, str]:
+    """Return the parameters that were given on the command line, and their words."""
+    words = {}
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(str(parameter.name))
+        if source is not None and source.name == "COMMANDLINE":
+            words[str(parameter.name)] = parameter.opts[0]
+    return words
+
+
+def refuse_given(ctx: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """Refuse options that would mean nothing.
+
+    Raises
+    ------
+    typer.BadParameter
+        With the first of `names` that was given, and `why`.
+    """
+    for name, word in given_words(ctx).items():
+        if name in names:
+            raise typer.BadParameter(f"{word} {why}.", ctx=ctx)
+
+
 Json = Annotated[
     bool,
     typer.Option(

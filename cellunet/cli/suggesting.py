@@ -9,7 +9,7 @@ import typer
 
 from cellunet.cli.console import counted
 from cellunet.cli.jsonout import Failure, Outcome
-from cellunet.cli.options import given, told
+from cellunet.cli.options import given, given_words, told
 from cellunet.cli.session import Session, shell_line
 from cellunet.config import MODEL, SCRATCH, SuggestConfig
 
@@ -73,16 +73,6 @@ SHARED = (
     "verbose",
 )
 """Parameters of ``train`` that mean something with it too."""
-
-
-def given_words(ctx: typer.Context) -> dict[str, str]:
-    """Return the parameters that were given on the command line, and their words."""
-    words = {}
-    for parameter in ctx.command.params:
-        source = ctx.get_parameter_source(str(parameter.name))
-        if source is not None and source.name == "COMMANDLINE":
-            words[str(parameter.name)] = parameter.opts[0]
-    return words
 
 
 def check_train(ctx: typer.Context, data: list[Path] | None) -> list[Path]:

@@ -132,3 +132,24 @@ def test_wrong_usage_names_the_page_of_its_command(run: Run, line, command) -> N
     ran = run(*line.split())
     assert ran.code == 2
     assert ran.err.endswith(f"See: cellunet {command} --help\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "make-labels s -o o --border-weight 10",
+            "--border-weight goes with --weight-",
+        ),
+        (
+            "make-labels s -o o --check --boundary-px 2",
+            "--boundary-px does not go with",
+        ),
+        ("evaluate --pred a --labels b --flips", "--flips goes with a model, not with"),
+        ("evaluate --pred a --labels b --engine auto", "--engine goes with a model"),
+    ],
+)
+def test_an_option_that_would_mean_nothing_is_refused(run: Run, line, told) -> None:
+    ran = run(*line.split())
+    assert ran.code == 2
+    assert ran.err.startswith(f"cellunet: error: {told}")

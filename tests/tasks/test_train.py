@@ -15,7 +15,13 @@ import pytest
 import tifffile
 
 from cellunet import store
-from cellunet.config import TrainConfig, UNetConfig, classic_preset, for_target
+from cellunet.config import (
+    SplitConfig,
+    TrainConfig,
+    UNetConfig,
+    classic_preset,
+    for_target,
+)
 from cellunet.core.checkpoint import read_state
 from cellunet.core.trainer import Trainer
 from cellunet.errors import (
