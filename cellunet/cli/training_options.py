@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,6 +33,12 @@ from cellunet.config import (
 )
 
 _BOUNDARY = for_target(PRESETS["default"](), "boundary")
+
+
+def as_started(text: str, of: Callable[[TrainConfig], object], unit: str = "") -> str:
+    """Return a help text that ends with the default: that of a model to start from."""
+    return f"{by_preset(text, of, unit).removesuffix('.')}; in training as in --from."
+
 
 Data = Annotated[
     list[Path] | None,
@@ -118,7 +125,7 @@ BoundaryPx = Annotated[
     typer.Option(
         metavar="PX",
         rich_help_panel=PANEL,
-        help=by_preset(
+        help=as_started(
             "Thickness of the boundary, 1 to 8 pixels.",
             lambda c: c.encoding.boundary_px,
             "px",
@@ -130,7 +137,7 @@ BoundarySide = Annotated[
     typer.Option(
         metavar="inner|outer",
         rich_help_panel=PANEL,
-        help=by_preset(
+        help=as_started(
             "Where the boundary lies: inner, on the object; outer, on the background "
             "around it.",
             lambda c: c.encoding.boundary_side,
@@ -142,7 +149,7 @@ ClassWeights = Annotated[
     typer.Option(
         metavar="W,W,...",
         rich_help_panel=PANEL,
-        help=by_preset(
+        help=as_started(
             "Weight of each class in the loss, in the order of the classes (target "
             f"boundary has two: {shown(_BOUNDARY.weights.class_weights)}).",
             lambda c: c.weights.class_weights,
@@ -154,7 +161,7 @@ BorderWeight = Annotated[
     typer.Option(
         metavar="W0",
         rich_help_panel=PANEL,
-        help=by_preset(
+        help=as_started(
             "Added weight where two objects touch (no unit); 0: off.",
             lambda c: c.weights.border_weight,
         ),
@@ -165,7 +172,7 @@ BorderSigma = Annotated[
     typer.Option(
         metavar="PX",
         rich_help_panel=PANEL,
-        help=by_preset(
+        help=as_started(
             "How quickly that weight falls off, in pixels.",
             lambda c: c.weights.border_sigma_px,
             "px",

@@ -215,12 +215,14 @@ def test_a_closed_pipe_ends_quietly(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_under_standard_output_is_told() -> None:
-    words = [sys.executable, "-m", "cellunet", "models", "--json"]
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_under_standard_output_is_told(options: list[str]) -> None:
+    words = [sys.executable, "-m", "cellunet", "models", *options]
     with Path("/dev/full").open("w") as full:
         ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
     assert ran.returncode == 1
     assert "cellunet: error: Standard output cannot be written" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_a_reader_that_left_early_leaves_no_traceback(tmp_path: Path) -> None:
