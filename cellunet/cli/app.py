@@ -138,6 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 outcome = _outcome(session)
             if as_json:
                 sys.stdout.write(document(_command(words), outcome) + "\n")
+            elif report.lost is not None:
+                raise report.lost
             sys.stdout.flush()
         except BrokenPipeError:
             return _quietly_without_readers()

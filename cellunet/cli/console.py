@@ -162,6 +162,8 @@ class Console:
         """Asked by live progress, which then tells that it will stop."""
         self.quiet = False
         """Whether only `alert` and `error` print."""
+        self.lost: OSError | None = None
+        """Why nothing can be written any more, if so."""
         self._is_read = True
         self._screen: Screen | None = None
 
@@ -192,10 +194,10 @@ class Console:
             try:
                 self.stream.write(f"{text}\n")
                 self.stream.flush()
-            except OSError:
+            except OSError as error:
                 # Hours of work must not end because nobody listens any more, or the
                 # disk is full; of standard output `main` says so in the end.
-                self._is_read = False
+                self._is_read, self.lost = False, error
 
     def error(self, text: str) -> None:
         """Print the one message of a command that could not do its work."""
