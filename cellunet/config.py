@@ -23,6 +23,8 @@ FOREGROUND_LIMIT = 2.0
 """In fields of U2OS nuclei (BBBC039) the range is 1.25 to 1.72 times the contrast of
 the foreground (5th and 95th percentile of 147), and 5.9 and 6.3 times in the two that
 show bright dirt."""
+TARGET: Target = "three-class"
+"""What a network learns where nothing else is asked for."""
 MODEL = "nuclei"
 """The model that ships."""
 SCRATCH = "scratch"

@@ -1,6 +1,6 @@
 """Outlines to Fiji and QuPath and back: filled again, they are the very labels.
 
-ROI sets are read as Fiji reads them (package roifile, extra ``roi``), detections as
+ROI sets are read as Fiji reads them (package roifile), detections as
 QuPath reads them (GeoJSON). Each outline is filled by the rule of both: a pixel belongs
 to an object if its centre lies inside.
 """

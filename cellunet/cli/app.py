@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.metadata
 import inspect
 import logging
 import os
@@ -20,21 +21,26 @@ from cellunet.cli import models
 from cellunet.cli import options as o
 from cellunet.cli.console import Console
 from cellunet.cli.evaluate import evaluate
+from cellunet.cli.help_pages import NAMES, plain_pages
 from cellunet.cli.jsonout import Failure, Outcome, document
 from cellunet.cli.make_labels import make_labels
 from cellunet.cli.predict import predict
 from cellunet.cli.session import Session
 from cellunet.cli.signals import StoppedNow, listening
 from cellunet.cli.train import train
-from cellunet.errors import CellunetError, InputError
+from cellunet.errors import CellunetError, ConfigError, InputError
 
 REFUSED, USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 PATH_FAULTS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES}
 """What the system says of paths that cannot be looked up. Whatever is met while files
 are read or written has its own words."""
+COMPLETING = "_CELLUNET_COMPLETE"
+"""Set by the scripts that ``--install-completion`` gives to shells."""
 MOST_SHOWN = 200
 """Most characters of a path that are shown where it is too long to be one."""
-HELP = {"help_option_names": ["--help", "-h"]}
+DISTRIBUTION, NAMESAKE = "cellunet-torch", "cellunet"
+"""What this program is called where packages are installed from, and another one
+that is imported by the same name."""
 
 # Typer keeps this class in a private module, and an old Typer in another package; its
 # public subclass leads to it wherever it lives.
@@ -43,9 +49,9 @@ UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 app = typer.Typer(
     name="cellunet",
     help="One mask per nucleus or cell from fluorescence microscopy images.",
-    add_completion=False,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings=HELP,
+    context_settings={"help_option_names": NAMES},
 )
 
 
@@ -68,6 +74,7 @@ def root(
         bool,
         typer.Option(
             "--version",
+            "-V",
             metavar="",
             callback=_print_version,
             is_eager=True,
@@ -76,6 +83,7 @@ def root(
     ] = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> None:
     """One mask per nucleus or cell from fluorescence microscopy images.
 
@@ -113,12 +121,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         needs a person; 70 a bug; 130 and 143 stopped by SIGINT and SIGTERM; 141 nobody
         reads the output.
     """
+    if COMPLETING in os.environ:
+        # A shell asks for words; Typer answers and ends the process.
+        app(prog_name="cellunet")
     words = tuple(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in _options(words)
     console = Console()
     with _logging_to(console), listening() as stop:
         console.stopping = stop
-        session = Session(argv=words, console=console, stop=stop)
+        report = console if as_json else Console(sys.stdout)
+        session = Session(argv=words, console=console, report=report, stop=stop)
         try:
             # What anything in a task prints must not mix with the document.
             aside = contextlib.redirect_stdout(sys.stderr)
@@ -126,6 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 outcome = _outcome(session)
             if as_json:
                 sys.stdout.write(document(_command(words), outcome) + "\n")
+            elif report.lost is not None:
+                raise report.lost
             sys.stdout.flush()
         except BrokenPipeError:
             return _quietly_without_readers()
@@ -143,10 +157,10 @@ def _outcome(session: Session) -> Outcome:
     except CellunetError as error:
         outcome = Outcome(code=REFUSED, failure=Failure.of(error))
     except UsageError as error:
-        outcome = _usage(error)
+        outcome = _usage(error, _command(session.argv))
     except (StoppedNow, KeyboardInterrupt):
         advice = session.stop.advice
-        session.console.line(f"cellunet: stopped. {advice}".strip())
+        session.console.alert(f"cellunet: stopped. {advice}".strip())
         failure = Failure(type="Stopped", message="Stopped at once.", hint=advice)
         return Outcome(code=session.stop.code, failure=failure)
     except BrokenPipeError:
@@ -182,12 +196,33 @@ def _bug(error: Exception) -> Outcome:
     return Outcome(code=BUG, failure=failure)
 
 
+def _refuse_namesake() -> None:
+    """Refuse to run beside the other program whose package is called cellunet too.
+
+    Raises
+    ------
+    ConfigError
+        If it is installed in this environment.
+    """
+    try:
+        importlib.metadata.distribution(NAMESAKE)
+    except importlib.metadata.PackageNotFoundError:
+        return
+    raise ConfigError(
+        f"This environment also holds {NAMESAKE}, another program, whose files lie in "
+        f"the same folder as those of {DISTRIBUTION}.",
+        hint=f"Try: pip uninstall -y {NAMESAKE} {DISTRIBUTION}, then install "
+        f"{DISTRIBUTION} again.",
+    )
+
+
 def _run(session: Session) -> Outcome:
+    _refuse_namesake()
     if "" in session.argv:
         raise typer.BadParameter(
             "An argument is empty; perhaps a variable of the shell is not set."
         )
-    command = typer.main.get_command(app)
+    command = plain_pages(typer.main.get_command(app))
     try:
         with command.make_context("cellunet", list(session.argv), obj=session) as ctx:
             outcome = command.invoke(ctx)
@@ -196,9 +231,9 @@ def _run(session: Session) -> Outcome:
     return outcome if isinstance(outcome, Outcome) else Outcome()
 
 
-def _usage(error: Exception) -> Outcome:
+def _usage(error: Exception, command: str | None) -> Outcome:
     ctx: typer.Context | None = getattr(error, "ctx", None)
-    path = ctx.command_path if ctx is not None else "cellunet"
+    path = ctx.command_path if ctx is not None else f"cellunet {command or ''}".strip()
     format_message: Callable[[], str] = getattr(error, "format_message", error.__str__)
     message = " ".join(format_message().split()).removeprefix("Invalid value: ")
     # What some versions of Typer put before what is wrong.
@@ -241,7 +276,7 @@ class _Handler(logging.Handler):
         name = "cellunet" if record.name.startswith("cellunet") else record.name
         level = record.levelname.lower()
         for line in self.format(record).splitlines():
-            self._console.line(f"{name}: {level}: {line}", style)
+            self._console.alert(f"{name}: {level}: {line}", style)
 
 
 @contextlib.contextmanager

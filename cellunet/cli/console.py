@@ -1,4 +1,4 @@
-"""Text for people, on standard error: lines, tables, progress.
+"""Text for people: lines, tables, progress, on standard error or standard output.
 
 On a terminal rich draws it (`cellunet.cli.live`, imported when something is drawn);
 elsewhere everything is a plain line. Nothing here reads markup: a path with brackets
@@ -141,7 +141,7 @@ class PlainBar:
 
 
 class Console:
-    """Standard error as it is when this is built.
+    """A stream that people read; standard error as it is when this is built.
 
     Parameters
     ----------
@@ -160,6 +160,10 @@ class Console:
         """Whether block characters can be drawn."""
         self.stopping: Callable[[], bool] = lambda: False
         """Asked by live progress, which then tells that it will stop."""
+        self.quiet = False
+        """Whether only `alert` and `error` print."""
+        self.lost: OSError | None = None
+        """Why nothing can be written any more, if so."""
         self._is_read = True
         self._screen: Screen | None = None
 
@@ -172,8 +176,17 @@ class Console:
             self._screen = Screen(self.stream, lambda: self.stopping())
         return self._screen
 
+    def silence(self) -> None:
+        """Print no progress any more and no line but those of `alert` and `error`."""
+        self.quiet, self.live = True, False
+
     def line(self, text: str = "", style: str = "") -> None:
         """Print text as it is, never broken; `style`, rich's, shows on terminals."""
+        if not self.quiet:
+            self.alert(text, style)
+
+    def alert(self, text: str, style: str = "") -> None:
+        """Print what must be seen, even by those who asked for quiet."""
         text = printable(text)
         if self.live:
             self.screen.line(text, style)
@@ -181,13 +194,14 @@ class Console:
             try:
                 self.stream.write(f"{text}\n")
                 self.stream.flush()
-            except BrokenPipeError:
-                # Hours of work must not end because nobody listens any more.
-                self._is_read = False
+            except OSError as error:
+                # Hours of work must not end because nobody listens any more, or the
+                # disk is full; of standard output `main` says so in the end.
+                self._is_read, self.lost = False, error
 
     def error(self, text: str) -> None:
         """Print the one message of a command that could not do its work."""
-        self.line(f"cellunet: error: {text}", "red")
+        self.alert(f"cellunet: error: {text}", "red")
 
     def table(self, rows: list[Row], *, left: tuple[int, ...] = (0,)) -> None:
         """Print a table.

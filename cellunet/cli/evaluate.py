@@ -16,18 +16,21 @@ from cellunet.config import (
     ENGINE,
     MODEL,
     PROTOCOL,
-    PROTOCOLS,
     THREADS,
     PredictConfig,
 )
 
 if TYPE_CHECKING:
-    from cellunet.cli.console import Console
     from cellunet.imaging.scoring.scores import Paired
     from cellunet.tasks.evaluation import Evaluation
 
 MOST = 2
 """Models or folders that one call scores: a pair can be compared."""
+OF_MODELS = (
+    *("channel", "gray", "scale", "diameter", "min_area", "seed_threshold", "flips"),
+    *("engine", "device", "threads", "tile", "side"),
+)
+"""Parameters that say how a model is applied, which --pred has no use for."""
 
 
 def evaluate(
@@ -41,6 +44,8 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
+            "--model",
+            "-m",
             metavar="NAME|PATH",
             help="Model to score on DATA; give two to compare them image by image. "
             f"Default: {MODEL}.",
@@ -62,12 +67,11 @@ def evaluate(
         str,
         typer.Option(
             show_default=False,
-            metavar="|".join(PROTOCOLS),
+            metavar="NAME",
             help=o.told(
                 "standard: IoU of .50 to .95; caicedo2019: the average F1 of the "
                 "BBBC039 paper.",
                 PROTOCOL,
-                PROTOCOLS,
             ),
         ),
     ] = PROTOCOL,
@@ -95,10 +99,10 @@ def evaluate(
         Literal["all", "training", "validation"],
         typer.Option(
             show_default=False,
+            metavar="SIDE",
             rich_help_panel=o.IMAGES,
             help=o.told(
-                "Images to score where DATA has lists of training and validation "
-                "images.",
+                "Images to score where DATA has lists: all, training or validation.",
                 o.SIDE,
             ),
         ),
@@ -106,6 +110,7 @@ def evaluate(
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> Outcome:
     """Score a model on annotated images, or label images of any tool.
 
@@ -115,6 +120,8 @@ def evaluate(
     """
     session = Session.of(ctx)
     _refuse_mixtures(data, model, pred, labels)
+    if pred:
+        o.refuse_given(ctx, OF_MODELS, "goes with a model, not with --pred")
     if table is not None:
         check_csv(table)
     config = PredictConfig(
@@ -148,7 +155,7 @@ def evaluate(
         }
     else:
         found = _score_folders(session, pred or [], labels, protocol, ignore_value)
-    return _report(session.console, found, table)
+    return _report(session, found, table)
 
 
 def _refuse_mixtures(
@@ -203,7 +210,7 @@ def _score_folders(
 
 
 def _report(
-    console: Console, found: dict[str, Evaluation], table: Path | None
+    session: Session, found: dict[str, Evaluation], table: Path | None
 ) -> Outcome:
     """Compare if there are two, print, write, and return everything."""
     from cellunet.tasks.evaluate import compare
@@ -211,10 +218,10 @@ def _report(
     differences: dict[str, Paired] = {}
     if len(found) == MOST and not any(e.only_trained for e in found.values()):
         differences = compare(*found.values())
-    summarize(console, found, differences)
+    summarize(session, found, differences)
     if table is not None:
         write_csv(table, found)
-        console.line(f"Scores per image: {table}")
+        session.report.line(f"Scores per image: {table}")
     return Outcome(
         result={
             "evaluations": [

@@ -51,7 +51,7 @@ def run_learning_curve(
     finally:
         view.close()
     if curve.points:
-        session.console.table(rows_of(curve))
+        session.report.table(rows_of(curve))
     if not curve.finished:
         return stopped(
             session,
@@ -59,8 +59,8 @@ def run_learning_curve(
             f"Go on with: {again}",
             **curve.to_dict(),
         )
-    session.console.line(sentence(curve), "bold")
-    session.console.line(f"Table and picture: {curve.folder}")
+    session.report.line(sentence(curve), "bold")
+    session.report.line(f"Table and picture: {curve.folder}")
     return Outcome(result=curve.to_dict())
 
 

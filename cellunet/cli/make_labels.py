@@ -13,13 +13,16 @@ from cellunet.cli.check_report import report_check
 from cellunet.cli.console import counted
 from cellunet.cli.jsonout import Failure, Outcome
 from cellunet.cli.session import Session
-from cellunet.config import ANNOTATION_KIND, PRESETS, for_target
+from cellunet.config import ANNOTATION_KIND, PRESETS, TARGET, for_target
 
 if TYPE_CHECKING:
-    from cellunet.cli.console import Console
     from cellunet.tasks.made_labels import MadeLabels
 
 MAX_ROWS = 20
+OF_WEIGHTS = ("class_weights", "border_weight", "border_sigma")
+"""Parameters that mean something with --weight-map alone."""
+OF_LABELS = ("target", "boundary_px", "boundary_side", "weight_map", *OF_WEIGHTS)
+"""Parameters of what is made, which --check does not make."""
 
 
 def make_labels(
@@ -33,6 +36,8 @@ def make_labels(
     out: Annotated[
         Path,
         typer.Option(
+            "--out",
+            "-o",
             metavar="DIR",
             help="Folder for labels, classes, weights and previews, one folder each.",
         ),
@@ -41,16 +46,16 @@ def make_labels(
         str,
         typer.Option(
             show_default=False,
-            metavar="|".join(o.KINDS),
+            metavar="NAME",
             help=o.told(
                 "How the annotations were drawn; auto decides for each file by its "
-                "pixels.",
+                f"pixels. Others: {', '.join(o.KINDS[1:])}.",
                 ANNOTATION_KIND,
             ),
         ),
     ] = ANNOTATION_KIND,
     ignore_value: o.IgnoreValue = None,
-    target: t.TargetOption = t.DEFAULT_TARGET,
+    target: t.TargetOption = None,
     boundary_px: t.BoundaryPx = None,
     boundary_side: t.BoundarySide = None,
     weight_map: Annotated[
@@ -89,6 +94,7 @@ def make_labels(
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> Outcome:
     """Decode annotations to instance labels, class maps, weight maps and previews.
 
@@ -96,14 +102,17 @@ def make_labels(
     drawings of outlines, a folder per image with one image per object (DSB2018), ROI
     sets of Fiji, GeoJSON of QuPath, COCO and labelme JSON.
     """
-    console = Session.of(ctx).console
+    session = Session.of(ctx)
     if check:
-        return _check(console, source, out, val, kind, ignore_value)
+        o.refuse_given(ctx, OF_LABELS, "does not go with --check")
+        return _check(session, source, out, val, kind, ignore_value)
     if val is not None:
         raise typer.BadParameter("--val goes with --check.")
+    if not weight_map:
+        o.refuse_given(ctx, OF_WEIGHTS, "goes with --weight-map")
     from cellunet.tasks.make_labels import make_labels as run
 
-    config = for_target(PRESETS["default"](), target)
+    config = for_target(PRESETS["default"](), target or TARGET)
     changes = t.weight_changes(class_weights, border_weight, border_sigma)
     encoding = config.encoding.replace(
         **o.given(boundary_px=boundary_px, boundary_side=boundary_side)
@@ -116,16 +125,16 @@ def make_labels(
         kind=kind,
         ignore_value=ignore_value,
         overwrite=overwrite,
-        track=console.track,
+        track=session.console.track,
     )
-    summarize(console, made)
+    summarize(session, made)
     return Outcome(
         code=3 if made.failures else 0, result=made.to_dict(), failure=_failure(made)
     )
 
 
 def _check(
-    console: Console,
+    session: Session,
     source: Path,
     out: Path,
     val: Path | None,
@@ -140,13 +149,14 @@ def _check(
         validation=val,
         kind=kind,
         ignore_value=ignore_value,
-        track=console.track,
+        track=session.console.track,
     )
-    return report_check(console, checked)
+    return report_check(session.report, checked)
 
 
-def summarize(console: Console, made: MadeLabels) -> None:
+def summarize(session: Session, made: MadeLabels) -> None:
     """Tell what was found in each annotation, and what could not be decoded."""
+    report = session.report
     rows = [
         (
             image.name,
@@ -159,22 +169,22 @@ def summarize(console: Console, made: MadeLabels) -> None:
     ]
     if rows:
         header = ("annotation", "objects", "median area", "pixels", "drawn as")
-        console.table([header, *rows], left=(0, 4))
+        report.table([header, *rows], left=(0, 4))
     if len(made.images) > MAX_ROWS:
-        console.line(f"and {len(made.images) - MAX_ROWS:,} more")
+        report.line(f"and {len(made.images) - MAX_ROWS:,} more")
     objects = sum(image.objects for image in made.images)
-    console.line(
+    report.line(
         f"{counted(objects, 'object')} in {counted(len(made.images), 'annotation')} "
         f"({made.layout}): "
         f"{made.out}",
         "bold",
     )
     for note in (*made.notes, *_of_drawings(made)):
-        console.line(note)
+        report.line(note)
     if made.failures:
-        console.line(f"{len(made.failures):,} failed:", "red")
+        session.console.alert(f"{len(made.failures):,} failed:", "red")
         for name, message in made.failures:
-            console.line(f"  {name}: {message}", "red")
+            session.console.alert(f"  {name}: {message}", "red")
 
 
 def _of_drawings(made: MadeLabels) -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cellunet.tasks.models import ModelInfo
 
 app = typer.Typer(
+    rich_markup_mode="rich",
     help="List models (size, training images, score), show, calibrate, remove one.",
     invoke_without_command=True,
 )
@@ -30,6 +31,7 @@ def models(
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> Outcome | None:
     """List models and unfinished trainings."""
     if ctx.invoked_subcommand is not None:
@@ -37,12 +39,12 @@ def models(
     from cellunet.tasks.models import list_models
 
     found = list_models()
-    console = Session.of(ctx).console
+    report = Session.of(ctx).report
     if found:
         header = ("name", "target", "trained on", "mean AP", "size", "")
-        console.table([header, *map(_row, found)], left=(0, 1, 2, 5))
+        report.table([header, *map(_row, found)], left=(0, 1, 2, 5))
     else:
-        console.line("There are no models. Make one: cellunet train DATA --name NAME")
+        report.line("There are no models. Make one: cellunet train DATA --name NAME")
     return Outcome(result={"models": [info.to_dict() for info in found]})
 
 
@@ -55,12 +57,13 @@ def show(
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> Outcome:
     """Show what is known of a model."""
     from cellunet.tasks.models import show_model
 
     info = show_model(name)
-    Session.of(ctx).console.table(
+    Session.of(ctx).report.table(
         [("model", info.name), *_facts(info)],
         left=(0, 1),
     )
@@ -88,6 +91,7 @@ def calibrate(
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> Outcome:
     """Make the int8 twin that --engine openvino-int8 runs, beside the model.
 
@@ -95,7 +99,7 @@ def calibrate(
     """
     from cellunet.tasks.calibrate import calibrate as run
 
-    console = Session.of(ctx).console
+    session = Session.of(ctx)
     made = run(
         name,
         images,
@@ -103,11 +107,11 @@ def calibrate(
         gray=gray,
         threads=threads,
         overwrite=overwrite,
-        track=console.track,
+        track=session.console.track,
     )
     for why in made.skipped:
-        console.line(f"Skipped: {why}")
-    console.line(f"{made.path} ({_size(made.bytes)}, from {made.images} images)")
+        session.console.alert(f"Skipped: {why}")
+    session.report.line(f"{made.path} ({_size(made.bytes)}, from {made.images} images)")
     return Outcome(result=made.to_dict())
 
 
@@ -124,6 +128,7 @@ def remove(
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> Outcome:
     """Remove a model or an unfinished training of yours, with all of its files."""
     from cellunet.tasks.models import remove_model, show_model
@@ -135,7 +140,7 @@ def remove(
             hint=f"If that is meant: cellunet models remove {name} --yes",
         )
     folder = remove_model(name)
-    Session.of(ctx).console.line(f"Removed {folder}")
+    Session.of(ctx).report.line(f"Removed {folder}")
     return Outcome(result={"name": name, "removed": str(folder)})
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from cellunet.cli.console import counted
+from cellunet.cli.session import Session
 from cellunet.config import (
     DEVICE,
     ENGINE,
@@ -116,6 +117,11 @@ def _set_verbose(count: int) -> None:
         _set_level("info" if count == 1 else "debug")
 
 
+def _set_quiet(ctx: typer.Context, wanted: bool) -> None:
+    if wanted:
+        Session.of(ctx).console.silence()
+
+
 def _check_threads(threads: int) -> int:
     cores = threads_for(threads)
     if threads > cores:
@@ -135,6 +141,29 @@ def given(**values: object) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def given_words(ctx: typer.Context) -> dict[str, str]:
+    """Return the parameters that were given on the command line, and their words."""
+    words = {}
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(str(parameter.name))
+        if source is not None and source.name == "COMMANDLINE":
+            words[str(parameter.name)] = parameter.opts[0]
+    return words
+
+
+def refuse_given(ctx: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """Refuse options that would mean nothing.
+
+    Raises
+    ------
+    typer.BadParameter
+        With the first of `names` that was given, and `why`.
+    """
+    for name, word in given_words(ctx).items():
+        if name in names:
+            raise typer.BadParameter(f"{word} {why}.", ctx=ctx)
+
+
 Json = Annotated[
     bool,
     typer.Option(
@@ -149,8 +178,12 @@ LogLevel = Annotated[
     LogLevelName | None,
     typer.Option(
         "--log-level",
+        metavar="LEVEL",
         callback=_set_level,
-        help=told("Least severe log messages to print.", "warning"),
+        help=told(
+            "Least severe log messages to print: debug, info, warning, error.",
+            "warning",
+        ),
         rich_help_panel=MESSAGES,
     ),
 ]
@@ -164,6 +197,17 @@ Verbose = Annotated[
         metavar="",
         callback=_set_verbose,
         help="Print more of what happens; twice: everything.",
+        rich_help_panel=MESSAGES,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        metavar="",
+        callback=_set_quiet,
+        help="Print results, warnings and errors alone: no progress and no notes.",
         rich_help_panel=MESSAGES,
     ),
 ]
@@ -194,10 +238,12 @@ Engine = Annotated[
     EngineName,
     typer.Option(
         show_default=False,
+        metavar="NAME",
         help=told(
-            "What runs the network; auto is onnxruntime on a CPU, else torch. openvino "
-            "is the extra cellunet-torch[openvino]; int8 and bfloat16 are faster and "
-            "change a few pixels (docs/performance.md).",
+            "What runs the network: auto (onnxruntime on a CPU, else torch), "
+            "onnxruntime, torch, torch-bfloat16, or, of the extra "
+            "cellunet-torch[openvino], openvino, openvino-int8. int8 and bfloat16 are "
+            "faster and change a few pixels (docs/performance.md).",
             ENGINE,
         ),
         rich_help_panel=COMPUTING,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellunet.cli import options as o
-from cellunet.cli.console import Console, counted, duration
+from cellunet.cli.console import counted, duration
 from cellunet.cli.jsonout import Failure, Outcome
 from cellunet.cli.session import Session, stopped
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
@@ -38,12 +38,17 @@ def predict(
     out: Annotated[
         Path,
         typer.Option(
-            metavar="DIR", help="Folder for the label images, one STEM.tif per input."
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder for the label images, one STEM.tif per input.",
         ),
     ],
     model: Annotated[
         str,
         typer.Option(
+            "--model",
+            "-m",
             show_default=False,
             metavar="NAME|PATH",
             help=o.told("Model to use; cellunet models lists them.", MODEL),
@@ -55,6 +60,7 @@ def predict(
         o.ZMode,
         typer.Option(
             show_default=False,
+            metavar="keep|max",
             rich_help_panel=o.IMAGES,
             help=o.told(
                 "Z planes: keep segments each by itself, max their maximum projection.",
@@ -82,6 +88,7 @@ def predict(
     save: Annotated[
         list[o.Saved] | None,
         typer.Option(
+            metavar="WHAT",
             rich_help_panel=o.RESULTS,
             help="Also write, beside each label image: classes or probabilities "
             "(TIFF), outlines (a picture), rois (for Fiji), geojson (for QuPath), or "
@@ -93,10 +100,11 @@ def predict(
         o.TableFormat,
         typer.Option(
             show_default=False,
+            metavar="NAME",
             rich_help_panel=o.RESULTS,
             help=o.told(
-                "Format of the tables that --save table writes; parquet needs the "
-                "extra cellunet-torch[parquet].",
+                "Format of the tables that --save table writes: csv, or parquet, of "
+                "the extra cellunet-torch[parquet].",
                 PredictConfig.table_format,
             ),
         ),
@@ -130,6 +138,7 @@ def predict(
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> Outcome:
     """Segment images: one label image per input.
 
@@ -175,7 +184,7 @@ def predict(
         track=session.console.track,
         should_stop=should_stop,
     )
-    summarize(session.console, found, out)
+    summarize(session, found, out)
     if found.stopped:
         finished = len(found.done) + len(found.skipped)
         return stopped(
@@ -191,28 +200,29 @@ def predict(
     )
 
 
-def summarize(console: Console, found: Predictions, out: Path) -> None:
+def summarize(session: Session, found: Predictions, out: Path) -> None:
     """Tell the nuclei per image, what it took, where results are, and what failed."""
+    console, report = session.console, session.report
     shown = [i for i in found.images if i.status != "failed"]
     base = _common_folder([image.input for image in shown])
     rows = [_row(image, base) for image in shown[:MAX_ROWS]]
     if rows:
-        console.table([("image", "nuclei", "time", ""), *rows], left=(0, 3))
+        report.table([("image", "nuclei", "time", ""), *rows], left=(0, 3))
     if len(shown) > MAX_ROWS:
-        console.line(f"and {len(shown) - MAX_ROWS:,} more")
-    console.line(_totals(found), "bold")
+        report.line(f"and {len(shown) - MAX_ROWS:,} more")
+    report.line(_totals(found), "bold")
     if found.done or found.skipped:
-        console.line(f"Label images: {out}")
+        report.line(f"Label images: {out}")
     if found.table:
-        console.line(f"Table of all objects: {found.table}")
+        report.line(f"Table of all objects: {found.table}")
     if found.report:
-        console.line(f"Report: {found.report}")
+        report.line(f"Report: {found.report}")
     for name, text in _some([(i.input, w) for i in found.images for w in i.warnings]):
-        console.line(f"warning: {name}: {text}", "yellow")
+        console.alert(f"warning: {name}: {text}", "yellow")
     if found.failed:
-        console.line(f"{len(found.failed):,} failed:", "red")
+        console.alert(f"{len(found.failed):,} failed:", "red")
         for image in found.failed:
-            console.line(f"  {_told(image)}", "red")
+            console.alert(f"  {_told(image)}", "red")
 
 
 def _part(text: str | None) -> tuple[int, int] | None:

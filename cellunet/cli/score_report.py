@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.cli.console import Console, Row
+    from cellunet.cli.session import Session
     from cellunet.imaging.scoring.bootstrap import Estimate
     from cellunet.imaging.scoring.scores import Paired, Summary
     from cellunet.tasks.evaluation import Evaluation, Group
@@ -33,11 +34,12 @@ FORMS = {
 
 
 def summarize(
-    console: Console, found: dict[str, Evaluation], differences: dict[str, Paired]
+    session: Session, found: dict[str, Evaluation], differences: dict[str, Paired]
 ) -> None:
     """Print the tables: scores, classes, seen images apart, differences, warnings."""
     from cellunet.imaging.scoring.score_table import difference_rows
 
+    console = session.report
     if len(found) == 1:
         for evaluation in found.values():
             _one(console, evaluation)
@@ -48,7 +50,7 @@ def summarize(
         console.table(difference_rows(differences))
     for name, evaluation in found.items():
         if evaluation.only_seen:
-            _warn_only_seen(console, name)
+            _warn_only_seen(session.console, name)
 
 
 def _side_by_side(console: Console, found: dict[str, Evaluation]) -> None:
@@ -110,7 +112,7 @@ def interval(estimate: Estimate) -> str:
 
 
 def _warn_only_seen(console: Console, name: str) -> None:
-    console.line(
+    console.alert(
         f"WARNING: {name} was trained or chosen on every one of these images. Its "
         "scores here say nothing about other images; score it on images that it has "
         "not seen.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 
 import typer
@@ -21,7 +22,9 @@ class Session:
     argv: tuple[str, ...]
     """The words after ``cellunet``."""
     console: Console
-    """Where text for people goes."""
+    """Where progress, warnings and errors go: standard error."""
+    report: Console
+    """Where results go: standard output, or standard error beside ``--json``."""
     stop: Stop
     """Whether to stop."""
 
@@ -29,7 +32,7 @@ class Session:
     def of(cls, ctx: typer.Context) -> Session:
         """Return the session that `ctx` belongs to."""
         session: Session = ctx.find_object(cls) or cls(
-            argv=(), console=Console(), stop=Stop()
+            argv=(), console=Console(), report=Console(sys.stdout), stop=Stop()
         )
         return session
 
@@ -56,8 +59,8 @@ def shell_line(words: list[str]) -> str:
 
 def stopped(session: Session, message: str, hint: str, **result: object) -> Outcome:
     """Return the outcome of a command that stopped where it could, and say so."""
-    session.console.line(f"cellunet: stopped. {message}")
+    session.console.alert(f"cellunet: stopped. {message}")
     # On a line of its own, to be copied.
-    session.console.line(hint)
+    session.console.alert(hint)
     failure = Failure(type="Stopped", message=message, hint=hint)
     return Outcome(code=session.stop.code, result=dict(result), failure=failure)

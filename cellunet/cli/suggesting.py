@@ -9,12 +9,11 @@ import typer
 
 from cellunet.cli.console import counted
 from cellunet.cli.jsonout import Failure, Outcome
-from cellunet.cli.options import given, told
+from cellunet.cli.options import given, given_words, told
 from cellunet.cli.session import Session, shell_line
 from cellunet.config import MODEL, SCRATCH, SuggestConfig
 
 if TYPE_CHECKING:
-    from cellunet.cli.console import Console
     from cellunet.tasks.suggested import Suggested
 
 PANEL = "What to annotate next"
@@ -37,8 +36,8 @@ Crops = Annotated[
         metavar="N",
         rich_help_panel=PANEL,
         help=told(
-            "With --suggest: how many; --crop is their side, "
-            f"{SuggestConfig.side_px} px by default.",
+            "With --suggest: how many, of --crop pixels a side "
+            f"({SuggestConfig.side_px} if that is left out).",
             SuggestConfig.crops,
         ),
     ),
@@ -47,10 +46,11 @@ Annotations = Annotated[
     Literal["labels", "rois", "geojson"] | None,
     typer.Option(
         "--annotations",
+        metavar="NAME",
         rich_help_panel=PANEL,
         help=told(
-            "With --suggest: what the model's annotation is written as: label images, "
-            "ROI sets of Fiji, GeoJSON of QuPath.",
+            "With --suggest: what the model's annotation is written as: labels "
+            "(label images), rois (sets of Fiji), geojson (of QuPath).",
             SuggestConfig.annotations,
         ),
     ),
@@ -73,16 +73,6 @@ SHARED = (
     "verbose",
 )
 """Parameters of ``train`` that mean something with it too."""
-
-
-def given_words(ctx: typer.Context) -> dict[str, str]:
-    """Return the parameters that were given on the command line, and their words."""
-    words = {}
-    for parameter in ctx.command.params:
-        source = ctx.get_parameter_source(str(parameter.name))
-        if source is not None and source.name == "COMMANDLINE":
-            words[str(parameter.name)] = parameter.opts[0]
-    return words
 
 
 def check_train(ctx: typer.Context, data: list[Path] | None) -> list[Path]:
@@ -132,7 +122,7 @@ def suggest(ctx: typer.Context) -> Outcome:
         side_px=values["crop"],
         annotations=values["annotations"],
     )
-    console = Session.of(ctx).console
+    session = Session.of(ctx)
     request = SuggestRequest(
         images=tuple(values["suggest"]),
         out=Path(values["out"]),
@@ -141,8 +131,9 @@ def suggest(ctx: typer.Context) -> Outcome:
         config=SuggestConfig(**chosen),
         **_same(values),
     )
-    suggested = run(request, Hooks(on_note=console.line, track=console.track))
-    summarize(console, suggested, request.data)
+    hooks = Hooks(on_note=session.console.line, track=session.console.track)
+    suggested = run(request, hooks)
+    summarize(session, suggested, request.data)
     return Outcome(
         code=3 if suggested.failures else 0,
         result=suggested.to_dict(),
@@ -156,14 +147,15 @@ def _same(values: dict[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in names}
 
 
-def summarize(console: Console, suggested: Suggested, data: tuple[Path, ...]) -> None:
+def summarize(session: Session, suggested: Suggested, data: tuple[Path, ...]) -> None:
     """Tell which crops were chosen, why, and what to do with them."""
+    report = session.report
     rows = [
         (f"{c.name}.tif", f"{c.uncertainty:.2f}", f"{c.novelty:.2f}", c.why)
         for c in suggested.crops
     ]
-    console.table([("crop", "uncertainty", "novelty", "why"), *rows], left=(0, 3))
-    console.line(
+    report.table([("crop", "uncertainty", "novelty", "why"), *rows], left=(0, 3))
+    report.line(
         f"{counted(len(suggested.crops), 'crop')} of "
         f"{counted(suggested.images, 'image')}, with labels of model "
         f"{suggested.model}: {suggested.out}",
@@ -174,9 +166,9 @@ def summarize(console: Console, suggested: Suggested, data: tuple[Path, ...]) ->
         folders += ["--channel", ",".join(suggested.channels)]
     again = shell_line(["cellunet", "train", *folders])
     drawn = suggested.out / suggested.annotations
-    console.line(f"Correct what is in {drawn}, then: {again}")
+    report.line(f"Correct what is in {drawn}, then: {again}")
     for name, message in suggested.failures:
-        console.line(f"  {name}: {message}", "red")
+        session.console.alert(f"  {name}: {message}", "red")
 
 
 def _failure(suggested: Suggested) -> Failure | None:

@@ -50,7 +50,7 @@ def train(
     channel: o.Channel = None,
     gray: o.Gray = False,
     ignore_value: o.IgnoreValue = None,
-    target: t.TargetOption = t.DEFAULT_TARGET,
+    target: t.TargetOption = None,
     boundary_px: t.BoundaryPx = None,
     boundary_side: t.BoundarySide = None,
     class_weights: t.ClassWeights = None,
@@ -62,7 +62,7 @@ def train(
     batch: t.Batch = None,
     crop: t.Crop = None,
     learning_rate: t.LearningRate = None,
-    seed: t.Seed = TrainConfig.seed,
+    seed: t.Seed = None,
     precision: t.Precision = None,
     suggest: Suggest = None,
     crops: Crops = None,
@@ -76,6 +76,7 @@ def train(
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> Outcome:
     """Train a U-Net on annotated images.
 
@@ -91,7 +92,7 @@ def train(
     refuse_folds(folds, val, val_fraction)
     # Without torch, so that what is odd is refused at once, not seconds later.
     from cellunet.tasks.train_request import TrainRequest, default_name
-    from cellunet.tasks.training.suited import began_with, start_name, suited
+    from cellunet.tasks.training.suited import began_with, suited
 
     name = name or default_name(folders[0])
     suits = (
@@ -100,32 +101,38 @@ def train(
         else suited(
             folders,
             val,
-            start=start_name(start, for_target(TrainConfig(), target)),
+            start=start,
+            target=target,
             keep_out=val_fraction is not None,
         )
     )
+    top = o.given(
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        batch=batch,
+        crop_px=crop,
+        learning_rate=learning_rate,
+        precision=precision,
+        seed=seed,
+    )
+    encoding = o.given(boundary_px=boundary_px, boundary_side=boundary_side)
+    weights = t.weight_changes(class_weights, border_weight, border_sigma)
     config = configure(
         # A curve is of many short trainings, however many images there are.
         preset or ("few" if learning_curve else suits.preset),
-        target,
-        top=o.given(
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            batch=batch,
-            crop_px=crop,
-            learning_rate=learning_rate,
-            precision=precision,
-            seed=seed,
-        ),
-        encoding=o.given(boundary_px=boundary_px, boundary_side=boundary_side),
-        weights=t.weight_changes(class_weights, border_weight, border_sigma),
+        target or suits.target,
+        top=top,
+        encoding=encoding,
+        weights=weights,
     )
     usual = FOLDS if learning_curve else suits.folds
     split = SplitConfig(folds=usual if folds is None else folds)
     if val_fraction is not None:
         split = split.replace(validation_fraction=val_fraction)
+    others = o.given(preset=preset, folds=folds, validation_fraction=val_fraction)
     request = TrainRequest(
         data=tuple(folders),
+        given=names_of({**top, **others}, o.given(target=target) | encoding, weights),
         name=name,
         config=config,
         split=split,
@@ -145,6 +152,18 @@ def train(
 
         return run_learning_curve(Session.of(ctx), request, out)
     return _run(Session.of(ctx), request)
+
+
+def names_of(
+    top: dict[str, object], encoding: dict[str, object], weights: dict[str, object]
+) -> frozenset[str]:
+    """Return the names of settings as `TrainRequest.given` has them."""
+    names = {*top, *(f"encoding.{name}" for name in encoding)}
+    names |= {f"weights.{name}" for name in weights}
+    if "class_weights" in weights:
+        # The decoder's correction starts at what the loss was weighted with.
+        names.add("decode.class_odds")
+    return frozenset(names)
 
 
 def refuse_folds(
@@ -200,7 +219,7 @@ def _run(session: Session, request: TrainRequest) -> Outcome:
             f"Go on with: {again}",
             **trained.to_dict(),
         )
-    summarize(session.console, trained)
+    summarize(session.report, trained)
     return Outcome(result=trained.to_dict())
 
 

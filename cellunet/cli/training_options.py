@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,17 +13,18 @@ from cellunet.cli.options import (
     IMAGES,
     RESULTS,
     SCHEDULE,
-    TARGET,
     by_preset,
     given,
     shown,
     told,
 )
+from cellunet.cli.options import TARGET as PANEL
 from cellunet.config import (
     FEW_IMAGES,
     FOLDS,
     MODEL,
     PRESETS,
+    TARGET,
     Side,
     SplitConfig,
     Target,
@@ -30,8 +32,13 @@ from cellunet.config import (
     for_target,
 )
 
-DEFAULT_TARGET = PRESETS["default"]().encoding.target
 _BOUNDARY = for_target(PRESETS["default"](), "boundary")
+
+
+def as_started(text: str, of: Callable[[TrainConfig], object], unit: str = "") -> str:
+    """Return a help text that ends with the default: that of a model to start from."""
+    return f"{by_preset(text, of, unit).removesuffix('.')}; in training as in --from."
+
 
 Data = Annotated[
     list[Path] | None,
@@ -52,10 +59,10 @@ Name = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        metavar="|".join(PRESETS),
-        help="Settings to begin with; options below change single ones. Default: few "
-        f"for up to {FEW_IMAGES} images that start from a model, else "
-        f"{TrainConfig.preset}.",
+        metavar="NAME",
+        help=f"Settings to begin with: {', '.join(PRESETS)}; options below change "
+        f"single ones. Default: few for up to {FEW_IMAGES} images that start from a "
+        f"model, else {TrainConfig.preset}.",
     ),
 ]
 Start = Annotated[
@@ -101,15 +108,15 @@ Folds = Annotated[
 ]
 
 TargetOption = Annotated[
-    Target,
+    Target | None,
     typer.Option(
         "--target",
-        show_default=False,
-        rich_help_panel=TARGET,
+        metavar="NAME",
+        rich_help_panel=PANEL,
         help=told(
             "What the network learns: three-class (background, interior, boundary) or "
             "boundary (boundary against rest).",
-            DEFAULT_TARGET,
+            f"{TARGET}, or that of --from",
         ),
     ),
 ]
@@ -117,8 +124,8 @@ BoundaryPx = Annotated[
     int | None,
     typer.Option(
         metavar="PX",
-        rich_help_panel=TARGET,
-        help=by_preset(
+        rich_help_panel=PANEL,
+        help=as_started(
             "Thickness of the boundary, 1 to 8 pixels.",
             lambda c: c.encoding.boundary_px,
             "px",
@@ -128,8 +135,9 @@ BoundaryPx = Annotated[
 BoundarySide = Annotated[
     Side | None,
     typer.Option(
-        rich_help_panel=TARGET,
-        help=by_preset(
+        metavar="inner|outer",
+        rich_help_panel=PANEL,
+        help=as_started(
             "Where the boundary lies: inner, on the object; outer, on the background "
             "around it.",
             lambda c: c.encoding.boundary_side,
@@ -140,8 +148,8 @@ ClassWeights = Annotated[
     str | None,
     typer.Option(
         metavar="W,W,...",
-        rich_help_panel=TARGET,
-        help=by_preset(
+        rich_help_panel=PANEL,
+        help=as_started(
             "Weight of each class in the loss, in the order of the classes (target "
             f"boundary has two: {shown(_BOUNDARY.weights.class_weights)}).",
             lambda c: c.weights.class_weights,
@@ -152,8 +160,8 @@ BorderWeight = Annotated[
     float | None,
     typer.Option(
         metavar="W0",
-        rich_help_panel=TARGET,
-        help=by_preset(
+        rich_help_panel=PANEL,
+        help=as_started(
             "Added weight where two objects touch (no unit); 0: off.",
             lambda c: c.weights.border_weight,
         ),
@@ -163,8 +171,8 @@ BorderSigma = Annotated[
     float | None,
     typer.Option(
         metavar="PX",
-        rich_help_panel=TARGET,
-        help=by_preset(
+        rich_help_panel=PANEL,
+        help=as_started(
             "How quickly that weight falls off, in pixels.",
             lambda c: c.weights.border_sigma_px,
             "px",
@@ -227,9 +235,8 @@ LearningRate = Annotated[
     ),
 ]
 Seed = Annotated[
-    int,
+    int | None,
     typer.Option(
-        show_default=False,
         metavar="N",
         rich_help_panel=SCHEDULE,
         help=told(
@@ -241,10 +248,11 @@ Seed = Annotated[
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"] | None,
     typer.Option(
+        metavar="NAME",
         rich_help_panel=COMPUTING,
         help=by_preset(
-            "Precision of the convolutions; auto: bfloat16 where the device computes "
-            "with it natively.",
+            "Precision of the convolutions: float32, bfloat16, or auto, which is "
+            "bfloat16 where the device computes with it natively.",
             lambda c: c.precision,
         ),
     ),
@@ -262,6 +270,8 @@ LearningCurve = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
+        "--out",
+        "-o",
         metavar="DIR",
         rich_help_panel=RESULTS,
         help="Folder for what --learning-curve or --suggest writes.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from cellunet.engine.cores import threads_for
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+
+NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
+"""Variable and value that keep onnxruntime from reporting its use."""
 
 
 class OnnxRuntimeEngine:
@@ -102,13 +106,19 @@ def open_session(content: bytes, threads: int) -> Any:  # noqa: ANN401
 
 
 def load_runtime() -> ModuleType:
-    """Return onnxruntime.
+    """Return onnxruntime, kept from telling its makers that it is used.
+
+    On Linux it looks up a host and writes an identifier of the machine to the user's
+    cache folder while it is imported (1.32.0), before ``disable_telemetry_events`` can
+    be called. A variable that is set before the import prevents both, so nothing else
+    imports it.
 
     Raises
     ------
     DeviceError
         If it cannot be loaded.
     """
+    os.environ.setdefault(*NO_TELEMETRY)
     try:
         import onnxruntime
     except ImportError as error:
@@ -116,7 +126,7 @@ def load_runtime() -> ModuleType:
             f"onnxruntime cannot be loaded: {one_line(error)}",
             hint="Try: --engine torch.",
         ) from error
-    # Windows only; a no-op elsewhere.
+    # On Windows events go to the system's own log, whatever the variable says.
     onnxruntime.disable_telemetry_events()
     return onnxruntime  # type: ignore[no-any-return]
 

@@ -114,7 +114,7 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     data = read_images(request, request.config, start, hooks)
     if start is not None:
         start = as_wide(start, data.samples, request.channel)
-    config, notes = settled(request.config, data, start)
+    config, notes = settled(request, data, start)
     for note in notes:
         hooks.on_note(note)
     study = _Study(config=config, start=start, device=device, hooks=hooks)

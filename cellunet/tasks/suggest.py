@@ -27,7 +27,6 @@ from cellunet.tasks.suggestion.candidates import (
 from cellunet.tasks.suggestion.crop_annotations import (
     DRAWN,
     Drawn,
-    check_installed,
     without_gaps,
 )
 from cellunet.tasks.suggestion.crop_folder import (
@@ -98,7 +97,6 @@ def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
     """
     hooks = hooks or Hooks()
     _refuse_inside(request)
-    check_installed(request.config.annotations)
     refuse_taken(request.out, overwrite=request.overwrite)
     model = store.find_model(request.model)
     found = find_inputs(request.images, exclude=request.out)

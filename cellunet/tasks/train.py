@@ -134,7 +134,7 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
     if start is not None:
         start = as_wide(start, data.samples, request.channel)
     if saved is None:
-        config, notes = settled(config, data, start)
+        config, notes = settled(request, data, start)
         for note in notes:
             hooks.on_note(note)
     else:

@@ -32,6 +32,11 @@ class TrainRequest:
     """Everything that decides the weights."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """Which images are kept out, where `data` has no lists."""
+    given: frozenset[str] = frozenset()
+    """Settings of `config` and `split` that were asked for even where they equal the
+    defaults: ``weights.border_weight``, ``crop_px``, ``folds``. Of the others, what is
+    as in `TrainConfig` was left open: it is taken from the model to start from, or
+    from the run to resume."""
     start: str | None = None
     """``scratch``, or the model whose weights to start from; None: the model that
     ships, or ``scratch`` for a target or preset that it does not have."""

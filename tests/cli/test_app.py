@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from cellunet.tasks import models
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
 
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 COMMANDS = ["train", "predict", "evaluate", "make-labels", "models"]
 
 
@@ -212,12 +215,14 @@ def test_a_closed_pipe_ends_quietly(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_under_standard_output_is_told() -> None:
-    words = [sys.executable, "-m", "cellunet", "models", "--json"]
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_under_standard_output_is_told(options: list[str]) -> None:
+    words = [sys.executable, "-m", "cellunet", "models", *options]
     with Path("/dev/full").open("w") as full:
         ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
     assert ran.returncode == 1
     assert "cellunet: error: Standard output cannot be written" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_a_reader_that_left_early_leaves_no_traceback(tmp_path: Path) -> None:
@@ -287,3 +292,27 @@ def test_python_m_cellunet_returns_the_exit_code() -> None:
     ran = subprocess.run(words, capture_output=True, text=True)
     assert ran.returncode == 2
     assert ran.stdout == ""
+
+
+@pytest.mark.parametrize("words", [["--version"], ["predict", "--help"], ["models"]])
+def test_another_program_of_the_same_import_name_is_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    described = tmp_path / "site" / "cellunet-2.0.dist-info"
+    described.mkdir(parents=True)
+    (described / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: cellunet\nVersion: 2.0\n", encoding="utf-8"
+    )
+    assert run(*words).code == 0
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    ran = run(*words)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
+    assert "also holds cellunet, another program" in ran.err
+    assert "pip uninstall -y cellunet cellunet-torch" in ran.err
+
+
+def test_what_commands_need_is_installed_with_them() -> None:
+    project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+    needed = {re.split(r"[<>=]", line)[0] for line in project["dependencies"]}
+    assert {"roifile", "tifffile", "onnxruntime"} <= needed
+    assert "roi" not in project["optional-dependencies"]

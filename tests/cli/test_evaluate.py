@@ -103,13 +103,13 @@ def test_the_two_ways_to_call_do_not_mix(run: Run, words: str, message: str) -> 
 
 def test_folders_of_labels_are_scored(run: Run, truth: Path, good: Path) -> None:
     ran = run("evaluate", "--pred", good, "--labels", truth)
-    assert (ran.code, ran.out) == (0, "")
-    rows = {line.split("  ")[0]: line.split()[-3:] for line in ran.err.splitlines()}
+    assert (ran.code, ran.err) == (0, "")
+    rows = {line.split("  ")[0]: line.split()[-3:] for line in ran.out.splitlines()}
     assert rows["F1 at IoU .50"] == ["1.000", "[1.000,", "1.000]"]
     assert rows["true objects"][-1] == "6"
-    assert "95% bootstrap intervals" in ran.err
-    assert "Over 2 images: mean AP 1.000 [1.000, 1.000]" in ran.err
-    assert "WARNING" not in ran.err
+    assert "95% bootstrap intervals" in ran.out
+    assert "Over 2 images: mean AP 1.000 [1.000, 1.000]" in ran.out
+    assert "WARNING" not in ran.out
 
 
 def test_two_folders_are_compared_image_by_image(
@@ -187,7 +187,7 @@ def test_the_shipped_model_is_scored_by_default(
 def test_images_that_the_model_knows_are_told_apart(
     run: Run, evaluation: FakeEvaluation
 ) -> None:
-    err = run("evaluate", "data").err
+    err = run("evaluate", "data").out
     titles = [
         "Images that played no part in making the model",
         "Images that the constants of the model's decoding were chosen on",

@@ -85,12 +85,12 @@ def test_options_become_configurations(run: Run, making: FakeMaking) -> None:
 def test_the_summary_tells_what_was_found(run: Run, making: FakeMaking) -> None:
     making.count = 22
     ran = run("make-labels", "s", "--out", "o")
-    assert ran.out == ""
-    assert "a0 [1]        1,000       612 px  520 x 1,696  labels" in ran.err
-    assert "a20 [1]" not in ran.err
-    assert "and 2 more\n" in ran.err
-    assert "22,000 objects in 22 annotations (files): o\n" in ran.err
-    assert "3 skipped.\n" in ran.err
+    assert ran.err == ""
+    assert "a0 [1]        1,000       612 px  520 x 1,696  labels" in ran.out
+    assert "a20 [1]" not in ran.out
+    assert "and 2 more\n" in ran.out
+    assert "22,000 objects in 22 annotations (files): o\n" in ran.out
+    assert "3 skipped.\n" in ran.out
 
 
 def test_what_cannot_be_decoded_is_named_and_exits_3(

@@ -51,8 +51,8 @@ def _models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_list_shows_size_images_and_score(run: Run) -> None:
     ran = run("models")
-    assert (ran.code, ran.out) == (0, "")
-    lines = [" ".join(line.split()) for line in ran.err.splitlines()]
+    assert (ran.code, ran.err) == (0, "")
+    lines = [" ".join(line.split()) for line in ran.out.splitlines()]
     assert lines[1] == "cells three-class bbbc039 (100) 0.812 3.8 MB"
     assert lines[2] == "bad 0.0 kB broken"
     assert lines[3] == "nuclei 0.0 kB ships with cellunet"
@@ -78,16 +78,16 @@ def test_what_a_model_can_warn_of_is_shown(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "unusual sizes alone; the card holds no statistics" in (
-        run("models", "show", "cells").err
+        run("models", "show", "cells").out
     )
     known = {"contrast": [1.0] * 9, "diameter_px": [1.0] * 9}
     told = replace(READY, card=READY.card | {"training_statistics": known})
     monkeypatch.setattr(task, "show_model", lambda name: told)
-    assert "unusual contrast, sizes" in run("models", "show", "cells").err
+    assert "unusual contrast, sizes" in run("models", "show", "cells").out
 
 
 def test_a_broken_model_is_shown_with_its_problem(run: Run) -> None:
-    assert "Cut off." in run("models", "show", "bad").err
+    assert "Cut off." in run("models", "show", "bad").out
 
 
 def test_removal_without_yes_tells_what_it_would_do(
@@ -155,5 +155,5 @@ def test_the_channels_of_a_model_of_several_are_shown(
         info = replace(READY, card=READY.card | {"channels": channels})
         monkeypatch.setattr(task, "show_model", lambda name, info=info: info)
         ran = run("models", "show", "cells")
-        assert ("looks at" in ran.err) == bool(channels)
-    assert "DAPI, GFP" in ran.err
+        assert ("looks at" in ran.out) == bool(channels)
+    assert "DAPI, GFP" in ran.out

@@ -195,11 +195,11 @@ def test_a_table_format_without_a_table_is_refused(
 
 
 def test_the_table_of_the_run_is_told(run: Run, prediction: FakePrediction) -> None:
-    assert "Table" not in run("predict", "a", "--out", "o").err
+    assert "Table" not in run("predict", "a", "--out", "o").out
     prediction.table = str(Path("o") / "table.csv")
     found = run("predict", "a", "--out", "o", "--json")
     assert found.document["result"]["table"] == prediction.table
-    assert prediction.table in run("predict", "a", "--out", "o").err
+    assert prediction.table in run("predict", "a", "--out", "o").out
 
 
 def test_a_diameter_is_in_pixels(run: Run, prediction: FakePrediction) -> None:
@@ -234,8 +234,8 @@ def test_the_summary_tells_nuclei_per_image_and_in_all(
     skipped = ImageResult(input="x.tif", output="o", status="skipped")
     prediction.images = (_done(NAME, 1234), _done(other, 6), skipped)
     ran = run("predict", "a", "--out", "out [2]")
-    assert (ran.code, ran.out) == (0, "")
-    lines = ran.err.splitlines()
+    assert (ran.code, ran.err) == (0, "")
+    lines = ran.out.splitlines()
     assert lines[0].split() == ["image", "nuclei", "time"]
     # Two images of 0.5 Mpx each in 2 s.
     assert lines[5] == (
@@ -253,7 +253,7 @@ def test_the_folder_that_all_inputs_share_is_not_repeated(
     prediction.images = tuple(
         _done(str(tmp_path / part), 1) for part in ("a.tif", "b/c.tif")
     )
-    err = run("predict", "a", "--out", "o").err
+    err = run("predict", "a", "--out", "o").out
     assert str(tmp_path) not in err
     assert str(Path("b") / "c.tif") in err
 
@@ -262,13 +262,13 @@ def test_a_call_that_finds_everything_done_says_so(
     run: Run, prediction: FakePrediction
 ) -> None:
     prediction.images = (ImageResult(input="a", output="o", status="skipped"),)
-    err = run("predict", "a", "--out", "o").err
+    err = run("predict", "a", "--out", "o").out
     assert "1 image finished before, nothing new.\n" in err
 
 
 def test_a_long_list_is_cut(run: Run, prediction: FakePrediction) -> None:
     prediction.images = tuple(_done(f"{i}.tif", 1) for i in range(25))
-    err = run("predict", "a", "--out", "o").err
+    err = run("predict", "a", "--out", "o").out
     assert "19.tif" in err
     assert "20.tif" not in err
     assert "and 5 more\n" in err
@@ -338,7 +338,7 @@ def test_a_dry_run_tells_what_would_be_written(
     run: Run, prediction: FakePrediction
 ) -> None:
     prediction.images = (ImageResult(input="a", output="o/a.tif", status="planned"),)
-    err = run("predict", "a", "--out", "o", "--dry-run").err
+    err = run("predict", "a", "--out", "o", "--dry-run").out
     assert "would write o/a.tif" in err
     assert "1 image to segment; nothing was written.\n" in err
     assert "Label images" not in err

@@ -11,7 +11,7 @@ from cellunet.cli.signals import Stop
 
 
 def _session(*words: str) -> Session:
-    return Session(argv=words, console=Console(), stop=Stop())
+    return Session(argv=words, console=Console(), report=Console(), stop=Stop())
 
 
 def test_a_command_is_told_with_words_added_and_left_out() -> None:

@@ -128,12 +128,11 @@ def test_the_summary_tells_each_crop_and_what_to_do(
     run: Run, suggesting: FakeSuggesting
 ) -> None:
     ran = run("train", "my data", "--suggest", "in", "--out", "new")
-    assert ran.out == ""
-    assert "a [1]_y0_x64.tif" in ran.err
-    assert "unsure of 3 of 10 objects" in ran.err
-    assert "1 crop of 2 images, with labels of model nuclei: new" in ran.err
-    assert f"Correct what is in {Path('new') / 'labels'}, then:" in ran.err
-    assert "cellunet train 'my data' new" in ran.err
+    assert "a [1]_y0_x64.tif" in ran.out
+    assert "unsure of 3 of 10 objects" in ran.out
+    assert "1 crop of 2 images, with labels of model nuclei: new" in ran.out
+    assert f"Correct what is in {Path('new') / 'labels'}, then:" in ran.out
+    assert "cellunet train 'my data' new" in ran.out
 
 
 def test_the_document_holds_crops_and_what_failed(
@@ -183,4 +182,4 @@ def test_crops_of_several_channels_are_trained_on_by_these(
     suggesting.channels = ("DAPI", "GFP")
     ran = run("train", "--suggest", "in", "--out", "new", "--channel", "DAPI,GFP")
     assert suggesting.requests[0].channel == "DAPI,GFP"
-    assert "cellunet train new --channel DAPI,GFP" in ran.err
+    assert "cellunet train new --channel DAPI,GFP" in ran.out

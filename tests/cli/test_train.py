@@ -198,7 +198,6 @@ def test_the_summary_tells_score_folder_and_what_to_do_next(
     run: Run, training: FakeTraining
 ) -> None:
     ran = run("train", "a", "--name", "cells")
-    assert ran.out == ""
     assert "2 images have no annotation: [b].tif" in ran.err
     assert "epoch 2/2: loss 0.5000, validation 0.4000" in ran.err
     assert (
@@ -206,9 +205,9 @@ def test_the_summary_tells_score_folder_and_what_to_do_next(
         "[0.950, 0.960], at .90 0.750 [0.700, 0.800].\n(Of 8 quarters of the images "
         "that were not trained on; in brackets 95% intervals. Other images may differ "
         "more than these tell.)\nGain in mean AP over nuclei: +0.013 [-0.001, +0.020]."
-    ) in ran.err
-    assert f"Model cells is ready after 2 epochs: {FOLDER}" in ran.err
-    assert "cellunet predict IMAGES --out DIR --model cells" in ran.err
+    ) in ran.out
+    assert f"Model cells is ready after 2 epochs: {FOLDER}" in ran.out
+    assert "cellunet predict IMAGES --out DIR --model cells" in ran.out
 
 
 def test_of_a_single_image_nothing_is_said_of_others(
@@ -216,9 +215,9 @@ def test_of_a_single_image_nothing_is_said_of_others(
 ) -> None:
     training.expected = replace(EXPECTED, of_one_image=True)
     ran = run("train", "a", "--name", "cells")
-    assert "Expected elsewhere in this image: mean AP 0.812" in ran.err
-    assert "(Of 8 parts of the image that were not trained on" in ran.err
-    assert "Other images may score far lower; a second one would tell.)" in ran.err
+    assert "Expected elsewhere in this image: mean AP 0.812" in ran.out
+    assert "(Of 8 parts of the image that were not trained on" in ran.out
+    assert "Other images may score far lower; a second one would tell.)" in ran.out
 
 
 @pytest.mark.parametrize(("f1_50", "doubted"), [(0.15, True), (0.4, False)])
@@ -228,7 +227,7 @@ def test_annotations_are_doubted_where_hardly_any_object_is_found(
     estimate = Estimate(value=f1_50, low=0.0, high=0.5)
     training.expected = replace(EXPECTED, f1_50=estimate)
     ran = run("train", "a", "--name", "cells")
-    said = ran.err.replace("\n", " ")
+    said = ran.out.replace("\n", " ")
     assert ("do the annotations belong to these images" in said) == doubted
 
 
@@ -342,3 +341,53 @@ def test_a_device_that_is_not_there_is_refused(
     monkeypatch.setattr(task, "train", refuse)
     ran = run("train", "a", "--name", "n", "--device", "cuda")
     assert (ran.code, ran.err) == (1, "cellunet: error: No cuda. Available: cpu.\n")
+
+
+def test_quiet_leaves_results_and_takes_progress_away(
+    run: Run, training: FakeTraining
+) -> None:
+    loud, quiet = (
+        run("train", "a", "--name", "n"),
+        run("train", "a", "--name", "n", "-q"),
+    )
+    assert loud.err
+    assert (quiet.out, quiet.err) == (loud.out, "")
+
+
+def test_an_option_that_equals_its_default_counts_as_given(
+    run: Run, training: FakeTraining
+) -> None:
+    run(
+        *[
+            "train",
+            "a",
+            "--from",
+            "nuclei",
+            "--border-weight",
+            "10",
+            "--boundary-px",
+            "2",
+            "--seed",
+            "0",
+        ]
+    )
+    run(
+        *[
+            "train",
+            "a",
+            "--class-weights",
+            "1,1,3",
+            "--crop",
+            "192",
+            "--folds",
+            "0",
+            "--preset",
+            "default",
+        ]
+    )
+    run("train", "a")
+    assert [request.given for request in training.requests] == [
+        {"weights.border_weight", "encoding.boundary_px", "seed"},
+        {"weights.class_weights", "decode.class_odds", "crop_px", "folds", "preset"},
+        set(),
+    ]

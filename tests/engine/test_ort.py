@@ -80,7 +80,7 @@ def test_runs_sessions_and_threads_change_no_bit(threads, make_network, rng):
 
 
 def test_an_engine_says_what_it_is(engine, small_config):
-    import onnxruntime
+    onnxruntime = ort.load_runtime()
 
     assert engine.name == f"onnxruntime {onnxruntime.__version__} cpu"
     assert engine.config == small_config
@@ -145,7 +145,7 @@ def test_a_missing_runtime_names_the_other_engine(content, monkeypatch):
 
 
 def test_every_error_of_the_runtime_is_known():
-    import onnxruntime
+    onnxruntime = ort.load_runtime()
 
     names = {error.__name__ for error in ort._errors(onnxruntime)}
     assert {"InvalidGraph", "InvalidProtobuf", "Fail", "RuntimeException"} <= names

@@ -30,7 +30,6 @@ if sys.platform != "linux":
 @pytest.fixture(scope="module")
 def tallies() -> Iterator[dict[str, Tally]]:
     pytest.importorskip("onnx")
-    pytest.importorskip("roifile")
     return fuzz([*FORMATS], 1, CASES)
 
 

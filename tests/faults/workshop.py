@@ -162,14 +162,15 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
 
 def work() -> None:
     """Answer requests until there are no more."""
-    import onnxruntime  # noqa: F401
     import torch
 
     import cellunet.cli.app
     import cellunet.core.checkpoint
     import cellunet.tasks.predict
     import cellunet.tasks.train  # noqa: F401
+    from cellunet.engine import ort
 
+    ort.load_runtime()
     torch.set_num_threads(1)
     tiny_presets()
     sys.stdout.write("ready\n")

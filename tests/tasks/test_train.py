@@ -15,7 +15,13 @@ import pytest
 import tifffile
 
 from cellunet import store
-from cellunet.config import TrainConfig, UNetConfig, classic_preset, for_target
+from cellunet.config import (
+    SplitConfig,
+    TrainConfig,
+    UNetConfig,
+    classic_preset,
+    for_target,
+)
 from cellunet.core.checkpoint import read_state
 from cellunet.core.trainer import Trainer
 from cellunet.errors import (
@@ -223,6 +229,25 @@ def test_resume_with_other_settings_is_refused(
     with pytest.raises(ConfigError, match=rf"other settings \({named}\)") as caught:
         train(quick(data, resume=True, **changes))
     assert "--overwrite" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("epochs", "epochs"),
+        ("crop_px", "crop-px"),
+        ("precision", "precision"),
+        ("validation_fraction", "validation-fraction"),
+    ],
+)
+def test_a_default_that_was_given_is_no_setting_left_out(
+    name, named, data, quick, quick_config
+) -> None:
+    train(quick(data), stop_at(2))
+    asked = {"config": TrainConfig(), "split": SplitConfig(), "resume": True}
+    with pytest.raises(ConfigError, match=rf"other settings \({named}\)"):
+        train(quick(data, **asked, given=frozenset({name})))
+    assert train(quick(data, **asked), stop_at(1)).epochs == quick_config.epochs
 
 
 def test_resume_with_another_preset_is_refused(data, quick) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.errors import AnnotationError, ConfigError
+from cellunet.errors import AnnotationError
 from cellunet.imaging.drawn.drawings import Drawing, role_of, some, stroke_role
 from cellunet.imaging.drawn.figures import Oval, Polygons, Strokes
 from cellunet.imaging.drawn.roi_paths import path_rings, rounded_rectangle
@@ -63,8 +63,6 @@ def roi_drawings(path: Path) -> list[Drawing]:
 
     Raises
     ------
-    ConfigError
-        If the package roifile is missing.
     AnnotationError
         If the file is damaged, or holds angles or text, points or lines of other
         names, which enclose nothing, or ROIs of several planes of a stack.
@@ -167,13 +165,9 @@ def _limited(content: bytes, name: str, path: Path) -> bytes:
 
 
 def _decoded(name: str, content: bytes, path: Path) -> Any:  # noqa: ANN401
-    try:
-        import roifile
-    except ImportError as error:
-        raise ConfigError(
-            f"Reading {path} needs the package roifile.",
-            hint='Try: pip install "cellunet-torch[roi]".',
-        ) from error
+    # Here, because most calls read none.
+    import roifile
+
     try:
         return roifile.ImagejRoi.frombytes(content)
     except _NOT_A_ROI as error:

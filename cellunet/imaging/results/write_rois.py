@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.imaging.atomic import PendingFile, close_unwanted, writing
-from cellunet.imaging.optional import optional
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +31,6 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """The same objects give the same bytes."""
 FORMAT_VERSION = 227
 """Of ImageJ's format: from 222 on points may lie between pixels."""
-PURPOSE = "A set of ROIs"
 
 
 @dataclass(frozen=True)
@@ -80,13 +78,10 @@ def roi_bytes(outline: Outline, place: Place, number: int) -> bytes:
         Its plane.
     number
         Its label.
-
-    Raises
-    ------
-    ConfigError
-        If the extra ``roi`` is not installed.
     """
-    roifile = optional("roifile", "roi", PURPOSE)
+    # Here, because most calls write none.
+    import roifile
+
     points = np.concatenate([ring for polygon in outline for ring in polygon])
     low = np.floor(points.min(axis=0)).astype(int)
     high = np.ceil(points.max(axis=0)).astype(int)
@@ -130,7 +125,6 @@ class RoiSet:
     """
 
     def __init__(self, path: Path) -> None:
-        optional("roifile", "roi", PURPOSE)
         self._pending = PendingFile(path)
         with writing(path):
             self._zip = zipfile.ZipFile(

@@ -16,7 +16,7 @@ from cellunet.imaging.optional import optional
 from cellunet.imaging.provenance import ImageSpec
 from cellunet.imaging.results.write_geojson import GeoJson
 from cellunet.imaging.results.write_picture import OutlinePicture
-from cellunet.imaging.results.write_rois import PURPOSE, Place, RoiSet
+from cellunet.imaging.results.write_rois import Place, RoiSet
 from cellunet.imaging.results.write_tables import TABLES
 from cellunet.imaging.sink import TiffSink
 from cellunet.registry import choose
@@ -268,7 +268,5 @@ def check_installed(save: tuple[str, ...], table_format: str) -> None:
     ConfigError
         With the line that installs it.
     """
-    if "rois" in save:
-        optional("roifile", "roi", PURPOSE)
     if "table" in save and table_format == "parquet":
         optional("pyarrow.parquet", "parquet", "A Parquet table")

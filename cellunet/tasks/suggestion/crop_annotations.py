@@ -9,9 +9,8 @@ import numpy as np
 
 from cellunet.imaging.files import write_labels
 from cellunet.imaging.objects.stream import Objects
-from cellunet.imaging.optional import optional
 from cellunet.imaging.results.write_geojson import GeoJson
-from cellunet.imaging.results.write_rois import PURPOSE, Place, RoiSet
+from cellunet.imaging.results.write_rois import Place, RoiSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,18 +96,6 @@ def write_geojson(path: Path, drawn: Drawn) -> None:
         file.commit()
     finally:
         file.abort()
-
-
-def check_installed(kind: str) -> None:
-    """Refuse a kind whose library is missing, before any work is done.
-
-    Raises
-    ------
-    ConfigError
-        With the line that installs it.
-    """
-    if kind == "rois":
-        optional("roifile", "roi", PURPOSE)
 
 
 DRAWN = {

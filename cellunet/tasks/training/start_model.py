@@ -15,7 +15,7 @@ from cellunet.imaging.pairing import is_known
 from cellunet.tasks.training.train_data import has_objects, object_diameters_px
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from cellunet.core.dataset import Sample
     from cellunet.core.unet import UNet
@@ -54,17 +54,20 @@ def read_start(name: str) -> Start | None:
     )
 
 
-def with_start(config: TrainConfig, start: Start) -> TrainConfig:
+def with_start(
+    config: TrainConfig, start: Start, given: Collection[str] = ()
+) -> TrainConfig:
     """Return settings in which what was left open is the model's.
 
     Network, normalisation, encoding, weights of the loss and decode constants are left
-    open where they are those of `TrainConfig`.
+    open where they are those of `TrainConfig` and not among `given`
+    (`cellunet.tasks.train_request.TrainRequest`).
 
     Raises
     ------
     ConfigError
         If the model has another target, or another network or normalisation than
-        asked for.
+        asked for, or its network does not take crops of the size asked for.
     """
     theirs = start.card.config
     asked = config.encoding.target
@@ -85,10 +88,20 @@ def with_start(config: TrainConfig, start: Start) -> TrainConfig:
                 f"{config.preset} ({ours}).",
                 hint="Leave out --preset, or start --from scratch.",
             )
-    return filled(config, theirs)
+    stride = theirs.network.stride_px
+    if "crop_px" in given and config.crop_px % stride:
+        nearest = max(round(config.crop_px / stride), 1) * stride
+        raise ConfigError(
+            f"Crops of {config.crop_px} px do not fit the network of model "
+            f"{start.name!r}, which needs a multiple of {stride} px.",
+            hint=f"The nearest that fits: --crop {nearest}.",
+        )
+    return filled(config, theirs, given)
 
 
-def filled(config: TrainConfig, theirs: TrainConfig) -> TrainConfig:
+def filled(
+    config: TrainConfig, theirs: TrainConfig, given: Collection[str] = ()
+) -> TrainConfig:
     """Return settings in which what was left open is that of other settings.
 
     Parameters
@@ -97,13 +110,13 @@ def filled(config: TrainConfig, theirs: TrainConfig) -> TrainConfig:
         What was asked for; what is as in `TrainConfig` was left open.
     theirs
         Of a model, or of a run that began with one; of the same target.
+    given
+        What was asked for even where it is as in `TrainConfig`.
     """
-    usual = for_target(TrainConfig(), config.encoding.target)
     stride = theirs.network.stride_px
     groups: dict[str, Config] = {
-        what: getattr(theirs, what)
+        what: _filled_group(what, config, theirs, given)
         for what in ("encoding", "weights", "decode")
-        if getattr(config, what) == getattr(usual, what)
     }
     return config.replace(
         network=theirs.network,
@@ -113,6 +126,21 @@ def filled(config: TrainConfig, theirs: TrainConfig) -> TrainConfig:
         crop_px=max(config.crop_px // stride, 1) * stride,
         **groups,
     )
+
+
+def _filled_group(
+    what: str, config: TrainConfig, theirs: TrainConfig, given: Collection[str]
+) -> Config:
+    """Return a group of settings, each one theirs if it was left open."""
+    usual = getattr(for_target(TrainConfig(), config.encoding.target), what)
+    ours: Config = getattr(config, what)
+    other = getattr(theirs, what)
+    left_open = {
+        name: getattr(other, name)
+        for name, value in vars(ours).items()
+        if value == getattr(usual, name) and f"{what}.{name}" not in given
+    }
+    return ours.replace(**left_open)
 
 
 def adapted(

@@ -12,6 +12,7 @@ from cellunet.config import (
     MODEL,
     PRESETS,
     SCRATCH,
+    TARGET,
     TrainConfig,
     for_target,
 )
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from cellunet.config import Target
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suited:
@@ -29,6 +32,8 @@ class Suited:
     preset: str
     folds: int
     """0 where some images are kept out for validation."""
+    target: Target
+    """What the network learns."""
 
 
 def began_with(name: str) -> Suited:
@@ -47,21 +52,30 @@ def began_with(name: str) -> Suited:
     """
     state = store.model_folder(name) / store.STATE_FILE
     if not state.is_file():
-        return Suited(preset=TrainConfig.preset, folds=0)
+        return Suited(preset=TrainConfig.preset, folds=0, target=TARGET)
     config = store.read_metadata(state).get("config")
-    preset = config.get("preset") if isinstance(config, dict) else None
+    preset, encoding = (
+        config.get(name) if isinstance(config, dict) else None
+        for name in ("preset", "encoding")
+    )
     # What it cannot mean is told when the whole state is read.
-    return Suited(preset=preset if preset in PRESETS else TrainConfig.preset, folds=0)
+    boundary = isinstance(encoding, dict) and encoding.get("target") == "boundary"
+    return Suited(
+        preset=preset if preset in PRESETS else TrainConfig.preset,
+        folds=0,
+        target="boundary" if boundary else TARGET,
+    )
 
 
 def suited(
     folders: Sequence[Path],
     validation: Path | None = None,
     *,
-    start: str = MODEL,
+    start: str | None = None,
+    target: Target | None = None,
     keep_out: bool = False,
 ) -> Suited:
-    """Return the preset and the folds for annotated folders.
+    """Return the preset, the folds and the target for annotated folders.
 
     Up to `cellunet.config.FEW_IMAGES` images that start from a model take the preset
     ``few``; if none of them is set aside for validation they are cross-validated.
@@ -73,8 +87,11 @@ def suited(
     validation
         A folder of validation images.
     start
-        What training starts from (`start_name`); from ``scratch`` there is no preset
-        for few images.
+        What training is to start from, if that was said; from ``scratch`` there is no
+        preset for few images.
+    target
+        What the network is to learn, if that was said; else what the model to start
+        from has learned.
     keep_out
         Whether a share of the images is to be kept out for validation.
 
@@ -83,13 +100,19 @@ def suited(
     InputError
         If a folder holds no pairs, or partners are missing.
     """
+    if target is None:
+        target = TARGET
+        if start not in (None, SCRATCH):
+            target = store.find_model(str(start)).card.config.encoding.target
+    begins_with = start_name(start, for_target(TrainConfig(), target))
     found = [find_pairs(folder) for folder in folders]
     count = sum(len(listed(pairs)) for pairs in found)
-    if start == SCRATCH or count > FEW_IMAGES:
-        return Suited(preset=TrainConfig.preset, folds=0)
+    if begins_with == SCRATCH or count > FEW_IMAGES:
+        return Suited(preset=TrainConfig.preset, folds=0, target=target)
     kept_out = validation or keep_out or any(p.validation is not None for p in found)
     # A single image is cut in two.
-    return Suited(preset="few", folds=0 if kept_out else min(FOLDS, max(count, 2)))
+    folds = 0 if kept_out else min(FOLDS, max(count, 2))
+    return Suited(preset="few", folds=folds, target=target)
 
 
 def start_name(wanted: str | None, config: TrainConfig) -> str:

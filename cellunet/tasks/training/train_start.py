@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import store
-from cellunet.config import PRESETS, SCRATCH, SplitConfig, TrainConfig
+from cellunet.config import (
+    PRESETS,
+    SCRATCH,
+    TARGET,
+    SplitConfig,
+    TrainConfig,
+    for_target,
+)
 from cellunet.core.checkpoint import read_state
 from cellunet.core.trainer import Trainer, new_state, state_from
 from cellunet.errors import ConfigError, OutputError
@@ -29,7 +36,7 @@ from cellunet.tasks.training.train_stages import forget_stages
 from cellunet.tasks.training.training_checks import training_notes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     import torch
@@ -183,23 +190,47 @@ def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
     if request.start not in (None, saved.about.get("start")):
         differ.append("start")
     for name, usual in _usual().items():
-        if _plain(request, name) not in (usual, saved.about[name]):
+        asked_for = name in request.given or _plain(request, name) != usual
+        if asked_for and _plain(request, name) != saved.about[name]:
             differ.append(name.replace("_", "-"))
     asked, began = request.config, saved.config
-    if asked in (TrainConfig(), PRESETS.get(began.preset, TrainConfig)()):
-        return differ
+    names = _asked_for(asked, request.given)
+    if asked.encoding.target != began.encoding.target:
+        return [*differ, "target"] if "encoding.target" in names else differ
     # These follow from the model to start from, the data and the time budget, not
     # from what was asked.
     if saved.about.get("start") != SCRATCH:
-        asked = filled(asked, began)
+        asked = filled(asked, began, request.given)
     asked = asked.replace(
         network=asked.network.replace(in_channels=began.network.in_channels),
         decode=asked.decode.replace(max_core_px=began.decode.max_core_px),
     )
     if saved.about.get("minutes") is not None:
         asked = asked.replace(steps_per_epoch=began.steps_per_epoch)
-    ours, theirs = began.to_dict(), asked.to_dict()
-    return differ + [key for key in ours if ours[key] != theirs[key]]
+    ours, theirs = _by_name(began.to_dict()), _by_name(asked.to_dict())
+    return differ + [
+        name.rpartition(".")[2].replace("_", "-")
+        for name in ours
+        if name in names and ours[name] != theirs[name]
+    ]
+
+
+def _asked_for(config: TrainConfig, given: Collection[str]) -> set[str]:
+    """Return the names of the settings that were given or are not the preset's."""
+    preset = PRESETS.get(config.preset, TrainConfig)()
+    usual = _by_name(for_target(preset, config.encoding.target).to_dict())
+    usual |= {"preset": TrainConfig.preset, "encoding.target": TARGET}
+    values = _by_name(config.to_dict())
+    return {*given, *(name for name in usual if values[name] != usual[name])}
+
+
+def _by_name(values: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings by names such as ``weights.border_weight``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = _by_name(value) if isinstance(value, dict) else {"": value}
+        flat |= {f"{key}.{name}".rstrip("."): one for name, one in inner.items()}
+    return flat
 
 
 def read_images(
@@ -233,7 +264,7 @@ def read_images(
 
 
 def settled(
-    config: TrainConfig, data: TrainingData, start: Start | None
+    request: TrainRequest, data: TrainingData, start: Start | None
 ) -> tuple[TrainConfig, list[str]]:
     """Return the settings with what follows from the start and from the images.
 
@@ -242,11 +273,11 @@ def settled(
     ConfigError
         If they do not go together.
     """
-    samples = data.samples
+    config, samples = request.config, data.samples
     refuse_classic(config, samples)
     if start is None:
         return fitted_to(config, data), []
-    config, notes = adapted(with_start(config, start), start, samples)
+    config, notes = adapted(with_start(config, start, request.given), start, samples)
     known = known_images(start, data.training_prints | data.validation_prints)
     if known:
         notes.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import struct
 import warnings
@@ -15,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
-from cellunet.errors import AnnotationError, CellunetError, ConfigError
+from cellunet.errors import AnnotationError, CellunetError
 from cellunet.imaging.annotations import read_annotation
 from cellunet.imaging.drawn import roi_files
 
@@ -256,21 +255,6 @@ def test_an_encrypted_zip_is_refused(write):
     path.write_bytes(content)
     with pytest.raises(AnnotationError, match="no complete zip of ROIs"):
         read_annotation(path, shape=SHAPE)
-
-
-def test_without_roifile_the_line_that_installs_it_is_told(write, monkeypatch):
-    path = write(outline(SQUARE))
-    original = builtins.__import__
-
-    def absent(name, *rest):
-        if name == "roifile":
-            raise ImportError(name)
-        return original(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(ConfigError) as caught:
-        read_annotation(path, shape=SHAPE)
-    assert 'pip install "cellunet-torch[roi]"' in caught.value.hint
 
 
 ROI = outline(SQUARE).tobytes()

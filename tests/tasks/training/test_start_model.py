@@ -70,6 +70,36 @@ def test_what_is_left_open_is_the_models(start) -> None:
     assert with_start(TrainConfig(weights=weights), start).weights == weights
 
 
+def other_start(start, **weights) -> Start:
+    config = start.card.config
+    other = config.replace(
+        encoding=config.encoding.replace(boundary_px=3),
+        weights=config.weights.replace(**weights),
+    )
+    return replace(start, card=replace(start.card, config=other))
+
+
+def test_what_was_given_stays_even_where_it_equals_the_default(start) -> None:
+    theirs = other_start(start, border_weight=3.0, class_weights=(1.0, 2.0, 5.0))
+    names = {"weights.border_weight", "encoding.boundary_px"}
+    given = with_start(TrainConfig(), theirs, names)
+    assert (given.weights.border_weight, given.encoding.boundary_px) == (10.0, 2)
+    assert given.weights.class_weights == (1.0, 2.0, 5.0)
+    left_open = with_start(TrainConfig(), theirs)
+    assert (left_open.weights.border_weight, left_open.encoding.boundary_px) == (3.0, 3)
+
+
+def test_a_crop_that_was_given_is_refused_where_it_does_not_fit(start) -> None:
+    config = TrainConfig(network=UNetConfig(channels=(4, 8, 8, 8, 8)))
+    stride = config.network.stride_px
+    theirs = replace(start, card=replace(start.card, config=config))
+    asked = TrainConfig().replace(crop_px=192 + stride // 2)
+    assert with_start(asked, theirs).crop_px == 192
+    with pytest.raises(ConfigError, match=f"a multiple of {stride} px") as caught:
+        with_start(asked, theirs, {"crop_px"})
+    assert "--crop " in caught.value.hint
+
+
 def test_a_crop_fits_the_models_stride(start) -> None:
     config = TrainConfig(network=UNetConfig(channels=(4, 8, 8, 8), stem_stride=1))
     deep = config.replace(crop_px=192).replace(crop_px=104)

@@ -6,7 +6,7 @@ import pytest
 import tifffile
 
 from cellunet.cli.app import main
-from cellunet.config import SplitConfig
+from cellunet.config import TARGET, SplitConfig
 from cellunet.tasks.train import Hooks, train
 from cellunet.tasks.training.suited import Suited, began_with
 
@@ -22,11 +22,11 @@ def test_a_training_goes_on_with_the_preset_that_it_began_with(
 ) -> None:
     config = quick_config.replace(preset=preset)
     train(quick(few, config=config), Hooks(should_stop=lambda: True))
-    assert began_with("quick") == Suited(preset=preset, folds=0)
+    assert began_with("quick") == Suited(preset=preset, folds=0, target=TARGET)
 
 
 def test_without_a_state_there_is_nothing_to_go_on_with(capsys, few) -> None:
-    assert began_with("none") == Suited(preset="default", folds=0)
+    assert began_with("none") == Suited(preset="default", folds=0, target=TARGET)
     assert main(["train", str(few), "--name", "none", "--resume"]) == 1
     assert "There is nothing to resume" in capsys.readouterr().err
 
