@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cellunet.imaging.results.write_pages import PageTiff
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(cuts=st.sets(st.integers(1, 599)), width=st.sampled_from([1, 30, 300]))
 def test_pages_of_any_bands_are_read_back(cuts, width, tmp_path_factory) -> None:
     path = tmp_path_factory.mktemp("pages") / "a.tif"

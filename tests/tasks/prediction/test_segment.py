@@ -106,7 +106,6 @@ def test_several_blocks_of_the_network_make_the_same_labels(
 
 @settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
