@@ -38,6 +38,22 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Have a plain ``pytest`` leave out what is slow, and use all cores.
+
+    Whoever names files, markers (-m) or words (-k) gets all of those.
+    """
+    option = config.option
+    plain = config.args_source is config.ArgsSource.TESTPATHS
+    if not plain or option.markexpr or option.keyword:
+        return
+    option.markexpr = "not slow"
+    # Not there without pytest-xdist; a debugger needs the one process.
+    if getattr(option, "numprocesses", 1) is None and not option.usepdb:
+        option.numprocesses, option.dist = "auto", "worksteal"
+
+
 class DrawNuclei(Protocol):
     """Draw a field of nuclei: see `draw_nuclei`."""
 
