@@ -77,6 +77,7 @@ def whole(tmp_path: Path, data: Path, quick, kept, monkeypatch) -> Callable[...,
     return run
 
 
+@pytest.mark.smoke
 def test_a_training_leaves_model_history_curves_and_pictures(data, quick, home) -> None:
     seen: list[str] = []
     hooks = Hooks(
@@ -110,6 +111,7 @@ def test_a_training_leaves_model_history_curves_and_pictures(data, quick, home) 
     assert [row["epoch"] for row in plain["history"]] == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [
@@ -132,6 +134,7 @@ def test_a_stop_changes_no_bit(call, data, quick, whole) -> None:
     assert not (resumed.folder / store.STATE_FILE).exists()
 
 
+@pytest.mark.slow
 def test_a_stop_after_every_step_changes_no_bit(data, quick, whole) -> None:
     for resume in (False, *[True] * 6):
         taken: list[int] = []
@@ -145,6 +148,7 @@ def test_a_stop_after_every_step_changes_no_bit(data, quick, whole) -> None:
     assert files_of(trained.folder) == whole()
 
 
+@pytest.mark.slow
 def test_a_stop_changes_no_bit_of_the_best_of_amsgrad(
     data, quick, quick_config, whole
 ) -> None:
@@ -166,6 +170,7 @@ def test_a_stop_changes_no_bit_of_the_best_of_amsgrad(
     assert files_of(resumed.folder) == whole(config=config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "epochs"),
     [
@@ -347,6 +352,7 @@ def test_minutes_become_steps_before_the_first_step(data, quick) -> None:
     assert rest == [1, (1, 2), (2, 2)]
 
 
+@pytest.mark.slow
 def test_a_training_of_minutes_resumes_with_its_steps(data, quick) -> None:
     train(quick(data, minutes=1e-6), stop_at(1))
     with pytest.raises(ConfigError, match="minutes"):
@@ -447,6 +453,7 @@ def put(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) -> None:
     tifffile.imwrite(folder / "labels" / f"{name}.tif", labels.astype(np.uint16))
 
 
+@pytest.mark.slow
 def test_images_of_any_size_and_content_train(
     tmp_path, quick, write_data, nuclei_image
 ) -> None:
