@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["tests.networks"]
 
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -31,6 +36,22 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Have a plain ``pytest`` leave out what is slow, and use all cores.
+
+    Whoever names files, markers (-m) or words (-k) gets all of those.
+    """
+    option = config.option
+    plain = config.args_source is config.ArgsSource.TESTPATHS
+    if not plain or option.markexpr or option.keyword:
+        return
+    option.markexpr = "not slow"
+    # Not there without pytest-xdist; a debugger needs the one process.
+    if getattr(option, "numprocesses", 1) is None and not option.usepdb:
+        option.numprocesses, option.dist = "auto", "worksteal"
 
 
 class DrawNuclei(Protocol):

@@ -56,9 +56,13 @@ def rows(path: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("script", "expected", "file"),
     [
-        ("predict.py", "nuclei", "u2os_B24_s9.tif"),
+        pytest.param(
+            *("predict.py", "nuclei", "u2os_B24_s9.tif"), marks=pytest.mark.smoke
+        ),
         ("train.py", "epoch 2", "models/example/model.safetensors"),
-        ("evaluate.py", "mean AP", "field1.tif"),
+        pytest.param(
+            *("evaluate.py", "mean AP", "field1.tif"), marks=pytest.mark.smoke
+        ),
         ("make_labels.py", "field1: 42 objects", "weights/field1.tif"),
         ("session.py", "confidence above 0.9", "u2os_B24_s9.npz"),
         ("round_trip.py", "u2os_N12_s7, QuPath", "u2os_N12_s7.geojson"),

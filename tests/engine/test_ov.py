@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellunet.config import UNetConfig
+from cellunet.engine import ort
 from cellunet.engine.base import FlippingEngine, plane_probabilities
 from cellunet.engine.calibrate import calibrated
 from cellunet.engine.onnx_check import INT8
 from cellunet.engine.onnx_file import open_onnx
 from cellunet.engine.onnx_graph import build
-from cellunet.engine.ort import OnnxRuntimeEngine, open_session
+from cellunet.engine.ort import OnnxRuntimeEngine
 from cellunet.engine.ov import OpenVinoEngine, installed, load_runtime
 from cellunet.errors import CheckpointError, ConfigError
 from cellunet.imaging.blocks import plan
@@ -50,6 +51,18 @@ def engines(opened, int8):
 BOTH = pytest.mark.parametrize("kind", ["float32", "int8"])
 
 
+def as_written(content, image):
+    """Return what the graph's operators give one by one, in float32."""
+    runtime = ort.load_runtime()
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = runtime.InferenceSession(
+        content, options, providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(None, {"image": image})
+    return found
+
+
 def some(rng, *shape):
     return rng.normal(0.3, 0.5, shape).astype(np.float32)
 
@@ -62,14 +75,20 @@ def test_it_computes_what_onnxruntime_computes(opened, engines, rng):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-def test_eight_bits_are_near_and_as_the_graph_says(opened, int8, engines, rng):
+def test_eight_bits_are_near(opened, engines, rng):
     image = some(rng, 1, 2, 32, 32)
-    found = engines["int8"](image)
-    (meant,) = open_session(int8.content, 1).run(None, {"image": image})
     exact = OnnxRuntimeEngine(opened.content, threads=1)(image)
-    assert 0 < np.abs(found - exact).mean() < 0.02
+    assert 0 < np.abs(engines["int8"](image) - exact).mean() < 0.02
+
+
+def test_eight_bits_are_as_the_graph_says(opened, int8, engines, rng):
+    # Faint: without the instructions of VNNI, sums of two products end at 16 bits.
+    image = 0.1 * some(rng, 1, 2, 32, 32)
+    found = engines["int8"](image)
+    exact = OnnxRuntimeEngine(opened.content, threads=1)(image)
     # A step more or less where a value lies between two, and its consequences.
-    assert np.abs(found - meant).mean() < 0.3 * np.abs(found - exact).mean()
+    off = np.abs(found - as_written(int8.content, image)).mean()
+    assert off < 0.3 * np.abs(found - exact).mean()
 
 
 @BOTH
@@ -133,7 +152,6 @@ def test_threads_that_share_an_engine_do_not_meet(engines, kind, rng):
 
 @settings(
     max_examples=10,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(height=st.integers(1, 150), width=st.integers(1, 150), seed=st.integers(0, 9))

@@ -28,10 +28,12 @@ HIDDEN = (".partial", ".run", ".lock")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test in this folder."""
+    """Mark every test in this folder, and those of many runs as slow."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("faults")
+            if {"workshop", "tallies"} & set(item.fixturenames):
+                item.add_marker("slow")
 
 
 @dataclass(frozen=True)

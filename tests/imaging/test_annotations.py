@@ -145,7 +145,7 @@ def test_an_empty_annotation_is_no_object(tmp_path):
         elements=st.integers(0, 3),
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_decoded_pieces_are_the_classes_of_equal_connected_neighbours(red):
     """Against a flood fill in plain Python."""
     labels = decode_coloured(rgba(red.tolist()), Path("a.png"))

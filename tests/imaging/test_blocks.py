@@ -26,7 +26,7 @@ def plans(draw):
     return made, stride, halo, largest
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(plans())
 def test_cores_tile_the_plane_exactly_once(drawn) -> None:
     made, *_ = drawn
@@ -39,7 +39,7 @@ def test_cores_tile_the_plane_exactly_once(drawn) -> None:
     assert (times == 1).all()
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(plans())
 def test_windows_have_one_shape_on_the_grid_of_the_stride(drawn) -> None:
     made, stride, _, largest = drawn
@@ -56,7 +56,7 @@ def test_windows_have_one_shape_on_the_grid_of_the_stride(drawn) -> None:
             assert span.stop < length + stride
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(plans())
 def test_cores_keep_the_halo_but_at_the_padded_edge(drawn) -> None:
     made, stride, halo, _ = drawn
@@ -67,7 +67,7 @@ def test_cores_keep_the_halo_but_at_the_padded_edge(drawn) -> None:
             assert span.stop == padded or span.stop - span.core_stop >= halo
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(plans())
 def test_blocks_come_in_raster_order_and_know_their_neighbours(drawn) -> None:
     made, *_ = drawn

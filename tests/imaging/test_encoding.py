@@ -116,7 +116,7 @@ def test_thickness_is_counted_in_pixels(thickness) -> None:
     assert np.array_equal(edge == 1, inner == BOUNDARY)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
 def test_classes_of_random_blobs(seed, thickness) -> None:
     rng = np.random.default_rng(seed)

@@ -104,7 +104,7 @@ def test_nobody_pays_who_does_not_ask(rng) -> None:
     assert _measured(image, CONFIG.replace(kind="standard")).foreground is None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 3000), min_size=2, max_size=400), st.integers(0, 9))
 def test_the_threshold_is_that_of_a_well_kept_library(values, seed) -> None:
     image = np.array(values, np.uint16)

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
@@ -415,7 +415,6 @@ def test_merges_and_splits_equal_an_exhaustive_search(
     assert len(split) == holding(true, found)
 
 
-@settings(deadline=None)
 @given(true=small_labels, found=small_labels, seed=st.integers(0, 99))
 def test_numbering_does_not_matter(
     true: np.ndarray, found: np.ndarray, seed: int

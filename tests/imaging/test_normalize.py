@@ -76,7 +76,7 @@ def _single(image):
         return image.astype(np.float32)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @example(np.array([[0.0, 5e-324]]), [1], (0.0, 1.0))
 @example(np.array([[0.0, 1e-300]]), [1], (0.0, 1.0))
 @example(np.array([[0.0, 3e38]]), [1], (0.0, 1.0))
@@ -109,7 +109,7 @@ def test_percentiles_are_exact_order_statistics_however_the_bands_are_cut(
     assert found == _measure(image, config)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(images(), st.sampled_from([PERCENTILE, STANDARD]))
 def test_any_image_becomes_finite_input_of_its_shape(image, config) -> None:
     if not np.isfinite(_single(image)).any():
@@ -235,7 +235,7 @@ def test_standardised_images_have_mean_zero_and_unit_variance(rng) -> None:
     assert float(found.std(dtype=float)) == pytest.approx(1, abs=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([PERCENTILE, STANDARD]))
 def test_a_tile_cannot_tell_where_it_lies(seed, config) -> None:
     rng = np.random.default_rng(seed)

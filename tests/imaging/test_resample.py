@@ -48,7 +48,7 @@ def test_the_same_length_is_the_same_pixels() -> None:
     target=st.integers(1, 40),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_part_is_the_part_of_the_whole(length, target, data) -> None:
     start = data.draw(st.integers(0, target - 1))
     stop = data.draw(st.integers(start + 1, target))

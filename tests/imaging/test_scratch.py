@@ -42,7 +42,7 @@ def test_every_part_of_a_plane_comes_back(memory, tmp_path, rng) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_any_cut_of_any_plane_comes_back(data, tmp_path_factory) -> None:
     height, width = (data.draw(st.integers(1, 30)) for _ in range(2))

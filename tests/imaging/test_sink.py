@@ -40,7 +40,7 @@ def save(path, labels, axes="", band=100, **options):
     return path
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(["", "T", "Z", "TZ", "ZT"]),
     st.tuples(st.integers(1, 300), st.integers(1, 300)),

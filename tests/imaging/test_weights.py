@@ -59,7 +59,7 @@ def test_either_part_can_be_switched_off() -> None:
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**32 - 1), st.sampled_from([0.5, 1.0, 2.3, 5.0, 12.0]),
     st.sampled_from([1.0, 10.0, 250.0]),

@@ -102,6 +102,7 @@ def stop_at(call: int) -> Callable[[], bool]:
     return lambda: next(calls) >= call
 
 
+@pytest.mark.smoke
 def test_most_drawn_nuclei_are_found(run, field) -> None:
     labels = result(run(field))
     assert labels.dtype == np.uint16
@@ -110,6 +111,7 @@ def test_most_drawn_nuclei_are_found(run, field) -> None:
     assert set(np.unique(labels)) == set(range(labels.max() + 1))
 
 
+@pytest.mark.smoke
 def test_a_result_says_what_became_of_each_input(run, field, tmp_path) -> None:
     seen: list[ImageResult] = []
     found = run(field, on_image=seen.append)

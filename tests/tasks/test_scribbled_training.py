@@ -232,6 +232,7 @@ def test_made_labels_show_scribbles_and_are_read_back(scribbled, kept, tmp_path)
         np.testing.assert_array_equal(one.scribbles, other.scribbles)
 
 
+@pytest.mark.slow
 def test_a_box_in_a_large_field_trains_on_the_box(tmp_path, nuclei_image, quick):
     for side in ("images", "labels", "annotated"):
         (tmp_path / side).mkdir()

@@ -163,8 +163,16 @@ def test_the_card_remembers_the_channels(two, tiny_model) -> None:
 def test_a_start_that_nothing_is_gained_over_is_kept_as_it_was(
     quick_two, tiny_model, tmp_path, home
 ) -> None:
-    still = quick_two().config.replace(learning_rate=1e-12)
-    trained = train(quick_two(config=still))
+    # Nuclei that the start finds, and a rate at which nothing that it knew survives.
+    data = write(tmp_path / "every nucleus", 4, first_seed=300)
+    for number in range(4):
+        _, every = draw_nuclei((64, 64), 8, 300 + number)
+        path = data / "labels" / f"a{number}.tif"
+        tifffile.imwrite(path, every.astype(np.uint16))
+    spoilt = quick_two().config.replace(
+        epochs=1, steps_per_epoch=5, learning_rate=30.0, warmup_steps=0
+    )
+    trained = train(quick_two(config=spoilt, data=(data,)))
     assert trained.kept_start
     image, _ = drawn(1, (90, 70))
     start = load_model(str(tiny_model.folder), threads=1)
@@ -173,13 +181,13 @@ def test_a_start_that_nothing_is_gained_over_is_kept_as_it_was(
     expected = start.segment(image[0])
     found = kept.segment(image)
     np.testing.assert_array_equal(found.labels, expected.labels)
-    assert expected.labels.max() > 5
+    assert expected.labels.max() > 0
 
 
 def test_tiles_and_memory_change_no_label(two, tmp_path) -> None:
-    path = save(tmp_path / "wide.ome.tif", drawn(7, (300, 1400))[0])
+    path = save(tmp_path / "wide.ome.tif", drawn(7, (160, 700))[0])
     whole = labels_of(path, two, tmp_path / "whole")
-    assert whole.max() > 50
+    assert whole.max() > 10
     for name, options in {
         "tiles": {"tile_px": 64},
         "memory": {"max_memory_mb": 260},
@@ -194,7 +202,7 @@ def test_arrays_and_files_of_any_form_give_the_same(two, tmp_path) -> None:
     image, _ = drawn(8, (90, 70))
     model = load_model(two.model, threads=1)
     labels, table = model.segment(image)
-    assert labels.max() > 5
+    assert labels.max() > 0
     other, _ = drawn(9, (90, 70))
     three = np.stack([image[1], other[0], image[0]])
     save(tmp_path / "three.ome.tif", three, ("GFP", "RFP", "dapi"))
@@ -305,6 +313,7 @@ def test_images_that_made_it_are_known_by_all_channels(
     assert set(found.unseen.names) == {"a1"}
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_with_its_channels(quick_two) -> None:
     whole = train(quick_two(name="whole", split=FOLDS))
     calls = iter(range(12))
@@ -325,6 +334,7 @@ def test_resuming_with_other_channels_is_refused(quick_two) -> None:
         train(quick_two(channel="DAPI", resume=True))
 
 
+@pytest.mark.slow
 def test_from_scratch_and_on_from_two_channels(quick_two, two, home) -> None:
     trained = train(quick_two(start="scratch", channel="1,0", name="scratch"))
     card = store.find_model("scratch").card
@@ -356,6 +366,7 @@ def test_starts_that_do_not_fit_are_refused(
     assert hint in caught.value.hint
 
 
+@pytest.mark.slow
 def test_an_image_is_a_copy_if_all_its_channels_are(quick_two, tmp_path) -> None:
     data = write(tmp_path / "copies", 3, first_seed=400)
     first = data / "images" / "a0.ome.tif"
@@ -377,6 +388,7 @@ def test_files_that_call_channels_differently_are_told(quick_two, tmp_path) -> N
     assert store.find_model("quick").card.channels == ("0", "1")
 
 
+@pytest.mark.slow
 def test_a_learning_curve_begins_with_the_widened_start(quick_two, tmp_path) -> None:
     config = quick_two().config.replace(epochs=1, steps_per_epoch=2)
     request = quick_two(config=config, split=FOLDS)
@@ -390,6 +402,7 @@ def crops_of(path: Path, out: Path, **changes: object) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channel", ["DAPI,GFP", "2,0", None])
 def test_suggested_crops_hold_every_channel(
     channel, two, tiny_model, quick_two, tmp_path

@@ -83,6 +83,7 @@ def whole(tmp_path: Path, data: Path, quick, kept, monkeypatch) -> Callable[...,
     return run
 
 
+@pytest.mark.smoke
 def test_a_training_leaves_model_history_curves_and_pictures(data, quick, home) -> None:
     seen: list[str] = []
     hooks = Hooks(
@@ -116,6 +117,7 @@ def test_a_training_leaves_model_history_curves_and_pictures(data, quick, home) 
     assert [row["epoch"] for row in plain["history"]] == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [
@@ -138,6 +140,7 @@ def test_a_stop_changes_no_bit(call, data, quick, whole) -> None:
     assert not (resumed.folder / store.STATE_FILE).exists()
 
 
+@pytest.mark.slow
 def test_a_stop_after_every_step_changes_no_bit(data, quick, whole) -> None:
     for resume in (False, *[True] * 6):
         taken: list[int] = []
@@ -151,6 +154,7 @@ def test_a_stop_after_every_step_changes_no_bit(data, quick, whole) -> None:
     assert files_of(trained.folder) == whole()
 
 
+@pytest.mark.slow
 def test_a_stop_changes_no_bit_of_the_best_of_amsgrad(
     data, quick, quick_config, whole
 ) -> None:
@@ -172,6 +176,7 @@ def test_a_stop_changes_no_bit_of_the_best_of_amsgrad(
     assert files_of(resumed.folder) == whole(config=config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "epochs"),
     [
@@ -372,6 +377,7 @@ def test_minutes_become_steps_before_the_first_step(data, quick) -> None:
     assert rest == [1, (1, 2), (2, 2)]
 
 
+@pytest.mark.slow
 def test_a_training_of_minutes_resumes_with_its_steps(data, quick) -> None:
     train(quick(data, minutes=1e-6), stop_at(1))
     with pytest.raises(ConfigError, match="minutes"):
@@ -472,6 +478,7 @@ def put(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) -> None:
     tifffile.imwrite(folder / "labels" / f"{name}.tif", labels.astype(np.uint16))
 
 
+@pytest.mark.slow
 def test_images_of_any_size_and_content_train(
     tmp_path, quick, write_data, nuclei_image
 ) -> None:

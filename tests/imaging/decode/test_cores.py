@@ -52,7 +52,7 @@ def _random_labels(seed):
     return np.where(level > 0, nearest + 1, 0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 3))
 def test_every_part_keeps_one_connected_core_off_its_contacts(seed, thickness) -> None:
     labels = _random_labels(seed)
@@ -69,7 +69,7 @@ def test_every_part_keeps_one_connected_core_off_its_contacts(seed, thickness) -
             assert not (core & part & contact).any()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 3))
 def test_cores_are_blind_to_the_numbering(seed, thickness) -> None:
     labels = _random_labels(seed)

@@ -151,7 +151,7 @@ def _random_probabilities(rng, shape, classes):
     return _normalised(np.exp(logits))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 2**32 - 1), name=st.sampled_from(sorted(ALL)))
 def test_any_grid_of_blocks_gives_the_same_labels(seed, name) -> None:
     rng = np.random.default_rng(seed)

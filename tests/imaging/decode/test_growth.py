@@ -86,7 +86,7 @@ def test_growth_of_nothing_and_of_a_single_pixel() -> None:
     assert _grow([[3]], 5).tolist() == [[3]]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 6))
 def test_growth_is_blind_to_numbers_and_to_what_is_farther_than_its_steps(
     seed, steps

@@ -26,7 +26,7 @@ def test_no_numbers_have_no_roots() -> None:
     assert UnionFind(0).roots().tolist() == []
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30),
     st.randoms(use_true_random=False),
@@ -45,7 +45,7 @@ def test_sets_are_the_connected_components_in_any_order(pairs, random) -> None:
     assert second.roots().tolist() == expected
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(*[st.integers(0, 4) | st.integers(2**31 - 3, 2**31)] * 2)),
 )

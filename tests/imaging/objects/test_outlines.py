@@ -40,7 +40,7 @@ def shape_of(outline) -> shapely.MultiPolygon:
     return shapely.MultiPolygon([(p[0], p[1:]) for p in outline])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(labels=LABELS, form=FORM)
 def test_filling_an_outline_gives_its_label_back(labels, form) -> None:
     found = outlines(labels, form)
@@ -49,7 +49,7 @@ def test_filling_an_outline_gives_its_label_back(labels, form) -> None:
         np.testing.assert_array_equal(fill(outline, labels.shape), labels == number)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(labels=LABELS, form=FORM)
 def test_polygons_are_valid_and_run_the_right_way_round(labels, form) -> None:
     for number, outline in outlines(labels, form).items():
@@ -62,7 +62,7 @@ def test_polygons_are_valid_and_run_the_right_way_round(labels, form) -> None:
             assert all(ring_area(hole) < 0 for hole in holes)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(labels=LABELS, form=FORM)
 def test_outlines_of_neighbours_do_not_overlap(labels, form) -> None:
     shapes = [shape_of(outline) for outline in outlines(labels, form).values()]
@@ -70,7 +70,7 @@ def test_outlines_of_neighbours_do_not_overlap(labels, form) -> None:
     assert shapely.union_all(shapes).area == pytest.approx(parts)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(labels=LABELS, form=FORM, heights=st.lists(st.integers(1, 4), min_size=9))
 def test_bands_of_any_height_give_the_same_outlines(labels, form, heights) -> None:
     whole = outlines(labels, form)

@@ -29,6 +29,7 @@ def filled(objects, shape) -> np.ndarray:
     return labels
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_every_nucleus_comes_back_pixel_by_pixel(data_dir, tmp_path) -> None:
     stems = (data_dir / "bbbc039/metadata/validation.txt").read_text().split()

@@ -156,7 +156,7 @@ def gathered(labels, image, evidence, heights):
     return batches
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cuts=st.sets(st.integers(1, 79)), seed=st.integers(0, 5))
 def test_bands_of_any_height_give_the_same_objects(cuts, seed) -> None:
     from tests.conftest import draw_nuclei

@@ -32,7 +32,7 @@ def written(path, labels, image="a.tif", place=None) -> dict:
     return json.loads(text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(labels=LABELS)
 def test_a_geometry_is_valid_and_filled_it_is_the_label(labels) -> None:
     for number, outline in outlines(labels).items():

@@ -33,7 +33,7 @@ def test_missing_rows_are_a_bug(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cuts=st.sets(st.integers(1, 49)))
 def test_bands_of_any_height_draw_what_the_whole_plane_shows(
     cuts, tmp_path_factory

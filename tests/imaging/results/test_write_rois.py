@@ -29,7 +29,7 @@ def write(path, labels, places=None) -> None:
     rois.commit()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(labels=LABELS)
 def test_a_roi_read_back_and_filled_is_the_label(labels) -> None:
     for number, outline in outlines(labels).items():

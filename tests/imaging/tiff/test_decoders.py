@@ -42,14 +42,14 @@ def contents(draw: st.DrawFn) -> bytes:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=contents())
 def test_pieces_are_the_whole(form, data):
     assert rest(opened(form, data)) == data
 
 
 @pytest.mark.parametrize("form", [f for f in FORMS if f is not Unxz])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=contents(), steps=st.integers(0, 5))
 def test_a_fork_goes_on_from_where_it_was_made(form, data, steps):
     decoder = opened(form, data)

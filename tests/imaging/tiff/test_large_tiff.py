@@ -46,7 +46,7 @@ def streaming(monkeypatch):
 
 
 @pytest.mark.parametrize("codec", ["zlib", "lzw", "lzma", "packbits"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_a_streamed_strip_is_read_in_any_order(codec, data):
     kind = data.draw(st.sampled_from(["u2", "f4", ">u2", ">f4", "u1"]))
@@ -171,7 +171,7 @@ def big_sparse(path, places: dict[int, int], side: int) -> None:
             file.write(bytes([number % 255 + 1]) * 256)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     places=st.dictionaries(
         st.integers(0, 63), st.integers(2**20, 2**36), min_size=1, max_size=4

@@ -89,7 +89,7 @@ def layouts(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, object], int]:
 
 
 @pytest.mark.parametrize("stream_bytes", [segments.STREAM_BYTES, 0])
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(layout=layouts(), data=st.data())
 def test_a_region_is_the_slice_of_the_whole(stream_bytes, layout, data):
     pixels, options, plane = layout
@@ -495,7 +495,7 @@ def test_a_tiff_without_pages_is_refused(tmp_path):
         open_image(path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_damage_anywhere_is_an_image_read_error_or_no_error(data):
     codec = data.draw(st.sampled_from(["zlib", "lzw", None]))

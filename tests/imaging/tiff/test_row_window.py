@@ -20,7 +20,7 @@ def window(seen: list[tuple[int, int, int]]) -> RowWindow:
     return RowWindow((90, 7), PLANES.dtype, load)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kept=st.integers(1, 40),
     reads=st.lists(

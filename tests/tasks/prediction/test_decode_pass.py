@@ -192,6 +192,7 @@ def stopping_at(call: int | None) -> Callable[[], bool]:
     return lambda: call is not None and next(calls) >= call
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("many_blocks")
 def test_all_files_are_the_same_for_any_threads_tiles_memory_and_stops(
     tiny_model, tmp_path, nuclei_image, monkeypatch

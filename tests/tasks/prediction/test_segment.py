@@ -104,9 +104,9 @@ def test_several_blocks_of_the_network_make_the_same_labels(
     assert (whole != expected).mean() < 0.01
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
