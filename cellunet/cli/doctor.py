@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from cellunet.cli import options as o
 from cellunet.cli.jsonout import Outcome
 from cellunet.cli.session import Session
+
+if TYPE_CHECKING:
+    from cellunet.cli.console import Row
 
 
 def doctor(
@@ -20,7 +25,7 @@ def doctor(
 
     found = diagnose()
     console = Session.of(ctx).console
-    rows = [("cellunet", found.cellunet), ("platform", found.platform)]
+    rows: list[Row] = [("cellunet", found.cellunet), ("platform", found.platform)]
     rows += [(name, version or "not there") for name, version in found.versions.items()]
     for engine, there in found.engines.items():
         used = " (taken if none is asked for)" if engine == found.chosen else ""
