@@ -88,9 +88,10 @@ def telling_bugs(path: Path, *passing: type[Exception]) -> Iterator[None]:
     BugError
         In place of whatever is neither an error of ours nor of the system.
     """
+    known: tuple[type[Exception], ...] = (CellunetError, OSError, MemoryError)
     try:
         yield
-    except (CellunetError, OSError, MemoryError, *passing):
+    except known + passing:
         raise
     except Exception as error:
         raise bug(error, path) from error

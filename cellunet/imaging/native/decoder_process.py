@@ -147,7 +147,10 @@ def _answer(head: Head, parts: Parts) -> tuple[Head, list[Part]]:
 
 
 def _told(error: Exception) -> Head:
-    line = " ".join(str(error).split()) or type(error).__name__
+    line = " ".join(str(error).split())
+    if not any(map(str.isalnum, line)):
+        # imagecodecs 2026.10.10 says b"\x01" of what is no PNG.
+        line = type(error).__name__
     return {"error": line, "bug": is_bug(error)}
 
 
