@@ -11,7 +11,8 @@
     ├── BusyError              another process works on the same thing
     ├── CheckpointError        weights or a run's state: missing, corrupt, foreign
     ├── ModelNotFoundError     no model of that name or path (also FileNotFoundError)
-    └── DeviceError            the device or engine asked for is not available
+    ├── DeviceError            the device or engine asked for is not available
+    └── BugError               cellunet or a library is at fault, and not a file
 
 The core raises them; only ``cellunet.cli.app.main`` catches them, and the system's
 refusals to look up a path. Any other exception is a bug and keeps its traceback.
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 
 class CellunetError(Exception):
-    """Base of all errors that are the user's to solve.
+    """Base of all errors that are told in one line, most of them the user's to solve.
 
     Parameters
     ----------
@@ -84,6 +85,13 @@ class ModelNotFoundError(CellunetError, FileNotFoundError):
 
 class DeviceError(CellunetError):
     """The device or engine that was asked for is not available."""
+
+
+class BugError(CellunetError):
+    """A fault of cellunet or of a library, met at one file of several.
+
+    Not the user's to solve, and never taken for damage of the file.
+    """
 
 
 def one_line(error: Exception) -> str:

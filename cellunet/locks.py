@@ -320,17 +320,18 @@ def lock_new(path: Path) -> int | None:
         # It renames no file that is open.
         path.touch()
         return None
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            taken = try_lock(descriptor)
-        except OSError:
+    else:
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                taken = try_lock(descriptor)
+            except OSError:
+                os.close(descriptor)
+                return None
+            if taken and _is_at(descriptor, path):
+                return descriptor
+            # `remove_abandoned` of another process came in between.
             os.close(descriptor)
-            return None
-        if taken and _is_at(descriptor, path):
-            return descriptor
-        # `remove_abandoned` of another process came in between.
-        os.close(descriptor)
 
 
 def remove_abandoned(folders: Collection[Path], pattern: str) -> int:
@@ -348,13 +349,12 @@ def remove_abandoned(folders: Collection[Path], pattern: str) -> int:
     int
         How many were removed.
     """
-    if sys.platform == "win32":
-        return 0
     removed = 0
-    for folder in folders:
-        for path in folder.glob(pattern):
-            with contextlib.suppress(OSError):
-                removed += _remove_if_free(path)
+    if sys.platform != "win32":
+        for folder in folders:
+            for path in folder.glob(pattern):
+                with contextlib.suppress(OSError):
+                    removed += _remove_if_free(path)
     return removed
 
 

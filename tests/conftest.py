@@ -173,8 +173,7 @@ def tiny_model(
     tmp_path_factory: pytest.TempPathFactory, write_data: Callable[..., Path]
 ) -> TinyModel:
     """A two-level U-Net that finds most drawn nuclei, trained in about two seconds."""
-    import torch
-
+    torch = pytest.importorskip("torch")
     from cellunet.config import AugmentConfig, TrainConfig, UNetConfig, WeightConfig
     from cellunet.tasks.train import TrainRequest, train
 

@@ -5,22 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from torch import nn
 
 from cellunet.config import UNetConfig
-from cellunet.core.unet import UNet, initialise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
     import numpy.typing as npt
+    from torch import nn
+
+    from cellunet.core.unet import UNet
 
 SMALL = UNetConfig(in_channels=2, classes=3, channels=(4, 6), stem_stride=2)
 
 
 def random_network(config: UNetConfig, seed: int = 0) -> UNet:
+    torch = pytest.importorskip("torch")
+    from torch import nn
+
+    from cellunet.core.unet import UNet, initialise
+
     network = UNet(config)
     initialise(network, seed)
     generator = torch.Generator().manual_seed(seed)

@@ -18,6 +18,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "cellunet"
 FLOORS = {
     "errors": 0,
+    "versions": 1,
+    "bugs": 1,
     "config": 1,
     "locks": 1,
     "progress": 1,
@@ -36,7 +38,9 @@ FLOORS = {
 names lazily, and ``__main__`` stand outside: nothing but the version may be imported
 from them."""
 ROOT = {"cellunet", "cellunet.__main__"}
-STANDARD_LIBRARY_ONLY = {"errors", "config", "locks", "progress", "registry"}
+STANDARD_LIBRARY_ONLY = {
+    *("errors", "versions", "bugs", "config", "locks", "progress", "registry"),
+}
 AT_HOME = {
     "torch": {"core"},
     "typer": {"cli"},

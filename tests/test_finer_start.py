@@ -6,7 +6,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 
 from cellunet.config import UNetConfig
 from cellunet.core.unet import UNet, initialise

@@ -17,20 +17,22 @@ import typer
 import typer.main
 
 from cellunet import __version__
+from cellunet.bugs import library_versions
 from cellunet.cli import models
 from cellunet.cli import options as o
 from cellunet.cli.console import Console
+from cellunet.cli.doctor import doctor
 from cellunet.cli.evaluate import evaluate
 from cellunet.cli.help_pages import NAMES, plain_pages
-from cellunet.cli.jsonout import Failure, Outcome, document
+from cellunet.cli.jsonout import BUG, Failure, Outcome, document
 from cellunet.cli.make_labels import make_labels
 from cellunet.cli.predict import predict
 from cellunet.cli.session import Session
 from cellunet.cli.signals import StoppedNow, listening
 from cellunet.cli.train import train
-from cellunet.errors import CellunetError, ConfigError, InputError
+from cellunet.errors import BugError, CellunetError, ConfigError, InputError
 
-REFUSED, USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
+REFUSED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 PATH_FAULTS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES}
 """What the system says of paths that cannot be looked up. Whatever is met while files
 are read or written has its own words."""
@@ -88,7 +90,8 @@ def root(
     """One mask per nucleus or cell from fluorescence microscopy images.
 
     Exit codes: 0 done; 1 refused before any work; 2 wrong usage; 3 some inputs
-    failed or are damaged, each is named; 70 a bug; 130 or 143 stopped by a signal.
+    failed or are damaged, each is named; 70 a bug, be it at one input; 130 or 143
+    stopped by a signal.
     """
     if ctx.invoked_subcommand is None:
         with contextlib.redirect_stdout(sys.stderr):
@@ -101,6 +104,7 @@ for name, function in (
     ("predict", predict),
     ("evaluate", evaluate),
     ("make-labels", make_labels),
+    ("doctor", doctor),
 ):
     app.command(name, help=_prose(function))(function)
 app.add_typer(models.app, name="models")
@@ -155,7 +159,8 @@ def _outcome(session: Session) -> Outcome:
     try:
         return _run(session)
     except CellunetError as error:
-        outcome = Outcome(code=REFUSED, failure=Failure.of(error))
+        code = BUG if isinstance(error, BugError) else REFUSED
+        outcome = Outcome(code=code, failure=Failure.of(error))
     except UsageError as error:
         outcome = _usage(error, _command(session.argv))
     except (StoppedNow, KeyboardInterrupt):
@@ -190,8 +195,8 @@ def _bug(error: Exception) -> Outcome:
     name = type(error).__name__
     failure = Failure(
         type="Bug",
-        message=f"This is a bug in cellunet ({name}: {error}).",
-        hint="Please report it with the lines above.",
+        message=f"This is a bug in cellunet ({name}: {error}). {library_versions()}",
+        hint="Please report it with the lines above and what cellunet doctor prints.",
     )
     return Outcome(code=BUG, failure=failure)
 
@@ -253,7 +258,7 @@ def _options(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def _command(words: tuple[str, ...]) -> str | None:
     """Return the subcommand that the words name, its own subcommand included."""
-    known = {"train", "predict", "evaluate", "make-labels", "models"}
+    known = {"train", "predict", "evaluate", "make-labels", "models", "doctor"}
     for i, word in enumerate(words):
         if word == "models":
             inner = [w for w in words[i + 1 :] if not w.startswith("-")][:1]

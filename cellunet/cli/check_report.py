@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cellunet.bugs import REPORT
 from cellunet.cli.console import counted
-from cellunet.cli.jsonout import Failure, Outcome
+from cellunet.cli.jsonout import BUG, Failure, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +41,14 @@ def report_check(console: Console, checked: Checked) -> Outcome:
     console.line(f"Look at {sheets or 'nothing'}{more} and {checked.report}")
     if not flagged:
         return Outcome(result=checked.to_dict())
+    failure = _failure(checked, flagged)
+    met_bug = checked.counts.get("bug", 0) > 0
+    if met_bug:
+        failure = replace(failure, type="Bug", hint=REPORT)
     return Outcome(
-        code=NEEDS_PERSON, result=checked.to_dict(), failure=_failure(checked, flagged)
+        code=BUG if met_bug else NEEDS_PERSON,
+        result=checked.to_dict(),
+        failure=failure,
     )
 
 

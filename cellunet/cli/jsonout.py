@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from cellunet import __version__
+from cellunet.bugs import REPORT
 from cellunet.errors import CellunetError
 
 SCHEMA = "cellunet/1"
+INPUTS_FAILED, BUG = 3, 70
+"""Exit codes: some inputs failed; cellunet or a library is at fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,13 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
+
+    @classmethod
+    def of_inputs(cls, message: str, hint: str, bugs: int) -> Failure:
+        """Return the failure of a batch, `bugs` of whose inputs were not at fault."""
+        if bugs:
+            return cls(type="Bug", message=message, hint=REPORT)
+        return cls(type="InputsFailed", message=message, hint=hint)
 
     @classmethod
     def of(cls, error: CellunetError) -> Failure:

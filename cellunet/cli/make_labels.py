@@ -11,7 +11,7 @@ from cellunet.cli import options as o
 from cellunet.cli import training_options as t
 from cellunet.cli.check_report import report_check
 from cellunet.cli.console import counted
-from cellunet.cli.jsonout import Failure, Outcome
+from cellunet.cli.jsonout import BUG, INPUTS_FAILED, Failure, Outcome
 from cellunet.cli.session import Session
 from cellunet.config import ANNOTATION_KIND, PRESETS, TARGET, for_target
 
@@ -129,7 +129,9 @@ def make_labels(
     )
     summarize(session, made)
     return Outcome(
-        code=3 if made.failures else 0, result=made.to_dict(), failure=_failure(made)
+        code=BUG if made.bugs else INPUTS_FAILED if made.failures else 0,
+        result=made.to_dict(),
+        failure=_failure(made),
     )
 
 
@@ -216,8 +218,8 @@ def _failure(made: MadeLabels) -> Failure | None:
         return None
     name, message = made.failures[0]
     count = len(made.failures) + len(made.images)
-    return Failure(
-        type="InputsFailed",
+    return Failure.of_inputs(
+        bugs=made.bugs,
         message=f"{len(made.failures)} of {count} annotations failed; the first: "
         f"{name}: {message}",
         hint="The others are finished. Repair these, then run the command again "

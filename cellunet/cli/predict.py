@@ -13,7 +13,7 @@ import typer
 
 from cellunet.cli import options as o
 from cellunet.cli.console import counted, duration
-from cellunet.cli.jsonout import Failure, Outcome
+from cellunet.cli.jsonout import BUG, INPUTS_FAILED, Failure, Outcome
 from cellunet.cli.session import Session, stopped
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.errors import ConfigError
@@ -193,8 +193,9 @@ def predict(
             f"Continue with: {again}",
             **found.to_dict(),
         )
+    some_failed = INPUTS_FAILED if found.failed or found.damaged else 0
     return Outcome(
-        code=3 if found.failed or found.damaged else 0,
+        code=BUG if found.bugs else some_failed,
         result=found.to_dict(),
         failure=_failure(found),
     )
@@ -299,8 +300,8 @@ def _failure(found: Predictions) -> Failure | None:
             hint="The warnings say where. Copy or export these again.",
         )
     count = f"{len(found.failed):,} of {counted(len(found.images), 'image')}"
-    return Failure(
-        type="InputsFailed",
+    return Failure.of_inputs(
+        bugs=found.bugs,
         message=f"{count} failed; the first: {_told(found.failed[0])}",
         hint="The others are finished. Repair these, then run the same command again.",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cellunet.cli.console import counted
-from cellunet.cli.jsonout import Failure, Outcome
+from cellunet.cli.jsonout import BUG, INPUTS_FAILED, Failure, Outcome
 from cellunet.cli.options import given, given_words, told
 from cellunet.cli.session import Session, shell_line
 from cellunet.config import MODEL, SCRATCH, SuggestConfig
@@ -135,7 +135,7 @@ def suggest(ctx: typer.Context) -> Outcome:
     suggested = run(request, hooks)
     summarize(session, suggested, request.data)
     return Outcome(
-        code=3 if suggested.failures else 0,
+        code=BUG if suggested.bugs else INPUTS_FAILED if suggested.failures else 0,
         result=suggested.to_dict(),
         failure=_failure(suggested),
     )
@@ -176,8 +176,8 @@ def _failure(suggested: Suggested) -> Failure | None:
         return None
     name, message = suggested.failures[0]
     count = len(suggested.failures) + suggested.images
-    return Failure(
-        type="InputsFailed",
+    return Failure.of_inputs(
+        bugs=suggested.bugs,
         message=f"{len(suggested.failures)} of {count} images could not be looked at; "
         f"the first: {name}: {message}",
         hint="The crops are of the others.",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import tifffile
 
+from cellunet.bugs import bug, is_bug
 from cellunet.errors import CellunetError, ImageReadError
 from cellunet.imaging.native.decoder_errors import DecoderLostError, NoDecoderError
 
@@ -34,6 +35,7 @@ READ_FAILURES = (
     LookupError,
     ArithmeticError,
     AttributeError,
+    NameError,
     AssertionError,
     MemoryError,
     ImportError,
@@ -45,7 +47,8 @@ READ_FAILURES = (
 )
 """What tifffile and imagecodecs are known to raise on broken files: the codecs'
 errors are RuntimeErrors, a missing codec is an ImportError, broken XML a SyntaxError,
-and a damaged tag can surface as almost any of the others."""
+and a damaged tag can surface as almost any of the others. Faults of code are among
+them: see `cellunet.bugs.is_bug`."""
 
 _MAGIC = (
     (b"II*\0", "TIFF"),
@@ -108,6 +111,8 @@ def reading(path: Path) -> Iterator[None]:
     ------
     ImageReadError
         In place of any of `READ_FAILURES`.
+    BugError
+        If it was no fault of the file's.
     """
     token = _quiet.set(True)
     try:
@@ -115,6 +120,8 @@ def reading(path: Path) -> Iterator[None]:
     except CellunetError:
         raise
     except READ_FAILURES as error:
+        if is_bug(error):
+            raise bug(error, path) from error
         raise _explained(path, error) from error
     finally:
         _quiet.reset(token)

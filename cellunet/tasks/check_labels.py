@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.bugs import telling_bugs
 from cellunet.config import CheckConfig
-from cellunet.errors import CellunetError, InputError
+from cellunet.errors import BugError, CellunetError, InputError
 from cellunet.imaging.annotation_sources import find_annotations
 from cellunet.imaging.annotations import ANNOTATIONS
 from cellunet.imaging.atomic import PendingFile, write_atomically
@@ -128,9 +129,11 @@ def _look(
     config: CheckConfig,
 ) -> None:
     try:
-        looked = look_at(one, kind, ignore_value, config)
+        with telling_bugs(one.annotation):
+            looked = look_at(one, kind, ignore_value, config)
     except CellunetError as error:
-        unreadable = Finding(kind="unreadable", message=str(error))
+        what = "bug" if isinstance(error, BugError) else "unreadable"
+        unreadable = Finding(kind=what, message=str(error))
         seen.images[name] = CheckedImage(name=name, findings=(unreadable,))
         return
     seen.images[name] = replace(looked.checked, name=name)

@@ -20,8 +20,8 @@ class Finding:
     """Something odd about one annotation."""
 
     kind: str
-    """``unreadable``, ``fragments``, ``pieces``, ``holes``, ``outside``, ``shifted``,
-    ``misfit``, ``other-image``, ``duplicate``, or one of `HINTS`."""
+    """``bug``, ``unreadable``, ``fragments``, ``pieces``, ``holes``, ``outside``,
+    ``shifted``, ``misfit``, ``other-image``, ``duplicate``, or one of `HINTS`."""
     message: str
     """A sentence for people."""
     ids: tuple[int, ...] = ()

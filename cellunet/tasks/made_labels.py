@@ -54,6 +54,8 @@ class MadeLabels:
     """Name and message of each annotation that was not."""
     notes: tuple[str, ...]
     """What was found and left out, in sentences."""
+    bugs: int = 0
+    """How many of the failures are faults of cellunet's or of a library."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain dictionaries, lists, text and numbers."""
@@ -69,6 +71,7 @@ class MadeLabels:
                 for image in self.images
             ],
             "failures": [{"name": n, "message": m} for n, m in self.failures],
+            "bugs": self.bugs,
             "notes": list(self.notes),
             "objects": sum(image.objects for image in self.images),
         }

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellunet.bugs import telling_bugs
 from cellunet.errors import (
+    BugError,
     CellunetError,
     ConfigError,
     InputError,
@@ -133,18 +135,21 @@ def make_labels(  # noqa: PLR0913
         # Makes the folder and a file in it, so that a folder that permits no writing
         # is one error before work, not one for each annotation.
         PendingFile(out / folder / "probe").abort()
-    images, failures = [], []
+    images, failures, bugs = [], [], 0
     with at_work(out, _results(found.drawn, out, recipe)):
         for one in track(found.drawn, "Making labels", total=len(found.drawn)):
             try:
-                images.append(_make(one, out, recipe))
+                with telling_bugs(one.annotation):
+                    images.append(_make(one, out, recipe))
             except CellunetError as error:
                 failures.append((one.name, str(error)))
+                bugs += isinstance(error, BugError)
     return MadeLabels(
         out=out,
         layout=found.layout,
         images=tuple(images),
         failures=tuple(failures),
+        bugs=bugs,
         notes=found.notes,
     )
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import __version__
-from cellunet.errors import CellunetError, OutputError
+from cellunet.bugs import telling_bugs
+from cellunet.errors import BugError, CellunetError, OutputError
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.files import create_labels, read_provenance
 from cellunet.imaging.room import check_room
@@ -29,7 +30,7 @@ from cellunet.tasks.prediction.read_notes import (
     without_damage,
 )
 from cellunet.tasks.prediction.report import summary_of
-from cellunet.tasks.prediction.segment import segment_plane
+from cellunet.tasks.prediction.segment import Stopped, segment_plane
 from cellunet.tasks.prediction.side_by_side import SideBySide
 from cellunet.tasks.predictions import ImageResult
 from cellunet.tasks.recipe import recipe_for, recipe_for_image
@@ -100,7 +101,7 @@ class ImageJob:
         """Segment one image, known by `name` in tables, or say why not."""
         begin = time.perf_counter()
         try:
-            with contextlib.ExitStack() as stack:
+            with telling_bugs(path, Stopped), contextlib.ExitStack() as stack:
                 return self._image(path, name, output, stack)
         except (CellunetError, MemoryError) as error:
             message = str(error)
@@ -111,6 +112,7 @@ class ImageJob:
                 output=None,
                 status="failed",
                 message=message,
+                bug=isinstance(error, BugError),
                 seconds=time.perf_counter() - begin,
             )
 
@@ -199,6 +201,8 @@ class ImageJob:
             )
         try:
             same = without_damage(read_provenance(output)) == provenance
+        except BugError:
+            raise
         except CellunetError:
             # Cut off or of another program: not ours to skip or to replace unasked.
             same = False

@@ -28,6 +28,8 @@ class ImageResult:
     """Time that it took."""
     message: str = ""
     """Why it failed."""
+    bug: bool = False
+    """Whether it failed by a fault of cellunet's or of a library, not of its own."""
     warnings: tuple[str, ...] = ()
     """What to look at, though it did not fail."""
     shape: tuple[int, ...] | None = None
@@ -86,6 +88,11 @@ class Predictions:
     def failed(self) -> tuple[ImageResult, ...]:
         """Inputs that could not be segmented, each with its message."""
         return tuple(i for i in self.images if i.status == "failed")
+
+    @property
+    def bugs(self) -> int:
+        """How many failed by a fault that is not theirs."""
+        return sum(i.bug for i in self.images)
 
     @property
     def damaged(self) -> tuple[ImageResult, ...]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellunet import store
+from cellunet.bugs import telling_bugs
 from cellunet.config import PredictConfig
-from cellunet.errors import CellunetError, ConfigError, InputError
+from cellunet.errors import BugError, CellunetError, ConfigError, InputError
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.coverage import Pool, choose
 from cellunet.imaging.inputs import find_inputs
@@ -72,6 +73,7 @@ class _Looked:
     images: int
     small: int
     failures: tuple[tuple[str, str], ...]
+    bugs: int
 
 
 def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
@@ -131,6 +133,7 @@ def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
         crops=tuple(crops),
         channels=channels,
         failures=looked.failures,
+        bugs=looked.bugs,
         notes=notes,
     )
 
@@ -173,16 +176,20 @@ def _look(run: _Run, files: Sequence[Path], hooks: Hooks) -> _Looked:
     request, side = run.request, run.request.config.side_px
     most = request.config.most_windows // len(files)
     every: list[Candidate] = []
-    failures, small = [], 0
+    failures, small, bugs = [], 0, 0
     for path in hooks.track(files, "Looking at images", len(files)):
         try:
-            with opened(path, request, run.model) as source:
+            with (
+                telling_bugs(path),
+                opened(path, request, run.model) as source,
+            ):
                 if min(source.shape) < side:
                     small += 1
                     continue
                 every += candidates(source, request, run.recipe, most, run.keep)
         except CellunetError as error:
             failures.append((str(path), error.message))
+            bugs += isinstance(error, BugError)
             last = error
     images = len(files) - small - len(failures)
     if not images:
@@ -194,7 +201,13 @@ def _look(run: _Run, files: Sequence[Path], hooks: Hooks) -> _Looked:
             + (f"; {len(failures)} cannot be read." if failures else "."),
             hint="Ask for smaller crops: --crop PX.",
         )
-    return _Looked(found=every, images=images, small=small, failures=tuple(failures))
+    return _Looked(
+        found=every,
+        images=images,
+        small=small,
+        failures=tuple(failures),
+        bugs=bugs,
+    )
 
 
 def _pick(

@@ -111,6 +111,8 @@ class Suggested:
     """In the order of their worth."""
     channels: tuple[str, ...] = ()
     """Names under which the crops hold several channels; none if they hold one."""
+    bugs: int = 0
+    """How many of the failures are faults of cellunet's or of a library."""
     failures: tuple[tuple[str, str], ...] = ()
     """Path and message of each image that could not be used."""
     notes: tuple[str, ...] = ()
@@ -125,6 +127,7 @@ class Suggested:
             "images": self.images,
             "annotations": str(self.out / self.annotations),
             "crops": [dataclasses.asdict(crop) for crop in self.crops],
+            "bugs": self.bugs,
             "failures": [{"input": n, "message": m} for n, m in self.failures],
             "notes": list(self.notes),
         }

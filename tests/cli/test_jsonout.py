@@ -19,7 +19,7 @@ from cellunet.tasks.evaluation import GROUPS
 from cellunet.tasks.made_labels import MadeImage, MadeLabels
 from cellunet.tasks.models import ModelInfo
 from cellunet.tasks.predict import ImageResult, Predictions
-from cellunet.tasks.train import Trained
+from cellunet.tasks.train_request import Trained
 
 PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+pytest.importorskip("torch")
+
+
 from cellunet.cli.learning import sentence
 from cellunet.imaging.pairing import Pair, Pairs
 from cellunet.imaging.scoring.bootstrap import Estimate

@@ -33,7 +33,7 @@ from cellunet.tasks.evaluate_model import evaluate_model
 from cellunet.tasks.evaluation import Side
 from cellunet.tasks.make_labels import make_labels
 from cellunet.tasks.predict import predict
-from cellunet.tasks.train import TrainRequest
+from cellunet.tasks.train_request import TrainRequest
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

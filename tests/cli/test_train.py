@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+pytest.importorskip("torch")
+
+
 from cellunet.config import PRESETS, DecodeConfig, SplitConfig, for_target
 from cellunet.errors import DeviceError
 from cellunet.imaging.pairing import Pair, Pairs

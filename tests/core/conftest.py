@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 
 from cellunet.config import TrainConfig, UNetConfig
 from cellunet.core.dataset import Prepared, Sample, prepare

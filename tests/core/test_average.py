@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import torch
+import pytest
+
+torch = pytest.importorskip("torch")
+
 
 from cellunet.config import UNetConfig
 from cellunet.core.average import mean_network

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 from safetensors.torch import load_file, save_file
 
 from cellunet import store

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("torch")
+
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st

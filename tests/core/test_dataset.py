@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 
 from cellunet.config import AugmentConfig, NormalizationConfig, WeightConfig
 from cellunet.core.dataset import CropSampler, Sample, prepare

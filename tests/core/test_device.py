@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 
 from cellunet.core.device import autocast_dtype, available, choose_device
 from cellunet.errors import DeviceError

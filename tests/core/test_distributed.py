@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 
 from cellunet.core.distributed import Distributed
 

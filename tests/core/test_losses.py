@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 from torch.nn import functional
 
 from cellunet.core.losses import LOSSES, cross_entropy

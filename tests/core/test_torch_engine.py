@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 
 from cellunet.config import UNetConfig
 from cellunet.core.device import available, choose_device

@@ -7,7 +7,9 @@ import math
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 from torch.nn import functional
 
 from cellunet.config import AugmentConfig, TrainConfig, UNetConfig, WeightConfig

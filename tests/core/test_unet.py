@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 from torch import nn
 
 from cellunet.config import PRESETS, UNetConfig

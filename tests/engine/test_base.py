@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 
 from cellunet.config import MOST_LEVELS, UNetConfig
 from cellunet.core.torch_engine import TorchEngine

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 from torch.utils.flop_counter import FlopCounterMode
 
 from cellunet.config import UNetConfig, classic_preset

@@ -5,7 +5,9 @@ import hashlib
 import numpy as np
 import onnx
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 from torch import nn
 
 from cellunet.config import UNetConfig

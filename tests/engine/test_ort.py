@@ -5,7 +5,9 @@ import sys
 import numpy as np
 import onnx
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
+
 
 from cellunet.config import UNetConfig
 from cellunet.engine import onnx_file, ort

@@ -69,8 +69,14 @@ def breaking(decode: Callable[..., Any]) -> Callable[..., Any]:
 
 def main() -> None:
     """Decode, or break."""
-    # Before tifffile asks for it.
-    imagecodecs.jpeg2k_decode = breaking(imagecodecs.jpeg2k_decode)
+    find = decoder_process._page_decoder
+
+    def found(*asked: Any) -> tuple[Callable[..., Any], str]:
+        decode, key = find(*asked)
+        return breaking(decode), key
+
+    # Not the codec itself: tifffile checks where its codecs come from.
+    decoder_process._page_decoder = found
     png = breaking(imagecodecs.png_decode)
     decoder_process.TASKS["png"] = decoder_process.whole(png)
     decoder_process.main()

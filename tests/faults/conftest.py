@@ -91,6 +91,7 @@ class Workshop:
 @pytest.fixture(scope="session")
 def workshop_process() -> Iterator[subprocess.Popen[str]]:
     """The process behind `workshop`."""
+    pytest.importorskip("torch")
     if not hasattr(os, "fork"):
         pytest.skip("this system forks no processes")
     env = {

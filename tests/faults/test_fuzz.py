@@ -29,6 +29,7 @@ if sys.platform != "linux":
 
 @pytest.fixture(scope="module")
 def tallies() -> Iterator[dict[str, Tally]]:
+    pytest.importorskip("torch")
     pytest.importorskip("onnx")
     return fuzz([*FORMATS], 1, CASES)
 

@@ -50,8 +50,7 @@ def quick(
     It is called ``quick``; two candidates of each decode constant are tried, and
     pictures are small.
     """
-    import torch
-
+    torch = pytest.importorskip("torch")
     from cellunet.config import SplitConfig
     from cellunet.tasks.train import TrainRequest
 

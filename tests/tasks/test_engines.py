@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+torch = pytest.importorskip("torch")
+
+
 from cellunet import store
 from cellunet.config import TrainConfig
 from cellunet.core import device as core_device

@@ -7,6 +7,9 @@ import json
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import tifffile
 
 from cellunet.config import SplitConfig

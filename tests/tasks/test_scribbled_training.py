@@ -5,6 +5,9 @@ from __future__ import annotations
 import imagecodecs
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 import tifffile
 from scipy import ndimage
 

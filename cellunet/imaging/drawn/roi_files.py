@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.bugs import bug, is_bug
 from cellunet.errors import AnnotationError
 from cellunet.imaging.drawn.drawings import Drawing, role_of, some, stroke_role
 from cellunet.imaging.drawn.figures import Oval, Polygons, Strokes
@@ -171,6 +172,8 @@ def _decoded(name: str, content: bytes, path: Path) -> Any:  # noqa: ANN401
     try:
         return roifile.ImagejRoi.frombytes(content)
     except _NOT_A_ROI as error:
+        if is_bug(error):
+            raise bug(error, path) from error
         raise AnnotationError(
             f"{path}: {name} is damaged or no ROI: {error}.", hint=_AGAIN
         ) from error
@@ -195,6 +198,8 @@ def _figure(roi: Any, name: str, path: Path) -> Figure:  # noqa: ANN401
     try:
         return _area(roi)
     except _NOT_A_ROI as error:
+        if is_bug(error):
+            raise bug(error, path) from error
         raise AnnotationError(f"{path}: {name}: {error}.", hint=_AGAIN) from error
 
 

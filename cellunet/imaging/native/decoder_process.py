@@ -22,6 +22,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
+from cellunet.bugs import is_bug
 from cellunet.imaging.native.messages import Head, Part, receive, send
 from cellunet.imaging.native.page_key import page_key
 
@@ -92,12 +93,13 @@ def _page_decoder(
 
 
 TASKS: dict[str, Task] = {
-    "png": whole(imagecodecs.png_decode),
-    "lzw": whole(imagecodecs.lzw_decode),
-    "packbits": whole(imagecodecs.packbits_decode),
+    "png": whole(lambda data: imagecodecs.png_decode(data)),
+    "lzw": whole(lambda data: imagecodecs.lzw_decode(data)),
+    "packbits": whole(lambda data: imagecodecs.packbits_decode(data)),
     "tiff": tiff,
 }
-"""What can be asked for."""
+"""What can be asked for; a decoder is looked up when it is needed, so that the lack of
+one is told where it matters."""
 
 
 def main() -> None:
@@ -132,20 +134,24 @@ def _answer(head: Head, parts: Parts) -> tuple[Head, list[Part]]:
         results = list(TASKS[head["task"]](head, parts))
     # The file is gone, for instance, or no longer what it was.
     except Exception as error:  # noqa: BLE001
-        return {"error": _line(error)}, []
+        return _told(error), []
     told: list[Head] = []
     pixels: list[Part] = []
     for result in results:
         if isinstance(result, Exception):
-            told.append({"error": _line(result)})
+            told.append(_told(result))
         else:
             told.append({"dtype": result.dtype.str, "shape": result.shape})
             pixels.append(result.reshape(-1).view(np.uint8).data)
     return {"results": told}, pixels
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _told(error: Exception) -> Head:
+    line = " ".join(str(error).split())
+    if not any(map(str.isalnum, line)):
+        # imagecodecs 2026.10.10 says b"\x01" of what is no PNG.
+        line = type(error).__name__
+    return {"error": line, "bug": is_bug(error)}
 
 
 def _prepare() -> None:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.bugs import REPORT, library_versions
+from cellunet.errors import BugError
 from cellunet.imaging.native import decoder_child
 from cellunet.imaging.native.decoder_errors import (
     DecoderLostError,
@@ -94,6 +96,8 @@ class DecoderProcess:
             If a decoder crashed, or did not end in time.
         NoDecoderError
             If the process cannot be started.
+        BugError
+            If a library lacks what is asked of it.
         """
         head = {**task.head, "seconds": task.seconds, "bytes": task.decoded_bytes}
         most = TIMES_RESULT * task.decoded_bytes + MORE_RESULT_BYTES
@@ -162,13 +166,13 @@ def _results(
 ) -> list[npt.NDArray[Any] | DecodingError]:
     """Return decoded pixels; a process that was taken over may tell anything."""
     if "error" in told:
-        raise DecodingError(str(told["error"]))
+        raise _refusal(told)
     data = iter(parts)
     results: list[npt.NDArray[Any] | DecodingError] = []
     try:
         for one in told["results"]:
             if "error" in one:
-                results.append(DecodingError(str(one["error"])))
+                results.append(_refusal(one))
                 continue
             dtype = np.dtype(str(one["dtype"]))
             if dtype.kind not in "buifc":
@@ -178,6 +182,17 @@ def _results(
     except (LookupError, TypeError, ValueError, StopIteration) as error:
         raise DecodingError(f"the decoder's answer makes no sense: {error}") from error
     return results
+
+
+def _refusal(told: Head) -> DecodingError:
+    """Return what a decoder says of bytes that it refuses; raise what is no refusal."""
+    if told.get("bug"):
+        raise BugError(
+            "The process that decodes met a bug in cellunet or in a library that it "
+            f"uses ({told['error']}). {library_versions()}",
+            hint=REPORT,
+        )
+    return DecodingError(str(told["error"]))
 
 
 SHARED = DecoderProcess()

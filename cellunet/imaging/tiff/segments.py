@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cellunet.bugs import is_bug
 from cellunet.errors import CellunetError, ImageReadError
 from cellunet.imaging.damage import Damage, brief
 from cellunet.imaging.native.decoder_errors import NoDecoderError
@@ -188,6 +189,8 @@ class SeriesReader:
         except (CellunetError, MemoryError, NoDecoderError):
             raise
         except READ_FAILURES as error:
+            if is_bug(error):
+                raise
             self._note(number, index, error)
             piece = np.zeros((*self.grid.piece, self.grid.samples), self.dtype)
         self._cache[key] = piece

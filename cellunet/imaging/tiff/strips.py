@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import imagecodecs
 import numpy as np
 
+from cellunet.bugs import is_bug
 from cellunet.imaging.native.decoder_errors import NoDecoderError
 from cellunet.imaging.reading import READ_FAILURES
 from cellunet.imaging.tiff.decoders import DECODERS, starts_with_clear
@@ -159,6 +160,8 @@ class StripRows:
         except NoDecoderError:
             raise
         except READ_FAILURES as error:
+            if is_bug(error):
+                raise
             self._failed = error
             raise LostRowsError(self._row, error) from error
         self._rest += data
@@ -178,6 +181,8 @@ class StripRows:
                 while self._decoder.step():
                     pass
             except READ_FAILURES as error:
+                if is_bug(error):
+                    raise
                 kept = ValueError(f"{error}; its pixels are kept as decoded")
                 raise LostRowsError(0, kept) from error
 

@@ -91,7 +91,7 @@ def write_sheets(
 def _chosen(checked: Checked) -> list[CheckedImage]:
     """Return all that needs a person, and others evenly to fill the last sheet."""
     flagged = [i for i in checked.images if i.needs_person]
-    flagged = [i for i in flagged if i.findings[0].kind != "unreadable"]
+    flagged = [i for i in flagged if i.findings[0].kind not in ("unreadable", "bug")]
     others = [i for i in checked.images if not i.needs_person]
     # What only a hint tells of comes before what nothing is known against.
     others = [i for i in others if i.findings] + [i for i in others if not i.findings]

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.errors import AnnotationError, CellunetError, ImageReadError, InputError
+from cellunet.errors import (
+    AnnotationError,
+    BugError,
+    CellunetError,
+    ImageReadError,
+    InputError,
+)
 from cellunet.imaging.annotations import read_annotation
 from cellunet.imaging.drawn.scribbles import scribbled_px
 from cellunet.imaging.files import Region, open_image
@@ -208,8 +214,9 @@ def _read_all(
         except CellunetError as error:
             problems.append(error.message)
             kinds.append(error)
-    if len(problems) == 1:
-        raise kinds[0]
+    bugs = [error for error in kinds if isinstance(error, BugError)]
+    if bugs or len(problems) == 1:
+        raise (bugs or kinds)[0]
     if problems:
         more = len(problems) - MAX_NAMED
         listed = " ".join(problems[:MAX_NAMED])

@@ -188,7 +188,9 @@ def encoded(document: object) -> bytes:
 @cache
 def weights() -> tuple[bytes, bytes]:
     """Return a model of two levels with its card, and its ONNX twin."""
-    import torch
+    import pytest
+
+    torch = pytest.importorskip("torch")
     from safetensors.torch import save
 
     from cellunet.config import TrainConfig, UNetConfig

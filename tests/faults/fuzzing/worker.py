@@ -26,7 +26,7 @@ from cellunet.config import NormalizationConfig, UNetConfig
 from cellunet.engine.onnx_check import check_model
 from cellunet.engine.ort import OnnxRuntimeEngine
 from cellunet.engine.protobuf import fields
-from cellunet.errors import CellunetError, ImageReadError
+from cellunet.errors import BugError, CellunetError, ImageReadError
 from cellunet.imaging.drawn.coco import is_coco
 from cellunet.imaging.drawn.drawn_files import read_drawn
 from cellunet.imaging.drawn.json_files import kind_of, read_json
@@ -160,6 +160,8 @@ def run(name: str, content: bytes, folder: Path) -> dict[str, Any]:
         outcome, where = "refused", str(error)
         if isinstance(error.__cause__, DecoderLostError):
             outcome = "decoder lost"
+        if isinstance(error, BugError):
+            outcome = "taken for a bug"
         if len(where.splitlines()) != 1:
             outcome = "several lines"
     except Exception:  # noqa: BLE001

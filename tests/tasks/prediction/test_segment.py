@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+torch = pytest.importorskip("torch")
+
 import tifffile
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
+
+
 from cellunet.core.dataset import Sample
 from cellunet.errors import ConfigError, InputError
 from cellunet.tasks.training.folds import dealt

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 from imagecodecs import png_decode
 
 from cellunet.config import EncodingConfig

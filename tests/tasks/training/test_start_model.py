@@ -7,6 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
+
+
 from cellunet import store
 from cellunet.config import (
     MODEL,
