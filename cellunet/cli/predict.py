@@ -62,6 +62,16 @@ def predict(
             ),
         ),
     ] = PredictConfig.z,
+    include: Annotated[
+        list[o.Included] | None,
+        typer.Option(
+            rich_help_panel=o.IMAGES,
+            help="Also segment what folders hold beside the images: thumbs and "
+            "projections (or copies of planes) of a plate, labels (or pictures of "
+            "results); repeat for more. Files that are named are always taken. "
+            "Default: none.",
+        ),
+    ] = None,
     level: o.Level = PredictConfig.level,
     keep_going: o.KeepGoing = False,
     scale: o.Scale = None,
@@ -157,6 +167,7 @@ def predict(
         scratch=None if scratch is None else str(scratch),
         save=tuple(dict.fromkeys(s.value for s in save or ())),
         table_format=table_format,
+        include=tuple(dict.fromkeys(i.value for i in include or ())),
         part=_part(part),
         overwrite=overwrite,
     )
@@ -207,6 +218,10 @@ def summarize(console: Console, found: Predictions, out: Path) -> None:
         console.line(f"Table of all objects: {found.table}")
     if found.report:
         console.line(f"Report: {found.report}")
+    for note in found.notes:
+        console.line(note)
+    for text in found.warnings:
+        console.line(f"warning: {text}", "yellow")
     for name, text in _some([(i.input, w) for i in found.images for w in i.warnings]):
         console.line(f"warning: {name}: {text}", "yellow")
     if found.failed:

@@ -277,9 +277,7 @@ def detect_flat(folder: Path) -> Layout | None:
     images = [p for p in pixels if bare_stem(p.name) == stem(p.name)]
     started = [p for p in images if starts_as_annotation(p.name)]
     known = {shared_stem(p.name) for p in images if p not in started}
-    images = [
-        p for p in images if p not in started or shared_stem(p.name) not in known
-    ]
+    images = [p for p in images if p not in started or shared_stem(p.name) not in known]
     names = {stem(p.name) for p in images}
     found = by_image([p for p in files if p not in images], names, (".json", ".zip"))
     scribbles = scribbled_parts(folder)

@@ -349,7 +349,9 @@ def _nothing_found(folder: Path) -> InputError:
         )
     refuse_nested(folder)
     images = [p for at in subfolders(folder, IMAGE_FOLDERS) for p in image_files(at)]
-    drawn = [p for at in subfolders(folder, DRAWN_FOLDERS) for p in annotation_files(at)]
+    drawn = [
+        p for at in subfolders(folder, DRAWN_FOLDERS) for p in annotation_files(at)
+    ]
     for path in annotation_files(folder):
         (drawn if is_annotation_mark(path.name) else images).append(path)
     others = _others(folder)

@@ -36,6 +36,7 @@ def test_folders_below_are_part_of_the_name(tmp_path: Path) -> None:
 def test_a_marker_that_both_folders_hold_belongs_to_the_name(tmp_path: Path) -> None:
     found = touch(tmp_path / "p", "cell.tif", "cell_seg.tif")
     true = touch(tmp_path / "t", "cell.tif", "cell_seg.tif")
+    (true / "cell.tif").write_bytes(b"corrected")
     assert [p.name for p in pair_folders(found, true)] == ["cell", "cell_seg"]
 
 
