@@ -212,18 +212,20 @@ def summarize(console: Console, found: Predictions, out: Path) -> None:
     if len(shown) > MAX_ROWS:
         console.line(f"and {len(shown) - MAX_ROWS:,} more")
     console.line(_totals(found), "bold")
-    if found.done or found.skipped:
-        console.line(f"Label images: {out}")
-    if found.table:
-        console.line(f"Table of all objects: {found.table}")
-    if found.report:
-        console.line(f"Report: {found.report}")
+    written = {
+        "Label images": out if found.done or found.skipped else None,
+        "Table of all objects": found.table,
+        "Report": found.report,
+    }
+    for what, path in written.items():
+        if path:
+            console.line(f"{what}: {path}")
     for note in found.notes:
         console.line(note)
-    for text in found.warnings:
+    of_images = [(i.input, w) for i in found.images for w in i.warnings]
+    named = [f"{name}: {text}" for name, text in _some(of_images)]
+    for text in (*found.warnings, *named):
         console.line(f"warning: {text}", "yellow")
-    for name, text in _some([(i.input, w) for i in found.images for w in i.warnings]):
-        console.line(f"warning: {name}: {text}", "yellow")
     if found.failed:
         console.line(f"{len(found.failed):,} failed:", "red")
         for image in found.failed:

@@ -246,7 +246,7 @@ def _label_folders(files: Iterable[Path]) -> set[Path]:
         if at.name.lower() in DRAWN_FOLDERS:
             return at.parent in images
         sequence = _SEQUENCE.match(at.name)
-        return bool(sequence) and at.parent / sequence[1] in parents
+        return sequence is not None and at.parent / sequence[1] in parents
 
     return {p for p in parents if any(map(holds_labels, (p, *p.parents)))}
 

@@ -159,8 +159,8 @@ def detect_split_folders(folder: Path) -> Layout | None:
         return None
     lists: dict[str, tuple[str, ...]] = {}
     for name, found in sides.items():
-        side = SIDES[name.lower() in VALIDATION_SETS]
-        lists[side] = (*lists.get(side, ()), *(f"{name}_{n}" for n in found.images))
+        key = SIDES[name.lower() in VALIDATION_SETS]
+        lists[key] = (*lists.get(key, ()), *(f"{name}_{n}" for n in found.images))
     return _joined("folders", sides, lists)
 
 
