@@ -185,7 +185,7 @@ def _object_pixels(
 
 def _read_auto(path: Path, asked: Asked) -> Annotation:
     if path.is_dir():
-        files = image_files(path)
+        files = image_files(path / "masks") or image_files(path)
         if len(files) != 1:
             return read_object_folder(path)
         # From outside, a label image a sample looks like an image of one object.

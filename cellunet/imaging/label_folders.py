@@ -102,7 +102,7 @@ def pair_folders(
         rest = len(wanted) - len(truths)
         wanted = set(truths)
         if rest:
-            logger.warning("%d predictions without true labels in %s.", rest, labels)
+            logger.warning("Not scored, as not in %s: %d predictions.", labels, rest)
     problems = _problems(wanted, by_name["predicted"], by_name["true"])
     if problems:
         raise InputError(

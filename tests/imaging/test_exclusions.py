@@ -117,7 +117,9 @@ def test_labels_of_pairs_are_left_out(tmp_path, image, label):
     assert listed(tmp_path) == [image]
 
 
-@pytest.mark.parametrize("name", ["no_label.tif", "my_mask.tif", "mask_1.tif", "t0.tif"])
+@pytest.mark.parametrize(
+    "name", ["no_label.tif", "my_mask.tif", "mask_1.tif", "t0.tif"]
+)
 def test_a_name_alone_that_may_be_an_image_is_one(tmp_path, name):
     touch(tmp_path, name)
     assert listed(tmp_path) == [name]
@@ -162,7 +164,7 @@ def test_one_line_counts_what_was_left_out(tmp_path):
 
 def test_a_folder_of_nothing_but_labels_says_how_to_take_them(tmp_path):
     touch(tmp_path, "a_cp_masks.tif")
-    with pytest.raises(InputError, match="1 label image .*--include labels"):
+    with pytest.raises(InputError, match=r"1 label image .*--include labels"):
         find_inputs([str(tmp_path)])
 
 
