@@ -564,28 +564,24 @@ def test_results_are_not_taken_for_images_by_a_second_run(run, three) -> None:
         assert len(run(three / "**" / "*.tif", out=three / "out").images) == 3
 
 
-def test_earlier_results_in_another_folder_are_left_out_and_counted(
-    run, three, tmp_path
-) -> None:
-    here = three[0].parent
-    run(here, out=here / "before", save=("classes", "outlines"))
-    found = run(here, dry_run=True)
-    assert len(found.images) == len(three)
+def test_earlier_results_in_another_folder_are_left_out_and_counted(run, three) -> None:
+    run(three, out=three / "before", save=("classes", "outlines"))
+    found = run(three, dry_run=True)
+    assert len(found.images) == 3
     (note,) = found.notes
-    assert note.startswith(f"Left out: {3 * len(three)} label images or pictures")
-    assert run(here, dry_run=True, include=("labels",)).notes == ()
+    assert note.startswith("Left out: 9 label images or pictures of results")
+    assert len(run(three, dry_run=True, include=("labels",)).images) == 12
 
 
 def test_a_label_image_among_others_is_left_out_when_its_turn_comes(
     run, three, tmp_path
 ) -> None:
-    run(three[0], out=tmp_path / "before")
-    (label,) = (tmp_path / "before").iterdir()
-    label.rename(three[0].parent / "zz.tif")
-    found = run(three[0].parent, dry_run=True)
-    assert [Path(i.input).name for i in found.images] == [p.name for p in three]
-    assert "zz.tif" in found.notes[0]
-    (taken,) = run(three[0].parent / "zz.tif", dry_run=True).images
+    run(three / "i0.tif", out=tmp_path / "before")
+    label = (tmp_path / "before/i0.tif").rename(three / "zz.tif")
+    found = run(three, dry_run=True)
+    assert [Path(i.input).name for i in found.images] == ["i0.tif", "i1.tif", "i2.tif"]
+    assert "1 label image or picture of results (three/zz.tif)" in found.notes[0]
+    (taken,) = run(label, dry_run=True).images
     assert taken.status == "planned"
 
 
