@@ -172,9 +172,11 @@ def without_results(files: list[Path]) -> list[Path]:
 
 
 def _without(name: str, suffixes: tuple[str, ...]) -> str:
-    for suffix in suffixes:
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
+    lower = name.lower()
+    if lower.endswith(suffixes):
+        for suffix in suffixes:
+            if lower.endswith(suffix) and len(name) > len(suffix):
+                return name[: -len(suffix)]
     return name
 
 
