@@ -534,6 +534,9 @@ class PredictConfig(Config):
     """What to write beside the labels; ``report``: one page for all images."""
     table_format: Literal["csv", "parquet"] = "csv"
     """Format of tables."""
+    include: tuple[Literal["thumbs", "projections", "labels"], ...] = ()
+    """What is segmented all the same where a folder holds it: thumbnails of a plate,
+    projections and copies of planes, label images and pictures of results."""
     part: tuple[int, int] | None = None
     """(i, n): take every n-th image, from the i-th on; both from 1. What is made of
     all images together (table, report) is left to a call without it."""

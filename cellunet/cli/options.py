@@ -67,6 +67,14 @@ class Saved(StrEnum):
     REPORT = "report"
 
 
+class Included(StrEnum):
+    """What `PredictConfig.include` knows."""
+
+    THUMBS = "thumbs"
+    PROJECTIONS = "projections"
+    LABELS = "labels"
+
+
 def shown(value: object, unit: str = "") -> str:
     """Return a default as help texts show it.
 

@@ -68,6 +68,16 @@ def predict(
             ),
         ),
     ] = PredictConfig.z,
+    include: Annotated[
+        list[o.Included] | None,
+        typer.Option(
+            rich_help_panel=o.IMAGES,
+            help="Also segment what folders hold beside the images: thumbs and "
+            "projections (or copies of planes) of a plate, labels (or pictures of "
+            "results); repeat for more. Files that are named are always taken. "
+            "Default: none.",
+        ),
+    ] = None,
     level: o.Level = PredictConfig.level,
     keep_going: o.KeepGoing = False,
     scale: o.Scale = None,
@@ -166,6 +176,7 @@ def predict(
         scratch=None if scratch is None else str(scratch),
         save=tuple(dict.fromkeys(s.value for s in save or ())),
         table_format=table_format,
+        include=tuple(dict.fromkeys(i.value for i in include or ())),
         part=_part(part),
         overwrite=overwrite,
     )
@@ -212,14 +223,20 @@ def summarize(session: Session, found: Predictions, out: Path) -> None:
     if len(shown) > MAX_ROWS:
         report.line(f"and {len(shown) - MAX_ROWS:,} more")
     report.line(_totals(found), "bold")
-    if found.done or found.skipped:
-        report.line(f"Label images: {out}")
-    if found.table:
-        report.line(f"Table of all objects: {found.table}")
-    if found.report:
-        report.line(f"Report: {found.report}")
-    for name, text in _some([(i.input, w) for i in found.images for w in i.warnings]):
-        console.alert(f"warning: {name}: {text}", "yellow")
+    written = {
+        "Label images": out if found.done or found.skipped else None,
+        "Table of all objects": found.table,
+        "Report": found.report,
+    }
+    for what, path in written.items():
+        if path:
+            report.line(f"{what}: {path}")
+    for note in found.notes:
+        report.line(note)
+    of_images = [(i.input, w) for i in found.images for w in i.warnings]
+    named = [f"{name}: {text}" for name, text in _some(of_images)]
+    for text in (*found.warnings, *named):
+        console.alert(f"warning: {text}", "yellow")
     if found.failed:
         console.alert(f"{len(found.failed):,} failed:", "red")
         for image in found.failed:

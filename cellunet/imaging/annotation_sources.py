@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 from cellunet.errors import InputError
 from cellunet.imaging.drawn.coco import is_coco, read_coco
 from cellunet.imaging.file_names import (
+    DRAWN_FOLDERS,
+    IMAGE_FOLDERS,
     annotation_files,
     bare_stem,
     image_files,
     is_companion,
     is_drawn_file,
     stem,
+    subfolders,
+    without_results,
 )
-from cellunet.imaging.layouts import DRAWN_FOLDERS, detect
-from cellunet.imaging.pairing import find_pairs
+from cellunet.imaging.layouts import detect
+from cellunet.imaging.pairing import find_pairs, refuse_nested
 from cellunet.imaging.partners import annotated_parts, scribbled_parts
 
 if TYPE_CHECKING:
@@ -116,7 +120,8 @@ def _in_file(source: Path) -> list[Drawn]:
     """Return what one file annotates; shapes with the images beside them."""
     if not is_drawn_file(source):
         return [Drawn(bare_stem(source.name), source)]
-    folders = (source.parent, source.parent / "images", source.parent.parent / "images")
+    above = source.parent, source.parent.parent
+    folders = source.parent, *(p for at in above for p in subfolders(at, IMAGE_FOLDERS))
     beside = {
         stem(p.name): p
         for folder in folders[::-1]
@@ -132,9 +137,8 @@ def _in_file(source: Path) -> list[Drawn]:
 
 def _without_images(folder: Path) -> tuple[list[Drawn], str]:
     """Return the annotations of a folder that is no folder of pairs."""
-    places = (folder, *(folder / name for name in DRAWN_FOLDERS))
-    found = next((f for f in map(annotation_files, places) if f), [])
-    files = [path for path in found if not is_companion(path.name)]
+    places = folder, *subfolders(folder, DRAWN_FOLDERS)
+    files = without_results(next((f for f in map(annotation_files, places) if f), []))
     if files:
         parts = annotated_parts(folder)
         drawn = [one for path in files for one in _in_file(path)]
@@ -149,6 +153,7 @@ def _without_images(folder: Path) -> tuple[list[Drawn], str]:
         return objects, "objects"
     if not any(folder.iterdir()):
         raise InputError(f"{folder} is empty.", hint="Name a folder of annotations.")
+    refuse_nested(folder)
     raise InputError(
         f"{folder} holds no annotation.",
         hint="Name a folder of annotations, or of images and annotations.",

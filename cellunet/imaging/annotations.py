@@ -185,7 +185,11 @@ def _object_pixels(
 
 def _read_auto(path: Path, asked: Asked) -> Annotation:
     if path.is_dir():
-        return read_object_folder(path)
+        files = image_files(path / "masks") or image_files(path)
+        if len(files) != 1:
+            return read_object_folder(path)
+        # From outside, a label image a sample looks like an image of one object.
+        return _read_auto(files[0], asked)
     _refuse_pickle(path)
     if is_drawn_file(path):
         return read_drawn(path, drawn_kind(path), asked.shape, asked.member)

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-IMAGE_SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".btf", ".png")
+IMAGE_SUFFIXES = (".tiff", ".tif", ".btf", ".png")
 DRAWN_SUFFIXES = (".geojson.gz", ".geojson", ".json", ".roi", ".zip")
 """Of shapes rather than pixels."""
-ANNOTATION_SUFFIXES = (
-    "_cp_masks",
-    "_masks",
-    "_mask",
-    "_labels",
-    "_label",
-    "_seg",
-    "_rois",
-    "_roiset",
-    "_annotations",
+IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+"""Folders of images beside one of `DRAWN_FOLDERS`, in any case."""
+DRAWN_FOLDERS = (
+    "labels",
+    "label",
+    "masks",
+    "mask",
+    "annotations",
+    "annotation",
+    "rois",
+    "ground_truth",
+    "gt",
 )
+"""Folders of annotations beside those of images, in any case."""
+_ANNOTATION_END = re.compile(
+    r"(?<=.)(?:_cp_masks|(?: - |[ _.-])(?:masks?|labels?|seg|segmentation|gt|rois"
+    r"|roiset|annotations?)(?: ?\[\d+\])?)$",
+    re.IGNORECASE,
+)
+"""Ends of the names of annotations; napari proposes ``a - Labels [1]``."""
+_IMAGE_END = re.compile(r"(?<=.)[ _.-](?:imgs?|images?|raw)$", re.IGNORECASE)
+_START = re.compile(
+    r"^(?:t(?=\d+$)|(?:man_seg|man_track|masks?|labels?|seg|gt|imgs?|images?)"
+    r"(?:[ _-]|(?=\d+$)))(?=.)",
+    re.IGNORECASE,
+)
+"""Starts of the names of images and of annotations: ``t000`` and ``man_seg000`` (Cell
+Tracking Challenge), ``img_01`` and ``mask_01``."""
 CELLPOSE = "_seg.npy"
 """A pickled object, which is refused when it is read."""
 COMPANIONS = (
@@ -33,6 +51,12 @@ COMPANIONS = (
 )
 """Ends of files beside images that are neither image nor labels: pictures that
 Cellpose draws, which part of an image is annotated, and scribbles."""
+RESULTS = re.compile(
+    r"(?<=.)_(?:outlines_cp_masks|flows_cp_masks|cp_outlines|cp_flows|flows|classes"
+    r"|probabilities|outlines(?:_\d+)?)$",
+    re.IGNORECASE,
+)
+"""Ends of what cellunet and Cellpose write beside label images, never images."""
 ROI_SET = "roiset"
 """What the ROI Manager of Fiji calls a set unless told otherwise."""
 
@@ -68,7 +92,8 @@ def stem(name: str) -> str:
     >>> stem("plate 3.w1.OME.TIF")
     'plate 3.w1'
     """
-    return _without(unicodedata.normalize("NFC", name), IMAGE_SUFFIXES)
+    bare = _without(unicodedata.normalize("NFC", name), IMAGE_SUFFIXES)
+    return _without(bare, (".ome",))
 
 
 def annotation_stem(name: str) -> str:
@@ -92,8 +117,31 @@ def bare_stem(name: str) -> str:
     --------
     >>> bare_stem("a_01_masks.png"), bare_stem("a_RoiSet.zip")
     ('a_01', 'a')
+    >>> bare_stem("a.ome_cp_masks.png"), bare_stem("a - Labels.tif")
+    ('a', 'a')
     """
-    return _without(annotation_stem(name), ANNOTATION_SUFFIXES)
+    whole = annotation_stem(name)
+    bare = _ANNOTATION_END.sub("", whole)
+    return whole if bare == whole else stem(bare)
+
+
+def shared_stem(name: str) -> str:
+    """Return what is left of a name without the marks of images and of annotations.
+
+    Examples
+    --------
+    >>> shared_stem("001_img.png"), shared_stem("001_masks.png")
+    ('001', '001')
+    >>> shared_stem("t003.tif"), shared_stem("man_seg003.tif")
+    ('003', '003')
+    """
+    return _IMAGE_END.sub("", _START.sub("", bare_stem(name), count=1))
+
+
+def starts_as_annotation(name: str) -> bool:
+    """Return whether a name starts with the mark of an annotation, as ``mask_01``."""
+    start = _START.match(annotation_stem(name))
+    return start is not None and not start[0].lower().startswith(("t", "im"))
 
 
 def is_annotation_mark(name: str) -> bool:
@@ -107,11 +155,37 @@ def is_companion(name: str) -> bool:
     return stem(name).lower().endswith(COMPANIONS)
 
 
+def without_results(files: list[Path]) -> list[Path]:
+    """Return files without the pictures and maps that lie beside label images.
+
+    They count as such where the image or the label image that they belong to is among
+    the files of their folder: an image may be called ``a_classes`` as well.
+    """
+    names = {(p.parent, bare_stem(p.name)) for p in files}
+
+    def is_result(path: Path) -> bool:
+        whole = stem(path.name)
+        owner = RESULTS.sub("", whole)
+        return owner != whole and (path.parent, bare_stem(owner)) in names
+
+    return [p for p in files if not is_companion(p.name) and not is_result(p)]
+
+
 def _without(name: str, suffixes: tuple[str, ...]) -> str:
-    for suffix in suffixes:
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
+    lower = name.lower()
+    if lower.endswith(suffixes):
+        for suffix in suffixes:
+            if lower.endswith(suffix) and len(name) > len(suffix):
+                return name[: -len(suffix)]
     return name
+
+
+def subfolders(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    """Return the folders in `folder` of these names in any case, in their order."""
+    if not folder.is_dir():
+        return []
+    found = [p for p in folder.iterdir() if p.name.lower() in names and p.is_dir()]
+    return sorted(found, key=lambda p: (names.index(p.name.lower()), p.name))
 
 
 def image_files(folder: Path) -> list[Path]:

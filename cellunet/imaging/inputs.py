@@ -11,16 +11,25 @@ import os
 import re
 import stat
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellunet.errors import InputError
+from cellunet.imaging.exclusions import (
+    counted,
+    is_unread,
+    left_out,
+    note_on,
+    note_on_unread,
+    way_out,
+)
 from cellunet.imaging.files import FOLDERS, READERS
 from cellunet.imaging.outputs import output_paths, stem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from typing import TextIO
 
 __all__ = ["Inputs", "find_inputs", "natural_key", "output_paths", "stem"]
@@ -39,10 +48,21 @@ class Inputs:
     """Their common folder, absolute: where the tree of results starts."""
     missing: list[tuple[str, str]] = field(default_factory=list)
     """What was named but not found or not readable, and why."""
+    named: frozenset[Path] = frozenset()
+    """Those of `files` that were named one by one."""
+    left_out: dict[str, list[Path]] = field(default_factory=dict)
+    """What lies in the folders and is no image, by its kind in
+    `cellunet.imaging.exclusions.KINDS`."""
+    warnings: tuple[str, ...] = ()
+    """What to look at, in sentences."""
 
 
 def find_inputs(
-    inputs: Sequence[str], stdin: TextIO | None = None, *, exclude: Path | None = None
+    inputs: Sequence[str],
+    stdin: TextIO | None = None,
+    *,
+    exclude: Path | None = None,
+    include: Collection[str] = (),
 ) -> Inputs:
     """Find the image files that `inputs` name.
 
@@ -57,6 +77,9 @@ def find_inputs(
     exclude
         A folder that folders and patterns leave out: that of the results, so that a
         second run does not take the first one's results for images.
+    include
+        Kinds of `cellunet.imaging.exclusions.KINDS` that are taken from folders and
+        patterns as well; what is named itself always is.
 
     Returns
     -------
@@ -71,9 +94,21 @@ def find_inputs(
     search = _Search(os.path.realpath(exclude) if exclude is not None else None)
     for text in _listed(inputs, stdin):
         search.add(text)
-    if not search.files:
-        raise _nothing(search.missing)
-    return Inputs(list(search.files.values()), _common(search.anchors), search.missing)
+    named = [path for key, path in search.files.items() if key in search.named]
+    others = [path for key, path in search.files.items() if key not in search.named]
+    out = left_out(others, named, include)
+    gone = {path for paths in out.values() for path in paths}
+    files = [path for path in search.files.values() if path not in gone]
+    if not files:
+        raise _nothing(search, out)
+    return Inputs(
+        files,
+        _common(search.anchors),
+        search.missing,
+        named=frozenset(named),
+        left_out=out,
+        warnings=tuple(_warnings(search.unread, left_out(named, (), include))),
+    )
 
 
 def natural_key(path: str) -> list[tuple[int, int, str]]:
@@ -118,6 +153,8 @@ class _Search:
         self.files: dict[str, Path] = {}
         self.anchors: set[str] = set()
         self.missing: list[tuple[str, str]] = []
+        self.named: set[str] = set()
+        self.unread: Counter[str] = Counter()
         self._exclude = exclude
 
     def add(self, text: str) -> None:
@@ -128,10 +165,12 @@ class _Search:
         except (OSError, ValueError) as error:
             self._add_absent(text, error)
             return
-        if stat.S_ISDIR(mode) and not _is_folder_image(path.name):
+        if stat.S_ISDIR(mode) and is_unread(path.name):
+            self.missing.append((text, "an image in a format that is not read"))
+        elif stat.S_ISDIR(mode) and not _is_folder_image(path.name):
             self._add_folder(path, text)
         elif stat.S_ISDIR(mode) or stat.S_ISREG(mode):
-            self._add_file(path, str(path.parent))
+            self.named.add(self._add_file(path, str(path.parent)))
         else:
             self.missing.append((text, "neither a file nor a folder"))
 
@@ -146,9 +185,15 @@ class _Search:
         else:
             self.missing.append((text, "no such file or folder"))
 
-    def _add_file(self, path: Path, anchor: str) -> None:
-        self.files.setdefault(os.path.normcase(os.path.realpath(path)), path)
+    def _add_file(self, path: Path, anchor: str) -> str:
+        key = os.path.normcase(os.path.realpath(path))
+        self.files.setdefault(key, path)
         self.anchors.add(os.path.abspath(anchor))  # noqa: PTH100 - not resolved
+        return key
+
+    def _add_unread(self, names: list[str]) -> None:
+        visible = (n for n in names if is_unread(n) and not n.startswith("."))
+        self.unread.update(Path(name).suffix.lower() for name in visible)
 
     def _add_folder(self, folder: Path, text: str) -> None:
         told = len(self.missing)
@@ -164,6 +209,8 @@ class _Search:
         for path in self._matches(text):
             if _is_folder_image(path.name):
                 found.append(path)
+            elif is_unread(path.name):
+                self._add_unread([path.name])
             elif os.path.isdir(path):  # noqa: PTH112 - False if it may not be read
                 found += self._walk(path)
             elif _is_image(path) and not self._excluded(str(path.parent)):
@@ -182,7 +229,11 @@ class _Search:
         # The standard library follows links in circles here; `_walk` does not.
         fixed = next(k for k, part in enumerate(parts) if glob.has_magic(part))
         root = Path(*parts[:fixed])
+        unread = Counter(self.unread)
         found = self._walk(root)
+        if parts[-1] not in ("*", "**"):
+            # What the pattern does not ask for is no one's loss.
+            self.unread = unread
         return [p for p in found if _fits(p.relative_to(root).parts, parts[fixed:])]
 
     def _excluded(self, folder: str) -> bool:
@@ -208,11 +259,14 @@ class _Search:
             names += whole
             for name in sorted(set(folders) - set(whole), key=natural_key):
                 real = os.path.realpath(os.path.join(at, name))  # noqa: PTH118
-                if not name.startswith(".") and real not in seen:
+                if is_unread(name):
+                    names.append(name)
+                elif not name.startswith(".") and real not in seen:
                     seen.add(real)
                     kept.append(name)
             folders[:] = kept
             found += [os.path.join(at, name) for name in names]  # noqa: PTH118
+            self._add_unread(names)
         images = [p for p in map(Path, sorted(found, key=natural_key)) if _is_image(p)]
         return images
 
@@ -236,16 +290,29 @@ def _is_folder_image(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in FOLDERS
 
 
-def _nothing(missing: list[tuple[str, str]]) -> InputError:
-    if not missing:
+def _warnings(unread: Counter[str], named: dict[str, list[Path]]) -> Iterator[str]:
+    """Yield what to know of files that are not read, and of some that were named."""
+    if unread:
+        yield f"Left out: {note_on_unread(unread)}. {way_out(unread)}"
+    if named:
+        yield f"Segmented because they were named one by one: {counted(named)}."
+
+
+def _nothing(search: _Search, out: dict[str, list[Path]]) -> InputError:
+    missing = [f"{text}: {why}" for text, why in search.missing]
+    if out:
+        missing.append(note_on(out))
+    if not missing and not search.unread:
         return InputError(
             "No input was named.", hint="Name images, folders or patterns."
         )
-    shown = "; ".join(f"{text}: {why}" for text, why in missing[:SHOWN])
-    more = f"; and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    more = [f"and {len(missing) - SHOWN} more"] if len(missing) > SHOWN else []
+    unread = [note_on_unread(search.unread)] if search.unread else []
+    shown = "; ".join([*missing[:SHOWN], *more, *unread]).removesuffix(".")
     return InputError(
-        f"There is no image to work on ({shown}{more}).",
-        hint=f"Name files that exist, or folders with images ({', '.join(READERS)}).",
+        f"There is no image to work on ({shown}).",
+        hint=way_out(search.unread)
+        or f"Name files that exist, or folders with images ({', '.join(READERS)}).",
     )
 
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import filecmp
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellunet.errors import InputError
 from cellunet.imaging.file_names import (
+    DRAWN_FOLDERS,
+    IMAGE_FOLDERS,
     annotation_stem,
     bare_stem,
-    is_companion,
     is_drawn_file,
     is_image_file,
+    shared_stem,
+    subfolders,
+    without_results,
 )
-from cellunet.imaging.layouts import DRAWN_FOLDERS
 from cellunet.imaging.partners import annotated_parts, scribbled_parts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
+logger = logging.getLogger(__name__)
 MAX_NAMED = 10
+SEQUENCE = "SEG"
+"""Folder of the true labels of one sequence of the Cell Tracking Challenge."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +82,27 @@ def pair_folders(
             f"{predicted} is given as predicted and as true labels; two folders are "
             "expected."
         )
-    found, true = _files(predicted), _files(labels, drawn=True)
+    labels = _inner(labels)
+    found, true = _files(_inner(predicted)), _files(labels, drawn=True)
     parts, scribbles = annotated_parts(labels), scribbled_parts(labels)
-    if labels.resolve().name in DRAWN_FOLDERS:
+    if labels.resolve().name.lower() in DRAWN_FOLDERS:
         parts = annotated_parts(labels.resolve().parent) | parts
         scribbles = scribbled_parts(labels.resolve().parent) | scribbles
-    as_is = {n for n, _ in found} & {n for n, _ in true}
+    as_is = _same_names(dict(found), dict(true))
+    truths = _grouped(true, as_is)
     by_name = {
-        "predicted": _grouped(found, as_is),
-        "true": _grouped(true, as_is),
+        "predicted": _renamed(_grouped(found, as_is), truths),
+        "true": truths,
     }
     wanted = set(by_name["predicted"]) | set(by_name["true"])
     if names is not None:
         wanted = set(names)
+    elif labels.name == SEQUENCE and set(truths) & wanted:
+        # Of a sequence of the Cell Tracking Challenge, some images are annotated.
+        rest = len(wanted) - len(truths)
+        wanted = set(truths)
+        if rest:
+            logger.warning("Not scored, as not in %s: %d predictions.", labels, rest)
     problems = _problems(wanted, by_name["predicted"], by_name["true"])
     if problems:
         raise InputError(
@@ -120,24 +136,89 @@ def _files(folder: Path, *, drawn: bool = False) -> list[tuple[str, Path]]:
             (path.relative_to(folder).parent / annotation_stem(path.name)).as_posix(),
             path,
         )
-        for path in sorted(folder.rglob("*"))
-        if (is_image_file(path) and not is_companion(path.name))
-        or (drawn and is_drawn_file(path))
+        for path in without_results(sorted(folder.rglob("*")))
+        if is_image_file(path) or (drawn and is_drawn_file(path))
     ]
     if not files:
         raise InputError(f"{folder} holds no label file; TIFF or PNG are expected.")
     return files
 
 
+def _inner(folder: Path) -> Path:
+    """Return the one folder of labels that is all there is in a folder, images aside.
+
+    That is what is meant where a folder of both is named, or the folder above; of what
+    was predicted of a folder ``images``, the folder of that name.
+    """
+    if not folder.is_dir():
+        return folder
+    drawn = subfolders(folder, (*DRAWN_FOLDERS, SEQUENCE.lower()))
+    images = subfolders(folder, IMAGE_FOLDERS)
+    known = {*drawn, *images, *subfolders(folder, ("tra", "report-data"))}
+    there = [p for p in folder.iterdir() if not p.name.startswith(".")]
+    others = [p for p in there if p not in known and (p.is_dir() or is_image_file(p))]
+    inside = drawn or images
+    return inside[0] if len(inside) == 1 and not others else folder
+
+
+def _same_names(found: Mapping[str, Path], true: Mapping[str, Path]) -> set[str]:
+    """Return the names that both folders hold, marks included.
+
+    Without the images that lie beside the labels in both, which are the same file.
+    """
+    shared = set(found) & set(true)
+    bare = {n: folder + bare_stem(last) for n, folder, last in map(_parts, shared)}
+    images = {
+        name
+        for mark, name in bare.items()
+        if name != mark
+        and name in shared
+        and filecmp.cmp(found[name], true[name], shallow=False)
+    }
+    return {name for name in shared if bare[name] not in images}
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """Return a name, its folder with the slash, and what follows."""
+    folder, slash, last = name.rpartition("/")
+    return name, folder + slash, last
+
+
 def _grouped(
     files: Iterable[tuple[str, Path]], as_is: set[str]
 ) -> dict[str, tuple[Path, ...]]:
+    """Return the files of each name without mark, `as_is` with it.
+
+    Of a file with mark and one without, the one with it holds the labels: the other
+    is the image beside them.
+    """
     groups: dict[str, tuple[Path, ...]] = {}
+    marked: dict[str, tuple[Path, ...]] = {}
     for whole, path in files:
-        folder, slash, last = whole.rpartition("/")
-        name = whole if whole in as_is else folder + slash + bare_stem(last)
-        groups[name] = (*groups.get(name, ()), path)
-    return groups
+        _, folder, last = _parts(whole)
+        name = whole if whole in as_is else folder + bare_stem(last)
+        into = groups if name == whole else marked
+        into[name] = (*into.get(name, ()), path)
+    return groups | marked
+
+
+def _renamed(
+    found: Mapping[str, tuple[Path, ...]], true: Mapping[str, tuple[Path, ...]]
+) -> dict[str, tuple[Path, ...]]:
+    """Return what is found under the names of the true labels.
+
+    What has no partner of its name belongs to the one left that has the same name but
+    for the marks of images and labels.
+    """
+    names: dict[str, list[str]] = {}
+    for name, folder, last in map(_parts, set(true) - set(found)):
+        names.setdefault(folder + shared_stem(last), []).append(name)
+    renamed: dict[str, tuple[Path, ...]] = {}
+    for name, folder, last in map(_parts, found):
+        fitting = names.get(folder + shared_stem(last), [])
+        one = fitting[0] if name not in true and len(fitting) == 1 else name
+        renamed[one] = (*renamed.get(one, ()), *found[name])
+    return renamed
 
 
 def _problems(

@@ -7,19 +7,25 @@ annotation, by name, partnered or not. `cellunet.imaging.pairing` judges.
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cellunet.errors import InputError
 from cellunet.imaging.drawn.coco import is_coco, read_coco
 from cellunet.imaging.file_names import (
+    DRAWN_FOLDERS,
+    IMAGE_FOLDERS,
     annotation_files,
     annotation_stem,
     bare_stem,
     image_files,
     is_companion,
     is_image_file,
+    shared_stem,
+    starts_as_annotation,
     stem,
+    subfolders,
+    without_results,
 )
 from cellunet.imaging.partners import (
     annotated_parts,
@@ -29,18 +35,20 @@ from cellunet.imaging.partners import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
+_Value = TypeVar("_Value")
 SIDES = ("training", "validation")
-DRAWN_FOLDERS = ("labels", "masks", "annotations", "rois")
-"""Folders of annotations beside ``images``."""
+TRAINING_SETS = ("train", "training")
+VALIDATION_SETS = ("val", "valid", "validation", "test", "testing")
 UNDERSTOOD = (
     "Understood: DATA/images with DATA/labels, masks, annotations or rois (and "
     "metadata/training.txt and validation.txt, as in BBBC039); images beside "
     "NAME_masks, NAME_labels, NAME_label or NAME_seg, or beside NAME.zip, .roi, "
     ".geojson or .json; a COCO file with its images; a folder NAME with images and "
-    "masks per image (DSB2018)."
+    "masks per image (DSB2018) or per sample; 01 with 01_GT/SEG (Cell Tracking "
+    "Challenge)."
 )
 
 
@@ -105,43 +113,140 @@ def detect(folder: Path) -> Layout | None:
 
 def detect_folders(folder: Path) -> Layout | None:
     """Recognise ``images`` beside a folder of annotations, with lists if there are."""
-    images = image_files(folder / "images")
+    at = [p for p in subfolders(folder, IMAGE_FOLDERS) if image_files(p)]
+    images = [path for place in at for path in image_files(place)]
     names = {stem(p.name) for p in images}
     drawn = {
-        n: by_image(annotation_files(folder / n), names, (".json",))
-        for n in DRAWN_FOLDERS
+        p.name: by_image(annotation_files(p), names, (".json",))
+        for p in subfolders(folder, DRAWN_FOLDERS)
     }
     drawn = {n: files for n, files in drawn.items() if files}
     scribbles = scribbled_parts(folder)
     if not images or not (drawn or scribbles):
         return None
-    if len(drawn) > 1:
-        raise InputError(
-            f"{folder} holds annotations in both {' and '.join(drawn)}.",
-            hint="Keep one of these folders beside images.",
-        )
+    for kind, places in (("images", [p.name for p in at]), ("annotations", [*drawn])):
+        if len(places) > 1:
+            raise InputError(
+                f"{folder} holds {kind} in both {' and '.join(places)}.",
+                hint="Keep one of these folders, images beside annotations.",
+            )
     lists = _lists(folder / "metadata")
     found = Layout(
         "bbbc039" if lists else "folders",
         grouped((stem(p.name), p) for p in images),
         _or_scribbles(next(iter(drawn.values()), {}), scribbles),
         lists,
-        _ignored(folder / "images"),
+        _ignored(at[0]),
         annotated_parts(folder),
         scribbles,
     )
     return _only_listed(found) if "training" in lists else found
 
 
-def detect_objects(folder: Path) -> Layout | None:
-    """Recognise a folder per image, with one file per object (DSB2018)."""
-    members = sorted(p for p in folder.iterdir() if p.is_dir())
-    members = [p for p in members if not p.name.startswith(".")]
-    images = [(_name(m), p) for m in members for p in image_files(m / "images")]
-    drawn = [(_name(m), m / "masks") for m in members if image_files(m / "masks")]
-    if not images or not drawn:
+def detect_split_folders(folder: Path) -> Layout | None:
+    """Recognise ``images/train`` beside ``labels/train``, and the same of ``val``."""
+    sides = {}
+    for images in subfolders(folder, IMAGE_FOLDERS):
+        for side in subfolders(images, (*TRAINING_SETS, *VALIDATION_SETS)):
+            places = [p / side.name for p in subfolders(folder, DRAWN_FOLDERS)]
+            files = [p for place in places for p in annotation_files(place)]
+            if not image_files(side) or not files:
+                continue
+            paths = grouped((stem(p.name), p) for p in image_files(side))
+            drawn = by_image(files, set(paths), (".json",))
+            sides[side.name] = Layout("folders", paths, drawn)
+    if not sides:
         return None
-    return Layout("dsb2018", grouped(images), grouped(drawn))
+    lists: dict[str, tuple[str, ...]] = {}
+    for name, found in sides.items():
+        key = SIDES[name.lower() in VALIDATION_SETS]
+        lists[key] = (*lists.get(key, ()), *(f"{name}_{n}" for n in found.images))
+    return _joined("folders", sides, lists)
+
+
+def detect_sets(folder: Path) -> Layout | None:
+    """Refuse a folder of sets, ``train`` and ``test``, each arranged by itself.
+
+    Raises
+    ------
+    InputError
+        With the command that takes them: which one is to be validated on is not known.
+    """
+    training, others = (
+        [p for p in subfolders(folder, names) if detect(p) is not None]
+        for names in (TRAINING_SETS, VALIDATION_SETS)
+    )
+    if not training and not others:
+        return None
+    sets = [*training, *others]
+    named = " and ".join(p.name for p in sets)
+    hint = f"Name one of them: {sets[0]}."
+    if training and others:
+        hint += f" To train: cellunet train {training[0]} --val {others[0]}."
+    raise InputError(
+        f"{folder} holds {'a set' if len(sets) == 1 else 'sets'} of images and "
+        f"annotations in {named}.",
+        hint=hint,
+    )
+
+
+def detect_objects(folder: Path) -> Layout | None:
+    """Recognise a folder per image, with one file per object (DSB2018), or per sample.
+
+    Where annotations of a sample are named like its images, each is a label image.
+    """
+    members = sorted(p for p in folder.iterdir() if p.is_dir())
+    samples, images, drawn = {}, [], []
+    for member in members:
+        if member.name.startswith("."):
+            continue
+        found = detect_folders(member)
+        if found is not None and set(found.images) == set(found.annotations):
+            samples[_name(member)] = found
+            continue
+        for place in subfolders(member, IMAGE_FOLDERS):
+            images += [(_name(member), p) for p in image_files(place)]
+        for place in subfolders(member, ("masks",)):
+            drawn += [(_name(member), place)] if image_files(place) else []
+    if not samples and not (images and drawn):
+        return None
+    objects = Layout("dsb2018", grouped(images), grouped(drawn))
+    if not samples:
+        return objects
+    joined = _joined("samples", samples)
+    return replace(
+        joined,
+        images={**joined.images, **objects.images},
+        annotations={**joined.annotations, **objects.annotations},
+    )
+
+
+def detect_tracking(folder: Path) -> Layout | None:
+    """Recognise ``01/t000.tif`` and ``01_GT/SEG/man_seg000.tif`` of tracked cells.
+
+    As in the Cell Tracking Challenge: of a sequence, some images are annotated; where
+    people have annotated it (``01_GT``), what programs agree on (``01_ST``) is not
+    looked at.
+    """
+    sequences, notes = {}, []
+    for member in sorted(p for p in folder.iterdir() if p.name.isdecimal()):
+        truths = (folder / f"{member.name}_{kind}" / "SEG" for kind in ("GT", "ST"))
+        files = next((f for f in map(image_files, truths) if f), [])
+        images = grouped((stem(p.name), p) for p in image_files(member))
+        if not files or not images:
+            continue
+        drawn = by_image(files, set(images), ())
+        found = {n: paths for n, paths in images.items() if n in drawn}
+        sequences[member.name] = Layout("tracking", found, drawn)
+        if len(found) < len(images):
+            notes.append(
+                f"Left out, as {files[0].parent} does not annotate them: "
+                f"{len(images) - len(found)} of {len(images)} images of {member}."
+            )
+    if not sequences:
+        return None
+    joined = _joined("tracking", sequences)
+    return replace(joined, notes=(*joined.notes, *notes))
 
 
 def detect_coco(folder: Path) -> Layout | None:
@@ -167,9 +272,12 @@ def detect_coco(folder: Path) -> Layout | None:
 
 def detect_flat(folder: Path) -> Layout | None:
     """Recognise images and annotations in one folder, told apart by their names."""
-    files = [p for p in annotation_files(folder) if not is_companion(p.name)]
+    files = without_results(annotation_files(folder))
     pixels = [p for p in files if is_image_file(p)]
     images = [p for p in pixels if bare_stem(p.name) == stem(p.name)]
+    started = [p for p in images if starts_as_annotation(p.name)]
+    known = {shared_stem(p.name) for p in images if p not in started}
+    images = [p for p in images if p not in started or shared_stem(p.name) not in known]
     names = {stem(p.name) for p in images}
     found = by_image([p for p in files if p not in images], names, (".json", ".zip"))
     scribbles = scribbled_parts(folder)
@@ -188,6 +296,9 @@ def detect_flat(folder: Path) -> Layout | None:
 
 LAYOUTS: dict[str, Detector] = {
     "folders": detect_folders,
+    "split folders": detect_split_folders,
+    "sets": detect_sets,
+    "tracking": detect_tracking,
     "dsb2018": detect_objects,
     "coco": detect_coco,
     "flat": detect_flat,
@@ -196,6 +307,32 @@ LAYOUTS: dict[str, Detector] = {
 
 def _name(folder: Path) -> str:
     return unicodedata.normalize("NFC", folder.name)
+
+
+def _joined(
+    name: str,
+    parts: Mapping[str, Layout],
+    lists: Mapping[str, tuple[str, ...]] | None = None,
+) -> Layout:
+    """Return several layouts as one: images are called after their part.
+
+    By its name alone where it holds a single image and is no list of a side.
+    """
+
+    def named(found: Mapping[str, _Value], part: str) -> Iterable[tuple[str, _Value]]:
+        alone = lists is None and len(parts[part].images) == 1
+        return ((part if alone else f"{part}_{n}", value) for n, value in found.items())
+
+    every = parts.items()
+    return Layout(
+        name,
+        dict(pair for part, one in every for pair in named(one.images, part)),
+        dict(pair for part, one in every for pair in named(one.annotations, part)),
+        lists or {},
+        tuple(note for one in parts.values() for note in one.notes),
+        dict(pair for part, one in every for pair in named(one.annotated, part)),
+        dict(pair for part, one in every for pair in named(one.scribbles, part)),
+    )
 
 
 def _lists(folder: Path) -> dict[str, tuple[str, ...]]:

@@ -7,6 +7,7 @@ anything is read or trained.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -16,12 +17,15 @@ import numpy as np
 
 from cellunet.errors import ConfigError, InputError
 from cellunet.imaging.file_names import (
+    DRAWN_FOLDERS,
+    IMAGE_FOLDERS,
     annotation_files,
     image_files,
     is_annotation_file,
     is_annotation_mark,
+    subfolders,
 )
-from cellunet.imaging.layouts import DRAWN_FOLDERS, SIDES, UNDERSTOOD, Layout, detect
+from cellunet.imaging.layouts import SIDES, UNDERSTOOD, Layout, detect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_NAMED = 10
+MOST_LOOKED_AT, MOST_LEVELS = 200, 2
+"""Most folders of one folder, and levels of them, that are looked into for pairs."""
 PICTURES = {".jpg", ".jpeg", ".bmp", ".gif", ".jp2", ".webp"}
 """Files in which people keep pictures, and which are not read."""
 PIXELS = (
@@ -76,7 +82,7 @@ class Pairs:
         Sorted by name; at least one.
     layout
         The arrangement they were found in: ``folders``, ``bbbc039``, ``dsb2018``,
-        ``coco`` or ``flat``.
+        ``samples``, ``tracking``, ``coco`` or ``flat``.
     train, validation
         Names by the folder's own lists, sorted; None where there is no such list.
     notes
@@ -335,15 +341,17 @@ def _nothing_found(folder: Path) -> InputError:
         )
     if not any(folder.iterdir()):
         return InputError(f"{folder} is empty.", hint=UNDERSTOOD)
-    beside = [n for n in DRAWN_FOLDERS if annotation_files(folder.parent / n)]
-    if folder.name == "images" and beside:
+    beside = _annotated_beside(folder)
+    if beside is not None:
         return InputError(
-            f"{folder} holds images only; their annotations are in {beside[0]} beside "
-            "it.",
+            f"{folder} holds images only; their annotations are in {beside} beside it.",
             hint=f"Name the folder above both: {folder.parent}.",
         )
-    images = image_files(folder / "images")
-    drawn = [p for n in DRAWN_FOLDERS for p in annotation_files(folder / n)]
+    refuse_nested(folder)
+    images = [p for at in subfolders(folder, IMAGE_FOLDERS) for p in image_files(at)]
+    drawn = [
+        p for at in subfolders(folder, DRAWN_FOLDERS) for p in annotation_files(at)
+    ]
     for path in annotation_files(folder):
         (drawn if is_annotation_mark(path.name) else images).append(path)
     others = _others(folder)
@@ -362,6 +370,52 @@ def _nothing_found(folder: Path) -> InputError:
     )
 
 
+def _annotated_beside(folder: Path) -> str | None:
+    """Return the folder beside that annotates the images of `folder`, if there is."""
+    at = folder.absolute()
+    if at.name.isdecimal() and (at.parent / f"{at.name}_GT" / "SEG").is_dir():
+        return f"{at.name}_GT/SEG"
+    if at.name.lower() not in IMAGE_FOLDERS:
+        return None
+    beside = subfolders(at.parent, DRAWN_FOLDERS)
+    return next((p.name for p in beside if annotation_files(p)), None)
+
+
+def refuse_nested(folder: Path) -> None:
+    """Name the folders that hold pairs, in one that holds none itself.
+
+    Raises
+    ------
+    InputError
+        If there are such folders.
+    """
+    nested = _nested(folder, MOST_LEVELS)
+    if not nested:
+        return
+    some = " ".join(map(str, nested[:MAX_NAMED]))
+    hint = f"Name one of them, or to train on several: cellunet train {some}."
+    raise InputError(
+        f"{folder} holds no pair of image and annotation itself; folders in it do: "
+        f"{_some(p.relative_to(folder).as_posix() for p in nested)}.",
+        hint=hint if len(nested) > 1 else f"Name that folder: {some}.",
+    )
+
+
+def _nested(folder: Path, levels: int) -> list[Path]:
+    """Return the folders in `folder` that hold pairs, down to some levels."""
+    found: list[Path] = []
+    members = (p for p in sorted(folder.iterdir()) if p.is_dir())
+    for path in itertools.islice(members, MOST_LOOKED_AT if levels else 0):
+        if path.name.startswith("."):
+            continue
+        try:
+            holds = detect(path) is not None
+        except InputError:
+            holds = True
+        found += [path] if holds else _nested(path, levels - 1)
+    return found
+
+
 def _left_out(others: Counter[str]) -> str:
     listed = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
     return f"; left out: {listed}" if others else ""
@@ -369,8 +423,8 @@ def _left_out(others: Counter[str]) -> str:
 
 def _others(folder: Path) -> Counter[str]:
     """Return how many files of each other kind lie where pairs are looked for."""
-    places = [folder, *(folder / name for name in ("images", *DRAWN_FOLDERS))]
-    files = [p for place in places if place.is_dir() for p in place.iterdir()]
+    places = [folder, *subfolders(folder, (*IMAGE_FOLDERS, *DRAWN_FOLDERS))]
+    files = [p for place in places for p in place.iterdir()]
     return Counter(
         p.suffix.lower() or p.name
         for p in files

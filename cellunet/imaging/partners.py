@@ -10,11 +10,12 @@ from cellunet.imaging.file_names import (
     annotation_stem,
     bare_stem,
     image_files,
+    shared_stem,
     stem,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 ANNOTATED_FOLDER = "annotated"
@@ -31,7 +32,11 @@ def by_image(
     Files that end as in `anything` may be of any content and count only where they
     have an image; one that Cellpose pickled counts only where nothing else was drawn.
     """
-    found = grouped((_partner(p, images), p) for p in files)
+    shared: dict[str, list[str]] = {}
+    for name in images:
+        shared.setdefault(shared_stem(name), []).append(name)
+    only = {key: names[0] for key, names in shared.items() if len(names) == 1}
+    found = grouped((_partner(p, images, only), p) for p in files)
     kept = {}
     for name, paths in found.items():
         known = tuple(
@@ -83,10 +88,15 @@ def grouped(named: Iterable[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:
     return groups
 
 
-def _partner(annotation: Path, images: set[str]) -> str:
-    """Return the name an annotation belongs to: its own stem, or without suffix."""
+def _partner(annotation: Path, images: set[str], shared: Mapping[str, str]) -> str:
+    """Return the name an annotation belongs to: its own stem, or without suffix.
+
+    Else the one image that has the same name but for the marks of both.
+    """
     whole = annotation_stem(annotation.name)
     bare = bare_stem(annotation.name)
     if len(images) == 1 and whole.lower() == ROI_SET:
         return next(iter(images))
-    return bare if whole not in images and bare in images else whole
+    if whole in images or bare in images:
+        return whole if whole in images else bare
+    return shared.get(shared_stem(annotation.name), whole)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 NAMESPACE = "cellunet.provenance"
 SOFTWARE = f"cellunet {cellunet.__version__}"
-
-
+HEAD_BYTES = 4096
+"""The metadata of a label image begins this early, and its namespace stands in them."""
 _NIL = "00000000-0000-0000-0000-000000000000"
 
 
@@ -137,6 +137,16 @@ def read_provenance(path: Path) -> dict[str, Any] | None:
                 scan_directories(path, size)
                 _check_complete(path, tiff, size)
     return found
+
+
+def is_written_by_cellunet(path: Path) -> bool:
+    """Return whether a file begins as a label image of cellunet, from its first bytes.
+
+    False as well for a file that cannot be read.
+    """
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return NAMESPACE.encode() in file.read(HEAD_BYTES)
+    return False
 
 
 def _from_xml(xml: str) -> dict[str, Any] | None:

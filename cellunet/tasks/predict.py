@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from cellunet import store
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.imaging.at_work import at_work
+from cellunet.imaging.exclusions import note_on
 from cellunet.imaging.inputs import find_inputs, output_paths
 from cellunet.imaging.outputs import below
+from cellunet.imaging.provenance import is_written_by_cellunet
 from cellunet.imaging.room import check_folder
 from cellunet.progress import silent_track
 from cellunet.run.ahead import in_order
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TextIO
 
+    from cellunet.imaging.inputs import Inputs
     from cellunet.progress import Track
 
 __all__ = ["ImageResult", "Predictions", "predict"]
@@ -86,7 +89,9 @@ def predict(  # noqa: PLR0913
     check_installed(config.save, config.table_format)
     if config.scratch is not None:
         check_folder(Path(config.scratch))
-    found = find_inputs(inputs, stdin, exclude=_apart(inputs, out))
+    found = find_inputs(
+        inputs, stdin, exclude=_apart(inputs, out), include=config.include
+    )
     outputs = output_paths(found.files, found.base, out)
     refuse_clashes(found, outputs, out, config)
     joined = table_path(out, config)
@@ -116,6 +121,7 @@ def predict(  # noqa: PLR0913
         on_image(result)
     results = list(missing)
     stop = threading.Event()
+    own_labels = _OwnLabels(found, config)
 
     def image(path: Path) -> ImageResult | None:
         if stop.is_set() or should_stop():
@@ -127,7 +133,9 @@ def predict(  # noqa: PLR0913
             stop.set()
             return None
 
-    files = itertools.takewhile(lambda _: not stop.is_set(), wanted)
+    files = itertools.filterfalse(
+        own_labels, itertools.takewhile(lambda _: not stop.is_set(), wanted)
+    )
     with contextlib.ExitStack() as stack:
         if not dry_run:
             own = [outputs[path] for path in wanted]
@@ -165,7 +173,35 @@ def predict(  # noqa: PLR0913
         stopped=stopped,
         table=table,
         report=report,
+        notes=own_labels.notes(),
+        warnings=found.warnings,
     )
+
+
+class _OwnLabels:
+    """Says of images about to be opened whether cellunet wrote them as labels.
+
+    Listing looks into one file a folder; here the others have their turn.
+    """
+
+    def __init__(self, found: Inputs, config: PredictConfig) -> None:
+        self._found = found
+        self._looks = "labels" not in config.include
+        self._labels: list[Path] = []
+
+    def __call__(self, path: Path) -> bool:
+        asked = path in self._found.named or not self._looks
+        if asked or not is_written_by_cellunet(path):
+            return False
+        self._labels.append(path)
+        return True
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the line that counts what was left out, if anything was."""
+        out = dict(self._found.left_out)
+        if self._labels:
+            out["labels"] = [*out.get("labels", ()), *self._labels]
+        return (note_on(out),) if out else ()
 
 
 def _record_folders(out: Path, results: Sequence[Path]) -> set[Path]:

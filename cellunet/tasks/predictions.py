@@ -73,6 +73,10 @@ class Predictions:
     """Table of the objects of all images that are finished, if tables are saved."""
     report: str | None = None
     """The page that shows it all, if one was asked for."""
+    notes: tuple[str, ...] = ()
+    """What lay among the images and was left out, in sentences."""
+    warnings: tuple[str, ...] = ()
+    """What to look at that concerns no single image, in sentences."""
 
     @property
     def done(self) -> tuple[ImageResult, ...]:
@@ -101,7 +105,10 @@ class Predictions:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        plain = dict(vars(self))
+        plain = dict(vars(self)) | {
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+        }
         plain["images"] = [
             vars(i)
             | {

@@ -14,6 +14,7 @@ from cellunet.config import PredictConfig
 from cellunet.errors import BugError, CellunetError, ConfigError, InputError
 from cellunet.imaging.atomic import writing
 from cellunet.imaging.coverage import Pool, choose
+from cellunet.imaging.exclusions import counted
 from cellunet.imaging.inputs import find_inputs
 from cellunet.imaging.scratch import Scratch
 from cellunet.tasks.recipe import recipe_for
@@ -121,7 +122,11 @@ def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
         looked = _look(run, found.files, hooks)
         picked = _pick(request, looked, known)
         crops, channels = _write(run, picked, names)
-    notes = notes_of(request, small=looked.small, found=len(crops))
+    notes = (
+        *([f"Left out: {counted(found.left_out)}."] if found.left_out else []),
+        *found.warnings,
+        *notes_of(request, small=looked.small, found=len(crops)),
+    )
     for note in notes:
         hooks.on_note(note)
     return Suggested(

@@ -50,6 +50,8 @@ class FakePrediction:
         self.images: tuple[ImageResult, ...] = (_done(NAME, 1234),)
         self.at: Callable[[int], None] = lambda index: None
         self.table: str | None = None
+        self.notes: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()
 
     def __call__(self, inputs: list[str], out: Path, **options: Any) -> Predictions:
         self.calls.append((inputs, out, options))
@@ -67,6 +69,8 @@ class FakePrediction:
             seconds=2.0,
             stopped=len(images) < len(self.images),
             table=self.table,
+            notes=self.notes,
+            warnings=self.warnings,
         )
 
 
@@ -121,6 +125,19 @@ def test_options_become_the_configuration(run: Run, prediction: FakePrediction) 
     assert (options["model"], options["engine"]) == ("m", "torch")
     assert (options["device"], options["threads"]) == ("cuda:1", 3)
     assert options["dry_run"] is True
+
+
+def test_what_was_left_out_is_told_and_can_be_taken(
+    run: Run, prediction: FakePrediction
+) -> None:
+    prediction.notes = ("Left out: 2 thumbnails (a, b).",)
+    prediction.warnings = ("Left out: 1 file of formats that are not read.",)
+    given = ("--include", "thumbs", "--include", "labels")
+    outcome = run("predict", "plate", "--out", "o", *given)
+    assert outcome.code == 0
+    assert prediction.calls[0][2]["config"].include == ("thumbs", "labels")
+    assert prediction.notes[0] in outcome.err
+    assert f"warning: {prediction.warnings[0]}" in outcome.err
 
 
 def test_how_files_are_read_can_be_chosen(run: Run, prediction: FakePrediction) -> None:

@@ -474,3 +474,16 @@ def test_what_the_metadata_of_labels_name_elsewhere_is_not_opened(tmp_path):
     with tifffile.TiffFile(path) as tiff:
         assert tiff.series[0].shape == labels.shape
     assert np.array_equal(read_labels(path), labels[0])
+
+
+@pytest.mark.parametrize("named", ["s1", "s1/masks"])
+def test_the_only_file_of_a_folder_of_objects_may_be_a_label_image(tmp_path, named):
+    write_png(tmp_path / "s1/masks/a.png", np.uint8([[1, 0, 2], [1, 0, 2]]))
+    labels = read_labels(tmp_path / named)
+    np.testing.assert_array_equal(labels, [[1, 0, 2], [1, 0, 2]])
+
+
+def test_the_only_file_of_a_folder_may_be_a_mask_of_all_objects(tmp_path):
+    folder = write_objects(tmp_path / "masks", [[1, 0, 1]])
+    np.testing.assert_array_equal(read_labels(folder), [[1, 0, 2]])
+    np.testing.assert_array_equal(read_labels(folder, kind="objects"), [[1, 0, 1]])

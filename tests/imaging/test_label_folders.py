@@ -36,6 +36,7 @@ def test_folders_below_are_part_of_the_name(tmp_path: Path) -> None:
 def test_a_marker_that_both_folders_hold_belongs_to_the_name(tmp_path: Path) -> None:
     found = touch(tmp_path / "p", "cell.tif", "cell_seg.tif")
     true = touch(tmp_path / "t", "cell.tif", "cell_seg.tif")
+    (true / "cell.tif").write_bytes(b"corrected")
     assert [p.name for p in pair_folders(found, true)] == ["cell", "cell_seg"]
 
 
@@ -109,3 +110,56 @@ def test_the_annotated_part_beside_a_folder_of_another_name_is_not_meant(tmp_pat
         (tmp_path / name).touch()
     (a,) = pair_folders(tmp_path / "pred", tmp_path / "truth")
     assert a.annotated is None
+
+
+@pytest.mark.parametrize(
+    "saved", ["a_classes.tif", "a_probabilities.tif", "a_outlines.png", "a_rois.zip"]
+)
+def test_what_predict_saves_beside_labels_is_no_prediction(tmp_path, saved):
+    found = touch(tmp_path / "p", "a.tif", saved, "report-data/a.json", "table.csv")
+    true = touch(tmp_path / "t", "a.tif")
+    (pair,) = pair_folders(found, true)
+    assert pair.predicted == found / "a.tif"
+
+
+def test_masks_beside_their_images_are_the_predictions(tmp_path):
+    found = touch(tmp_path / "p", "a.tif", "a_cp_masks.tif", "b.ome.tif")
+    touch(found, "b.ome_cp_masks.png", "a_cp_outlines.png")
+    true = touch(tmp_path / "t", "a.tif", "b.tif")
+    predicted = [p.predicted.name for p in pair_folders(found, true)]
+    assert predicted == ["a_cp_masks.tif", "b.ome_cp_masks.png"]
+
+
+def test_images_beside_masks_in_both_folders_are_not_scored(tmp_path):
+    found = touch(tmp_path / "p", "a.tif", "a_masks.tif")
+    true = touch(tmp_path / "t", "a.tif", "a_masks.tif")
+    (true / "a_masks.tif").write_bytes(b"corrected")
+    (pair,) = pair_folders(found, true)
+    assert pair.predicted == found / "a_masks.tif"
+    assert pair.labels == true / "a_masks.tif"
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true"),
+    [
+        ("t000.tif", "SEG/man_seg000.tif"),
+        ("mask000.tif", "SEG/man_seg000.tif"),
+        ("001_img.tif", "001_masks.png"),
+        ("images/a.tif", "labels/a.tif"),
+        ("a.tif", "Masks/a_mask.tif"),
+    ],
+)
+def test_names_that_differ_in_marks_alone_are_paired(tmp_path, predicted, true):
+    found = touch(tmp_path / "p", predicted)
+    labels = touch(tmp_path / "t", true)
+    (pair,) = pair_folders(found, labels)
+    assert pair.predicted == found / predicted
+    assert pair.labels == labels / true
+
+
+def test_of_a_tracked_sequence_what_is_annotated_is_scored(tmp_path, caplog):
+    found = touch(tmp_path / "p", "t000.tif", "t001.tif")
+    true = touch(tmp_path / "01_GT", "SEG/man_seg001.tif", "TRA/man_track000.tif")
+    (pair,) = pair_folders(found, true)
+    assert pair.predicted == found / "t001.tif"
+    assert "Not scored" in caplog.text

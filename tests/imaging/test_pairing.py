@@ -450,3 +450,104 @@ def test_an_image_is_known_by_the_channels_that_a_model_has_seen(rng):
     assert not is_known(print_["dg"], [print_["rg"]])
     assert not is_known(print_["d"], [print_["dg"]])
     assert is_known(print_["d"], [print_["d"]])
+
+
+@pytest.mark.parametrize(
+    ("image", "annotation"),
+    [
+        ("a.ome.tif", "a.ome_cp_masks.tif"),
+        ("a.tif", "a - Labels.tif"),
+        ("a.tif", "a - Labels [1].tif"),
+        ("a.tif", "a-labels.tif"),
+        ("a.tif", "a.tif_mask.png"),
+        ("001_img.png", "001_masks.png"),
+        ("A1_image.tif", "A1_label.tif"),
+        ("img_01.tif", "mask_01.tif"),
+        ("images/a.ome.tif", "masks/a.ome.png"),
+        ("Images/a.tif", "Masks/a.tif"),
+        ("image/a.tif", "mask/a.tif"),
+        ("imgs/a_img.tif", "LABELS/a_mask.tif"),
+    ],
+)
+def test_names_and_folders_that_programs_give_are_paired(tmp_path, image, annotation):
+    (pair,) = find_pairs(touch(tmp_path, image, annotation)).pairs
+    assert pair.image == tmp_path / image
+    assert pair.annotation == tmp_path / annotation
+    assert pair.name == stem(Path(image).name)
+
+
+def test_two_images_that_share_a_name_but_for_marks_are_not_guessed(tmp_path):
+    touch(tmp_path, "images/1_img.tif", "images/1_raw.tif", "labels/1_masks.tif")
+    with pytest.raises(InputError, match="no annotation for the image 1_img, 1_raw"):
+        find_pairs(tmp_path)
+
+
+@pytest.mark.parametrize("end", ["flows", "outlines", "classes", "probabilities"])
+def test_what_lies_beside_labels_is_no_image(tmp_path, end):
+    touch(tmp_path, "a.tif", "a_masks.tif", f"a_{end}.tif")
+    assert found(tmp_path) == [("a", "a.tif", "a_masks.tif")]
+
+
+def test_an_image_may_be_called_like_a_result(tmp_path):
+    touch(tmp_path, "a_flows.tif", "a_flows_masks.tif")
+    assert found(tmp_path) == [("a_flows", "a_flows.tif", "a_flows_masks.tif")]
+
+
+def test_a_folder_per_sample_holds_label_images(tmp_path):
+    touch(tmp_path, "s1/images/a.tif", "s1/masks/a.tif")
+    touch(tmp_path, "s2/images/a.tif", "s2/masks/a.tif")
+    touch(tmp_path, "s3/images/b.tif", "s3/masks/b.tif")
+    touch(tmp_path, "s3/images/c.tif", "s3/masks/c.tif")
+    touch(tmp_path, "dsb/images/x.png", "dsb/masks/1.png", "dsb/masks/2.png")
+    assert found(tmp_path) == [
+        ("dsb", "x.png", "dsb/masks"),
+        ("s1", "a.tif", "s1/masks/a.tif"),
+        ("s2", "a.tif", "s2/masks/a.tif"),
+        ("s3_b", "b.tif", "s3/masks/b.tif"),
+        ("s3_c", "c.tif", "s3/masks/c.tif"),
+    ]
+
+
+def test_tracked_cells_are_paired_where_they_are_annotated(tmp_path):
+    touch(tmp_path, "01/t000.tif", "01/t001.tif", "01_GT/SEG/man_seg001.tif")
+    touch(tmp_path, "01_GT/TRA/man_track000.tif", "01_ST/SEG/man_seg000.tif")
+    touch(tmp_path, "02/t000.tif", "02_ST/SEG/man_seg000.tif")
+    pairs = find_pairs(tmp_path)
+    assert pairs.layout == "tracking"
+    assert found(tmp_path) == [
+        ("01", "t001.tif", "01_GT/SEG/man_seg001.tif"),
+        ("02", "t000.tif", "02_ST/SEG/man_seg000.tif"),
+    ]
+    assert "1 of 2 images" in pairs.notes[0]
+
+
+def test_a_sequence_of_tracked_cells_points_to_the_folder_above(tmp_path):
+    touch(tmp_path, "01/t000.tif", "01_GT/SEG/man_seg000.tif")
+    with pytest.raises(InputError, match="01_GT/SEG beside it") as caught:
+        find_pairs(tmp_path / "01")
+    assert str(tmp_path) in (caught.value.hint or "")
+
+
+def test_sets_to_train_and_to_test_on_are_named_with_the_command(tmp_path):
+    touch(tmp_path, "Train/images/a.tif", "Train/masks/a.tif")
+    touch(tmp_path, "test/1_img.png", "test/1_masks.png")
+    with pytest.raises(InputError, match="in Train and test") as caught:
+        find_pairs(tmp_path)
+    command = f"cellunet train {tmp_path / 'Train'} --val {tmp_path / 'test'}"
+    assert command in (caught.value.hint or "")
+
+
+def test_images_and_labels_of_two_sides_are_lists(tmp_path):
+    for side in ("train", "val"):
+        touch(tmp_path, f"images/{side}/a.tif", f"labels/{side}/a.tif")
+    pairs = find_pairs(tmp_path)
+    assert pairs.train == ("train_a",)
+    assert pairs.validation == ("val_a",)
+    assert pairs.pairs[0].annotation == tmp_path / "labels/train/a.tif"
+
+
+def test_pairs_that_lie_deeper_are_named(tmp_path):
+    touch(tmp_path, "set A/x/a.tif", "set A/x/a_masks.tif", "set B/readme.txt")
+    with pytest.raises(InputError, match="folders in it do: set A/x") as caught:
+        find_pairs(tmp_path)
+    assert caught.value.hint == f"Name that folder: {tmp_path / 'set A/x'}."

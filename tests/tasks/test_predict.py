@@ -580,6 +580,38 @@ def test_results_are_not_taken_for_images_by_a_second_run(run, three) -> None:
         assert len(run(three / "**" / "*.tif", out=three / "out").images) == 3
 
 
+def test_earlier_results_in_another_folder_are_left_out_and_counted(run, three) -> None:
+    run(three, out=three / "before", save=("classes", "outlines"))
+    found = run(three, dry_run=True)
+    assert len(found.images) == 3
+    (note,) = found.notes
+    assert note.startswith("Left out: 9 label images or pictures of results")
+    assert len(run(three, dry_run=True, include=("labels",)).images) == 12
+
+
+def test_a_label_image_among_others_is_left_out_when_its_turn_comes(
+    run, three, tmp_path
+) -> None:
+    run(three / "i0.tif", out=tmp_path / "before")
+    label = (tmp_path / "before/i0.tif").rename(three / "zz.tif")
+    found = run(three, dry_run=True)
+    assert [Path(i.input).name for i in found.images] == ["i0.tif", "i1.tif", "i2.tif"]
+    assert "1 label image or picture of results (three/zz.tif)" in found.notes[0]
+    (taken,) = run(label, dry_run=True).images
+    assert taken.status == "planned"
+
+
+def test_formats_that_are_not_read_fail_where_they_are_named(run, field) -> None:
+    other = field.with_name("a.czi")
+    other.write_bytes(b"ZISRAWFILE")
+    folder = run(field.parent)
+    assert [i.status for i in folder.images] == ["done"]
+    assert "1 .czi" in folder.warnings[0]
+    named = run(field, other)
+    assert [i.status for i in named.images] == ["skipped", "failed"]
+    assert named.warnings == ()
+
+
 def test_images_below_the_folder_of_results_are_found(run, three, monkeypatch) -> None:
     for _ in range(2):
         assert len(run(three, out=three.parent).images) == 3
