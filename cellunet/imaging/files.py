@@ -60,6 +60,9 @@ READERS: dict[str, Reader] = {
     ".tif": open_tiff,
     ".tiff": open_tiff,
     ".btf": open_tiff,
+    ".lsm": open_tiff,
+    ".stk": open_tiff,
+    ".qptiff": open_tiff,
     ".png": open_png,
 }
 """Suffix, in lower case, to reader."""
@@ -81,6 +84,7 @@ def open_image(  # noqa: PLR0913
     keep_going: bool = False,
     limit_bytes: int | None = None,
     known: tuple[str, ...] = (),
+    image: str | None = None,
 ) -> Source:
     """Open an image as a stack of planes of one channel, or of several.
 
@@ -105,6 +109,9 @@ def open_image(  # noqa: PLR0913
         Refuse a file of which more bytes must be decoded in one piece.
     known
         Where no channel is named: the names of those to read if the file has them all.
+    image
+        Which image of a file of several, by number from 0 or by name; None: the
+        largest, the first of equals.
 
     Returns
     -------
@@ -128,7 +135,7 @@ def open_image(  # noqa: PLR0913
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise _unknown(path)
-    choice = Choice(channel, gray, z, level, keep_going, limit_bytes, known)
+    choice = Choice(channel, gray, z, level, keep_going, limit_bytes, known, image)
     return reader(path, choice)
 
 

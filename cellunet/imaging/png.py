@@ -18,6 +18,7 @@ from cellunet.imaging.native.codecs import PNG
 from cellunet.imaging.native.isolated import decode_png, isolated_bytes
 from cellunet.imaging.reading import check_claim, check_kind, check_piece, reading
 from cellunet.imaging.reading_memory import check_whole, whole_note
+from cellunet.imaging.source import Origin
 from cellunet.imaging.stack import Stack
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class PngSource:
     plane_shape: tuple[int, ...] = ()
     pixel_size_um: tuple[float, float] | None = None
     damaged: tuple[Damage, ...] = ()
+    origin = Origin()
     cut_from = None
 
     def __init__(self, path: Path, layout: Layout, dtype: np.dtype[Any]) -> None:
