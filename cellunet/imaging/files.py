@@ -15,10 +15,11 @@ from cellunet.errors import ConfigError, ImageReadError
 from cellunet.imaging.atomic import write_atomically
 from cellunet.imaging.png import open_png, write_png
 from cellunet.imaging.provenance import LabelSpec, read_provenance
-from cellunet.imaging.reading import kind_by_content, reading
+from cellunet.imaging.reading import HEAD_BYTES, kind_by_content, reading, way_out
 from cellunet.imaging.sink import LabelTiff
 from cellunet.imaging.source import Choice, Region, Sink, Source, ZMode
 from cellunet.imaging.tiff.reader import open_tiff
+from cellunet.imaging.tiff.series import image_names
 from cellunet.registry import choose
 
 if TYPE_CHECKING:
@@ -139,14 +140,28 @@ def open_image(  # noqa: PLR0913
     return reader(path, choice)
 
 
+def names_of_images(path: Path) -> list[str]:
+    """Return the names of the images in a file, as `open_image` numbers them.
+
+    Raises
+    ------
+    ImageReadError
+        If the file cannot be read.
+    """
+    if READERS.get(path.suffix.lower()) is not open_tiff:
+        return [""]
+    with reading(path):
+        return image_names(path)
+
+
 def _unknown(path: Path) -> ImageReadError:
     with reading(path), path.open("rb") as file:
-        kind = kind_by_content(file.read(32))
+        kind = kind_by_content(file.read(HEAD_BYTES))
     known = ", ".join(READERS)
     content = f" (its content: {kind})" if kind else ""
     return ImageReadError(
         f"{path} has the suffix {path.suffix!r}{content}; cellunet reads {known}.",
-        hint="Rename it if only the suffix is wrong, else export it as OME-TIFF.",
+        hint=way_out(kind),
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from cellunet.errors import InputError
 from cellunet.imaging.files import FOLDERS, READERS
+from cellunet.imaging.kinds import unread_kind, unread_note
 from cellunet.imaging.outputs import output_paths, stem
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Inputs:
     """Their common folder, absolute: where the tree of results starts."""
     missing: list[tuple[str, str]] = field(default_factory=list)
     """What was named but not found or not readable, and why."""
+    unread: list[tuple[Path, str]] = field(default_factory=list)
+    """Files of microscopes in folders that are passed over, each with its kind."""
 
 
 def find_inputs(
@@ -73,7 +76,12 @@ def find_inputs(
         search.add(text)
     if not search.files:
         raise _nothing(search.missing)
-    return Inputs(list(search.files.values()), _common(search.anchors), search.missing)
+    return Inputs(
+        list(search.files.values()),
+        _common(search.anchors),
+        search.missing,
+        search.unread,
+    )
 
 
 def natural_key(path: str) -> list[tuple[int, int, str]]:
@@ -118,6 +126,7 @@ class _Search:
         self.files: dict[str, Path] = {}
         self.anchors: set[str] = set()
         self.missing: list[tuple[str, str]] = []
+        self.unread: list[tuple[Path, str]] = []
         self._exclude = exclude
 
     def add(self, text: str) -> None:
@@ -156,8 +165,8 @@ class _Search:
         for path in found:
             self._add_file(path, str(folder))
         if not found and len(self.missing) == told:
-            suffixes = ", ".join(READERS)
-            self.missing.append((text, f"a folder without an image ({suffixes})"))
+            reason = f"a folder without an image ({', '.join(READERS)})"
+            self.missing.append((text, "; ".join([reason, *unread_note(self.unread)])))
 
     def _add_pattern(self, text: str) -> None:
         found: list[Path] = []
@@ -213,8 +222,9 @@ class _Search:
                     kept.append(name)
             folders[:] = kept
             found += [os.path.join(at, name) for name in names]  # noqa: PTH118
-        images = [p for p in map(Path, sorted(found, key=natural_key)) if _is_image(p)]
-        return images
+        files = [Path(name) for name in sorted(found, key=natural_key)]
+        self.unread += [(path, kind) for path in files if (kind := unread_kind(path))]
+        return [path for path in files if _is_image(path)]
 
 
 def _fits(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:

@@ -15,7 +15,7 @@ from cellunet import store
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.imaging.at_work import at_work
 from cellunet.imaging.inputs import find_inputs, output_paths
-from cellunet.imaging.outputs import below
+from cellunet.imaging.kinds import unread_note
 from cellunet.imaging.room import check_folder
 from cellunet.progress import silent_track
 from cellunet.run.ahead import in_order
@@ -26,6 +26,7 @@ from cellunet.tasks.prediction.report import RECORDS, Reporter
 from cellunet.tasks.prediction.report_run import run_summary
 from cellunet.tasks.prediction.run_table import table_path, write_table
 from cellunet.tasks.prediction.segment import Stopped
+from cellunet.tasks.prediction.targets import Target, find_targets
 from cellunet.tasks.predictions import ImageResult, Predictions, or_lost
 
 if TYPE_CHECKING:
@@ -87,13 +88,12 @@ def predict(  # noqa: PLR0913
     if config.scratch is not None:
         check_folder(Path(config.scratch))
     found = find_inputs(inputs, stdin, exclude=_apart(inputs, out))
-    outputs = output_paths(found.files, found.base, out)
-    refuse_clashes(found, outputs, out, config)
+    refuse_clashes(found, output_paths(found.files, found.base, out), out, config)
     joined = table_path(out, config)
     opened = store.find_model(model)
     reporter = Reporter(out, wanted="report" in config.save and not dry_run)
     first, every = config.part or (1, 1)
-    wanted = found.files[first - 1 :: every]
+    wanted = find_targets(found, found.files[first - 1 :: every], out, config)
     job = ImageJob(
         opened,
         engine,
@@ -105,7 +105,6 @@ def predict(  # noqa: PLR0913
         images=len(wanted),
         dry_run=dry_run,
     )
-    names = {path: below(path, found.base).as_posix() for path in wanted}
     missing = [
         ImageResult(input=what, output=None, status="failed", message=why)
         for what, why in found.missing
@@ -117,12 +116,12 @@ def predict(  # noqa: PLR0913
     results = list(missing)
     stop = threading.Event()
 
-    def image(path: Path) -> ImageResult | None:
+    def image(target: Target) -> ImageResult | None:
         if stop.is_set() or should_stop():
             stop.set()
             return None
         try:
-            return job.image(path, names[path], outputs[path])
+            return job.image(target)
         except Stopped:
             stop.set()
             return None
@@ -130,7 +129,7 @@ def predict(  # noqa: PLR0913
     files = itertools.takewhile(lambda _: not stop.is_set(), wanted)
     with contextlib.ExitStack() as stack:
         if not dry_run:
-            own = [outputs[path] for path in wanted]
+            own = [target.output for target in wanted]
             stack.enter_context(at_work(out, own, _record_folders(out, own)))
         done = stack.enter_context(
             contextlib.closing(in_order(image, files, job.at_once))
@@ -165,6 +164,7 @@ def predict(  # noqa: PLR0913
         stopped=stopped,
         table=table,
         report=report,
+        notes=unread_note(found.unread),
     )
 
 

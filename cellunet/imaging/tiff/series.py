@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,6 +126,8 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         metadata = describe(image)
         stack, palette = _describe(image, series, metadata.channel_names, cut)
     size_um, origin = _origin(metadata, images, chosen, ome, image)
+    if choice.image is None and len(images) > 1:
+        origin = replace(origin, notes=(_others(images, chosen), *origin.notes))
     if number and size_um is not None:
         size_um = at_level(shapes[0], shapes[number], size_um)
     return OpenTiff(tiff, reader, stack, palette, size_um, origin, log, cut)
@@ -164,12 +166,6 @@ def _origin(
             f"no pixel size: image {chosen} is a smaller copy of image {larger}, but "
             "has the same pixel size in its metadata"
         )
-    if len(images) > 1:
-        name = f"image {chosen} {image_name(images[chosen])}".rstrip()
-        notes.append(
-            f"{name} of {len(images)} images in the file is read; the others: "
-            f"{listed(images, chosen)}. Choose with --image N, NAME or all"
-        )
     if ome is not None and ome.files > 1:
         notes.append(f"one of {ome.files} files of an OME-TIFF set, read by itself")
     if image.split:
@@ -183,6 +179,15 @@ def _origin(
         notes=tuple(notes),
     )
     return size, origin
+
+
+def _others(images: Images, chosen: int) -> str:
+    """Return what to tell of the images that are not read."""
+    name = f"image {chosen} {image_name(images[chosen])}".rstrip()
+    return (
+        f"{name} of {len(images)} images in the file is read; the others: "
+        f"{listed(images, chosen)}. Choose with --image N, NAME or all"
+    )
 
 
 def _smaller_copy_of(images: Images, chosen: int) -> int | None:
