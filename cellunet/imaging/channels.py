@@ -129,9 +129,15 @@ def _colour(stack: Stack, equal: bool) -> ImageReadError:
             "Export the original again in gray; or try --gray for the luminance of "
             "its colors.",
         )
+    hint = "Try: --gray for its luminance, or --channel 0."
+    if stack.axes.endswith("SYX"):
+        hint += (
+            " If these are planes of a stack, which tifffile stores as color unless it "
+            "is told not to, save them with photometric='minisblack'."
+        )
     return stack.refuse(
         f"and no channel was chosen; it is in colour ({', '.join(COLOURS)}).",
-        "Try: --gray for its luminance, or --channel 0.",
+        hint,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import tifffile
 
 from cellunet.errors import ImageReadError
+from cellunet.imaging.channels import COLOURS
 from cellunet.imaging.cut import Cut
 from cellunet.imaging.damage import DamageLog
 from cellunet.imaging.levels import at_level, choose_level
@@ -49,6 +50,10 @@ if TYPE_CHECKING:
 _GRAY, _RGB, _PALETTE, _YCBCR = (0, 1, 4), 2, 3, 6
 """Photometric interpretations (TIFF 6.0, section 8): WhiteIsZero, BlackIsZero and the
 transparency mask hold one value a pixel, red-green-blue, palette, YCbCr."""
+_AS_COLOR = (
+    "its 3 planes are taken for red, green and blue, as is asked for; a stack that "
+    "tifffile stored as planar color is read without --gray and --channel"
+)
 _SEPARATE = 2
 """Planar configuration (TIFF 6.0, section 8): each sample in a plane of its own."""
 _ALPHA = (1, 2)
@@ -124,8 +129,14 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         cut = Cut.from_text(tiff.pages.first.description, path)
         image = TiffImage(path, tiff, full, own, split=is_split(tiff))
         metadata = describe(image)
-        stack, palette = _describe(image, series, metadata.channel_names, cut)
+        planes = may_be_planes(image)
+        as_color = planes and _asks_for_color(series.keyframe, choice)
+        stack, palette = _describe(
+            image, series, metadata.channel_names, cut, planes=planes and not as_color
+        )
     size_um, origin = _origin(metadata, images, chosen, ome, image)
+    if as_color:
+        origin = replace(origin, notes=(*origin.notes, _AS_COLOR))
     if choice.image is None and len(images) > 1:
         origin = replace(origin, notes=(_others(images, chosen), *origin.notes))
     if number and size_um is not None:
@@ -216,6 +227,8 @@ def _describe(
     series: tifffile.TiffPageSeries,
     channel_names: tuple[str, ...],
     cut: Cut | None,
+    *,
+    planes: bool,
 ) -> tuple[Stack, npt.NDArray[np.uint8] | None]:
     """Return what the axes and samples of a series mean, and its palette."""
     path, page = image.path, series.keyframe
@@ -230,7 +243,6 @@ def _describe(
         palette = (page.colormap >> 8).astype(np.uint8).T
         axes, shape = axes.removesuffix("S"), shape[: len(axes.removesuffix("S"))]
         axes, shape = axes + "S", (*shape, 3)
-    planes = is_planes(image, axes)
     if planes:
         axes = axes.replace("S", "Q")
     _check_colors(path, page)
@@ -268,7 +280,7 @@ def makes_colors(image: TiffImage) -> bool:
     return colormap is not None and not is_ramp(colormap)
 
 
-def is_planes(image: TiffImage, axes: str) -> bool:
+def may_be_planes(image: TiffImage) -> bool:
     """Say whether what is stored as planar color are planes of a stack.
 
     tifffile stores an array of 3 or 4 planes as planar color unless it is told not to;
@@ -278,9 +290,15 @@ def is_planes(image: TiffImage, axes: str) -> bool:
     return (
         image.series.kind == "shaped"
         and int(page.planarconfig or 1) == _SEPARATE
-        and axes.endswith("SYX")
+        and image.series.axes.endswith("SYX")
         and page.dtype != np.uint8
     )
+
+
+def _asks_for_color(page: tifffile.TiffPage, choice: Choice) -> bool:
+    """Say whether the user takes three planes for red, green and blue."""
+    named = (choice.channel or "").casefold() in COLOURS
+    return page.samplesperpixel == len(COLOURS) and (choice.gray or named)
 
 
 def _check_colors(path: Path, page: tifffile.TiffPage) -> None:

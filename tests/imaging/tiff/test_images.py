@@ -200,3 +200,11 @@ def test_real_color_stays_color(tmp_path):
     for name in "ab":
         with pytest.raises(ImageReadError, match="in colour"):
             open_image(tmp_path / f"{name}.tif")
+
+
+def test_three_planes_are_color_where_color_is_asked_for(tmp_path):
+    pixels = np.stack([FIRST, FIRST + 1, FIRST + 2])
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", planarconfig=2)
+    with open_image(tmp_path / "a.tif", channel="green") as source:
+        np.testing.assert_array_equal(whole(source), pixels[1])
+        assert "taken for red, green and blue" in source.origin.notes[0]

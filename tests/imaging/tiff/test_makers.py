@@ -253,10 +253,10 @@ def test_a_metamorph_stack_that_is_not_calibrated_has_no_size(tmp_path):
 
 
 def lsm(path):
-    """Two channels and their thumbnail, as LSM programs store them."""
-    channels = np.stack([PIXELS, PIXELS + 1]).astype(np.uint8)
+    """Three channels and their thumbnail, as LSM programs store them."""
+    channels = np.stack([PIXELS, PIXELS + 1, PIXELS + 2]).astype(np.uint8)
     magic, begin = 67127628, "<II6i2i3d3dHHI4I"
-    numbers = (10, 8, 1, 2, 1, 1), (0, 0), (2e-7, 3e-7, 1e-6), (0, 0, 0), (0, 0, 0)
+    numbers = (10, 8, 1, 3, 1, 1), (0, 0), (2e-7, 3e-7, 1e-6), (0, 0, 0), (0, 0, 0)
     fixed = [n for group in numbers for n in group]
     info = struct.pack(begin, magic, struct.calcsize(begin), *fixed, 0, 0, 0, 77)
     tag = (34412, 1, len(info), info, True)
@@ -271,9 +271,10 @@ def lsm(path):
         )
         tiff.write(np.zeros((3, 4, 5), np.uint8), subfiletype=1, **options)
     names = b"".join(
-        struct.pack("<I", len(n) + 1) + n + b"\0" for n in (b"Ch1-T1", b"Ch2-T2")
+        struct.pack("<I", len(n) + 1) + n + b"\0"
+        for n in (b"Ch1-T1", b"Ch2-T2", b"ChD")
     )
-    colors = struct.pack("<6I", 32 + len(names), 2, 2, 24, 32, 0) + bytes(8) + names
+    colors = struct.pack("<6I", 36 + len(names), 3, 3, 24, 36, 0) + bytes(12) + names
     content = path.read_bytes()
     place = content.index(info) + struct.calcsize(begin) - 4
     content = content[:place] + struct.pack("<I", len(content)) + content[place + 4 :]
@@ -284,7 +285,7 @@ def lsm(path):
 def test_an_lsm_has_names_and_size_of_its_own_tag(tmp_path):
     channels = lsm(tmp_path / "a.lsm")
     with open_image(tmp_path / "a.lsm", channel="Ch2-T2") as source:
-        assert source.file_channels == ("Ch1-T1", "Ch2-T2")
+        assert source.file_channels == ("Ch1-T1", "Ch2-T2", "ChD")
         assert source.pixel_size_um == pytest.approx((0.3, 0.2))
         assert source.origin.pixel_size_from == "the CZ_LSMINFO tag"
         assert source.origin.notes == ()
