@@ -42,7 +42,13 @@ def find_images(path: Path, tiff: tifffile.TiffFile, ome: OmeSummary | None) -> 
     images = [s for s in every if not s.keyframe.is_reduced or s.kind == "qpi"] or every
     claimed, kinds = _claim(tiff, ome)
     for series in images:
-        if series.is_multifile or (claimed > 1 and series.kind not in kinds):
+        if series.is_multifile:
+            raise ImageReadError(
+                f"{path} is one of several files of an NDTiff data set, whose planes "
+                "are spread over them.",
+                hint="Export the data set as OME-TIFF.",
+            )
+        if claimed > 1 and series.kind not in kinds:
             raise ImageReadError(
                 f"{path} has metadata of {claimed} planes that do not fit the "
                 f"{len(tiff.pages)} pages in it; it is truncated, part of a set of "

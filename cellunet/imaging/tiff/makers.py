@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import tifffile
+
 from cellunet.imaging.tiff.harmony import INDEXES, find_in_index
 from cellunet.imaging.tiff.ome import (
     HARMONY_UM,
@@ -27,8 +29,6 @@ from cellunet.imaging.tiff.ome import (
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import tifffile
 
     from cellunet.imaging.tiff.ome import OmeImage
 
@@ -202,12 +202,25 @@ def _micromanager(image: TiffImage) -> Metadata:
     axes = meta.get("Axes")
     axes = axes if isinstance(axes, dict) else {}
     name = meta.get("Channel") or meta.get("ChannelName") or axes.get("channel")
+    names: tuple[str, ...] = (str(name),) if name is not None else ()
+    if _planes_of_channels(image) > 1:
+        names = _ndtiff_channels(image)
     return Metadata(
         _sizes([size, size], 1.0),
-        (str(name),) if name is not None and _planes_of_channels(image) == 1 else (),
+        names,
         str(meta.get("PositionName") or ""),
         str(meta.get("ReceivedTime") or meta.get("Time") or ""),
     )
+
+
+def _ndtiff_channels(image: TiffImage) -> tuple[str, ...]:
+    """Return the channels of an NDTiff data set by name, as tifffile numbers them."""
+    if image.series.kind != "ndtiff":
+        return ()
+    index = image.path.with_name("NDTiff.index")
+    found = [axes.get("channel") for axes, *_ in tifffile.read_ndtiff_index(index)]
+    named = dict.fromkeys(name for name in found if isinstance(name, str))
+    return tuple(named)
 
 
 def _planes_of_channels(image: TiffImage) -> int:
