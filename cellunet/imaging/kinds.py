@@ -1,4 +1,4 @@
-"""Microscopes' own formats that cellunet does not read: recognised and named."""
+"""Image formats that cellunet does not read, microscopes' own first: named."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ SUFFIXES = {
     ".ims",
     ".dv",
     ".r3d",
-    ".mrxs",
+    ".jpg",
+    ".jpeg",
+    ".jp2",
+    ".gif",
+    ".bmp",
 }
 """Suffixes of files that are looked into: a folder may hold many other files."""
+PICTURES = {"JPEG", "JPEG 2000", "GIF", "BMP"}
 MOST_NAMED = 3
 
 
 def unread_kind(path: Path) -> str:
-    """Return the kind of a microscope's file that is not read; empty for any other."""
+    """Return the kind of an image file that is not read; empty for any other file."""
     if path.suffix.lower() not in SUFFIXES:
         return ""
     try:
@@ -38,7 +43,7 @@ def unread_kind(path: Path) -> str:
             kind = kind_by_content(file.read(HEAD_BYTES))
     except OSError:
         return ""
-    return kind if kind in MICROSCOPES else ""
+    return kind if kind in MICROSCOPES | PICTURES else ""
 
 
 def unread_note(files: Sequence[tuple[Path, str]]) -> tuple[str, ...]:
@@ -63,5 +68,5 @@ def unread_note(files: Sequence[tuple[Path, str]]) -> tuple[str, ...]:
     count = "1 file was" if len(files) == 1 else f"{len(files):,} files were"
     return (
         f"{count} passed over, in formats that cellunet does not read: "
-        f"{'; '.join(parts)}. Export them as OME-TIFF",
+        f"{'; '.join(parts)}. Export the originals as OME-TIFF",
     )

@@ -45,6 +45,11 @@ def test_an_image_under_another_suffix_is_to_be_renamed(tmp_path, head, hint):
         open_image(path)
 
 
+def test_pictures_are_passed_over_too(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    assert unread_kind(tmp_path / "a.jpg") == "JPEG"
+
+
 def test_passed_over_files_make_one_line_with_their_number():
     files = [(Path(f"{k}.czi"), "Zeiss CZI") for k in range(5)]
     (note,) = unread_note([*files, (Path("a.nd2"), "Nikon ND2")])

@@ -145,6 +145,18 @@ def test_a_micro_manager_image_has_the_size_of_its_own_tag(tmp_path, size, expec
         assert bool(source.origin.notes) == (expected is None)
 
 
+def test_pages_of_a_micro_manager_stack_have_the_size_of_its_tag(tmp_path):
+    meta = json.dumps({"PixelSizeUm": 0.5, "Channel": "DAPI"}).encode()
+    tag = (51123, 2, len(meta) + 1, meta + b"\0", True)
+    path = tmp_path / "NDTiffStack.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for page in (PIXELS, PIXELS + 1):
+            tiff.write(page, photometric="minisblack", metadata=None, extratags=[tag])
+    with open_image(path) as source:
+        assert source.channel_names == ("DAPI",)
+        assert source.pixel_size_um == (0.5, 0.5)
+
+
 def qptiff(path):
     def described(name, kind):
         return (
