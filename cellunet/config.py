@@ -478,6 +478,10 @@ class TrainConfig(Config):
             )
 
 
+ALL_IMAGES = "all"
+"""What `PredictConfig.image` is for every image of a file."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig(Config):
     """How a model is applied. None stands for "as trained"."""
@@ -500,6 +504,9 @@ class PredictConfig(Config):
     level: int = 0
     """Which level of a pyramid to segment; 0 is the image at full size. Labels are of
     that level's size."""
+    image: str | None = None
+    """Which image of a file of several: its number (from 0), its name, or ``all``, each
+    with a result of its own; None: the largest."""
     keep_going: bool = False
     """Let zeros stand where a part of an image cannot be read, and say so."""
     min_area_px: int | None = None

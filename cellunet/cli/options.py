@@ -345,6 +345,16 @@ Level = Annotated[
         rich_help_panel=IMAGES,
     ),
 ]
+Image = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|NAME|all",
+        help="Image to segment of a file that holds several (positions, a converter's "
+        "pyramid levels, a scanner's label), by number from 0 or by name; all: each "
+        "with a result of its own. Default: the largest.",
+        rich_help_panel=IMAGES,
+    ),
+]
 KeepGoing = Annotated[
     bool,
     typer.Option(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 20
 MAX_NAMED = 10
+MAX_NAMED_TOGETHER = 2
 
 
 def predict(
@@ -79,6 +80,7 @@ def predict(
         ),
     ] = None,
     level: o.Level = PredictConfig.level,
+    image: o.Image = None,
     keep_going: o.KeepGoing = False,
     scale: o.Scale = None,
     diameter: o.Diameter = None,
@@ -166,6 +168,7 @@ def predict(
         diameter_px=diameter,
         pixel_size_um=pixel_size,
         level=level,
+        image=image,
         keep_going=keep_going,
         min_area_px=min_area,
         seed_threshold=seed_threshold,
@@ -219,7 +222,8 @@ def summarize(session: Session, found: Predictions, out: Path) -> None:
     base = _common_folder([image.input for image in shown])
     rows = [_row(image, base) for image in shown[:MAX_ROWS]]
     if rows:
-        report.table([("image", "nuclei", "time", ""), *rows], left=(0, 3))
+        head = ("image", "nuclei", "time", "pixel size", "")
+        report.table([head, *rows], left=(0, 3, 4))
     if len(shown) > MAX_ROWS:
         report.line(f"and {len(shown) - MAX_ROWS:,} more")
     report.line(_totals(found), "bold")
@@ -231,8 +235,8 @@ def summarize(session: Session, found: Predictions, out: Path) -> None:
     for what, path in written.items():
         if path:
             report.line(f"{what}: {path}")
-    for note in found.notes:
-        report.line(note)
+    for text, names in _notes(found).items():
+        report.line(f"note: {', '.join(names)}: {text}" if names else f"note: {text}")
     of_images = [(i.input, w) for i in found.images for w in i.warnings]
     named = [f"{name}: {text}" for name, text in _some(of_images)]
     for text in (*found.warnings, *named):
@@ -241,6 +245,18 @@ def summarize(session: Session, found: Predictions, out: Path) -> None:
         console.alert(f"{len(found.failed):,} failed:", "red")
         for image in found.failed:
             console.alert(f"  {_told(image)}", "red")
+
+
+def _notes(found: Predictions) -> dict[str, list[str]]:
+    """Return each note once, with the names of its images, or their number."""
+    notes: dict[str, list[str]] = {text: [] for text in found.notes}
+    for image in found.images:
+        for text in image.notes:
+            notes.setdefault(text, []).append(Path(image.input).name)
+    for text, names in notes.items():
+        if len(names) > MAX_NAMED_TOGETHER:
+            notes[text] = [f"{counted(len(names), 'image')}, the first {names[0]}"]
+    return notes
 
 
 def _part(text: str | None) -> tuple[int, int] | None:
@@ -273,12 +289,23 @@ def _row(image: ImageResult, base: Path) -> tuple[str, ...]:
     known = image.objects is not None
     told = {"skipped": "finished before", "planned": f"would write {image.output}"}
     path = Path(image.input)
+    name = str(path.relative_to(base) if path.is_relative_to(base) else path)
     return (
-        str(path.relative_to(base) if path.is_relative_to(base) else path),
+        f"{name} ({image.image})" if image.image else name,
         f"{image.objects:,}" if known else "",
         duration(image.seconds) if image.status == "done" else "",
+        _pixel_size(image),
         told.get(image.status, ""),
     )
+
+
+def _pixel_size(image: ImageResult) -> str:
+    """Return the size of a pixel and where it stands, as far as they are known."""
+    if image.pixel_size_um is None:
+        return ""
+    y, x = image.pixel_size_um
+    size = f"{x:.4g}" if math.isclose(x, y, rel_tol=1e-4) else f"{x:.4g} x {y:.4g}"
+    return f"{size} µm ({image.pixel_size_from})"
 
 
 def _totals(found: Predictions) -> str:

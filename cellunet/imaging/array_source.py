@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from cellunet.errors import ImageReadError
+from cellunet.imaging.source import Origin
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,6 +62,7 @@ class ArraySource:
     cut_from: Cut | None = None
     memory_note = ""
     damaged: tuple[Damage, ...] = ()
+    origin = Origin()
 
     def __init__(
         self,

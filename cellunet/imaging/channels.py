@@ -122,9 +122,22 @@ def _colour(stack: Stack, equal: bool) -> ImageReadError:
             "and is in colour, but its colours are equal: a gray image saved as RGB.",
             "Try: --gray.",
         )
+    if stack.indexed:
+        return stack.refuse(
+            "and is in indexed color: its values number the colors of a palette, they "
+            "are no intensities.",
+            "Export the original again in gray; or try --gray for the luminance of "
+            "its colors.",
+        )
+    hint = "Try: --gray for its luminance, or --channel 0."
+    if stack.axes.endswith("SYX"):
+        hint += (
+            " If these are planes of a stack, which tifffile stores as color unless it "
+            "is told not to, save them with photometric='minisblack'."
+        )
     return stack.refuse(
         f"and no channel was chosen; it is in colour ({', '.join(COLOURS)}).",
-        "Try: --gray for its luminance, or --channel 0.",
+        hint,
     )
 
 

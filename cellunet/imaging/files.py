@@ -15,10 +15,11 @@ from cellunet.errors import ConfigError, ImageReadError
 from cellunet.imaging.atomic import write_atomically
 from cellunet.imaging.png import open_png, write_png
 from cellunet.imaging.provenance import ImageSpec, read_provenance
-from cellunet.imaging.reading import kind_by_content, reading
+from cellunet.imaging.reading import HEAD_BYTES, kind_by_content, reading, way_out
 from cellunet.imaging.sink import TiffSink
 from cellunet.imaging.source import Choice, Region, Sink, Source, ZMode
 from cellunet.imaging.tiff.reader import open_tiff
+from cellunet.imaging.tiff.series import image_names
 from cellunet.registry import choose
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ READERS: dict[str, Reader] = {
     ".tif": open_tiff,
     ".tiff": open_tiff,
     ".btf": open_tiff,
+    ".lsm": open_tiff,
+    ".stk": open_tiff,
+    ".qptiff": open_tiff,
     ".png": open_png,
 }
 """Suffix, in lower case, to reader."""
@@ -82,6 +86,7 @@ def open_image(  # noqa: PLR0913
     keep_going: bool = False,
     limit_bytes: int | None = None,
     known: tuple[str, ...] = (),
+    image: str | None = None,
 ) -> Source:
     """Open an image as a stack of planes of one channel, or of several.
 
@@ -106,6 +111,9 @@ def open_image(  # noqa: PLR0913
         Refuse a file of which more bytes must be decoded in one piece.
     known
         Where no channel is named: the names of those to read if the file has them all.
+    image
+        Which image of a file of several, by number from 0 or by name; None: the
+        largest, the first of equals.
 
     Returns
     -------
@@ -129,18 +137,32 @@ def open_image(  # noqa: PLR0913
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise _unknown(path)
-    choice = Choice(channel, gray, z, level, keep_going, limit_bytes, known)
+    choice = Choice(channel, gray, z, level, keep_going, limit_bytes, known, image)
     return reader(path, choice)
+
+
+def names_of_images(path: Path) -> list[str]:
+    """Return the names of the images in a file, as `open_image` numbers them.
+
+    Raises
+    ------
+    ImageReadError
+        If the file cannot be read.
+    """
+    if READERS.get(path.suffix.lower()) is not open_tiff:
+        return [""]
+    with reading(path):
+        return image_names(path)
 
 
 def _unknown(path: Path) -> ImageReadError:
     with reading(path), path.open("rb") as file:
-        kind = kind_by_content(file.read(32))
+        kind = kind_by_content(file.read(HEAD_BYTES))
     known = ", ".join(READERS)
     content = f" (its content: {kind})" if kind else ""
     return ImageReadError(
         f"{path} has the suffix {path.suffix!r}{content}; cellunet reads {known}.",
-        hint="Rename it if only the suffix is wrong, else export it as OME-TIFF.",
+        hint=way_out(kind),
     )
 
 

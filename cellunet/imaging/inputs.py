@@ -201,8 +201,8 @@ class _Search:
         for path in found:
             self._add_file(path, str(folder))
         if not found and len(self.missing) == told:
-            suffixes = ", ".join(READERS)
-            self.missing.append((text, f"a folder without an image ({suffixes})"))
+            reason = f"a folder without an image ({', '.join(READERS)})"
+            self.missing.append((text, reason))
 
     def _add_pattern(self, text: str) -> None:
         found: list[Path] = []

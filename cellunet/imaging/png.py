@@ -18,6 +18,7 @@ from cellunet.imaging.native.codecs import PNG
 from cellunet.imaging.native.isolated import decode_png, isolated_bytes
 from cellunet.imaging.reading import check_claim, check_kind, check_piece, reading
 from cellunet.imaging.reading_memory import check_whole, whole_note
+from cellunet.imaging.source import Origin
 from cellunet.imaging.stack import Stack
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class PngSource:
     z_step_um: float | None = None
     time_step_s: float | None = None
     damaged: tuple[Damage, ...] = ()
+    origin = Origin()
     cut_from = None
 
     def __init__(self, path: Path, layout: Layout, dtype: np.dtype[Any]) -> None:

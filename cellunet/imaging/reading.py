@@ -65,6 +65,7 @@ _MAGIC = (
     (b"\x89HDF", "HDF5"),
     (b"ZISRAWFILE", "Zeiss CZI"),
     (b"\xda\xce\xbe\x0a", "Nikon ND2"),
+    (b"OLYMPUSRAWFORMAT", "Olympus OIR"),
     (b"\x70\0\0\0", "Leica LIF"),
     (b"\xd0\xcf\x11\xe0", "Olympus OIB or Zeiss ZVI"),
     (b"PK\x03\x04", "ZIP"),
@@ -73,7 +74,25 @@ _MAGIC = (
     (b"version https://git-lfs", "Git LFS pointer (the image was not downloaded)"),
     (b"<", "XML or HTML"),
 )
-_WAY_OUT = {
+_DELTAVISION = 96
+"""Place of DeltaVision's magic number, -16224 in either byte order."""
+HEAD_BYTES = 128
+"""First bytes of a file that tell what it is."""
+MICROSCOPES = {
+    "Zeiss CZI",
+    "Nikon ND2",
+    "Leica LIF",
+    "Olympus OIR",
+    "Olympus OIB or Zeiss ZVI",
+    "DeltaVision",
+    "HDF5",
+}
+"""Kinds of microscopes' own files that are not read."""
+EXPORT = (
+    "Export it as OME-TIFF in the microscope's program, in Fiji, or with Bio-Formats' "
+    "converter (bfconvert)."
+)
+_WAY_OUT = dict.fromkeys(MICROSCOPES, EXPORT) | {
     "TIFF": "Rename it to .tif.",
     "PNG": "Rename it to .png.",
     "JPEG": "Export the original again as TIFF: JPEG has altered the intensities.",
@@ -158,7 +177,14 @@ def kind_by_content(head: bytes) -> str:
     for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
+    if head[_DELTAVISION : _DELTAVISION + 2] in (b"\xa0\xc0", b"\xc0\xa0"):
+        return "DeltaVision"
     return ""
+
+
+def way_out(kind: str) -> str:
+    """Return what to do with a file that is not of the kind that its name claims."""
+    return _WAY_OUT.get(kind, "Export it as TIFF, OME-TIFF or PNG.")
 
 
 def check_kind(path: Path, expected: str) -> int:
@@ -170,7 +196,7 @@ def check_kind(path: Path, expected: str) -> int:
         If the file is empty, or something else.
     """
     with path.open("rb") as file:
-        head = file.read(32)
+        head = file.read(HEAD_BYTES)
     size = path.stat().st_size
     if not size:
         raise ImageReadError(
@@ -181,7 +207,7 @@ def check_kind(path: Path, expected: str) -> int:
         found = f"its content is {kind}" if kind else "it is not an image"
         raise ImageReadError(
             f"{path} is named like a {expected} file, but {found}.",
-            hint=_WAY_OUT.get(kind, "Export it as TIFF, OME-TIFF or PNG."),
+            hint=way_out(kind),
         )
     return size
 

@@ -71,6 +71,26 @@ class Choice:
     """Refuse a file of which more must be decoded at once; None: no limit."""
     known: tuple[str, ...] = ()
     """Where no channel is named: the names of those to look for."""
+    image: str | None = None
+    """Number (0-based) or name of the image in a file of several; None: the largest."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a file tells of an image besides its pixels, for people to read."""
+
+    pixel_size_from: str = ""
+    """Where in the file, or beside it, the size of a pixel stands."""
+    image: str = ""
+    """Number of the image in a file of several."""
+    image_name: str = ""
+    """Its name, if it has one."""
+    position: str = ""
+    """Well, site or field, in the maker's words."""
+    acquired: str = ""
+    """When it was taken, in the maker's words."""
+    notes: tuple[str, ...] = ()
+    """What to tell: other images in the file, a size that cannot be known."""
 
 
 class Source(Protocol):
@@ -132,6 +152,11 @@ class Source(Protocol):
     @property
     def time_step_s(self) -> float | None:
         """Seconds from one plane to the next along T, if the file says so."""
+        ...
+
+    @property
+    def origin(self) -> Origin:
+        """Where the size stands, and what else the file tells."""
         ...
 
     @property

@@ -23,6 +23,8 @@ class Stack:
     """Lengths of `axes`."""
     colour: bool = False
     """The samples are red, green, blue and possibly alpha."""
+    indexed: bool = False
+    """The values number the colors of a palette."""
     alpha: bool = False
     """The last sample is opacity."""
     channel_names: tuple[str, ...] = ()

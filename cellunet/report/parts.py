@@ -176,6 +176,16 @@ def charts(totals: Totals) -> str:
     return f'<div class="charts">{"".join(parts)}</div>{note}'
 
 
+def _read_as(image: ImageSummary) -> list[str]:
+    """Return where the size of a pixel comes from, and what else is noted."""
+    notes = list(image.notes)
+    if image.pixel_size_um is not None and image.pixel_size_from:
+        y, x = image.pixel_size_um
+        same = f"{x:.4g}" if y == x else f"{x:.4g} (width) by {y:.4g} (height)"
+        notes.insert(0, f"{same} µm per pixel, by {image.pixel_size_from}")
+    return notes
+
+
 def row(number: int, image: ImageSummary, *, picture: bool) -> str:
     """Return one row of the table."""
     why = reasons(image)
@@ -183,6 +193,9 @@ def row(number: int, image: ImageSummary, *, picture: bool) -> str:
     kind = "failed" if failed else "look" if why else "fine"
     badge = {"failed": FAILED, "look": LOOK, "fine": ""}[kind]
     told = "".join(f'<span class="why">{_told(one)}</span>' for one in why)
+    told += "".join(
+        f'<span class="why quiet">{_told(one)}</span>' for one in _read_as(image)
+    )
     median = image.diameters.quantile(0.5)
     mean = image.confidences.mean() if image.confidences else None
     shown = _picture(image) if picture else '<span class="none">no picture</span>'

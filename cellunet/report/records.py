@@ -36,6 +36,8 @@ def to_json(image: ImageSummary, of: str) -> str:
         "confidences": _pairs(image.confidences) if image.confidences else None,
         "shape": list(image.shape),
         "pixel_size_um": image.pixel_size_um and list(image.pixel_size_um),
+        "pixel_size_from": image.pixel_size_from,
+        "notes": list(image.notes),
         "seconds": image.seconds,
         "warnings": list(image.warnings),
         "plane": image.plane,
@@ -77,6 +79,9 @@ def _image(values: Mapping[str, Any], name: str) -> ImageSummary:
         confidences=_histogram(confidences) if confidences else None,
         shape=tuple(int(n) for n in values["shape"]),
         pixel_size_um=(float(size[0]), float(size[1])) if size else None,
+        # Records of before this was known do not have them.
+        pixel_size_from=str(values.get("pixel_size_from", "")),
+        notes=tuple(str(n) for n in values.get("notes", ())),
         seconds=float(values["seconds"]),
         warnings=tuple(str(w) for w in values["warnings"]),
     )

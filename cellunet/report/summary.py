@@ -138,6 +138,10 @@ class ImageSummary:
     """Lengths of T and Z if there are, height and width in pixels."""
     pixel_size_um: tuple[float, float] | None = None
     """Height and width of a pixel."""
+    pixel_size_from: str = ""
+    """Where that stands in the file, or beside it."""
+    notes: tuple[str, ...] = ()
+    """What to know of how it was read."""
     seconds: float = 0.0
     """Time that it took."""
     warnings: tuple[str, ...] = ()

@@ -16,7 +16,6 @@ from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.imaging.at_work import at_work
 from cellunet.imaging.exclusions import note_on
 from cellunet.imaging.inputs import find_inputs, output_paths
-from cellunet.imaging.outputs import below
 from cellunet.imaging.provenance import is_written_by_cellunet
 from cellunet.imaging.room import check_folder
 from cellunet.progress import silent_track
@@ -28,6 +27,7 @@ from cellunet.tasks.prediction.report import RECORDS, Reporter
 from cellunet.tasks.prediction.report_run import run_summary
 from cellunet.tasks.prediction.run_table import table_path, write_table
 from cellunet.tasks.prediction.segment import Stopped
+from cellunet.tasks.prediction.targets import Target, find_targets
 from cellunet.tasks.predictions import ImageResult, Predictions, or_lost
 
 if TYPE_CHECKING:
@@ -92,13 +92,12 @@ def predict(  # noqa: PLR0913
     found = find_inputs(
         inputs, stdin, exclude=_apart(inputs, out), include=config.include
     )
-    outputs = output_paths(found.files, found.base, out)
-    refuse_clashes(found, outputs, out, config)
+    refuse_clashes(found, output_paths(found.files, found.base, out), out, config)
     joined = table_path(out, config)
     opened = store.find_model(model)
     reporter = Reporter(out, wanted="report" in config.save and not dry_run)
     first, every = config.part or (1, 1)
-    wanted = found.files[first - 1 :: every]
+    wanted = find_targets(found, found.files[first - 1 :: every], out, config)
     job = ImageJob(
         opened,
         engine,
@@ -110,7 +109,6 @@ def predict(  # noqa: PLR0913
         images=len(wanted),
         dry_run=dry_run,
     )
-    names = {path: below(path, found.base).as_posix() for path in wanted}
     missing = [
         ImageResult(input=what, output=None, status="failed", message=why)
         for what, why in found.missing
@@ -123,12 +121,12 @@ def predict(  # noqa: PLR0913
     stop = threading.Event()
     own_labels = _OwnLabels(found, config)
 
-    def image(path: Path) -> ImageResult | None:
+    def image(target: Target) -> ImageResult | None:
         if stop.is_set() or should_stop():
             stop.set()
             return None
         try:
-            return job.image(path, names[path], outputs[path])
+            return job.image(target)
         except Stopped:
             stop.set()
             return None
@@ -138,7 +136,7 @@ def predict(  # noqa: PLR0913
     )
     with contextlib.ExitStack() as stack:
         if not dry_run:
-            own = [outputs[path] for path in wanted]
+            own = [target.output for target in wanted]
             stack.enter_context(at_work(out, own, _record_folders(out, own)))
         done = stack.enter_context(
             contextlib.closing(in_order(image, files, job.at_once))
@@ -189,7 +187,8 @@ class _OwnLabels:
         self._looks = "labels" not in config.include
         self._labels: list[Path] = []
 
-    def __call__(self, path: Path) -> bool:
+    def __call__(self, target: Target) -> bool:
+        path = target.path
         asked = path in self._found.named or not self._looks
         if asked or not is_written_by_cellunet(path):
             return False

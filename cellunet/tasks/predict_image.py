@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from cellunet.store import Model
     from cellunet.tasks.prediction.report import Reporter
     from cellunet.tasks.prediction.segment import Recipe
+    from cellunet.tasks.prediction.targets import Target
 
 MOST_UINT16 = 65_535
 """Most objects that a plane of uint16 labels can tell apart."""
@@ -97,18 +98,20 @@ class ImageJob:
         self.settings |= file_settings(config)
         self.model = {"name": model.name, "sha256": model.sha256}
 
-    def image(self, path: Path, name: str, output: Path) -> ImageResult:
-        """Segment one image, known by `name` in tables, or say why not."""
+    def image(self, target: Target) -> ImageResult:
+        """Segment one image, or say why not."""
         begin = time.perf_counter()
         try:
-            with telling_bugs(path, Stopped), contextlib.ExitStack() as stack:
-                return self._image(path, name, output, stack)
+            with telling_bugs(target.path, Stopped), contextlib.ExitStack() as stack:
+                return self._image(target, stack)
         except (CellunetError, MemoryError) as error:
             message = str(error)
             if isinstance(error, MemoryError):
-                message = f"{path} does not fit into memory. Try: a smaller --tile."
+                message = (
+                    f"{target.path} does not fit into memory. Try: a smaller --tile."
+                )
             return ImageResult(
-                input=str(path),
+                input=str(target.path),
                 output=None,
                 status="failed",
                 message=message,
@@ -116,18 +119,17 @@ class ImageJob:
                 seconds=time.perf_counter() - begin,
             )
 
-    def _image(
-        self, path: Path, name: str, output: Path, stack: contextlib.ExitStack
-    ) -> ImageResult:
+    def _image(self, target: Target, stack: contextlib.ExitStack) -> ImageResult:
         begin = time.perf_counter()
-        provenance, recipe = self._provenance(path), self.recipe
+        path, output = target.path, target.output
+        provenance, recipe = self._provenance(target), self.recipe
         # What is finished is skipped without a look at the image, unless its scale
         # follows from its own pixel size.
         source: Source | None = None
         if self.config.pixel_size_um is not None:
-            source = stack.enter_context(self._opened(path))
+            source = stack.enter_context(self._opened(target))
             recipe = recipe_for_image(recipe, self.config, source)
-            provenance["settings"] = self.settings | {
+            provenance["settings"] |= {
                 "scale": recipe.scale,
                 "decode": recipe.decode.to_dict(),
             }
@@ -140,18 +142,18 @@ class ImageJob:
                 warnings=damage_warnings(damaged),
                 damaged=damaged,
             )
-        if self.dry_run:
-            return ImageResult(input=str(path), output=str(output), status="planned")
         if source is None:
-            source = stack.enter_context(self._opened(path))
+            source = stack.enter_context(self._opened(target))
+        if self.dry_run:
+            return _result(source, output, status="planned")
         channels = read_through(source, self.config)
         with self._beside.passing(source, recipe, channels) as recipe:
             objects, warnings, damaged = self._write(
-                source, name, output, provenance, recipe
+                source, target.name, output, provenance, recipe
             )
-        return ImageResult(
-            input=str(path),
-            output=str(output),
+        return _result(
+            source,
+            output,
             status="done",
             objects=objects,
             seconds=time.perf_counter() - begin,
@@ -160,12 +162,16 @@ class ImageJob:
             damaged=damaged,
         )
 
-    def _opened(self, path: Path) -> Source:
-        source = open_as(path, self.config, known=self.card.channels)
+    def _opened(self, target: Target) -> Source:
+        source = open_as(
+            target.path, self.config, known=self.card.channels, image=target.image
+        )
         refuse_misfit(source, self.model["name"], self.card, self.config.channel)
         return source
 
-    def _provenance(self, path: Path) -> dict[str, Any]:
+    def _provenance(self, target: Target) -> dict[str, Any]:
+        path = target.path
+        image = {} if target.image is None else {"image": target.image}
         try:
             stat = path.stat()
         except OSError as error:
@@ -174,7 +180,7 @@ class ImageJob:
             "cellunet": __version__,
             "model": self.model,
             "engine": self.recipe.engine.name,
-            "settings": self.settings,
+            "settings": self.settings | image,
             "input": {
                 "name": path.name,
                 "bytes": stat.st_size,
@@ -288,3 +294,20 @@ class ImageJob:
             extras.commit()
             damaged = extras.damaged
         return sum(counts), damaged
+
+
+def _result(source: Source, output: Path, **what: Any) -> ImageResult:  # noqa: ANN401
+    """Return the result of an image that was opened, with what its file tells."""
+    origin = source.origin
+    return ImageResult(
+        input=str(source.path),
+        output=str(output),
+        notes=origin.notes,
+        pixel_size_um=source.pixel_size_um,
+        pixel_size_from=origin.pixel_size_from,
+        image=origin.image,
+        channels=source.channel_names,
+        position=origin.position,
+        acquired=origin.acquired,
+        **what,
+    )

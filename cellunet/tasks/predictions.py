@@ -36,6 +36,20 @@ class ImageResult:
     """Lengths of T and Z if there are, height and width."""
     damaged: tuple[Damage, ...] = ()
     """What could not be read and was taken for zeros."""
+    notes: tuple[str, ...] = ()
+    """What to know of how it was read; nothing is wrong."""
+    pixel_size_um: tuple[float, float] | None = None
+    """Height and width of a pixel, if they are known."""
+    pixel_size_from: str = ""
+    """Where that stands in the file, or beside it."""
+    image: str = ""
+    """Number of the image in a file of several."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels that were read."""
+    position: str = ""
+    """Well, site or field, in the words of the file."""
+    acquired: str = ""
+    """When it was taken, in the words of the file."""
 
 
 def or_lost(result: ImageResult) -> ImageResult:
@@ -113,6 +127,9 @@ class Predictions:
             vars(i)
             | {
                 "warnings": list(i.warnings),
+                "notes": list(i.notes),
+                "channels": list(i.channels),
+                "pixel_size_um": i.pixel_size_um and list(i.pixel_size_um),
                 "shape": i.shape and list(i.shape),
                 "damaged": [vars(d) for d in i.damaged],
             }

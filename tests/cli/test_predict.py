@@ -253,7 +253,7 @@ def test_the_summary_tells_nuclei_per_image_and_in_all(
     ran = run("predict", "a", "--out", "out [2]")
     assert (ran.code, ran.err) == (0, "")
     lines = ran.out.splitlines()
-    assert lines[0].split() == ["image", "nuclei", "time"]
+    assert lines[0].split() == ["image", "nuclei", "time", "pixel", "size"]
     # Two images of 0.5 Mpx each in 2 s.
     assert lines[5] == (
         "1,240 nuclei in 2 images (1 more finished before); 2.0 s, 0.50 Mpx/s; "
@@ -325,6 +325,13 @@ def test_failed_inputs_are_in_the_document_beside_the_others(
         "warnings": [],
         "shape": [500, 1000],
         "damaged": [],
+        "notes": [],
+        "pixel_size_um": None,
+        "pixel_size_from": "",
+        "image": "",
+        "channels": [],
+        "position": "",
+        "acquired": "",
     }
 
 

@@ -709,3 +709,84 @@ def test_prediction_on_a_cpu_imports_no_torch(
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def two_images(tmp_path, nuclei_image) -> Path:
+    """A file of a large image and a small one."""
+    path = tmp_path / "in" / "two.tif"
+    path.parent.mkdir()
+    with tifffile.TiffWriter(path) as tiff:
+        for shape in ((90, 70), (64, 48)):
+            pixels = nuclei_image(shape, 8, 40)[0]
+            tiff.write(pixels, photometric="minisblack", metadata=None)
+    return path
+
+
+def test_of_a_file_of_several_images_the_largest_is_segmented(run, two_images):
+    (image,) = run(two_images).images
+    assert image.shape == (90, 70)
+    assert "1 (48 x 64 px)" in image.notes[0]
+
+
+def test_every_image_of_a_file_has_results_of_its_own(run, two_images, tmp_path):
+    found = run(two_images, image="all", save=("table",))
+    assert [image.shape for image in found.images] == [(90, 70), (64, 48)]
+    assert [Path(image.output).name for image in found.images] == [
+        "two_0.tif",
+        "two_1.tif",
+    ]
+    assert all(image.notes == () for image in found.images)
+    table = (tmp_path / "out" / "table.csv").read_text(encoding="utf-8")
+    assert '"two.tif#0"' in table
+    again = run(two_images, image="all", save=("table",))
+    assert [image.status for image in again.images] == ["skipped", "skipped"]
+
+
+def test_another_image_of_the_same_file_is_another_result(run, two_images):
+    run(two_images)
+    (other,) = run(two_images, image="1").images
+    assert other.status == "failed"
+    assert "other settings" in other.message
+
+
+def test_results_of_two_files_that_would_meet_are_refused(run, two_images):
+    tifffile.imwrite(two_images.with_name("two_1.tif"), np.zeros((64, 64), np.uint8))
+    with pytest.raises(InputError, match="both write"):
+        run(two_images.parent, image="all")
+
+
+def test_a_dry_run_fails_where_the_run_would(run, two_images):
+    (two_images.parent / "a.tif").write_bytes(b"II*\0 no image")
+    (two_images.parent / "b.tif").write_bytes(b"ZISRAWFILE")
+    for dry_run in (True, False):
+        found = run(two_images.parent, dry_run=dry_run)
+        assert [Path(image.input).name for image in found.failed] == ["a.tif", "b.tif"]
+
+
+def test_files_of_microscopes_in_a_folder_are_counted_and_named(run, field):
+    for name in ("a.czi", "b.czi"):
+        (field.parent / name).write_bytes(b"ZISRAWFILE" + bytes(100))
+    (field.parent / "c.dv").write_bytes(b"a film")
+    found = run(field.parent, dry_run=True)
+    assert len(found.images) == 1
+    (note,) = found.notes
+    assert "2 Zeiss CZI (a.czi, b.czi)" in note
+    assert "c.dv" not in note
+
+
+def test_the_table_says_where_the_size_of_a_pixel_stands(run, tmp_path, nuclei_image):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        nuclei_image((90, 70), 14, 40)[0],
+        resolution=(20_000, 20_000),
+        resolutionunit="CENTIMETER",
+    )
+    found = run(path, save=("table",))
+    (image,) = found.images
+    assert image.pixel_size_um == pytest.approx((0.5, 0.5))
+    assert image.pixel_size_from == "resolution tags"
+    lines = Path(str(found.table)).read_text(encoding="utf-8").splitlines()
+    assert lines[0].endswith('"pixel_size_from"')
+    assert all(line.endswith('"resolution tags"') for line in lines[1:])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cellunet.errors import OutputError
 from cellunet.imaging.atomic import PendingFile, writing
 from cellunet.imaging.optional import optional
-from cellunet.imaging.results.write_tables import PLACES, quoted, table_schema
+from cellunet.imaging.results.write_tables import PLACES, TEXTS, quoted, table_schema
 from cellunet.registry import choose
 
 if TYPE_CHECKING:
@@ -48,7 +48,11 @@ def _join_csv(parts: Sequence[Path], path: Path) -> None:
                 place = {name: k for k, name in enumerate(header)}
                 for row in list_rows(part):
                     cells = [row[place[c]] if c in place else "" for c in columns]
-                    file.write(",".join([quoted(cells[0]), *cells[1:]]) + "\n")
+                    texts = [
+                        quoted(cell) if name in TEXTS else cell
+                        for name, cell in zip(columns, cells, strict=True)
+                    ]
+                    file.write(",".join(texts) + "\n")
         pending.commit()
     finally:
         pending.abort()

@@ -34,6 +34,8 @@ PLACES = ("image", "t", "z", "id")
 """Columns that say where an object is found."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 """First characters of what spreadsheets compute, those of Japanese ones included."""
+TEXTS = ("image", "pixel_size_from")
+"""Columns of text; all others are numbers."""
 INTEGERS = ("t", "z", "id", *WHOLE)
 EXACT = 2.0**53
 """Whole numbers below this are exact as float64."""
@@ -142,7 +144,9 @@ class ParquetTable:
 
 def table_schema(arrow: Any, names: Iterable[str]) -> Any:  # noqa: ANN401 - of a library
     """Return the schema of columns of these names."""
-    kinds = {"image": arrow.string()} | dict.fromkeys(INTEGERS, arrow.int64())
+    kinds = dict.fromkeys(TEXTS, arrow.string()) | dict.fromkeys(
+        INTEGERS, arrow.int64()
+    )
     return arrow.schema([(name, kinds.get(name, arrow.float64())) for name in names])
 
 
@@ -172,6 +176,8 @@ def quoted(text: str) -> str:
 
 
 def _texts(values: Any) -> list[str]:  # noqa: ANN401 - an array of any real type
+    if values.dtype.kind == "U":
+        return [quoted(value) for value in values.tolist()]
     if np.issubdtype(values.dtype, np.integer):
         return list(map(str, values.tolist()))
     return [_number(value) for value in values.tolist()]

@@ -21,6 +21,9 @@ LEAST_BYTES = 64
 than it has such pieces names the same ones again and again."""
 _SUB_DIRECTORIES = 330
 """The tag of smaller versions of a page (TIFF Technical Note 1)."""
+_SOFTWARE, _ASCII = 305, 2
+BIO_FORMATS = b"OME Bio-Formats"
+"""How the Software tag of files of Bio-Formats' converter begins."""
 _SIZES = {3: 2, 4: 4, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of the types that a count or an offset can have (TIFF 6.0; BigTIFF)."""
 _WHOLE = {
@@ -58,7 +61,9 @@ def scan_directories(path: Path, size: int) -> None:
         walk = _Walk(path, file, size)
         offset = walk.first()
         pages: set[int] = set()
-        while offset:
+        # Bio-Formats' converter ends a part of a split image with the place where it
+        # would have written the next directory.
+        while offset and not (pages and offset == size and walk.of_bio_formats):
             if offset in pages:
                 raise walk.damaged(f"its chain of {len(pages)} pages runs in a circle")
             pages.add(offset)
@@ -80,6 +85,8 @@ class _Walk:
         self._kind = self._order + ("Q" if self._big else "I")
         self._ends: dict[int, int] = {}
         self._named = 0
+        self.of_bio_formats = False
+        """Whether Bio-Formats wrote the file, by the Software tag of a page."""
 
     def first(self) -> int:
         """Return where the first directory lies."""
@@ -96,6 +103,7 @@ class _Walk:
         if not known:
             for entry in entries:
                 self._check_whole(entry)
+                self.of_bio_formats |= self._text(entry, _SOFTWARE) == BIO_FORMATS
                 for below in self._sub_directories(entry):
                     self.visit(below, (*above, offset))
         return following
@@ -128,6 +136,15 @@ class _Walk:
                 f"its {_WHOLE[tag]} is stored as {_NOT_WHOLE[kind]}, not as a whole "
                 "number"
             )
+
+    def _text(self, entry: bytes, wanted: int) -> bytes:
+        """Return the beginning of the text of a tag, empty if this is another one."""
+        tag, kind = struct.unpack_from(self._order + "HH", entry)
+        count = struct.unpack_from(self._kind, entry, 4)[0]
+        if tag != wanted or kind != _ASCII or count <= struct.calcsize(self._kind):
+            return b""
+        self._file.seek(struct.unpack_from(self._kind, entry, len(entry) // 2 + 2)[0])
+        return self._file.read(len(BIO_FORMATS))
 
     def _sub_directories(self, entry: bytes) -> list[int]:
         """Return where the directories lie that an entry names."""

@@ -57,22 +57,50 @@ SECONDS = {
 }
 """Units of time in seconds, as OME and ImageJ write them."""
 CREDIBLE_UM = (0.001, 10.0)
+HARMONY_UM = 1e4 * 2770410 / 4294967295
+"""Micrometres a pixel in every TIFF of Opera Phenix and Operetta, whatever the lens."""
 _MIN_DIRECTORY_BYTES = 50
 _POSITION = re.compile(r"^(?:[cztCZT]:\d+/\d+\s*)+(?:-\s*)?")
 
 
 @dataclass(frozen=True)
-class OmeSummary:
-    """What is used of a file's OME-XML."""
+class OmeImage:
+    """What is used of one image of OME-XML."""
 
-    planes: int
-    """Planes of the largest image, by the XML: Z times C times T."""
+    name: str
+    """As people know it; may be empty."""
+    axes: str
+    """T, Z and C in storage order, the one that counts fastest last."""
+    lengths: tuple[int, ...]
+    """Lengths of `axes`, in planes."""
+    samples: int
+    """Samples of a pixel."""
     channel_names: tuple[str, ...]
     """Names of the channels, empty where one has none."""
     pixel_size_um: tuple[float, float] | None
     """Height and width of a pixel."""
     steps: tuple[float | None, float | None]
     """Micrometres along Z and seconds along T from one plane to the next."""
+    blocks: tuple[tuple[int, int, int], ...]
+    """What this file holds of it: first page, first plane, and number of planes, 0 if
+    that is as many as there are pages."""
+
+    @property
+    def planes(self) -> int:
+        """Its planes: Z times C times T."""
+        return math.prod(self.lengths)
+
+
+@dataclass(frozen=True)
+class OmeSummary:
+    """What is used of a file's OME-XML."""
+
+    images: tuple[OmeImage, ...]
+    """All images, those of other files included."""
+    files: int
+    """Files of the set, of which this is one; 1 if it stands alone."""
+    own_metadata: bool = True
+    """Whether the XML is in this file, and not in a companion beside it."""
 
 
 def unit_um(unit: str) -> float | None:
@@ -97,7 +125,7 @@ def summarise_ome(path: Path, xml: str, size: int) -> OmeSummary:
     Parameters
     ----------
     path
-        The file, for messages.
+        The file, for messages; a companion with the metadata is looked for beside it.
     xml
         Its OME-XML.
     size
@@ -106,37 +134,120 @@ def summarise_ome(path: Path, xml: str, size: int) -> OmeSummary:
     Raises
     ------
     ImageReadError
-        If the XML is broken, belongs to a set of several files, uses modulo axes or
-        claims more planes than the file has room for. Entities are refused before, by
-        `refuse_entities`.
+        If the XML is broken, lies in a companion that is not there, uses modulo axes
+        or claims more planes than the file has room for. Entities of `xml` are refused
+        before, by `refuse_entities`.
     """
-    try:
-        root = ElementTree.fromstring(xml)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise _refused(path, f"is not valid XML ({error})") from error
+    root = own = _root(path, xml)
+    binary = next((e for e in own if _name(e) == "BinaryOnly"), None)
+    if binary is not None:
+        xml = _companion(path, binary.get("MetadataFile", ""))
+        root = _root(path, xml)
     if "ModuloAlong" in xml:
         raise _refused(path, "splits an axis in two (ModuloAlong)")
-    _check_single_file(path, root)
-    images = [p for p in root.iter() if _name(p) == "Pixels"]
+    uuid = own.get("UUID") or ""
+    named = {
+        (e.text or "").strip(): e.get("FileName", "")
+        for e in root.iter()
+        if _name(e) == "UUID"
+    }
+    apart = binary is not None or (
+        len(named) > 1 and any(not _is_own(path, uuid, *x) for x in named.items())
+    )
+    images = tuple(
+        _image(path, image, pixels, uuid if apart else None)
+        for image in root.iter()
+        if _name(image) == "Image"
+        for pixels in image
+        if _name(pixels) == "Pixels"
+    )
     if not images:
         raise _refused(path, "describes no image")
-    planes = max(
-        math.prod(_count(path, p, f"Size{axis}") for axis in "ZCT") for p in images
+    listed = sum(count for image in images for _, _, count in image.blocks)
+    planes = listed if apart else max(listed, *(i.planes for i in images))
+    if planes * _MIN_DIRECTORY_BYTES > size:
+        raise _refused(path, f"claims {planes:,} planes, too many for {size:,} bytes")
+    return OmeSummary(
+        images, max(len(named), 1) if apart else 1, own_metadata=binary is None
     )
-    listed = sum(
-        _count(path, d, "PlaneCount") for d in root.iter() if _name(d) == "TiffData"
+
+
+def _root(path: Path, xml: str) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(xml)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise _refused(path, f"is not valid XML ({error})") from error
+
+
+def _companion(path: Path, name: str) -> str:
+    """Return the OME-XML of a set of files that lies in a file of its own."""
+    # Of the name alone: metadata must not lead out of the image's folder.
+    companion = path.with_name(re.split(r"[/\\]", name)[-1] or "unnamed")
+    try:
+        text = companion.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImageReadError(
+            f"{path} keeps its OME metadata in another file, {companion.name}, which "
+            "cannot be read beside it.",
+            hint="Put that file beside it, or export it as a single OME-TIFF.",
+        ) from error
+    refuse_entities(companion, text)
+    return text
+
+
+def _is_own(path: Path, uuid: str, text: str, name: str) -> bool:
+    """Say whether a reference, by UUID or by the name of a file, is to `path`."""
+    return text == uuid or name.casefold() == path.name.casefold()
+
+
+def _image(
+    path: Path,
+    image: ElementTree.Element,
+    pixels: ElementTree.Element,
+    uuid: str | None,
+) -> OmeImage:
+    """Return one image; with a `uuid` of what the file of that UUID holds of it."""
+    channels = [c for c in pixels if _name(c) == "Channel"]
+    samples = _count(path, channels[0], "SamplesPerPixel") if channels else 1
+    axes = pixels.get("DimensionOrder", "XYCZT")[:1:-1]
+    if sorted(axes) != ["C", "T", "Z"]:
+        raise _refused(path, f"has the odd order of axes {axes[:9]!r}")
+    lengths = tuple(
+        _count(path, pixels, f"Size{a}") // (max(samples, 1) if a == "C" else 1)
+        for a in axes
     )
-    if max(planes, listed) * _MIN_DIRECTORY_BYTES > size:
-        raise _refused(
-            path, f"claims {max(planes, listed):,} planes, too many for {size:,} bytes"
+    blocks = []
+    for data in (d for d in pixels if _name(d) == "TiffData"):
+        at = [(e.text or "", e.get("FileName", "")) for e in data if _name(e) == "UUID"]
+        if (
+            uuid is not None
+            and at
+            and not _is_own(path, uuid, at[0][0].strip(), at[0][1])
+        ):
+            continue
+        first = 0
+        for axis, length in zip(axes, lengths, strict=True):
+            first = first * length + _count(path, data, f"First{axis}", "0")
+        blocks.append(
+            (
+                _count(path, data, "IFD", "0"),
+                first,
+                _count(path, data, "PlaneCount", "1" if "IFD" in data.attrib else "0"),
+            )
         )
-    channels = [c for c in images[0] if _name(c) == "Channel"]
-    names = tuple(c.get("Name", "") or c.get("Fluor", "") for c in channels)
-    steps = (
-        _ome_length(images[0], "PhysicalSizeZ", unit_um, "µm"),
-        _ome_length(images[0], "TimeIncrement", SECONDS.get, "s"),
+    return OmeImage(
+        name=image.get("Name", ""),
+        axes=axes,
+        lengths=lengths,
+        samples=samples,
+        channel_names=tuple(c.get("Name", "") or c.get("Fluor", "") for c in channels),
+        pixel_size_um=_ome_pixel_size(pixels),
+        steps=(
+            _ome_length(pixels, "PhysicalSizeZ", unit_um, "µm"),
+            _ome_length(pixels, "TimeIncrement", SECONDS.get, "s"),
+        ),
+        blocks=tuple(blocks),
     )
-    return OmeSummary(planes, names, _ome_pixel_size(images[0]), steps)
 
 
 def refuse_entities(path: Path, text: str) -> None:
@@ -167,35 +278,13 @@ def _name(element: ElementTree.Element) -> str:
     return element.tag.rsplit("}", 1)[-1]
 
 
-def _count(path: Path, element: ElementTree.Element, key: str) -> int:
-    text = element.get(key, "1").strip()
+def _count(
+    path: Path, element: ElementTree.Element, key: str, default: str = "1"
+) -> int:
+    text = element.get(key, default).strip()
     if not text.isdecimal() or len(text) > 12:
         raise _refused(path, f"says {key}={text[:40]!r}, not a count")
     return int(text)
-
-
-def _check_single_file(path: Path, root: ElementTree.Element) -> None:
-    """Refuse one file of a set: its own pages would be only part of the image."""
-    if any(_name(e) == "BinaryOnly" for e in root):
-        raise _refused(path, "is kept in another file (BinaryOnly)")
-    own = root.get("UUID")
-    named = {
-        (e.text or "").strip(): e.get("FileName", "")
-        for e in root.iter()
-        if _name(e) == "UUID"
-    }
-    others = {
-        uuid: name
-        for uuid, name in named.items()
-        if uuid != own and name.casefold() != path.name.casefold()
-    }
-    if others and len(named) > 1:
-        first = next(iter(others.values())) or "unnamed"
-        raise ImageReadError(
-            f"{path} is one of {len(named)} files of an OME-TIFF set (another: "
-            f"{first}); cellunet reads images of one file.",
-            hint="Save the set as one OME-TIFF, or every file as plain TIFF.",
-        )
 
 
 def _ome_pixel_size(pixels: ElementTree.Element) -> tuple[float, float] | None:
@@ -211,11 +300,11 @@ def _ome_length(
 ) -> float | None:
     """Return an attribute in the unit that `unit` knows others in, or None."""
     factor = unit(pixels.get(f"{key}Unit", default))
-    value = _number(pixels.get(key))
+    value = positive(pixels.get(key))
     return None if factor is None or value is None else value * factor
 
 
-def _number(text: Any) -> float | None:  # noqa: ANN401
+def positive(text: Any) -> float | None:  # noqa: ANN401
     """Return a positive finite number, or None."""
     try:
         value = float(text)
@@ -245,6 +334,8 @@ def tag_pixel_size(
         if factor is None or not isinstance(ratio, tuple) or not all(ratio):
             return None
         sizes.append(factor * ratio[1] / ratio[0])
+    if all(math.isclose(size, HARMONY_UM, rel_tol=1e-6) for size in sizes):
+        return None
     in_dots = factor in per_tag.values()
     low, high = CREDIBLE_UM if in_dots else (0.0, math.inf)
     return (sizes[0], sizes[1]) if all(low <= s <= high for s in sizes) else None
@@ -263,7 +354,7 @@ def imagej_steps(imagej: dict[str, Any]) -> tuple[float | None, float | None]:
         ("spacing", unit_um(str(imagej.get("zunit", imagej.get("unit", ""))))),
         ("finterval", SECONDS.get(str(imagej.get("tunit", "s")))),
     ):
-        value = _number(imagej.get(key))
+        value = positive(imagej.get(key))
         steps.append(None if value is None or unit is None else value * unit)
     return steps[0], steps[1]
 
@@ -282,3 +373,9 @@ def imagej_channel_names(imagej: dict[str, Any]) -> tuple[str, ...]:
     names = tuple(labels[:count])
     repeated = all(x in ("", names[k % count]) for k, x in enumerate(labels))
     return names if repeated and "" not in names and len(set(names)) == count else ()
+
+
+def imagej_planes(imagej: dict[str, Any]) -> int:
+    """Return the planes that an ImageJ description tells of."""
+    keys = ("frames", "slices", "channels")
+    return math.prod(int(imagej.get(key, 1)) for key in keys)

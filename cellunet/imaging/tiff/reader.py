@@ -1,9 +1,7 @@
 """TIFF, OME-TIFF, ImageJ TIFF and BigTIFF files, read by region.
 
-Values are returned as they are stored. Two cases are worth knowing: a file marked
-WhiteIsZero is not inverted, because ImageJ marks images so that are merely shown with
-an inverting look-up table; and the colour map of an ImageJ file is such a table as
-well, so its 8-bit values are intensities, while in other files a palette makes colours.
+Values are returned as they are stored. A file marked WhiteIsZero is not inverted,
+because ImageJ marks images so that are merely shown with an inverting look-up table.
 """
 
 from __future__ import annotations
@@ -62,6 +60,7 @@ class TiffSource:
         self.file_channels = layout.file_channels
         self.pixel_size_um = file.pixel_size_um
         self.z_step_um, self.time_step_s = file.steps
+        self.origin = file.origin
         cut = file.cut_from
         self.cut_from = None if cut is None else cut.only(layout.channel_names)
         self.memory_note = memory_note(path, file.reader, layout, self.dtype)

@@ -1,19 +1,20 @@
-"""Open a TIFF: find its one image, check what it claims, describe its axes."""
+"""Open a TIFF: choose an image, check what it claims, describe its axes."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
 
 from cellunet.errors import ImageReadError
+from cellunet.imaging.channels import COLOURS
 from cellunet.imaging.cut import Cut
 from cellunet.imaging.damage import DamageLog
 from cellunet.imaging.levels import at_level, choose_level
 from cellunet.imaging.reading import check_kind
+from cellunet.imaging.source import Origin
 from cellunet.imaging.stack import Stack
 from cellunet.imaging.tiff.checks import (
     axes_and_shape,
@@ -22,13 +23,17 @@ from cellunet.imaging.tiff.checks import (
     check_series,
 )
 from cellunet.imaging.tiff.directories import scan_directories
-from cellunet.imaging.tiff.ome import (
-    imagej_channel_names,
-    imagej_steps,
-    refuse_entities,
-    summarise_ome,
-    tag_pixel_size,
+from cellunet.imaging.tiff.images import (
+    choose_image,
+    find_images,
+    image_name,
+    is_split,
+    listed,
+    plane_shape,
 )
+from cellunet.imaging.tiff.makers import TiffImage, describe
+from cellunet.imaging.tiff.ome import imagej_steps, refuse_entities, summarise_ome
+from cellunet.imaging.tiff.palette import is_ramp
 from cellunet.imaging.tiff.piece_decoder import JPEG_COMPRESSIONS
 from cellunet.imaging.tiff.segments import SeriesReader
 
@@ -38,18 +43,26 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.imaging.source import Choice
+    from cellunet.imaging.tiff.images import Images
+    from cellunet.imaging.tiff.makers import Metadata
     from cellunet.imaging.tiff.ome import OmeSummary
 
 _GRAY, _RGB, _PALETTE, _YCBCR = (0, 1, 4), 2, 3, 6
 """Photometric interpretations (TIFF 6.0, section 8): WhiteIsZero, BlackIsZero and the
 transparency mask hold one value a pixel, red-green-blue, palette, YCbCr."""
+_AS_COLOR = (
+    "its 3 planes are taken for red, green and blue, as is asked for; a stack that "
+    "tifffile stored as planar color is read without --gray and --channel"
+)
+_SEPARATE = 2
+"""Planar configuration (TIFF 6.0, section 8): each sample in a plane of its own."""
 _ALPHA = (1, 2)
 """Extra samples that are opacity, associated or not (TIFF 6.0, section 18)."""
 
 
 @dataclass
 class OpenTiff:
-    """The one image of a TIFF file."""
+    """One image of a TIFF file."""
 
     tiff: tifffile.TiffFile
     """The file; may be closed, and opens again at the first read."""
@@ -63,6 +76,8 @@ class OpenTiff:
     """Height and width of a pixel."""
     steps: tuple[float | None, float | None]
     """Micrometres along Z and seconds along T from one plane to the next."""
+    origin: Origin
+    """What else the file tells of the image."""
     log: DamageLog
     """Told of what cannot be read."""
     cut_from: Cut | None = None
@@ -87,24 +102,26 @@ class OpenTiff:
 
 
 def open_series(path: Path, choice: Choice) -> OpenTiff:
-    """Open the image of a TIFF file; afterwards the file is closed until it is read.
+    """Open an image of a TIFF file; afterwards the file is closed until it is read.
 
     Raises
     ------
     ImageReadError
-        If the file is not a TIFF of one image, claims what it cannot hold, or has no
-        such level; tifffile's own errors pass.
+        If the file is not a TIFF, claims what it cannot hold, or has no such image or
+        level; tifffile's own errors pass.
     """
     size = check_kind(path, "TIFF")
     scan_directories(path, size)
     log = DamageLog(path, keep_going=choice.keep_going)
-    # A set of several files is recognised and refused here, never assembled.
+    # A set of several files is recognised, never assembled.
     with tifffile.TiffFile(path, _multifile=False) as tiff:
         refuse_entities(path, tiff.pages.first.description)
         xml = tiff.ome_metadata if tiff.is_ome else None
         ome = summarise_ome(path, xml, size) if xml else None
-        full = _only_series(path, tiff, ome)
-        shapes = [_plane_shape(level) for level in full.levels]
+        images = find_images(path, tiff, ome)
+        chosen = choose_image(path, choice.image, images)
+        full, own = images[chosen]
+        shapes = [plane_shape(level) for level in full.levels]
         number = choose_level(path, choice.level, shapes)
         series = full.levels[number]
         check_pixels(path, series.keyframe)
@@ -112,81 +129,184 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         reader = SeriesReader(path, series, log)
         check_series(path, series, reader, size, keep_going=choice.keep_going)
         cut = Cut.from_text(tiff.pages.first.description, path)
-        stack, palette = _describe(path, series, ome, cut)
-        from_tags = tag_pixel_size(full.keyframe, tiff.imagej_metadata)
-    pixel_size = (ome.pixel_size_um if ome else None) or from_tags
-    if number and pixel_size is not None:
-        pixel_size = at_level(shapes[0], shapes[number], pixel_size)
-    steps = ome.steps if ome else imagej_steps(tiff.imagej_metadata or {})
-    return OpenTiff(tiff, reader, stack, palette, pixel_size, steps, log, cut)
-
-
-def _plane_shape(series: tifffile.TiffPageSeries) -> tuple[int, int]:
-    """Return height and width of the planes of a series."""
-    return int(series.keyframe.imagelength), int(series.keyframe.imagewidth)
-
-
-def _only_series(
-    path: Path, tiff: tifffile.TiffFile, ome: OmeSummary | None
-) -> tifffile.TiffPageSeries:
-    """Return the file's image, smaller copies and thumbnails left aside."""
-    # Since tifffile 2026.5.2 a series is asked for with its axes of length 1.
-    every = tiff.series(squeeze=False) if callable(tiff.series) else tiff.series
-    images = [s for s in every if not s.keyframe.is_reduced] or every
-    if len(images) != 1:
-        listed = "; ".join(f"{s.axes} {_lengths(s.shape)}" for s in images[:4])
-        raise ImageReadError(
-            f"{path} holds {len(images)} images ({listed}); cellunet reads one a file.",
-            hint="Save each image as a file of its own.",
+        image = TiffImage(path, tiff, full, own, split=is_split(tiff))
+        metadata = describe(image)
+        steps = own.steps if own else imagej_steps(tiff.imagej_metadata or {})
+        planes = may_be_planes(image)
+        as_color = planes and _asks_for_color(series.keyframe, choice)
+        stack, palette = _describe(
+            image, series, metadata.channel_names, cut, planes=planes and not as_color
         )
-    series = images[0]
-    claimed, kinds = _claim(tiff, ome)
-    if series.is_multifile or (claimed > 1 and series.kind not in kinds):
-        raise ImageReadError(
-            f"{path} has metadata of {claimed} planes that do not fit the "
-            f"{len(tiff.pages)} pages in it; it is truncated, part of a set of files, "
-            "or was changed by another program.",
-            hint="Save it again as a single OME-TIFF or plain TIFF.",
-        )
-    return series
+    size_um, origin = _origin(metadata, images, chosen, ome, image)
+    if as_color:
+        origin = replace(origin, notes=(*origin.notes, _AS_COLOR))
+    if choice.image is None and len(images) > 1:
+        origin = replace(origin, notes=(_others(images, chosen), *origin.notes))
+    if number and size_um is not None:
+        size_um = at_level(shapes[0], shapes[number], size_um)
+    return OpenTiff(tiff, reader, stack, palette, size_um, steps, origin, log, cut)
 
 
-def _claim(tiff: tifffile.TiffFile, ome: OmeSummary | None) -> tuple[int, list[str]]:
-    """Return the planes that metadata claim, and the kinds of series that honour it.
+def image_names(path: Path) -> list[str]:
+    """Return the names of the images of a TIFF file, as `Choice.image` numbers them.
 
-    Where tifffile cannot match metadata and pages it falls back to the bare pages,
-    and what was a channel would silently become one more field of view.
+    Raises
+    ------
+    ImageReadError
+        As `open_series`.
     """
-    if ome is not None:
-        return ome.planes, ["ome", "mmstack"]
-    if tiff.imagej_metadata is not None:
-        keys = ("frames", "slices", "channels")
-        planes = math.prod(int(tiff.imagej_metadata.get(k, 1)) for k in keys)
-        return planes, ["imagej", "mmstack"]
-    return (2, ["shaped"]) if tiff.is_shaped else (1, [])
+    size = check_kind(path, "TIFF")
+    scan_directories(path, size)
+    with tifffile.TiffFile(path, _multifile=False) as tiff:
+        refuse_entities(path, tiff.pages.first.description)
+        xml = tiff.ome_metadata if tiff.is_ome else None
+        ome = summarise_ome(path, xml, size) if xml else None
+        return [image_name(one) for one in find_images(path, tiff, ome)]
+
+
+def _origin(
+    metadata: Metadata,
+    images: Images,
+    chosen: int,
+    ome: OmeSummary | None,
+    image: TiffImage,
+) -> tuple[tuple[float, float] | None, Origin]:
+    """Return the size of a pixel, and what else to tell of an image."""
+    size, notes = metadata.pixel_size_um, list(metadata.notes)
+    larger = _smaller_copy_of(images, chosen)
+    if size is not None and larger is not None:
+        size = None
+        notes.append(
+            f"no pixel size: image {chosen} is a smaller copy of image {larger}, but "
+            "has the same pixel size in its metadata"
+        )
+    if ome is not None and ome.files > 1:
+        notes.append(f"one of {ome.files} files of an OME-TIFF set, read by itself")
+    if image.split:
+        notes.append("one part of an image that was split into files, read by itself")
+    origin = Origin(
+        pixel_size_from=metadata.pixel_size_from if size is not None else "",
+        image=str(chosen) if len(images) > 1 else "",
+        image_name=image_name(images[chosen]),
+        position=metadata.position,
+        acquired=metadata.acquired,
+        notes=tuple(notes),
+    )
+    return size, origin
+
+
+def _others(images: Images, chosen: int) -> str:
+    """Return what to tell of the images that are not read."""
+    name = f"image {chosen} {image_name(images[chosen])}".rstrip()
+    return (
+        f"{name} of {len(images)} images in the file is read; the others: "
+        f"{listed(images, chosen)}. Choose with --image N, NAME or all"
+    )
+
+
+def _smaller_copy_of(images: Images, chosen: int) -> int | None:
+    """Return the image of which another is a pyramid level with a wrong pixel size.
+
+    Bio-Formats' converter makes images of levels, and gives each the size of the first.
+    """
+    own, (height, width) = images[chosen][1], plane_shape(images[chosen][0])
+    for number, (series, other) in enumerate(images):
+        if own is None or other is None or number == chosen:
+            continue
+        rows, columns = plane_shape(series)
+        factor = round(rows / height)
+        if (
+            factor > 1
+            and abs(rows - factor * height) < factor
+            and abs(columns - factor * width) < factor
+            and other.pixel_size_um == own.pixel_size_um
+        ):
+            return number
+    return None
 
 
 def _describe(
-    path: Path,
+    image: TiffImage,
     series: tifffile.TiffPageSeries,
-    ome: OmeSummary | None,
+    channel_names: tuple[str, ...],
     cut: Cut | None,
+    *,
+    planes: bool,
 ) -> tuple[Stack, npt.NDArray[np.uint8] | None]:
     """Return what the axes and samples of a series mean, and its palette."""
-    page, imagej = series.keyframe, series.keyframe.parent.imagej_metadata
+    path, page = image.path, series.keyframe
     axes, shape = axes_and_shape(series)
     if axes.endswith("XC"):
         # Interleaved samples under another letter.
         axes = axes[:-1] + "S"
-    photometric = int(page.photometric)
     if page.dtype.kind not in "buif":
         raise ImageReadError(f"{path} holds {page.dtype} values, not intensities.")
     palette = None
-    if photometric == _PALETTE and imagej is None:
+    if makes_colors(image):
         palette = (page.colormap >> 8).astype(np.uint8).T
         axes, shape = axes.removesuffix("S"), shape[: len(axes.removesuffix("S"))]
         axes, shape = axes + "S", (*shape, 3)
-    elif photometric == _YCBCR and page.compression not in JPEG_COMPRESSIONS:
+    if planes:
+        axes = axes.replace("S", "Q")
+    _check_colors(path, page)
+    if cut is not None:
+        channel_names = cut.channel_names
+        axes = _axes_of_crop(path, cut, axes, shape)
+    rgb = int(page.photometric) in (_RGB, _YCBCR) and page.samplesperpixel >= 3
+    stack = Stack(
+        path,
+        axes,
+        tuple(int(n) for n in shape),
+        colour=palette is not None or (rgb and not planes and "S" in axes),
+        indexed=palette is not None,
+        alpha=page.samplesperpixel > 1
+        and page.extrasamples[-1:] in [(a,) for a in _ALPHA],
+        channel_names=channel_names,
+    )
+    return stack, palette
+
+
+def makes_colors(image: TiffImage) -> bool:
+    """Say whether the palette of an image makes colors, or only displays intensities.
+
+    ImageJ marks pictures in indexed color; all its other palettes are for display, as
+    are those in files whose OME-XML tells of one sample a pixel, and ramps of one hue.
+    """
+    if int(image.page.photometric) != _PALETTE:
+        return False
+    imagej = image.tiff.imagej_metadata
+    if imagej is not None and "8bitcolor" in imagej:
+        return True
+    if imagej is not None or (image.ome is not None and image.ome.samples == 1):
+        return False
+    colormap = image.page.colormap
+    return colormap is not None and not is_ramp(colormap)
+
+
+def may_be_planes(image: TiffImage) -> bool:
+    """Say whether what is stored as planar color are planes of a stack.
+
+    tifffile stores an array of 3 or 4 planes as planar color unless it is told not to;
+    its description tells the shape of the array. Color of 8 bits may be color.
+    """
+    page = image.page
+    return (
+        image.series.kind == "shaped"
+        and int(page.planarconfig or 1) == _SEPARATE
+        and image.series.axes.endswith("SYX")
+        and page.dtype != np.uint8
+    )
+
+
+def _asks_for_color(page: tifffile.TiffPage, choice: Choice) -> bool:
+    """Say whether the user takes three planes for red, green and blue."""
+    named = (choice.channel or "").casefold() in COLOURS
+    return page.samplesperpixel == len(COLOURS) and (choice.gray or named)
+
+
+def _check_colors(path: Path, page: tifffile.TiffPage) -> None:
+    photometric = int(page.photometric)
+    if photometric == _YCBCR and page.compression not in JPEG_COMPRESSIONS:
         photometric = -1
     if photometric not in (*_GRAY, _RGB, _PALETTE, _YCBCR):
         name = getattr(page.photometric, "name", page.photometric)
@@ -195,21 +315,6 @@ def _describe(
             "and palette images.",
             hint="Export it as RGB or gray TIFF.",
         )
-    names = imagej_channel_names(imagej) if imagej else ()
-    if cut is not None:
-        names = cut.channel_names
-        axes = _axes_of_crop(path, cut, axes, shape)
-    stack = Stack(
-        path,
-        axes,
-        tuple(int(n) for n in shape),
-        colour=palette is not None
-        or (photometric in (_RGB, _YCBCR) and page.samplesperpixel >= 3),
-        alpha=page.samplesperpixel > 1
-        and page.extrasamples[-1:] in [(a,) for a in _ALPHA],
-        channel_names=ome.channel_names if ome else names,
-    )
-    return stack, palette
 
 
 def _axes_of_crop(path: Path, cut: Cut, axes: str, shape: tuple[int, ...]) -> str:
@@ -224,7 +329,3 @@ def _axes_of_crop(path: Path, cut: Cut, axes: str, shape: tuple[int, ...]) -> st
             hint="Cut it again, or save it anew as plain TIFF.",
         )
     return "C" + axes[1:]
-
-
-def _lengths(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(n) for n in shape)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from cellunet.imaging.objects.stream import Batch
 
 
+FROM = "pixel_size_from"
+"""Column of a table that says where the size of a pixel stands."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What a file beside a label image is made of, the pixels aside."""
@@ -231,13 +235,16 @@ class Rows(Extra):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         writer = choose(TABLES, context.table_format, "format of tables")
-        self._table = writer(context.path, column_names(context.channels))
+        columns = (*column_names(context.channels), FROM)
+        self._table = writer(context.path, columns)
         self.files.append(self._table)
 
     def on_objects(self, batch: Batch) -> None:
         """Write rows."""
         place = self.context.place(batch.plane)
-        self._table.add(self.context.image, place, batch.ids, batch.table)
+        place_of_size = self.context.source.origin.pixel_size_from
+        table = batch.table | {FROM: np.full(len(batch.ids), place_of_size)}
+        self._table.add(self.context.image, place, batch.ids, table)
 
 
 @dataclass(frozen=True)

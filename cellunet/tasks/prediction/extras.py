@@ -152,7 +152,12 @@ class Extras:
             return [self._source]
         return [
             self._stack.enter_context(
-                open_as(self._source.path, config, channel=str(number))
+                open_as(
+                    self._source.path,
+                    config,
+                    channel=str(number),
+                    image=self._source.origin.image or None,
+                )
             )
             for number in range(len(names))
         ]

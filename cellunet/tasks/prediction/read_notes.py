@@ -27,10 +27,12 @@ def open_as(
     config: PredictConfig,
     channel: str | None = None,
     known: tuple[str, ...] = (),
+    image: str | None = None,
 ) -> Source:
     """Open an image as a configuration says, or another channel of it.
 
     Where no channel is asked for, those of the names `known` are opened, if there are.
+    `image` is the one to open of a file of several, the largest by default.
     """
     limit = config.max_memory_mb
     return open_image(
@@ -42,6 +44,7 @@ def open_as(
         keep_going=config.keep_going,
         limit_bytes=None if limit is None else limit * MEGABYTE,
         known=known,
+        image=image,
     )
 
 

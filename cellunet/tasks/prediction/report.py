@@ -151,6 +151,8 @@ def summary_of(
         ),
         shape=(*source.plane_shape, *source.shape),
         pixel_size_um=source.pixel_size_um,
+        pixel_size_from=source.origin.pixel_size_from,
+        notes=source.origin.notes,
         seconds=seconds,
         warnings=warnings,
     )

@@ -196,7 +196,7 @@ def test_imagej_slice_labels_name_channels_if_they_repeat(labels, expected):
 # --- what is refused ---
 
 
-def test_one_file_of_a_set_is_refused(tmp_path):
+def test_one_file_of_a_set_holds_the_planes_that_it_names(tmp_path):
     def split(xml):
         own = xml.split('UUID="')[1].split('"')[0]
         other = "urn:uuid:00000000-0000-0000-0000-000000000000"
@@ -209,8 +209,11 @@ def test_one_file_of_a_set_is_refused(tmp_path):
         return xml[:start] + tiffdata + xml[end:]
 
     path = rewrite(ome(tmp_path, STACK[:, 0, 0], "TYX"), split)
-    with pytest.raises(ImageReadError, match=r"one of 2 files .*another: b\.ome\.tif"):
-        open_image(path)
+    with open_image(path) as source:
+        assert source.plane_shape == ()
+        assert "one of 2 files" in source.origin.notes[0]
+        found = source.read(Region(0, 0, 5, 0, 7))[0]
+    np.testing.assert_array_equal(found, STACK[0, 0, 0])
 
 
 def test_a_renamed_single_file_is_read(tmp_path):
@@ -233,7 +236,7 @@ def test_a_renamed_single_file_is_read(tmp_path):
         (
             "<Pixels ",
             '<BinaryOnly MetadataFile="x" UUID="y"/><Pixels ',
-            "do not fit|is kept in another",
+            "keeps its OME metadata in another file, x",
         ),
         ("</OME>", "<!-- ModuloAlongZ --></OME>", "ModuloAlong"),
     ],
@@ -258,14 +261,14 @@ def test_entities_in_the_xml_of_any_program_are_refused(tmp_path, root):
         open_image(path)
 
 
-def test_a_summary_takes_the_largest_image(tmp_path):
+def test_a_summary_tells_of_each_image(tmp_path):
     xml = (
         '<OME><Image><Pixels SizeZ="1" SizeC="1" SizeT="1"><Channel Fluor="Hoechst"/>'
         '</Pixels></Image><Image><Pixels SizeZ="3" SizeC="2" SizeT="1"/></Image></OME>'
     )
     found = summarise_ome(tmp_path / "a.tif", xml, 10_000)
-    assert found.planes == 6
-    assert found.channel_names == ("Hoechst",)
+    assert [image.planes for image in found.images] == [1, 6]
+    assert found.images[0].channel_names == ("Hoechst",)
 
 
 def test_imagej_metadata_that_cannot_be_true_is_refused(tmp_path):

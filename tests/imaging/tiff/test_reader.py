@@ -244,7 +244,7 @@ def test_a_palette_makes_colours(tmp_path):
     colormap[1] = 7 * 257
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, pixels, photometric="palette", colormap=colormap)
-    with pytest.raises(ImageReadError, match="in colour"):
+    with pytest.raises(ImageReadError, match="in indexed color"):
         open_image(path)
     with open_image(path, channel="red") as source:
         assert source.dtype == np.uint8
@@ -420,15 +420,6 @@ def test_axes_unlike_the_stored_order_are_refused(tmp_path):
         open_image(path)
 
 
-def test_several_images_in_one_file_are_refused(tmp_path):
-    path = tmp_path / "a.tif"
-    with tifffile.TiffWriter(path) as tiff:
-        tiff.write(numbers((4, 5)), photometric="minisblack")
-        tiff.write(numbers((6, 7)), photometric="minisblack")
-    with pytest.raises(ImageReadError, match=r"2 images \(YX 4 x 5; YX 6 x 7\)"):
-        open_image(path)
-
-
 def test_other_colour_spaces_are_refused(tmp_path):
     path = save(tmp_path / "a.tif", numbers((4, 5, 4), "u1"), photometric="separated")
     with pytest.raises(ImageReadError, match="colour space SEPARATED"):
@@ -527,5 +518,5 @@ def test_published_images_are_read_as_tifffile_reads_them(data_dir):
     for path in sorted((data_dir / "bbbc039" / "images").glob("*.tif"))[:5]:
         with open_image(path) as source:
             assert source.shape == (520, 696)
-            assert source.pixel_size_um is None
+            assert source.pixel_size_um == (0.645, 0.645)
             np.testing.assert_array_equal(whole(source), tifffile.imread(path))
