@@ -49,6 +49,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if not plain or option.markexpr or option.keyword:
         return
     option.markexpr = "not slow"
+    # What a worker of pytest-xdist runs is chosen alike, but it starts no workers.
+    if hasattr(config, "workerinput"):
+        return
     # Not there without pytest-xdist; a debugger needs the one process.
     if getattr(option, "numprocesses", 1) is None and not option.usepdb:
         option.numprocesses, option.dist = "auto", "worksteal"
