@@ -28,16 +28,17 @@ from skimage.segmentation import watershed
 from tables import rewrite
 
 from cellunet import store
+from cellunet.annotations.pairs import Pair, find_pairs, fingerprint
+from cellunet.annotations.read import read_labels
 from cellunet.config import EvaluateConfig, PredictConfig
-from cellunet.engine.cost import operations_per_pixel
-from cellunet.imaging.annotations import read_labels
-from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.pairing import Pair, find_pairs, fingerprint
-from cellunet.imaging.scratch import Scratch
+from cellunet.engine.base import operations_per_pixel
+from cellunet.io.images import open_image
+from cellunet.io.scratch import Scratch
+from cellunet.io.source import Region
 from cellunet.tasks.evaluate import Scorable, score_pairs
-from cellunet.tasks.prediction.segment import as_labels, segment_plane
-from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.training.train_data import read_annotated
+from cellunet.tasks.predict.plane import as_labels, segment_plane
+from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.train.data import read_annotated
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "accuracy.json"
@@ -57,7 +58,7 @@ def pixels(pair: Pair) -> np.ndarray:
 
 def by_model(name: str, *, flips: bool) -> Segment:
     config = PredictConfig(flips=flips)
-    recipe = recipe_for(store.find_model(name), config, "auto", "auto", 0)
+    recipe = settings_for(store.find_model(name), config, "auto", "auto", 0)
 
     def segment(pair: Pair) -> np.ndarray:
         with open_image(pair.image) as source, Scratch() as scratch:

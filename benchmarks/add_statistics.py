@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from cellunet import store
+from cellunet.annotations.pairs import find_pairs, fingerprint
 from cellunet.config import PredictConfig
 from cellunet.core.checkpoint import export_weights, load_network
 from cellunet.core.dataset import Sample
-from cellunet.imaging.pairing import find_pairs, fingerprint
-from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.training.train_data import ChannelChoice, read_sample
-from cellunet.tasks.training.training_statistics import training_statistics
+from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.train.checks import training_statistics
+from cellunet.tasks.train.data import ChannelChoice, read_sample
 
 
 def samples_of(prints: Mapping[str, str], folders: list[Path]) -> list[Sample]:
@@ -47,7 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     model = store.find_model(options.model)
     samples = samples_of(model.card.training, options.data)
-    recipe = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 0)
+    recipe = settings_for(model, PredictConfig(), "onnxruntime", "cpu", 0)
     statistics = training_statistics(samples, recipe)
     options.out.mkdir(parents=True, exist_ok=True)
     card = export_weights(

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from cellunet.annotations.pairs import find_pairs
+from cellunet.annotations.read import read_labels
 from cellunet.config import SplitConfig, TrainConfig
-from cellunet.imaging.annotations import read_labels
-from cellunet.imaging.pairing import find_pairs
 from cellunet.progress import silent_track
 
 BOX = 256
@@ -74,8 +74,8 @@ def peak_mb() -> float:
 def one(folder: Path) -> None:
     """Read, prepare and crop; print a JSON line."""
     from cellunet.core.dataset import CropSampler, prepare
-    from cellunet.core.distributed import Distributed
-    from cellunet.tasks.training.train_data import ChannelChoice, load
+    from cellunet.core.trainer import Distributed
+    from cellunet.tasks.train.data import ChannelChoice, load
 
     config = TrainConfig()
     found = {"before_mb": peak_mb()}

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import roifile
 
-from cellunet.imaging.annotations import read_annotation
+from cellunet.annotations.read import read_annotation
 
 SIDE, STEP, COUNT = 4000, 40, 10_000
 CORNERS = 40

@@ -11,27 +11,27 @@ from pathlib import Path
 
 import numpy as np
 
-from cellunet.config import CheckConfig
-from cellunet.imaging.annotation_sources import find_annotations
-from cellunet.imaging.checks.fit_checks import (
-    Fit,
+from cellunet.annotations.check import (
+    LabelFit,
     better_partners,
     brightness,
     common_shift,
     fit_of,
     small_picture,
 )
-from cellunet.tasks.checking.drawn_on import read_drawn_on
+from cellunet.annotations.pairs import find_annotations
+from cellunet.config import CheckConfig
+from cellunet.tasks.check_labels import read_labels_with_image
 
 
 def main(folder: Path) -> None:
     config = CheckConfig()
     shifted: dict[int, list[bool]] = defaultdict(list)
-    fits: dict[int, list[Fit]] = defaultdict(list)
+    fits: dict[int, list[LabelFit]] = defaultdict(list)
     groups: dict[tuple[int, ...], list[tuple[np.ndarray, np.ndarray]]]
     groups = defaultdict(list)
     for one in find_annotations(folder).drawn:
-        found = read_drawn_on(one, kind="auto", ignore_value=None)
+        found = read_labels_with_image(one, kind="auto", ignore_value=None)
         labels = found.annotation.labels
         fit = fit_of(found.image, labels, None, config)
         if fit is None:

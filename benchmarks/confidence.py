@@ -26,17 +26,17 @@ from scipy.optimize import minimize
 from scipy.stats import rankdata
 
 from cellunet import store
+from cellunet.annotations.pairs import find_pairs, fingerprint
 from cellunet.config import MODEL, PredictConfig
-from cellunet.imaging.encoding import BACKGROUND, INTERIOR
-from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.matching import overlaps
-from cellunet.imaging.measure import EVIDENCE_TOP
-from cellunet.imaging.objects.evidence import evidence
-from cellunet.imaging.pairing import find_pairs, fingerprint
-from cellunet.imaging.scratch import Scratch
-from cellunet.tasks.prediction.segment import as_labels, segment_plane
-from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.training.train_data import read_annotated
+from cellunet.imaging.measure import EVIDENCE_TOP, pixel_confidence
+from cellunet.imaging.targets import BACKGROUND, INTERIOR
+from cellunet.io.images import open_image
+from cellunet.io.scratch import Scratch
+from cellunet.io.source import Region
+from cellunet.metrics.matching import overlaps
+from cellunet.tasks.predict.plane import as_labels, segment_plane
+from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.train.data import read_annotated
 
 SETS = ("bbbc039", "dsb2018-fluorescence")
 RIGHT = (0.5, 0.75)
@@ -58,7 +58,7 @@ def definitions(
     foreground = 1 - probabilities[BACKGROUND]
     return {
         # As shipped, rounded to a byte a pixel.
-        SHIPPED: mean(evidence(probabilities)) / EVIDENCE_TOP,
+        SHIPPED: mean(pixel_confidence(probabilities)) / EVIDENCE_TOP,
         "mean foreground": mean(foreground),
         "mean distance from undecided": mean(np.abs(2 * foreground - 1)),
         "greatest interior": ndimage.maximum(probabilities[INTERIOR], labels, ids),
@@ -70,7 +70,7 @@ def definitions(
 def objects(data: Path, name: str) -> Iterator[tuple[str, str, np.ndarray, dict]]:
     """Yield set, image, IoU of every object and its confidences, image by image."""
     model = store.find_model(name)
-    recipe = recipe_for(model, PredictConfig(), "auto", "auto", 0)
+    recipe = settings_for(model, PredictConfig(), "auto", "auto", 0)
     known = set(model.card.validation.values())
     for folder in SETS:
         for pair in find_pairs(data / folder).pairs:

@@ -24,19 +24,19 @@ from scipy import stats
 from suggest import HELD, keep, mean_ap, read, scored, trained
 
 from cellunet import store
+from cellunet.annotations.pairs import Pair, find_pairs
 from cellunet.config import MODEL, PredictConfig, TrainConfig
 from cellunet.core.dataset import Sample
 from cellunet.core.device import use_threads
-from cellunet.imaging.array_source import ArraySource
-from cellunet.imaging.cut import Cut
-from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.intensities import measure
-from cellunet.imaging.pairing import Pair, find_pairs
-from cellunet.imaging.scoring.image_scores import score_image
-from cellunet.imaging.scratch import Scratch
-from cellunet.tasks.prediction.segment import as_labels, segment_plane
-from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.training.train_data import read_annotated
+from cellunet.imaging.normalize import measure
+from cellunet.io.crops import CropMetadata
+from cellunet.io.images import open_image
+from cellunet.io.scratch import Scratch
+from cellunet.io.source import ArraySource, Region
+from cellunet.metrics.matching import score_image
+from cellunet.tasks.predict.plane import as_labels, segment_plane
+from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.train.data import read_annotated
 
 SIDE, CROPS = 128, 8
 PREDICTED = 256
@@ -52,7 +52,7 @@ def whole(pair: Pair) -> np.ndarray:
 
 def predicting(data: Path) -> dict:
     """Return scores and intensity ranges of crops, scaled either way."""
-    recipe = recipe_for(
+    recipe = settings_for(
         store.find_model(MODEL), PredictConfig(), "onnxruntime", "cpu", 1
     )
     norm = recipe.config.normalization
@@ -93,7 +93,7 @@ def samples(pairs: list[Pair], config: TrainConfig, draw: int) -> list[Sample]:
         y, x = (int(rng.integers(length - SIDE + 1)) for length in image.shape)
         part = np.s_[y : y + SIDE, x : x + SIDE]
         field = measure(lambda image=image: [image], norm)
-        cut = Cut(
+        cut = CropMetadata(
             image=pair.name,
             plane=0,
             y=y,

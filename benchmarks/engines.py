@@ -31,19 +31,18 @@ from onnx import TensorProto, helper
 from tables import rewrite
 
 from cellunet import store
+from cellunet.annotations.pairs import Pair, find_pairs
 from cellunet.config import PredictConfig
-from cellunet.engine.cost import operations_per_pixel
-from cellunet.engine.onnx_graph import INPUT, OUTPUT
-from cellunet.engine.ort import open_session
-from cellunet.engine.twin import open_int8
-from cellunet.imaging.files import open_image
-from cellunet.imaging.pairing import Pair, find_pairs
-from cellunet.imaging.scratch import Scratch
-from cellunet.tasks.engines import load_engine
+from cellunet.engine.base import operations_per_pixel
+from cellunet.engine.int8 import open_int8
+from cellunet.engine.onnx import INPUT, OUTPUT
+from cellunet.engine.runtimes import open_session
+from cellunet.io.images import open_image
+from cellunet.io.scratch import Scratch
 from cellunet.tasks.evaluate import Scorable, score_pairs
-from cellunet.tasks.prediction.segment import as_labels, segment_plane
-from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.training.train_data import read_annotated
+from cellunet.tasks.predict.plane import as_labels, segment_plane
+from cellunet.tasks.predict.session import load_engine, settings_for
+from cellunet.tasks.train.data import read_annotated
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results-engines.json"
@@ -130,7 +129,7 @@ def scored(
     model: store.Model, engines: dict[str, Engine], pairs: list[Pair]
 ) -> dict[str, Any]:
     """Return the accuracy of each engine's labels."""
-    recipe = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 0)
+    recipe = settings_for(model, PredictConfig(), "onnxruntime", "cpu", 0)
     found: dict[str, list[Scorable]] = {name: [] for name in engines}
     differing = dict.fromkeys(engines, 0)
     pixels = 0

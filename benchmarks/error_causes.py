@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cellunet.imaging.scoring.image_scores import SMALL_PX, score_image
+from cellunet.metrics.matching import SMALL_PX, score_image
 
 LARGE_PX = 100
 """Objects of at least this many pixels are large."""

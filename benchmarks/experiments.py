@@ -30,9 +30,10 @@ from cellunet import store
 from cellunet.config import PRESETS, TrainConfig, for_target
 from cellunet.core.checkpoint import read_state
 from cellunet.core.dataset import steps_per_epoch
-from cellunet.engine.cost import operations_per_pixel
-from cellunet.tasks.evaluate_model import evaluate_model
-from cellunet.tasks.train import Hooks, TrainRequest, train
+from cellunet.engine.base import operations_per_pixel
+from cellunet.tasks.evaluate import evaluate_model
+from cellunet.tasks.train.request import Hooks, TrainRequest
+from cellunet.tasks.train.train import train
 
 QUEUE = Path(__file__).with_name("experiments.toml")
 RESULTS = Path(__file__).with_name("experiments.jsonl")

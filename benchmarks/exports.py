@@ -26,13 +26,11 @@ import numpy as np
 from scipy import ndimage
 
 from cellunet.config import PredictConfig
-from cellunet.imaging.array_source import ArraySource
-from cellunet.imaging.files import create_labels
-from cellunet.imaging.intensities import Statistics
-from cellunet.imaging.objects.evidence import evidence
-from cellunet.imaging.source import Region
-from cellunet.tasks.prediction.extras import Extras
-from cellunet.tasks.prediction.segment import Segmented
+from cellunet.imaging.measure import pixel_confidence
+from cellunet.io.images import create_labels
+from cellunet.io.source import ArraySource, Region, Statistics
+from cellunet.tasks.predict.outputs import OptionalOutputs
+from cellunet.tasks.predict.plane import Segmented
 
 FIELD, ACROSS, PER_FIELD, BAND = 512, 6, 278, 1024
 WRITTEN = {
@@ -107,7 +105,7 @@ def write(folder: Path, settings: dict, down: int) -> tuple[float, int, float]:
     one = np.bincount(labels.ravel())[1:]
     areas = np.tile(one, ACROSS * down)
     likely = np.tile(probabilities(labels), (1, BAND // FIELD, ACROSS))
-    sure = evidence(likely)
+    sure = pixel_confidence(likely)
     found = Segmented(
         count=len(areas),
         bands=lambda: bands(labels, down),
@@ -122,7 +120,7 @@ def write(folder: Path, settings: dict, down: int) -> tuple[float, int, float]:
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     begin = time.perf_counter()
-    with Extras(output, source, "plane.tif", config, 3) as extras:
+    with OptionalOutputs(output, source, "plane.tif", config, 3) as extras:
         take = extras.on_band(0)
         for y0 in range(0, source.shape[0], BAND):
             if take is not None:

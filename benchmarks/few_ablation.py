@@ -24,21 +24,19 @@ from few_labels import order_of
 from torch import nn
 
 from cellunet import store
+from cellunet.annotations.pairs import find_pairs
 from cellunet.config import PRESETS, AugmentConfig, TrainConfig
-from cellunet.core.average import mean_network
 from cellunet.core.checkpoint import load_network
 from cellunet.core.dataset import Sample, prepare
-from cellunet.core.device import choose_device, use_threads
-from cellunet.core.torch_engine import TorchEngine
+from cellunet.core.device import TorchEngine, choose_device, use_threads
 from cellunet.core.trainer import Trainer, state_from
-from cellunet.core.unet import UNet, initialise
-from cellunet.imaging.decode.decoding import decode_plane
-from cellunet.imaging.encoding import correct
-from cellunet.imaging.pairing import find_pairs
-from cellunet.imaging.scoring.fitting import fit
+from cellunet.core.unet import UNet, initialise, mean_network
+from cellunet.imaging.decode import decode_plane
+from cellunet.imaging.targets import correct
+from cellunet.metrics.fit import fit
 from cellunet.progress import silent_track
-from cellunet.tasks.training.finish_training import truth_of
-from cellunet.tasks.training.train_data import ChannelChoice, read_sample
+from cellunet.tasks.train.data import ChannelChoice, read_sample
+from cellunet.tasks.train.finish import truth_of
 
 RESULTS = Path(__file__).with_name("few_ablation.jsonl")
 STEPS = 150

@@ -28,16 +28,17 @@ from typing import Any
 import numpy as np
 
 from cellunet import store
+from cellunet.annotations.pairs import Pair, find_pairs
 from cellunet.config import PRESETS, SplitConfig
 from cellunet.core.checkpoint import load_network
 from cellunet.core.dataset import prepare
 from cellunet.core.device import choose_device
 from cellunet.core.trainer import Trainer
-from cellunet.imaging.files import open_image
-from cellunet.imaging.pairing import Pair, find_pairs
-from cellunet.tasks.evaluate_model import evaluate_model
-from cellunet.tasks.train import TrainRequest, train
-from cellunet.tasks.training.train_data import ChannelChoice, read_sample
+from cellunet.io.images import open_image
+from cellunet.tasks.evaluate import evaluate_model
+from cellunet.tasks.train.data import ChannelChoice, read_sample
+from cellunet.tasks.train.request import TrainRequest
+from cellunet.tasks.train.train import train
 
 RESULTS = Path(__file__).with_name("few_labels.jsonl")
 BBBC039 = "bbbc039"

@@ -15,10 +15,10 @@ import numpy as np
 from accuracy import PARTS, by_model, chosen, pixels
 
 from cellunet import store
-from cellunet.imaging.files import write_png
-from cellunet.imaging.overlay import contact_sheet, draw
-from cellunet.imaging.scoring.image_scores import score_image
-from cellunet.tasks.training.train_data import read_annotated
+from cellunet.io.png import write_png
+from cellunet.metrics.matching import score_image
+from cellunet.outputs.pictures import contact_sheet, draw
+from cellunet.tasks.train.data import read_annotated
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from add_statistics import samples_of
 
 from cellunet import store
-from cellunet.tasks.calibrate import calibrate_on_samples
+from cellunet.tasks.quantize import calibrate_on_samples
 
 
 def main() -> None:

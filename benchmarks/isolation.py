@@ -27,10 +27,12 @@ import imagecodecs
 import tifffile
 from tables import HERE, machine
 
-from cellunet.imaging import png
-from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.native.isolation import SHARED
-from cellunet.imaging.tiff import decoders, piece_decoder
+from cellunet.io import png
+from cellunet.io import tiff_pixels as piece_decoder
+from cellunet.io import tiff_strips as decoders
+from cellunet.io.decoding import SHARED
+from cellunet.io.images import open_image
+from cellunet.io.source import Region
 
 RESULTS = HERE / "results-isolation.json"
 READING = HERE / "results-isolation-reading.json"
@@ -50,8 +52,8 @@ KINDS = {
 """Name to what `tifffile.imwrite` is told; None is PNG."""
 WITHIN = """
 import sys
-from cellunet.imaging import png
-from cellunet.imaging.tiff import decoders, piece_decoder
+from cellunet.io import png
+from cellunet.io import tiff_pixels as piece_decoder, tiff_strips as decoders
 import imagecodecs
 decode = {5: imagecodecs.lzw_decode, 32773: imagecodecs.packbits_decode}
 decoders.decode_bytes = lambda codec, data: bytes(decode[codec](data))

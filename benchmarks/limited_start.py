@@ -1,7 +1,7 @@
 """A start that scales by the foreground, out of one trained before that was measured.
 
 The weights are the same; training then goes on with a range that bright dirt does not
-set (`cellunet.imaging.foreground`).
+set (`cellunet.imaging.normalize`).
 """
 
 import changed_start

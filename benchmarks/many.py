@@ -22,10 +22,12 @@ import numpy as np
 import tifffile
 from tables import HERE, machine
 
-from cellunet import predict, store
-from cellunet.engine.ort import OnnxRuntimeEngine
-from cellunet.imaging.files import Region, open_image
-from cellunet.tasks.predictions import ImageResult
+from cellunet import store
+from cellunet.engine.runtimes import OnnxRuntimeEngine
+from cellunet.io.images import open_image
+from cellunet.io.source import Region
+from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.inputs import ImageResult
 
 RESULTS = HERE / "results-many.json"
 FIELDS = ("u2os_N12_s7.tif", "u2os_B24_s9.tif")

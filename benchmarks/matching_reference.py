@@ -22,8 +22,7 @@ import numpy as np
 from scipy import ndimage
 from stardist.matching import matching, relabel_sequential
 
-from cellunet.imaging.matching import MatchRule
-from cellunet.imaging.scoring.image_scores import score_image
+from cellunet.metrics.matching import MatchRule, score_image
 
 RULE = MatchRule()
 TOLERANCE = 1e-6

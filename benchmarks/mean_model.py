@@ -13,12 +13,12 @@ from refit import chosen_anew
 
 from cellunet import store
 from cellunet.config import PredictConfig
-from cellunet.core.average import mean_network
 from cellunet.core.checkpoint import export_weights, load_network
-from cellunet.tasks.calibrate import calibrate_on_samples
-from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.training.finish_training import mean_scores
-from cellunet.tasks.training.training_statistics import training_statistics
+from cellunet.core.unet import mean_network
+from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.quantize import calibrate_on_samples
+from cellunet.tasks.train.checks import training_statistics
+from cellunet.tasks.train.finish import mean_scores
 
 
 def write(name: str, models: list[str], data: list[Path]) -> None:
@@ -55,7 +55,7 @@ def write(name: str, models: list[str], data: list[Path]) -> None:
     weights, onnx = folder / store.WEIGHTS_FILE, folder / store.ONNX_FILE
     network = mean_network([load_network(m.weights) for m in found])
     card = export_weights(weights, onnx, network, replace(first, name=name, scores={}))
-    recipe = recipe_for(
+    recipe = settings_for(
         store.find_model(unfinished), PredictConfig(), "onnxruntime", "cpu", 0
     )
     config = card.config
@@ -68,7 +68,7 @@ def write(name: str, models: list[str], data: list[Path]) -> None:
     )
     export_weights(weights, onnx, network, card)
     training = samples_of(_own(card, card.training), data)
-    recipe = recipe_for(
+    recipe = settings_for(
         store.find_model(unfinished), PredictConfig(), "onnxruntime", "cpu", 0
     )
     card = replace(card, training_statistics=training_statistics(training, recipe))

@@ -23,8 +23,9 @@ import numpy as np
 import tifffile
 from tables import cores_of_others, machine
 
-from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.inputs import find_inputs
+from cellunet.io.images import open_image
+from cellunet.io.paths import find_inputs
+from cellunet.io.source import Region
 
 RESULTS = Path(__file__).with_name("results-memory.json")
 EVERY_SECONDS = 0.02

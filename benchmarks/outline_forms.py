@@ -3,7 +3,7 @@
     python benchmarks/outline_forms.py [--json FILE]
 
 Discs and ellipses whose size is known are drawn with their centres and angles at random
-and outlined in each form of `cellunet.imaging.objects.outlines.FORMS`. For each group
+and outlined in each form of `cellunet.imaging.outlines.FORMS`. For each group
 the mean and the root mean square error is printed: in per cent of the area and of the
 length of the outline, and absolute of the eccentricity of the shape that it encloses.
 The pixels' own area and the eccentricity of their moments are told beside.
@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ellipe
 
-from cellunet.imaging.objects.outlines import FORMS, outlines
-from cellunet.imaging.objects.stream import measure_labels
-from cellunet.imaging.objects.sums import eccentricity
+from cellunet.imaging.measure import eccentricity, measure_labels
+from cellunet.imaging.outlines import FORMS, outlines
 
 GROUPS = {
     "discs, radius 3 to 6": (3, 6, (1.0, 1.0)),

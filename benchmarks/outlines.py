@@ -17,9 +17,9 @@ import numpy as np
 from accuracy import by_model, pixels
 from scipy import ndimage
 
-from cellunet.imaging.annotations import read_labels
-from cellunet.imaging.pairing import find_pairs
-from cellunet.imaging.scoring.image_scores import score_image
+from cellunet.annotations.pairs import find_pairs
+from cellunet.annotations.read import read_labels
+from cellunet.metrics.matching import score_image
 
 MATCH, LEAST_PX = 0.7, 100
 SIZES_PX = (5, 8, 11, 13, 15, 18, 40)

@@ -24,24 +24,30 @@ import torch
 from parts_of_training import networks, preparation, training
 from tables import HERE, PERFORMANCE, cpu_milliseconds, machine, rewrite, table
 
-from cellunet import predict, store
+from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.engine.base import plane_probabilities
-from cellunet.imaging.appearance import sharpness
 from cellunet.imaging.blocks import Area, network_plan
-from cellunet.imaging.decode.decoding import decode_plane
-from cellunet.imaging.decode.growth import grow
-from cellunet.imaging.decode.holes import find_holes
-from cellunet.imaging.decode.seeds import OPEN_PART, Seeds, mark, seed_block
-from cellunet.imaging.encoding import correct
-from cellunet.imaging.files import Region, create_labels, open_image
-from cellunet.imaging.intensities import measure
-from cellunet.imaging.normalize import channels, scale
-from cellunet.imaging.objects.evidence import evidence
-from cellunet.imaging.scratch import Scratch
-from cellunet.tasks.prediction.observe import Observer
-from cellunet.tasks.prediction.segment import Recipe, segment_plane
-from cellunet.tasks.recipe import recipe_for
+from cellunet.imaging.decode import (
+    OPEN_PART,
+    Seeds,
+    decode_plane,
+    find_holes,
+    seed_and_foreground_mask,
+    seed_block,
+)
+from cellunet.imaging.growth import grow
+from cellunet.imaging.measure import pixel_confidence
+from cellunet.imaging.normalize import channels, measure, rescale_intensity
+from cellunet.imaging.quality import sharpness
+from cellunet.imaging.targets import correct
+from cellunet.io.images import create_labels, open_image
+from cellunet.io.scratch import Scratch
+from cellunet.io.source import Region
+from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.image import QualityRecorder
+from cellunet.tasks.predict.plane import InferenceSettings, segment_plane
+from cellunet.tasks.predict.session import settings_for
 
 RESULTS = HERE / "results-parts.json"
 FIELD = HERE.parent / "examples" / "images" / "u2os_N12_s7.tif"
@@ -78,10 +84,12 @@ def write(path: Path, labels: np.ndarray) -> None:
         sink.commit()
 
 
-def stages(recipe: Recipe) -> Field:
+def stages(recipe: InferenceSettings) -> Field:
     config, pixels = recipe.config, read(FIELD)
     known = measure(lambda: [pixels], config.normalization)
-    values = channels(scale(pixels, known, config.normalization), config.normalization)
+    values = channels(
+        rescale_intensity(pixels, known, config.normalization), config.normalization
+    )
     plan = network_plan(pixels.shape, config.network)
     found = plane_probabilities(recipe.engine, values, plan, config.network.classes)
     labels = decode_plane(found, config.encoding, recipe.decode)
@@ -90,11 +98,11 @@ def stages(recipe: Recipe) -> Field:
 
 def prediction() -> dict[str, Any]:
     """Return the parts of one field's prediction, and parts of these."""
-    recipe = recipe_for(store.find_model("nuclei"), PredictConfig(), "auto", "cpu", 1)
+    recipe = settings_for(store.find_model("nuclei"), PredictConfig(), "auto", "cpu", 1)
     field = stages(recipe)
     config, normal = recipe.config, recipe.config.normalization
     known = measure(lambda: [field.pixels], normal)
-    scaled = scale(field.pixels, known, normal)
+    scaled = rescale_intensity(field.pixels, known, normal)
     plan = network_plan(field.pixels.shape, config.network)
     values = channels(scaled, normal)
     with tempfile.TemporaryDirectory() as temporary:
@@ -102,7 +110,7 @@ def prediction() -> dict[str, Any]:
         parts = {
             "open and read": lambda: read(FIELD),
             "statistics": lambda: measure(lambda: [field.pixels], normal),
-            "scale": lambda: scale(field.pixels, known, normal),
+            "scale": lambda: rescale_intensity(field.pixels, known, normal),
             "channels": lambda: channels(scaled, normal),
             "network": lambda: plane_probabilities(recipe.engine, values, plan, 3),
             "decode": lambda: decode_plane(
@@ -146,17 +154,17 @@ def one_more(folder: Path) -> float:
     return (all_of_them - one) / (COPIES - 1)
 
 
-def watching(recipe: Recipe, field: Field) -> Callable[[], object]:
+def watching(recipe: InferenceSettings, field: Field) -> Callable[[], object]:
     """Return a call that sees what the warnings need of a finished prediction."""
     corrected = correct(field.probabilities, recipe.decode.class_odds)
     with open_image(FIELD) as source, Scratch() as scratch:
         segmented = segment_plane(source, 0, recipe, scratch)
 
     def call() -> None:
-        sure = evidence(corrected)
+        sure = pixel_confidence(corrected)
         seen = replace(segmented, evidence=lambda y0, y1: sure[y0:y1])
         with open_image(FIELD) as source:
-            observer = Observer(source, recipe)
+            observer = QualityRecorder(source, recipe)
             observer.segmented([seen])
             observer.on_labels(0, 0, field.labels)
             observer.finish()
@@ -164,13 +172,15 @@ def watching(recipe: Recipe, field: Field) -> Callable[[], object]:
     return call
 
 
-def inner_decode(recipe: Recipe, field: Field) -> Parts:
+def inner_decode(recipe: InferenceSettings, field: Field) -> Parts:
     config, decode = recipe.config, recipe.decode
     area = Area.whole(field.pixels.shape)
 
     def seeded() -> Seeds:
         corrected = correct(field.probabilities, decode.class_odds)
-        return seed_block(mark(corrected, config.encoding, decode), area)
+        return seed_block(
+            seed_and_foreground_mask(corrected, config.encoding, decode), area
+        )
 
     parts = seeded().parts
     components, allowed = np.maximum(parts, 0), parts == OPEN_PART

@@ -7,15 +7,14 @@ import numpy as np
 import torch
 from tables import HERE, cpu_milliseconds
 
-from cellunet import load_model
 from cellunet.config import TrainConfig, UNetConfig
 from cellunet.core.dataset import Batch, CropSampler, Sample, prepare
-from cellunet.core.distributed import Distributed
-from cellunet.core.trainer import Trainer, TrainState, new_state
-from cellunet.imaging.encoding import encode
-from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.scoring.image_scores import score_image
-from cellunet.imaging.weights import border_map
+from cellunet.core.trainer import Distributed, Trainer, TrainState, new_state
+from cellunet.imaging.targets import border_map, encode
+from cellunet.io.images import open_image
+from cellunet.io.source import Region
+from cellunet.metrics.matching import score_image
+from cellunet.tasks.predict.session import load_model
 
 IMAGES = HERE.parent / "examples" / "images"
 FIELDS = ("u2os_N12_s7.tif", "u2os_B24_s9.tif")

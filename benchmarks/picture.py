@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cellunet.imaging.annotations import read_labels
-from cellunet.imaging.files import Region, open_image, write_png
-from cellunet.imaging.overlay import contact_sheet, preview
+from cellunet.annotations.read import read_labels
+from cellunet.io.images import open_image
+from cellunet.io.png import write_png
+from cellunet.io.source import Region
+from cellunet.outputs.pictures import contact_sheet, preview
 
 IMAGES = Path(__file__).parents[1] / "examples" / "images"
 NAMES = ("u2os_B24_s9.tif", "u2os_N12_s7.tif")

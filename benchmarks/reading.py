@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from cellunet.imaging.files import Region, open_image
+from cellunet.io.images import open_image
+from cellunet.io.source import Region
 
 SHAPE = (8320, 11136)
 WINDOW, OVERLAP, BAND = 1024, 128, 512

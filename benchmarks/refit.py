@@ -19,13 +19,15 @@ from cellunet.config import DecodeConfig, PredictConfig, TrainConfig
 from cellunet.core.checkpoint import export_weights, load_network
 from cellunet.core.dataset import Sample, prepare
 from cellunet.engine.base import Engine
-from cellunet.imaging.scoring.fitting import Fit, fit
+from cellunet.metrics.fit import DecodeFit, fit
 from cellunet.progress import silent_track
-from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.training.finish_training import mean_scores, truth_of
+from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.train.finish import mean_scores, truth_of
 
 
-def chosen_anew(config: TrainConfig, engine: Engine, samples: list[Sample]) -> Fit:
+def chosen_anew(
+    config: TrainConfig, engine: Engine, samples: list[Sample]
+) -> DecodeFit:
     """Return the constants that a training would choose on images for a network."""
     truths = [truth_of(engine, prepare(s, config), config) for s in samples]
     # Where training begins to choose: at the odds that the weights of the loss gave.
@@ -43,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     model = store.find_model(options.model)
     config = model.card.config
-    engine = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 0).engine
+    engine = settings_for(model, PredictConfig(), "onnxruntime", "cpu", 0).engine
     chosen = chosen_anew(
         config, engine, samples_of(model.card.validation, options.data)
     )

@@ -28,21 +28,22 @@ from pathlib import Path
 
 import numpy as np
 
+from cellunet.annotations.pairs import find_pairs
 from cellunet.config import NormalizationConfig
-from cellunet.imaging.intensities import measure
-from cellunet.imaging.pairing import find_pairs
-from cellunet.imaging.results import thumbnail as thumbnail_module
-from cellunet.imaging.results.thumbnail import Thumbnail
-from cellunet.report.page import write_report
-from cellunet.report.records import from_json, to_json
-from cellunet.report.summary import (
+from cellunet.imaging.normalize import measure
+from cellunet.outputs import pictures as thumbnail_module
+from cellunet.outputs.pictures import Thumbnail
+from cellunet.outputs.report import (
     CONFIDENCE_STEP,
     DIAMETER_STEP_PX,
     Histogram,
     ImageSummary,
     RunSummary,
+    from_json,
+    to_json,
+    write_report,
 )
-from cellunet.tasks.training.train_data import ChannelChoice, read_sample
+from cellunet.tasks.train.data import ChannelChoice, read_sample
 from tests.browser import Page, browser, find
 from tests.conftest import draw_nuclei
 

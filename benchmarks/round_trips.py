@@ -15,17 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from cellunet.imaging.annotations import read_annotation, read_labels
-from cellunet.imaging.objects.outlines import outlines
-from cellunet.imaging.objects.stream import Batch, measure_labels
-from cellunet.imaging.pairing import find_pairs
-from cellunet.imaging.results.write_geojson import GeoJson
-from cellunet.imaging.results.write_rois import Place, RoiSet
+from cellunet.annotations.pairs import find_pairs
+from cellunet.annotations.read import read_annotation, read_labels
+from cellunet.imaging.measure import ObjectBatch, measure_labels
+from cellunet.imaging.outlines import outlines
+from cellunet.outputs.shapes import GeoJson, Place, RoiSet
 
 
-def batch_of(labels: np.ndarray) -> Batch:
+def batch_of(labels: np.ndarray) -> ObjectBatch:
     table = measure_labels(labels)
-    return Batch(0, table.pop("id"), table, list(outlines(labels).values()))
+    return ObjectBatch(0, table.pop("id"), table, list(outlines(labels).values()))
 
 
 def rois(labels: np.ndarray, path: Path) -> Path:

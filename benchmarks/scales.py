@@ -17,15 +17,15 @@ import numpy as np
 from accuracy import pixels
 
 from cellunet import store
+from cellunet.annotations.pairs import find_pairs
 from cellunet.config import PredictConfig
-from cellunet.imaging.array_source import ArraySource
-from cellunet.imaging.pairing import find_pairs
 from cellunet.imaging.resample import resampled, target_length
-from cellunet.imaging.scoring.image_scores import score_image
-from cellunet.imaging.scratch import Scratch
-from cellunet.tasks.prediction.segment import as_labels, segment_plane
-from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.training.train_data import read_annotated
+from cellunet.io.scratch import Scratch
+from cellunet.io.source import ArraySource
+from cellunet.metrics.matching import score_image
+from cellunet.tasks.predict.plane import as_labels, segment_plane
+from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.train.data import read_annotated
 
 RESULTS = Path(__file__).with_name("results-scales.json")
 FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)
@@ -57,7 +57,7 @@ def main() -> None:
         model = store.find_model(name)
         for factor in FACTORS:
             for scale in sorted({1.0, 1.0 / factor}):
-                recipe = recipe_for(
+                recipe = settings_for(
                     model, PredictConfig(scale=scale), "auto", "auto", 0
                 )
                 scores = []

@@ -36,15 +36,17 @@ from few_labels import done as outlined
 from few_labels import order_of
 from scipy import ndimage
 
-from cellunet import load_model, store
+from cellunet import store
+from cellunet.annotations.pairs import Pair, find_pairs
+from cellunet.annotations.shapes import Strokes
 from cellunet.config import FOLDS, PRESETS, SplitConfig
 from cellunet.core.device import use_threads
-from cellunet.imaging.drawn.figures import Strokes
-from cellunet.imaging.drawn.scribbles import BACKGROUND, INTERIOR
-from cellunet.imaging.pairing import Pair, find_pairs
-from cellunet.tasks.evaluate_model import evaluate_model
-from cellunet.tasks.train import TrainRequest, train
-from cellunet.tasks.training.train_data import read_annotated
+from cellunet.imaging.targets import SCRIBBLED_BACKGROUND, SCRIBBLED_INTERIOR
+from cellunet.tasks.evaluate import evaluate_model
+from cellunet.tasks.predict.session import load_model
+from cellunet.tasks.train.data import read_annotated
+from cellunet.tasks.train.request import TrainRequest
+from cellunet.tasks.train.train import train
 
 RESULTS = Path(__file__).with_name("scribbles.jsonl")
 IMAGES = 5
@@ -68,7 +70,7 @@ def clicks(labels: np.ndarray, numbers: np.ndarray) -> Iterator[Drawn]:
         inside = depth[box] * (labels[box] == number)
         y, x = np.unravel_index(inside.argmax(), inside.shape)
         at = (x + box[1].start + 0.5, y + box[0].start + 0.5)
-        yield INTERIOR, np.array([at])
+        yield SCRIBBLED_INTERIOR, np.array([at])
 
 
 def lines(
@@ -83,7 +85,7 @@ def lines(
         last = np.array(labels.shape) - 1
         rows, columns = np.clip(line[:, ::-1].astype(int), 0, last).T
         blocked = ~inside | (labels[rows, columns] > 0)
-        yield BACKGROUND, line[: int(blocked.argmax()) or len(line)]
+        yield SCRIBBLED_BACKGROUND, line[: int(blocked.argmax()) or len(line)]
 
 
 def free(labels: np.ndarray) -> np.ndarray:
@@ -143,9 +145,9 @@ def write(folder: Path, pairs: list[Pair], amount: str, start: str) -> dict[str,
             ids = np.random.default_rng(seed).permutation(np.unique(labels)[1:])[:10]
             kept = np.where(np.isin(labels, ids), labels, 0).astype(np.uint16)
             tifffile.imwrite(folder / "labels" / f"{pair.name}.tif", kept)
-        inside += int((said == INTERIOR).sum())
-        background += int((said == BACKGROUND).sum())
-        right += int(((said == INTERIOR) == (labels > 0))[said > 0].sum())
+        inside += int((said == SCRIBBLED_INTERIOR).sum())
+        background += int((said == SCRIBBLED_BACKGROUND).sum())
+        right += int(((said == SCRIBBLED_INTERIOR) == (labels > 0))[said > 0].sum())
     return {
         "inside_px": inside,
         "background_px": background,

@@ -22,11 +22,10 @@ from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.engine.base import plane_probabilities
 from cellunet.imaging import blocks
-from cellunet.imaging.decode.decoding import decode_plane
-from cellunet.imaging.inputs import find_inputs
-from cellunet.imaging.intensities import measure
-from cellunet.imaging.normalize import normalize
-from cellunet.tasks.recipe import recipe_for
+from cellunet.imaging.decode import decode_plane
+from cellunet.imaging.normalize import measure, normalize
+from cellunet.io.paths import find_inputs
+from cellunet.tasks.predict.session import settings_for
 
 RESULTS = Path(__file__).with_name("results-seams.json")
 WINDOWS_PX = (512, 768, 1024, 1536, 2048)
@@ -45,7 +44,7 @@ def mosaic(folder: Path, shape: tuple[int, int]) -> np.ndarray:
 
 def by_windows(image: np.ndarray, model: str, window_px: int) -> dict[str, object]:
     """Return probabilities and labels by windows of a size, their time and memory."""
-    recipe = recipe_for(store.find_model(model), PredictConfig(), "auto", "auto", 0)
+    recipe = settings_for(store.find_model(model), PredictConfig(), "auto", "auto", 0)
     config = recipe.config
     known = measure(lambda: [image], config.normalization)
     scaled = normalize(image, known, config.normalization)

@@ -33,12 +33,12 @@ from typing import Any
 
 from tables import HERE, cores_of_others, machine, rewrite, table
 
-from cellunet.imaging.annotations import read_labels
-from cellunet.imaging.files import open_image
-from cellunet.imaging.inputs import find_inputs
-from cellunet.imaging.pairing import Pair, find_pairs
+from cellunet.annotations.pairs import Pair, find_pairs
+from cellunet.annotations.read import read_labels
+from cellunet.io.images import open_image
+from cellunet.io.paths import find_inputs
 from cellunet.tasks.evaluate import Scorable, score_pairs
-from cellunet.tasks.training.train_data import read_annotated
+from cellunet.tasks.train.data import read_annotated
 
 RESULTS = HERE / "results-speed.json"
 MEMORY = HERE / "results-memory.json"

@@ -18,8 +18,9 @@ from statistics import median
 import numpy as np
 import tifffile
 
-from cellunet.imaging import sink
-from cellunet.imaging.files import Region, create_labels, open_image
+from cellunet.io import label_tiff as sink
+from cellunet.io.images import create_labels, open_image
+from cellunet.io.source import Region
 
 LABELS = Path(__file__).parents[1] / "examples" / "annotated" / "labels"
 SIDES = (2048, 4096, 8192, 16_384, 32_768)

@@ -23,23 +23,27 @@ import numpy as np
 from scipy import stats
 
 from cellunet import store
+from cellunet.annotations.pairs import Pair, find_pairs
 from cellunet.config import PredictConfig, TrainConfig
 from cellunet.core.checkpoint import load_network
 from cellunet.core.dataset import Sample, prepare
-from cellunet.core.device import choose_device, use_threads
-from cellunet.core.torch_engine import TorchEngine
+from cellunet.core.device import TorchEngine, choose_device, use_threads
 from cellunet.core.trainer import Trainer, state_from
-from cellunet.imaging.coverage import Pool, choose
-from cellunet.imaging.cut import Cut
-from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.pairing import Pair, find_pairs
-from cellunet.imaging.scoring.image_scores import score_image
-from cellunet.imaging.scratch import Scratch
-from cellunet.imaging.windows import Seen, area_share
-from cellunet.tasks.prediction.segment import Recipe, as_labels, segment_plane
-from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.suggestion.windows import windows
-from cellunet.tasks.training.train_data import read_annotated
+from cellunet.io.crops import CropMetadata
+from cellunet.io.images import open_image
+from cellunet.io.scratch import Scratch
+from cellunet.io.source import Region
+from cellunet.metrics.matching import score_image
+from cellunet.tasks.predict.plane import InferenceSettings, as_labels, segment_plane
+from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.suggest.choose import (
+    CandidateWindows,
+    Seen,
+    area_share,
+    choose,
+    windows,
+)
+from cellunet.tasks.train.data import read_annotated
 
 SIZES = ((256, 256), (360, 360))
 SIDE = 256
@@ -56,13 +60,13 @@ class Place:
     """One window of one image."""
 
     def __init__(
-        self, pair: Pair, y: int, x: int, seen: Seen, cut: Cut, area: float
+        self, pair: Pair, y: int, x: int, seen: Seen, cut: CropMetadata, area: float
     ) -> None:
         self.pair, self.y, self.x, self.cut = pair, y, x, cut
         self.seen, self.area = seen, area
 
 
-def look(pair: Pair, recipe: Recipe) -> list[Place]:
+def look(pair: Pair, recipe: InferenceSettings) -> list[Place]:
     """Return the windows of an image."""
     with open_image(pair.image) as source, Scratch() as scratch:
         found = segment_plane(source, 0, recipe, scratch)
@@ -74,7 +78,7 @@ def look(pair: Pair, recipe: Recipe) -> list[Place]:
                 w.y,
                 w.x,
                 w.seen,
-                Cut(
+                CropMetadata(
                     image=pair.image.name,
                     plane=0,
                     y=w.y,
@@ -99,7 +103,7 @@ def at_random(pool: list[list[Place]], rng: np.random.Generator) -> list[Place]:
 def covering(pool: list[list[Place]], *, doubt: bool = True) -> list[Place]:
     """Return the windows that `choose` takes."""
     flat = [p for places in pool for p in places]
-    windows_ = Pool(
+    windows_ = CandidateWindows(
         doubts=np.array([p.area * (p.seen.doubt if doubt else 1) for p in flat]),
         looks=np.array([p.seen.look for p in flat]),
         images=np.array([i for i, places in enumerate(pool) for _ in places]),
@@ -141,7 +145,7 @@ def sample_of(place: Place) -> Sample:
     )
 
 
-def trained(start: store.Model, samples: list[Sample], seed: int) -> Recipe:
+def trained(start: store.Model, samples: list[Sample], seed: int) -> InferenceSettings:
     """Return the start model after a short training on some crops."""
     config: TrainConfig = start.card.config.replace(
         epochs=1,
@@ -160,10 +164,10 @@ def trained(start: store.Model, samples: list[Sample], seed: int) -> Recipe:
     trainer = Trainer(prepared, prepared[:1], config, device)
     trainer.run(state, should_stop=lambda: False, on_step=lambda state, loss: None)
     engine = TorchEngine(trainer.result(state).eval(), device)
-    return Recipe(engine=engine, config=config, decode=config.decode)
+    return InferenceSettings(engine=engine, config=config, decode=config.decode)
 
 
-def scored(recipe: Recipe, pairs: list[Pair]) -> dict[str, float]:
+def scored(recipe: InferenceSettings, pairs: list[Pair]) -> dict[str, float]:
     """Return the mean AP of each image."""
     found = {}
     for pair in pairs:
@@ -193,7 +197,7 @@ def run(data: Path, model: str, draws: int, file: Path, methods: list[str]) -> N
     """Train and score what is not in the file yet."""
     done = {(r["draw"], r["method"]) for r in read(file)}
     start = store.find_model(model)
-    recipe = recipe_for(start, PredictConfig(), "onnxruntime", "cpu", 1)
+    recipe = settings_for(start, PredictConfig(), "onnxruntime", "cpu", 1)
     everything, held = sides(data)
     seen: dict[str, list[Place]] = {}
     if (-1, "start") not in done:

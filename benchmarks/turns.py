@@ -27,7 +27,7 @@ from pathlib import Path
 from memory import pixels, save
 from tables import busy_seconds
 
-from cellunet.imaging.inputs import find_inputs
+from cellunet.io.paths import find_inputs
 
 RESULTS = Path(__file__).with_name("results-turns.jsonl")
 PATIENCE_SECONDS = 3600

@@ -18,13 +18,13 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from cellunet import store
+from cellunet.annotations.pairs import find_pairs, fingerprint
 from cellunet.config import PredictConfig
 from cellunet.core.dataset import Sample
-from cellunet.imaging.pairing import find_pairs, fingerprint
-from cellunet.tasks.prediction.observe import warnings_of
-from cellunet.tasks.recipe import recipe_for
-from cellunet.tasks.training.train_data import ChannelChoice, read_sample
-from cellunet.tasks.training.training_statistics import appearance_of
+from cellunet.tasks.predict.image import quality_warnings
+from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.train.checks import appearance_of
+from cellunet.tasks.train.data import ChannelChoice, read_sample
 
 Image = npt.NDArray[np.float64]
 STARTS = {
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = store.find_model(options.model)
-    recipe = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 0)
+    recipe = settings_for(model, PredictConfig(), "onnxruntime", "cpu", 0)
     results: dict[str, dict[str, dict[str, int]]] = {}
     for folder in options.data:
         counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -135,7 +135,7 @@ def main() -> None:
                 made = make(pixels.astype(np.float64), rng)
                 made = np.clip(np.rint(made), 0, top).astype(pixels.dtype)
                 seen = appearance_of(made[np.newaxis], recipe)
-                said = warnings_of(seen, model.card, recipe.scale)
+                said = quality_warnings(seen, model.card, recipe.scale)
                 row = counts[kind]
                 row["images"] += 1
                 row["warned"] += bool(said)

@@ -32,8 +32,7 @@ def steps(threads: int, count: int) -> dict[str, float]:
     from cellunet.config import TrainConfig
     from cellunet.core.dataset import CropSampler, prepare
     from cellunet.core.device import use_threads
-    from cellunet.core.distributed import Distributed
-    from cellunet.core.trainer import Trainer, new_state
+    from cellunet.core.trainer import Distributed, Trainer, new_state
 
     use_threads(threads)
     config, device = TrainConfig(), torch.device("cpu")

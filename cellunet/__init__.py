@@ -9,6 +9,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from cellunet.config import PredictConfig, TrainConfig
+    from cellunet.errors import CellunetError
+    from cellunet.tasks.evaluate import evaluate_folders, evaluate_model
+    from cellunet.tasks.make_labels import make_labels
+    from cellunet.tasks.predict.batch import predict
+    from cellunet.tasks.predict.session import load_model
+    from cellunet.tasks.train.request import TrainRequest
+    from cellunet.tasks.train.train import train
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -28,24 +38,14 @@ _HOMES = {
     "CellunetError": "cellunet.errors",
     "PredictConfig": "cellunet.config",
     "TrainConfig": "cellunet.config",
-    "TrainRequest": "cellunet.tasks.train",
+    "TrainRequest": "cellunet.tasks.train.train",
     "evaluate_folders": "cellunet.tasks.evaluate",
-    "evaluate_model": "cellunet.tasks.evaluate_model",
-    "load_model": "cellunet.tasks.load_model",
+    "evaluate_model": "cellunet.tasks.evaluate",
+    "load_model": "cellunet.tasks.predict.session",
     "make_labels": "cellunet.tasks.make_labels",
-    "predict": "cellunet.tasks.predict",
-    "train": "cellunet.tasks.train",
+    "predict": "cellunet.tasks.predict.batch",
+    "train": "cellunet.tasks.train.train",
 }
-
-if TYPE_CHECKING:
-    from cellunet.config import PredictConfig, TrainConfig
-    from cellunet.errors import CellunetError
-    from cellunet.tasks.evaluate import evaluate_folders
-    from cellunet.tasks.evaluate_model import evaluate_model
-    from cellunet.tasks.load_model import load_model
-    from cellunet.tasks.make_labels import make_labels
-    from cellunet.tasks.predict import predict
-    from cellunet.tasks.train import TrainRequest, train
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -13,39 +13,50 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from cellunet.errors import ConfigError
-from cellunet.registry import choose
+from cellunet.errors import ConfigError, choose
 
 Target = Literal["three-class", "boundary"]
+
 Side = Literal["inner", "outer"]
 
 FOREGROUND_LIMIT = 2.0
 """In fields of U2OS nuclei (BBBC039) the range is 1.25 to 1.72 times the contrast of
 the foreground (5th and 95th percentile of 147), and 5.9 and 6.3 times in the two that
 show bright dirt."""
+
 TARGET: Target = "three-class"
 """What a network learns where nothing else is asked for."""
+
 MODEL = "nuclei"
 """The model that ships."""
+
 SCRATCH = "scratch"
 """Where training may start from instead of a model: random weights."""
+
 FEW_IMAGES = 20
 """Up to so many annotated images, and without any that are set aside for validation,
 a training that starts from a model takes the preset ``few``."""
+
 FOLDS = 3
 """Parts that few images are dealt into; two images, or the halves of one, make two."""
+
 ENGINE: Literal["auto"] = "auto"
 """ONNX Runtime on a CPU, torch on CUDA and MPS."""
+
 DEVICE = "auto"
 """CUDA, else MPS, else CPU."""
+
 THREADS = 0
 """CPU threads; 0: all usable cores."""
+
 PROTOCOL = "standard"
 """How predictions are scored."""
+
 PROTOCOLS = ("standard", "caicedo2019")
-"""Rows of `cellunet.imaging.scoring.image_scores.PROTOCOLS`, which needs numpy."""
+"""Rows of `cellunet.metrics.matching.PROTOCOLS`, which needs numpy."""
+
 ANNOTATION_KIND = "auto"
-"""How annotations are read, a row of `cellunet.imaging.annotations.ANNOTATIONS`."""
+"""How annotations are read, a row of `cellunet.annotations.read.ANNOTATIONS`."""
 
 
 class Config:
@@ -714,7 +725,7 @@ class EvaluateConfig(Config):
     """How predictions are scored."""
 
     protocol: str = PROTOCOL
-    """Name of a row of `cellunet.imaging.scoring.image_scores.PROTOCOLS`."""
+    """Name of a row of `cellunet.metrics.matching.PROTOCOLS`."""
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     """How intervals are drawn."""
     encoding: EncodingConfig = field(default_factory=EncodingConfig)

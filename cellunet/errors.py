@@ -1,4 +1,4 @@
-"""Every error that cellunet raises on purpose.
+"""Every error that cellunet raises on purpose, and look-ups that raise them.
 
 ::
 
@@ -19,6 +19,14 @@ refusals to look up a path. Any other exception is a bug and keeps its traceback
 """
 
 from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
 
 
 class CellunetError(Exception):
@@ -97,3 +105,63 @@ class BugError(CellunetError):
 def one_line(error: Exception) -> str:
     """Return the message of a library's exception on one line."""
     return " ".join(str(error).split())
+
+
+T = TypeVar("T")
+
+
+def choose(table: Mapping[str, T], name: str, what: str) -> T:
+    """Return ``table[name]``, or refuse with the names that there are.
+
+    Parameters
+    ----------
+    table
+        Name to choice.
+    name
+        The name asked for.
+    what
+        What is being chosen, in words: ``"loss"``.
+
+    Raises
+    ------
+    ConfigError
+        If `name` is not in `table`.
+
+    Examples
+    --------
+    >>> choose({"cross-entropy": 1}, "cross-entropy", "loss")
+    1
+    """
+    if name in table:
+        return table[name]
+    known = ", ".join(sorted(table))
+    near = difflib.get_close_matches(name, list(table), n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise ConfigError(f"Unknown {what} {name!r}.", hint=f"{hint}Known: {known}.")
+
+
+def optional(module: str, extra: str, purpose: str) -> ModuleType:
+    """Return a module of an extra.
+
+    Parameters
+    ----------
+    module
+        Its name.
+    extra
+        The extra of cellunet that installs it.
+    purpose
+        What needs it, as the subject of the message.
+
+    Raises
+    ------
+    ConfigError
+        If it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ConfigError(
+            f"{purpose} needs the package {package}, which is not there ({error}).",
+            hint=f'Try: pip install "cellunet-torch[{extra}]".',
+        ) from error

@@ -29,27 +29,39 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
-from cellunet.locks import locked
+from cellunet.io.files import locked
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 WEIGHTS_FILE = "model.safetensors"
+
 ONNX_FILE = "model.onnx"
+
 STATE_FILE = "state.safetensors"
 """The state of a training that can be resumed."""
+
 STAGE_FILE = "stage-{}.safetensors"
 """A finished part of a training that is not; its number goes between the braces."""
+
 CARD_KEY = "cellunet"
+
 CARD_FORMAT = 1
+
 STATISTICS = 9
 """How many percentiles there are of each number in `ModelCard.training_statistics`."""
+
 MAX_HEADER_BYTES = 16_000_000
+
 AGAIN = "Copy it again, or train the model again."
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
 DEVICE_NAME = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?", re.IGNORECASE)
 """Names that mean a device on Windows, whatever the suffix."""
+
 SHIPPED = Path(__file__).parent / "models"
+
 THEN: dict[str, dict[str, Any]] = {
     "augment": {"dim_probability": 0.0},
     "normalization": {"foreground_limit": 0.0},
@@ -81,7 +93,7 @@ class ModelCard:
     diameter_px: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Equivalent diameter of the training objects: 5th percentile, median, 95th."""
     training_statistics: dict[str, list[float]] = field(default_factory=dict)
-    """What the training images look like, `cellunet.imaging.appearance.summarize` of
+    """What the training images look like, `cellunet.imaging.quality.summarize` of
     them; empty in models that were trained before this was kept."""
     versions: dict[str, str] = field(default_factory=dict)
     """Versions of cellunet, torch and numpy that trained it."""

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from cellunet import evaluate_folders, evaluate_model, predict
+from cellunet.tasks.evaluate import evaluate_folders, evaluate_model
+from cellunet.tasks.predict.batch import predict
 
 HERE = Path(__file__).parent
 

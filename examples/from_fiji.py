@@ -13,8 +13,8 @@ import roifile
 import tifffile
 from skimage.measure import find_contours
 
-from cellunet import make_labels
 from cellunet.config import EncodingConfig
+from cellunet.tasks.make_labels import make_labels
 
 HERE = Path(__file__).parent
 IGNORED = [(0, 0), (40, 0), (40, 40), (0, 40)]

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from cellunet import make_labels
 from cellunet.config import EncodingConfig, WeightConfig
+from cellunet.tasks.make_labels import make_labels
 
 HERE = Path(__file__).parent
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from cellunet import predict
+from cellunet.tasks.predict.batch import predict
 
 HERE = Path(__file__).parent
 

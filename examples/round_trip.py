@@ -15,7 +15,8 @@ import roifile
 import tifffile
 from skimage.draw import polygon
 
-from cellunet import PredictConfig, predict
+from cellunet.config import PredictConfig
+from cellunet.tasks.predict.batch import predict
 
 HERE = Path(__file__).parent
 Rings = list[np.ndarray]

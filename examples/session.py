@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 def main(out: Path) -> None:
     image = tifffile.imread(HERE / "images" / "u2os_B24_s9.tif")
 
-    from cellunet import load_model
+    from cellunet.tasks.predict.session import load_model
 
     model = load_model()
     labels, table = model.segment(image, pixel_size_um=0.656)

@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from cellunet import TrainConfig, TrainRequest, train
-from cellunet.config import UNetConfig
+from cellunet.config import TrainConfig, UNetConfig
+from cellunet.tasks.train.request import TrainRequest
+from cellunet.tasks.train.train import train
 
 HERE = Path(__file__).parent
 

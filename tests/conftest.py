@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import TrainConfig
-    from cellunet.tasks.train import Trained
+    from cellunet.tasks.train.request import Trained
 
 pytest_plugins = ["tests.networks"]
 
@@ -178,7 +178,8 @@ def tiny_model(
     """A two-level U-Net that finds most drawn nuclei, trained in about two seconds."""
     torch = pytest.importorskip("torch")
     from cellunet.config import AugmentConfig, TrainConfig, UNetConfig, WeightConfig
-    from cellunet.tasks.train import TrainRequest, train
+    from cellunet.tasks.train.request import TrainRequest
+    from cellunet.tasks.train.train import train
 
     home = tmp_path_factory.mktemp("home")
     data = write_data(tmp_path_factory.mktemp("data") / "drawn")

@@ -1,4 +1,4 @@
-"""The floors: imports only point down, and heavy packages stay where they belong.
+"""The layers: imports only point down, and heavy packages stay where they belong.
 
 Every import statement counts, those inside functions and under ``TYPE_CHECKING`` too:
 a type that points up is a dependency as well.
@@ -16,40 +16,37 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "cellunet"
-FLOORS = {
+LAYERS = {
     "errors": 0,
-    "versions": 1,
+    "progress": 0,
     "bugs": 1,
     "config": 1,
-    "locks": 1,
-    "progress": 1,
-    "registry": 1,
-    "imaging": 2,
-    "store": 2,
-    "models": 2,
-    "engine": 3,
-    "report": 3,
-    "core": 3,
-    "run": 4,
-    "tasks": 5,
-    "cli": 6,
+    "io": 2,
+    "imaging": 3,
+    "annotations": 4,
+    "metrics": 5,
+    "outputs": 6,
+    "store": 7,
+    "models": 7,
+    "engine": 8,
+    "core": 9,
+    "tasks": 10,
+    "cli": 11,
 }
-"""Part of the package to its floor. The root of the package, which resolves the public
+"""Part of the package to its layer. The root of the package, which resolves the public
 names lazily, and ``__main__`` stand outside: nothing but the version may be imported
 from them."""
 ROOT = {"cellunet", "cellunet.__main__"}
-STANDARD_LIBRARY_ONLY = {
-    *("errors", "versions", "bugs", "config", "locks", "progress", "registry"),
-}
+STANDARD_LIBRARY_ONLY = {"errors", "bugs", "config", "progress"}
 AT_HOME = {
     "torch": {"core"},
     "typer": {"cli"},
     "rich": {"cli"},
     "click": set[str](),
     "onnxruntime": {"engine"},
-    "skimage": {"imaging"},
-    "roifile": {"imaging"},
-    "pyarrow": {"imaging"},
+    "skimage": {"imaging", "annotations"},
+    "roifile": {"annotations", "outputs"},
+    "pyarrow": {"outputs"},
     "platformdirs": {"store"},
 }
 """Package to the only parts that may import it, for its types aside."""
@@ -147,9 +144,9 @@ def _broken_home(package: str, parts: set[str]) -> list[Import]:
     ]
 
 
-def test_every_module_has_a_floor() -> None:
+def test_every_module_has_a_layer() -> None:
     modules = {_module(path) for path in PACKAGE.rglob("*.py")} - ROOT
-    assert {_part(module) for module in modules} == set(FLOORS)
+    assert {_part(module) for module in modules} == set(LAYERS)
 
 
 def test_no_import_is_relative() -> None:
@@ -162,12 +159,12 @@ def test_imports_only_point_down() -> None:
     broken = [
         i
         for i in _inside()
-        if FLOORS.get(_part(i.imported), 99) > FLOORS[_part(i.module)]
+        if LAYERS.get(_part(i.imported), 99) > LAYERS[_part(i.module)]
     ]
     assert not broken, _listed(broken)
 
 
-def test_parts_of_one_floor_do_not_import_each_other_both_ways() -> None:
+def test_parts_of_one_layer_do_not_import_each_other_both_ways() -> None:
     across = [i for i in _inside() if _part(i.module) != _part(i.imported)]
     ways = {(_part(i.module), _part(i.imported)) for i in across}
     broken = [i for i in across if (_part(i.imported), _part(i.module)) in ways]
@@ -176,7 +173,7 @@ def test_parts_of_one_floor_do_not_import_each_other_both_ways() -> None:
 
 def test_nothing_but_the_version_comes_from_the_root() -> None:
     # `from cellunet import store` names a part; anything else would be a public name.
-    broken = [i for i in _inside() if _part(i.imported) not in FLOORS]
+    broken = [i for i in _inside() if _part(i.imported) not in LAYERS]
     assert not broken, _listed(broken)
     for path in PACKAGE.rglob("*.py"):
         used = {
@@ -186,10 +183,10 @@ def test_nothing_but_the_version_comes_from_the_root() -> None:
             and isinstance(node.value, ast.Name)
             and node.value.id == "cellunet"
         }
-        assert used <= {"__version__", *FLOORS}, path
+        assert used <= {"__version__", *LAYERS}, path
 
 
-def test_the_lowest_floors_need_the_standard_library_alone() -> None:
+def test_the_lowest_layers_need_the_standard_library_alone() -> None:
     broken = [
         i
         for i in _imports()

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet import bugs, versions
+from cellunet import bugs
+from cellunet import bugs as versions
 from cellunet.bugs import bug, is_bug, telling_bugs
 from cellunet.cli.app import main
 from cellunet.errors import BugError, CellunetError, ImageReadError, InputError
-from cellunet.imaging.files import open_image
-from cellunet.imaging.native import decoder_process
-from cellunet.imaging.tiff import series
+from cellunet.io import decoder_process
+from cellunet.io import tiff as series
+from cellunet.io.images import open_image
 
 
 @pytest.fixture
@@ -109,9 +110,9 @@ def test_a_batch_goes_on_and_ends_with_70(image, tmp_path, monkeypatch, capsys):
     tifffile.imwrite(good, pixels, photometric="minisblack", metadata=None)
     describe = series._describe
 
-    def broken(path, *others):
-        options = {"no_such_option": 1} if path == image else {}
-        return describe(path, *others, **options)
+    def broken(path, *others, **named):
+        options = {"no_such_option": 1} if path.path == image else {}
+        return describe(path, *others, **named, **options)
 
     monkeypatch.setattr(series, "_describe", broken)
     words = ["predict", str(image.parent), "--out", str(tmp_path / "out"), "--json"]

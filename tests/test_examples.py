@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.pairing import image_print, is_known
+from cellunet.annotations.pairs import content_hash, is_known
+from cellunet.io.images import open_image
+from cellunet.io.source import Region
 from cellunet.store import find_model
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -159,7 +160,7 @@ def test_no_example_image_was_trained_on() -> None:
     for path in (*EXAMPLES.glob("images/*"), *EXAMPLES.glob("annotated/images/*")):
         with open_image(path) as source:
             height, width = source.shape
-            print_ = image_print(source.read(Region(0, 0, height, 0, width)))
+            print_ = content_hash(source.read(Region(0, 0, height, 0, width)))
         assert not is_known(print_, card.training.values()), path.name
 
 

@@ -60,7 +60,7 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
 
 
 def test_the_package_and_its_lowest_floors_import_nothing_heavy() -> None:
-    code = "import cellunet, cellunet.config, cellunet.registry, cellunet.progress"
+    code = "import cellunet, cellunet.config, cellunet.errors, cellunet.progress"
     assert _loaded(f"{code}, cellunet.store") == set()
 
 
@@ -68,11 +68,13 @@ def test_a_list_of_models_imports_nothing_heavy() -> None:
     assert _loaded("import cellunet.tasks.models") == set()
 
 
-@pytest.mark.parametrize("module", ["cellunet.tasks.predict", "cellunet.imaging.files"])
+@pytest.mark.parametrize(
+    "module", ["cellunet.tasks.predict.batch", "cellunet.io.images"]
+)
 def test_prediction_needs_no_torch(module: str) -> None:
     assert "torch" not in _loaded(f"import {module}")
 
 
 def test_decode_workers_import_imaging_alone() -> None:
-    loaded = _loaded("import cellunet.imaging.decode.decoding, cellunet.run")
+    loaded = _loaded("import cellunet.imaging.decode, cellunet.tasks.scheduling")
     assert not loaded & {"torch", "onnxruntime", "skimage"}

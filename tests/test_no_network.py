@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cellunet.engine import ov
+from cellunet.engine import runtimes as ov
 
 CHECKOUT = Path(__file__).parents[1]
 IMAGE = CHECKOUT / "examples" / "images" / "dsb_small_nuclei.tif"
@@ -31,7 +31,7 @@ sys.addaudithook(refuse)
 COMMAND_LINE = "from cellunet.cli.app import main; sys.exit(main(sys.argv[1:]))"
 SESSION = """
 import tifffile
-from cellunet import load_model
+from cellunet.tasks.predict.session import load_model
 labels, table = load_model().segment(tifffile.imread(sys.argv[1]))
 sys.exit(not labels.max())
 """

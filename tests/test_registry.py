@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cellunet.errors import ConfigError
-from cellunet.registry import choose
+from cellunet.errors import ConfigError, choose
 
 TABLE = {"cross-entropy": 1, "dice": 2}
 

@@ -1,4 +1,4 @@
-"""The commands, and `main`, which turns errors into one message and an exit code."""
+"""The commands, their help pages, and `main`, which turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import importlib.metadata
 import inspect
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 import typer.main
@@ -23,23 +24,60 @@ from cellunet.cli import options as o
 from cellunet.cli.console import Console
 from cellunet.cli.doctor import doctor
 from cellunet.cli.evaluate import evaluate
-from cellunet.cli.help_pages import NAMES, plain_pages
-from cellunet.cli.jsonout import BUG, Failure, Outcome, document
-from cellunet.cli.make_labels import make_labels
+from cellunet.cli.labels import make_labels
 from cellunet.cli.predict import predict
-from cellunet.cli.session import Session
-from cellunet.cli.signals import StoppedNow, listening
+from cellunet.cli.session import (
+    BUG,
+    Failure,
+    Outcome,
+    Session,
+    StoppedNow,
+    document,
+    listening,
+)
 from cellunet.cli.train import train
 from cellunet.errors import BugError, CellunetError, ConfigError, InputError
 
+NAMES = ["--help", "-h"]
+"""Options that show a help page."""
+
+_TAG = re.compile(r"(\[[a-z#/@][^\[]*?\])")
+"""What rich takes for markup."""
+
+
+def plain_pages(command: Any) -> Any:  # noqa: ANN401
+    """Return a command of Typer, its pages and those of its commands made plain.
+
+    Brackets as in ``cellunet-torch[parquet]`` print as they are. Switches, ``--help``
+    too, and arguments, which have names that say what they are, show no type.
+    """
+    context = typer.Context(command, help_option_names=NAMES)
+    for parameter in (*command.params, command.get_help_option(context)):
+        if getattr(parameter, "help", None):
+            parameter.help = _TAG.sub(r"\\\1", parameter.help)
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+        if parameter.param_type_name == "argument":
+            # What newer versions of Typer ask; older ones show a word such as TEXT.
+            parameter.display_type_rich = lambda ctx: None
+    command.help = _TAG.sub(r"\\\1", command.help or "")
+    for inner in getattr(command, "commands", {}).values():
+        plain_pages(inner)
+    return command
+
+
 REFUSED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+
 PATH_FAULTS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES}
 """What the system says of paths that cannot be looked up. Whatever is met while files
 are read or written has its own words."""
+
 COMPLETING = "_CELLUNET_COMPLETE"
 """Set by the scripts that ``--install-completion`` gives to shells."""
+
 MOST_SHOWN = 200
 """Most characters of a path that are shown where it is too long to be one."""
+
 DISTRIBUTION, NAMESAKE = "cellunet-torch", "cellunet"
 """What this program is called where packages are installed from, and another one
 that is imported by the same name."""
@@ -107,6 +145,7 @@ for name, function in (
     ("doctor", doctor),
 ):
     app.command(name, help=_prose(function))(function)
+
 app.add_typer(models.app, name="models")
 
 

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from cellunet.cli.live import Screen
 
 T = TypeVar("T")
+
 Row = tuple[str, ...]
 
 PLAIN_SECONDS = 10.0
 """Plain progress is told at most this often in seconds."""
+
 PLAIN_SHARE = 0.1
 """Plain progress is told when this share of the whole has passed since."""
+
 PLAIN_LONGEST = 60.0
 """Plain progress is told after this many seconds even if little has passed."""
 

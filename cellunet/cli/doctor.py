@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cellunet.cli import options as o
-from cellunet.cli.jsonout import Outcome
-from cellunet.cli.session import Session
+from cellunet.cli.session import Outcome, Session
 
 if TYPE_CHECKING:
     from cellunet.cli.console import Row
@@ -21,7 +20,7 @@ def doctor(
     verbose: o.Verbose = 0,
 ) -> Outcome:
     """Print versions, engines, devices, threads and folders, for a report."""
-    from cellunet.tasks.diagnose import diagnose
+    from cellunet.tasks.doctor import diagnose
 
     found = diagnose()
     report = Session.of(ctx).report

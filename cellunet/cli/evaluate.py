@@ -8,24 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cellunet.cli import options as o
-from cellunet.cli.jsonout import Outcome
-from cellunet.cli.score_report import CSV, check_csv, summarize, write_csv
-from cellunet.cli.session import Session
-from cellunet.config import (
-    DEVICE,
-    ENGINE,
-    MODEL,
-    PROTOCOL,
-    THREADS,
-    PredictConfig,
-)
+from cellunet.cli.scores import CSV, check_csv, summarize, write_csv
+from cellunet.cli.session import Outcome, Session
+from cellunet.config import DEVICE, ENGINE, MODEL, PROTOCOL, THREADS, PredictConfig
 
 if TYPE_CHECKING:
-    from cellunet.imaging.scoring.scores import Paired
-    from cellunet.tasks.evaluation import Evaluation
+    from cellunet.metrics.summary import Paired
+    from cellunet.tasks.evaluate import Evaluation
 
 MOST = 2
 """Models or folders that one call scores: a pair can be compared."""
+
 OF_MODELS = (
     *("channel", "gray", "scale", "diameter", "min_area", "seed_threshold", "flips"),
     *("engine", "device", "threads", "tile", "side"),
@@ -68,7 +61,7 @@ def evaluate(
         typer.Option(
             show_default=False,
             metavar="NAME",
-            help=o.told(
+            help=o.help_with_default(
                 "standard: IoU of .50 to .95; caicedo2019: the average F1 of the "
                 "BBBC039 paper.",
                 PROTOCOL,
@@ -101,7 +94,7 @@ def evaluate(
             show_default=False,
             metavar="SIDE",
             rich_help_panel=o.IMAGES,
-            help=o.told(
+            help=o.help_with_default(
                 "Images to score where DATA has lists: all, training or validation.",
                 o.SIDE,
             ),
@@ -136,7 +129,7 @@ def evaluate(
     )
     if data is not None:
         from cellunet.config import EvaluateConfig
-        from cellunet.tasks.evaluate_model import evaluate_model
+        from cellunet.tasks.evaluate import evaluate_model
 
         found = {
             name: evaluate_model(

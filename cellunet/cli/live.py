@@ -15,6 +15,7 @@ from cellunet.cli.console import Row, time_left
 
 REFRESHES_PER_SECOND = 5
 """Often enough to look alive, seldom enough to cost the training nothing."""
+
 BAR_CELLS = 24
 
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellunet.cli import options as o
-from cellunet.cli.jsonout import Outcome
-from cellunet.cli.session import Session
+from cellunet.cli.session import Outcome, Session
 from cellunet.config import THREADS
 from cellunet.errors import ConfigError
 
@@ -97,7 +96,7 @@ def calibrate(
 
     Training makes one from the training images.
     """
-    from cellunet.tasks.calibrate import calibrate as run
+    from cellunet.tasks.quantize import calibrate as run
 
     session = Session.of(ctx)
     made = run(

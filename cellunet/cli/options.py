@@ -1,4 +1,4 @@
-"""Option types that commands share, and how help texts tell defaults.
+"""Options that commands share, and those of training.
 
 Every default stands in `cellunet.config`; where an option left out means "as the
 preset says" or "as trained", its type has None and the help text tells the value.
@@ -19,14 +19,23 @@ from cellunet.cli.session import Session
 from cellunet.config import (
     DEVICE,
     ENGINE,
+    FEW_IMAGES,
+    FOLDS,
+    MODEL,
     PRESETS,
+    TARGET,
     THREADS,
     PredictConfig,
+    Side,
+    SplitConfig,
+    Target,
     TrainConfig,
+    for_target,
 )
 from cellunet.engine.cores import threads_for
 
 SIDE: Literal["all"] = "all"
+
 KINDS = (
     "auto",
     "labels",
@@ -40,18 +49,25 @@ KINDS = (
     "coco",
     "labelme",
 )
-"""Rows of `cellunet.imaging.annotations.ANNOTATIONS`, which imports numpy."""
+"""Rows of `cellunet.annotations.read.ANNOTATIONS`, which imports numpy."""
 
 LogLevelName = Literal["debug", "info", "warning", "error"]
+
 EngineName = Literal[
     "auto", "onnxruntime", "torch", "torch-bfloat16", "openvino", "openvino-int8"
 ]
+
 ZMode = Literal["keep", "max"]
+
 TableFormat = Literal["csv", "parquet"]
+
 # Headings of the help texts, in the order of a command's options.
-IMAGES, OBJECTS, TARGET = "Images", "Objects", "Target and loss"
+IMAGES, OBJECTS, TARGET_PANEL = "Images", "Objects", "Target and loss"
+
 SCHEDULE, RESULTS, COMPUTING = "Schedule", "Results", "Computing"
+
 MESSAGES = "Messages"
+
 AS_TRAINED = "as trained"
 
 
@@ -75,7 +91,7 @@ class Included(StrEnum):
     LABELS = "labels"
 
 
-def shown(value: object, unit: str = "") -> str:
+def as_default(value: object, unit: str = "") -> str:
     """Return a default as help texts show it.
 
     Examples
@@ -86,14 +102,14 @@ def shown(value: object, unit: str = "") -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return ",".join(map(shown, value)) or "nothing"
+        return ",".join(map(as_default, value)) or "nothing"
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return f"{text} {unit}".strip()
 
 
-def told(text: str, default: object, unit: str = "") -> str:
+def help_with_default(text: str, default: object, unit: str = "") -> str:
     """Return a help text that ends with the default and its unit."""
-    return f"{text} Default: {shown(default, unit)}."
+    return f"{text} Default: {as_default(default, unit)}."
 
 
 def by_preset(text: str, of: Callable[[TrainConfig], object], unit: str = "") -> str:
@@ -111,8 +127,8 @@ def by_preset(text: str, of: Callable[[TrainConfig], object], unit: str = "") ->
     first, *others = PRESETS
     default = of(PRESETS[first]())
     values = ((name, of(PRESETS[name]())) for name in others)
-    differ = [f"{shown(v, unit)} in {name}" for name, v in values if v != default]
-    return f"{text} Default: {'; '.join([shown(default, unit), *differ])}."
+    differ = [f"{as_default(v, unit)} in {name}" for name, v in values if v != default]
+    return f"{text} Default: {'; '.join([as_default(default, unit), *differ])}."
 
 
 def _set_level(level: str | None) -> None:
@@ -182,19 +198,21 @@ Json = Annotated[
         rich_help_panel=MESSAGES,
     ),
 ]
+
 LogLevel = Annotated[
     LogLevelName | None,
     typer.Option(
         "--log-level",
         metavar="LEVEL",
         callback=_set_level,
-        help=told(
+        help=help_with_default(
             "Least severe log messages to print: debug, info, warning, error.",
             "warning",
         ),
         rich_help_panel=MESSAGES,
     ),
 ]
+
 Verbose = Annotated[
     int,
     typer.Option(
@@ -208,6 +226,7 @@ Verbose = Annotated[
         rich_help_panel=MESSAGES,
     ),
 ]
+
 Quiet = Annotated[
     bool,
     typer.Option(
@@ -219,6 +238,7 @@ Quiet = Annotated[
         rich_help_panel=MESSAGES,
     ),
 ]
+
 Overwrite = Annotated[
     bool,
     typer.Option(
@@ -234,7 +254,7 @@ Device = Annotated[
     typer.Option(
         show_default=False,
         metavar="NAME",
-        help=told(
+        help=help_with_default(
             "Device to compute on: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, "
             "mps. A device that is not there is refused.",
             DEVICE,
@@ -242,12 +262,13 @@ Device = Annotated[
         rich_help_panel=COMPUTING,
     ),
 ]
+
 Engine = Annotated[
     EngineName,
     typer.Option(
         show_default=False,
         metavar="NAME",
-        help=told(
+        help=help_with_default(
             "What runs the network: auto (onnxruntime on a CPU, else torch), "
             "onnxruntime, torch, torch-bfloat16, or, of the extra "
             "cellunet-torch[openvino], openvino, openvino-int8. int8 and bfloat16 are "
@@ -257,6 +278,7 @@ Engine = Annotated[
         rich_help_panel=COMPUTING,
     ),
 ]
+
 Threads = Annotated[
     int,
     typer.Option(
@@ -264,7 +286,7 @@ Threads = Annotated[
         min=0,
         metavar="N",
         callback=_check_threads,
-        help=told(
+        help=help_with_default(
             "CPU threads, never more than the machine has cores; 0: as many as this "
             "process may use.",
             THREADS,
@@ -272,6 +294,7 @@ Threads = Annotated[
         rich_help_panel=COMPUTING,
     ),
 ]
+
 Channel = Annotated[
     str | None,
     typer.Option(
@@ -283,6 +306,7 @@ Channel = Annotated[
         rich_help_panel=IMAGES,
     ),
 ]
+
 Gray = Annotated[
     bool,
     typer.Option(
@@ -292,6 +316,7 @@ Gray = Annotated[
         rich_help_panel=IMAGES,
     ),
 ]
+
 IgnoreValue = Annotated[
     int | None,
     typer.Option(
@@ -313,6 +338,7 @@ Scale = Annotated[
         rich_help_panel=OBJECTS,
     ),
 ]
+
 Diameter = Annotated[
     float | None,
     typer.Option(
@@ -322,6 +348,7 @@ Diameter = Annotated[
         rich_help_panel=OBJECTS,
     ),
 ]
+
 PixelSize = Annotated[
     float | None,
     typer.Option(
@@ -332,12 +359,13 @@ PixelSize = Annotated[
         rich_help_panel=OBJECTS,
     ),
 ]
+
 Level = Annotated[
     int,
     typer.Option(
         show_default=False,
         metavar="N",
-        help=told(
+        help=help_with_default(
             "Level of a pyramidal TIFF to segment; 0 is full size, and labels are of "
             "the level's size.",
             PredictConfig.level,
@@ -345,6 +373,7 @@ Level = Annotated[
         rich_help_panel=IMAGES,
     ),
 ]
+
 Image = Annotated[
     str | None,
     typer.Option(
@@ -355,6 +384,7 @@ Image = Annotated[
         rich_help_panel=IMAGES,
     ),
 ]
+
 KeepGoing = Annotated[
     bool,
     typer.Option(
@@ -365,6 +395,7 @@ KeepGoing = Annotated[
         rich_help_panel=IMAGES,
     ),
 ]
+
 MinArea = Annotated[
     int | None,
     typer.Option(
@@ -373,6 +404,7 @@ MinArea = Annotated[
         rich_help_panel=OBJECTS,
     ),
 ]
+
 Flips = Annotated[
     bool,
     typer.Option(
@@ -383,6 +415,7 @@ Flips = Annotated[
         "accurate, about four times slower. Default: no.",
     ),
 ]
+
 SeedThreshold = Annotated[
     float | None,
     typer.Option(
@@ -392,12 +425,13 @@ SeedThreshold = Annotated[
         rich_help_panel=OBJECTS,
     ),
 ]
+
 Tile = Annotated[
     int,
     typer.Option(
         show_default=False,
         metavar="PX",
-        help=told(
+        help=help_with_default(
             "Longest side of the tiles that are decoded at once; it changes memory and "
             "time, never a label.",
             PredictConfig.tile_px,
@@ -406,6 +440,7 @@ Tile = Annotated[
         rich_help_panel=COMPUTING,
     ),
 ]
+
 MaxMemory = Annotated[
     int | None,
     typer.Option(
@@ -416,6 +451,7 @@ MaxMemory = Annotated[
         rich_help_panel=COMPUTING,
     ),
 ]
+
 Scratch = Annotated[
     Path | None,
     typer.Option(
@@ -425,3 +461,314 @@ Scratch = Annotated[
         rich_help_panel=COMPUTING,
     ),
 ]
+
+_BOUNDARY = for_target(PRESETS["default"](), "boundary")
+
+
+def as_started(text: str, of: Callable[[TrainConfig], object], unit: str = "") -> str:
+    """Return a help text that ends with the default: that of a model to start from."""
+    return f"{by_preset(text, of, unit).removesuffix('.')}; in training as in --from."
+
+
+Data = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="DATA",
+        help="Annotated folders: images beside labels or masks, pairs by suffix, "
+        "BBBC039 or DSB2018 as published.",
+    ),
+]
+
+Name = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name of the new model, by which every command knows it. "
+        "Default: the name of the first DATA folder.",
+    ),
+]
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"Settings to begin with: {', '.join(PRESETS)}; options below change "
+        f"single ones. Default: few for up to {FEW_IMAGES} images that start from a "
+        f"model, else {TrainConfig.preset}.",
+    ),
+]
+
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="MODEL|scratch",
+        help="Start from a model's weights, or from random ones. Default: "
+        f"{MODEL}, which ships; scratch for another target or network than its.",
+    ),
+]
+
+Validation = Annotated[
+    Path | None,
+    typer.Option(
+        "--val",
+        metavar="DIR",
+        rich_help_panel=IMAGES,
+        help="Annotated folder of validation images. Default: the lists that come "
+        "with DATA, else --val-fraction.",
+    ),
+]
+
+ValidationFraction = Annotated[
+    float | None,
+    typer.Option(
+        "--val-fraction",
+        metavar="SHARE",
+        rich_help_panel=IMAGES,
+        help="Share of the images, 0 to 1, drawn for validation by --seed where there "
+        f"is no list. Default: {SplitConfig.validation_fraction}, or --folds.",
+    ),
+]
+
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=IMAGES,
+        help="Keep no image out: train N networks, each without a part of the images "
+        "that it is then scored on, and keep the mean of their weights. 0: off. "
+        f"Default: {FOLDS} for up to {FEW_IMAGES} images that start from a model and "
+        "have no list, else 0.",
+    ),
+]
+
+TargetOption = Annotated[
+    Target | None,
+    typer.Option(
+        "--target",
+        metavar="NAME",
+        rich_help_panel=TARGET_PANEL,
+        help=help_with_default(
+            "What the network learns: three-class (background, interior, boundary) or "
+            "boundary (boundary against rest).",
+            f"{TARGET}, or that of --from",
+        ),
+    ),
+]
+
+BoundaryPx = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PX",
+        rich_help_panel=TARGET_PANEL,
+        help=as_started(
+            "Thickness of the boundary, 1 to 8 pixels.",
+            lambda c: c.encoding.boundary_px,
+            "px",
+        ),
+    ),
+]
+
+BoundarySide = Annotated[
+    Side | None,
+    typer.Option(
+        metavar="inner|outer",
+        rich_help_panel=TARGET_PANEL,
+        help=as_started(
+            "Where the boundary lies: inner, on the object; outer, on the background "
+            "around it.",
+            lambda c: c.encoding.boundary_side,
+        ),
+    ),
+]
+
+ClassWeights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="W,W,...",
+        rich_help_panel=TARGET_PANEL,
+        help=as_started(
+            "Weight of each class in the loss, in the order of the classes (target "
+            f"boundary has two: {as_default(_BOUNDARY.weights.class_weights)}).",
+            lambda c: c.weights.class_weights,
+        ),
+    ),
+]
+
+BorderWeight = Annotated[
+    float | None,
+    typer.Option(
+        metavar="W0",
+        rich_help_panel=TARGET_PANEL,
+        help=as_started(
+            "Added weight where two objects touch (no unit); 0: off.",
+            lambda c: c.weights.border_weight,
+        ),
+    ),
+]
+
+BorderSigma = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PX",
+        rich_help_panel=TARGET_PANEL,
+        help=as_started(
+            "How quickly that weight falls off, in pixels.",
+            lambda c: c.weights.border_sigma_px,
+            "px",
+        ),
+    ),
+]
+
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MIN",
+        rich_help_panel=SCHEDULE,
+        help="Time budget in minutes, turned into a fixed number of steps before the "
+        "first one. Default: none, the preset's steps.",
+    ),
+]
+
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=SCHEDULE,
+        help=by_preset("Epochs; each ends with a validation.", lambda c: c.epochs),
+    ),
+]
+
+StepsPerEpoch = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=SCHEDULE,
+        help=by_preset(
+            "Steps of an epoch; 0: as many as there are batches of images.",
+            lambda c: c.steps_per_epoch,
+        ),
+    ),
+]
+
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=SCHEDULE,
+        help=by_preset("Crops in a step.", lambda c: c.batch),
+    ),
+]
+
+Crop = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PX",
+        rich_help_panel=SCHEDULE,
+        help=by_preset(
+            "Side of the square crops in pixels.", lambda c: c.crop_px, "px"
+        ),
+    ),
+]
+
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        metavar="RATE",
+        rich_help_panel=SCHEDULE,
+        help=by_preset("Largest learning rate.", lambda c: c.learning_rate),
+    ),
+]
+
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=SCHEDULE,
+        help=help_with_default(
+            "Seed of the split, the first weights, crops and their variation.",
+            TrainConfig.seed,
+        ),
+    ),
+]
+
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"] | None,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=COMPUTING,
+        help=by_preset(
+            "Precision of the convolutions: float32, bfloat16, or auto, which is "
+            "bfloat16 where the device computes with it natively.",
+            lambda c: c.precision,
+        ),
+    ),
+]
+
+LearningCurve = Annotated[
+    bool,
+    typer.Option(
+        "--learning-curve",
+        metavar="",
+        rich_help_panel=RESULTS,
+        help="Keep no model: train on more and more of the images, and tell how the "
+        "score grows and what more images would give. Needs --out. Default: no.",
+    ),
+]
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        rich_help_panel=RESULTS,
+        help="Folder for what --learning-curve or --suggest writes.",
+    ),
+]
+
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        metavar="",
+        rich_help_panel=RESULTS,
+        help="Go on with the training of this name that was stopped. Default: no.",
+    ),
+]
+
+
+def parse_weights(text: str | None) -> tuple[float, ...] | None:
+    """Return ``"1,1,3"`` as numbers; None stays.
+
+    Raises
+    ------
+    typer.BadParameter
+        If a part is not a number.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a list of numbers such as 1,1,3.",
+            param_hint="--class-weights",
+        ) from None
+
+
+def weight_changes(
+    classes: str | None, border: float | None, sigma_px: float | None
+) -> dict[str, object]:
+    """Return the settings of `cellunet.config.WeightConfig` that were given.
+
+    Raises
+    ------
+    typer.BadParameter
+        If `classes` is not a list of numbers.
+    """
+    return given(
+        class_weights=parse_weights(classes),
+        border_weight=border,
+        border_sigma_px=sigma_px,
+    )

@@ -13,16 +13,17 @@ import typer
 
 from cellunet.cli import options as o
 from cellunet.cli.console import counted, duration
-from cellunet.cli.jsonout import BUG, INPUTS_FAILED, Failure, Outcome
-from cellunet.cli.session import Session, stopped
+from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session, stopped
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cellunet.tasks.predict import ImageResult, Predictions
+    from cellunet.tasks.predict.inputs import ImageResult, Predictions
 
 MAX_ROWS = 20
+
 MAX_NAMED = 10
+
 MAX_NAMED_TOGETHER = 2
 
 
@@ -52,7 +53,9 @@ def predict(
             "-m",
             show_default=False,
             metavar="NAME|PATH",
-            help=o.told("Model to use; cellunet models lists them.", MODEL),
+            help=o.help_with_default(
+                "Model to use; cellunet models lists them.", MODEL
+            ),
         ),
     ] = MODEL,
     channel: o.Channel = None,
@@ -63,7 +66,7 @@ def predict(
             show_default=False,
             metavar="keep|max",
             rich_help_panel=o.IMAGES,
-            help=o.told(
+            help=o.help_with_default(
                 "Z planes: keep segments each by itself, max their maximum projection.",
                 PredictConfig.z,
             ),
@@ -114,7 +117,7 @@ def predict(
             show_default=False,
             metavar="NAME",
             rich_help_panel=o.RESULTS,
-            help=o.told(
+            help=o.help_with_default(
                 "Format of the tables that --save table writes: csv, or parquet, of "
                 "the extra cellunet-torch[parquet].",
                 PredictConfig.table_format,
@@ -157,7 +160,7 @@ def predict(
     Finished results of the same model and settings are skipped, so that the same
     command continues what was stopped.
     """
-    from cellunet.tasks.predict import predict as run
+    from cellunet.tasks.predict.batch import predict as run
 
     session = Session.of(ctx)
     config = PredictConfig(

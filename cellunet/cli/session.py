@@ -1,18 +1,237 @@
-"""What every command of one call shares: its words, its console, its stop flag."""
+"""The session of one command line call: JSON output, signals, console.
+
+A task that can stop at a good place is told by a flag that it asks for: training saves
+within a step, prediction ends after the image at hand. A second signal, or the first
+one where nobody asks, ends the command at once.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
+import math
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cellunet import __version__
+from cellunet.bugs import REPORT
 from cellunet.cli.console import Console
-from cellunet.cli.jsonout import Failure, Outcome
-from cellunet.cli.signals import Stop
+from cellunet.errors import CellunetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+SCHEMA = "cellunet/1"
+
+INPUTS_FAILED, BUG = 3, 70
+"""Exit codes: some inputs failed; cellunet or a library is at fault."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a command did not do all it was asked for."""
+
+    type: str
+    """Name of the error class, or ``UsageError``, ``InputsFailed``, ``Stopped``,
+    ``Bug``."""
+    message: str
+    """What is wrong and where."""
+    hint: str = ""
+    """What to do next."""
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+    @classmethod
+    def of_inputs(cls, message: str, hint: str, bugs: int) -> Failure:
+        """Return the failure of a batch, `bugs` of whose inputs were not at fault."""
+        if bugs:
+            return cls(type="Bug", message=message, hint=REPORT)
+        return cls(type="InputsFailed", message=message, hint=hint)
+
+    @classmethod
+    def of(cls, error: CellunetError) -> Failure:
+        """Return the failure that an error tells of."""
+        return cls(type=type(error).__name__, message=error.message, hint=error.hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a command ended with."""
+
+    code: int = 0
+    """Exit code."""
+    result: dict[str, Any] | None = None
+    """What the command found or made, documented per command."""
+    failure: Failure | None = None
+    """Why `code` is not 0."""
+
+
+def document(command: str | None, outcome: Outcome) -> str:
+    """Return the document as text: ASCII, so that any stream can carry it.
+
+    Parameters
+    ----------
+    command
+        Subcommand, with its own subcommand if it has one: ``"models show"``; None if
+        none was recognised.
+    outcome
+        What the command ended with.
+    """
+    values = {
+        "schema": SCHEMA,
+        "cellunet": __version__,
+        "command": command,
+        "ok": outcome.code == 0,
+        "exit_code": outcome.code,
+        "error": dataclasses.asdict(outcome.failure) if outcome.failure else None,
+        "result": outcome.result,
+    }
+    return json.dumps(plain(values), indent=2, allow_nan=False)
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401
+    """Return `value` in terms of JSON; what is not finite becomes None.
+
+    Dictionaries, lists, tuples, paths, text, numbers of Python and of numpy (by their
+    ``item`` method) are understood.
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+
+    Examples
+    --------
+    >>> plain({"loss": float("nan"), "size": (1, 2)})
+    {'loss': None, 'size': [1, 2]}
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        return plain(value.item())
+    raise TypeError(f"{type(value).__name__} has no form in JSON.")
+
+
+NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")
+"""Signals that stop a command, where the system has them (SIGBREAK: Windows)."""
+
+STDERR = 2
+
+
+class StoppedNow(BaseException):
+    """Ends a command at once; not an Exception, so that nothing takes it for an error.
+
+    Raised by the handler wherever the main thread is, like KeyboardInterrupt.
+    """
+
+
+@dataclass
+class Stop:
+    """Whether somebody asked the command to stop; call it to know."""
+
+    graceful: bool = False
+    """Whether the task asks for the flag, so that the first signal can be a wish."""
+    announce: bool = True
+    """Whether the first signal is acknowledged by a line on standard error."""
+    advice: str = ""
+    """What to tell about results so far when the command ends at once."""
+    received: int | None = None
+    """The last signal."""
+
+    def __call__(self) -> bool:
+        """Return whether a signal came."""
+        return self.received is not None
+
+    @property
+    def code(self) -> int:
+        """Exit code by the shells' convention: 143 after SIGTERM, else 130."""
+        return 143 if self.received == signal.SIGTERM else 130
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Take note of a signal; the handler.
+
+        Raises
+        ------
+        StoppedNow
+            At the second signal, or at the first if the task does not ask.
+        """
+        del frame
+        again = self.received is not None
+        self.received = number
+        if again or not self.graceful:
+            # A third signal finds the system's own handlers, and so always ends us.
+            _restore_defaults()
+            _release_decoders()
+            raise StoppedNow
+        if self.announce:
+            _say(
+                "cellunet: stopping at the next good place; once more stops at once.\n"
+            )
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Stop]:
+    """Handle the signals inside; yields the flag.
+
+    Signals that the caller ignores (``nohup``, background jobs) stay ignored. Outside
+    the main thread, where Python permits no handlers, nothing is handled.
+    """
+    stop = Stop()
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in _numbers():
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, stop.handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _numbers() -> list[signal.Signals]:
+    return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+
+
+def _restore_defaults() -> None:
+    for number in _numbers():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _release_decoders() -> None:
+    """Let no thread wait for a decoder that may hang."""
+    # Looked up, because commands that read no image do not load what reads them.
+    isolation = sys.modules.get("cellunet.io.decoding")
+    if isolation is not None:
+        isolation.SHARED.kill()
+
+
+def _say(text: str) -> None:
+    # Not through sys.stderr: the signal may have come in the midst of a write to it,
+    # and its buffer refuses to be entered twice.
+    with contextlib.suppress(OSError):
+        os.write(STDERR, text.encode())
 
 
 @dataclass(frozen=True, kw_only=True)

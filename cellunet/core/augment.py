@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from cellunet.imaging.drawn.scribbles import NOTHING
+from cellunet.imaging.targets import NO_SCRIBBLE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from cellunet.config import AugmentConfig
 
 
-class Crop(NamedTuple):
+class TrainingCrop(NamedTuple):
     """A crop before encoding.
 
     `image` is CYX float32 in the model's units, `labels` YX, `annotated` YX bool: what
     counts, by its label or by a scribble. `weights` float32: border weight, and gain of
     small objects if they gain, 1YX or 2YX. They move with the pixels, since they would
     take longer to make anew than all else of a crop. `scribbles` YX uint8, of
-    `cellunet.imaging.drawn.scribbles`; None where there are none.
+    `cellunet.annotations.pixels`; None where there are none.
     """
 
     image: npt.NDArray[np.float32]
@@ -45,7 +45,7 @@ class Crop(NamedTuple):
         """What counts by its label (YX bool): what scores look at."""
         if self.scribbles is None:
             return self.annotated
-        scored: npt.NDArray[np.bool_] = self.annotated & (self.scribbles == NOTHING)
+        scored: npt.NDArray[np.bool_] = self.annotated & (self.scribbles == NO_SCRIBBLE)
         return scored
 
 
@@ -135,8 +135,8 @@ def _cubics(size: int, knots: int) -> npt.NDArray[np.float32]:
 
 
 def warp(
-    source: Crop, centre: tuple[float, float], grid: npt.NDArray[np.float32]
-) -> Crop:
+    source: TrainingCrop, centre: tuple[float, float], grid: npt.NDArray[np.float32]
+) -> TrainingCrop:
     """Return the crop that `grid` describes around `centre` of a whole image.
 
     Linear interpolation of image and weights, nearest label and scribble; beyond the
@@ -156,7 +156,7 @@ def warp(
         inside &= source.annotated.take(pixel)
     image, weights = _smooth((source.image, source.weights), where)
     said = None if source.scribbles is None else source.scribbles.take(pixel)
-    return Crop(image, source.labels.take(pixel), inside, weights, said)
+    return TrainingCrop(image, source.labels.take(pixel), inside, weights, said)
 
 
 def _smooth(

@@ -15,11 +15,10 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save
 
-from cellunet.core.tally import Tally
-from cellunet.core.trainer import TrainState, new_state
+from cellunet.core.trainer import Tally, TrainState, new_state
 from cellunet.core.unet import UNet
 from cellunet.errors import CheckpointError
-from cellunet.imaging.files import write_atomically
+from cellunet.io.files import write_atomically
 from cellunet.store import AGAIN, CARD_KEY, file_sha256, read_card, read_metadata
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from cellunet.store import ModelCard
 
 PARTS = ("network", "average", "best")
+
 STATE_FORMAT = 2
 
 
@@ -206,7 +206,7 @@ def export_weights(
     CheckpointError
         If the twin does not compute what the network does.
     """
-    from cellunet.engine.onnx_graph import build
+    from cellunet.engine.onnx import build
 
     tensors = {
         k: v.detach().cpu().contiguous()
@@ -234,8 +234,8 @@ def check_twin(graph: bytes, network: UNet) -> float:
     CheckpointError
         If it is above `TWIN_TOLERANCE`.
     """
-    from cellunet.core.torch_engine import TorchEngine
-    from cellunet.engine.ort import OnnxRuntimeEngine
+    from cellunet.core.device import TorchEngine
+    from cellunet.engine.runtimes import OnnxRuntimeEngine
 
     side = 4 * network.config.stride_px
     shape = (1, network.config.in_channels, side, side + network.config.stride_px)

@@ -1,5 +1,8 @@
 """Prepared images, and the crops drawn from them.
 
+For images that are annotated everywhere the numbers drawn are two, one an axis, so
+that a partly annotated image changes nothing for the others.
+
 What is drawn for sample `index` of epoch `epoch` is a pure function of (seed, epoch,
 index): neither the number of workers nor an interruption changes it.
 """
@@ -13,14 +16,72 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from cellunet.core.augment import Crop, flip, vary_intensity, warp, warp_grid
-from cellunet.core.crop_places import crop_centre, crop_corner
-from cellunet.imaging.drawn.scribbles import teaches
-from cellunet.imaging.encoding import add_scribbles, encode
-from cellunet.imaging.intensities import measure
-from cellunet.imaging.normalize import network_input, scale_channels
+from cellunet.core.augment import TrainingCrop, flip, vary_intensity, warp, warp_grid
+from cellunet.imaging.normalize import measure, network_input, rescale_channels
 from cellunet.imaging.resample import looked_up, magnified
-from cellunet.imaging.weights import border_map, combine, object_gain
+from cellunet.imaging.targets import (
+    add_scribbles,
+    border_map,
+    combine,
+    encode,
+    object_gain,
+    trainable_mask,
+)
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+def crop_corner(
+    annotated: npt.NDArray[np.bool_], size: int, rng: np.random.Generator
+) -> tuple[int, int]:
+    """Return the upper left corner of a crop within an image.
+
+    Parameters
+    ----------
+    annotated
+        YX, what is annotated. Where that is not all, an annotated pixel is drawn, and
+        then one of the crops that hold it.
+    size
+        Side of the crop in pixels.
+    rng
+        Source of randomness.
+    """
+    lasts = [max(length - size, 0) for length in annotated.shape]
+    if annotated.all():
+        y, x = (int(rng.integers(last + 1)) for last in lasts)
+        return y, x
+    place = _annotated_pixel(annotated, rng)
+    y, x = (
+        int(rng.integers(max(p - size + 1, 0), min(p, last) + 1))
+        if last
+        else int(rng.integers(1))
+        for p, last in zip(place, lasts, strict=True)
+    )
+    return y, x
+
+
+def crop_centre(
+    annotated: npt.NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return a point of an image, one that is annotated if not all of it is."""
+    if annotated.all():
+        y, x = (rng.uniform(0, length - 1) for length in annotated.shape)
+        return y, x
+    row, column = _annotated_pixel(annotated, rng)
+    return float(row), float(column)
+
+
+def _annotated_pixel(
+    annotated: npt.NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[int, int]:
+    flat = np.flatnonzero(annotated)
+    if not flat.size:
+        # Nothing there weighs anything, wherever the crop is taken.
+        flat = np.arange(annotated.size)
+    row, column = divmod(int(flat[rng.integers(flat.size)]), annotated.shape[1])
+    return row, column
+
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -28,8 +89,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import NormalizationConfig, TrainConfig
-    from cellunet.core.distributed import Distributed
-    from cellunet.imaging.intensities import Statistics
+    from cellunet.core.trainer import Distributed
+    from cellunet.io.source import Statistics
 
     Measured = Callable[[NormalizationConfig], Sequence[Statistics]]
 
@@ -41,7 +102,7 @@ class Sample:
     `image` is CYX in its own units, `labels` YX instance ids (0 background),
     `annotated` YX bool: what is not annotated is no one's error in the metrics and has
     weight 0 in the loss, unless `scribbles` (YX uint8, of
-    `cellunet.imaging.drawn.scribbles`) say what is there. `measured` returns the
+    `cellunet.annotations.pixels`) say what is there. `measured` returns the
     statistics of the whole image by channel, where this is a part of it; None: it is
     whole. `channels` are their names in the file.
     """
@@ -68,7 +129,7 @@ class Prepared(NamedTuple):
     """A sample ready for cropping: `crop` in the model's units, classes, weights."""
 
     name: str
-    crop: Crop
+    crop: TrainingCrop
     class_map: npt.NDArray[np.uint8]
     weight_map: npt.NDArray[np.float32]
 
@@ -88,9 +149,9 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
     magnified by ``config.scale``, the labels too.
     """
     statistics = sample.statistics_for(config.normalization)
-    image = scale_channels(sample.image, statistics, config.normalization)
+    image = rescale_channels(sample.image, statistics, config.normalization)
     labels, scribbles = sample.labels, sample.scribbles
-    counted = teaches(sample.annotated, scribbles)
+    counted = trainable_mask(sample.annotated, scribbles)
     if config.scale != 1.0:
         image = magnified(image, config.scale)
         labels = looked_up(labels, config.scale)
@@ -99,13 +160,13 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
     parts = [border_map(labels, config.weights)]
     if config.weights.small_object_px > 0:
         parts.append(object_gain(labels, config.weights))
-    crop = Crop(image, labels, counted, np.stack(parts), scribbles)
+    crop = TrainingCrop(image, labels, counted, np.stack(parts), scribbles)
     class_map, weights = _encode(crop, config)
     return Prepared(sample.name, crop, class_map, weights)
 
 
 def _encode(
-    crop: Crop, config: TrainConfig
+    crop: TrainingCrop, config: TrainConfig
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     labelled = encode(crop.labels, config.encoding)
     class_map = add_scribbles(labelled, crop.scribbles, config.encoding)

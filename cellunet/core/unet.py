@@ -1,4 +1,4 @@
-"""The network: a U-Net, readable in one sitting.
+"""The network: a U-Net, readable in one sitting; means of several.
 
 Ronneberger, Fischer and Brox (2015), "U-Net: Convolutional Networks for Biomedical
 Image Segmentation", with padded convolutions and batch normalisation.
@@ -6,6 +6,7 @@ Image Segmentation", with padded convolutions and batch normalisation.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from itertools import pairwise
@@ -15,6 +16,8 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cellunet.config import UNetConfig
 
 FIRST = "stem.0.weight"
@@ -139,3 +142,24 @@ def widened(network: UNet, in_channels: int) -> UNet:
     weights[FIRST][:, : known.shape[1]] = known
     wide.load_state_dict(weights)
     return wide.train(network.training)
+
+
+def mean_network(networks: Sequence[UNet]) -> UNet:
+    """Return a network whose weights are the means of those of several.
+
+    Networks that were trained from the same weights for a short while lie in one basin
+    of the loss, where their mean is as good as their ensemble at the cost of one
+    (Wortsman et al. 2022, "Model soups", ICML).
+
+    Parameters
+    ----------
+    networks
+        Of one shape, on one device; one or more. They stay as they are.
+    """
+    mean = copy.deepcopy(networks[0])
+    states = [network.state_dict() for network in networks]
+    with torch.no_grad():
+        for name, values in mean.state_dict().items():
+            if values.is_floating_point():
+                values.copy_(torch.stack([state[name] for state in states]).mean(0))
+    return mean

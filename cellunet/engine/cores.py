@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CGROUPS = Path("/sys/fs/cgroup")
+
 OWN_CGROUPS = Path("/proc/self/cgroup")
 
 

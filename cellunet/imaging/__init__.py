@@ -1,1 +1,1 @@
-"""Images, labels and numbers: numpy, scipy, scikit-image and tifffile, no torch."""
+"""Pixels and labels: numpy, scipy, scikit-image; no files, no torch."""

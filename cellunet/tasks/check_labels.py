@@ -1,36 +1,476 @@
-"""Look for what is wrong with annotations before anything is trained on them."""
+"""Check annotations before anything is trained on them."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.annotations.check import (
+    better_partners,
+    brightness,
+    find_label_problems,
+    fit_of,
+    small_picture,
+)
+from cellunet.annotations.pairs import find_annotations, find_pairs, fingerprint
+from cellunet.annotations.read import ANNOTATIONS, read_annotation
 from cellunet.bugs import telling_bugs
 from cellunet.config import CheckConfig
-from cellunet.errors import BugError, CellunetError, InputError
-from cellunet.imaging.annotation_sources import find_annotations
-from cellunet.imaging.annotations import ANNOTATIONS
-from cellunet.imaging.atomic import PendingFile, write_atomically
-from cellunet.imaging.checks.fit_checks import better_partners
-from cellunet.imaging.pairing import find_pairs
+from cellunet.errors import (
+    AnnotationError,
+    BugError,
+    CellunetError,
+    ImageReadError,
+    InputError,
+    choose,
+)
+from cellunet.imaging.targets import scribbled_px
+from cellunet.io.files import PendingFile, write_atomically, writing
+from cellunet.io.images import open_image
+from cellunet.io.png import write_png
+from cellunet.io.source import Region
+from cellunet.outputs.pictures import COLUMNS, ROWS, sheet, tile
 from cellunet.progress import silent_track
-from cellunet.registry import choose
-from cellunet.tasks.checked_labels import Checked, CheckedImage, Finding
-from cellunet.tasks.checking.check_sheets import write_sheets
-from cellunet.tasks.checking.look_at_labels import Looked, look_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from cellunet.imaging.annotation_sources import Drawn
+    import numpy.typing as npt
+
+    from cellunet.annotations.check import LabelFit, LabelProblems
+    from cellunet.annotations.pairs import AnnotatedImage
+    from cellunet.annotations.types import Annotation
+    from cellunet.io.source import Source
     from cellunet.progress import Track
 
+HINTS = ("several", "empty", "overlap", "hidden", "note")
+"""Kinds of findings that alone need nobody: real data are full of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something odd about one annotation."""
+
+    kind: str
+    """``bug``, ``unreadable``, ``fragments``, ``pieces``, ``holes``, ``outside``,
+    ``shifted``, ``misfit``, ``other-image``, ``duplicate``, or one of `HINTS`."""
+    message: str
+    """A sentence for people."""
+    ids: tuple[int, ...] = ()
+    """Objects concerned."""
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether a person should look before training."""
+        return self.kind not in HINTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedImage:
+    """One annotation and what is odd about it."""
+
+    name: str
+    """Name of the image; ``val/NAME`` for one of the validation folder."""
+    objects: int = 0
+    """Objects that have a pixel."""
+    areas_px: tuple[float, ...] = ()
+    """Area of the objects: smallest, 5th, 50th and 95th percentile, largest."""
+    annotated_share: float = 1.0
+    """Share of the image's pixels that is annotated."""
+    scribbled_px: tuple[int, int] = (0, 0)
+    """Pixels that are annotated by scribbles: background, and inside an object."""
+    correlation: float | None = None
+    """Of brightness and labels in place; None if it cannot be told."""
+    findings: tuple[Finding, ...] = ()
+    """In the order of the checks."""
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether a person should look before training."""
+        return any(f.needs_person for f in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        values = dataclasses.asdict(self) | {"needs_person": self.needs_person}
+        values["areas_px"] = list(self.areas_px)
+        values["scribbled_px"] = list(self.scribbled_px)
+        values["findings"] = [
+            dataclasses.asdict(f) | {"ids": list(f.ids), "needs_person": f.needs_person}
+            for f in self.findings
+        ]
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What was found in all annotations."""
+
+    out: Path
+    """The output folder."""
+    layout: str
+    """How the annotations were arranged."""
+    config: CheckConfig
+    """From when on something was odd."""
+    images: tuple[CheckedImage, ...]
+    """Sorted by name."""
+    report: Path
+    """The JSON file that holds all this."""
+    sheets: tuple[Path, ...] = ()
+    """Contact sheets, what needs a person first."""
+    shown: tuple[str, ...] = ()
+    """Names of the images on the sheets, in their order."""
+    notes: tuple[str, ...] = ()
+    """What was found and left out, in sentences."""
+    areas_px: dict[str, float] = field(default_factory=dict)
+    """Percentiles of the area of all objects, by their number."""
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether a person should look before training."""
+        return any(image.needs_person for image in self.images)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images by kind of finding, most frequent first."""
+        kinds = [f.kind for image in self.images for f in image.findings]
+        return {k: kinds.count(k) for k in sorted(set(kinds), key=kinds.count)[::-1]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "out": str(self.out),
+            "layout": self.layout,
+            "needs_person": self.needs_person,
+            "config": self.config.to_dict(),
+            "counts": self.counts,
+            "objects": sum(image.objects for image in self.images),
+            "areas_px": self.areas_px,
+            "report": str(self.report),
+            "sheets": [str(path) for path in self.sheets],
+            "shown": list(self.shown),
+            "images": [image.to_dict() for image in self.images],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelsWithImage:
+    """An annotation and its image, if there is one."""
+
+    annotation: Annotation
+    """What was drawn."""
+    image: npt.NDArray[Any] | None = None
+    """YX: colours as grey, of several channels the first."""
+    pixel_size_um: tuple[float, float] | None = None
+    """Of the image, if it tells."""
+
+
+def read_labels_with_image(
+    one: AnnotatedImage, *, kind: str, ignore_value: int | None
+) -> LabelsWithImage:
+    """Read an annotation and its image.
+
+    Parameters
+    ----------
+    one
+        Where they are.
+    kind
+        How it was drawn: a name in `cellunet.annotations.read.ANNOTATIONS`.
+    ignore_value
+        Value of the pixels of label images that are not annotated.
+
+    Raises
+    ------
+    CellunetError
+        If one of them cannot be read, or they differ in size.
+    """
+    image, pixel_size_um = _read_image(one.image) if one.image else (None, None)
+    annotation = read_annotation(
+        one.annotation,
+        kind=kind,
+        shape=None if image is None else image.shape,
+        member=one.member,
+        ignore_value=ignore_value,
+        annotated=one.annotated,
+        scribbles=one.scribbles,
+    )
+    if image is not None:
+        _refuse_other_shape(one, annotation.labels.shape, image.shape)
+    return LabelsWithImage(
+        annotation=annotation, image=image, pixel_size_um=pixel_size_um
+    )
+
+
+def _read_image(
+    path: Path,
+) -> tuple[npt.NDArray[Any], tuple[float, float] | None]:
+    """Return the image, YX, and its pixel size; refuse more than one plane."""
+    with _open(path) as source:
+        height, width = source.shape
+        planes = math.prod(source.plane_shape)
+        if planes != 1:
+            raise AnnotationError(
+                f"{path} is {_size(source.shape)} px in {planes} planes "
+                f"({source.plane_axes}).",
+                hint="An annotation is drawn on the full frame of one plane.",
+            )
+        region = Region(plane=0, y0=0, y1=height, x0=0, x1=width)
+        return source.read(region)[0], source.pixel_size_um
+
+
+def _refuse_other_shape(
+    one: AnnotatedImage, labels: tuple[int, ...], image: tuple[int, ...]
+) -> None:
+    if labels != image:
+        raise AnnotationError(
+            f"{one.annotation} is {_size(labels)} px, its image {one.image} is "
+            f"{_size(image)} px.",
+            hint="An annotation is drawn on the full frame of one plane.",
+        )
+
+
+def _open(path: Path) -> Source:
+    """Open an image to be looked at: colours as grey, else the first channel."""
+    try:
+        return open_image(path, gray=True)
+    except ImageReadError:
+        return open_image(path, channel="0")
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+MAX_IDS = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelInspection:
+    """One annotation, and what to compare with the others."""
+
+    checked: CheckedImage
+    """What is known of it alone; its name is still empty."""
+    shape: tuple[int, ...]
+    """Rows and columns."""
+    areas_px: Sequence[int]
+    """Area of every object."""
+    fingerprint: str = ""
+    """Of the image's pixels; empty without an image."""
+    bright: npt.NDArray[np.float32] | None = None
+    """Small picture of the image; None without an image or with nothing to see."""
+    objects: npt.NDArray[np.float32] | None = None
+    """Small picture of the objects."""
+
+
+def inspect_labels(
+    one: AnnotatedImage, kind: str, ignore_value: int | None, config: CheckConfig
+) -> LabelInspection:
+    """Read an annotation and check it.
+
+    Raises
+    ------
+    CellunetError
+        If it or its image cannot be read, or they differ in size.
+    """
+    found = read_labels_with_image(one, kind=kind, ignore_value=ignore_value)
+    annotation, image = found.annotation, found.image
+    checks = find_label_problems(annotation.labels, config)
+    fit = None
+    if image is not None:
+        fit = fit_of(image, annotation.labels, annotation.annotated, config)
+    findings = [*_of_labels(checks, annotation), *_of_fit(fit, config)]
+    comparable = image is not None and fit is not None and annotation.annotated is None
+    return LabelInspection(
+        checked=CheckedImage(
+            name="",
+            objects=len(checks.areas_px),
+            areas_px=_spread(checks.areas_px),
+            annotated_share=_share(annotation),
+            scribbled_px=scribbled_px(annotation.scribbles),
+            correlation=None if fit is None else round(fit.here, 4),
+            findings=tuple(findings),
+        ),
+        shape=annotation.labels.shape,
+        areas_px=checks.areas_px,
+        fingerprint="" if image is None else fingerprint(image),
+        bright=small_picture(brightness(image)) if comparable else None,  # type: ignore[arg-type]
+        objects=small_picture(annotation.labels > 0) if comparable else None,
+    )
+
+
+def _of_labels(checks: LabelProblems, annotation: Annotation) -> Iterator[Finding]:
+    for kind, ids, text in (
+        ("fragments", checks.fragments, "far smaller than the others"),
+        ("pieces", checks.pieces, "in two or more pieces under one number"),
+        ("holes", checks.holes, "with a hole"),
+        ("several", checks.several, "large and not convex, perhaps several in one"),
+    ):
+        if ids:
+            message = f"{_objects(len(ids))} {text}: {_listed(ids)}."
+            yield Finding(kind=kind, message=message, ids=ids)
+    if annotation.outside:
+        message = f"{_objects(annotation.outside)} outside the image."
+        yield Finding(kind="outside", message=message)
+    if annotation.overlap_px:
+        message = f"{annotation.overlap_px:,} px were claimed by two objects or more."
+        yield Finding(kind="overlap", message=message)
+    if annotation.hidden:
+        message = f"{_objects(annotation.hidden)} without a pixel of their own."
+        yield Finding(kind="hidden", message=message)
+    if not checks.areas_px and annotation.scribbles is None:
+        yield Finding(kind="empty", message="No object.")
+    for note in annotation.notes[1 if annotation.outside else 0 :]:
+        # The first tells what lies outside, which is a finding of its own.
+        yield Finding(kind="note", message=note)
+
+
+def _of_fit(fit: LabelFit | None, config: CheckConfig) -> Iterator[Finding]:
+    if fit is None:
+        return
+    if fit.is_other(config):
+        message = (
+            f"Labels and image have nothing in common (correlation {fit.here:.2f}, "
+            f"{fit.best:.2f} at best): do they belong together?"
+        )
+        yield Finding(kind="misfit", message=message)
+    if fit.is_shifted(config):
+        down, right = fit.shift_px
+        message = (
+            f"The labels fit better moved by {down} px down and {right} px to the "
+            f"right (correlation {fit.best:.2f} instead of {fit.here:.2f})."
+        )
+        yield Finding(kind="shifted", message=message)
+
+
+def _objects(count: int) -> str:
+    return f"{count:,} object{'' if count == 1 else 's'}"
+
+
+def _listed(ids: tuple[int, ...]) -> str:
+    rest = len(ids) - MAX_IDS
+    more = f" and {rest} more" if rest > 0 else ""
+    return ", ".join(map(str, ids[:MAX_IDS])) + more
+
+
+def _spread(areas: Sequence[int]) -> tuple[float, ...]:
+    if not areas:
+        return ()
+    values: Any = np.percentile(areas, (0, 5, 50, 95, 100))
+    return tuple(float(v) for v in values)
+
+
+def _share(annotation: Annotation) -> float:
+    if annotation.annotated is None:
+        return 1.0
+    return float(annotation.annotated.mean())
+
+
+PER_SHEET = COLUMNS * ROWS
+
+MAX_SHEETS = 40
+"""Nearly a thousand images; the report holds them all."""
+
+MAX_LINES = 3
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The sheets, and the images on them in their order."""
+
+    paths: tuple[Path, ...]
+    names: tuple[str, ...]
+
+
+def write_sheets(
+    checked: Checked,
+    drawn: Mapping[str, AnnotatedImage],
+    kind: str,
+    ignore_value: int | None,
+    track: Track,
+) -> Shown:
+    """Write ``check-1.png``, ... into the output folder, in place of earlier ones.
+
+    Parameters
+    ----------
+    checked
+        What was found.
+    drawn
+        Name of an image to where its annotation is.
+    kind, ignore_value
+        As for reading.
+    track
+        Progress over images.
+
+    Raises
+    ------
+    OutputError
+        If a sheet cannot be written.
+    """
+    with writing(checked.out):
+        for old in checked.out.glob("check-*.png"):
+            old.unlink()
+    chosen = _chosen(checked)
+    paths: list[Path] = []
+    names: list[str] = []
+    tiles: list[npt.NDArray[np.uint8]] = []
+    for image in track(chosen, "Drawing contact sheets", len(chosen)):
+        try:
+            found = read_labels_with_image(
+                drawn[image.name], kind=kind, ignore_value=ignore_value
+            )
+        except CellunetError:
+            # It is told as unreadable, or is gone by now.
+            continue
+        tiles.append(_tile(image, found))
+        names.append(image.name)
+        if len(tiles) == PER_SHEET:
+            paths.append(_write(checked.out, len(paths) + 1, tiles))
+            tiles = []
+    if tiles:
+        paths.append(_write(checked.out, len(paths) + 1, tiles))
+    return Shown(tuple(paths), tuple(names))
+
+
+def _chosen(checked: Checked) -> list[CheckedImage]:
+    """Return all that needs a person, and others evenly to fill the last sheet."""
+    flagged = [i for i in checked.images if i.needs_person]
+    flagged = [i for i in flagged if i.findings[0].kind not in ("unreadable", "bug")]
+    others = [i for i in checked.images if not i.needs_person]
+    # What only a hint tells of comes before what nothing is known against.
+    others = [i for i in others if i.findings] + [i for i in others if not i.findings]
+    flagged = flagged[: MAX_SHEETS * PER_SHEET]
+    room = -len(flagged) % PER_SHEET or (0 if flagged else PER_SHEET)
+    count = min(room, len(others))
+    picked = np.linspace(0, len(others) - 1, count).astype(int)
+    return [*flagged, *(others[i] for i in picked)]
+
+
+def _tile(image: CheckedImage, found: LabelsWithImage) -> npt.NDArray[np.uint8]:
+    first = f"{image.name}: {image.objects}"
+    told = [f"{f.kind} {len(f.ids) or ''}".strip() for f in image.findings]
+    lines = [first, *told[:MAX_LINES]]
+    lines += [""] * (MAX_LINES + 1 - len(lines))
+    odd = {number for f in image.findings for number in f.ids}
+    return tile(
+        found.image, found.annotation, lines, odd=odd, flagged=image.needs_person
+    )
+
+
+def _write(out: Path, number: int, tiles: list[npt.NDArray[np.uint8]]) -> Path:
+    path = out / f"check-{number}.png"
+    write_png(path, sheet(tiles))
+    return path
+
+
 REPORT = "check.json"
+
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 
 
@@ -40,7 +480,7 @@ class _Seen:
 
     images: dict[str, CheckedImage] = field(default_factory=dict)
     prints: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    pictures: dict[tuple[int, ...], dict[str, Looked]] = field(
+    pictures: dict[tuple[int, ...], dict[str, LabelInspection]] = field(
         default_factory=lambda: defaultdict(dict)
     )
     areas: list[int] = field(default_factory=list)
@@ -65,14 +505,14 @@ def check_labels(  # noqa: PLR0913
     ----------
     source
         Annotations, with or without images, as
-        `cellunet.imaging.annotation_sources.find_annotations` understands them.
+        `cellunet.annotations.pairs.find_annotations` understands them.
     out
         Folder for the results.
     validation
         A folder of validation images, which may not hold a training image.
     kind
         How the annotations were drawn: a name in
-        `cellunet.imaging.annotations.ANNOTATIONS`.
+        `cellunet.annotations.read.ANNOTATIONS`.
     ignore_value
         Value of the pixels of label images that are not annotated.
     config
@@ -122,7 +562,7 @@ def check_labels(  # noqa: PLR0913
 
 def _look(
     name: str,
-    one: Drawn,
+    one: AnnotatedImage,
     seen: _Seen,
     kind: str,
     ignore_value: int | None,
@@ -130,7 +570,7 @@ def _look(
 ) -> None:
     try:
         with telling_bugs(one.annotation):
-            looked = look_at(one, kind, ignore_value, config)
+            looked = inspect_labels(one, kind, ignore_value, config)
     except CellunetError as error:
         what = "bug" if isinstance(error, BugError) else "unreadable"
         unreadable = Finding(kind=what, message=str(error))

@@ -1,25 +1,149 @@
-"""Score predicted against true instance labels, image by image and over all images."""
+"""Score labels or a model on annotated images."""
 
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from cellunet.config import EvaluateConfig
-from cellunet.errors import AnnotationError, InputError
-from cellunet.imaging.annotations import read_annotation, read_labels
-from cellunet.imaging.drawn.scribbles import shows_beside
-from cellunet.imaging.encoding import encode
-from cellunet.imaging.label_folders import pair_folders
-from cellunet.imaging.scoring.image_scores import PROTOCOLS, score_image
-from cellunet.imaging.scoring.pixel_scores import class_scores, confusion_matrix
-from cellunet.imaging.scoring.scores import paired, refuse_different_images, summarize
+from cellunet import store
+from cellunet.annotations.pairs import content_hash, find_pairs, is_known, pair_folders
+from cellunet.annotations.read import read_annotation, read_labels
+from cellunet.config import (
+    DEVICE,
+    ENGINE,
+    MODEL,
+    THREADS,
+    EvaluateConfig,
+    PredictConfig,
+)
+from cellunet.errors import AnnotationError, InputError, choose
+from cellunet.imaging.targets import encode, has_background
+from cellunet.io.scratch import Scratch
+from cellunet.io.source import Region
+from cellunet.metrics.matching import (
+    PROTOCOLS,
+    class_scores,
+    confusion_matrix,
+    score_image,
+)
+from cellunet.metrics.summary import paired, refuse_different_images, summarize
 from cellunet.progress import silent_track
-from cellunet.registry import choose
-from cellunet.tasks.evaluation import GROUPS, Evaluation, GroupScores
+from cellunet.tasks.predict.image import ImageScheduler
+from cellunet.tasks.predict.inputs import open_as, refuse_misfit
+from cellunet.tasks.predict.plane import as_labels, segment_plane
+from cellunet.tasks.predict.session import settings_for, settings_for_image
+from cellunet.tasks.scheduling import in_order
+from cellunet.tasks.train.data import read_annotated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.annotations.pairs import Pair
+    from cellunet.metrics.matching import ClassScores, ImageScores
+    from cellunet.metrics.summary import Summary
+    from cellunet.progress import Track
+    from cellunet.store import Model, ModelCard
+    from cellunet.tasks.predict.plane import InferenceSettings
+
+Group = Literal["unseen", "chosen", "trained"]
+"""What a model knows of an image: nothing; its decode constants were chosen on it; its
+weights were trained on it."""
+
+GROUPS: tuple[Group, ...] = ("unseen", "chosen", "trained")
+
+Side = Literal["all", "training", "validation"]
+"""Images of a folder that has lists of training and validation images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupScores:
+    """Scores of the images of one group, in each form of the protocol."""
+
+    summaries: Mapping[str, Summary]
+    """Name of a form to its summary, the headline's first."""
+    scores: Mapping[str, tuple[ImageScores, ...]]
+    """Name of a form to the scores of its images, in the order they came."""
+    classes: tuple[ClassScores, ...]
+    """Precision and recall of each class over the pixels of all images."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the images, in the order they came."""
+        return next(iter(self.summaries.values())).images
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "forms": {form: s.to_dict() for form, s in self.summaries.items()},
+            "classes": [c.to_dict() for c in self.classes],
+            "scores": {
+                form: [one.to_dict() for one in images]
+                for form, images in self.scores.items()
+            },
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores of images, those that the model has seen apart from those it has not."""
+
+    config: EvaluateConfig
+    """How it was scored."""
+    groups: Mapping[Group, GroupScores]
+    """Scores by what the model knows of the images; empty groups are absent."""
+
+    @property
+    def unseen(self) -> GroupScores | None:
+        """Images that played no part in making the model; None if there are none."""
+        return self.groups.get("unseen")
+
+    @property
+    def headline(self) -> Summary | None:
+        """The figures to quote: unseen images, first form; None if all are seen."""
+        if self.unseen is None:
+            return None
+        return next(iter(self.unseen.summaries.values()))
+
+    @property
+    def names(self) -> set[str]:
+        """Names of all images."""
+        return {name for group in self.groups.values() for name in group.names}
+
+    @property
+    def only_seen(self) -> bool:
+        """Whether every image is known to the model, so that no figure is fair."""
+        return self.unseen is None
+
+    @property
+    def only_trained(self) -> bool:
+        """Whether the model was trained on every image."""
+        return set(self.groups) == {"trained"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "config": self.config.to_dict(),
+            "only_seen": self.only_seen,
+            "headline": self.headline.to_dict() if self.headline else None,
+            "groups": {name: group.to_dict() for name, group in self.groups.items()},
+        }
+
+    def csv_rows(self) -> list[dict[str, str | int | float | None]]:
+        """Return one row per image and form, all of the same keys."""
+        return [
+            {"group": group, "form": form, **one.csv_row()}
+            for group, found in self.groups.items()
+            for form, images in found.scores.items()
+            for one in images
+        ]
+
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -27,16 +151,13 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.imaging.annotations import Annotation
-    from cellunet.imaging.label_folders import LabelPair
-    from cellunet.imaging.matching import Counts, Flags, Integers
-    from cellunet.imaging.scoring.image_scores import ImageScores
-    from cellunet.imaging.scoring.scores import Paired
+    from cellunet.annotations.pairs import LabelPair
+    from cellunet.annotations.types import Annotation
+    from cellunet.metrics.matching import Counts, Flags, ImageScores, Integers
+    from cellunet.metrics.summary import Paired
     from cellunet.progress import Track
-    from cellunet.tasks.evaluation import Group
 
     _Found = tuple[dict[str, ImageScores], Counts]
-
 
 logger = logging.getLogger(__name__)
 
@@ -118,8 +239,8 @@ def evaluate_folders(
     ----------
     predicted, labels
         Folders of TIFF or PNG label files, found and paired as in
-        `cellunet.imaging.label_folders.pair_folders`. True labels can be any file
-        that `cellunet.imaging.annotations.read_annotation` decodes, ROI sets and
+        `cellunet.annotations.pairs.pair_folders`. True labels can be any file
+        that `cellunet.annotations.read.read_annotation` decodes, ROI sets and
         GeoJSON too.
     config
         Protocol, intervals and classes.
@@ -151,7 +272,7 @@ def can_be_scored(annotation: Annotation, name: str) -> bool:
         said = "%s is not scored: scribbles say nothing of whole objects."
         logger.warning(said, name)
         return False
-    if annotated is not None and not shows_beside(annotation.labels, annotated):
+    if annotated is not None and not has_background(annotation.labels, annotated):
         logger.warning(
             "%s: single objects count, nothing beside them. Scores say how many are "
             "found, not what else is found, nor whether outlines are too wide.",
@@ -284,3 +405,161 @@ def _group_scores(images: list[_Found], config: EvaluateConfig) -> GroupScores:
         scores=scores,
         classes=class_scores(confusion, config.encoding.classes),
     )
+
+
+def evaluate_model(  # noqa: PLR0913
+    data: Path,
+    *,
+    model: str = MODEL,
+    side: Side = "all",
+    engine: str = ENGINE,
+    device: str = DEVICE,
+    threads: int = THREADS,
+    config: EvaluateConfig | None = None,
+    predict_config: PredictConfig | None = None,
+    ignore_value: int | None = None,
+    track: Track = silent_track,
+) -> Evaluation:
+    """Predict annotated images and score the labels against the annotation.
+
+    Parameters
+    ----------
+    data
+        A folder of images and annotations in any layout that `train` takes.
+    model
+        Name or path of the model.
+    side
+        Images of a folder that has lists: ``all``, ``training`` or ``validation``.
+    engine, device, threads
+        What computes, as for the command line.
+    config
+        Protocol and intervals.
+    predict_config
+        How the model is applied.
+    ignore_value
+        Value of the pixels of label images that are not annotated.
+    track
+        Progress over images.
+
+    Returns
+    -------
+    Evaluation
+        Images that the model was trained on, or its decode constants chosen on, are
+        recognised by the fingerprint of their pixels and scored apart.
+
+    Raises
+    ------
+    CellunetError
+        If the data or the model cannot be used.
+    """
+    opened = store.find_model(model)
+    config = (config or EvaluateConfig()).replace(encoding=opened.card.config.encoding)
+    predict_config = predict_config or PredictConfig()
+    pairs = chosen_side(data, side)
+    recipe = settings_for(opened, predict_config, engine, device, threads)
+    job = _Job(
+        model=opened,
+        config=predict_config,
+        recipe=recipe,
+        beside=ImageScheduler(
+            opened,
+            predict_config,
+            engine,
+            device,
+            threads,
+            recipe=recipe,
+            images=len(pairs),
+        ),
+        ignore_value=ignore_value,
+    )
+    with closing(in_order(job.predicted, pairs, job.beside.at_once)) as done:
+        found = track(done, "Evaluating", len(pairs))
+        return score_pairs(filter(None, found), config=config)
+
+
+def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
+    """Return the pairs of one side of a folder's own lists, or all.
+
+    Where validation images alone are listed, the others are for training.
+
+    Raises
+    ------
+    InputError
+        If the folder has no such list.
+    """
+    found = find_pairs(data)
+    if side == "all":
+        return found.pairs
+    names = found.validation if side == "validation" else found.train
+    if side == "training" and names is None and found.validation is not None:
+        held = set(found.validation)
+        names = tuple(p.name for p in found.pairs if p.name not in held)
+    if names is None:
+        raise InputError(
+            f"{data} has no list of {side} images.",
+            hint="Leave out --side, or put the images in a folder of their own.",
+        )
+    return [pair for pair in found.pairs if pair.name in set(names)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A model loaded once and applied to annotated images."""
+
+    model: Model
+    config: PredictConfig
+    recipe: InferenceSettings
+    beside: ImageScheduler
+    ignore_value: int | None
+
+    def predicted(self, pair: Pair) -> Scorable | None:
+        """Return an image's true and predicted labels; None: nothing to be scored."""
+        card = self.model.card
+        with open_as(pair.image, self.config, known=card.channels) as source:
+            refuse_misfit(source, self.model.name, card, self.config.channel)
+            height, width = source.shape
+            annotation = read_annotated(pair, (height, width), self.ignore_value)
+            if not can_be_scored(annotation, pair.name):
+                return None
+            labels = annotation.labels
+            if labels.shape != (height, width) or source.plane_shape:
+                raise AnnotationError(
+                    f"{pair.annotation} is {labels.shape[0]} x {labels.shape[1]}, but "
+                    f"{pair.image} is {(*source.plane_shape, height, width)}.",
+                    hint="Image and annotation need the same shape.",
+                )
+            kept: list[npt.NDArray[np.uint8]] = []
+            recipe = settings_for_image(self.recipe, self.config, source)
+            with self.beside.passing(source, recipe) as own, Scratch() as scratch:
+                result = segment_plane(
+                    source,
+                    0,
+                    own,
+                    scratch,
+                    lambda _, rows: kept.append(classes_of(rows)),
+                )
+                predicted = as_labels(result.bands())
+            pixels = source.read(Region(0, 0, height, 0, width))
+        return Scorable(
+            name=pair.name,
+            labels=labels,
+            predicted=predicted,
+            annotated=annotation.annotated,
+            group=_group(content_hash(pixels), card),
+            class_maps=(
+                encode(labels, card.config.encoding),
+                np.concatenate(kept),
+            ),
+        )
+
+
+def classes_of(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Return the likeliest class of each pixel, YX uint8, of KYX."""
+    classes: npt.NDArray[np.uint8] = rows.argmax(axis=0).astype(np.uint8)
+    return classes
+
+
+def _group(print_: str, card: ModelCard) -> Group:
+    if is_known(print_, card.training.values()):
+        return "trained"
+    return "chosen" if is_known(print_, card.validation.values()) else "unseen"

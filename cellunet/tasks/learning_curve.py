@@ -9,28 +9,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cellunet.core.dataset import prepare
-from cellunet.core.device import choose_device, use_threads
-from cellunet.core.torch_engine import TorchEngine
+from cellunet.core.device import TorchEngine, choose_device, use_threads
 from cellunet.core.trainer import Trainer
 from cellunet.errors import ConfigError, InputError
-from cellunet.imaging.at_work import at_work
-from cellunet.imaging.files import write_atomically
-from cellunet.imaging.scoring.expected import piece_scores
-from cellunet.imaging.scoring.learning import (
+from cellunet.io.files import at_work, write_atomically
+from cellunet.metrics.fit import (
     Outlook,
     Point,
     Trial,
     outlook,
+    piece_scores,
     points_of,
     sizes_up_to,
 )
-from cellunet.imaging.scoring.learning_chart import learning_chart
-from cellunet.tasks.training.finish_training import constants, truth_of
-from cellunet.tasks.training.folds import Fold, dealt, is_scored, objects_of
-from cellunet.tasks.training.start_channels import as_wide
-from cellunet.tasks.training.start_model import read_start
-from cellunet.tasks.training.suited import start_name
-from cellunet.tasks.training.train_start import first_state, read_images, settled
+from cellunet.outputs.charts import learning_chart
+from cellunet.tasks.train.finish import constants, truth_of
+from cellunet.tasks.train.folds import Fold, is_scored, make_folds, objects_of
+from cellunet.tasks.train.pretrained import read_pretrained, widen_channels
+from cellunet.tasks.train.request import pretrained_name
+from cellunet.tasks.train.train import first_state, read_images, resolve_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,14 +39,16 @@ if TYPE_CHECKING:
     from cellunet.core.dataset import Prepared, Sample
     from cellunet.core.trainer import TrainState
     from cellunet.core.unet import UNet
-    from cellunet.tasks.train_request import Hooks, TrainRequest
-    from cellunet.tasks.training.start_model import Start
-    from cellunet.tasks.training.train_data import TrainingData
+    from cellunet.tasks.train.data import TrainingData
+    from cellunet.tasks.train.pretrained import PretrainedModel
+    from cellunet.tasks.train.request import Hooks, TrainRequest
 
 ROUNDS = 3
 """Nested orders of the images; without validation images each keeps a third out."""
+
 MORE_IMAGES = 20
 """What so many more would give is told."""
+
 TRIALS_FILE, TABLE_FILE, PICTURE_FILE = (
     "trials.jsonl",
     "learning-curve.csv",
@@ -82,7 +81,7 @@ class LearningCurve:
 @dataclass(frozen=True, kw_only=True)
 class _Study:
     config: TrainConfig
-    start: Start | None
+    start: PretrainedModel | None
     device: torch.device
     hooks: Hooks
 
@@ -110,11 +109,11 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     """
     device = choose_device(request.device)
     use_threads(request.threads)
-    start = read_start(start_name(request.start, request.config))
+    start = read_pretrained(pretrained_name(request.start, request.config))
     data = read_images(request, request.config, start, hooks)
     if start is not None:
-        start = as_wide(start, data.samples, request.channel)
-    config, notes = settled(request, data, start)
+        start = widen_channels(start, data.samples, request.channel)
+    config, notes = resolve_config(request, data, start)
     for note in notes:
         hooks.on_note(note)
     study = _Study(config=config, start=start, device=device, hooks=hooks)
@@ -178,7 +177,7 @@ def _rounds(data: TrainingData, seed: int) -> list[Fold]:
             hint="Annotate more, or name validation images: --val DIR.",
         )
     else:
-        folds = dealt(data.training, ROUNDS, seed)
+        folds = make_folds(data.training, ROUNDS, seed)
     return [
         Fold(training=_shuffled(fold.training, seed + number), held=fold.held)
         for number, fold in enumerate(folds)

@@ -1,43 +1,110 @@
-"""Decode annotations to instance labels, class maps, weight maps and previews."""
+"""Convert annotations to instance labels, class maps, weight maps and previews."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.annotations.pairs import find_annotations
+from cellunet.annotations.read import ANNOTATIONS
 from cellunet.bugs import telling_bugs
-from cellunet.errors import (
-    BugError,
-    CellunetError,
-    ConfigError,
-    InputError,
+from cellunet.errors import BugError, CellunetError, ConfigError, InputError, choose
+from cellunet.imaging.targets import (
+    add_scribbles,
+    encode,
+    scribbled_px,
+    trainable_mask,
+    weight_map,
 )
-from cellunet.imaging.annotation_sources import find_annotations
-from cellunet.imaging.annotations import ANNOTATIONS
-from cellunet.imaging.at_work import at_work
-from cellunet.imaging.atomic import PendingFile, writing
-from cellunet.imaging.drawn.scribbles import scribbled_px, teaches
-from cellunet.imaging.encoding import add_scribbles, encode
-from cellunet.imaging.files import write_labels, write_plane, write_png
-from cellunet.imaging.overlay import preview
-from cellunet.imaging.weights import weight_map
+from cellunet.io.files import PendingFile, at_work, writing
+from cellunet.io.images import write_labels, write_plane
+from cellunet.io.png import write_png
+from cellunet.outputs.pictures import preview
 from cellunet.progress import silent_track
-from cellunet.registry import choose
-from cellunet.tasks.checking.drawn_on import read_drawn_on
-from cellunet.tasks.made_labels import MadeImage, MadeLabels
+from cellunet.tasks.check_labels import read_labels_with_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from cellunet.annotations.pairs import AnnotatedImage
+    from cellunet.annotations.types import Annotation
     from cellunet.config import EncodingConfig, WeightConfig
-    from cellunet.imaging.annotation_sources import Drawn
-    from cellunet.imaging.annotations import Annotation
     from cellunet.progress import Track
 
+
+@dataclass(frozen=True, kw_only=True)
+class MadeImage:
+    """What one annotation came out as."""
+
+    name: str
+    """Name of its files below the output folder, without suffix."""
+    kind: str
+    """How it was drawn: a name in `cellunet.annotations.read.ANNOTATIONS`."""
+    height_px: int
+    """Rows."""
+    width_px: int
+    """Columns."""
+    objects: int
+    """Objects that have a pixel."""
+    median_area_px: float | None
+    """Median of their areas; None without objects."""
+    overlap_px: int
+    """Pixels that several objects claimed; the smallest object got them."""
+    hidden: int
+    """Objects without a pixel of their own, which were left out."""
+    outside: int = 0
+    """Objects outside the image, which were left out."""
+    annotated_share: float = 1.0
+    """Share of the image's pixels that is annotated, scribbles aside."""
+    scribbled_px: tuple[int, int] = (0, 0)
+    """Pixels that are known by scribbles alone: background, and inside an object."""
+    notes: tuple[str, ...] = ()
+    """What to know about the drawing, in sentences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeLabels:
+    """What `make_labels` wrote, and what it could not."""
+
+    out: Path
+    """The output folder."""
+    layout: str
+    """How the annotations were arranged."""
+    images: tuple[MadeImage, ...]
+    """One for each annotation that was decoded."""
+    failures: tuple[tuple[str, str], ...]
+    """Name and message of each annotation that was not."""
+    notes: tuple[str, ...]
+    """What was found and left out, in sentences."""
+    bugs: int = 0
+    """How many of the failures are faults of cellunet's or of a library."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain dictionaries, lists, text and numbers."""
+        return {
+            "out": str(self.out),
+            "layout": self.layout,
+            "images": [
+                dataclasses.asdict(image)
+                | {
+                    "notes": list(image.notes),
+                    "scribbled_px": list(image.scribbled_px),
+                }
+                for image in self.images
+            ],
+            "failures": [{"name": n, "message": m} for n, m in self.failures],
+            "bugs": self.bugs,
+            "notes": list(self.notes),
+            "objects": sum(image.objects for image in self.images),
+        }
+
+
 MAX_NAMED = 10
+
 SUFFIXES = {
     "labels": ".tif",
     "classes": ".tif",
@@ -85,7 +152,7 @@ def make_labels(  # noqa: PLR0913
     ----------
     source
         Annotations, with or without images, as
-        `cellunet.imaging.annotation_sources.find_annotations` understands them.
+        `cellunet.annotations.pairs.find_annotations` understands them.
     out
         Folder for the results.
     encoding
@@ -94,7 +161,7 @@ def make_labels(  # noqa: PLR0913
         Class and border weights of the weight map; None writes none.
     kind
         How the annotations were drawn: a name in
-        `cellunet.imaging.annotations.ANNOTATIONS`.
+        `cellunet.annotations.read.ANNOTATIONS`.
     ignore_value
         Value of the pixels of label images that are not annotated.
     overwrite
@@ -154,9 +221,11 @@ def make_labels(  # noqa: PLR0913
     )
 
 
-def _make(one: Drawn, out: Path, recipe: _Recipe) -> MadeImage:
+def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
     """Decode one annotation and write its results."""
-    found = read_drawn_on(one, kind=recipe.kind, ignore_value=recipe.ignore_value)
+    found = read_labels_with_image(
+        one, kind=recipe.kind, ignore_value=recipe.ignore_value
+    )
     annotation, image = found.annotation, found.image
     labels = annotation.labels
     said = annotation.scribbles
@@ -176,7 +245,7 @@ def _make(one: Drawn, out: Path, recipe: _Recipe) -> MadeImage:
     write_plane(paths["classes"], class_map, "classes", size)
     if weights is not None:
         if annotation.annotated is not None:
-            weights *= teaches(annotation.annotated, said)
+            weights *= trainable_mask(annotation.annotated, said)
         write_plane(paths["weights"], weights, "weights", size)
     write_png(paths["previews"], picture)
     annotated = annotation.annotated
@@ -216,11 +285,11 @@ def _share(annotation: Annotation) -> float:
     return float(annotation.annotated.mean())
 
 
-def _outputs(one: Drawn, out: Path, recipe: _Recipe) -> dict[str, Path]:
+def _outputs(one: AnnotatedImage, out: Path, recipe: _Recipe) -> dict[str, Path]:
     return {f: out / f / f"{one.name}{SUFFIXES[f]}" for f in recipe.folders}
 
 
-def _results(drawn: Sequence[Drawn], out: Path, recipe: _Recipe) -> list[Path]:
+def _results(drawn: Sequence[AnnotatedImage], out: Path, recipe: _Recipe) -> list[Path]:
     return [path for one in drawn for path in _outputs(one, out, recipe).values()]
 
 
@@ -236,7 +305,7 @@ def _check_weights(encoding: EncodingConfig, weights: WeightConfig | None) -> No
 
 
 def _refuse_conflicts(
-    drawn: Sequence[Drawn], out: Path, recipe: _Recipe, *, overwrite: bool
+    drawn: Sequence[AnnotatedImage], out: Path, recipe: _Recipe, *, overwrite: bool
 ) -> None:
     """Refuse, before any work, to replace what is read or what exists."""
     results = _results(drawn, out, recipe)

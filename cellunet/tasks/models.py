@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Status = Literal["ready", "unfinished", "broken"]
+
 MOST_SOURCES = 5
 """Up to this many source folders are named in `ModelInfo.trained_on`."""
 

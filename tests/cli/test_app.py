@@ -244,7 +244,7 @@ def test_a_reader_that_left_early_leaves_no_traceback(tmp_path: Path) -> None:
 
 
 def _noisy() -> tuple[()]:
-    log = logging.getLogger("cellunet.imaging.files")
+    log = logging.getLogger("cellunet.io.images")
     log.debug("a detail")
     log.info("a fact\nof two lines")
     log.warning("a doubt about [x]")

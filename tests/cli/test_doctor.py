@@ -7,9 +7,10 @@ import platform
 
 import numpy as np
 
-from cellunet import __version__, versions
+from cellunet import __version__
+from cellunet import bugs as versions
 from cellunet.cli.app import main
-from cellunet.tasks import diagnose as task
+from cellunet.tasks import doctor as task
 
 
 def test_versions_engines_and_folders_are_told(capsys, monkeypatch, tmp_path):

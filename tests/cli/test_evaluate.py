@@ -13,9 +13,8 @@ import pytest
 import tifffile
 
 from cellunet.config import EvaluateConfig, PredictConfig
-from cellunet.tasks import evaluate_model as task
-from cellunet.tasks.evaluate import Scorable, score_pairs
-from cellunet.tasks.evaluation import Evaluation, Group
+from cellunet.tasks import evaluate as task
+from cellunet.tasks.evaluate import Evaluation, Group, Scorable, score_pairs
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

@@ -7,19 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellunet.cli.jsonout import SCHEMA, Failure, Outcome, document, plain
+from cellunet.cli.session import SCHEMA, Failure, Outcome, document, plain
 from cellunet.config import EvaluateConfig
 from cellunet.errors import DeviceError
-from cellunet.imaging.matching import MatchRule
-from cellunet.imaging.scoring.bootstrap import Estimate
-from cellunet.imaging.scoring.image_scores import ImageScores
-from cellunet.imaging.scoring.pixel_scores import ClassScores
-from cellunet.imaging.scoring.scores import Paired, Summary, Totals
-from cellunet.tasks.evaluation import GROUPS
-from cellunet.tasks.made_labels import MadeImage, MadeLabels
+from cellunet.metrics.matching import ClassScores, ImageScores, MatchRule
+from cellunet.metrics.summary import Estimate, Paired, Summary, Totals
+from cellunet.tasks.evaluate import GROUPS
+from cellunet.tasks.make_labels import MadeImage, MadeLabels
 from cellunet.tasks.models import ModelInfo
-from cellunet.tasks.predict import ImageResult, Predictions
-from cellunet.tasks.train_request import Trained
+from cellunet.tasks.predict.inputs import ImageResult, Predictions
+from cellunet.tasks.train.request import Trained
 
 PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 

@@ -10,13 +10,13 @@ import pytest
 pytest.importorskip("torch")
 
 
-from cellunet.cli.learning import sentence
-from cellunet.imaging.pairing import Pair, Pairs
-from cellunet.imaging.scoring.bootstrap import Estimate
-from cellunet.imaging.scoring.learning import Outlook, Point
+from cellunet.annotations.pairs import Pair, Pairs
+from cellunet.cli.train import sentence
+from cellunet.metrics.fit import Outlook, Point
+from cellunet.metrics.summary import Estimate
 from cellunet.tasks import learning_curve as task
 from cellunet.tasks.learning_curve import LearningCurve
-from cellunet.tasks.training import suited
+from cellunet.tasks.train import request as suited
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

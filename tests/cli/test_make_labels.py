@@ -12,7 +12,7 @@ import tifffile
 
 from cellunet.config import EncodingConfig, WeightConfig
 from cellunet.tasks import make_labels as task
-from cellunet.tasks.made_labels import MadeImage, MadeLabels
+from cellunet.tasks.make_labels import MadeImage, MadeLabels
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cellunet.errors import ModelNotFoundError
-from cellunet.tasks import calibrate as calibration
 from cellunet.tasks import models as task
-from cellunet.tasks.calibrate import Calibrated
+from cellunet.tasks import quantize as calibration
 from cellunet.tasks.models import ModelInfo
+from cellunet.tasks.quantize import Calibrated
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

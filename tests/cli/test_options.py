@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import pytest
 import typer
 
-from cellunet.cli import options, training_options
-from cellunet.cli.options import by_preset, given, shown, told
+from cellunet.annotations.read import ANNOTATIONS
+from cellunet.cli import options
+from cellunet.cli import options as training_options
+from cellunet.cli.options import as_default, by_preset, given, help_with_default
 from cellunet.config import (
     ANNOTATION_KIND,
     DEVICE,
@@ -27,13 +29,11 @@ from cellunet.config import (
     SplitConfig,
     TrainConfig,
 )
-from cellunet.imaging.annotations import ANNOTATIONS
-from cellunet.imaging.scoring import image_scores
-from cellunet.tasks.evaluate_model import evaluate_model
-from cellunet.tasks.evaluation import Side
+from cellunet.metrics import matching as image_scores
+from cellunet.tasks.evaluate import Side, evaluate_model
 from cellunet.tasks.make_labels import make_labels
-from cellunet.tasks.predict import predict
-from cellunet.tasks.train_request import TrainRequest
+from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.train.request import TrainRequest
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -49,12 +49,12 @@ def _help(run: Run, monkeypatch: pytest.MonkeyPatch, command: str) -> dict[str, 
 
 
 def test_defaults_are_shown_with_their_unit() -> None:
-    assert told("Side.", 192, "px") == "Side. Default: 192 px."
-    assert shown(0.003) == "0.003"
-    assert shown(10.0) == "10"
-    assert shown((1.0, 3.5)) == "1,3.5"
-    assert shown(()) == "nothing"
-    assert shown(False) == "no"
+    assert help_with_default("Side.", 192, "px") == "Side. Default: 192 px."
+    assert as_default(0.003) == "0.003"
+    assert as_default(10.0) == "10"
+    assert as_default((1.0, 3.5)) == "1,3.5"
+    assert as_default(()) == "nothing"
+    assert as_default(False) == "no"
 
 
 def test_presets_that_differ_are_named() -> None:
@@ -104,7 +104,7 @@ def test_help_of_train_shows_the_defaults_of_the_default_preset(
     }
     texts = _help(run, monkeypatch, "train")
     for option, (value, unit) in expected.items():
-        assert f"Default: {shown(value)}{unit}" in texts[option]
+        assert f"Default: {as_default(value)}{unit}" in texts[option]
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "evaluate", "make-labels"])

@@ -13,10 +13,10 @@ import pytest
 
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError
-from cellunet.imaging.damage import Damage
-from cellunet.tasks import predict as task
-from cellunet.tasks.predict import ImageResult, Predictions
-from cellunet.tasks.prediction.extra_kinds import KINDS
+from cellunet.io.source import Damage
+from cellunet.tasks.predict import batch as task
+from cellunet.tasks.predict.inputs import ImageResult, Predictions
+from cellunet.tasks.predict.outputs import OUTPUT_KINDS
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -189,9 +189,9 @@ def test_damage_is_exit_code_3_though_no_image_failed(
 def test_every_kind_of_file_can_be_asked_for(
     run: Run, prediction: FakePrediction
 ) -> None:
-    asked = [word for kind in KINDS for word in ("--save", kind)]
+    asked = [word for kind in OUTPUT_KINDS for word in ("--save", kind)]
     assert run("predict", "a", "--out", "o", *asked).code == 0
-    assert prediction.calls[0][2]["config"].save == tuple(KINDS)
+    assert prediction.calls[0][2]["config"].save == tuple(OUTPUT_KINDS)
 
 
 @pytest.mark.parametrize("part", ["2", "a/b", "0/3", "4/3", "-1/3", ""])

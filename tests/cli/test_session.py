@@ -6,8 +6,7 @@ import pytest
 
 from cellunet.cli import session as module
 from cellunet.cli.console import Console
-from cellunet.cli.session import Session, shell_line
-from cellunet.cli.signals import Stop
+from cellunet.cli.session import Session, Stop, shell_line
 
 
 def _session(*words: str) -> Session:

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from cellunet.cli import signals
-from cellunet.cli.signals import Stop, StoppedNow, listening
+from cellunet.cli import session as signals
+from cellunet.cli.session import Stop, StoppedNow, listening
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 

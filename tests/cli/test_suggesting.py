@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellunet.annotations.pairs import find_pairs
 from cellunet.config import SuggestConfig
-from cellunet.imaging.pairing import find_pairs
-from cellunet.tasks import suggest as task
-from cellunet.tasks import suggested
-from cellunet.tasks.suggested import Crop, Suggested, SuggestRequest
+from cellunet.tasks.suggest import request as suggested
+from cellunet.tasks.suggest import suggest as task
+from cellunet.tasks.suggest.request import Suggested, SuggestedCrop, SuggestRequest
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
 
-CROP = Crop(
+CROP = SuggestedCrop(
     name="a [1]_y0_x64",
     image="in/a [1].tif",
     plane=0,

@@ -14,14 +14,14 @@ import pytest
 pytest.importorskip("torch")
 
 
+from cellunet.annotations.pairs import Pair, Pairs
 from cellunet.config import PRESETS, DecodeConfig, SplitConfig, for_target
 from cellunet.errors import DeviceError
-from cellunet.imaging.pairing import Pair, Pairs
-from cellunet.imaging.scoring.bootstrap import Estimate
-from cellunet.imaging.scoring.expected import Expected
-from cellunet.tasks import train as task
-from cellunet.tasks.train import Hooks, RunInfo, Trained, TrainRequest
-from cellunet.tasks.training import suited
+from cellunet.metrics.fit import Expected
+from cellunet.metrics.summary import Estimate
+from cellunet.tasks.train import request as suited
+from cellunet.tasks.train import train as task
+from cellunet.tasks.train.request import Hooks, RunInfo, Trained, TrainRequest
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

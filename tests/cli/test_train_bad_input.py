@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 import tifffile
 
 from cellunet.cli import console
-from cellunet.tasks import train as task
+from cellunet.tasks.train import train as task
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run

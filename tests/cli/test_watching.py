@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cellunet.cli.console import Console
-from cellunet.cli.watching import TrainingView, header_lines, row_line, sparkline
-from cellunet.tasks.train_request import RunInfo
+from cellunet.cli.train import TrainingView, header_lines, row_line, sparkline
+from cellunet.tasks.train.request import RunInfo
 
 INFO = RunInfo(
     training_images=100,

@@ -11,7 +11,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from cellunet.config import AugmentConfig
-from cellunet.core.augment import Crop, flip, vary_intensity, warp, warp_grid
+from cellunet.core.augment import TrainingCrop, flip, vary_intensity, warp, warp_grid
 
 STILL = AugmentConfig(
     gain_sigma=0.0,
@@ -36,7 +36,9 @@ def _identity(size):
 def _whole(shape, labels=None):
     labels = np.ones(shape, np.int32) if labels is None else labels
     image = labels[np.newaxis].astype(np.float32)
-    return Crop(image, labels, np.ones(shape, bool), np.stack([image[0], -image[0]]))
+    return TrainingCrop(
+        image, labels, np.ones(shape, bool), np.stack([image[0], -image[0]])
+    )
 
 
 def test_the_eight_flips_are_different_and_alike_for_all_arrays() -> None:
@@ -56,7 +58,9 @@ def test_an_unmoved_warp_is_the_crop_itself(rng) -> None:
     annotated = rng.random((20, 30)) < 0.8
     image = rng.random((2, 20, 30)).astype(np.float32)
     weights = np.stack([image[0], -image[0]])
-    crop = warp(Crop(image, labels, annotated, weights), (9.5, 11.5), _identity(8))
+    crop = warp(
+        TrainingCrop(image, labels, annotated, weights), (9.5, 11.5), _identity(8)
+    )
     assert np.allclose(crop.image, image[:, 6:14, 8:16], atol=1e-5)
     assert np.array_equal(crop.labels, labels[6:14, 8:16])
     assert np.array_equal(crop.annotated, annotated[6:14, 8:16])
@@ -162,7 +166,7 @@ def test_what_is_not_annotated_stays_so_where_it_is_warped_to() -> None:
     labels = np.zeros((60, 60), np.int32)
     labels[:, 30:] = 1
     plain = np.ones((2, *labels.shape), np.float32)
-    source = Crop(labels[None].astype(np.float32), labels, labels > 0, plain)
+    source = TrainingCrop(labels[None].astype(np.float32), labels, labels > 0, plain)
     crop = warp(source, (30.0, 30.0), _grid(40, RIGID, 1))
     assert 0 < crop.annotated.sum() < 1600
     assert np.array_equal(crop.annotated, crop.labels > 0)

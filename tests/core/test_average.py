@@ -8,8 +8,7 @@ torch = pytest.importorskip("torch")
 
 
 from cellunet.config import UNetConfig
-from cellunet.core.average import mean_network
-from cellunet.core.unet import UNet, initialise
+from cellunet.core.unet import UNet, initialise, mean_network
 
 
 def drawn(seed: int) -> UNet:

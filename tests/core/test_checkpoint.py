@@ -30,7 +30,7 @@ from cellunet.core.checkpoint import (
 )
 from cellunet.core.trainer import Trainer, TrainState, new_state
 from cellunet.core.unet import UNet, initialise
-from cellunet.engine.onnx_graph import build
+from cellunet.engine.onnx import build
 from cellunet.errors import CheckpointError, OutputError
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellunet.core.crop_places import crop_centre, crop_corner
+from cellunet.core.dataset import crop_centre, crop_corner
 
 
 @given(

@@ -10,11 +10,9 @@ torch = pytest.importorskip("torch")
 
 from cellunet.config import AugmentConfig, NormalizationConfig, WeightConfig
 from cellunet.core.dataset import CropSampler, Sample, prepare
-from cellunet.core.distributed import Distributed
-from cellunet.imaging.encoding import encode
-from cellunet.imaging.intensities import measure
-from cellunet.imaging.normalize import network_input, normalize
-from cellunet.imaging.weights import weight_map
+from cellunet.core.trainer import Distributed
+from cellunet.imaging.normalize import measure, network_input, normalize
+from cellunet.imaging.targets import encode, weight_map
 
 ALONE = Distributed()
 PLAIN = AugmentConfig(

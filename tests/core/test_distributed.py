@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-from cellunet.core.distributed import Distributed
+from cellunet.core.trainer import Distributed
 
 
 def test_alone_the_sum_is_the_value_and_nobody_is_waited_for() -> None:

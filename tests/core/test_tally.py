@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional
 
 from cellunet.core.dataset import Batch
-from cellunet.core.tally import Tally, likeliest
+from cellunet.core.trainer import Tally, likeliest
 
 
 def test_precision_and_recall_by_hand() -> None:

@@ -11,8 +11,7 @@ torch = pytest.importorskip("torch")
 
 
 from cellunet.config import UNetConfig
-from cellunet.core.device import available, choose_device
-from cellunet.core.torch_engine import TorchEngine
+from cellunet.core.device import TorchEngine, available, choose_device
 from cellunet.core.unet import UNet, initialise
 
 CONFIG = UNetConfig(in_channels=2, channels=(4, 8))

@@ -15,9 +15,14 @@ from torch.nn import functional
 from cellunet.config import AugmentConfig, TrainConfig, UNetConfig, WeightConfig
 from cellunet.core.dataset import CropSampler, prepare
 from cellunet.core.device import available, choose_device
-from cellunet.core.distributed import Distributed
-from cellunet.core.tally import Tally
-from cellunet.core.trainer import Trainer, TrainState, new_state, state_from
+from cellunet.core.trainer import (
+    Distributed,
+    Tally,
+    Trainer,
+    TrainState,
+    new_state,
+    state_from,
+)
 from cellunet.errors import ConfigError
 from cellunet.imaging.normalize import network_input
 

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 
 from cellunet.config import MOST_LEVELS, UNetConfig
-from cellunet.core.torch_engine import TorchEngine
+from cellunet.core.device import TorchEngine
 from cellunet.engine.base import (
     FlippingEngine,
     block_probabilities,

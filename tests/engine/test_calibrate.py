@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellunet.engine.calibrate import best_rounding, calibrated
-from cellunet.engine.onnx_check import INT8
-from cellunet.engine.onnx_file import open_onnx
-from cellunet.engine.onnx_graph import build
-from cellunet.engine.onnx_int8 import Rounding
+from cellunet.engine.int8 import best_rounding, calibrated
+from cellunet.engine.onnx import Rounding, build
+from cellunet.engine.onnx_files import INT8, open_onnx
 from cellunet.errors import ConfigError
 
 

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from cellunet.config import UNetConfig
-from cellunet.engine import onnx_nodes
-from cellunet.engine.cost import layers
-from cellunet.engine.onnx_check import OPERATORS, check_model
-from cellunet.engine.onnx_graph import build
-from cellunet.engine.protobuf import chunk, integer, text
+from cellunet.engine import onnx as onnx_nodes
+from cellunet.engine.base import layers
+from cellunet.engine.onnx import build, chunk, integer, text
+from cellunet.engine.onnx_files import OPERATORS, check_model
 from cellunet.errors import CheckpointError
 
 

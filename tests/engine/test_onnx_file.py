@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cellunet.engine.onnx_check import INT8
-from cellunet.engine.onnx_file import open_onnx
-from cellunet.engine.onnx_graph import build
+from cellunet.engine.onnx import build
+from cellunet.engine.onnx_files import INT8, open_onnx
 from cellunet.errors import CheckpointError
 
 

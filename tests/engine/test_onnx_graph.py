@@ -11,9 +11,10 @@ torch = pytest.importorskip("torch")
 from torch import nn
 
 from cellunet.config import UNetConfig
-from cellunet.engine import onnx_graph, onnx_nodes
-from cellunet.engine.cost import layers
-from cellunet.engine.onnx_graph import build, fold
+from cellunet.engine import onnx as onnx_graph
+from cellunet.engine import onnx as onnx_nodes
+from cellunet.engine.base import layers
+from cellunet.engine.onnx import build, fold
 from cellunet.errors import CheckpointError
 
 

@@ -10,19 +10,18 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from cellunet.config import UNetConfig
-from cellunet.engine.calibrate import calibrated
-from cellunet.engine.cost import layers
-from cellunet.engine.onnx_check import FLOAT, INT8, check_model
-from cellunet.engine.onnx_file import open_onnx
-from cellunet.engine.onnx_graph import build
-from cellunet.engine.onnx_int8 import (
+from cellunet.engine.base import layers
+from cellunet.engine.int8 import calibrated
+from cellunet.engine.onnx import (
     Rounding,
+    build,
     check_belongs,
     places,
     rounded_weights,
     shared,
 )
-from cellunet.engine.ort import open_session
+from cellunet.engine.onnx_files import FLOAT, INT8, check_model, open_onnx
+from cellunet.engine.runtimes import open_session
 from cellunet.errors import CheckpointError
 
 ENDS = st.floats(-1e3, 1e3, width=32)

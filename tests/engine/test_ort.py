@@ -10,9 +10,10 @@ torch = pytest.importorskip("torch")
 
 
 from cellunet.config import UNetConfig
-from cellunet.engine import onnx_file, ort
-from cellunet.engine.onnx_graph import build
-from cellunet.engine.ort import OnnxRuntimeEngine
+from cellunet.engine import onnx_files as onnx_file
+from cellunet.engine import runtimes as ort
+from cellunet.engine.onnx import build
+from cellunet.engine.runtimes import OnnxRuntimeEngine
 from cellunet.errors import CheckpointError, DeviceError
 
 SHAPES = [
@@ -82,7 +83,7 @@ def test_runs_sessions_and_threads_change_no_bit(threads, make_network, rng):
 
 
 def test_an_engine_says_what_it_is(engine, small_config):
-    onnxruntime = ort.load_runtime()
+    onnxruntime = ort.load_onnxruntime()
 
     assert engine.name == f"onnxruntime {onnxruntime.__version__} cpu"
     assert engine.config == small_config
@@ -147,7 +148,7 @@ def test_a_missing_runtime_names_the_other_engine(content, monkeypatch):
 
 
 def test_every_error_of_the_runtime_is_known():
-    onnxruntime = ort.load_runtime()
+    onnxruntime = ort.load_onnxruntime()
 
     names = {error.__name__ for error in ort._errors(onnxruntime)}
     assert {"InvalidGraph", "InvalidProtobuf", "Fail", "RuntimeException"} <= names

@@ -12,14 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellunet.config import UNetConfig
-from cellunet.engine import ort
+from cellunet.engine import runtimes as ort
 from cellunet.engine.base import FlippingEngine, plane_probabilities
-from cellunet.engine.calibrate import calibrated
-from cellunet.engine.onnx_check import INT8
-from cellunet.engine.onnx_file import open_onnx
-from cellunet.engine.onnx_graph import build
-from cellunet.engine.ort import OnnxRuntimeEngine
-from cellunet.engine.ov import OpenVinoEngine, installed, load_runtime
+from cellunet.engine.int8 import calibrated
+from cellunet.engine.onnx import build
+from cellunet.engine.onnx_files import INT8, open_onnx
+from cellunet.engine.runtimes import (
+    OnnxRuntimeEngine,
+    OpenVinoEngine,
+    installed,
+    load_openvino,
+)
 from cellunet.errors import CheckpointError, ConfigError
 from cellunet.imaging.blocks import plan
 
@@ -53,7 +56,7 @@ BOTH = pytest.mark.parametrize("kind", ["float32", "int8"])
 
 def as_written(content, image):
     """Return what the graph's operators give one by one, in float32."""
-    runtime = ort.load_runtime()
+    runtime = ort.load_onnxruntime()
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = runtime.InferenceSession(
@@ -181,7 +184,7 @@ def test_flips_are_averaged(engines, kind, rng):
 
 
 def test_the_names_tell_version_and_twin(opened, int8, engines):
-    version = load_runtime().__version__.partition("-")[0]
+    version = load_openvino().__version__.partition("-")[0]
     assert engines["float32"].name == f"openvino {version} cpu"
     assert engines["int8"].name.startswith(f"openvino {version} cpu int8 ")
     rng = np.random.default_rng(1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellunet.engine import protobuf
+from cellunet.engine import onnx as protobuf
 from cellunet.errors import CheckpointError
 
 

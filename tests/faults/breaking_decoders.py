@@ -14,7 +14,7 @@ from typing import Any
 
 import imagecodecs
 
-from cellunet.imaging.native import decoder_process
+from cellunet.io import decoder_process
 
 
 def abort() -> None:

@@ -14,7 +14,8 @@ import pytest
 import tifffile
 
 from cellunet.errors import ImageReadError
-from cellunet.imaging.files import Region, open_image
+from cellunet.io.images import open_image
+from cellunet.io.source import Region
 from tests.faults.fuzzing import seeds
 
 MOST_BYTES = 40_000_000

@@ -13,12 +13,12 @@ import pytest
 from cellunet import store
 from cellunet.cli.app import main
 from cellunet.config import PredictConfig
-from cellunet.engine import ov
+from cellunet.engine import runtimes as ov
 from cellunet.errors import BusyError, CheckpointError
-from cellunet.imaging.at_work import at_work
-from cellunet.tasks.engines import load_engine
-from cellunet.tasks.predict import Predictions, predict
-from cellunet.tasks.recipe import recipe_for
+from cellunet.io.files import at_work
+from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.inputs import Predictions
+from cellunet.tasks.predict.session import load_engine, settings_for
 from tests.faults.conftest import hashes
 
 
@@ -144,7 +144,7 @@ def test_a_twin_replaced_before_its_weights_is_refused(copied) -> None:
 
 def test_a_model_in_memory_does_not_change_with_its_file(copied) -> None:
     model = store.find_model(str(copied))
-    recipe = recipe_for(model, PredictConfig(), "onnxruntime", "cpu", 1)
+    recipe = settings_for(model, PredictConfig(), "onnxruntime", "cpu", 1)
     digest = model.sha256
     image = np.random.default_rng(0).random((1, 2, 32, 32), np.float32)
     before = recipe.engine(image)

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellunet.annotations.pixels import read_pixels
 from cellunet.cli.app import main
 from cellunet.errors import AnnotationError, ImageReadError
-from cellunet.imaging.damage import MOST_LOST
-from cellunet.imaging.drawn.annotation_pixels import read_pixels
-from cellunet.imaging.files import Region, open_image
-from cellunet.imaging.native import decoder_child, isolation
-from cellunet.imaging.native.isolation import SHARED
+from cellunet.io import decoding as decoder_child
+from cellunet.io import decoding as isolation
+from cellunet.io.decoding import SHARED
+from cellunet.io.images import open_image
+from cellunet.io.source import MOST_LOST, Region
 from tests.conftest import CHECKOUT, draw_nuclei
 
 JPEG_2000 = 34712
@@ -192,8 +193,9 @@ def test_two_threads_read_while_one_file_crashes(tmp_path):
 PARENT = """
 import sys
 from pathlib import Path
-from cellunet.imaging.native import decoder_child, isolation
-from cellunet.imaging.files import Region, open_image
+from cellunet.io import decoding as decoder_child, decoding as isolation
+from cellunet.io.source import Region
+from cellunet.io.images import open_image
 decoder_child.MODULE = "tests.faults.breaking_decoders"
 for name in sys.argv[2:]:
     with open_image(Path(name)) as source:
@@ -303,7 +305,7 @@ def test_a_process_that_cannot_begin_is_told_from_one_that_crashed(
 
 STOPPED = """
 import signal, sys
-from cellunet.imaging.native import decoder_child
+from cellunet.io import decoding as decoder_child
 from cellunet.cli.app import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 decoder_child.MODULE = "tests.faults.breaking_decoders"

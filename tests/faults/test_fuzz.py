@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cellunet.annotations.read import read_drawn
 from cellunet.errors import AnnotationError
-from cellunet.imaging.drawn.drawn_files import read_drawn
 from tests.faults.fuzzing import seeds, worker
 from tests.faults.fuzzing.mutate import FORMATS, mutated
 from tests.faults.fuzzing.runner import GOOD, Tally, Worker, fuzz

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
-from cellunet import load_model
-from cellunet.tasks.predict import predict
+from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.session import load_model
 from tests.conftest import draw_nuclei
 
 Image = npt.NDArray[Any]

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from cellunet.cli.app import main
-from cellunet.engine import ort
+from cellunet.engine import runtimes as ort
 from cellunet.engine.cores import usable_cores
 from tests.conftest import draw_nuclei
 

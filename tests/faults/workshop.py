@@ -80,8 +80,8 @@ class Moments:
 def tiny_presets() -> None:
     """Add a preset whose training takes a blink, and few constants to choose from."""
     from cellunet.config import PRESETS, AugmentConfig, TrainConfig, UNetConfig
-    from cellunet.imaging import overlay
-    from cellunet.imaging.scoring import fitting
+    from cellunet.metrics import fit as fitting
+    from cellunet.outputs import pictures as overlay
 
     PRESETS["tiny"] = lambda: TrainConfig(
         preset="tiny",
@@ -166,11 +166,11 @@ def work() -> None:
 
     import cellunet.cli.app
     import cellunet.core.checkpoint
-    import cellunet.tasks.predict
-    import cellunet.tasks.train  # noqa: F401
-    from cellunet.engine import ort
+    import cellunet.tasks.predict.batch
+    import cellunet.tasks.train.train  # noqa: F401
+    from cellunet.engine import runtimes as ort
 
-    ort.load_runtime()
+    ort.load_onnxruntime()
     torch.set_num_threads(1)
     tiny_presets()
     sys.stdout.write("ready\n")

@@ -7,8 +7,9 @@ import pytest
 from scipy import ndimage
 
 from cellunet.config import NormalizationConfig
-from cellunet.imaging import appearance as appearance_module
-from cellunet.imaging.appearance import (
+from cellunet.imaging import quality as appearance_module
+from cellunet.imaging.normalize import measure
+from cellunet.imaging.quality import (
     FEATURES,
     MAX_CONTRAST,
     PERCENTILES,
@@ -19,7 +20,7 @@ from cellunet.imaging.appearance import (
     summarize,
     together,
 )
-from cellunet.imaging.intensities import Statistics, measure
+from cellunet.io.source import Statistics
 from cellunet.store import STATISTICS
 
 

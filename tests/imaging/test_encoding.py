@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from cellunet.annotations.read import read_labels
 from cellunet.config import DecodeConfig, EncodingConfig
 from cellunet.errors import ConfigError
-from cellunet.imaging.annotations import read_labels
-from cellunet.imaging.decode.decoding import decode_plane
-from cellunet.imaging.encoding import BOUNDARY, INTERIOR, TARGETS, correct, encode
+from cellunet.imaging.decode import decode_plane
+from cellunet.imaging.targets import BOUNDARY, INTERIOR, TARGETS, correct, encode
 
 INNER = EncodingConfig()
 OUTER = EncodingConfig(boundary_side="outer")

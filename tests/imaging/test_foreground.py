@@ -10,9 +10,13 @@ from skimage.filters import threshold_otsu
 
 from cellunet.config import NormalizationConfig
 from cellunet.errors import ConfigError
-from cellunet.imaging.foreground import BINS, LogHistogram
-from cellunet.imaging.intensities import measure
-from cellunet.imaging.normalize import percentile_span, scale
+from cellunet.imaging.normalize import (
+    BINS,
+    LogHistogram,
+    measure,
+    percentile_span,
+    rescale_intensity,
+)
 
 CONFIG = NormalizationConfig()
 
@@ -51,7 +55,7 @@ def test_bright_dirt_does_not_dim_the_nuclei(rng, dtype, invert) -> None:
     assert found[1].foreground == pytest.approx(found[0].foreground, rel=0.03)
     nuclei = image > 400
     seen, usual, unlimited = (
-        float(np.median(scale(i, _measured(i, c), c)[nuclei]))
+        float(np.median(rescale_intensity(i, _measured(i, c), c)[nuclei]))
         for i, c in ((dirty, config), (clean, config), (dirty, dim))
     )
     assert unlimited < 0.2 * usual

@@ -12,13 +12,14 @@ from hypothesis.extra import numpy as hnp
 
 from cellunet.config import NormalizationConfig
 from cellunet.errors import ImageReadError
-from cellunet.imaging.intensities import measure, measure_channels
 from cellunet.imaging.normalize import (
     channels,
+    measure,
+    measure_channels,
     network_input,
     normalize,
-    scale,
-    scale_channels,
+    rescale_channels,
+    rescale_intensity,
 )
 
 PERCENTILE = NormalizationConfig()
@@ -209,7 +210,7 @@ def test_percentile_scaling_by_hand() -> None:
         low_percentile=0.0, high_percentile=100.0, noise_floor=0.0
     )
     image = np.array([[100, 150, 200]], np.uint16)
-    found = scale(image, _measure(image, config), config)
+    found = rescale_intensity(image, _measure(image, config), config)
     assert found.tolist() == [[0.0, 0.5, 1.0]]
     both = channels(np.array([[-2.0, -0.1, 0.0, 0.02, 1.0, 9.0]], np.float32), config)
     assert both[0].tolist() == [pytest.approx([-0.5, -0.1, 0.0, 0.02, 1.0, 3.0])]
@@ -222,7 +223,7 @@ def test_percentile_scaling_by_hand() -> None:
 
 def test_an_empty_field_is_scaled_by_its_noise(rng) -> None:
     image = np.rint(rng.normal(1000, 100, (200, 200))).astype(np.uint16)
-    found = scale(image, _measure(image), PERCENTILE)
+    found = rescale_intensity(image, _measure(image), PERCENTILE)
     # A span of at least 24 standard deviations: the noise stays a 24th.
     assert found.std() == pytest.approx(1 / 24, rel=0.05)
 
@@ -253,8 +254,8 @@ def test_the_negative_of_a_negative_image_is_scaled_alike(rng) -> None:
     image = np.rint(rng.gamma(2, 500, (80, 90))).astype(np.uint16)
     negative = (9000 - image.astype(np.int32)).astype(np.int32)
     inverted = PERCENTILE.replace(invert=True)
-    expected = scale(image, _measure(image), PERCENTILE)
-    found = scale(negative, _measure(negative, inverted), inverted)
+    expected = rescale_intensity(image, _measure(image), PERCENTILE)
+    found = rescale_intensity(negative, _measure(negative, inverted), inverted)
     # Ranks are rounded down, which of a negative image is up: one rank of 7,200.
     assert np.abs(found - expected).max() < 0.02
 
@@ -276,13 +277,13 @@ def test_channels_are_measured_side_by_side_as_each_alone(rng, dtype) -> None:
     passes.clear()
     measure_channels(bands, STANDARD)
     assert len(passes) == (1 if dtype in ("uint8", "uint16") else 2)
-    scaled = scale_channels(image, found, config)
+    scaled = rescale_channels(image, found, config)
     expected = [channels(s, config) for s in scaled]
     np.testing.assert_array_equal(
         network_input(scaled, config), np.concatenate(expected)
     )
     for own, plane, statistics in zip(scaled, image, found, strict=True):
-        np.testing.assert_array_equal(own, scale(plane, statistics, config))
+        np.testing.assert_array_equal(own, rescale_intensity(plane, statistics, config))
 
 
 def test_a_channel_of_nothing_finite_is_refused_before_anything_is_read_again() -> None:

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cellunet.imaging.appearance import Appearance
-from cellunet.imaging.unlike import compare
+from cellunet.imaging.quality import Appearance, out_of_distribution_warnings
 
 KNOWN = {
     "contrast": [10, 20, 50, 80, 100, 120, 200, 300, 400],
@@ -28,7 +27,9 @@ FINE = Appearance(
 
 
 def said(image: Appearance, known=KNOWN, **options) -> tuple[str, ...]:
-    return compare(image, known, **{"learned_px": (8.0, 30.0), **options})
+    return out_of_distribution_warnings(
+        image, known, **{"learned_px": (8.0, 30.0), **options}
+    )
 
 
 def test_an_image_like_the_training_images_is_not_remarked_on() -> None:

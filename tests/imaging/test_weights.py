@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from cellunet.config import WeightConfig
 from cellunet.errors import ConfigError
-from cellunet.imaging.weights import border_map, object_gain, weight_map
+from cellunet.imaging.targets import border_map, object_gain, weight_map
 
 
 def _brute_force(labels, config):

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cellunet.config import AugmentConfig, TrainConfig, UNetConfig
-from cellunet.imaging import overlay
-from cellunet.imaging.scoring import fitting
+from cellunet.metrics import fit as fitting
+from cellunet.outputs import pictures as overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from cellunet.tasks.train import TrainRequest
+    from cellunet.tasks.train.request import TrainRequest
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def quick(
     """
     torch = pytest.importorskip("torch")
     from cellunet.config import SplitConfig
-    from cellunet.tasks.train import TrainRequest
+    from cellunet.tasks.train.request import TrainRequest
 
     monkeypatch.setattr(fitting, "ODDS_FACTORS", (0.5, 2.0))
     monkeypatch.setattr(fitting, "SEED_THRESHOLDS", (0.3, 0.6))

@@ -11,19 +11,15 @@ import tifffile
 
 from cellunet import store
 from cellunet.config import PredictConfig
-from cellunet.engine.twin import open_int8
+from cellunet.engine.int8 import open_int8
 from cellunet.errors import ConfigError, InputError, OutputError
-from cellunet.imaging.array_source import ArraySource
-from cellunet.imaging.files import read_provenance
-from cellunet.tasks.calibrate import (
-    LARGEST_PX,
-    MOST_IMAGES,
-    calibrate,
-    evenly,
-    network_window,
-)
-from cellunet.tasks.load_model import load_model
-from cellunet.tasks.predict import predict
+from cellunet.imaging.blocks import LARGEST_PX
+from cellunet.io.metadata import read_provenance
+from cellunet.io.source import ArraySource
+from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.session import load_model
+from cellunet.tasks.quantize import MOST_IMAGES, calibrate, network_window
+from cellunet.tasks.train.checks import evenly
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 import tifffile
 
 from cellunet.errors import ConfigError, InputError
+from cellunet.tasks import check_labels as check_sheets
 from cellunet.tasks.check_labels import check_labels
-from cellunet.tasks.checking import check_sheets
 
 
 def labels_of(data, name):

@@ -12,9 +12,8 @@ import tifffile
 from cellunet import store
 from cellunet.config import EvaluateConfig, PredictConfig
 from cellunet.errors import AnnotationError, InputError, ModelNotFoundError
-from cellunet.tasks.evaluate import evaluate_folders
-from cellunet.tasks.evaluate_model import chosen_side, evaluate_model
-from cellunet.tasks.predict import predict
+from cellunet.tasks.evaluate import chosen_side, evaluate_folders, evaluate_model
+from cellunet.tasks.predict.batch import predict
 
 
 def names(pairs) -> list[str]:

@@ -17,16 +17,19 @@ import tifffile
 
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError, OutputError
-from cellunet.imaging import files, inputs
-from cellunet.imaging.array_source import ArraySource
-from cellunet.imaging.files import open_image, read_provenance
-from cellunet.imaging.tiff.reader import TiffSource
-from cellunet.run.memory import Memory
-from cellunet.tasks import recipe as recipes
-from cellunet.tasks.load_model import load_model
-from cellunet.tasks.predict import Predictions, predict
-from cellunet.tasks.prediction import side_by_side
-from cellunet.tasks.prediction.extras import read_through
+from cellunet.io import images as files
+from cellunet.io import paths as inputs
+from cellunet.io.images import open_image
+from cellunet.io.metadata import read_provenance
+from cellunet.io.source import ArraySource
+from cellunet.io.tiff import TiffSource
+from cellunet.tasks.predict import image as side_by_side
+from cellunet.tasks.predict import session as recipes
+from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.inputs import Predictions
+from cellunet.tasks.predict.memory import Memory
+from cellunet.tasks.predict.outputs import read_through
+from cellunet.tasks.predict.session import load_model
 
 Run = Callable[..., Predictions]
 

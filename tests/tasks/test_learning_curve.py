@@ -20,7 +20,7 @@ from cellunet.tasks.learning_curve import (
     TRIALS_FILE,
     learning_curve,
 )
-from cellunet.tasks.train import Hooks
+from cellunet.tasks.train.request import Hooks
 
 SPLIT = SplitConfig(folds=3)
 

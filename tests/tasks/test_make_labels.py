@@ -11,9 +11,8 @@ import tifffile
 
 from cellunet.config import EncodingConfig, WeightConfig
 from cellunet.errors import ConfigError, InputError, OutputError
-from cellunet.imaging.encoding import encode
-from cellunet.imaging.files import open_image
-from cellunet.imaging.weights import weight_map
+from cellunet.imaging.targets import encode, weight_map
+from cellunet.io.images import open_image
 from cellunet.tasks.make_labels import make_labels
 
 ENCODING = EncodingConfig()

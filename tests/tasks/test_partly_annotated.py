@@ -17,15 +17,13 @@ from cellunet import store
 from cellunet.config import EncodingConfig, SplitConfig, WeightConfig
 from cellunet.core.dataset import prepare
 from cellunet.errors import AnnotationError
-from cellunet.imaging.encoding import encode
-from cellunet.imaging.weights import weight_map
+from cellunet.imaging.targets import encode, weight_map
 from cellunet.progress import silent_track
-from cellunet.tasks.evaluate import evaluate_folders
-from cellunet.tasks.evaluate_model import evaluate_model
+from cellunet.tasks.evaluate import evaluate_folders, evaluate_model
 from cellunet.tasks.make_labels import make_labels
-from cellunet.tasks.predict import predict
-from cellunet.tasks.train import train
-from cellunet.tasks.training.train_data import ChannelChoice, load
+from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.train.data import ChannelChoice, load
+from cellunet.tasks.train.train import train
 
 SIDE = 64
 BOXES = {1: (4, 6, 18, 20), 2: (18, 6, 30, 22), 3: (40, 8, 56, 24), 4: (8, 40, 26, 58)}

@@ -16,9 +16,9 @@ import tifffile
 
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError, OutputError
-from cellunet.tasks import recipe
-from cellunet.tasks.predict import predict
-from tests.imaging.objects.test_outlines import fill
+from cellunet.tasks.predict import session as recipe
+from cellunet.tasks.predict.batch import predict
+from tests.imaging.test_outlines import fill
 
 SAVE = ("rois", "geojson", "table")
 

@@ -15,16 +15,16 @@ from cellunet import store
 from cellunet.config import EncodingConfig, SplitConfig, WeightConfig, for_target
 from cellunet.core.augment import warp, warp_grid
 from cellunet.core.dataset import CropSampler, prepare
-from cellunet.core.distributed import Distributed
+from cellunet.core.trainer import Distributed
 from cellunet.errors import ConfigError, InputError
-from cellunet.imaging.encoding import encode
-from cellunet.imaging.overlay import PREDICTION, TRUTH
-from cellunet.imaging.weights import weight_map
+from cellunet.imaging.targets import encode, weight_map
+from cellunet.outputs.pictures import PREDICTION, TRUTH
 from cellunet.progress import silent_track
-from cellunet.tasks.evaluate_model import evaluate_model
+from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.make_labels import make_labels
-from cellunet.tasks.train import Hooks, train
-from cellunet.tasks.training.train_data import ChannelChoice, load
+from cellunet.tasks.train.data import ChannelChoice, load
+from cellunet.tasks.train.request import Hooks
+from cellunet.tasks.train.train import train
 
 
 @pytest.fixture

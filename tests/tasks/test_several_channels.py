@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 import tifffile
 from scipy import ndimage
 
-from cellunet import load_model, store
+from cellunet import store
 from cellunet.config import (
     NormalizationConfig,
     PredictConfig,
@@ -24,14 +24,17 @@ from cellunet.config import (
     classic_preset,
 )
 from cellunet.errors import CellunetError, ConfigError, ImageReadError, InputError
-from cellunet.imaging.files import open_image
-from cellunet.tasks.calibrate import calibrate
-from cellunet.tasks.evaluate_model import evaluate_model
+from cellunet.io.images import open_image
+from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.learning_curve import learning_curve
-from cellunet.tasks.predict import predict
-from cellunet.tasks.prediction.segment import plane_statistics
-from cellunet.tasks.suggest import SuggestRequest, suggest
-from cellunet.tasks.train import Hooks, Trained, TrainRequest, train
+from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.plane import plane_statistics
+from cellunet.tasks.predict.session import load_model
+from cellunet.tasks.quantize import calibrate
+from cellunet.tasks.suggest.request import SuggestRequest
+from cellunet.tasks.suggest.suggest import suggest
+from cellunet.tasks.train.request import Hooks, Trained, TrainRequest
+from cellunet.tasks.train.train import train
 from tests.conftest import TinyModel, draw_nuclei
 
 NAMES = ("DAPI", "GFP")

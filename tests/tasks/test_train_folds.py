@@ -14,9 +14,10 @@ import tifffile
 from cellunet import store
 from cellunet.config import PredictConfig, SplitConfig
 from cellunet.errors import ConfigError, InputError
-from cellunet.tasks.evaluate_model import evaluate_model
-from cellunet.tasks.recipe import scale_of
-from cellunet.tasks.train import Hooks, train
+from cellunet.tasks.evaluate import evaluate_model
+from cellunet.tasks.predict.session import scale_of
+from cellunet.tasks.train.request import Hooks
+from cellunet.tasks.train.train import train
 
 FOLDS = SplitConfig(folds=3)
 MODEL_FILES = ("model.safetensors", "model.onnx", "model-int8.onnx", "history.csv")

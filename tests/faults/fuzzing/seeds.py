@@ -195,7 +195,7 @@ def weights() -> tuple[bytes, bytes]:
 
     from cellunet.config import TrainConfig, UNetConfig
     from cellunet.core.unet import UNet, initialise
-    from cellunet.engine.onnx_graph import build
+    from cellunet.engine.onnx import build
     from cellunet.store import CARD_KEY, ModelCard
 
     config = UNetConfig(channels=(4, 8))

@@ -22,20 +22,21 @@ from typing import Any
 import numpy as np
 
 from cellunet import store
+from cellunet.annotations.coco import is_coco
+from cellunet.annotations.imagej import roi_drawings
+from cellunet.annotations.read import read_drawn
+from cellunet.annotations.shapes import kind_of, read_json
 from cellunet.config import NormalizationConfig, UNetConfig
-from cellunet.engine.onnx_check import check_model
-from cellunet.engine.ort import OnnxRuntimeEngine
-from cellunet.engine.protobuf import fields
+from cellunet.engine.onnx import fields
+from cellunet.engine.onnx_files import check_model
+from cellunet.engine.runtimes import OnnxRuntimeEngine
 from cellunet.errors import BugError, CellunetError, ImageReadError
-from cellunet.imaging.drawn.coco import is_coco
-from cellunet.imaging.drawn.drawn_files import read_drawn
-from cellunet.imaging.drawn.json_files import kind_of, read_json
-from cellunet.imaging.drawn.roi_files import roi_drawings
-from cellunet.imaging.files import Region, open_image, read_provenance
-from cellunet.imaging.inputs import find_inputs
-from cellunet.imaging.intensities import measure
-from cellunet.imaging.native.decoder_errors import DecoderLostError
-from cellunet.run.memory import MEGABYTE, memory_for, window_bytes
+from cellunet.imaging.normalize import measure
+from cellunet.io.images import open_image
+from cellunet.io.metadata import read_provenance
+from cellunet.io.paths import find_inputs
+from cellunet.io.source import DecoderLostError, Region
+from cellunet.tasks.predict.memory import MEGABYTE, memory_for, window_bytes
 from tests.faults.fuzzing import seeds
 from tests.faults.fuzzing.mutate import FORMATS, mutated
 

@@ -1,0 +1,1 @@
+"""What people draw, of any format, to instance labels."""

@@ -1,0 +1,333 @@
+"""COCO JSON: one file that annotates many images.
+
+Runs of pixels outside and inside take turns, outside first, column by column. The
+compressed form writes the same numbers, from the fourth on as the difference to the
+number two before, five bits a character from the lowest on: the character's code is 48
+plus the bits plus 32 if more follow; the highest bit of the last character is the
+sign. (Format of the COCO data set, Lin et al. 2014, "Microsoft COCO: Common Objects in
+Context"; described by the comments of its ``maskApi.h``.)
+
+Polygons are lists x, y, x, y, ... in pixels from the upper left corner of the image
+("box coordinates are measured from the top left image corner and are 0-indexed",
+cocodataset.org, Data format); its own ``maskApi.c`` takes a pixel whose centre, at .5,
+lies inside. Several polygons of one annotation are one object. Run-length encodings
+are exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet.annotations.shapes import (
+    Drawing,
+    Filled,
+    Polygons,
+    kind_of,
+    read_json,
+    ring,
+    role_of,
+    rows,
+    some,
+    table,
+    whole,
+)
+from cellunet.errors import AnnotationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from cellunet.annotations.shapes import Figure
+
+MOST_CHARACTERS = 12
+"""Characters of one number: 60 bits."""
+
+_AGAIN = "Export the file again."
+
+
+def decode_counts(text: str) -> list[int]:
+    """Return the runs that a compressed string stands for.
+
+    Raises
+    ------
+    AnnotationError
+        If a character is none of the encoding's or the string ends within a number.
+
+    Examples
+    --------
+    >>> decode_counts("04"), decode_counts("122O2")
+    ([0, 4], [1, 2, 2, 1, 4])
+    """
+    counts: list[int] = []
+    value = place = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or place == MOST_CHARACTERS:
+            raise AnnotationError(
+                f"The compressed mask holds {character!r} where no such character can "
+                "be.",
+                hint=_AGAIN,
+            )
+        value |= (bits & 31) << (5 * place)
+        place += 1
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << (5 * place)
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = place = 0
+    if place:
+        raise AnnotationError("The compressed mask is cut off.", hint=_AGAIN)
+    return counts
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """A mask as runs; `size` is rows and columns of the image it was drawn on."""
+
+    counts: npt.NDArray[np.int64]
+    size: tuple[int, int]
+
+    def fill(self, shape: tuple[int, int]) -> Filled:
+        """Return the pixels of the mask; memory is that of its columns."""
+        if self.size != shape:
+            raise AnnotationError(
+                f"The mask is {self.size[0]} x {self.size[1]} pixels; its image has "
+                f"{shape[0]} x {shape[1]}.",
+                hint=_AGAIN,
+            )
+        ends = self.counts.cumsum()
+        start, stop = ends[0::2][: len(ends) // 2], ends[1::2]
+        kept = stop > start
+        start, stop = start[kept], stop[kept]
+        if not len(start):
+            return Filled((slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool))
+        height = shape[0]
+        first, last = int(start[0]) // height, int(stop[-1] - 1) // height
+        turns = np.zeros((last - first + 1) * height + 1, np.int8)
+        turns[start - first * height] = 1
+        turns[stop - first * height] -= 1
+        inside = turns[:-1].cumsum(dtype=np.int8).reshape(-1, height).T > 0
+        rows = np.flatnonzero(inside.any(axis=1))
+        top, bottom = int(rows[0]), int(rows[-1]) + 1
+        window = (slice(top, bottom), slice(first, last + 1))
+        return Filled(window, inside[top:bottom])
+
+
+def runs(counts: Sequence[int] | str, size: tuple[int, int]) -> Runs:
+    """Return the mask of plain or compressed counts.
+
+    Parameters
+    ----------
+    counts
+        Pixels outside, inside, outside, ...; or the same as a compressed string.
+    size
+        Rows and columns.
+
+    Raises
+    ------
+    AnnotationError
+        If a run is negative or they do not add up to the size.
+    """
+    numbers = decode_counts(counts) if isinstance(counts, str) else list(counts)
+    # Before an array is made of them: a sum may be larger than any array holds.
+    if any(n < 0 for n in numbers) or sum(numbers) != size[0] * size[1]:
+        raise AnnotationError(
+            f"The runs of the mask add up to {sum(numbers):,} pixels, not to the "
+            f"{size[0]} x {size[1]} of its image, or one is negative.",
+            hint=_AGAIN,
+        )
+    return Runs(np.array(numbers, np.int64), size)
+
+
+@dataclass(frozen=True, eq=False)
+class CocoImage:
+    """One image of a file: rows and columns, and its annotations as they stand."""
+
+    size: tuple[int, int]
+    annotations: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CocoFile:
+    """A whole file: images by their name, and the name of each category by its id."""
+
+    images: Mapping[str, CocoImage]
+    categories: Mapping[int, str]
+
+
+def is_coco(path: Path) -> bool:
+    """Return whether a JSON file is COCO's; one that is no JSON is not.
+
+    Raises
+    ------
+    AnnotationError
+        If it cannot be read but begins as COCO files do.
+    """
+    try:
+        return kind_of(read_json(path)) == "coco"
+    except AnnotationError:
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            head = file.read(1 << 16)
+            if b'"images"' in head or b'"annotations"' in head:
+                raise
+        return False
+
+
+def read_coco(path: Path) -> CocoFile:
+    """Read and index a file; the last two that were read are kept.
+
+    Raises
+    ------
+    AnnotationError
+        If it is no COCO file, images come twice, a name leaves the folder, or
+        annotations belong to no image.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise AnnotationError(f"{path} cannot be read: {error.strerror}.") from error
+    return _read(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, changed_ns: int, size: int) -> CocoFile:
+    del changed_ns, size  # They tell the cache that a file is another one by now.
+    document = read_json(path)
+    if kind_of(document) != "coco":
+        raise AnnotationError(f"{path} holds no lists of images and annotations.")
+    try:
+        return _indexed(document)
+    except AnnotationError as error:
+        raise AnnotationError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _indexed(document: dict[str, Any]) -> CocoFile:
+    images = [table(i, "An image") for i in document["images"]]
+    by_id: dict[object, list[dict[str, Any]]] = {_id(i): [] for i in images}
+    if len(by_id) < len(images):
+        raise AnnotationError("Two images have the same id.")
+    lost = []
+    for one in document["annotations"]:
+        annotation = table(one, "An annotation")
+        try:
+            by_id[annotation["image_id"]].append(annotation)
+        except (KeyError, TypeError):
+            lost.append(f"{annotation.get('id')} (image {annotation.get('image_id')})")
+    if lost:
+        raise AnnotationError(
+            f"{len(lost)} annotations belong to an image that is not listed: "
+            f"{some(lost)}.",
+            hint="Export the file again, with its images.",
+        )
+    named = {_file_name(i): i for i in images}
+    if len(named) < len(images):
+        raise AnnotationError("Two images have the same file name.")
+    categories = document.get("categories") or []
+    return CocoFile(
+        {
+            name: CocoImage(_size(image), tuple(by_id[_id(image)]))
+            for name, image in named.items()
+        },
+        {
+            whole(c.get("id"), "The id of a category"): str(c.get("name"))
+            for c in (table(c, "A category") for c in rows(categories, "categories"))
+        },
+    )
+
+
+def _id(image: dict[str, Any]) -> int | str:
+    found = image.get("id")
+    if not isinstance(found, int | str):
+        raise AnnotationError(f"An image has the id {found}; a number is expected.")
+    return found
+
+
+def _file_name(image: dict[str, Any]) -> str:
+    """Return the name of the image's file without its folder."""
+    name = image.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise AnnotationError(f"Image {_id(image)} has no file_name.")
+    path = PurePosixPath(name.replace("\\", "/"))
+    if ".." in path.parts or path.is_absolute() or PureWindowsPath(name).drive:
+        raise AnnotationError(
+            f"The image {name!r} lies outside the folder of annotations.",
+            hint="Put the images beside the file and name them without their path.",
+        )
+    return path.name
+
+
+def _size(image: dict[str, Any]) -> tuple[int, int]:
+    what = f"of image {_id(image)}"
+    return (
+        whole(image.get("height"), f"The height {what}"),
+        whole(image.get("width"), f"The width {what}"),
+    )
+
+
+def coco_drawings(file: CocoFile, name: str) -> list[Drawing]:
+    """Return the drawings on one image, in the order of the file.
+
+    Raises
+    ------
+    AnnotationError
+        If an annotation has no outline, or one that is none.
+    """
+    image = file.images[name]
+    found = []
+    for one in image.annotations:
+        label = f"annotation {one.get('id')}"
+        category = one.get("category_id")
+        role = role_of(
+            file.categories.get(category) if isinstance(category, int) else None
+        )
+        figure = _figure(one.get("segmentation"), label, image.size)
+        found.append(Drawing(label, figure, role))
+    return found
+
+
+def crowds(file: CocoFile, name: str) -> int:
+    """Return how many annotations of an image are marked as crowds."""
+    return sum(bool(a.get("iscrowd")) for a in file.images[name].annotations)
+
+
+def _figure(segmentation: object, name: str, size: tuple[int, int]) -> Figure:
+    if isinstance(segmentation, dict):
+        stated = rows(segmentation.get("size"), f"The size of {name}")
+        if [whole(n, f"The size of {name}") for n in stated] != list(size):
+            raise AnnotationError(
+                f"The mask of {name} is {stated}, its image {list(size)} (rows, "
+                "columns)."
+            )
+        counts = segmentation.get("counts")
+        if not isinstance(counts, str):
+            listed = rows(counts, f"The counts of {name}")
+            counts = [whole(n, f"A count of {name}") for n in listed]
+        try:
+            return runs(counts, size)
+        except AnnotationError as error:
+            raise AnnotationError(
+                f"{name}: {error.message}", hint=error.hint
+            ) from error
+    if not segmentation:
+        raise AnnotationError(
+            f"{name} has no outline, a box at most.",
+            hint="Export polygons or masks, not boxes alone.",
+        )
+    polygons = rows(segmentation, f"The segmentation of {name}")
+    return Polygons(tuple((_ring(p, name),) for p in polygons))
+
+
+def _ring(flat: object, name: str) -> Any:  # noqa: ANN401
+    numbers = rows(flat, f"A polygon of {name}")
+    if len(numbers) % 2:
+        raise AnnotationError(f"A polygon of {name} has {len(numbers)} coordinates.")
+    pairs = list(zip(numbers[0::2], numbers[1::2], strict=True))
+    return np.asarray(ring(pairs, f"A polygon of {name}"))

@@ -1,0 +1,485 @@
+"""Find images and their annotations in folders, by layout and name.
+
+A detector only looks: it returns everything it takes for an image and for an
+annotation, by name, partnered or not. `cellunet.annotations.pairs` judges.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from cellunet.annotations.coco import is_coco, read_coco
+from cellunet.errors import InputError
+from cellunet.io.paths import (
+    CELLPOSE,
+    DRAWN_FOLDERS,
+    IMAGE_FOLDERS,
+    ROI_SET,
+    annotation_files,
+    annotation_stem,
+    bare_stem,
+    image_files,
+    is_companion,
+    is_image_file,
+    shared_stem,
+    starts_as_annotation,
+    stem,
+    subfolders,
+    without_results,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+ANNOTATED_FOLDER = "annotated"
+"""Folder of images that are 0 where nothing is annotated."""
+
+SCRIBBLES_FOLDER = "scribbles"
+"""Folder of images of scribbles: `cellunet.annotations.pixels`."""
+
+
+def by_image(
+    files: Iterable[Path], images: set[str], anything: tuple[str, ...]
+) -> dict[str, tuple[Path, ...]]:
+    """Return annotation files by the name of their image.
+
+    Files that end as in `anything` may be of any content and count only where they
+    have an image; one that Cellpose pickled counts only where nothing else was drawn.
+    """
+    shared: dict[str, list[str]] = {}
+    for name in images:
+        shared.setdefault(shared_stem(name), []).append(name)
+    only = {key: names[0] for key, names in shared.items() if len(names) == 1}
+    found = grouped((_partner(p, images, only), p) for p in files)
+    kept = {}
+    for name, paths in found.items():
+        known = tuple(
+            p for p in paths if name in images or p.suffix.lower() not in anything
+        )
+        others = tuple(p for p in known if not p.name.lower().endswith(CELLPOSE))
+        if known:
+            kept[name] = others or known
+    return kept
+
+
+def annotated_parts(folder: Path) -> dict[str, Path]:
+    """Return, by the names of their images, files that tell what is annotated.
+
+    They lie in ``annotated`` under the name of the image, or beside the image as
+    ``NAME_annotated``.
+    """
+    return _beside(folder, ANNOTATED_FOLDER)
+
+
+def scribbled_parts(folder: Path) -> dict[str, Path]:
+    """Return images of scribbles by the names of their images, kept alike."""
+    return _beside(folder, SCRIBBLES_FOLDER)
+
+
+def is_scribbles(path: Path) -> bool:
+    """Return whether the name of an image or its folder says that it is scribbles."""
+    return path.parent.name == SCRIBBLES_FOLDER or stem(path.name).endswith(
+        f"_{SCRIBBLES_FOLDER}"
+    )
+
+
+def _beside(folder: Path, kind: str) -> dict[str, Path]:
+    """Return images in a folder `kind`, and those beside images called NAME_kind."""
+    end = f"_{kind}"
+    beside = {
+        stem(p.name).removesuffix(end): p
+        for p in image_files(folder)
+        if stem(p.name).endswith(end)
+    }
+    return beside | {stem(p.name): p for p in image_files(folder / kind)}
+
+
+def grouped(named: Iterable[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:
+    """Return all paths of each name, in their order."""
+    groups: dict[str, tuple[Path, ...]] = {}
+    for name, path in named:
+        groups[name] = (*groups.get(name, ()), path)
+    return groups
+
+
+def _partner(annotation: Path, images: set[str], shared: Mapping[str, str]) -> str:
+    """Return the name an annotation belongs to: its own stem, or without suffix.
+
+    Else the one image that has the same name but for the marks of both.
+    """
+    whole = annotation_stem(annotation.name)
+    bare = bare_stem(annotation.name)
+    if len(images) == 1 and whole.lower() == ROI_SET:
+        return next(iter(images))
+    if whole in images or bare in images:
+        return whole if whole in images else bare
+    return shared.get(shared_stem(annotation.name), whole)
+
+
+_Value = TypeVar("_Value")
+
+SIDES = ("training", "validation")
+
+TRAINING_SETS = ("train", "training")
+
+VALIDATION_SETS = ("val", "valid", "validation", "test", "testing")
+
+UNDERSTOOD = (
+    "Understood: DATA/images with DATA/labels, masks, annotations or rois (and "
+    "metadata/training.txt and validation.txt, as in BBBC039); images beside "
+    "NAME_masks, NAME_labels, NAME_label or NAME_seg, or beside NAME.zip, .roi, "
+    ".geojson or .json; a COCO file with its images; a folder NAME with images and "
+    "masks per image (DSB2018) or per sample; 01 with 01_GT/SEG (Cell Tracking "
+    "Challenge)."
+)
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """What a detector found below a folder.
+
+    Parameters
+    ----------
+    name
+        The layout's name in `LAYOUTS`.
+    images, annotations
+        Name to the paths that claim it; more than one is for the caller to refuse.
+        The annotation of a per-object layout is the folder of its objects.
+    lists
+        ``training`` and ``validation``, each if there is such a list: its names, in
+        order.
+    notes
+        What was found and left out, in sentences.
+    annotated
+        Name to the image that tells which part is annotated, where there is one.
+    scribbles
+        Name to an image of scribbles, where there is one; it is the annotation of
+        images without another.
+    members
+        Name to what an image is called in a file that annotates several.
+    """
+
+    name: str
+    images: Mapping[str, tuple[Path, ...]]
+    annotations: Mapping[str, tuple[Path, ...]]
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    annotated: Mapping[str, Path] = field(default_factory=dict)
+    scribbles: Mapping[str, Path] = field(default_factory=dict)
+    members: Mapping[str, str] = field(default_factory=dict)
+
+
+class Detector(Protocol):
+    """Recognise one layout."""
+
+    def __call__(self, folder: Path) -> FolderLayout | None:
+        """Return what is there, or None if `folder` is not arranged like this."""
+
+
+def detect(folder: Path) -> FolderLayout | None:
+    """Return what the first fitting row of `LAYOUTS` finds in an existing folder.
+
+    Raises
+    ------
+    InputError
+        If a folder may not be listed, or what is in it contradicts itself.
+    """
+    try:
+        found = (detector(folder) for detector in LAYOUTS.values())
+        return next((layout for layout in found if layout is not None), None)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be listed: {error}.", hint="Change its permissions."
+        ) from error
+
+
+def detect_folders(folder: Path) -> FolderLayout | None:
+    """Recognise ``images`` beside a folder of annotations, with lists if there are."""
+    at = [p for p in subfolders(folder, IMAGE_FOLDERS) if image_files(p)]
+    images = [path for place in at for path in image_files(place)]
+    names = {stem(p.name) for p in images}
+    drawn = {
+        p.name: by_image(annotation_files(p), names, (".json",))
+        for p in subfolders(folder, DRAWN_FOLDERS)
+    }
+    drawn = {n: files for n, files in drawn.items() if files}
+    scribbles = scribbled_parts(folder)
+    if not images or not (drawn or scribbles):
+        return None
+    for kind, places in (("images", [p.name for p in at]), ("annotations", [*drawn])):
+        if len(places) > 1:
+            raise InputError(
+                f"{folder} holds {kind} in both {' and '.join(places)}.",
+                hint="Keep one of these folders, images beside annotations.",
+            )
+    lists = _lists(folder / "metadata")
+    found = FolderLayout(
+        "bbbc039" if lists else "folders",
+        grouped((stem(p.name), p) for p in images),
+        _or_scribbles(next(iter(drawn.values()), {}), scribbles),
+        lists,
+        _ignored(at[0]),
+        annotated_parts(folder),
+        scribbles,
+    )
+    return _only_listed(found) if "training" in lists else found
+
+
+def detect_split_folders(folder: Path) -> FolderLayout | None:
+    """Recognise ``images/train`` beside ``labels/train``, and the same of ``val``."""
+    sides = {}
+    for images in subfolders(folder, IMAGE_FOLDERS):
+        for side in subfolders(images, (*TRAINING_SETS, *VALIDATION_SETS)):
+            places = [p / side.name for p in subfolders(folder, DRAWN_FOLDERS)]
+            files = [p for place in places for p in annotation_files(place)]
+            if not image_files(side) or not files:
+                continue
+            paths = grouped((stem(p.name), p) for p in image_files(side))
+            drawn = by_image(files, set(paths), (".json",))
+            sides[side.name] = FolderLayout("folders", paths, drawn)
+    if not sides:
+        return None
+    lists: dict[str, tuple[str, ...]] = {}
+    for name, found in sides.items():
+        key = SIDES[name.lower() in VALIDATION_SETS]
+        lists[key] = (*lists.get(key, ()), *(f"{name}_{n}" for n in found.images))
+    return _joined("folders", sides, lists)
+
+
+def detect_sets(folder: Path) -> FolderLayout | None:
+    """Refuse a folder of sets, ``train`` and ``test``, each arranged by itself.
+
+    Raises
+    ------
+    InputError
+        With the command that takes them: which one is to be validated on is not known.
+    """
+    training, others = (
+        [p for p in subfolders(folder, names) if detect(p) is not None]
+        for names in (TRAINING_SETS, VALIDATION_SETS)
+    )
+    if not training and not others:
+        return None
+    sets = [*training, *others]
+    named = " and ".join(p.name for p in sets)
+    hint = f"Name one of them: {sets[0]}."
+    if training and others:
+        hint += f" To train: cellunet train {training[0]} --val {others[0]}."
+    raise InputError(
+        f"{folder} holds {'a set' if len(sets) == 1 else 'sets'} of images and "
+        f"annotations in {named}.",
+        hint=hint,
+    )
+
+
+def detect_objects(folder: Path) -> FolderLayout | None:
+    """Recognise a folder per image, with one file per object (DSB2018), or per sample.
+
+    Where annotations of a sample are named like its images, each is a label image.
+    """
+    members = sorted(p for p in folder.iterdir() if p.is_dir())
+    samples, images, drawn = {}, [], []
+    for member in members:
+        if member.name.startswith("."):
+            continue
+        found = detect_folders(member)
+        if found is not None and set(found.images) == set(found.annotations):
+            samples[_name(member)] = found
+            continue
+        for place in subfolders(member, IMAGE_FOLDERS):
+            images += [(_name(member), p) for p in image_files(place)]
+        for place in subfolders(member, ("masks",)):
+            drawn += [(_name(member), place)] if image_files(place) else []
+    if not samples and not (images and drawn):
+        return None
+    objects = FolderLayout("dsb2018", grouped(images), grouped(drawn))
+    if not samples:
+        return objects
+    joined = _joined("samples", samples)
+    return replace(
+        joined,
+        images={**joined.images, **objects.images},
+        annotations={**joined.annotations, **objects.annotations},
+    )
+
+
+def detect_tracking(folder: Path) -> FolderLayout | None:
+    """Recognise ``01/t000.tif`` and ``01_GT/SEG/man_seg000.tif`` of tracked cells.
+
+    As in the Cell Tracking Challenge: of a sequence, some images are annotated; where
+    people have annotated it (``01_GT``), what programs agree on (``01_ST``) is not
+    looked at.
+    """
+    sequences, notes = {}, []
+    for member in sorted(p for p in folder.iterdir() if p.name.isdecimal()):
+        truths = (folder / f"{member.name}_{kind}" / "SEG" for kind in ("GT", "ST"))
+        files = next((f for f in map(image_files, truths) if f), [])
+        images = grouped((stem(p.name), p) for p in image_files(member))
+        if not files or not images:
+            continue
+        drawn = by_image(files, set(images), ())
+        found = {n: paths for n, paths in images.items() if n in drawn}
+        sequences[member.name] = FolderLayout("tracking", found, drawn)
+        if len(found) < len(images):
+            notes.append(
+                f"Left out, as {files[0].parent} does not annotate them: "
+                f"{len(images) - len(found)} of {len(images)} images of {member}."
+            )
+    if not sequences:
+        return None
+    joined = _joined("tracking", sequences)
+    return replace(joined, notes=(*joined.notes, *notes))
+
+
+def detect_coco(folder: Path) -> FolderLayout | None:
+    """Recognise COCO files, in the folder or in ``annotations``, with their images."""
+    places = [folder, folder / "images", *sorted((folder / "images").glob("*/"))]
+    images = [p for place in places for p in image_files(place)]
+    names = {stem(p.name) for p in images}
+    files = [*folder.glob("*.json"), *(folder / "annotations").glob("*.json")]
+    files = [p for p in sorted(files) if annotation_stem(p.name) not in names]
+    files = [p for p in files if not p.name.startswith(".") and is_coco(p)]
+    if not images or not files:
+        return None
+    listed = [(stem(name), name, p) for p in files for name in read_coco(p).images]
+    return FolderLayout(
+        "coco",
+        grouped((stem(p.name), p) for p in images if not is_companion(p.name)),
+        grouped((name, path) for name, _, path in listed),
+        annotated=annotated_parts(folder),
+        scribbles=scribbled_parts(folder),
+        members={name: member for name, member, _ in listed},
+    )
+
+
+def detect_flat(folder: Path) -> FolderLayout | None:
+    """Recognise images and annotations in one folder, told apart by their names."""
+    files = without_results(annotation_files(folder))
+    pixels = [p for p in files if is_image_file(p)]
+    images = [p for p in pixels if bare_stem(p.name) == stem(p.name)]
+    started = [p for p in images if starts_as_annotation(p.name)]
+    known = {shared_stem(p.name) for p in images if p not in started}
+    images = [p for p in images if p not in started or shared_stem(p.name) not in known]
+    names = {stem(p.name) for p in images}
+    found = by_image([p for p in files if p not in images], names, (".json", ".zip"))
+    scribbles = scribbled_parts(folder)
+    if not images or not (found or scribbles):
+        return None
+    used = [path for paths in found.values() for path in paths]
+    return FolderLayout(
+        "flat",
+        grouped((stem(p.name), p) for p in images),
+        _or_scribbles(found, scribbles),
+        notes=_ignored(folder, used),
+        annotated=annotated_parts(folder),
+        scribbles=scribbles,
+    )
+
+
+LAYOUTS: dict[str, Detector] = {
+    "folders": detect_folders,
+    "split folders": detect_split_folders,
+    "sets": detect_sets,
+    "tracking": detect_tracking,
+    "dsb2018": detect_objects,
+    "coco": detect_coco,
+    "flat": detect_flat,
+}
+
+
+def _name(folder: Path) -> str:
+    return unicodedata.normalize("NFC", folder.name)
+
+
+def _joined(
+    name: str,
+    parts: Mapping[str, FolderLayout],
+    lists: Mapping[str, tuple[str, ...]] | None = None,
+) -> FolderLayout:
+    """Return several layouts as one: images are called after their part.
+
+    By its name alone where it holds a single image and is no list of a side.
+    """
+
+    def named(found: Mapping[str, _Value], part: str) -> Iterable[tuple[str, _Value]]:
+        alone = lists is None and len(parts[part].images) == 1
+        return ((part if alone else f"{part}_{n}", value) for n, value in found.items())
+
+    every = parts.items()
+    return FolderLayout(
+        name,
+        dict(pair for part, one in every for pair in named(one.images, part)),
+        dict(pair for part, one in every for pair in named(one.annotations, part)),
+        lists or {},
+        tuple(note for one in parts.values() for note in one.notes),
+        dict(pair for part, one in every for pair in named(one.annotated, part)),
+        dict(pair for part, one in every for pair in named(one.scribbles, part)),
+    )
+
+
+def _lists(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Return the names in ``training.txt`` and ``validation.txt``, once each."""
+    lists = {}
+    for side in SIDES:
+        path = folder / f"{side}.txt"
+        if not path.is_file():
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{path} cannot be read as a list of image names: {error}.",
+                hint="It should be UTF-8 text with one name a line.",
+            ) from error
+        names = (stem(line.strip()) for line in lines if line.strip())
+        lists[side] = tuple(dict.fromkeys(names))
+    return lists
+
+
+def _only_listed(found: FolderLayout) -> FolderLayout:
+    """Drop what stands in no list: a published set holds its test images as well."""
+    listed = {name for names in found.lists.values() for name in names}
+    left_out = sorted(set(found.images) - listed)
+    notes = found.notes
+    if left_out:
+        some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        notes = (
+            *notes,
+            "Left out, as neither training.txt nor validation.txt names them: "
+            f"{len(left_out)} of {len(found.images)} images ({some}).",
+        )
+    return FolderLayout(
+        found.name,
+        {n: p for n, p in found.images.items() if n in listed},
+        {n: p for n, p in found.annotations.items() if n in listed},
+        found.lists,
+        notes,
+        found.annotated,
+        found.scribbles,
+    )
+
+
+def _or_scribbles(
+    drawn: Mapping[str, tuple[Path, ...]], scribbles: Mapping[str, Path]
+) -> dict[str, tuple[Path, ...]]:
+    """Return annotations, scribbles where there is no other."""
+    return {name: (path,) for name, path in scribbles.items()} | dict(drawn)
+
+
+def _ignored(folder: Path, used: Collection[Path] = ()) -> tuple[str, ...]:
+    """Say how many visible files of other kinds lie among the images."""
+    others = [
+        p.suffix.lower() or p.name
+        for p in folder.iterdir()
+        if p.is_file()
+        and not p.name.startswith(".")
+        and not is_image_file(p)
+        and p not in used
+    ]
+    if not others:
+        return ()
+    kinds = ", ".join(sorted(set(others))[:5])
+    return (f"Left out, as neither TIFF nor PNG: {len(others)} in {folder} ({kinds}).",)

@@ -1,0 +1,323 @@
+"""Regions of interest of ImageJ and Fiji: one ``.roi``, or a zip of them.
+
+Area selections of ImageJ count from the corner of the first pixel, which covers 0 to 1
+(ImageJ documentation, "Integer and subpixel coordinates"). Nothing is ever unpacked to
+disk.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import struct
+import zipfile
+import zlib
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet.annotations.shapes import (
+    Drawing,
+    Oval,
+    Polygons,
+    Strokes,
+    role_of,
+    some,
+    stroke_role,
+)
+from cellunet.bugs import bug, is_bug
+from cellunet.errors import AnnotationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.annotations.shapes import Figure, Ring
+
+STEPS = 16
+"""Straight pieces that a curve, or the arc of a corner, is replaced by."""
+
+POINTS_OF = {0: 1, 1: 1, 2: 2, 3: 3, 4: 0}
+"""Points that follow a command: move, line, quadratic and cubic curve, close
+(``java.awt.geom.PathIterator``)."""
+
+
+def path_rings(path: npt.NDArray[np.floating[Any]]) -> list[Ring]:
+    """Return the closed outlines of a path as ImageJ stores composite selections.
+
+    Parameters
+    ----------
+    path
+        Commands, each followed by the coordinates of its points.
+
+    Returns
+    -------
+    list of ndarray
+        Each (N, 2), x and y, filled together by the even-odd rule.
+
+    Raises
+    ------
+    ValueError
+        If a command is unknown or its points are missing.
+    """
+    rings: list[list[npt.NDArray[np.float64]]] = []
+    values = np.asarray(path, np.float64)
+    place = 0
+    while place < len(values):
+        command = values[place]
+        if command not in POINTS_OF:
+            raise ValueError(f"the path holds the unknown command {command:g}")
+        end = place + 1 + 2 * POINTS_OF[int(command)]
+        if end > len(values) or (command != 0 and not rings):
+            raise ValueError("the path of a composite selection is cut off")
+        points = values[place + 1 : end].reshape(-1, 2)
+        if command == 0:
+            rings.append([points])
+        elif command in (1, 2, 3):
+            rings[-1].append(_curve(np.vstack((rings[-1][-1][-1:], points))))
+        place = end
+    return [np.vstack(parts) for parts in rings]
+
+
+def _curve(control: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return points of a Bezier curve after its first, by de Casteljau's algorithm."""
+    if len(control) == 2:
+        return control[1:]
+    t = (np.arange(1, STEPS + 1) / STEPS)[:, None]
+    level = [np.broadcast_to(p, (STEPS, 2)) for p in control]
+    while len(level) > 1:
+        level = [(1 - t) * a + t * b for a, b in itertools.pairwise(level)]
+    return level[0]
+
+
+def rounded_rectangle(x0: float, y0: float, x1: float, y1: float, arc: float) -> Ring:
+    """Return the outline of an upright rectangle; `arc` is its corners' diameter.
+
+    Examples
+    --------
+    >>> rounded_rectangle(1, 2, 3, 4, 0).tolist()
+    [[3.0, 4.0], [1.0, 4.0], [1.0, 2.0], [3.0, 2.0]]
+    """
+    rx, ry = min(arc, abs(x1 - x0)) / 2, min(arc, abs(y1 - y0)) / 2
+    angle = np.linspace(0, np.pi / 2, STEPS + 1) if arc > 0 else np.zeros(1)
+    corners = [(x1 - rx, y1 - ry), (x0 + rx, y1 - ry), (x0 + rx, y0 + ry)]
+    corners.append((x1 - rx, y0 + ry))
+    parts = [
+        np.stack(
+            (
+                cx + rx * np.cos(angle + quarter * np.pi / 2),
+                cy + ry * np.sin(angle + quarter * np.pi / 2),
+            ),
+            axis=1,
+        )
+        for quarter, (cx, cy) in enumerate(corners)
+    ]
+    return np.concatenate(parts)
+
+
+MAX_ROI_BYTES = 1 << 24
+"""Of one ROI: an outline of two million points."""
+
+MAX_SET_BYTES = 1 << 29
+"""Of all ROIs of a set together."""
+
+SPLINE_FIT = 1
+"""Bit of the options of a ROI."""
+
+STROKES = ("point", "line", "polyline", "freeline")
+"""Kinds of ROIs that can be scribbles."""
+
+_AGAIN = "Save the set again: ROI Manager, More, Save."
+
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,  # an encrypted file
+)
+
+_NOT_A_ROI = (
+    ValueError,
+    TypeError,
+    IndexError,
+    struct.error,
+    RuntimeError,
+    NotImplementedError,
+    OverflowError,
+)
+
+
+def roi_drawings(path: Path) -> list[Drawing]:
+    """Return the ROIs of a file, in their order.
+
+    Polygon, freehand, traced, oval, rectangle (rounded, rotated) and composite
+    selections, and ellipses. ROIs named ``ignore`` and ``region`` say what does not
+    count. Points and lines named ``interior`` or ``background`` are scribbles.
+
+    Raises
+    ------
+    AnnotationError
+        If the file is damaged, or holds angles or text, points or lines of other
+        names, which enclose nothing, or ROIs of several planes of a stack.
+    """
+    found, others, planes = [], [], set()
+    for entry, content in _contents(path):
+        roi = _decoded(entry, content, path)
+        name = roi.name or entry
+        kind = _other_kind(roi)
+        role = role_of(name) if kind is None else stroke_role(name)
+        if role is None or kind not in (None, *STROKES):
+            others.append(f"{name} ({kind})")
+            continue
+        planes.add((roi.position, roi.z_position, roi.t_position))
+        # Damaged coordinates may be NaN that numpy warns of; they are refused.
+        with np.errstate(invalid="ignore"):
+            figure = _figure(roi, name, path)
+        found.append(Drawing(name, figure, role))
+    if others:
+        raise AnnotationError(
+            f"{path} holds ROIs that enclose no area: {some(others)}.",
+            hint="Delete them in the ROI Manager, draw areas in their place, or rename "
+            "points and lines: 'interior' or 'background' makes scribbles of them.",
+        )
+    planes.discard((0, 0, 0))
+    if len(planes) > 1:
+        raise AnnotationError(
+            f"The ROIs of {path} lie on {len(planes)} planes of a stack.",
+            hint="Save the ROIs of each plane as a set of their own.",
+        )
+    return found
+
+
+def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the bytes of each ROI."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) == b"Iout":
+                file.seek(0)
+                yield path.stem, _limited(file.read(MAX_ROI_BYTES + 1), path.name, path)
+                return
+        with zipfile.ZipFile(path) as packed:
+            for entry in _entries(packed, path):
+                with packed.open(entry) as file:
+                    content = file.read(MAX_ROI_BYTES + 1)
+                yield (
+                    PurePosixPath(entry.filename).stem,
+                    _limited(content, entry.filename, path),
+                )
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise AnnotationError(f"{path} cannot be read: {reason}.") from error
+    except _DAMAGED as error:
+        raise AnnotationError(
+            f"{path} is no ROI and no complete zip of ROIs: {error}.", hint=_AGAIN
+        ) from error
+
+
+def _entries(packed: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    """Return the entries to read; refuse what no ROI Manager writes."""
+    entries = [e for e in packed.infolist() if not _litter(e)]
+    total = sum(e.file_size for e in entries)
+    if total > MAX_SET_BYTES:
+        raise AnnotationError(
+            f"{path} claims to hold {total:,} bytes in a file of "
+            f"{path.stat().st_size:,}; sets of up to {MAX_SET_BYTES:,} are read.",
+            hint=_AGAIN,
+        )
+    for entry in entries:
+        name = entry.filename
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if ".." in parts or name.startswith(("/", "\\")) or re.match("[A-Za-z]:", name):
+            raise AnnotationError(
+                f"{path} holds {name!r}, a name that leaves its folder.", hint=_AGAIN
+            )
+        if not name.lower().endswith(".roi"):
+            raise AnnotationError(
+                f"{path} holds {name!r}, which is no ROI.",
+                hint="A set of ROIs is what the ROI Manager saves.",
+            )
+    if not entries:
+        raise AnnotationError(f"{path} holds no ROI.", hint=_AGAIN)
+    return entries
+
+
+def _litter(entry: zipfile.ZipInfo) -> bool:
+    """Return whether an entry is a folder or what macOS adds to a zip."""
+    # Not `is_dir`, which takes a name of no letters for a bug.
+    return entry.filename.endswith("/") or entry.filename.startswith("__MACOSX/")
+
+
+def _limited(content: bytes, name: str, path: Path) -> bytes:
+    if len(content) > MAX_ROI_BYTES:
+        raise AnnotationError(
+            f"{path}: {name} is larger than {MAX_ROI_BYTES:,} bytes, too large for "
+            "a ROI.",
+            hint=_AGAIN,
+        )
+    return content
+
+
+def _decoded(name: str, content: bytes, path: Path) -> Any:  # noqa: ANN401
+    # Here, because most calls read none.
+    import roifile
+
+    try:
+        return roifile.ImagejRoi.frombytes(content)
+    except _NOT_A_ROI as error:
+        if is_bug(error):
+            raise bug(error, path) from error
+        raise AnnotationError(
+            f"{path}: {name} is damaged or no ROI: {error}.", hint=_AGAIN
+        ) from error
+
+
+def _other_kind(roi: Any) -> str | None:  # noqa: ANN401
+    """Return the name of a kind that encloses nothing; None if it is an area."""
+    if roi.subtype.name in ("TEXT", "IMAGE", "ARROW"):
+        return str(roi.subtype.name).lower()
+    if roi.roitype.name in ("POLYGON", "FREEHAND", "TRACED", "RECT", "OVAL"):
+        return None
+    return str(roi.roitype.name).lower()
+
+
+def _figure(roi: Any, name: str, path: Path) -> Figure:  # noqa: ANN401
+    if roi.options & SPLINE_FIT:
+        raise AnnotationError(
+            f"{path}: {name} is a spline, of which the file holds the knots alone.",
+            hint="Make it a polygon: Edit, Selection, Interpolate. Then update the "
+            "set.",
+        )
+    try:
+        return _area(roi)
+    except _NOT_A_ROI as error:
+        if is_bug(error):
+            raise bug(error, path) from error
+        raise AnnotationError(f"{path}: {name}: {error}.", hint=_AGAIN) from error
+
+
+def _area(roi: Any) -> Figure:  # noqa: ANN401
+    if roi.composite:
+        return Polygons((tuple(path_rings(roi.multi_coordinates)),))
+    x0, y0, x1, y1 = map(float, (roi.left, roi.top, roi.right, roi.bottom))
+    if roi.subpixelrect:
+        x0, y0, x1, y1 = roi.xd, roi.yd, roi.xd + roi.widthd, roi.yd + roi.heightd
+    if roi.roitype.name == "OVAL":
+        return Oval(x0, y0, x1, y1)
+    if roi.roitype.name == "RECT":
+        arc = float(roi.rounded_rect_arc_size)
+        return Polygons(((rounded_rectangle(x0, y0, x1, y1, arc),),))
+    points = np.asarray(roi.coordinates(), np.float64)
+    kind = _other_kind(roi)
+    if kind is not None:
+        # Unlike areas, points and lines of ImageJ count from the centre of the first
+        # pixel.
+        points = points + 0.5
+        lines = np.split(points, len(points)) if kind == "point" else [points]
+        return Strokes(tuple(lines))
+    if len(np.unique(points, axis=0)) < 3:
+        raise ValueError(f"an outline of {len(points)} points encloses nothing")
+    return Polygons(((points,),))

@@ -1,0 +1,160 @@
+"""JSON of labelme, one file per image.
+
+labelme draws on the image with its upper left corner at (0, 0), so that a pixel covers
+0 to 1; a rectangle is two opposite corners, a circle its centre and a point on it
+(``labelme/shape.py``). Its own conversion to masks also takes every pixel that an
+outline touches; here, as everywhere, a pixel belongs to the object that holds its
+centre.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cellunet.annotations.shapes import (
+    Drawing,
+    Oval,
+    Polygons,
+    Strokes,
+    ring,
+    role_of,
+    rows,
+    shown,
+    some,
+    stroke_role,
+    table,
+    whole,
+)
+from cellunet.errors import AnnotationError
+
+if TYPE_CHECKING:
+    from cellunet.annotations.shapes import Figure, Role
+
+CORNERS = 16
+"""Corners of a quarter of a circle that is grouped with other shapes, of which
+labelme makes one object: enough for 0.1 px on a circle of 80 px."""
+
+
+class Shape(Protocol):
+    """Make a figure of the points of one shape."""
+
+    def __call__(self, points: object, what: str, /) -> Figure:
+        """Return the figure; `what` is for messages."""
+
+
+def _polygon(points: object, what: str) -> Polygons:
+    return Polygons(((ring(points, what),),))
+
+
+def _rectangle(points: object, what: str) -> Polygons:
+    (x0, y0), (x1, y1) = _two(points, what)
+    return Polygons(((np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]),),))
+
+
+def _circle(points: object, what: str) -> Oval:
+    (x, y), (px, py) = _two(points, what)
+    radius = math.hypot(px - x, py - y)
+    return Oval(x - radius, y - radius, x + radius, y + radius)
+
+
+def _two(points: object, what: str) -> Any:  # noqa: ANN401
+    found = ring(points, what, least=2)
+    if len(found) != 2:
+        raise AnnotationError(f"{what} has {len(found)} points; 2 are expected.")
+    return found.tolist()
+
+
+def _line(points: object, what: str) -> Strokes:
+    return Strokes((ring(points, what, least=1),))
+
+
+def _clicks(points: object, what: str) -> Strokes:
+    found = ring(points, what, least=1)
+    return Strokes(tuple(np.split(found, len(found))))
+
+
+SHAPES: dict[str, Shape] = {
+    "polygon": _polygon,
+    "rectangle": _rectangle,
+    "circle": _circle,
+}
+
+STROKES: dict[str, Shape] = {
+    "point": _clicks,
+    "points": _clicks,
+    "line": _line,
+    "linestrip": _line,
+}
+"""Shapes that can be scribbles."""
+
+
+def labelme_size(document: object) -> tuple[int, int] | None:
+    """Return rows and columns of the image, or None if the document does not tell."""
+    found = table(document, "The document")
+    height, width = found.get("imageHeight"), found.get("imageWidth")
+    if height is None or width is None:
+        return None
+    return whole(height, "imageHeight"), whole(width, "imageWidth")
+
+
+def labelme_drawings(document: object) -> list[Drawing]:
+    """Return the shapes of a document, in their order.
+
+    Shapes of one label and group number are one object, as labelme means them.
+    Shapes labelled ``ignore`` and ``region`` say what does not count; points and lines
+    labelled ``interior`` or ``background`` are scribbles.
+
+    Raises
+    ------
+    AnnotationError
+        If a shape is neither polygon, rectangle nor circle, nor a scribble, or no
+        shape at all.
+    """
+    shapes = rows(table(document, "The document").get("shapes"), "shapes")
+    groups: dict[tuple[object, ...], list[Figure]] = {}
+    names: dict[tuple[object, ...], tuple[str, Role]] = {}
+    others = []
+    for position, one in enumerate(shapes, 1):
+        shape = table(one, f"Shape {position}")
+        label = shape.get("label")
+        name = f"{label if isinstance(label, str) else shown(label)} (shape {position})"
+        kind = shape.get("shape_type") or "polygon"
+        is_stroke = isinstance(kind, str) and kind in STROKES
+        role = stroke_role(label) if is_stroke else role_of(label)
+        if not isinstance(kind, str) or kind not in SHAPES | STROKES or role is None:
+            others.append(f"{name}: {shown(kind)}")
+            continue
+        group = None if is_stroke else shape.get("group_id")
+        key = ("alone", position) if group is None else (str(label), str(group))
+        names.setdefault(key, (name, role))
+        figure = (SHAPES | STROKES)[kind](shape.get("points"), name)
+        groups.setdefault(key, []).append(figure)
+    if others:
+        raise AnnotationError(
+            f"Objects are of the shapes {', '.join(SHAPES)}; found: {some(others)}.",
+            hint="Delete these, draw polygons in their place, or make scribbles of "
+            "points and lines by the label 'interior' or 'background'.",
+        )
+    return [
+        Drawing(names[key][0], _together(figures), names[key][1])
+        for key, figures in groups.items()
+    ]
+
+
+def _together(figures: list[Figure]) -> Figure:
+    if len(figures) == 1:
+        return figures[0]
+    polygons = [
+        f.polygons if isinstance(f, Polygons) else _as_polygons(f) for f in figures
+    ]
+    return Polygons(tuple(p for parts in polygons for p in parts))
+
+
+def _as_polygons(figure: Any) -> tuple[tuple[Any, ...], ...]:  # noqa: ANN401
+    angle = np.linspace(0, 2 * np.pi, 4 * CORNERS, endpoint=False)
+    centre = ((figure.x0 + figure.x1) / 2, (figure.y0 + figure.y1) / 2)
+    circle = np.stack((np.cos(angle), np.sin(angle)), axis=1)
+    return ((centre + circle * (figure.x1 - figure.x0) / 2,),)

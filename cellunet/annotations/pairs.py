@@ -1,0 +1,826 @@
+"""Pair images with annotations, and split the pairs for training.
+
+Files are matched by stem. Whatever does not match is named in one message, before
+anything is read or trained.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import itertools
+import logging
+import random
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet.annotations.coco import is_coco, read_coco
+from cellunet.annotations.find import (
+    SIDES,
+    UNDERSTOOD,
+    FolderLayout,
+    annotated_parts,
+    detect,
+    scribbled_parts,
+)
+from cellunet.errors import ConfigError, InputError
+from cellunet.io.paths import (
+    DRAWN_FOLDERS,
+    IMAGE_FOLDERS,
+    annotation_files,
+    annotation_stem,
+    bare_stem,
+    image_files,
+    is_annotation_file,
+    is_annotation_mark,
+    is_companion,
+    is_drawn_file,
+    is_image_file,
+    shared_stem,
+    stem,
+    subfolders,
+    without_results,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+MAX_NAMED = 10
+
+MOST_LOOKED_AT, MOST_LEVELS = 200, 2
+"""Most folders of one folder, and levels of them, that are looked into for pairs."""
+
+PICTURES = {".jpg", ".jpeg", ".bmp", ".gif", ".jp2", ".webp"}
+"""Files in which people keep pictures, and which are not read."""
+
+PIXELS = (
+    "Images and label images are read as TIFF or PNG; export the others so from where "
+    "they were made, as JPEG changes values."
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image and its annotation.
+
+    Parameters
+    ----------
+    image
+        The image file.
+    annotation
+        The annotation file, or the folder of its objects.
+    name
+        What both are called: the image's stem.
+    annotated
+        The image that tells which part is annotated, where there is one.
+    member
+        What the image is called in an annotation file of several.
+    scribbles
+        An image of scribbles beside another annotation, where there is one.
+    """
+
+    image: Path
+    annotation: Path
+    name: str
+    annotated: Path | None = None
+    member: str = ""
+    scribbles: Path | None = None
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All pairs of a folder.
+
+    Parameters
+    ----------
+    pairs
+        Sorted by name; at least one.
+    layout
+        The arrangement they were found in: ``folders``, ``bbbc039``, ``dsb2018``,
+        ``samples``, ``tracking``, ``coco`` or ``flat``.
+    train, validation
+        Names by the folder's own lists, sorted; None where there is no such list.
+    notes
+        What was found and left out, in sentences.
+    """
+
+    pairs: tuple[Pair, ...]
+    layout: str
+    train: tuple[str, ...] | None = None
+    validation: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_pairs(folder: Path) -> Pairs:
+    """Find the pairs of image and annotation in a folder.
+
+    Parameters
+    ----------
+    folder
+        A folder in one of the arrangements of `cellunet.annotations.find.LAYOUTS`.
+        Where it lists its training images (``metadata/training.txt``), images in no
+        list are left out.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, it is arranged in none of these ways, or partners
+        are missing, left over or doubled: all of them named in one message.
+    """
+    found = detect(folder) if folder.is_dir() else None
+    if found is None:
+        raise _nothing_found(folder)
+    problems = _problems(found)
+    if problems:
+        others = _others(folder)
+        raise InputError(
+            f"The images and annotations in {folder} do not match: "
+            f"{'; '.join(problems)}{_left_out(others)}.",
+            hint="Images and annotations are matched by name; add, rename or remove "
+            "these files." + (f" {PIXELS}" if set(others) & PICTURES else ""),
+        )
+    pairs = tuple(
+        Pair(
+            found.images[name][0],
+            found.annotations[name][0],
+            name,
+            found.annotated.get(name),
+            found.members.get(name, ""),
+            _beside(found, name),
+        )
+        for name in sorted(found.images)
+    )
+    sides = {side: tuple(sorted(names)) for side, names in found.lists.items()}
+    if not pairs:
+        raise InputError(f"The lists in {folder / 'metadata'} name no image.")
+    return Pairs(
+        pairs, found.name, sides.get("training"), sides.get("validation"), found.notes
+    )
+
+
+def split(
+    pairs: Pairs,
+    *,
+    validation_fraction: float,
+    seed: int,
+    stratum: Callable[[Pair], tuple[int, ...]] = lambda pair: (),
+) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """Divide pairs into training and validation, image by image.
+
+    The folder's own lists decide if it has them; a list for one side alone leaves the
+    rest to the other (validation) or to the draw (training). Otherwise the sorted
+    names are drawn from, evenly over the strata: the same names, strata, fraction and
+    seed give the same split on every machine.
+
+    Parameters
+    ----------
+    pairs
+        What `find_pairs` returned.
+    validation_fraction
+        Share of the images to validate on, above 0 and below 1; rounded to whole
+        images, at least one on either side. Not used where lists decide.
+    seed
+        Seed of the draw.
+    stratum
+        What kind of image a pair holds, its size say: every kind gives its share. Not
+        called where lists decide.
+
+    Returns
+    -------
+    train, validation
+        Both sorted by name, neither empty.
+
+    Raises
+    ------
+    ConfigError
+        If the fraction is out of range.
+    InputError
+        If one side would be empty.
+    """
+    by_name = {pair.name: pair for pair in pairs.pairs}
+    if pairs.validation is not None:
+        held = set(pairs.validation)
+        kept = set(by_name if pairs.train is None else pairs.train) - held
+    else:
+        pool = sorted(by_name if pairs.train is None else pairs.train)
+        kinds = {name: stratum(by_name[name]) for name in pool}
+        held = _draw(kinds, validation_fraction, seed)
+        kept = set(pool) - held
+    if not kept or not held:
+        raise InputError(
+            f"The split has {len(kept)} training and {len(held)} validation images; "
+            "each needs at least one.",
+            hint="Annotate at least two images, name a folder (--val DIR), or have a "
+            "single image cut: --folds 2 without --val-fraction.",
+        )
+    return (
+        tuple(by_name[name] for name in sorted(kept)),
+        tuple(by_name[name] for name in sorted(held)),
+    )
+
+
+def listed(pairs: Pairs) -> tuple[Pair, ...]:
+    """Return the pairs of the folder's list of training images, all without one."""
+    if pairs.train is None:
+        return pairs.pairs
+    return tuple(pair for pair in pairs.pairs if pair.name in set(pairs.train))
+
+
+def fingerprint(array: npt.NDArray[Any]) -> str:
+    """Return 16 hex digits that stand for an array's shape, type and values.
+
+    They are the first of the SHA-256 of the three; byte order and memory layout do
+    not count.
+
+    Parameters
+    ----------
+    array
+        Any shape, a numeric or boolean type.
+    """
+    little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+    digest = hashlib.sha256(f"{little.shape} {little.dtype.str} ".encode())
+    digest.update(np.ascontiguousarray(little).data)
+    return digest.hexdigest()[:16]
+
+
+def content_hash(image: npt.NDArray[Any]) -> str:
+    """Return the fingerprint of an image, CYX: of several channels with ``+`` between.
+
+    So what a model of fewer channels was made from is still recognised (`is_known`).
+    """
+    return "+".join(fingerprint(image[k : k + 1]) for k in range(len(image)))
+
+
+def is_known(print_: str, known: Collection[str]) -> bool:
+    """Return whether an image is one of those known, or shows all channels of one.
+
+    Parameters
+    ----------
+    print_
+        Its `content_hash`.
+    known
+        Those of the others.
+
+    Examples
+    --------
+    >>> is_known("dapi+gfp", ["dapi"]), is_known("dapi+gfp", ["gfp+rfp"])
+    (True, False)
+    """
+    own = set(print_.split("+"))
+    if len(own) == 1:
+        return print_ in known
+    return any(own.issuperset(one.split("+")) for one in known)
+
+
+def refuse_shared(train: Mapping[str, str], validation: Mapping[str, str]) -> None:
+    """Refuse a split that has the same image on both sides.
+
+    Parameters
+    ----------
+    train, validation
+        Name of each image to its `fingerprint`.
+
+    Raises
+    ------
+    InputError
+        If a fingerprint is on both sides: names each pair of images.
+    """
+    seen = {print_: name for name, print_ in train.items()}
+    shared = [
+        f"{seen[print_]} (training) = {name} (validation)"
+        for name, print_ in validation.items()
+        if print_ in seen
+    ]
+    if shared:
+        raise InputError(
+            f"The same image is in training and validation: {_some(shared)}.",
+            hint="Validation on a training image measures memory; remove one of them.",
+        )
+
+
+def _beside(found: FolderLayout, name: str) -> Path | None:
+    """Return scribbles that come beside an annotation; None if they are it."""
+    path = found.scribbles.get(name)
+    return None if found.annotations[name] == (path,) else path
+
+
+def _draw(names: Mapping[str, tuple[int, ...]], fraction: float, seed: int) -> set[str]:
+    """Return the names drawn; `names` has the stratum of each."""
+    if not 0 < fraction < 1:
+        raise ConfigError(
+            f"The validation fraction is {fraction}; it must lie between 0 and 1.",
+            hint="Try: --val-fraction 0.2.",
+        )
+    count = min(max(1, round(fraction * len(names))), len(names) - 1)
+    # Python promises that random() repeats across versions; numpy promises it of no
+    # generator's permutation.
+    rng = random.Random(seed)
+    keys = {name: (names[name], rng.random()) for name in names}
+    order = sorted(names, key=lambda name: keys[name])
+    # At even distances in the order of the strata, so that each gives its share.
+    return {order[(2 * i + 1) * len(order) // (2 * count)] for i in range(count)}
+
+
+def _problems(found: FolderLayout) -> list[str]:
+    """Return everything that keeps `found` from being pairs, each with its names."""
+    images, drawn = set(found.images), set(found.annotations)
+    training, validation = (set(found.lists.get(s, ())) for s in SIDES)
+    kinds = {
+        "no annotation for the image": images - drawn,
+        "no image for the annotation": drawn - images,
+        "listed but not there": (training | validation) - images - drawn,
+        "in both lists": training & validation,
+        "several images called": {n for n, p in found.images.items() if len(p) > 1},
+        "several annotations for": {
+            n for n, p in found.annotations.items() if len(p) > 1
+        },
+    }
+    return [f"{what} {_some(sorted(names))}" for what, names in kinds.items() if names]
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    shown = ", ".join(listed[:MAX_NAMED])
+    rest = len(listed) - MAX_NAMED
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def _nothing_found(folder: Path) -> InputError:
+    """Return the error that says what `folder` is instead of annotated images."""
+    if not folder.exists():
+        return InputError(f"There is no folder {folder}.", hint="Check the path.")
+    if not folder.is_dir():
+        return InputError(
+            f"{folder} is a file; a folder of images and annotations is expected.",
+            hint=UNDERSTOOD,
+        )
+    if not any(folder.iterdir()):
+        return InputError(f"{folder} is empty.", hint=UNDERSTOOD)
+    beside = _annotated_beside(folder)
+    if beside is not None:
+        return InputError(
+            f"{folder} holds images only; their annotations are in {beside} beside it.",
+            hint=f"Name the folder above both: {folder.parent}.",
+        )
+    refuse_nested(folder)
+    images = [p for at in subfolders(folder, IMAGE_FOLDERS) for p in image_files(at)]
+    drawn = [
+        p for at in subfolders(folder, DRAWN_FOLDERS) for p in annotation_files(at)
+    ]
+    for path in annotation_files(folder):
+        (drawn if is_annotation_mark(path.name) else images).append(path)
+    others = _others(folder)
+    if images and not drawn:
+        return InputError(
+            f"{folder} holds images, but no annotation (images recognised: "
+            f"{len(images)}{_left_out(others)}).",
+            hint=(f"{PIXELS} " if set(others) & PICTURES else "")
+            + "To have labels to correct: cellunet train --suggest "
+            f"{folder} --out DIR. {UNDERSTOOD}",
+        )
+    return InputError(
+        f"{folder} holds no pair of image and annotation (images recognised: "
+        f"{len(images)}, annotations: {len(drawn)}{_left_out(others)}).",
+        hint=(f"{PIXELS} " if set(others) & PICTURES else "") + UNDERSTOOD,
+    )
+
+
+def _annotated_beside(folder: Path) -> str | None:
+    """Return the folder beside that annotates the images of `folder`, if there is."""
+    at = folder.absolute()
+    if at.name.isdecimal() and (at.parent / f"{at.name}_GT" / "SEG").is_dir():
+        return f"{at.name}_GT/SEG"
+    if at.name.lower() not in IMAGE_FOLDERS:
+        return None
+    beside = subfolders(at.parent, DRAWN_FOLDERS)
+    return next((p.name for p in beside if annotation_files(p)), None)
+
+
+def refuse_nested(folder: Path) -> None:
+    """Name the folders that hold pairs, in one that holds none itself.
+
+    Raises
+    ------
+    InputError
+        If there are such folders.
+    """
+    nested = _nested(folder, MOST_LEVELS)
+    if not nested:
+        return
+    some = " ".join(map(str, nested[:MAX_NAMED]))
+    hint = f"Name one of them, or to train on several: cellunet train {some}."
+    raise InputError(
+        f"{folder} holds no pair of image and annotation itself; folders in it do: "
+        f"{_some(p.relative_to(folder).as_posix() for p in nested)}.",
+        hint=hint if len(nested) > 1 else f"Name that folder: {some}.",
+    )
+
+
+def _nested(folder: Path, levels: int) -> list[Path]:
+    """Return the folders in `folder` that hold pairs, down to some levels."""
+    found: list[Path] = []
+    members = (p for p in sorted(folder.iterdir()) if p.is_dir())
+    for path in itertools.islice(members, MOST_LOOKED_AT if levels else 0):
+        if path.name.startswith("."):
+            continue
+        try:
+            holds = detect(path) is not None
+        except InputError:
+            holds = True
+        found += [path] if holds else _nested(path, levels - 1)
+    return found
+
+
+def _left_out(others: Counter[str]) -> str:
+    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+    return f"; left out: {listed}" if others else ""
+
+
+def _others(folder: Path) -> Counter[str]:
+    """Return how many files of each other kind lie where pairs are looked for."""
+    places = [folder, *subfolders(folder, (*IMAGE_FOLDERS, *DRAWN_FOLDERS))]
+    files = [p for place in places for p in place.iterdir()]
+    return Counter(
+        p.suffix.lower() or p.name
+        for p in files
+        if p.is_file() and not p.name.startswith(".") and not is_annotation_file(p)
+    )
+
+
+logger = logging.getLogger(__name__)
+
+SEQUENCE = "SEG"
+"""Folder of the true labels of one sequence of the Cell Tracking Challenge."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelPair:
+    """The predicted and the true label file of one image."""
+
+    name: str
+    """Path of the image below the folders, without suffix, ``/`` between folders."""
+    predicted: Path
+    """File of the predicted labels."""
+    labels: Path
+    """File of the true labels."""
+    annotated: Path | None = None
+    """The image that tells which part of it is annotated, if there is one."""
+    scribbles: Path | None = None
+    """Scribbles beside the true labels, if there are any."""
+
+
+def pair_folders(
+    predicted: Path, labels: Path, *, names: Collection[str] | None = None
+) -> list[LabelPair]:
+    """Pair the label files of two folders by name.
+
+    Files are searched for in the folders and below them, and paired by their path
+    without file suffix. A marker such as ``_masks`` or ``_labels`` at the end of a
+    name is left out, unless both folders hold the name with it.
+
+    Parameters
+    ----------
+    predicted, labels
+        Folders of predicted and of true labels, TIFF or PNG; true ones also ROI sets,
+        GeoJSON or labelme's JSON. What part of them is annotated is told by images
+        ``NAME_annotated`` among them, or in a folder ``annotated`` beside them where
+        theirs is called ``labels``, ``masks``, ``annotations`` or ``rois``.
+    names
+        Pair these alone, whatever else the folders hold; None: all.
+
+    Returns
+    -------
+    list of LabelPair
+        Sorted by name, one or more.
+
+    Raises
+    ------
+    InputError
+        If a folder is missing or holds no such file, both are the same, or partners
+        are missing, left over or doubled: all of them named in one message.
+    """
+    if predicted.resolve() == labels.resolve():
+        raise InputError(
+            f"{predicted} is given as predicted and as true labels; two folders are "
+            "expected."
+        )
+    labels = _inner(labels)
+    found, true = _files(_inner(predicted)), _files(labels, drawn=True)
+    parts, scribbles = annotated_parts(labels), scribbled_parts(labels)
+    if labels.resolve().name.lower() in DRAWN_FOLDERS:
+        parts = annotated_parts(labels.resolve().parent) | parts
+        scribbles = scribbled_parts(labels.resolve().parent) | scribbles
+    as_is = _same_names(dict(found), dict(true))
+    truths = _grouped(true, as_is)
+    by_name = {
+        "predicted": _renamed(_grouped(found, as_is), truths),
+        "true": truths,
+    }
+    wanted = set(by_name["predicted"]) | set(by_name["true"])
+    if names is not None:
+        wanted = set(names)
+    elif labels.name == SEQUENCE and set(truths) & wanted:
+        # Of a sequence of the Cell Tracking Challenge, some images are annotated.
+        rest = len(wanted) - len(truths)
+        wanted = set(truths)
+        if rest:
+            logger.warning("Not scored, as not in %s: %d predictions.", labels, rest)
+    problems = _label_folders_problems(wanted, by_name["predicted"], by_name["true"])
+    if problems:
+        raise InputError(
+            f"The label files of {predicted} (predicted) and {labels} (true) do not "
+            f"match: {'; '.join(problems)}.",
+            hint="Files are matched by name; add, rename or remove these.",
+        )
+    if not wanted:
+        raise InputError(
+            "No image is named.", hint="Name one or more, or leave it out."
+        )
+    return [
+        LabelPair(
+            name=name,
+            predicted=by_name["predicted"][name][0],
+            labels=by_name["true"][name][0],
+            annotated=parts.get(name),
+            scribbles=scribbles.get(name),
+        )
+        for name in sorted(wanted)
+    ]
+
+
+def _files(folder: Path, *, drawn: bool = False) -> list[tuple[str, Path]]:
+    """Return (name with its marker, file) of all label files below `folder`."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {what}; a folder of label files is expected.")
+    files = [
+        (
+            (path.relative_to(folder).parent / annotation_stem(path.name)).as_posix(),
+            path,
+        )
+        for path in without_results(sorted(folder.rglob("*")))
+        if is_image_file(path) or (drawn and is_drawn_file(path))
+    ]
+    if not files:
+        raise InputError(f"{folder} holds no label file; TIFF or PNG are expected.")
+    return files
+
+
+def _inner(folder: Path) -> Path:
+    """Return the one folder of labels that is all there is in a folder, images aside.
+
+    That is what is meant where a folder of both is named, or the folder above; of what
+    was predicted of a folder ``images``, the folder of that name.
+    """
+    if not folder.is_dir():
+        return folder
+    drawn = subfolders(folder, (*DRAWN_FOLDERS, SEQUENCE.lower()))
+    images = subfolders(folder, IMAGE_FOLDERS)
+    known = {*drawn, *images, *subfolders(folder, ("tra", "report-data"))}
+    there = [p for p in folder.iterdir() if not p.name.startswith(".")]
+    others = [p for p in there if p not in known and (p.is_dir() or is_image_file(p))]
+    inside = drawn or images
+    return inside[0] if len(inside) == 1 and not others else folder
+
+
+def _same_names(found: Mapping[str, Path], true: Mapping[str, Path]) -> set[str]:
+    """Return the names that both folders hold, marks included.
+
+    Without the images that lie beside the labels in both, which are the same file.
+    """
+    shared = set(found) & set(true)
+    bare = {n: folder + bare_stem(last) for n, folder, last in map(_parts, shared)}
+    images = {
+        name
+        for mark, name in bare.items()
+        if name != mark
+        and name in shared
+        and filecmp.cmp(found[name], true[name], shallow=False)
+    }
+    return {name for name in shared if bare[name] not in images}
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """Return a name, its folder with the slash, and what follows."""
+    folder, slash, last = name.rpartition("/")
+    return name, folder + slash, last
+
+
+def _grouped(
+    files: Iterable[tuple[str, Path]], as_is: set[str]
+) -> dict[str, tuple[Path, ...]]:
+    """Return the files of each name without mark, `as_is` with it.
+
+    Of a file with mark and one without, the one with it holds the labels: the other
+    is the image beside them.
+    """
+    groups: dict[str, tuple[Path, ...]] = {}
+    marked: dict[str, tuple[Path, ...]] = {}
+    for whole, path in files:
+        _, folder, last = _parts(whole)
+        name = whole if whole in as_is else folder + bare_stem(last)
+        into = groups if name == whole else marked
+        into[name] = (*into.get(name, ()), path)
+    return groups | marked
+
+
+def _renamed(
+    found: Mapping[str, tuple[Path, ...]], true: Mapping[str, tuple[Path, ...]]
+) -> dict[str, tuple[Path, ...]]:
+    """Return what is found under the names of the true labels.
+
+    What has no partner of its name belongs to the one left that has the same name but
+    for the marks of images and labels.
+    """
+    names: dict[str, list[str]] = {}
+    for name, folder, last in map(_parts, set(true) - set(found)):
+        names.setdefault(folder + shared_stem(last), []).append(name)
+    renamed: dict[str, tuple[Path, ...]] = {}
+    for name, folder, last in map(_parts, found):
+        fitting = names.get(folder + shared_stem(last), [])
+        one = fitting[0] if name not in true and len(fitting) == 1 else name
+        renamed[one] = (*renamed.get(one, ()), *found[name])
+    return renamed
+
+
+def _label_folders_problems(
+    wanted: set[str],
+    found: Mapping[str, tuple[Path, ...]],
+    true: Mapping[str, tuple[Path, ...]],
+) -> list[str]:
+    """Return all that keeps the files from being pairs, each with its names."""
+    kinds = {
+        "in neither folder": wanted - set(found) - set(true),
+        "no prediction for": (wanted & set(true)) - set(found),
+        "no true labels for": (wanted & set(found)) - set(true),
+        "several predictions for": {n for n in wanted if len(found.get(n, ())) > 1},
+        "several true labels for": {n for n in wanted if len(true.get(n, ())) > 1},
+    }
+    return [
+        f"{what} {_label_folders_some(sorted(names))}"
+        for what, names in kinds.items()
+        if names
+    ]
+
+
+def _label_folders_some(names: list[str]) -> str:
+    rest = len(names) - MAX_NAMED
+    more = f" and {rest} more" if rest > 0 else ""
+    return ", ".join(names[:MAX_NAMED]) + more
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """One annotation.
+
+    Parameters
+    ----------
+    name
+        What its results are called.
+    annotation
+        A file, or the folder of its objects.
+    image
+        The image it was drawn on, if that is known.
+    annotated
+        The image that tells which part is annotated, if there is one.
+    member
+        What the image is called in a file of several.
+    scribbles
+        An image of scribbles beside the annotation, if there is one.
+    """
+
+    name: str
+    annotation: Path
+    image: Path | None = None
+    annotated: Path | None = None
+    member: str = ""
+    scribbles: Path | None = None
+
+
+@dataclass(frozen=True)
+class AnnotationSource:
+    """All annotations at a path.
+
+    Parameters
+    ----------
+    drawn
+        Sorted by name, one or more, no name twice.
+    layout
+        A layout of `cellunet.annotations.find.LAYOUTS`, or ``file``, ``files`` or
+        ``objects`` for annotations without images.
+    notes
+        What was found and left out, in sentences.
+    """
+
+    drawn: tuple[AnnotatedImage, ...]
+    layout: str
+    notes: tuple[str, ...] = ()
+
+
+def find_annotations(source: Path, *, kind: str = "auto") -> AnnotationSource:
+    """Find what there is to decode at a path.
+
+    Parameters
+    ----------
+    source
+        A folder of pairs as `cellunet.annotations.pairs.find_pairs` understands it; one
+        annotation file, whose images may lie beside it; a folder of annotation files,
+        or with such files in ``labels``, ``masks``, ``annotations`` or ``rois``; or
+        folders of one file per object: ``NAME/masks`` below it, or with `kind`
+        ``objects`` the files in it.
+    kind
+        A name in `cellunet.annotations.read.ANNOTATIONS`.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to decode, partners in a folder of pairs do not match, or
+        two annotations would get one name.
+    """
+    if source.is_file():
+        drawn: Iterable[AnnotatedImage] = _in_file(source)
+        layout = "file"
+    elif kind == "objects" and image_files(source):
+        owner = source.absolute().parent if source.name == "masks" else source
+        drawn, layout = (AnnotatedImage(owner.name, source),), "objects"
+    elif source.is_dir() and detect(source) is None:
+        drawn, layout = _without_images(source)
+    else:
+        pairs = find_pairs(source)
+        drawn = (
+            AnnotatedImage(
+                p.name, p.annotation, p.image, p.annotated, p.member, p.scribbles
+            )
+            for p in pairs.pairs
+        )
+        return AnnotationSource(tuple(drawn), pairs.layout, pairs.notes)
+    ordered = tuple(sorted(drawn, key=lambda one: one.name))
+    _refuse_same_names(ordered)
+    return AnnotationSource(ordered, layout)
+
+
+def _in_file(source: Path) -> list[AnnotatedImage]:
+    """Return what one file annotates; shapes with the images beside them."""
+    if not is_drawn_file(source):
+        return [AnnotatedImage(bare_stem(source.name), source)]
+    above = source.parent, source.parent.parent
+    folders = source.parent, *(p for at in above for p in subfolders(at, IMAGE_FOLDERS))
+    beside = {
+        stem(p.name): p
+        for folder in folders[::-1]
+        for p in image_files(folder)
+        if not is_companion(p.name)
+    }
+    if source.name.lower().endswith(".json") and is_coco(source):
+        members = {stem(name): name for name in read_coco(source).images}
+        return [
+            AnnotatedImage(n, source, beside.get(n), None, m)
+            for n, m in members.items()
+        ]
+    name = bare_stem(source.name)
+    return [AnnotatedImage(name, source, beside.get(name))]
+
+
+def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
+    """Return the annotations of a folder that is no folder of pairs."""
+    places = folder, *subfolders(folder, DRAWN_FOLDERS)
+    files = without_results(next((f for f in map(annotation_files, places) if f), []))
+    if files:
+        parts = annotated_parts(folder)
+        drawn = [one for path in files for one in _in_file(path)]
+        said = scribbled_parts(folder)
+        return [
+            replace(one, annotated=parts.get(one.name), scribbles=said.get(one.name))
+            for one in drawn
+        ], "files"
+    members = (p for p in folder.iterdir() if p.is_dir())
+    objects = [
+        AnnotatedImage(m.name, m / "masks") for m in members if image_files(m / "masks")
+    ]
+    if objects:
+        return objects, "objects"
+    if not any(folder.iterdir()):
+        raise InputError(f"{folder} is empty.", hint="Name a folder of annotations.")
+    refuse_nested(folder)
+    raise InputError(
+        f"{folder} holds no annotation.",
+        hint="Name a folder of annotations, or of images and annotations.",
+    )
+
+
+def _refuse_same_names(drawn: tuple[AnnotatedImage, ...]) -> None:
+    by_name: dict[str, list[str]] = {}
+    for one in drawn:
+        by_name.setdefault(one.name.casefold(), []).append(one.annotation.name)
+    same = [" and ".join(files) for files in by_name.values() if len(files) > 1]
+    if same:
+        raise InputError(
+            f"Annotations would get the same name: {'; '.join(same[:10])}.",
+            hint="Rename or remove one of each.",
+        )

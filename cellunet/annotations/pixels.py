@@ -1,0 +1,570 @@
+"""Annotations painted as pixels: labels, binary masks, outlines, scribbles.
+
+An image may be rescaled, projected or taken channel by channel; an annotation may
+not: one plane, or nothing. Hence a reader of its own.
+
+A scribble teaches the class of its own pixels. It is no object, says nothing of the
+pixels around it, and takes no part in scores.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import tifffile
+from scipy import ndimage
+
+from cellunet.errors import AnnotationError, ImageReadError
+from cellunet.imaging.targets import (
+    NO_SCRIBBLE,
+    SCRIBBLED_BACKGROUND,
+    SCRIBBLED_INTERIOR,
+)
+from cellunet.io.decoding import decode_png
+from cellunet.io.reading import kind_by_content, reading
+from cellunet.io.source import KEEP_GOING, DamageLog
+from cellunet.io.tiff_checks import check_codec, check_pixels, scan_directories
+from cellunet.io.tiff_pixels import SeriesReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.annotations.types import Annotation
+
+LOSSY = {"OJPEG", "JPEG", "JPEG_LOSSY", "JPEG_2000_LOSSY", "JPEGXR_NDPI"}
+
+MAX_PIXELS = 2**30
+"""Labels and their components need some 16 bytes a pixel: 16 GiB at this size."""
+
+
+def read_pixels(path: Path) -> npt.NDArray[Any]:
+    """Read the one plane of a PNG or TIFF file, told apart by their content.
+
+    Returns
+    -------
+    ndarray
+        YX, or YXC for 2 to 4 colour channels that differ, the last of 2 or 4 being
+        alpha. Channels that are all the same are returned as one.
+
+    Raises
+    ------
+    AnnotationError
+        If the file is missing, empty, truncated or of another kind, if its header
+        claims more pixels than can be labels, or if it has several planes.
+    """
+    try:
+        with reading(path):
+            pixels = _without_equal_channels(_read(path))
+    except ImageReadError as error:
+        # No part of an annotation is left out on request.
+        hint = "Export it again." if error.hint == KEEP_GOING else error.hint
+        raise AnnotationError(error.message, hint=hint) from error
+    if pixels.ndim == 3 and (pixels.shape[2] > 4 or pixels.dtype.itemsize > 2):
+        raise AnnotationError(
+            f"{path} has {pixels.shape[2]} channels of {pixels.dtype}; a coloured "
+            "annotation has 3, or 4 with alpha, of 8 or 16 bits.",
+            hint="Number the objects in an image of one channel.",
+        )
+    return pixels
+
+
+def _read(path: Path) -> npt.NDArray[Any]:
+    with path.open("rb") as file:
+        head = file.read(32)
+    if not head:
+        raise AnnotationError(
+            f"{path} is empty (0 bytes).", hint="Copy or export it again."
+        )
+    kind = kind_by_content(head)
+    if kind == "TIFF":
+        return _read_tiff(path)
+    if kind == "PNG":
+        return _read_png(path)
+    lossy = ", whose compression changes ids" if kind == "JPEG" else ""
+    raise AnnotationError(
+        f"{path} holds {kind or 'no image'}{lossy}; an annotation is TIFF or PNG.",
+        hint="Export it again as PNG or TIFF.",
+    )
+
+
+def _read_png(path: Path) -> npt.NDArray[Any]:
+    content = path.read_bytes()
+    width, height = struct.unpack(">II", content[16:24])
+    _check_size(path, (height, width))
+    return decode_png(content, 8 * width * height)
+
+
+def _read_tiff(path: Path) -> npt.NDArray[Any]:
+    scan_directories(path, path.stat().st_size)
+    # Nothing that its metadata names elsewhere is opened.
+    with tifffile.TiffFile(path, _multifile=False) as tiff:
+        planes = [(series.axes, series.shape) for series in tiff.series]
+        axes, shape = _one_plane(path, planes)
+        compression = tiff.pages[0].compression.name
+        if compression in LOSSY:
+            raise AnnotationError(
+                f"{path} is stored with lossy {compression} compression, which changes "
+                "ids.",
+                hint="Export it again without compression, or with deflate or LZW.",
+            )
+        _check_size(path, shape)
+        pixels = _planes(path, tiff.series[0]).reshape(shape)
+    return np.moveaxis(pixels, 0, -1) if axes == "SYX" else pixels
+
+
+def _planes(path: Path, series: tifffile.TiffPageSeries) -> npt.NDArray[Any]:
+    """Return the stored planes of a series, colours apart or interleaved."""
+    check_pixels(path, series.keyframe)
+    check_codec(path, series.keyframe)
+    reader = SeriesReader(path, series, DamageLog(path, keep_going=False))
+    rows, columns = (0, reader.grid.length), (0, reader.grid.width)
+    count = math.prod(series.shape) // (reader.grid.length * reader.grid.row_values)
+    return np.stack([reader.read(k, rows, columns) for k in range(count)])
+
+
+def _one_plane(
+    path: Path, planes: list[tuple[str, tuple[int, ...]]]
+) -> tuple[str, tuple[int, ...]]:
+    """Return axes and shape of the only plane, axes of length 1 left out."""
+    if not planes or not planes[0][1]:
+        raise AnnotationError(
+            f"{path} is a TIFF file without an image.", hint="Export it again."
+        )
+    axes, shape = planes[0]
+    kept = [(a, n) for a, n in zip(axes, shape, strict=True) if n > 1 or a in "YX"]
+    axes, shape = "".join(a for a, _ in kept), tuple(n for _, n in kept)
+    if len(planes) > 1 or axes not in ("YX", "YXS", "SYX"):
+        found = "; ".join(f"{a} {' x '.join(map(str, n))}" for a, n in planes[:4])
+        raise AnnotationError(
+            f"{path} holds more than one plane ({found}); an annotation is one plane.",
+            hint="Save each plane as a file of its own, beside its image.",
+        )
+    return axes, shape
+
+
+def _check_size(path: Path, shape: tuple[int, ...]) -> None:
+    count = math.prod(shape)
+    if count > MAX_PIXELS:
+        raise AnnotationError(
+            f"{path} claims {' x '.join(map(str, shape))} pixels in a file of "
+            f"{path.stat().st_size:,} bytes; annotations of up to {MAX_PIXELS:,} "
+            "pixels are read whole.",
+            hint="Export it again, or cut it into smaller fields.",
+        )
+
+
+def _without_equal_channels(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a grey image that was saved in colour as one channel."""
+    if pixels.ndim == 2:
+        return pixels
+    alpha = pixels[..., -1] if pixels.shape[2] in (2, 4) else pixels[:1, :1, 0]
+    colours = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels
+    if alpha.min() == alpha.max() and (colours == colours[..., :1]).all():
+        return colours[..., 0]
+    return pixels
+
+
+THIN_PX = 3
+"""Half the width of a thin line: no pixel of it is further from its edge."""
+
+THICK_PX = 12
+"""Half the width from which on nothing is a line."""
+
+
+def looks_like_outlines(drawn: npt.NDArray[np.bool_]) -> bool:
+    """Return whether a binary image may be outlines: thin, and around larger areas.
+
+    Parameters
+    ----------
+    drawn
+        YX, True where something is drawn.
+    """
+    if not drawn.any():
+        return False
+    enclosed = ndimage.binary_fill_holes(drawn) & ~drawn
+    if np.count_nonzero(enclosed) <= np.count_nonzero(drawn):
+        return False
+    return float(ndimage.distance_transform_edt(drawn).max()) <= THIN_PX
+
+
+def fill_outlines(drawn: npt.NDArray[np.bool_], path: Path) -> npt.NDArray[np.int32]:
+    """Return an object for every area that lines enclose.
+
+    The background is the largest area that reaches the frame of the image; other areas
+    at the frame are objects that the frame cuts. A line belongs to the nearest object
+    beside it, so that neighbours share the line between them. What a line does not
+    close is background.
+
+    Parameters
+    ----------
+    drawn
+        YX, True on the lines, which are closed where each pixel of a line has another
+        one beside it or across a corner.
+    path
+        For messages.
+
+    Returns
+    -------
+    ndarray
+        YX, int32, numbered in raster order.
+
+    Raises
+    ------
+    AnnotationError
+        If what is drawn is too thick to be a line.
+    """
+    inward = ndimage.distance_transform_edt(drawn)
+    half = float(inward.max(initial=0.0))
+    if half > THICK_PX:
+        raise AnnotationError(
+            f"{path} holds areas {2 * half:.0f} px thick, which are no outlines.",
+            hint="Try: cellunet make-labels --kind binary, or --kind labels.",
+        )
+    # The default structure joins pixels side by side, so nothing leaks at a corner.
+    areas, count = ndimage.label(~drawn)
+    areas[_background(areas, count)] = 0
+    objects = areas > 0
+    if not objects.any():
+        return np.zeros(drawn.shape, np.int32)
+    distance, nearest = ndimage.distance_transform_edt(~objects, return_indices=True)
+    grown = np.where(drawn & (distance <= 2 * half), areas[tuple(nearest)], areas)
+    ids = np.unique(grown[grown > 0])
+    labels: npt.NDArray[np.int32] = np.searchsorted(ids, grown).astype(np.int32) + 1
+    return np.where(grown > 0, labels, 0).astype(np.int32)
+
+
+def _background(areas: npt.NDArray[Any], count: int) -> npt.NDArray[np.bool_]:
+    """Return the largest area at the frame, as pixels."""
+    frame = np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]])
+    sizes = np.bincount(areas.ravel(), minlength=count + 1)
+    at_frame = np.unique(frame[frame > 0])
+    if not at_frame.size:
+        return np.zeros(areas.shape, np.bool_)
+    background: npt.NDArray[np.bool_] = areas == at_frame[sizes[at_frame].argmax()]
+    return background
+
+
+# In 360 annotated images an id is in 1.4 pieces at most and a piece has 58 pixels and
+# more on average. Microscope images fall into 60 and more pieces per grey value, or,
+# where noise is large and 16-bit values rarely repeat, into pieces of 1 to 3 pixels.
+PIECES_PER_ID = 20
+
+PICTURE_PIECE_PX = 4
+
+PICTURE_MIN_PIECES = 200
+
+
+def recognise(pixels: npt.NDArray[Any]) -> str:
+    """Return how `pixels` were drawn: ``labels``, ``binary`` or ``coloured``.
+
+    An image of several colours is ``coloured``. A single-channel image is ``binary``
+    if it is boolean or if its only value besides 0 is 1, 255 or the largest of its
+    type: such an image could as well hold one object of that id, but then it is
+    nearly always one connected piece and comes out the same. Everything else is
+    ``labels``.
+
+    Parameters
+    ----------
+    pixels
+        YX or YXC as `cellunet.annotations.pixels.read_pixels` returns
+        them.
+    """
+    if pixels.ndim == 3:
+        return "coloured"
+    if pixels.dtype == bool:
+        return "binary"
+    if pixels.dtype.kind not in "iu" or not pixels.size:
+        return "labels"
+    top = int(pixels.max())
+    if top not in (1, 255, np.iinfo(pixels.dtype).max):
+        return "labels"
+    return "binary" if bool(((pixels == 0) | (pixels == top)).all()) else "labels"
+
+
+def decode_labels(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
+    """Take the values as ids."""
+    pixels = _whole_numbers(pixels, path)
+    if pixels.ndim != 2:
+        raise AnnotationError(
+            f"{path} has {pixels.shape[2]} colour channels; ids need one channel.",
+            hint="If each object has its own colour: cellunet make-labels --kind "
+            "coloured.",
+        )
+    if pixels.size and pixels.max() > np.iinfo(np.int32).max:
+        raise AnnotationError(
+            f"{path} holds the id {pixels.max()}; ids up to "
+            f"{np.iinfo(np.int32).max} are possible.",
+            hint="Number the objects from 1.",
+        )
+    labels = pixels.astype(np.int32)
+    pieces = int(_components(labels).max(initial=0))
+    if pieces >= PICTURE_MIN_PIECES:
+        ids = np.unique(labels).size
+        tiny = np.count_nonzero(labels) < PICTURE_PIECE_PX * pieces
+        _refuse_picture(path, pieces, pieces > (2 if tiny else PIECES_PER_ID) * ids)
+    return labels
+
+
+def decode_binary(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
+    """Take each 4-connected piece of everything but 0 as an object."""
+    inside = foreground(pixels, path)
+    labels: npt.NDArray[np.int32] = ndimage.label(inside)[0].astype(np.int32)
+    return labels
+
+
+def decode_coloured(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
+    """Take each 4-connected piece of one colour as an object; black is background.
+
+    This decodes the graph colouring of BBBC039, in which touching nuclei differ, as
+    well as images in which every object has a colour of its own.
+    """
+    codes = _colour_codes(_whole_numbers(pixels, path))
+    if codes.size and codes.all():
+        _refuse_white_background(pixels, codes, path)
+    labels = _components(codes)
+    pieces = int(labels.max(initial=0))
+    drawn = int(np.count_nonzero(codes))
+    _refuse_picture(path, pieces, drawn < PICTURE_PIECE_PX * pieces)
+    return labels
+
+
+def decode_outlines(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
+    """Take each area that lines enclose as an object; everything but 0 is a line."""
+    return fill_outlines(foreground(pixels, path), path)
+
+
+def _colour_codes(pixels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return one number per colour, 0 where black or transparent."""
+    if pixels.ndim == 2:
+        return pixels.astype(np.int64, copy=False)
+    colours = pixels[..., : _colours(pixels)]
+    bits = 8 * pixels.dtype.itemsize
+    codes = np.zeros(pixels.shape[:2], np.int64)
+    for channel in range(colours.shape[2]):
+        codes |= colours[..., channel].astype(np.int64) << (bits * channel)
+    return np.where(_opaque(pixels), codes, 0)
+
+
+def foreground(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.bool_]:
+    """Return what is neither 0, black nor transparent, YX; refuse what is no label."""
+    drawn: npt.NDArray[np.bool_] = _colour_codes(_whole_numbers(pixels, path)) != 0
+    return drawn
+
+
+def _colours(pixels: npt.NDArray[Any]) -> int:
+    """Return the number of channels that are not alpha: 1 of 2, 3 of 4."""
+    channels = int(pixels.shape[2])
+    return channels - 1 if channels in (2, 4) else channels
+
+
+def _opaque(pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return where alpha is not 0; everywhere if alpha says nothing (is constant)."""
+    alpha = pixels[..., -1]
+    if _colours(pixels) == pixels.shape[2] or alpha.min() == alpha.max():
+        return np.ones(alpha.shape, np.bool_)
+    opaque: npt.NDArray[np.bool_] = alpha != 0
+    return opaque
+
+
+def _components(values: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Return 4-connected pieces of equal value numbered in raster order, 0 left out."""
+    from skimage.measure import label
+
+    pieces: npt.NDArray[np.int32] = label(values, background=0, connectivity=1)
+    return pieces.astype(np.int32, copy=False)
+
+
+def _whole_numbers(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
+    """Return `pixels` if they can be ids, or refuse them."""
+    if pixels.dtype.kind not in "iub":
+        raise _float_error(pixels, path)
+    if pixels.dtype.kind == "i" and pixels.size and pixels.min() < 0:
+        raise AnnotationError(
+            f"{path} holds negative values, down to {pixels.min()}; labels are 0 for "
+            "background and positive ids.",
+            hint="Set the negative pixels to 0, or number the objects from 1; if one "
+            "value marks what is not annotated, name it: --ignore-value "
+            f"{pixels.min()}.",
+        )
+    return pixels
+
+
+def _float_error(pixels: npt.NDArray[Any], path: Path) -> AnnotationError:
+    finite = pixels[np.isfinite(pixels)]
+    whole = finite.size == pixels.size and bool((pixels == np.rint(pixels)).all())
+    span = f"{finite.min():g} to {finite.max():g}" if finite.size else "none finite"
+    found = f"{path} holds floating-point values ({pixels.dtype}, {span})"
+    if whole:
+        return AnnotationError(
+            f"{found}; labels are whole numbers of an integer type.",
+            hint="Every value is whole, so converting loses nothing. In Fiji: Image, "
+            "Type, 16-bit, with 'Scale when converting' off (Edit, Options, "
+            "Conversions); in Python: "
+            f"tifffile.imwrite('{path.stem}.tif', pixels.astype('uint32')).",
+        )
+    return AnnotationError(
+        f"{found}; labels are whole numbers.",
+        hint="Is it an image or a probability map in place of the annotation?",
+    )
+
+
+def _refuse_picture(path: Path, pieces: int, scattered: bool) -> None:
+    if pieces >= PICTURE_MIN_PIECES and scattered:
+        raise AnnotationError(
+            f"{path} falls into {pieces} pieces of equal value: it looks like an "
+            "intensity image or a blurred or lossy copy, not like an annotation.",
+            hint="Export the annotation again; or, if everything but 0 is an object, "
+            "cellunet make-labels --kind binary makes label images of it.",
+        )
+
+
+def _refuse_white_background(
+    pixels: npt.NDArray[Any], codes: npt.NDArray[np.int64], path: Path
+) -> None:
+    values, counts = np.unique(codes, return_counts=True)
+    white = np.full((1, 1, *pixels.shape[2:]), np.iinfo(pixels.dtype).max, pixels.dtype)
+    if values[counts.argmax()] == _colour_codes(white)[0, 0]:
+        raise AnnotationError(
+            f"{path} has no black pixel and is mostly white; black is background.",
+            hint="Turn the background black.",
+        )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+class Decoder(Protocol):
+    """Turn the pixels of one file into labels."""
+
+    def __call__(self, pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
+        """Return labels, YX; `path` is for messages."""
+
+
+DECODERS: dict[str, Decoder] = {
+    "labels": decode_labels,
+    "binary": decode_binary,
+    "coloured": decode_coloured,
+    "outlines": decode_outlines,
+}
+
+RING_PX = 3
+"""Without it outlines become far too wide (`benchmarks/scribbles.py`)."""
+
+
+def with_scribbles(
+    found: Annotation,
+    scribbles: npt.NDArray[np.uint8],
+    ignored: npt.NDArray[np.bool_] | None = None,
+) -> Annotation:
+    """Return an annotation with scribbles beside its labels.
+
+    Where neither a region nor anything else says what is annotated, only the objects
+    and the scribbles count, and a ring of `RING_PX` around objects as background: it is
+    what tells where they end. An object that was outlined says more than a scribble on
+    it, and a region more than a scribble of background in it. A pixel inside an
+    object that is not outlined is not annotated for the labels, which would call it
+    background. So each pixel that counts does so by its label or by a scribble, never
+    by both.
+
+    Parameters
+    ----------
+    found
+        Labels, and what of them counts.
+    scribbles
+        YX, uint8: `NO_SCRIBBLE`, `SCRIBBLED_BACKGROUND` or `SCRIBBLED_INTERIOR`.
+    ignored
+        YX, what says nothing whatever else does; None: nowhere.
+    """
+    objects = found.labels > 0
+    annotated = objects if found.annotated is None else found.annotated
+    said = np.where(objects, np.uint8(NO_SCRIBBLE), scribbles)
+    if found.annotated is None:
+        around = ndimage.binary_dilation(objects, iterations=RING_PX) & ~objects
+        said[around & (said == NO_SCRIBBLE)] = SCRIBBLED_BACKGROUND
+    if ignored is not None:
+        annotated = annotated & ~ignored
+        said[ignored] = NO_SCRIBBLE
+    said[(said == SCRIBBLED_BACKGROUND) & annotated] = NO_SCRIBBLE
+    return replace(
+        found,
+        annotated=annotated & (said != SCRIBBLED_INTERIOR),
+        scribbles=said if said.any() else None,
+    )
+
+
+def read_scribbles(path: Path) -> npt.NDArray[np.uint8]:
+    """Return scribbles painted as an image: 1 is background, 2 inside an object.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read, or holds other values, or none but 0.
+    """
+    pixels = read_pixels(path)
+    values: list[Any] = np.unique(pixels).tolist()
+    if pixels.ndim != 2 or not set(values) <= {
+        NO_SCRIBBLE,
+        SCRIBBLED_BACKGROUND,
+        SCRIBBLED_INTERIOR,
+    }:
+        shown = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
+        raise AnnotationError(
+            f"{path} holds the values {shown}; an image of scribbles is one channel of "
+            "0 (says nothing), 1 (background) and 2 (inside an object).",
+            hint="Paint with these values; objects that are outlined go into labels.",
+        )
+    if values == [NO_SCRIBBLE]:
+        raise AnnotationError(
+            f"{path} holds no scribble: it is 0 everywhere.", hint="Leave it out."
+        )
+    return pixels.astype(np.uint8)
+
+
+def within(found: Annotation, sidecar: Path, path: Path) -> Annotation:
+    """Return an annotation limited to what an image marks by other values than 0.
+
+    Parameters
+    ----------
+    found, path
+        The annotation and where it was read.
+    sidecar
+        The image.
+
+    Raises
+    ------
+    AnnotationError
+        If the image cannot be read or has another shape.
+    """
+    inside = foreground(read_pixels(sidecar), sidecar)
+    _refuse_other_shape(inside.shape, found, sidecar, path)
+    said = found.scribbles
+    if said is not None:
+        said = np.where(inside, said, np.uint8(NO_SCRIBBLE))
+    if found.annotated is not None:
+        inside &= found.annotated
+    return replace(found, annotated=inside, scribbles=said)
+
+
+def scribbled(found: Annotation, sidecar: Path, path: Path) -> Annotation:
+    """Return an annotation with the scribbles in an image; otherwise as `within`."""
+    said = read_scribbles(sidecar)
+    _refuse_other_shape(said.shape, found, sidecar, path)
+    return with_scribbles(found, said)
+
+
+def _refuse_other_shape(
+    shape: tuple[int, ...], found: Annotation, sidecar: Path, path: Path
+) -> None:
+    if shape != found.labels.shape:
+        raise AnnotationError(
+            f"{sidecar} has {shape[0]} x {shape[1]} pixels, {path.name} "
+            f"has {found.labels.shape[0]} x {found.labels.shape[1]}.",
+            hint="What is annotated is told for every pixel of the image.",
+        )

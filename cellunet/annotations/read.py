@@ -1,0 +1,412 @@
+"""Read an annotation of any format as instance labels.
+
+One row of `ANNOTATIONS` per way of drawing: its name is what ``--kind`` takes. With
+``auto`` the way is decided from what a file holds, by the rule of
+`cellunet.annotations.pixels.recognise`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cellunet.annotations.coco import coco_drawings, crowds, read_coco
+from cellunet.annotations.find import is_scribbles
+from cellunet.annotations.geojson import geojson_drawings
+from cellunet.annotations.imagej import roi_drawings
+from cellunet.annotations.labelme import labelme_drawings, labelme_size
+from cellunet.annotations.pixels import (
+    DECODERS,
+    MAX_PIXELS,
+    foreground,
+    looks_like_outlines,
+    read_pixels,
+    read_scribbles,
+    recognise,
+    scribbled,
+    with_scribbles,
+    within,
+)
+from cellunet.annotations.shapes import kind_of, paint, read_json, some
+from cellunet.annotations.types import Annotation
+from cellunet.errors import AnnotationError, ConfigError, choose
+from cellunet.io.paths import CELLPOSE, image_files, is_drawn_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    Shape = tuple[int, int]
+
+
+class DrawnReader(Protocol):
+    """Read the shapes that were drawn on one image, and paint them."""
+
+    def __call__(self, path: Path, shape: Shape | None, member: str, /) -> Annotation:
+        """Return labels of `shape`, or of the shape that the file tells."""
+
+
+def read_drawn(
+    path: Path, kind: str, shape: Shape | None, member: str = ""
+) -> Annotation:
+    """Return the labels of the shapes in a file.
+
+    Parameters
+    ----------
+    path
+        A file of any format in `DRAWN`.
+    kind
+        A name in `DRAWN`.
+    shape
+        Rows and columns of the image; None: unknown.
+    member
+        What the image is called in a file of several.
+
+    Raises
+    ------
+    ConfigError
+        If a package is missing that reads the format.
+    AnnotationError
+        If the file is damaged, holds what encloses nothing, or the size of its image
+        is unknown.
+    """
+    try:
+        return DRAWN[kind](path, shape, member)
+    except AnnotationError as error:
+        if str(path) in error.message:
+            raise
+        raise AnnotationError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def drawn_kind(path: Path) -> str:
+    """Return the name in `DRAWN` that a file's name or content says.
+
+    Raises
+    ------
+    AnnotationError
+        If it is JSON of another kind, or none.
+    """
+    name = path.name.lower()
+    if name.endswith((".zip", ".roi")):
+        return "rois"
+    if name.endswith((".geojson", ".geojson.gz")):
+        return "geojson"
+    kind = kind_of(read_json(path))
+    if kind is None:
+        raise AnnotationError(
+            f"{path} is JSON, but neither GeoJSON nor of COCO or labelme.",
+            hint="Export it again in one of these formats.",
+        )
+    return kind
+
+
+def _rois(path: Path, shape: Shape | None, member: str) -> Annotation:
+    del member
+    return paint(roi_drawings(path), _known(shape, path), path, "rois")
+
+
+def _geojson(path: Path, shape: Shape | None, member: str) -> Annotation:
+    del member
+    drawings = geojson_drawings(read_json(path))
+    return paint(drawings, _known(shape, path), path, "geojson")
+
+
+def _labelme(path: Path, shape: Shape | None, member: str) -> Annotation:
+    del member
+    document = read_json(path)
+    drawings = labelme_drawings(document)
+    size = labelme_size(document) or shape
+    return paint(drawings, _known(size, path), path, "labelme")
+
+
+def _coco(path: Path, shape: Shape | None, member: str) -> Annotation:
+    del shape  # The file tells it; whether it is the image's is for the caller.
+    file = read_coco(path)
+    if not member and len(file.images) == 1:
+        member = next(iter(file.images))
+    if member not in file.images:
+        raise AnnotationError(
+            f"{path} annotates {len(file.images)} images ({some(list(file.images))}), "
+            f"but not {member or 'one'}.",
+            hint="Name the folder that holds the file and its images.",
+        )
+    size = _known(file.images[member].size, path)
+    found = paint(coco_drawings(file, member), size, path, "coco")
+    if not (count := crowds(file, member)):
+        return found
+    note = (
+        f"Annotations marked as crowds (iscrowd): {count}. They count as objects like "
+        "the others; give a crowd the category 'ignore' to leave it out."
+    )
+    return replace(found, notes=(*found.notes, note))
+
+
+def _known(shape: Shape | None, path: Path) -> Shape:
+    if shape is None:
+        raise AnnotationError(
+            f"{path} does not tell the size of its image, and there is no image.",
+            hint="Put the image beside it under the same name.",
+        )
+    # Before memory is taken: a file can claim any size.
+    if math.prod(shape) > MAX_PIXELS or 0 in shape:
+        raise AnnotationError(
+            f"{path} says that its image has {shape[0]:,} x {shape[1]:,} pixels; up to "
+            f"{MAX_PIXELS:,} are possible.",
+            hint="Export it again, or cut the image into smaller fields.",
+        )
+    return shape
+
+
+DRAWN: dict[str, DrawnReader] = {
+    "rois": _rois,
+    "geojson": _geojson,
+    "coco": _coco,
+    "labelme": _labelme,
+}
+
+__all__ = ["ANNOTATIONS", "Annotation", "read_annotation", "read_labels"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRequest:
+    """What is known of an annotation before it is read."""
+
+    shape: tuple[int, int] | None = None
+    """Rows and columns of its image, where shapes do not tell; None: unknown."""
+    member: str = ""
+    """What its image is called in a file of several."""
+    ignore_value: int | None = None
+    """Value of pixels that are not annotated, in label images."""
+
+
+class Reader(Protocol):
+    """Decode the annotation at a path; raises AnnotationError."""
+
+    def __call__(self, path: Path, asked: ReadRequest, /) -> Annotation:
+        """Return the labels and how they were found."""
+
+
+def read_labels(path: Path, *, kind: str = "auto") -> npt.NDArray[np.int32]:
+    """Return the instance labels of one annotation: `read_annotation`, labels only."""
+    return read_annotation(path, kind=kind).labels
+
+
+def read_annotation(  # noqa: PLR0913
+    path: Path,
+    *,
+    kind: str = "auto",
+    shape: tuple[int, int] | None = None,
+    member: str = "",
+    ignore_value: int | None = None,
+    annotated: Path | None = None,
+    scribbles: Path | None = None,
+) -> Annotation:
+    """Decode one annotation to instance labels.
+
+    Parameters
+    ----------
+    path
+        A TIFF or PNG file, a file of shapes, or a folder with one image per object.
+    kind
+        A name in `ANNOTATIONS`. ``auto`` takes a folder as ``objects`` and decides
+        for a file from its name and content.
+    shape
+        Rows and columns of the image, which ROI sets and GeoJSON do not tell.
+    member
+        What the image is called in a COCO file.
+    ignore_value
+        Value of the pixels of a label image that are not annotated.
+    annotated
+        An image of the same shape that is 0 where nothing is annotated.
+    scribbles
+        An image of the same shape: `cellunet.annotations.pixels.read_scribbles`.
+
+    Raises
+    ------
+    ConfigError
+        If `kind` is unknown, or `ignore_value` is background.
+    AnnotationError
+        If the file cannot be read, or cannot be labels: floating point, negative ids
+        or ids past int32, several planes, an intensity image, shapes that enclose
+        nothing; or if no pixel is annotated.
+    """
+    if ignore_value == 0:
+        raise ConfigError(
+            "The value that is ignored cannot be 0, which is background.",
+            hint="Mark what is annotated by shapes of the class 'region', or by an "
+            "image in a folder 'annotated'.",
+        )
+    asked = ReadRequest(shape=shape, member=member, ignore_value=ignore_value)
+    found = choose(ANNOTATIONS, kind, "kind of annotation")(path, asked)
+    if annotated is not None:
+        found = within(found, annotated, path)
+    if scribbles is not None:
+        found = scribbled(found, scribbles, path)
+    if (
+        found.annotated is not None
+        and found.scribbles is None
+        and not found.annotated.any()
+    ):
+        raise AnnotationError(
+            f"{path} marks no pixel of its image as annotated.",
+            hint="Leave the image out, or take back what marks it as ignored.",
+        )
+    if found.annotated is not None and found.annotated.all():
+        return replace(found, annotated=None)
+    return found
+
+
+def read_object_folder(folder: Path, asked: ReadRequest | None = None) -> Annotation:
+    """Put a folder of one image per object together (DSB2018 as published).
+
+    Object ids follow the sorted file names from 1; in each file everything but 0 is
+    the object, in however many pieces. Pixels claimed by several objects go to the
+    smallest of them (then to the first file), so that no object disappears under a
+    larger one.
+
+    Parameters
+    ----------
+    folder
+        A folder of PNG or TIFF files, or the folder above it if that is ``masks``.
+
+    Raises
+    ------
+    AnnotationError
+        If there are no files, or if they differ in shape.
+    """
+    del asked  # The files tell everything.
+    inner = folder / "masks"
+    where = inner if inner.is_dir() else folder
+    files = image_files(where)
+    if not files:
+        raise AnnotationError(
+            f"{where} holds no PNG or TIFF file, one of each object being expected.",
+            hint="An image without objects: add one file that is 0 everywhere.",
+        )
+    shape, objects = _object_pixels(files)
+    labels = np.zeros(shape, np.int32)
+    claims = np.zeros(shape, np.int32)
+    largest_first = sorted(
+        range(len(objects)), key=lambda i: (objects[i].size, i), reverse=True
+    )
+    for i in largest_first:
+        labels.flat[objects[i]] = i + 1
+        claims.flat[objects[i]] += 1
+    seen = np.bincount(labels.ravel(), minlength=len(files) + 1)[1:]
+    return Annotation(
+        labels, "objects", int((claims > 1).sum()), int((seen == 0).sum())
+    )
+
+
+def _object_pixels(
+    files: Sequence[Path],
+) -> tuple[tuple[int, ...], list[npt.NDArray[np.int64]]]:
+    """Return the common shape and each file's object as flat pixel indices."""
+    shape: tuple[int, ...] | None = None
+    objects = []
+    for path in files:
+        inside = foreground(read_pixels(path), path)
+        if shape is None:
+            shape = inside.shape
+        if inside.shape != shape:
+            raise AnnotationError(
+                f"{path} has shape {inside.shape}, {files[0].name} beside it {shape}.",
+                hint="All objects of one image are drawn on its full frame.",
+            )
+        objects.append(np.flatnonzero(inside))
+    return shape or (0, 0), objects
+
+
+def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
+    if path.is_dir():
+        files = image_files(path / "masks") or image_files(path)
+        if len(files) != 1:
+            return read_object_folder(path)
+        # From outside, a label image a sample looks like an image of one object.
+        return _read_auto(files[0], asked)
+    _refuse_pickle(path)
+    if is_drawn_file(path):
+        return read_drawn(path, drawn_kind(path), asked.shape, asked.member)
+    if is_scribbles(path):
+        return read_only_scribbles(path)
+    pixels, annotated = _without_value(read_pixels(path), path, asked.ignore_value)
+    kind = recognise(pixels)
+    _refuse_outlines(pixels, path, kind)
+    return Annotation(DECODERS[kind](pixels, path), kind, annotated=annotated)
+
+
+def read_only_scribbles(path: Path, asked: ReadRequest | None = None) -> Annotation:
+    """Read an image of scribbles that is all there is; there is no object in it."""
+    del asked  # The file tells everything.
+    said = read_scribbles(path)
+    return with_scribbles(Annotation(np.zeros(said.shape, np.int32), "scribbles"), said)
+
+
+def _read_pixels_as(kind: str) -> Reader:
+    def read(path: Path, asked: ReadRequest) -> Annotation:
+        _refuse_pickle(path)
+        pixels, annotated = _without_value(read_pixels(path), path, asked.ignore_value)
+        return Annotation(DECODERS[kind](pixels, path), kind, annotated=annotated)
+
+    return read
+
+
+def _read_drawn_as(kind: str) -> Reader:
+    def read(path: Path, asked: ReadRequest) -> Annotation:
+        return read_drawn(path, kind, asked.shape, asked.member)
+
+    return read
+
+
+def _without_value(
+    pixels: npt.NDArray[Any], path: Path, value: int | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """Return the pixels with a value made background, and where it was not."""
+    if value is None:
+        return pixels, None
+    if pixels.ndim != 2:
+        raise AnnotationError(
+            f"{path} is coloured; a value to ignore needs an image of one channel."
+        )
+    ignored: npt.NDArray[np.bool_] = pixels == value
+    if not ignored.any():
+        return pixels, None
+    return np.where(ignored, pixels.dtype.type(0), pixels), ~ignored
+
+
+def _refuse_outlines(pixels: npt.NDArray[Any], path: Path, kind: str) -> None:
+    if kind == "binary" and looks_like_outlines(foreground(pixels, path)):
+        raise AnnotationError(
+            f"{path} holds thin lines around empty areas: it can be the outlines of "
+            "objects, or ring-shaped objects.",
+            hint="Say which, and use what it makes: cellunet make-labels --kind "
+            "outlines fills closed lines, --kind binary takes the lines themselves.",
+        )
+
+
+def _refuse_pickle(path: Path) -> None:
+    if path.name.lower().endswith(".npy"):
+        made_by = " of Cellpose" if path.name.lower().endswith(CELLPOSE) else ""
+        raise AnnotationError(
+            f"{path} is a NumPy file{made_by}; such a file can run code when it is "
+            "opened and is never read.",
+            hint="In Cellpose: File, Save masks as PNG/tif; or on its command line "
+            "--save_tif or --save_png. Then keep NAME_cp_masks beside the image.",
+        )
+
+
+ANNOTATIONS: dict[str, Reader] = {
+    "auto": _read_auto,
+    **{kind: _read_pixels_as(kind) for kind in DECODERS},
+    "objects": read_object_folder,
+    "scribbles": read_only_scribbles,
+    **{kind: _read_drawn_as(kind) for kind in DRAWN},
+}

@@ -1,0 +1,713 @@
+"""Polygons and other shapes that people draw, and how they become labels.
+
+Coordinates are (x, y) in pixels, counted from the image's upper left corner: the pixel
+of row 0, column 0 covers the square [0, 1] x [0, 1] and its centre is (0.5, 0.5). So
+count ImageJ and Fiji, QuPath, COCO and labelme. A pixel belongs to a polygon if its
+centre lies inside by the even-odd rule over all rings, so that a ring within a ring is
+a hole whichever way round it was drawn. A centre exactly on an edge is inside on the
+left and upper side of the polygon and outside on the right and lower one: polygons that
+share an edge share no pixel and leave none out.
+
+Coordinates are those of `cellunet.annotations.shapes`: x and y in pixels, the
+first pixel covering 0 to 1.
+
+Readers of ROI sets, GeoJSON, COCO and labelme turn what they find into `Drawing`, and
+`paint` puts all drawings of one image together by one rule. Lines, clicks and brushed
+areas that say "inside an object" or "background" are scribbles
+(`cellunet.annotations.pixels`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import math
+import re
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from cellunet.annotations.pixels import with_scribbles
+from cellunet.annotations.types import Annotation
+from cellunet.errors import AnnotationError
+from cellunet.imaging.targets import SCRIBBLED_BACKGROUND, SCRIBBLED_INTERIOR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    Ring = npt.NDArray[np.floating[Any]]
+    Window = tuple[slice, slice]
+
+CHUNK = 1 << 20
+"""Crossings of edges and rows that are held at once."""
+
+MAX_COORDINATE = 1e300
+"""Differences and products by a few of such numbers are still finite."""
+
+MAX_CROSSINGS = 1 << 26
+"""A drawing of more, 67 million, is no outline; it would take minutes."""
+
+
+class Filled(NamedTuple):
+    """Pixels of one polygon within its bounding box."""
+
+    window: Window
+    """Rows and columns of the box, within the image; empty if it lies outside."""
+    inside: npt.NDArray[np.bool_]
+    """YX, of the shape of the window."""
+    crosses: bool = False
+    """Whether a ring crosses itself so that it shows in the pixels."""
+    outside: bool = False
+    """Whether it lies outside the image altogether."""
+
+
+def fill(rings: Sequence[Ring], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Return which pixels of an image lie inside a polygon.
+
+    Parameters
+    ----------
+    rings
+        Outlines and holes, each of shape (N, 2), x and y in pixels; the last point is
+        joined to the first.
+    shape
+        Rows and columns of the image.
+
+    Returns
+    -------
+    ndarray
+        YX, bool.
+
+    Raises
+    ------
+    AnnotationError
+        If a coordinate is not finite, or the rings have too many crossings.
+
+    Examples
+    --------
+    >>> fill([np.array([(1, 0), (3, 0), (3, 2), (1, 2)])], (2, 4)).astype(int)
+    array([[0, 1, 1, 0],
+           [0, 1, 1, 0]])
+    """
+    image = np.zeros(shape, np.bool_)
+    filled = fill_window(rings, shape)
+    image[filled.window] = filled.inside
+    return image
+
+
+def fill_window(rings: Sequence[Ring], shape: tuple[int, int]) -> Filled:
+    """Return the same as `fill` within the polygon's bounding box alone.
+
+    Each ring is scanned row by row: an edge that crosses a row of pixel centres
+    toggles all pixels to the right of it, so that a running sum along the row says how
+    often the ring winds around each centre. Odd is inside.
+    """
+    rings = [np.asarray(ring, np.float64) for ring in rings if len(ring)]
+    window, outside = _box(rings, shape)
+    size = (window[0].stop - window[0].start, window[1].stop - window[1].start)
+    inside = np.zeros(size, np.bool_)
+    crosses = False
+    if inside.size:
+        for ring in rings:
+            turns = _winding(ring, window)
+            inside ^= (turns & 1).astype(np.bool_)
+            # A simple ring winds once around what it encloses, all of it one way.
+            crosses |= int(turns.max(initial=0)) - int(turns.min(initial=0)) > 1
+    return Filled(window, inside, crosses, outside)
+
+
+def _box(rings: Sequence[Ring], shape: tuple[int, int]) -> tuple[Window, bool]:
+    """Return the pixels whose centres the rings' box holds, and if it is outside."""
+    if not rings:
+        return (slice(0, 0), slice(0, 0)), False
+    points = np.concatenate(rings)
+    # False for what is not a number, too.
+    if not (np.abs(points) <= MAX_COORDINATE).all():
+        raise AnnotationError(
+            f"A coordinate is not a finite number up to {MAX_COORDINATE:g}.",
+            hint="Draw the object again.",
+        )
+    (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+    rows = _centres(y0, y1, shape[0])
+    columns = _centres(x0, x1, shape[1])
+    outside = x1 <= 0 or y1 <= 0 or x0 >= shape[1] or y0 >= shape[0]
+    return (rows, columns), bool(outside)
+
+
+def _centres(low: float, high: float, length: int) -> slice:
+    """Return the pixels 0..length - 1 with low <= centre < high."""
+    start, stop = np.clip(np.ceil((low - 0.5, high - 0.5)), 0, length).astype(int)
+    return slice(int(start), max(int(stop), int(start)))
+
+
+def _winding(ring: Ring, window: Window) -> npt.NDArray[np.int64]:
+    """Return how often a ring winds around each pixel centre of a window, YX."""
+    rows, columns = window
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    toggles = np.zeros(height * (width + 1), np.int64)
+    for row, x, sign in _crossings(ring, rows):
+        column = np.clip(np.ceil(x - 0.5) - columns.start, 0, width).astype(np.int64)
+        place = (row - rows.start) * (width + 1) + column
+        toggles += np.bincount(place, sign, minlength=toggles.size).astype(np.int64)
+    turns: npt.NDArray[np.int64] = toggles.reshape(height, width + 1)[:, :-1]
+    return turns.cumsum(axis=1)
+
+
+def _crossings(
+    ring: Ring, rows: slice
+) -> Iterator[tuple[npt.NDArray[np.int64], Ring, npt.NDArray[np.int64]]]:
+    """Yield row, x and direction (1 or -1) where edges cross rows of pixel centres."""
+    start, end = ring, np.roll(ring, -1, axis=0)
+    sign = np.where(end[:, 1] > start[:, 1], 1, -1)
+    upper = np.where((sign > 0)[:, None], start, end)
+    lower = np.where((sign > 0)[:, None], end, start)
+    bounds = np.ceil(np.stack((upper[:, 1], lower[:, 1])) - 0.5)
+    first, stop = np.clip(bounds, rows.start, rows.stop).astype(np.int64)
+    count = stop - first
+    total = count.cumsum()
+    if total.size and total[-1] > MAX_CROSSINGS:
+        raise AnnotationError(
+            f"An outline of {len(ring):,} points goes up and down {total[-1]:,} rows; "
+            f"up to {MAX_CROSSINGS:,} are possible.",
+            hint="Draw the object again with fewer points.",
+        )
+    crossing = np.flatnonzero(count)
+    # An edge crosses at most the window's rows, so a chunk is never much larger.
+    pieces = np.unique(total[crossing] // CHUNK, return_index=True)[1][1:]
+    for edges in np.split(crossing, pieces):
+        n = count[edges]
+        edge = np.repeat(edges, n)
+        step = np.arange(n.sum()) - np.repeat(n.cumsum() - n, n)
+        row = first[edge] + step
+        (xa, ya), (xb, yb) = upper[edge].T, lower[edge].T
+        x = xa + (row + 0.5 - ya) * ((xb - xa) / (yb - ya))
+        yield row, x, sign[edge]
+
+
+LINE_PX = 3.0
+"""Width of a drawn line. One pixel to either side of where it was drawn is about how
+steady a hand is; narrower, a line at a slant is not one piece."""
+
+CLICK_PX = 2.0
+"""Radius of a click: 13 pixels, which with a boundary of 2 px around them fit into a
+nucleus of 9 px across."""
+
+PIECE_PX = 32.0
+"""Longest piece of a line that is drawn at once, so that its window is small."""
+
+
+class Figure(Protocol):
+    """Anything that encloses pixels."""
+
+    def fill(self, shape: tuple[int, int]) -> Filled:
+        """Return the pixels of an image of `shape` that it encloses."""
+
+
+@dataclass(frozen=True, eq=False)
+class Polygons:
+    """One or more polygons, each of an outline and holes; together one figure."""
+
+    polygons: tuple[tuple[Ring, ...], ...]
+
+    def fill(self, shape: tuple[int, int]) -> Filled:
+        """Return the pixels that lie in any of the polygons."""
+        if len(self.polygons) == 1:
+            return fill_window(self.polygons[0], shape)
+        parts = [fill_window(rings, shape) for rings in self.polygons]
+        outside = all(p.outside for p in parts)
+        boxes = [p.window for p in parts if p.inside.size]
+        rows, columns = (
+            slice(min(b[i].start for b in boxes), max(b[i].stop for b in boxes))
+            if boxes
+            else slice(0, 0)
+            for i in (0, 1)
+        )
+        inside = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+        for (r, c), part, *_ in parts:
+            view = np.s_[
+                r.start - rows.start : r.stop - rows.start,
+                c.start - columns.start : c.stop - columns.start,
+            ]
+            if part.size:
+                inside[view] |= part
+        crosses = any(p.crosses for p in parts)
+        return Filled((rows, columns), inside, crosses, outside)
+
+
+@dataclass(frozen=True)
+class Oval:
+    """The ellipse in an upright box."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    def fill(self, shape: tuple[int, int]) -> Filled:
+        """Return the pixels whose centres lie in the ellipse."""
+        box = np.array([(self.x0, self.y0), (self.x1, self.y0), (self.x1, self.y1)])
+        whole = fill_window([np.vstack((box, [(self.x0, self.y1)]))], shape)
+        window, inside, *_ = whole
+        y, x = np.ogrid[window]
+        cy, cx = (self.y0 + self.y1) / 2, (self.x0 + self.x1) / 2
+        ry, rx = abs(self.y1 - self.y0) / 2, abs(self.x1 - self.x0) / 2
+        if inside.size:
+            inside &= ((y + 0.5 - cy) / ry) ** 2 + ((x + 0.5 - cx) / rx) ** 2 <= 1
+        return whole
+
+
+@dataclass(frozen=True, eq=False)
+class Strokes:
+    """Lines and clicks of a round pen.
+
+    Parameters
+    ----------
+    lines
+        Each (N, 2), x and y; a single point is a click.
+    """
+
+    lines: tuple[Ring, ...]
+
+    def fill(self, shape: tuple[int, int]) -> Filled:
+        """Return the pixels whose centres the pen covers, on its rim included."""
+        for line in self.lines:
+            if not np.isfinite(line).all():
+                raise AnnotationError(
+                    "A coordinate is not a finite number.", hint="Draw it again."
+                )
+        low = np.min([line.min(axis=0) - _reach(line) for line in self.lines], axis=0)
+        high = np.max([line.max(axis=0) + _reach(line) for line in self.lines], axis=0)
+        window = _covered(low, high, (slice(0, shape[0]), slice(0, shape[1])))
+        size = (window[0].stop - window[0].start, window[1].stop - window[1].start)
+        inside = np.zeros(size, np.bool_)
+        for line in self.lines:
+            for start, end in _pieces(line):
+                _draw(start, end, _reach(line), window, inside)
+        return Filled(window, inside, outside=not inside.size)
+
+
+def _reach(line: Ring) -> float:
+    return CLICK_PX if len(line) == 1 else LINE_PX / 2
+
+
+def _covered(low: Ring, high: Ring, within: Window) -> Window:
+    """Return the pixels with low <= centre <= high, of x and y, of a window."""
+    start = np.ceil(low - 0.5)[::-1]
+    stop = np.floor(high - 0.5)[::-1] + 1
+    first, last = (
+        np.clip(v, [w.start for w in within], [w.stop for w in within]).astype(int)
+        for v in (start, stop)
+    )
+    rows, columns = (
+        slice(int(a), max(int(a), int(b))) for a, b in zip(first, last, strict=True)
+    )
+    return rows, columns
+
+
+def _pieces(line: Ring) -> Iterator[tuple[Ring, Ring]]:
+    """Yield short pieces of a line; of a click the point itself twice."""
+    line = np.asarray(line, np.float64)
+    if len(line) == 1:
+        yield line[0], line[0]
+    for start, end in itertools.pairwise(line):
+        count = max(math.ceil(math.hypot(*(end - start)) / PIECE_PX), 1)
+        points = start + (end - start) * (np.arange(count + 1) / count)[:, None]
+        yield from itertools.pairwise(points)
+
+
+def _draw(
+    start: Ring,
+    end: Ring,
+    reach: float,
+    window: Window,
+    inside: npt.NDArray[np.bool_],
+) -> None:
+    """Mark the pixels of `window` within `reach` of a straight piece."""
+    low, high = np.minimum(start, end) - reach, np.maximum(start, end) + reach
+    rows, columns = _covered(low, high, window)
+    y, x = np.ogrid[rows, columns]
+    x, y = x + 0.5 - start[0], y + 0.5 - start[1]
+    dx, dy = end - start
+    along = np.clip((x * dx + y * dy) / ((dx * dx + dy * dy) or 1.0), 0.0, 1.0)
+    near = (x - along * dx) ** 2 + (y - along * dy) ** 2 <= reach**2
+    inside[
+        rows.start - window[0].start : rows.stop - window[0].start,
+        columns.start - window[1].start : columns.stop - window[1].start,
+    ] |= near
+
+
+Role = Literal["object", "ignore", "region", "background", "interior"]
+
+MAX_NAMED = 3
+
+BAND_PX = 512
+"""Rows that are looked at at once."""
+
+# QuPath writes "Ignore*" and "Region*"; Fiji numbers names that come twice, "ignore-1".
+_NUMBERED = r"\*?([-_. ]?\d+)?"
+
+_SPECIAL = re.compile(rf"(ignore|region|background|interior){_NUMBERED}", re.IGNORECASE)
+
+_STROKE = re.compile(
+    rf"(background|(interior|object|cell|nucleus)){_NUMBERED}", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One thing that was drawn.
+
+    Parameters
+    ----------
+    name
+        By which a person finds it again.
+    figure
+        What it encloses.
+    role
+        ``object``; ``ignore``, a part of the image that says nothing; ``region``, a
+        part that is annotated, where only parts are; ``background`` and ``interior``,
+        scribbles.
+    """
+
+    name: str
+    figure: Figure
+    role: Role = "object"
+
+
+def role_of(class_name: object) -> Role:
+    """Return what a class, label or ROI name makes of an area.
+
+    ``ignore``, ``region``, ``background`` and ``interior``, whatever the case, also
+    with a star or a number behind.
+
+    Examples
+    --------
+    >>> [role_of(name) for name in ("Ignore*", "region-2", "ignored", None)]
+    ['ignore', 'region', 'object', 'object']
+    """
+    found = _matched(_SPECIAL, class_name)
+    return "object" if found is None else found[1].lower()  # type: ignore[return-value]
+
+
+def stroke_role(class_name: object) -> Role | None:
+    """Return what a class, label or ROI name makes of a line or a click.
+
+    ``nucleus``, ``cell`` and ``object`` mean ``interior`` here: who clicks on a
+    nucleus does not say where it ends. None if the name does not tell.
+
+    Examples
+    --------
+    >>> [stroke_role(name) for name in ("Nucleus", "background-2", "spot")]
+    ['interior', 'background', None]
+    """
+    found = _matched(_STROKE, class_name)
+    if found is None:
+        return None
+    return "interior" if found[2] else "background"
+
+
+def _matched(pattern: re.Pattern[str], name: object) -> re.Match[str] | None:
+    return pattern.fullmatch(name.strip()) if isinstance(name, str) else None
+
+
+def paint(
+    drawings: Sequence[Drawing], shape: tuple[int, int], path: Path, kind: str
+) -> Annotation:
+    """Put drawings together to labels, numbered from 1 in their order.
+
+    A pixel that several objects claim goes to the smallest of them (then to the one
+    drawn first): so no object disappears under a larger one, and the result does not
+    depend on an order that programs change when they save.
+
+    Parameters
+    ----------
+    drawings
+        Objects, ignored parts, annotated regions and scribbles.
+    shape
+        Rows and columns of the image.
+    path, kind
+        Where they come from and how they were drawn.
+
+    Raises
+    ------
+    AnnotationError
+        If half of the objects or of the scribbles lie outside the image, or a figure
+        cannot be filled.
+    """
+    canvas = _Canvas(shape, path, len(drawings))
+    for drawing in drawings:
+        canvas.add(drawing)
+    return canvas.annotation(kind)
+
+
+class _Canvas:
+    """Labels in the making."""
+
+    def __init__(self, shape: tuple[int, int], path: Path, count: int) -> None:
+        self.shape, self.path = shape, path
+        self.labels = np.zeros(shape, np.int32)
+        self.areas = np.zeros(count + 1, np.int64)
+        self.twice = np.zeros(shape, np.bool_)
+        self.parts: dict[str, npt.NDArray[np.bool_]] = {}
+        self.objects = self.strokes = 0
+        self.outside: list[str] = []
+        self.lost: list[str] = []
+        self.crossing: list[str] = []
+
+    def add(self, drawing: Drawing) -> None:
+        """Draw one more."""
+        try:
+            window, inside, crosses, outside = drawing.figure.fill(self.shape)
+        except AnnotationError as error:
+            raise AnnotationError(
+                f"{self.path}: {drawing.name}: {error.message}", hint=error.hint
+            ) from error
+        if crosses:
+            self.crossing.append(drawing.name)
+        if drawing.role in ("background", "interior"):
+            self.strokes += 1
+            self.lost += [drawing.name] if outside else []
+        if drawing.role != "object":
+            part = self.parts.setdefault(drawing.role, np.zeros(self.shape, np.bool_))
+            part[window] |= inside
+            return
+        self.objects += 1
+        if outside:
+            self.outside.append(drawing.name)
+            return
+        self._claim(window, inside)
+
+    def _claim(
+        self, window: tuple[slice, slice], inside: npt.NDArray[np.bool_]
+    ) -> None:
+        number, area = self.objects, int(np.count_nonzero(inside))
+        self.areas[number] = area
+        labels = self.labels[window]
+        taken = labels > 0
+        self.twice[window] |= inside & taken
+        labels[inside & (~taken | (self.areas[labels] > area))] = number
+
+    def annotation(self, kind: str) -> Annotation:
+        """Return what came of it."""
+        self._refuse_elsewhere(self.outside, self.objects, "objects")
+        self._refuse_elsewhere(self.lost, self.strokes, "scribbles")
+        seen = np.zeros(self.objects + 1, np.bool_)
+        for y0 in range(0, self.shape[0], BAND_PX):
+            # In bands, since an index is widened to 8 bytes a pixel.
+            seen[self.labels[y0 : y0 + BAND_PX]] = True
+        found = Annotation(
+            self.labels,
+            kind,
+            overlap_px=int(np.count_nonzero(self.twice)),
+            hidden=int(np.count_nonzero(~seen[1:])) - len(self.outside),
+            annotated=self._annotated(),
+            outside=len(self.outside),
+            notes=tuple(self._notes()),
+        )
+        if not self.strokes:
+            return found
+        return with_scribbles(found, self._scribbles(), self.parts.get("ignore"))
+
+    def _refuse_elsewhere(self, names: list[str], count: int, what: str) -> None:
+        if names and 2 * len(names) >= count:
+            raise AnnotationError(
+                f"{self.path}: {len(names)} of {count} {what} lie outside the image of "
+                f"{self.shape[1]} x {self.shape[0]} px (width x height): "
+                f"{some(names)}.",
+                hint="Were they drawn on another image, or saved at another scale?",
+            )
+
+    def _scribbles(self) -> npt.NDArray[np.uint8]:
+        """Return what is scribbled; a pixel said to be both says nothing."""
+        nowhere = np.zeros(self.shape, np.bool_)
+        background = self.parts.get("background", nowhere)
+        interior = self.parts.get("interior", nowhere)
+        scribbles = np.zeros(self.shape, np.uint8)
+        scribbles[background & ~interior] = SCRIBBLED_BACKGROUND
+        scribbles[interior & ~background] = SCRIBBLED_INTERIOR
+        return scribbles
+
+    def _annotated(self) -> npt.NDArray[np.bool_] | None:
+        if not self.parts:
+            return None
+        region, ignored = self.parts.get("region"), self.parts.get("ignore")
+        if region is None:
+            if self.strokes:
+                # Who scribbles does not mean that all else is background.
+                return None
+            region = np.ones(self.shape, np.bool_)
+        return region if ignored is None else region & ~ignored
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if self.outside:
+            notes.append(
+                f"{len(self.outside)} of {self.objects} objects lie outside the image "
+                f"and are left out: {some(self.outside)}."
+            )
+        if self.lost:
+            notes.append(
+                f"{len(self.lost)} of {self.strokes} scribbles lie outside the image "
+                f"and are left out: {some(self.lost)}."
+            )
+        if self.crossing:
+            notes.append(
+                f"Outlines that cross themselves ({len(self.crossing)}), filled by the "
+                f"even-odd rule: {some(self.crossing)}."
+            )
+        return notes
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    rest = len(names) - MAX_NAMED
+    more = f" and {rest} more" if rest > 0 else ""
+    return ", ".join(names[:MAX_NAMED]) + more
+
+
+MAX_BYTES = 1 << 29
+"""Of the text: 512 MiB become several GiB of objects."""
+
+_AGAIN = "Export it again."
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """Return the document in a JSON file, also a gzipped one.
+
+    Raises
+    ------
+    AnnotationError
+        If the file is missing, too large, cut off, nested too deeply or no JSON.
+    """
+    try:
+        text = _read(path)
+        return json.loads(text, parse_constant=_refuse_constant)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise AnnotationError(
+            f"{path} cannot be read: {reason}.", hint="Copy or export it again."
+        ) from error
+    except (EOFError, zlib.error) as error:
+        raise AnnotationError(f"{path} is cut off: {error}.", hint=_AGAIN) from error
+    except RecursionError as error:
+        raise AnnotationError(
+            f"{path} is nested too deeply to be an annotation.", hint=_AGAIN
+        ) from error
+    except ValueError as error:
+        raise AnnotationError(f"{path} is no JSON: {error}.", hint=_AGAIN) from error
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as plain:
+        packed = plain.read(2) == b"\x1f\x8b"
+        plain.seek(0)
+        # At most what is allowed, whatever a gzip header claims.
+        file = gzip.GzipFile(fileobj=plain) if packed else plain
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise AnnotationError(
+            f"{path} holds more than {MAX_BYTES >> 20} MiB of JSON.",
+            hint="Export fewer images or objects a file.",
+        )
+    return bytes(text).removeprefix(b"\xef\xbb\xbf")
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"it holds the number {name}")
+
+
+def kind_of(document: object) -> str | None:
+    """Return the kind of annotation that a JSON document holds; None if it is none.
+
+    Examples
+    --------
+    >>> kind_of({"shapes": [], "imagePath": "a.png"}), kind_of([]), kind_of({})
+    ('labelme', 'geojson', None)
+    """
+    if isinstance(document, list):
+        features = all(isinstance(d, dict) and "type" in d for d in document[:10])
+        return "geojson" if features else None
+    if not isinstance(document, dict):
+        return None
+    if isinstance(document.get("shapes"), list):
+        return "labelme"
+    if isinstance(document.get("images"), list):
+        return "coco" if isinstance(document.get("annotations"), list) else None
+    return "geojson" if isinstance(document.get("type"), str) else None
+
+
+def table(value: object, what: str) -> dict[str, Any]:
+    """Return `value` if it is a JSON object, or refuse it by `what`."""
+    if not isinstance(value, dict):
+        raise AnnotationError(f"{what} is {shown(value)}; an object is expected.")
+    return value
+
+
+def rows(value: object, what: str) -> list[Any]:
+    """Return `value` if it is a JSON list, or refuse it by `what`."""
+    if not isinstance(value, list):
+        raise AnnotationError(f"{what} is {shown(value)}; a list is expected.")
+    return value
+
+
+def number(value: object, what: str) -> float:
+    """Return `value` if it is a finite number, or refuse it by `what`."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        finite = abs(value) < 1e300 if isinstance(value, int) else math.isfinite(value)
+        if finite:
+            return float(value)
+    raise AnnotationError(f"{what} is {shown(value)}; a number is expected.")
+
+
+def whole(value: object, what: str) -> int:
+    """Return `value` if it is a whole number of 0 and above, or refuse it."""
+    found = number(value, what)
+    if found < 0 or found != int(found):
+        raise AnnotationError(f"{what} is {shown(value)}; 0, 1, 2, ... is expected.")
+    return int(found)
+
+
+def ring(points: object, what: str, *, least: int = 3) -> Ring:
+    """Return a list of points as (N, 2) float64; dimensions beyond x and y are left.
+
+    Raises
+    ------
+    AnnotationError
+        If a point is none, a coordinate is not a finite number, or there are fewer
+        than `least` different points.
+    """
+    listed = rows(points, what)
+    try:
+        found = np.array([(p[0], p[1]) for p in listed], np.float64).reshape(-1, 2)
+        texts = any(isinstance(v, str | bool) for p in listed for v in p[:2])
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
+        raise AnnotationError(f"{what} holds a point that is no pair x, y.") from error
+    if texts or not np.isfinite(found).all():
+        raise AnnotationError(f"{what} holds a coordinate that is no finite number.")
+    if np.abs(found).max(initial=0) > MAX_COORDINATE:
+        raise AnnotationError(
+            f"{what} holds a coordinate beyond {MAX_COORDINATE:g} pixels."
+        )
+    different = len(np.unique(found, axis=0))
+    if different < least:
+        raise AnnotationError(
+            f"{what} has {different} different points; {least} or more enclose "
+            "something."
+        )
+    return found
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: short, on one line."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 40 else text[:37] + "..."

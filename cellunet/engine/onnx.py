@@ -1,0 +1,651 @@
+"""The network as an ONNX graph, in float32 and in eight bits.
+
+A message is a row of fields; a field is a tag (number << 3 | wire type) and a value.
+Source: https://protobuf.dev/programming-guides/encoding. Written bytes follow from the
+values alone, which protobuf libraries do not promise.
+
+Field numbers are those of onnx.proto (https://github.com/onnx/onnx, ONNX 1.8).
+
+The form was chosen by measurement: ONNX Runtime, default network, 1024 x 1024, one
+thread. The softmax is written out, since its own operator moves the class axis back
+and forth: 6 instead of 40 of about 300 ms. The other forms are the plain ones: pixel
+groups unfolded before a 3 x 3 stem took as long, and 1 x 1 convolutions with
+DepthToSpace in place of the transposed ones 1 to 15 % longer.
+
+Every convolution's weights are int8 with a scale per output channel, symmetric; the
+features that convolutions read are uint8 with one scale and one zero point each, which
+`cellunet.engine.int8` measures. Both stand in the graph as QuantizeLinear and
+DequantizeLinear around operators in float32, the form that runtimes turn into integer
+arithmetic (Nagel et al. 2021, "A White Paper on Neural Network Quantization",
+https://arxiv.org/abs/2106.08295). Biases and the softmax stay in float32.
+
+What is joined shares a scale and a zero point: a convolution in integers wants one of
+each for all its inputs. Features that skip levels are rounded once, so also with those
+of what they are joined with; rounding them twice took a tenth longer and was no more
+accurate. The stem and the head are rounded too: in float32 they cost a twelfth and a
+twentieth of the speed for a mean AP within .0003 (``docs/performance.md``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from cellunet.engine.base import Layer, layers
+from cellunet.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from cellunet.config import UNetConfig
+
+VARINT, CHUNK = 0, 2
+"""Wire types. The others are floating-point numbers and groups, which a model that
+cellunet writes has none of: its weights are chunks."""
+
+
+def varint(value: int) -> bytes:
+    """Return an integer of 0 to 2^64 - 1, seven bits a byte, lowest first.
+
+    Examples
+    --------
+    >>> varint(300).hex()
+    'ac02'
+    """
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def integer(number: int, value: int) -> bytes:
+    """Return field `number` holding an integer of at least 0."""
+    return varint(number << 3 | VARINT) + varint(value)
+
+
+def integers(number: int, values: Iterable[int]) -> bytes:
+    """Return field `number` once for each of the integers."""
+    return b"".join(integer(number, v) for v in values)
+
+
+def chunk(number: int, value: bytes) -> bytes:
+    """Return field `number` holding bytes or an encoded message."""
+    return varint(number << 3 | CHUNK) + varint(len(value)) + value
+
+
+def text(number: int, value: str) -> bytes:
+    """Return field `number` holding text."""
+    return chunk(number, value.encode())
+
+
+def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield number and value of each field of a message, in the order of the bytes.
+
+    Integers come as int, text, bytes and messages as a view of their bytes.
+
+    Raises
+    ------
+    CheckpointError
+        If the bytes are no message of such fields or end too early.
+    """
+    at = 0
+    while at < len(message):
+        tag, at = _read_varint(message, at)
+        wire = tag & 7
+        if wire == VARINT:
+            value, at = _read_varint(message, at)
+            yield tag >> 3, value
+            continue
+        if wire != CHUNK:
+            raise CheckpointError(f"No field that is known ends its tag at byte {at}.")
+        size, at = _read_varint(message, at)
+        if size > len(message) - at:
+            raise CheckpointError(
+                f"A field of {size} bytes starts at byte {at}, "
+                f"but only {len(message) - at} follow."
+            )
+        yield tag >> 3, message[at : at + size]
+        at += size
+
+
+def read_integers(value: int | memoryview) -> list[int]:
+    """Return the integers of a repeated field: one, or packed into a chunk.
+
+    Raises
+    ------
+    CheckpointError
+        If the chunk ends within an integer.
+    """
+    if isinstance(value, int):
+        return [value]
+    found, at = [], 0
+    while at < len(value):
+        one, at = _read_varint(value, at)
+        found.append(one)
+    return found
+
+
+def read_text(value: int | memoryview) -> str:
+    """Return a field as text.
+
+    Raises
+    ------
+    CheckpointError
+        If it is an integer or not UTF-8.
+    """
+    try:
+        return str(value, "utf-8")  # type: ignore[arg-type]
+    except (TypeError, UnicodeDecodeError) as error:
+        raise CheckpointError("A field that should be text is none.") from error
+
+
+def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(message):
+            raise CheckpointError(f"The bytes end within an integer at byte {at}.")
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80 and value < 1 << 64:
+            return value, at
+    raise CheckpointError(f"The integer before byte {at} has more than 64 bits.")
+
+
+IR_VERSION = 7
+
+MAX_BYTES = 2**31 - 1
+"""Protobuf's limit for one message."""
+
+DATA_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int64": 7}
+"""TensorProto.DataType by numpy's name, as far as cellunet writes them."""
+
+_INT, _INTS = 2, 7
+"""AttributeProto.INT and .INTS."""
+
+
+class Kind(NamedTuple):
+    """What kind of tensor one is."""
+
+    dtype: str
+    """Name in `DATA_TYPES`."""
+    shape: tuple[int, ...]
+    """Empty for a single number."""
+
+
+def opset(version: int) -> bytes:
+    """Return the operator set of ONNX itself as OperatorSetIdProto."""
+    # 1 domain, 2 version.
+    return text(1, "") + integer(2, version)
+
+
+def node(
+    operator: str, inputs: Sequence[str], output: str, **attributes: int | list[int]
+) -> bytes:
+    """Return a NodeProto, named like its output."""
+    # NodeProto: 1 input, 2 output, 3 name, 4 op_type, 5 attribute.
+    found = b"".join(text(1, name) for name in inputs)
+    found += text(2, output) + text(3, output) + text(4, operator)
+    for name, value in sorted(attributes.items()):
+        # AttributeProto: 1 name, 3 i, 8 ints, 20 type.
+        if isinstance(value, int):
+            attribute = integer(3, value) + integer(20, _INT)
+        else:
+            attribute = integers(8, value) + integer(20, _INTS)
+        found += chunk(5, text(1, name) + attribute)
+    return found
+
+
+def tensor(name: str, array: npt.NDArray[np.generic]) -> bytes:
+    """Return a TensorProto whose values lie within it."""
+    # TensorProto: 1 dims, 2 data_type, 8 name, 9 raw_data (little-endian).
+    head = integers(1, array.shape) + integer(2, DATA_TYPES[array.dtype.name])
+    little = array.astype(array.dtype.newbyteorder("<"))
+    return head + text(8, name) + chunk(9, little.tobytes())
+
+
+def value(name: str, channels: int | None = None) -> bytes:
+    """Return a ValueInfoProto: float32 (n, `channels`, h, w), or of any shape."""
+    # ValueInfoProto: 1 name, 2 type; TypeProto: 1 tensor_type; Tensor: 1 elem_type,
+    # 2 shape; TensorShapeProto: 1 dim; Dimension: 1 dim_value, 2 dim_param.
+    kind = integer(1, DATA_TYPES["float32"])
+    if channels is not None:
+        sides = (text(2, "n"), integer(1, channels), text(2, "h"), text(2, "w"))
+        kind += chunk(2, b"".join(chunk(1, side) for side in sides))
+    return text(1, name) + chunk(2, chunk(1, kind))
+
+
+def graph(
+    nodes: Iterable[bytes],
+    tensors: Mapping[str, npt.NDArray[np.generic]],
+    inputs: Iterable[bytes],
+    outputs: Iterable[bytes],
+) -> bytes:
+    """Return a GraphProto."""
+    # GraphProto: 1 node, 2 name, 5 initializer, 11 input, 12 output.
+    parts = [chunk(1, one) for one in nodes]
+    parts.append(text(2, "unet"))
+    parts += (chunk(5, tensor(name, array)) for name, array in tensors.items())
+    parts += (chunk(11, one) for one in inputs)
+    parts += (chunk(12, one) for one in outputs)
+    return b"".join(parts)
+
+
+def model(graph: bytes, opset: bytes, metadata: Mapping[str, str]) -> bytes:
+    """Return a ModelProto, the content of a file.
+
+    Raises
+    ------
+    CheckpointError
+        If it is larger than ONNX allows.
+    """
+    # ModelProto: 1 ir_version, 2 producer_name, 7 graph, 8 opset_import, 14 metadata.
+    found = integer(1, IR_VERSION) + text(2, "cellunet") + chunk(7, graph)
+    found += chunk(8, opset)
+    for key in sorted(metadata):
+        found += chunk(14, text(1, key) + text(2, metadata[key]))
+    if len(found) > MAX_BYTES:
+        raise CheckpointError(
+            f"The network takes {len(found)} bytes; ONNX allows {MAX_BYTES}.",
+            hint="Use fewer channels, or the torch engine: --engine torch.",
+        )
+    return found
+
+
+INPUT, OUTPUT = "image", "probabilities"
+
+OPSET = opset(12)
+"""Operator set 12, the last where ReduceSum takes its axes as an attribute like
+ReduceMax, so that all tensors are float32. ONNX Runtime 1.3 (2020) reads it."""
+
+BATCH_NORM_EPSILON = 1e-5
+"""``eps`` of ``torch.nn.BatchNorm2d``."""
+
+_NO_METADATA: Mapping[str, str] = MappingProxyType({})
+
+
+def build(
+    weights: Mapping[str, npt.NDArray[np.float32]],
+    config: UNetConfig,
+    metadata: Mapping[str, str] = _NO_METADATA,
+) -> bytes:
+    """Return the U-Net of `cellunet.core.unet` as an ONNX model.
+
+    Input ``image``, float32 (n, in_channels, h, w), n, h, w free, h and w multiples of
+    ``config.stride_px``; output ``probabilities``, float32 (n, classes, h, w), which
+    sum to 1 over the classes. The same arguments give the same bytes.
+
+    Parameters
+    ----------
+    weights
+        The state dict by torch's names; ``num_batches_tracked`` may be there and is
+        not used.
+    config
+        Shape of the network.
+    metadata
+        Text stored in the model, by key.
+
+    Raises
+    ------
+    CheckpointError
+        If a weight is missing, left over, of another shape or not finite, or the model
+        would be larger than ONNX allows.
+    """
+    check_weights(weights, config)
+    tensors: dict[str, npt.NDArray[np.generic]] = {}
+    for layer in layers(config).values():
+        weight, bias = fold(layer, weights)
+        tensors |= {f"{layer.name}.weight": weight, f"{layer.name}.bias": bias}
+    image, probabilities = ends(config)
+    whole = graph(nodes(config), tensors, [image], [probabilities])
+    return model(whole, OPSET, metadata)
+
+
+def check_weights(
+    weights: Mapping[str, npt.NDArray[np.float32]], config: UNetConfig
+) -> None:
+    """Refuse weights that are not those of a network of this shape.
+
+    Raises
+    ------
+    CheckpointError
+        Naming what is missing, left over, of another shape, not finite or negative.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in layers(config).values():
+        shapes |= layer.shapes
+    given = {n for n in weights if not n.endswith(".num_batches_tracked")}
+    for what, names in (
+        ("miss", sorted(shapes.keys() - given)),
+        ("have, but the network does not,", sorted(given - shapes.keys())),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise CheckpointError(
+                f"The weights {what} {', '.join(names[:3])}{more}.",
+                hint=f"The network has channels {config.channels} and stem stride "
+                f"{config.stem_stride}.",
+            )
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            raise CheckpointError(
+                f"Weight {name} has shape {weights[name].shape}; {shape} is expected."
+            )
+        if not np.isfinite(weights[name]).all():
+            raise CheckpointError(f"Weight {name} holds values that are not finite.")
+        if name.endswith("running_var") and (weights[name] < 0).any():
+            raise CheckpointError(f"Weight {name} holds negative variances.")
+
+
+def fold(
+    layer: Layer, weights: Mapping[str, npt.NDArray[np.float32]]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return weight and bias of a convolution with its normalisation folded in.
+
+    Batch normalisation of a convolution is itself a convolution with bias::
+
+        g (W * x - m) / s + b  =  (g / s) W * x  +  (b - g m / s),   s = sqrt(v + eps)
+
+    with W, g, b the trained weights, m and v the running mean and variance per output
+    channel (Ioffe and Szegedy 2015, algorithm 2). Computed in float64.
+
+    Parameters
+    ----------
+    layer
+        The convolution.
+    weights
+        The state dict.
+    """
+    weight = weights[f"{layer.name}.weight"]
+    if layer.norm is None:
+        return weight, weights[f"{layer.name}.bias"]
+    gain, shift, mean, variance = (
+        weights[f"{layer.norm}.{part}"].astype(np.float64)
+        for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = gain / np.sqrt(variance + BATCH_NORM_EPSILON)
+    folded = weight.astype(np.float64) * scale[:, np.newaxis, np.newaxis, np.newaxis]
+    return folded.astype(np.float32), (shift - mean * scale).astype(np.float32)
+
+
+def nodes(config: UNetConfig) -> list[bytes]:
+    """Return all nodes, in the order of ``UNet.forward``, as NodeProto.
+
+    Weight and bias of a layer are tensors ``LAYER.weight`` and ``LAYER.bias``.
+    """
+    return Network(config).write()
+
+
+def kinds(config: UNetConfig) -> dict[str, Kind]:
+    """Return what kind of tensor each of the model's is, by name."""
+    found = {}
+    for name, layer in layers(config).items():
+        found[f"{name}.weight"] = Kind("float32", layer.shapes[f"{name}.weight"])
+        found[f"{name}.bias"] = Kind("float32", (layer.outputs,))
+    return found
+
+
+def ends(config: UNetConfig) -> tuple[bytes, bytes]:
+    """Return input and output as ValueInfoProto."""
+    return value(INPUT, config.in_channels), value(OUTPUT, config.classes)
+
+
+class Network:
+    """Writes the nodes of a network in float32; other forms override what differs.
+
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        self._config = config
+        self._layers = layers(config)
+        self._nodes: list[bytes] = []
+
+    def write(self) -> list[bytes]:
+        """Return all nodes as NodeProto."""
+        levels = len(self._config.channels) - 1
+        features, skips = self._double("stem", self.activation(INPUT)), []
+        for i in range(levels):
+            skips.append(features)
+            pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+            pooled = self.add("MaxPool", [features], f"pool.{i}", **pool)
+            features = self._double(f"down.{i}", pooled)
+        for i in range(levels):
+            up = self.activation(self._convolution(f"up.{i}", features))
+            joined = self.add("Concat", [skips.pop(), up], f"concat.{i}", axis=1)
+            features = self._double(f"merge.{i}", joined)
+        head = self._convolution("head", features)
+        # The largest logit is taken off so that no exponential overflows.
+        largest = self.add("ReduceMax", [head], "largest", axes=[1], keepdims=1)
+        odds = self.add("Exp", [self.add("Sub", [head, largest], "below")], "odds")
+        self.add("Div", [odds, self.total(odds)], OUTPUT)
+        return self._nodes
+
+    def add(
+        self, operator: str, inputs: list[str], output: str, **values: int | list[int]
+    ) -> str:
+        """Write a node; return its output."""
+        self._nodes.append(node(operator, inputs, output, **values))
+        return output
+
+    def activation(self, name: str) -> str:
+        """Write what follows on features `name`; return what readers of them read."""
+        return name
+
+    def weight(self, layer: Layer) -> str:
+        """Write what makes a layer's weights; return their name."""
+        return f"{layer.name}.weight"
+
+    def total(self, odds: str) -> str:
+        """Write the sum over the classes; return its name."""
+        return self.add("ReduceSum", [odds], "total", axes=[1], keepdims=1)
+
+    def _double(self, name: str, source: str) -> str:
+        """Write a ``DoubleConv``, whose features are ``NAME.2`` and ``NAME.5``."""
+        for place, activation in ((0, 2), (3, 5)):
+            convolved = self._convolution(f"{name}.{place}", source)
+            self.add("Relu", [convolved], f"{name}.{activation}")
+            source = self.activation(f"{name}.{activation}")
+        return source
+
+    def _convolution(self, name: str, source: str) -> str:
+        layer = self._layers[name]
+        return self.add(
+            "ConvTranspose" if layer.transposed else "Conv",
+            [source, self.weight(layer), f"{name}.bias"],
+            name,
+            kernel_shape=[layer.kernel] * 2,
+            pads=[layer.padding] * 4,
+            strides=[layer.stride] * 2,
+        )
+
+
+INT8_OPSET = opset(13)
+"""The first operator set where weights may have a scale per channel (ONNX 1.8)."""
+
+LEVELS = 255
+"""Steps of uint8."""
+
+MOST = 127
+"""Largest weight in int8; -128 is left out, so that signs are alike."""
+
+AXES = np.array([1], np.int64)
+"""The axis of classes, a tensor since operator set 13."""
+
+OF, DIGEST, IMAGES = "onnx_sha256", "graph_sha256", "images"
+"""Keys of the metadata: SHA-256 of the float32 model that a twin was made from, SHA-256
+of its own graph, and how many images it was calibrated on."""
+
+
+class Rounding(NamedTuple):
+    """How features become uint8: value = (stored - zero) * scale."""
+
+    scale: np.float32
+    zero: np.uint8
+
+    @classmethod
+    def of(cls, low: float, high: float) -> Rounding:
+        """Return the rounding whose ends are `low` and `high`, 0 being among its steps.
+
+        Zeros that convolutions pad with are exact therefore.
+
+        Examples
+        --------
+        >>> rounding = Rounding.of(-1.0, 4.1)
+        >>> f"{rounding.scale:.2f}", int(rounding.zero)
+        ('0.02', 50)
+        """
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = np.float32((high - low) / LEVELS)
+        if not scale >= np.finfo(np.float32).tiny:
+            return cls(np.float32(1.0), np.uint8(0))
+        return cls(scale, np.uint8(np.clip(np.rint(-low / scale), 0, LEVELS)))
+
+    def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return values as they come back from uint8."""
+        zero = np.float32(self.zero)
+        steps = np.clip(np.rint(values / self.scale) + zero, 0, LEVELS)
+        rounded: npt.NDArray[np.float32] = (steps - zero) * self.scale
+        return rounded
+
+
+def build_int8(
+    tensors: Mapping[str, npt.NDArray[np.generic]],
+    config: UNetConfig,
+    roundings: Mapping[str, Rounding],
+    metadata: Mapping[str, str],
+) -> bytes:
+    """Return the int8 twin of a network.
+
+    Parameters
+    ----------
+    tensors
+        ``LAYER.weight`` and ``LAYER.bias`` of the float32 model.
+    config
+        Shape of the network.
+    roundings
+        Of each of `places`.
+    metadata
+        Text stored in the model, by key; the graph's SHA-256 is added.
+    """
+    found: dict[str, npt.NDArray[np.generic]] = {}
+    for name, layer in layers(config).items():
+        stored, scales = rounded_weights(tensors[f"{name}.weight"], _axis(layer))
+        found |= {f"{name}.weight.int8": stored, f"{name}.weight.scale": scales}
+        found[f"{name}.bias"] = tensors[f"{name}.bias"]
+    for place in places(config):
+        rounding = roundings[place]
+        found[f"{place}.scale"] = np.array(rounding.scale, np.float32)
+        found[f"{place}.zero"] = np.array(rounding.zero, np.uint8)
+    found["axes"] = AXES
+    image, probabilities = ends(config)
+    whole = graph(int8_nodes(config), found, [image], [probabilities])
+    digest = hashlib.sha256(whole).hexdigest()
+    return model(whole, INT8_OPSET, {**metadata, DIGEST: digest})
+
+
+def rounded_weights(
+    weights: npt.NDArray[np.generic], axis: int
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Return weights as int8, and the scale of each output channel.
+
+    Parameters
+    ----------
+    weights
+        Of one convolution.
+    axis
+        The axis of its output channels.
+    """
+    others = tuple(i for i in range(weights.ndim) if i != axis)
+    values = weights.astype(np.float64)
+    scales = (np.abs(values).max(axis=others) / MOST).astype(np.float32)
+    scales[scales < np.finfo(np.float32).tiny] = 1.0
+    steps = np.rint(values / np.expand_dims(scales.astype(np.float64), others))
+    return np.clip(steps, -MOST, MOST).astype(np.int8), scales
+
+
+def check_belongs(
+    metadata: Mapping[str, str], graph: memoryview, onnx_sha256: str
+) -> None:
+    """Refuse a twin that was damaged or was made from another model.
+
+    Parameters
+    ----------
+    metadata, graph
+        Of the twin.
+    onnx_sha256
+        SHA-256 of the float32 model that it should be of.
+
+    Raises
+    ------
+    CheckpointError
+        Saying which of the two.
+    """
+    if hashlib.sha256(graph).hexdigest() != metadata.get(DIGEST):
+        raise CheckpointError("Its content is not what was written (by its SHA-256).")
+    if metadata.get(OF) != onnx_sha256:
+        raise CheckpointError("It was made from other weights (by their SHA-256).")
+
+
+def shared(config: UNetConfig) -> dict[str, str]:
+    """Return which features are rounded as others are, by name."""
+    skips = ["stem.5", *(f"down.{i}.5" for i in range(len(config.channels) - 2))]
+    return {f"up.{i}": skip for i, skip in enumerate(reversed(skips))}
+
+
+def places(config: UNetConfig) -> tuple[str, ...]:
+    """Return the names of the features that have a rounding of their own."""
+    first = [n for n, layer in layers(config).items() if layer.norm and n[-2:] == ".0"]
+    return (INPUT, *(f"{name[:-2]}.{i}" for name in first for i in (2, 5)))
+
+
+def int8_nodes(config: UNetConfig) -> list[bytes]:
+    """Return all nodes as NodeProto."""
+    return _Int8Network(config).write()
+
+
+def int8_kinds(config: UNetConfig) -> dict[str, Kind]:
+    """Return what kind of tensor each of the model's is, by name."""
+    found = {"axes": Kind("int64", (1,))}
+    for name, layer in layers(config).items():
+        shape = layer.shapes[f"{name}.weight"]
+        found[f"{name}.weight.int8"] = Kind("int8", shape)
+        found[f"{name}.weight.scale"] = Kind("float32", (layer.outputs,))
+        found[f"{name}.bias"] = Kind("float32", (layer.outputs,))
+    for place in places(config):
+        found[f"{place}.scale"] = Kind("float32", ())
+        found[f"{place}.zero"] = Kind("uint8", ())
+    return found
+
+
+def _axis(layer: Layer) -> int:
+    """Return the axis of the output channels of a layer's weights."""
+    return 1 if layer.transposed else 0
+
+
+class _Int8Network(Network):
+    """Writes the nodes of a network whose weights and features are rounded."""
+
+    def activation(self, name: str) -> str:
+        place = shared(self._config).get(name, name)
+        ends = [f"{place}.scale", f"{place}.zero"]
+        stored = self.add("QuantizeLinear", [name, *ends], f"{name}.uint8")
+        return self.add("DequantizeLinear", [stored, *ends], f"{name}.rounded")
+
+    def weight(self, layer: Layer) -> str:
+        name = f"{layer.name}.weight"
+        parts = [f"{name}.int8", f"{name}.scale"]
+        return self.add("DequantizeLinear", parts, name, axis=_axis(layer))
+
+    def total(self, odds: str) -> str:
+        return self.add("ReduceSum", [odds, "axes"], "total", keepdims=1)

@@ -1,0 +1,309 @@
+"""The engines that run ONNX: onnxruntime and openvino."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet.engine.cores import threads_for
+from cellunet.engine.onnx import INPUT, OUTPUT
+from cellunet.engine.onnx_files import check_fits, failed, open_onnx
+from cellunet.errors import CheckpointError, DeviceError, one_line, optional
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+    import numpy.typing as npt
+
+    from cellunet.engine.onnx_files import OnnxFile
+
+NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
+"""Variable and value that keep onnxruntime from reporting its use."""
+
+
+class OnnxRuntimeEngine:
+    """Runs a network that `cellunet.engine.onnx.build` wrote, on the CPU.
+
+    The result depends neither on the number of threads nor on what else is in a batch.
+
+    Parameters
+    ----------
+    model
+        The model, or the file that holds it. It is checked before it is used.
+    source
+        Where bytes come from, for messages.
+    threads
+        Threads to compute with; 0 for as many as this process may use cores.
+
+    Attributes
+    ----------
+    name
+        Runtime, version and device, for the provenance of results.
+    config
+        Shape of the network.
+    metadata
+        What was stored in the model, by key.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read or is not such a model.
+    DeviceError
+        If onnxruntime cannot be loaded.
+    """
+
+    def __init__(
+        self, model: bytes | Path, *, source: str = "", threads: int = 0
+    ) -> None:
+        opened = open_onnx(model, source=source)
+        self.config, self.metadata = opened.config, opened.metadata
+        self._source = opened.source
+        runtime = load_onnxruntime()
+        self.name = f"onnxruntime {runtime.__version__} cpu"
+        self._errors = _errors(runtime)
+        try:
+            self._session = open_session(opened.content, threads)
+        except self._errors as error:
+            raise CheckpointError(
+                f"{self._source} cannot be used: {one_line(error)}",
+                hint="Train the model again, or: --engine torch.",
+            ) from error
+
+    def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return class probabilities, NKYX float32, of NCYX float32 windows.
+
+        Raises
+        ------
+        CheckpointError
+            If the image does not fit the network, or the runtime fails.
+        """
+        check_fits(image, self.config, self._source)
+        try:
+            result: npt.NDArray[np.float32] = self._session.run(
+                [OUTPUT], {INPUT: image}
+            )[0]
+        except self._errors as error:
+            raise failed(image, self._source, error) from error
+        return result
+
+
+def open_session(content: bytes, threads: int) -> Any:  # noqa: ANN401
+    """Return a session of onnxruntime on the CPU.
+
+    Parameters
+    ----------
+    content
+        The model; checked before, or written by cellunet itself.
+    threads
+        Threads to compute with; 0 for as many as this process may use cores.
+    """
+    runtime = load_onnxruntime()
+    return runtime.InferenceSession(
+        content,
+        _options(runtime, threads_for(threads)),
+        providers=["CPUExecutionProvider"],
+    )
+
+
+def load_onnxruntime() -> ModuleType:
+    """Return onnxruntime, kept from telling its makers that it is used.
+
+    On Linux it looks up a host and writes an identifier of the machine to the user's
+    cache folder while it is imported (1.32.0), before ``disable_telemetry_events`` can
+    be called. A variable that is set before the import prevents both, so nothing else
+    imports it.
+
+    Raises
+    ------
+    DeviceError
+        If it cannot be loaded.
+    """
+    os.environ.setdefault(*NO_TELEMETRY)
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(
+            f"onnxruntime cannot be loaded: {one_line(error)}",
+            hint="Try: --engine torch.",
+        ) from error
+    # On Windows events go to the system's own log, whatever the variable says.
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime  # type: ignore[no-any-return]
+
+
+def _options(runtime: ModuleType, threads: int) -> Any:  # noqa: ANN401
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    # Threads that wait in a loop gain nothing measurable here, the operators are large,
+    # and take a tenth or more from whatever else runs, decoding included.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # One buffer planned ahead is no faster and takes half as much memory again (496
+    # against 344 MB at 1024 x 1024). The arena stays on, as is the default: without it
+    # a call takes a tenth (520 x 696) to a third (1024 x 1024) longer.
+    options.enable_mem_pattern = False
+    # 4 is fatal: errors are raised, they need not stand on standard error as well.
+    options.log_severity_level = 4
+    return options
+
+
+def _errors(runtime: ModuleType) -> tuple[type[Exception], ...]:
+    """Return what onnxruntime raises; its exceptions have no base of their own."""
+    native = runtime.capi.onnxruntime_pybind11_state
+    own = [
+        value
+        for value in vars(native).values()
+        if isinstance(value, type) and issubclass(value, Exception)
+    ]
+    return (*own, RuntimeError, MemoryError)
+
+
+EXTRA = "openvino"
+
+TELEMETRY = "openvino_telemetry"
+
+DIGITS = 8
+"""As many hexadecimal digits of its SHA-256 tell an int8 twin from another."""
+
+
+class OpenVinoEngine:
+    """Runs a network that cellunet wrote, or its int8 twin, on the CPU.
+
+    The result does not depend on what else is in a batch: images are computed one by
+    one, which takes no longer.
+
+    Parameters
+    ----------
+    model
+        The model; `cellunet.engine.onnx_files.open_onnx` checked it.
+    threads
+        Threads to compute with; 0 for as many as this process may use cores.
+    int8
+        Whether it is an int8 twin: said in the name, with the twin's own SHA-256,
+        because a model may be calibrated anew.
+
+    Attributes
+    ----------
+    name
+        Runtime, version and device, for the provenance of results.
+    config
+        Shape of the network.
+
+    Raises
+    ------
+    ConfigError
+        If openvino is not installed.
+    CheckpointError
+        If openvino cannot use the model.
+    """
+
+    def __init__(
+        self, model: OnnxFile, *, threads: int = 0, int8: bool = False
+    ) -> None:
+        runtime = load_openvino()
+        self.config = model.config
+        self._source = model.source
+        self._tensor = runtime.Tensor
+        # As short as packages are numbered: 2026.4.1-22982-...
+        self.name = f"openvino {runtime.__version__.partition('-')[0]} cpu"
+        if int8:
+            digest = hashlib.sha256(model.content).hexdigest()
+            self.name += f" int8 {digest[:DIGITS]}"
+        try:
+            self._request = _compile(runtime, model.content, threads_for(threads))
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{self._source} cannot be used by openvino: {one_line(error)}",
+                hint="Try: --engine onnxruntime.",
+            ) from error
+        # A request holds one image at a time.
+        self._lock = threading.Lock()
+
+    def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return class probabilities, NKYX float32, of NCYX float32 windows.
+
+        Raises
+        ------
+        CheckpointError
+            If the image does not fit the network, or the runtime fails.
+        """
+        check_fits(image, self.config, self._source)
+        count, _, height, width = image.shape
+        result = np.empty((count, self.config.classes, height, width), np.float32)
+        try:
+            for i in range(count):
+                window = self._tensor(
+                    np.ascontiguousarray(image[i : i + 1]), shared_memory=True
+                )
+                with self._lock:
+                    self._request.infer({INPUT: window})
+                    result[i] = self._request.get_output_tensor(0).data[0]
+        except (RuntimeError, MemoryError) as error:
+            raise failed(image, self._source, error) from error
+        return result
+
+
+def installed() -> bool:
+    """Return whether openvino is there, without importing it."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def load_openvino() -> ModuleType:
+    """Return openvino, kept from telling its makers that it is used.
+
+    Importing it sends an event over the network if it finds the package that does so,
+    which comes with it; while that cannot be imported it takes a stand-in of its own
+    that does nothing.
+
+    Raises
+    ------
+    ConfigError
+        If it is not installed, with the line that installs it.
+    """
+    hidden = TELEMETRY not in sys.modules
+    if hidden:
+        sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        return optional("openvino", EXTRA, "This engine")
+    finally:
+        if hidden:
+            del sys.modules[TELEMETRY]
+
+
+@functools.cache
+def _core(runtime: ModuleType) -> Any:  # noqa: ANN401
+    """Return the one core of this process, which is never let go of.
+
+    Each gives the main thread a stack for signals of its own; when two go in the order
+    in which they came, the second gives back the stack that the first one has freed,
+    and the next signal, Ctrl-C for one, ends the process (2026.4.1).
+    """
+    return runtime.Core()
+
+
+def _compile(runtime: ModuleType, content: bytes, threads: int) -> Any:  # noqa: ANN401
+    """Return a request that runs a model."""
+    core = _core(runtime)
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        # All threads on one image. "Throughput" would give each image to one thread,
+        # which gains only where several are asked for at once.
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        # On processors that multiply bfloat16 it would otherwise be used, unasked.
+        "INFERENCE_PRECISION_HINT": "f32",
+        # Pinned threads of several processes would crowd on the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    return core.compile_model(
+        core.read_model(content), "CPU", settings
+    ).create_infer_request()

@@ -1,1 +1,0 @@
-"""What may be wrong with annotations, and the pictures that show it."""

@@ -1,1 +1,0 @@
-"""Class probabilities to instance labels, block by block; see `decoding`."""

@@ -1,1 +1,0 @@
-"""What people draw: pixels, shapes and scribbles, one module per format."""

@@ -1,1 +1,0 @@
-"""Native decoders, and the process of their own that they run in."""

@@ -1,1 +1,0 @@
-"""Objects and what is measured of them, while labels pass by in bands of rows."""

@@ -1,0 +1,453 @@
+"""Labels to outlines: closed rings around every object, holes included.
+
+The second half of `cellunet.imaging.outlines`, which says what edges are and
+what forms there are.
+
+Coordinates are (x, y) in pixels and the pixel in row 0 and column 0 covers the square
+from (0, 0) to (1, 1), so that its centre is (0.5, 0.5): as Fiji and QuPath count.
+
+An outline follows the *edges* of pixels that part an object from anything else, each
+walked with the object on its right as the picture is seen (y grows downwards). The
+rings are closed around 4-connected pieces: pixels that touch at a corner alone are
+parted there. Three forms are made of the same walk (`FORMS`):
+
+- ``pixels``: along the edges themselves.
+- ``midpoints``: from the middle of each edge to the middle of the next, which cuts the
+  corners.
+- ``smooth``: through the middles of those segments, cut once more.
+
+In every form the rings are simple, those of one object do not cross, and the pixels
+whose centre lies inside (even-odd rule) are exactly the object's. A corner of the walk
+moves by at most a quarter of a pixel along each axis when it is cut once and once more
+(each vertex of ``smooth`` is the mean, weighted 1, 2, 1, of three neighbouring
+corners), while the nearest centre is half a pixel away from any edge.
+
+Only edges are kept of what has been seen, and of an object that is complete nothing: a
+plane of any size needs one row of labels and the edges of the objects that are still
+open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from cellunet.io.scratch import pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Ring = npt.NDArray[np.float64]
+    """Points (x, y), shape (n, 2), the first not repeated."""
+    Polygon = list[Ring]
+    """An outer ring, then its holes."""
+    Outline = list[Polygon]
+    """The pieces of one object."""
+
+STEP_X = np.array([1, 0, -1, 0])
+
+STEP_Y = np.array([0, 1, 0, -1])
+"""East, south, west, north."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Edges in the order of a walk around each ring; arrays of one value an edge."""
+
+    x: npt.NDArray[np.int64]
+    """Column of the corner that an edge starts at."""
+    y: npt.NDArray[np.int64]
+    """Its row."""
+    direction: npt.NDArray[np.int64]
+    """Number of the direction in which it goes."""
+    owner: npt.NDArray[np.int64]
+    """Label of the object on its right."""
+    starts: npt.NDArray[np.int64]
+    """Place of the first edge of each ring."""
+
+
+def walk(
+    keys: npt.NDArray[np.int64], owners: npt.NDArray[np.int64], stride: int
+) -> Walk:
+    """Put the edges of complete objects into the order of rings.
+
+    At each corner the walk turns right if it can, which keeps to its own pixel; else
+    it goes straight on; else it turns left.
+
+    Parameters
+    ----------
+    keys, owners
+        As in `cellunet.imaging.outlines.Edges`, in any order.
+    stride
+        Corners in a row: columns of the plane and one.
+    """
+    order = np.argsort(keys)
+    keys, owners = keys[order], owners[order]
+    corner, direction = np.divmod(keys, 4)
+    end = corner + STEP_X[direction] + stride * STEP_Y[direction]
+    follower = np.full(len(keys), -1, np.int64)
+    for turn in (3, 0, 1):
+        wanted = 4 * end + (direction + turn) % 4
+        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        there = keys[place] == wanted
+        # Of two objects that meet in a corner each keeps to its own edges.
+        there &= owners[place] == owners
+        follower[there] = place[there]
+    ordered, starts = _cycles(follower)
+    corner = corner[ordered]
+    return Walk(
+        x=corner % stride,
+        y=corner // stride,
+        direction=direction[ordered],
+        owner=owners[ordered],
+        starts=starts,
+    )
+
+
+def _cycles(
+    follower: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return all numbers in the order of their cycles, and where each cycle starts."""
+    ahead = follower.tolist()
+    order: list[int] = []
+    starts: list[int] = []
+    for first in range(len(ahead)):
+        at = first
+        if ahead[at] >= 0:
+            starts.append(len(order))
+        while ahead[at] >= 0:
+            order.append(at)
+            ahead[at], at = -1, ahead[at]
+    return np.array(order, np.int64), np.array(starts, np.int64)
+
+
+def assemble(edges: Walk, cuts: int) -> dict[int, Outline]:
+    """Return the outline of each object.
+
+    Parameters
+    ----------
+    edges
+        The walk around all of their rings.
+    cuts
+        How often corners are cut, as in `cellunet.imaging.outlines.FORMS`.
+    """
+    if not cuts:
+        edges = _without_touching(edges)
+    ends = np.append(edges.starts[1:], len(edges.x))
+    before = np.arange(-1, len(edges.x) - 1)
+    before[edges.starts] = ends - 1
+    points = np.stack((edges.x, edges.y), 1).astype(np.float64)
+    step = np.stack((STEP_X[edges.direction], STEP_Y[edges.direction]), 1)
+    if cuts >= 1:
+        points = points + step / 2
+    if cuts >= 2:
+        points = (points + points[before]) / 2
+    area = _areas(points, before, edges.starts)
+    bent = _bent(points, before, edges.starts)
+    # The centre of a pixel on the right of each ring's first edge: inside of the piece.
+    first = edges.starts
+    right = np.stack((-step[first, 1], step[first, 0]), 1)
+    middle = np.stack((edges.x[first], edges.y[first]), 1) + step[first] / 2
+    inside = middle + right / 2
+    found: dict[int, list[tuple[float, Ring, npt.NDArray[np.float64]]]] = {}
+    spans = zip(edges.owner[first].tolist(), first.tolist(), ends.tolist(), strict=True)
+    for number, (owner, start, end) in enumerate(spans):
+        ring = points[start:end][bent[start:end]]
+        found.setdefault(owner, []).append((float(area[number]), ring, inside[number]))
+    return {owner: _polygons(found[owner]) for owner in sorted(found)}
+
+
+def _areas(
+    points: npt.NDArray[np.float64],
+    before: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Return the signed area of each ring by the shoelace formula."""
+    x, y = points.T
+    # Relative to each ring's first point, so that far corners of a plane lose nothing.
+    lengths = np.diff(np.append(starts, len(points)))
+    x = x - np.repeat(x[starts], lengths)
+    y = y - np.repeat(y[starts], lengths)
+    twice = np.add.reduceat(x[before] * y - x * y[before], starts)
+    areas: npt.NDArray[np.float64] = twice / 2
+    return areas
+
+
+def _bent(
+    points: npt.NDArray[np.float64],
+    before: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.int64],
+) -> npt.NDArray[np.bool_]:
+    """Return which points are needed: those where a ring changes its direction."""
+    came = points - points[before]
+    after = np.empty_like(before)
+    after[before] = np.arange(len(before))
+    goes = came[after]
+    cross = came[:, 0] * goes[:, 1] - came[:, 1] * goes[:, 0]
+    bent: npt.NDArray[np.bool_] = cross != 0
+    return bent
+
+
+def _polygons(rings: list[tuple[float, Ring, npt.NDArray[np.float64]]]) -> Outline:
+    """Sort the rings of one object into pieces: (signed area, ring, point inside)."""
+    outer = [r for r in rings if r[0] > 0]
+    polygons: Outline = [[ring] for _, ring, _ in outer]
+    for area, ring, inside in rings:
+        if area > 0:
+            continue
+        around = list(range(len(outer)))
+        if len(outer) > 1:
+            around = [k for k in around if _contains(outer[k][1], inside)]
+        # Pieces may lie in holes of other pieces: the innermost around it is its own.
+        polygons[min(around, key=lambda k: outer[k][0])].append(ring)
+    return polygons
+
+
+def _contains(ring: Ring, point: npt.NDArray[np.float64]) -> bool:
+    """Return whether a point, not on the ring, lies inside by the even-odd rule."""
+    x, y = point
+    ax, ay = ring.T
+    bx, by = np.roll(ring, -1, axis=0).T
+    crosses = (ay > y) != (by > y)
+    at = ax[crosses] + (y - ay[crosses]) * (bx - ax)[crosses] / (by - ay)[crosses]
+    return bool(np.count_nonzero(at > x) % 2)
+
+
+def _without_touching(edges: Walk) -> Walk:
+    """Split rings where they pass through a corner twice, so that each is simple."""
+    lengths = np.diff(np.append(edges.starts, len(edges.x)))
+    ring = np.repeat(np.arange(len(lengths)), lengths)
+    width = int(edges.x.max()) + 1
+    corners = (ring * (int(edges.y.max()) + 1) + edges.y) * width + edges.x
+    ordered = np.sort(corners)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(repeated):
+        return edges
+    twice = set(ring[np.isin(corners, repeated)].tolist())
+    order: list[int] = []
+    starts: list[int] = []
+    for number, (start, length) in enumerate(zip(edges.starts, lengths, strict=True)):
+        places = list(range(int(start), int(start + length)))
+        parts = _split(edges, places) if number in twice else [places]
+        for part in parts:
+            starts.append(len(order))
+            order += part
+    return Walk(
+        x=edges.x[order],
+        y=edges.y[order],
+        direction=edges.direction[order],
+        owner=edges.owner[order],
+        starts=np.array(starts, np.int64),
+    )
+
+
+def _split(edges: Walk, places: list[int]) -> list[list[int]]:
+    """Return the loops of one ring, each through any corner once."""
+    loops: list[list[int]] = []
+    path: list[int] = []
+    seen: dict[tuple[int, int], int] = {}
+    for place in places:
+        corner = (int(edges.x[place]), int(edges.y[place]))
+        if corner in seen:
+            loops.append(path[seen[corner] :])
+            del path[seen[corner] :]
+            for gone in loops[-1]:
+                seen.pop((int(edges.x[gone]), int(edges.y[gone])), None)
+        seen[corner] = len(path)
+        path.append(place)
+    return [*loops, path]
+
+
+Form = Literal["pixels", "midpoints", "smooth"]
+
+FORMS: dict[Form, int] = {"pixels": 0, "midpoints": 1, "smooth": 2}
+"""Form to how often the corners are cut."""
+
+FORM: Form = "smooth"
+"""Of discs and ellipses of 3 to 30 pixels radius it has by far the truest length:
+``python benchmarks/outline_forms.py``, table in ``docs/outputs.md``."""
+
+EDGES_AT_ONCE = 2**18
+"""Edges that are walked at once, if they are not those of a single object."""
+
+EAST, SOUTH, WEST, NORTH = range(4)
+"""Directions of edges: above, right of, below and left of their pixel."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Edges of pixels, all arrays int64 of one length."""
+
+    keys: npt.NDArray[np.int64]
+    """``4 * (y * (width + 1) + x) + direction`` of the corner that an edge starts at:
+    unique, because each directed edge has a single pixel on its right."""
+    owners: npt.NDArray[np.int64]
+    """Labels of those pixels."""
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Edges:
+        """Return some of them."""
+        return Edges(self.keys[chosen], self.owners[chosen])
+
+    @staticmethod
+    def joined(parts: list[Edges]) -> Edges:
+        """Return all of several."""
+        return Edges(
+            np.concatenate([p.keys for p in parts]),
+            np.concatenate([p.owners for p in parts]),
+        )
+
+
+class Tracer:
+    """Collects the edges of a plane, rows from top to bottom, and closes rings.
+
+    Parameters
+    ----------
+    width
+        Columns of the plane.
+    form
+        A name in `FORMS`.
+    """
+
+    def __init__(self, width: int, form: Form = FORM) -> None:
+        self._width = width
+        self._cuts = FORMS[form]
+        self._above: npt.NDArray[Any] = np.zeros(width, np.uint8)
+        self._y0 = 0
+        self._open = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    def add(self, rows: npt.NDArray[Any]) -> None:
+        """Take the next rows of labels, YX, any integer type."""
+        found = [self._open]
+        for y, x in pieces(rows.shape):
+            above = rows[y.start - 1] if y.start else self._above
+            # The piece, the row above it and the columns beside it, 0 off the plane.
+            seen = np.zeros((y.stop - y.start + 1, x.stop - x.start + 2), np.int64)
+            left, right = max(x.start - 1, 0), min(x.stop + 1, self._width)
+            inside = slice(left - x.start + 1, right - x.start + 1)
+            seen[0, inside] = above[left:right]
+            seen[1:, inside] = rows[y, left:right]
+            corner = self._y0 + y.start, x.start
+            found.append(_edges(seen, corner, self._width))
+        self._open = Edges.joined(found)
+        self._y0 += len(rows)
+        self._above = rows[-1].copy()
+
+    def end(self) -> None:
+        """Take note that the plane ends below the last rows."""
+        self.add(np.zeros((1, self._width), np.uint8))
+
+    def take(self, complete: npt.NDArray[np.bool_]) -> dict[int, Outline]:
+        """Return, and forget, the outlines of objects that no later row touches.
+
+        Parameters
+        ----------
+        complete
+            By label, True for those to take; an object with a pixel in the last row so
+            far is not among them.
+
+        Returns
+        -------
+        dict
+            Label to outline, ascending.
+        """
+        ready = complete[self._open.owners]
+        edges = self._open.where(ready)
+        self._open = self._open.where(~ready)
+        found: dict[int, Outline] = {}
+        for some in _groups(edges):
+            ring = walk(some.keys, some.owners, self._width + 1)
+            found |= assemble(ring, self._cuts)
+        return found
+
+
+def _groups(edges: Edges) -> Iterator[Edges]:
+    """Yield the edges of some objects at a time, by ascending label.
+
+    A walk takes many times the memory of its edges, and an image that is a single row
+    has all of its objects complete at once.
+    """
+    count = len(edges.keys)
+    if count <= EDGES_AT_ONCE:
+        if count:
+            yield edges
+        return
+    order = np.argsort(edges.owners, kind="stable")
+    owners = edges.owners[order]
+    cuts = np.searchsorted(owners, owners[::EDGES_AT_ONCE])
+    for a, b in pairwise([*np.unique(cuts).tolist(), count]):
+        yield Edges(edges.keys[order[a:b]], owners[a:b])
+
+
+def outlines(labels: npt.NDArray[Any], form: Form = FORM) -> dict[int, Outline]:
+    """Return the outline of every object of a whole plane.
+
+    Parameters
+    ----------
+    labels
+        YX, integer, 0 background; an object may be in several pieces.
+    form
+        A name in `FORMS`.
+
+    Returns
+    -------
+    dict
+        Label to its outline, ascending: a list of polygons, one per 4-connected piece.
+        A polygon is a list of rings, its outer one first, then its holes. A ring is an
+        array of (x, y), float64, of shape (n, 2), its first point not repeated; outer
+        rings have a positive area by the shoelace formula, holes a negative one.
+
+    Examples
+    --------
+    >>> ((ring,),) = outlines(np.array([[7]]), "pixels")[7]
+    >>> ring.tolist()
+    [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]
+    """
+    tracer = Tracer(labels.shape[1], form)
+    tracer.add(labels)
+    tracer.end()
+    return tracer.take(np.ones(int(labels.max(initial=0)) + 1, np.bool_))
+
+
+def _edges(seen: npt.NDArray[np.int64], corner: tuple[int, int], width: int) -> Edges:
+    """Return the edges above the pixels of a piece of rows, and left of them.
+
+    At the right end of the plane those on the right too. Those below the last row
+    belong to the next call.
+
+    Parameters
+    ----------
+    seen
+        Labels of the piece, with a row above it and a column on each side.
+    corner
+        Row and column of its first pixel.
+    width
+        Columns of the plane.
+    """
+    upper, rows = seen[:-1, 1:-1], seen[1:, 1:-1]
+    last = corner[1] + rows.shape[1] == width
+    beside = seen[1:] if last else seen[1:, :-1]
+    before, after = beside[:, :-1], beside[:, 1:]
+    # (where pixels differ, the label on the right of the walk, direction, and the
+    # start of the edge relative to the place in the array, x then y)
+    kinds = (
+        (upper != rows, rows, EAST, 0),
+        (upper != rows, upper, WEST, 1),
+        (before != after, before, SOUTH, 0),
+        (before != after, after, NORTH, 1),
+    )
+    keys, owners = [], []
+    for differs, owner, direction, ahead in kinds:
+        y, x = np.nonzero(differs & (owner > 0))
+        owners.append(owner[y, x])
+        down, right = (0, ahead) if direction in (EAST, WEST) else (ahead, 0)
+        start = (y + corner[0] + down).astype(np.int64) * (width + 1)
+        keys.append(4 * (start + x + corner[1] + right) + direction)
+    return Edges(np.concatenate(keys), np.concatenate(owners))

@@ -1,0 +1,374 @@
+"""Image quality in five numbers, and out-of-distribution warnings.
+
+They say whether an image is of the kind that a model was trained on: `compare` in
+`cellunet.imaging.quality` holds them against those of the training images.
+
+Each check holds one number of `cellunet.imaging.quality.Appearance` against the
+percentiles of the training images, with a margin beyond the 5th or 95th, because a few
+training images of their own kind must not hide what lies beyond the many, and because
+a model works a little beyond what it has seen. How often the checks are right and wrong
+is counted in ``docs/report.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellunet.imaging.normalize import ROUNDING
+from cellunet.io.scratch import pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import numpy.typing as npt
+
+    from cellunet.io.source import Statistics
+
+    Bands = Callable[[], Iterable[npt.NDArray[np.generic]]]
+
+MAX_CONTRAST = 1000.0
+"""Beyond this nothing changes, and 8-bit images without noise would be infinite."""
+
+STEEP_PERCENTILE = 99.8
+"""The steepest 0.2 % of the pixels are the edges of the brightest objects."""
+
+STEEP_NOISE = 3.09 * math.sqrt(2)
+"""What noise of unit variance alone makes of that percentile of differences."""
+
+SHORT_PX, LONG_PX = 2, 4
+"""Distances, in the model's pixels, over which intensity steps are compared."""
+
+BINS_PER_RANGE = 2000
+
+ENOUGH_PIXELS = 2**16
+
+MOST_SKIPPED = 4
+"""Of planes that are so many times larger than that, every fourth row is looked at."""
+
+UNCERTAIN = 0.65
+"""Objects of less confidence count as uncertain. Of every fifth training image of the
+first shipped model, 95 % had at most 23 % such objects; of the same images inverted,
+half had 68 % and more."""
+
+PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
+"""What is kept of the training images' values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Appearance:
+    """One image; None where a number has no meaning for it."""
+
+    contrast: float | None = None
+    """Range of intensities (low to high percentile) over the noise."""
+    level: float | None = None
+    """Where in that range the mean lies: near 0 for bright objects on dark."""
+    sharpness: float | None = None
+    """Steepest steps over 2 pixels by those over 4: 0.5 for soft edges, 1 for hard."""
+    diameter_px: float | None = None
+    """Median equivalent diameter of the objects, in the image's own pixels."""
+    uncertain: float | None = None
+    """Share of objects with a confidence below `UNCERTAIN`."""
+    objects: int = 0
+    """How many were found."""
+    uncertain_objects: int = 0
+    """How many of them are uncertain."""
+
+
+FEATURES = ("contrast", "level", "sharpness", "diameter_px", "uncertain")
+
+
+def intensity(
+    statistics: Statistics, *, whole_numbers: bool
+) -> tuple[float, float | None]:
+    """Return contrast and level of a plane.
+
+    Parameters
+    ----------
+    statistics
+        Of the whole plane.
+    whole_numbers
+        Whether its pixels are integers, which are never without rounding noise.
+    """
+    span = statistics.high - statistics.low
+    if span <= 0:
+        return 0.0, None
+    noise = max(statistics.noise, ROUNDING if whole_numbers else 0.0)
+    contrast = min(span / max(noise, span / MAX_CONTRAST), MAX_CONTRAST)
+    return contrast, (statistics.mean - statistics.low) / span
+
+
+def sharpness(
+    bands: Bands, statistics: Statistics, magnification: float = 1.0
+) -> float | None:
+    """Return how much steeper the edges are over a short than over a long distance.
+
+    A step that is complete within `SHORT_PX` gives 1; a ramp longer than `LONG_PX`
+    gives one half. What noise alone would make is taken off both (in squares); what is
+    smooth all over counts as noise itself and gives still less.
+
+    Parameters
+    ----------
+    bands
+        As for `cellunet.imaging.normalize.measure`.
+    statistics
+        Of the same plane.
+    magnification
+        By how much the model sees the image enlarged.
+
+    Returns
+    -------
+    float or None
+        None if the plane is too narrow or holds nothing steeper than its noise.
+    """
+    span = statistics.high - statistics.low
+    lags = [max(1, round(px / magnification)) for px in (SHORT_PX, LONG_PX)]
+    if span <= 0:
+        return None
+    counts = np.zeros((2, 2 * BINS_PER_RANGE + 1), np.int64)
+    every, y = int(np.clip(statistics.count // ENOUGH_PIXELS, 1, MOST_SKIPPED)), 0
+    for band in bands():
+        rows = band[-y % every :: every]
+        y += len(band)
+        for row, lag in enumerate(lags):
+            counts[row] += _steps(rows, lag, span)
+    noise = STEEP_NOISE * statistics.noise / span
+    short, long = (math.sqrt(max(_percentile(c) ** 2 - noise**2, 0.0)) for c in counts)
+    return short / long if long > 0 else None
+
+
+def _steps(
+    band: npt.NDArray[np.generic], lag: int, span: float
+) -> npt.NDArray[np.int64]:
+    """Count intensity steps over `lag` pixels by their size in units of the range."""
+    top = 2 * BINS_PER_RANGE
+    counts = np.zeros(top + 1, np.int64)
+    for rows, columns in pieces(band.shape):
+        values = band[rows, columns.start : columns.stop + lag].astype(np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):
+            # Infinite pixels, left out just below.
+            steps = np.abs(values[:, lag:] - values[:, :-lag])
+            steps *= np.float32(BINS_PER_RANGE / span)
+        if band.dtype.kind == "f":
+            steps = steps[np.isfinite(steps)]
+        places = np.minimum(steps, top).astype(np.int32)
+        counts += np.bincount(places.ravel(), minlength=top + 1)
+    return counts
+
+
+def _percentile(counts: npt.NDArray[np.int64]) -> float:
+    total = int(counts.sum())
+    if not total:
+        return 0.0
+    rank = STEEP_PERCENTILE / 100 * (total - 1)
+    place = int(np.searchsorted(np.cumsum(counts), rank, side="right"))
+    return (place + 0.5) / BINS_PER_RANGE if place else 0.0
+
+
+def objects(
+    areas: npt.NDArray[np.integer], confidences: npt.NDArray[np.floating] | None
+) -> Appearance:
+    """Return what the objects of a plane alone tell.
+
+    Parameters
+    ----------
+    areas
+        Pixels of each object.
+    confidences
+        Of each object, or None if they are not known.
+    """
+    count = len(areas)
+    if not count:
+        return Appearance()
+    low = 0 if confidences is None else int((confidences < UNCERTAIN).sum())
+    return Appearance(
+        diameter_px=2 * math.sqrt(float(np.median(areas)) / math.pi),
+        uncertain=None if confidences is None else low / count,
+        objects=count,
+        uncertain_objects=low,
+    )
+
+
+def together(planes: Sequence[Appearance]) -> Appearance:
+    """Return medians over the planes of an image, and sums of counts."""
+    values: dict[str, float | None] = {}
+    for name in FEATURES:
+        known = [v for v in (getattr(p, name) for p in planes) if v is not None]
+        values[name] = float(np.median(known)) if known else None
+    return Appearance(
+        **values,
+        objects=sum(p.objects for p in planes),
+        uncertain_objects=sum(p.uncertain_objects for p in planes),
+    )
+
+
+def summarize(images: Sequence[Appearance]) -> dict[str, list[float]]:
+    """Return `PERCENTILES` of every number over images, for a model's card.
+
+    Numbers that no image has are left out.
+    """
+    found = {}
+    for name in FEATURES:
+        known = [v for v in (getattr(i, name) for i in images) if v is not None]
+        if known:
+            found[name] = [
+                round(float(v), 5) for v in np.percentile(known, PERCENTILES)
+            ]
+    return found
+
+
+LOW, HIGH = PERCENTILES.index(5), PERCENTILES.index(95)
+
+CONTRAST_FACTOR = 0.4
+
+LEVEL_MARGIN = 0.15
+
+SHARPNESS_MARGIN = 0.02
+
+DIAMETER_FACTOR = 1.25
+
+UNCERTAIN_MARGIN = 0.15
+
+FEWEST_UNCERTAIN = 3
+"""One or two uncertain objects in an image of three are no sign of anything."""
+
+
+def out_of_distribution_warnings(
+    image: Appearance,
+    known: Mapping[str, Sequence[float]],
+    *,
+    learned_px: tuple[float, float] | None,
+    magnification: float = 1.0,
+) -> tuple[str, ...]:
+    """Return one line for each way in which an image is unlike the training images.
+
+    Parameters
+    ----------
+    image
+        What it looks like.
+    known
+        `cellunet.imaging.quality.summarize` of the training images. Where a number
+        is missing, as from models that were trained before these were kept, its check
+        says nothing.
+    learned_px
+        Diameters of the small and large training objects in the model's pixels, by
+        which sizes are judged if `known` has no diameters; None if unknown.
+    magnification
+        By how much the model sees the image enlarged.
+
+    Returns
+    -------
+    tuple of str
+        What is seen, what training images were like, and what to do; intensities
+        first. An image of hardly more than noise has no other line, because then no
+        other number means anything.
+    """
+    noise = _contrast(image, known)
+    if noise:
+        return (noise,)
+    found = (
+        _level(image, known),
+        _sharpness(image, known),
+        _diameter(image, known, learned_px, magnification),
+        _uncertain(image, known),
+        _nothing(image, known),
+    )
+    return tuple(line for line in found if line)
+
+
+def _contrast(image: Appearance, known: Mapping[str, Sequence[float]]) -> str:
+    values = known.get("contrast")
+    if values is None or image.contrast is None:
+        return ""
+    if image.contrast >= CONTRAST_FACTOR * values[LOW]:
+        return ""
+    return (
+        f"Hardly more than noise: its brightest parts stand out by "
+        f"{image.contrast:.0f} times the noise, those of training images by "
+        f"{values[LOW]:.0f} or more. Right if the field is empty; if not, it is the "
+        "wrong channel (--channel), underexposed, or an unstained sample."
+    )
+
+
+def _level(image: Appearance, known: Mapping[str, Sequence[float]]) -> str:
+    values = known.get("level")
+    if values is None or image.level is None:
+        return ""
+    if image.level <= values[HIGH] + LEVEL_MARGIN:
+        return ""
+    return (
+        f"Bright all over: its mean lies at {image.level:.0%} of its range, that of "
+        f"training images at {values[HIGH]:.0%} or less. The model looks for bright "
+        "objects on a dark ground. If this is bright field, phase contrast, an "
+        "inverted image or another stain: choose the fluorescence channel "
+        "(--channel), invert the image, or train on a few of your own."
+    )
+
+
+def _sharpness(image: Appearance, known: Mapping[str, Sequence[float]]) -> str:
+    values = known.get("sharpness")
+    if values is None or image.sharpness is None:
+        return ""
+    if image.sharpness >= values[LOW] - SHARPNESS_MARGIN:
+        return ""
+    return (
+        f"Soft edges ({image.sharpness:.2f}; training images {values[LOW]:.2f} or "
+        "more): out of focus, or magnified more than the training images. Look at the "
+        "outlines: sizes are uncertain and touching objects may be merged. If it is "
+        "in focus, measure a few objects and try: --diameter PIXELS."
+    )
+
+
+def _diameter(
+    image: Appearance,
+    known: Mapping[str, Sequence[float]],
+    learned_px: tuple[float, float] | None,
+    magnification: float,
+) -> str:
+    if image.diameter_px is None:
+        return ""
+    values = known.get("diameter_px")
+    if values is not None:
+        low, high = values[LOW], values[HIGH]
+        least, most = low / DIAMETER_FACTOR, high * DIAMETER_FACTOR
+    elif learned_px is not None and learned_px[1] > 0:
+        low, high = least, most = learned_px
+    else:
+        return ""
+    if least <= image.diameter_px * magnification <= most:
+        return ""
+    return (
+        f"The objects found are {image.diameter_px:.0f} px wide (median); the model "
+        f"learned {low / magnification:.0f} to {high / magnification:.0f}. If they "
+        "look wrong, measure a few and try: --diameter PIXELS."
+    )
+
+
+def _uncertain(image: Appearance, known: Mapping[str, Sequence[float]]) -> str:
+    values = known.get("uncertain")
+    if values is None or image.uncertain is None:
+        return ""
+    few = image.uncertain_objects < FEWEST_UNCERTAIN
+    if few or image.uncertain <= values[HIGH] + UNCERTAIN_MARGIN:
+        return ""
+    return (
+        f"The model is unsure of {image.uncertain:.0%} of the objects (training "
+        f"images: {values[HIGH]:.0%} or less). Look at the outlines; if they are "
+        "wrong, annotate a few images of this kind and train on them: cellunet train."
+    )
+
+
+def _nothing(image: Appearance, known: Mapping[str, Sequence[float]]) -> str:
+    if image.objects or "contrast" not in known:
+        return ""
+    return (
+        "Nothing was found, although the image holds more than noise. If there are "
+        "nuclei in it: choose the channel (--channel), or tell their size "
+        "(--diameter PIXELS)."
+    )

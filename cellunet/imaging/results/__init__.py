@@ -1,1 +1,0 @@
-"""The files beside a label image: outlines, tables, pictures, stacks."""

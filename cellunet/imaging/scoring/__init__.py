@@ -1,1 +1,0 @@
-"""Scores of images and models: means, intervals, curves, fitted constants."""

@@ -1,0 +1,456 @@
+"""Labels to class maps, scribbles and the weight of each pixel in the loss, and back.
+
+A scribble teaches the class of its own pixels. It is no object, says nothing of the
+pixels around it, and takes no part in scores.
+
+A row of `TARGETS` holds what a target needs: how labels become classes, and how class
+probabilities become seeds and the pixels that objects may grow into. What follows
+(growth, holes, areas, numbers) is the same for all targets and lives in
+`cellunet.imaging.decode`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from scipy import ndimage
+
+from cellunet.errors import ConfigError
+from cellunet.imaging.growth import cores
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from cellunet.config import DecodeConfig, EncodingConfig, WeightConfig
+
+NO_SCRIBBLE, SCRIBBLED_BACKGROUND, SCRIBBLED_INTERIOR = 0, 1, 2
+"""What a pixel of a plane of scribbles says."""
+
+
+def scribbled_px(scribbles: npt.NDArray[np.uint8] | None) -> tuple[int, int]:
+    """Return how many pixels scribbles call background, and how many inside.
+
+    Examples
+    --------
+    >>> scribbled_px(np.array([[0, 1, 1], [2, 0, 0]], np.uint8))
+    (2, 1)
+    """
+    if scribbles is None:
+        return 0, 0
+    _, background, interior = np.bincount(scribbles.ravel(), minlength=3)
+    return int(background), int(interior)
+
+
+def has_background(
+    labels: npt.NDArray[np.integer], annotated: npt.NDArray[np.bool_]
+) -> bool:
+    """Return whether labels tell what is beside objects, so that they can be scored.
+
+    Where outlined objects count alone, nothing that is found beside them would be an
+    error, nor an outline too wide. What is annotated throughout tells by that.
+
+    Parameters
+    ----------
+    labels
+        YX, 0 background.
+    annotated
+        YX, what of them counts.
+    """
+    return bool(annotated.all() or (annotated & (labels == 0)).any())
+
+
+def trainable_mask(
+    annotated: npt.NDArray[np.bool_], scribbles: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.bool_]:
+    """Return the pixels that count in training: by their label or by a scribble."""
+    return annotated if scribbles is None else annotated | (scribbles != NO_SCRIBBLE)
+
+
+BACKGROUND, INTERIOR, BOUNDARY = 0, 1, 2
+"""Classes of the three-class target."""
+
+REST, EDGE = 0, 1
+"""Classes of the boundary target."""
+
+
+class Encode(Protocol):
+    """Instance labels (YX integer) to class map (YX uint8)."""
+
+    def __call__(
+        self, labels: npt.NDArray[np.integer], config: EncodingConfig
+    ) -> npt.NDArray[np.uint8]:
+        """Return the class of each pixel."""
+
+
+class Seed(Protocol):
+    """Corrected class probabilities of a block to its seeds and its foreground."""
+
+    def __call__(
+        self,
+        probabilities: npt.NDArray[np.float32],
+        encoding: EncodingConfig,
+        decode: DecodeConfig,
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return (seeds, pixels that objects may grow into), both YX bool.
+
+        Each depends on its own pixel and its direct neighbours alone.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One way to write instance labels as classes, and to read them back."""
+
+    encode: Encode
+    inside: int
+    """Class of the inside of objects, away from their edge."""
+    seed: Seed
+    seeds_include_background: bool
+    """Whether the background makes seeds too, which the merge must tell apart."""
+
+
+def encode(
+    labels: npt.NDArray[np.integer], config: EncodingConfig
+) -> npt.NDArray[np.uint8]:
+    """Return the class map of instance labels.
+
+    Pixels next to (4-neighbours) another label are boundary always. Every
+    4-connected part of an object keeps a connected, non-empty core: where the boundary
+    would cut or fill it, the boundary is made thinner there. The edge of the image is
+    not a boundary.
+
+    Parameters
+    ----------
+    labels
+        YX, instance ids, 0 background.
+    config
+        Target, side and thickness of the boundary.
+
+    Returns
+    -------
+    ndarray
+        YX uint8 class numbers, in the order of ``config.classes``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cellunet.config import EncodingConfig
+    >>> encode(np.array([[0, 5, 5, 5, 5, 5, 0]]), EncodingConfig(boundary_px=1))
+    array([[0, 2, 1, 1, 1, 2, 0]], dtype=uint8)
+    """
+    return TARGETS[config.target].encode(labels, config)
+
+
+def add_scribbles(
+    class_map: npt.NDArray[np.uint8],
+    scribbles: npt.NDArray[np.uint8] | None,
+    config: EncodingConfig,
+) -> npt.NDArray[np.uint8]:
+    """Return a class map with the classes that scribbles tell.
+
+    Parameters
+    ----------
+    class_map
+        YX, from `encode`; not changed.
+    scribbles
+        YX, of `cellunet.annotations.pixels`; None: there are none.
+    config
+        As for `encode`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cellunet.config import EncodingConfig
+    >>> classes = np.array([[0, 2, 1, 0]], np.uint8)
+    >>> add_scribbles(classes, np.array([[1, 0, 0, 2]], np.uint8), EncodingConfig())
+    array([[0, 2, 1, 1]], dtype=uint8)
+    """
+    if scribbles is None:
+        return class_map
+    told = class_map.copy()
+    # Where background is scribbled, labels make background or the outer boundary of an
+    # object already.
+    told[scribbles == SCRIBBLED_INTERIOR] = TARGETS[config.target].inside
+    return told
+
+
+def correct(
+    probabilities: npt.NDArray[np.float32], class_odds: tuple[float, ...]
+) -> npt.NDArray[np.float32]:
+    """Undo the tilt that a weighted loss gives to probabilities.
+
+    A loss that weights class c by a_c is least at q_c proportional to a_c p_c, so p_c
+    is proportional to q_c / a_c.
+
+    Parameters
+    ----------
+    probabilities
+        KYX float32, q.
+    class_odds
+        a, one value per class.
+
+    Returns
+    -------
+    ndarray
+        KYX float32, p, which sums to 1 over K.
+    """
+    scale = (1.0 / np.asarray(class_odds, np.float32)).astype(np.float32)
+    corrected = probabilities * scale[:, np.newaxis, np.newaxis]
+    corrected /= corrected.sum(axis=0)
+    return corrected
+
+
+def _encode_three_class(
+    labels: npt.NDArray[np.integer], config: EncodingConfig
+) -> npt.NDArray[np.uint8]:
+    objects = labels > 0
+    thickness = config.boundary_px if config.boundary_side == "inner" else 0
+    class_map = np.zeros(labels.shape, np.uint8)
+    class_map[objects] = BOUNDARY
+    class_map[cores(labels, thickness)] = INTERIOR
+    if config.boundary_side == "outer":
+        around = objects
+        for step in range(config.boundary_px):
+            around = ndimage.binary_dilation(around, _neighbours(step))
+        class_map[around & ~objects] = BOUNDARY
+    return class_map
+
+
+def _encode_boundary(
+    labels: npt.NDArray[np.integer], config: EncodingConfig
+) -> npt.NDArray[np.uint8]:
+    core = cores(labels, config.boundary_px)
+    return np.where((labels > 0) & ~core, EDGE, REST).astype(np.uint8)
+
+
+def _seed_three_class(
+    probabilities: npt.NDArray[np.float32],
+    encoding: EncodingConfig,
+    decode: DecodeConfig,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    interior = probabilities[INTERIOR]
+    if encoding.boundary_side == "inner":
+        foreground = probabilities[BACKGROUND] < 0.5
+        return foreground & (interior > decode.seed_threshold), foreground
+    # Outside of the interior an outer boundary belongs to the background, except for
+    # the two pixels between touching objects: one growth step, decided by `decoding`.
+    return interior > max(decode.seed_threshold, 0.5), interior > 0.5
+
+
+def _seed_boundary(
+    probabilities: npt.NDArray[np.float32],
+    encoding: EncodingConfig,
+    decode: DecodeConfig,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    del encoding
+    rest = probabilities[REST] > max(decode.seed_threshold, 0.5)
+    return rest, ~rest
+
+
+def _neighbours(step: int) -> npt.NDArray[np.bool_]:
+    """Return the structuring element of a step: 4 and 8 neighbours in turn.
+
+    In turn they make an octagon, nearer to a disc than either alone.
+    """
+    octagon: npt.NDArray[np.bool_] = ndimage.generate_binary_structure(2, 1 + step % 2)
+    return octagon
+
+
+TARGETS = {
+    "three-class": Target(
+        encode=_encode_three_class,
+        inside=INTERIOR,
+        seed=_seed_three_class,
+        seeds_include_background=False,
+    ),
+    "boundary": Target(
+        encode=_encode_boundary,
+        inside=REST,
+        seed=_seed_boundary,
+        seeds_include_background=True,
+    ),
+}
+
+NEGLIGIBLE = 1e-7
+"""Border weights below this share of w0 are left at 0."""
+
+GAIN_REACH_PX = 3
+"""How far around a small object its gain reaches."""
+
+
+def weight_map(
+    labels: npt.NDArray[np.integer],
+    class_map: npt.NDArray[np.uint8],
+    config: WeightConfig,
+) -> npt.NDArray[np.float32]:
+    """Return w = g (class weight + w0 exp(-(d1 + d2)^2 / (2 sigma^2))) for each pixel.
+
+    Ronneberger, Fischer and Brox (2015), "U-Net", equation 2, times the gain g of small
+    objects (`object_gain`).
+
+    Parameters
+    ----------
+    labels
+        YX, instance ids, 0 background.
+    class_map
+        YX uint8, the class of each pixel.
+    config
+        Class weights, w0, sigma and the gain of small objects.
+
+    Returns
+    -------
+    ndarray
+        YX float32.
+
+    Raises
+    ------
+    ConfigError
+        If `class_map` holds a class that has no weight.
+    """
+    return combine(
+        class_map, border_map(labels, config), object_gain(labels, config), config
+    )
+
+
+def combine(
+    class_map: npt.NDArray[np.uint8],
+    border: npt.NDArray[np.float32],
+    gain: npt.NDArray[np.float32] | None,
+    config: WeightConfig,
+) -> npt.NDArray[np.float32]:
+    """Return the weight map of its parts: gain * (class weight + border).
+
+    Parameters
+    ----------
+    class_map
+        YX uint8, the class of each pixel.
+    border, gain
+        YX float32, from `border_map` and `object_gain`; None for a gain of 1.
+    config
+        Class weights.
+
+    Raises
+    ------
+    ConfigError
+        If `class_map` holds a class that has no weight.
+    """
+    table = np.asarray(config.class_weights, np.float32)
+    top = int(class_map.max(initial=0))
+    if top >= len(table):
+        raise ConfigError(
+            f"The class map holds class {top}, but there are {len(table)} "
+            "class weights."
+        )
+    weights: npt.NDArray[np.float32] = table.take(class_map)
+    weights += border
+    if gain is not None:
+        weights *= gain
+    return weights
+
+
+def object_gain(
+    labels: npt.NDArray[np.integer], config: WeightConfig
+) -> npt.NDArray[np.float32]:
+    """Return by how much each pixel counts for more because a small object is near.
+
+    A loss that sums over pixels hears a nucleus of 600 pixels fifty times as loudly as
+    a micronucleus of 12, while a score that counts objects hears both alike. So an
+    object of fewer than `small_object_px` pixels, and what lies within 3 pixels of it,
+    counts sqrt(small_object_px / area) times, `small_object_gain` times at most. The
+    background around it is weighted as the object is, so its outline is not pushed
+    outwards.
+
+    Parameters
+    ----------
+    labels
+        YX, instance ids, 0 background.
+    config
+        Size below which objects are small, and the largest gain.
+
+    Returns
+    -------
+    ndarray
+        YX float32, at least 1.
+    """
+    gain = np.ones(labels.shape, np.float32)
+    ids, areas = np.unique(labels, return_counts=True)
+    small = (ids > 0) & (areas < config.small_object_px)
+    if small.any():
+        gains = np.sqrt(config.small_object_px / areas[small])
+        table = np.minimum(gains, config.small_object_gain).astype(np.float32)
+        inside = np.isin(labels, ids[small])
+        gain[inside] = table[np.searchsorted(ids[small], labels[inside])]
+        gain = ndimage.maximum_filter(gain, 2 * GAIN_REACH_PX + 1, mode="nearest")
+    return gain
+
+
+def border_map(
+    labels: npt.NDArray[np.integer], config: WeightConfig
+) -> npt.NDArray[np.float32]:
+    """Return w0 exp(-(d1 + d2)^2 / (2 sigma^2)), the border part of the weight.
+
+    d1 and d2 are the Euclidean distances in pixels from a pixel's centre to the
+    nearest pixel of the nearest and of the second nearest object; inside an object d1
+    is 0. The map is 0 where there are fewer than two objects, and where it would be
+    below 1e-7 w0. Memory is a few planes, whatever the number of objects.
+
+    Parameters
+    ----------
+    labels
+        YX, instance ids, 0 background.
+    config
+        w0 and sigma.
+
+    Returns
+    -------
+    ndarray
+        YX float32.
+    """
+    border = np.zeros(labels.shape, np.float32)
+    if config.border_weight == 0:
+        return border
+    sigma = config.border_sigma_px
+    reach = sigma * math.sqrt(-2.0 * math.log(NEGLIGIBLE))
+    nearest = np.full(labels.shape, np.inf, np.float32)
+    second = np.full(labels.shape, np.inf, np.float32)
+    for window, mine in _objects_near_others(labels, math.ceil(reach)):
+        distance = ndimage.distance_transform_edt(~mine).astype(np.float32)
+        first = nearest[window]
+        np.minimum(second[window], np.maximum(first, distance), out=second[window])
+        np.minimum(first, distance, out=first)
+    total = nearest + second
+    close = total <= reach
+    border[close] = config.border_weight * np.exp(
+        -(total[close].astype(np.float64) ** 2) / (2.0 * sigma**2)
+    )
+    return border
+
+
+def _objects_near_others(
+    labels: npt.NDArray[np.integer], reach: int
+) -> list[tuple[tuple[slice, slice], npt.NDArray[np.bool_]]]:
+    """Return (window, object) of each object with another one within `reach`.
+
+    The window is the object's box widened by `reach`: beyond it the object can be
+    neither d1 nor d2 of a pixel whose border weight counts. An object alone in its
+    window is left out, since a second one is needed for a weight.
+    """
+    ids, compact = np.unique(labels, return_inverse=True)
+    compact = compact.reshape(labels.shape)
+    if ids[0] != 0:
+        compact = compact + 1
+    found = []
+    height, width = labels.shape
+    for number, box in enumerate(ndimage.find_objects(compact.astype(np.int32)), 1):
+        if box is None:
+            continue
+        rows = slice(max(box[0].start - reach, 0), min(box[0].stop + reach, height))
+        columns = slice(max(box[1].start - reach, 0), min(box[1].stop + reach, width))
+        view = compact[rows, columns]
+        mine = view == number
+        if np.any((view > 0) & ~mine):
+            found.append(((rows, columns), mine))
+    return found

@@ -1,1 +1,0 @@
-"""TIFF, OME-TIFF, ImageJ TIFF and BigTIFF, read by region; see `reader`."""

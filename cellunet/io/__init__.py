@@ -1,0 +1,1 @@
+"""Files in and out: images by region, label TIFFs, atomic writing."""

@@ -1,0 +1,491 @@
+"""Axes, channels and pyramid levels of an image: which planes are read.
+
+- Several channels (``C``) need a choice, by number or name; of more than one, with
+  commas between. A name that holds a comma itself goes first.
+- Where none is chosen, those that are looked for are taken if every one of them is
+  there by its name. Numbers are no names: they say nothing of what a channel shows.
+- Red, green and blue (``S``) need a choice or ``gray``; alpha is dropped. Samples that
+  are neither colours nor alpha are channels like others.
+- Where there is only one channel, number 0 and its name are accepted.
+
+Pure arithmetic on names and lengths; no file is touched here.
+
+A file's pixels are *stored planes* of rows, columns and interleaved samples, numbered
+in C order over the leading axes. A `Layout` says which stored planes and samples make
+up one plane of a `cellunet.io.source.Source`.
+
+- ``T`` and ``Z`` are kept, plane by plane; ``z="max"`` takes the maximum over Z.
+- Of ``C`` (channels) and ``S`` (samples), one or more are chosen:
+  `cellunet.io.axes`.
+- Pages whose axis has no name (``I``, ``Q``) are a stack. They are read as T, or as Z
+  if T is taken. With ``z="max"``, if no axis is called Z, a single such axis is Z.
+- Anything else is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet.errors import ImageReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.io.source import Choice
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a file holds, in the file's own words."""
+
+    path: Path
+    """The file, for messages."""
+    axes: str
+    """One letter an axis, in storage order, as tifffile names them."""
+    shape: tuple[int, ...]
+    """Lengths of `axes`."""
+    colour: bool = False
+    """The samples are red, green, blue and possibly alpha."""
+    indexed: bool = False
+    """The values number the colors of a palette."""
+    alpha: bool = False
+    """The last sample is opacity."""
+    channel_names: tuple[str, ...] = ()
+    """Names of the channels as far as the file gives them."""
+
+    def refuse(self, what: str, hint: str) -> ImageReadError:
+        """Return an error that starts with the path and the axes of length above 1."""
+        axes = "".join(a for a, n in self._named() if n > 1 or a in "YX")
+        return ImageReadError(
+            f"{self.path} has {len(axes)} axes ({axes}) {what}", hint=hint
+        )
+
+    def _named(self) -> list[tuple[str, int]]:
+        return list(zip(self.axes, self.shape, strict=True))
+
+    def leading(self) -> tuple[list[tuple[str, int, int]], int]:
+        """Return (axis, length, stride) of the leading axes, and interleaved samples.
+
+        Axes of length 1 are left out. A stride counts stored planes.
+        """
+        rows = self.axes.find("YX")
+        if rows < 0 or self.axes[rows:] not in ("YX", "YXS"):
+            raise self.refuse(
+                "in an order that cellunet does not know.",
+                "Save it with Y and X as the last two axes.",
+            )
+        named = self._named()
+        samples = self.shape[-1] if self.axes.endswith("S") else 1
+        leading, stride = [], 1
+        for axis, length in reversed(named[:rows]):
+            if length != 1:
+                leading.append((axis, length, stride))
+            stride *= length
+        return leading[::-1], samples
+
+    def intensities(self, axis: str, length: int) -> int:
+        """Return how many channels of intensity an axis C or S of `length` holds."""
+        if axis == "S" and self.colour:
+            return 3
+        return length - 1 if axis == "S" and self.alpha else length
+
+
+COLOURS = ("red", "green", "blue")
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in luminance: Recommendation ITU-R BT.601-7, 2.5.1."""
+
+Parts = tuple[tuple[int, int], ...]
+"""Per channel to combine: stored planes to skip, and number of the sample."""
+
+
+def choose_parts(
+    stack: Stack,
+    channel_axis: tuple[str, int, int] | None,
+    choice: Choice,
+    equal_colours: Callable[[], bool],
+) -> tuple[Parts, tuple[str, ...]]:
+    """Return the parts to read, and the names of the channels that they make.
+
+    That is one part a channel, or three for luminance.
+
+    Parameters
+    ----------
+    stack
+        What the file holds.
+    channel_axis
+        Letter, length and stride in stored planes (0: interleaved) of the axis of
+        channels or colours, if there are several.
+    choice
+        What the user wants.
+    equal_colours
+        Called before a colour image is refused: whether its colours are all the same.
+
+    Raises
+    ------
+    ImageReadError
+        If a channel must be chosen, or the one chosen does not exist.
+    """
+    if channel_axis is None:
+        return _only(stack, choice)
+    axis, length, stride = channel_axis
+    count = stack.intensities(axis, length)
+    colour = axis == "S" and stack.colour
+    names = all_names(stack, channel_axis)
+    parts = [(k * stride, 0) if stride else (0, k) for k in range(count)]
+    if colour and choice.gray:
+        return tuple(parts), ("luminance",)
+    if choice.channel is not None:
+        numbers = _chosen(stack, choice.channel, names)
+    elif choice.known:
+        numbers = _looked_for(stack, choice.known, names)
+    elif colour:
+        raise _colour(stack, equal_colours())
+    else:
+        raise _undecided(stack, names)
+    return tuple(parts[k] for k in numbers), tuple(names[k] for k in numbers)
+
+
+def all_names(
+    stack: Stack, channel_axis: tuple[str, int, int] | None
+) -> tuple[str, ...]:
+    """Return the names of all channels of intensity, as `choose_parts` numbers them."""
+    if channel_axis is None:
+        return _named(stack.channel_names, 1)
+    axis, length, _ = channel_axis
+    if axis == "S" and stack.colour:
+        return COLOURS
+    return _named(stack.channel_names, stack.intensities(axis, length))
+
+
+def _named(names: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """Return `count` names: the file's own, else the number as text."""
+    if len(names) != count:
+        names = ("",) * count
+    return tuple(n or str(k) for k, n in enumerate(names))
+
+
+def _only(stack: Stack, choice: Choice) -> tuple[Parts, tuple[str, ...]]:
+    """Return the one channel there is, if `choice` agrees."""
+    name = _named(stack.channel_names, 1)[0]
+    wanted = choice.channel
+    if wanted is not None and wanted.casefold() not in ("0", name.casefold()):
+        if "," in wanted:
+            raise stack.refuse(
+                f"and one channel ({name}), not {wanted!r}.",
+                "Channels in files of their own are not read together: save them as "
+                "one OME-TIFF or ImageJ hyperstack.",
+            )
+        raise stack.refuse(
+            f"and one channel ({name}), not a channel {wanted!r}.",
+            "Leave out --channel. Pages without an axis name are read as a stack; if "
+            "they are channels, save the file as OME-TIFF or ImageJ hyperstack.",
+        )
+    return ((0, 0),), (name,)
+
+
+def _colour(stack: Stack, equal: bool) -> ImageReadError:
+    if equal:
+        return stack.refuse(
+            "and is in colour, but its colours are equal: a gray image saved as RGB.",
+            "Try: --gray.",
+        )
+    if stack.indexed:
+        return stack.refuse(
+            "and is in indexed color: its values number the colors of a palette, they "
+            "are no intensities.",
+            "Export the original again in gray; or try --gray for the luminance of "
+            "its colors.",
+        )
+    hint = "Try: --gray for its luminance, or --channel 0."
+    if stack.axes.endswith("SYX"):
+        hint += (
+            " If these are planes of a stack, which tifffile stores as color unless it "
+            "is told not to, save them with photometric='minisblack'."
+        )
+    return stack.refuse(
+        f"and no channel was chosen; it is in colour ({', '.join(COLOURS)}).",
+        hint,
+    )
+
+
+def _undecided(
+    stack: Stack, names: tuple[str, ...], hint: str = "Try: --channel 0."
+) -> ImageReadError:
+    counted = f"{len(names)} channels"
+    if any(n != str(k) for k, n in enumerate(names)):
+        counted += f" ({', '.join(names)})"
+    return stack.refuse(f"and no channel was chosen; it has {counted}.", hint)
+
+
+def _looked_for(
+    stack: Stack, known: tuple[str, ...], names: tuple[str, ...]
+) -> list[int]:
+    """Return the numbers of the channels that are called as those looked for."""
+    found = [k for name in known for k in _called(name, names)]
+    if len(found) == len(known) and not any(map(str.isdecimal, known)):
+        return found
+    numbers = ",".join(map(str, range(len(known))))
+    raise _undecided(
+        stack,
+        names,
+        f"The model looks at {len(known)}, in training {','.join(known)}: name those "
+        f"of this image in that order, for example --channel {numbers}.",
+    )
+
+
+def _chosen(stack: Stack, wanted: str, names: tuple[str, ...]) -> list[int]:
+    """Return the numbers of one channel, or of several with commas between."""
+    whole = _find(wanted, names)
+    if whole is not None:
+        return [whole]
+    if wanted == ",".join(names):
+        # A crop keeps channels under what they were asked for by: "2,0" is all of it.
+        return list(range(len(names)))
+    numbers = []
+    for part in wanted.split(","):
+        number = _find(part.strip(), names)
+        if number is None:
+            listed = ", ".join(f"{k} ({n})" for k, n in enumerate(names))
+            raise stack.refuse(
+                f"and no channel {part.strip()!r}.", f"Its channels: {listed}."
+            )
+        if number in numbers:
+            raise stack.refuse(
+                f"and channel {number} ({names[number]}) is asked for twice.",
+                "Name each channel once.",
+            )
+        numbers.append(number)
+    return numbers
+
+
+def _find(wanted: str, names: tuple[str, ...]) -> int | None:
+    """Return the number of a channel given by number, name or name in another case."""
+    if wanted.isdecimal() and int(wanted) < len(names):
+        return int(wanted)
+    if wanted in names:
+        return names.index(wanted)
+    matches = _called(wanted, names)
+    return matches[0] if len(matches) == 1 else None
+
+
+def _called(wanted: str, names: tuple[str, ...]) -> list[int]:
+    """Return the numbers of the channels of a name, in whatever case."""
+    return [k for k, n in enumerate(names) if n.casefold() == wanted.casefold()]
+
+
+def combine(parts: list[npt.NDArray[Any]], gray: bool) -> npt.NDArray[Any]:
+    """Return channels as they are, or the luminance of three.
+
+    Parameters
+    ----------
+    parts
+        Arrays YX of one type: one a channel, or red, green and blue.
+    gray
+        Combine three by Recommendation ITU-R BT.601 into float32.
+
+    Returns
+    -------
+    ndarray
+        YX of one channel, else CYX.
+    """
+    if not gray:
+        return parts[0] if len(parts) == 1 else np.stack(parts)
+    total = np.zeros(parts[0].shape, np.float32)
+    for part, weight in zip(parts, LUMINANCE, strict=True):
+        total += np.float32(weight) * part.astype(np.float32)
+    return total
+
+
+UNNAMED = "IQ"
+
+
+@dataclass(frozen=True)
+class PlaneLayout:
+    """How to put one plane together from stored planes."""
+
+    shape: tuple[int, int]
+    """Height and width."""
+    plane_axes: str
+    """Axes of the stack that is read: letters of T and Z."""
+    plane_shape: tuple[int, ...]
+    """Their lengths."""
+    strides: tuple[int, ...]
+    """Stored planes from one index to the next along each of `plane_axes`."""
+    projected: tuple[int, int]
+    """Number of stored planes to take the maximum of, and their stride."""
+    parts: Parts
+    """What to combine: see `cellunet.io.axes.Parts`."""
+    gray: bool
+    """Combine three `parts` into luminance; else each is a channel."""
+    channel_names: tuple[str, ...]
+    """Names of the channels of the result."""
+    file_channels: tuple[str, ...]
+    """Names of all channels of the file."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the result."""
+        return len(self.channel_names)
+
+    @property
+    def channel_name(self) -> str:
+        """Name of the first channel."""
+        return self.channel_names[0]
+
+    @property
+    def planes(self) -> int:
+        """Number of planes."""
+        return math.prod(self.plane_shape)
+
+    def stored(self, plane: int) -> list[int]:
+        """Return the stored planes, sample parts aside, that make up `plane`."""
+        first = 0
+        for length, stride in zip(
+            reversed(self.plane_shape), reversed(self.strides), strict=True
+        ):
+            plane, index = divmod(plane, length)
+            first += index * stride
+        count, stride = self.projected
+        return [first + k * stride for k in range(count)]
+
+
+def lay_out(
+    stack: Stack, choice: Choice, equal_colours: Callable[[], bool] = lambda: False
+) -> PlaneLayout:
+    """Work out what is read from `stack`.
+
+    Parameters
+    ----------
+    stack
+        What the file holds.
+    choice
+        What the user wants of it.
+    equal_colours
+        Called before a colour image is refused: whether red, green and blue are the
+        same everywhere, as in a gray image that was saved as colour.
+
+    Raises
+    ------
+    ImageReadError
+        If axes are unknown, or a channel is missing, unknown or not needed.
+    """
+    leading, samples = stack.leading()
+    channel_axes = [(a, n, s) for a, n, s in leading if a in "CS"]
+    if samples > 1:
+        channel_axes.append(("S", samples, 0))
+    channel_axes = [x for x in channel_axes if stack.intensities(*x[:2]) > 1]
+    if len(channel_axes) > 1:
+        raise stack.refuse(
+            "with both channels and colours.",
+            "Split the channels into files of one channel each.",
+        )
+    axes, projected = _stack_axes(
+        stack, [x for x in leading if x[0] not in "CS"], choice
+    )
+    channel_axis = channel_axes[0] if channel_axes else None
+    parts, names = choose_parts(stack, channel_axis, choice, equal_colours)
+    rows = stack.axes.find("YX")
+    return PlaneLayout(
+        shape=(stack.shape[rows], stack.shape[rows + 1]),
+        plane_axes="".join(a for a, _, _ in axes),
+        plane_shape=tuple(n for _, n, _ in axes),
+        strides=tuple(s for _, _, s in axes),
+        projected=projected,
+        parts=parts,
+        gray=len(parts) > len(names),
+        channel_names=names,
+        file_channels=all_names(stack, channel_axis),
+    )
+
+
+def _stack_axes(
+    stack: Stack, axes: list[tuple[str, int, int]], choice: Choice
+) -> tuple[list[tuple[str, int, int]], tuple[int, int]]:
+    """Return the axes that are kept, under the names T and Z, and the projection."""
+    letters = [a for a, _, _ in axes]
+    unnamed = sum(a in UNNAMED for a in letters)
+    known = all(a in "TZ" + UNNAMED for a in letters)
+    if not known or len(axes) > 2 or letters in (["T", "T"], ["Z", "Z"]):
+        found = ", ".join(f"{a}: {n}" for a, n, _ in axes)
+        raise stack.refuse(
+            f"and is not understood ({found}); cellunet knows at most one T and one Z "
+            "before Y and X, and channels (C) or colours (S).",
+            "Split the file, or save it with these axes.",
+        )
+    prefer = "ZT" if choice.z == "max" and unnamed == 1 else "TZ"
+    for place, letter in enumerate(letters):
+        if letter in UNNAMED:
+            letters[place] = next(a for a in prefer if a not in letters)
+    named = [(a, n, s) for a, (_, n, s) in zip(letters, axes, strict=True)]
+    depth = [(n, s) for a, n, s in named if a == "Z"]
+    if choice.z == "keep" or not depth:
+        return named, (1, 0)
+    return [x for x in named if x[0] != "Z"], depth[0]
+
+
+Shape = tuple[int, int]
+
+PixelSize = tuple[float, float]
+
+
+def choose_level(path: Path, level: int, shapes: list[Shape]) -> int:
+    """Return `level` if the file has it.
+
+    Parameters
+    ----------
+    path
+        The file, for the message.
+    level
+        Number of the level; 0 is the image at full size.
+    shapes
+        Height and width of the image at each level.
+
+    Raises
+    ------
+    ImageReadError
+        If there is no such level.
+    """
+    if not 0 <= level < len(shapes):
+        known = ", ".join(f"{k} ({h} x {w})" for k, (h, w) in enumerate(shapes))
+        count = f"{len(shapes)} levels" if len(shapes) > 1 else "1 level"
+        raise ImageReadError(
+            f"{path} has no level {level}; it has {count}: {known}.",
+            hint="Choose one of them with --level, or rescale with --scale.",
+        )
+    return level
+
+
+def at_level(full: Shape, level: Shape, pixel_size: PixelSize) -> PixelSize:
+    """Return the size of a pixel of a smaller version.
+
+    Writers that halve an image drop or double an odd last row, so a whole number that
+    fits both lengths up to one pixel goes before their ratio.
+
+    Parameters
+    ----------
+    full, level
+        Height and width of the image and of its smaller version.
+    pixel_size
+        Height and width of a pixel of the image.
+
+    Examples
+    --------
+    >>> at_level((1001, 800), (500, 400), (0.5, 0.5))
+    (1.0, 1.0)
+    """
+    height, width = (_factor(n, m) for n, m in zip(full, level, strict=True))
+    return pixel_size[0] * height, pixel_size[1] * width
+
+
+def _factor(full: int, level: int) -> float:
+    factor = max(round(full / level), 1)
+    fits = abs(full - factor * level) < factor
+    return float(factor) if fits else full / level

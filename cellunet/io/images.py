@@ -1,0 +1,289 @@
+"""The table of image formats: readers and writers by suffix.
+
+`open_image` gives a `Source` that is read by `Region`; `create_labels` gives a `Sink`
+that takes labels row by row.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cellunet.errors import ConfigError, ImageReadError, choose
+from cellunet.io.files import write_atomically
+from cellunet.io.label_tiff import TiffSink
+from cellunet.io.metadata import ImageSpec, read_provenance
+from cellunet.io.png import open_png, write_png
+from cellunet.io.reading import HEAD_BYTES, kind_by_content, reading, way_out
+from cellunet.io.source import Choice, Region, Sink, Source, ZMode
+from cellunet.io.tiff import image_names, open_tiff
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = [
+    "FOLDERS",
+    "READERS",
+    "WRITERS",
+    "Region",
+    "Sink",
+    "Source",
+    "create_labels",
+    "open_image",
+    "read_provenance",
+    "write_atomically",
+    "write_labels",
+    "write_plane",
+    "write_png",
+]
+
+
+class Reader(Protocol):
+    """Open one image file, its metadata read and checked."""
+
+    def __call__(self, path: Path, choice: Choice) -> Source:
+        """Return the file as a source."""
+        ...
+
+
+class Writer(Protocol):
+    """Start writing one label image."""
+
+    def __call__(self, path: Path, spec: ImageSpec) -> Sink:
+        """Return the file as a sink."""
+        ...
+
+
+READERS: dict[str, Reader] = {
+    ".tif": open_tiff,
+    ".tiff": open_tiff,
+    ".btf": open_tiff,
+    ".lsm": open_tiff,
+    ".stk": open_tiff,
+    ".qptiff": open_tiff,
+    ".png": open_png,
+}
+"""Suffix, in lower case, to reader."""
+
+FOLDERS: set[str] = set()
+"""Suffixes in `READERS` of formats whose image is a folder, as OME-Zarr's is."""
+
+WRITERS: dict[str, Writer] = {".tif": TiffSink, ".tiff": TiffSink, ".btf": TiffSink}
+"""Suffix, in lower case, to writer of label images."""
+
+
+def open_image(  # noqa: PLR0913
+    path: Path,
+    *,
+    channel: str | None = None,
+    gray: bool = False,
+    z: ZMode = "keep",
+    level: int = 0,
+    keep_going: bool = False,
+    limit_bytes: int | None = None,
+    known: tuple[str, ...] = (),
+    image: str | None = None,
+) -> Source:
+    """Open an image as a stack of planes of one channel, or of several.
+
+    Parameters
+    ----------
+    path
+        A file whose suffix is in `READERS`.
+    channel
+        The channel to read: its number from 0, or its name; ``red``, ``green`` or
+        ``blue`` in a colour image. Needed where there are several. With commas between,
+        several channels are read, in the order in which they are named.
+    gray
+        Read a colour image as its luminance (ITU-R BT.601, float32).
+    z
+        ``keep``: Z planes one by one. ``max``: the maximum over Z.
+    level
+        Which smaller version of the image to read; 0 is full size.
+    keep_going
+        Let zeros stand where a part of the image cannot be read, and name it in
+        `Source.damaged`.
+    limit_bytes
+        Refuse a file of which more bytes must be decoded in one piece.
+    known
+        Where no channel is named: the names of those to read if the file has them all.
+    image
+        Which image of a file of several, by number from 0 or by name; None: the
+        largest, the first of equals.
+
+    Returns
+    -------
+    Source
+        Its file is closed until the first `read`; close it, best by ``with``. Axes T
+        and Z are kept; see `cellunet.io.axes` for the others.
+
+    Raises
+    ------
+    ImageReadError
+        If the file cannot be read or understood, or if a channel must be chosen.
+    ConfigError
+        If both `channel` and `gray` are given.
+    """
+    if gray and channel is not None:
+        raise ConfigError(
+            f"Both gray and channel {channel!r} are asked for.",
+            hint="Try one of: --gray, --channel.",
+        )
+    path = Path(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise _unknown(path)
+    choice = Choice(channel, gray, z, level, keep_going, limit_bytes, known, image)
+    return reader(path, choice)
+
+
+def names_of_images(path: Path) -> list[str]:
+    """Return the names of the images in a file, as `open_image` numbers them.
+
+    Raises
+    ------
+    ImageReadError
+        If the file cannot be read.
+    """
+    if READERS.get(path.suffix.lower()) is not open_tiff:
+        return [""]
+    with reading(path):
+        return image_names(path)
+
+
+def _unknown(path: Path) -> ImageReadError:
+    with reading(path), path.open("rb") as file:
+        kind = kind_by_content(file.read(HEAD_BYTES))
+    known = ", ".join(READERS)
+    content = f" (its content: {kind})" if kind else ""
+    return ImageReadError(
+        f"{path} has the suffix {path.suffix!r}{content}; cellunet reads {known}.",
+        hint=way_out(kind),
+    )
+
+
+def create_labels(  # noqa: PLR0913
+    path: Path,
+    *,
+    shape: tuple[int, int],
+    plane_axes: str,
+    plane_shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    pixel_size_um: tuple[float, float] | None,
+    z_step_um: float | None = None,
+    time_step_s: float | None = None,
+    provenance: dict[str, Any],
+) -> Sink:
+    """Start writing a label image, which appears at `path` when it is committed.
+
+    Parameters
+    ----------
+    path
+        Where it is to appear; the suffix is in `WRITERS`. Missing folders are made.
+    shape
+        Height and width of a plane in pixels.
+    plane_axes, plane_shape
+        Letters of T and Z, and their lengths, as in the `Source`.
+    dtype
+        uint16 or uint32.
+    pixel_size_um
+        Height and width of a pixel in micrometres, if known.
+    z_step_um, time_step_s
+        Distance of planes along Z and along T, if known.
+    provenance
+        What can be written as JSON; `read_provenance` gives it back.
+
+    Returns
+    -------
+    Sink
+        Takes the rows of all planes in order. The same rows and arguments give the
+        same bytes.
+
+    Raises
+    ------
+    ConfigError
+        If the suffix is not known.
+    OutputError
+        If the folder cannot be made or written to.
+    ValueError
+        If the arguments contradict each other: a bug.
+    """
+    kind = np.dtype(dtype)
+    axes_fit = plane_axes in ("", "T", "Z", "TZ", "ZT")
+    if not axes_fit or len(plane_axes) != len(plane_shape) or kind.kind != "u":
+        raise ValueError(f"no labels of {plane_axes} {plane_shape} {kind}")
+    if min((*shape, *plane_shape)) < 1 or kind.itemsize not in (2, 4):
+        raise ValueError(f"no labels of {plane_shape} {shape} {kind}")
+    writer = choose(WRITERS, Path(path).suffix.lower(), "suffix of a label image")
+    spec = ImageSpec(
+        shape=shape,
+        plane_axes=plane_axes,
+        plane_shape=plane_shape,
+        dtype=kind,
+        pixel_size_um=pixel_size_um,
+        z_step_um=z_step_um,
+        time_step_s=time_step_s,
+        provenance=provenance,
+    )
+    return writer(Path(path), spec)
+
+
+def write_plane(
+    path: Path,
+    plane: npt.NDArray[Any],
+    name: str,
+    pixel_size_um: tuple[float, float] | None,
+) -> None:
+    """Write a plane of what is no label image: classes, weights, a mask.
+
+    Parameters
+    ----------
+    path, pixel_size_um
+        As for `create_labels`.
+    plane
+        YX, of any type that OME knows.
+    name
+        What its pixels are, in ASCII.
+    """
+    height, width = plane.shape
+    spec = ImageSpec(
+        name=name,
+        shape=(height, width),
+        dtype=plane.dtype,
+        pixel_size_um=pixel_size_um,
+    )
+    with TiffSink(path, spec) as sink:
+        sink.write(0, 0, plane)
+        sink.commit()
+
+
+def write_labels(
+    path: Path,
+    labels: npt.NDArray[np.integer],
+    pixel_size_um: tuple[float, float] | None,
+    provenance: dict[str, Any],
+) -> None:
+    """Write the label image of one plane, uint16 unless there are too many objects.
+
+    Parameters
+    ----------
+    path, pixel_size_um, provenance
+        As for `create_labels`.
+    labels
+        YX, 0 background.
+    """
+    height, width = labels.shape
+    dtype = np.uint16 if labels.max() <= np.iinfo(np.uint16).max else np.uint32
+    with create_labels(
+        path,
+        shape=(height, width),
+        plane_axes="",
+        plane_shape=(),
+        dtype=dtype,
+        pixel_size_um=pixel_size_um,
+        provenance=provenance,
+    ) as sink:
+        sink.write(0, 0, labels.astype(dtype))
+        sink.commit()

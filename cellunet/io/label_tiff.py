@@ -1,0 +1,262 @@
+"""Write label images and stacks as TIFF while they are computed.
+
+Planes are cut into strips, or into tiles where they are too large for that to read well
+(`STRIPS_PIXELS`), and compressed as their rows come. Never more than one strip or one
+row of tiles of each page that grows is held uncompressed. What is compressed waits in
+memory, and from `MEMORY_BYTES` on in a temporary file in the same folder; `commit`
+writes the TIFF.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import imagecodecs
+import numpy as np
+import tifffile
+
+from cellunet.io.files import PendingFile, close_unwanted, writing
+from cellunet.io.metadata import SOFTWARE, ImageSpec, ome_xml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+STRIPS_PIXELS = 2**28
+"""Planes of so many pixels or fewer are cut into strips: ImageJ, SimpleITK and R's
+package tiff open no tiles. Larger ones are cut into tiles, since a window of a strip
+costs the whole width of the plane."""
+
+STRIP_BYTES = 2**18
+"""A strip is at most so large uncompressed, if that is not less than one row."""
+
+TILE_PX = 256
+
+DEFLATE_LEVEL = 6
+
+MEMORY_BYTES = 16 * 2**20
+"""Compressed strips and tiles beyond this wait on the disk, not in memory."""
+
+CLASSIC_BYTES = 2**32 - 2**24
+"""Files of more bytes are BigTIFF, which ImageJ opens by Bio-Formats alone."""
+
+MICROMETRES_PER_CM = 10_000.0
+
+
+@dataclass
+class _Page:
+    """What is known of a page that grows."""
+
+    rows: int = 0
+    """Rows that have come."""
+    band: npt.NDArray[Any] | None = None
+    """Those of them that do not fill a strip or a row of tiles yet."""
+    places: list[tuple[int, int]] = field(default_factory=list)
+    """Offset and length of each strip or tile in the temporary file."""
+
+
+class TiffSink:
+    """The `cellunet.io.source.Sink` of TIFF files.
+
+    Parameters
+    ----------
+    path
+        Where the file is to appear.
+    spec
+        What the image is.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made or written to.
+    """
+
+    def __init__(self, path: Path, spec: ImageSpec) -> None:
+        self._spec = spec
+        # Before the file is made: provenance that is not JSON fails here.
+        self._xml = ome_xml(spec)
+        self._pages = [_Page() for _ in range(spec.pages)]
+        self._segment = segment_shape(spec.shape, spec.dtype.itemsize)
+        self._dtype = spec.dtype.newbyteorder("<")
+        self._end = 0
+        self._pending = PendingFile(path)
+        self._waiting = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - `abort` closes
+            MEMORY_BYTES, dir=str(path.parent), prefix=".", suffix=".partial"
+        )
+
+    def write(self, plane: int, y0: int, rows: npt.NDArray[Any]) -> None:
+        """Append full-width rows; see `cellunet.io.source.Sink`.
+
+        Pages may grow in turn, as those of several channels do: `plane` counts them in
+        C order, channels fastest.
+
+        Raises
+        ------
+        OutputError
+            If there is no room for the compressed rows.
+        ValueError
+            If rows come out of order, or of another width or dtype: a bug.
+        """
+        height, width = self._spec.shape
+        known = 0 <= plane < len(self._pages)
+        done = self._pages[plane].rows if known else height
+        wrong = (
+            y0 != done
+            or rows.ndim != 2
+            or rows.shape[1] != width
+            or not 0 < len(rows) <= height - done
+            or rows.dtype != self._spec.dtype
+        )
+        if wrong:
+            raise ValueError(
+                f"rows {rows.shape} {rows.dtype} at {(plane, y0)}, expected at row "
+                f"{done} of {len(self._pages)} x {self._spec.shape} {self._spec.dtype}"
+            )
+        while len(rows):
+            rows = self._fill(self._pages[plane], rows)
+
+    def _fill(self, page: _Page, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Take as many rows as fit into the current strip or tiles; return the rest."""
+        height, width = self._spec.shape
+        top = page.rows % self._segment[0]
+        full = min(self._segment[0], height - (page.rows - top))
+        taken = min(len(rows), full - top)
+        page.rows += taken
+        if taken == full:
+            self._compress(page, rows[:taken])
+            return rows[taken:]
+        if page.band is None:
+            page.band = np.empty((full, width), self._dtype)
+        page.band[top : top + taken] = rows[:taken]
+        if top + taken == full:
+            self._compress(page, page.band)
+            page.band = None
+        return rows[taken:]
+
+    def _compress(self, page: _Page, rows: npt.NDArray[Any]) -> None:
+        """Encode one strip, or one row of tiles."""
+        with writing(self._pending.path):
+            for part in self._cut(rows):
+                encoded = imagecodecs.deflate_encode(part.tobytes(), DEFLATE_LEVEL)
+                page.places.append((self._end, len(encoded)))
+                self._waiting.write(encoded)
+                self._end += len(encoded)
+
+    def _cut(self, rows: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+        """Yield the strip, or tiles padded with zeros where the image ends."""
+        high, wide = self._segment
+        if not self._tiled:
+            yield rows.astype(self._dtype, copy=False)
+            return
+        for x in range(0, rows.shape[1], wide):
+            tile = np.zeros((high, wide), self._dtype)
+            part = rows[:, x : x + wide]
+            tile[: part.shape[0], : part.shape[1]] = part
+            yield tile
+
+    @property
+    def _tiled(self) -> bool:
+        return math.prod(self._spec.shape) > STRIPS_PIXELS
+
+    def _encoded(self, page: _Page) -> Iterator[bytes]:
+        for start, length in page.places:
+            self._waiting.seek(start)
+            yield self._waiting.read(length)
+
+    def commit(self) -> None:
+        """Write the file and make it appear.
+
+        Raises
+        ------
+        OutputError
+            If there is no room or no permission; then nothing stays behind.
+        ValueError
+            If rows are missing: a bug.
+        """
+        try:
+            height = self._spec.shape[0]
+            if any(page.rows != height for page in self._pages):
+                done = sum(page.rows for page in self._pages)
+                raise ValueError(f"{done} rows of {height} x {len(self._pages)}")
+            with writing(self._pending.path):
+                self._write_tiff()
+            self._pending.commit()
+        finally:
+            self.abort()
+
+    def _write_tiff(self) -> None:
+        spec = self._spec
+        options: dict[str, Any] = {"rowsperstrip": self._segment[0]}
+        if self._tiled:
+            options = {"tile": self._segment}
+        if spec.pixel_size_um is not None:
+            y, x = (MICROMETRES_PER_CM / size for size in spec.pixel_size_um)
+            options |= {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
+        with tifffile.TiffWriter(
+            self._pending.temporary,
+            bigtiff=self._file_bytes() > CLASSIC_BYTES,
+            byteorder="<",
+            ome=False,
+        ) as tiff:
+            # Page by page: some versions of tifffile take the last axis of a stack for
+            # samples if it is of length 1.
+            for number, page in enumerate(self._pages):
+                tiff.write(
+                    self._encoded(page),
+                    shape=spec.shape,
+                    dtype=spec.dtype,
+                    photometric="minisblack",
+                    compression="zlib",
+                    description=None if number else self._xml,
+                    metadata=None,
+                    software=False if number else SOFTWARE,
+                    **options,
+                )
+
+    def _file_bytes(self) -> int:
+        """Return the most bytes that the file may come to."""
+        segments = sum(len(page.places) for page in self._pages)
+        # Of each strip or tile an offset, a length and their alignment; of each page
+        # its tags.
+        return self._end + len(self._xml) + 32 * segments + 1024 * len(self._pages)
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        close_unwanted(self._waiting)
+        self._pending.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.abort()
+
+
+def segment_shape(shape: tuple[int, int], itemsize: int) -> tuple[int, int]:
+    """Return height and width of the strips or tiles of a plane.
+
+    Examples
+    --------
+    >>> segment_shape((1024, 2048), 2), segment_shape((20_000, 30_000), 2)
+    ((64, 2048), (256, 256))
+    """
+    height, width = shape
+    if height * width > STRIPS_PIXELS:
+        return tile_side(height), tile_side(width)
+    return min(height, max(STRIP_BYTES // (width * itemsize), 1)), width
+
+
+def tile_side(length: int) -> int:
+    """Return the side of tiles along an axis of so many pixels, a multiple of 16."""
+    return min(TILE_PX, 16 * math.ceil(length / 16))

@@ -1,0 +1,195 @@
+"""Read and write PNG."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import TYPE_CHECKING, Any, Self
+
+import imagecodecs
+import numpy as np
+
+from cellunet.errors import ImageReadError
+from cellunet.io.axes import Stack, choose_level, combine, lay_out
+from cellunet.io.decoding import PNG, decode_png, isolated_bytes
+from cellunet.io.files import write_atomically
+from cellunet.io.reading import check_claim, check_kind, check_piece, reading
+from cellunet.io.source import Origin
+from cellunet.io.tiff_pixels import check_whole, whole_note
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from cellunet.io.axes import PlaneLayout
+    from cellunet.io.source import Choice, Damage, Region
+
+DEFLATE_RATIO = 1040
+"""Most bytes that a byte of deflated PNG data can stand for (zlib: 1032)."""
+
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples a pixel by colour type (PNG specification, 11.2.1); 3 is a palette."""
+
+
+class PngSource:
+    """One PNG as a `cellunet.io.source.Source`.
+
+    Its physical size chunk (pHYs) speaks of print and screens and is ignored, so
+    `pixel_size_um` is None.
+    """
+
+    plane_axes = ""
+    plane_shape: tuple[int, ...] = ()
+    pixel_size_um: tuple[float, float] | None = None
+    z_step_um: float | None = None
+    time_step_s: float | None = None
+    damaged: tuple[Damage, ...] = ()
+    origin = Origin()
+    cut_from = None
+
+    def __init__(self, path: Path, layout: PlaneLayout, dtype: np.dtype[Any]) -> None:
+        self.path = path
+        self.shape = layout.shape
+        self.dtype = np.dtype(np.float32) if layout.gray else dtype
+        self.channels = layout.channels
+        self.channel_names = layout.channel_names
+        self.file_channels = layout.file_channels
+        samples = max(k for _, k in layout.parts) + 1
+        values = math.prod(self.shape) * samples
+        self.memory_note = whole_note(path, values, dtype)
+        self._decoded_bytes = values * dtype.itemsize
+        # The file, its decoded samples, and the channels made of them.
+        plane = self.channels * math.prod(self.shape) * self.dtype.itemsize
+        size = path.stat().st_size
+        self._held = size + self._decoded_bytes + plane
+        self._held += isolated_bytes(PNG, size, self._decoded_bytes)
+        self._layout = layout
+        self._plane: npt.NDArray[Any] | None = None
+
+    def read(self, region: Region) -> npt.NDArray[Any]:
+        """Return a region; see `cellunet.io.source.Source`."""
+        region.check(self.shape, 1)
+        if self._plane is None:
+            with reading(self.path):
+                pixels = _decode(self.path, self._decoded_bytes)
+                samples = [k for _, k in self._layout.parts]
+                parts = [pixels[..., k] for k in samples]
+                self._plane = combine(parts, self._layout.gray)
+        part = self._plane[..., region.y0 : region.y1, region.x0 : region.x1]
+        return part.reshape(self.channels, *region.shape).copy()
+
+    def held_bytes(self, rows: int) -> int:
+        """Return what reading holds; see `cellunet.io.source.Source`."""
+        del rows
+        return self._held
+
+    def close(self) -> None:
+        """Forget the decoded image."""
+        self._plane = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plane": None}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_png(path: Path, choice: Choice) -> PngSource:
+    """Read the header of a PNG.
+
+    Raises
+    ------
+    ImageReadError
+        If the file is not a PNG, is damaged, or a channel must be chosen.
+    """
+    with reading(path):
+        size = check_kind(path, "PNG")
+        shape, samples, dtype = _header(path, size)
+        choose_level(path, choice.level, [shape])
+        decoded = math.prod(shape) * samples * dtype.itemsize
+        check_whole(path, decoded, choice.limit_bytes)
+        stack = Stack(
+            path,
+            axes="YXS",
+            shape=(*shape, samples),
+            colour=samples >= 3,
+            alpha=samples in (2, 4),
+        )
+
+        def equal() -> bool:
+            pixels = _decode(path, decoded)
+            return bool((pixels[..., :3] == pixels[..., :1]).all())
+
+        return PngSource(path, lay_out(stack, choice, equal), dtype)
+
+
+def _header(path: Path, size: int) -> tuple[tuple[int, int], int, np.dtype[Any]]:
+    """Return (height, width), samples and dtype after decoding, all checked."""
+    with path.open("rb") as file:
+        head = file.read(33)
+    if len(head) < 33 or head[12:16] != b"IHDR":
+        raise ImageReadError(
+            f"{path} is truncated: {size} bytes, and no complete PNG header.",
+            hint="Copy or export it again.",
+        )
+    width, height, bits, colour = struct.unpack(">IIBB", head[16:26])
+    if (
+        not width
+        or not height
+        or colour not in _SAMPLES
+        or bits not in (1, 2, 4, 8, 16)
+    ):
+        raise ImageReadError(
+            f"{path} has an impossible PNG header: {width} x {height} pixels, {bits} "
+            f"bits, colour type {colour}.",
+            hint="Export it again.",
+        )
+    stored = height * math.ceil(width * bits * _SAMPLES[colour] / 8)
+    check_claim(path, stored, size, DEFLATE_RATIO)
+    samples = 3 if colour == 3 else _SAMPLES[colour]
+    dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
+    check_piece(path, height * width * samples * dtype.itemsize)
+    return (height, width), samples, dtype
+
+
+def _decode(path: Path, decoded_bytes: int) -> npt.NDArray[Any]:
+    """Return all pixels, shape (height, width, samples); palettes become colours."""
+    pixels = decode_png(path.read_bytes(), decoded_bytes)
+    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+
+
+def write_png(path: Path, pixels: npt.NDArray[Any]) -> None:
+    """Write a PNG that appears only when it is complete.
+
+    Parameters
+    ----------
+    path
+        Where it is to appear.
+    pixels
+        YX in uint8 or uint16, or YXC with 3 (red, green, blue) or 4 (and alpha)
+        channels in uint8.
+
+    Raises
+    ------
+    OutputError
+        If there is no room or no permission.
+    ValueError
+        If `pixels` is of another type or shape: a bug.
+    """
+    gray = pixels.ndim == 2 and pixels.dtype in (np.uint8, np.uint16)
+    colour = pixels.ndim == 3 and pixels.shape[2] in (3, 4) and pixels.dtype == np.uint8
+    if not (gray or colour) or not pixels.size:
+        raise ValueError(f"no PNG of {pixels.dtype} {pixels.shape}")
+    encoded = imagecodecs.png_encode(np.ascontiguousarray(pixels))
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(encoded)

@@ -1,0 +1,1 @@
+"""Scores of images and models, and constants fitted to them."""

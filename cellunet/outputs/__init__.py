@@ -1,0 +1,1 @@
+"""Files beside a label image: tables, outlines, pictures, the report."""

@@ -1,0 +1,835 @@
+"""Pictures for people: outlines over images, thumbnails, contact sheets.
+
+A small plane is enlarged and drawn whole (`cellunet.outputs.pictures.draw`); of a large
+one, which is drawn at its own size, only one band of rows is held at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import imagecodecs
+import numpy as np
+
+from cellunet.imaging.normalize import percentile_span
+from cellunet.imaging.targets import (
+    SCRIBBLED_BACKGROUND,
+    SCRIBBLED_INTERIOR,
+    trainable_mask,
+)
+from cellunet.io.files import PendingFile, close_unwanted, writing
+from cellunet.io.png import write_png
+from cellunet.io.scratch import PIECE_PX, pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.annotations.types import Annotation
+    from cellunet.config import NormalizationConfig
+    from cellunet.io.source import Statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    Rgb = tuple[int, int, int]
+
+# Of the palette of Okabe and Ito (2008), which eyes of all kinds tell apart; these two
+# also differ from grey and in lightness, and white shows where both lines agree.
+TRUTH: Rgb = (86, 180, 233)
+
+PREDICTION: Rgb = (230, 159, 0)
+
+AGREEMENT: Rgb = (255, 255, 255)
+
+PAPER: Rgb = (255, 255, 255)
+
+LINES_PX = 1400
+"""Below lines, images are enlarged by the largest whole factor up to this side."""
+
+PREVIEW_PX = 700
+"""The same below colours, which need less room than lines."""
+
+MAX_ENLARGEMENT = 16
+
+LINE_GREY = 0.65
+"""White of the image below lines, so that lines are brighter than any nucleus."""
+
+GAMMA = 0.7
+"""Exponent that lifts dim nuclei beside bright ones without showing the noise."""
+
+MAX_PREVIEW_PX = 2048
+"""Previews of larger images are thinned to this side: they are looked at, not used."""
+
+FILL_OPACITY = 0.45
+
+HATCH: Rgb = (120, 120, 120)
+
+HATCH_PX = 16
+"""Distance between the lines over what is not annotated."""
+
+
+def outlines(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return the inner outlines of all objects, one pixel wide.
+
+    A pixel is outline if it belongs to an object and one of its four neighbours has
+    another label: where two objects touch, both have an outline. The frame of the
+    image is no neighbour, so that objects it cuts stay open there.
+
+    Parameters
+    ----------
+    labels
+        YX, integer: 0 background.
+
+    Returns
+    -------
+    ndarray
+        YX, bool.
+
+    Examples
+    --------
+    >>> outlines(np.array([[0, 1, 1, 1, 2]])).astype(int)
+    array([[0, 1, 0, 1, 1]])
+    """
+    edge = np.zeros(labels.shape, np.bool_)
+    for axis in (0, 1):
+        ahead = np.moveaxis(labels, axis, 0)
+        line = np.moveaxis(edge, axis, 0)
+        differs = ahead[1:] != ahead[:-1]
+        line[1:] |= differs
+        line[:-1] |= differs
+    inner: npt.NDArray[np.bool_] = edge & (labels != 0)
+    return inner
+
+
+def stretch(
+    image: npt.NDArray[Any], *, low: float = 1.0, high: float = 99.8
+) -> npt.NDArray[np.uint8]:
+    """Return `image` as 8-bit grey between two of its percentiles, dark parts lifted.
+
+    Pixels that are not finite are black; so is a constant image.
+
+    Parameters
+    ----------
+    image
+        YX, any real type.
+    low, high
+        Percentiles of the finite values that become black and white.
+
+    Returns
+    -------
+    ndarray
+        YX, uint8.
+    """
+    values = image.astype(np.float64)
+    finite = np.isfinite(values)
+    if not finite.any():
+        return np.zeros(image.shape, np.uint8)
+    dark, bright = np.percentile(values[finite], (low, high))
+    if bright <= dark:
+        dark, bright = values[finite].min(), values[finite].max()
+    return grey_between(image, dark, bright)
+
+
+def grey_between(
+    image: npt.NDArray[Any], dark: float, bright: float
+) -> npt.NDArray[np.uint8]:
+    """Return `image` as 8-bit grey, `dark` black, `bright` white, the middle lifted.
+
+    Parameters
+    ----------
+    image
+        YX, any real type; pixels that are not finite are black.
+    dark, bright
+        Values; if `bright` is not above `dark`, everything above both is white.
+
+    Returns
+    -------
+    ndarray
+        YX, uint8.
+    """
+    values = image.astype(np.float64)
+    values[~np.isfinite(values)] = dark
+    span = bright - dark if bright > dark else 1.0
+    grey = np.clip((values - dark) / span, 0, 1) ** GAMMA
+    stretched: npt.NDArray[np.uint8] = np.rint(255 * grey).astype(np.uint8)
+    return stretched
+
+
+def enlargement(shape: tuple[int, ...], side_px: int) -> int:
+    """Return the largest whole factor that keeps `shape` within `side_px`, or 1."""
+    return int(np.clip(side_px // max(*shape, 1), 1, MAX_ENLARGEMENT))
+
+
+def draw(
+    image: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    *,
+    color: Rgb = TRUTH,
+    other: npt.NDArray[Any] | None = None,
+    other_color: Rgb = PREDICTION,
+) -> npt.NDArray[np.uint8]:
+    """Return `image` in grey with the outlines of objects in colour.
+
+    Small images are enlarged first (`enlargement`), so that a line one pixel wide
+    follows the pixels exactly and hides little of them.
+
+    Parameters
+    ----------
+    image
+        YX, any real type.
+    labels
+        YX, integer, of the shape of `image`.
+    color
+        Red, green and blue of its outlines.
+    other
+        A second labelling, drawn in `other_color`; where the lines of both coincide
+        they are white.
+
+    Returns
+    -------
+    ndarray
+        YXC, uint8, three channels.
+    """
+    factor = enlargement(image.shape, LINES_PX)
+    grey = np.rint(LINE_GREY * stretch(image)).astype(np.uint8)
+    canvas = _rgb(_enlarge(grey, factor))
+    first = outlines(_enlarge(labels, factor))
+    canvas[first] = color
+    if other is not None:
+        second = outlines(_enlarge(other, factor))
+        canvas[second] = other_color
+        canvas[first & second] = AGREEMENT
+    return canvas
+
+
+def colour_objects(
+    labels: npt.NDArray[Any], *, image: npt.NDArray[Any] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Return objects filled with a colour that follows from their id, outlined.
+
+    Parameters
+    ----------
+    labels
+        YX, integer.
+    image
+        YX: shown in grey, the colours laid over it thinly; without it objects are
+        opaque on black.
+
+    Returns
+    -------
+    ndarray
+        YXC, uint8, three channels; enlarged as in `draw`.
+    """
+    factor = enlargement(labels.shape, PREVIEW_PX)
+    large = _enlarge(labels, factor)
+    fill = id_colours(large)
+    edge = outlines(large)
+    if image is None:
+        fill[edge] = fill[edge] // 2
+        return fill
+    canvas = _rgb(_enlarge(stretch(image), factor))
+    inside = large != 0
+    mixed = (1 - FILL_OPACITY) * canvas[inside] + FILL_OPACITY * fill[inside]
+    canvas[inside] = np.rint(mixed).astype(np.uint8)
+    canvas[edge] = fill[edge]
+    return canvas
+
+
+def id_colours(labels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return a colour per pixel that depends on its id alone, black for 0.
+
+    Hues follow the golden ratio, which keeps any run of consecutive ids as far apart
+    as possible; three lightnesses tell close hues apart.
+
+    Parameters
+    ----------
+    labels
+        Any shape, integer.
+
+    Returns
+    -------
+    ndarray
+        The shape of `labels` and a last axis of three, uint8.
+    """
+    ids, index = np.unique(labels, return_inverse=True)
+    hue = (ids * 0.6180339887498949) % 1.0
+    value = np.array([1.0, 0.85, 1.0])[ids % 3]
+    saturation = np.array([0.9, 0.95, 0.6])[ids % 3]
+    # HSV to RGB by the piecewise-linear form: f(n) = v - v s max(0, min(k, 4 - k, 1)).
+    k = (np.array([5.0, 3.0, 1.0]) + 6 * hue[:, None]) % 6
+    ramp = np.clip(np.minimum(k, 4 - k), 0, 1)
+    rgb = value[:, None] * (1 - saturation[:, None] * ramp)
+    palette = np.rint(255 * rgb).astype(np.uint8)
+    palette[ids == 0] = 0
+    coloured: npt.NDArray[np.uint8] = palette[index.reshape(labels.shape)]
+    return coloured
+
+
+def preview(
+    image: npt.NDArray[Any] | None,
+    labels: npt.NDArray[Any],
+    *,
+    annotated: npt.NDArray[np.bool_] | None = None,
+    scribbles: npt.NDArray[np.uint8] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Return a picture to judge an annotation by.
+
+    Parameters
+    ----------
+    image
+        YX, any real type, or None if there is only the annotation.
+    labels
+        YX, integer, of the shape of `image`.
+    annotated
+        YX, False on pixels that are not annotated, which are hatched; None: nowhere.
+    scribbles
+        YX, of `cellunet.annotations.pixels`, drawn on top; None: there are none.
+
+    Returns
+    -------
+    ndarray
+        YXC, uint8: the image beside the same with its objects coloured; without an
+        image the coloured objects alone. Longest side at most about
+        `MAX_PREVIEW_PX` a panel.
+    """
+    step = -(-max(*labels.shape, 1) // MAX_PREVIEW_PX)
+    labels = labels[::step, ::step]
+    if annotated is not None:
+        annotated = annotated[::step, ::step]
+    if scribbles is not None:
+        scribbles = scribbles[::step, ::step]
+    if image is None:
+        return _scribbled(_hatched(colour_objects(labels), annotated), scribbles)
+    image = image[::step, ::step]
+    plain = _rgb(_enlarge(stretch(image), enlargement(image.shape, PREVIEW_PX)))
+    wide = labels.shape[1] > 2 * labels.shape[0]
+    coloured = _hatched(colour_objects(labels, image=image), annotated)
+    coloured = _scribbled(coloured, scribbles)
+    return contact_sheet([plain, coloured], columns=1 if wide else 2)
+
+
+def _hatched(
+    picture: npt.NDArray[np.uint8], annotated: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[np.uint8]:
+    """Return a picture with diagonal lines over what is not annotated."""
+    if annotated is None:
+        return picture
+    left_out = ~_enlarge(annotated, picture.shape[0] // max(annotated.shape[0], 1))
+    y, x = np.ogrid[: picture.shape[0], : picture.shape[1]]
+    lines: npt.NDArray[np.bool_] = left_out & ((y + x) % HATCH_PX < HATCH_PX // 4)
+    picture = picture.copy()
+    picture[left_out] //= 2
+    picture[lines] = HATCH
+    return picture
+
+
+def _scribbled(
+    picture: npt.NDArray[np.uint8], scribbles: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.uint8]:
+    """Return a picture with scribbles in colours of their own."""
+    if scribbles is None:
+        return picture
+    large = _enlarge(scribbles, picture.shape[0] // max(scribbles.shape[0], 1))
+    picture = picture.copy()
+    picture[large == SCRIBBLED_BACKGROUND] = TRUTH
+    picture[large == SCRIBBLED_INTERIOR] = PREDICTION
+    return picture
+
+
+def contact_sheet(
+    panels: Sequence[npt.NDArray[np.uint8]],
+    *,
+    columns: int = 0,
+    gap_px: int = 6,
+    background: Rgb = PAPER,
+) -> npt.NDArray[np.uint8]:
+    """Return several pictures in rows, each centred in a cell of the same size.
+
+    Parameters
+    ----------
+    panels
+        YXC, uint8, three channels, of any sizes; at least one.
+    columns
+        Panels per row; 0 puts all into one row.
+    gap_px
+        Pixels between panels.
+    background
+        Colour of the gaps.
+
+    Returns
+    -------
+    ndarray
+        YXC, uint8, three channels.
+    """
+    columns = columns or len(panels)
+    rows = -(-len(panels) // columns)
+    height = max(p.shape[0] for p in panels)
+    width = max(p.shape[1] for p in panels)
+    sheet = np.empty(
+        (rows * (height + gap_px) - gap_px, columns * (width + gap_px) - gap_px, 3),
+        np.uint8,
+    )
+    sheet[:] = background
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, columns)
+        top = row * (height + gap_px) + (height - panel.shape[0]) // 2
+        left = column * (width + gap_px) + (width - panel.shape[1]) // 2
+        sheet[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
+    return sheet
+
+
+def _enlarge(pixels: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+    if factor == 1:
+        return pixels
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _rgb(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+SIDE_PX = 256
+"""Longest side. Nuclei of 20 px in a field of 696 are then 7 px wide, and their
+outlines can be told apart."""
+
+QUALITY = 50
+"""Of WebP. At 40, 50 and 75 a picture takes 4.5, 5.2 and 7.0 kB (median of 51 fields,
+``python -m benchmarks.report --pictures``); the eye sees no difference."""
+
+GREY = 0.8
+"""White of the image below outlines, so that these are brighter."""
+
+
+class Thumbnail:
+    """Take a plane's rows, top to bottom, and make a picture of them.
+
+    The image is averaged over squares of whole pixels; the outlines are those of the
+    full resolution, each square as strongly coloured as a line crosses it. In memory
+    is the picture, and the band at hand.
+
+    Parameters
+    ----------
+    shape
+        Height and width of the plane.
+    statistics
+        Of the whole plane: they say what is black and white.
+    config
+        As the model was trained: the range shown is the one that it sees, so that an
+        empty field looks empty, and nuclei beside bright dirt are seen.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        statistics: Statistics,
+        config: NormalizationConfig,
+    ) -> None:
+        self._factor = math.ceil(max(shape) / SIDE_PX)
+        # Where a row is cut, it is cut between two squares.
+        self._piece = max(PIECE_PX // self._factor, 1) * self._factor
+        self._larger = enlargement(shape, SIDE_PX) if self._factor == 1 else 1
+        self._low = statistics.low
+        self._span = percentile_span(statistics, config) or 1.0
+        self._shape = tuple(math.ceil(n * self._larger / self._factor) for n in shape)
+        self._grey = np.zeros(self._shape)
+        self._lines = np.zeros(self._shape)
+        self._pixels = np.zeros(self._shape)
+        self._y = 0
+        self._before = np.zeros((0, 0), np.uint32)
+        """The row whose outline is pending, and the one above it if there is."""
+
+    def add(self, pixels: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
+        """Take the next rows of image and labels, YX both."""
+        if self._larger > 1:
+            pixels, labels = (_enlarged(a, self._larger) for a in (pixels, labels))
+        for rows, columns in pieces(pixels.shape, self._piece):
+            values = np.nan_to_num(
+                pixels[rows, columns].astype(np.float64),
+                nan=self._low,
+                posinf=self._low,
+                neginf=self._low,
+            )
+            grey = np.clip((values - self._low) / self._span, 0, 1) ** GAMMA
+            corner = self._y + rows.start, columns.start
+            self._sum(self._grey, corner, grey)
+            self._sum(self._pixels, corner, np.ones_like(grey))
+        known = np.concatenate([self._before, labels]) if self._y else labels
+        # Whether the last row is outline is known when the next one is.
+        self._draw(known, len(known) - 1)
+        self._y += len(labels)
+        self._before = known[-2:].copy()
+
+    def _draw(self, known: npt.NDArray[Any], stop: int) -> None:
+        """Draw rows of `known` up to `stop`; the first of two kept rows is drawn."""
+        start = max(len(self._before) - 1, 0)
+        if stop > start:
+            first = self._y - len(self._before)
+            lines = outlines(known)[start:stop]
+            for rows, columns in pieces(lines.shape, self._piece):
+                corner = first + start + rows.start, columns.start
+                self._sum(self._lines, corner, lines[rows, columns].astype(np.float64))
+
+    def _sum(
+        self,
+        cells: npt.NDArray[np.float64],
+        corner: tuple[int, int],
+        values: npt.NDArray[np.float64],
+    ) -> None:
+        """Add values to the squares that they lie in; `corner` is the first one's."""
+        columns = np.arange(0, values.shape[1], self._factor)
+        across = np.add.reduceat(values, columns, axis=1)
+        rows = np.arange(corner[0], corner[0] + len(values))
+        first = corner[1] // self._factor
+        there = cells[:, first : first + len(columns)]
+        np.add.at(there, rows // self._factor, across)
+
+    def encode(self) -> tuple[bytes, tuple[int, int]]:
+        """Return the picture as WebP, and its width and height."""
+        self._draw(self._before, len(self._before))
+        count = np.maximum(self._pixels, 1)
+        grey = 255 * GREY * self._grey / count
+        # A line one pixel wide covers 1 / factor of a square that it crosses.
+        cover = np.clip(self._lines / count * self._factor, 0, 1)[..., np.newaxis]
+        colour = np.array(PREDICTION, np.float64)
+        mixed = grey[..., np.newaxis] * (1 - cover) + colour * cover
+        picture = np.rint(mixed).astype(np.uint8)
+        encoded = imagecodecs.webp_encode(picture, level=QUALITY, lossless=False)
+        return bytes(encoded), (picture.shape[1], picture.shape[0])
+
+
+def _enlarged(pixels: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+PNG_LEVEL = 6
+"""Of deflate."""
+
+
+class PngRows:
+    """A PNG in 8-bit colour whose rows come from top to bottom.
+
+    Portable Network Graphics (ISO/IEC 15948:2003): chunks IHDR, IDAT and IEND; every
+    row without a filter.
+
+    Parameters
+    ----------
+    path
+        Where it is to appear.
+    shape
+        Height and width in pixels.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int]) -> None:
+        self._height, self._width = shape
+        self._done = 0
+        self._packer = zlib.compressobj(PNG_LEVEL)
+        self._pending = PendingFile(path)
+        with writing(path):
+            self._file = self._pending.temporary.open("wb")
+            self._file.write(b"\x89PNG\r\n\x1a\n")
+        header = struct.pack(">IIBBBBB", self._width, self._height, 8, 2, 0, 0, 0)
+        self._chunk(b"IHDR", header)
+
+    def _chunk(self, name: bytes, content: bytes) -> None:
+        check = zlib.crc32(name + content)
+        with writing(self._pending.path):
+            self._file.write(struct.pack(">I", len(content)) + name + content)
+            self._file.write(struct.pack(">I", check))
+
+    def write(self, rows: npt.NDArray[np.uint8]) -> None:
+        """Append rows, YXC of three channels."""
+        filtered = np.zeros((len(rows), 1 + 3 * self._width), np.uint8)
+        filtered[:, 1:] = rows.reshape(len(rows), -1)
+        self._done += len(rows)
+        packed = self._packer.compress(filtered.tobytes())
+        if packed:
+            self._chunk(b"IDAT", packed)
+
+    def commit(self) -> None:
+        """Make the complete file appear."""
+        if self._done != self._height:
+            raise ValueError(f"{self._done} of {self._height} rows were written")
+        self._chunk(b"IDAT", self._packer.flush())
+        self._chunk(b"IEND", b"")
+        with writing(self._pending.path):
+            self._file.close()
+        self._pending.commit()
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        close_unwanted(self._file)
+        self._pending.abort()
+
+
+class OutlinePicture:
+    """One plane in grey with the outlines of its objects, rows from top to bottom.
+
+    Parameters
+    ----------
+    path
+        Where the PNG is to appear.
+    shape
+        Height and width of the plane.
+    limits
+        Values that become black and white where the plane is drawn band by band.
+    """
+
+    def __init__(
+        self, path: Path, shape: tuple[int, int], limits: tuple[float, float]
+    ) -> None:
+        self._path, self._limits = path, limits
+        small = enlargement(shape, LINES_PX) > 1
+        self._rows = None if small else PngRows(path, shape)
+        self._kept: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
+        self._above = 0
+        """Rows at the start of what is kept that were drawn already."""
+
+    def write(self, image: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
+        """Take the next rows of both, YX."""
+        if self._rows is None:
+            self._kept.append((image, labels))
+            return
+        # The last row waits for the one below it, and stays for the one after that.
+        if self._kept:
+            image, labels = (
+                np.concatenate(pair)
+                for pair in zip(self._kept[0], (image, labels), strict=True)
+            )
+        self._draw(image, labels, self._above, len(labels) - 1)
+        keep = max(len(labels) - 2, 0)
+        self._above = min(len(labels) - 1, 1)
+        self._kept = [(image[keep:].copy(), labels[keep:].copy())]
+
+    def _draw(
+        self, image: npt.NDArray[Any], labels: npt.NDArray[Any], first: int, end: int
+    ) -> None:
+        if self._rows is None or end <= first:
+            return
+        grey = grey_between(image[first:end], *self._limits)
+        canvas = np.repeat(np.rint(LINE_GREY * grey).astype(np.uint8)[..., None], 3, 2)
+        canvas[outlines(labels)[first:end]] = TRUTH
+        self._rows.write(canvas)
+
+    def commit(self) -> None:
+        """Make the picture appear."""
+        if self._rows is None:
+            image, labels = (
+                np.concatenate(part) for part in zip(*self._kept, strict=True)
+            )
+            write_png(self._path, draw(image, labels))
+            return
+        ((image, labels),) = self._kept
+        self._draw(image, labels, self._above, len(labels))
+        self._rows.commit()
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        if self._rows is not None:
+            self._rows.abort()
+
+
+HEIGHT_PX, WIDTH_PX = 9, 6
+"""Of a letter with the space around it."""
+
+# Seven rows of a letter, five pixels each, the leftmost in the highest bit.
+_ROWS = {
+    "A": "0E11111F111111", "B": "1E11111E11111E", "C": "0E11101010110E",
+    "D": "1E11111111111E", "E": "1F10101E10101F", "F": "1F10101E101010",
+    "G": "0E11101711110F", "H": "1111111F111111", "I": "0E04040404040E",
+    "J": "0702020202120C", "K": "11121418141211", "L": "1010101010101F",
+    "M": "111B1515111111", "N": "11111915131111", "O": "0E11111111110E",
+    "P": "1E11111E101010", "Q": "0E11111115120D", "R": "1E11111E141211",
+    "S": "0F10100E01011E", "T": "1F040404040404", "U": "1111111111110E",
+    "V": "11111111110A04", "W": "11111115151B11", "X": "11110A040A1111",
+    "Y": "11110A04040404", "Z": "1F01020408101F", "0": "0E11131519110E",
+    "1": "040C040404040E", "2": "0E11010204081F", "3": "1F02040201110E",
+    "4": "02060A121F0202", "5": "1F101E0101110E", "6": "0608101E11110E",
+    "7": "1F010204080808", "8": "0E11110E11110E", "9": "0E11110F01020C",
+    ".": "00000000000C0C", "-": "0000001F000000", "_": "0000000000001F",
+    ",": "00000000060204", ":": "000C0C000C0C00", "/": "00010204081000",
+    "?": "0E110102040004", "+": "0004041F040400",
+}  # fmt: skip
+
+
+def lettered(
+    text: str, width_px: int, *, color: Rgb, background: Rgb
+) -> npt.NDArray[np.uint8]:
+    """Return one line of text as a picture of a given width, cut off where it ends.
+
+    Parameters
+    ----------
+    text
+        Shown in capitals; what is not in the alphabet is a question mark.
+    width_px
+        Width of the picture.
+    color, background
+        Red, green and blue.
+
+    Returns
+    -------
+    ndarray
+        (9, `width_px`, 3), uint8.
+    """
+    picture = np.empty((HEIGHT_PX, width_px, 3), np.uint8)
+    picture[:] = background
+    for place, letter in enumerate(text.upper()[: max(width_px - 1, 0) // WIDTH_PX]):
+        if letter == " ":
+            continue
+        rows = bytes.fromhex(_ROWS.get(letter, _ROWS["?"]))
+        bits = np.unpackbits(np.frombuffer(rows, np.uint8)[:, None], axis=1)[:, 3:]
+        left = 1 + place * WIDTH_PX
+        picture[1:8, left : left + 5][bits.astype(bool)] = color
+    return picture
+
+
+TILE_PX = 320
+"""Longest side of one image on the sheet."""
+
+COLUMNS, ROWS = 4, 6
+
+INK: Rgb = (20, 20, 20)
+
+FRAME_PX = 3
+
+SCRIBBLED: dict[int, Rgb] = {SCRIBBLED_BACKGROUND: AGREEMENT, SCRIBBLED_INTERIOR: TRUTH}
+
+AROUND_PX, SMALL_SHARE = 64, 0.5
+"""What is annotated is shown with so much around it, if that is but a part."""
+
+
+def tile(
+    image: npt.NDArray[Any] | None,
+    annotation: Annotation,
+    lines: Sequence[str],
+    *,
+    odd: Collection[int] = (),
+    flagged: bool = False,
+) -> npt.NDArray[np.uint8]:
+    """Return one image of a contact sheet.
+
+    What is not annotated is darker. If that is most of it, what is annotated is shown
+    with a little of what is around it.
+
+    Parameters
+    ----------
+    image
+        YX; None: black.
+    annotation
+        Its objects are outlined in blue, scribbles are blue inside objects and white in
+        the background.
+    lines
+        Text below it.
+    odd
+        Ids that are outlined in orange.
+    flagged
+        Whether it has an orange frame.
+
+    Returns
+    -------
+    ndarray
+        YXC, uint8, its longest side `TILE_PX` without text and frame.
+    """
+    view = _worth_showing(annotation)
+    annotation = _part(annotation, view)
+    labels, said = annotation.labels, annotation.scribbles
+    scale = TILE_PX / max(*labels.shape, 1)
+    rows, columns = (
+        np.minimum(((np.arange(max(round(n * scale), 1)) + 0.5) / scale), n - 1)
+        for n in labels.shape
+    )
+    sample = np.ix_(rows.astype(int), columns.astype(int))
+    grey = np.zeros(labels.shape, np.uint8) if image is None else stretch(image)[view]
+    if annotation.annotated is not None:
+        grey = np.where(trainable_mask(annotation.annotated, said), grey, grey // 2)
+    # Darker than the lines, as in `draw`, so that these show on the brightest nucleus.
+    dim = np.rint(LINE_GREY * grey[sample]).astype(np.uint8)
+    canvas = np.repeat(dim[..., None], 3, axis=2)
+    for only, color in ((None, TRUTH), (list(odd), PREDICTION)):
+        canvas[_lines(labels, sample, only)] = color
+    said = np.zeros_like(labels, np.uint8) if said is None else said
+    for value, color in SCRIBBLED.items():
+        canvas[_marks(said == value, sample)] = color
+    color = PREDICTION if flagged else PAPER
+    frame = ((FRAME_PX, FRAME_PX), (FRAME_PX, FRAME_PX))
+    canvas = np.stack(
+        [np.pad(canvas[..., c], frame, constant_values=color[c]) for c in range(3)],
+        axis=2,
+    )
+    width = max(canvas.shape[1], TILE_PX)
+    side = width - canvas.shape[1]
+    canvas = np.pad(canvas, ((0, 0), (0, side), (0, 0)), constant_values=255)
+    text = [lettered(t, width, color=INK, background=PAPER) for t in lines]
+    return np.concatenate([canvas, *text])
+
+
+def _lines(
+    labels: npt.NDArray[Any], sample: tuple[Any, ...], only: list[int] | None
+) -> npt.NDArray[np.bool_]:
+    """Return outlines, of some ids `only`, on the pixels that are sampled."""
+    if len(sample[0]) >= labels.shape[0]:
+        labels = labels[sample]
+    edge = outlines(labels)
+    if only is not None:
+        edge &= np.isin(labels, only)
+    return _marks(edge, sample)
+
+
+def _marks(
+    marked: npt.NDArray[np.bool_], sample: tuple[Any, ...]
+) -> npt.NDArray[np.bool_]:
+    """Return where marked pixels are on the pixels that are sampled, YX."""
+    shape = (len(sample[0]), sample[1].shape[1])
+    if marked.shape != shape and len(sample[0]) >= marked.shape[0]:
+        marked = marked[sample]
+    # All pixels of a line leave a mark: sampling would break it up.
+    y, x = np.nonzero(marked)
+    found = np.zeros(shape, np.bool_)
+    found[y * shape[0] // marked.shape[0], x * shape[1] // marked.shape[1]] = True
+    return found
+
+
+def _part(annotation: Annotation, view: tuple[slice, slice]) -> Annotation:
+    annotated, said = annotation.annotated, annotation.scribbles
+    return replace(
+        annotation,
+        labels=annotation.labels[view],
+        annotated=None if annotated is None else annotated[view],
+        scribbles=None if said is None else said[view],
+    )
+
+
+def _worth_showing(annotation: Annotation) -> tuple[slice, slice]:
+    """Return rows and columns around what counts, or all if that is much of it."""
+    shape = annotation.labels.shape
+    whole = np.s_[: shape[0], : shape[1]]
+    if annotation.annotated is None:
+        return whole
+    counts = trainable_mask(annotation.annotated, annotation.scribbles)
+    spans = [np.flatnonzero(counts.any(axis=axis)) for axis in (1, 0)]
+    if not spans[0].size:
+        return whole
+    rows, columns = (
+        slice(max(int(at[0]) - AROUND_PX, 0), min(int(at[-1]) + 1 + AROUND_PX, length))
+        for at, length in zip(spans, shape, strict=True)
+    )
+    area = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return (rows, columns) if area < SMALL_SHARE * counts.size else whole
+
+
+def sheet(tiles: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Return up to `COLUMNS` x `ROWS` tiles as one picture, YXC uint8."""
+    height = max(t.shape[0] for t in tiles)
+    level = [
+        np.pad(t, ((0, height - t.shape[0]), (0, 0), (0, 0)), constant_values=255)
+        for t in tiles
+    ]
+    return contact_sheet(level, columns=min(COLUMNS, len(tiles)))

@@ -1,0 +1,320 @@
+"""Tables of objects: one per image, and one of a whole run.
+
+A table is written object by object and appears when it is complete. Its first columns
+say where an object is found: ``image``, the image's path below the common folder of the
+run, with ``/`` between folders; ``t`` and ``z``, numbers from 0 where the image has
+those axes; and ``id``, the object's number in the label image. The others are those of
+`cellunet.imaging.measure`.
+
+CSV is UTF-8 (RFC 4180 but for line feeds alone): text in double quotes, numbers as
+they are, with nine significant digits unless they are whole, and nothing for what is
+not known. A spreadsheet takes a cell for a formula that begins with one of `FORMULA`,
+quoted or not. An image whose path begins so is therefore given as ``./`` and its path,
+which names the same file; no column's name begins so, and all else are numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cellunet.errors import OutputError, choose, optional
+from cellunet.imaging.measure import WHOLE
+from cellunet.io.files import PendingFile, close_unwanted, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from cellunet.imaging.measure import Table
+
+PLACES = ("image", "t", "z", "id")
+"""Columns that say where an object is found."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+"""First characters of what spreadsheets compute, those of Japanese ones included."""
+
+TEXTS = ("image", "pixel_size_from")
+"""Columns of text; all others are numbers."""
+
+INTEGERS = ("t", "z", "id", *WHOLE)
+
+EXACT = 2.0**53
+"""Whole numbers below this are exact as float64."""
+
+
+class TableSink(Protocol):
+    """A table being written."""
+
+    def add(self, image: str, place: dict[str, int], ids: Any, table: Table) -> None:  # noqa: ANN401
+        """Append objects of one plane: its `place` has ``t`` and ``z`` if there are."""
+        ...
+
+    def commit(self) -> None:
+        """Make the complete file appear."""
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        ...
+
+
+class CsvTable:
+    """A table as CSV text.
+
+    Parameters
+    ----------
+    path
+        Where it is to appear.
+    columns
+        Names of its columns behind `PLACES`.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._columns = tuple(columns)
+        self._pending = PendingFile(path)
+        header = ",".join(map(quoted, (*PLACES, *columns)))
+        with writing(path):
+            self._file = self._pending.temporary.open("w", encoding="utf-8", newline="")
+            self._file.write(f"{header}\n")
+
+    def add(self, image: str, place: dict[str, int], ids: Any, table: Table) -> None:  # noqa: ANN401
+        """Append objects of one plane."""
+        first = quoted(safe_path(image)), *(str(place.get(a, "")) for a in ("t", "z"))
+        front = ",".join(first)
+        columns = [_texts(table[name]) for name in self._columns if name in table]
+        if len(columns) != len(self._columns):
+            raise ValueError(f"columns {sorted(table)}, expected {self._columns}")
+        rows = zip(ids.tolist(), *columns, strict=True)
+        with writing(self._pending.path):
+            self._file.writelines(f"{front},{n},{','.join(r)}\n" for n, *r in rows)
+
+    def commit(self) -> None:
+        """Make the complete file appear."""
+        with writing(self._pending.path):
+            self._file.close()
+        self._pending.commit()
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        close_unwanted(self._file)
+        self._pending.abort()
+
+
+class ParquetTable:
+    """A table as Parquet, one row group a batch; see `CsvTable`.
+
+    ``image`` is text, whole numbers are int64, all else float64; what is not known is
+    null, and paths are as they are.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._arrow = optional("pyarrow", "parquet", "A Parquet table")
+        parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
+        self._schema = table_schema(self._arrow, (*PLACES, *columns))
+        self._pending = PendingFile(path)
+        with writing(path):
+            self._file = parquet.ParquetWriter(
+                str(self._pending.temporary), self._schema, compression="zstd"
+            )
+
+    def add(self, image: str, place: dict[str, int], ids: Any, table: Table) -> None:  # noqa: ANN401
+        """Append objects of one plane."""
+        if not len(ids):
+            return
+        given: dict[str, Any] = {"image": [image] * len(ids), "id": ids, **table}
+        given |= {a: [place.get(a)] * len(ids) for a in ("t", "z")}
+        arrays = [
+            self._arrow.array(given[f.name], f.type, from_pandas=True)
+            for f in self._schema
+        ]
+        batch = self._arrow.record_batch(arrays, schema=self._schema)
+        with writing(self._pending.path):
+            self._file.write_batch(batch)
+
+    def commit(self) -> None:
+        """Make the complete file appear."""
+        with writing(self._pending.path):
+            self._file.close()
+        self._pending.commit()
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        close_unwanted(self._file)
+        self._pending.abort()
+
+
+def table_schema(arrow: Any, names: Iterable[str]) -> Any:  # noqa: ANN401 - of a library
+    """Return the schema of columns of these names."""
+    kinds = dict.fromkeys(TEXTS, arrow.string()) | dict.fromkeys(
+        INTEGERS, arrow.int64()
+    )
+    return arrow.schema([(name, kinds.get(name, arrow.float64())) for name in names])
+
+
+TABLES: dict[str, Callable[[Path, Sequence[str]], TableSink]] = {
+    "csv": CsvTable,
+    "parquet": ParquetTable,
+}
+"""Format, which is the suffix too, to writer."""
+
+
+def safe_path(path: str) -> str:
+    """Return a path that no spreadsheet takes for a formula.
+
+    Examples
+    --------
+    >>> safe_path("a/b.tif"), safe_path("=1+1.tif")
+    ('a/b.tif', './=1+1.tif')
+    """
+    return f"./{path}" if path.startswith(FORMULA) else path
+
+
+def quoted(text: str) -> str:
+    """Return text as a cell of CSV."""
+    # Names that are not Unicode (PEP 383) must not stop the table of all others.
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _texts(values: Any) -> list[str]:  # noqa: ANN401 - an array of any real type
+    if values.dtype.kind == "U":
+        return [quoted(value) for value in values.tolist()]
+    if np.issubdtype(values.dtype, np.integer):
+        return list(map(str, values.tolist()))
+    return [_number(value) for value in values.tolist()]
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return ""
+    if value.is_integer() and abs(value) < EXACT:
+        return str(int(value))
+    return f"{value:.9g}"
+
+
+def join(parts: Sequence[Path], path: Path) -> None:
+    """Write one table of several of the same format, one after the other.
+
+    Columns that a table does not have are empty in its rows; channels make them differ.
+    Nothing is kept but the names of columns and one row group or line.
+
+    Parameters
+    ----------
+    parts
+        Tables that this module wrote, suffix ``.csv`` or ``.parquet``; at least one.
+    path
+        Where the joined table is to appear.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be read, or the joined one not be written.
+    """
+    choose(_JOINS, path.suffix, "suffix of a table")(parts, path)
+
+
+def _join_csv(parts: Sequence[Path], path: Path) -> None:
+    headers = [_csv_names(part) for part in parts]
+    columns = list(dict.fromkeys(name for header in headers for name in header))
+    pending = PendingFile(path)
+    try:
+        with writing(path), pending.temporary.open("w", encoding="utf-8") as file:
+            file.write(",".join(map(quoted, columns)) + "\n")
+            for part, header in zip(parts, headers, strict=True):
+                place = {name: k for k, name in enumerate(header)}
+                for row in list_rows(part):
+                    cells = [row[place[c]] if c in place else "" for c in columns]
+                    texts = [
+                        quoted(cell) if name in TEXTS else cell
+                        for name, cell in zip(columns, cells, strict=True)
+                    ]
+                    file.write(",".join(texts) + "\n")
+        pending.commit()
+    finally:
+        pending.abort()
+
+
+def is_ours(path: Path) -> bool:
+    """Return whether a file begins as a table of this module does."""
+    try:
+        names = choose(_NAMES, path.suffix, "suffix of a table")(path)
+    except OutputError:
+        return False
+    return tuple(names[: len(PLACES)]) == PLACES
+
+
+def _csv_names(path: Path) -> list[str]:
+    return next(_lines(path), [])
+
+
+def _parquet_names(path: Path) -> list[str]:
+    arrow = optional("pyarrow", "parquet", "A Parquet table")
+    parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
+    try:
+        return list(parquet.read_schema(path).names)
+    except (OSError, arrow.ArrowException) as error:
+        raise _unreadable(path, error) from error
+
+
+def list_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of a CSV table below its header, as text."""
+    rows = _lines(path)
+    next(rows, None)
+    yield from rows
+
+
+def _lines(path: Path) -> Iterator[list[str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            yield from csv.reader(file, strict=True)
+    except (OSError, ValueError, csv.Error) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> OutputError:
+    return OutputError(
+        f"{path} cannot be joined to the table of the run ({error}).",
+        hint="Delete it and run the same command again.",
+    )
+
+
+def _join_parquet(parts: Sequence[Path], path: Path) -> None:
+    arrow = optional("pyarrow", "parquet", "A Parquet table")
+    parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
+    names = dict.fromkeys(name for part in parts for name in _parquet_names(part))
+    schema = table_schema(arrow, names)
+    pending = PendingFile(path)
+    try:
+        with (
+            writing(path),
+            parquet.ParquetWriter(
+                str(pending.temporary), schema, compression="zstd"
+            ) as file,
+        ):
+            for part in parts:
+                for batch in parquet.ParquetFile(part).iter_batches():
+                    arrays = [
+                        batch.column(field.name)
+                        if field.name in batch.schema.names
+                        else arrow.nulls(len(batch), field.type)
+                        for field in schema
+                    ]
+                    file.write_batch(arrow.record_batch(arrays, schema=schema))
+        pending.commit()
+    finally:
+        pending.abort()
+
+
+_NAMES: dict[str, Callable[[Path], list[str]]] = {
+    ".csv": _csv_names,
+    ".parquet": _parquet_names,
+}
+
+_JOINS: dict[str, Callable[[Sequence[Path], Path], None]] = {
+    ".csv": _join_csv,
+    ".parquet": _join_parquet,
+}

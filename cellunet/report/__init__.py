@@ -1,1 +1,0 @@
-"""The page that a batch is looked at with: pure functions, no network, no torch."""

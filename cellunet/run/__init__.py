@@ -1,1 +1,0 @@
-"""Where block functions run: here, in processes, or as part i of n."""

@@ -1,1 +1,0 @@
-"""What `cellunet.tasks.check_labels` and previews of annotations are made of."""

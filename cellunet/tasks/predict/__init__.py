@@ -1,0 +1,1 @@
+"""Predict: images in, one label image each out."""

@@ -1,0 +1,237 @@
+"""Images in, one label image per input out."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import itertools
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellunet import store
+from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
+from cellunet.io.files import at_work
+from cellunet.io.metadata import is_written_by_cellunet
+from cellunet.io.paths import find_inputs, note_on, output_paths
+from cellunet.io.scratch import check_folder
+from cellunet.progress import silent_track
+from cellunet.tasks.predict.image import ImageJob
+from cellunet.tasks.predict.inputs import (
+    ImageResult,
+    Predictions,
+    Target,
+    find_targets,
+    or_lost,
+)
+from cellunet.tasks.predict.outputs import (
+    RECORDS,
+    Reporter,
+    check_installed,
+    refuse_clashes,
+    run_summary,
+    table_path,
+    write_table,
+)
+from cellunet.tasks.predict.plane import PredictionStopped
+from cellunet.tasks.scheduling import in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TextIO
+
+    from cellunet.io.paths import Inputs
+    from cellunet.progress import Track
+
+__all__ = ["ImageResult", "Predictions", "predict"]
+
+
+def predict(  # noqa: PLR0913
+    inputs: Sequence[str],
+    out: Path,
+    *,
+    model: str = MODEL,
+    engine: str = ENGINE,
+    device: str = DEVICE,
+    threads: int = THREADS,
+    config: PredictConfig | None = None,
+    dry_run: bool = False,
+    stdin: TextIO | None = None,
+    track: Track = silent_track,
+    on_image: Callable[[ImageResult], None] = lambda result: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Predictions:
+    """Segment images.
+
+    Parameters
+    ----------
+    inputs
+        Files, folders, patterns, or ``-`` for a list on `stdin`.
+    out
+        Folder of the label images; the tree below it mirrors the inputs'.
+    model
+        Name or path of the model.
+    engine, device, threads
+        What computes, as for the command line.
+    config
+        How the model is applied.
+    dry_run
+        Say what would be done, and write nothing.
+    stdin
+        Where a list is read from.
+    track, on_image
+        Progress over images, and each result as it comes.
+    should_stop
+        Asked between blocks; true ends the call, and finished images stay.
+
+    Raises
+    ------
+    CellunetError
+        If nothing can be done at all: no input, no model, two inputs of one output.
+        What concerns one image is in its result instead.
+    """
+    begin = time.perf_counter()
+    config = config or PredictConfig()
+    check_installed(config.save, config.table_format)
+    if config.scratch is not None:
+        check_folder(Path(config.scratch))
+    found = find_inputs(
+        inputs, stdin, exclude=_apart(inputs, out), include=config.include
+    )
+    refuse_clashes(found, output_paths(found.files, found.base, out), out, config)
+    joined = table_path(out, config)
+    opened = store.find_model(model)
+    reporter = Reporter(out, wanted="report" in config.save and not dry_run)
+    first, every = config.part or (1, 1)
+    wanted = find_targets(found, found.files[first - 1 :: every], out, config)
+    job = ImageJob(
+        opened,
+        engine,
+        device,
+        threads,
+        config,
+        should_stop,
+        reporter,
+        images=len(wanted),
+        dry_run=dry_run,
+    )
+    missing = [
+        ImageResult(input=what, output=None, status="failed", message=why)
+        for what, why in found.missing
+        # One part is enough to tell.
+        if first == 1
+    ]
+    for result in missing:
+        on_image(result)
+    results = list(missing)
+    stop = threading.Event()
+    own_labels = _OwnLabels(found, config)
+
+    def image(target: Target) -> ImageResult | None:
+        if stop.is_set() or should_stop():
+            stop.set()
+            return None
+        try:
+            return job.image(target)
+        except PredictionStopped:
+            stop.set()
+            return None
+
+    files = itertools.filterfalse(
+        own_labels, itertools.takewhile(lambda _: not stop.is_set(), wanted)
+    )
+    with contextlib.ExitStack() as stack:
+        if not dry_run:
+            own = [target.output for target in wanted]
+            stack.enter_context(at_work(out, own, _record_folders(out, own)))
+        done = stack.enter_context(
+            contextlib.closing(in_order(image, files, job.at_once))
+        )
+        for finished in track(done, "Segmenting", len(wanted)):
+            if finished is not None:
+                results.append(finished)
+                on_image(finished)
+        results = [or_lost(result) for result in results]
+        seconds = time.perf_counter() - begin
+        # What is made of all images together is not made of a part of them.
+        alone = dry_run or config.part is not None
+        report, stopped = None, stop.is_set()
+        if reporter.wanted and not alone:
+            run = run_summary(
+                opened,
+                job.recipe,
+                job.settings,
+                results,
+                out,
+                seconds,
+                stopped=stopped,
+            )
+            report = reporter.write(run, results)
+        table = None if alone else write_table(joined, results, config)
+    return Predictions(
+        model=job.model,
+        engine=job.recipe.engine.name,
+        settings=job.settings,
+        images=tuple(results),
+        seconds=seconds,
+        stopped=stopped,
+        table=table,
+        report=report,
+        notes=own_labels.notes(),
+        warnings=found.warnings,
+    )
+
+
+class _OwnLabels:
+    """Says of images about to be opened whether cellunet wrote them as labels.
+
+    Listing looks into one file a folder; here the others have their turn.
+    """
+
+    def __init__(self, found: Inputs, config: PredictConfig) -> None:
+        self._found = found
+        self._looks = "labels" not in config.include
+        self._labels: list[Path] = []
+
+    def __call__(self, target: Target) -> bool:
+        path = target.path
+        asked = path in self._found.named or not self._looks
+        if asked or not is_written_by_cellunet(path):
+            return False
+        self._labels.append(path)
+        return True
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the line that counts what was left out, if anything was."""
+        out = dict(self._found.left_out)
+        if self._labels:
+            out["labels"] = [*out.get("labels", ()), *self._labels]
+        return (note_on(out),) if out else ()
+
+
+def _record_folders(out: Path, results: Sequence[Path]) -> set[Path]:
+    return {out / RECORDS / path.relative_to(out).parent for path in results}
+
+
+def _apart(inputs: Sequence[str], out: Path) -> Path | None:
+    """Return `out` if the search for images is to leave it out.
+
+    So that a second run does not take the first one's results for images; unless the
+    images themselves are searched for in it.
+    """
+    results = os.path.realpath(out)
+    for text in inputs:
+        parts = Path(text).parts
+        fixed = [i for i, part in enumerate(parts) if glob.has_magic(part)]
+        # Of os.path, because a name that is too long is no error there.
+        literal = os.path.exists(text) or not fixed  # noqa: PTH110
+        root = os.path.realpath(text if literal else Path(*parts[: fixed[0]]))
+        if os.path.isdir(root) and _lies_in(root, results):  # noqa: PTH112
+            return None
+    return out
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

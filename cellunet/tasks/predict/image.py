@@ -1,0 +1,543 @@
+"""One image of a batch: segmented, with all outputs that are asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet import __version__
+from cellunet.bugs import telling_bugs
+from cellunet.errors import BugError, CellunetError, OutputError
+from cellunet.imaging import quality as appearance
+from cellunet.imaging.blocks import LARGEST_PX
+from cellunet.imaging.measure import Confidences
+from cellunet.imaging.quality import (
+    Appearance,
+    intensity,
+    out_of_distribution_warnings,
+    sharpness,
+    together,
+)
+from cellunet.imaging.resample import target_length
+from cellunet.io.files import writing
+from cellunet.io.images import create_labels
+from cellunet.io.metadata import read_provenance
+from cellunet.io.scratch import Scratch, check_room
+from cellunet.io.source import Region
+from cellunet.outputs.pictures import Thumbnail
+from cellunet.tasks.predict.inputs import (
+    ImageResult,
+    damage_warnings,
+    file_settings,
+    file_warnings,
+    open_as,
+    record,
+    recorded,
+    refuse_misfit,
+    without_damage,
+)
+from cellunet.tasks.predict.memory import memory_for, window_bytes
+from cellunet.tasks.predict.outputs import (
+    OptionalOutputs,
+    optional_output_path,
+    optional_output_paths,
+    read_through,
+    summary_of,
+)
+from cellunet.tasks.predict.plane import (
+    PredictionStopped,
+    band_rows,
+    pixel_bands,
+    segment_plane,
+)
+from cellunet.tasks.predict.session import (
+    ENGINES,
+    choose_engine,
+    engine_for,
+    settings_for,
+    settings_for_image,
+    tiles_at_once,
+)
+from cellunet.tasks.scheduling import ConcurrencyGate, executor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from cellunet.config import PredictConfig
+    from cellunet.io.source import Damage, Source
+    from cellunet.store import Model, ModelCard
+    from cellunet.tasks.predict.inputs import Target
+    from cellunet.tasks.predict.outputs import Reporter
+    from cellunet.tasks.predict.plane import InferenceSettings, Segmented
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageQuality:
+    """An image after prediction."""
+
+    appearance: Appearance
+    areas: npt.NDArray[np.int64]
+    """Pixels of the objects of all planes."""
+    confidences: npt.NDArray[np.float64]
+    """Of the same objects."""
+    thumbnail: bytes = b""
+    """A picture as WebP, if one was wanted."""
+    thumbnail_size: tuple[int, int] = (0, 0)
+    plane: int = 0
+    """Which plane it shows."""
+
+
+class QualityRecorder:
+    """Looks on while the labels of an image pass by.
+
+    Parameters
+    ----------
+    source
+        The image.
+    recipe
+        How the model is applied.
+    picture
+        Whether a thumbnail is wanted.
+    """
+
+    def __init__(
+        self, source: Source, recipe: InferenceSettings, *, picture: bool = False
+    ) -> None:
+        self._source, self._recipe, self._picture = source, recipe, picture
+        self._planes: Sequence[Segmented] = ()
+        self._confidences: list[Confidences] = []
+        self._thumbnail: Thumbnail | None = None
+        self._shown = 0
+
+    def segmented(self, planes: Sequence[Segmented]) -> None:
+        """Take note that all planes are segmented and their labels follow."""
+        self._planes = planes
+        self._confidences = [Confidences(plane.areas) for plane in planes]
+        self._shown = max(range(len(planes)), key=lambda i: planes[i].count)
+        if self._picture:
+            self._thumbnail = Thumbnail(
+                self._source.shape,
+                planes[self._shown].statistics,
+                self._recipe.config.normalization,
+            )
+
+    def on_labels(self, plane: int, y0: int, rows: npt.NDArray[np.uint32]) -> None:
+        """Take rows of labels, every plane top to bottom."""
+        evidence = self._planes[plane].evidence(y0, y0 + len(rows))
+        self._confidences[plane].add(rows, evidence)
+        if self._thumbnail and plane == self._shown:
+            region = Region(plane, y0, y0 + len(rows), 0, rows.shape[1])
+            self._thumbnail.add(self._source.read(region)[0], rows)
+
+    def finish(self) -> ImageQuality:
+        """Return what was seen."""
+        means = [c.means() for c in self._confidences]
+        looks = [
+            self._plane(number, plane, mean)
+            for number, (plane, mean) in enumerate(
+                zip(self._planes, means, strict=True)
+            )
+        ]
+        picture, size = self._thumbnail.encode() if self._thumbnail else (b"", (0, 0))
+        return ImageQuality(
+            appearance=together(looks),
+            areas=np.concatenate([plane.areas for plane in self._planes]),
+            confidences=np.concatenate(means),
+            thumbnail=picture,
+            thumbnail_size=size,
+            plane=self._shown,
+        )
+
+    def _plane(
+        self, number: int, plane: Segmented, means: npt.NDArray[np.float64]
+    ) -> Appearance:
+        whole = self._source.dtype.kind in "iub"
+        rows = band_rows(self._source.shape[1], self._recipe.memory)
+        contrast, level = intensity(plane.statistics, whole_numbers=whole)
+        return replace(
+            appearance.objects(plane.areas, means),
+            contrast=contrast,
+            level=level,
+            sharpness=sharpness(
+                lambda: pixel_bands(self._source, number, rows),
+                plane.statistics,
+                self._recipe.scale,
+            ),
+        )
+
+
+def quality_warnings(
+    image: Appearance, card: ModelCard, scale: float
+) -> tuple[str, ...]:
+    """Return in which ways an image is unlike those that a model was trained on."""
+    low, _, high = card.diameter_px
+    return out_of_distribution_warnings(
+        image,
+        card.training_statistics,
+        learned_px=(low, high),
+        magnification=scale,
+    )
+
+
+SMALL_PX = 2**20
+"""Images of more pixels are worked on alone, so that memory does not add up."""
+
+
+class ImageScheduler:
+    """How many images are in hand at once, and what each of them is given.
+
+    Small images side by side, each on one thread, keep the cores busier than one after
+    the other on all; which it was changes no label.
+
+    Parameters
+    ----------
+    model, config, engine, device, threads
+        As for `cellunet.tasks.predict.session.settings_for`.
+    recipe
+        What that returned.
+    images
+        In the batch.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        model: Model,
+        config: PredictConfig,
+        engine: str,
+        device: str,
+        threads: int,
+        *,
+        recipe: InferenceSettings,
+        images: int,
+    ) -> None:
+        alone = config.max_memory_mb is not None
+        if alone or not ENGINES[choose_engine(engine, device)].only_cpu:
+            images = 1
+        self._config = config
+        self._tiles = tiles_at_once(threads)
+        self.at_once = min(max(images, 1), self._tiles)
+        self._gate = ConcurrencyGate(self.at_once)
+        self._small = recipe.engine
+        if self.at_once > 1:
+            self._small = engine_for(model, config, engine, device, 1)
+
+    @contextlib.contextmanager
+    def passing(
+        self, source: Source, recipe: InferenceSettings, channels: int = 1
+    ) -> Iterator[InferenceSettings]:
+        """Wait for the image's turn; yields its recipe, with what it may hold.
+
+        Parameters
+        ----------
+        source
+            The image.
+        recipe
+            How it is seen, from `cellunet.tasks.predict.session.settings_for_image`.
+        channels
+            Channels that are read, each of which holds memory.
+
+        Raises
+        ------
+        ConfigError
+            If not even the least fits into ``--max-memory``.
+        """
+        large = math.prod(source.shape) > SMALL_PX
+        height, width = (target_length(n, recipe.scale) for n in source.shape)
+        rows = math.ceil(LARGEST_PX / min(recipe.scale, 1.0))
+        memory = memory_for(
+            self._config.max_memory_mb,
+            source.shape,
+            window_bytes(
+                (height, width), recipe.config.network, recipe.config.image_channels
+            ),
+            source.held_bytes(rows) * channels,
+            # Beside a small image there is another one: its tiles are decoded there.
+            self._tiles if large else 1,
+            source.channels,
+        )
+        memory = replace(memory, tile_px=min(memory.tile_px, self._config.tile_px))
+        with self._gate.passing(large=large):
+            yield replace(
+                recipe,
+                engine=recipe.engine if large else self._small,
+                memory=memory,
+                executor=executor_of(memory.workers),
+            )
+
+
+MOST_UINT16 = 65_535
+"""Most objects that a plane of uint16 labels can tell apart."""
+
+
+class ImageJob:
+    """A model loaded once and applied to so many images, small ones side by side."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        model: Model,
+        engine: str,
+        device: str,
+        threads: int,
+        config: PredictConfig,
+        should_stop: Callable[[], bool],
+        reporter: Reporter,
+        *,
+        images: int,
+        dry_run: bool,
+    ) -> None:
+        self.config, self.card, self.dry_run = config, model.card, dry_run
+        self.reporter = reporter
+        self._folder = Path(config.scratch) if config.scratch else None
+        self.recipe = recipe = settings_for(
+            model, config, engine, device, threads, should_stop
+        )
+        self._beside = ImageScheduler(
+            model,
+            config,
+            engine,
+            device,
+            threads,
+            recipe=recipe,
+            # Nothing is computed in a dry run.
+            images=1 if dry_run else images,
+        )
+        self.at_once = self._beside.at_once
+        self.settings = {
+            "decode": recipe.decode.to_dict(),
+            "scale": recipe.scale,
+            "channel": config.channel,
+            "gray": config.gray,
+            "z": config.z,
+            "flips": config.flips,
+            "exclude_border": config.exclude_border,
+            "save": sorted(optional_output_path(config)),
+        }
+        if "table" in config.save:
+            self.settings["table_format"] = config.table_format
+        self.settings |= file_settings(config)
+        self.model = {"name": model.name, "sha256": model.sha256}
+
+    def image(self, target: Target) -> ImageResult:
+        """Segment one image, or say why not."""
+        begin = time.perf_counter()
+        try:
+            with (
+                telling_bugs(target.path, PredictionStopped),
+                contextlib.ExitStack() as stack,
+            ):
+                return self._image(target, stack)
+        except (CellunetError, MemoryError) as error:
+            message = str(error)
+            if isinstance(error, MemoryError):
+                message = (
+                    f"{target.path} does not fit into memory. Try: a smaller --tile."
+                )
+            return ImageResult(
+                input=str(target.path),
+                output=None,
+                status="failed",
+                message=message,
+                bug=isinstance(error, BugError),
+                seconds=time.perf_counter() - begin,
+            )
+
+    def _image(self, target: Target, stack: contextlib.ExitStack) -> ImageResult:
+        begin = time.perf_counter()
+        path, output = target.path, target.output
+        provenance, recipe = self._provenance(target), self.recipe
+        # What is finished is skipped without a look at the image, unless its scale
+        # follows from its own pixel size.
+        source: Source | None = None
+        if self.config.pixel_size_um is not None:
+            source = stack.enter_context(self._opened(target))
+            recipe = settings_for_image(recipe, self.config, source)
+            provenance["settings"] |= {
+                "scale": recipe.scale,
+                "decode": recipe.decode.to_dict(),
+            }
+        if self._is_done(output, provenance):
+            damaged = recorded(read_provenance(output))
+            return ImageResult(
+                input=str(path),
+                output=str(output),
+                status="skipped",
+                warnings=damage_warnings(damaged),
+                damaged=damaged,
+            )
+        if source is None:
+            source = stack.enter_context(self._opened(target))
+        if self.dry_run:
+            return _result(source, output, status="planned")
+        channels = read_through(source, self.config)
+        with self._beside.passing(source, recipe, channels) as recipe:
+            objects, warnings, damaged = self._write(
+                source, target.name, output, provenance, recipe
+            )
+        return _result(
+            source,
+            output,
+            status="done",
+            objects=objects,
+            seconds=time.perf_counter() - begin,
+            warnings=warnings,
+            shape=(*source.plane_shape, *source.shape),
+            damaged=damaged,
+        )
+
+    def _opened(self, target: Target) -> Source:
+        source = open_as(
+            target.path, self.config, known=self.card.channels, image=target.image
+        )
+        refuse_misfit(source, self.model["name"], self.card, self.config.channel)
+        return source
+
+    def _provenance(self, target: Target) -> dict[str, Any]:
+        path = target.path
+        image = {} if target.image is None else {"image": target.image}
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise CellunetError(f"{path} cannot be read ({error}).") from error
+        return {
+            "cellunet": __version__,
+            "model": self.model,
+            "engine": self.recipe.engine.name,
+            "settings": self.settings | image,
+            "input": {
+                "name": path.name,
+                "bytes": stat.st_size,
+                "modified_ns": stat.st_mtime_ns,
+            },
+        }
+
+    def _is_done(self, output: Path, provenance: dict[str, Any]) -> bool:
+        """Return whether the very result is there; refuse to replace another."""
+        extras = optional_output_paths(output, self.config).values()
+        there = [path for path in extras if path.exists()]
+        if not output.exists():
+            if there and not self.config.overwrite:
+                raise OutputError(
+                    f"{there[0]} exists, but not the {output.name} that it "
+                    "would belong to.",
+                    hint="Choose another --out, or replace it with --overwrite.",
+                )
+            return False
+        if output.is_dir():
+            raise OutputError(
+                f"{output} is a folder; the labels cannot be written there.",
+                hint="Choose another --out.",
+            )
+        try:
+            same = without_damage(read_provenance(output)) == provenance
+        except BugError:
+            raise
+        except CellunetError:
+            # Cut off or of another program: not ours to skip or to replace unasked.
+            same = False
+        if same:
+            # Labels are written first: what was to lie beside them may be missing.
+            return len(there) == len(extras) and self.reporter.has(output, provenance)
+        if self.config.overwrite:
+            return False
+        raise OutputError(
+            f"{output} exists and was made from another input, by another model or "
+            "with other settings.",
+            hint="Choose another --out, or replace it with --overwrite.",
+        )
+
+    def _write(
+        self,
+        source: Source,
+        name: str,
+        output: Path,
+        provenance: dict[str, Any],
+        recipe: InferenceSettings,
+    ) -> tuple[int, tuple[str, ...], tuple[Damage, ...]]:
+        begin = time.perf_counter()
+        with writing(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
+        observer = QualityRecorder(source, recipe, picture=self.reporter.wanted)
+        pixels = math.prod((*source.plane_shape, *source.shape))
+        waiting = recipe.memory.scratch_bytes
+        check_room(output, pixels, waiting, self._folder)
+        with Scratch(output, waiting, self._folder) as scratch:
+            count, damaged = self._segment(
+                source, name, output, provenance, observer, recipe, scratch
+            )
+            observed = observer.finish()
+        warnings = file_warnings(source, damaged)
+        warnings += quality_warnings(observed.appearance, self.card, recipe.scale)
+        seconds = time.perf_counter() - begin
+        self.reporter.keep(
+            output, provenance, summary_of(observed, source, seconds, warnings)
+        )
+        return count, warnings, damaged
+
+    def _segment(  # noqa: PLR0913
+        self,
+        source: Source,
+        name: str,
+        output: Path,
+        provenance: dict[str, Any],
+        observer: QualityRecorder,
+        recipe: InferenceSettings,
+        scratch: Scratch,
+    ) -> tuple[int, tuple[Damage, ...]]:
+        """Write labels and what lies beside; return the objects, and what is lost."""
+        planes = int(np.prod(source.plane_shape, dtype=int))
+        classes = recipe.config.encoding.classes
+        with OptionalOutputs(output, source, name, self.config, classes) as extras:
+            segmented = [
+                segment_plane(source, plane, recipe, scratch, extras.on_band(plane))
+                for plane in range(planes)
+            ]
+            observer.segmented(segmented)
+            counts = [s.count for s in segmented]
+            dtype = np.uint16 if max(counts) <= MOST_UINT16 else np.uint32
+            with create_labels(
+                output,
+                shape=source.shape,
+                plane_axes=source.plane_axes,
+                plane_shape=source.plane_shape,
+                dtype=dtype,
+                pixel_size_um=source.pixel_size_um,
+                z_step_um=source.z_step_um,
+                time_step_s=source.time_step_s,
+                # All of the channel has been read by now.
+                provenance=provenance | record(source.damaged),
+            ) as sink:
+                for plane, result in enumerate(segmented):
+                    y0 = 0
+                    for rows in extras.labels(plane, result):
+                        observer.on_labels(plane, y0, rows)
+                        sink.write(plane, y0, rows.astype(dtype, copy=False))
+                        y0 += rows.shape[0]
+                sink.commit()
+            extras.commit()
+            damaged = extras.damaged
+        return sum(counts), damaged
+
+
+def _result(source: Source, output: Path, **what: Any) -> ImageResult:  # noqa: ANN401
+    """Return the result of an image that was opened, with what its file tells."""
+    origin = source.origin
+    return ImageResult(
+        input=str(source.path),
+        output=str(output),
+        notes=origin.notes,
+        pixel_size_um=source.pixel_size_um,
+        pixel_size_from=origin.pixel_size_from,
+        image=origin.image,
+        channels=source.channel_names,
+        position=origin.position,
+        acquired=origin.acquired,
+        **what,
+    )

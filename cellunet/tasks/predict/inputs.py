@@ -1,0 +1,411 @@
+"""How images are opened for prediction, and what predict returns.
+
+Its level, its scale, its damage.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import unicodedata
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from cellunet.config import ALL_IMAGES
+from cellunet.errors import CellunetError, ConfigError, InputError
+from cellunet.io.images import names_of_images, open_image
+from cellunet.io.paths import below, output_paths
+from cellunet.io.source import Damage
+from cellunet.tasks.predict.memory import MEGABYTE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from cellunet.config import PredictConfig
+    from cellunet.io.paths import Inputs
+    from cellunet.io.source import Source
+    from cellunet.store import ModelCard
+
+Status = Literal["done", "skipped", "failed", "planned"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageResult:
+    """What became of one input."""
+
+    input: str
+    """As it was named or found."""
+    output: str | None
+    """The label image; None if it failed."""
+    status: Status
+    """``skipped``: the result was there; ``planned``: it would be made."""
+    objects: int | None = None
+    """Objects in all planes."""
+    seconds: float = 0.0
+    """Time that it took."""
+    message: str = ""
+    """Why it failed."""
+    bug: bool = False
+    """Whether it failed by a fault of cellunet's or of a library, not of its own."""
+    warnings: tuple[str, ...] = ()
+    """What to look at, though it did not fail."""
+    shape: tuple[int, ...] | None = None
+    """Lengths of T and Z if there are, height and width."""
+    damaged: tuple[Damage, ...] = ()
+    """What could not be read and was taken for zeros."""
+    notes: tuple[str, ...] = ()
+    """What to know of how it was read; nothing is wrong."""
+    pixel_size_um: tuple[float, float] | None = None
+    """Height and width of a pixel, if they are known."""
+    pixel_size_from: str = ""
+    """Where that stands in the file, or beside it."""
+    image: str = ""
+    """Number of the image in a file of several."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels that were read."""
+    position: str = ""
+    """Well, site or field, in the words of the file."""
+    acquired: str = ""
+    """When it was taken, in the words of the file."""
+
+
+def or_lost(result: ImageResult) -> ImageResult:
+    """Return a result, failed if its label image was removed since it was made."""
+    finished = result.status in ("done", "skipped") and result.output is not None
+    # Of os.path, because Path.exists may raise where a folder may not be entered.
+    if not finished or os.path.exists(str(result.output)):  # noqa: PTH110
+        return result
+    return replace(
+        result,
+        output=None,
+        status="failed",
+        message=f"{result.output} was removed while other images were segmented. "
+        "Run the same command again, and leave the folder there.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What became of all inputs, and with what."""
+
+    model: dict[str, str]
+    """Name of the model and SHA-256 of its weights."""
+    engine: str
+    """What computed, version and device included."""
+    settings: dict[str, Any]
+    """How the model was applied, as in the results' provenance."""
+    images: tuple[ImageResult, ...]
+    """In the order of the inputs; after a stop, those that were reached."""
+    seconds: float
+    """Time that the call took."""
+    stopped: bool = False
+    """Whether the caller stopped it."""
+    table: str | None = None
+    """Table of the objects of all images that are finished, if tables are saved."""
+    report: str | None = None
+    """The page that shows it all, if one was asked for."""
+    notes: tuple[str, ...] = ()
+    """What lay among the images and was left out, in sentences."""
+    warnings: tuple[str, ...] = ()
+    """What to look at that concerns no single image, in sentences."""
+
+    @property
+    def done(self) -> tuple[ImageResult, ...]:
+        """Inputs segmented in this call."""
+        return tuple(i for i in self.images if i.status == "done")
+
+    @property
+    def skipped(self) -> tuple[ImageResult, ...]:
+        """Inputs whose result was there already."""
+        return tuple(i for i in self.images if i.status == "skipped")
+
+    @property
+    def failed(self) -> tuple[ImageResult, ...]:
+        """Inputs that could not be segmented, each with its message."""
+        return tuple(i for i in self.images if i.status == "failed")
+
+    @property
+    def bugs(self) -> int:
+        """How many failed by a fault that is not theirs."""
+        return sum(i.bug for i in self.images)
+
+    @property
+    def damaged(self) -> tuple[ImageResult, ...]:
+        """Inputs that were segmented with zeros in place of what is lost."""
+        return tuple(i for i in self.images if i.damaged)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        plain = dict(vars(self)) | {
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+        }
+        plain["images"] = [
+            vars(i)
+            | {
+                "warnings": list(i.warnings),
+                "notes": list(i.notes),
+                "channels": list(i.channels),
+                "pixel_size_um": i.pixel_size_um and list(i.pixel_size_um),
+                "shape": i.shape and list(i.shape),
+                "damaged": [vars(d) for d in i.damaged],
+            }
+            for i in self.images
+        ]
+        return plain
+
+
+APART = (
+    "Channels in files of their own are not read together: save them as one OME-TIFF "
+    "or ImageJ hyperstack."
+)
+
+
+def refuse_misfit(
+    source: Source,
+    model: str,
+    card: ModelCard,
+    asked: str | None,
+    *,
+    more: bool = False,
+) -> None:
+    """Refuse an image of which other channels were opened than a model looks at.
+
+    Parameters
+    ----------
+    source
+        The image.
+    model, card
+        Name and card of the model.
+    asked
+        What the channels were asked for by.
+    more
+        Whether further channels may follow those that the model looks at.
+
+    Raises
+    ------
+    ConfigError
+        If there are more or fewer of them, or if they are named in another order than
+        in training.
+    """
+    wanted, found = card.config.image_channels, source.channel_names
+    if len(found) < wanted:
+        raise _too_few(source, model, card)
+    if len(found) > wanted and not more:
+        raise ConfigError(
+            f"{source.path}: {len(found)} channels are named ({', '.join(found)}), but "
+            f"model {model!r} looks at {'one' if wanted == 1 else wanted}.",
+            hint=f"Try: {option(found[:wanted])}. A model that looks at all of them is "
+            "trained with the same --channel (docs/few-labels.md).",
+        )
+    refuse_other_order(found, card.channels, model, asked)
+
+
+def refuse_other_order(
+    found: tuple[str, ...], known: tuple[str, ...], model: str, asked: str | None
+) -> None:
+    """Refuse channels that a model knows by name, but not in its order and first.
+
+    Whoever asks for them by number knows better than the names in the file.
+
+    Raises
+    ------
+    ConfigError
+        If so.
+    """
+    ours, theirs = ([n.casefold() for n in names] for names in (found, known))
+    parts = (asked or "0").split(",")
+    by_name = not any(part.strip().isdecimal() for part in parts)
+    if by_name and ours[: len(theirs)] != theirs and set(theirs) <= set(ours):
+        further = (name for name in found if name.casefold() not in theirs)
+        raise ConfigError(
+            f"Model {model!r} looks at {', '.join(known)} in this order, not at "
+            f"{', '.join(found)}.",
+            hint=f"Try: {option((*known, *further))}. By numbers any order is taken.",
+        )
+
+
+def option(names: Iterable[str]) -> str:
+    """Return the option that names these channels, as a shell takes it."""
+    return f"--channel {shlex.quote(','.join(names))}"
+
+
+def _too_few(source: Source, model: str, card: ModelCard) -> ConfigError:
+    wanted, every = card.config.image_channels, source.file_channels
+    called = f" ({', '.join(card.channels)})" if card.channels else ""
+    looks = f"model {model!r} looks at {wanted} channels at once{called}"
+    if len(every) < wanted:
+        count = "one channel" if len(every) == 1 else f"{len(every)} channels"
+        return ConfigError(f"{source.path} has {count}, but {looks}.", hint=APART)
+    known = {name.casefold() for name in every}
+    there = card.channels and all(n.casefold() in known for n in card.channels)
+    names = card.channels if there else tuple(map(str, range(wanted)))
+    found = ", ".join(source.channel_names)
+    return ConfigError(
+        f"{source.path}: {found} alone is asked for, but {looks}.",
+        hint=f"Name them in this order, of {', '.join(every)}: for example "
+        f"{option(names)}.",
+    )
+
+
+MOST_NAMED = 3
+"""Lost parts that a warning names; the JSON document and the provenance name all."""
+
+
+def open_as(
+    path: Path,
+    config: PredictConfig,
+    channel: str | None = None,
+    known: tuple[str, ...] = (),
+    image: str | None = None,
+) -> Source:
+    """Open an image as a configuration says, or another channel of it.
+
+    Where no channel is asked for, those of the names `known` are opened, if there are.
+    `image` is the one to open of a file of several, the largest by default.
+    """
+    limit = config.max_memory_mb
+    return open_image(
+        path,
+        channel=config.channel if channel is None else channel,
+        gray=config.gray,
+        z=config.z,
+        level=config.level,
+        keep_going=config.keep_going,
+        limit_bytes=None if limit is None else limit * MEGABYTE,
+        known=known,
+        image=image,
+    )
+
+
+def file_settings(config: PredictConfig) -> dict[str, Any]:
+    """Return the settings of how files are read, those of their default left out.
+
+    So results from before these settings existed are still recognised as finished.
+    """
+    settings: dict[str, Any] = {}
+    if config.pixel_size_um is not None:
+        # Each image has a scale of its own, which is in its provenance.
+        settings |= {"pixel_size_um": config.pixel_size_um, "scale": None}
+    if config.level:
+        settings["level"] = config.level
+    if config.keep_going:
+        settings["keep_going"] = True
+    return settings
+
+
+def record(damaged: Sequence[Damage]) -> dict[str, Any]:
+    """Return what the provenance of a result says of parts that were lost."""
+    return {"damaged": [vars(d) for d in damaged]} if damaged else {}
+
+
+def recorded(provenance: Mapping[str, Any] | None) -> tuple[Damage, ...]:
+    """Return the lost parts that a provenance names."""
+    return tuple(Damage(**d) for d in (provenance or {}).get("damaged", ()))
+
+
+def without_damage(provenance: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what was asked for, without what was lost on the way."""
+    return {k: v for k, v in (provenance or {}).items() if k != "damaged"}
+
+
+def damage_warnings(damaged: Sequence[Damage]) -> tuple[str, ...]:
+    """Return what to say of lost parts: nothing, or one warning."""
+    if not damaged:
+        return ()
+    named = "; ".join(f"{d.place} ({d.reason})" for d in damaged[:MOST_NAMED])
+    rest = len(damaged) - MOST_NAMED
+    more = f"; and {rest:,} more" if rest > 0 else ""
+    parts = "1 part" if len(damaged) == 1 else f"{len(damaged):,} parts"
+    return (
+        f"{parts} of the image could not be read, and zeros were taken there: "
+        f"{named}{more}. Do not trust labels there; copy or export it again.",
+    )
+
+
+def file_warnings(source: Source, damaged: Sequence[Damage]) -> tuple[str, ...]:
+    """Return what to say of how an image was read."""
+    note = (source.memory_note,) if source.memory_note else ()
+    return (*note, *damage_warnings(damaged))
+
+
+MOST_NAME = 40
+"""Characters of an image's name in the name of its result."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One image to segment."""
+
+    path: Path
+    """Its file."""
+    name: str
+    """What tables call it: its path below the common folder of the run."""
+    output: Path
+    """Its label image."""
+    image: str | None = None
+    """Which image of the file; None: the largest."""
+
+
+def find_targets(
+    found: Inputs, files: Sequence[Path], out: Path, config: PredictConfig
+) -> list[Target]:
+    """Return what to segment.
+
+    Parameters
+    ----------
+    found
+        All inputs of the run.
+    files
+        Those of them that this call is to segment.
+    out
+        Folder of the results.
+    config
+        Which image of each file is meant: all of them have results of their own, named
+        by number and name behind the name of the file.
+
+    Raises
+    ------
+    InputError
+        If two images would write one file.
+    """
+    outputs = output_paths(found.files, found.base, out)
+    targets = []
+    for path in files:
+        name = below(path, found.base).as_posix()
+        if config.image != ALL_IMAGES:
+            targets.append(Target(path, name, outputs[path], config.image))
+            continue
+        try:
+            names = names_of_images(path)
+        except CellunetError:
+            # It is told when the image is opened.
+            names = [""]
+        if len(names) < 2:
+            targets.append(Target(path, name, outputs[path]))
+            continue
+        for number, own in enumerate(names):
+            safe = re.sub(r"[^\w.-]+", "-", own).strip("-.")[:MOST_NAME]
+            stem = f"{outputs[path].stem}_{number}" + (f"_{safe}" if safe else "")
+            output = outputs[path].with_name(f"{stem}{outputs[path].suffix}")
+            targets.append(Target(path, f"{name}#{number}", output, str(number)))
+    _refuse_clashes(targets)
+    return targets
+
+
+def _refuse_clashes(targets: Sequence[Target]) -> None:
+    inputs = {_key(target.path) for target in targets}
+    taken: dict[str, Target] = {}
+    for target in targets:
+        other = taken.setdefault(_key(target.output), target)
+        if other is not target or _key(target.output) in inputs:
+            raise InputError(
+                f"{other.path} and {target.path} would both write {target.output}.",
+                hint="Rename one, or run on them one at a time with different --out.",
+            )
+
+
+def _key(path: Path) -> str:
+    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()

@@ -1,0 +1,822 @@
+"""What predict writes beside the labels: files, tables and the report.
+
+A kind is told what passes by (bands of probabilities, rows of labels, complete objects)
+and writes its file on the way; none waits for a whole plane.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import unicodedata
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+
+from cellunet import __version__
+from cellunet.errors import InputError, OutputError, choose, optional
+from cellunet.imaging.measure import Objects, column_names
+from cellunet.io.files import write_atomically
+from cellunet.io.label_tiff import TiffSink
+from cellunet.io.metadata import ImageSpec
+from cellunet.io.paths import output_paths
+from cellunet.io.source import Region
+from cellunet.outputs.pictures import OutlinePicture
+from cellunet.outputs.report import (
+    CONFIDENCE_STEP,
+    DIAMETER_STEP_PX,
+    Histogram,
+    ImageSummary,
+    RunSummary,
+    from_json,
+    to_json,
+    write_report,
+)
+from cellunet.outputs.shapes import GeoJson, Place, RoiSet
+from cellunet.outputs.tables import TABLES, is_ours, join
+from cellunet.tasks.predict.inputs import open_as
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from cellunet.config import PredictConfig
+    from cellunet.imaging.measure import ObjectBatch
+    from cellunet.io.paths import Inputs
+    from cellunet.io.source import Damage, Source, Statistics
+    from cellunet.store import Model, ModelCard
+    from cellunet.tasks.predict.image import ImageQuality
+    from cellunet.tasks.predict.inputs import ImageResult
+    from cellunet.tasks.predict.plane import InferenceSettings, OnBand, Segmented
+
+FROM = "pixel_size_from"
+"""Column of a table that says where the size of a pixel stands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a file beside a label image is made of, the pixels aside."""
+
+    path: Path
+    """Where it is to appear."""
+    image: str
+    """Path of the image below the common folder of the run, with ``/``."""
+    source: Source
+    """The image."""
+    classes: tuple[str, ...]
+    """Names of the model's classes."""
+    channels: tuple[str, ...]
+    """Names of the channels whose intensities are measured."""
+    table_format: str
+    """Name in `cellunet.outputs.tables.TABLES`."""
+
+    def image_file(
+        self, name: str, dtype: npt.DTypeLike, channels: tuple[str, ...] = ()
+    ) -> TiffSink:
+        """Return the file as one of the planes that the image has."""
+        source = self.source
+        spec = ImageSpec(
+            name=name,
+            shape=source.shape,
+            plane_axes=source.plane_axes,
+            plane_shape=source.plane_shape,
+            channels=channels,
+            dtype=np.dtype(dtype),
+            pixel_size_um=source.pixel_size_um,
+            z_step_um=source.z_step_um,
+            time_step_s=source.time_step_s,
+        )
+        return TiffSink(self.path, spec)
+
+    def place(self, plane: int) -> dict[str, int]:
+        """Return the numbers of a plane along ``t`` and ``z``, as far as it has them.
+
+        Examples
+        --------
+        Plane 4 of 2 times of 3 planes each is at t 1, z 1.
+        """
+        if not self.source.plane_shape:
+            return {}
+        numbers = np.unravel_index(plane, self.source.plane_shape)
+        axes = self.source.plane_axes.lower()
+        return dict(zip(axes, map(int, numbers), strict=True))
+
+
+class Written(Protocol):
+    """A file being written."""
+
+    def commit(self) -> None:
+        """Make the complete file appear."""
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        ...
+
+
+class OptionalOutput:
+    """A kind of file beside a label image, while it is written.
+
+    Parameters
+    ----------
+    context
+        What it is made of.
+    """
+
+    wants_probabilities = False
+    wants_rows = False
+    wants_objects = False
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.files: list[Written] = []
+
+    def on_band(
+        self, plane: int, y0: int, probabilities: npt.NDArray[np.float32]
+    ) -> None:
+        """Take the next rows of corrected class probabilities, KYX."""
+
+    def on_plane(self, plane: int, statistics: Statistics) -> None:
+        """Take note that the rows of a plane follow, and of its intensities."""
+
+    def on_rows(
+        self, image: npt.NDArray[np.generic], labels: npt.NDArray[np.uint32]
+    ) -> None:
+        """Take the next rows of the channel that was segmented, and of the labels."""
+
+    def on_objects(self, batch: ObjectBatch) -> None:
+        """Take objects that are complete."""
+
+    def commit(self) -> None:
+        """Make the file appear; of several, the one that stands for all last."""
+        for file in reversed(self.files):
+            file.commit()
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        for file in self.files:
+            file.abort()
+
+
+class Probabilities(OptionalOutput):
+    """Class probabilities: one channel a class."""
+
+    wants_probabilities = True
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._pages = context.image_file("probabilities", np.float32, context.classes)
+        self.files.append(self._pages)
+
+    def on_band(
+        self, plane: int, y0: int, probabilities: npt.NDArray[np.float32]
+    ) -> None:
+        """Write a band of each class."""
+        for number, rows in enumerate(probabilities):
+            self._pages.write(plane * len(self.context.classes) + number, y0, rows)
+
+
+class Classes(OptionalOutput):
+    """The likeliest class of each pixel."""
+
+    wants_probabilities = True
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._pages = context.image_file("classes", np.uint8)
+        self.files.append(self._pages)
+
+    def on_band(
+        self, plane: int, y0: int, probabilities: npt.NDArray[np.float32]
+    ) -> None:
+        """Write a band."""
+        self._pages.write(plane, y0, probabilities.argmax(axis=0).astype(np.uint8))
+
+
+class Outlines(OptionalOutput):
+    """A picture a plane; the first one stands for all of a stack."""
+
+    wants_rows = True
+
+    def on_plane(self, plane: int, statistics: Statistics) -> None:
+        """Begin the picture of a plane."""
+        path = self.context.path
+        if plane:
+            path = path.with_name(f"{path.stem}_{plane}{path.suffix}")
+        limits = statistics.low, statistics.high
+        self._picture = OutlinePicture(path, self.context.source.shape, limits)
+        self.files.append(self._picture)
+
+    def on_rows(
+        self, image: npt.NDArray[np.generic], labels: npt.NDArray[np.uint32]
+    ) -> None:
+        """Draw rows."""
+        self._picture.write(image, labels)
+
+
+class Rois(OptionalOutput):
+    """Outlines for Fiji."""
+
+    wants_objects = True
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._set = RoiSet(context.path)
+        self.files.append(self._set)
+
+    def on_objects(self, batch: ObjectBatch) -> None:
+        """Write objects."""
+        channels = len(self.context.source.file_channels)
+        self._set.add(Place.of(self.context.place(batch.plane), channels), batch)
+
+
+class Detections(OptionalOutput):
+    """Outlines and measurements for QuPath."""
+
+    wants_objects = True
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._file = GeoJson(context.path, context.image)
+        self.files.append(self._file)
+
+    def on_objects(self, batch: ObjectBatch) -> None:
+        """Write objects."""
+        self._file.add(self.context.place(batch.plane), batch)
+
+
+class TableRows(OptionalOutput):
+    """What is measured of every object."""
+
+    wants_objects = True
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        writer = choose(TABLES, context.table_format, "format of tables")
+        columns = (*column_names(context.channels), FROM)
+        self._table = writer(context.path, columns)
+        self.files.append(self._table)
+
+    def on_objects(self, batch: ObjectBatch) -> None:
+        """Write rows."""
+        place = self.context.place(batch.plane)
+        place_of_size = self.context.source.origin.pixel_size_from
+        table = batch.table | {FROM: np.full(len(batch.ids), place_of_size)}
+        self._table.add(self.context.image, place, batch.ids, table)
+
+
+@dataclass(frozen=True)
+class OutputKind:
+    """What may be saved beside a label image."""
+
+    suffix: str
+    """End of its file name beside ``STEM.tif``; ``{format}``: that of tables."""
+    make: type[OptionalOutput]
+
+
+OUTPUT_KINDS = {
+    "classes": OutputKind("_classes.tif", Classes),
+    "probabilities": OutputKind("_probabilities.tif", Probabilities),
+    "outlines": OutputKind("_outlines.png", Outlines),
+    "rois": OutputKind("_rois.zip", Rois),
+    "geojson": OutputKind(".geojson", Detections),
+    "table": OutputKind("_table.{format}", TableRows),
+}
+"""Name for ``--save`` to kind."""
+
+
+def check_installed(save: tuple[str, ...], table_format: str) -> None:
+    """Refuse what needs a library that is not there, before any work is done.
+
+    Raises
+    ------
+    ConfigError
+        With the line that installs it.
+    """
+    if "table" in save and table_format == "parquet":
+        optional("pyarrow.parquet", "parquet", "A Parquet table")
+
+
+def suffix(kind: str, config: PredictConfig) -> str:
+    """Return the end of the name of a kind of file beside ``STEM.tif``."""
+    return OUTPUT_KINDS[kind].suffix.format(format=config.table_format)
+
+
+def optional_output_path(config: PredictConfig) -> tuple[str, ...]:
+    """Return the kinds of files beside each label image: all but the one report."""
+    return tuple(kind for kind in config.save if kind in OUTPUT_KINDS)
+
+
+def read_through(source: Source, config: PredictConfig) -> int:
+    """Return through how many sources an image is read at once.
+
+    That is itself, and each of its channels if there are some and they are measured.
+    """
+    measured = any(
+        OUTPUT_KINDS[kind].make.wants_objects for kind in optional_output_path(config)
+    )
+    channels = len(source.file_channels)
+    return 1 + channels if measured and not config.gray and channels > 1 else 1
+
+
+def optional_output_paths(output: Path, config: PredictConfig) -> dict[str, Path]:
+    """Return the path of each file that is to lie beside a label image."""
+    return {
+        kind: output.with_name(output.stem + suffix(kind, config))
+        for kind in optional_output_path(config)
+    }
+
+
+def refuse_clashes(
+    found: Inputs, outputs: Mapping[Path, Path], out: Path, config: PredictConfig
+) -> None:
+    """Refuse inputs of which one's extra would be a file of another.
+
+    Parameters
+    ----------
+    found
+        The images.
+    outputs
+        Image to label image.
+    out
+        Folder of the results.
+    config
+        What is to be saved.
+
+    Raises
+    ------
+    InputError
+        If two images would write one file, or a file would replace an image.
+    """
+    taken = {_key(path): image for image, path in outputs.items()}
+    for kind in optional_output_path(config):
+        extras = output_paths(found.files, found.base, out, suffix(kind, config))
+        for image, path in extras.items():
+            other = taken.setdefault(_key(path), image)
+            if other != image:
+                raise InputError(
+                    f"{other} and {image} would both write {path}.",
+                    hint=f"Rename one, or leave out --save {kind}.",
+                )
+
+
+def _key(path: Path) -> str:
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+class OptionalOutputs:
+    """The files of one image beside its labels, while they are written.
+
+    As a context manager it leaves nothing half done behind.
+
+    Parameters
+    ----------
+    output
+        Path of the label image.
+    source
+        The image.
+    image
+        Its path below the common folder of the run, with ``/`` between folders.
+    config
+        What is to be saved.
+    classes
+        Classes of the model.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        source: Source,
+        image: str,
+        config: PredictConfig,
+        classes: tuple[str, ...],
+    ) -> None:
+        self._source = source
+        self._stack = contextlib.ExitStack()
+        kinds = optional_output_paths(output, config)
+        self._measures = any(OUTPUT_KINDS[k].make.wants_objects for k in kinds)
+        self._extras: list[OptionalOutput] = []
+        with self._stack:
+            self._channels = self._open_channels(config)
+            self._names = tuple(c.channel_names[0] for c in self._channels)
+            for kind, path in kinds.items():
+                context = Context(
+                    path=path,
+                    image=image,
+                    source=source,
+                    classes=classes,
+                    channels=self._names,
+                    table_format=config.table_format,
+                )
+                self._extras.append(OUTPUT_KINDS[kind].make(context))
+                self._stack.callback(self._extras[-1].abort)
+            # All went well: what was opened stays open until `__exit__`.
+            self._stack = self._stack.pop_all()
+
+    def _open_channels(self, config: PredictConfig) -> list[Source]:
+        """Return a source for each channel that is measured."""
+        names = self._source.file_channels
+        if not self._measures:
+            return []
+        if config.gray or len(names) == 1:
+            return [self._source]
+        return [
+            self._stack.enter_context(
+                open_as(
+                    self._source.path,
+                    config,
+                    channel=str(number),
+                    image=self._source.origin.image or None,
+                )
+            )
+            for number in range(len(names))
+        ]
+
+    def on_band(self, plane: int) -> OnBand | None:
+        """Return what takes the bands of probabilities of a plane, if any does."""
+        takers = [e for e in self._extras if e.wants_probabilities]
+        if not takers:
+            return None
+
+        def take(y0: int, probabilities: npt.NDArray[np.float32]) -> None:
+            for extra in takers:
+                extra.on_band(plane, y0, probabilities)
+
+        return take
+
+    def labels(
+        self, plane: int, segmented: Segmented
+    ) -> Iterator[npt.NDArray[np.uint32]]:
+        """Pass the labels of a plane on, and write what follows from them.
+
+        Planes come in the order of their bands of probabilities.
+        """
+        for extra in self._extras:
+            extra.on_plane(plane, segmented.statistics)
+        objects = None
+        if self._measures:
+            objects = Objects(
+                plane,
+                self._source.shape,
+                segmented.areas,
+                channels=self._names,
+                pixel_size_um=self._source.pixel_size_um,
+            )
+        y0 = 0
+        for labels in segmented.bands():
+            yield labels
+            region = Region(plane, y0, y0 + len(labels), 0, self._source.shape[1])
+            self._on_rows(region, labels)
+            if objects is not None:
+                evidence = segmented.evidence(region.y0, region.y1)
+                images = [channel.read(region)[0] for channel in self._channels]
+                batch = objects.add(labels, images, evidence)
+                for extra in self._extras:
+                    extra.on_objects(batch)
+            y0 += len(labels)
+
+    def _on_rows(self, region: Region, labels: npt.NDArray[np.uint32]) -> None:
+        takers = [e for e in self._extras if e.wants_rows]
+        if takers:
+            image = self._source.read(region)[0]
+            for extra in takers:
+                extra.on_rows(image, labels)
+
+    @property
+    def damaged(self) -> tuple[Damage, ...]:
+        """What could not be read of any channel so far."""
+        sources = (self._source, *self._channels)
+        return tuple(sorted({d for s in sources for d in s.damaged}))
+
+    def commit(self) -> None:
+        """Make the files appear, each only when it is complete."""
+        for extra in self._extras:
+            extra.commit()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+
+STEM = "table"
+
+
+def table_path(out: Path, config: PredictConfig) -> Path | None:
+    """Return where the table of a run is to appear, None if none is saved.
+
+    Raises
+    ------
+    OutputError
+        If something else is there, unless it may be replaced.
+    """
+    if "table" not in config.save:
+        return None
+    path = out / f"{STEM}.{config.table_format}"
+    if path.exists() and not config.overwrite and not is_ours(path):
+        raise OutputError(
+            f"{path} exists and is no table of cellunet.",
+            hint="Choose another --out, or replace it with --overwrite.",
+        )
+    return path
+
+
+def write_table(
+    path: Path | None, images: Sequence[ImageResult], config: PredictConfig
+) -> str | None:
+    """Join the tables of the images that are finished, those of earlier calls too.
+
+    Parameters
+    ----------
+    path
+        From `table_path`.
+    images
+        What became of the inputs.
+    config
+        What was saved.
+
+    Returns
+    -------
+    str or None
+        The joined table; None if there is nothing to join.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    finished = [i for i in images if i.status in ("done", "skipped") and i.output]
+    if path is None or not finished:
+        return None
+    outputs = [Path(image.output) for image in finished if image.output]
+    join([optional_output_paths(output, config)["table"] for output in outputs], path)
+    return str(path)
+
+
+PAGE = "report.html"
+
+RECORDS = "report-data"
+"""Folder of one record per image, beside the page. An image that a rerun finds finished
+is shown from its record; without it the image is segmented again."""
+
+LOST = "Its record in report-data is gone. Run the same command again."
+
+
+class Reporter:
+    """The page of one folder of results, and the records that it is made of.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    wanted
+        Whether there is to be a page at all; otherwise nothing is written or missed.
+    """
+
+    def __init__(self, out: Path, *, wanted: bool) -> None:
+        self._out, self.wanted = out, wanted
+
+    @property
+    def page(self) -> Path:
+        """Where the page is."""
+        return self._out / PAGE
+
+    def has(self, output: Path, provenance: Mapping[str, Any]) -> bool:
+        """Return whether the record of just these labels is there, if one is wanted."""
+        if not self.wanted:
+            return True
+        try:
+            return self._read(output, "")[1] == _digest(provenance)
+        except (OSError, ValueError):
+            return False
+
+    def keep(
+        self,
+        output: Path,
+        provenance: Mapping[str, Any],
+        image: ImageSummary,
+    ) -> None:
+        """Write the record of an image, if one is wanted.
+
+        Raises
+        ------
+        OutputError
+            If there is no room or no permission.
+        """
+        if self.wanted:
+            with write_atomically(self._record(output)) as path:
+                content = to_json(image, _digest(provenance))
+                path.write_text(content, encoding="ascii")
+
+    def write(self, run: RunSummary, results: Sequence[ImageResult]) -> str:
+        """Write the page and return its path.
+
+        Raises
+        ------
+        OutputError
+            If there is no room or no permission.
+        """
+        write_report(self.page, run, self._images(run, results))
+        return str(self.page)
+
+    def _images(
+        self, run: RunSummary, results: Sequence[ImageResult]
+    ) -> Iterator[ImageSummary]:
+        for result in results:
+            name = name_below(result.input, run.folder)
+            if result.status == "failed" or result.output is None:
+                yield ImageSummary(
+                    name=name,
+                    status="failed",
+                    error=result.message,
+                    seconds=result.seconds,
+                )
+                continue
+            output = Path(result.output)
+            try:
+                image, _ = self._read(output, name)
+            except (OSError, ValueError):
+                yield ImageSummary(name=name, status="failed", error=LOST)
+                continue
+            skipped = result.status == "skipped"
+            yield replace(
+                image,
+                status="skipped" if skipped else "done",
+                link=self._large_picture(output),
+            )
+
+    def _read(self, output: Path, name: str) -> tuple[ImageSummary, str]:
+        return from_json(self._record(output).read_bytes(), name)
+
+    def _record(self, output: Path) -> Path:
+        below = output.relative_to(self._out)
+        return self._out / RECORDS / below.with_name(below.name + ".json")
+
+    def _large_picture(self, output: Path) -> str:
+        """Return where the picture of ``--save outlines`` is, if there is one."""
+        path = output.with_name(f"{output.stem}_outlines.png")
+        return path.relative_to(self._out).as_posix() if path.is_file() else ""
+
+
+def summary_of(
+    observed: ImageQuality, source: Source, seconds: float, warnings: tuple[str, ...]
+) -> ImageSummary:
+    """Return what a report shows of an image just segmented."""
+    planes = int(np.prod(source.plane_shape, dtype=int))
+    diameters = 2 * np.sqrt(observed.areas / np.pi)
+    return ImageSummary(
+        name=source.path.name,
+        status="done",
+        thumbnail=observed.thumbnail,
+        thumbnail_size=observed.thumbnail_size,
+        plane=f"plane {observed.plane + 1} of {planes}" if planes > 1 else "",
+        objects=len(observed.areas),
+        diameters=Histogram.of(diameters.tolist(), DIAMETER_STEP_PX),
+        confidences=Histogram.of(
+            observed.confidences.tolist(), CONFIDENCE_STEP, top=1.0
+        ),
+        shape=(*source.plane_shape, *source.shape),
+        pixel_size_um=source.pixel_size_um,
+        pixel_size_from=source.origin.pixel_size_from,
+        notes=source.origin.notes,
+        seconds=seconds,
+        warnings=warnings,
+    )
+
+
+def common_folder(results: Sequence[ImageResult]) -> str:
+    """Return the folder below which all inputs lie; '' if there is none."""
+    try:
+        return os.path.commonpath({str(Path(r.input).parent) for r in results})
+    except ValueError:
+        # No inputs, relative beside absolute ones, or two drives.
+        return ""
+
+
+def name_below(path: str, folder: str) -> str:
+    """Return a path without the folder that it begins with."""
+    whole = Path(path)
+    return str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole)
+
+
+def _digest(provenance: Mapping[str, Any]) -> str:
+    content = json.dumps(provenance, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(content.encode("ascii")).hexdigest()
+
+
+PACKAGES = ("scipy", "scikit-image", "tifffile", "imagecodecs")
+
+
+def run_summary(  # noqa: PLR0913
+    model: Model,
+    recipe: InferenceSettings,
+    settings: Mapping[str, Any],
+    results: Sequence[ImageResult],
+    out: Path,
+    seconds: float,
+    *,
+    stopped: bool,
+) -> RunSummary:
+    """Return what a report says of a run.
+
+    Parameters
+    ----------
+    model, recipe, settings
+        What was applied, and how.
+    results
+        What became of each image.
+    out
+        Folder of the label images.
+    seconds
+        Time of the run.
+    stopped
+        Whether it was stopped before its end.
+    """
+    return RunSummary(
+        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        folder=common_folder(results) or "several folders",
+        results=str(out),
+        seconds=seconds,
+        stopped=stopped,
+        settings=_settings(settings, seconds, model.card.channels),
+        versions=_versions(recipe),
+        model=_model(model),
+    )
+
+
+def _settings(
+    settings: Mapping[str, Any], seconds: float, channels: tuple[str, ...]
+) -> dict[str, Any]:
+    decode = settings["decode"]
+    return {
+        "Magnification": settings["scale"]
+        or f"to {settings['pixel_size_um']:g} µm per pixel",
+        "Level of pyramids": settings.get("level", 0),
+        "Zeros where a file is damaged": settings.get("keep_going", False),
+        "Channel": settings["channel"] or ",".join(channels) or None,
+        "Luminance of RGB": settings["gray"],
+        "Z planes": settings["z"],
+        "Seed threshold": decode["seed_threshold"],
+        "Smallest object": f"{decode['min_area_px']} px",
+        "Largest filled hole": f"{decode['max_hole_px']} px",
+        "Growth from seeds": f"{decode['growth_px']} px",
+        "Odds of the classes": [f"{odds:.3g}" for odds in decode["class_odds"]],
+        "Averaged over mirror images": settings["flips"],
+        "Edge objects dropped": settings["exclude_border"],
+        "Also saved": settings["save"],
+        "Time of this run": f"{seconds:.1f} s",
+    }
+
+
+def _versions(recipe: InferenceSettings) -> dict[str, Any]:
+    found = {
+        "cellunet": __version__,
+        "Engine": recipe.engine.name,
+        "Python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found | {"System": platform.platform()}
+
+
+def _model(model: Model) -> dict[str, Any]:
+    card = model.card
+    low, median, high = card.diameter_px
+    return {
+        "Name": model.name,
+        "Training images": len(card.training),
+        "Validation images": len(card.validation),
+        "Objects learned": f"{low:.0f} to {high:.0f} px wide, median {median:.0f}",
+        "Classes": list(card.config.encoding.classes),
+        "Epochs": card.epochs,
+        "Validation scores": _scores(card),
+        "Unlike-image checks": (
+            ", ".join(card.training_statistics).replace("diameter_px", "diameter")
+            or "diameter alone: its card holds no statistics of the training images"
+        ),
+        "Trained with": ", ".join(f"{k} {v}" for k, v in card.versions.items()),
+        "SHA-256": model.sha256,
+    }
+
+
+def _scores(card: ModelCard) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in card.scores.items())

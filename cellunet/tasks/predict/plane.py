@@ -1,0 +1,607 @@
+"""One plane through prediction: statistics, network, decoding.
+
+A tile is begun as soon as the marks of it and of its halo are there, in a thread beside
+the network if the recipe's executor has some. The merges take tiles in raster order,
+so nothing depends on which was ready first.
+
+The network runs on one grid (`blocks.plan`), decoding on tiles of any size. What is in
+between (marks, evidence, provisional labels) passes through a `Scratch`, so that no
+array is as large as the plane.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
+
+from cellunet.engine.base import window_of
+from cellunet.errors import CheckpointError
+from cellunet.imaging.blocks import Area, Block, Plan, Span, network_plan
+from cellunet.imaging.decode import (
+    ObjectMerger,
+    SeedMerger,
+    as_one,
+    finalize_block,
+    grow_block,
+    halo_px,
+    seed_and_foreground_mask,
+    seed_block,
+    waits_for_all,
+)
+from cellunet.imaging.measure import pixel_confidence
+from cellunet.imaging.normalize import measure_channels, network_input, rescale_channels
+from cellunet.imaging.resample import axis_weights, resampled, target_length
+from cellunet.imaging.targets import correct
+from cellunet.io.source import Region
+from cellunet.tasks.predict.memory import Memory
+from cellunet.tasks.scheduling import SerialExecutor, one_by_one, overlapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from cellunet.config import DecodeConfig, NormalizationConfig, TrainConfig
+    from cellunet.engine.base import Engine
+    from cellunet.imaging.blocks import Place
+    from cellunet.imaging.decode import Grown, Numbers, Seeds
+    from cellunet.io.scratch import Kept, PlaneStore, Scratch
+    from cellunet.io.source import Source, Statistics
+    from cellunet.tasks.scheduling import Executor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    import numpy.typing as npt
+
+    from cellunet.config import NormalizationConfig, UNetConfig
+    from cellunet.engine.base import Engine
+
+    Read = Callable[[int, int, int, int], npt.NDArray[np.float32]]
+    Finish = Callable[["Part", npt.NDArray[np.float32]], None]
+
+T = TypeVar("T")
+
+
+class PredictionStopped(Exception):  # noqa: N818
+    """The caller asked to stop; nothing of the plane is left behind."""
+
+
+def asking(should_stop: Callable[[], bool], items: Iterable[T]) -> Iterator[T]:
+    """Yield items as long as nobody asks to stop.
+
+    Raises
+    ------
+    Stopped
+        If somebody does.
+    """
+    for item in items:
+        if should_stop():
+            raise PredictionStopped
+        yield item
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A rectangle of the plane that one block of the network is for.
+
+    Rows y0 <= y < y1 and columns x0 <= x < x1; together the parts cover the plane once.
+    """
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+
+class NetworkPass:
+    """One plane through the network, at the plane's own scale or another.
+
+    At another scale the network sees the resampled plane, and its probabilities are
+    resampled to the plane's own pixels.
+
+    Parameters
+    ----------
+    read
+        ``read(y0, y1, x0, x1)`` returns scaled intensities there, CYX float32.
+    shape
+        Height and width of the plane.
+    scale
+        Magnification before the network.
+    network
+        Its shape.
+    normalization
+        How intensities become its input channels.
+    """
+
+    def __init__(
+        self,
+        read: Read,
+        shape: tuple[int, int],
+        scale: float,
+        network: UNetConfig,
+        normalization: NormalizationConfig,
+    ) -> None:
+        self._normalization = normalization
+        self._shape = shape
+        if scale == 1.0:
+            self._read = read
+            self.plan = network_plan(shape, network)
+        else:
+            height, width = (target_length(n, scale) for n in shape)
+            self._read = resampled(read, shape, (height, width))
+            # The pixels of the resampled plane that one of the plane reaches to.
+            margin = math.ceil(2 * max(scale, 1.0)) + 2
+            self.plan = network_plan((height, width), network, margin)
+
+    def run(
+        self, engine: Engine, finish: Finish, should_stop: Callable[[], bool]
+    ) -> Generator[Part]:
+        """Yield each part, in raster order, when `finish` is done with it.
+
+        `finish` takes a part with its probabilities, KYX float32. To be closed.
+
+        The next window is read, and the part before finished, while the network
+        computes; `finish` may be called from another thread, never twice at once.
+
+        Raises
+        ------
+        Stopped
+            If `should_stop` came true.
+        CheckpointError
+            If the network does not compute numbers.
+        """
+        rows, columns = (
+            _edges(spans, length, target)
+            for spans, length, target in zip(
+                _spans(self.plan), self._shape, self.plan.shape, strict=True
+            )
+        )
+
+        def part_of(block: Block) -> Part:
+            (y0, y1), (x0, x1) = rows[block.row], columns[block.column]
+            return Part(y0=y0, y1=y1, x0=x0, x1=x1)
+
+        def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
+            return network_input(self._read(y0, y1, x0, x1), self._normalization)
+
+        def compute(
+            block: Block, window: npt.NDArray[np.float32]
+        ) -> npt.NDArray[np.float32]:
+            if should_stop():
+                raise PredictionStopped
+            probabilities: npt.NDArray[np.float32] = engine(window)[0]
+            _check_numbers(probabilities, part_of(block))
+            return probabilities
+
+        def done(block: Block, probabilities: npt.NDArray[np.float32]) -> Part:
+            part = part_of(block)
+            finish(part, self._own(block, part, probabilities))
+            return part
+
+        def prepare(block: Block) -> npt.NDArray[np.float32]:
+            return window_of(block, self.plan, read)
+
+        # For a single block threads would have nothing to do beside it.
+        run = overlapped if len(self.plan.blocks) > 1 else one_by_one
+        yield from run(self.plan.blocks, prepare, compute, done)
+
+    def _own(
+        self, block: Block, part: Part, probabilities: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """Return the probabilities of a part's own pixels from those of a window."""
+        size = self.plan.shape
+        if size == self._shape:
+            own: npt.NDArray[np.float32] = probabilities[
+                :,
+                part.y0 - block.y.start : part.y1 - block.y.start,
+                part.x0 - block.x.start : part.x1 - block.x.start,
+            ]
+            return own
+        top, bottom, rows = axis_weights(size[0], self._shape[0], part.y0, part.y1)
+        left, right, across = axis_weights(size[1], self._shape[1], part.x0, part.x1)
+        seen = probabilities[
+            :,
+            top - block.y.start : bottom - block.y.start,
+            left - block.x.start : right - block.x.start,
+        ]
+        return np.stack([(across @ (rows @ plane).T).T for plane in seen])
+
+
+def _check_numbers(probabilities: npt.NDArray[np.float32], part: Part) -> None:
+    """Refuse NaN, which would be taken for an image without objects.
+
+    A pixel where one class is NaN is NaN in all, by the softmax.
+    """
+    if np.isnan(probabilities[0]).any():
+        raise CheckpointError(
+            f"The model does not compute numbers at x {part.x0} to {part.x1 - 1}, y "
+            f"{part.y0} to {part.y1 - 1}: its weights are damaged or far too large.",
+            hint="Copy the model again, or choose another with --model.",
+        )
+
+
+def _spans(plan: Plan) -> tuple[list[Span], list[Span]]:
+    """Return the spans of the plan's rows and of its columns."""
+    return (
+        [plan.at(row, 0).y for row in range(plan.rows)],
+        [plan.at(0, column).x for column in range(plan.columns)],
+    )
+
+
+def _edges(spans: list[Span], length: int, target: int) -> list[tuple[int, int]]:
+    """Return which pixels of an axis of `length` each span of `target` is for."""
+    inner = [round(span.core_start * length / target) for span in spans[1:]]
+    return list(pairwise([0, *inner, length]))
+
+
+class DecodePass:
+    """The decoding of one plane.
+
+    Parameters
+    ----------
+    marks
+        Where marks (`cellunet.imaging.decode.seed_and_foreground_mask`) come in.
+    shape
+        Height and width of the plane.
+    recipe
+        Settings, and what executes.
+    scratch
+        Room for provisional labels.
+    rows
+        Full-width rows of labels to hold at once.
+    """
+
+    def __init__(
+        self,
+        marks: PlaneStore,
+        shape: tuple[int, int],
+        recipe: InferenceSettings,
+        scratch: Scratch,
+        rows: int,
+    ) -> None:
+        self._marks, self._shape, self._recipe = marks, shape, recipe
+        self._scratch, self._rows = scratch, rows
+        self._encoding, self._decode = recipe.config.encoding, recipe.decode
+        halo = halo_px(self._encoding, self._decode)
+        self._grid = list(tiles(shape, recipe.memory.tile_px, halo))
+        self._seeds = SeedMerger(self._encoding, self._decode)
+        self._objects = ObjectMerger(self._decode, exclude_border=recipe.exclude_border)
+        self._strips: dict[Place, list[Kept]] = {}
+
+    def run(self, parts: Iterable[object]) -> None:
+        """Decode all tiles but for their final numbers.
+
+        Parameters
+        ----------
+        parts
+            Yields something whenever more marks may be there, and ends when all are.
+
+        Raises
+        ------
+        Stopped
+            If the recipe's `should_stop` came true.
+        """
+        areas = _ready([area for row in self._grid for area in row], parts, self._marks)
+        way = self._after_all if waits_for_all(self._encoding) else self._at_once
+        with closing(way(areas)) as found:
+            for grown, offset in asking(self._recipe.should_stop, found):
+                self._objects.add(grown, offset)
+                self._strips[grown.place] = self._put_aside(grown.pixels)
+        self._marks.forget()
+
+    def numbers(self) -> Numbers:
+        """Return the final numbers of what `run` found."""
+        return self._objects.numbers(self._seeds.numbers())
+
+    def bands(self, numbers: Numbers) -> Iterator[npt.NDArray[np.uint32]]:
+        """Yield full-width rows of labels, top to bottom, YX."""
+
+        def final(item: tuple[Area, Kept]) -> npt.NDArray[np.uint32]:
+            area, strip = item
+            return finalize_block(self._scratch.fetch(strip), area.place, numbers)
+
+        with closing(self._recipe.executor.map(final, self._in_bands())) as strips:
+            for row in self._grid:
+                for strip in self._strips[row[0].place]:
+                    band = np.empty((strip.shape[0], self._shape[1]), np.uint32)
+                    for area in row:
+                        x0, width = area.x0 + area.core[1].start, _core_width(area)
+                        band[:, x0 : x0 + width] = next(strips)
+                    yield band
+
+    def _in_bands(self) -> Iterator[tuple[Area, Kept]]:
+        """Yield the strips of the tiles, those of a band of rows left to right."""
+        for row in self._grid:
+            for strips in zip(*(self._strips[area.place] for area in row), strict=True):
+                yield from zip(row, strips, strict=True)
+
+    def _put_aside(self, pixels: npt.NDArray[np.int32]) -> list[Kept]:
+        rows = range(0, len(pixels), self._rows)
+        return [self._scratch.keep(pixels[y : y + self._rows]) for y in rows]
+
+    def _seeded(self, area: Area) -> Seeds:
+        end = area.y0 + area.height, area.x0 + area.width
+        marks = self._marks.read(area.y0, end[0], area.x0, end[1])
+        return seed_block(marks, area)
+
+    def _at_once(self, areas: Iterable[Area]) -> Generator[tuple[Grown, int]]:
+        """Yield what has grown in each tile, and what its numbers begin after."""
+
+        def whole(area: Area) -> tuple[Seeds, Grown]:
+            seeds = self._seeded(area)
+            return seeds, grow_block(seeds.parts, area, self._encoding, self._decode)
+
+        with closing(self._recipe.executor.map(whole, areas)) as found:
+            for seeds, grown in found:
+                yield grown, self._seeds.add(seeds)
+
+    def _after_all(self, areas: Iterable[Area]) -> Generator[tuple[Grown, int]]:
+        """Yield the same where growth has to wait for the seeds of the whole plane."""
+        scratch, executor = self._scratch, self._recipe.executor
+        left: deque[tuple[Area, Kept, int, int]] = deque()
+        with closing(executor.map(self._seeded, areas)) as found:
+            for seeds in asking(self._recipe.should_stop, found):
+                offset, count = self._seeds.add(seeds), len(seeds.pixels) - 1
+                left.append((seeds.area, scratch.keep(seeds.parts), offset, count))
+        self._marks.forget()
+        numbers = self._seeds.numbers()
+
+        def grow(item: tuple[Area, Kept, int, int]) -> tuple[Grown, int]:
+            area, kept, offset, count = item
+            same = as_one(numbers[offset + 1 : offset + 1 + count])
+            parts = scratch.fetch(kept)
+            grown = grow_block(parts, area, self._encoding, self._decode, same)
+            scratch.forget(kept)
+            return grown, offset
+
+        # What has been grown is forgotten: the list would hold its memory.
+        items = (left.popleft() for _ in range(len(left)))
+        yield from executor.map(grow, items)
+
+
+def _core_width(area: Area) -> int:
+    width: int = area.core[1].stop - area.core[1].start
+    return width
+
+
+def _ready(
+    areas: Iterable[Area], parts: Iterable[object], marks: PlaneStore
+) -> Iterator[Area]:
+    """Yield areas, in their order, each as soon as all marks of it are there."""
+    left = deque(areas)
+    for _ in parts:
+        while left and marks.holds(
+            left[0].y0 + left[0].height, left[0].x0 + left[0].width
+        ):
+            yield left.popleft()
+    # None, unless the parts do not cover the plane; then reading says so.
+    yield from left
+
+
+def tiles(shape: tuple[int, int], tile_px: int, halo: int) -> Iterator[list[Area]]:
+    """Yield the decoding tiles of a plane, a list per row of tiles."""
+    height, width = shape
+    for i, y0 in enumerate(range(0, height, tile_px)):
+        row = []
+        for j, x0 in enumerate(range(0, width, tile_px)):
+            top, left = max(y0 - halo, 0), max(x0 - halo, 0)
+            y1, x1 = min(y0 + tile_px, height), min(x0 + tile_px, width)
+            row.append(
+                Area(
+                    place=(i, j),
+                    y0=top,
+                    x0=left,
+                    height=min(y1 + halo, height) - top,
+                    width=min(x1 + halo, width) - left,
+                    core=(slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)),
+                    plane=shape,
+                )
+            )
+        yield row
+
+
+__all__ = [
+    "InferenceSettings",
+    "OnBand",
+    "PredictionStopped",
+    "Segmented",
+    "as_labels",
+    "segment_plane",
+]
+
+BAND_ROWS = 1024
+"""Rows of a band of full-width rows that is read or handed on at once, at most."""
+
+LEAST_ROWS = 16
+"""And at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceSettings:
+    """Everything that a plane's labels depend on, the pixels aside."""
+
+    engine: Engine
+    config: TrainConfig
+    decode: DecodeConfig
+    scale: float = 1.0
+    exclude_border: bool = False
+    memory: Memory = Memory()  # noqa: RUF009
+    executor: Executor = SerialExecutor()  # noqa: RUF009
+    should_stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmented:
+    """Labels of a plane as bands of rows, and what was seen on the way."""
+
+    count: int
+    areas: npt.NDArray[np.int64]
+    """Pixels of each object, in the order of their labels."""
+    statistics: Statistics
+    """Of the plane's intensities in its first channel."""
+    bands: Callable[[], Iterator[npt.NDArray[np.uint32]]]
+    """Full-width rows of labels, top to bottom; as long as the scratch is open."""
+    evidence: Callable[[int, int], npt.NDArray[np.uint8]]
+    """``evidence(y0, y1)``: of full-width rows."""
+
+
+class OnBand(Protocol):
+    """Receive rows of corrected probabilities, KYX, from `y0` on, top to bottom."""
+
+    def __call__(self, y0: int, probabilities: npt.NDArray[np.float32]) -> None:
+        """Take the rows."""
+
+
+def segment_plane(
+    source: Source,
+    plane: int,
+    recipe: InferenceSettings,
+    scratch: Scratch,
+    on_band: OnBand | None = None,
+    *,
+    statistics: Sequence[Statistics] | None = None,
+) -> Segmented:
+    """Segment one plane of an image.
+
+    Parameters
+    ----------
+    source
+        The image; of its channels the network sees the first, as many as it looks at.
+    plane
+        Number of the plane.
+    recipe
+        Engine and settings.
+    scratch
+        Room for what is needed again later; the result lives as long as it is open.
+    on_band
+        Called with the class probabilities if they are wanted.
+    statistics
+        What the intensities of each channel are scaled by; None: `plane_statistics`.
+
+    Raises
+    ------
+    ImageReadError
+        If the plane cannot be read.
+    OutputError
+        If there is no room in the scratch.
+    Stopped
+        If ``recipe.should_stop()`` came true.
+    """
+    config = recipe.config
+    rows, stop = band_rows(source.shape[1], recipe.memory), recipe.should_stop
+    seen = config.image_channels
+    if statistics is None:
+        statistics = plane_statistics(
+            source, plane, rows, config.normalization, stop, seen
+        )
+
+    def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
+        pixels = source.read(Region(plane, y0, y1, x0, x1))
+        return rescale_channels(pixels[:seen], statistics, config.normalization)
+
+    network = NetworkPass(
+        read, source.shape, recipe.scale, config.network, config.normalization
+    )
+    marks, sure = scratch.store(), scratch.store()
+    bands = _Bands(source.shape[1], config.network.classes, on_band)
+
+    def finish(part: Part, probabilities: npt.NDArray[np.float32]) -> None:
+        corrected = correct(probabilities, recipe.decode.class_odds)
+        marks.put(
+            part.y0,
+            part.x0,
+            seed_and_foreground_mask(corrected, config.encoding, recipe.decode),
+        )
+        sure.put(part.y0, part.x0, pixel_confidence(corrected))
+        bands.put(part, corrected)
+
+    decoding = DecodePass(marks, source.shape, recipe, scratch, rows)
+    with closing(network.run(recipe.engine, finish, stop)) as parts:
+        decoding.run(parts)
+    width, numbers = source.shape[1], decoding.numbers()
+    return Segmented(
+        count=numbers.count,
+        areas=numbers.areas,
+        statistics=statistics[0],
+        bands=lambda: asking(stop, decoding.bands(numbers)),
+        evidence=lambda y0, y1: sure.read(y0, y1, 0, width),
+    )
+
+
+def plane_statistics(
+    source: Source,
+    plane: int,
+    rows: int,
+    config: NormalizationConfig,
+    should_stop: Callable[[], bool] = lambda: False,
+    channels: int | None = None,
+) -> tuple[Statistics, ...]:
+    """Return statistics of each channel: those of the field, if this is a crop of one.
+
+    Of the first `channels`; None: of all.
+
+    Raises
+    ------
+    Stopped
+        If `should_stop` came true.
+    """
+    if source.cut_from is not None:
+        return source.cut_from.by_channel(config)[:channels]
+
+    def bands() -> Iterator[npt.NDArray[np.generic]]:
+        for band in asking(should_stop, channel_bands(source, plane, rows)):
+            yield band[:channels]
+
+    return measure_channels(bands, config)
+
+
+class _Bands:
+    """Joins the parts of each row of the network's blocks, if anybody wants them."""
+
+    def __init__(self, width: int, classes: int, on_band: OnBand | None) -> None:
+        self._width, self._classes, self._on_band = width, classes, on_band
+        self._band = np.empty((classes, 0, width), np.float32)
+
+    def put(self, part: Part, probabilities: npt.NDArray[np.float32]) -> None:
+        if self._on_band is None:
+            return
+        if part.x0 == 0:
+            shape = (self._classes, part.y1 - part.y0, self._width)
+            self._band = np.empty(shape, np.float32)
+        self._band[:, :, part.x0 : part.x1] = probabilities
+        if part.x1 == self._width:
+            self._on_band(part.y0, self._band)
+
+
+def band_rows(width: int, memory: Memory) -> int:
+    """Return how many full-width rows to hold at once."""
+    return min(max(memory.band_pixels // width, LEAST_ROWS), BAND_ROWS)
+
+
+def pixel_bands(
+    source: Source, plane: int, rows: int
+) -> Iterator[npt.NDArray[np.generic]]:
+    """Yield a plane's first channel in bands of so many full-width rows, YX."""
+    for band in channel_bands(source, plane, rows):
+        yield band[0]
+
+
+def channel_bands(
+    source: Source, plane: int, rows: int
+) -> Iterator[npt.NDArray[np.generic]]:
+    """Yield the pixels of a plane in bands of so many full-width rows, CYX."""
+    height, width = source.shape
+    for y0 in range(0, height, rows):
+        yield source.read(Region(plane, y0, min(y0 + rows, height), 0, width))
+
+
+def as_labels(bands: Iterable[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:
+    """Return the whole plane of bands."""
+    return np.concatenate(list(bands))

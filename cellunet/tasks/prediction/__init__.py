@@ -1,1 +1,0 @@
-"""What `cellunet.tasks.predict` is made of: one plane, and what is written of it."""

@@ -1,0 +1,196 @@
+"""Make a model's int8 network from images like those that it is for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet import store
+from cellunet.config import THREADS
+from cellunet.engine.int8 import write_int8
+from cellunet.errors import CellunetError, ConfigError, OutputError
+from cellunet.imaging.blocks import LARGEST_PX
+from cellunet.imaging.normalize import network_input, rescale_channels
+from cellunet.io.images import open_image
+from cellunet.io.paths import find_inputs
+from cellunet.io.source import Region
+from cellunet.progress import silent_track
+from cellunet.tasks.predict.inputs import refuse_misfit
+from cellunet.tasks.predict.memory import Memory
+from cellunet.tasks.predict.plane import band_rows, plane_statistics
+from cellunet.tasks.train.checks import evenly
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.config import TrainConfig
+    from cellunet.core.dataset import Sample
+    from cellunet.io.source import Source, Statistics
+    from cellunet.progress import Track
+
+MOST_IMAGES = 32
+"""Of more images as many are taken, evenly spread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """What was made."""
+
+    model: str
+    """Name of the model."""
+    path: Path
+    """The int8 twin."""
+    bytes: int
+    """Its size."""
+    images: int
+    """How many images it was calibrated on."""
+    skipped: tuple[str, ...]
+    """Why others could not be used."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return dict(vars(self)) | {
+            "path": str(self.path),
+            "skipped": list(self.skipped),
+        }
+
+
+def calibrate(  # noqa: PLR0913
+    model: str,
+    inputs: Sequence[str],
+    *,
+    channel: str | None = None,
+    gray: bool = False,
+    threads: int = THREADS,
+    overwrite: bool = False,
+    track: Track = silent_track,
+) -> Calibrated:
+    """Make a model's int8 twin, for ``--engine openvino-int8``.
+
+    Parameters
+    ----------
+    model
+        Name or path of the model; the twin is written beside its weights.
+    inputs
+        Images like those that it will be applied to: files, folders or patterns. No
+        annotations are needed. Of stacks the plane in the middle is taken.
+    channel, gray
+        Which channels the model looks at, as for prediction.
+    threads
+        CPU threads; 0 for as many as this process may use cores.
+    overwrite
+        Whether to replace a twin that is there.
+    track
+        Progress over images.
+
+    Raises
+    ------
+    CellunetError
+        If there is no such model, it has a twin, no image can be used, or the twin
+        cannot be written.
+    """
+    opened = store.find_model(model)
+    if opened.int8.exists() and not overwrite:
+        raise OutputError(
+            f"Model {opened.name!r} has an int8 twin ({opened.int8}).",
+            hint="Replace it with --overwrite.",
+        )
+    found = find_inputs(inputs)
+    files = evenly(found.files, MOST_IMAGES)
+    skipped = [why for _, why in found.missing]
+    used = []
+
+    def windows() -> Iterator[npt.NDArray[np.float32]]:
+        for path in track(files, "Calibrating", len(files)):
+            try:
+                with open_image(
+                    path, channel=channel, gray=gray, known=opened.card.channels
+                ) as source:
+                    refuse_misfit(source, opened.name, opened.card, channel)
+                    middle = math.prod(source.plane_shape) // 2
+                    window = network_window(source, middle, opened.card.config)
+            except CellunetError as error:
+                skipped.append(str(error))
+            else:
+                used.append(path)
+                yield window
+
+    try:
+        write_int8(opened, windows(), threads)
+    except ConfigError as error:
+        raise ConfigError(error.message, hint=" ".join(skipped[:1])) from error
+    return Calibrated(
+        model=opened.name,
+        path=opened.int8,
+        bytes=opened.int8.stat().st_size,
+        images=len(used),
+        skipped=tuple(skipped),
+    )
+
+
+def calibrate_on_samples(
+    model: store.Model,
+    samples: Sequence[Sample],
+    threads: int = THREADS,
+    track: Track = silent_track,
+) -> None:
+    """Make a model's int8 twin from its training images.
+
+    Parameters
+    ----------
+    model
+        As it was just written.
+    samples
+        Images of the channels that the model looks at.
+    threads
+        CPU threads; 0 for as many as this process may use cores.
+    track
+        Progress over images.
+    """
+    from cellunet.io.source import array_source
+
+    config, chosen = model.card.config, evenly(samples, MOST_IMAGES)
+    windows = (
+        network_window(
+            array_source(sample.image),
+            0,
+            config,
+            sample.statistics_for(config.normalization),
+        )
+        for sample in track(chosen, "Calibrating", len(chosen))
+    )
+    write_int8(model, windows, threads)
+
+
+def network_window(
+    source: Source,
+    plane: int,
+    config: TrainConfig,
+    statistics: Sequence[Statistics] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Return the network's input for the middle of a plane, CYX float32.
+
+    Its sides are those of the network's windows at most, and multiples of its stride,
+    to which a smaller plane is mirrored. Each channel is scaled by its `statistics`;
+    None: by those of the whole plane.
+    """
+    if statistics is None:
+        rows = band_rows(source.shape[1], Memory())
+        statistics = plane_statistics(source, plane, rows, config.normalization)
+    stride = config.network.stride_px
+    largest = LARGEST_PX // stride * stride
+    (y0, y1), (x0, x1) = (
+        (max(side - largest, 0) // 2, max(side - largest, 0) // 2 + min(side, largest))
+        for side in source.shape
+    )
+    pixels = source.read(Region(plane, y0, y1, x0, x1))
+    scaled = rescale_channels(pixels, statistics, config.normalization)
+    image = network_input(scaled, config.normalization)
+    short = [(0, -side % stride) for side in pixels.shape[1:]]
+    return np.pad(image, ((0, 0), *short), "symmetric")

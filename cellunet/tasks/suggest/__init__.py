@@ -1,0 +1,1 @@
+"""Suggest which crops to annotate next."""

@@ -1,0 +1,195 @@
+"""What suggesting crops is asked for and returns, and reasons in words."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, SuggestConfig
+from cellunet.errors import ConfigError
+from cellunet.progress import silent_track
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from cellunet.progress import Track
+    from cellunet.tasks.suggest.choose import Candidate, ChosenWindow
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuggestRequest:
+    """Which images to choose crops from, and where they go."""
+
+    images: tuple[str, ...]
+    """Files, folders and patterns, as `cellunet.io.paths.find_inputs` takes."""
+    out: Path
+    """Folder of the crops; it appears when all of them are written."""
+    data: tuple[Path, ...] = ()
+    """Folders of what is annotated already."""
+    model: str = MODEL
+    """Name or path of the model whose doubt counts."""
+    config: SuggestConfig = field(default_factory=SuggestConfig)
+    """How many crops, of which size."""
+    channel: str | None = None
+    """Number or name of the image channel, needed if there are several; more than one
+    with commas between."""
+    gray: bool = False
+    """Use the luminance of RGB images."""
+    ignore_value: int | None = None
+    """Value of the pixels of label images in `data` that are not annotated."""
+    device: str = DEVICE
+    """Where to compute."""
+    threads: int = THREADS
+    """CPU threads; 0: as many as this process may use cores."""
+    overwrite: bool = False
+    """Replace crops that were suggested before."""
+
+    engine = ENGINE
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ConfigError("No image was named to suggest crops of.")
+        if self.threads < 0:
+            raise ConfigError(f"threads is {self.threads}, below 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """Whom to tell what; silent by default."""
+
+    on_note: Callable[[str], None] = lambda note: None
+    track: Track = silent_track
+    should_stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuggestedCrop:
+    """One crop that should be annotated."""
+
+    name: str
+    """Name of its files, without suffix."""
+    image: str
+    """Path of the image that it was cut from."""
+    plane: int
+    """Number of the plane in the image."""
+    y: int
+    """First row in the plane, in pixels."""
+    x: int
+    """First column."""
+    height: int
+    """Rows."""
+    width: int
+    """Columns."""
+    uncertainty: float
+    """`cellunet.tasks.suggest.choose.Seen.doubt`."""
+    novelty: float
+    """`cellunet.tasks.suggest.choose.ChosenWindow.novelty`."""
+    share: float
+    """`cellunet.tasks.suggest.choose.ChosenWindow.share`."""
+    objects: int
+    """Objects that the model finds in it."""
+    unsure: int
+    """Those that it is not sure of."""
+    why: str
+    """Why it was chosen, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggested:
+    """What was written, and what could not be looked at."""
+
+    out: Path
+    model: str
+    sha256: str
+    """Of the model's weights."""
+    images: int
+    """Images that were looked at."""
+    annotations: str
+    """Name of the folder of annotations in `out`."""
+    crops: tuple[SuggestedCrop, ...]
+    """In the order of their worth."""
+    channels: tuple[str, ...] = ()
+    """Names under which the crops hold several channels; none if they hold one."""
+    bugs: int = 0
+    """How many of the failures are faults of cellunet's or of a library."""
+    failures: tuple[tuple[str, str], ...] = ()
+    """Path and message of each image that could not be used."""
+    notes: tuple[str, ...] = ()
+    """What was found and left out, in sentences."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "out": str(self.out),
+            "table": str(self.out / TABLE),
+            "model": {"name": self.model, "sha256": self.sha256},
+            "images": self.images,
+            "annotations": str(self.out / self.annotations),
+            "crops": [dataclasses.asdict(crop) for crop in self.crops],
+            "bugs": self.bugs,
+            "failures": [{"input": n, "message": m} for n, m in self.failures],
+            "notes": list(self.notes),
+        }
+
+
+TABLE = "suggested.csv"
+"""Name of the table of crops in their folder, by which it is known again."""
+
+NOVEL = 0.5
+"""Novelty from which on a crop is said to be unlike what is annotated."""
+
+
+def described(
+    request: SuggestRequest, candidate: Candidate, choice: ChosenWindow, name: str
+) -> SuggestedCrop:
+    """Return a chosen window as it is told of; `name` is what its files begin with."""
+    seen, side = candidate.seen, request.config.side_px
+    plane = f"_p{candidate.plane}" if candidate.plane else ""
+    return SuggestedCrop(
+        name=f"{name}{plane}_y{candidate.y}_x{candidate.x}",
+        image=str(candidate.path),
+        plane=candidate.plane,
+        y=candidate.y,
+        x=candidate.x,
+        height=side,
+        width=side,
+        uncertainty=seen.doubt,
+        novelty=choice.novelty,
+        share=choice.share,
+        objects=seen.objects,
+        unsure=seen.unsure,
+        why=_why(candidate, choice),
+    )
+
+
+def _why(candidate: Candidate, choice: ChosenWindow) -> str:
+    """Return in words why a window was chosen."""
+    seen = candidate.seen
+    if not seen.objects:
+        first = "no object found, but something suspected"
+    elif seen.unsure:
+        first = f"unsure of {seen.unsure} of {seen.objects} objects"
+    else:
+        first = f"{seen.objects} objects, unsure of their edges"
+    parts = [first, f"stands for {choice.share:.0%} of all doubt"]
+    if choice.novelty >= NOVEL:
+        parts.append("unlike what is annotated or listed above")
+    return "; ".join(parts)
+
+
+def notes_of(request: SuggestRequest, *, small: int, found: int) -> tuple[str, ...]:
+    """Return what to know: of so many images too small, and so many crops found."""
+    side, notes = request.config.side_px, []
+    if small:
+        notes.append(
+            f"Left out, as smaller than {side} x {side} pixels: "
+            + ("1 image." if small == 1 else f"{small} images.")
+        )
+    if found < request.config.crops:
+        notes.append(
+            f"Only {found} of {request.config.crops} crops were found that show "
+            "something and do not overlap."
+        )
+    return tuple(notes)

@@ -1,1 +1,0 @@
-"""What `cellunet.tasks.suggest` is made of: windows, crops, reasons."""

@@ -1,0 +1,1 @@
+"""Train: annotated folders in, a model out."""

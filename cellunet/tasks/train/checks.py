@@ -1,0 +1,426 @@
+"""Check the images of a training before its first step.
+
+Only what no person may know better is refused here: scribbles that nothing to start
+from makes sense of, and images of which none shows anything. What cannot be read as
+training data is refused where it is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from scipy import ndimage
+
+from cellunet.annotations.check import (
+    better_partners,
+    brightness,
+    common_shift,
+    fit_of,
+    small_picture,
+    suspicious_values,
+)
+from cellunet.annotations.shapes import some
+from cellunet.config import SCRATCH, CheckConfig
+from cellunet.errors import ConfigError, InputError
+from cellunet.imaging.quality import Appearance, summarize
+from cellunet.io.scratch import Scratch
+from cellunet.io.source import array_source
+from cellunet.progress import silent_track
+from cellunet.tasks.predict.image import QualityRecorder
+from cellunet.tasks.predict.plane import segment_plane
+from cellunet.tasks.train.data import copies
+from cellunet.tasks.train.folds import is_scored, objects_of
+from cellunet.tasks.train.pretrained import has_dark_objects, names_differ
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from cellunet.annotations.check import LabelFit
+    from cellunet.core.dataset import Sample
+    from cellunet.io.source import Statistics
+    from cellunet.progress import Track
+    from cellunet.tasks.predict.plane import InferenceSettings
+    from cellunet.tasks.train.data import TrainingData
+
+T = TypeVar("T")
+
+MOST_STATISTICS = 400
+"""Of more images as many are taken, evenly spread: their percentiles are as good."""
+
+
+def training_statistics(
+    samples: Sequence[Sample], recipe: InferenceSettings, track: Track = silent_track
+) -> dict[str, list[float]]:
+    """Return percentiles of what the training images look like.
+
+    Parameters
+    ----------
+    samples
+        Images; of several channels the first is described. Annotations are not needed.
+    recipe
+        How the trained model is applied.
+    track
+        Progress over images.
+
+    Returns
+    -------
+    dict
+        Name of a number of `Appearance` to its
+        `cellunet.imaging.quality.PERCENTILES`.
+    """
+    chosen = evenly(samples, MOST_STATISTICS)
+    return summarize(
+        [
+            appearance_of(
+                sample.image,
+                recipe,
+                sample.statistics_for(recipe.config.normalization),
+            )
+            for sample in track(chosen, "Describing training images", len(chosen))
+        ]
+    )
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return at most so many items, evenly spread.
+
+    Examples
+    --------
+    >>> evenly(range(70), 32)[:3]
+    [0, 3, 6]
+    """
+    return list(items[:: math.ceil(len(items) / most) or 1])
+
+
+def appearance_of(
+    pixels: npt.NDArray[Any],
+    recipe: InferenceSettings,
+    statistics: Sequence[Statistics] | None = None,
+) -> Appearance:
+    """Return what one image looks like.
+
+    Parameters
+    ----------
+    pixels
+        CYX, the channels that the model looks at, any real dtype.
+    recipe
+        How the model is applied.
+    statistics
+        What intensities are scaled by, for each channel; None: the image's own.
+    """
+    source = array_source(pixels)
+    observer = QualityRecorder(source, recipe)
+    with Scratch() as scratch:
+        plane = segment_plane(source, 0, recipe, scratch, statistics=statistics)
+        observer.segmented([plane])
+        y0 = 0
+        for rows in plane.bands():
+            observer.on_labels(0, y0, rows)
+            y0 += len(rows)
+        return observer.finish().appearance
+
+
+def refuse_blank(samples: Sequence[Sample]) -> None:
+    """Refuse images of which none shows anything.
+
+    Raises
+    ------
+    InputError
+        If each has one value everywhere.
+    """
+    if all(_is_blank(sample) for sample in samples):
+        names = [sample.name for sample in samples]
+        raise InputError(
+            f"Every training image has one value everywhere ({some(names)}), so there "
+            "is nothing to learn from.",
+            hint="Are they of another channel, or exported empty? Export them again.",
+        )
+
+
+def suspicious_images(samples: Sequence[Sample]) -> Iterator[str]:
+    """Yield in sentences what nobody means to train on.
+
+    Parameters
+    ----------
+    samples
+        Annotated images, at least one.
+    """
+    blank = [sample.name for sample in samples if _is_blank(sample)]
+    if blank:
+        yield (
+            f"Images of one value everywhere: {len(blank)} of {len(samples)} "
+            f"({some(blank)}). They teach nothing: are they of another channel, or "
+            "exported empty?"
+        )
+    drawn = [s.name for s in samples if s.name not in blank and _is_drawn(s)]
+    if drawn:
+        yield (
+            f"Images of one value in each object and one beside them: {len(drawn)} of "
+            f"{len(samples)} ({some(drawn)}). Were labels saved in place of images?"
+        )
+    yield from _of_contrast([s for s in samples if s.name not in blank])
+    full = [sample.name for sample in samples if (sample.labels > 0).all()]
+    if len(full) == len(samples):
+        yield (
+            "No pixel of any image is background: the model will find objects "
+            "everywhere. Is one value of the labels the background? It should be 0."
+        )
+    elif full:
+        yield (
+            f"No pixel is background in {len(full)} of {len(samples)} images "
+            f"({some(full)}). Is one value of their labels the background? It should "
+            "be 0."
+        )
+
+
+def _of_contrast(samples: Sequence[Sample]) -> Iterator[str]:
+    seen = {sample.name: has_dark_objects(sample) for sample in samples}
+    known = {name: dark for name, dark in seen.items() if dark is not None}
+    dark = [name for name, is_dark in known.items() if is_dark]
+    bright = [name for name, is_dark in known.items() if not is_dark]
+    if not dark or not bright:
+        return
+    fewer, than = (dark, "darker") if len(dark) <= len(bright) else (bright, "brighter")
+    yield (
+        f"In {len(fewer)} of {len(known)} images objects are {than} than their "
+        f"background, in the others not ({some(fewer)}). A model sees one kind of "
+        "contrast: train one on each kind, or check the labels."
+    )
+
+
+def _is_blank(sample: Sample) -> bool:
+    return bool((sample.image == sample.image[:, :1, :1]).all())
+
+
+def _is_drawn(sample: Sample) -> bool:
+    """Return whether an image tells no more than its labels do."""
+    plane, labels = sample.image[0], sample.labels
+    beside = plane[labels == 0]
+    if not beside.size or not (labels > 0).any() or (beside != beside[0]).any():
+        return False
+    ids = np.unique(labels[labels > 0])
+    lowest = np.asarray(ndimage.minimum(plane, labels, ids))
+    return bool((lowest == ndimage.maximum(plane, labels, ids)).all())
+
+
+FEW_OBJECTS = 10
+"""Below this many outlined objects a training is warned of."""
+
+MOST_IMAGES = 60
+"""Of more images as many are compared with their labels, evenly spread: what happened
+to all of them shows."""
+
+SEE = "cellunet make-labels --check shows them."
+
+PARTLY = (
+    "If only some of the objects are outlined, the others are taken for background: "
+    "say which part counts (docs/annotations.md). "
+)
+
+
+def training_notes(data: TrainingData, *, start: str, target: str) -> tuple[str, ...]:
+    """Return what is odd about the images of a training, in sentences.
+
+    Parameters
+    ----------
+    data
+        Both sides.
+    start
+        ``scratch``, or the name of the model whose weights training starts from.
+    target
+        What the network learns.
+
+    Raises
+    ------
+    ConfigError
+        If there are scribbles alone, and nothing to learn an outline from.
+    InputError
+        If every training image has one value everywhere.
+    """
+    config = CheckConfig()
+    _refuse_scribbles_alone(data.training, start, target)
+    refuse_blank(data.training)
+    both = data.samples
+    return (
+        *filter(None, [names_differ(both)]),
+        *_of_objects(data.training),
+        *_of_scores(data),
+        *_of_copies(data.training_prints, "training"),
+        *_of_copies(data.validation_prints, "validation"),
+        *_of_fits(evenly(both, MOST_IMAGES), config),
+        *_of_values(both),
+        *suspicious_images(both),
+    )
+
+
+def _refuse_scribbles_alone(
+    training: Sequence[Sample], start: str, target: str
+) -> None:
+    if any(objects_of(sample) for sample in training):
+        return
+    if target == "boundary":
+        raise ConfigError(
+            "No object is outlined, and the boundary target learns boundaries alone, "
+            "of which scribbles say nothing.",
+            hint="Outline some objects, or train --target three-class.",
+        )
+    if start == SCRATCH:
+        raise ConfigError(
+            "No object is outlined: scribbles say what is inside and outside, but not "
+            "where an object ends, which a network must have learnt before.",
+            hint="Outline some objects, or start from a model: --from nuclei.",
+        )
+
+
+def _of_objects(training: Sequence[Sample]) -> Iterator[str]:
+    counts = [objects_of(sample) for sample in training]
+    total = sum(counts)
+    if total == 0:
+        yield (
+            "No object is outlined in the training images: a model forgets where "
+            "objects end if scribbles alone are trained on, and may become worse. "
+            "Outline some objects, too (docs/annotations.md)."
+        )
+    elif total < FEW_OBJECTS:
+        yield (
+            f"The training images hold {total} outlined "
+            f"object{'' if total == 1 else 's'} in all: expect little of it, or "
+            "outline more."
+        )
+    empty = [
+        sample.name
+        for sample, count in zip(training, counts, strict=True)
+        if not count and sample.scribbles is None
+    ]
+    if empty:
+        yield (
+            f"Training images without an object: {len(empty)} of {len(training)} "
+            f"({some(empty)}). They teach what background is; leave them out if they "
+            "were not annotated."
+        )
+
+
+def _of_scores(data: TrainingData) -> Iterator[str]:
+    scored = data.validation or data.training
+    if any(objects_of(sample) and is_scored(sample) for sample in scored):
+        alone = sum(not is_scored(sample) for sample in scored)
+        if alone:
+            side = "validation " if data.validation else ""
+            yield (
+                f"{alone} of the {len(scored)} {side}images "
+                "cannot be scored: scribbles or single objects alone do not say what "
+                "is beside objects"
+                + ("." if data.validation else "; every network is trained on them.")
+            )
+        return
+    yield (
+        "No object is outlined, with what is beside it, in the images to score: there "
+        "will be no score, and the constants of decoding stay as they are."
+        + ("" if data.validation else " Validation is of the training images.")
+    )
+
+
+def _of_copies(prints: Mapping[str, str], side: str) -> Iterator[str]:
+    same = copies(prints)
+    if same:
+        yield f"The same image comes more than once in {side}: {some(same)}."
+
+
+def _of_fits(samples: Sequence[Sample], config: CheckConfig) -> Iterator[str]:
+    fits = {sample.name: _best_fit(sample, config) for sample in samples}
+    known = {name: fit for name, fit in fits.items() if fit is not None}
+    foreign = {name: "" for name, fit in known.items() if fit.is_other(config)}
+    foreign |= _foreign([s for s in samples if s.name in known], config)
+    if foreign:
+        told = [f"{n} ({other})" if other else n for n, other in foreign.items()]
+        yield (
+            f"Labels that do not fit their image: {len(foreign)} of the {len(known)} "
+            f"looked at ({some(told)}"
+            + ("; in brackets the image that they fit" if any(foreign.values()) else "")
+            + f"). {PARTLY if not all(foreign.values()) else ''}{SEE}"
+        )
+    yield from _of_shifts({n: f for n, f in known.items() if n not in foreign}, config)
+
+
+def _of_shifts(known: Mapping[str, LabelFit], config: CheckConfig) -> Iterator[str]:
+    common = common_shift(list(known.values()))
+    if common != (0, 0):
+        alike = sum(fit.shift_px == common for fit in known.values())
+        yield (
+            f"In {alike} of {len(known)} images labels fit better moved by "
+            f"{_moved(common)}: were they drawn or saved with an offset?"
+        )
+    shifted = [
+        f"{name} by {_moved(fit.shift_px)}"
+        for name, fit in known.items()
+        if fit.is_shifted(config) and fit.shift_px != common
+    ]
+    if shifted:
+        yield (
+            f"Labels that fit better moved: {len(shifted)} of {len(known)} looked at "
+            f"({some(shifted)}). {SEE}"
+        )
+
+
+def _moved(shift_px: tuple[int, int]) -> str:
+    down, right = shift_px
+    ways = []
+    if down:
+        ways.append(f"{abs(down)} px {'down' if down > 0 else 'up'}")
+    if right:
+        ways.append(f"{abs(right)} px to the {'right' if right > 0 else 'left'}")
+    return " and ".join(ways)
+
+
+def _best_fit(sample: Sample, config: CheckConfig) -> LabelFit | None:
+    """Return how labels fit the channel that they fit best."""
+    whole = None if sample.annotated.all() else sample.annotated
+    fits = [fit_of(plane, sample.labels, whole, config) for plane in sample.image]
+    return max(
+        (fit for fit in fits if fit is not None),
+        key=lambda fit: abs(fit.best),
+        default=None,
+    )
+
+
+def _foreign(samples: Sequence[Sample], config: CheckConfig) -> dict[str, str]:
+    """Return the images whose labels fit another one better, and which."""
+    groups: dict[tuple[int, ...], list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.annotated.all() and len(sample.image) == 1:
+            groups[sample.labels.shape].append(sample)
+    found: dict[str, str] = {}
+    for group in groups.values():
+        images = {s.name: small_picture(brightness(s.image[0])) for s in group}
+        labels = {s.name: small_picture(s.labels > 0) for s in group}
+        found |= better_partners(images, labels, config)
+    return found
+
+
+def _of_values(samples: Sequence[Sample]) -> Iterator[str]:
+    odd = suspicious_values({s.name: s.labels for s in samples})
+    if odd and len(odd) > 1 and set(odd) == _values_of(samples):
+        yield (
+            f"All values of the label images ({some(list(map(str, odd)))}) mark what "
+            "is no single object: are they classes? Every object needs a number of its "
+            "own; cellunet make-labels --kind coloured numbers connected pieces."
+        )
+        return
+    for value, names in odd.items():
+        yield (
+            f"The value {value} marks what is no single object in {len(names)} "
+            f"image{'' if len(names) == 1 else 's'} ({some(names)}). If it stands for "
+            f"pixels that are not annotated, say so: --ignore-value {value}."
+        )
+
+
+def _values_of(samples: Sequence[Sample]) -> set[int]:
+    found: set[int] = set()
+    for sample in samples:
+        found.update(np.unique(sample.labels[sample.labels > 0]).tolist())
+    return found

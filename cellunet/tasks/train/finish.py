@@ -1,0 +1,407 @@
+"""The end of a training: decode constants, scores, verdict, files."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from cellunet import __version__, store
+from cellunet.core.checkpoint import export_weights
+from cellunet.core.device import TorchEngine, torch_version
+from cellunet.core.unet import mean_network
+from cellunet.engine.base import plane_probabilities
+from cellunet.imaging.blocks import network_plan
+from cellunet.imaging.decode import decode_plane
+from cellunet.imaging.normalize import network_input
+from cellunet.imaging.targets import has_background
+from cellunet.io.files import write_atomically, writing
+from cellunet.io.png import write_png
+from cellunet.metrics.fit import (
+    DecodeFit,
+    Expected,
+    Truth,
+    expected,
+    fit,
+    piece_scores,
+    score_truth,
+)
+from cellunet.outputs.charts import learning_curves
+from cellunet.outputs.pictures import draw
+from cellunet.tasks.predict.plane import InferenceSettings
+from cellunet.tasks.predict.session import at_scale
+from cellunet.tasks.quantize import calibrate_on_samples
+from cellunet.tasks.train.checks import training_statistics
+from cellunet.tasks.train.data import has_objects, object_diameters_px, whole_name
+from cellunet.tasks.train.pretrained import names_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.config import DecodeConfig, TrainConfig
+    from cellunet.core.dataset import Prepared
+    from cellunet.core.unet import UNet
+    from cellunet.engine.base import Engine
+    from cellunet.metrics.matching import ImageScores
+    from cellunet.progress import Track
+    from cellunet.store import ModelCard
+    from cellunet.tasks.train.pretrained import PretrainedModel
+    from cellunet.tasks.train.request import Hooks
+    from cellunet.tasks.train.train import Run
+
+PICTURES_FOLDER = "validation"
+
+PICTURES = 4
+"""Validation images that are drawn with truth and prediction."""
+
+
+def write_history(
+    folder: Path, history: Sequence[Mapping[str, float]], classes: Sequence[str]
+) -> None:
+    """Write ``history.csv`` and ``curves.svg`` of the epochs so far."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    with write_atomically(folder / "history.csv") as path:
+        path.write_text(text.getvalue(), encoding="utf-8", newline="\n")
+    with write_atomically(folder / "curves.svg") as path:
+        path.write_text(
+            learning_curves(history, classes), encoding="utf-8", newline="\n"
+        )
+
+
+def write_pictures(
+    folder: Path,
+    truths: Sequence[Truth],
+    images: Sequence[npt.NDArray[np.float32]],
+    config: TrainConfig,
+) -> None:
+    """Write a few validation images with truth and prediction outlined.
+
+    Parameters
+    ----------
+    folder
+        The run's folder; the pictures go into ``validation`` in it.
+    truths, images
+        Validation images with their probabilities, and what the network sees of each,
+        YX, in the same order.
+    config
+        As trained, with the decode constants that were chosen.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written.
+    """
+    pictures = folder / PICTURES_FOLDER
+    with writing(pictures):
+        pictures.mkdir(exist_ok=True)
+        # Those of a run that this one replaces.
+        for old in pictures.glob("*.png"):
+            old.unlink()
+    picked = np.unique(np.linspace(0, len(images) - 1, PICTURES).astype(int))
+    for index in picked:
+        truth = truths[index]
+        probabilities = truth.probabilities.astype(np.float32)
+        labels = decode_plane(probabilities, config.encoding, config.decode)
+        picture = draw(images[index], truth.labels, other=labels)
+        name = truth.name.replace("/", "_")
+        write_png(pictures / f"{name}.png", picture)
+
+
+T = TypeVar("T")
+
+SCORES = {"f1_50": 10, "f1_70": 14, "f1_90": 18}
+"""F1 at these IoU thresholds, in twentieths."""
+
+
+class TrainingStopped(Exception):  # noqa: N818
+    """The caller asked to stop after the last epoch, whose state is saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The model that was written, and what is to be expected of it."""
+
+    card: ModelCard
+    expected: Expected | None
+    """None if there was nothing to score."""
+    kept_start: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Verdict:
+    """What the model is made of."""
+
+    network: UNet
+    decode: DecodeConfig
+    scores: dict[str, float]
+    expected: Expected | None
+    kept_start: bool
+    truths: list[Truth]
+    """Of the images that were not trained on, by the networks that missed them."""
+
+
+def finish(run: Run) -> Finished:
+    """Choose the decode constants and write the model and its pictures.
+
+    Where training started from a model, the start is kept unless the mean gain on
+    images that were not trained on is positive.
+
+    Raises
+    ------
+    Stopped
+        If the caller asked to stop.
+    CellunetError
+        If the model cannot be written.
+    """
+    track = _stoppable(run.hooks)
+    verdict = _verdict(run, track)
+    config = run.config.replace(decode=verdict.decode)
+    if run.start is not None and verdict.kept_start:
+        # What the weights were made with, not what was tried in vain.
+        config = run.start.card.config.replace(
+            normalization=config.normalization, scale=config.scale
+        )
+    card = export_weights(
+        run.folder / store.WEIGHTS_FILE,
+        run.folder / store.ONNX_FILE,
+        verdict.network,
+        _card(run, config, verdict, track),
+    )
+    calibrate_on_samples(
+        store.find_model(str(run.folder / store.WEIGHTS_FILE)),
+        run.data.training,
+        run.threads,
+        track,
+    )
+    held = [p.crop.image[0] for stage in run.stages for p in stage.validation]
+    write_pictures(run.folder, verdict.truths, held, config)
+    return Finished(card=card, expected=verdict.expected, kept_start=verdict.kept_start)
+
+
+def _verdict(run: Run, track: Track) -> _Verdict:
+    """Choose constants, and between what was trained and what it started from."""
+    config = run.config
+    pictured = _predicted(run, run.networks, track)
+    trained = _Verdict(
+        network=mean_network(run.networks),
+        decode=config.decode,
+        scores={},
+        expected=None,
+        kept_start=False,
+        truths=pictured,
+    )
+    truths = scorable(pictured)
+    if not truths:
+        # There is nothing to choose by.
+        return trained
+    chosen = constants(config, truths, track, started=run.start is not None)
+    found = piece_scores(truths, chosen.crossed, config.encoding)
+    trained = replace(
+        trained,
+        decode=chosen.decode,
+        scores=mean_scores(chosen.scores),
+        expected=expected(
+            found,
+            None,
+            images=len(truths),
+            of_one_image=_of_one_image(run, truths),
+        ),
+    )
+    return _or_start(run, trained, found, track) if run.start else trained
+
+
+def _or_start(
+    run: Run, trained: _Verdict, found: Sequence[ImageScores], track: Track
+) -> _Verdict:
+    """Return what was trained if it gained over the start, else the start."""
+    if run.start is None:
+        return trained
+    config = run.config
+    network = copy.deepcopy(run.start.network).to(run.device)
+    theirs = run.start.card.config.decode
+    pictured = _predicted(run, [network] * len(run.stages), track)
+    before = scorable(pictured)
+    scores = piece_scores(before, [theirs] * len(before), config.encoding)
+    one = _of_one_image(run, before)
+    verdict = expected(found, scores, images=len(before), of_one_image=one)
+    if verdict.gain is None or verdict.gain.value > 0:
+        return replace(trained, expected=verdict)
+    kept = expected(scores, scores, images=len(before), of_one_image=one)
+    return _Verdict(
+        network=network,
+        decode=theirs,
+        scores=mean_scores(_per_image(before, [theirs] * len(before), config)),
+        expected=replace(kept, gain=verdict.gain),
+        kept_start=True,
+        truths=pictured,
+    )
+
+
+def _of_one_image(run: Run, truths: Sequence[Truth]) -> bool:
+    """Return whether what is scored is parts of one image, others of it trained on."""
+    return not run.data.validation and len({whole_name(t.name) for t in truths}) == 1
+
+
+def scorable(truths: Sequence[Truth]) -> list[Truth]:
+    """Return the images that can be scored: not of scribbles or single objects alone.
+
+    None, if no object is among it: constants would be chosen that find none.
+    """
+    seen = [truth for truth in truths if has_background(truth.labels, truth.annotated)]
+    objects = any((truth.labels[truth.annotated] > 0).any() for truth in seen)
+    return seen if objects else []
+
+
+def constants(
+    config: TrainConfig, truths: Sequence[Truth], track: Track, *, started: bool
+) -> DecodeFit:
+    """Return the constants chosen on all images, and what each image was scored with.
+
+    Parameters
+    ----------
+    config
+        As trained; its constants are those of the model that training started from.
+    truths
+        Images that were not trained on, with their probabilities.
+    track
+        Progress over candidates.
+    started
+        Whether there is such a model. Its constants stay unless others, cross-fitted,
+        score better: a few images do not say much about four constants.
+    """
+    # Where the search begins: at the odds that the weights of the loss gave.
+    begin = config.decode.replace(class_odds=config.weights.class_weights)
+    chosen = fit(truths, config.encoding, begin, track)
+    if not started:
+        return chosen
+    kept = (config.decode,) * len(truths)
+    scores = tuple(_per_image(truths, kept, config))
+    if _mean_ap(chosen.scores) > _mean_ap(scores):
+        return chosen
+    return DecodeFit(decode=config.decode, scores=scores, crossed=kept)
+
+
+def _mean_ap(scores: Sequence[ImageScores]) -> float:
+    return float(np.mean([s.mean_ap for s in scores]))
+
+
+def _per_image(
+    truths: Sequence[Truth], decodes: Sequence[DecodeConfig], config: TrainConfig
+) -> list[ImageScores]:
+    return [
+        score_truth(truth, config.encoding, decode)
+        for truth, decode in zip(truths, decodes, strict=True)
+    ]
+
+
+def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[Truth]:
+    """Return the images that each stage kept out, with its network's probabilities."""
+    work = [
+        (network, prepared)
+        for network, stage in zip(networks, run.stages, strict=True)
+        for prepared in stage.validation
+    ]
+    return [
+        truth_of(TorchEngine(network, run.device), prepared, run.config)
+        for network, prepared in track(work, "Predicting validation images", len(work))
+    ]
+
+
+def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> Truth:
+    """Return a prepared image with its probabilities, as the network sees it."""
+    labels = prepared.crop.labels
+    probabilities = plane_probabilities(
+        engine,
+        network_input(prepared.crop.image, config.normalization),
+        network_plan((labels.shape[0], labels.shape[1]), config.network),
+        config.network.classes,
+    )
+    return Truth(
+        name=prepared.name,
+        # Half precision holds what a threshold needs, in half the memory.
+        probabilities=probabilities.astype(np.float16),
+        labels=labels,
+        annotated=prepared.crop.scored,
+    )
+
+
+def _stoppable(hooks: Hooks) -> Track:
+    def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        for item in hooks.track(items, label, total):
+            if hooks.should_stop():
+                raise TrainingStopped
+            yield item
+
+    return track
+
+
+def mean_scores(scores: Sequence[ImageScores]) -> dict[str, float]:
+    """Return the scores that a model's card quotes."""
+    means = {"mean_ap": _mean_ap(scores)}
+    for name, t20 in SCORES.items():
+        means[name] = float(np.mean([s.f1_at(t20) for s in scores]))
+    return means
+
+
+def _card(run: Run, config: TrainConfig, verdict: _Verdict, track: Track) -> ModelCard:
+    start = run.start
+    if start is not None and (verdict.kept_start or not has_objects(run.data.training)):
+        diameters = start.card.diameter_px
+    else:
+        low, median, high = object_diameters_px(run.data.training)
+        # As the network sees them.
+        diameters = low * config.scale, median * config.scale, high * config.scale
+    recipe = InferenceSettings(
+        engine=TorchEngine(verdict.network, run.device),
+        config=config,
+        decode=at_scale(config.decode, config.scale),
+        scale=config.scale,
+    )
+    return store.ModelCard(
+        name=run.name,
+        config=config,
+        epochs=run.state.epoch,
+        training=_with_those_of(start, "training", run.data.training_prints),
+        validation=_with_those_of(start, "validation", run.data.validation_prints),
+        start={}
+        if start is None
+        else {
+            "name": start.name,
+            "sha256": start.sha256,
+            "kept": "yes" if verdict.kept_start else "no",
+        },
+        scores=verdict.scores,
+        diameter_px=diameters,
+        training_statistics=training_statistics(run.data.training, recipe, track),
+        versions={
+            "cellunet": __version__,
+            "torch": torch_version(),
+            "numpy": np.__version__,
+        },
+        channels=names_of(run.data.samples),
+    )
+
+
+def _with_those_of(
+    start: PretrainedModel | None, side: str, prints: dict[str, str]
+) -> dict[str, str]:
+    """Return images and those that made the start: both made the model."""
+    if start is None:
+        return prints
+    theirs = getattr(start.card, side)
+    ours = set(prints.values())
+    return prints | {
+        f"{start.name}: {name}": print_
+        for name, print_ in theirs.items()
+        if print_ not in ours
+    }

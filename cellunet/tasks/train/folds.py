@@ -1,0 +1,265 @@
+"""Divide annotated images into folds, and train once per fold.
+
+With folds every image is scored by a network that has not seen it, and what is kept is
+the mean of the networks. Networks that are ready wait in the run's folder, so that a
+run that was stopped goes on with the fold that it was in.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet import store
+from cellunet.core.checkpoint import load_parts, save_parts
+from cellunet.core.dataset import prepare
+from cellunet.errors import CheckpointError, ConfigError, InputError
+from cellunet.imaging.targets import has_background
+from cellunet.io.files import writing
+from cellunet.store import read_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from cellunet.config import SplitConfig, TrainConfig
+    from cellunet.core.dataset import Prepared, Sample
+    from cellunet.core.unet import UNet
+    from cellunet.progress import Track
+    from cellunet.tasks.train.data import TrainingData
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """What one network is trained on, and what it is scored on."""
+
+    training: tuple[Sample, ...]
+    held: tuple[Sample, ...]
+
+
+def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
+    """Deal images into folds; a single image is cut into strips.
+
+    What has scribbles alone, or single objects, cannot be scored: every fold trains on
+    it, and if it is for the lack of other images alone that there are fewer than folds,
+    these are fewer.
+
+    Parameters
+    ----------
+    samples
+        Annotated images, at least one that can be scored (`is_scored`).
+    folds
+        How many, 2 or more.
+    seed
+        Seed of the deal: the same names and seed give the same folds everywhere.
+
+    Raises
+    ------
+    ConfigError
+        If there are more folds than images, and more than one image.
+    InputError
+        If a network would be trained without any object.
+    """
+    aside = tuple(s for s in samples if not is_scored(s))
+    if folds <= len(samples):
+        folds = max(min(folds, len(samples) - len(aside)), 2)
+    samples = [s for s in samples if is_scored(s)]
+    parts: list[tuple[Sample, ...]]
+    if len(samples) == 1:
+        parts = [(strip,) for strip in _strips(samples[0], folds)]
+    elif folds > len(samples):
+        raise ConfigError(
+            f"{folds} folds were asked for, but there are {len(samples)} annotated "
+            "images.",
+            hint=f"Try: --folds {len(samples)}.",
+        )
+    else:
+        # Python promises that random() repeats across versions.
+        rng = random.Random(seed)
+        keys = {s.name: rng.random() for s in sorted(samples, key=lambda s: s.name)}
+        # Crowded and sparse images are dealt in turn.
+        order = sorted(samples, key=lambda s: (-objects_of(s), keys[s.name]))
+        parts = [tuple(order[i::folds]) for i in range(folds)]
+    return [
+        Fold(
+            training=_with_objects(
+                tuple(s for j, part in enumerate(parts) if j != i for s in part) + aside
+            ),
+            held=held,
+        )
+        for i, held in enumerate(parts)
+    ]
+
+
+def is_scored(sample: Sample) -> bool:
+    """Return whether an image can be scored: not by scribbles and objects alone."""
+    return has_background(sample.labels, sample.annotated)
+
+
+def objects_of(sample: Sample) -> int:
+    """Return how many objects of an image are annotated."""
+    return len(np.unique(sample.labels[sample.annotated & (sample.labels > 0)]))
+
+
+def _with_objects(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    if not any(objects_of(s) for s in samples):
+        raise InputError(
+            "All annotated objects are in one part of the images, so that no network "
+            "can be trained without that part and scored on it.",
+            hint="Annotate more objects, in more than one image or place; a few dozen "
+            "are a good beginning.",
+        )
+    return samples
+
+
+def _strips(sample: Sample, count: int) -> list[Sample]:
+    """Cut what is annotated of an image into strips with as many objects each.
+
+    Across the longer side of what is annotated, between the centres of objects.
+    """
+    places = np.nonzero(sample.annotated)
+    axis = int(np.argmax([int(np.ptp(p)) if p.size else 0 for p in places]))
+    objects = np.unique(sample.labels[sample.annotated & (sample.labels > 0)])
+    if len(objects) < count:
+        raise InputError(
+            f"{sample.name} has {len(objects)} annotated "
+            f"{'object' if len(objects) == 1 else 'objects'}; a single image needs at "
+            f"least {count}, so that some can be kept out and scored.",
+            hint="Annotate more objects, a few dozen are a good beginning, or another "
+            "image.",
+        )
+    rows = np.nonzero(np.isin(sample.labels, objects))
+    centres = np.sort(
+        np.bincount(sample.labels[rows], rows[axis])[objects]
+        / np.bincount(sample.labels[rows])[objects]
+    )
+    inner = [len(objects) * i // count for i in range(1, count)]
+    cuts = [round((centres[i - 1] + centres[i]) / 2) for i in inner]
+    edges = [0, *cuts, sample.labels.shape[axis]]
+    strips = []
+    for number, (start, stop) in enumerate(itertools.pairwise(edges), 1):
+        view = np.s_[start:stop] if axis == 0 else np.s_[:, start:stop]
+        here = np.zeros_like(sample.annotated)
+        here[view] = True
+        name = f"{sample.name}, part {number}"
+        said = sample.scribbles
+        if said is not None:
+            # Those of another strip would tell what that one is scored on.
+            said = said * here
+        annotated = sample.annotated & here
+        strips.append(replace(sample, name=name, annotated=annotated, scribbles=said))
+    return strips
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldRun:
+    """One training: what it is trained on, and what it is scored on."""
+
+    training: list[Prepared]
+    validation: list[Prepared]
+    held: tuple[Sample, ...]
+    """What `validation` was prepared from."""
+
+
+def fold_runs(
+    data: TrainingData, split: SplitConfig, config: TrainConfig, track: Track
+) -> list[FoldRun]:
+    """Return one stage, or one for each fold where no image was kept out.
+
+    Raises
+    ------
+    CellunetError
+        If the images cannot be dealt into folds.
+    """
+    if data.validation:
+        folds = [Fold(training=data.training, held=data.validation)]
+    elif not any(is_scored(s) and objects_of(s) for s in data.training):
+        # Nothing can be scored, so that no image need be kept out for it.
+        folds = [Fold(training=data.training, held=data.training)]
+    else:
+        folds = make_folds(data.training, split.folds, config.seed)
+    ready: dict[int, Prepared] = {}
+
+    def prepared(samples: Sequence[Sample]) -> list[Prepared]:
+        for sample in track(samples, "Encoding images", len(samples)):
+            # Folds share their images.
+            if id(sample) not in ready:
+                ready[id(sample)] = prepare(sample, config)
+        return [ready[id(sample)] for sample in samples]
+
+    return [
+        FoldRun(
+            training=prepared(fold.training),
+            validation=prepared(fold.held),
+            held=fold.held,
+        )
+        for fold in folds
+    ]
+
+
+def save_fold_run(
+    folder: Path, number: int, network: UNet, history: Sequence[Mapping[str, float]]
+) -> None:
+    """Keep the network of a finished stage, and its history, until all are done."""
+    rows = [{key: repr(value) for key, value in row.items()} for row in history]
+    save_parts(_file(folder, number), {"network": network}, {"history": rows})
+
+
+def load_fold_run(
+    folder: Path, number: int, network: UNet
+) -> tuple[UNet, list[dict[str, float]]]:
+    """Return the network of a finished stage, read into `network`, and its history.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or corrupt.
+    """
+    file = _file(folder, number)
+    about: dict[str, Any] = read_metadata(file)
+    load_parts(file, {"network": network})
+    try:
+        rows = [
+            {key: float(value) for key, value in row.items()}
+            for row in about["history"]
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{file} holds no history ({error}).", hint="Start anew with --overwrite."
+        ) from error
+    return network, rows
+
+
+def remove_fold_runs(folder: Path) -> None:
+    """Remove the networks of finished stages."""
+    for file in folder.glob(store.STAGE_FILE.format("*")):
+        with writing(file):
+            file.unlink()
+
+
+def mean_history(
+    histories: Sequence[Sequence[Mapping[str, float]]],
+) -> list[dict[str, float]]:
+    """Return one row an epoch, the mean over the stages that came as far.
+
+    Examples
+    --------
+    >>> mean_history([[{"epoch": 1.0, "loss": 2.0}], [{"epoch": 1.0, "loss": 4.0}]])
+    [{'epoch': 1.0, 'loss': 3.0}]
+    """
+    longest = max(histories, key=len)
+    rows = []
+    for epoch, names in enumerate(longest):
+        there = [history[epoch] for history in histories if epoch < len(history)]
+        rows.append(
+            {name: sum(row[name] for row in there) / len(there) for name in names}
+        )
+    return rows
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / store.STAGE_FILE.format(number)

@@ -1,0 +1,705 @@
+"""Train a model on annotated folders, or resume a training."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet import store
+from cellunet.config import (
+    PRESETS,
+    SCRATCH,
+    TARGET,
+    SplitConfig,
+    TrainConfig,
+    for_target,
+)
+from cellunet.core.checkpoint import load_state, read_state, save_state
+from cellunet.core.device import choose_device, use_threads
+from cellunet.core.trainer import Trainer, new_state, state_from
+from cellunet.core.unet import UNet
+from cellunet.errors import CellunetError, ConfigError, OutputError
+from cellunet.io.files import PendingFile, clear_leftovers, writing
+from cellunet.tasks.train.checks import training_notes
+from cellunet.tasks.train.data import ChannelChoice, load
+from cellunet.tasks.train.finish import (
+    PICTURES_FOLDER,
+    Finished,
+    TrainingStopped,
+    finish,
+    write_history,
+)
+from cellunet.tasks.train.folds import (
+    fold_runs,
+    load_fold_run,
+    mean_history,
+    remove_fold_runs,
+    save_fold_run,
+)
+from cellunet.tasks.train.pretrained import (
+    adapt_pretrained,
+    count_of,
+    inherit_from_pretrained,
+    known_images,
+    read_pretrained,
+    refuse_classic,
+    widen_channels,
+    with_pretrained,
+)
+from cellunet.tasks.train.request import (
+    Hooks,
+    RunInfo,
+    Trained,
+    TrainRequest,
+    pretrained_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import torch
+
+    from cellunet.core.trainer import TrainState
+    from cellunet.tasks.train.data import TrainingData
+    from cellunet.tasks.train.folds import FoldRun
+    from cellunet.tasks.train.pretrained import PretrainedModel
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What a run is made of, and where it is."""
+
+    name: str
+    folder: Path
+    device: torch.device
+    threads: int
+    config: TrainConfig
+    data: TrainingData
+    start: PretrainedModel | None
+    stages: list[FoldRun]
+    about: dict[str, Any]
+    """What the run is known by when it is resumed; ``stage`` is the one it is in."""
+    state: TrainState
+    """Of that stage."""
+    networks: list[UNet]
+    """Of the stages before."""
+    histories: list[list[dict[str, float]]]
+    """Of the stages before."""
+    hooks: Hooks
+
+    @property
+    def number(self) -> int:
+        """Number of the stage that the run is in, from 0."""
+        return int(self.about["stage"])
+
+    @property
+    def start_name(self) -> str:
+        """The model that it began with, or ``scratch``."""
+        return self.start.name if self.start else SCRATCH
+
+    def trainer(self) -> Trainer:
+        """Return what takes the steps of the stage that the run is in."""
+        stage = self.stages[self.number]
+        return Trainer(stage.training, stage.validation, self.config, self.device)
+
+
+MARGIN = 0.93
+"""Share of a time budget that is planned for steps and validations; the rest is for
+reading, decode constants and pictures."""
+
+SMALL_CROP_PX = 256
+"""Crops up to this side cost little, however small the images are."""
+
+WARM_STEPS, TIMED_STEPS = 3, 12
+"""Steps taken, and thrown away, to learn how long one takes."""
+
+SPLIT = ("validation_fraction", "folds")
+"""What of the settings of the split is saved with a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What is known of the run to resume before its weights are read."""
+
+    config: TrainConfig
+    about: dict[str, Any]
+
+
+@contextlib.contextmanager
+def locked_name(request: TrainRequest) -> Iterator[Path]:
+    """Have the run's folder to oneself; refuse a taken name, or no place to write.
+
+    Raises
+    ------
+    ConfigError
+        If the name is taken, or there is nothing to resume.
+    BusyError
+        If another process is training under that name.
+    OutputError
+        If the folder cannot be made or written to.
+    """
+    folder = store.model_folder(request.name)
+    if (store.SHIPPED / request.name / store.WEIGHTS_FILE).is_file():
+        raise ConfigError(
+            f"{request.name!r} is the name of a model that ships with cellunet.",
+            hint="Choose another: --name MY-CELLS.",
+        )
+    with contextlib.ExitStack() as stack:
+        with in_home("Set CELLUNET_HOME to a folder that can be written."):
+            with writing(folder):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(store.training(request.name))
+            if not (folder / store.STATE_FILE).is_file():
+                # Of a run that was killed when it had finished, its state removed.
+                remove_fold_runs(folder)
+            _refuse_taken(request, folder)
+            _refuse_unwritable(folder)
+        clear_leftovers([folder, folder / PICTURES_FOLDER])
+        yield folder
+
+
+def _refuse_taken(request: TrainRequest, folder: Path) -> None:
+    state, weights = folder / store.STATE_FILE, folder / store.WEIGHTS_FILE
+    if request.resume and not state.is_file():
+        why = "is finished" if weights.is_file() else "has not begun"
+        raise ConfigError(
+            f"There is nothing to resume: training {request.name!r} {why}.",
+            hint="Leave out --resume, or see: cellunet models.",
+        )
+    if not request.resume and not request.overwrite:
+        for taken, hint in (
+            (state, "Go on with --resume, or begin anew: --overwrite, another --name."),
+            (weights, "Choose another --name, or replace it with --overwrite."),
+        ):
+            if taken.is_file():
+                raise ConfigError(f"{folder} exists already.", hint=hint)
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    PendingFile(folder / "probe").abort()
+    # Data that are refused later leave no empty folder behind.
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def in_home(hint: str) -> Iterator[None]:
+    """Give errors of writing into the models' folder a hint that fits there."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(error.message, hint=hint) from error
+
+
+def saved_run(request: TrainRequest, folder: Path) -> Saved | None:
+    """Return the run to resume, or None if a new one is asked for.
+
+    Settings may be given again or left out; others than the run began with are
+    refused.
+
+    Raises
+    ------
+    ConfigError
+        If other settings are asked for.
+    CheckpointError
+        If the state cannot be read.
+    """
+    if not request.resume:
+        return None
+    numbers = read_state(folder / store.STATE_FILE)
+    saved = Saved(config=store.read_config(numbers["config"]), about=numbers["about"])
+    differ = _other_settings(request, saved)
+    if differ:
+        raise ConfigError(
+            f"Training {request.name!r} began with other settings "
+            f"({', '.join(differ)}).",
+            hint="Leave the options out to resume, or start anew with --overwrite.",
+        )
+    return saved
+
+
+def as_it_began(request: TrainRequest, saved: Saved) -> TrainRequest:
+    """Return a request to resume with what it leaves out as the run began with it.
+
+    How images are read and split decides which images there are, so it is saved.
+    """
+    began = {name: saved.about[name] for name in _usual()}
+    split = SplitConfig(**{name: began.pop(name) for name in SPLIT})
+    return replace(request, split=split, **began)
+
+
+def _usual() -> dict[str, Any]:
+    """Return by name what is as good as left out of how images are read and split."""
+    return {"channel": None, "gray": False, "ignore_value": None} | {
+        name: getattr(SplitConfig(), name) for name in SPLIT
+    }
+
+
+def _plain(request: TrainRequest, name: str) -> Any:  # noqa: ANN401
+    return getattr(request.split if name in SPLIT else request, name)
+
+
+def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
+    """Return the names of settings that are given and not those of the saved run."""
+    differ = []
+    if request.minutes not in (None, saved.about.get("minutes")):
+        differ.append("minutes")
+    if request.start not in (None, saved.about.get("start")):
+        differ.append("start")
+    for name, usual in _usual().items():
+        asked_for = name in request.given or _plain(request, name) != usual
+        if asked_for and _plain(request, name) != saved.about[name]:
+            differ.append(name.replace("_", "-"))
+    asked, began = request.config, saved.config
+    names = _asked_for(asked, request.given)
+    if asked.encoding.target != began.encoding.target:
+        return [*differ, "target"] if "encoding.target" in names else differ
+    # These follow from the model to start from, the data and the time budget, not
+    # from what was asked.
+    if saved.about.get("start") != SCRATCH:
+        asked = inherit_from_pretrained(asked, began, request.given)
+    asked = asked.replace(
+        network=asked.network.replace(in_channels=began.network.in_channels),
+        decode=asked.decode.replace(max_core_px=began.decode.max_core_px),
+    )
+    if saved.about.get("minutes") is not None:
+        asked = asked.replace(steps_per_epoch=began.steps_per_epoch)
+    ours, theirs = _by_name(began.to_dict()), _by_name(asked.to_dict())
+    return differ + [
+        name.rpartition(".")[2].replace("_", "-")
+        for name in ours
+        if name in names and ours[name] != theirs[name]
+    ]
+
+
+def _asked_for(config: TrainConfig, given: Collection[str]) -> set[str]:
+    """Return the names of the settings that were given or are not the preset's."""
+    preset = PRESETS.get(config.preset, TrainConfig)()
+    usual = _by_name(for_target(preset, config.encoding.target).to_dict())
+    usual |= {"preset": TrainConfig.preset, "encoding.target": TARGET}
+    values = _by_name(config.to_dict())
+    return {*given, *(name for name in usual if values[name] != usual[name])}
+
+
+def _by_name(values: dict[str, Any]) -> dict[str, Any]:
+    """Return nested settings by names such as ``weights.border_weight``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = _by_name(value) if isinstance(value, dict) else {"": value}
+        flat |= {f"{key}.{name}".rstrip("."): one for name, one in inner.items()}
+    return flat
+
+
+def read_images(
+    request: TrainRequest,
+    config: TrainConfig,
+    start: PretrainedModel | None,
+    hooks: Hooks,
+) -> TrainingData:
+    """Return the images that are asked for, and tell what is odd about them.
+
+    Raises
+    ------
+    CellunetError
+        If they cannot be used, or hold scribbles alone and nothing to start from.
+    """
+    data = load(
+        request.data,
+        request.validation,
+        request.split,
+        seed=config.seed,
+        channel=ChannelChoice(
+            channel=request.channel,
+            gray=request.gray,
+            ignore_value=request.ignore_value,
+            known=start.card.channels if start else (),
+        ),
+        track=hooks.track,
+    )
+    known_as = start.name if start else SCRATCH
+    odd = training_notes(data, start=known_as, target=config.encoding.target)
+    for note in (*data.notes, *odd):
+        hooks.on_note(note)
+    return data
+
+
+def resolve_config(
+    request: TrainRequest, data: TrainingData, start: PretrainedModel | None
+) -> tuple[TrainConfig, list[str]]:
+    """Return the settings with what follows from the start and from the images.
+
+    Raises
+    ------
+    ConfigError
+        If they do not go together.
+    """
+    config, samples = request.config, data.samples
+    refuse_classic(config, samples)
+    if start is None:
+        return fitted_to(config, data), []
+    config, notes = adapt_pretrained(
+        with_pretrained(config, start, request.given), start, samples
+    )
+    known = known_images(start, data.training_prints | data.validation_prints)
+    if known:
+        notes.append(
+            f"{len(known)} of the {len(samples)} images are among those that "
+            f"{start.name} was made from ({', '.join(known[:3])}"
+            f"{', ...' if len(known) > 3 else ''}): scores on them say little about "
+            "other images."
+        )
+    return fitted_to(config, data), notes
+
+
+def _refuse_empty_crops(config: TrainConfig, data: TrainingData) -> None:
+    """Refuse crops that are far larger than every image: most of each is padding."""
+    side = max(max(s.labels.shape) for s in data.training)
+    if config.crop_px > max(SMALL_CROP_PX, 2 * side * config.scale):
+        raise ConfigError(
+            f"Crops of {config.crop_px} px are far larger than the training images, "
+            f"whose longest side is {side} px.",
+            hint=f"Leave out --crop, or try: --crop {SMALL_CROP_PX}.",
+        )
+
+
+def fitted_to(config: TrainConfig, data: TrainingData) -> TrainConfig:
+    """Return the settings with what follows from the data: channels, object size.
+
+    Raises
+    ------
+    ConfigError
+        If images differ in their number of channels, or crops are far larger than any.
+    """
+    _refuse_empty_crops(config, data)
+    count = count_of(data.samples)
+    in_channels = count * config.normalization.channels
+    largest = 0
+    for sample in data.training:
+        _, areas = np.unique(sample.labels[sample.labels > 0], return_counts=True)
+        largest = max(largest, round(areas.max(initial=0) * config.scale**2))
+    config = config.replace(network=config.network.replace(in_channels=in_channels))
+    if not largest:
+        # Scribbles have no size.
+        return config
+    # Half as large again as any object seen.
+    decode = config.decode.replace(max_core_px=max(largest * 3 // 2, 1))
+    return config.replace(decode=decode)
+
+
+def within(
+    minutes: float, config: TrainConfig, stages: Sequence[FoldRun], device: torch.device
+) -> TrainConfig:
+    """Return the settings with as many steps as fit a time budget, as measured here.
+
+    Parameters
+    ----------
+    minutes
+        The budget of all stages, above 0.
+    config
+        Its epochs stay; at least one step of each remains.
+    stages
+        Trainings that follow each other.
+    device
+        Where to compute.
+    """
+    probe = config.replace(steps_per_epoch=WARM_STEPS + TIMED_STEPS)
+    trainer = Trainer(stages[0].training, stages[0].validation, probe, device)
+    state = new_state(config, device)
+    begin = 0.0
+    with contextlib.closing(trainer.sampler.batches(0, 0)) as batches:
+        for index, batch in enumerate(batches):
+            if index == WARM_STEPS:
+                begin = time.perf_counter()
+            trainer.step(state, batch)
+    per_step = (time.perf_counter() - begin) / TIMED_STEPS
+    begin = time.perf_counter()
+    trainer.validate(state.average)
+    per_epoch = time.perf_counter() - begin
+    budget = minutes * 60 * MARGIN / len(stages) - per_epoch * config.epochs
+    steps = int(max(budget, 0.0) / per_step / config.epochs)
+    return config.replace(steps_per_epoch=max(steps, 1))
+
+
+def about(
+    request: TrainRequest, data: TrainingData, start: PretrainedModel | None
+) -> dict[str, Any]:
+    """Return what a run is known by when it is resumed, JSON values."""
+    return {
+        "training": data.training_prints,
+        "validation": data.validation_prints,
+        "minutes": request.minutes,
+        "start": start.name if start else SCRATCH,
+        "start_sha256": start.sha256 if start else "",
+        **{name: _plain(request, name) for name in _usual()},
+        "stage": 0,
+    }
+
+
+def refuse_other_images(saved: Saved, data: TrainingData, name: str) -> None:
+    """Refuse to resume a run on other images, or with another split.
+
+    Raises
+    ------
+    ConfigError
+        If they are not those that it began with.
+    """
+    theirs = saved.about.get("training"), saved.about.get("validation")
+    if theirs != (data.training_prints, data.validation_prints):
+        raise ConfigError(
+            f"The images are not those that training {name!r} began with.",
+            hint="Give the same folders and split, or start anew: --overwrite.",
+        )
+
+
+def refuse_other_start(saved: Saved, start: PretrainedModel | None, name: str) -> None:
+    """Refuse to resume a run whose model to start from has changed since.
+
+    Raises
+    ------
+    ConfigError
+        If it has.
+    """
+    if start is not None and saved.about["start_sha256"] != start.sha256:
+        raise ConfigError(
+            f"Model {start.name!r}, from which training {name!r} began, is not the "
+            "same any more.",
+            hint="Start anew with --overwrite.",
+        )
+
+
+def first_state(
+    start: PretrainedModel | None, config: TrainConfig, device: torch.device
+) -> TrainState:
+    """Return the state before the first step: of a model, or drawn from the seed."""
+    if start is None:
+        return new_state(config, device)
+    return state_from(copy.deepcopy(start.network), config, device)
+
+
+__all__ = ["Hooks", "RunInfo", "TrainRequest", "Trained", "train"]
+
+NOT_LOST = (
+    "Free space, or change permissions there; what was saved stays, and --resume goes "
+    "on from it."
+)
+
+
+def train(request: TrainRequest, hooks: Hooks | None = None) -> Trained:
+    """Train a model.
+
+    Parameters
+    ----------
+    request
+        What to train on and how.
+    hooks
+        Whom to tell.
+
+    Raises
+    ------
+    CellunetError
+        If the data, the settings, the name or the device cannot be used; before any
+        step is taken. OutputError if the run's folder cannot be written.
+    """
+    with locked_name(request) as folder:
+        return _train(request, folder, hooks or Hooks())
+
+
+def _train(request: TrainRequest, folder: Path, hooks: Hooks) -> Trained:
+    run = _prepared(request, folder, hooks)
+    run.hooks.on_start(_info(run))
+    with in_home(NOT_LOST):
+        finished = _all_stages(run)
+        report = Trained(
+            name=run.name,
+            folder=run.folder,
+            finished=finished,
+            epoch=run.state.epoch,
+            epochs=run.config.epochs,
+            history=tuple(mean_history(_histories(run))),
+            fold=run.number + 1,
+            folds=len(run.stages),
+            notes=run.data.notes,
+            start=run.start_name,
+        )
+        if not finished:
+            return report
+        # Once more, for a run that was killed between its last state and these.
+        rows = mean_history(_histories(run))
+        write_history(run.folder, rows, run.config.encoding.classes)
+        try:
+            made = finish(run)
+        except TrainingStopped:
+            return replace(report, finished=False)
+        _clean(run)
+    return _with(report, made)
+
+
+def _with(report: Trained, made: Finished) -> Trained:
+    return replace(
+        report,
+        scores=made.card.scores,
+        decode=made.card.config.decode,
+        expected=made.expected,
+        kept_start=made.kept_start,
+    )
+
+
+def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
+    """Check and read everything that the first step needs."""
+    device = choose_device(request.device)
+    threads = use_threads(request.threads)
+    saved = saved_run(request, folder)
+    if saved:
+        request = as_it_began(request, saved)
+    config = saved.config if saved else request.config
+    start = read_pretrained(
+        saved.about["start"] if saved else pretrained_name(request.start, config)
+    )
+    data = read_images(request, config, start, hooks)
+    if start is not None:
+        start = widen_channels(start, data.samples, request.channel)
+    if saved is None:
+        config, notes = resolve_config(request, data, start)
+        for note in notes:
+            hooks.on_note(note)
+    else:
+        refuse_other_images(saved, data, request.name)
+        refuse_other_start(saved, start, request.name)
+    stages = fold_runs(data, request.split, config, hooks.track)
+    if saved is None and request.minutes is not None:
+        config = within(request.minutes, config, stages, device)
+        hooks.on_note(
+            f"A budget of {request.minutes:g} min makes {config.epochs} epochs of "
+            f"{config.steps_per_epoch} steps at the speed measured here."
+        )
+    run = Run(
+        name=request.name,
+        folder=folder,
+        device=device,
+        threads=threads,
+        config=config,
+        data=data,
+        start=start,
+        stages=stages,
+        about=saved.about if saved else about(request, data, start),
+        state=_state(request, config, start, folder, device),
+        networks=[],
+        histories=[],
+        hooks=hooks,
+    )
+    for number in range(run.number):
+        network = UNet(config.network).to(device)
+        network, history = load_fold_run(folder, number, network)
+        run.networks.append(network)
+        run.histories.append(history)
+    return run
+
+
+def _state(
+    request: TrainRequest,
+    config: TrainConfig,
+    start: PretrainedModel | None,
+    folder: Path,
+    device: torch.device,
+) -> TrainState:
+    """Return the state to go on from.
+
+    What is left of a run that is to be replaced is removed, now that all is known to
+    be well.
+    """
+    file = folder / store.STATE_FILE
+    if request.resume:
+        return load_state(file, config, device)
+    state = first_state(start, config, device)
+    with writing(file):
+        file.unlink(missing_ok=True)
+    remove_fold_runs(folder)
+    return state
+
+
+def _info(run: Run) -> RunInfo:
+    stage = run.stages[0]
+    return RunInfo(
+        training_images=len(run.data.training),
+        validation_images=len(run.data.validation),
+        device=str(run.device),
+        threads=run.threads,
+        epochs=run.config.epochs,
+        steps_per_epoch=run.config.steps_per_epoch
+        or -(-len(stage.training) // run.config.batch),
+        parameters=sum(p.numel() for p in run.state.network.parameters()),
+        folder=run.folder,
+        start=run.start_name,
+        folds=len(run.stages),
+    )
+
+
+def _histories(run: Run) -> list[list[dict[str, float]]]:
+    return [*run.histories, run.state.history][: len(run.stages)]
+
+
+def _all_stages(run: Run) -> bool:
+    """Train stage after stage; return whether all are done."""
+    while len(run.networks) < len(run.stages):
+        if len(run.stages) > 1:
+            run.hooks.on_note(f"Fold {run.number + 1} of {len(run.stages)}:")
+        if not _steps(run):
+            return False
+        network = run.trainer().result(run.state)
+        run.networks.append(network)
+        run.histories.append(run.state.history)
+        if len(run.networks) < len(run.stages):
+            save_fold_run(run.folder, run.number, network, run.state.history)
+            run.about = run.about | {"stage": run.number + 1}
+            run.state = first_state(run.start, run.config, run.device)
+            _save(run)
+    return True
+
+
+def _save(run: Run) -> None:
+    save_state(run.folder / store.STATE_FILE, run.state, run.config, run.about)
+
+
+def _steps(run: Run) -> bool:
+    """Take the steps of a stage, saving every epoch; return whether all are taken."""
+    trainer, hooks = run.trainer(), run.hooks
+    before = run.number * trainer.total_steps
+    total = len(run.stages) * trainer.total_steps
+
+    def on_epoch(summary: Mapping[str, float]) -> None:
+        _save(run)
+        rows = mean_history(_histories(run))
+        write_history(run.folder, rows, run.config.encoding.classes)
+        hooks.on_epoch(summary)
+
+    def on_step(state: TrainState, loss: float) -> None:
+        done = before + state.epoch * trainer.steps_per_epoch + state.step
+        hooks.on_step(done, total, loss)
+        if not np.isfinite(loss):
+            raise CellunetError(
+                f"The loss became {loss} in step {done}.",
+                hint="Try a smaller --learning-rate.",
+            )
+
+    finished = trainer.run(
+        run.state, should_stop=hooks.should_stop, on_step=on_step, on_epoch=on_epoch
+    )
+    if not finished:
+        _save(run)
+    return finished
+
+
+def _clean(run: Run) -> None:
+    """Remove what is needed no more, now that the model is written."""
+    state = run.folder / store.STATE_FILE
+    with writing(state):
+        state.unlink(missing_ok=True)
+    remove_fold_runs(run.folder)

@@ -1,1 +1,0 @@
-"""What `cellunet.tasks.train` is made of, from annotated folders to files."""

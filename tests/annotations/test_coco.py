@@ -1,0 +1,202 @@
+"""COCO: one file, many images, polygons and run-length encodings."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+
+import numpy as np
+import pytest
+
+from cellunet.annotations.coco import is_coco, read_coco
+from cellunet.annotations.read import read_annotation
+from cellunet.errors import AnnotationError
+
+CATEGORIES = [
+    {"id": 1, "name": "nucleus", "supercategory": ""},
+    {"id": 2, "name": "ignore", "supercategory": ""},
+    {"id": 3, "name": "region", "supercategory": ""},
+]
+
+
+def image(number, name, height=6, width=8):
+    return {"id": number, "file_name": name, "height": height, "width": width}
+
+
+def annotation(number, segmentation, image_id=1, category=1, crowd=0):
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category,
+        "segmentation": segmentation,
+        "area": 1.0,
+        "bbox": [0, 0, 1, 1],
+        "iscrowd": crowd,
+    }
+
+
+SQUARE = [1, 1, 4, 1, 4, 4, 1, 4]
+# Rows 0 and 1 of column 5: 5 * 6 outside, 2 inside, 16 outside. 30 is 11110 in bits,
+# with more to follow 48 + 30 + 32 = 110 'n', then '0'; 2 is '2'; 16 is 10000, which
+# alone would be negative: 48 + 16 + 32 = 96 '`', then '0'.
+RLE = {"size": [6, 8], "counts": [30, 2, 16]}
+PACKED = {"size": [6, 8], "counts": "n02`0"}
+
+
+ONE_IMAGE = (image(1, "a.tif"),)
+
+
+@pytest.fixture
+def write(tmp_path):
+    times = itertools.count(1)
+
+    def write(*annotations, images=ONE_IMAGE, name="instances.json"):
+        document = {
+            "info": {},
+            "licenses": [],
+            "images": list(images),
+            "annotations": list(annotations),
+            "categories": CATEGORIES,
+        }
+        path = tmp_path / name
+        path.write_text(json.dumps(document), encoding="utf-8")
+        # A file may be written again within the resolution of its time.
+        os.utime(path, (0, next(times)))
+        return path
+
+    return write
+
+
+def test_polygons_and_both_run_lengths_are_objects(write):
+    path = write(
+        annotation(1, [SQUARE]),
+        annotation(2, RLE, crowd=1),
+        annotation(3, [[6, 3, 8, 3, 8, 5, 6, 5], [6, 5, 7, 5, 7, 6, 6, 6]]),
+    )
+    found = read_annotation(path)
+    assert found.kind == "coco"
+    assert found.labels.astype(int).tolist() == [
+        [0, 0, 0, 0, 0, 2, 0, 0],
+        [0, 1, 1, 1, 0, 2, 0, 0],
+        [0, 1, 1, 1, 0, 0, 0, 0],
+        [0, 1, 1, 1, 0, 0, 3, 3],
+        [0, 0, 0, 0, 0, 0, 3, 3],
+        [0, 0, 0, 0, 0, 0, 3, 0],
+    ]
+    assert found.notes[0].startswith("Annotations marked as crowds (iscrowd): 1.")
+    packed = read_annotation(write(annotation(1, PACKED)))
+    assert np.array_equal(packed.labels == 1, found.labels == 2)
+
+
+def test_each_image_has_its_own_annotations(write):
+    images = (
+        image(7, "images/default/a.tif"),
+        image(9, "b.png", 3, 4),
+        image(4, "c.tif"),
+    )
+    path = write(
+        annotation(1, [SQUARE], image_id=7),
+        annotation(2, [[0, 0, 2, 0, 2, 2, 0, 2]], image_id=9),
+        annotation(3, [[2, 2, 4, 2, 4, 3, 2, 3]], image_id=9),
+        images=images,
+    )
+    assert list(read_coco(path).images) == ["a.tif", "b.png", "c.tif"]
+    assert read_annotation(path, member="a.tif").labels.max() == 1
+    found = read_annotation(path, member="b.png").labels
+    assert found.tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 2, 2]]
+    # Listed and without annotations: an image without objects.
+    assert not read_annotation(path, member="c.tif").labels.any()
+    with pytest.raises(AnnotationError, match=r"annotates 3 images .*, but not d\.tif"):
+        read_annotation(path, member="d.tif")
+    with pytest.raises(AnnotationError, match="but not one"):
+        read_annotation(path)
+
+
+def test_categories_say_what_does_not_count(write):
+    found = read_annotation(
+        write(
+            annotation(1, [SQUARE]),
+            annotation(2, [[0, 0, 2, 0, 2, 6, 0, 6]], category=2),
+            annotation(3, [[0, 0, 6, 0, 6, 6, 0, 6]], category=3),
+        )
+    )
+    assert found.annotated.tolist() == [[False] * 2 + [True] * 4 + [False] * 2] * 6
+    assert found.labels.max() == 1
+
+
+def test_a_file_that_changed_is_read_again(write):
+    assert read_annotation(write(annotation(1, [SQUARE]))).labels.max() == 1
+    path = write(annotation(1, [SQUARE]), annotation(2, RLE))
+    assert read_annotation(path).labels.max() == 2
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images", "message"),
+    [
+        (
+            [
+                annotation(5, [SQUARE], image_id=99),
+                annotation(6, [SQUARE], image_id=[]),
+            ],
+            [image(1, "a.tif")],
+            r"2 annotations belong to an image that is not listed: 5 \(image 99\), 6",
+        ),
+        ([], [image(1, "a.tif"), image(1, "b.tif")], "the same id"),
+        ([], [image(1, "x/a.tif"), image(2, "y/a.tif")], "the same file name"),
+        ([], [image(1, "../../a.tif")], r"'\.\./\.\./a\.tif' lies outside"),
+        ([], [image(1, "/etc/a.tif")], "lies outside"),
+        ([], [image(1, "..\\a.tif")], "lies outside"),
+        ([], [image(1, "C:\\a.tif")], "lies outside"),
+        ([], [image(1, "")], "Image 1 has no file_name"),
+        ([], [image(None, "a.tif")], "has the id None"),
+        ([], [image(1, "a.tif", -2)], "height of image 1 is -2"),
+        ([], [3], "An image is 3"),
+        ([3], [image(1, "a.tif")], "An annotation is 3"),
+        ([annotation(5, [])], [image(1, "a.tif")], "annotation 5 has no outline"),
+        ([annotation(5, None)], [image(1, "a.tif")], "annotation 5 has no outline"),
+        ([annotation(5, [[1, 2, 3]])], [image(1, "a.tif")], "has 3 coordinates"),
+        ([annotation(5, [[1, 2, 3, 4]])], [image(1, "a.tif")], "2 different points"),
+        ([annotation(5, [[1, 2, 3, 4, None, 6]])], [image(1, "a.tif")], "no finite"),
+        ([annotation(5, 4)], [image(1, "a.tif")], "segmentation of annotation 5 is 4"),
+        (
+            [annotation(5, {"size": [6, 9], "counts": "n02`0"})],
+            [image(1, "a.tif")],
+            r"mask of annotation 5 is \[6, 9\], its image \[6, 8\]",
+        ),
+        (
+            [annotation(5, {"size": [6, 8], "counts": [1, 2]})],
+            [image(1, "a.tif")],
+            "annotation 5: The runs of the mask add up to 3",
+        ),
+        (
+            [annotation(5, {"size": [6, 8], "counts": [1, 2.5]})],
+            [image(1, "a.tif")],
+            "count of annotation 5 is 2.5",
+        ),
+        (
+            [],
+            [image(1, "a.tif", 10**6, 10**6)],
+            "1,000,000 x 1,000,000 pixels; up to",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(write, annotations, images, message):
+    path = write(*annotations, images=images)
+    with pytest.raises(AnnotationError, match=message) as caught:
+        read_annotation(path, member=read_coco(path).images and "a.tif")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cut_off_coco_file_is_refused_and_other_json_is_not_coco(write, tmp_path):
+    path = write(annotation(1, [SQUARE]))
+    assert is_coco(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(AnnotationError, match=r"instances\.json is no JSON"):
+        is_coco(path)
+    other = tmp_path / "settings.json"
+    other.write_text("// not even JSON")
+    assert not is_coco(other)
+    with pytest.raises(AnnotationError, match="cannot be read"):
+        read_coco(tmp_path / "none.json")

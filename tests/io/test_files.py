@@ -1,0 +1,195 @@
+"""Opening by suffix, what files really are, provenance and the log."""
+
+from __future__ import annotations
+
+import logging
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+
+from cellunet.errors import ConfigError, ImageReadError
+from cellunet.io.images import READERS, WRITERS, create_labels, open_image
+from cellunet.io.metadata import read_provenance
+from cellunet.io.reading import READ_FAILURES, kind_by_content, reading
+from cellunet.io.source import Region
+
+GRAY = np.arange(20, dtype=np.uint8).reshape(4, 5)
+
+
+def labels(path, planes=1):
+    with create_labels(
+        path,
+        shape=(40, 50),
+        plane_axes="T",
+        plane_shape=(planes,),
+        dtype=np.uint16,
+        pixel_size_um=None,
+        provenance={"model": "nuclei"},
+    ) as sink:
+        for plane in range(planes):
+            rows = np.arange(2000, dtype=np.uint16).reshape(40, 50)
+            sink.write(plane, 0, rows)
+        sink.commit()
+    return path
+
+
+def test_suffixes_are_lower_case_and_labels_can_be_read_back():
+    assert all(s == s.lower() and s.startswith(".") for s in [*READERS, *WRITERS])
+    assert set(WRITERS) <= set(READERS)
+
+
+def test_gray_and_a_channel_at_once_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"gray and channel '0'"):
+        open_image(tmp_path / "a.tif", channel="0", gray=True)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.czi"])
+def test_a_missing_file_is_named(tmp_path, name):
+    with pytest.raises(ImageReadError, match=rf"{name} does not exist"):
+        open_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.b"])
+def test_a_folder_is_no_image(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(ImageReadError, match=r"is a folder"):
+        open_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_an_empty_file_is_named(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(ImageReadError, match=rf"{name} is empty \(0 bytes\)"):
+        open_image(tmp_path / name)
+
+
+def test_a_jpeg_named_tif_is_called_a_jpeg(tmp_path):
+    path = tmp_path / "photo.tif"
+    path.write_bytes(imagecodecs.jpeg_encode(GRAY))
+    with pytest.raises(ImageReadError, match=r"photo\.tif is named.*is JPEG\. Export"):
+        open_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (imagecodecs.png_encode(GRAY), r"is PNG\. Rename it to \.png\."),
+        (b"version https://git-lfs.github.com/spec/v1", r"Git LFS.*git lfs pull"),
+        (b"PK\x03\x04....", "is ZIP. Unpack"),
+        (b"just some text", "it is not an image"),
+    ],
+)
+def test_other_content_named_tif_is_recognised(tmp_path, content, match):
+    path = tmp_path / "a.tif"
+    path.write_bytes(content)
+    with pytest.raises(ImageReadError, match=match):
+        open_image(path)
+
+
+def test_a_tiff_named_png_is_recognised(tmp_path):
+    path = tmp_path / "a.png"
+    tifffile.imwrite(tmp_path / "a.tif", GRAY)
+    (tmp_path / "a.tif").rename(path)
+    with pytest.raises(ImageReadError, match=r"is TIFF\. Rename it to \.tif\."):
+        open_image(path)
+
+
+def test_an_unknown_suffix_names_the_known_ones(tmp_path):
+    path = tmp_path / "a.czi"
+    path.write_bytes(b"ZISRAWFILE....")
+    with pytest.raises(
+        ImageReadError, match=r"'\.czi' \(its content: Zeiss CZI\); .*\.tif"
+    ):
+        open_image(path)
+
+
+def test_content_is_known_by_its_first_bytes():
+    assert kind_by_content(b"MM\0+abc") == "TIFF"
+    assert kind_by_content(b"") == ""
+
+
+@pytest.mark.parametrize("failure", [f for f in READ_FAILURES if f is not MemoryError])
+def test_every_known_failure_becomes_one_line_that_names_the_file(tmp_path, failure):
+    path = tmp_path / "a.tif"
+    with (
+        pytest.raises(ImageReadError, match=r"a\.tif cannot be read.*why not") as info,
+        reading(path),
+    ):
+        raise failure("why\nnot")
+    assert "\n" not in str(info.value)
+    assert isinstance(info.value.__cause__, failure)
+
+
+def test_no_memory_and_no_permission_are_said_plainly(tmp_path):
+    with (
+        pytest.raises(ImageReadError, match="does not fit into memory"),
+        reading(tmp_path / "a.tif"),
+    ):
+        raise MemoryError
+    with (
+        pytest.raises(ImageReadError, match="permission denied"),
+        reading(tmp_path / "a.tif"),
+    ):
+        raise PermissionError
+
+
+def test_warnings_of_tifffile_stay_out_of_sight_while_we_read(tmp_path, caplog):
+    path = tmp_path / "a.tif"
+    with caplog.at_level(logging.DEBUG), reading(path):
+        logging.getLogger("tifffile").warning("odd tag")
+        logging.getLogger("imagecodecs").warning("odd chunk")
+    assert {(r.name, r.levelname) for r in caplog.records} == {
+        ("cellunet.io.reading", "DEBUG")
+    }
+    with caplog.at_level(logging.DEBUG):
+        logging.getLogger("tifffile").warning("heard")
+    assert caplog.records[-1].name == "tifffile"
+
+
+def test_provenance_of_labels_is_found(tmp_path):
+    assert read_provenance(labels(tmp_path / "a.tif", 3)) == {"model": "nuclei"}
+
+
+def test_files_of_others_have_no_provenance(tmp_path):
+    tifffile.imwrite(tmp_path / "plain.tif", GRAY)
+    tifffile.imwrite(tmp_path / "a.ome.tif", GRAY)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(GRAY))
+    (tmp_path / "empty.tif").touch()
+    (tmp_path / "broken.tif").write_bytes(b"II*\0 broken")
+    for path in tmp_path.iterdir():
+        assert read_provenance(path) is None
+
+
+def test_provenance_of_a_missing_file_or_folder_is_an_error(tmp_path):
+    with pytest.raises(ImageReadError, match="does not exist"):
+        read_provenance(tmp_path / "a.tif")
+    with pytest.raises(ImageReadError, match="is a folder"):
+        read_provenance(tmp_path)
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+def test_a_truncated_result_is_not_taken_for_a_finished_one(tmp_path, planes):
+    path = labels(tmp_path / "a.tif", planes)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ImageReadError, match="truncated"):
+        read_provenance(path)
+
+
+def test_provenance_that_is_no_object_is_none(tmp_path):
+    path = tmp_path / "a.tif"
+    xml = '<OME><M K="provenance">1</M></OME>'.replace(
+        "<M", '<A Namespace="cellunet.provenance"><M'
+    ).replace("</M>", "</M></A>")
+    tifffile.imwrite(path, GRAY, description=xml, metadata=None)
+    assert read_provenance(path) is None
+
+
+def test_a_source_is_closed_until_it_is_read(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, GRAY)
+    # A handle left open would be a ResourceWarning, which is an error here.
+    assert open_image(path).shape == (4, 5)
+    with open_image(path) as source:
+        source.read(Region(0, 0, 4, 0, 5))

@@ -1,0 +1,173 @@
+"""PNG files."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import zlib
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from cellunet.errors import ImageReadError, OutputError
+from cellunet.io.images import open_image
+from cellunet.io.png import write_png
+from cellunet.io.source import Region
+
+
+def whole(source):
+    return source.read(Region(0, 0, source.shape[0], 0, source.shape[1]))[0]
+
+
+def save(path, pixels):
+    path.write_bytes(imagecodecs.png_encode(pixels))
+    return path
+
+
+def chunk(kind, content):
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+
+def png(width, height, bits, colour, *chunks):
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    body = b"".join(chunks) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body
+
+
+def rows(*lines):
+    return chunk(b"IDAT", zlib.compress(b"".join(b"\0" + line for line in lines)))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("shape", [(1, 1), (15, 4000), (7, 5)])
+def test_gray_is_read_by_region(tmp_path, dtype, shape):
+    pixels = np.arange(shape[0] * shape[1]).astype(dtype).reshape(shape)
+    with open_image(save(tmp_path / "ä 😀.png", pixels)) as source:
+        assert (source.shape, source.dtype, source.plane_axes) == (shape, dtype, "")
+        assert source.pixel_size_um is None
+        np.testing.assert_array_equal(whole(source), pixels)
+        part = source.read(Region(0, 0, 1, shape[1] - 1, shape[1]))
+        assert part.shape == (1, 1, 1)
+        assert part[0, 0, 0] == pixels[0, -1]
+
+
+def test_alpha_beside_gray_is_dropped(tmp_path):
+    pixels = np.arange(24, dtype=np.uint8).reshape(3, 4, 2)
+    with open_image(save(tmp_path / "a.png", pixels)) as source:
+        np.testing.assert_array_equal(whole(source), pixels[..., 0])
+
+
+@pytest.mark.parametrize("samples", [3, 4])
+def test_colours_need_a_choice(tmp_path, samples):
+    pixels = np.arange(12 * samples, dtype=np.uint8).reshape(3, 4, samples)
+    path = save(tmp_path / "a.png", pixels)
+    with pytest.raises(ImageReadError, match=r"3 axes \(YXS\).*--gray for its lumin"):
+        open_image(path)
+    with open_image(path, channel="2") as source:
+        np.testing.assert_array_equal(whole(source), pixels[..., 2])
+    with open_image(path, gray=True) as source:
+        expected = pixels[..., :3] @ np.array([0.299, 0.587, 0.114])
+        np.testing.assert_allclose(whole(source), expected, rtol=1e-6)
+
+
+def test_gray_saved_as_rgba_is_recognised(tmp_path):
+    pixels = np.full((3, 4, 4), 7, np.uint8)
+    pixels[..., 3] = 255
+    with pytest.raises(
+        ImageReadError, match=r"a gray image saved as RGB\. Try: --gray"
+    ):
+        open_image(save(tmp_path / "a.png", pixels))
+
+
+def test_a_palette_makes_colours(tmp_path):
+    table = chunk(b"PLTE", bytes([10, 20, 30, 40, 50, 60]))
+    path = tmp_path / "a.png"
+    path.write_bytes(png(2, 1, 8, 3, table, rows(bytes([1, 0]))))
+    with open_image(path, channel="green") as source:
+        np.testing.assert_array_equal(whole(source), [[50, 20]])
+
+
+def test_one_bit_gray_is_0_and_255(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(3, 1, 1, 0, rows(bytes([0b01000000]))))
+    with open_image(path) as source:
+        np.testing.assert_array_equal(whole(source), [[0, 255, 0]])
+
+
+def test_a_source_travels_by_pickle_and_reads_again_after_close(tmp_path):
+    pixels = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    source = open_image(save(tmp_path / "a.png", pixels))
+    whole(source)
+    sent = pickle.dumps(source)
+    assert len(sent) < 2000
+    np.testing.assert_array_equal(whole(pickle.loads(sent)), pixels)
+    source.close()
+    np.testing.assert_array_equal(whole(source), pixels)
+
+
+def test_what_is_read_may_be_changed_without_harm(tmp_path):
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    with open_image(save(tmp_path / "a.png", pixels)) as source:
+        whole(source)[:] = 0
+        np.testing.assert_array_equal(whole(source), pixels)
+
+
+def test_a_header_of_a_million_squared_is_refused_with_its_numbers(tmp_path):
+    path = tmp_path / "huge.png"
+    path.write_bytes(png(10**6, 10**6, 16, 0, rows(b"\0\0")))
+    with pytest.raises(ImageReadError, match=r"huge\.png claims 2,000,000,000,000"):
+        open_image(path)
+
+
+def test_a_size_above_the_limit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("cellunet.io.reading.MAX_DECODED_BYTES", 100)
+    path = save(tmp_path / "a.png", np.zeros((11, 10), np.uint8))
+    with pytest.raises(ImageReadError, match="110 bytes; the limit is 100"):
+        open_image(path)
+
+
+@pytest.mark.parametrize("length", [10, 30, 60, 120, 500])
+def test_a_truncated_file_is_refused_by_name(tmp_path, rng, length):
+    path = save(tmp_path / "cut.png", rng.integers(0, 255, (40, 40), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ImageReadError, match=r"cut\.png"), open_image(path) as source:
+        whole(source)
+
+
+@pytest.mark.parametrize("header", [(0, 5, 8, 0), (5, 5, 8, 5), (5, 5, 3, 0)])
+def test_an_impossible_header_is_refused(tmp_path, header):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(*header))
+    with pytest.raises(ImageReadError, match="impossible PNG header"):
+        open_image(path)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.arange(12, dtype=np.uint8).reshape(3, 4),
+        np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000,
+        np.arange(36, dtype=np.uint8).reshape(3, 4, 3),
+        np.arange(48, dtype=np.uint8).reshape(3, 4, 4),
+        np.arange(24, dtype=np.uint8).reshape(4, 6)[::2, ::3],
+    ],
+)
+def test_what_is_written_is_read(tmp_path, pixels):
+    path = tmp_path / "new folder" / "a.png"
+    write_png(path, pixels)
+    np.testing.assert_array_equal(imagecodecs.png_decode(path.read_bytes()), pixels)
+    assert [p.name for p in path.parent.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 2, 2), (0, 3)])
+def test_shapes_that_no_png_has_are_a_bug(tmp_path, shape):
+    with pytest.raises(ValueError, match="no PNG of"):
+        write_png(tmp_path / "a.png", np.zeros(shape, np.uint8))
+
+
+def test_a_folder_in_the_way_is_named(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(OutputError, match="a folder of that name exists"):
+        write_png(tmp_path / "a.png", np.zeros((2, 2), np.uint8))

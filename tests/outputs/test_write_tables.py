@@ -1,0 +1,165 @@
+"""Tables: what stands in a cell, what no spreadsheet computes, and one of many."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from cellunet import errors as optional_module
+from cellunet.errors import ConfigError, OutputError
+from cellunet.imaging.measure import column_names, measure_labels
+from cellunet.outputs.tables import FORMULA, PLACES, TABLES, is_ours, join, safe_path
+
+NAMES = ["a.tif", "=1+1.tif", "+a.tif", "-a.tif", "@a.tif", '"x",\n;=1.tif', "ä😀.tif"]
+
+
+def write(path, image="a.tif", *, channels=("",), place=None) -> dict:
+    labels = np.array([[1, 1, 0], [0, 0, 2]])
+    images = [np.array([[1, 2, 9], [9, 9, 0.125]]) for _ in channels]
+    table = measure_labels(labels, images, channels=channels)
+    ids = table.pop("id")
+    sink = TABLES[path.suffix[1:]](path, column_names(channels))
+    sink.add(image, place or {}, ids, table)
+    assert not path.exists()
+    sink.commit()
+    return table
+
+
+def rows(path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def test_a_csv_holds_numbers_short_and_nothing_for_what_is_not_known(tmp_path) -> None:
+    write(tmp_path / "t.csv", place={"z": 3})
+    first, second = rows(tmp_path / "t.csv")
+    assert list(first) == [*PLACES, *column_names()]
+    assert (first["image"], first["t"], first["z"], first["id"]) == (
+        "a.tif",
+        "",
+        "3",
+        "1",
+    )
+    assert (first["area_px"], first["x_px"], first["area_um2"]) == ("2", "1", "")
+    assert (first["intensity_mean"], second["intensity_mean"]) == ("1.5", "0.125")
+    assert float(first["major_axis_px"]) == 2
+    text = (tmp_path / "t.csv").read_text(encoding="utf-8")
+    assert text.splitlines()[1].startswith('"a.tif",,3,1,2,1,')
+    assert "\r" not in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_name_becomes_a_formula_and_each_is_read_back(name, tmp_path) -> None:
+    write(tmp_path / "t.csv", name)
+    (cell, _) = (row["image"] for row in rows(tmp_path / "t.csv"))
+    assert cell.removeprefix("./") == name
+    assert not cell.startswith(FORMULA)
+    write(tmp_path / "t.parquet", name)
+    read = pyarrow.parquet.read_table(tmp_path / "t.parquet")
+    assert read["image"].to_pylist() == [name, name]
+
+
+def test_a_name_that_is_not_unicode_stops_no_table(tmp_path) -> None:
+    write(tmp_path / "t.csv", "\udcff.tif")
+    assert rows(tmp_path / "t.csv")[0]["image"] == "\\udcff.tif"
+
+
+def test_only_names_that_need_it_are_changed() -> None:
+    assert safe_path("a=b.tif") == "a=b.tif"
+    assert safe_path("＝a.tif") == "./＝a.tif"  # noqa: RUF001
+
+
+def test_parquet_holds_the_same(tmp_path) -> None:
+    table = write(tmp_path / "t.parquet", place={"t": 1, "z": 2})
+    read = pyarrow.parquet.read_table(tmp_path / "t.parquet")
+    assert read.column_names == [*PLACES, *column_names()]
+    assert read["t"].to_pylist() == [1, 1]
+    assert read["area_um2"].null_count == 2
+    for name in ("area_px", "solidity", "intensity_sum"):
+        assert read[name].to_pylist() == table[name].tolist()
+    types = {read.schema.field(n).type for n in ("id", "area_px", "touches_border")}
+    assert types == {pyarrow.int64()}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_are_joined_row_by_row(kind, tmp_path) -> None:
+    parts = [tmp_path / f"{n}.{kind}" for n in "ab"]
+    write(parts[0], "=a.tif")
+    write(parts[1], "b.tif", channels=("DAPI", "GFP"))
+    join(parts, tmp_path / f"all.{kind}")
+    if kind == "csv":
+        found = rows(tmp_path / "all.csv")
+        # Quoted text and bare numbers, as in its parts.
+        text = (tmp_path / "all.csv").read_text(encoding="utf-8")
+        assert text.splitlines()[1].startswith('"./=a.tif",,,1,2,1,')
+    else:
+        found = pyarrow.parquet.read_table(tmp_path / "all.parquet").to_pylist()
+        found = [{k: "" if v is None else v for k, v in row.items()} for row in found]
+    assert [row["image"].lstrip("./=") for row in found] == ["a.tif"] * 2 + [
+        "b.tif"
+    ] * 2
+    assert {row["intensity_mean_GFP"] for row in found[:2]} == {""}
+    assert {row["intensity_mean"] for row in found[2:]} == {""}
+    assert [float(row["area_px"]) for row in found] == [2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_is_told_from_other_files(kind, tmp_path) -> None:
+    write(tmp_path / f"t.{kind}")
+    assert is_ours(tmp_path / f"t.{kind}")
+    other = tmp_path / f"other.{kind}"
+    for content in (b"", b"name,value\n1,2\n", b"\xff\xfe\0"):
+        other.write_bytes(content)
+        assert not is_ours(other)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_part_that_cannot_be_read_is_named_and_nothing_is_left(
+    kind, tmp_path
+) -> None:
+    part = tmp_path / f"t.{kind}"
+    part.write_bytes(b'"image\xff')
+    with pytest.raises(OutputError, match=f"t.{kind} cannot be joined") as caught:
+        join([part], tmp_path / f"all.{kind}")
+    assert "Delete it" in caught.value.hint
+    assert list(tmp_path.iterdir()) == [part]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_an_aborted_table_leaves_nothing(kind, tmp_path) -> None:
+    sink = TABLES[kind](tmp_path / f"t.{kind}", column_names())
+    sink.abort()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_of_no_object_has_its_columns(kind, tmp_path) -> None:
+    path = tmp_path / f"t.{kind}"
+    table = measure_labels(np.zeros((2, 2), int))
+    sink = TABLES[kind](path, column_names())
+    sink.add("a", {}, table.pop("id"), table)
+    sink.commit()
+    join([path], tmp_path / f"all.{kind}")
+    assert is_ours(tmp_path / f"all.{kind}")
+
+
+def test_a_missing_column_is_a_bug(tmp_path) -> None:
+    sink = TABLES["csv"](tmp_path / "t.csv", ["area_px", "other"])
+    with pytest.raises(ValueError, match="expected"):
+        sink.add("a", {}, np.array([1]), {"area_px": np.array([1])})
+    sink.abort()
+
+
+def test_without_the_library_the_line_that_installs_it_is_told(
+    tmp_path, monkeypatch
+) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(optional_module.importlib, "import_module", missing)
+    with pytest.raises(ConfigError, match="needs the package pyarrow") as caught:
+        TABLES["parquet"](tmp_path / "t.parquet", [])
+    assert caught.value.hint == 'Try: pip install "cellunet-torch[parquet]".'

@@ -1,0 +1,296 @@
+"""One plane through prediction: the same labels as decoding the whole at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cellunet import store
+from cellunet.config import PredictConfig
+from cellunet.core.device import TorchEngine
+from cellunet.core.unet import UNet, initialise
+from cellunet.engine.base import plane_probabilities
+from cellunet.errors import CheckpointError
+from cellunet.imaging import blocks as blocks_module
+from cellunet.imaging.blocks import network_plan
+from cellunet.imaging.decode import decode_plane
+from cellunet.imaging.normalize import measure, normalize
+from cellunet.io.images import open_image
+from cellunet.io.scratch import Scratch
+from cellunet.metrics.matching import score_image
+from cellunet.tasks.predict import plane as segment_module
+from cellunet.tasks.predict.memory import Memory
+from cellunet.tasks.predict.plane import (
+    InferenceSettings,
+    PredictionStopped,
+    as_labels,
+    segment_plane,
+    tiles,
+)
+from cellunet.tasks.predict.session import settings_for
+
+SCALES = (1.0, 0.6, 1.9)
+WINDOWS = (1024, 64, 80)
+MEMORY = 20_000
+"""Bytes held in memory: nearly everything passes through the disk."""
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_model) -> InferenceSettings:
+    model = store.find_model(str(tiny_model.folder))
+    return settings_for(model, PredictConfig(), "onnxruntime", "cpu", 1)
+
+
+def saved(folder: Path, image: np.ndarray) -> Path:
+    path = folder / "image.tif"
+    tifffile.imwrite(path, image)
+    return path
+
+
+def labels_of(path: Path, recipe: InferenceSettings) -> np.ndarray:
+    with open_image(path) as source, Scratch(memory_bytes=MEMORY) as scratch:
+        found = segment_plane(source, 0, recipe, scratch)
+        labels = as_labels(found.bands())
+        assert found.count == labels.max(initial=0)
+        return labels
+
+
+def probabilities_of(image: np.ndarray, recipe: InferenceSettings) -> np.ndarray:
+    """The whole plane through the network, without any of `segment`."""
+    config = recipe.config
+    scaled = normalize(
+        image, measure(lambda: [image], config.normalization), config.normalization
+    )
+    return plane_probabilities(
+        recipe.engine, scaled, network_plan(image.shape, config.network), 3
+    )
+
+
+@pytest.mark.parametrize("shape", [(70, 300), (300, 70), (9, 5), (1, 1)])
+def test_labels_are_those_of_the_whole_plane_for_every_tile(
+    shape, recipe, tmp_path, nuclei_image
+) -> None:
+    image = nuclei_image(shape, 40, 9)[0]
+    expected = decode_plane(
+        probabilities_of(image, recipe), recipe.config.encoding, recipe.decode
+    )
+    path = saved(tmp_path, image)
+    for tile_px in (64, 100, 257, 1024):
+        found = labels_of(path, replace(recipe, memory=Memory(tile_px=tile_px)))
+        np.testing.assert_array_equal(found, expected)
+    if min(shape) > 60:
+        assert expected.max() > 10
+
+
+def test_several_blocks_of_the_network_make_the_same_labels(
+    recipe, tmp_path, nuclei_image, monkeypatch
+) -> None:
+    image = nuclei_image((200, 230), 60, 9)[0]
+    path = saved(tmp_path, image)
+    whole = labels_of(path, recipe)
+    # Windows no longer than twice two halos: 8 or more of them.
+    monkeypatch.setattr(blocks_module, "LARGEST_PX", 64)
+    assert len(network_plan(image.shape, recipe.config.network).blocks) >= 8
+    expected = decode_plane(
+        probabilities_of(image, recipe), recipe.config.encoding, recipe.decode
+    )
+    for tile_px in (64, 100):
+        found = labels_of(path, replace(recipe, memory=Memory(tile_px=tile_px)))
+        np.testing.assert_array_equal(found, expected)
+    # Sums of another order differ in their last bits, no more.
+    assert (whole != expected).mean() < 0.01
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_white_noise_through_random_weights_is_cut_without_a_seam(
+    data, recipe, tmp_path, monkeypatch
+) -> None:
+    """Nothing is smooth here: whatever depends on where a block ends would show."""
+    height, width = (data.draw(st.sampled_from([1, 17, 61, 97, 129])) for _ in range(2))
+    seed = data.draw(st.integers(0, 2**16))
+    image = np.random.default_rng(seed).normal(500, 200, (height, width))
+    network = UNet(recipe.config.network)
+    initialise(network, seed)
+    engine = TorchEngine(network.eval(), torch.device("cpu"))
+    noisy = replace(recipe, engine=engine, scale=data.draw(st.sampled_from(SCALES)))
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks_module, "LARGEST_PX", data.draw(st.sampled_from(WINDOWS)))
+        path = saved(tmp_path, image.astype(np.float32))
+        whole = labels_of(path, noisy)
+        for tile_px in data.draw(st.lists(st.integers(3, 140), min_size=1, max_size=3)):
+            memory = Memory(tile_px=tile_px, band_pixels=1000)
+            again = labels_of(path, replace(noisy, memory=memory))
+            np.testing.assert_array_equal(again, whole)
+
+
+def test_a_nucleus_across_the_corner_of_four_blocks_stays_one(
+    recipe, tmp_path, monkeypatch
+) -> None:
+    y, x = np.mgrid[:192, :192]
+    image = np.where((y - 96) ** 2 + (x - 96) ** 2 < 81, 900, 100).astype(np.uint16)
+    image[((y - 30) ** 2 + (x - 40) ** 2) < 64] = 900
+    path = saved(tmp_path, image)
+    expected = labels_of(path, recipe)
+    assert expected.max() == 2
+    monkeypatch.setattr(blocks_module, "LARGEST_PX", 64)
+    plan = network_plan(image.shape, recipe.config.network)
+    corners = {(b.y.core_stop, b.x.core_stop) for b in plan.blocks}
+    assert any(expected[c] for c in corners if max(c) < 192)
+    for tile_px in (96, 64, 7):
+        found = labels_of(path, replace(recipe, memory=Memory(tile_px=tile_px)))
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("scale", [2.0, 0.5, 1.7])
+def test_objects_come_back_at_the_images_own_size(
+    scale, tiny_model, tmp_path, nuclei_image
+) -> None:
+    truth = nuclei_image((128, 128), 20, 12, radius_px=(6.0, 9.0))
+    if scale >= 1:
+        # Every second pixel, so that the network has to see it twice as large.
+        step = round(scale)
+        image, labels = (a[::step, ::step] for a in truth)
+    else:
+        image, labels = (a.repeat(2, 0).repeat(2, 1) for a in truth)
+    model = store.find_model(str(tiny_model.folder))
+    found = {}
+    for tile_px in (64, 100, 1024):
+        config = PredictConfig(scale=scale, tile_px=tile_px)
+        recipe = settings_for(model, config, "onnxruntime", "cpu", 1)
+        found[tile_px] = labels_of(saved(tmp_path, image), recipe)
+        assert found[tile_px].shape == image.shape
+        np.testing.assert_array_equal(found[tile_px], found[64])
+    score = next(iter(score_image(labels, found[64], name="x").values()))
+    assert score.f1_at(10) > 0.7
+
+
+def test_bands_of_probabilities_make_the_plane(
+    recipe, tmp_path, nuclei_image, monkeypatch
+) -> None:
+    image = nuclei_image((150, 80), 20, 3)[0]
+    monkeypatch.setattr(blocks_module, "LARGEST_PX", 64)
+    bands: list[tuple[int, np.ndarray]] = []
+    with open_image(saved(tmp_path, image)) as source, Scratch() as scratch:
+        segment_plane(
+            source,
+            0,
+            recipe,
+            scratch,
+            lambda y0, rows: bands.append((y0, rows)),
+        )
+    assert len(bands) > 2
+    ends = np.cumsum([rows.shape[1] for _, rows in bands]).tolist()
+    assert [y0 for y0, _ in bands] == [0, *ends[:-1]]
+    assert ends[-1] == 150
+    whole = np.concatenate([rows for _, rows in bands], axis=1)
+    raw = probabilities_of(image, recipe)
+    odds = np.asarray(recipe.decode.class_odds, np.float32)[:, None, None]
+    expected = raw / odds / (raw / odds).sum(axis=0)
+    np.testing.assert_allclose(whole, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("scale", [0.37, 0.6, 1.9, 3.3])
+def test_at_another_scale_blocks_compute_what_one_pass_computes(
+    scale, recipe, tmp_path, nuclei_image, monkeypatch
+) -> None:
+    path = saved(tmp_path, nuclei_image((130, 171), 40, 9)[0])
+    found = []
+    for largest_px in (4096, 64):
+        monkeypatch.setattr(blocks_module, "LARGEST_PX", largest_px)
+        kept: list[np.ndarray] = []
+        with open_image(path) as source, Scratch() as scratch:
+            segment_plane(
+                source,
+                0,
+                replace(recipe, scale=scale),
+                scratch,
+                lambda y0, rows, kept=kept: kept.append(rows),
+            )
+        found.append(np.concatenate(kept, axis=1))
+    if scale > 1:
+        assert len(kept) > 2
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+def test_the_height_of_the_bands_read_changes_nothing(
+    recipe, tmp_path, nuclei_image, monkeypatch
+) -> None:
+    path = saved(tmp_path, nuclei_image((100, 60), 12, 3)[0].astype(np.float32))
+    whole = labels_of(path, recipe)
+    monkeypatch.setattr(segment_module, "BAND_ROWS", 7)
+    np.testing.assert_array_equal(labels_of(path, recipe), whole)
+
+
+def test_what_was_seen_is_told(recipe, tmp_path, nuclei_image) -> None:
+    image = nuclei_image((64, 64), 8, 5)[0]
+    with open_image(saved(tmp_path, image)) as source, Scratch() as scratch:
+        found = segment_plane(source, 0, recipe, scratch)
+        areas = np.bincount(as_labels(found.bands()).ravel())[1:]
+    np.testing.assert_array_equal(found.areas, areas)
+    assert found.statistics.count == 64 * 64
+    with (
+        open_image(saved(tmp_path, np.zeros((9, 9), np.uint8))) as source,
+        Scratch() as scratch,
+    ):
+        empty = segment_plane(source, 0, recipe, scratch)
+    assert empty.count == 0
+    assert not len(empty.areas)
+
+
+def test_a_network_that_computes_no_numbers_is_no_empty_image(
+    recipe, tmp_path, nuclei_image
+) -> None:
+    class Broken:
+        name, config = recipe.engine.name, recipe.engine.config
+
+        def __call__(self, image):
+            found = recipe.engine(image)
+            found[..., 5, 7] = np.nan
+            return found
+
+    path = saved(tmp_path, nuclei_image((64, 64), 8, 5)[0])
+    with pytest.raises(CheckpointError, match="does not compute numbers at x 0 to"):
+        labels_of(path, replace(recipe, engine=Broken()))
+
+
+def test_a_stop_comes_between_blocks(recipe, tmp_path, nuclei_image) -> None:
+    path = saved(tmp_path, nuclei_image((64, 64), 8, 5)[0])
+    with pytest.raises(PredictionStopped):
+        labels_of(path, replace(recipe, should_stop=lambda: True))
+
+
+@pytest.mark.parametrize(
+    ("shape", "tile", "halo"), [((70, 130), 64, 10), ((1, 1), 64, 3)]
+)
+def test_cores_of_tiles_cover_the_plane_once(shape, tile, halo) -> None:
+    covered = np.zeros(shape, int)
+    for i, row in enumerate(tiles(shape, tile, halo)):
+        for j, area in enumerate(row):
+            assert area.place == (i, j)
+            assert area.plane == shape
+            view = covered[
+                area.y0 : area.y0 + area.height, area.x0 : area.x0 + area.width
+            ]
+            assert view.shape == (area.height, area.width)
+            view[area.core] += 1
+            for start, length, core, whole in (
+                (area.y0, area.height, area.core[0], shape[0]),
+                (area.x0, area.width, area.core[1], shape[1]),
+            ):
+                assert core.start == min(halo, start + core.start)
+                assert length - core.stop == min(halo, whole - start - core.stop)
+    assert (covered == 1).all()

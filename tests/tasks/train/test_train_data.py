@@ -1,0 +1,238 @@
+"""Annotated folders to samples: what is read, what is refused, all in one go."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import tifffile
+
+from cellunet.annotations.pairs import Pair, fingerprint
+from cellunet.config import SplitConfig
+from cellunet.core.dataset import Sample
+from cellunet.errors import AnnotationError, ImageReadError, InputError
+from cellunet.progress import silent_track
+from cellunet.tasks.train.data import (
+    ChannelChoice,
+    TrainingData,
+    load,
+    object_diameters_px,
+    read_annotated,
+    read_sample,
+)
+
+HALF = SplitConfig(validation_fraction=0.5)
+
+
+@pytest.fixture
+def data(tmp_path: Path, write_data) -> Path:
+    return write_data(tmp_path / "drawn", 4)
+
+
+def loaded(
+    *folders: Path,
+    validation: Path | None = None,
+    seed: int = 0,
+    config: SplitConfig | None = None,
+) -> TrainingData:
+    return load(
+        folders,
+        validation,
+        config or HALF,
+        seed=seed,
+        channel=ChannelChoice(),
+        track=silent_track,
+    )
+
+
+def image_of(data: Path, number: int) -> Path:
+    return data / "images" / f"a{number}.tif"
+
+
+def label_of(data: Path, number: int) -> Path:
+    return data / "labels" / f"a{number}.tif"
+
+
+def test_every_image_is_on_one_side_with_its_pixels_and_print(data) -> None:
+    found = loaded(data)
+    names = [s.name for s in (*found.training, *found.validation)]
+    assert sorted(names) == ["a0", "a1", "a2", "a3"]
+    assert len(found.training) == len(found.validation) == 2
+    sample = found.training[0]
+    pixels = tifffile.imread(data / "images" / f"{sample.name}.tif")
+    np.testing.assert_array_equal(sample.image, pixels[np.newaxis])
+    assert sample.labels.dtype == np.int32
+    assert sample.annotated.all()
+    assert found.training_prints[sample.name] == fingerprint(pixels[np.newaxis])
+    assert list(found.training_prints) == [s.name for s in found.training]
+    assert list(found.validation_prints) == [s.name for s in found.validation]
+
+
+def test_the_seed_decides_the_split(data) -> None:
+    sides = {tuple(loaded(data, seed=s).training_prints) for s in range(8)}
+    assert len(sides) > 1
+    assert list(loaded(data, seed=3).training_prints) == list(
+        loaded(data, seed=3).training_prints
+    )
+
+
+def test_a_list_of_validation_images_makes_folds_needless_and_says_so(data) -> None:
+    assert loaded(data, config=SplitConfig(folds=2)).notes == ()
+    (data / "metadata").mkdir()
+    (data / "metadata" / "validation.txt").write_text("a1.tif\n")
+    found = loaded(data, config=SplitConfig(folds=2))
+    assert found.notes == (f"No folds: {data} lists its validation images.",)
+    assert [s.name for s in found.validation] == ["a1"]
+
+
+def test_missing_and_extra_partners_are_named_together(data) -> None:
+    label_of(data, 0).unlink()
+    image_of(data, 1).unlink()
+    with pytest.raises(InputError, match="a0") as caught:
+        loaded(data)
+    assert "a1" in caught.value.message
+
+
+def test_all_images_that_cannot_be_used_are_named_together(data) -> None:
+    tifffile.imwrite(label_of(data, 0), np.ones((64, 60), np.uint16))
+    tifffile.imwrite(image_of(data, 1), np.full((64, 64), np.nan, np.float32))
+    image_of(data, 2).write_bytes(b"")
+    tifffile.imwrite(label_of(data, 3), np.full((64, 64), 0.5, np.float32))
+    with pytest.raises(InputError, match="4 images cannot be used") as caught:
+        loaded(data)
+    assert "64 x 60 pixels, but a0.tif has 64 x 64" in caught.value.message
+    assert "a1.tif has no finite pixel" in caught.value.message
+    assert all(f"a{i}.tif" in caught.value.message for i in range(4))
+    assert caught.value.hint
+
+
+def test_of_many_images_that_cannot_be_used_ten_are_named(tmp_path, write_data) -> None:
+    data = write_data(tmp_path / "many", 13)
+    for number in range(13):
+        image_of(data, number).write_bytes(b"")
+    with pytest.raises(InputError, match="And 3 more"):
+        loaded(data)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "kind", "words"),
+    [
+        (np.ones((64, 60), np.uint16), AnnotationError, "same shape"),
+        (np.full((64, 64), -1, np.int16), AnnotationError, "a0"),
+        (np.full((64, 64), 0.5, np.float32), AnnotationError, "a0"),
+    ],
+)
+def test_one_label_that_cannot_be_used_is_refused_as_itself(
+    pixels, kind, words, data
+) -> None:
+    tifffile.imwrite(label_of(data, 0), pixels)
+    with pytest.raises(kind) as caught:
+        loaded(data)
+    assert words in str(caught.value)
+
+
+def test_an_image_without_a_finite_pixel_is_refused(data) -> None:
+    tifffile.imwrite(image_of(data, 0), np.full((64, 64), np.inf, np.float32))
+    with pytest.raises(ImageReadError, match=r"a0\.tif has no finite pixel"):
+        loaded(data)
+
+
+def test_a_stack_is_refused(data) -> None:
+    stack = np.zeros((3, 64, 64), np.uint16)
+    tifffile.imwrite(image_of(data, 0), stack, imagej=True, metadata={"axes": "TYX"})
+    with pytest.raises(InputError, match="holds 3 planes") as caught:
+        loaded(data)
+    # Pages without an axis name are taken for planes.
+    assert "if they are channels" in caught.value.hint
+
+
+def test_a_colour_image_trains_by_a_channel_or_gray(data, rng) -> None:
+    rgb = rng.integers(0, 255, (64, 64, 3), np.uint8)
+    tifffile.imwrite(image_of(data, 0), rgb, photometric="rgb")
+    pair = Pair(image_of(data, 0), label_of(data, 0), "a0")
+    with pytest.raises(ImageReadError):
+        read_sample(pair, ChannelChoice())
+    green = read_sample(pair, ChannelChoice(channel="green"))
+    np.testing.assert_array_equal(green.image, rgb[None, ..., 1])
+    assert read_sample(pair, ChannelChoice(gray=True)).image.shape == (1, 64, 64)
+
+
+def test_the_same_image_on_both_sides_is_refused(data) -> None:
+    for number in range(1, 4):
+        image_of(data, number).write_bytes(image_of(data, 0).read_bytes())
+    with pytest.raises(InputError, match="same image is in training and validation"):
+        loaded(data)
+
+
+def test_no_object_at_all_is_refused(data) -> None:
+    for number in range(4):
+        tifffile.imwrite(label_of(data, number), np.zeros((64, 64), np.uint16))
+    with pytest.raises(InputError, match="None of the 2 training images"):
+        loaded(data)
+
+
+def test_images_of_several_folders_bear_their_names(tmp_path, write_data) -> None:
+    first = write_data(tmp_path / "one", 2)
+    second = write_data(tmp_path / "two", 2, first_seed=20)
+    found = loaded(first, second)
+    names = {*found.training_prints, *found.validation_prints}
+    assert names == {"one/a0", "one/a1", "two/a0", "two/a1"}
+
+
+def test_folders_of_one_name_are_told_apart_by_their_path(tmp_path, write_data) -> None:
+    first = write_data(tmp_path / "one" / "data", 2)
+    second = write_data(tmp_path / "two" / "data", 2, first_seed=20)
+    found = loaded(first, second)
+    names = {*found.training_prints, *found.validation_prints}
+    assert names == {"one/data/a0", "one/data/a1", "two/data/a0", "two/data/a1"}
+
+
+def test_a_folder_named_twice_is_refused(data) -> None:
+    with pytest.raises(InputError, match="named twice"):
+        loaded(data, data / ".." / data.name)
+
+
+def test_a_validation_folder_leaves_all_others_to_training(data, write_data) -> None:
+    other = write_data(data.parent / "other", 2, first_seed=20)
+    (other / "images" / "notes.pdf").touch()
+    found = loaded(data, validation=other)
+    assert len(found.training) == 4
+    assert list(found.validation_prints) == ["a0", "a1"]
+    assert any("pdf" in note for note in found.notes)
+
+
+def test_objects_of_a_folder_are_read_as_labels(tmp_path) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for number, column in enumerate((1, 5)):
+        drawn = np.zeros((8, 8), np.uint8)
+        drawn[2:4, column : column + 2] = 255
+        tifffile.imwrite(masks / f"{number}.tif", drawn)
+    labels = read_annotated(Pair(tmp_path / "x.tif", masks, "x")).labels
+    assert np.bincount(labels.ravel()).tolist() == [56, 4, 4]
+
+
+def test_diameters_are_those_of_circles_of_the_same_area() -> None:
+    labels = np.zeros((10, 30), np.int32)
+    # 5, 25 and 45 pixels.
+    labels[0, :5], labels[2:7, :5], labels[:9, 10:15] = 1, 2, 7
+    sample = Sample(
+        name="x", image=labels[None], labels=labels, annotated=np.ones((10, 30), bool)
+    )
+    low, middle, high = object_diameters_px([sample, sample])
+    assert middle == pytest.approx(2 * np.sqrt(25 / np.pi))
+    assert 2 * np.sqrt(5 / np.pi) <= low < middle < high <= 2 * np.sqrt(45 / np.pi)
+
+
+def test_reading_labels_needs_no_torch() -> None:
+    code = (
+        "import sys, cellunet.tasks.evaluate, cellunet.tasks.models\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
