@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TESTED = {
-    "tifffile": ("2024.1.30", "2026.11.8"),
+    "tifffile": ("2024.8.30", "2026.11.8"),
     "imagecodecs": ("2024.6.1", "2026.10.10"),
     "numpy": ("1.26.0", "2.5.5"),
     "scipy": ("1.12.0", "1.18.1"),
