@@ -319,7 +319,7 @@ def test_prediction_on_a_cpu_imports_no_torch_and_nothing_that_reports(
         "from pathlib import Path\n"
         "socket.socket.connect = lambda *_: sys.exit('a connection')\n"
         "from cellunet import store\n"
-        "from cellunet.tasks.engines import load_engine\n"
+        "from cellunet.tasks.predict.session import load_engine\n"
         "weights, engine, card = sys.argv[1:]\n"
         "model = store.Model(name='m', weights=Path(weights), shipped=False,\n"
         "    onnx=Path(weights).with_suffix('.onnx'),\n"
