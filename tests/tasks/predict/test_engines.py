@@ -326,7 +326,7 @@ def test_prediction_on_a_cpu_imports_no_torch_and_nothing_that_reports(
         "    card=store.ModelCard.from_dict(json.loads(card)))\n"
         "run = load_engine(model, engine=engine, device='cpu', threads=1)\n"
         "run(np.zeros((1, 2, 8, 8), np.float32))\n"
-        "heavy = {'torch', 'scipy', 'skimage', 'onnx', 'typer', 'rich'}\n"
+        "heavy = {'torch', 'skimage', 'onnx', 'typer', 'rich'}\n"
         "heavy |= {'openvino_telemetry'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
