@@ -36,8 +36,9 @@ from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
 from cellunet.tasks.evaluate import Scorable, score_pairs
-from cellunet.tasks.predict.plane import as_labels, segment_plane
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.plane import as_labels
+from cellunet.tasks.predict.refine import segment
+from cellunet.tasks.predict.session import settings_for, way_for
 from cellunet.tasks.train.data import read_annotated
 
 HERE = Path(__file__).parent
@@ -58,13 +59,15 @@ def pixels(pair: Pair) -> np.ndarray:
 
 def by_model(name: str, *, flips: bool) -> Segment:
     config = PredictConfig(flips=flips)
-    recipe = settings_for(store.find_model(name), config, "auto", "auto", 0)
+    model = store.find_model(name)
+    recipe = settings_for(model, config, "auto", "auto", 0)
 
-    def segment(pair: Pair) -> np.ndarray:
+    def of(pair: Pair) -> np.ndarray:
         with open_image(pair.image) as source, Scratch() as scratch:
-            return as_labels(segment_plane(source, 0, recipe, scratch).bands())
+            way = way_for(source, recipe, config, model.card)
+            return as_labels(segment(source, 0, way.recipe, scratch).bands())
 
-    return segment
+    return of
 
 
 def by_masks(folder: Path) -> Segment:

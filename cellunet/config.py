@@ -24,6 +24,9 @@ FOREGROUND_LIMIT = 2.0
 the foreground (5th and 95th percentile of 147), and 5.9 and 6.3 times in the two that
 show bright dirt."""
 
+EDGES = (0.05, 0.95)
+"""Fractions of the way from background to nucleus at which an outline may lie."""
+
 TARGET: Target = "three-class"
 """What a network learns where nothing else is asked for."""
 
@@ -161,6 +164,9 @@ class NormalizationConfig(Config):
     foreground_limit: float = FOREGROUND_LIMIT
     """The range mapped to 0..1 is at most this many times the contrast of the
     foreground, so that bright dirt does not dim all else; 0: no limit."""
+    curve: Literal["linear", "square-root"] = "linear"
+    """``square-root``: the root of what lies above the low percentile, so that dim
+    objects beside bright ones stand out."""
     invert: bool = False
     """Dark objects on a bright background: what is scaled is the negative image."""
 
@@ -169,6 +175,10 @@ class NormalizationConfig(Config):
             0 <= self.low_percentile < self.high_percentile <= 100,
             f"Percentiles {self.low_percentile} and {self.high_percentile} do not rise "
             "within 0 to 100.",
+        )
+        _check(
+            self.curve == "linear" or self.kind == "percentile",
+            f"The {self.curve} curve needs intensities scaled by percentiles.",
         )
         _check(self.noise_floor >= 0, f"noise_floor is {self.noise_floor}, below 0.")
         _check(
@@ -275,6 +285,9 @@ class DecodeConfig(Config):
     """Holes of at most this many pixels inside an object are filled."""
     max_core_px: int = 20_000
     """Boundary target only: a closed region of more pixels is background."""
+    edge: float = 0.0
+    """Outlines lie where the image has come this fraction of the way from the
+    background around an object to its inside; 0: as the network draws them."""
 
     def __post_init__(self) -> None:
         _check(
@@ -292,6 +305,11 @@ class DecodeConfig(Config):
         )
         _check(self.max_hole_px >= 0, f"max_hole_px is {self.max_hole_px}, below 0.")
         _check(self.max_core_px > 0, f"max_core_px is {self.max_core_px}, not above 0.")
+        _check(
+            self.edge == 0 or EDGES[0] <= self.edge <= EDGES[1],
+            f"edge is {self.edge}; {EDGES[0]} to {EDGES[1]} are possible, or 0 for "
+            "outlines as the network draws them.",
+        )
 
 
 MOST_LEVELS = 8
@@ -509,6 +527,10 @@ class PredictConfig(Config):
     that the model was trained with; labels come back at the image's own size."""
     diameter_px: float | None = None
     """Median diameter of the objects in pixels, from which `scale` follows."""
+    diameter: Literal["auto", "batch", "model"] = "auto"
+    """Where neither scale, diameter nor pixel size is told: ``auto`` finds the size of
+    the objects of each image and sees it at a scale that suits the model, ``batch``
+    finds one for all images of a call, ``model`` sees images as they are."""
     pixel_size_um: float | None = None
     """Side of a pixel, in micrometres, at which the model is to see images; `scale`
     follows for each image from its own pixel size."""
@@ -524,6 +546,9 @@ class PredictConfig(Config):
     """Drop smaller objects."""
     seed_threshold: float | None = None
     """Interior probability that seeds an object; higher splits more and finds less."""
+    edge: float | None = None
+    """Outlines lie where the image has come this fraction of the way from the
+    background around an object to its inside; 0: as the network draws them."""
     flips: bool = False
     """Average the probabilities of the image and its three mirror images, for four
     times the work of the network."""
@@ -575,6 +600,12 @@ class PredictConfig(Config):
             hint="Give one of them: the scale follows from each of the others.",
         )
         _check(
+            self.diameter == "auto" or not given,
+            f"Both diameter {self.diameter!r} and {given[0] if given else ''} were "
+            "given.",
+            hint="Give one of them: each says how large images are seen.",
+        )
+        _check(
             self.pixel_size_um is None or 0.001 <= self.pixel_size_um <= 1000,
             f"pixel_size is {self.pixel_size_um}; 0.001 to 1000 micrometres are "
             "possible.",
@@ -597,6 +628,11 @@ class PredictConfig(Config):
             f"seed_threshold is {self.seed_threshold}; it must lie between 0 and 1.",
         )
         _check(
+            not self.edge or EDGES[0] <= self.edge <= EDGES[1],
+            f"edge is {self.edge}; {EDGES[0]} to {EDGES[1]} are possible, or 0 for "
+            "outlines as the model draws them.",
+        )
+        _check(
             self.tile_px >= 64, f"tile is {self.tile_px} px; at least 64 are needed."
         )
         _check(
@@ -613,6 +649,12 @@ class PredictConfig(Config):
             f"The table format {self.table_format} was given, but no table is saved.",
             hint="Add: --save table.",
         )
+
+    @property
+    def finds_size(self) -> bool:
+        """Whether the size of the objects is to be found."""
+        told = (self.scale, self.diameter_px, self.pixel_size_um)
+        return self.diameter != "model" and all(value is None for value in told)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,11 +79,20 @@ def calibrate(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGES",
-            help="A dozen images like those that the model is for: files, folders, "
-            "patterns. Annotations are not needed.",
+            metavar="IMAGES|DATA",
+            help="With --name: a folder of 1 to 20 annotated images. Without: a dozen "
+            "images, whose annotations are not needed.",
         ),
     ],
+    new: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NEW",
+            help="Fit size, contrast, edge and seeds to annotated images and keep the "
+            "model under this name. Default: none, make the int8 twin.",
+        ),
+    ] = None,
     channel: o.Channel = None,
     gray: o.Gray = False,
     threads: o.Threads = THREADS,
@@ -92,26 +102,62 @@ def calibrate(
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,
 ) -> Outcome:
-    """Make the int8 twin that --engine openvino-int8 runs, beside the model.
+    """Fit a model to a few annotated images, without training.
 
-    Training makes one from the training images.
+    Without --name: make the int8 twin that --engine openvino-int8 runs, beside the
+    model. Training makes one from the training images.
     """
+    session = Session.of(ctx)
+    options = {
+        "channel": channel,
+        "gray": gray,
+        "threads": threads,
+        "overwrite": overwrite,
+        "track": session.console.track,
+    }
+    return (
+        _int8(session, name, images, options)
+        if new is None
+        else _fitted(session, name, images, new, options)
+    )
+
+
+def _int8(
+    session: Session, name: str, images: list[str], options: dict[str, Any]
+) -> Outcome:
     from cellunet.tasks.quantize import calibrate as run
 
-    session = Session.of(ctx)
-    made = run(
-        name,
-        images,
-        channel=channel,
-        gray=gray,
-        threads=threads,
-        overwrite=overwrite,
-        track=session.console.track,
-    )
+    made = run(name, images, **options)
     for why in made.skipped:
         session.console.alert(f"Skipped: {why}")
     session.report.line(f"{made.path} ({_size(made.bytes)}, from {made.images} images)")
     return Outcome(result=made.to_dict())
+
+
+def _fitted(
+    session: Session, name: str, data: list[str], new: str, options: dict[str, Any]
+) -> Outcome:
+    from cellunet.tasks.fit_model import fit_model
+
+    if len(data) != 1:
+        raise ConfigError(
+            f"{len(data)} folders were given.", hint="Give one folder of images."
+        )
+    found = fit_model(name, Path(data[0]), new, **options)
+    for note in found.notes:
+        session.report.line(note)
+    before, after = found.before, found.after
+    kind = "images" if found.pieces == found.images else "parts of images"
+    session.report.line(
+        f"On {found.pieces} {kind} that were not chosen on: mean AP "
+        f"{before['mean_ap']:.3f} to {after['mean_ap']:.3f}, F1 at .50 "
+        f"{before['f1_50']:.3f} to {after['f1_50']:.3f}.",
+        "bold",
+    )
+    session.report.line(
+        f"Use it: cellunet predict IMAGES --out DIR --model {found.name}"
+    )
+    return Outcome(result=found.to_dict())
 
 
 @app.command()

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
@@ -33,6 +33,7 @@ from cellunet.config import (
     for_target,
 )
 from cellunet.engine.cores import threads_for
+from cellunet.errors import ConfigError
 
 SIDE: Literal["all"] = "all"
 
@@ -163,6 +164,32 @@ def given(**values: object) -> dict[str, object]:
     {'batch': 4}
     """
     return {name: value for name, value in values.items() if value is not None}
+
+
+def sized(diameter: str | None) -> dict[str, Any]:
+    """Return the settings of ``--diameter``.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither a number nor one of the words.
+
+    Examples
+    --------
+    >>> sized("40"), sized("batch"), sized(None)
+    ({'diameter_px': 40.0}, {'diameter': 'batch'}, {})
+    """
+    if diameter is None:
+        return {}
+    if diameter in get_args(get_type_hints(PredictConfig)["diameter"]):
+        return {"diameter": diameter}
+    try:
+        return {"diameter_px": float(diameter)}
+    except ValueError:
+        raise ConfigError(
+            f"--diameter is {diameter!r}.",
+            hint="Give auto, batch, model, or a number of pixels, for example 40.",
+        ) from None
 
 
 def given_words(ctx: typer.Context) -> dict[str, str]:
@@ -332,19 +359,20 @@ Scale = Annotated[
     float | None,
     typer.Option(
         metavar="FACTOR",
-        help="Magnify images by this factor before the network, for objects of another "
-        "size than the model knows; on top of the magnification that it was trained "
-        "with. Default: 1.",
+        help="Magnify images by this factor before the network, on top of the "
+        "magnification that the model was trained with. Default: as --diameter says.",
         rich_help_panel=OBJECTS,
     ),
 ]
 
 Diameter = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        metavar="PX",
-        help="Median diameter of the objects in pixels, from which --scale follows. "
-        f"Default: {AS_TRAINED}.",
+        metavar="auto|batch|model|PX",
+        help="How large the objects are: auto finds it for each image and sees it at a "
+        "scale that suits the model, batch finds one for all images, model sees images "
+        "as they are; or their median diameter in pixels, from which --scale follows. "
+        f"Default: {PredictConfig.diameter}, unless --scale or --pixel-size is given.",
         rich_help_panel=OBJECTS,
     ),
 ]
@@ -354,8 +382,8 @@ PixelSize = Annotated[
     typer.Option(
         metavar="UM",
         help="Micrometres per pixel at which the model is to see each image, from "
-        "which its --scale follows; labels keep the image's own size. Default: images "
-        "are seen as they are.",
+        "which its --scale follows; labels keep the image's own size. Default: as "
+        "--diameter says.",
         rich_help_panel=OBJECTS,
     ),
 ]
@@ -401,6 +429,17 @@ MinArea = Annotated[
     typer.Option(
         metavar="PX",
         help=f"Drop objects of fewer pixels. Default: {AS_TRAINED}.",
+        rich_help_panel=OBJECTS,
+    ),
+]
+
+Edge = Annotated[
+    float | None,
+    typer.Option(
+        metavar="F",
+        help="Put outlines where the image has come this fraction of the way from the "
+        "background around an object to its inside: lower is further out; 0: as the "
+        f"network draws them, near .5. Default: {AS_TRAINED}.",
         rich_help_panel=OBJECTS,
     ),
 ]

@@ -91,6 +91,7 @@ def predict(
     pixel_size: o.PixelSize = None,
     min_area: o.MinArea = None,
     seed_threshold: o.SeedThreshold = None,
+    edge: o.Edge = None,
     flips: o.Flips = False,
     exclude_border: Annotated[
         bool,
@@ -169,13 +170,14 @@ def predict(
         gray=gray,
         z=z,
         scale=scale,
-        diameter_px=diameter,
+        **o.sized(diameter),
         pixel_size_um=pixel_size,
         level=level,
         image=image,
         keep_going=keep_going,
         min_area_px=min_area,
         seed_threshold=seed_threshold,
+        edge=edge,
         flips=flips,
         exclude_border=exclude_border,
         tile_px=tile,
@@ -224,10 +226,13 @@ def summarize(session: Session, found: Predictions, out: Path) -> None:
     console, report = session.console, session.report
     shown = [i for i in found.images if i.status != "failed"]
     base = _common_folder([image.input for image in shown])
-    rows = [_row(image, base) for image in shown[:MAX_ROWS]]
+    rows: list[tuple[str, ...]] = [_row(image, base) for image in shown[:MAX_ROWS]]
     if rows:
-        head = ("image", "nuclei", "time", "pixel size", "")
-        report.table([head, *rows], left=(0, 3, 4))
+        heads: tuple[str, ...] = ("image", "nuclei", "time", "size", "pixel size", "")
+        if not any(row[3] for row in rows):
+            # Nobody looked how large the objects are.
+            rows, heads = [(*r[:3], *r[4:]) for r in rows], (*heads[:3], *heads[4:])
+        report.table([heads, *rows], left=(0, *range(3, len(heads))))
     if len(shown) > MAX_ROWS:
         report.line(f"and {len(shown) - MAX_ROWS:,} more")
     report.line(_totals(found), "bold")
@@ -290,6 +295,8 @@ def _common_folder(inputs: list[str]) -> Path:
 
 
 def _row(image: ImageResult, base: Path) -> tuple[str, ...]:
+    from cellunet.tasks.predict.inputs import said
+
     known = image.objects is not None
     told = {"skipped": "finished before", "planned": f"would write {image.output}"}
     path = Path(image.input)
@@ -298,6 +305,7 @@ def _row(image: ImageResult, base: Path) -> tuple[str, ...]:
         f"{name} ({image.image})" if image.image else name,
         f"{image.objects:,}" if known else "",
         duration(image.seconds) if image.status == "done" else "",
+        said(image.size),
         _pixel_size(image),
         told.get(image.status, ""),
     )

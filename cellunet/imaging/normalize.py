@@ -555,7 +555,8 @@ def rescale_intensity(
 ) -> npt.NDArray[np.float32]:
     """Return intensities in the model's units.
 
-    ``percentile``: 0 at the low percentile, 1 above it by `percentile_span`.
+    ``percentile``: 0 at the low percentile, 1 above it by `percentile_span`; of that
+    the square root, if the curve is one.
     ``standard``: (image - mean) / standard deviation. With ``invert`` the same of the
     negative image. Pixels that are not finite become 0, and so does a constant image.
 
@@ -586,6 +587,8 @@ def rescale_intensity(
         values *= np.float32(sign / (span or 1.0))
     if image.dtype.kind == "f":
         np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    if config.curve == "square-root":
+        np.sqrt(np.maximum(values, 0.0, out=values), out=values)
     return values
 
 

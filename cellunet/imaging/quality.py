@@ -257,10 +257,11 @@ def out_of_distribution_warnings(
         is missing, as from models that were trained before these were kept, its check
         says nothing.
     learned_px
-        Diameters of the small and large training objects in the model's pixels, by
-        which sizes are judged if `known` has no diameters; None if unknown.
+        Diameters of the small and large training objects in the pixels of their
+        images, by which sizes are judged if `known` has no diameters; None if unknown.
     magnification
-        By how much the model sees the image enlarged.
+        By how much the model sees the image enlarged, compared with its training
+        images.
 
     Returns
     -------

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import imagecodecs
@@ -22,7 +22,7 @@ from cellunet.io.files import PendingFile, close_unwanted, writing
 from cellunet.io.metadata import SOFTWARE, ImageSpec, ome_xml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -169,8 +169,8 @@ class TiffSink:
             self._waiting.seek(start)
             yield self._waiting.read(length)
 
-    def commit(self) -> None:
-        """Write the file and make it appear.
+    def commit(self, noted: Mapping[str, Any] | None = None) -> None:
+        """Write the file and make it appear; see `cellunet.io.source.Sink`.
 
         Raises
         ------
@@ -184,6 +184,9 @@ class TiffSink:
             if any(page.rows != height for page in self._pages):
                 done = sum(page.rows for page in self._pages)
                 raise ValueError(f"{done} rows of {height} x {len(self._pages)}")
+            if noted:
+                provenance = (self._spec.provenance or {}) | dict(noted)
+                self._xml = ome_xml(replace(self._spec, provenance=provenance))
             with writing(self._pending.path):
                 self._write_tiff()
             self._pending.commit()

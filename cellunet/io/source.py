@@ -19,6 +19,7 @@ import numpy as np
 from cellunet.errors import ImageReadError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     import numpy.typing as npt
@@ -365,8 +366,14 @@ class Sink(Protocol):
         """
         ...
 
-    def commit(self) -> None:
-        """Make the complete file appear under its name."""
+    def commit(self, noted: Mapping[str, Any] | None = None) -> None:
+        """Make the complete file appear under its name.
+
+        Parameters
+        ----------
+        noted
+            What was found out while it was written, for its provenance.
+        """
         ...
 
     def abort(self) -> None:

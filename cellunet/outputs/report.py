@@ -169,6 +169,8 @@ class ImageSummary:
     """Time that it took."""
     warnings: tuple[str, ...] = ()
     """What to look at, though it did not fail."""
+    size: str = ""
+    """How large its objects are and how it was seen, in words, if that was found."""
     error: str = ""
     """Why it failed."""
     link: str = ""
@@ -318,6 +320,7 @@ def to_json(image: ImageSummary, of: str) -> str:
         "notes": list(image.notes),
         "seconds": image.seconds,
         "warnings": list(image.warnings),
+        "size": image.size,
         "plane": image.plane,
         "thumbnail_size": list(image.thumbnail_size),
         "thumbnail": base64.b64encode(image.thumbnail).decode("ascii"),
@@ -362,6 +365,8 @@ def _image(values: Mapping[str, Any], name: str) -> ImageSummary:
         notes=tuple(str(n) for n in values.get("notes", ())),
         seconds=float(values["seconds"]),
         warnings=tuple(str(w) for w in values["warnings"]),
+        # Not in records from before sizes were found.
+        size=str(values.get("size", "")),
     )
 
 
@@ -495,6 +500,8 @@ def _card(number: int, image: ImageSummary, why: Sequence[str]) -> str:
     median = image.diameters.quantile(0.5)
     if median is not None:
         facts.append(f"{_px(median)} px wide")
+    if image.size:
+        facts.append(text(image.size))
     return (
         f"<li>{_picture(image)}<div>"
         f'<h3><a href="#i{number}"><bdi>{text(image.name)}</bdi></a></h3>'
@@ -576,7 +583,7 @@ def row(number: int, image: ImageSummary, *, picture: bool) -> str:
         f'<tr id="i{number}"{attributes}><td class="pic">{shown}</td>'
         f'<th scope="row"><bdi>{text(image.name)}</bdi>{badge}{told}</th>'
         f"<td>{NONE if failed else f'{image.objects:,}'}</td>"
-        f"<td>{_sizes(image.diameters)}</td>"
+        f"<td>{_sizes(image.diameters)}{_seen(image)}</td>"
         f"<td>{NONE if mean is None else f'{mean:.2f}'}</td>"
         f'<td class="s">{_seconds(image)}</td></tr>'
     )
@@ -587,6 +594,11 @@ def _sizes(diameters: Histogram) -> str:
     if low is None or median is None or high is None:
         return NONE
     return f"{_px(median)} <small>{_px(low)} to {_px(high)}</small>"
+
+
+def _seen(image: ImageSummary) -> str:
+    """Return how the image was seen, if its objects were measured first."""
+    return f'<span class="why">{text(image.size)}</span>' if image.size else ""
 
 
 def _seconds(image: ImageSummary) -> str:

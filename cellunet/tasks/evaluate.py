@@ -34,7 +34,8 @@ from cellunet.metrics.summary import paired, refuse_different_images, summarize
 from cellunet.progress import silent_track
 from cellunet.tasks.predict.image import ImageScheduler
 from cellunet.tasks.predict.inputs import open_as, refuse_misfit
-from cellunet.tasks.predict.plane import as_labels, segment_plane
+from cellunet.tasks.predict.plane import as_labels
+from cellunet.tasks.predict.refine import segment
 from cellunet.tasks.predict.session import settings_for, settings_for_image
 from cellunet.tasks.scheduling import in_order
 from cellunet.tasks.train.data import read_annotated
@@ -530,13 +531,17 @@ class _Job:
                 )
             kept: list[npt.NDArray[np.uint8]] = []
             recipe = settings_for_image(self.recipe, self.config, source)
-            with self.beside.passing(source, recipe) as own, Scratch() as scratch:
-                result = segment_plane(
+            with (
+                self.beside.passing(source, recipe, card) as way,
+                Scratch() as scratch,
+            ):
+                result = segment(
                     source,
                     0,
-                    own,
+                    way.recipe,
                     scratch,
                     lambda _, rows: kept.append(classes_of(rows)),
+                    statistics=way.statistics.get(0),
                 )
                 predicted = as_labels(result.bands())
             pixels = source.read(Region(0, 0, height, 0, width))

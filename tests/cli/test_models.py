@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cellunet.errors import ModelNotFoundError
+from cellunet.tasks import fit_model as fitting
 from cellunet.tasks import models as task
 from cellunet.tasks import quantize as calibration
+from cellunet.tasks.fit_model import Fitted, Setting
 from cellunet.tasks.models import ModelInfo
 from cellunet.tasks.quantize import Calibrated
 
@@ -157,3 +159,38 @@ def test_the_channels_of_a_model_of_several_are_shown(
         ran = run("models", "show", "cells")
         assert ("looks at" in ran.out) == bool(channels)
     assert "DAPI, GFP" in ran.out
+
+
+def test_a_fit_tells_what_it_took_over_and_what_that_gains(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+
+    def made(name: str, data: Path, new: str, **options: object) -> Fitted:
+        asked.update(options, name=name, data=data, new=new)
+        return Fitted(
+            name=new,
+            path=Path("h") / new,
+            start=name,
+            images=1,
+            pieces=4,
+            setting=Setting(edge=0.3),
+            before={"mean_ap": 0.6, "f1_50": 0.9},
+            after={"mean_ap": 0.65, "f1_50": 0.91},
+            notes=("Edge: 0.3, mean AP +0.050.",),
+        )
+
+    monkeypatch.setattr(fitting, "fit_model", made)
+    ran = run("models", "calibrate", "cells", "data", "--name", "ours", "--json")
+    assert (asked["name"], asked["data"]) == ("cells", Path("data"))
+    assert (asked["new"], asked["overwrite"]) == ("ours", False)
+    assert ran.err == (
+        "Edge: 0.3, mean AP +0.050.\n"
+        "On 4 parts of images that were not chosen on: mean AP 0.600 to 0.650, F1 at "
+        ".50 0.900 to 0.910.\n"
+        "Use it: cellunet predict IMAGES --out DIR --model ours\n"
+    )
+    assert ran.document["result"]["setting"]["edge"] == 0.3
+    ran = run("models", "calibrate", "cells", "a", "b", "--name", "ours")
+    assert ran.code == 1
+    assert "2 folders were given" in ran.err

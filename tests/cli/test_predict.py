@@ -6,6 +6,7 @@ import dataclasses
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -326,6 +327,7 @@ def test_failed_inputs_are_in_the_document_beside_the_others(
         "warnings": [],
         "shape": [500, 1000],
         "damaged": [],
+        "size": None,
         "notes": [],
         "pixel_size_um": None,
         "pixel_size_from": "",
@@ -394,3 +396,34 @@ def test_a_list_without_paths_is_refused_by_the_task(
 
     monkeypatch.setattr(task, "predict", refuse)
     assert run("predict", "-", "--out", "o").err == "cellunet: error: No input.\n"
+
+
+def test_the_diameter_is_a_word_or_a_number(
+    run: Run, prediction: FakePrediction
+) -> None:
+    def asked(*options: str) -> tuple[str, float | None]:
+        assert run("predict", "a", "--out", "o", *options).code == 0
+        config = prediction.calls[-1][2]["config"]
+        return config.diameter, config.diameter_px
+
+    assert asked() == ("auto", None)
+    assert asked("--diameter", "auto") == ("auto", None)
+    assert asked("--diameter", "model") == ("model", None)
+    assert asked("--diameter", "batch") == ("batch", None)
+    assert asked("--diameter", "42.5") == ("auto", 42.5)
+    ran = run("predict", "a", "--out", "o", "--diameter", "big")
+    assert ran.code == 1
+    assert "--diameter is 'big'" in ran.err
+    ran = run("predict", "a", "--out", "o", "--diameter", "model", "--scale", "2")
+    assert ran.code == 1
+    assert "Give one of them" in ran.err
+
+
+def test_sizes_that_were_found_are_in_the_table(
+    run: Run, prediction: FakePrediction
+) -> None:
+    size = {"diameter_px": 96.2, "scale": 0.42, "added_scale": 1.0, "sure": True}
+    prediction.images = (replace(_done(NAME, 3), size=size),)
+    lines = run("predict", "a", "--out", "o").err.splitlines()
+    assert lines[0].split() == ["image", "nuclei", "time", "size"]
+    assert "objects of about 96 px, seen at 0.42 and 1" in lines[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cellunet.config import NormalizationConfig
-from cellunet.errors import ImageReadError
+from cellunet.errors import ConfigError, ImageReadError
 from cellunet.imaging.normalize import (
     channels,
     measure,
@@ -292,3 +293,18 @@ def test_a_channel_of_nothing_finite_is_refused_before_anything_is_read_again() 
     with pytest.raises(ImageReadError, match="no finite pixel"):
         measure_channels(lambda: passes.append(1) or [image], NormalizationConfig())
     assert passes == [1]
+
+
+def test_the_square_root_lifts_what_is_dim() -> None:
+    image = np.array([[0, 25, 100, 400], [0, 25, 100, 400]], np.uint16)
+    root = PERCENTILE.replace(
+        curve="square-root", low_percentile=0, high_percentile=100, noise_floor=0
+    )
+    root = root.replace(foreground_limit=0)
+    values = rescale_intensity(image, _measure(image, root), root)
+    np.testing.assert_allclose(values[0], [0, 0.25, 0.5, 1.0], rtol=1e-6)
+    # What is darker than the low percentile is as dark as that.
+    darker = replace(_measure(image, root), low=25.0)
+    assert rescale_intensity(image, darker, root)[0, 0] == 0
+    with pytest.raises(ConfigError, match="curve"):
+        NormalizationConfig(kind="standard", curve="square-root")

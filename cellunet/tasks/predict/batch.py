@@ -116,6 +116,7 @@ def predict(  # noqa: PLR0913
         reporter,
         images=len(wanted),
         dry_run=dry_run,
+        batch=found.files,
     )
     missing = [
         ImageResult(input=what, output=None, status="failed", message=why)

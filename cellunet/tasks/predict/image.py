@@ -33,14 +33,15 @@ from cellunet.io.source import Region
 from cellunet.outputs.pictures import Thumbnail
 from cellunet.tasks.predict.inputs import (
     ImageResult,
-    damage_warnings,
+    as_asked,
     file_settings,
     file_warnings,
     open_as,
     record,
     recorded,
+    recorded_warnings,
     refuse_misfit,
-    without_damage,
+    said,
 )
 from cellunet.tasks.predict.memory import memory_for, window_bytes
 from cellunet.tasks.predict.outputs import (
@@ -50,19 +51,20 @@ from cellunet.tasks.predict.outputs import (
     read_through,
     summary_of,
 )
-from cellunet.tasks.predict.plane import (
-    PredictionStopped,
-    band_rows,
-    pixel_bands,
-    segment_plane,
-)
+from cellunet.tasks.predict.plane import PredictionStopped, band_rows, pixel_bands
+from cellunet.tasks.predict.refine import segment
 from cellunet.tasks.predict.session import (
     ENGINES,
+    batch_size,
     choose_engine,
     engine_for,
     settings_for,
     settings_for_image,
+    size_settings,
+    size_warnings,
     tiles_at_once,
+    way_for,
+    with_size,
 )
 from cellunet.tasks.scheduling import ConcurrencyGate, executor_of
 
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from cellunet.tasks.predict.inputs import Target
     from cellunet.tasks.predict.outputs import Reporter
     from cellunet.tasks.predict.plane import InferenceSettings, Segmented
+    from cellunet.tasks.predict.session import Way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +185,9 @@ def quality_warnings(
     return out_of_distribution_warnings(
         image,
         card.training_statistics,
-        learned_px=(low, high),
-        magnification=scale,
+        # In the pixels of the training images, as the statistics are.
+        learned_px=(low / card.config.scale, high / card.config.scale),
+        magnification=scale / card.config.scale,
     )
 
 
@@ -231,16 +235,23 @@ class ImageScheduler:
 
     @contextlib.contextmanager
     def passing(
-        self, source: Source, recipe: InferenceSettings, channels: int = 1
-    ) -> Iterator[InferenceSettings]:
-        """Wait for the image's turn; yields its recipe, with what it may hold.
+        self,
+        source: Source,
+        recipe: InferenceSettings,
+        card: ModelCard,
+        channels: int = 1,
+    ) -> Iterator[Way]:
+        """Wait for the image's turn; yields how it is seen, with what it may hold.
 
         Parameters
         ----------
         source
             The image.
         recipe
-            How it is seen, from `cellunet.tasks.predict.session.settings_for_image`.
+            How it is seen, from `cellunet.tasks.predict.session.settings_for_image`, if its
+            objects are not to be measured first.
+        card
+            Of the model.
         channels
             Channels that are read, each of which holds memory.
 
@@ -250,13 +261,28 @@ class ImageScheduler:
             If not even the least fits into ``--max-memory``.
         """
         large = math.prod(source.shape) > SMALL_PX
-        height, width = (target_length(n, recipe.scale) for n in source.shape)
-        rows = math.ceil(LARGEST_PX / min(recipe.scale, 1.0))
+        with self._gate.passing(large=large):
+            engine = recipe.engine if large else self._small
+            own = self._within_memory(source, recipe, channels, large=large)
+            way = way_for(source, replace(own, engine=engine), self._config, card)
+            fits = self._within_memory(source, way.recipe, channels, large=large)
+            yield replace(way, recipe=fits)
+
+    def _within_memory(
+        self, source: Source, recipe: InferenceSettings, channels: int, *, large: bool
+    ) -> InferenceSettings:
+        """Return a recipe with what may be held at its magnifications."""
+        scales = [recipe.scale, *([recipe.added.scale] if recipe.added else [])]
+        sizes = [[target_length(n, scale) for n in source.shape] for scale in scales]
+        rows = math.ceil(LARGEST_PX / min(*scales, 1.0))
         memory = memory_for(
             self._config.max_memory_mb,
             source.shape,
-            window_bytes(
-                (height, width), recipe.config.network, recipe.config.image_channels
+            max(
+                window_bytes(
+                    (height, width), recipe.config.network, recipe.config.image_channels
+                )
+                for height, width in sizes
             ),
             source.held_bytes(rows) * channels,
             # Beside a small image there is another one: its tiles are decoded there.
@@ -264,13 +290,7 @@ class ImageScheduler:
             source.channels,
         )
         memory = replace(memory, tile_px=min(memory.tile_px, self._config.tile_px))
-        with self._gate.passing(large=large):
-            yield replace(
-                recipe,
-                engine=recipe.engine if large else self._small,
-                memory=memory,
-                executor=executor_of(memory.workers),
-            )
+        return replace(recipe, memory=memory, executor=executor_of(memory.workers))
 
 
 MOST_UINT16 = 65_535
@@ -292,13 +312,16 @@ class ImageJob:
         *,
         images: int,
         dry_run: bool,
+        batch: Sequence[Path] = (),
     ) -> None:
         self.config, self.card, self.dry_run = config, model.card, dry_run
         self.reporter = reporter
         self._folder = Path(config.scratch) if config.scratch else None
-        self.recipe = recipe = settings_for(
-            model, config, engine, device, threads, should_stop
-        )
+        recipe = settings_for(model, config, engine, device, threads, should_stop)
+        self.size = size = batch_size(batch, recipe, config, model.card)
+        if size is not None:
+            recipe = with_size(recipe, config, model.card, size)
+        self.recipe = recipe
         self._beside = ImageScheduler(
             model,
             config,
@@ -323,6 +346,7 @@ class ImageJob:
         if "table" in config.save:
             self.settings["table_format"] = config.table_format
         self.settings |= file_settings(config)
+        self.settings |= size_settings(config, model.card, size)
         self.model = {"name": model.name, "sha256": model.sha256}
 
     def image(self, target: Target) -> ImageResult:
@@ -364,22 +388,25 @@ class ImageJob:
                 "decode": recipe.decode.to_dict(),
             }
         if self._is_done(output, provenance):
-            damaged = recorded(read_provenance(output))
+            made = read_provenance(output)
             return ImageResult(
                 input=str(path),
                 output=str(output),
                 status="skipped",
-                warnings=damage_warnings(damaged),
-                damaged=damaged,
+                warnings=recorded_warnings(made),
+                damaged=recorded(made),
+                size=(made or {}).get("size"),
             )
         if source is None:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
             return _result(source, output, status="planned")
         channels = read_through(source, self.config)
-        with self._beside.passing(source, recipe, channels) as recipe:
+        with self._beside.passing(source, recipe, self.card, channels) as way:
+            if self.size is not None:
+                way = replace(way, size=self.size)
             objects, warnings, damaged = self._write(
-                source, target.name, output, provenance, recipe
+                source, target.name, output, provenance, way
             )
         return _result(
             source,
@@ -390,6 +417,7 @@ class ImageJob:
             warnings=warnings,
             shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
+            size=way.size.to_dict() if way.size else None,
         )
 
     def _opened(self, target: Target) -> Source:
@@ -436,7 +464,7 @@ class ImageJob:
                 hint="Choose another --out.",
             )
         try:
-            same = without_damage(read_provenance(output)) == provenance
+            same = as_asked(read_provenance(output)) == provenance
         except BugError:
             raise
         except CellunetError:
@@ -459,9 +487,9 @@ class ImageJob:
         name: str,
         output: Path,
         provenance: dict[str, Any],
-        recipe: InferenceSettings,
+        way: Way,
     ) -> tuple[int, tuple[str, ...], tuple[Damage, ...]]:
-        begin = time.perf_counter()
+        begin, recipe = time.perf_counter(), way.recipe
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
         observer = QualityRecorder(source, recipe, picture=self.reporter.wanted)
@@ -469,17 +497,22 @@ class ImageJob:
         waiting = recipe.memory.scratch_bytes
         check_room(output, pixels, waiting, self._folder)
         with Scratch(output, waiting, self._folder) as scratch:
-            count, damaged = self._segment(
-                source, name, output, provenance, observer, recipe, scratch
+            observed, warnings, damaged = self._segment(
+                source, name, output, provenance, observer, way, scratch
             )
-            observed = observer.finish()
-        warnings = file_warnings(source, damaged)
-        warnings += quality_warnings(observed.appearance, self.card, recipe.scale)
         seconds = time.perf_counter() - begin
         self.reporter.keep(
-            output, provenance, summary_of(observed, source, seconds, warnings)
+            output,
+            provenance,
+            summary_of(
+                observed,
+                source,
+                seconds,
+                warnings,
+                said(way.size.to_dict() if way.size else None),
+            ),
         )
-        return count, warnings, damaged
+        return len(observed.areas), warnings, damaged
 
     def _segment(  # noqa: PLR0913
         self,
@@ -488,15 +521,26 @@ class ImageJob:
         output: Path,
         provenance: dict[str, Any],
         observer: QualityRecorder,
-        recipe: InferenceSettings,
+        way: Way,
         scratch: Scratch,
-    ) -> tuple[int, tuple[Damage, ...]]:
-        """Write labels and what lies beside; return the objects, and what is lost."""
+    ) -> tuple[ImageQuality, tuple[str, ...], tuple[Damage, ...]]:
+        """Write labels and what lies beside.
+
+        Returns what was seen of the image, what to say of it, and what is lost.
+        """
         planes = int(np.prod(source.plane_shape, dtype=int))
+        recipe, size = way.recipe, way.size
         classes = recipe.config.encoding.classes
         with OptionalOutputs(output, source, name, self.config, classes) as extras:
             segmented = [
-                segment_plane(source, plane, recipe, scratch, extras.on_band(plane))
+                segment(
+                    source,
+                    plane,
+                    recipe,
+                    scratch,
+                    extras.on_band(plane),
+                    statistics=way.statistics.get(plane),
+                )
                 for plane in range(planes)
             ]
             observer.segmented(segmented)
@@ -520,10 +564,18 @@ class ImageJob:
                         observer.on_labels(plane, y0, rows)
                         sink.write(plane, y0, rows.astype(dtype, copy=False))
                         y0 += rows.shape[0]
-                sink.commit()
+                observed, damaged = observer.finish(), extras.damaged
+                warnings = file_warnings(source, damaged)
+                warnings += quality_warnings(
+                    observed.appearance, self.card, recipe.scale
+                )
+                warnings += size_warnings(size, warnings)
+                sink.commit(
+                    ({"warnings": warnings} if warnings else {})
+                    | ({"size": size.to_dict()} if size else {})
+                )
             extras.commit()
-            damaged = extras.damaged
-        return sum(counts), damaged
+        return observed, warnings, damaged
 
 
 def _result(source: Source, output: Path, **what: Any) -> ImageResult:  # noqa: ANN401

@@ -55,6 +55,9 @@ class ImageResult:
     """Lengths of T and Z if there are, height and width."""
     damaged: tuple[Damage, ...] = ()
     """What could not be read and was taken for zeros."""
+    size: dict[str, Any] | None = None
+    """How large its objects are and how it was seen, as `Size.to_dict` of
+    `cellunet.tasks.predict.session`; None if that was told, or nothing was done."""
     notes: tuple[str, ...] = ()
     """What to know of how it was read; nothing is wrong."""
     pixel_size_um: tuple[float, float] | None = None
@@ -69,6 +72,23 @@ class ImageResult:
     """Well, site or field, in the words of the file."""
     acquired: str = ""
     """When it was taken, in the words of the file."""
+
+
+def said(size: Mapping[str, Any] | None) -> str:
+    """Return `ImageResult.size` in words; nothing where there is none.
+
+    Examples
+    --------
+    >>> said({"diameter_px": 96.4, "scale": 0.33, "added_scale": None, "sure": True})
+    'objects of about 96 px, seen at 0.33'
+    """
+    if size is None:
+        return ""
+    diameter = size["diameter_px"]
+    what = f"objects of about {diameter:.0f} px, " if diameter else ""
+    also = f" and {size['added_scale']:g}" if size["added_scale"] else ""
+    unsure = "" if size["sure"] else ", unsure of their size"
+    return f"{what}seen at {size['scale']:g}{also}{unsure}"
 
 
 def or_lost(result: ImageResult) -> ImageResult:
@@ -250,6 +270,9 @@ def _too_few(source: Source, model: str, card: ModelCard) -> ConfigError:
     )
 
 
+FOUND_OUT = ("damaged", "size", "warnings")
+"""Entries of a provenance that no one asks for, by which no result is known."""
+
 MOST_NAMED = 3
 """Lost parts that a warning names; the JSON document and the provenance name all."""
 
@@ -306,9 +329,15 @@ def recorded(provenance: Mapping[str, Any] | None) -> tuple[Damage, ...]:
     return tuple(Damage(**d) for d in (provenance or {}).get("damaged", ()))
 
 
-def without_damage(provenance: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what was asked for, without what was lost on the way."""
-    return {k: v for k, v in (provenance or {}).items() if k != "damaged"}
+def recorded_warnings(provenance: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return what was said of a result when it was made."""
+    known = (provenance or {}).get("warnings")
+    return damage_warnings(recorded(provenance)) if known is None else tuple(known)
+
+
+def as_asked(provenance: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what was asked for, without what was found out on the way."""
+    return {k: v for k, v in (provenance or {}).items() if k not in FOUND_OUT}
 
 
 def damage_warnings(damaged: Sequence[Damage]) -> tuple[str, ...]:

@@ -674,9 +674,13 @@ class Reporter:
 
 
 def summary_of(
-    observed: ImageQuality, source: Source, seconds: float, warnings: tuple[str, ...]
+    observed: ImageQuality,
+    source: Source,
+    seconds: float,
+    warnings: tuple[str, ...],
+    size: str = "",
 ) -> ImageSummary:
-    """Return what a report shows of an image just segmented."""
+    """Return what a report shows of an image just segmented, seen as `size` says."""
     planes = int(np.prod(source.plane_shape, dtype=int))
     diameters = 2 * np.sqrt(observed.areas / np.pi)
     return ImageSummary(
@@ -696,6 +700,7 @@ def summary_of(
         notes=source.origin.notes,
         seconds=seconds,
         warnings=warnings,
+        size=size,
     )
 
 
@@ -764,8 +769,7 @@ def _settings(
 ) -> dict[str, Any]:
     decode = settings["decode"]
     return {
-        "Magnification": settings["scale"]
-        or f"to {settings['pixel_size_um']:g} µm per pixel",
+        "Magnification": _magnification(settings),
         "Level of pyramids": settings.get("level", 0),
         "Zeros where a file is damaged": settings.get("keep_going", False),
         "Channel": settings["channel"] or ",".join(channels) or None,
@@ -775,12 +779,23 @@ def _settings(
         "Smallest object": f"{decode['min_area_px']} px",
         "Largest filled hole": f"{decode['max_hole_px']} px",
         "Growth from seeds": f"{decode['growth_px']} px",
+        "Edge": decode.get("edge") or "as the network draws it",
         "Odds of the classes": [f"{odds:.3g}" for odds in decode["class_odds"]],
         "Averaged over mirror images": settings["flips"],
         "Edge objects dropped": settings["exclude_border"],
         "Also saved": settings["save"],
         "Time of this run": f"{seconds:.1f} s",
     }
+
+
+def _magnification(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Return the one of all images, or what that of each follows from."""
+    if settings["scale"]:
+        found = "found for all images together: " if "diameter" in settings else ""
+        return f"{found}{settings['scale']:g}" if found else settings["scale"]
+    if "diameter" in settings:
+        return "found for each image, from the size of its objects"
+    return f"to {settings['pixel_size_um']:g} µm per pixel"
 
 
 def _versions(recipe: InferenceSettings) -> dict[str, Any]:

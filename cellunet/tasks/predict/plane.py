@@ -424,6 +424,16 @@ LEAST_ROWS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
+class Further:
+    """How a plane is seen once more, where it holds objects of two sizes."""
+
+    scale: float
+    decode: DecodeConfig
+    large_px: float
+    """Diameter above which objects are those of the first look."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class InferenceSettings:
     """Everything that a plane's labels depend on, the pixels aside."""
 
@@ -431,6 +441,8 @@ class InferenceSettings:
     config: TrainConfig
     decode: DecodeConfig
     scale: float = 1.0
+    added: Further | None = None
+    """A second look, for objects of another size (`prediction.two_sizes`)."""
     exclude_border: bool = False
     memory: Memory = Memory()  # noqa: RUF009
     executor: Executor = SerialExecutor()  # noqa: RUF009

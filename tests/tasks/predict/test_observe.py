@@ -14,6 +14,7 @@ import tifffile
 from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.core.dataset import Sample
+from cellunet.imaging.quality import Appearance
 from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
 from cellunet.tasks.predict.image import QualityRecorder, quality_warnings
@@ -87,6 +88,28 @@ def test_training_images_are_not_remarked_on_and_inverted_ones_are(
         seen = appearance_of(inverted[np.newaxis], recipe)
         said = quality_warnings(seen, model.card, 1.0)
         assert any(line.startswith("Bright all over") for line in said)
+
+
+def test_sizes_are_compared_as_the_training_images_were_seen(model) -> None:
+    low, median, high = model.card.diameter_px
+    # The same objects, learned from images ten times as large and reduced to a tenth.
+    known = model.card.training_statistics
+    sizes = [10 * d for d in known["diameter_px"]]
+    card = replace(
+        model.card,
+        config=model.card.config.replace(scale=0.1),
+        training_statistics={"diameter_px": sizes},
+    )
+    nothing = replace(card, training_statistics={})
+    for known in (card, nothing):
+        usual = Appearance(objects=5, diameter_px=10 * median)
+        assert quality_warnings(usual, known, 0.1) == ()
+        (said,) = quality_warnings(replace(usual, diameter_px=40 * high), known, 0.1)
+        assert said.startswith(f"The objects found are {40 * high:.0f} px wide")
+        # Seen at a quarter of that they look as they are known to.
+        large = replace(usual, diameter_px=40 * median)
+        assert quality_warnings(large, known, 0.025) == ()
+        assert len(quality_warnings(replace(usual, diameter_px=low), known, 0.1)) == 1
 
 
 def test_of_very_many_images_an_even_part_is_described(

@@ -385,15 +385,15 @@ def one_at_a_time(monkeypatch) -> None:
 def test_an_image_too_large_for_memory_fails_alone(
     run, three, tmp_path, monkeypatch
 ) -> None:
-    segment_plane = predict_image.segment_plane
+    segment_plane = predict_image.segment
     calls = itertools.count()
 
-    def short_of_memory(*arguments):
+    def short_of_memory(*arguments, **options):
         if next(calls) == 1:
             raise MemoryError
-        return segment_plane(*arguments)
+        return segment_plane(*arguments, **options)
 
-    monkeypatch.setattr(predict_image, "segment_plane", short_of_memory)
+    monkeypatch.setattr(predict_image, "segment", short_of_memory)
     found = run(three)
     assert [i.status for i in found.images] == ["done", "failed", "done"]
     assert "--tile" in found.failed[0].message
@@ -447,11 +447,11 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
 def test_a_stop_leaves_complete_files_only(
     call, finished, run, three, tmp_path
 ) -> None:
-    found = run(three, should_stop=stop_at(call))
+    found = run(three, should_stop=stop_at(call), diameter="model")
     assert found.stopped
     assert len(found.images) == finished
     assert left_in(tmp_path / "out") == ["i0.tif"][:finished]
-    found = run(three)
+    found = run(three, diameter="model")
     assert not found.stopped
     assert len(found.skipped) == finished
     assert left_in(tmp_path / "out") == ["i0.tif", "i1.tif", "i2.tif"]
@@ -681,7 +681,8 @@ def test_objects_of_an_unknown_size_are_warned_of(run, tmp_path, nuclei_image) -
     tifffile.imwrite(tmp_path / "large.tif", image)
     small = run(tmp_path / "large.tif", scale=1 / 3)
     assert small.done[0].warnings == ()
-    large = run(tmp_path / "large.tif", overwrite=True, min_area_px=400)
+    asked = {"diameter": "model", "min_area_px": 400}
+    large = run(tmp_path / "large.tif", overwrite=True, **asked)
     (warning,) = [w for w in large.done[0].warnings if "px wide" in w]
     assert "--diameter" in warning
 
@@ -713,6 +714,17 @@ def test_prediction_on_a_cpu_imports_no_torch(
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_rerun_says_again_what_was_said_of_an_image(run, tmp_path, rng) -> None:
+    noise = rng.normal(500, 5, (64, 64)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "empty.tif", noise)
+    (first,) = run(tmp_path / "empty.tif").images
+    assert first.warnings[0].startswith("Hardly more than noise")
+    for overwrite in (False, True):
+        (again,) = run(tmp_path / "empty.tif", overwrite=overwrite).images
+        assert again.status == "skipped"
+        assert again.warnings == first.warnings
 
 
 @pytest.fixture

@@ -1,0 +1,173 @@
+"""Put the outline of an object where the image says that it ends.
+
+Where a nucleus ends is a convention. An outline at a fraction f lies where the lightly
+smoothed image has come f of the way from the background around the object to its
+inside. Every pixel of the result depends on what lies within `halo_px` of it and on
+the sums of its object alone, so any way to cut the plane gives the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from cellunet.imaging.growth import grow
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Labels = npt.NDArray[np.int32]
+    Smooth = npt.NDArray[np.int64]
+
+SIGMA_PX = 0.7
+"""Of the smoothing, in pixels as the model sees them."""
+
+REACH_PX = 3.0
+"""By how much an outline moves at most, in the same pixels."""
+
+RING_PX = 3.0
+"""Width of the ring beyond that reach in which the background is measured."""
+
+MOST_STEPS = 24
+"""Bound on both for images that are seen much reduced."""
+
+TRUNCATE = 4.0
+
+STEPS_PER_UNIT = 4096
+"""Intensities are counted in whole numbers, whose sums do not depend on the order."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far outlines move, in the image's own pixels."""
+
+    sigma: float
+    steps: int
+    ring: int
+
+    @classmethod
+    def at(cls, scale: float) -> Reach:
+        """Return it for images that the model sees magnified by `scale`."""
+        steps = min(max(math.ceil(REACH_PX / scale), 1), MOST_STEPS)
+        ring = min(max(math.ceil(RING_PX / scale), 1), MOST_STEPS)
+        return cls(min(SIGMA_PX / scale, MOST_STEPS / TRUNCATE), steps, ring)
+
+    @property
+    def halo_px(self) -> int:
+        """How far a pixel of the result looks."""
+        return self.steps + self.ring + math.ceil(TRUNCATE * self.sigma) + 2
+
+
+class Levels:
+    """What lies inside the objects of a plane and around them, added up block by block.
+
+    Parameters
+    ----------
+    count
+        Objects: labels are 1 to `count`.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._sums = np.zeros((3, 2, count + 1))
+
+    def add(
+        self,
+        labels: Labels,
+        smooth: Smooth,
+        core: tuple[slice, slice],
+        reach: Reach,
+    ) -> None:
+        """Take a block: what it holds in its core counts.
+
+        Parameters
+        ----------
+        labels
+            YX int32, with as much around the core as `Reach.halo_px` says.
+        smooth
+            From `smoothed`.
+        core
+            The part of the block that no other block holds.
+        reach
+            How far outlines move.
+        """
+        around = grow(labels, labels == 0, reach.steps + reach.ring)
+        near = grow(labels, labels == 0, reach.steps)
+        zones = (_inside(labels), labels, np.where(near > 0, 0, around))
+        for sums, zone in zip(self._sums, zones, strict=True):
+            ids, values = zone[core].ravel(), smooth[core].ravel()
+            size = sums.shape[1]
+            sums[0] += np.bincount(ids, minlength=size)
+            sums[1] += np.bincount(ids, values, minlength=size)
+
+    def thresholds(self, fraction: float) -> npt.NDArray[np.float64]:
+        """Return the intensity at which the outline of each object lies.
+
+        NaN where there is nothing around an object to compare it with, or where that
+        is no darker; its outline stays.
+        """
+        counts = np.maximum(self._sums[:, 0], 1)
+        inner, whole, ring = self._sums[:, 1] / counts
+        inside = np.where(self._sums[0, 0] > 0, inner, whole)
+        known = (self._sums[2, 0] > 0) & (inside > ring)
+        return np.where(known, ring + fraction * (inside - ring), np.nan)
+
+
+def smoothed(scaled: npt.NDArray[np.float32], reach: Reach) -> Smooth:
+    """Return a block of scaled intensities, YX, lightly smoothed, in whole numbers."""
+    soft = ndimage.gaussian_filter(
+        scaled.astype(np.float64), reach.sigma, mode="nearest", truncate=TRUNCATE
+    )
+    counted: Smooth = np.rint(soft * STEPS_PER_UNIT).astype(np.int64)
+    return counted
+
+
+def moved(
+    labels: Labels,
+    smooth: Smooth,
+    thresholds: npt.NDArray[np.float64],
+    reach: Reach,
+) -> Labels:
+    """Return a block of labels with their outlines at the thresholds.
+
+    Objects grow into background and shrink from it, one step after the other. Where
+    two touch, the border between them stays.
+
+    Parameters
+    ----------
+    labels, smooth
+        As for `Levels.add`; right but for the halo.
+    thresholds
+        From `Levels.thresholds`.
+    reach
+        How far outlines move.
+    """
+    limits = thresholds.copy()
+    limits[0] = np.nan
+    result = labels
+    for _ in range(reach.steps):
+        wider = grow(result, result == 0, 1)
+        # NaN compares as false: what has no threshold gains and loses nothing.
+        gained = (wider > 0) & (result == 0) & (smooth >= limits[wider])
+        lost = _beside_nothing(result) & (smooth < limits[result]) & (labels > 0)
+        result = np.where(gained, wider, np.where(lost, 0, result)).astype(np.int32)
+    return result
+
+
+def _inside(labels: Labels) -> Labels:
+    """Return the labels of pixels whose four neighbours are of the same object."""
+    frame = np.pad(labels, 1, mode="edge")
+    neighbours = (frame[:-2, 1:-1], frame[2:, 1:-1], frame[1:-1, :-2], frame[1:-1, 2:])
+    same = np.logical_and.reduce([labels == one for one in neighbours])
+    return np.where(same, labels, 0)
+
+
+def _beside_nothing(labels: Labels) -> npt.NDArray[np.bool_]:
+    """Return which pixels of objects have background beside them."""
+    frame = np.pad(labels, 1, mode="edge")
+    neighbours = (frame[:-2, 1:-1], frame[2:, 1:-1], frame[1:-1, :-2], frame[1:-1, 2:])
+    beside: npt.NDArray[np.bool_] = np.logical_or.reduce([n == 0 for n in neighbours])
+    return beside & (labels > 0)

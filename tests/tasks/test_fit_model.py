@@ -1,0 +1,107 @@
+"""A model fitted to a few annotated images, without training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from scipy import ndimage
+
+from cellunet import store
+from cellunet.annotations.pairs import content_hash
+from cellunet.config import PredictConfig
+from cellunet.errors import AnnotationError, ConfigError
+from cellunet.tasks.evaluate import evaluate_model
+from cellunet.tasks.fit_model import fit_model
+from cellunet.tasks.predict.batch import predict
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def data(tmp_path, nuclei_image):
+    """Annotated images whose outlines lie two pixels further out than usual."""
+
+    def write(count: int, wider_px: int = 2, **how):
+        folder = tmp_path / "data"
+        for side in ("images", "labels"):
+            (folder / side).mkdir(parents=True)
+        for number in range(count):
+            image, labels = nuclei_image((256, 256), 12, number, **how)
+            soft = ndimage.gaussian_filter(image.astype(float), 2.0)
+            wider = ndimage.grey_dilation(labels, size=2 * wider_px + 1)
+            labels = np.where(labels > 0, labels, wider)
+            name = f"f{number}.tif"
+            tifffile.imwrite(folder / "images" / name, soft.astype(np.uint16))
+            tifffile.imwrite(folder / "labels" / name, labels.astype(np.uint16))
+        return folder
+
+    return write
+
+
+def test_an_edge_that_is_drawn_further_out_is_learned(data, tmp_path) -> None:
+    folder = data(3, radius_px=(12, 16))
+    found = fit_model("nuclei", folder, "wide", threads=1)
+    assert found.setting.edge is not None
+    assert found.setting.edge < 0.5
+    assert (found.images, found.pieces) == (3, 3)
+    assert found.after["mean_ap"] > found.before["mean_ap"] + 0.05
+    assert any(note.startswith("Edge: ") for note in found.notes)
+    made = store.find_model("wide")
+    start = store.find_model("nuclei")
+    assert made.card.config.decode.edge == found.setting.edge
+    assert made.card.start == {"name": "nuclei", "sha256": start.sha256, "kept": "yes"}
+    assert made.sha256 != start.sha256
+    assert made.onnx.read_bytes() == start.onnx.read_bytes()
+    # Its images are known to it, and it is applied as it was fitted.
+    image = tifffile.imread(folder / "images" / "f0.tif")
+    assert content_hash(image[np.newaxis]) in made.card.validation.values()
+    scores = evaluate_model(folder, model="wide", threads=1)
+    assert scores.unseen is None
+    done = predict([str(folder / "images")], tmp_path / "out", model="wide", threads=1)
+    assert len(done.done) == 3
+    assert done.settings["decode"]["edge"] == found.setting.edge
+
+
+def test_one_image_is_scored_in_quarters_and_kept_as_it_is_if_it_fits(data) -> None:
+    found = fit_model("nuclei", data(1, 0, radius_px=(13, 16)), "same", threads=1)
+    assert (found.images, found.pieces) == (1, 4)
+    assert found.after["mean_ap"] >= found.before["mean_ap"]
+    assert found.setting.scale is None
+
+
+def test_what_cannot_be_fitted_is_refused(data, tmp_path) -> None:
+    folder = data(1)
+    labels = folder / "labels" / "f0.tif"
+    fit = {"threads": 1}
+    store.model_folder("taken").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="exists already"):
+        fit_model("nuclei", folder, "taken", **fit)
+    tifffile.imwrite(labels, np.zeros((256, 256), np.uint16))
+    with pytest.raises(AnnotationError, match="No object is annotated"):
+        fit_model("nuclei", folder, "empty", **fit)
+    assert not store.model_folder("empty").exists()
+
+
+def test_the_edge_changes_outlines_the_same_for_any_tile(data, tmp_path) -> None:
+    image = data(1) / "images" / "f0.tif"
+
+    def labels(out: str, **asked):
+        config = PredictConfig(**asked)
+        done = predict([str(image)], tmp_path / out, threads=1, config=config)
+        (result,) = done.images
+        assert result.status == "done", result.message
+        assert result.output is not None
+        return tifffile.imread(result.output)
+
+    usual, further = labels("a"), labels("b", edge=0.25)
+    assert (further > 0).sum() > 1.1 * (usual > 0).sum()
+    np.testing.assert_array_equal(labels("c", edge=0.25, tile_px=64), further)
+    again = labels("d", edge=0.25, max_memory_mb=400)
+    np.testing.assert_array_equal(again, further)
+    assert set(np.unique(further)) == set(range(further.max() + 1))
+    with pytest.raises(ConfigError, match="edge is 2"):
+        PredictConfig(edge=2.0)
