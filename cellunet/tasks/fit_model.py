@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cellunet.metrics.matching import ImageScores
     from cellunet.progress import Track
     from cellunet.store import Model, ModelCard
+    from cellunet.tasks.predict.plane import InferenceSettings
     from cellunet.tasks.predict.session import Size
 
     Labels = npt.NDArray[Any]

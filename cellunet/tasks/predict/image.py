@@ -248,7 +248,7 @@ class ImageScheduler:
         source
             The image.
         recipe
-            How it is seen, from `cellunet.tasks.predict.session.settings_for_image`, if its
+            How it is seen (`settings_for_image`), if its
             objects are not to be measured first.
         card
             Of the model.
