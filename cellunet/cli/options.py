@@ -368,11 +368,11 @@ Scale = Annotated[
 Diameter = Annotated[
     str | None,
     typer.Option(
-        metavar="auto|batch|model|PX",
+        metavar="SIZE",
         help="How large the objects are: auto finds it for each image and sees it at a "
         "scale that suits the model, batch finds one for all images, model sees images "
-        "as they are; or their median diameter in pixels, from which --scale follows. "
-        f"Default: {PredictConfig.diameter}, unless --scale or --pixel-size is given.",
+        "as they are; or their median diameter in pixels. "
+        f"Default: {PredictConfig.diameter}, unless a scale or pixel size is given.",
         rich_help_panel=OBJECTS,
     ),
 ]

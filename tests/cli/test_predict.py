@@ -424,6 +424,6 @@ def test_sizes_that_were_found_are_in_the_table(
 ) -> None:
     size = {"diameter_px": 96.2, "scale": 0.42, "added_scale": 1.0, "sure": True}
     prediction.images = (replace(_done(NAME, 3), size=size),)
-    lines = run("predict", "a", "--out", "o").err.splitlines()
-    assert lines[0].split() == ["image", "nuclei", "time", "size"]
+    lines = run("predict", "a", "--out", "o").out.splitlines()
+    assert lines[0].split() == ["image", "nuclei", "time", "size", "pixel", "size"]
     assert "objects of about 96 px, seen at 0.42 and 1" in lines[1]
