@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cellunet.cli import options as o
+from cellunet.cli.console import counted
 from cellunet.cli.session import Outcome, Session
 from cellunet.config import THREADS
 from cellunet.errors import ConfigError
@@ -92,9 +93,9 @@ def calibrate(
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,
 ) -> Outcome:
-    """Make the int8 twin that --engine openvino-int8 runs, beside the model.
+    """Measure the ranges of features that --engine openvino-int8 needs.
 
-    Training makes one from the training images.
+    They become part of the model. Training measures them on the training images.
     """
     from cellunet.tasks.quantize import calibrate as run
 
@@ -110,7 +111,8 @@ def calibrate(
     )
     for why in made.skipped:
         session.console.alert(f"Skipped: {why}")
-    session.report.line(f"{made.path} ({_size(made.bytes)}, from {made.images} images)")
+    on = counted(made.images, "image")
+    session.report.line(f"Calibrated {made.model} on {on} ({made.path})")
     return Outcome(result=made.to_dict())
 
 
