@@ -209,12 +209,12 @@ def _percentiles(table: object) -> bool:
 
 
 def _ranges(table: object) -> bool:
-    """Return whether these are a positive scale and a zero point of uint8 per name."""
+    """Return whether these are a scale of float32 and a zero point of uint8 per name."""
     return isinstance(table, dict) and all(
         isinstance(values, list)
         and len(values) == 2
         and all(isinstance(v, float | int) for v in values)
-        and 0 < values[0] < math.inf
+        and 1e-38 < values[0] < 3e38
         and values[1] in range(256)
         for values in table.values()
     )

@@ -6,7 +6,7 @@ They are numbers on the card of the model; the graph is built from them and the 
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from cellunet import store
 from cellunet.engine.onnx import (
     INPUT,
     OPSET,
-    Rounding,
     ends,
     folded,
     graph,
@@ -38,8 +37,43 @@ if TYPE_CHECKING:
 SAMPLE = 8192
 """Values that are looked at of each feature map."""
 
+LEVELS = 255
+"""Steps of uint8."""
+
 SHRINK = np.linspace(0.2, 1.0, 33)
 """Parts of the whole range that are tried."""
+
+
+class Rounding(NamedTuple):
+    """How features become uint8: value = (stored - zero) * scale."""
+
+    scale: np.float32
+    zero: np.uint8
+
+    @classmethod
+    def of(cls, low: float, high: float) -> Rounding:
+        """Return the rounding whose ends are `low` and `high`, 0 being among its steps.
+
+        Zeros that convolutions pad with are exact therefore.
+
+        Examples
+        --------
+        >>> rounding = Rounding.of(-1.0, 4.1)
+        >>> f"{rounding.scale:.2f}", int(rounding.zero)
+        ('0.02', 50)
+        """
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = np.float32((high - low) / LEVELS)
+        if not scale >= np.finfo(np.float32).tiny:
+            return cls(np.float32(1.0), np.uint8(0))
+        return cls(scale, np.uint8(np.clip(np.rint(-low / scale), 0, LEVELS)))
+
+    def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return values as they come back from uint8."""
+        zero = np.float32(self.zero)
+        steps = np.clip(np.rint(values / self.scale) + zero, 0, LEVELS)
+        rounded: npt.NDArray[np.float32] = (steps - zero) * self.scale
+        return rounded
 
 
 def measure_ranges(
@@ -130,8 +164,8 @@ def _joined(
     return {name: np.concatenate(values) for name, values in found.items()}
 
 
-def roundings_of(model: Model) -> dict[str, Rounding]:
-    """Return how the features of a model are rounded.
+def ranges_of(model: Model) -> dict[str, list[float]]:
+    """Return the ranges of a model's features.
 
     Raises
     ------
@@ -151,10 +185,7 @@ def roundings_of(model: Model) -> dict[str, Rounding]:
             f"The ranges for eight bits of {model.weights} are of another network.",
             hint=f"Measure them anew: {command} --overwrite",
         )
-    return {
-        name: Rounding(np.float32(scale), np.uint8(zero))
-        for name, (scale, zero) in ranges.items()
-    }
+    return ranges
 
 
 def _asked(model: Model) -> str:

@@ -30,7 +30,7 @@ twentieth of the speed for a mean AP within .0003 (``docs/performance.md``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -157,8 +157,17 @@ def graph(
     return b"".join(parts)
 
 
-def model(graph: bytes, opset: bytes) -> bytes:
+def model(graph: bytes, opset: bytes, largest: int = MAX_BYTES) -> bytes:
     """Return a ModelProto, what runtimes read.
+
+    Parameters
+    ----------
+    graph
+        A GraphProto.
+    opset
+        The operator set.
+    largest
+        Bytes that it may take.
 
     Raises
     ------
@@ -168,9 +177,9 @@ def model(graph: bytes, opset: bytes) -> bytes:
     # ModelProto: 1 ir_version, 2 producer_name, 7 graph, 8 opset_import.
     found = integer(1, IR_VERSION) + text(2, "cellunet") + chunk(7, graph)
     found += chunk(8, opset)
-    if len(found) > MAX_BYTES:
+    if len(found) > largest:
         raise CheckpointError(
-            f"The network takes {len(found)} bytes; ONNX allows {MAX_BYTES}.",
+            f"The network takes {len(found)} bytes; ONNX allows {largest}.",
             hint="Use fewer channels, or the torch engine: --engine torch.",
         )
     return found
@@ -407,9 +416,6 @@ class Network:
 INT8_OPSET = opset(13)
 """The first operator set where weights may have a scale per channel (ONNX 1.8)."""
 
-LEVELS = 255
-"""Steps of uint8."""
-
 MOST = 127
 """Largest weight in int8; -128 is left out, so that signs are alike."""
 
@@ -417,42 +423,10 @@ AXES = np.array([1], np.int64)
 """The axis of classes, a tensor since operator set 13."""
 
 
-class Rounding(NamedTuple):
-    """How features become uint8: value = (stored - zero) * scale."""
-
-    scale: np.float32
-    zero: np.uint8
-
-    @classmethod
-    def of(cls, low: float, high: float) -> Rounding:
-        """Return the rounding whose ends are `low` and `high`, 0 being among its steps.
-
-        Zeros that convolutions pad with are exact therefore.
-
-        Examples
-        --------
-        >>> rounding = Rounding.of(-1.0, 4.1)
-        >>> f"{rounding.scale:.2f}", int(rounding.zero)
-        ('0.02', 50)
-        """
-        low, high = min(low, 0.0), max(high, 0.0)
-        scale = np.float32((high - low) / LEVELS)
-        if not scale >= np.finfo(np.float32).tiny:
-            return cls(np.float32(1.0), np.uint8(0))
-        return cls(scale, np.uint8(np.clip(np.rint(-low / scale), 0, LEVELS)))
-
-    def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return values as they come back from uint8."""
-        zero = np.float32(self.zero)
-        steps = np.clip(np.rint(values / self.scale) + zero, 0, LEVELS)
-        rounded: npt.NDArray[np.float32] = (steps - zero) * self.scale
-        return rounded
-
-
 def build_int8(
     weights: Mapping[str, npt.NDArray[np.float32]],
     config: UNetConfig,
-    roundings: Mapping[str, Rounding],
+    ranges: Mapping[str, Sequence[float]],
 ) -> bytes:
     """Return the U-Net as an ONNX model in eight bits.
 
@@ -460,8 +434,8 @@ def build_int8(
     ----------
     weights, config
         As for `build`.
-    roundings
-        Of each of `places`.
+    ranges
+        Scale and zero point of each of `places`.
 
     Raises
     ------
@@ -475,9 +449,9 @@ def build_int8(
         found |= {f"{name}.weight.int8": stored, f"{name}.weight.scale": scales}
         found[f"{name}.bias"] = tensors[f"{name}.bias"]
     for place in places(config):
-        rounding = roundings[place]
-        found[f"{place}.scale"] = np.array(rounding.scale, np.float32)
-        found[f"{place}.zero"] = np.array(rounding.zero, np.uint8)
+        scale, zero = ranges[place]
+        found[f"{place}.scale"] = np.array(scale, np.float32)
+        found[f"{place}.zero"] = np.array(zero, np.uint8)
     found["axes"] = AXES
     image, probabilities = ends(config)
     written = _Int8Network(config).write()

@@ -202,13 +202,13 @@ def _load_openvino(model: Model, *, device: str, threads: int) -> Engine:
 
 def _load_openvino_int8(model: Model, *, device: str, threads: int) -> Engine:
     del device
-    from cellunet.engine.int8 import roundings_of
+    from cellunet.engine.int8 import ranges_of
     from cellunet.engine.onnx import build_int8, read_weights
     from cellunet.engine.runtimes import OpenVinoEngine
 
     network, source = model.card.config.network, str(model.weights)
-    roundings = roundings_of(model)
-    graph = build_int8(read_weights(model.weights, network), network, roundings)
+    ranges = ranges_of(model)
+    graph = build_int8(read_weights(model.weights, network), network, ranges)
     return OpenVinoEngine(graph, network, source=source, threads=threads, int8=True)
 
 

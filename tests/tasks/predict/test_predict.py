@@ -22,7 +22,6 @@ import tifffile
 from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.errors import (
-    CheckpointError,
     ConfigError,
     InputError,
     ModelNotFoundError,
@@ -655,21 +654,6 @@ def test_what_cannot_start_leaves_no_folder(run, field, tmp_path, tiny_model) ->
     with pytest.raises(ConfigError, match="too far from"):
         run(field, diameter_px=2000.0)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_missing_or_foreign_twin_is_refused_unless_torch_runs(
-    run, field, tmp_path, tiny_model
-) -> None:
-    model = tmp_path / "copied"
-    shutil.copytree(tiny_model.folder, model)
-    (model / "model.onnx").write_bytes(b"other")
-    with pytest.raises(CheckpointError, match="not the twin") as caught:
-        run(field, model=model.as_posix())
-    assert caught.value.hint
-    (model / "model.onnx").unlink()
-    with pytest.raises(CheckpointError, match="is missing"):
-        run(field, model=model.as_posix())
-    assert run(field, model=model.as_posix(), engine="torch").done
 
 
 def test_a_model_is_found_by_its_name(run, field, tiny_home) -> None:
