@@ -209,7 +209,7 @@ def _percentiles(table: object) -> bool:
 
 
 def _ranges(table: object) -> bool:
-    """Return whether these are a scale of float32 and a zero point of uint8 per name."""
+    """Return whether these are a scale (float32) and a zero point (uint8) per name."""
     return isinstance(table, dict) and all(
         isinstance(values, list)
         and len(values) == 2
@@ -495,11 +495,14 @@ def encode(
     tensors: Mapping[str, npt.NDArray[np.generic]], metadata: dict[str, Any]
 ) -> bytes:
     """Return a safetensors file; the same arguments give the same bytes."""
+    import numpy as np
     from safetensors.numpy import save
 
+    # It writes the memory of an array as it is, whatever the array's strides.
+    plain = {name: np.asarray(values, order="C") for name, values in tensors.items()}
     # One metadata key: the order of several would differ from run to run. Its own keys
     # stay in order, because that of a history's columns is to outlast a stop.
-    return save(dict(tensors), {CARD_KEY: json.dumps(metadata)})
+    return save(plain, {CARD_KEY: json.dumps(metadata)})
 
 
 def write(

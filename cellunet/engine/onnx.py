@@ -213,7 +213,7 @@ def build(weights: Mapping[str, npt.NDArray[np.float32]], config: UNetConfig) ->
     Raises
     ------
     CheckpointError
-        If the model would be larger than ONNX allows.
+        If a number is too large for float32, or the model for ONNX.
     """
     image, probabilities = ends(config)
     tensors = folded(weights, config)
@@ -288,10 +288,22 @@ def check_weights(
 def folded(
     weights: Mapping[str, npt.NDArray[np.float32]], config: UNetConfig
 ) -> dict[str, npt.NDArray[np.generic]]:
-    """Return ``LAYER.weight`` and ``LAYER.bias`` of all layers, by `fold`."""
+    """Return ``LAYER.weight`` and ``LAYER.bias`` of all layers, by `fold`.
+
+    Raises
+    ------
+    CheckpointError
+        If a number is too large for float32.
+    """
     tensors: dict[str, npt.NDArray[np.generic]] = {}
     for layer in layers(config).values():
-        weight, bias = fold(layer, weights)
+        with np.errstate(over="ignore"):
+            weight, bias = fold(layer, weights)
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise CheckpointError(
+                f"Layer {layer.name} multiplies by numbers that are not finite.",
+                hint=store.AGAIN,
+            )
         tensors |= {f"{layer.name}.weight": weight, f"{layer.name}.bias": bias}
     return tensors
 
@@ -440,7 +452,7 @@ def build_int8(
     Raises
     ------
     CheckpointError
-        If the model would be larger than ONNX allows.
+        As `build`.
     """
     tensors = folded(weights, config)
     found: dict[str, npt.NDArray[np.generic]] = {}

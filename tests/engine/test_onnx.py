@@ -104,6 +104,16 @@ def test_folded_normalisation_by_hand():
     assert weight.dtype == bias.dtype == np.float32
 
 
+def test_what_normalisation_makes_larger_than_float32_is_refused(
+    small_weights, small_config
+):
+    for name in ("stem.0.weight", "stem.1.weight"):
+        small_weights[name] = np.full_like(small_weights[name], 1e38)
+    check_weights(small_weights, small_config)
+    with pytest.raises(CheckpointError, match=r"stem\.0 multiplies"):
+        build(small_weights, small_config)
+
+
 def test_the_added_variance_is_torchs_default():
     assert nn.BatchNorm2d(1).eps == BATCH_NORM_EPSILON
 
