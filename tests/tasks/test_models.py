@@ -66,8 +66,7 @@ def test_no_models_no_list(home, tmp_path, monkeypatch) -> None:
 
 def test_one_model_is_shown_whole(models, tiny_model) -> None:
     info = show_model("cells")
-    weights = models / "cells" / store.WEIGHTS_FILE
-    assert info.sha256 == store.file_sha256(weights)
+    assert info.sha256 == store.find_model(str(models / "cells")).sha256
     assert info.card["config"]["decode"] == tiny_model.trained.decode.to_dict()
     assert info.created_with == info.card["versions"]["cellunet"]
     plain = info.to_dict()
