@@ -677,7 +677,7 @@ from cellunet.tasks.predict.batch import predict
 found = predict([sys.argv[1]], Path(sys.argv[2]), model=sys.argv[3],
                 device=sys.argv[4], threads=1)
 assert found.done, found
-heavy = [m for m in ("torch", "skimage", "safetensors") if m in sys.modules]
+heavy = [m for m in ("torch", "skimage") if m in sys.modules]
 sys.exit(f"imported: {heavy}" if heavy else 0)
 """
 
