@@ -4,7 +4,7 @@
 
 DATA are the folders that the model was trained on; its training images are recognised
 in them by the fingerprints of their pixels, and each must be there. FOLDER gets the
-same weights and ONNX twin with the completed card; the model itself stays as it is.
+same weights with the completed card; the model itself stays as it is.
 """
 
 import argparse
@@ -50,14 +50,12 @@ def main() -> None:
     recipe = settings_for(model, PredictConfig(), "onnxruntime", "cpu", 0)
     statistics = training_statistics(samples, recipe)
     options.out.mkdir(parents=True, exist_ok=True)
-    card = export_weights(
+    export_weights(
         options.out / store.WEIGHTS_FILE,
-        options.out / store.ONNX_FILE,
         load_network(model.weights),
         replace(model.card, training_statistics=statistics),
     )
-    same = card.onnx_sha256 == model.card.onnx_sha256
-    print(f"{len(samples)} images; the ONNX twin is {'the same' if same else 'NEW'}.")
+    print(f"{len(samples)} images")
     for name, values in statistics.items():
         print(f"{name:12s}", *(f"{v:9.3f}" for v in values))
 

@@ -30,11 +30,17 @@ def write(
         return
     model = store.find_model(start)
     network, config = change(load_network(model.weights), model.card.config)
-    began = {"name": start, "sha256": store.file_sha256(model.weights)}
+    began = {"name": start, "sha256": model.sha256}
     folder.mkdir(parents=True, exist_ok=True)
     export_weights(
         folder / store.WEIGHTS_FILE,
-        folder / store.ONNX_FILE,
         network,
-        replace(model.card, name=name, config=config, start=began, scores={}),
+        replace(
+            model.card,
+            name=name,
+            config=config,
+            start=began,
+            scores={},
+            int8_ranges={},
+        ),
     )

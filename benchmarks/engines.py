@@ -11,7 +11,7 @@ hardly change. DATA holds the folder `bbbc039`, whose 50 official validation ima
 segmented by the very engines that were timed. Replaces what an earlier run left in
 `benchmarks/results-engines.json` and between the marks in docs/performance.md.
 
-The model must have an int8 twin (`benchmarks/int8_twin.py`).
+The model must be calibrated for eight bits (`cellunet models calibrate`).
 """
 
 import argparse
@@ -34,8 +34,8 @@ from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs
 from cellunet.config import PredictConfig
 from cellunet.engine.base import operations_per_pixel
-from cellunet.engine.int8 import open_int8
-from cellunet.engine.onnx import INPUT, OUTPUT
+from cellunet.engine.int8 import ranges_of
+from cellunet.engine.onnx import INPUT, OUTPUT, build_int8, read_weights
 from cellunet.engine.runtimes import open_session
 from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
@@ -83,7 +83,10 @@ def product(threads: int) -> Callable[[], object]:
 
 def loaded(model: store.Model, name: str, threads: int) -> Engine:
     if name == "onnxruntime on int8":
-        session = open_session(open_int8(model).content, threads)
+        network = model.card.config.network
+        weights = read_weights(model.weights, network)
+        graph = build_int8(weights, network, ranges_of(model))
+        session = open_session(graph, threads)
         return lambda image: session.run([OUTPUT], {INPUT: image})[0]
     return load_engine(model, engine=name, device="cpu", threads=threads)
 

@@ -23,11 +23,11 @@ import tifffile
 from tables import HERE, machine
 
 from cellunet import store
-from cellunet.engine.runtimes import OnnxRuntimeEngine
 from cellunet.io.images import open_image
 from cellunet.io.source import Region
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.inputs import ImageResult
+from cellunet.tasks.predict.session import load_engine
 
 RESULTS = HERE / "results-many.json"
 FIELDS = ("u2os_N12_s7.tif", "u2os_B24_s9.tif")
@@ -102,7 +102,7 @@ def one_by_one(count: int) -> dict[str, list[float]]:
 def batches(threads: int) -> dict[str, float]:
     """Return milliseconds an image of the network at several batches, taking turns."""
     model = store.find_model("nuclei")
-    engine = OnnxRuntimeEngine(model.onnx, threads=threads)
+    engine = load_engine(model, engine="onnxruntime", device="cpu", threads=threads)
     channels = model.card.config.network.in_channels
     image = np.random.default_rng(0).random((8, channels, SIDE, SIDE), np.float32)
     found: dict[int, list[float]] = {1: [], 4: [], 8: []}

@@ -1,7 +1,7 @@
 """The mean of models that were trained from the same weights, or each other's.
 
 Its decode constants are chosen anew on the validation images, which are those of all of
-them; statistics and int8 twin are made as a training makes them.
+them; statistics and ranges for eight bits are made as a training makes them.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from refit import chosen_anew
 
 from cellunet import store
 from cellunet.config import PredictConfig
-from cellunet.core.checkpoint import export_weights, load_network
+from cellunet.core.checkpoint import export_weights, load_network, weights_of
 from cellunet.core.unet import mean_network
 from cellunet.tasks.predict.session import settings_for
-from cellunet.tasks.quantize import calibrate_on_samples
+from cellunet.tasks.quantize import ranges_on_samples
 from cellunet.tasks.train.checks import training_statistics
 from cellunet.tasks.train.finish import mean_scores
 
@@ -36,7 +36,7 @@ def write(name: str, models: list[str], data: list[Path]) -> None:
     """
     found = [store.find_model(model) for model in models]
     first = found[0].card
-    begins = {first.start.get("sha256"), *(store.file_sha256(m.weights) for m in found)}
+    begins = {first.start.get("sha256"), *(m.sha256 for m in found)}
     if any(
         (m.card.training, m.card.validation) != (first.training, first.validation)
         or m.card.start.get("sha256") not in begins
@@ -52,9 +52,10 @@ def write(name: str, models: list[str], data: list[Path]) -> None:
     unfinished = f"{name}-unfinished"
     folder = store.model_folder(unfinished)
     folder.mkdir(parents=True, exist_ok=True)
-    weights, onnx = folder / store.WEIGHTS_FILE, folder / store.ONNX_FILE
+    weights = folder / store.WEIGHTS_FILE
     network = mean_network([load_network(m.weights) for m in found])
-    card = export_weights(weights, onnx, network, replace(first, name=name, scores={}))
+    card = replace(first, name=name, scores={}, int8_ranges={})
+    export_weights(weights, network, card)
     recipe = settings_for(
         store.find_model(unfinished), PredictConfig(), "onnxruntime", "cpu", 0
     )
@@ -66,14 +67,17 @@ def write(name: str, models: list[str], data: list[Path]) -> None:
         config=config.replace(decode=chosen.decode),
         scores=mean_scores(chosen.scores),
     )
-    export_weights(weights, onnx, network, card)
+    export_weights(weights, network, card)
     training = samples_of(_own(card, card.training), data)
     recipe = settings_for(
         store.find_model(unfinished), PredictConfig(), "onnxruntime", "cpu", 0
     )
-    card = replace(card, training_statistics=training_statistics(training, recipe))
-    export_weights(weights, onnx, network, card)
-    calibrate_on_samples(store.find_model(unfinished), training)
+    card = replace(
+        card,
+        training_statistics=training_statistics(training, recipe),
+        int8_ranges=ranges_on_samples(weights_of(network), card.config, training),
+    )
+    export_weights(weights, network, card)
     folder.rename(store.model_folder(name))
 
 

@@ -4,7 +4,7 @@
 
 For models that were made before a constant was fitted. DATA are the folders that the
 model was trained on; its validation images are recognised in them by the fingerprints
-of their pixels. FOLDER gets the same weights and ONNX twin, and in the card the new
+of their pixels. FOLDER gets the same weights, and in the card the new
 constants and their cross-fitted scores; the model itself stays as it is.
 """
 
@@ -53,7 +53,6 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     export_weights(
         options.out / store.WEIGHTS_FILE,
-        options.out / store.ONNX_FILE,
         load_network(model.weights),
         replace(model.card, config=config.replace(decode=chosen.decode), scores=scores),
     )

@@ -1,10 +1,9 @@
-"""Names to models: where they live, what they say of themselves, and checks.
+"""Models on disk: where they are, their cards, their weights.
 
-A model is a folder with ``model.safetensors`` (weights, and a card in the header) and
-its ONNX twin ``model.onnx``; beside it ``model-int8.onnx``, if it was calibrated.
-Headers are read here without torch and without loading a weight. The user's models
-live in ``CELLUNET_HOME`` or the system's place for application data; the models that
-ship with cellunet lie in the package.
+A model is a folder with ``model.safetensors``: weights, and a card in the header.
+Cards are read without torch and without loading a weight. The user's models live in
+``CELLUNET_HOME`` or the system's place for application data; the models that ship with
+cellunet are in the package.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ import math
 import os
 import re
 import shutil
-import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,14 +27,16 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
-from cellunet.io.files import locked
+from cellunet.io.files import locked, write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-WEIGHTS_FILE = "model.safetensors"
+    import numpy as np
+    import numpy.typing as npt
 
-ONNX_FILE = "model.onnx"
+WEIGHTS_FILE = "model.safetensors"
 
 STATE_FILE = "state.safetensors"
 """The state of a training that can be resumed."""
@@ -51,8 +51,6 @@ CARD_FORMAT = 1
 STATISTICS = 9
 """How many percentiles there are of each number in `ModelCard.training_statistics`."""
 
-MAX_HEADER_BYTES = 16_000_000
-
 AGAIN = "Copy it again, or train the model again."
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -61,6 +59,9 @@ DEVICE_NAME = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?", re.IGNORECA
 """Names that mean a device on Windows, whatever the suffix."""
 
 SHIPPED = Path(__file__).parent / "models"
+
+DROPPED = {"onnx_sha256"}
+"""Fields that older cards have and that mean nothing any more."""
 
 THEN: dict[str, dict[str, Any]] = {
     "augment": {"dim_probability": 0.0},
@@ -97,11 +98,12 @@ class ModelCard:
     them; empty in models that were trained before this was kept."""
     versions: dict[str, str] = field(default_factory=dict)
     """Versions of cellunet, torch and numpy that trained it."""
-    onnx_sha256: str = ""
-    """SHA-256 of the ONNX twin."""
     channels: tuple[str, ...] = ()
     """Of a model that looks at several channels, what they were called in training;
     empty where it looks at one."""
+    int8_ranges: dict[str, list[float]] = field(default_factory=dict)
+    """Scale and zero point with which each feature map is rounded to eight bits
+    (`cellunet.engine.int8`); empty in a model that was not calibrated."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain values."""
@@ -109,8 +111,10 @@ class ModelCard:
         if self.channels:
             plain["channels"] = list(self.channels)
         else:
-            # As the cards of earlier versions are, which read these.
             del plain["channels"]
+        if not self.int8_ranges:
+            # A card without them is the one that `Model.sha256` is of.
+            del plain["int8_ranges"]
         plain["config"] = self.config.to_dict()
         plain["diameter_px"] = list(self.diameter_px)
         return {"format": CARD_FORMAT, **plain}
@@ -130,6 +134,10 @@ class ModelCard:
             raise ConfigError(
                 f"It has format {found!r}; this version reads {CARD_FORMAT}."
             )
+        values = {k: v for k, v in values.items() if k not in DROPPED}
+        unknown = sorted(values.keys() - {known.name for known in fields(cls)})
+        if unknown:
+            raise ConfigError(f"Its {', '.join(unknown)} are not known.")
         try:
             values["config"] = read_config(values["config"])
             low, median, high = (float(v) for v in values["diameter_px"])
@@ -165,7 +173,7 @@ def _check_kinds(card: ModelCard) -> None:
     low, median, high = card.diameter_px
     if not 0 <= low <= median <= high < math.inf:
         raise ConfigError(f"Its diameters are {card.diameter_px}.")
-    kinds = {"name": str, "epochs": int, "onnx_sha256": str}
+    kinds = {"name": str, "epochs": int}
     wrong = [n for n, kind in kinds.items() if not isinstance(getattr(card, n), kind)]
     tables = {
         "training": str,
@@ -183,6 +191,8 @@ def _check_kinds(card: ModelCard) -> None:
         wrong.append("channels")
     if not _percentiles(card.training_statistics):
         wrong.append("training_statistics")
+    if not _ranges(card.int8_ranges):
+        wrong.append("int8_ranges")
     if wrong:
         raise ConfigError(f"Its values of {', '.join(wrong)} are of another kind.")
 
@@ -198,33 +208,48 @@ def _percentiles(table: object) -> bool:
     )
 
 
+def _ranges(table: object) -> bool:
+    """Return whether these are a scale (float32) and a zero point (uint8) per name."""
+    return isinstance(table, dict) and all(
+        isinstance(values, list)
+        and len(values) == 2
+        and all(isinstance(v, float | int) for v in values)
+        and 1e-38 < values[0] < 3e38
+        and values[1] in range(256)
+        for values in table.values()
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A model on disk whose header has been read and checked."""
+    """A model on disk whose card has been read and checked."""
 
     name: str
     weights: Path
-    onnx: Path
     card: ModelCard
     shipped: bool
     seen: tuple[int, int, int] | None = None
     """What told the weights file from others when its header was read."""
 
-    @property
-    def int8(self) -> Path:
-        """Where its int8 twin is, if it has one."""
-        return self.onnx.with_name(f"{self.onnx.stem}-int8.onnx")
-
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the weights file, by which results name their model.
+
+        The ranges for eight bits are left out of the file for it, so that a
+        calibration makes no other model of it.
 
         Raises
         ------
         CheckpointError
             If the file cannot be read or is another one by now.
         """
-        digest = file_sha256(self.weights)
+        if self.card.int8_ranges:
+            metadata = read_metadata(self.weights)
+            del metadata["int8_ranges"]
+            content = encode(read_tensors(self.weights), metadata)
+            digest = hashlib.sha256(content).hexdigest()
+        else:
+            digest = file_sha256(self.weights)
         self.check_unchanged()
         return digest
 
@@ -325,7 +350,6 @@ def _open(file: Path, name: str, *, shipped: bool = False) -> Model:
     model = Model(
         name=name,
         weights=file,
-        onnx=file.with_suffix(".onnx"),
         card=read_card(file),
         shipped=shipped,
         seen=seen,
@@ -414,67 +438,27 @@ def training(name: str) -> AbstractContextManager[None]:
     )
 
 
-def read_header(file: Path) -> dict[str, Any]:
-    """Return the header of a safetensors file; no weight is read.
-
-    Raises
-    ------
-    CheckpointError
-        If the file cannot be read or has no such header.
-    """
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            if not 2 <= length <= min(MAX_HEADER_BYTES, file.stat().st_size - 8):
-                raise CheckpointError(
-                    f"{file} is not a safetensors file, or it is cut off.",
-                    hint=AGAIN,
-                )
-            header = json.loads(stream.read(length))
-            size = file.stat().st_size
-    except OSError as error:
-        raise CheckpointError(
-            f"{file} cannot be read ({error}).", hint="Check its permissions."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"The header of {file} is corrupt ({error}).",
-            hint=AGAIN,
-        ) from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"The header of {file} is not an object.", hint=AGAIN)
-    expected = 8 + length + _weights_bytes(header)
-    if size != expected:
-        raise CheckpointError(
-            f"{file} has {size:,} bytes; by its header {expected:,} are expected.",
-            hint=AGAIN,
-        )
-    return header
-
-
-def _weights_bytes(header: dict[str, Any]) -> int:
-    """Return where the last tensor of a safetensors header ends, 0 without one."""
-    ends = [0]
-    for name, tensor in header.items():
-        offsets = tensor.get("data_offsets") if isinstance(tensor, dict) else None
-        if name != "__metadata__" and isinstance(offsets, list):
-            ends += [end for end in offsets if isinstance(end, int)]
-    return max(ends)
-
-
 def read_metadata(file: Path) -> dict[str, Any]:
     """Return the card or state that cellunet wrote into a safetensors header.
 
+    No weight is read.
+
     Raises
     ------
     CheckpointError
-        If there is none.
+        If the file cannot be read, is cut off or damaged, or there is none in it.
     """
-    metadata = read_header(file).get("__metadata__")
-    text = metadata.get(CARD_KEY) if isinstance(metadata, dict) else None
+    from safetensors import SafetensorError, safe_open
+
     try:
-        values = json.loads(text) if isinstance(text, str) else None
+        with safe_open(file, framework="numpy") as opened:
+            metadata = opened.metadata()
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    except SafetensorError as error:
+        raise _damaged(file, error) from error
+    try:
+        values = json.loads((metadata or {}).get(CARD_KEY, "null"))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"The card of {file} is corrupt ({error}).", hint=AGAIN
@@ -485,6 +469,70 @@ def read_metadata(file: Path) -> dict[str, Any]:
             hint="Weights of other programs cannot be used.",
         )
     return values
+
+
+def read_tensors(file: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """Return the arrays of a safetensors file by name, in memory of their own.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, is cut off or damaged, or holds numbers of a kind
+        that cellunet does not write.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(file.read_bytes())
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    except (SafetensorError, LookupError, ValueError) as error:
+        raise _damaged(file, error) from error
+
+
+def encode(
+    tensors: Mapping[str, npt.NDArray[np.generic]], metadata: dict[str, Any]
+) -> bytes:
+    """Return a safetensors file; the same arguments give the same bytes."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    # It writes the memory of an array as it is, whatever the array's strides.
+    plain = {name: np.asarray(values, order="C") for name, values in tensors.items()}
+    # One metadata key: the order of several would differ from run to run. Its own keys
+    # stay in order, because that of a history's columns is to outlast a stop.
+    return save(plain, {CARD_KEY: json.dumps(metadata)})
+
+
+def write(
+    file: Path,
+    tensors: Mapping[str, npt.NDArray[np.generic]],
+    metadata: dict[str, Any],
+) -> None:
+    """Write a safetensors file with a card or state in its header, as a whole.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    content = encode(tensors, metadata)
+    with write_atomically(file) as temporary:
+        temporary.write_bytes(content)
+
+
+def _unreadable(file: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"{file} cannot be read ({error}).", hint="Check its permissions."
+    )
+
+
+def _damaged(file: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{file} is not a safetensors file, or it is cut off or damaged ({error}).",
+        hint=AGAIN,
+    )
 
 
 def read_card(file: Path) -> ModelCard:
@@ -506,43 +554,6 @@ def read_card(file: Path) -> ModelCard:
         ) from error
 
 
-def checked_onnx(model: Model) -> bytes:
-    """Return the ONNX twin of a model, after comparing its hash with the card's.
-
-    The bytes themselves, because the file might be another one when it is opened anew.
-
-    Raises
-    ------
-    CheckpointError
-        If it is missing or not the twin of these weights.
-    """
-    if not model.onnx.is_file():
-        raise CheckpointError(
-            f"{model.onnx} is missing beside {model.weights.name}.",
-            hint="Copy it along, or use --engine torch.",
-        )
-    try:
-        content = model.onnx.read_bytes()
-    except OSError as error:
-        raise CheckpointError(
-            f"{model.onnx} cannot be read ({error}).", hint="Check its permissions."
-        ) from error
-    if hashlib.sha256(content).hexdigest() != model.card.onnx_sha256:
-        model.check_unchanged()
-        hint = "Copy both again, or train the model again."
-        if model.weights.with_name(STATE_FILE).is_file():
-            hint = (
-                "A training was stopped while it replaced them: go on with cellunet "
-                "train and --resume."
-            )
-        raise CheckpointError(
-            f"{model.onnx} is not the twin of {model.weights.name} (its SHA-256 is "
-            "not the one on the card).",
-            hint=hint,
-        )
-    return content
-
-
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hex.
 
@@ -555,6 +566,4 @@ def file_sha256(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error}).", hint="Check its permissions."
-        ) from error
+        raise _unreadable(path, error) from error

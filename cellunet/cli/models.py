@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellunet.cli import options as o
+from cellunet.cli.console import counted
 from cellunet.cli.session import Outcome, Session
 from cellunet.config import THREADS
 from cellunet.errors import ConfigError
@@ -104,8 +105,8 @@ def calibrate(
 ) -> Outcome:
     """Fit a model to a few annotated images, without training.
 
-    Without --name: make the int8 twin that --engine openvino-int8 runs, beside the
-    model. Training makes one from the training images.
+    Without --name: measure the ranges of features that --engine openvino-int8 needs.
+    They become part of the model; training measures them on the training images.
     """
     session = Session.of(ctx)
     options = {
@@ -130,7 +131,8 @@ def _int8(
     made = run(name, images, **options)
     for why in made.skipped:
         session.console.alert(f"Skipped: {why}")
-    session.report.line(f"{made.path} ({_size(made.bytes)}, from {made.images} images)")
+    on = counted(made.images, "image")
+    session.report.line(f"Calibrated {made.model} on {on} ({made.path})")
     return Outcome(result=made.to_dict())
 
 

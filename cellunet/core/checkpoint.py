@@ -1,31 +1,28 @@
 """The state of a run, for resuming, and the weights that it is for.
 
-Both are safetensors files, written beside their place and renamed: never pickled, and
-never half there.
+Both are safetensors files.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import safetensors
 import torch
-from safetensors.torch import load_file, save
 
 from cellunet.core.trainer import Tally, TrainState, new_state
 from cellunet.core.unet import UNet
+from cellunet.engine.onnx import check_weights, read_weights
 from cellunet.errors import CheckpointError
-from cellunet.io.files import write_atomically
-from cellunet.store import AGAIN, CARD_KEY, file_sha256, read_card, read_metadata
+from cellunet.store import read_card, read_metadata, read_tensors, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from cellunet.config import TrainConfig, UNetConfig
+    import numpy.typing as npt
+
+    from cellunet.config import TrainConfig
     from cellunet.store import ModelCard
 
 PARTS = ("network", "average", "best")
@@ -65,7 +62,7 @@ def save_state(
         "history": [{k: repr(v) for k, v in row.items()} for row in state.history],
         "tally": [repr(tally.loss_sum), tally.pixels, tally.confusion.tolist()],
     }
-    _write(path, {k: v.contiguous() for k, v in tensors.items()}, numbers)
+    _write(path, tensors, numbers)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -179,78 +176,37 @@ def _load_optimizer(
     optimizer.load_state_dict({"state": saved, "param_groups": groups})
 
 
-def export_weights(
-    weights: Path, onnx: Path, network: UNet, card: ModelCard
-) -> ModelCard:
-    """Write a network's weights with its card, and the ONNX twin.
+def weights_of(network: UNet) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the weights of a network by name; counters of batches are none."""
+    return {
+        name: tensor.detach().cpu().numpy()
+        for name, tensor in network.state_dict().items()
+        if tensor.is_floating_point()
+    }
 
-    The twin is written first and its hash put in the card, so that weights never
-    name a twin that is not there.
+
+def export_weights(file: Path, network: UNet, card: ModelCard) -> None:
+    """Write a network's weights with its card.
 
     Parameters
     ----------
-    weights, onnx
-        Where.
+    file
+        Where; replaced as a whole.
     network
         Its weights.
     card
-        What travels with them; the twin's hash is filled in.
-
-    Returns
-    -------
-    ModelCard
-        As written.
+        What travels with them.
 
     Raises
     ------
     CheckpointError
-        If the twin does not compute what the network does.
+        If a weight is not finite.
+    OutputError
+        If the file cannot be written.
     """
-    from cellunet.engine.onnx import build
-
-    tensors = {
-        k: v.detach().cpu().contiguous()
-        for k, v in network.state_dict().items()
-        if v.is_floating_point()
-    }
-    graph = build({k: v.numpy() for k, v in tensors.items()}, network.config)
-    check_twin(graph, network)
-    with write_atomically(onnx) as path:
-        path.write_bytes(graph)
-    card = replace(card, onnx_sha256=file_sha256(onnx))
-    _write(weights, tensors, card.to_dict())
-    return card
-
-
-TWIN_TOLERANCE = 1e-4
-"""Largest difference of a probability between torch and the ONNX twin."""
-
-
-def check_twin(graph: bytes, network: UNet) -> float:
-    """Return the largest difference of a probability between a network and its twin.
-
-    Raises
-    ------
-    CheckpointError
-        If it is above `TWIN_TOLERANCE`.
-    """
-    from cellunet.core.device import TorchEngine
-    from cellunet.engine.runtimes import OnnxRuntimeEngine
-
-    side = 4 * network.config.stride_px
-    shape = (1, network.config.in_channels, side, side + network.config.stride_px)
-    image = np.random.default_rng(0).normal(0.3, 0.5, shape).astype(np.float32)
-    device = next(network.parameters()).device
-    expected = TorchEngine(network, device)(image)
-    found = OnnxRuntimeEngine(graph)(image)
-    difference = float(np.abs(found - expected).max())
-    if not difference <= TWIN_TOLERANCE:
-        raise CheckpointError(
-            f"The ONNX twin differs from the network by {difference:.1e}, more than "
-            f"{TWIN_TOLERANCE:.0e}.",
-            hint="Report this with the training command.",
-        )
-    return difference
+    weights = weights_of(network)
+    check_weights(weights, network.config)
+    write(file, weights, card.to_dict())
 
 
 def load_network(path: Path) -> UNet:
@@ -263,54 +219,17 @@ def load_network(path: Path) -> UNet:
         not finite.
     """
     config = read_card(path).config.network
-    tensors = _read(path)
-    _check_fit(path, config, tensors)
-    bad = [k for k, v in tensors.items() if not torch.isfinite(v).all()]
-    if bad:
-        raise CheckpointError(
-            f"{path} holds values that are not finite ({bad[0]}).", hint=AGAIN
-        )
+    weights = read_weights(path, config)
     network = UNet(config)
-    network.load_state_dict(tensors, strict=False)
+    network.load_state_dict(
+        {name: torch.tensor(values) for name, values in weights.items()}, strict=False
+    )
     return network.eval()
 
 
-def _check_fit(
-    path: Path, config: UNetConfig, tensors: Mapping[str, torch.Tensor]
-) -> None:
-    """Refuse weights that are not those of a network, before it takes any memory."""
-    with torch.device("meta"):
-        expected = UNet(config).state_dict()
-    # Counters of batches are no weights and are not written.
-    shapes = {
-        name: tuple(tensor.shape)
-        for name, tensor in expected.items()
-        if not name.endswith("num_batches_tracked")
-    }
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    for name in sorted(shapes.keys() | found.keys()):
-        if shapes.get(name) != found.get(name):
-            told, wanted = (str(s.get(name, "none")) for s in (found, shapes))
-            raise CheckpointError(
-                f"{path} does not fit the network of its card: {name} is {told}; "
-                f"{wanted} is expected.",
-                hint=AGAIN,
-            )
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(values) for name, values in read_tensors(path).items()}
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
-    # One metadata key: the order of several would differ from run to run. Its own keys
-    # stay in order, because that of a history's columns is to outlast a stop.
-    content = save(tensors, {CARD_KEY: json.dumps(about)})
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as weights ({error}).",
-            hint=AGAIN,
-        ) from error
+    write(path, {name: values.numpy() for name, values in tensors.items()}, about)

@@ -1,28 +1,21 @@
-"""Calibrate a network for eight bits, and open or make its int8 model.
+"""Measure the ranges in which a network's features are rounded to eight bits.
 
-It is a cache in all but time: made from the float32 model and a few images, it names
-the model that it was made from and can be made anew at any time. So neither the card
-nor the SHA-256 of the weights, by which results name their model, knows of it.
+They are numbers on the card of the model; the graph is built from them and the weights.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cellunet import store
 from cellunet.engine.onnx import (
-    IMAGES,
     INPUT,
-    OF,
     OPSET,
-    Rounding,
-    build_int8,
-    check_belongs,
     ends,
+    folded,
     graph,
     model,
     nodes,
@@ -30,10 +23,8 @@ from cellunet.engine.onnx import (
     shared,
     value,
 )
-from cellunet.engine.onnx_files import INT8, open_onnx
 from cellunet.engine.runtimes import open_session
 from cellunet.errors import CheckpointError, ConfigError
-from cellunet.io.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,27 +32,64 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import UNetConfig
-    from cellunet.engine.onnx_files import OnnxFile
     from cellunet.store import Model
 
 SAMPLE = 8192
 """Values that are looked at of each feature map."""
 
+LEVELS = 255
+"""Steps of uint8."""
+
 SHRINK = np.linspace(0.2, 1.0, 33)
 """Parts of the whole range that are tried."""
 
 
-def calibrated(
-    opened: OnnxFile, windows: Iterable[npt.NDArray[np.float32]], threads: int = 0
-) -> bytes:
-    """Return the int8 twin of a model.
+class Rounding(NamedTuple):
+    """How features become uint8: value = (stored - zero) * scale."""
 
-    The same model and windows give the same bytes.
+    scale: np.float32
+    zero: np.uint8
+
+    @classmethod
+    def of(cls, low: float, high: float) -> Rounding:
+        """Return the rounding whose ends are `low` and `high`, 0 being among its steps.
+
+        Zeros that convolutions pad with are exact therefore.
+
+        Examples
+        --------
+        >>> rounding = Rounding.of(-1.0, 4.1)
+        >>> f"{rounding.scale:.2f}", int(rounding.zero)
+        ('0.02', 50)
+        """
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = np.float32((high - low) / LEVELS)
+        if not scale >= np.finfo(np.float32).tiny:
+            return cls(np.float32(1.0), np.uint8(0))
+        return cls(scale, np.uint8(np.clip(np.rint(-low / scale), 0, LEVELS)))
+
+    def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return values as they come back from uint8."""
+        zero = np.float32(self.zero)
+        steps = np.clip(np.rint(values / self.scale) + zero, 0, LEVELS)
+        rounded: npt.NDArray[np.float32] = (steps - zero) * self.scale
+        return rounded
+
+
+def measure_ranges(
+    weights: Mapping[str, npt.NDArray[np.float32]],
+    config: UNetConfig,
+    windows: Iterable[npt.NDArray[np.float32]],
+    threads: int = 0,
+) -> dict[str, list[float]]:
+    """Return the ranges of a network's features, `ModelCard.int8_ranges`.
+
+    The same weights and windows give the same ranges.
 
     Parameters
     ----------
-    opened
-        The float32 model.
+    weights, config
+        As for `cellunet.engine.onnx.build`.
     windows
         The network's input for a few images, CYX float32 each, of sides that are
         multiples of the network's stride.
@@ -73,14 +101,12 @@ def calibrated(
     ConfigError
         If there is no window.
     """
-    samples = _sampled(opened, windows, threads)
-    together = _joined(samples, opened.config)
-    roundings = {name: best_rounding(values) for name, values in together.items()}
-    metadata = {
-        OF: hashlib.sha256(opened.content).hexdigest(),
-        IMAGES: str(len(samples[INPUT])),
-    }
-    return build_int8(opened.tensors, opened.config, roundings, metadata)
+    samples = _sampled(weights, config, windows, threads)
+    found = {}
+    for name, values in _joined(samples, config).items():
+        rounding = best_rounding(values)
+        found[name] = [float(rounding.scale), int(rounding.zero)]
+    return found
 
 
 def best_rounding(values: npt.NDArray[np.float32]) -> Rounding:
@@ -102,11 +128,17 @@ def best_rounding(values: npt.NDArray[np.float32]) -> Rounding:
 
 
 def _sampled(
-    opened: OnnxFile, windows: Iterable[npt.NDArray[np.float32]], threads: int
+    weights: Mapping[str, npt.NDArray[np.float32]],
+    config: UNetConfig,
+    windows: Iterable[npt.NDArray[np.float32]],
+    threads: int,
 ) -> dict[str, list[npt.NDArray[np.float32]]]:
     """Return values of each feature map, an array per window."""
-    names = [*_observed(opened.config)]
-    session = open_session(_observing(opened, names), threads)
+    names = [*(n for n in places(config) if n != INPUT), *shared(config)]
+    image_value, probabilities = ends(config)
+    outputs = [probabilities, *(value(name) for name in names)]
+    whole = graph(nodes(config), folded(weights, config), [image_value], outputs)
+    session = open_session(model(whole, OPSET), threads)
     found: dict[str, list[npt.NDArray[np.float32]]] = {n: [] for n in (INPUT, *names)}
     rng = np.random.default_rng(0)
     for window in windows:
@@ -122,19 +154,6 @@ def _sampled(
     return found
 
 
-def _observed(config: UNetConfig) -> tuple[str, ...]:
-    """Return which features are looked at, the image aside."""
-    return (*(n for n in places(config) if n != INPUT), *shared(config))
-
-
-def _observing(opened: OnnxFile, names: list[str]) -> bytes:
-    """Return the float32 model with features as further outputs."""
-    image, probabilities = ends(opened.config)
-    outputs = [probabilities, *(value(name) for name in names)]
-    whole = graph(nodes(opened.config), opened.tensors, [image], outputs)
-    return model(whole, OPSET, {})
-
-
 def _joined(
     samples: Mapping[str, list[npt.NDArray[np.float32]]], config: UNetConfig
 ) -> dict[str, npt.NDArray[np.float32]]:
@@ -145,62 +164,31 @@ def _joined(
     return {name: np.concatenate(values) for name, values in found.items()}
 
 
-def open_int8(model: Model) -> OnnxFile:
-    """Return a model's int8 twin.
+def ranges_of(model: Model) -> dict[str, list[float]]:
+    """Return the ranges of a model's features.
 
     Raises
     ------
     CheckpointError
-        If it is missing, damaged, of other weights, or no model that cellunet writes;
-        the hint is the command that makes it.
+        If it was not calibrated, or its card holds ranges of another network; the
+        hint is the command that measures them.
     """
+    ranges = model.card.int8_ranges
     command = f"cellunet models calibrate {_asked(model)} IMAGES"
-    if not model.int8.is_file():
+    if not ranges:
         raise CheckpointError(
-            f"Model {model.name!r} has no int8 twin ({model.int8} is missing).",
-            hint=f"Make it from a dozen typical images: {command}",
+            f"Model {model.name!r} has no ranges for eight bits.",
+            hint=f"Measure them on a dozen typical images: {command}",
         )
-    hint = f"Make it anew: {command} --overwrite"
-    opened = open_onnx(model.int8, INT8, hint=hint)
-    try:
-        check_belongs(opened.metadata, opened.graph, model.card.onnx_sha256)
-    except CheckpointError as error:
+    if ranges.keys() != set(places(model.card.config.network)):
         raise CheckpointError(
-            f"{model.int8} cannot be used: {error.message}", hint=hint
-        ) from error
-    return opened
+            f"The ranges for eight bits of {model.weights} are of another network.",
+            hint=f"Measure them anew: {command} --overwrite",
+        )
+    return ranges
 
 
 def _asked(model: Model) -> str:
     """Return how a command names a model."""
     by_name = model.weights.parent == store.home() / "models" / model.name
     return model.name if model.shipped or by_name else shlex.quote(str(model.weights))
-
-
-def write_int8(
-    model: Model, windows: Iterable[npt.NDArray[np.float32]], threads: int = 0
-) -> None:
-    """Make a model's int8 twin beside it, in place of one that is there.
-
-    Parameters
-    ----------
-    model
-        The model.
-    windows
-        As for `cellunet.engine.int8.calibrated`.
-    threads
-        Threads to compute with; 0 for as many as this process may use cores.
-
-    Raises
-    ------
-    CheckpointError
-        If its float32 twin cannot be used.
-    ConfigError
-        If there is no window.
-    OutputError
-        If it cannot be written.
-    """
-    opened = open_onnx(store.checked_onnx(model), source=str(model.onnx))
-    content = calibrated(opened, windows, threads)
-    with write_atomically(model.int8) as path:
-        path.write_bytes(content)

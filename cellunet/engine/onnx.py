@@ -1,4 +1,6 @@
-"""The network as an ONNX graph, in float32 and in eight bits.
+"""The network as an ONNX graph in memory, in float32 and in eight bits.
+
+No ONNX file is read: the graph is written from the weights, for the runtimes.
 
 A message is a row of fields; a field is a tag (number << 3 | wire type) and a value.
 Source: https://protobuf.dev/programming-guides/encoding. Written bytes follow from the
@@ -28,17 +30,17 @@ twentieth of the speed for a mean AP within .0003 (``docs/performance.md``).
 
 from __future__ import annotations
 
-import hashlib
-from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from cellunet import store
 from cellunet.engine.base import Layer, layers
 from cellunet.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -85,80 +87,6 @@ def text(number: int, value: str) -> bytes:
     return chunk(number, value.encode())
 
 
-def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield number and value of each field of a message, in the order of the bytes.
-
-    Integers come as int, text, bytes and messages as a view of their bytes.
-
-    Raises
-    ------
-    CheckpointError
-        If the bytes are no message of such fields or end too early.
-    """
-    at = 0
-    while at < len(message):
-        tag, at = _read_varint(message, at)
-        wire = tag & 7
-        if wire == VARINT:
-            value, at = _read_varint(message, at)
-            yield tag >> 3, value
-            continue
-        if wire != CHUNK:
-            raise CheckpointError(f"No field that is known ends its tag at byte {at}.")
-        size, at = _read_varint(message, at)
-        if size > len(message) - at:
-            raise CheckpointError(
-                f"A field of {size} bytes starts at byte {at}, "
-                f"but only {len(message) - at} follow."
-            )
-        yield tag >> 3, message[at : at + size]
-        at += size
-
-
-def read_integers(value: int | memoryview) -> list[int]:
-    """Return the integers of a repeated field: one, or packed into a chunk.
-
-    Raises
-    ------
-    CheckpointError
-        If the chunk ends within an integer.
-    """
-    if isinstance(value, int):
-        return [value]
-    found, at = [], 0
-    while at < len(value):
-        one, at = _read_varint(value, at)
-        found.append(one)
-    return found
-
-
-def read_text(value: int | memoryview) -> str:
-    """Return a field as text.
-
-    Raises
-    ------
-    CheckpointError
-        If it is an integer or not UTF-8.
-    """
-    try:
-        return str(value, "utf-8")  # type: ignore[arg-type]
-    except (TypeError, UnicodeDecodeError) as error:
-        raise CheckpointError("A field that should be text is none.") from error
-
-
-def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            raise CheckpointError(f"The bytes end within an integer at byte {at}.")
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80 and value < 1 << 64:
-            return value, at
-    raise CheckpointError(f"The integer before byte {at} has more than 64 bits.")
-
-
 IR_VERSION = 7
 
 MAX_BYTES = 2**31 - 1
@@ -169,15 +97,6 @@ DATA_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int64": 7}
 
 _INT, _INTS = 2, 7
 """AttributeProto.INT and .INTS."""
-
-
-class Kind(NamedTuple):
-    """What kind of tensor one is."""
-
-    dtype: str
-    """Name in `DATA_TYPES`."""
-    shape: tuple[int, ...]
-    """Empty for a single number."""
 
 
 def opset(version: int) -> bytes:
@@ -238,22 +157,29 @@ def graph(
     return b"".join(parts)
 
 
-def model(graph: bytes, opset: bytes, metadata: Mapping[str, str]) -> bytes:
-    """Return a ModelProto, the content of a file.
+def model(graph: bytes, opset: bytes, largest: int = MAX_BYTES) -> bytes:
+    """Return a ModelProto, what runtimes read.
+
+    Parameters
+    ----------
+    graph
+        A GraphProto.
+    opset
+        The operator set.
+    largest
+        Bytes that it may take.
 
     Raises
     ------
     CheckpointError
         If it is larger than ONNX allows.
     """
-    # ModelProto: 1 ir_version, 2 producer_name, 7 graph, 8 opset_import, 14 metadata.
+    # ModelProto: 1 ir_version, 2 producer_name, 7 graph, 8 opset_import.
     found = integer(1, IR_VERSION) + text(2, "cellunet") + chunk(7, graph)
     found += chunk(8, opset)
-    for key in sorted(metadata):
-        found += chunk(14, text(1, key) + text(2, metadata[key]))
-    if len(found) > MAX_BYTES:
+    if len(found) > largest:
         raise CheckpointError(
-            f"The network takes {len(found)} bytes; ONNX allows {MAX_BYTES}.",
+            f"The network takes {len(found)} bytes; ONNX allows {largest}.",
             hint="Use fewer channels, or the torch engine: --engine torch.",
         )
     return found
@@ -268,14 +194,8 @@ ReduceMax, so that all tensors are float32. ONNX Runtime 1.3 (2020) reads it."""
 BATCH_NORM_EPSILON = 1e-5
 """``eps`` of ``torch.nn.BatchNorm2d``."""
 
-_NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
-
-def build(
-    weights: Mapping[str, npt.NDArray[np.float32]],
-    config: UNetConfig,
-    metadata: Mapping[str, str] = _NO_METADATA,
-) -> bytes:
+def build(weights: Mapping[str, npt.NDArray[np.float32]], config: UNetConfig) -> bytes:
     """Return the U-Net of `cellunet.core.unet` as an ONNX model.
 
     Input ``image``, float32 (n, in_channels, h, w), n, h, w free, h and w multiples of
@@ -285,38 +205,57 @@ def build(
     Parameters
     ----------
     weights
-        The state dict by torch's names; ``num_batches_tracked`` may be there and is
-        not used.
+        The state dict by torch's names, as `check_weights` lets pass;
+        ``num_batches_tracked`` may be there and is not used.
     config
         Shape of the network.
-    metadata
-        Text stored in the model, by key.
 
     Raises
     ------
     CheckpointError
-        If a weight is missing, left over, of another shape or not finite, or the model
-        would be larger than ONNX allows.
+        If a number is too large for float32, or the model for ONNX.
     """
-    check_weights(weights, config)
-    tensors: dict[str, npt.NDArray[np.generic]] = {}
-    for layer in layers(config).values():
-        weight, bias = fold(layer, weights)
-        tensors |= {f"{layer.name}.weight": weight, f"{layer.name}.bias": bias}
     image, probabilities = ends(config)
-    whole = graph(nodes(config), tensors, [image], [probabilities])
-    return model(whole, OPSET, metadata)
+    tensors = folded(weights, config)
+    return model(graph(nodes(config), tensors, [image], [probabilities]), OPSET)
+
+
+def read_weights(file: Path, config: UNetConfig) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the state dict of a weights file, checked.
+
+    Parameters
+    ----------
+    file
+        A safetensors file.
+    config
+        Shape of the network on its card.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read or its weights are not those of such a network.
+    """
+    weights = store.read_tensors(file)
+    try:
+        check_weights(weights, config)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{file} does not fit the network of its card: {error.message}",
+            hint=store.AGAIN,
+        ) from error
+    return cast("dict[str, npt.NDArray[np.float32]]", weights)
 
 
 def check_weights(
-    weights: Mapping[str, npt.NDArray[np.float32]], config: UNetConfig
+    weights: Mapping[str, npt.NDArray[np.generic]], config: UNetConfig
 ) -> None:
     """Refuse weights that are not those of a network of this shape.
 
     Raises
     ------
     CheckpointError
-        Naming what is missing, left over, of another shape, not finite or negative.
+        Naming what is missing, left over, of another type or shape, not finite or
+        negative.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in layers(config).values():
@@ -334,14 +273,39 @@ def check_weights(
                 f"{config.stem_stride}.",
             )
     for name, shape in shapes.items():
-        if weights[name].shape != shape:
+        found = weights[name]
+        if found.dtype != np.float32 or found.shape != shape:
             raise CheckpointError(
-                f"Weight {name} has shape {weights[name].shape}; {shape} is expected."
+                f"Weight {name} is {found.dtype} of shape {found.shape}; float32 of "
+                f"{shape} is expected."
             )
-        if not np.isfinite(weights[name]).all():
+        if not np.isfinite(found).all():
             raise CheckpointError(f"Weight {name} holds values that are not finite.")
-        if name.endswith("running_var") and (weights[name] < 0).any():
+        if name.endswith("running_var") and found.min() < 0:
             raise CheckpointError(f"Weight {name} holds negative variances.")
+
+
+def folded(
+    weights: Mapping[str, npt.NDArray[np.float32]], config: UNetConfig
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Return ``LAYER.weight`` and ``LAYER.bias`` of all layers, by `fold`.
+
+    Raises
+    ------
+    CheckpointError
+        If a number is too large for float32.
+    """
+    tensors: dict[str, npt.NDArray[np.generic]] = {}
+    for layer in layers(config).values():
+        with np.errstate(over="ignore"):
+            weight, bias = fold(layer, weights)
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise CheckpointError(
+                f"Layer {layer.name} multiplies by numbers that are not finite.",
+                hint=store.AGAIN,
+            )
+        tensors |= {f"{layer.name}.weight": weight, f"{layer.name}.bias": bias}
+    return tensors
 
 
 def fold(
@@ -381,15 +345,6 @@ def nodes(config: UNetConfig) -> list[bytes]:
     Weight and bias of a layer are tensors ``LAYER.weight`` and ``LAYER.bias``.
     """
     return Network(config).write()
-
-
-def kinds(config: UNetConfig) -> dict[str, Kind]:
-    """Return what kind of tensor each of the model's is, by name."""
-    found = {}
-    for name, layer in layers(config).items():
-        found[f"{name}.weight"] = Kind("float32", layer.shapes[f"{name}.weight"])
-        found[f"{name}.bias"] = Kind("float32", (layer.outputs,))
-    return found
 
 
 def ends(config: UNetConfig) -> tuple[bytes, bytes]:
@@ -473,85 +428,46 @@ class Network:
 INT8_OPSET = opset(13)
 """The first operator set where weights may have a scale per channel (ONNX 1.8)."""
 
-LEVELS = 255
-"""Steps of uint8."""
-
 MOST = 127
 """Largest weight in int8; -128 is left out, so that signs are alike."""
 
 AXES = np.array([1], np.int64)
 """The axis of classes, a tensor since operator set 13."""
 
-OF, DIGEST, IMAGES = "onnx_sha256", "graph_sha256", "images"
-"""Keys of the metadata: SHA-256 of the float32 model that a twin was made from, SHA-256
-of its own graph, and how many images it was calibrated on."""
-
-
-class Rounding(NamedTuple):
-    """How features become uint8: value = (stored - zero) * scale."""
-
-    scale: np.float32
-    zero: np.uint8
-
-    @classmethod
-    def of(cls, low: float, high: float) -> Rounding:
-        """Return the rounding whose ends are `low` and `high`, 0 being among its steps.
-
-        Zeros that convolutions pad with are exact therefore.
-
-        Examples
-        --------
-        >>> rounding = Rounding.of(-1.0, 4.1)
-        >>> f"{rounding.scale:.2f}", int(rounding.zero)
-        ('0.02', 50)
-        """
-        low, high = min(low, 0.0), max(high, 0.0)
-        scale = np.float32((high - low) / LEVELS)
-        if not scale >= np.finfo(np.float32).tiny:
-            return cls(np.float32(1.0), np.uint8(0))
-        return cls(scale, np.uint8(np.clip(np.rint(-low / scale), 0, LEVELS)))
-
-    def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return values as they come back from uint8."""
-        zero = np.float32(self.zero)
-        steps = np.clip(np.rint(values / self.scale) + zero, 0, LEVELS)
-        rounded: npt.NDArray[np.float32] = (steps - zero) * self.scale
-        return rounded
-
 
 def build_int8(
-    tensors: Mapping[str, npt.NDArray[np.generic]],
+    weights: Mapping[str, npt.NDArray[np.float32]],
     config: UNetConfig,
-    roundings: Mapping[str, Rounding],
-    metadata: Mapping[str, str],
+    ranges: Mapping[str, Sequence[float]],
 ) -> bytes:
-    """Return the int8 twin of a network.
+    """Return the U-Net as an ONNX model in eight bits.
 
     Parameters
     ----------
-    tensors
-        ``LAYER.weight`` and ``LAYER.bias`` of the float32 model.
-    config
-        Shape of the network.
-    roundings
-        Of each of `places`.
-    metadata
-        Text stored in the model, by key; the graph's SHA-256 is added.
+    weights, config
+        As for `build`.
+    ranges
+        Scale and zero point of each of `places`.
+
+    Raises
+    ------
+    CheckpointError
+        As `build`.
     """
+    tensors = folded(weights, config)
     found: dict[str, npt.NDArray[np.generic]] = {}
     for name, layer in layers(config).items():
         stored, scales = rounded_weights(tensors[f"{name}.weight"], _axis(layer))
         found |= {f"{name}.weight.int8": stored, f"{name}.weight.scale": scales}
         found[f"{name}.bias"] = tensors[f"{name}.bias"]
     for place in places(config):
-        rounding = roundings[place]
-        found[f"{place}.scale"] = np.array(rounding.scale, np.float32)
-        found[f"{place}.zero"] = np.array(rounding.zero, np.uint8)
+        scale, zero = ranges[place]
+        found[f"{place}.scale"] = np.array(scale, np.float32)
+        found[f"{place}.zero"] = np.array(zero, np.uint8)
     found["axes"] = AXES
     image, probabilities = ends(config)
-    whole = graph(int8_nodes(config), found, [image], [probabilities])
-    digest = hashlib.sha256(whole).hexdigest()
-    return model(whole, INT8_OPSET, {**metadata, DIGEST: digest})
+    written = _Int8Network(config).write()
+    return model(graph(written, found, [image], [probabilities]), INT8_OPSET)
 
 
 def rounded_weights(
@@ -574,29 +490,6 @@ def rounded_weights(
     return np.clip(steps, -MOST, MOST).astype(np.int8), scales
 
 
-def check_belongs(
-    metadata: Mapping[str, str], graph: memoryview, onnx_sha256: str
-) -> None:
-    """Refuse a twin that was damaged or was made from another model.
-
-    Parameters
-    ----------
-    metadata, graph
-        Of the twin.
-    onnx_sha256
-        SHA-256 of the float32 model that it should be of.
-
-    Raises
-    ------
-    CheckpointError
-        Saying which of the two.
-    """
-    if hashlib.sha256(graph).hexdigest() != metadata.get(DIGEST):
-        raise CheckpointError("Its content is not what was written (by its SHA-256).")
-    if metadata.get(OF) != onnx_sha256:
-        raise CheckpointError("It was made from other weights (by their SHA-256).")
-
-
 def shared(config: UNetConfig) -> dict[str, str]:
     """Return which features are rounded as others are, by name."""
     skips = ["stem.5", *(f"down.{i}.5" for i in range(len(config.channels) - 2))]
@@ -607,25 +500,6 @@ def places(config: UNetConfig) -> tuple[str, ...]:
     """Return the names of the features that have a rounding of their own."""
     first = [n for n, layer in layers(config).items() if layer.norm and n[-2:] == ".0"]
     return (INPUT, *(f"{name[:-2]}.{i}" for name in first for i in (2, 5)))
-
-
-def int8_nodes(config: UNetConfig) -> list[bytes]:
-    """Return all nodes as NodeProto."""
-    return _Int8Network(config).write()
-
-
-def int8_kinds(config: UNetConfig) -> dict[str, Kind]:
-    """Return what kind of tensor each of the model's is, by name."""
-    found = {"axes": Kind("int64", (1,))}
-    for name, layer in layers(config).items():
-        shape = layer.shapes[f"{name}.weight"]
-        found[f"{name}.weight.int8"] = Kind("int8", shape)
-        found[f"{name}.weight.scale"] = Kind("float32", (layer.outputs,))
-        found[f"{name}.bias"] = Kind("float32", (layer.outputs,))
-    for place in places(config):
-        found[f"{place}.scale"] = Kind("float32", ())
-        found[f"{place}.zero"] = Kind("uint8", ())
-    return found
 
 
 def _axis(layer: Layer) -> int:

@@ -1,4 +1,4 @@
-"""The engines that run ONNX: onnxruntime and openvino."""
+"""Run the ONNX graph of a network: onnxruntime and openvino."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ import numpy as np
 
 from cellunet.engine.cores import threads_for
 from cellunet.engine.onnx import INPUT, OUTPUT
-from cellunet.engine.onnx_files import check_fits, failed, open_onnx
 from cellunet.errors import CheckpointError, DeviceError, one_line, optional
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import ModuleType
 
     import numpy.typing as npt
 
-    from cellunet.engine.onnx_files import OnnxFile
+    from cellunet.config import UNetConfig
 
 NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
 """Variable and value that keep onnxruntime from reporting its use."""
@@ -36,10 +34,12 @@ class OnnxRuntimeEngine:
 
     Parameters
     ----------
-    model
-        The model, or the file that holds it. It is checked before it is used.
+    graph
+        The model, written by cellunet.
+    config
+        Shape of its network.
     source
-        Where bytes come from, for messages.
+        Where its weights come from, for messages.
     threads
         Threads to compute with; 0 for as many as this process may use cores.
 
@@ -47,30 +47,24 @@ class OnnxRuntimeEngine:
     ----------
     name
         Runtime, version and device, for the provenance of results.
-    config
-        Shape of the network.
-    metadata
-        What was stored in the model, by key.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be read or is not such a model.
+        If onnxruntime cannot use the model.
     DeviceError
         If onnxruntime cannot be loaded.
     """
 
     def __init__(
-        self, model: bytes | Path, *, source: str = "", threads: int = 0
+        self, graph: bytes, config: UNetConfig, *, source: str, threads: int = 0
     ) -> None:
-        opened = open_onnx(model, source=source)
-        self.config, self.metadata = opened.config, opened.metadata
-        self._source = opened.source
+        self._config, self._source = config, source
         runtime = load_onnxruntime()
         self.name = f"onnxruntime {runtime.__version__} cpu"
         self._errors = _errors(runtime)
         try:
-            self._session = open_session(opened.content, threads)
+            self._session = open_session(graph, threads)
         except self._errors as error:
             raise CheckpointError(
                 f"{self._source} cannot be used: {one_line(error)}",
@@ -85,13 +79,13 @@ class OnnxRuntimeEngine:
         CheckpointError
             If the image does not fit the network, or the runtime fails.
         """
-        check_fits(image, self.config, self._source)
+        _check_fits(image, self._config, self._source)
         try:
             result: npt.NDArray[np.float32] = self._session.run(
                 [OUTPUT], {INPUT: image}
             )[0]
         except self._errors as error:
-            raise failed(image, self._source, error) from error
+            raise _failed(image, self._source, error) from error
         return result
 
 
@@ -101,7 +95,7 @@ def open_session(content: bytes, threads: int) -> Any:  # noqa: ANN401
     Parameters
     ----------
     content
-        The model; checked before, or written by cellunet itself.
+        The model, written by cellunet.
     threads
         Threads to compute with; 0 for as many as this process may use cores.
     """
@@ -172,31 +166,27 @@ EXTRA = "openvino"
 TELEMETRY = "openvino_telemetry"
 
 DIGITS = 8
-"""As many hexadecimal digits of its SHA-256 tell an int8 twin from another."""
+"""As many hexadecimal digits of its SHA-256 tell int8 graphs apart."""
 
 
 class OpenVinoEngine:
-    """Runs a network that cellunet wrote, or its int8 twin, on the CPU.
+    """Runs a network that `cellunet.engine.onnx` wrote, on the CPU.
 
     The result does not depend on what else is in a batch: images are computed one by
     one, which takes no longer.
 
     Parameters
     ----------
-    model
-        The model; `cellunet.engine.onnx_files.open_onnx` checked it.
-    threads
-        Threads to compute with; 0 for as many as this process may use cores.
+    graph, config, source, threads
+        As for `OnnxRuntimeEngine`.
     int8
-        Whether it is an int8 twin: said in the name, with the twin's own SHA-256,
-        because a model may be calibrated anew.
+        Whether it computes in eight bits: said in the name, with the beginning of the
+        graph's SHA-256, because a model may be calibrated anew.
 
     Attributes
     ----------
     name
         Runtime, version and device, for the provenance of results.
-    config
-        Shape of the network.
 
     Raises
     ------
@@ -207,19 +197,23 @@ class OpenVinoEngine:
     """
 
     def __init__(
-        self, model: OnnxFile, *, threads: int = 0, int8: bool = False
+        self,
+        graph: bytes,
+        config: UNetConfig,
+        *,
+        source: str,
+        threads: int = 0,
+        int8: bool = False,
     ) -> None:
         runtime = load_openvino()
-        self.config = model.config
-        self._source = model.source
+        self._config, self._source = config, source
         self._tensor = runtime.Tensor
         # As short as packages are numbered: 2026.4.1-22982-...
         self.name = f"openvino {runtime.__version__.partition('-')[0]} cpu"
         if int8:
-            digest = hashlib.sha256(model.content).hexdigest()
-            self.name += f" int8 {digest[:DIGITS]}"
+            self.name += f" int8 {hashlib.sha256(graph).hexdigest()[:DIGITS]}"
         try:
-            self._request = _compile(runtime, model.content, threads_for(threads))
+            self._request = _compile(runtime, graph, threads_for(threads))
         except RuntimeError as error:
             raise CheckpointError(
                 f"{self._source} cannot be used by openvino: {one_line(error)}",
@@ -236,9 +230,9 @@ class OpenVinoEngine:
         CheckpointError
             If the image does not fit the network, or the runtime fails.
         """
-        check_fits(image, self.config, self._source)
+        _check_fits(image, self._config, self._source)
         count, _, height, width = image.shape
-        result = np.empty((count, self.config.classes, height, width), np.float32)
+        result = np.empty((count, self._config.classes, height, width), np.float32)
         try:
             for i in range(count):
                 window = self._tensor(
@@ -248,7 +242,7 @@ class OpenVinoEngine:
                     self._request.infer({INPUT: window})
                     result[i] = self._request.get_output_tensor(0).data[0]
         except (RuntimeError, MemoryError) as error:
-            raise failed(image, self._source, error) from error
+            raise _failed(image, self._source, error) from error
         return result
 
 
@@ -307,3 +301,30 @@ def _compile(runtime: ModuleType, content: bytes, threads: int) -> Any:  # noqa:
     return core.compile_model(
         core.read_model(content), "CPU", settings
     ).create_infer_request()
+
+
+def _check_fits(
+    image: npt.NDArray[np.float32], config: UNetConfig, source: str
+) -> None:
+    """Refuse an image that a network does not take.
+
+    Raises
+    ------
+    CheckpointError
+        Saying what it takes.
+    """
+    channels, stride = config.in_channels, config.stride_px
+    fits = image.ndim == 4 and image.shape[1] == channels
+    if not fits or image.shape[2] % stride or image.shape[3] % stride:
+        raise CheckpointError(
+            f"{source} takes NCYX images of {channels} channels and sides of "
+            f"multiples of {stride} px; this one has shape {image.shape}."
+        )
+
+
+def _failed(
+    image: npt.NDArray[np.float32], source: str, error: Exception
+) -> CheckpointError:
+    """Return the error of a runtime that could not compute an image."""
+    size = " x ".join(map(str, image.shape))
+    return CheckpointError(f"{source} failed on an image of {size}: {one_line(error)}")

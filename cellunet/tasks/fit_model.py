@@ -8,9 +8,7 @@ gains is said of pieces that it was not chosen on.
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import struct
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,7 +20,7 @@ from cellunet.annotations.pairs import content_hash, find_pairs
 from cellunet.config import DEVICE, ENGINE, THREADS, PredictConfig
 from cellunet.errors import AnnotationError, ConfigError
 from cellunet.imaging.sizes import rounded
-from cellunet.io.files import write_atomically, writing
+from cellunet.io.files import writing
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region, array_source
 from cellunet.metrics.matching import score_image
@@ -407,27 +405,15 @@ def _card(
 
 
 def _write(model: Model, folder: Path, card: ModelCard) -> None:
-    """Write the same weights with another card, and the twin that they name."""
-    weights, onnx = folder / store.WEIGHTS_FILE, folder / store.ONNX_FILE
+    """Write the same weights with another card."""
+    weights = folder / store.WEIGHTS_FILE
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with store.training(card.name):
-        content, graph = model.weights.read_bytes(), model.onnx.read_bytes()
-        length = struct.unpack("<Q", content[:8])[0]
-        header = json.loads(content[8 : 8 + length])
-        header["__metadata__"] = {store.CARD_KEY: json.dumps(card.to_dict())}
-        text = json.dumps(header, separators=(",", ":")).encode()
-        # Weights begin at a multiple of eight bytes.
-        text += b" " * (-len(text) % 8)
         with writing(folder):
             folder.mkdir(exist_ok=True)
-        with write_atomically(onnx) as path:
-            path.write_bytes(graph)
-        with write_atomically(weights) as path:
-            path.write_bytes(
-                struct.pack("<Q", len(text)) + text + content[8 + length :]
-            )
-        for other in set(folder.iterdir()) - {weights, onnx}:
+        store.write(weights, store.read_tensors(model.weights), card.to_dict())
+        for other in set(folder.iterdir()) - {weights}:
             # Of a model that was replaced.
             if other.is_file():
                 other.unlink()

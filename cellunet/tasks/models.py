@@ -118,7 +118,6 @@ def _listed(name: str, folder: Path, shipped: bool) -> ModelInfo:
     model = store.Model(
         name=name,
         weights=folder / store.WEIGHTS_FILE,
-        onnx=folder / store.ONNX_FILE,
         card=card,
         shipped=shipped,
     )

@@ -1,4 +1,4 @@
-"""Make a model's int8 network from images like those that it is for."""
+"""Calibrate a model for eight bits on images like those that it is for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from cellunet import store
 from cellunet.config import THREADS
-from cellunet.engine.int8 import write_int8
+from cellunet.engine.int8 import measure_ranges
+from cellunet.engine.onnx import read_weights
 from cellunet.errors import CellunetError, ConfigError, OutputError
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.normalize import network_input, rescale_channels
@@ -24,7 +25,7 @@ from cellunet.tasks.predict.plane import band_rows, plane_statistics
 from cellunet.tasks.train.checks import evenly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -45,9 +46,7 @@ class Calibrated:
     model: str
     """Name of the model."""
     path: Path
-    """The int8 twin."""
-    bytes: int
-    """Its size."""
+    """Its weights file, which holds the ranges."""
     images: int
     """How many images it was calibrated on."""
     skipped: tuple[str, ...]
@@ -71,12 +70,14 @@ def calibrate(  # noqa: PLR0913
     overwrite: bool = False,
     track: Track = silent_track,
 ) -> Calibrated:
-    """Make a model's int8 twin, for ``--engine openvino-int8``.
+    """Measure the ranges of a model's features, for ``--engine openvino-int8``.
+
+    They are written into the header of its weights file; `Model.sha256` stays.
 
     Parameters
     ----------
     model
-        Name or path of the model; the twin is written beside its weights.
+        Name or path of the model.
     inputs
         Images like those that it will be applied to: files, folders or patterns. No
         annotations are needed. Of stacks the plane in the middle is taken.
@@ -85,21 +86,21 @@ def calibrate(  # noqa: PLR0913
     threads
         CPU threads; 0 for as many as this process may use cores.
     overwrite
-        Whether to replace a twin that is there.
+        Whether to replace ranges that are there.
     track
         Progress over images.
 
     Raises
     ------
     CellunetError
-        If there is no such model, it has a twin, no image can be used, or the twin
-        cannot be written.
+        If there is no such model, it is calibrated, no image can be used, or its
+        file cannot be written.
     """
     opened = store.find_model(model)
-    if opened.int8.exists() and not overwrite:
+    if opened.card.int8_ranges and not overwrite:
         raise OutputError(
-            f"Model {opened.name!r} has an int8 twin ({opened.int8}).",
-            hint="Replace it with --overwrite.",
+            f"Model {opened.name!r} is calibrated for eight bits already.",
+            hint="Calibrate it anew with --overwrite.",
         )
     found = find_inputs(inputs)
     files = evenly(found.files, MOST_IMAGES)
@@ -122,30 +123,45 @@ def calibrate(  # noqa: PLR0913
                 yield window
 
     try:
-        write_int8(opened, windows(), threads)
+        _write_ranges(opened, windows(), threads)
     except ConfigError as error:
         raise ConfigError(error.message, hint=" ".join(skipped[:1])) from error
     return Calibrated(
         model=opened.name,
-        path=opened.int8,
-        bytes=opened.int8.stat().st_size,
+        path=opened.weights,
         images=len(used),
         skipped=tuple(skipped),
     )
 
 
-def calibrate_on_samples(
-    model: store.Model,
+def _write_ranges(
+    model: store.Model, windows: Iterable[npt.NDArray[np.float32]], threads: int
+) -> None:
+    """Measure ranges and put them on the card of a weights file."""
+    network = model.card.config.network
+    weights = read_weights(model.weights, network)
+    metadata = store.read_metadata(model.weights)
+    metadata["int8_ranges"] = measure_ranges(weights, network, windows, threads)
+    # A training may have ended meanwhile: its weights stay.
+    model.check_unchanged()
+    store.write(model.weights, weights, metadata)
+
+
+def ranges_on_samples(
+    weights: Mapping[str, npt.NDArray[np.float32]],
+    config: TrainConfig,
     samples: Sequence[Sample],
     threads: int = THREADS,
     track: Track = silent_track,
-) -> None:
-    """Make a model's int8 twin from its training images.
+) -> dict[str, list[float]]:
+    """Return the ranges of a network's features in its training images.
 
     Parameters
     ----------
-    model
-        As it was just written.
+    weights
+        Of the network.
+    config
+        Settings of its training.
     samples
         Images of the channels that the model looks at.
     threads
@@ -155,7 +171,7 @@ def calibrate_on_samples(
     """
     from cellunet.io.source import array_source
 
-    config, chosen = model.card.config, evenly(samples, MOST_IMAGES)
+    chosen = evenly(samples, MOST_IMAGES)
     windows = (
         network_window(
             array_source(sample.image),
@@ -165,7 +181,7 @@ def calibrate_on_samples(
         )
         for sample in track(chosen, "Calibrating", len(chosen))
     )
-    write_int8(model, windows, threads)
+    return measure_ranges(weights, config.network, windows, threads)
 
 
 def network_window(

@@ -122,8 +122,7 @@ def test_calibration_tells_what_was_made_and_what_was_left_out(
         asked.update(options, name=name, inputs=inputs)
         return Calibrated(
             model=name,
-            path=Path("h") / "model-int8.onnx",
-            bytes=480_000,
+            path=Path("h") / "model.safetensors",
             images=11,
             skipped=("bad.tif is cut off.",),
         )
@@ -132,13 +131,13 @@ def test_calibration_tells_what_was_made_and_what_was_left_out(
     ran = run("models", "calibrate", "cells", "a", "b", "--channel", "1", "--json")
     assert (asked["name"], asked["inputs"]) == ("cells", ["a", "b"])
     assert (asked["channel"], asked["overwrite"]) == ("1", False)
-    path = str(Path("h") / "model-int8.onnx")
-    assert ran.err == f"Skipped: bad.tif is cut off.\n{path} (0.5 MB, from 11 images)\n"
+    path = str(Path("h") / "model.safetensors")
+    told = f"Calibrated cells on 11 images ({path})"
+    assert ran.err == f"Skipped: bad.tif is cut off.\n{told}\n"
     assert ran.document["command"] == "models calibrate"
     assert ran.document["result"] == {
         "model": "cells",
         "path": path,
-        "bytes": 480_000,
         "images": 11,
         "skipped": ["bad.tif is cut off."],
     }

@@ -1,4 +1,4 @@
-"""The network in eight bits: its rounding, its graph, its place among the checks."""
+"""The network in eight bits: its weights and its graph."""
 
 from __future__ import annotations
 
@@ -7,29 +7,24 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
 
 from cellunet.config import UNetConfig
 from cellunet.engine.base import layers
-from cellunet.engine.int8 import calibrated
+from cellunet.engine.int8 import measure_ranges
 from cellunet.engine.onnx import (
-    Rounding,
     build,
-    check_belongs,
+    build_int8,
     places,
     rounded_weights,
     shared,
 )
-from cellunet.engine.onnx_files import FLOAT, INT8, check_model, open_onnx
 from cellunet.engine.runtimes import open_session
-from cellunet.errors import CheckpointError
-
-ENDS = st.floats(-1e3, 1e3, width=32)
+from tests.networks import random_network, state
 
 
-@pytest.fixture
-def opened(small_weights, small_config):
-    return open_onnx(build(small_weights, small_config))
+def int8_graph(weights, config, window):
+    ranges = measure_ranges(weights, config, [window], 1)
+    return build_int8(weights, config, ranges)
 
 
 @pytest.fixture
@@ -38,43 +33,13 @@ def window(rng, small_config):
 
 
 @pytest.fixture
-def content(opened, window):
-    return calibrated(opened, [window], 1)
+def content(small_weights, small_config, window):
+    return int8_graph(small_weights, small_config, window)
 
 
 @pytest.fixture
 def model(content):
     return onnx.load_from_string(content)
-
-
-def refusal(model):
-    content = model if isinstance(model, bytes) else model.SerializeToString()
-    with pytest.raises(CheckpointError) as caught:
-        check_model(content, INT8)
-    return caught.value.message
-
-
-@given(ends=st.tuples(ENDS, ENDS))
-def test_rounding_keeps_zero_and_is_off_by_half_a_step_within_its_ends(ends):
-    low, high = sorted(ends)
-    rounding = Rounding.of(low, high)
-    values = np.linspace(min(low, 0), max(high, 0), 101, dtype=np.float32)
-    found = rounding(values)
-    assert rounding(np.zeros(1, np.float32))[0] == 0
-    # A whole step at the ends, because the zero point is a whole number too.
-    assert np.abs(found - values).max() <= rounding.scale * 1.001
-    assert len(np.unique(found)) <= 256
-
-
-def test_rounding_by_hand():
-    rounding = Rounding.of(-1.0, 1.55)
-    assert (float(rounding.scale), rounding.zero) == (pytest.approx(0.01), 100)
-    values = np.array([-9, -0.004, 0.016, 1.0, 9], np.float32)
-    np.testing.assert_allclose(rounding(values), [-1, 0, 0.02, 1, 1.55], atol=1e-6)
-
-
-def test_features_that_are_all_zero_have_a_rounding():
-    assert Rounding.of(0.0, 0.0) == (1.0, 0)
 
 
 @given(seed=st.integers(0, 99), axis=st.integers(0, 1), gain=st.floats(1e-30, 1e30))
@@ -94,7 +59,7 @@ def test_weights_are_off_by_half_a_step_of_their_own_channel(seed, axis, gain):
     assert np.abs(stored).max() == 127
 
 
-def test_the_file_is_valid_onnx_of_the_stated_version(model):
+def test_the_graph_is_valid_onnx_of_the_stated_version(model):
     onnx.checker.check_model(model, full_check=True)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 13)]
 
@@ -108,23 +73,22 @@ def test_the_file_is_valid_onnx_of_the_stated_version(model):
     ],
     ids=str,
 )
-def test_twins_of_all_shapes_pass_and_tell_their_shape(config, make_network, rng):
-    network = make_network(config, 1)
-    weights = {k: v.numpy() for k, v in network.state_dict().items()}
-    opened = open_onnx(build(weights, config))
+def test_networks_of_all_shapes_are_run_and_smaller_in_eight_bits(config, rng):
+    weights = state(random_network(config, 1))
     shape = (config.in_channels, 4 * config.stride_px, 4 * config.stride_px)
     window = rng.standard_normal(shape, np.float32)
-    content = calibrated(opened, [window], 1)
-    assert check_model(content, INT8).config == config
-    with pytest.raises(CheckpointError):
-        check_model(content, FLOAT)
-    assert len(content) < len(opened.content)
+    content = int8_graph(weights, config, window)
+    (found,) = open_session(content, 1).run(None, {"image": window[np.newaxis]})
+    assert found.shape == (1, config.classes, *shape[1:])
+    assert len(content) < len(build(weights, config))
 
 
-def test_every_convolution_reads_rounded_features_and_rounded_weights(model, opened):
+def test_every_convolution_reads_rounded_features_and_rounded_weights(
+    model, small_config
+):
     made_by = {output: node for node in model.graph.node for output in node.output}
     convolutions = [n for n in model.graph.node if n.op_type.startswith("Conv")]
-    assert len(convolutions) == len(layers(opened.config))
+    assert len(convolutions) == len(layers(small_config))
     for node in convolutions:
         weight = made_by[node.input[1]]
         assert weight.op_type == "DequantizeLinear"
@@ -149,92 +113,12 @@ def test_what_is_joined_shares_its_rounding_by_hand():
     )
 
 
-def test_another_runtime_stays_near_the_float32_model(opened, content, window):
+def test_another_runtime_stays_near_float32(
+    small_weights, small_config, content, window
+):
     image = {"image": window[np.newaxis]}
     (found,), (expected,) = (
-        open_session(one, 1).run(None, image) for one in (content, opened.content)
+        open_session(one, 1).run(None, image)
+        for one in (content, build(small_weights, small_config))
     )
     assert 0 < np.abs(found - expected).mean() < 0.02
-
-
-def test_the_same_model_and_images_give_the_same_bytes(opened, content, window):
-    assert calibrated(opened, [window], 2) == content
-    assert calibrated(opened, [window, window], 1) != content
-
-
-def test_a_twin_belongs_to_its_model_and_says_so(opened, content, model):
-    import hashlib
-
-    checked = check_model(content, INT8)
-    digest = hashlib.sha256(opened.content).hexdigest()
-    check_belongs(checked.metadata, checked.graph, digest)
-    assert checked.metadata["images"] == "1"
-    with pytest.raises(CheckpointError, match="other weights"):
-        check_belongs(checked.metadata, checked.graph, "0" * 64)
-    scale = next(t for t in model.graph.initializer if t.name == "image.scale")
-    scale.raw_data = np.float32(7).tobytes()
-    changed = check_model(model.SerializeToString(), INT8)
-    with pytest.raises(CheckpointError, match="not what was written"):
-        check_belongs(changed.metadata, changed.graph, digest)
-
-
-def external(model):
-    tensor = model.graph.initializer[0]
-    tensor.external_data.add(key="location", value="../../etc/passwd")
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.ClearField("raw_data")
-
-
-def custom(model):
-    model.graph.node[0].domain = "evil.ops"
-
-
-def foreign(model):
-    model.graph.node[0].op_type = "QLinearConv"
-
-
-def other_axis(model):
-    axes = next(t for t in model.graph.initializer if t.name == "axes")
-    axes.raw_data = np.int64(7).tobytes()
-
-
-def wider(model):
-    tensor = next(t for t in model.graph.initializer if t.name == "image.zero")
-    tensor.data_type, tensor.raw_data = TensorProto.INT64, bytes(8)
-
-
-def strange(model):
-    model.graph.initializer[0].data_type = TensorProto.STRING
-
-
-def rewired(model):
-    node = next(n for n in model.graph.node if n.op_type == "QuantizeLinear")
-    node.input[1] = "stem.2.scale"
-
-
-def other_opset(model):
-    model.opset_import.append(helper.make_opsetid("evil.ops", 1))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (external, "tensor has field 13"),
-        (custom, "'evil.ops'"),
-        (foreign, "'QLinearConv'"),
-        (other_axis, "'axes' is not [1]"),
-        (wider, "'image.zero' is int64 of shape (); uint8 of shape () is expected"),
-        (strange, "of a type that is not cellunet's"),
-        (rewired, "not connected as cellunet does it"),
-        (other_opset, "not connected as cellunet does it"),
-    ],
-)
-def test_a_twin_that_differs_in_anything_is_refused(model, change, words):
-    change(model)
-    assert words in refusal(model)
-
-
-def test_a_tensor_of_no_bytes_and_endless_sides_is_refused(model):
-    tensor = model.graph.initializer[0]
-    tensor.dims[:], tensor.raw_data = [0, 2**62, 2**62], b""
-    assert "cannot be of" in refusal(model)

@@ -12,43 +12,56 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellunet.config import UNetConfig
-from cellunet.engine import runtimes as ort
 from cellunet.engine.base import FlippingEngine, plane_probabilities
-from cellunet.engine.int8 import calibrated
-from cellunet.engine.onnx import build
-from cellunet.engine.onnx_files import INT8, open_onnx
+from cellunet.engine.int8 import measure_ranges
+from cellunet.engine.onnx import build, build_int8
 from cellunet.engine.runtimes import (
     OnnxRuntimeEngine,
     OpenVinoEngine,
     installed,
+    load_onnxruntime,
     load_openvino,
 )
 from cellunet.errors import CheckpointError, ConfigError
 from cellunet.imaging.blocks import plan
+from tests.networks import random_network, state
 
 pytestmark = pytest.mark.skipif(not installed(), reason="openvino is not installed")
 CONFIG = UNetConfig(channels=(16, 16, 32))
 
 
-@pytest.fixture(scope="module")
-def opened(make_network):
-    weights = make_network(CONFIG, 1).state_dict()
-    return open_onnx(build({k: v.numpy() for k, v in weights.items()}, CONFIG))
+def engine_of(content, *, threads=1, int8=False):
+    return OpenVinoEngine(content, CONFIG, source="cells", threads=threads, int8=int8)
+
+
+def int8_graph(weights, windows):
+    return build_int8(weights, CONFIG, measure_ranges(weights, CONFIG, windows, 1))
 
 
 @pytest.fixture(scope="module")
-def int8(opened):
+def weights():
+    return state(random_network(CONFIG, 1))
+
+
+@pytest.fixture(scope="module")
+def graphs(weights):
     rng = np.random.default_rng(0)
     windows = [rng.normal(0.3, 0.5, (2, 64, 48)).astype(np.float32) for _ in range(3)]
-    return open_onnx(calibrated(opened, windows, 1), INT8)
+    return {"float32": build(weights, CONFIG), "int8": int8_graph(weights, windows)}
 
 
 @pytest.fixture(scope="module")
-def engines(opened, int8):
+def engines(graphs):
     return {
-        "float32": OpenVinoEngine(opened, threads=1),
-        "int8": OpenVinoEngine(int8, threads=1, int8=True),
+        kind: engine_of(content, int8=kind == "int8")
+        for kind, content in graphs.items()
     }
+
+
+@pytest.fixture(scope="module")
+def exact(graphs):
+    """The float32 network in onnxruntime."""
+    return OnnxRuntimeEngine(graphs["float32"], CONFIG, source="cells", threads=1)
 
 
 BOTH = pytest.mark.parametrize("kind", ["float32", "int8"])
@@ -56,7 +69,7 @@ BOTH = pytest.mark.parametrize("kind", ["float32", "int8"])
 
 def as_written(content, image):
     """Return what the graph's operators give one by one, in float32."""
-    runtime = ort.load_onnxruntime()
+    runtime = load_onnxruntime()
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = runtime.InferenceSession(
@@ -70,28 +83,26 @@ def some(rng, *shape):
     return rng.normal(0.3, 0.5, shape).astype(np.float32)
 
 
-def test_it_computes_what_onnxruntime_computes(opened, engines, rng):
+def test_it_computes_what_onnxruntime_computes(exact, engines, rng):
     image = some(rng, 2, 2, 64, 80)
-    expected = OnnxRuntimeEngine(opened.content, threads=1)(image)
+    expected = exact(image)
     found = engines["float32"](image)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-def test_eight_bits_are_near(opened, engines, rng):
+def test_eight_bits_are_near(exact, engines, rng):
     image = some(rng, 1, 2, 32, 32)
-    exact = OnnxRuntimeEngine(opened.content, threads=1)(image)
-    assert 0 < np.abs(engines["int8"](image) - exact).mean() < 0.02
+    assert 0 < np.abs(engines["int8"](image) - exact(image)).mean() < 0.02
 
 
-def test_eight_bits_are_as_the_graph_says(opened, int8, engines, rng):
+def test_eight_bits_are_as_the_graph_says(exact, graphs, engines, rng):
     # Faint: without the instructions of VNNI, sums of two products end at 16 bits.
     image = 0.1 * some(rng, 1, 2, 32, 32)
     found = engines["int8"](image)
-    exact = OnnxRuntimeEngine(opened.content, threads=1)(image)
     # A step more or less where a value lies between two, and its consequences.
-    off = np.abs(found - as_written(int8.content, image)).mean()
-    assert off < 0.3 * np.abs(found - exact).mean()
+    off = np.abs(found - as_written(graphs["int8"], image)).mean()
+    assert off < 0.3 * np.abs(found - exact(image)).mean()
 
 
 @BOTH
@@ -103,24 +114,20 @@ def test_neighbours_in_a_batch_change_no_bit(engines, kind, rng):
 
 
 @BOTH
-def test_runs_shapes_between_and_requests_change_no_bit(
-    opened, int8, engines, kind, rng
-):
+def test_runs_shapes_between_and_requests_change_no_bit(graphs, engines, kind, rng):
     image = some(rng, 1, 2, 64, 96)
     expected = engines[kind](image)
     engines[kind](some(rng, 1, 2, 16, 8))
     np.testing.assert_array_equal(engines[kind](image), expected)
-    model = {"float32": opened, "int8": int8}[kind]
-    again = OpenVinoEngine(model, threads=1, int8=kind == "int8")
+    again = engine_of(graphs[kind], int8=kind == "int8")
     np.testing.assert_array_equal(again(image), expected)
     assert again.name == engines[kind].name
 
 
 @BOTH
-def test_threads_change_no_bit(opened, int8, engines, kind, rng):
+def test_threads_change_no_bit(graphs, engines, kind, rng):
     image = some(rng, 1, 2, 64, 96)
-    model = {"float32": opened, "int8": int8}[kind]
-    found = OpenVinoEngine(model, threads=2)(image)
+    found = engine_of(graphs[kind], threads=2)(image)
     np.testing.assert_array_equal(found, engines[kind](image))
 
 
@@ -183,13 +190,13 @@ def test_flips_are_averaged(engines, kind, rng):
     np.testing.assert_allclose(flipping(image[..., ::-1])[..., ::-1], found, atol=1e-6)
 
 
-def test_the_names_tell_version_and_twin(opened, int8, engines):
+def test_the_names_tell_version_and_ranges(weights, engines):
     version = load_openvino().__version__.partition("-")[0]
     assert engines["float32"].name == f"openvino {version} cpu"
     assert engines["int8"].name.startswith(f"openvino {version} cpu int8 ")
     rng = np.random.default_rng(1)
-    other = open_onnx(calibrated(opened, [some(rng, 2, 64, 48)], 1), INT8)
-    assert OpenVinoEngine(other, int8=True).name != engines["int8"].name
+    other = int8_graph(weights, [some(rng, 2, 64, 48)])
+    assert engine_of(other, int8=True).name != engines["int8"].name
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (2, 8, 8), (1, 2, 8, 6), (1, 2, 2, 4)])
@@ -207,43 +214,39 @@ def test_a_failure_of_the_runtime_is_one_line_of_ours(engines, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_what_the_runtime_refuses_is_one_line_of_ours(opened, capfd):
-    from dataclasses import replace
-
-    with pytest.raises(CheckpointError, match="cannot be used by openvino") as caught:
-        OpenVinoEngine(replace(opened, content=opened.content[:500]))
+def test_what_the_runtime_refuses_is_one_line_of_ours(graphs, capfd):
+    with pytest.raises(CheckpointError, match="cells cannot be used by open") as caught:
+        engine_of(graphs["float32"][:500])
     assert "\n" not in str(caught.value)
     assert "--engine onnxruntime" in caught.value.hint
     assert capfd.readouterr().err == ""
 
 
 def test_a_missing_runtime_is_refused_with_the_line_that_installs_it(
-    opened, monkeypatch
+    graphs, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ConfigError) as caught:
-        OpenVinoEngine(opened)
+        engine_of(graphs["float32"])
     assert caught.value.hint == 'Try: pip install "cellunet-torch[openvino]".'
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_signal_after_two_engines_have_gone_is_no_end(opened, tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(opened.content)
+def test_a_signal_after_two_engines_have_gone_is_no_end():
     program = (
-        "import signal, sys\n"
-        "from pathlib import Path\n"
-        "from cellunet.engine.onnx_files import open_onnx\n"
-        "from cellunet.engine.runtimes import OpenVinoEngine\n"
+        "import signal\n"
+        "from cellunet import store\n"
+        "from cellunet.tasks.predict.session import load_engine\n"
         "signal.signal(signal.SIGTERM, lambda *_: print('heard'))\n"
-        "opened = open_onnx(Path(sys.argv[1]))\n"
-        "first, second = (OpenVinoEngine(opened, threads=1) for _ in range(2))\n"
+        "model = store.find_model('nuclei')\n"
+        "asked = {'engine': 'openvino', 'device': 'cpu', 'threads': 1}\n"
+        "first, second = (load_engine(model, **asked) for _ in range(2))\n"
         "del first\n"
         "del second\n"
         "signal.raise_signal(signal.SIGTERM)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(path)],
+        [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         check=False,

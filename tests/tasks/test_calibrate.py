@@ -1,8 +1,10 @@
-"""Making a model's int8 twin from images."""
+"""Calibrating a model for eight bits on images."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,7 @@ import tifffile
 
 from cellunet import store
 from cellunet.config import PredictConfig
-from cellunet.engine.int8 import open_int8
-from cellunet.errors import ConfigError, InputError, OutputError
+from cellunet.errors import CheckpointError, ConfigError, InputError, OutputError
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.io.metadata import read_provenance
 from cellunet.io.source import ArraySource
@@ -33,36 +34,73 @@ def images(tiny_model):
     return tiny_model.data / "images"
 
 
-def test_training_leaves_a_twin_of_the_training_images(tiny_model):
-    opened = open_int8(store.find_model(str(tiny_model.folder)))
-    card = store.read_card(tiny_model.folder / store.WEIGHTS_FILE)
-    assert opened.metadata["images"] == str(len(card.training))
-    assert opened.metadata["onnx_sha256"] == card.onnx_sha256
+def ranges(folder):
+    return store.find_model(str(folder)).card.int8_ranges
 
 
-def test_a_lost_twin_is_made_again(folder, images):
-    twin = folder / "model-int8.onnx"
-    twin.unlink()
+def without_ranges(folder):
+    """Make the model in a folder one that was not calibrated."""
+    file = folder / store.WEIGHTS_FILE
+    metadata = store.read_metadata(file)
+    del metadata["int8_ranges"]
+    store.write(file, store.read_tensors(file), metadata)
+
+
+def test_training_leaves_the_ranges_of_its_training_images(tiny_model, folder, images):
+    trained = store.find_model(str(tiny_model.folder))
+    names = [name.rpartition("/")[2] for name in trained.card.training]
+    calibrate(str(folder), [str(images / f"{n}.tif") for n in names], overwrite=True)
+    assert ranges(folder) == trained.card.int8_ranges
+
+
+def test_a_model_without_ranges_is_given_them(folder, images):
+    before = ranges(folder)
+    without_ranges(folder)
+    assert ranges(folder) == {}
     made = calibrate(str(folder), [str(images)])
-    assert (made.path, made.images, made.skipped) == (twin, 6, ())
-    assert made.bytes == twin.stat().st_size
-    assert open_int8(store.find_model(str(folder))).metadata["images"] == "6"
+    assert made.path == folder / store.WEIGHTS_FILE
+    assert (made.images, made.skipped) == (6, ())
+    assert ranges(folder).keys() == before.keys()
 
 
-def test_a_twin_that_is_there_is_replaced_only_if_asked(folder, images):
-    before = (folder / "model-int8.onnx").read_bytes()
-    with pytest.raises(OutputError, match="has an int8 twin") as caught:
+def test_ranges_that_are_there_are_replaced_only_if_asked(folder, images):
+    before = ranges(folder)
+    with pytest.raises(OutputError, match="is calibrated for eight bits") as caught:
         calibrate(str(folder), [str(images)])
     assert "--overwrite" in caught.value.hint
-    assert (folder / "model-int8.onnx").read_bytes() == before
+    assert ranges(folder) == before
     calibrate(str(folder), [str(images / "a0.tif")], overwrite=True)
-    assert (folder / "model-int8.onnx").read_bytes() != before
+    assert ranges(folder) != before
 
 
-def test_calibration_changes_neither_card_nor_weights(folder, images):
-    kept = {p.name: p.read_bytes() for p in folder.glob("model.*")}
-    calibrate(str(folder), [str(images)], overwrite=True)
-    assert {p.name: p.read_bytes() for p in folder.glob("model.*")} == kept
+def test_calibration_changes_the_ranges_and_nothing_else(folder, images):
+    file = folder / store.WEIGHTS_FILE
+    without_ranges(folder)
+    plain = store.find_model(str(folder))
+    tensors, digest = store.read_tensors(file), hashlib.sha256(file.read_bytes())
+    assert plain.sha256 == digest.hexdigest()
+    for subset in ("*", "a0.tif"):
+        calibrate(str(folder), [str(images / subset)], overwrite=True)
+        found = store.find_model(str(folder))
+        assert found.sha256 == plain.sha256 != store.file_sha256(file)
+        assert replace(found.card, int8_ranges={}) == plain.card
+        for name, values in store.read_tensors(file).items():
+            np.testing.assert_array_equal(values, tensors[name])
+
+
+def test_a_training_that_ends_meanwhile_keeps_its_weights(folder, images):
+    file = folder / store.WEIGHTS_FILE
+    newer = b"newer"
+
+    def track(items, *_):
+        yield from items
+        shutil.copy(file, folder / "new")
+        (folder / "new").write_bytes(newer)
+        (folder / "new").replace(file)
+
+    with pytest.raises(CheckpointError, match="was replaced while it was read"):
+        calibrate(str(folder), [str(images)], overwrite=True, track=track)
+    assert file.read_bytes() == newer
 
 
 def test_an_image_that_cannot_be_read_costs_itself_alone(folder, images, tmp_path):
@@ -76,15 +114,15 @@ def test_an_image_that_cannot_be_read_costs_itself_alone(folder, images, tmp_pat
     assert "bad.tif" in made.skipped[1]
 
 
-def test_without_any_usable_image_the_twin_stays_as_it_was(folder, tmp_path):
-    before = (folder / "model-int8.onnx").read_bytes()
+def test_without_any_usable_image_the_model_stays_as_it_was(folder, tmp_path):
+    before = (folder / store.WEIGHTS_FILE).read_bytes()
     (tmp_path / "bad.tif").write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="no image to calibrate on") as caught:
         calibrate(str(folder), [str(tmp_path / "bad.tif")], overwrite=True)
     assert "bad.tif" in caught.value.hint
     with pytest.raises(InputError):
         calibrate(str(folder), [str(tmp_path / "none")], overwrite=True)
-    assert (folder / "model-int8.onnx").read_bytes() == before
+    assert (folder / store.WEIGHTS_FILE).read_bytes() == before
 
 
 def test_of_a_stack_the_middle_plane_is_taken(folder, tmp_path, rng):
@@ -93,11 +131,11 @@ def test_of_a_stack_the_middle_plane_is_taken(folder, tmp_path, rng):
         tmp_path / "stack.tif", stack, imagej=True, metadata={"axes": "ZYX"}
     )
     tifffile.imwrite(tmp_path / "middle.tif", stack[1])
-    twins = []
+    found = []
     for name in ("stack", "middle"):
         calibrate(str(folder), [str(tmp_path / f"{name}.tif")], overwrite=True)
-        twins.append((folder / "model-int8.onnx").read_bytes())
-    assert twins[0] == twins[1]
+        found.append(ranges(folder))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (13, 40), (1100, 9)])
@@ -181,11 +219,3 @@ def test_a_run_in_eight_bits_stops_when_it_is_told_to(images, tmp_path):
     )
     assert ran.stopped
     assert 0 < len(ran.images) < 6
-
-
-@pytest.mark.parametrize("name", [f.name for f in store.list_folders() if f.shipped])
-def test_a_shipped_twin_is_of_the_shipped_weights(name):
-    model = store.find_model(str(store.SHIPPED / name))
-    if not model.int8.exists():
-        pytest.skip(f"{name} ships without an int8 twin")
-    assert open_int8(model).config == model.card.config.network

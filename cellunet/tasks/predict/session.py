@@ -33,7 +33,6 @@ from cellunet.engine.base import FlippingEngine
 from cellunet.engine.cores import usable_cores
 from cellunet.errors import (
     CellunetError,
-    CheckpointError,
     ConfigError,
     DeviceError,
     ImageReadError,
@@ -71,7 +70,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import DecodeConfig, UNetConfig
+    from cellunet.config import DecodeConfig
     from cellunet.engine.base import Engine
     from cellunet.imaging.measure import Table
     from cellunet.imaging.sizes import Look
@@ -105,7 +104,7 @@ def load_engine(model: Model, *, engine: str, device: str, threads: int) -> Engi
     Parameters
     ----------
     model
-        Where the weights are; only the chosen engine's file is read.
+        Where the weights are.
     engine
         A name in `ENGINES`, or ``auto``.
     device
@@ -212,41 +211,34 @@ def _gpu_found() -> bool:
 
 def _load_onnxruntime(model: Model, *, device: str, threads: int) -> Engine:
     del device
+    from cellunet.engine.onnx import build, read_weights
     from cellunet.engine.runtimes import OnnxRuntimeEngine
 
-    onnx = store.checked_onnx(model)
-    engine = OnnxRuntimeEngine(onnx, source=str(model.onnx), threads=threads)
-    _check_shape(model.onnx, engine.config, model)
-    return engine
+    network, source = model.card.config.network, str(model.weights)
+    graph = build(read_weights(model.weights, network), network)
+    return OnnxRuntimeEngine(graph, network, source=source, threads=threads)
 
 
 def _load_openvino(model: Model, *, device: str, threads: int) -> Engine:
     del device
-    from cellunet.engine.onnx_files import open_onnx
+    from cellunet.engine.onnx import build, read_weights
     from cellunet.engine.runtimes import OpenVinoEngine
 
-    opened = open_onnx(store.checked_onnx(model), source=str(model.onnx))
-    _check_shape(model.onnx, opened.config, model)
-    return OpenVinoEngine(opened, threads=threads)
+    network, source = model.card.config.network, str(model.weights)
+    graph = build(read_weights(model.weights, network), network)
+    return OpenVinoEngine(graph, network, source=source, threads=threads)
 
 
 def _load_openvino_int8(model: Model, *, device: str, threads: int) -> Engine:
     del device
-    from cellunet.engine.int8 import open_int8
+    from cellunet.engine.int8 import ranges_of
+    from cellunet.engine.onnx import build_int8, read_weights
     from cellunet.engine.runtimes import OpenVinoEngine
 
-    opened = open_int8(model)
-    _check_shape(model.int8, opened.config, model)
-    return OpenVinoEngine(opened, threads=threads, int8=True)
-
-
-def _check_shape(onnx: Path, found: UNetConfig, model: Model) -> None:
-    expected = model.card.config.network
-    if found != expected:
-        raise CheckpointError(
-            f"{onnx} is of another model: {found}, not {expected}.",
-            hint="Train the model again, or: --engine torch.",
-        )
+    network, source = model.card.config.network, str(model.weights)
+    ranges = ranges_of(model)
+    graph = build_int8(read_weights(model.weights, network), network, ranges)
+    return OpenVinoEngine(graph, network, source=source, threads=threads, int8=True)
 
 
 def _load_torch(model: Model, *, device: str, threads: int) -> Engine:

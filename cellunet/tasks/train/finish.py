@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from cellunet import __version__, store
-from cellunet.core.checkpoint import export_weights
+from cellunet.core.checkpoint import export_weights, weights_of
 from cellunet.core.device import TorchEngine, torch_version
 from cellunet.core.unet import mean_network
 from cellunet.engine.base import plane_probabilities
@@ -34,7 +34,7 @@ from cellunet.outputs.charts import learning_curves
 from cellunet.outputs.pictures import draw
 from cellunet.tasks.predict.plane import InferenceSettings
 from cellunet.tasks.predict.session import at_scale
-from cellunet.tasks.quantize import calibrate_on_samples
+from cellunet.tasks.quantize import ranges_on_samples
 from cellunet.tasks.train.checks import training_statistics
 from cellunet.tasks.train.data import has_objects, object_diameters_px, whole_name
 from cellunet.tasks.train.pretrained import names_of
@@ -171,18 +171,8 @@ def finish(run: Run) -> Finished:
         config = run.start.card.config.replace(
             normalization=config.normalization, scale=config.scale
         )
-    card = export_weights(
-        run.folder / store.WEIGHTS_FILE,
-        run.folder / store.ONNX_FILE,
-        verdict.network,
-        _card(run, config, verdict, track),
-    )
-    calibrate_on_samples(
-        store.find_model(str(run.folder / store.WEIGHTS_FILE)),
-        run.data.training,
-        run.threads,
-        track,
-    )
+    card = _card(run, config, verdict, track)
+    export_weights(run.folder / store.WEIGHTS_FILE, verdict.network, card)
     held = [p.crop.image[0] for stage in run.stages for p in stage.validation]
     write_pictures(run.folder, verdict.truths, held, config)
     return Finished(card=card, expected=verdict.expected, kept_start=verdict.kept_start)
@@ -389,6 +379,9 @@ def _card(run: Run, config: TrainConfig, verdict: _Verdict, track: Track) -> Mod
             "numpy": np.__version__,
         },
         channels=names_of(run.data.samples),
+        int8_ranges=ranges_on_samples(
+            weights_of(verdict.network), config, run.data.training, run.threads, track
+        ),
     )
 
 

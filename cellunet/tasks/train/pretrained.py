@@ -53,7 +53,7 @@ def read_pretrained(name: str) -> PretrainedModel | None:
         name=name,
         card=model.card,
         network=load_network(model.weights),
-        sha256=store.file_sha256(model.weights),
+        sha256=model.sha256,
     )
 
 

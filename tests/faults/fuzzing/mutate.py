@@ -253,7 +253,7 @@ def json_of(kind: str) -> Callable[[Rng], bytes]:
 
 def safetensors(rng: Rng) -> bytes:
     """Weights: their header, the card within it, and the values."""
-    content = seeds.weights()[0]
+    content = seeds.weights()
     length = struct.unpack_from("<Q", content)[0]
     header, values = json.loads(content[8 : 8 + length]), content[8 + length :]
     how = rng.random()
@@ -268,39 +268,6 @@ def safetensors(rng: Rng) -> bytes:
         header = changed(header, rng)
     text = seeds.encoded(header)
     return struct.pack("<Q", len(text)) + text + values
-
-
-def onnx(rng: Rng) -> bytes:
-    """An ONNX file: its messages through the package `onnx`, and its bytes."""
-    from onnx import ModelProto
-
-    content = seeds.weights()[1]
-    if rng.random() < 0.5:
-        return scrambled(content, rng)
-    model = ModelProto.FromString(content)
-    graph = model.graph
-    node, tensor = pick(rng, graph.node), pick(rng, graph.initializer)
-    number = pick(rng, NUMBERS)
-    how = int(rng.integers(8))
-    if how == 0:
-        node.op_type = pick(rng, ("Loop", "If", "Scan", "Conv", "", "PyOp", "Relu"))
-    elif how == 1:
-        node.domain = pick(rng, ("com.example", "ai.onnx.ml", ""))
-    elif how == 2:
-        tensor.data_location = 1
-        entry = tensor.external_data.add()
-        entry.key, entry.value = "location", pick(rng, ("/etc/passwd", "//host/x"))
-    elif how == 3:
-        tensor.dims[int(rng.integers(len(tensor.dims)))] = number
-    elif how == 4:
-        tensor.data_type = number % 20
-    elif how == 5:
-        tensor.raw_data = scrambled(tensor.raw_data, rng)
-    elif how == 6:
-        model.metadata_props.add(key="k" * (number % 500), value="v")
-    else:
-        node.input[0] = pick(rng, ("", "image", "nowhere", node.output[0]))
-    return bytes(model.SerializeToString())
 
 
 def lists(rng: Rng) -> bytes:
@@ -334,7 +301,6 @@ FORMATS: dict[str, Callable[[Rng], bytes]] = {
     "coco": json_of("coco"),
     "labelme": json_of("labelme"),
     "safetensors": safetensors,
-    "onnx": onnx,
     "list": lists,
 }
 

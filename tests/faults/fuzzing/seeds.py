@@ -186,26 +186,23 @@ def encoded(document: object) -> bytes:
 
 
 @cache
-def weights() -> tuple[bytes, bytes]:
-    """Return a model of two levels with its card, and its ONNX twin."""
+def weights() -> bytes:
+    """Return a model of two levels with its card."""
     import pytest
 
-    torch = pytest.importorskip("torch")
-    from safetensors.torch import save
-
+    pytest.importorskip("torch")
     from cellunet.config import TrainConfig, UNetConfig
+    from cellunet.core.checkpoint import weights_of
     from cellunet.core.unet import UNet, initialise
-    from cellunet.engine.onnx import build
-    from cellunet.store import CARD_KEY, ModelCard
+    from cellunet.engine.int8 import measure_ranges
+    from cellunet.store import ModelCard, encode
 
     config = UNetConfig(channels=(4, 8))
     network = UNet(config)
     initialise(network, 0)
-    tensors = {
-        name: tensor.contiguous()
-        for name, tensor in network.state_dict().items()
-        if tensor.dtype == torch.float32
-    }
-    card = ModelCard(name="seed", config=TrainConfig(network=config)).to_dict()
-    graph = build({name: tensor.numpy() for name, tensor in tensors.items()}, config)
-    return save(tensors, {CARD_KEY: json.dumps(card)}), graph
+    found = weights_of(network)
+    window = np.random.default_rng(0).random((2, 16, 16), np.float32)
+    ranges = measure_ranges(found, config, [window], 1)
+    whole = TrainConfig(network=config)
+    card = ModelCard(name="seed", config=whole, int8_ranges=ranges).to_dict()
+    return encode(found, card)

@@ -27,9 +27,8 @@ from cellunet.annotations.imagej import roi_drawings
 from cellunet.annotations.read import read_drawn
 from cellunet.annotations.shapes import kind_of, read_json
 from cellunet.config import NormalizationConfig, UNetConfig
-from cellunet.engine.onnx import fields
-from cellunet.engine.onnx_files import check_model
-from cellunet.engine.runtimes import OnnxRuntimeEngine
+from cellunet.engine.int8 import ranges_of
+from cellunet.engine.onnx import build_int8, read_weights
 from cellunet.errors import BugError, CellunetError, ImageReadError
 from cellunet.imaging.normalize import measure
 from cellunet.io.images import open_image
@@ -37,6 +36,7 @@ from cellunet.io.metadata import read_provenance
 from cellunet.io.paths import find_inputs
 from cellunet.io.source import DecoderLostError, Region
 from cellunet.tasks.predict.memory import MEGABYTE, memory_for, window_bytes
+from cellunet.tasks.predict.session import load_engine
 from tests.faults.fuzzing import seeds
 from tests.faults.fuzzing.mutate import FORMATS, mutated
 
@@ -89,27 +89,17 @@ def drawn(kind: str) -> Callable[[Path, Past], None]:
 
 
 def safetensors(path: Path, past: Past) -> None:
-    """Read a model's header, its card, and its weights into a network."""
+    """Read a model's card, and its weights into a network; run it in ONNX."""
     from cellunet.core.checkpoint import load_network
 
-    store.read_header(path)
+    store.read_metadata(path)
     past()
-    store.find_model(str(path))
+    model = store.find_model(str(path))
     load_network(path)
-
-
-def onnx(path: Path, past: Past) -> None:
-    """Check a model; run it if it passes."""
-    content = path.read_bytes()
-    try:
-        list(fields(memoryview(content)))
-    except CellunetError:
-        check_model(content)
-        raise
-    past()
-    check_model(content)
-    engine = OnnxRuntimeEngine(path, threads=1)
-    engine(np.zeros((1, engine.config.in_channels, 16, 16), np.float32))
+    engine = load_engine(model, engine="onnxruntime", device="cpu", threads=1)
+    engine(np.zeros((1, model.card.config.network.in_channels, 16, 16), np.float32))
+    network = model.card.config.network
+    build_int8(read_weights(path, network), network, ranges_of(model))
 
 
 def inputs(path: Path, past: Past) -> None:
@@ -142,7 +132,6 @@ TARGETS: dict[str, Callable[[Path, Past], None]] = {
     "ome": image,
     **{kind: drawn(kind) for kind in ("rois", "geojson", "coco", "labelme")},
     "safetensors": safetensors,
-    "onnx": onnx,
     "list": inputs,
 }
 

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,8 +15,7 @@ torch = pytest.importorskip("torch")
 from cellunet import store
 from cellunet.config import TrainConfig
 from cellunet.core import device as core_device
-from cellunet.engine.int8 import write_int8
-from cellunet.engine.onnx import build
+from cellunet.engine.int8 import measure_ranges
 from cellunet.errors import CheckpointError, ConfigError, DeviceError
 from cellunet.tasks.predict import session as choice
 from cellunet.tasks.predict.session import (
@@ -155,21 +152,22 @@ def test_the_files_of_a_windows_driver_are_in_its_system_folder(monkeypatch):
 
 @pytest.fixture
 def model(tmp_path, small_weights, small_config):
-    """A model on disk whose weights file is empty, so that no one can read it."""
-    content = build(small_weights, small_config)
-    (tmp_path / "model.onnx").write_bytes(content)
-    (tmp_path / "model.safetensors").touch()
-    return store.Model(
-        name="small",
-        weights=tmp_path / "model.safetensors",
-        onnx=tmp_path / "model.onnx",
-        card=store.ModelCard(
-            name="small",
-            config=TrainConfig(network=small_config),
-            onnx_sha256=hashlib.sha256(content).hexdigest(),
-        ),
-        shipped=False,
-    )
+    """A model on disk that was not calibrated."""
+    card = store.ModelCard(name="small", config=TrainConfig(network=small_config))
+    weights = {k: v for k, v in small_weights.items() if "tracked" not in k}
+    file = tmp_path / "small.safetensors"
+    store.write(file, weights, card.to_dict())
+    return store.find_model(str(file))
+
+
+@pytest.fixture
+def calibrated(model, small_weights, small_config, window):
+    """The same model with ranges for eight bits."""
+    ranges = measure_ranges(small_weights, small_config, [window])
+    card = replace(model.card, int8_ranges=ranges)
+    tensors = store.read_tensors(model.weights)
+    store.write(model.weights, tensors, card.to_dict())
+    return store.find_model(str(model.weights))
 
 
 @pytest.fixture
@@ -188,20 +186,14 @@ def changed(model, **network):
     return replace(model, card=card)
 
 
-def test_onnxruntime_is_loaded_from_the_onnx_file_alone(model):
+def test_onnxruntime_is_loaded_from_the_weights_file(model):
     assert loaded(model, "auto").name.startswith("onnxruntime ")
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_a_twin_of_another_shape_is_refused(model, engine):
-    with pytest.raises(CheckpointError, match=r"another model.*\(4, 6\).*\(4, 8\)"):
-        loaded(changed(model, channels=(4, 8)), engine)
-
-
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_a_twin_of_other_weights_is_refused(model, engine):
-    with pytest.raises(CheckpointError, match="is not the twin"):
-        loaded(replace(model, card=replace(model.card, onnx_sha256="0")), engine)
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "openvino-int8"])
+def test_weights_of_another_shape_are_refused(calibrated, engine):
+    with pytest.raises(CheckpointError, match="not fit the network of its card"):
+        loaded(changed(calibrated, channels=(4, 8)), engine)
 
 
 def test_torch_is_loaded_from_the_safetensors_file_alone(
@@ -216,14 +208,14 @@ def test_torch_is_loaded_from_the_safetensors_file_alone(
 
     monkeypatch.setattr(checkpoint, "load_network", load_network)
     monkeypatch.setattr("torch.set_num_threads", asked.append)
-    torch_engine, twin = (
+    torch_engine, other = (
         loaded(model, name, threads=2) for name in ("torch", "onnxruntime")
     )
     assert asked == [2, model.weights]
     assert torch_engine.name.startswith("torch ")
     assert torch_engine.name.endswith(" cpu")
     image = window[np.newaxis]
-    np.testing.assert_allclose(torch_engine(image), twin(image), atol=1e-5)
+    np.testing.assert_allclose(torch_engine(image), other(image), atol=1e-5)
 
 
 def test_torch_on_a_device_that_is_not_there_is_refused(model):
@@ -231,15 +223,8 @@ def test_torch_on_a_device_that_is_not_there_is_refused(model):
         loaded(model, "auto", device="gpu")
 
 
-def test_all_engines_say_nearly_the_same_and_tell_themselves_apart(
-    monkeypatch, model, small_config, make_network, window
-):
-    checkpoint = pytest.importorskip("cellunet.core.checkpoint")
-    monkeypatch.setattr(
-        checkpoint, "load_network", lambda _: make_network(small_config)
-    )
-    write_int8(model, [window])
-    engines = {name: loaded(model, name) for name in ENGINES}
+def test_all_engines_say_nearly_the_same_and_tell_themselves_apart(calibrated, window):
+    engines = {name: loaded(calibrated, name) for name in ENGINES}
     assert len({engine.name for engine in engines.values()}) == len(ENGINES)
     expected = engines["onnxruntime"](window[np.newaxis])
     for name, engine in engines.items():
@@ -250,8 +235,8 @@ def test_all_engines_say_nearly_the_same_and_tell_themselves_apart(
         assert bool(difference.mean() > 1e-5) is rough
 
 
-def test_the_command_that_makes_a_missing_int8_twin_is_named(model):
-    with pytest.raises(CheckpointError, match="no int8 twin") as caught:
+def test_the_command_that_measures_missing_ranges_is_named(model):
+    with pytest.raises(CheckpointError, match="no ranges for eight bits") as caught:
         loaded(model, "openvino-int8")
     assert f"cellunet models calibrate {model.weights} IMAGES" in caught.value.hint
     with pytest.raises(CheckpointError) as caught:
@@ -259,39 +244,28 @@ def test_the_command_that_makes_a_missing_int8_twin_is_named(model):
     assert "cellunet models calibrate small IMAGES" in caught.value.hint
 
 
-def test_an_int8_twin_of_other_weights_is_refused(model, window):
-    write_int8(model, [window])
-    again = replace(model, card=replace(model.card, onnx_sha256="0"))
-    with pytest.raises(CheckpointError, match="made from other weights") as caught:
-        loaded(again, "openvino-int8")
-    assert f"calibrate {model.weights} IMAGES --overwrite" in caught.value.hint
+def test_ranges_of_another_network_are_refused(calibrated):
+    ranges = dict(calibrated.card.int8_ranges)
+    ranges["stem.9"] = ranges.pop("stem.5")
+    wrong = replace(calibrated, card=replace(calibrated.card, int8_ranges=ranges))
+    with pytest.raises(CheckpointError, match="are of another network") as caught:
+        loaded(wrong, "openvino-int8")
+    assert f"calibrate {wrong.weights} IMAGES --overwrite" in caught.value.hint
 
 
-@pytest.mark.parametrize("place", [200, -400, 5000])
-def test_a_damaged_int8_twin_is_refused(model, window, place):
-    write_int8(model, [window])
-    content = bytearray(model.int8.read_bytes())
-    content[place % len(content)] ^= 4
-    model.int8.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"model-int8\.onnx") as caught:
-        loaded(model, "openvino-int8")
-    assert "--overwrite" in caught.value.hint
-
-
-def test_the_float32_file_does_not_pass_for_the_int8_twin(model):
-    model.int8.write_bytes(model.onnx.read_bytes())
-    with pytest.raises(CheckpointError, match="no model that this cellunet writes"):
-        loaded(model, "openvino-int8")
+@pytest.mark.parametrize("name", [f.name for f in store.list_folders() if f.shipped])
+def test_a_shipped_model_computes_in_eight_bits(name):
+    model = store.find_model(str(store.SHIPPED / name))
+    assert " int8 " in loaded(model, "openvino-int8").name
 
 
 @pytest.mark.parametrize("engine", ["openvino", "openvino-int8"])
 def test_a_missing_openvino_is_refused_with_the_line_that_installs_it(
-    monkeypatch, model, window, engine
+    monkeypatch, calibrated, engine
 ):
-    write_int8(model, [window])
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ConfigError, match="needs the package openvino") as caught:
-        loaded(model, engine)
+        loaded(calibrated, engine)
     assert 'pip install "cellunet-torch[openvino]"' in caught.value.hint
 
 
@@ -310,28 +284,22 @@ def test_an_installed_openvino_is_mentioned_once_and_never_taken(
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "openvino-int8"])
 def test_prediction_on_a_cpu_imports_no_torch_and_nothing_that_reports(
-    model, window, engine
+    calibrated, engine
 ):
-    write_int8(model, [window])
-    card = json.dumps(model.card.to_dict())
     program = (
-        "import sys, json, socket, numpy as np\n"
-        "from pathlib import Path\n"
+        "import sys, socket, numpy as np\n"
         "socket.socket.connect = lambda *_: sys.exit('a connection')\n"
         "from cellunet import store\n"
         "from cellunet.tasks.predict.session import load_engine\n"
-        "weights, engine, card = sys.argv[1:]\n"
-        "model = store.Model(name='m', weights=Path(weights), shipped=False,\n"
-        "    onnx=Path(weights).with_suffix('.onnx'),\n"
-        "    card=store.ModelCard.from_dict(json.loads(card)))\n"
-        "run = load_engine(model, engine=engine, device='cpu', threads=1)\n"
+        "model = store.find_model(sys.argv[1])\n"
+        "run = load_engine(model, engine=sys.argv[2], device='cpu', threads=1)\n"
         "run(np.zeros((1, 2, 8, 8), np.float32))\n"
         "heavy = {'torch', 'skimage', 'onnx', 'typer', 'rich'}\n"
         "heavy |= {'openvino_telemetry'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(model.weights), engine, card],
+        [sys.executable, "-c", program, str(calibrated.weights), engine],
         capture_output=True,
         text=True,
         check=False,

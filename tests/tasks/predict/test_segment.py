@@ -255,7 +255,7 @@ def test_a_network_that_computes_no_numbers_is_no_empty_image(
     recipe, tmp_path, nuclei_image
 ) -> None:
     class Broken:
-        name, config = recipe.engine.name, recipe.engine.config
+        name = recipe.engine.name
 
         def __call__(self, image):
             found = recipe.engine(image)

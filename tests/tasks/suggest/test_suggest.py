@@ -382,7 +382,7 @@ def test_models_that_cannot_be_used_are_refused(images, tmp_path, monkeypatch) -
         task.store,
         "find_model",
         lambda name: store.Model(
-            name="two", weights=model.weights, onnx=model.onnx, card=card, shipped=False
+            name="two", weights=model.weights, card=card, shipped=False
         ),
     )
     refused(ConfigError, "looks at 2 channels at once", images=images, out=out)

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 MODEL_FILES = (
     "model.safetensors",
-    "model.onnx",
-    "model-int8.onnx",
     "history.csv",
     "curves.svg",
 )
@@ -103,10 +101,9 @@ def test_a_training_leaves_model_history_curves_and_pictures(data, quick, home) 
     assert seen == ["start 3", *first, "epoch 1", *second, "epoch 2"]
     left = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.*"))
     # Two of five images validate.
-    models = ["model-int8.onnx", "model.onnx", "model.safetensors"]
-    assert left[:5] == ["curves.svg", "history.csv", *models]
-    assert len(left) == 7
-    assert all(name.startswith("validation/a") for name in left[5:])
+    assert left[:3] == ["curves.svg", "history.csv", "model.safetensors"]
+    assert len(left) == 5
+    assert all(name.startswith("validation/a") for name in left[3:])
     card = store.read_card(folder / "model.safetensors")
     assert card.epochs == trained.epochs == 2
     assert len(card.training) == 3
@@ -186,9 +183,8 @@ def test_a_stop_changes_no_bit_of_the_best_of_amsgrad(
     [
         # Of each epoch the state, the history and the curves.
         pytest.param(3, 1, id="the state of the second epoch"),
-        pytest.param(6, 2, id="the ONNX twin"),
-        pytest.param(7, 2, id="the weights"),
-        pytest.param(8, 2, id="the pictures"),
+        pytest.param(6, 2, id="the weights"),
+        pytest.param(7, 2, id="the pictures"),
     ],
 )
 def test_a_full_disk_leaves_the_last_state_to_resume_from(
