@@ -2,8 +2,7 @@
 # With the pydantic that pip picks, bioimageio.spec cannot describe any model.
 #
 # Versions: Python 3.11, bioimageio.spec 0.5.12.0 with pydantic 2.14.4 and 2.13.5, numpy 2.4.6.
-# Expected: a valid description gives a ModelDescr with every pydantic that the package says it works with (it puts no
-#           upper limit on it).
+# Expected: a valid description gives a ModelDescr with every pydantic that the package allows (2.10.3 or newer, below 3).
 # Seen:     with pydantic 2.14.4 each description is refused. The error speaks of an index key and names no field, as if
 #           the description were at fault. The same lines work with pydantic 2.13.5.
 # Output seen (cut):
@@ -38,7 +37,7 @@ image = np.ones((1, 1, 64, 64), np.float32)
 np.save("input.npy", image)
 np.save("output.npy", 2 * image)
 Path("README.md").write_text("# A model\n")
-Path("weights.onnx").write_bytes(b"weights")  # not opened when a model is described
+Path("weights.onnx").write_bytes(b"weights")  # no model: its content is not looked at here
 try:
     model = spec.ModelDescr(
         name="nucleus model",

@@ -5,7 +5,7 @@
 # Expected: what was written, or a refusal: the dask chunks are the inner chunks, smaller than a shard.
 # Seen:     to_zarr(path, shards=...) lets several threads rewrite one shard at once; each keeps only its own chunks.
 #           No error, no warning. The same data goes in whole when the sharded array is created first and handed over.
-# Output seen (the first share differs from run to run, between 0.3 and 0.8):
+# Output seen (the first share differs from run to run):
 #   to_zarr(path, shards=...): share of pixels that are 0: 0.34
 #   create_array(shards=...), to_zarr(array): share of pixels that are 0: 0.00
 set -euo pipefail

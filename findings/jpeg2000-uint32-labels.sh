@@ -4,7 +4,7 @@
 # Versions: Python 3.11 with imagecodecs 2026.3.6 and tifffile 2026.3.3, Python 3.13 with imagecodecs 2026.10.10 and
 #           tifffile 2026.11.8; OpenJPEG 2.5.4 in both; numpy 2.2.6.
 # Expected: the labels that were written, as uint16 gives them, or a refusal of the type.
-# Seen:     with uint32, four fifths of the background pixels come back as 1, so that they all belong to an object.
+# Seen:     with uint32, nine tenths of the background pixels come back as 1, so that they belong to an object.
 #           The only label is 5, far below the 26 bits that the codec's docstring puts in doubt. No error, no warning.
 # Output seen:
 #   uint16: values [0, 5], pixels that differ: 0 of 65536
