@@ -2,7 +2,7 @@
 # With the pydantic that pip picks, bioimageio.spec cannot describe any model.
 #
 # Versions: Python 3.11, bioimageio.spec 0.5.12.0 with pydantic 2.14.4 and 2.13.5, numpy 2.4.6.
-# Expected: a valid description gives a ModelDescr with every pydantic that the package allows: 2.10.3 or newer, below 3.
+# Expected: a valid description gives a ModelDescr with every pydantic that the package allows (2.10.3 up to below 3).
 # Seen:     with pydantic 2.14.4 each description is refused. The error speaks of an index key and names no field, as if
 #           the description were at fault. The same lines work with pydantic 2.13.5.
 # Output seen (cut):
