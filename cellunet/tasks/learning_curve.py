@@ -123,7 +123,7 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
         # Random weights have no score worth a point.
         sizes.remove(0)
     name = start.name if start else "scratch"
-    with at_work(out, [out / TRIALS_FILE]):
+    with at_work(out):
         known = _Known(out, _about(study, data), overwrite=request.overwrite)
         finished = _go_through(study, rounds, sizes, known)
         return _told(known, name, finished=finished)
