@@ -12,7 +12,7 @@ import logging
 import math
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -73,7 +73,9 @@ def svg(figure: Figure, title: str) -> str:
     return file.getvalue().decode("utf-8")
 
 
-def _figure(width_px: float, height_px: float, layout: Any = None) -> Figure:
+def _figure(
+    width_px: float, height_px: float, layout: Literal["constrained"] | None = None
+) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width_px * PX, height_px * PX), layout=layout)
