@@ -127,10 +127,10 @@ def built(folder: Path, records: list[str], count: int) -> dict[str, float]:
     run = RunSummary(created="now", folder="plates", results="masks", seconds=1.0)
     page = folder / "report.html"
     begin = time.perf_counter()
-    write_report(page, run, images())
+    write_report(page, run, images)
     seconds = time.perf_counter() - begin
     tracemalloc.start()
-    write_report(page, run, images())
+    write_report(page, run, images)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return {

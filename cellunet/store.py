@@ -420,8 +420,10 @@ def remove(name: str) -> Path:
     return folder
 
 
-def training(name: str) -> AbstractContextManager[None]:
+def training(name: str) -> AbstractContextManager[bool]:
     """Have the folder of a model's name to oneself inside.
+
+    False is entered if the file system knows no locks.
 
     Raises
     ------

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tifffile
 
 HEAVY = (
     "torch",
@@ -16,6 +18,10 @@ HEAVY = (
     "imagecodecs",
     "onnxruntime",
     "safetensors",
+    "matplotlib",
+    "jinja2",
+    "PIL",
+    "filelock",
 )
 
 
@@ -35,7 +41,7 @@ def _loaded(code: str) -> set[str]:
 def _calls(*words: str) -> str:
     # The help goes to nowhere, so that the last line is the report.
     return (
-        "import contextlib, io\n"
+        "import contextlib, io, sys\n"
         "from cellunet.cli.app import main\n"
         "with contextlib.redirect_stdout(io.StringIO()):\n"
         f"    assert main({list(words)!r}) == 0"
@@ -73,6 +79,18 @@ def test_a_list_of_models_imports_nothing_heavy() -> None:
 )
 def test_prediction_needs_no_torch(module: str) -> None:
     assert "torch" not in _loaded(f"import {module}")
+
+
+def test_only_a_report_imports_what_draws_it(tmp_path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8))
+    words = ["predict", str(path), "--out", str(tmp_path / "out"), "--quiet"]
+    assert not _loaded(_calls(*words)) & {"torch", "matplotlib", "jinja2", "PIL"}
+    drawn = _loaded(
+        _calls(*words, "--save", "report", "--overwrite")
+        + "\nassert 'matplotlib.pyplot' not in sys.modules"
+    )
+    assert drawn >= {"matplotlib", "jinja2"}
 
 
 def test_decode_workers_import_imaging_alone() -> None:

@@ -1,8 +1,7 @@
 """Text for people: lines, tables, progress, on standard error or standard output.
 
-On a terminal rich draws it (`cellunet.cli.live`, imported when something is drawn);
-elsewhere everything is a plain line. Nothing here reads markup: a path with brackets
-prints as it is.
+On a terminal rich draws it, imported when something is drawn; elsewhere everything is a
+plain line. Nothing here reads markup: a path with brackets prints as it is.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 if TYPE_CHECKING:
-    from cellunet.cli.live import Screen
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress, TaskID
 
 T = TypeVar("T")
 
@@ -28,6 +28,11 @@ PLAIN_SHARE = 0.1
 
 PLAIN_LONGEST = 60.0
 """Plain progress is told after this many seconds even if little has passed."""
+
+REFRESHES_PER_SECOND = 5
+"""Often enough to look alive, seldom enough to cost the training nothing."""
+
+BAR_CELLS = 24
 
 _CONTROL = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160))}
 
@@ -81,28 +86,15 @@ def time_left(done: float, total: float, seconds: float) -> str:
     return f"{duration(seconds * (total - done) / done)} left"
 
 
-class Bar(Protocol):
-    """How far a loop is."""
+class Bar:
+    """How far a loop is: a bar on a terminal, elsewhere a line now and then.
 
-    def update(
-        self, done: float, total: float | None = None, note: str = "", label: str = ""
-    ) -> None:
-        """Tell how many items are done, of how many, and something beside.
-
-        An empty `label` leaves the one that there is.
-        """
-
-    def close(self) -> None:
-        """End; nothing of the bar stays on the screen."""
-
-
-class PlainBar:
-    """Progress as a line now and then; none for what is done within seconds.
+    What is done within seconds has no line.
 
     Parameters
     ----------
-    say
-        Prints a line.
+    console
+        Where it is shown.
     label
         What is being done.
     total
@@ -113,21 +105,44 @@ class PlainBar:
 
     def __init__(
         self,
-        say: Callable[[str], None],
+        console: Console,
         label: str,
         total: float | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._say, self._label, self._total, self._clock = say, label, total, clock
+        self._console, self._label, self._total = console, label, total
+        self._clock = clock
         self._start = self._told = clock()
         self._told_done = 0.0
+        self._task: TaskID | None = None
+        if console.live:
+            self._task = console.foot().add_task(label, total=total, note="")
 
     def update(
         self, done: float, total: float | None = None, note: str = "", label: str = ""
     ) -> None:
-        """Print a line if it is time for one."""
+        """Tell how many items are done, of how many, and something beside.
+
+        Without a note the time left is told; an empty `label` leaves the one that
+        there is.
+        """
         self._label = label or self._label
         total = self._total if total is None else total
+        if total and not note:
+            note = time_left(done, total, self._clock() - self._start)
+        if self._task is None:
+            self._plain(done, total, note)
+        else:
+            self._console.foot().update(
+                self._task,
+                completed=done,
+                total=total,
+                note=note,
+                description=self._label,
+            )
+
+    def _plain(self, done: float, total: float | None, note: str) -> None:
+        """Print a line if it is time for one."""
         now = self._clock()
         since = now - self._told
         step = PLAIN_SHARE * total if total else 0
@@ -135,12 +150,14 @@ class PlainBar:
         if since < PLAIN_SECONDS or not far or done == total:
             return
         self._told, self._told_done = now, done
-        note = note or (time_left(done, total, now - self._start) if total else "")
         count = f"{done:,.0f} of {total:,.0f}" if total else f"{done:,.0f}"
-        self._say(f"{self._label}: {count}{', ' if note else ''}{note}")
+        self._console.line(f"{self._label}: {count}{', ' if note else ''}{note}")
 
     def close(self) -> None:
-        """Do nothing: lines stay."""
+        """End; nothing of a bar stays on the screen, lines do."""
+        if self._task is not None:
+            self._console.remove(self._task)
+            self._task = None
 
 
 class Console:
@@ -168,16 +185,19 @@ class Console:
         self.lost: OSError | None = None
         """Why nothing can be written any more, if so."""
         self._is_read = True
-        self._screen: Screen | None = None
+        self._rich: RichConsole | None = None
+        self._progress: Progress | None = None
 
     @property
-    def screen(self) -> Screen:
+    def terminal(self) -> RichConsole:
         """What draws on a terminal."""
-        if self._screen is None:
-            from cellunet.cli.live import Screen
+        if self._rich is None:
+            from rich.console import Console as RichConsole
 
-            self._screen = Screen(self.stream, lambda: self.stopping())
-        return self._screen
+            self._rich = RichConsole(
+                file=self.stream, markup=False, highlight=False, emoji=False
+            )
+        return self._rich
 
     def silence(self) -> None:
         """Print no progress any more and no line but those of `alert` and `error`."""
@@ -192,7 +212,7 @@ class Console:
         """Print what must be seen, even by those who asked for quiet."""
         text = printable(text)
         if self.live:
-            self.screen.line(text, style)
+            self.terminal.print(text, style=style, soft_wrap=True)
         elif self._is_read:
             try:
                 self.stream.write(f"{text}\n")
@@ -218,7 +238,7 @@ class Console:
         """
         rows = [tuple(map(printable, row)) for row in rows]
         if self.live:
-            self.screen.table(rows, left)
+            self._live_table(rows, left)
             return
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows if any(rows[0]) else rows[1:]:
@@ -229,11 +249,55 @@ class Console:
             self.line("  ".join(cells).rstrip())
         self.line()
 
+    def _live_table(self, rows: list[Row], left: tuple[int, ...]) -> None:
+        from rich import box
+        from rich.table import Table
+
+        header, *body = rows
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(header))
+        for i, title in enumerate(header):
+            table.add_column(
+                title, justify="left" if i in left else "right", overflow="fold"
+            )
+        for row in body:
+            table.add_row(*row)
+        self.terminal.print(table)
+
     def bar(self, label: str, total: float | None = None) -> Bar:
         """Return a new progress bar; close it."""
-        if self.live:
-            return self.screen.bar(label, total)
-        return PlainBar(self.line, label, total)
+        return Bar(self, label, total)
+
+    def foot(self) -> Progress:
+        """Return the bars at the foot of the terminal."""
+        if self._progress is None:
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                RenderableColumn,
+                TextColumn,
+            )
+
+            self._progress = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(BAR_CELLS),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}", style="dim", markup=False),
+                RenderableColumn(_Stopping(self)),
+                console=self.terminal,
+                transient=True,
+                refresh_per_second=REFRESHES_PER_SECOND,
+                redirect_stdout=False,
+            )
+            self._progress.start()
+        return self._progress
+
+    def remove(self, task: TaskID) -> None:
+        """Remove a bar, and the foot of the terminal with the last one."""
+        self.foot().remove_task(task)
+        if not self.foot().task_ids:
+            self.foot().stop()
+            self._progress = None
 
     def track(
         self, items: Iterable[T], label: str, total: int | None = None
@@ -248,3 +312,13 @@ class Console:
                 bar.update(done)
         finally:
             bar.close()
+
+
+class _Stopping:
+    """What a bar says once a stop was asked for, asked at each refresh."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __rich__(self) -> str:
+        return "stopping (again: at once)" if self._console.stopping() else ""

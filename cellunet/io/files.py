@@ -1,15 +1,15 @@
-"""Write files atomically, and lock what several commands may work on.
+"""Write files atomically, and keep two commands from working on the same thing.
 
-A lock is the operating system's advisory lock on an open file. It belongs to the
-process, so that one that is killed leaves none behind; the file may stay, and whoever
-comes next takes it away. What the file holds is only for messages.
+A lock is filelock's, on a hidden file beside what it is for: the operating system's
+lock on an open file, which ends with its process, so that a killed command blocks
+nobody. A soft lock, which would also work where the file system knows no locks,
+outlives a killed process, and is not used. What the file holds is only for messages.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import secrets
@@ -17,8 +17,7 @@ import shutil
 import socket
 import sys
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cellunet.errors import BusyError, CellunetError, OutputError
 
@@ -26,154 +25,73 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+    from filelock import BaseFileLock
 
-MUTEX = ".cellunet.lock"
-"""Held for a moment while a run signs on to a folder."""
+GATE = ".cellunet.lock"
+"""Held for a moment while a run into a folder begins."""
 
-RUN = ".cellunet-{}.run"
-"""Of a run, in the folder of its results, as long as it lasts."""
+RUN = ".cellunet-{}.lock"
+"""Held by a run into a folder as long as it lasts."""
 
 PATIENCE_S = 10.0
-"""How long to wait for another run to have signed on."""
-
-_TAKEN = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
+"""How long to wait for another run to have begun."""
 
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
-_FAR = 2**30
-"""The byte that is locked on Windows, where locked bytes cannot be read."""
+_NO_LOCKS = {
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOLCK,
+    errno.EINVAL,
+}
+"""What file systems answer that know no locks."""
 
 _log = logging.getLogger(__name__)
 
 
-def try_lock(descriptor: int) -> bool:
-    """Lock an open file for this process, without waiting.
-
-    Parameters
-    ----------
-    descriptor
-        Open for reading and writing; the lock ends when it is closed.
-
-    Returns
-    -------
-    bool
-        False if another process, or another opening of the file, has it locked.
+def _acquire(path: Path, wait_s: float = 0.0) -> BaseFileLock | None:
+    """Lock the file at `path`, which is made if need be; None where that cannot be.
 
     Raises
     ------
+    TimeoutError
+        If another process, or another lock of this one, has it after `wait_s`.
     OSError
-        If the file system knows no locks.
+        If the file cannot be made.
     """
+    # Imported by those who lock something, which is not how a command starts.
+    from filelock import FileLock
+
+    lock = FileLock(path, timeout=wait_s, fallback_to_soft=False)
     try:
-        if sys.platform == "win32":
-            os.lseek(descriptor, _FAR, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _TAKEN:
-            return False
+        lock.acquire()
+    except TimeoutError:
         raise
-    return True
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who has a file locked, by what it wrote there."""
-
-    words: str
-    """A process and its computer, for a message."""
-    results: frozenset[str]
-    """What it is going to write, empty if that does not matter."""
-
-
-class Held:
-    """A file that this process has locked; `release` takes it away.
-
-    Parameters
-    ----------
-    path
-        The file; its folder exists.
-    results
-        What this process is going to write, for others to compare.
-
-    Raises
-    ------
-    BlockingIOError
-        If another process has it locked.
-    OSError
-        If it cannot be made.
-    """
-
-    def __init__(self, path: Path, results: Collection[str] = ()) -> None:
-        self.path = path
-        self._descriptor = _open_locked(path)
-        about = {
-            "process": os.getpid(),
-            "computer": socket.gethostname(),
-            "results": sorted(results),
-        }
-        try:
-            content = json.dumps(about).encode("ascii")
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            os.truncate(self._descriptor, 0)
-            while content:
-                content = content[os.write(self._descriptor, content) :]
-        except BaseException:
-            self.release()
-            raise
-
-    def release(self) -> None:
-        """Remove the file and end the lock."""
-        # Removed while it is locked, so that nobody else's is removed. Windows removes
-        # no open file; there it stays, as that of a killed process does.
-        with contextlib.suppress(OSError):
-            self.path.unlink()
-        os.close(self._descriptor)
-
-
-def _open_locked(path: Path) -> int:
-    """Return a descriptor of the file at `path`, made if need be, and locked."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            if not _lock_or_say(descriptor, path):
-                raise BlockingIOError(errno.EWOULDBLOCK, "locked", str(path))
-            # Another process may have removed it between opening and locking.
-            if _is_at(descriptor, path):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _lock_or_say(descriptor: int, path: Path) -> bool:
-    try:
-        return try_lock(descriptor)
     except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
         _log.warning(
             "%s cannot be locked (%s): see to it that no other command of cellunet "
             "writes there at the same time.",
             path,
             error.strerror,
         )
-        return True
+        return None
+    return lock
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+def _release(lock: BaseFileLock) -> None:
+    """Remove the file and end the lock."""
+    # Removed while it is locked, so that nobody else's is removed. Windows removes no
+    # open file; there filelock does it.
+    with contextlib.suppress(OSError):
+        os.unlink(lock.lock_file)  # noqa: PTH108 - a string
+    lock.release()
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str, hint: str) -> Iterator[None]:
+def locked(path: Path, what: str, hint: str, wait_s: float = 0.0) -> Iterator[bool]:
     """Have something to oneself inside.
 
     Parameters
@@ -184,6 +102,13 @@ def locked(path: Path, what: str, hint: str) -> Iterator[None]:
         Subject of the message if another process has it: ``Training 'cells'``.
     hint
         What to do then.
+    wait_s
+        How long to wait for it.
+
+    Yields
+    ------
+    bool
+        False if the file system knows no locks, which a warning tells.
 
     Raises
     ------
@@ -193,186 +118,111 @@ def locked(path: Path, what: str, hint: str) -> Iterator[None]:
         If the file cannot be made.
     """
     try:
-        held = Held(path)
-    except BlockingIOError:
-        raise BusyError(f"{what} by {_read(path).words}.", hint=hint) from None
+        lock = _acquire(path, wait_s)
+    except TimeoutError:
+        raise BusyError(f"{what} by {_holder(path)}.", hint=hint) from None
+    if lock is None:
+        yield False
+        return
     try:
-        yield
+        since = time.strftime("%Y-%m-%d %H:%M")
+        words = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+        # From the second byte on: the first is what Windows locks.
+        with path.open("r+b", buffering=0) as file:
+            file.seek(1)
+            file.write(words.encode())
+            file.truncate()
+        yield True
     finally:
-        held.release()
+        _release(lock)
+
+
+def _holder(path: Path) -> str:
+    """Return who has a file locked, by what is written there."""
+    with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
+        file.seek(1)
+        words = file.read(200).decode("utf-8", "replace").strip()
+        if words.startswith("process "):
+            return words
+    return "another process"
+
+
+def _is_locked(path: Path) -> bool:
+    """Return whether a process has a file locked; remove it if none has."""
+    try:
+        lock = _acquire(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        # Taken, or of somebody whose files may not be opened.
+        return path.exists()
+    if lock is not None:
+        _release(lock)
+    return False
 
 
 @contextlib.contextmanager
-def working_on(folder: Path, results: Collection[str]) -> Iterator[None]:
-    """Sign on to a folder with the results that are going to be written there.
+def at_work(
+    out: Path, folders: Collection[Path] = (), part: tuple[int, int] | None = None
+) -> Iterator[None]:
+    """Have a folder of results to oneself inside, or share it with other parts.
 
-    Runs of different results may work side by side; of the same results, the second
-    one is refused.
+    What killed runs left there is removed first, unless another part is at work.
 
     Parameters
     ----------
-    folder
-        Where; it exists.
-    results
-        Names below it.
+    out
+        The folder of the run; made if need be.
+    folders
+        Further folders that files are written into.
+    part
+        Number of this part of a batch, and of how many.
 
     Raises
     ------
     BusyError
-        If another process is at work on one of them, and which.
-    OSError
-        If there is no room to sign on.
+        If another process writes there, and which.
+    OutputError
+        If there is no room or no permission.
     """
-    try:
-        held = _signed_on(folder, frozenset(results))
-    except OSError as error:
-        if error.errno not in _FORBIDDEN:
-            raise
-        # Nobody can write here: nothing can be mixed, and what is to be written
-        # anew will say why it cannot.
-        yield
-        return
-    try:
-        yield
-    finally:
-        held.release()
-
-
-def _signed_on(folder: Path, results: frozenset[str]) -> Held:
-    with _alone(folder / MUTEX):
-        for path in sorted(folder.glob(RUN.format("*"))):
-            other = _living(path)
-            common = other.results & results if other else None
-            if other and common:
-                raise BusyError(
-                    f"{folder / min(common)} is being written by {other.words}.",
-                    hint="Wait until that is done, or choose another --out; calls "
-                    "with different --part may run side by side.",
-                )
-        token = f"{os.getpid()}-{secrets.token_hex(4)}"
-        return Held(folder / RUN.format(token), results)
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait for a lock that others hold for a moment only."""
-    end = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            held = Held(path)
-            break
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise BusyError(
-                    f"{path.parent} is locked by {_read(path).words}.",
-                    hint="Wait until that is done, or choose another --out.",
-                ) from None
-            time.sleep(0.02)
-    try:
-        yield
-    finally:
-        held.release()
-
-
-def _living(path: Path) -> Holder | None:
-    """Return the run that a file belongs to; remove the file of one that is gone."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
-        # Just removed, or of somebody whose files may not be opened.
-        return _read(path) if path.exists() else None
-    try:
-        if not _free(descriptor):
-            return _read(path)
-        with contextlib.suppress(OSError):
-            path.unlink()
-    finally:
-        os.close(descriptor)
-    return None
-
-
-def _free(descriptor: int) -> bool:
-    """Return whether nobody has a file locked, as far as that can be told."""
-    try:
-        return try_lock(descriptor)
-    except OSError:
-        return False
-
-
-def _read(path: Path) -> Holder:
-    """Return what the holder wrote; it may be just about to."""
-    about: Any = None
-    with contextlib.suppress(OSError, ValueError):
-        about = json.loads(path.read_bytes())
-    if not isinstance(about, dict):
-        return Holder("another process", frozenset())
-    words = f"process {about.get('process')} on {about.get('computer')}"
-    results = about.get("results")
-    names = results if isinstance(results, list) else []
-    return Holder(words, frozenset(str(name) for name in names))
-
-
-def lock_new(path: Path) -> int | None:
-    """Make a file and lock it; return its descriptor.
-
-    None where files cannot be locked; then the file is there all the same.
-
-    Raises
-    ------
-    OSError
-        If it cannot be made.
-    """
-    if sys.platform == "win32":
-        # It renames no file that is open.
-        path.touch()
-        return None
-    else:
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    with contextlib.ExitStack() as stack:
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+        with writing(out / GATE):
             try:
-                taken = try_lock(descriptor)
-            except OSError:
-                os.close(descriptor)
-                return None
-            if taken and _is_at(descriptor, path):
-                return descriptor
-            # `remove_abandoned` of another process came in between.
-            os.close(descriptor)
+                _begin(stack, out, folders, part)
+            except OSError as error:
+                if error.errno not in _FORBIDDEN:
+                    raise
+                # Nobody can write here: nothing can be mixed, and what is to be
+                # written anew will say why it cannot.
+        yield
 
 
-def remove_abandoned(folders: Collection[Path], pattern: str) -> int:
-    """Remove files of `lock_new` that no process has locked any more.
-
-    Parameters
-    ----------
-    folders
-        Where to look, not below them; those that are not there are passed over.
-    pattern
-        Of the files' names.
-
-    Returns
-    -------
-    int
-        How many were removed.
-    """
-    removed = 0
-    if sys.platform != "win32":
-        for folder in folders:
-            for path in folder.glob(pattern):
-                with contextlib.suppress(OSError):
-                    removed += _remove_if_free(path)
-    return removed
-
-
-def _remove_if_free(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        if not _free(descriptor):
-            return False
-        path.unlink()
-    finally:
-        os.close(descriptor)
-    return True
+def _begin(
+    stack: contextlib.ExitStack,
+    out: Path,
+    folders: Collection[Path],
+    part: tuple[int, int] | None,
+) -> None:
+    """Lock `out`, or this part of it, until `stack` is closed."""
+    whole = out / RUN.format("run")
+    own = whole if part is None else out / RUN.format("part-{}-of-{}".format(*part))
+    what = f"{out} is being written"
+    hint = (
+        "Wait until that is done, or choose another --out; predictions with different "
+        "--part may run side by side."
+    )
+    with locked(out / GATE, what, hint, PATIENCE_S) as known:
+        if not known:
+            return
+        others = [p for p in sorted(out.glob(RUN.format("*"))) if _is_locked(p)]
+        for other in others:
+            if part is None or other in (own, whole):
+                raise BusyError(f"{what} by {_holder(other)}.", hint=hint)
+        if not others:
+            clear_leftovers({out, *folders})
+        stack.enter_context(locked(own, what, hint))
 
 
 class Closable(Protocol):
@@ -398,12 +248,18 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.name[:40]}.{token}{PARTIAL}")
 
 
-def clear_leftovers(folders: Collection[Path]) -> int:
-    """Remove partial files of processes that are gone; return how many.
+def clear_leftovers(folders: Collection[Path]) -> None:
+    """Remove the partial files in folders that this process has to itself.
 
-    Those of living processes are locked, and stay.
+    Parameters
+    ----------
+    folders
+        Where to look, not below them; those that are not there are passed over.
     """
-    return remove_abandoned(folders, f".*{PARTIAL}")
+    for folder in folders:
+        for path in folder.glob(f".*{PARTIAL}"):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 @contextlib.contextmanager
@@ -505,7 +361,6 @@ class PendingFile:
     def __init__(self, path: Path, option: str = "--out") -> None:
         self.path, self._option = path, option
         self._open = True
-        self._locked: int | None = None
         with writing(path, option):
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "a folder", str(path))
@@ -513,7 +368,7 @@ class PendingFile:
                 raise OSError(errno.EEXIST, "a device or a pipe is there")
             path.parent.mkdir(parents=True, exist_ok=True)
             self.temporary = partial_path(path)
-            self._locked = lock_new(self.temporary)
+            self.temporary.touch()
 
     @contextlib.contextmanager
     def opening(self) -> Iterator[None]:
@@ -551,12 +406,6 @@ class PendingFile:
             # error on the way, if there is one, is the one to report.
             with contextlib.suppress(OSError):
                 self.temporary.unlink(missing_ok=True)
-        self._unlock()
-
-    def _unlock(self) -> None:
-        if self._locked is not None:
-            os.close(self._locked)
-            self._locked = None
 
 
 def _is_device(path: Path) -> bool:
@@ -599,36 +448,3 @@ def write_atomically(path: Path, option: str = "--out") -> Iterator[Path]:
         pending.commit()
     finally:
         pending.abort()
-
-
-@contextlib.contextmanager
-def at_work(
-    out: Path, results: Collection[Path], more: Collection[Path] = ()
-) -> Iterator[None]:
-    """Have results below `out` to oneself inside.
-
-    What killed runs left in their folders is removed first.
-
-    Parameters
-    ----------
-    out
-        The folder of the run; made if need be.
-    results
-        Files below it that are going to be written.
-    more
-        Further folders that files are written into.
-
-    Raises
-    ------
-    BusyError
-        If another process is going to write one of the results, and which.
-    OutputError
-        If there is no room or no permission.
-    """
-    with contextlib.ExitStack() as stack:
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-            names = [path.relative_to(out).as_posix() for path in results]
-            stack.enter_context(working_on(out, names))
-            clear_leftovers({out, *(path.parent for path in results), *more})
-        yield

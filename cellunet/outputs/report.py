@@ -6,31 +6,39 @@ kept, and a record of an image is small whatever the image holds.
 It lies in the folder of results, so that a run that finds an image finished can still
 show it, and so that no report holds more than one picture in memory.
 
-The rows of the table go to a scratch file while images pass by one at a time; what
-stands above the table is known only then. In memory are one image, the pictures of at
-most `look.MOST_CARDS` + `look.FEWEST_CARDS` images, and sums.
+Images pass by twice, one at a time: for what stands above the table, then for its rows,
+which go to the disk as they are made. In memory are one image, the pictures of at most
+`MOST_CARDS` + `FEWEST_CARDS` images, and sums.
+
+File names may hold anything: markup, quotes, line separators, marks that turn the
+direction of reading, halves of surrogate pairs that stand for undecodable bytes.
+Jinja2 escapes every value of the page, after `visible` has spelled out what is not
+seen.
 """
 
 from __future__ import annotations
 
 import base64
 import bisect
+import hashlib
 import json
+import os
 import re
-import shutil
-import tempfile
+import unicodedata
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from string import Template
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from cellunet.io.files import PendingFile, writing
-from cellunet.outputs.charts import Chart, chart, link, source_hash, text
+from cellunet.outputs import charts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from jinja2 import Environment, Template
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -268,7 +276,6 @@ class Totals:
     images: int = 0
     failed: int = 0
     skipped: int = 0
-    pictures: int = 0
     warned: int = 0
     objects: Pool = field(default_factory=lambda: Pool(1.0))
     """Objects per image."""
@@ -293,6 +300,17 @@ class Totals:
             self.confidences.add(image.confidences)
         if len(self.pixel_sizes) < 2:
             self.pixel_sizes.add(image.pixel_size_um)
+
+    @property
+    def object_count(self) -> int:
+        """How many objects there are in all images."""
+        return sum(n * images for n, images in self.objects.histogram().counts.items())
+
+    @property
+    def pixel_size_um(self) -> tuple[float, float] | None:
+        """The size of a pixel if it is the same in all images."""
+        (size,) = self.pixel_sizes if len(self.pixel_sizes) == 1 else (None,)
+        return size
 
 
 FORMAT = 1
@@ -380,279 +398,20 @@ def _histogram(pairs: list[Any]) -> Histogram:
     return Histogram(step=float(step), counts=counts)
 
 
-OBJECTS = Chart(
+OBJECTS = charts.Chart(
     title="Objects per image", what="images", axis="objects in an image", whole=True
 )
 
-SIZES = Chart(title="Size", what="objects", axis="equivalent diameter, px")
+SIZES = charts.Chart(title="Size", what="objects", axis="equivalent diameter, px")
 
-CERTAINTY = Chart(
+CERTAINTY = charts.Chart(
     title="Confidence", what="objects", axis="confidence of an object", high=1.0
 )
 
-OPTION = re.compile(r"--[a-z][a-z-]*")
+HIDDEN = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
+"""Categories of characters that are not seen, or change how others are seen."""
 
-NONE = '<span class="quiet">none</span>'
-
-LOOK = '<span class="badge look"><span aria-hidden="true">&#9650;</span> Look</span>'
-
-FAILED = (
-    '<span class="badge bad"><span aria-hidden="true">&#10005;</span> Failed</span>'
-)
-
-
-def title(totals: Totals) -> str:
-    """Return the title of the page."""
-    return text(f"cellunet report: {_counted(totals.images, 'image')}")
-
-
-def lead(run: RunSummary, totals: Totals) -> str:
-    """Return the sentences below the heading."""
-    done = totals.images - totals.failed
-    objects = _objects(totals)
-    said = f"{objects:,} objects in {_counted(done, 'image')}"
-    if totals.skipped:
-        said += f", {totals.skipped:,} of them finished by an earlier run"
-    stop = (
-        '<p class="note"><strong>Stopped before the end:</strong> images that were '
-        "not reached are not in this report.</p>"
-        if run.stopped
-        else ""
-    )
-    return (
-        f"<p>{text(said)}. Made {text(run.created)}.</p>"
-        f'<p class="quiet">Images: <bdi>{text(run.folder)}</bdi><br>'
-        f"Label images: <bdi>{text(run.results)}</bdi></p>{stop}"
-    )
-
-
-def tiles(totals: Totals) -> str:
-    """Return the key figures as a list of descriptions."""
-    per_image = totals.objects.histogram().quantile(0.5)
-    diameter = totals.diameters.histogram().quantile(0.5)
-    confidence = totals.confidences.histogram().mean()
-    figures = [
-        ("Images", f"{totals.images:,}"),
-        ("Objects", f"{_objects(totals):,}"),
-        (
-            "Objects per image <small>median</small>",
-            NONE if per_image is None else f"{per_image:,.0f}",
-        ),
-        (
-            "Diameter <small>median</small>",
-            NONE if diameter is None else f"{_px(diameter)} px",
-        ),
-        (
-            "Confidence <small>mean</small>",
-            NONE if confidence is None else f"{confidence:.2f}",
-        ),
-        ("Need a look", f"{totals.look.count:,}"),
-        ("Failed", f"{totals.failed:,}"),
-    ]
-    shown = "".join(
-        f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures
-    )
-    return f'<dl class="tiles">{shown}</dl>'
-
-
-def look_first(totals: Totals) -> str:
-    """Return the section of images that need a look first."""
-    look = totals.look
-    cards = look.cards()
-    said = _look_lead(totals)
-    failed = "".join(
-        f'<li><a href="#i{number}"><bdi>{text(image.name)}</bdi></a> {FAILED} '
-        f'<span class="why">{_told(image.error)}</span></li>'
-        for number, image in look.failed
-    )
-    rest = totals.failed - len(look.failed)
-    more = f"<li>and {rest:,} more, in the table</li>" if rest > 0 else ""
-    listed = f'<ul class="errors">{failed}{more}</ul>' if failed else ""
-    shown = "".join(_card(*one) for one in cards)
-    return f'<p>{said}</p>{listed}<ul class="cards">{shown}</ul>'
-
-
-def _look_lead(totals: Totals) -> str:
-    count = totals.look.count
-    if not totals.images:
-        return "There is no image to look at."
-    if not count:
-        return (
-            "No image failed or was remarked on. These are the ones whose objects are "
-            "the least certain, for a spot check."
-        )
-    needs = "needs" if count == 1 else "need"
-    said = (
-        f"{count:,} of {_counted(totals.images, 'image')} {needs} a look: failed, "
-        "unlike the images that the model was trained on, or without any object."
-    )
-    if count - totals.failed > MOST_CARDS:
-        said += f" Here are the {MOST_CARDS} that need it most; the table has all."
-    if count < FEWEST_CARDS < totals.images:
-        said += " The others shown are the least certain ones, for a spot check."
-    return said
-
-
-def _card(number: int, image: ImageSummary, why: Sequence[str]) -> str:
-    badge = LOOK if reasons(image) else ""
-    told = "".join(f"<p>{_told(one)}</p>" for one in why)
-    facts = [_counted(image.objects, "object")]
-    median = image.diameters.quantile(0.5)
-    if median is not None:
-        facts.append(f"{_px(median)} px wide")
-    if image.size:
-        facts.append(text(image.size))
-    return (
-        f"<li>{_picture(image)}<div>"
-        f'<h3><a href="#i{number}"><bdi>{text(image.name)}</bdi></a></h3>'
-        f'<p class="quiet">{", ".join(facts)} {badge}</p>{told}</div></li>'
-    )
-
-
-def _told(message: str) -> str:
-    """Return a message in HTML, with its options of the command line set apart."""
-    return OPTION.sub(r"<code>\g<0></code>", text(message))
-
-
-def _picture(image: ImageSummary) -> str:
-    if not image.thumbnail:
-        return '<span class="none">no picture</span>'
-    width, height = image.thumbnail_size
-    data = base64.b64encode(image.thumbnail).decode("ascii")
-    of = f", {image.plane}" if image.plane else ""
-    said = f"Outlines of {_counted(image.objects, 'object')}{of}"
-    shown = (
-        f'<img loading="lazy" decoding="async" width="{width}" height="{height}" '
-        f'alt="{text(said)}" src="data:image/webp;base64,{data}">'
-    )
-    if image.link:
-        return (
-            f'<a href="{link(image.link)}" title="Open the large picture">{shown}</a>'
-        )
-    return shown
-
-
-def charts(totals: Totals) -> str:
-    """Return the distributions over the batch."""
-    parts = [
-        chart(OBJECTS, totals.objects.histogram()),
-        chart(SIZES, totals.diameters.histogram()),
-        chart(CERTAINTY, totals.confidences.histogram()),
-    ]
-    note = ""
-    (size,) = totals.pixel_sizes if len(totals.pixel_sizes) == 1 else (None,)
-    if size is not None:
-        y, x = size
-        same = f"{x:.4g}" if y == x else f"{x:.4g} (width) by {y:.4g} (height)"
-        note = f'<p class="quiet">A pixel is {same} micrometres in every image.</p>'
-    return f'<div class="charts">{"".join(parts)}</div>{note}'
-
-
-def _read_as(image: ImageSummary) -> list[str]:
-    """Return where the size of a pixel comes from, and what else is noted."""
-    notes = list(image.notes)
-    if image.pixel_size_um is not None and image.pixel_size_from:
-        y, x = image.pixel_size_um
-        same = f"{x:.4g}" if y == x else f"{x:.4g} (width) by {y:.4g} (height)"
-        notes.insert(0, f"{same} µm per pixel, by {image.pixel_size_from}")
-    return notes
-
-
-def row(number: int, image: ImageSummary, *, picture: bool) -> str:
-    """Return one row of the table."""
-    why = reasons(image)
-    failed = image.status == "failed"
-    kind = "failed" if failed else "look" if why else "fine"
-    badge = {"failed": FAILED, "look": LOOK, "fine": ""}[kind]
-    told = "".join(f'<span class="why">{_told(one)}</span>' for one in why)
-    told += "".join(
-        f'<span class="why quiet">{_told(one)}</span>' for one in _read_as(image)
-    )
-    median = image.diameters.quantile(0.5)
-    mean = image.confidences.mean() if image.confidences else None
-    shown = _picture(image) if picture else '<span class="none">no picture</span>'
-    data = {
-        "k": kind,
-        "n": "" if failed else image.objects,
-        "d": "" if median is None else f"{median:.2f}",
-        "c": "" if mean is None else f"{mean:.4f}",
-        "s": f"{image.seconds:.3f}",
-    }
-    attributes = "".join(f' data-{key}="{value}"' for key, value in data.items())
-    return (
-        f'<tr id="i{number}"{attributes}><td class="pic">{shown}</td>'
-        f'<th scope="row"><bdi>{text(image.name)}</bdi>{badge}{told}</th>'
-        f"<td>{NONE if failed else f'{image.objects:,}'}</td>"
-        f"<td>{_sizes(image.diameters)}{_seen(image)}</td>"
-        f"<td>{NONE if mean is None else f'{mean:.2f}'}</td>"
-        f'<td class="s">{_seconds(image)}</td></tr>'
-    )
-
-
-def _sizes(diameters: Histogram) -> str:
-    low, median, high = (diameters.quantile(share) for share in (0.05, 0.5, 0.95))
-    if low is None or median is None or high is None:
-        return NONE
-    return f"{_px(median)} <small>{_px(low)} to {_px(high)}</small>"
-
-
-def _seen(image: ImageSummary) -> str:
-    """Return how the image was seen, if its objects were measured first."""
-    return f'<span class="why">{text(image.size)}</span>' if image.size else ""
-
-
-def _seconds(image: ImageSummary) -> str:
-    if image.status == "skipped":
-        return f"{image.seconds:.1f} <small>before</small>"
-    return f"{image.seconds:.1f}"
-
-
-def facts(run: RunSummary) -> str:
-    """Return the sections of settings, versions and model."""
-    sections = {
-        "Settings": run.settings,
-        "Versions": run.versions,
-        "Model": run.model,
-    }
-    return "".join(
-        f"<section><h3>{name}</h3>{_definitions(values)}</section>"
-        for name, values in sections.items()
-    )
-
-
-def _definitions(values: Mapping[str, Any]) -> str:
-    shown = "".join(
-        f"<div><dt>{text(name)}</dt><dd><bdi>{_value(value)}</bdi></dd></div>"
-        for name, value in values.items()
-    )
-    return f'<dl class="facts">{shown}</dl>'
-
-
-def _value(value: object) -> str:
-    if value is None or value == [] or value == "":
-        return '<span class="quiet">none</span>'
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return text(f"{value:g}")
-    if isinstance(value, list | tuple):
-        return ", ".join(_value(one) for one in value)
-    if isinstance(value, dict):
-        return _definitions(value)
-    return text(value)
-
-
-def _objects(totals: Totals) -> int:
-    return sum(n * images for n, images in totals.objects.histogram().counts.items())
-
-
-def _px(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count:,} {thing}" + ("" if count == 1 else "s")
-
+OPTION = re.compile(r"(--[a-z][a-z-]*)")
 
 MAX_PICTURES = 20_000
 """Beyond so many images only those that need a look, as many again, have a picture."""
@@ -661,13 +420,140 @@ GROUP = 50
 """Rows of one group of the table; a browser that runs the page's script lays out the
 first group alone."""
 
-MEMORY_BYTES = 8 * 2**20
-"""Rows beyond this wait on the disk."""
-
 HEAD_SCRIPT = 'document.documentElement.className="js"'
 
 
-def write_report(path: Path, run: RunSummary, images: Iterable[ImageSummary]) -> None:
+def visible(text: str) -> str:
+    r"""Return `text` with every character that is not seen spelled out.
+
+    Examples
+    --------
+    >>> visible("gpj\u202efit.exe")
+    'gpj\\u202efit.exe'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if unicodedata.category(c) not in HIDDEN else _spelled(c) for c in text
+    )
+
+
+def _spelled(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def link(path: str) -> str:
+    """Return a relative path, its parts divided by "/", as an address.
+
+    It cannot be anything else than a path below the page.
+
+    Examples
+    --------
+    >>> link('javascript:alert(1)')
+    './javascript%3Aalert%281%29'
+    """
+    return "./" + quote(os.fsencode(path), safe="/")
+
+
+def source_hash(content: str) -> str:
+    """Return the name of an inline script or style in a Content-Security-Policy."""
+    digest = hashlib.sha256(content.encode("utf-8")).digest()
+    return f"'sha256-{_base64(digest)}'"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _px(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _um(size: tuple[float, float]) -> str:
+    y, x = size
+    return f"{x:.4g}" if y == x else f"{x:.4g} (width) by {y:.4g} (height)"
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
+@cache
+def environment() -> Environment:
+    """Return what makes a page of a template: every value escaped, none hidden."""
+    from jinja2 import Environment, StrictUndefined
+
+    made = Environment(
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: (
+            value if hasattr(value, "__html__") else visible(str(value))
+        ),
+    )
+    made.filters |= {
+        "base64": _base64,
+        "counted": _counted,
+        "link": link,
+        "options": OPTION.split,
+        "px": _px,
+        "reasons": reasons,
+        "source_hash": source_hash,
+        "um": _um,
+    }
+    return made
+
+
+@cache
+def _template() -> Template:
+    return environment().from_string(_resource("report.html.jinja"))
+
+
+@cache
+def _resource(name: str) -> str:
+    return (resources.files("cellunet.outputs") / name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """A histogram of the batch as the page shows it."""
+
+    about: charts.Chart
+    alt: str = ""
+    light: bytes = b""
+    """SVG, empty if there is nothing to show."""
+    dark: bytes = b""
+    rows: tuple[tuple[str, int], ...] = ()
+
+
+def _drawn(about: charts.Chart, data: Histogram) -> _Drawn:
+    median = data.quantile(0.5)
+    if median is None:
+        return _Drawn(about=about)
+    bars = charts.bars_of(about, data)
+    light, dark = (
+        charts.svg(charts.histogram(about, bars, median, colors), about.title)
+        for colors in (charts.LIGHT, charts.DARK)
+    )
+    return _Drawn(
+        about=about,
+        alt=f"{about.title}: {data.total:,} {about.what}, median "
+        f"{charts.number(median)}, range of the axis {charts.number(bars.low)} to "
+        f"{charts.number(bars.high)}.",
+        light=light.encode("utf-8"),
+        dark=dark.encode("utf-8"),
+        rows=tuple(charts.table_rows(about, bars)),
+    )
+
+
+def write_report(
+    path: Path,
+    run: RunSummary,
+    images: Callable[[], Iterable[ImageSummary]],
+    most_pictures: int = MAX_PICTURES,
+) -> None:
     """Write the page of a batch; it appears only when it is complete.
 
     Parameters
@@ -677,7 +563,10 @@ def write_report(path: Path, run: RunSummary, images: Iterable[ImageSummary]) ->
     run
         The run as a whole.
     images
-        Asked for one at a time.
+        Called twice, for the same images; they are asked for one at a time.
+    most_pictures
+        Images that have a picture in the table; of those beyond, as many again that
+        need a look have one.
 
     Raises
     ------
@@ -686,61 +575,45 @@ def write_report(path: Path, run: RunSummary, images: Iterable[ImageSummary]) ->
     """
     pending = PendingFile(path)
     try:
-        with (
-            writing(path),
-            tempfile.SpooledTemporaryFile(
-                MEMORY_BYTES, dir=str(path.parent), prefix=".", suffix=".partial"
-            ) as rows,
-        ):
+        with writing(path), pending.temporary.open("wb") as page:
             totals = Totals()
-            for image in images:
+            for image in images():
                 totals.add(image)
-                rows.write(_row(image, totals).encode("utf-8"))
-            rows.seek(0)
-            before, after = _frame(run, totals)
-            with pending.temporary.open("wb") as page:
-                page.write(before.encode("utf-8"))
-                shutil.copyfileobj(rows, page, 2**20)
-                page.write(after.encode("utf-8"))
+            style, script = _resource("report.css"), _resource("report_table.js")
+            parts = _template().generate(
+                run=run,
+                totals=totals,
+                objects=totals.objects.histogram(),
+                diameters=totals.diameters.histogram(),
+                confidences=totals.confidences.histogram(),
+                charts=[
+                    _drawn(OBJECTS, totals.objects.histogram()),
+                    _drawn(SIZES, totals.diameters.histogram()),
+                    _drawn(CERTAINTY, totals.confidences.histogram()),
+                ],
+                rows=_rows(images(), most_pictures),
+                group=GROUP,
+                most_cards=MOST_CARDS,
+                fewest_cards=FEWEST_CARDS,
+                style=style,
+                script=script,
+                head_script=HEAD_SCRIPT,
+            )
+            page.writelines(part.encode("utf-8") for part in parts)
         pending.commit()
     finally:
         pending.abort()
 
 
-def _row(image: ImageSummary, totals: Totals) -> str:
-    """Return a row, and what comes between groups of rows in front of it."""
-    number = totals.images
-    room = totals.pictures < MAX_PICTURES
-    if number > MAX_PICTURES:
-        room = bool(image.warnings) and totals.pictures < 2 * MAX_PICTURES
-    shown = bool(image.thumbnail) and room
-    totals.pictures += shown
-    between = "</tbody><tbody>" if number > 1 and number % GROUP == 1 else ""
-    return f"{between}{row(number, image, picture=shown)}\n"
-
-
-def _frame(run: RunSummary, totals: Totals) -> tuple[str, str]:
-    """Return what stands before and after the rows."""
-    style, script = _resource("report_page.css"), _resource("report_page.js")
-    marker = "<!--rows-->"
-    page = Template(_resource("report_page.html")).substitute(
-        style=style,
-        script=script,
-        head_script=HEAD_SCRIPT,
-        style_hash=source_hash(style),
-        script_hashes=f"{source_hash(HEAD_SCRIPT)} {source_hash(script)}",
-        title=title(totals),
-        lead=lead(run, totals),
-        tiles=tiles(totals),
-        look=look_first(totals),
-        charts=charts(totals),
-        rows=marker,
-        facts=facts(run),
-    )
-    before, _, after = page.partition(marker)
-    return before, after
-
-
-@cache
-def _resource(name: str) -> str:
-    return (resources.files("cellunet.outputs") / name).read_text(encoding="utf-8")
+def _rows(
+    images: Iterable[ImageSummary], most_pictures: int
+) -> Iterator[tuple[ImageSummary, bool]]:
+    """Yield each image, and whether its row has a picture."""
+    pictures = 0
+    for number, image in enumerate(images, 1):
+        room = pictures < most_pictures
+        if number > most_pictures:
+            room = bool(image.warnings) and pictures < 2 * most_pictures
+        shown = bool(image.thumbnail) and room
+        pictures += shown
+        yield image, shown

@@ -22,7 +22,7 @@ from cellunet.metrics.fit import (
     points_of,
     sizes_up_to,
 )
-from cellunet.outputs.charts import learning_chart
+from cellunet.outputs.charts import learning_chart, svg
 from cellunet.tasks.train.finish import constants, truth_of
 from cellunet.tasks.train.folds import Fold, is_scored, make_folds, objects_of
 from cellunet.tasks.train.pretrained import read_pretrained, widen_channels
@@ -123,7 +123,7 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
         # Random weights have no score worth a point.
         sizes.remove(0)
     name = start.name if start else "scratch"
-    with at_work(out, [out / TRIALS_FILE]):
+    with at_work(out):
         known = _Known(out, _about(study, data), overwrite=request.overwrite)
         finished = _go_through(study, rounds, sizes, known)
         return _told(known, name, finished=finished)
@@ -315,7 +315,8 @@ def _told(known: _Known, start: str, *, finished: bool) -> LearningCurve:
         with write_atomically(known.folder / TABLE_FILE) as path:
             path.write_text(header + rows, encoding="utf-8", newline="\n")
         with write_atomically(known.folder / PICTURE_FILE) as path:
-            path.write_text(learning_chart(points), encoding="utf-8", newline="\n")
+            chart = svg(learning_chart(points), "Learning curve")
+            path.write_text(chart, encoding="utf-8", newline="\n")
     return LearningCurve(
         folder=known.folder,
         start=start,

@@ -203,7 +203,8 @@ def make_labels(  # noqa: PLR0913
         # is one error before work, not one for each annotation.
         PendingFile(out / folder / "probe").abort()
     images, failures, bugs = [], [], 0
-    with at_work(out, _results(found.drawn, out, recipe)):
+    results = _results(found.drawn, out, recipe)
+    with at_work(out, {path.parent for path in results}):
         for one in track(found.drawn, "Making labels", total=len(found.drawn)):
             try:
                 with telling_bugs(one.annotation):

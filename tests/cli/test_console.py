@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cellunet.cli.console import Console, PlainBar, duration, printable, time_left
+from cellunet.cli.console import Bar, Console, duration, printable, time_left
 
 NAME = "plate [1] [bold]x[/bold] ä😀 :smile:.tif"
 
@@ -96,13 +96,13 @@ def test_the_time_left_follows_from_the_time_passed() -> None:
 
 
 def _told(total: int | None, seconds_each: float, items: int) -> list[str]:
-    clock, lines = Clock(), []
-    bar = PlainBar(lines.append, "Segmenting", total, clock)
+    clock, stream = Clock(), io.StringIO()
+    bar = Bar(Console(stream), "Segmenting", total, clock)
     for done in range(1, items + 1):
         clock.now += seconds_each
         bar.update(done)
     bar.close()
-    return lines
+    return stream.getvalue().splitlines()
 
 
 def test_plain_progress_is_silent_over_what_takes_seconds() -> None:
@@ -140,7 +140,7 @@ def test_a_live_bar_shows_label_count_and_stop(terminal: io.StringIO) -> None:
     for done in console.track(range(4), "Segmenting [x]"):
         if done == 2:
             console.stopping = lambda: True
-            console.screen._progress.refresh()  # type: ignore[union-attr]
+            console.foot().refresh()
     shown = terminal.getvalue()
     assert "Segmenting [x]" in shown
     assert "2/4" in shown
@@ -164,4 +164,4 @@ def test_a_loop_that_breaks_takes_its_bar_away(terminal: io.StringIO) -> None:
     loop = console.track(range(9), "Reading")
     next(loop)
     loop.close()  # type: ignore[attr-defined]
-    assert console.screen._progress is None
+    assert console._progress is None

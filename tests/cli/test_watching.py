@@ -54,7 +54,7 @@ def _watch(stream: io.StringIO, seconds_each: float = 1.0) -> str:
         clock.now += seconds_each
         view.step(step, 12, 2.0)
         if console.live:
-            console.screen._progress.refresh()  # type: ignore[union-attr]
+            console.foot().refresh()
         if step % 4 == 0:
             view.epoch(_row(step // 4, 0.75 if step == 4 else 0.8))
     assert list(view.track([1, 2], "Choosing constants")) == [1, 2]

@@ -23,7 +23,7 @@ FULL = int(os.environ.get("CELLUNET_FAULTS", "0"))
 MOMENTS = FULL // 2 or 3
 """At how many changes of files something happens, and at how many times."""
 SMALL_IMAGES = 50 if FULL else 5
-HIDDEN = (".partial", ".run", ".lock")
+HIDDEN = (".partial", ".lock")
 """What a killed process may leave behind; hidden, and removed by the next run."""
 
 

@@ -50,20 +50,11 @@ def test_a_second_prediction_of_the_same_results_is_refused(
 ) -> None:
     out = tmp_path / "out"
     with (
-        at_work(out, [out / "f03.tif"]),
-        pytest.raises(BusyError, match=rf"f03\.tif is being .*{os.getpid()}"),
+        at_work(out),
+        pytest.raises(BusyError, match=rf"out is being .*{os.getpid()}"),
     ):
         predict([str(small_images)], out, model=str(tiny_model.folder))
     assert hashes(out) == {}
-
-
-def test_other_results_in_the_same_folder_may_be_made_at_the_same_time(
-    small_images, tiny_model, tmp_path
-) -> None:
-    out = tmp_path / "out"
-    with at_work(out, [out / "other.tif"]):
-        found = predict([str(small_images)], out, model=str(tiny_model.folder))
-    assert not found.failed
 
 
 def test_parts_run_side_by_side_and_make_what_one_call_makes(
@@ -88,8 +79,7 @@ def test_parts_run_side_by_side_and_make_what_one_call_makes(
 
 def test_the_same_part_twice_is_refused(small_images, tiny_model, tmp_path) -> None:
     out = tmp_path / "out"
-    wanted = sorted(small_images.iterdir())[1::2]
-    with at_work(out, [out / path.name for path in wanted]):
+    with at_work(out, part=(2, 2)):
         done = predict(
             [str(small_images)],
             out,

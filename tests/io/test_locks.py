@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import filelock
 import pytest
 
-from cellunet.errors import BusyError
-from cellunet.io import files as locks
-from cellunet.io.files import Held, lock_new, locked, remove_abandoned, working_on
+from cellunet.errors import BusyError, OutputError
+from cellunet.io.files import at_work, locked
 
 HOLD = """
 import contextlib, sys
 from pathlib import Path
-from cellunet.io.files import Held, lock_new, working_on
-kind, path, *results = sys.argv[1:]
-hold = {"held": Held, "new": lock_new}
-held = hold[kind](Path(path)) if kind in hold else None
-with working_on(Path(path), results) if kind == "run" else contextlib.nullcontext():
+from cellunet.io.files import at_work, locked, partial_path
+path, *part = sys.argv[1:]
+path = Path(path)
+if path.is_dir():
+    lock = at_work(path, part=tuple(map(int, part)) or None)
+else:
+    lock = locked(path, "x", "")
+with lock:
+    if path.is_dir():
+        partial_path(path / "a.tif").touch()
     print("held", flush=True)
     sys.stdin.readline()
 """
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
 
 
-def holder(kind: str, path: Path, *results: str) -> subprocess.Popen[str]:
+def holder(path: Path, *part: int) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, kind, str(path), *results],
+        [sys.executable, "-c", HOLD, str(path), *map(str, part)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -46,111 +50,143 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def test_a_lock_says_which_process_holds_it(tmp_path) -> None:
-    process = holder("held", tmp_path / "lock")
-    told = f"Training 'a' is going on by process {process.pid} on "
-    with (
-        pytest.raises(BusyError, match=told),
-        locked(tmp_path / "lock", "Training 'a' is going on", "Wait."),
-    ):
-        pass
+def test_a_lock_says_which_process_holds_it_and_since_when(tmp_path) -> None:
+    process = holder(tmp_path / "lock")
+    told = rf"Training 'a' is going on by process {process.pid} on .+ since \d{{4}}-"
+    # Told again to the next one: whoever is refused leaves the words as they are.
+    for _ in range(2):
+        with (
+            pytest.raises(BusyError, match=told),
+            locked(tmp_path / "lock", "Training 'a' is going on", "Wait."),
+        ):
+            pass
     kill(process)
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path) -> None:
-    kill(holder("held", tmp_path / "lock"))
+    kill(holder(tmp_path / "lock"))
     assert (tmp_path / "lock").exists()
-    with locked(tmp_path / "lock", "x", ""):
-        pass
+    with locked(tmp_path / "lock", "x", "") as known:
+        assert known
     assert not (tmp_path / "lock").exists()
 
 
-def test_two_openings_in_one_process_exclude_each_other(tmp_path) -> None:
-    first = Held(tmp_path / "lock")
-    with pytest.raises(BlockingIOError):
-        Held(tmp_path / "lock")
-    first.release()
-    Held(tmp_path / "lock").release()
-
-
-def test_the_same_result_twice_is_refused_and_other_results_are_not(tmp_path) -> None:
-    process = holder("run", tmp_path, "a.tif", "b.tif")
-    told = rf"b\.tif is being written by process {process.pid} on .*--part"
+def test_two_locks_in_one_process_exclude_each_other(tmp_path) -> None:
     with (
-        pytest.raises(BusyError, match=told),
-        working_on(tmp_path, ["b.tif", "c.tif"]),
+        locked(tmp_path / "lock", "x", ""),
+        pytest.raises(BusyError),
+        locked(tmp_path / "lock", "x", ""),
     ):
         pass
-    with working_on(tmp_path, ["c.tif"]):
+    with locked(tmp_path / "lock", "x", ""):
         pass
+
+
+def test_locks_of_many_threads_are_held_one_after_another(tmp_path) -> None:
+    held, together = [], []
+
+    def hold() -> None:
+        for _ in range(20):
+            with locked(tmp_path / "lock", "x", "", wait_s=60):
+                held.append(1)
+                together.append(len(held))
+                held.pop()
+
+    threads = [threading.Thread(target=hold) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == [1] * 80
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_run_into_a_folder_is_refused_until_the_first_one_ends(
+    tmp_path,
+) -> None:
+    process = holder(tmp_path)
+    told = rf"{tmp_path.name} is being written by process {process.pid} on .*--part"
+    for part in (None, (1, 2)):
+        with pytest.raises(BusyError, match=told), at_work(tmp_path, part=part):
+            pass
     process.communicate("\n")
-    with working_on(tmp_path, ["b.tif"]):
+    with at_work(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_run_signed_on_for_is_free_again(tmp_path) -> None:
-    kill(holder("run", tmp_path, "a.tif"))
-    assert list(tmp_path.iterdir())
-    with working_on(tmp_path, ["a.tif"]):
+def test_parts_share_a_folder_and_the_same_part_does_not(tmp_path) -> None:
+    process = holder(tmp_path, 1, 2)
+    for part in (None, (1, 2)):
+        with (
+            pytest.raises(BusyError, match=f"by process {process.pid} "),
+            at_work(tmp_path, part=part),
+        ):
+            pass
+    with at_work(tmp_path, part=(2, 2)):
+        assert len(list(tmp_path.glob(".a.tif.*.partial"))) == 1
+    process.communicate("\n")
+    with at_work(tmp_path, part=(2, 2)):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_files_of_processes_that_are_gone_are_removed(tmp_path) -> None:
-    kill(holder("new", tmp_path / ".gone.partial"))
-    living = holder("new", tmp_path / ".living.partial")
-    own = lock_new(tmp_path / ".own.partial")
-    (tmp_path / "a.tif").touch()
-    folders = [tmp_path, tmp_path / "not there"]
-    assert remove_abandoned(folders, ".*.partial") == 1
-    left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == [".living.partial", ".own.partial", "a.tif"]
-    assert own is not None
-    os.close(own)
-    kill(living)
+@pytest.mark.parametrize("part", [(), (1, 2)])
+def test_a_killed_run_blocks_nobody_and_what_it_left_is_removed(tmp_path, part) -> None:
+    kill(holder(tmp_path, *part))
+    folder = tmp_path / "plate"
+    folder.mkdir()
+    for name in (".b.tif.1-2.partial", "b.tif", ".c.tif"):
+        (folder / name).touch()
+    with at_work(tmp_path, [folder, tmp_path / "not there"]):
+        assert not list(tmp_path.glob(".a.tif.*"))
+        assert sorted(p.name for p in folder.iterdir()) == [".c.tif", "b.tif"]
+    assert [p.name for p in tmp_path.iterdir()] == ["plate"]
 
 
-def test_a_file_system_without_locks_is_told_of_and_nothing_there_is_removed(
+def test_where_files_cannot_be_locked_a_warning_says_so_and_leftovers_stay(
     tmp_path, monkeypatch, caplog
 ) -> None:
-    def refuse(descriptor: int) -> bool:
+    def refuse(lock: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(locks, "try_lock", refuse)
-    with caplog.at_level(logging.WARNING), working_on(tmp_path, ["a.tif"]):
-        assert "cannot be locked (No locks available)" in caplog.text
-    assert lock_new(tmp_path / ".a.partial") is None
-    assert remove_abandoned([tmp_path], ".*.partial") == 0
+    monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
+    (tmp_path / ".a.partial").touch()
+    with caplog.at_level(logging.WARNING), at_work(tmp_path):
+        assert caplog.text.count("cannot be locked (No locks available)") == 1
+    with locked(tmp_path / "lock", "x", "") as known:
+        assert not known
     assert (tmp_path / ".a.partial").exists()
 
 
-def test_a_folder_that_permits_no_writing_needs_no_lock(tmp_path, monkeypatch) -> None:
-    def refuse(path: Path, results: object = ()) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_permits_no_writing_needs_no_lock(
+    tmp_path, monkeypatch, number
+) -> None:
+    def refuse(lock: object) -> None:
+        raise OSError(number, "refused")
 
-    monkeypatch.setattr(locks, "Held", refuse)
-    with working_on(tmp_path, ["a.tif"]):
+    monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
+    with at_work(tmp_path):
         pass
 
 
-def test_waiting_for_another_to_sign_on_ends(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(locks, "PATIENCE_S", 0.05)
-    process = holder("held", tmp_path / locks.MUTEX)
-    with (
-        pytest.raises(BusyError, match=f"locked by process {process.pid}"),
-        working_on(tmp_path, ["a.tif"]),
-    ):
+def test_a_disk_without_room_for_a_lock_is_said_to_be_full(
+    tmp_path, monkeypatch
+) -> None:
+    def refuse(lock: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
+    with pytest.raises(OutputError, match="no room"), at_work(tmp_path):
         pass
-    kill(process)
 
 
 def test_a_lock_whose_content_says_nothing_is_another_process(tmp_path) -> None:
-    held = Held(tmp_path / "lock")
-    (tmp_path / "lock").write_text("{")
-    with (
-        pytest.raises(BusyError, match="by another process"),
-        locked(tmp_path / "lock", "It is held", ""),
-    ):
-        pass
-    held.release()
+    with locked(tmp_path / "lock", "x", ""):
+        (tmp_path / "lock").write_text("{")
+        with (
+            pytest.raises(BusyError, match="by another process"),
+            locked(tmp_path / "lock", "It is held", ""),
+        ):
+            pass

@@ -1,13 +1,10 @@
-"""A learning curve: points, what more images would give, and the picture."""
+"""A learning curve: points, and what more images would give."""
 
 from __future__ import annotations
-
-import xml.etree.ElementTree as ET
 
 import pytest
 
 from cellunet.metrics.fit import Trial, outlook, points_of, sizes_up_to
-from cellunet.outputs.charts import learning_chart
 
 
 def trial(images: int, *scores: float, loss: float = 0.2) -> Trial:
@@ -48,13 +45,3 @@ def test_two_numbers_of_images_make_no_law() -> None:
 )
 def test_sizes_end_with_all(most, sizes) -> None:
     assert sizes_up_to(most) == sizes
-
-
-def test_the_picture_is_well_formed_and_shows_every_number() -> None:
-    points = points_of([trial(0, 0.5, 0.6), trial(1, 0.7, 0.6), trial(7, 0.8, 0.82)])
-    texts = [t.text for t in ET.fromstring(learning_chart(points)).iter() if t.text]
-    assert {"0", "1", "7", "mean AP on images not trained on"} <= set(texts)
-
-
-def test_a_single_point_can_be_drawn() -> None:
-    ET.fromstring(learning_chart(points_of([trial(0, 0.5)])))

@@ -30,7 +30,7 @@ def opened(chromium: Page, tmp_path, run_summary):
     """``opened(images, script=True)``: the page of images, at desktop size."""
 
     def show(*images: ImageSummary, script: bool = True) -> Page:
-        write_report(tmp_path / "report.html", run_summary, images)
+        write_report(tmp_path / "report.html", run_summary, lambda: images)
         chromium.call("Emulation.setScriptExecutionDisabled", value=not script)
         chromium.size(1280, 900)
         chromium.media()
@@ -91,7 +91,7 @@ def test_markup_that_slipped_through_would_still_not_run(
     chromium, tmp_path, run_summary, make_image
 ) -> None:
     path = tmp_path / "report.html"
-    write_report(path, run_summary, [make_image("a")])
+    write_report(path, run_summary, lambda: [make_image("a")])
     injected = (
         '<h1><script>window.broken = 1</script><img src="data:," '
         'onerror="window.broken = 1"><img src="https://example.org/pixel.png">'

@@ -9,6 +9,7 @@ from cellunet.annotations.types import Annotation
 from cellunet.outputs.pictures import (
     AGREEMENT,
     FRAME_PX,
+    LINE_PX,
     PREDICTION,
     TILE_PX,
     TRUTH,
@@ -29,7 +30,7 @@ def test_a_tile_is_of_one_size_whatever_the_image(shape):
     assert picture.dtype == np.uint8
     longest = max(shape)
     rows = max(round(shape[0] * TILE_PX / longest), 1)
-    assert picture.shape[0] == rows + 2 * FRAME_PX + 2 * 9
+    assert picture.shape[0] == rows + 2 * FRAME_PX + 2 * LINE_PX
     assert picture.shape[1] >= TILE_PX
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellunet.outputs.charts import link, source_hash, text, visible
+from cellunet.outputs.report import environment, link, source_hash, visible
 
 
 class Seen(HTMLParser):
@@ -27,10 +27,13 @@ class Seen(HTMLParser):
         self.data += data
 
 
+TEMPLATE = environment().from_string('<p title="{{ value }}">{{ value }}</p>')
+
+
 @given(st.text())
 def test_any_text_comes_back_as_text_and_as_an_attribute(value) -> None:
     seen = Seen()
-    seen.feed(f'<p title="{text(value)}">{text(value)}</p>')
+    seen.feed(TEMPLATE.render(value=value))
     seen.close()
     assert seen.tags == [("p", [("title", visible(value))])]
     assert seen.data == visible(value)

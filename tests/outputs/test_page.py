@@ -11,16 +11,14 @@ from html.parser import HTMLParser
 import pytest
 
 from cellunet.errors import OutputError
-from cellunet.outputs import report as page_module
-from cellunet.outputs.charts import source_hash
-from cellunet.outputs.report import GROUP, ImageSummary, write_report
+from cellunet.outputs.report import GROUP, ImageSummary, source_hash, write_report
 
 
 @pytest.fixture
 def written(tmp_path, run_summary):
     def write(*images: ImageSummary, **changes: object) -> str:
         path = tmp_path / "report.html"
-        write_report(path, replace(run_summary, **changes), images)
+        write_report(path, replace(run_summary, **changes), lambda: images)
         return path.read_text(encoding="utf-8")
 
     return write
@@ -82,9 +80,15 @@ def test_the_policy_permits_the_pages_own_style_and_scripts_alone(
 
 def test_nothing_outside_the_page_is_named(written, make_image) -> None:
     page = written(make_image("a", link="a_outlines.png"))
-    addresses = re.findall(r'(?:src|href)="([^"]{0,40})', page)
+    addresses = re.findall(r'(?:src|srcset|href)="([^"]{0,40})', page)
     assert addresses
-    assert all(a.startswith(("data:image/webp;", "#", "./a_")) for a in addresses)
+    assert {a.partition(",")[0] for a in addresses} == {
+        "data:image/webp;base64",
+        "data:image/svg+xml;base64",
+        "#all",
+        "#i1",
+        "./a_outlines.png",
+    }
     assert "http" not in page.replace("http-equiv", "")
 
 
@@ -135,11 +139,12 @@ def test_rows_come_in_groups_that_a_browser_can_leave_out(written, make_image) -
 
 
 def test_beyond_a_number_only_images_to_look_at_have_pictures(
-    written, make_image, monkeypatch
+    tmp_path, run_summary, make_image
 ) -> None:
-    monkeypatch.setattr(page_module, "MAX_PICTURES", 3)
-    page = written(*[make_image("a")] * 5, *[make_image("w", warnings=("x",))] * 5)
-    pictured = ["<img" in row for row in rows(page)]
+    images = [make_image("a")] * 5 + [make_image("w", warnings=("x",))] * 5
+    path = tmp_path / "report.html"
+    write_report(path, run_summary, lambda: images, most_pictures=3)
+    pictured = ["<img" in row for row in rows(path.read_text(encoding="utf-8"))]
     assert pictured == [True] * 3 + [False] * 2 + [True] * 3 + [False] * 2
 
 
@@ -153,7 +158,7 @@ def test_memory_does_not_grow_with_the_batch(tmp_path, run_summary, make_image) 
     peaks = []
     for count in (40, 120):
         tracemalloc.start()
-        write_report(tmp_path / "report.html", run_summary, batch(count))
+        write_report(tmp_path / "report.html", run_summary, lambda n=count: batch(n))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     # 80 more pictures are 16 MB, 21 MB as text.
@@ -169,5 +174,5 @@ def test_a_page_appears_complete_or_not_at_all(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OutputError, match="no room"):
-        write_report(tmp_path / "report.html", run_summary, broken())
+        write_report(tmp_path / "report.html", run_summary, broken)
     assert list(tmp_path.iterdir()) == []

@@ -55,7 +55,8 @@ def test_an_edge_that_is_drawn_further_out_is_learned(data, tmp_path) -> None:
     assert made.card.config.decode.edge == found.setting.edge
     assert made.card.start == {"name": "nuclei", "sha256": start.sha256, "kept": "yes"}
     assert made.sha256 != start.sha256
-    assert made.onnx.read_bytes() == start.onnx.read_bytes()
+    old, new = (store.read_tensors(m.weights) for m in (start, made))
+    assert all(np.array_equal(new[name], old[name]) for name in old)
     # Its images are known to it, and it is applied as it was fitted.
     image = tifffile.imread(folder / "images" / "f0.tif")
     assert content_hash(image[np.newaxis]) in made.card.validation.values()

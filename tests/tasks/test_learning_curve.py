@@ -48,7 +48,7 @@ def test_more_and_more_images_are_trained_on(asked, tmp_path, home) -> None:
     table = (out / TABLE_FILE).read_text().splitlines()
     assert table[0].startswith("images,objects,mean_ap")
     assert [line.split(",")[0] for line in table[1:]] == ["1", "2", "4"]
-    assert (out / PICTURE_FILE).read_text().startswith("<svg")
+    assert "<svg" in (out / PICTURE_FILE).read_text()
     assert not home.exists()
 
 

@@ -145,8 +145,8 @@ def predict(  # noqa: PLR0913
     )
     with contextlib.ExitStack() as stack:
         if not dry_run:
-            own = [target.output for target in wanted]
-            stack.enter_context(at_work(out, own, _record_folders(out, own)))
+            folders = _folders(out, [target.output for target in wanted])
+            stack.enter_context(at_work(out, folders, config.part))
         done = stack.enter_context(
             contextlib.closing(in_order(image, files, job.at_once))
         )
@@ -212,8 +212,10 @@ class _OwnLabels:
         return (note_on(out),) if out else ()
 
 
-def _record_folders(out: Path, results: Sequence[Path]) -> set[Path]:
-    return {out / RECORDS / path.relative_to(out).parent for path in results}
+def _folders(out: Path, results: Sequence[Path]) -> set[Path]:
+    """Return the folders of results and of their records."""
+    parents = {path.parent for path in results}
+    return parents | {out / RECORDS / path.relative_to(out) for path in parents}
 
 
 def _apart(inputs: Sequence[str], out: Path) -> Path | None:

@@ -631,7 +631,7 @@ class Reporter:
         OutputError
             If there is no room or no permission.
         """
-        write_report(self.page, run, self._images(run, results))
+        write_report(self.page, run, lambda: self._images(run, results))
         return str(self.page)
 
     def _images(

@@ -30,7 +30,7 @@ from cellunet.metrics.fit import (
     piece_scores,
     score_truth,
 )
-from cellunet.outputs.charts import learning_curves
+from cellunet.outputs.charts import learning_curves, svg
 from cellunet.outputs.pictures import draw
 from cellunet.tasks.predict.plane import InferenceSettings
 from cellunet.tasks.predict.session import at_scale
@@ -74,7 +74,9 @@ def write_history(
         path.write_text(text.getvalue(), encoding="utf-8", newline="\n")
     with write_atomically(folder / "curves.svg") as path:
         path.write_text(
-            learning_curves(history, classes), encoding="utf-8", newline="\n"
+            svg(learning_curves(history, classes), "Learning curves"),
+            encoding="utf-8",
+            newline="\n",
         )
 
 

@@ -154,13 +154,14 @@ def locked_name(request: TrainRequest) -> Iterator[Path]:
         with in_home("Set CELLUNET_HOME to a folder that can be written."):
             with writing(folder):
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(store.training(request.name))
+                locked = stack.enter_context(store.training(request.name))
             if not (folder / store.STATE_FILE).is_file():
                 # Of a run that was killed when it had finished, its state removed.
                 remove_fold_runs(folder)
             _refuse_taken(request, folder)
             _refuse_unwritable(folder)
-        clear_leftovers([folder, folder / PICTURES_FOLDER])
+        if locked:
+            clear_leftovers([folder, folder / PICTURES_FOLDER])
         yield folder
 
 
