@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellunet.cli import options as o
+from cellunet.cli.options import Channel, Options, Overwrite, option, with_options
 from cellunet.cli.session import Outcome, Session
-from cellunet.config import THREADS
+from cellunet.config import ComputeConfig, TrainConfig
+from cellunet.config_file import as_toml
 from cellunet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,16 +22,17 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 
+NameOrPath = Annotated[
+    str, typer.Argument(metavar="NAME|PATH", help="Name or path of the model.")
+]
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")]
 
 
 @app.callback()
+@with_options
 def models(
     ctx: typer.Context,
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
 ) -> Outcome | None:
     """List models and unfinished trainings."""
     if ctx.invoked_subcommand is not None:
@@ -47,21 +49,27 @@ def models(
     return Outcome(result={"models": [info.to_dict() for info in found]})
 
 
-@app.command()
+@app.command("show")
+@with_options
 def show(
     ctx: typer.Context,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|PATH", help="Name or path of the model.")
-    ],
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
+    name: NameOrPath,
+    toml: Annotated[
+        bool,
+        option(
+            "--toml",
+            "",
+            "Print the settings that it was trained with as a file for --config of "
+            "train. Default: no.",
+        ),
+    ] = False,
 ) -> Outcome:
     """Show what is known of a model."""
     from cellunet.tasks.models import show_model
 
     info = show_model(name)
+    if toml:
+        return _show_settings(ctx, info)
     Session.of(ctx).report.table(
         [("model", info.name), *_facts(info)],
         left=(0, 1),
@@ -69,12 +77,21 @@ def show(
     return Outcome(result=info.to_dict())
 
 
-@app.command()
+def _show_settings(ctx: typer.Context, info: ModelInfo) -> Outcome:
+    if "config" not in info.card:
+        raise ConfigError(
+            f"Model {info.name!r} is {info.status}, so its settings are not known."
+        )
+    text = as_toml(TrainConfig.from_dict(info.card["config"]))
+    Session.of(ctx).report.line(text.rstrip())
+    return Outcome(result=info.to_dict() | {"toml": text})
+
+
+@app.command("calibrate")
+@with_options
 def calibrate(
     ctx: typer.Context,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|PATH", help="Name or path of the model.")
-    ],
+    name: NameOrPath,
     images: Annotated[
         list[str],
         typer.Argument(
@@ -83,14 +100,10 @@ def calibrate(
             "patterns. Annotations are not needed.",
         ),
     ],
-    channel: o.Channel = None,
-    gray: o.Gray = False,
-    threads: o.Threads = THREADS,
-    overwrite: o.Overwrite = False,
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
+    *,
+    channel: Channel,
+    overwrite: Overwrite,
+    computing: Annotated[dict[str, Any], Options(ComputeConfig, "threads")],
 ) -> Outcome:
     """Make the int8 twin that --engine openvino-int8 runs, beside the model.
 
@@ -102,11 +115,8 @@ def calibrate(
     made = run(
         name,
         images,
-        channel=channel,
-        gray=gray,
-        threads=threads,
-        overwrite=overwrite,
         track=session.console.track,
+        **(channel | overwrite | computing),
     )
     for why in made.skipped:
         session.console.alert(f"Skipped: {why}")
@@ -114,20 +124,15 @@ def calibrate(
     return Outcome(result=made.to_dict())
 
 
-@app.command()
+@app.command("remove")
+@with_options
 def remove(
     ctx: typer.Context,
     name: Name,
     yes: Annotated[
         bool,
-        typer.Option(
-            "--yes", metavar="", help="Do remove it. Default: no, tell what would be."
-        ),
+        option("--yes", "", "Do remove it. Default: no, tell what would be."),
     ] = False,
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
 ) -> Outcome:
     """Remove a model or an unfinished training of yours, with all of its files."""
     from cellunet.tasks.models import remove_model, show_model

@@ -10,7 +10,7 @@ import numpy as np
 
 from cellunet import store
 from cellunet.annotations.pairs import is_known
-from cellunet.config import SCRATCH, Config, TrainConfig, for_target
+from cellunet.config import SCRATCH, TrainConfig, for_target
 from cellunet.core.checkpoint import load_network
 from cellunet.core.unet import widened
 from cellunet.errors import ConfigError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cellunet.core.dataset import Sample
     from cellunet.core.unet import UNet
+    from cellunet.settings import Config
     from cellunet.store import ModelCard
 
 LEAST_SCALE, LARGEST_SCALE = 0.05, 20.0
