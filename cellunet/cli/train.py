@@ -358,12 +358,13 @@ def train(
     preset: Annotated[dict[str, Any], Options(TrainConfig, "preset")],
     settings: SettingsFile = None,
     val: Annotated[
-        Path | None,
+        str | None,
         option(
             "--val",
-            "DIR",
-            "Annotated folder of validation images. Default: the lists that come "
-            "with DATA, else a share of the images (split.validation_fraction).",
+            "DIR|SHARE",
+            "Annotated folder of validation images, or the share of DATA's images, 0 "
+            "to 1, that is drawn for it by the seed. Default: the lists that come "
+            f"with DATA, else --folds or {SplitConfig.validation_fraction}.",
             "Images",
         ),
     ] = None,
@@ -421,14 +422,16 @@ def train(
     if out is not None and not learning_curve:
         raise typer.BadParameter("--out goes with --learning-curve.", ctx=ctx)
     given = read_settings(settings) if settings else {}
-    given |= preset | schedule | {f"split.{name}": v for name, v in split.items()}
-    refuse_folds(given, val)
+    folder, share = parse_validation(val)
+    given |= preset | schedule
+    given |= {f"split.{name}": value for name, value in (split | share).items()}
+    refuse_folds(given, folder)
     # Without torch, so that what is odd is refused at once, not seconds later.
     from cellunet.tasks.train.request import TrainRequest, default_name
 
     name = name or default_name(data[0])
     config, parts = resolve(
-        given, data, val, name=name, start=start, resume=resume, curve=learning_curve
+        given, data, folder, name=name, start=start, resume=resume, curve=learning_curve
     )
     request = TrainRequest(
         data=tuple(data),
@@ -437,7 +440,7 @@ def train(
         config=config,
         split=parts,
         start=start,
-        validation=val,
+        validation=folder,
         resume=resume,
         minutes=minutes,
         **(reading | overwrite | computing),
@@ -445,6 +448,22 @@ def train(
     if learning_curve:
         return run_learning_curve(Session.of(ctx), request, out)
     return _run(Session.of(ctx), request)
+
+
+def parse_validation(text: str | None) -> tuple[Path | None, dict[str, float]]:
+    """Return the folder that ``--val`` names, or the share, as `SplitConfig` has it.
+
+    Examples
+    --------
+    >>> parse_validation("0.2")
+    (None, {'validation_fraction': 0.2})
+    """
+    if text is None:
+        return None, {}
+    try:
+        return None, {"validation_fraction": float(text)}
+    except ValueError:
+        return Path(text), {}
 
 
 def resolve(
@@ -508,8 +527,8 @@ def refuse_folds(given: dict[str, Any], val: Path | None) -> None:
     share = "split.validation_fraction"
     if given.get("split.folds") and (val is not None or share in given):
         raise typer.BadParameter(
-            "--folds keeps no image out and does not go with "
-            f"{share if val is None else '--val'}; leave out one of them."
+            "--folds keeps no image out and does not go with --val; leave out one of "
+            "them."
         )
 
 

@@ -129,7 +129,7 @@ def test_calibration_tells_what_was_made_and_what_was_left_out(
     monkeypatch.setattr(calibration, "calibrate", made)
     ran = run("models", "calibrate", "cells", "a", "b", "--channel", "1", "--json")
     assert (asked["name"], asked["inputs"]) == ("cells", ["a", "b"])
-    assert (asked["channel"], asked["overwrite"]) == ("1", False)
+    assert asked["channel"] == "1"
     path = str(Path("h") / "model-int8.onnx")
     assert ran.err == f"Skipped: bad.tif is cut off.\n{path} (0.5 MB, from 11 images)\n"
     assert ran.document["command"] == "models calibrate"
