@@ -40,13 +40,9 @@ FOLDS = 3
 """Parts that few images are dealt into; two images, or the halves of one, make two."""
 
 ENGINE: Literal["auto"] = "auto"
-"""ONNX Runtime on a CPU, torch on CUDA and MPS."""
-
 DEVICE = "auto"
-"""CUDA, else MPS, else CPU."""
-
 THREADS = 0
-"""CPU threads; 0: all usable cores."""
+"""What computes, as `ComputeConfig` has it."""
 
 Saved = Literal[
     "classes", "probabilities", "outlines", "rois", "geojson", "table", "report"
@@ -63,17 +59,8 @@ PROTOCOLS = ("standard", "caicedo2019")
 """Rows of `cellunet.metrics.matching.PROTOCOLS`, which needs numpy."""
 
 KINDS = (
-    "auto",
-    "labels",
-    "binary",
-    "coloured",
-    "outlines",
-    "objects",
-    "scribbles",
-    "rois",
-    "geojson",
-    "coco",
-    "labelme",
+    *("auto", "labels", "binary", "coloured", "outlines", "objects"),
+    *("scribbles", "rois", "geojson", "coco", "labelme"),
 )
 """Rows of `cellunet.annotations.read.ANNOTATIONS`, which needs numpy."""
 
@@ -495,10 +482,7 @@ class PredictConfig(Config):
         "Channel of the images, by name or by number from 0; needed where there are "
         "several. For a model that looks at several: all of them, with commas; "
         "warnings, pictures and suggestions are of the first.",
-        otherwise=(
-            "those that the model was trained on, where an image has them by "
-            "name, else none"
-        ),
+        otherwise="those that the model was trained on, if they have its names",
         label="Channel",
         option="Images: NAME|N[,...]",
     )
@@ -727,10 +711,7 @@ class SplitConfig(Config):
         0,
         "Keep no image out: train N networks, each without a part of the images that "
         "it is then scored on, and keep the mean of their weights. 0: off.",
-        otherwise=(
-            f"{FOLDS} for up to {FEW_IMAGES} images that start from a model "
-            "and have no list, else 0"
-        ),
+        otherwise=f"{FOLDS} for up to {FEW_IMAGES} images from a model, else 0",
         option="Images: N",
     )
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, TypeVar, cast
 from cellunet.errors import ConfigError
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 T = TypeVar("T")
 
@@ -223,12 +223,13 @@ class Config:
         return {f.name: values[f.name] for f in self.fields() if known_of(f).label}
 
     @classmethod
-    def rows(cls, recorded: dict[str, Any]) -> dict[str, str]:
-        """Return what a report tells of `recorded` settings, by their labels."""
+    def rows(cls, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `recorded` settings by their labels, those with a unit as text."""
         return {
-            known_of(f).label: shown(recorded[f.name], unit_of(f.name))
+            known_of(f).label: shown(value, unit) if unit else value
             for f in cls.fields()
-            if known_of(f).label and f.name in recorded
+            if known_of(f).label
+            for value, unit in [(recorded[f.name], unit_of(f.name))]
         }
 
 

@@ -116,11 +116,11 @@ def test_help_texts_end_with_the_default(run: Run, demo, monkeypatch) -> None:
     assert (
         found
         | {
-            "--count": "N Objects. Default: 3.",
-            "--width": "PX Width. Default: as wide as it is.",
-            "--mirror": "Mirror it. Default: no.",
-            "--save": "WHAT Also write. Default: none.",
-            "--part": "I/N Part. Default: all.",
+            "--count": "N Objects. Default: 3",
+            "--width": "PX Width. Default: as wide as it is",
+            "--mirror": "Mirror it. Default: no",
+            "--save": "WHAT Also write. Default: none",
+            "--part": "I/N Part. Default: all",
         }
         == found
     )
