@@ -67,7 +67,8 @@ class Setting:
         for one in (value if several else (value,)) if self.limits else ():
             check(
                 one is None or self._allows(one),
-                f"{name} {'are' if several else 'is'} {shown(value)}; {self.limits}.",
+                f"{name} {'are' if several else 'is'} {shown(value)}; it must be "
+                f"{self.limits}.",
             )
 
     def _allows(self, value: float) -> bool:
@@ -85,14 +86,14 @@ class Setting:
         Examples
         --------
         >>> Setting(help="", low=1, high=8).limits
-        '1 to 8 is possible'
+        '1 to 8'
         """
         if self.low is not None and self.high is not None:
-            return f"{self.low:g} to {self.high:g} is possible"
+            return f"{self.low:g} to {self.high:g}"
         words = {"at least": self.low, "above": self.above}
         words |= {"at most": self.high, "below": self.below}
         found = [f"{word} {v:g}" for word, v in words.items() if v is not None]
-        return f"it must be {' and '.join(found)}" if found else ""
+        return " and ".join(found)
 
 
 def setting(

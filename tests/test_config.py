@@ -118,8 +118,8 @@ def test_a_whole_number_serves_as_a_float_and_none_where_it_may() -> None:
     [
         (lambda: NormalizationConfig(low_percentile=99.9), "do not rise"),
         (lambda: NormalizationConfig(noise_floor=-1.0), "noise_floor is -1;"),
-        (lambda: EncodingConfig(boundary_px=0), "boundary_px is 0; 1 to 8"),
-        (lambda: EncodingConfig(boundary_px=9), "boundary_px is 9; 1 to 8"),
+        (lambda: EncodingConfig(boundary_px=0), "boundary_px is 0; it must be 1 to 8"),
+        (lambda: EncodingConfig(boundary_px=9), "boundary_px is 9; it must be 1 to 8"),
         (
             lambda: EncodingConfig(target="boundary", boundary_side="outer"),
             "needs boundary_side 'inner'",
@@ -130,7 +130,7 @@ def test_a_whole_number_serves_as_a_float_and_none_where_it_may() -> None:
         (lambda: DecodeConfig(class_odds=(0.0,)), "it must be above 0"),
         (lambda: DecodeConfig(seed_threshold=1.0), "it must be above 0 and below 1"),
         (lambda: DecodeConfig(min_area_px=-1), "min_area_px is -1"),
-        (lambda: DecodeConfig(growth_px=65), "0 to 64 is possible"),
+        (lambda: DecodeConfig(growth_px=65), "it must be 0 to 64"),
         (lambda: DecodeConfig(max_hole_px=-1), "max_hole_px is -1"),
         (lambda: DecodeConfig(max_core_px=0), "max_core_px is 0"),
         (lambda: UNetConfig(channels=(8,)), "2 to 8 levels"),
@@ -149,7 +149,10 @@ def test_a_whole_number_serves_as_a_float_and_none_where_it_may() -> None:
         ),
         (lambda: PredictConfig(scale=1.0, diameter_px=9.0), "Both scale and diameter"),
         (lambda: PredictConfig(scale=0.01), "scale is 0.01"),
-        (lambda: PredictConfig(diameter_px=1.0), "diameter_px is 1; 2 to 2000"),
+        (
+            lambda: PredictConfig(diameter_px=1.0),
+            "diameter_px is 1; it must be 2 to 2000",
+        ),
         (lambda: PredictConfig(min_area_px=-1), "min_area_px is -1"),
         (lambda: PredictConfig(seed_threshold=0.0), "seed_threshold is 0;"),
         (lambda: PredictConfig(tile_px=63), "tile_px is 63; it must be at least 64"),

@@ -34,8 +34,8 @@ def test_what_is_written_gives_the_same_training(read, preset, target) -> None:
 def test_every_setting_is_written_with_what_it_means() -> None:
     text = as_toml(TrainConfig())
     assert (
-        "[weights]\n# One weight per class, in the order of the class numbers (it must "
-        "be above 0).\nclass_weights = [1.0, 1.0, 3.0]\n" in text
+        "[weights]\n# One weight per class, in the order of the class numbers (above "
+        "0).\nclass_weights = [1.0, 1.0, 3.0]\n" in text
     )
     assert '\nschedule = "cosine"\n' in text
     assert "\nflips = true\n" in text
@@ -75,7 +75,7 @@ def test_settings_have_names_with_their_table(read) -> None:
         ),
         (
             "[encoding]\nboundary_px = 9",
-            "encoding.boundary_px is 9; 1 to 8 is possible.",
+            "encoding.boundary_px is 9; it must be 1 to 8.",
             "",
         ),
         ("learning_rate = nan", "learning_rate is nan; it must be above 0.", ""),

@@ -83,7 +83,8 @@ def _show_settings(ctx: typer.Context, info: ModelInfo) -> Outcome:
             f"Model {info.name!r} is {info.status}, so its settings are not known."
         )
     text = as_toml(TrainConfig.from_dict(info.card["config"]))
-    Session.of(ctx).report.line(text.rstrip())
+    for line in text.splitlines():
+        Session.of(ctx).report.line(line)
     return Outcome(result=info.to_dict() | {"toml": text})
 
 

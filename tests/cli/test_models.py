@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cellunet.config import PRESETS
+from cellunet.config_file import configure, read_settings
 from cellunet.errors import ModelNotFoundError
 from cellunet.tasks import models as task
 from cellunet.tasks import quantize as calibration
@@ -157,3 +159,21 @@ def test_the_channels_of_a_model_of_several_are_shown(
         ran = run("models", "show", "cells")
         assert ("looks at" in ran.out) == bool(channels)
     assert "DAPI, GFP" in ran.out
+
+
+def test_settings_of_a_model_are_shown_as_a_file_for_training(
+    run: Run, monkeypatch: pytest.MonkeyPatch, toml
+) -> None:
+    config = PRESETS["few"]()
+    info = replace(READY, card=READY.card | {"config": config.to_dict()})
+    monkeypatch.setattr(task, "show_model", lambda name: info)
+    text = run("models", "show", "cells", "--toml").out
+    assert configure(read_settings(toml(text))) == config
+    found = run("models", "show", "cells", "--toml", "--json")
+    assert found.document["result"]["toml"] == text
+
+
+def test_an_unfinished_training_has_no_settings_to_show(run: Run) -> None:
+    ran = run("models", "show", "bad", "--toml")
+    assert ran.code == 1
+    assert "Model 'bad' is broken, so its settings are not known." in ran.err
