@@ -92,10 +92,7 @@ def help_of(kind: type[Config], field: Field[Any]) -> str:
             value = getattr(preset(), field.name)
             if value != field.default:
                 default += f"; {shown(value, unit)} in {name}"
-    # What replaces results says so itself.
-    return (
-        known.help if field.name == "overwrite" else f"{known.help} Default: {default}."
-    )
+    return f"{known.help} Default: {default}."
 
 
 def _parameter(kind: type[Config], field: Field[Any]) -> inspect.Parameter:

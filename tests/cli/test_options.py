@@ -142,7 +142,7 @@ def test_every_option_with_a_value_tells_its_default(
     texts = _help(run, monkeypatch, command)
     required = {"--out", "--help"}
     # Switches whose text says what they switch on.
-    plain = {"--json", "--verbose", "--overwrite", "--quiet"}
+    plain = {"--json", "--verbose", "--quiet"}
     silent = {o for o, text in texts.items() if "Default: " not in text}
     assert silent <= required | plain
     assert len(texts) > 7

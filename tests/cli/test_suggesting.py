@@ -11,9 +11,13 @@ import tifffile
 
 from cellunet.annotations.pairs import find_pairs
 from cellunet.config import SuggestConfig
-from cellunet.tasks.suggest import request as suggested
 from cellunet.tasks.suggest import suggest as task
-from cellunet.tasks.suggest.request import Suggested, SuggestedCrop, SuggestRequest
+from cellunet.tasks.suggest.request import (
+    Hooks,
+    Suggested,
+    SuggestedCrop,
+    SuggestRequest,
+)
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -43,7 +47,7 @@ class FakeSuggesting:
         self.failures: tuple[tuple[str, str], ...] = ()
         self.channels: tuple[str, ...] = ()
 
-    def __call__(self, request: SuggestRequest, hooks: suggested.Hooks) -> Suggested:
+    def __call__(self, request: SuggestRequest, hooks: Hooks) -> Suggested:
         self.requests.append(request)
         hooks.on_note("A note [b].")
         return Suggested(
