@@ -42,7 +42,6 @@ FOLDS = 3
 ENGINE: Literal["auto"] = "auto"
 DEVICE = "auto"
 THREADS = 0
-"""What computes, as `ComputeConfig` has it."""
 
 Saved = Literal[
     "classes", "probabilities", "outlines", "rois", "geojson", "table", "report"
@@ -53,8 +52,6 @@ EngineName = Literal[
 ]
 
 PROTOCOL = "standard"
-"""How predictions are scored."""
-
 PROTOCOLS = ("standard", "caicedo2019")
 """Rows of `cellunet.metrics.matching.PROTOCOLS`, which needs numpy."""
 
