@@ -7,22 +7,21 @@ here and core functions take a configuration whole. Standard library only, so th
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from cellunet.errors import ConfigError, choose
+from cellunet.settings import Config, check, group, setting, shown, unit_of
 
 Target = Literal["three-class", "boundary"]
 
 Side = Literal["inner", "outer"]
 
+# In fields of U2OS nuclei (BBBC039) the range is 1.25 to 1.72 times the contrast of the
+# foreground (5th and 95th percentile of 147), and 5.9 and 6.3 times in the two that
+# show bright dirt.
 FOREGROUND_LIMIT = 2.0
-"""In fields of U2OS nuclei (BBBC039) the range is 1.25 to 1.72 times the contrast of
-the foreground (5th and 95th percentile of 147), and 5.9 and 6.3 times in the two that
-show bright dirt."""
 
 EDGES = (0.05, 0.95)
 """Fractions of the way from background to nucleus at which an outline may lie."""
@@ -44,144 +43,79 @@ FOLDS = 3
 """Parts that few images are dealt into; two images, or the halves of one, make two."""
 
 ENGINE: Literal["auto"] = "auto"
-"""ONNX Runtime on a CPU, torch on CUDA and MPS."""
-
 DEVICE = "auto"
-"""CUDA, else MPS, else CPU."""
-
 THREADS = 0
-"""CPU threads; 0: all usable cores."""
+
+Saved = Literal[
+    "classes", "probabilities", "outlines", "rois", "geojson", "table", "report"
+]
+
+EngineName = Literal[
+    "auto", "onnxruntime", "torch", "torch-bfloat16", "openvino", "openvino-int8"
+]
 
 PROTOCOL = "standard"
-"""How predictions are scored."""
-
 PROTOCOLS = ("standard", "caicedo2019")
 """Rows of `cellunet.metrics.matching.PROTOCOLS`, which needs numpy."""
 
-ANNOTATION_KIND = "auto"
-"""How annotations are read, a row of `cellunet.annotations.read.ANNOTATIONS`."""
-
-
-class Config:
-    """Round trip through plain dictionaries, for headers of weights and run files."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as nested dictionaries and lists."""
-        return typing.cast("dict[str, Any]", _plain(dataclasses.asdict(self)))  # type: ignore[call-overload]
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build from `to_dict` output; unknown keys are refused by name.
-
-        Raises
-        ------
-        ConfigError
-            If a key is unknown, a value has the wrong type or a check fails.
-        """
-        hints = typing.get_type_hints(cls)
-        known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ConfigError(
-                f"{cls.__name__} has no setting {', '.join(map(repr, unknown))}.",
-                hint=f"Known: {', '.join(sorted(known))}.",
-            )
-        built = {
-            k: _typed(v, hints[k], f"{cls.__name__}.{k}") for k, v in values.items()
-        }
-        return cls(**built)
-
-    def replace(self, **changes: Any) -> Self:  # noqa: ANN401
-        """Return a copy with some settings changed, checks included."""
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
-
-
-def _typed(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401
-    """Return `value` as the type that `hint` names, or raise ConfigError."""
-    origin = typing.get_origin(hint)
-    args = typing.get_args(hint)
-    if isinstance(hint, type) and issubclass(hint, Config):
-        if not isinstance(value, dict):
-            raise ConfigError(f"{where} is {value!r}; a group of settings is expected.")
-        return hint.from_dict(value)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        rest = [a for a in args if a is not type(None)]
-        return _typed(value, rest[0], where)
-    if origin is Literal:
-        if value not in args:
-            raise ConfigError(
-                f"{where} is {value!r}.", hint=f"Known: {', '.join(map(str, args))}."
-            )
-        return value
-    if origin is tuple:
-        return _typed_tuple(value, args, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{where} is {value!r}; {hint.__name__} is expected.")
-    return value
-
-
-def _typed_tuple(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:  # noqa: ANN401
-    if not isinstance(value, list | tuple):
-        raise ConfigError(f"{where} is {value!r}; a list is expected.")
-    variadic = len(args) == 2 and args[1] is Ellipsis
-    if not variadic and len(value) != len(args):
-        raise ConfigError(f"{where} has {len(value)} values, {len(args)} expected.")
-    kinds = [args[0]] * len(value) if variadic else list(args)
-    return tuple(_typed(v, k, where) for v, k in zip(value, kinds, strict=True))
-
-
-def _check(ok: bool, message: str, hint: str = "") -> None:
-    if not ok:
-        raise ConfigError(message, hint=hint)
+KINDS = (
+    *("auto", "labels", "binary", "coloured", "outlines", "objects"),
+    *("scribbles", "rois", "geojson", "coco", "labelme"),
+)
+"""Rows of `cellunet.annotations.read.ANNOTATIONS`, which needs numpy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizationConfig(Config):
     """How intensities become the network's float32 input."""
 
-    kind: Literal["percentile", "standard"] = "percentile"
-    """``percentile``: two channels, linear and logarithmic, between two percentiles
-    of the whole image. ``standard``: one channel of zero mean and unit variance."""
-    low_percentile: float = 1.0
-    """Percentile of the image mapped to 0."""
-    high_percentile: float = 99.8
-    """Percentile of the image mapped to 1."""
-    noise_floor: float = 24.0
-    """The range mapped to 0..1 is at least this many standard deviations of the pixel
-    noise, so that an empty field does not become a field of amplified noise."""
-    foreground_limit: float = FOREGROUND_LIMIT
-    """The range mapped to 0..1 is at most this many times the contrast of the
-    foreground, so that bright dirt does not dim all else; 0: no limit."""
-    curve: Literal["linear", "square-root"] = "linear"
-    """``square-root``: the root of what lies above the low percentile, so that dim
-    objects beside bright ones stand out."""
-    invert: bool = False
-    """Dark objects on a bright background: what is scaled is the negative image."""
+    kind: Literal["percentile", "standard"] = setting(
+        "percentile",
+        "``percentile``: two channels, linear and logarithmic, between two "
+        "percentiles of the whole image. ``standard``: one channel of zero mean and "
+        "unit variance.",
+    )
+    low_percentile: float = setting(
+        1.0, "Percentile of the image mapped to 0.", within=(0, 100)
+    )
+    high_percentile: float = setting(
+        99.8, "Percentile of the image mapped to 1.", within=(0, 100)
+    )
+    noise_floor: float = setting(
+        24.0,
+        "The range mapped to 0..1 is at least this many standard deviations of the "
+        "pixel noise, so that an empty field does not become a field of amplified "
+        "noise.",
+        low=0,
+    )
+    foreground_limit: float = setting(
+        FOREGROUND_LIMIT,
+        "The range mapped to 0..1 is at most this many times the contrast of the "
+        "foreground, so that bright dirt does not dim all else; 0: no limit.",
+    )
+    curve: Literal["linear", "square-root"] = setting(
+        "linear",
+        "``square-root``: the root of what lies above the low percentile, so that dim "
+        "objects beside bright ones stand out.",
+    )
+    invert: bool = setting(
+        False,
+        "Dark objects on a bright background: what is scaled is the negative image.",
+        derived=True,
+    )
 
     def __post_init__(self) -> None:
-        _check(
-            0 <= self.low_percentile < self.high_percentile <= 100,
-            f"Percentiles {self.low_percentile} and {self.high_percentile} do not rise "
-            "within 0 to 100.",
+        super().__post_init__()
+        check(
+            self.low_percentile < self.high_percentile,
+            f"Percentiles {self.low_percentile} and {self.high_percentile} do not "
+            "rise.",
         )
-        _check(
+        check(
             self.curve == "linear" or self.kind == "percentile",
             f"The {self.curve} curve needs intensities scaled by percentiles.",
         )
-        _check(self.noise_floor >= 0, f"noise_floor is {self.noise_floor}, below 0.")
-        _check(
+        check(
             self.foreground_limit == 0 or self.foreground_limit >= 1,
             f"foreground_limit is {self.foreground_limit}, neither 0 nor 1 or more.",
         )
@@ -201,21 +135,21 @@ class NormalizationConfig(Config):
 class EncodingConfig(Config):
     """How instance labels become a class map."""
 
-    target: Target = "three-class"
-    """``three-class``: 0 background, 1 interior, 2 boundary. ``boundary``: 0 rest,
-    1 boundary."""
-    boundary_side: Side = "inner"
-    """``inner``: the boundary lies on the object's own pixels. ``outer``: on the
-    background around it. Pixels next to another label are boundary either way."""
-    boundary_px: int = 2
-    """Thickness of the boundary in pixels."""
+    target: Target = setting(
+        "three-class",
+        "``three-class``: 0 background, 1 interior, 2 boundary. ``boundary``: 0 "
+        "rest, 1 boundary.",
+    )
+    boundary_side: Side = setting(
+        "inner",
+        "``inner``: the boundary lies on the object's own pixels. ``outer``: on the "
+        "background around it. Pixels next to another label are boundary either way.",
+    )
+    boundary_px: int = setting(2, "Thickness of the boundary in pixels.", within=(1, 8))
 
     def __post_init__(self) -> None:
-        _check(
-            1 <= self.boundary_px <= 8,
-            f"boundary_px is {self.boundary_px}; 1 to 8 pixels are possible.",
-        )
-        _check(
+        super().__post_init__()
+        check(
             self.target != "boundary" or self.boundary_side == "inner",
             "The boundary target needs boundary_side 'inner'.",
             hint="Only an inner boundary says on which side of it the object lies.",
@@ -233,83 +167,78 @@ class EncodingConfig(Config):
 class WeightConfig(Config):
     """How much each pixel counts in the loss (Ronneberger et al. 2015, eq. 2)."""
 
-    class_weights: tuple[float, ...] = (1.0, 1.0, 3.0)
-    """One weight per class, in the order of the class numbers."""
-    border_weight: float = 10.0
-    """w0: the added weight where two objects touch; 0 switches the border map off."""
-    border_sigma_px: float = 5.0
-    """sigma: how quickly the border weight falls off, in pixels."""
-    small_object_px: float = 0.0
-    """Objects of fewer pixels, and what lies close around them, count for more: by
-    sqrt(small_object_px / area). 0, which scored better (`docs/experiments.md`),
-    switches it off."""
-    small_object_gain: float = 4.0
-    """By how much they count for more at most."""
-
-    def __post_init__(self) -> None:
-        _check(
-            all(w > 0 for w in self.class_weights),
-            f"class_weights are {self.class_weights}; each must be above 0.",
-        )
-        _check(
-            self.border_weight >= 0, f"border_weight is {self.border_weight}, below 0."
-        )
-        _check(
-            self.border_sigma_px > 0,
-            f"border_sigma_px is {self.border_sigma_px}; it must be above 0.",
-        )
-        _check(
-            self.small_object_px >= 0,
-            f"small_object_px is {self.small_object_px}, below 0.",
-        )
-        _check(
-            self.small_object_gain >= 1,
-            f"small_object_gain is {self.small_object_gain}, below 1.",
-        )
+    class_weights: tuple[float, ...] = setting(
+        (1.0, 1.0, 3.0),
+        "One weight per class, in the order of the class numbers.",
+        above=0,
+    )
+    border_weight: float = setting(
+        10.0,
+        "w0: the added weight where two objects touch; 0 switches the border map off.",
+        low=0,
+    )
+    border_sigma_px: float = setting(
+        5.0, "sigma: how quickly the border weight falls off, in pixels.", above=0
+    )
+    small_object_px: float = setting(
+        0.0,
+        "Objects of fewer pixels, and what lies close around them, count for more: "
+        "by sqrt(small_object_px / area). 0, which scored better "
+        "(`docs/experiments.md`), switches it off.",
+        low=0,
+    )
+    small_object_gain: float = setting(
+        4.0, "By how much they count for more at most.", low=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeConfig(Config):
     """How class probabilities become instance labels; travels with the model."""
 
-    class_odds: tuple[float, ...] = (1.0, 1.0, 3.0)
-    """a_c: by how much the weighted loss multiplied the odds of each class. The decoder
-    divides by it: p_c is proportional to q_c / a_c."""
-    seed_threshold: float = 0.4
-    """Corrected probability of interior above which a pixel seeds an object."""
-    min_area_px: int = 20
-    """Objects of fewer pixels are dropped."""
-    growth_px: int = 10
-    """Objects grow from their seeds by at most this many steps."""
-    max_hole_px: int = 40
-    """Holes of at most this many pixels inside an object are filled."""
-    max_core_px: int = 20_000
-    """Boundary target only: a closed region of more pixels is background."""
-    edge: float = 0.0
-    """Outlines lie where the image has come this fraction of the way from the
-    background around an object to its inside; 0: as the network draws them."""
+    class_odds: tuple[float, ...] = setting(
+        (1.0, 1.0, 3.0),
+        "a_c: by how much the weighted loss multiplied the odds of each class. The "
+        "decoder divides by it: p_c is proportional to q_c / a_c.",
+        above=0,
+        label="Odds of the classes",
+    )
+    seed_threshold: float = setting(
+        0.4,
+        "Corrected probability of interior above which a pixel seeds an object.",
+        between=(0, 1),
+        label="Seed threshold",
+    )
+    min_area_px: int = setting(
+        20, "Objects of fewer pixels are dropped.", low=0, label="Smallest object"
+    )
+    growth_px: int = setting(
+        10,
+        "Objects grow from their seeds by at most this many steps.",
+        within=(0, 64),
+        label="Growth from seeds",
+    )
+    max_hole_px: int = setting(
+        40,
+        "Holes of at most this many pixels inside an object are filled.",
+        low=0,
+        label="Largest filled hole",
+    )
+    max_core_px: int = setting(
+        20_000,
+        "Boundary target only: a closed region of more pixels is background.",
+        above=0,
+    )
+    edge: float = setting(
+        0.0,
+        "Outlines lie where the image has come this fraction of the way from the "
+        "background around an object to its inside; 0: as the network draws them.",
+        label="Edge",
+    )
 
     def __post_init__(self) -> None:
-        _check(
-            all(a > 0 for a in self.class_odds),
-            f"class_odds are {self.class_odds}; each must be above 0.",
-        )
-        _check(
-            0 < self.seed_threshold < 1,
-            f"seed_threshold is {self.seed_threshold}; it must lie between 0 and 1.",
-        )
-        _check(self.min_area_px >= 0, f"min_area_px is {self.min_area_px}, below 0.")
-        _check(
-            0 <= self.growth_px <= 64,
-            f"growth_px is {self.growth_px}; 0 to 64 are possible.",
-        )
-        _check(self.max_hole_px >= 0, f"max_hole_px is {self.max_hole_px}, below 0.")
-        _check(self.max_core_px > 0, f"max_core_px is {self.max_core_px}, not above 0.")
-        _check(
-            self.edge == 0 or EDGES[0] <= self.edge <= EDGES[1],
-            f"edge is {self.edge}; {EDGES[0]} to {EDGES[1]} are possible, or 0 for "
-            "outlines as the network draws them.",
-        )
+        super().__post_init__()
+        check_edge(self.edge)
 
 
 MOST_LEVELS = 8
@@ -320,26 +249,30 @@ MOST_LEVELS = 8
 class UNetConfig(Config):
     """Shape of the network."""
 
-    in_channels: int = 2
-    """Channels of the normalised image: `NormalizationConfig.channels` of each channel
-    of the image that is looked at."""
-    classes: int = 3
-    """Classes of the target."""
-    channels: tuple[int, ...] = (32, 64, 128)
-    """Feature channels per level, finest first."""
-    stem_stride: Literal[1, 2] = 2
-    """2: the finest level works on 2 x 2 pixel groups and the head writes each
-    group's four pixels, which costs about half of the operations of 1."""
+    in_channels: int = setting(
+        2,
+        "Channels of the normalised image: `NormalizationConfig.channels` of each "
+        "channel of the image that is looked at.",
+        within=(1, 64),
+        derived=True,
+    )
+    classes: int = setting(3, "Classes of the target.", within=(2, 16), derived=True)
+    channels: tuple[int, ...] = setting(
+        (32, 64, 128), "Feature channels per level, finest first.", within=(1, 4096)
+    )
+    stem_stride: Literal[1, 2] = setting(
+        2,
+        "2: the finest level works on 2 x 2 pixel groups and the head writes each "
+        "group's four pixels, which costs about half of the operations of 1.",
+    )
 
     def __post_init__(self) -> None:
-        _check(
-            2 <= len(self.channels) <= MOST_LEVELS
-            and all(1 <= c <= 4096 for c in self.channels),
+        super().__post_init__()
+        check(
+            2 <= len(self.channels) <= MOST_LEVELS,
             f"channels are {self.channels[: MOST_LEVELS + 1]}; 2 to {MOST_LEVELS} "
-            "levels of 1 to 4096 each are possible.",
+            "levels are possible.",
         )
-        _check(1 <= self.in_channels <= 64, f"in_channels is {self.in_channels}.")
-        _check(2 <= self.classes <= 16, f"classes is {self.classes}.")
 
     @property
     def stride_px(self) -> int:
@@ -363,108 +296,146 @@ class UNetConfig(Config):
 class AugmentConfig(Config):
     """How training crops are varied."""
 
-    flips: bool = True
-    """Random flips and quarter turns."""
-    warp_probability: float = 0.5
-    """Share of crops that are scaled, turned and stretched."""
-    scale_range: tuple[float, float] = (0.7, 1.4)
-    """Smallest and largest magnification."""
-    elastic_px: float = 1.0
-    """Standard deviation of the elastic displacement in pixels; 0 switches it off."""
-    gain_sigma: float = 0.25
-    """Standard deviation of the logarithm of a random intensity gain."""
-    offset_sigma: float = 0.05
-    """Standard deviation of a random offset, in units of the normalised range."""
-    gamma_sigma: float = 0.2
-    """Standard deviation of the logarithm of a random gamma."""
-    noise_sigma: float = 0.03
-    """Largest standard deviation of added noise, in units of the normalised range."""
-    blur_sigma_px: float = 1.0
-    """Largest standard deviation of a random blur in pixels."""
-    dim_probability: float = 0.15
-    """Share of crops that are dimmed, as nuclei are where an artefact sets the
-    intensity range."""
-    dim_range: tuple[float, float] = (0.1, 1.0)
-    """Smallest and largest gain of a dimmed crop."""
-    intensity_probability: float = 0.5
-    """Share of crops to which each of gamma, noise and blur is applied."""
+    flips: bool = setting(True, "Random flips and quarter turns.")
+    warp_probability: float = setting(
+        0.5, "Share of crops that are scaled, turned and stretched.", within=(0, 1)
+    )
+    scale_range: tuple[float, float] = setting(
+        (0.7, 1.4), "Smallest and largest magnification.", within=(0.1, 10)
+    )
+    elastic_px: float = setting(
+        1.0,
+        "Standard deviation of the elastic displacement in pixels; 0 switches it off.",
+        low=0,
+    )
+    gain_sigma: float = setting(
+        0.25, "Standard deviation of the logarithm of a random intensity gain.", low=0
+    )
+    offset_sigma: float = setting(
+        0.05,
+        "Standard deviation of a random offset, in units of the normalised range.",
+        low=0,
+    )
+    gamma_sigma: float = setting(
+        0.2, "Standard deviation of the logarithm of a random gamma.", low=0
+    )
+    noise_sigma: float = setting(
+        0.03,
+        "Largest standard deviation of added noise, in units of the normalised range.",
+        low=0,
+    )
+    blur_sigma_px: float = setting(
+        1.0, "Largest standard deviation of a random blur in pixels.", low=0
+    )
+    dim_probability: float = setting(
+        0.15,
+        "Share of crops that are dimmed, as nuclei are where an artefact sets the "
+        "intensity range.",
+        within=(0, 1),
+    )
+    dim_range: tuple[float, float] = setting(
+        (0.1, 1.0), "Smallest and largest gain of a dimmed crop.", within=(0.001, 1)
+    )
+    intensity_probability: float = setting(
+        0.5,
+        "Share of crops to which each of gamma, noise and blur is applied.",
+        within=(0, 1),
+    )
 
     def __post_init__(self) -> None:
-        low, high = self.scale_range
-        _check(
-            0.1 <= low <= high <= 10,
-            f"scale_range is {self.scale_range}; it must rise within 0.1 to 10.",
-        )
-        dimmest, brightest = self.dim_range
-        _check(
-            0.001 <= dimmest <= brightest <= 1,
-            f"dim_range is {self.dim_range}; it must rise within 0.001 to 1.",
-        )
-        for name in ("warp_probability", "intensity_probability", "dim_probability"):
-            value = getattr(self, name)
-            _check(0 <= value <= 1, f"{name} is {value}; it must lie within 0 and 1.")
-        for name in (
-            "elastic_px",
-            "gain_sigma",
-            "offset_sigma",
-            "gamma_sigma",
-            "noise_sigma",
-            "blur_sigma_px",
-        ):
-            value = getattr(self, name)
-            _check(value >= 0, f"{name} is {value}, below 0.")
+        super().__post_init__()
+        for name in ("scale_range", "dim_range"):
+            low, high = getattr(self, name)
+            check(low <= high, f"{name} is {low}, {high}; it must rise.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
     """Everything that decides the weights, the data and the seed aside."""
 
-    preset: str = "default"
-    """Name of the preset that this configuration started from."""
-    normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
-    encoding: EncodingConfig = field(default_factory=EncodingConfig)
-    weights: WeightConfig = field(default_factory=WeightConfig)
-    network: UNetConfig = field(default_factory=UNetConfig)
-    scale: float = 1.0
-    """Images are magnified by this factor before the network; where training starts
-    from a model, the one that brings the objects near the size that it knows."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    decode: DecodeConfig = field(default_factory=DecodeConfig)
-    loss: str = "cross-entropy"
-    """Name of the loss in `cellunet.core.losses.LOSSES`."""
-    sampling: Literal["area", "images"] = "area"
-    """Which image the next crop comes from: ``area`` by its share of all pixels,
-    ``images`` each in turn, in an order drawn anew every time round."""
-    crop_px: int = 192
-    """Side of the square training crops in pixels."""
-    batch: int = 8
-    """Crops per step."""
-    epochs: int = 30
-    """Epochs; each ends with a validation."""
-    steps_per_epoch: int = 400
-    """Optimiser steps of an epoch; 0: as many as there are batches of images."""
-    optimizer: Literal["adamw", "adam-amsgrad"] = "adamw"
-    """Optimiser."""
-    learning_rate: float = 3e-3
-    """Largest learning rate."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay (AdamW only)."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """``cosine``: linear warm-up, then a half cosine down to 0."""
-    warmup_steps: int = 200
-    """Steps of the linear warm-up of the cosine schedule."""
-    average_decay: float = 0.998
-    """Decay per step of the exponential average of the weights that is kept as the
-    model; 0 keeps the weights themselves."""
-    patience_epochs: int = 0
-    """Stop after this many epochs without a better validation loss; 0 never stops."""
-    keep: Literal["last", "best"] = "last"
-    """``best`` keeps the weights of the epoch with the lowest validation loss."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the convolutions in training; ``auto`` takes bfloat16 where the
-    device computes with it natively."""
-    seed: int = 0
-    """Seed of the split, of the initial weights, of crops and of augmentation."""
+    preset: str = setting(
+        "default",
+        "Settings to begin with: default, few, classic; --config and the options "
+        "below change single ones.",
+        otherwise=f"few for up to {FEW_IMAGES} images from a model, else default",
+        option="Options: NAME",
+    )
+    normalization: NormalizationConfig = group(
+        NormalizationConfig, "How intensities become the network's input."
+    )
+    encoding: EncodingConfig = group(
+        EncodingConfig, "How instance labels become a class map."
+    )
+    weights: WeightConfig = group(
+        WeightConfig, "How much each pixel counts in the loss."
+    )
+    network: UNetConfig = group(UNetConfig, "Shape of the network.")
+    scale: float = setting(
+        1.0,
+        "Images are magnified by this factor before the network; where training "
+        "starts from a model, the one that brings the objects near the size that it "
+        "knows.",
+        within=(0.05, 20),
+        derived=True,
+    )
+    augment: AugmentConfig = group(AugmentConfig, "How training crops are varied.")
+    decode: DecodeConfig = group(
+        DecodeConfig, "How class probabilities become labels.", derived=True
+    )
+    loss: str = setting(
+        "cross-entropy", "Name of the loss in `cellunet.core.losses.LOSSES`."
+    )
+    sampling: Literal["area", "images"] = setting(
+        "area",
+        "Which image the next crop comes from: ``area`` by its share of all pixels, "
+        "``images`` each in turn, in an order drawn anew every time round.",
+    )
+    crop_px: int = setting(192, "Side of the square training crops in pixels.", low=1)
+    batch: int = setting(8, "Crops per step.", low=1)
+    epochs: int = setting(
+        30, "Epochs; each ends with a validation.", low=1, option="Schedule: N"
+    )
+    steps_per_epoch: int = setting(
+        400,
+        "Steps of an epoch; 0: as many as there are batches of images.",
+        low=0,
+        option="Schedule: N",
+    )
+    optimizer: Literal["adamw", "adam-amsgrad"] = setting("adamw", "Optimiser.")
+    learning_rate: float = setting(3e-3, "Largest learning rate.", above=0)
+    weight_decay: float = setting(0.01, "Decoupled weight decay (AdamW only).", low=0)
+    schedule: Literal["cosine", "constant"] = setting(
+        "cosine", "``cosine``: linear warm-up, then a half cosine down to 0."
+    )
+    warmup_steps: int = setting(
+        200, "Steps of the linear warm-up of the cosine schedule.", low=0
+    )
+    average_decay: float = setting(
+        0.998,
+        "Decay per step of the exponential average of the weights that is kept as "
+        "the model; 0 keeps the weights themselves.",
+        low=0,
+        below=1,
+    )
+    patience_epochs: int = setting(
+        0,
+        "Stop after this many epochs without a better validation loss; 0 never stops.",
+        low=0,
+    )
+    keep: Literal["last", "best"] = setting(
+        "last",
+        "``best`` keeps the weights of the epoch with the lowest validation loss.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto",
+        "Precision of the convolutions in training; ``auto`` takes bfloat16 where "
+        "the device computes with it natively.",
+    )
+    seed: int = setting(
+        0,
+        "Seed of the split, of the initial weights, of crops and of augmentation.",
+        low=0,
+    )
 
     @property
     def image_channels(self) -> int:
@@ -472,35 +443,21 @@ class TrainConfig(Config):
         return max(self.network.in_channels // self.normalization.channels, 1)
 
     def __post_init__(self) -> None:
-        for name in ("crop_px", "batch", "epochs"):
-            value = getattr(self, name)
-            _check(value >= 1, f"{name} is {value}; at least 1 is needed.")
-        for name in ("steps_per_epoch", "warmup_steps", "patience_epochs", "seed"):
-            value = getattr(self, name)
-            _check(value >= 0, f"{name} is {value}, below 0.")
+        super().__post_init__()
         stride = self.network.stride_px
         near = max(stride, round(self.crop_px / stride) * stride)
-        _check(
+        check(
             self.crop_px % stride == 0,
             f"crop_px is {self.crop_px}, not a multiple of the network's {stride}.",
-            hint=f"The nearest that fits: --crop {near}.",
+            hint=f"The nearest that fits: crop_px = {near}.",
         )
-        _check(
-            self.learning_rate > 0,
-            f"learning_rate is {self.learning_rate}; it must be above 0, as .003 is.",
-        )
-        _check(
-            0.05 <= self.scale <= 20,
-            f"scale is {self.scale}; 0.05 to 20 are possible.",
-        )
-        _check(0 <= self.average_decay < 1, f"average_decay is {self.average_decay}.")
         classes = len(self.encoding.classes)
         for what, count in (
             ("network.classes", self.network.classes),
             ("weights.class_weights", len(self.weights.class_weights)),
             ("decode.class_odds", len(self.decode.class_odds)),
         ):
-            _check(
+            check(
                 count == classes,
                 f"{what} is for {count} classes; "
                 f"target {self.encoding.target} has {classes}.",
@@ -510,141 +467,258 @@ class TrainConfig(Config):
 ALL_IMAGES = "all"
 """What `PredictConfig.image` is for every image of a file."""
 
+TRAINED = {"seed_threshold": 0.5, "min_area_px": 30, "diameter_px": 25}
+"""What the model that ships was trained with, for help texts."""
+
+
+def as_trained(name: str) -> str:
+    """Return the default of a setting that the model decides, in words."""
+    return f"as trained, {shown(TRAINED[name], unit_of(name))} in {MODEL}"
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """Return (i, n) of ``i/n``.
+
+    Raises
+    ------
+    ConfigError
+        If `text` is something else.
+    """
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
+    if not found:
+        raise ConfigError(f"--part is {text!r}.", hint="For example --part 2/8.")
+    return int(found[1]), int(found[2])
+
+
+def parse_diameter(text: str) -> dict[str, Any]:
+    """Return the settings of ``--diameter``.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither a number nor one of the words.
+
+    Examples
+    --------
+    >>> parse_diameter("40"), parse_diameter("batch")
+    ({'diameter_px': 40.0}, {'diameter': 'batch'})
+    """
+    if text in ("auto", "batch", "model"):
+        return {"diameter": text}
+    try:
+        return {"diameter_px": float(text)}
+    except ValueError:
+        raise ConfigError(
+            f"--diameter is {text!r}.",
+            hint="Give auto, batch, model, or a number of pixels, for example 40.",
+        ) from None
+
+
+def check_edge(edge: float | None) -> None:
+    """Refuse an edge that no outline can lie at.
+
+    Raises
+    ------
+    ConfigError
+        If so.
+    """
+    low, high = EDGES
+    check(
+        not edge or low <= edge <= high,
+        f"edge is {edge}; {low} to {high} are possible, or 0 for outlines as the "
+        "network draws them.",
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig(Config):
     """How a model is applied. None stands for "as trained"."""
 
-    channel: str | None = None
-    """Number (from 0) or name of the image channel; needed if there are several. For a
-    model that looks at several: theirs, with commas between."""
-    gray: bool = False
-    """Use the luminance of RGB images."""
-    z: Literal["keep", "max"] = "keep"
-    """``keep`` segments every Z plane by itself, ``max`` the maximum projection."""
-    scale: float | None = None
-    """Magnify images by this factor before the network, on top of the magnification
-    that the model was trained with; labels come back at the image's own size."""
-    diameter_px: float | None = None
-    """Median diameter of the objects in pixels, from which `scale` follows."""
-    diameter: Literal["auto", "batch", "model"] = "auto"
-    """Where neither scale, diameter nor pixel size is told: ``auto`` finds the size of
-    the objects of each image and sees it at a scale that suits the model, ``batch``
-    finds one for all images of a call, ``model`` sees images as they are."""
-    pixel_size_um: float | None = None
-    """Side of a pixel, in micrometres, at which the model is to see images; `scale`
-    follows for each image from its own pixel size."""
-    level: int = 0
-    """Which level of a pyramid to segment; 0 is the image at full size. Labels are of
-    that level's size."""
-    image: str | None = None
-    """Which image of a file of several: its number (from 0), its name, or ``all``, each
-    with a result of its own; None: the largest."""
-    keep_going: bool = False
-    """Let zeros stand where a part of an image cannot be read, and say so."""
-    min_area_px: int | None = None
-    """Drop smaller objects."""
-    seed_threshold: float | None = None
-    """Interior probability that seeds an object; higher splits more and finds less."""
-    edge: float | None = None
-    """Outlines lie where the image has come this fraction of the way from the
-    background around an object to its inside; 0: as the network draws them."""
-    flips: bool = False
-    """Average the probabilities of the image and its three mirror images, for four
-    times the work of the network."""
-    exclude_border: bool = False
-    """Drop objects that touch the edge of the image."""
-    tile_px: int = 1024
-    """Longest side of the tiles that are decoded at once; it changes memory and time,
-    never a label."""
-    max_memory_mb: int | None = None
-    """Bound on the memory of the process in megabytes; it changes time, never a
-    label."""
-    scratch: str | None = None
-    """Folder of the temporary files; None: that of the results."""
-    save: tuple[
-        Literal[
-            "classes",
-            "probabilities",
-            "outlines",
-            "rois",
-            "geojson",
-            "table",
-            "report",
-        ],
-        ...,
-    ] = ()
-    """What to write beside the labels; ``report``: one page for all images."""
-    table_format: Literal["csv", "parquet"] = "csv"
-    """Format of tables."""
-    include: tuple[Literal["thumbs", "projections", "labels"], ...] = ()
-    """What is segmented all the same where a folder holds it: thumbnails of a plate,
-    projections and copies of planes, label images and pictures of results."""
-    part: tuple[int, int] | None = None
-    """(i, n): take every n-th image, from the i-th on; both from 1. What is made of
-    all images together (table, report) is left to a call without it."""
-    overwrite: bool = False
-    """Replace results that other settings or another model made."""
+    channel: str | None = setting(
+        None,
+        "Channel of the images, by name or by number from 0; needed where there are "
+        "several. For a model that looks at several: all of them, with commas; "
+        "warnings, pictures and suggestions are of the first.",
+        otherwise="those that the model was trained on, if they have its names",
+        label="Channel",
+        option="Images: NAME|N[,...]",
+    )
+    gray: bool = setting(
+        False,
+        "Use the brightness of RGB images.",
+        label="Luminance of RGB",
+        option="Images",
+    )
+    z: Literal["keep", "max"] = setting(
+        "keep",
+        "Z planes: keep segments each by itself, max their maximum projection.",
+        label="Z planes",
+        option="Images: keep|max",
+    )
+    include: tuple[Literal["thumbs", "projections", "labels"], ...] = setting(
+        (),
+        "Also segment what folders hold beside the images: thumbs and projections "
+        "(or copies of planes) of a plate, labels (or pictures of results); repeat "
+        "for more. Files that are named are always taken.",
+        option="Images: WHAT",
+    )
+    level: int = setting(
+        0,
+        "Level of a pyramidal TIFF to segment; 0 is full size, and labels are of the "
+        "level's size.",
+        label="Level of pyramids",
+        low=0,
+        option="Images: N",
+    )
+    image: str | None = setting(
+        None,
+        "Image to segment of a file that holds several (positions, a converter's "
+        "pyramid levels, a scanner's label), by number from 0 or by name; all: each "
+        "with a result of its own.",
+        otherwise="the largest",
+        option="Images: N|NAME|all",
+    )
+    keep_going: bool = setting(
+        False,
+        "Where a part of an image cannot be read, take zeros, warn, and end with "
+        "exit code 3.",
+        otherwise="no, the image fails",
+        label="Zeros where a file is damaged",
+        option="Images",
+    )
+    scale: float | None = setting(
+        None,
+        "Magnify images by this factor before the network, for objects of another "
+        "size than the model knows; on top of the magnification that it was trained "
+        "with. Labels keep the image's own size.",
+        otherwise="1",
+        within=(0.05, 20),
+        option="Objects: FACTOR",
+    )
+    diameter_px: float | None = setting(
+        None,
+        "Median diameter of the objects in pixels, from which the scale follows.",
+        within=(2, 2000),
+    )
+    diameter: Literal["auto", "batch", "model"] = setting(
+        "auto",
+        "How large the objects are: auto finds it for each image and sees it at a "
+        "scale that suits the model, batch finds one for all images, model sees images "
+        "as they are; or their median diameter in pixels.",
+        otherwise="auto, unless a scale or pixel size is given",
+        parse=parse_diameter,
+        option="Objects: SIZE",
+    )
+    pixel_size_um: float | None = setting(
+        None,
+        "Micrometres per pixel at which the model is to see each image, from which "
+        "its scale follows; labels keep the image's own size.",
+        otherwise="images are seen as they are",
+        within=(0.001, 1000),
+        option="Objects: UM",
+    )
+    min_area_px: int | None = setting(
+        None,
+        "Drop objects of fewer pixels.",
+        otherwise=as_trained("min_area_px"),
+        low=0,
+        option="Objects: PX",
+    )
+    seed_threshold: float | None = setting(
+        None,
+        "Probability of interior, 0 to 1, that seeds an object; higher splits more "
+        "and finds less.",
+        otherwise=as_trained("seed_threshold"),
+        between=(0, 1),
+        option="Objects: P",
+    )
+    edge: float | None = setting(
+        None,
+        "Put outlines where the image has come this fraction of the way from the "
+        "background around an object to its inside: lower is further out; 0: as the "
+        "network draws them, near .5.",
+        otherwise="as trained",
+        option="Objects: F",
+    )
+    flips: bool = setting(
+        False,
+        "Average over the image and its three mirror images: a little more accurate, "
+        "about four times slower.",
+        label="Averaged over mirror images",
+        option="Objects",
+    )
+    exclude_border: bool = setting(
+        False,
+        "Drop objects that touch the edge of the image.",
+        label="Edge objects dropped",
+        option="Objects",
+    )
+    save: tuple[Saved, ...] = setting(
+        (),
+        "Also write, beside each label image: classes or probabilities (TIFF), "
+        "outlines (a picture), rois (for Fiji), geojson (for QuPath), or the table "
+        "of what is measured; or one report (HTML) of all images; repeat for more.",
+        option="Results: WHAT",
+    )
+    table_format: Literal["csv", "parquet"] = setting(
+        "csv",
+        "Format of the tables that --save table writes: csv, or parquet, of the "
+        "extra cellunet-torch[parquet].",
+        option="Results: NAME",
+    )
+    part: tuple[int, int] | None = setting(
+        None,
+        "Segment every N-th image, from the I-th on, for N calls side by side; then "
+        "the same command without it writes the table and the report of all.",
+        otherwise="all images",
+        parse=parse_part,
+        option="Results: I/N",
+    )
+    overwrite: bool = setting(False, "Replace results that exist.", option="Results")
+    tile_px: int = setting(
+        1024,
+        "Longest side of the tiles that are decoded at once; it changes memory and "
+        "time, never a label.",
+        low=64,
+        option="Computing: PX",
+    )
+    max_memory_mb: int | None = setting(
+        None,
+        "Bound on the memory of the process in megabytes; what does not fit waits in "
+        "a temporary file (--scratch). It changes time, never a label.",
+        otherwise="what runs fastest, about 700 for an image of any size",
+        above=0,
+        option="Computing: MB",
+    )
+    scratch: str | None = setting(
+        None,
+        "Folder for temporary files, which exists; they have no name and vanish with "
+        "the process.",
+        otherwise="--out",
+        option="Computing: DIR",
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         sizes = {
             "scale": self.scale,
             "diameter": self.diameter_px,
             "pixel size": self.pixel_size_um,
         }
         given = [name for name, value in sizes.items() if value is not None]
-        _check(
+        check(
             len(given) < 2,
             f"{'Both' if len(given) == 2 else 'All of'} {' and '.join(given)} were "
             "given.",
             hint="Give one of them: the scale follows from each of the others.",
         )
-        _check(
-            self.diameter == "auto" or not given,
-            f"Both diameter {self.diameter!r} and {given[0] if given else ''} were "
-            "given.",
-            hint="Give one of them: each says how large images are seen.",
-        )
-        _check(
-            self.pixel_size_um is None or 0.001 <= self.pixel_size_um <= 1000,
-            f"pixel_size is {self.pixel_size_um}; 0.001 to 1000 micrometres are "
-            "possible.",
-        )
-        _check(self.level >= 0, f"level is {self.level}, below 0.")
-        _check(
-            self.scale is None or 0.05 <= self.scale <= 20,
-            f"scale is {self.scale}; 0.05 to 20 are possible.",
-        )
-        _check(
-            self.diameter_px is None or 2 <= self.diameter_px <= 2000,
-            f"diameter is {self.diameter_px}; 2 to 2000 pixels are possible.",
-        )
-        _check(
-            self.min_area_px is None or self.min_area_px >= 0,
-            f"min_area is {self.min_area_px}, below 0.",
-        )
-        _check(
-            self.seed_threshold is None or 0 < self.seed_threshold < 1,
-            f"seed_threshold is {self.seed_threshold}; it must lie between 0 and 1.",
-        )
-        _check(
-            not self.edge or EDGES[0] <= self.edge <= EDGES[1],
-            f"edge is {self.edge}; {EDGES[0]} to {EDGES[1]} are possible, or 0 for "
-            "outlines as the model draws them.",
-        )
-        _check(
-            self.tile_px >= 64, f"tile is {self.tile_px} px; at least 64 are needed."
-        )
-        _check(
+        check_edge(self.edge)
+        check(
             self.part is None or 1 <= self.part[0] <= self.part[1],
             f"part is {self.part}; it must be i of n, 1 <= i <= n.",
             hint="For example --part 2/8.",
         )
-        _check(
-            self.max_memory_mb is None or self.max_memory_mb > 0,
-            f"max_memory is {self.max_memory_mb} MB; it must be above 0.",
-        )
-        _check(
+        check(
             self.table_format == "csv" or "table" in self.save,
             f"The table format {self.table_format} was given, but no table is saved.",
             hint="Add: --save table.",
@@ -658,25 +732,73 @@ class PredictConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ComputeConfig(Config):
+    """What computes, which changes time and, between engines, a few pixels."""
+
+    engine: EngineName = setting(
+        ENGINE,
+        "What runs the network: auto (onnxruntime on a CPU, else torch), "
+        "onnxruntime, torch, torch-bfloat16, or, of the extra "
+        "cellunet-torch[openvino], openvino, openvino-int8. int8 and bfloat16 are "
+        "faster and change a few pixels (docs/performance.md).",
+        option="Computing: NAME",
+    )
+    device: str = setting(
+        DEVICE,
+        "Device to compute on: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, "
+        "mps. A device that is not there is refused.",
+        option="Computing: NAME",
+    )
+    threads: int = setting(
+        THREADS,
+        "CPU threads, never more than the machine has cores; 0: as many as this "
+        "process may use.",
+        low=0,
+        option="Computing: N",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotationConfig(Config):
+    """How annotations are read."""
+
+    kind: str = setting(
+        "auto",
+        "How the annotations were drawn; auto decides for each file by its pixels. "
+        "Others: " + ", ".join(KINDS[1:]) + ".",
+        option="Images: NAME",
+    )
+    ignore_value: int | None = setting(
+        None,
+        "Value of the pixels of label images that are not annotated: they count "
+        "neither in training nor in scores.",
+        option="Images: N",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitConfig(Config):
     """Which annotated images are kept out of training."""
 
-    validation_fraction: float = 0.2
-    """Share of the images drawn for validation where no list is given."""
-    folds: int = 0
-    """2 or more: no image is spared. Where no list is given the images are dealt into
-    as many parts, a network is trained without each of them and scored on it, and the
-    mean of the networks' weights is kept. 0: one training, one part kept out."""
+    validation_fraction: float = setting(
+        0.2,
+        "Share of the images, drawn by the seed, that is kept out for validation "
+        "where no list is given.",
+        between=(0, 1),
+    )
+    folds: int = setting(
+        0,
+        "Keep no image out: train N networks, each without a part of the images that "
+        "it is then scored on, and keep the mean of their weights. 0: off.",
+        otherwise=f"{FOLDS} for up to {FEW_IMAGES} images from a model, else 0",
+        option="Images: N",
+    )
 
     def __post_init__(self) -> None:
-        _check(
+        super().__post_init__()
+        check(
             self.folds == 0 or 2 <= self.folds <= 10,
             f"folds is {self.folds}; 0, or 2 to 10, are possible.",
-        )
-        _check(
-            0 < self.validation_fraction < 1,
-            f"validation_fraction is {self.validation_fraction}; it must lie between "
-            "0 and 1.",
         )
 
 
@@ -684,81 +806,82 @@ class SplitConfig(Config):
 class SuggestConfig(Config):
     """Which crops are suggested for annotation."""
 
-    crops: int = 8
-    """How many."""
-    side_px: int = 256
-    """Their side in pixels."""
-    annotations: Literal["labels", "rois", "geojson"] = "labels"
-    """What the model's annotation is written as, to be corrected: label images, ROI
-    sets of Fiji, GeoJSON of QuPath."""
-    most_windows: int = 4096
-    """Windows that are compared with each other at most. Of more, only the most
-    doubtful of each neighbourhood are."""
-
-    def __post_init__(self) -> None:
-        _check(
-            1 <= self.crops <= 1000,
-            f"crops is {self.crops}; 1 to 1000 are possible.",
-        )
-        _check(
-            32 <= self.side_px <= 4096,
-            f"The crops' side is {self.side_px} px; 32 to 4096 are possible.",
-        )
-        _check(self.most_windows >= 1, f"most_windows is {self.most_windows}.")
+    crops: int = setting(8, "How many crops.", within=(1, 1000), option="Results: N")
+    side_px: int = setting(
+        256,
+        "Their side in pixels.",
+        name="--crop",
+        within=(32, 4096),
+        option="Results: PX",
+    )
+    annotations: Literal["labels", "rois", "geojson"] = setting(
+        "labels",
+        "What the model's annotation is written as, to be corrected: labels (label "
+        "images), rois (sets of Fiji), geojson (of QuPath).",
+        option="Results: NAME",
+    )
+    most_windows: int = setting(
+        4096,
+        "Windows that are compared with each other at most. Of more, only the most "
+        "doubtful of each neighborhood are.",
+        low=1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class BootstrapConfig(Config):
     """How intervals are drawn."""
 
-    resamples: int = 2000
-    """Draws of as many images as there are, with replacement."""
-    confidence: float = 0.95
-    """Share of the draws that the interval holds."""
-    seed: int = 0
-    """Seed of the draws."""
-
-    def __post_init__(self) -> None:
-        _check(
-            self.resamples >= 1,
-            f"resamples is {self.resamples}; 1 or more are needed.",
-        )
-        _check(
-            0 < self.confidence < 1,
-            f"confidence is {self.confidence}; it must lie between 0 and 1.",
-        )
+    resamples: int = setting(
+        2000, "Draws of as many images as there are, with replacement.", low=1
+    )
+    confidence: float = setting(
+        0.95, "Share of the draws that the interval holds.", between=(0, 1)
+    )
+    seed: int = setting(0, "Seed of the draws.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckConfig(Config):
     """From when on a person should look at an annotation."""
 
-    fragment_share: float = 0.05
-    """An object is a fragment if its area is below this share of the median area of
-    its image, unless the frame cuts it."""
-    several_area: float = 1.5
-    """An object may be several if its area is above this many medians of its image
-    and its solidity below `several_solidity`."""
-    several_solidity: float = 0.8
-    """Area of the object over that of its convex hull."""
-    shift_px: float = 2.0
-    """Labels are shifted if they fit this far away better than in place."""
-    shift_gain: float = 0.02
-    """By how much, in correlation of brightness and labels."""
-    least_correlation: float = 0.3
-    """Labels do not fit their image if no shift gives this correlation."""
-    reach_px: int = 24
-    """Largest shift that is tried along each axis."""
-    other_gain: float = 0.1
-    """Labels belong to another image if they correlate with it better by this."""
+    fragment_share: float = setting(
+        0.05,
+        "An object is a fragment if its area is below this share of the median area "
+        "of its image, unless the frame cuts it.",
+        within=(0, 1),
+    )
+    several_area: float = setting(
+        1.5,
+        "An object may be several if its area is above this many medians of its "
+        "image and its solidity below `several_solidity`.",
+    )
+    several_solidity: float = setting(
+        0.8, "Area of the object over that of its convex hull.", within=(0, 1)
+    )
+    shift_px: float = setting(
+        2.0,
+        "Labels are shifted if they fit this far away better than in place.",
+        above=0,
+    )
+    shift_gain: float = setting(
+        0.02, "By how much, in correlation of brightness and labels."
+    )
+    least_correlation: float = setting(
+        0.3,
+        "Labels do not fit their image if no shift gives this correlation.",
+        within=(0, 1),
+    )
+    reach_px: int = setting(24, "Largest shift that is tried along each axis.")
+    other_gain: float = setting(
+        0.1, "Labels belong to another image if they correlate with it better by this."
+    )
 
     def __post_init__(self) -> None:
-        for name in ("fragment_share", "several_solidity", "least_correlation"):
-            value = getattr(self, name)
-            _check(0 <= value <= 1, f"{name} is {value}; 0 to 1 are possible.")
-        _check(
-            0 < self.shift_px <= self.reach_px,
-            f"shift_px is {self.shift_px}; above 0, up to reach_px is possible.",
+        super().__post_init__()
+        check(
+            self.shift_px <= self.reach_px,
+            f"shift_px is {self.shift_px}; up to reach_px is possible.",
         )
 
 
@@ -766,14 +889,19 @@ class CheckConfig(Config):
 class EvaluateConfig(Config):
     """How predictions are scored."""
 
-    protocol: str = PROTOCOL
-    """Name of a row of `cellunet.metrics.matching.PROTOCOLS`."""
-    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
-    """How intervals are drawn."""
-    encoding: EncodingConfig = field(default_factory=EncodingConfig)
-    """Classes whose pixels are told apart in precision and recall."""
+    protocol: str = setting(
+        PROTOCOL,
+        "standard: IoU of .50 to .95; caicedo2019: the average F1 of the BBBC039 "
+        "paper.",
+        option="Options: NAME",
+    )
+    bootstrap: BootstrapConfig = group(BootstrapConfig, "How intervals are drawn.")
+    encoding: EncodingConfig = group(
+        EncodingConfig, "How instance labels become a class map."
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         choose(dict.fromkeys(PROTOCOLS), self.protocol, "protocol")
 
 

@@ -20,7 +20,9 @@ LAYERS = {
     "errors": 0,
     "progress": 0,
     "bugs": 1,
+    "settings": 1,
     "config": 1,
+    "config_file": 1,
     "io": 2,
     "imaging": 3,
     "annotations": 4,
@@ -37,7 +39,14 @@ LAYERS = {
 names lazily, and ``__main__`` stand outside: nothing but the version may be imported
 from them."""
 ROOT = {"cellunet", "cellunet.__main__"}
-STANDARD_LIBRARY_ONLY = {"errors", "bugs", "config", "progress"}
+STANDARD_LIBRARY_ONLY = {
+    "errors",
+    "bugs",
+    "settings",
+    "config",
+    "config_file",
+    "progress",
+}
 AT_HOME = {
     "torch": {"core"},
     "typer": {"cli"},

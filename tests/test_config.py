@@ -117,20 +117,20 @@ def test_a_whole_number_serves_as_a_float_and_none_where_it_may() -> None:
     ("make", "message"),
     [
         (lambda: NormalizationConfig(low_percentile=99.9), "do not rise"),
-        (lambda: NormalizationConfig(noise_floor=-1.0), "noise_floor is -1.0"),
-        (lambda: EncodingConfig(boundary_px=0), "boundary_px is 0; 1 to 8"),
-        (lambda: EncodingConfig(boundary_px=9), "boundary_px is 9; 1 to 8"),
+        (lambda: NormalizationConfig(noise_floor=-1.0), "noise_floor is -1;"),
+        (lambda: EncodingConfig(boundary_px=0), "boundary_px is 0; it must be 1 to 8"),
+        (lambda: EncodingConfig(boundary_px=9), "boundary_px is 9; it must be 1 to 8"),
         (
             lambda: EncodingConfig(target="boundary", boundary_side="outer"),
             "needs boundary_side 'inner'",
         ),
-        (lambda: WeightConfig(class_weights=(1.0, 0.0)), "each must be above 0"),
+        (lambda: WeightConfig(class_weights=(1.0, 0.0)), "are 1,0; it must be above 0"),
         (lambda: WeightConfig(border_weight=-0.5), "border_weight is -0.5"),
-        (lambda: WeightConfig(border_sigma_px=0.0), "border_sigma_px is 0.0"),
-        (lambda: DecodeConfig(class_odds=(0.0,)), "each must be above 0"),
-        (lambda: DecodeConfig(seed_threshold=1.0), "must lie between 0 and 1"),
+        (lambda: WeightConfig(border_sigma_px=0.0), "border_sigma_px is 0;"),
+        (lambda: DecodeConfig(class_odds=(0.0,)), "it must be above 0"),
+        (lambda: DecodeConfig(seed_threshold=1.0), "it must be above 0 and below 1"),
         (lambda: DecodeConfig(min_area_px=-1), "min_area_px is -1"),
-        (lambda: DecodeConfig(growth_px=65), "0 to 64 are possible"),
+        (lambda: DecodeConfig(growth_px=65), "it must be 0 to 64"),
         (lambda: DecodeConfig(max_hole_px=-1), "max_hole_px is -1"),
         (lambda: DecodeConfig(max_core_px=0), "max_core_px is 0"),
         (lambda: UNetConfig(channels=(8,)), "2 to 8 levels"),
@@ -140,20 +140,26 @@ def test_a_whole_number_serves_as_a_float_and_none_where_it_may() -> None:
         (lambda: AugmentConfig(scale_range=(1.2, 0.8)), "must rise"),
         (lambda: AugmentConfig(warp_probability=1.5), "warp_probability is 1.5"),
         (lambda: AugmentConfig(noise_sigma=-0.1), "noise_sigma is -0.1"),
-        (lambda: TrainConfig(epochs=0), "epochs is 0; at least 1"),
-        (lambda: TrainConfig(seed=-1), "seed is -1, below 0"),
-        (lambda: TrainConfig(learning_rate=0.0), "learning_rate is 0.0"),
-        (lambda: TrainConfig(average_decay=1.0), "average_decay is 1.0"),
+        (lambda: TrainConfig(epochs=0), "epochs is 0; it must be at least 1"),
+        (lambda: TrainConfig(seed=-1), "seed is -1; it must be at least 0"),
+        (lambda: TrainConfig(learning_rate=0.0), "learning_rate is 0;"),
+        (
+            lambda: TrainConfig(average_decay=1.0),
+            "average_decay is 1; it must be at least 0 and below 1",
+        ),
         (lambda: PredictConfig(scale=1.0, diameter_px=9.0), "Both scale and diameter"),
         (lambda: PredictConfig(scale=0.01), "scale is 0.01"),
-        (lambda: PredictConfig(diameter_px=1.0), "diameter is 1.0"),
-        (lambda: PredictConfig(min_area_px=-1), "min_area is -1"),
-        (lambda: PredictConfig(seed_threshold=0.0), "seed_threshold is 0.0"),
-        (lambda: PredictConfig(tile_px=63), "at least 64 are needed"),
+        (
+            lambda: PredictConfig(diameter_px=1.0),
+            "diameter_px is 1; it must be 2 to 2000",
+        ),
+        (lambda: PredictConfig(min_area_px=-1), "min_area_px is -1"),
+        (lambda: PredictConfig(seed_threshold=0.0), "seed_threshold is 0;"),
+        (lambda: PredictConfig(tile_px=63), "tile_px is 63; it must be at least 64"),
         (lambda: PredictConfig(part=(3, 2)), "1 <= i <= n"),
         (lambda: PredictConfig(part=(0, 2)), "1 <= i <= n"),
         (lambda: PredictConfig(max_memory_mb=0), "above 0"),
-        (lambda: SplitConfig(validation_fraction=0.0), "validation_fraction is 0.0"),
+        (lambda: SplitConfig(validation_fraction=0.0), "validation_fraction is 0;"),
     ],
 )
 def test_values_out_of_range_are_refused(
@@ -168,7 +174,7 @@ def test_crops_must_fit_the_network_and_the_nearest_is_told() -> None:
     with pytest.raises(ConfigError) as caught:
         TrainConfig(crop_px=190)
     assert "not a multiple of the network's 8" in caught.value.message
-    assert caught.value.hint == "The nearest that fits: --crop 192."
+    assert caught.value.hint == "The nearest that fits: crop_px = 192."
 
 
 @pytest.mark.parametrize(

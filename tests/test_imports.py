@@ -57,6 +57,8 @@ def _calls(*words: str) -> str:
         ["predict", "--help"],
         ["evaluate", "--help"],
         ["make-labels", "--help"],
+        ["suggest", "--help"],
+        ["check", "--help"],
         ["models", "--help"],
     ],
     ids=" ".join,

@@ -217,7 +217,7 @@ def split(
             f"The split has {len(kept)} training and {len(held)} validation images; "
             "each needs at least one.",
             hint="Annotate at least two images, name a folder (--val DIR), or have a "
-            "single image cut: --folds 2 without --val-fraction.",
+            "single image cut: --folds 2 without --val.",
         )
     return (
         tuple(by_name[name] for name in sorted(kept)),
@@ -315,7 +315,7 @@ def _draw(names: Mapping[str, tuple[int, ...]], fraction: float, seed: int) -> s
     if not 0 < fraction < 1:
         raise ConfigError(
             f"The validation fraction is {fraction}; it must lie between 0 and 1.",
-            hint="Try: --val-fraction 0.2.",
+            hint="Try: --val 0.2.",
         )
     count = min(max(1, round(fraction * len(names))), len(names) - 1)
     # Python promises that random() repeats across versions; numpy promises it of no
@@ -381,7 +381,7 @@ def _nothing_found(folder: Path) -> InputError:
             f"{folder} holds images, but no annotation (images recognised: "
             f"{len(images)}{_left_out(others)}).",
             hint=(f"{PIXELS} " if set(others) & PICTURES else "")
-            + "To have labels to correct: cellunet train --suggest "
+            + "To have labels to correct: cellunet suggest "
             f"{folder} --out DIR. {UNDERSTOOD}",
         )
     return InputError(

@@ -20,11 +20,11 @@ import typer.main
 from cellunet import __version__
 from cellunet.bugs import library_versions
 from cellunet.cli import models
-from cellunet.cli import options as o
 from cellunet.cli.console import Console
 from cellunet.cli.doctor import doctor
 from cellunet.cli.evaluate import evaluate
-from cellunet.cli.labels import make_labels
+from cellunet.cli.labels import check, make_labels
+from cellunet.cli.options import option, with_options
 from cellunet.cli.predict import predict
 from cellunet.cli.session import (
     BUG,
@@ -35,6 +35,7 @@ from cellunet.cli.session import (
     document,
     listening,
 )
+from cellunet.cli.suggest import suggest
 from cellunet.cli.train import train
 from cellunet.errors import BugError, CellunetError, ConfigError, InputError
 
@@ -108,22 +109,19 @@ def _prose(function: Callable[..., object]) -> str:
 
 
 @app.callback(invoke_without_command=True)
+@with_options
 def root(
     ctx: typer.Context,
     version: Annotated[
         bool,
-        typer.Option(
-            "--version",
-            "-V",
-            metavar="",
+        option(
+            "--version -V",
+            "",
+            "Print the version and leave.",
             callback=_print_version,
             is_eager=True,
-            help="Print the version and leave.",
         ),
     ] = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
 ) -> None:
     """One mask per nucleus or cell from fluorescence microscopy images.
 
@@ -141,10 +139,12 @@ for name, function in (
     ("train", train),
     ("predict", predict),
     ("evaluate", evaluate),
+    ("suggest", suggest),
+    ("check", check),
     ("make-labels", make_labels),
     ("doctor", doctor),
 ):
-    app.command(name, help=_prose(function))(function)
+    app.command(name, help=_prose(function))(with_options(function))
 
 app.add_typer(models.app, name="models")
 
@@ -297,11 +297,11 @@ def _options(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def _command(words: tuple[str, ...]) -> str | None:
     """Return the subcommand that the words name, its own subcommand included."""
-    known = {"train", "predict", "evaluate", "make-labels", "models", "doctor"}
+    own = {command.name for command in models.app.registered_commands}
+    known = {command.name for command in app.registered_commands}
     for i, word in enumerate(words):
         if word == "models":
             inner = [w for w in words[i + 1 :] if not w.startswith("-")][:1]
-            own = ("show", "calibrate", "remove")
             return " ".join(["models", *(w for w in inner if w in own)])
         if word in known:
             return word

@@ -6,20 +6,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cellunet.cli import options as o
 from cellunet.cli.session import Outcome, Session
 
 if TYPE_CHECKING:
     from cellunet.cli.console import Row
 
 
-def doctor(
-    ctx: typer.Context,
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
-) -> Outcome:
+def doctor(ctx: typer.Context) -> Outcome:
     """Print versions, engines, devices, threads and folders, for a report."""
     from cellunet.tasks.doctor import diagnose
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cellunet.cli import options as o
+from cellunet.cli.options import Options, option, refuse_given
 from cellunet.cli.scores import CSV, check_csv, summarize, write_csv
 from cellunet.cli.session import Outcome, Session
-from cellunet.config import DEVICE, ENGINE, MODEL, PROTOCOL, THREADS, PredictConfig
+from cellunet.config import (
+    MODEL,
+    AnnotationConfig,
+    ComputeConfig,
+    EvaluateConfig,
+    PredictConfig,
+)
 
 if TYPE_CHECKING:
     from cellunet.metrics.summary import Paired
@@ -19,189 +25,115 @@ if TYPE_CHECKING:
 MOST = 2
 """Models or folders that one call scores: a pair can be compared."""
 
-OF_MODELS = (
-    *("channel", "gray", "scale", "diameter", "min_area", "seed_threshold", "flips"),
-    *("engine", "device", "threads", "tile", "side"),
+APPLIED = Options(
+    PredictConfig,
+    "channel",
+    "gray",
+    "diameter",
+    "min_area_px",
+    "seed_threshold",
+    "edge",
+    "flips",
 )
+
+OF_MODELS = tuple(f.name for f in (*APPLIED.fields, *ComputeConfig.fields()))
 """Parameters that say how a model is applied, which --pred has no use for."""
 
 
 def evaluate(
     ctx: typer.Context,
     data: Annotated[
-        Path | None,
+        Path,
         typer.Argument(
-            metavar="DATA", help="Annotated folder on which to score --model."
+            metavar="DATA",
+            help="Annotated folder on which to score --model, or folder of true "
+            "labels for --pred.",
         ),
-    ] = None,
+    ],
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME|PATH",
-            help="Model to score on DATA; give two to compare them image by image. "
+        option(
+            "--model -m",
+            "NAME|PATH",
+            "Model to score on DATA; give two to compare them image by image. "
             f"Default: {MODEL}.",
         ),
     ] = None,
     pred: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder of label images of any tool, to score against --labels "
-            "instead of a model; give two to compare them.",
+        option(
+            "--pred",
+            "DIR",
+            "Folder of label images of any tool, to score instead of a model; give "
+            "two to compare them. Default: none.",
         ),
     ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of true labels, with --pred."),
-    ] = None,
-    protocol: Annotated[
-        str,
-        typer.Option(
-            show_default=False,
-            metavar="NAME",
-            help=o.help_with_default(
-                "standard: IoU of .50 to .95; caicedo2019: the average F1 of the "
-                "BBBC039 paper.",
-                PROTOCOL,
-            ),
-        ),
-    ] = PROTOCOL,
+    *,
+    scoring: EvaluateConfig,
     table: Annotated[
         Path | None,
-        typer.Option(
-            CSV,
-            metavar="FILE",
-            help="Also write the scores of every image. Default: none.",
-        ),
+        option(CSV, "FILE", "Also write the scores of every image. Default: none."),
     ] = None,
-    channel: o.Channel = None,
-    gray: o.Gray = False,
-    ignore_value: o.IgnoreValue = None,
-    scale: o.Scale = None,
-    diameter: o.Diameter = None,
-    min_area: o.MinArea = None,
-    seed_threshold: o.SeedThreshold = None,
-    edge: o.Edge = None,
-    flips: o.Flips = False,
-    engine: o.Engine = ENGINE,
-    device: o.Device = DEVICE,
-    threads: o.Threads = THREADS,
-    tile: o.Tile = PredictConfig.tile_px,
     side: Annotated[
         Literal["all", "training", "validation"],
-        typer.Option(
-            show_default=False,
-            metavar="SIDE",
-            rich_help_panel=o.IMAGES,
-            help=o.help_with_default(
-                "Images to score where DATA has lists: all, training or validation.",
-                o.SIDE,
-            ),
+        option(
+            "--side",
+            "SIDE",
+            "Images to score where DATA has lists: all, training or validation. "
+            "Default: all.",
+            "Images",
         ),
-    ] = o.SIDE,
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
+    ] = "all",
+    annotations: Annotated[dict[str, Any], Options(AnnotationConfig, "ignore_value")],
+    config: Annotated[PredictConfig, APPLIED],
+    computing: ComputeConfig,
 ) -> Outcome:
     """Score a model on annotated images, or label images of any tool.
 
-    Either DATA with --model, or --pred with --labels. Images that a model was trained
-    or chosen on are scored apart; the headline is the others. Intervals are 95 %
-    bootstrap intervals over images.
+    Images that a model was trained or chosen on are scored apart; the headline is the
+    others. Intervals are 95 % bootstrap intervals over images.
     """
+    from cellunet.tasks.evaluate import evaluate_folders, evaluate_model
+
     session = Session.of(ctx)
-    _refuse_mixtures(data, model, pred, labels)
+    _refuse_mixtures(model, pred)
     if pred:
-        o.refuse_given(ctx, OF_MODELS, "goes with a model, not with --pred")
+        refuse_given(ctx, (*OF_MODELS, "side"), "goes with a model, not with --pred")
     if table is not None:
         check_csv(table)
-    config = PredictConfig(
-        channel=channel,
-        gray=gray,
-        scale=scale,
-        **o.sized(diameter),
-        min_area_px=min_area,
-        seed_threshold=seed_threshold,
-        edge=edge,
-        flips=flips,
-        tile_px=tile,
-    )
-    if data is not None:
-        from cellunet.config import EvaluateConfig
-        from cellunet.tasks.evaluate import evaluate_model
-
-        found = {
-            name: evaluate_model(
-                data,
-                model=name,
-                side=side,
-                engine=engine,
-                device=device,
-                threads=threads,
-                config=EvaluateConfig(protocol=protocol),
-                predict_config=config,
-                ignore_value=ignore_value,
-                track=session.console.track,
-            )
-            for name in model or [MODEL]
-        }
-    else:
-        found = _score_folders(session, pred or [], labels, protocol, ignore_value)
+    shared = annotations | {"config": scoring, "track": session.console.track}
+    found = {
+        str(folder): evaluate_folders(folder, data, **shared) for folder in pred or ()
+    } or {
+        name: evaluate_model(
+            data,
+            model=name,
+            side=side,
+            predict_config=config,
+            **(computing.to_dict() | shared),
+        )
+        for name in model or [MODEL]
+    }
     return _report(session, found, table)
 
 
-def _refuse_mixtures(
-    data: Path | None,
-    model: list[str] | None,
-    pred: list[Path] | None,
-    labels: Path | None,
-) -> None:
+def _refuse_mixtures(model: list[str] | None, pred: list[Path] | None) -> None:
     """Refuse what is neither of the two ways to call.
 
     Raises
     ------
     typer.BadParameter
-        Naming what is missing or too much.
+        Naming what is too much.
     """
-    if data is None and not pred:
-        raise typer.BadParameter("Give DATA with --model, or --pred with --labels.")
-    if (data is not None or model) and (pred or labels):
+    if model and pred:
         raise typer.BadParameter(
-            "DATA and --model do not go with --pred and --labels: score one or the "
-            "other."
+            "--model does not go with --pred: score one or the other."
         )
-    if pred and labels is None:
-        raise typer.BadParameter("--pred needs the true labels: --labels DIR.")
     for name, values in (("--model", model or []), ("--pred", pred or [])):
         if len(values) > MOST:
             raise typer.BadParameter(f"{name} can be given twice, not more often.")
         if len(set(values)) < len(values):
             raise typer.BadParameter(f"{name} {values[0]} is given twice.")
-
-
-def _score_folders(
-    session: Session,
-    pred: list[Path],
-    labels: Path | None,
-    protocol: str,
-    ignore_value: int | None,
-) -> dict[str, Evaluation]:
-    from cellunet.config import EvaluateConfig
-    from cellunet.tasks.evaluate import evaluate_folders
-
-    if labels is None:
-        return {}
-    config = EvaluateConfig(protocol=protocol)
-    track = session.console.track
-    return {
-        str(folder): evaluate_folders(
-            folder, labels, config=config, ignore_value=ignore_value, track=track
-        )
-        for folder in pred
-    }
 
 
 def _report(

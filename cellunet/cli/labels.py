@@ -1,19 +1,19 @@
-"""``cellunet make-labels``: options to a configuration, one call, a summary."""
+"""``cellunet make-labels`` and ``check``: options, one call, a summary."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cellunet.bugs import REPORT
-from cellunet.cli import options as o
-from cellunet.cli import options as t
 from cellunet.cli.console import counted
+from cellunet.cli.options import Options, Overwrite, SettingsFile, option
 from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session
-from cellunet.config import ANNOTATION_KIND, PRESETS, TARGET, for_target
+from cellunet.config import AnnotationConfig
+from cellunet.config_file import configure, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,114 +100,89 @@ def _failure(checked: Checked, flagged: list[CheckedImage]) -> Failure:
     )
 
 
-OF_WEIGHTS = ("class_weights", "border_weight", "border_sigma")
-"""Parameters that mean something with --weight-map alone."""
+Kind = Annotated[dict[str, Any], Options(AnnotationConfig)]
 
-OF_LABELS = ("target", "boundary_px", "boundary_side", "weight_map", *OF_WEIGHTS)
-"""Parameters of what is made, which --check does not make."""
+Source = Annotated[
+    Path,
+    typer.Argument(metavar="SOURCE", help="Annotations, with or without their images."),
+]
+
+
+def check(
+    ctx: typer.Context,
+    source: Source,
+    out: Annotated[
+        Path, option("--out -o", "DIR", "Folder for the report and contact sheets.")
+    ],
+    *,
+    reading: Kind,
+    val: Annotated[
+        Path | None,
+        option(
+            "--val",
+            "DIR",
+            "Annotated folder of validation images, which may hold no image of "
+            "SOURCE. Default: none.",
+            "Images",
+        ),
+    ] = None,
+) -> Outcome:
+    """Look for what is wrong with annotations: a report and contact sheets.
+
+    Fragments, objects that touch or are drawn as one, labels that are shifted or of
+    another image, images that are there twice. Exit code 4 if a person should look.
+    """
+    from cellunet.tasks.check_labels import check_labels as run
+
+    session = Session.of(ctx)
+    track = session.console.track
+    checked = run(source, out, validation=val, track=track, **reading)
+    return report_check(session.report, checked)
 
 
 def make_labels(
     ctx: typer.Context,
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SOURCE", help="Annotations, with or without their images."
-        ),
-    ],
+    source: Source,
     out: Annotated[
         Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="Folder for labels, classes, weights and previews, one folder each.",
+        option(
+            "--out -o",
+            "DIR",
+            "Folder for labels, classes, weights and previews, one folder each.",
         ),
     ],
-    kind: Annotated[
-        str,
-        typer.Option(
-            show_default=False,
-            metavar="NAME",
-            help=o.help_with_default(
-                "How the annotations were drawn; auto decides for each file by its "
-                f"pixels. Others: {', '.join(o.KINDS[1:])}.",
-                ANNOTATION_KIND,
-            ),
-        ),
-    ] = ANNOTATION_KIND,
-    ignore_value: o.IgnoreValue = None,
-    target: t.TargetOption = None,
-    boundary_px: t.BoundaryPx = None,
-    boundary_side: t.BoundarySide = None,
+    *,
+    settings: SettingsFile = None,
+    reading: Kind,
     weight_map: Annotated[
         bool,
-        typer.Option(
+        option(
             "--weight-map",
-            metavar="",
-            rich_help_panel=o.TARGET_PANEL,
-            help="Also write the weight of each pixel in the loss. Default: no.",
+            "",
+            "Also write the weight of each pixel in the loss. Default: no.",
+            "Results",
         ),
     ] = False,
-    class_weights: t.ClassWeights = None,
-    border_weight: t.BorderWeight = None,
-    border_sigma: t.BorderSigma = None,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            metavar="",
-            rich_help_panel=o.RESULTS,
-            help="Make nothing, but look for what is wrong: a report and contact "
-            "sheets in --out; exit code 4 if a person should look. Default: no.",
-        ),
-    ] = False,
-    val: Annotated[
-        Path | None,
-        typer.Option(
-            "--val",
-            metavar="DIR",
-            rich_help_panel=o.IMAGES,
-            help="With --check: annotated folder of validation images, which may hold "
-            "no image of SOURCE. Default: none.",
-        ),
-    ] = None,
-    overwrite: o.Overwrite = False,
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
+    overwrite: Overwrite,
 ) -> Outcome:
     """Decode annotations to instance labels, class maps, weight maps and previews.
 
     Understands label images (napari, Cellpose), BBBC039's coloured PNG, binary masks,
     drawings of outlines, a folder per image with one image per object (DSB2018), ROI
-    sets of Fiji, GeoJSON of QuPath, COCO and labelme JSON.
+    sets of Fiji, GeoJSON of QuPath, COCO and labelme JSON. Classes and weights are as
+    the encoding and the weights of --config say.
     """
-    session = Session.of(ctx)
-    if check:
-        o.refuse_given(ctx, OF_LABELS, "does not go with --check")
-        return _check(session, source, out, val, kind, ignore_value)
-    if val is not None:
-        raise typer.BadParameter("--val goes with --check.")
-    if not weight_map:
-        o.refuse_given(ctx, OF_WEIGHTS, "goes with --weight-map")
     from cellunet.tasks.make_labels import make_labels as run
 
-    config = for_target(PRESETS["default"](), target or TARGET)
-    changes = t.weight_changes(class_weights, border_weight, border_sigma)
-    encoding = config.encoding.replace(
-        **o.given(boundary_px=boundary_px, boundary_side=boundary_side)
-    )
+    session = Session.of(ctx)
+    config = configure(read_settings(settings) if settings else {})
     made = run(
         source,
         out,
-        encoding=encoding,
-        weights=config.weights.replace(**changes) if weight_map else None,
-        kind=kind,
-        ignore_value=ignore_value,
-        overwrite=overwrite,
+        encoding=config.encoding,
+        weights=config.weights if weight_map else None,
         track=session.console.track,
+        **(reading | overwrite),
     )
     summarize(session, made)
     return Outcome(
@@ -215,27 +190,6 @@ def make_labels(
         result=made.to_dict(),
         failure=_make_labels_failure(made),
     )
-
-
-def _check(
-    session: Session,
-    source: Path,
-    out: Path,
-    val: Path | None,
-    kind: str,
-    ignore_value: int | None,
-) -> Outcome:
-    from cellunet.tasks.check_labels import check_labels as run
-
-    checked = run(
-        source,
-        out,
-        validation=val,
-        kind=kind,
-        ignore_value=ignore_value,
-        track=session.console.track,
-    )
-    return report_check(session.report, checked)
 
 
 def summarize(session: Session, made: MadeLabels) -> None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellunet.cli import options as o
 from cellunet.cli.console import counted
+from cellunet.cli.options import Channel, Options, Overwrite, option, with_options
 from cellunet.cli.session import Outcome, Session
-from cellunet.config import THREADS
+from cellunet.config import ComputeConfig, TrainConfig
+from cellunet.config_file import as_toml
 from cellunet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,16 +24,17 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 
+NameOrPath = Annotated[
+    str, typer.Argument(metavar="NAME|PATH", help="Name or path of the model.")
+]
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")]
 
 
 @app.callback()
+@with_options
 def models(
     ctx: typer.Context,
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
 ) -> Outcome | None:
     """List models and unfinished trainings."""
     if ctx.invoked_subcommand is not None:
@@ -49,21 +51,27 @@ def models(
     return Outcome(result={"models": [info.to_dict() for info in found]})
 
 
-@app.command()
+@app.command("show")
+@with_options
 def show(
     ctx: typer.Context,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|PATH", help="Name or path of the model.")
-    ],
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
+    name: NameOrPath,
+    toml: Annotated[
+        bool,
+        option(
+            "--toml",
+            "",
+            "Print the settings that it was trained with as a file for --config of "
+            "train. Default: no.",
+        ),
+    ] = False,
 ) -> Outcome:
     """Show what is known of a model."""
     from cellunet.tasks.models import show_model
 
     info = show_model(name)
+    if toml:
+        return _show_settings(ctx, info)
     Session.of(ctx).report.table(
         [("model", info.name), *_facts(info)],
         left=(0, 1),
@@ -71,12 +79,22 @@ def show(
     return Outcome(result=info.to_dict())
 
 
-@app.command()
+def _show_settings(ctx: typer.Context, info: ModelInfo) -> Outcome:
+    if "config" not in info.card:
+        raise ConfigError(
+            f"Model {info.name!r} is {info.status}, so its settings are not known."
+        )
+    text = as_toml(TrainConfig.from_dict(info.card["config"]))
+    for line in text.splitlines():
+        Session.of(ctx).report.line(line)
+    return Outcome(result=info.to_dict() | {"toml": text})
+
+
+@app.command("calibrate")
+@with_options
 def calibrate(
     ctx: typer.Context,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|PATH", help="Name or path of the model.")
-    ],
+    name: NameOrPath,
     images: Annotated[
         list[str],
         typer.Argument(
@@ -87,21 +105,17 @@ def calibrate(
     ],
     new: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--name",
-            metavar="NEW",
-            help="Fit size, contrast, edge and seeds to annotated images and keep the "
-            "model under this name. Default: none, make the int8 twin.",
+            "NEW",
+            "Fit size, contrast, edge and seeds to annotated images and keep the model "
+            "under this name. Default: none, measure the ranges.",
         ),
     ] = None,
-    channel: o.Channel = None,
-    gray: o.Gray = False,
-    threads: o.Threads = THREADS,
-    overwrite: o.Overwrite = False,
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
+    *,
+    channel: Channel,
+    overwrite: Overwrite,
+    computing: Annotated[dict[str, Any], Options(ComputeConfig, "threads")],
 ) -> Outcome:
     """Fit a model to a few annotated images, without training.
 
@@ -109,13 +123,7 @@ def calibrate(
     They become part of the model; training measures them on the training images.
     """
     session = Session.of(ctx)
-    options = {
-        "channel": channel,
-        "gray": gray,
-        "threads": threads,
-        "overwrite": overwrite,
-        "track": session.console.track,
-    }
+    options = channel | overwrite | computing | {"track": session.console.track}
     return (
         _int8(session, name, images, options)
         if new is None
@@ -162,20 +170,15 @@ def _fitted(
     return Outcome(result=found.to_dict())
 
 
-@app.command()
+@app.command("remove")
+@with_options
 def remove(
     ctx: typer.Context,
     name: Name,
     yes: Annotated[
         bool,
-        typer.Option(
-            "--yes", metavar="", help="Do remove it. Default: no, tell what would be."
-        ),
+        option("--yes", "", "Do remove it. Default: no, tell what would be."),
     ] = False,
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
 ) -> Outcome:
     """Remove a model or an unfinished training of yours, with all of its files."""
     from cellunet.tasks.models import remove_model, show_model

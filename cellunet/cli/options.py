@@ -1,135 +1,161 @@
-"""Options that commands share, and those of training.
+"""Options of commands, made from the fields of `cellunet.config`.
 
-Every default stands in `cellunet.config`; where an option left out means "as the
-preset says" or "as trained", its type has None and the help text tells the value.
+A command has one parameter for each group of settings that it takes::
+
+    def measure(
+        config: MeasureConfig,
+        images: Annotated[dict[str, Any], Options(PredictConfig, "channel", "gray")],
+    ) -> Outcome: ...
+
+`with_options` gives it the options of all fields, or of those that are named. The
+command gets a configuration, checked, or by name the values that were given.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
+import typing
 from collections.abc import Callable
+from dataclasses import Field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
 import typer
 
 from cellunet.cli.console import counted
-from cellunet.cli.session import Session
+from cellunet.cli.session import Outcome, Session
 from cellunet.config import (
-    DEVICE,
-    ENGINE,
-    FEW_IMAGES,
-    FOLDS,
     MODEL,
     PRESETS,
-    TARGET,
-    THREADS,
+    AnnotationConfig,
+    ComputeConfig,
     PredictConfig,
-    Side,
-    SplitConfig,
-    Target,
     TrainConfig,
-    for_target,
 )
 from cellunet.engine.cores import threads_for
-from cellunet.errors import ConfigError
-
-SIDE: Literal["all"] = "all"
-
-KINDS = (
-    "auto",
-    "labels",
-    "binary",
-    "coloured",
-    "outlines",
-    "objects",
-    "scribbles",
-    "rois",
-    "geojson",
-    "coco",
-    "labelme",
-)
-"""Rows of `cellunet.annotations.read.ANNOTATIONS`, which imports numpy."""
-
-LogLevelName = Literal["debug", "info", "warning", "error"]
-
-EngineName = Literal[
-    "auto", "onnxruntime", "torch", "torch-bfloat16", "openvino", "openvino-int8"
-]
-
-ZMode = Literal["keep", "max"]
-
-TableFormat = Literal["csv", "parquet"]
-
-# Headings of the help texts, in the order of a command's options.
-IMAGES, OBJECTS, TARGET_PANEL = "Images", "Objects", "Target and loss"
-
-SCHEDULE, RESULTS, COMPUTING = "Schedule", "Results", "Computing"
+from cellunet.settings import Config, known_of, shown, unit_of, without_none
 
 MESSAGES = "Messages"
 
-AS_TRAINED = "as trained"
+Command = Callable[..., Outcome | None]
 
 
-class Saved(StrEnum):
-    """What `PredictConfig.save` knows; Typer takes no list of literals."""
-
-    CLASSES = "classes"
-    PROBABILITIES = "probabilities"
-    OUTLINES = "outlines"
-    ROIS = "rois"
-    GEOJSON = "geojson"
-    TABLE = "table"
-    REPORT = "report"
-
-
-class Included(StrEnum):
-    """What `PredictConfig.include` knows."""
-
-    THUMBS = "thumbs"
-    PROJECTIONS = "projections"
-    LABELS = "labels"
-
-
-def as_default(value: object, unit: str = "") -> str:
-    """Return a default as help texts show it.
-
-    Examples
-    --------
-    >>> shown((1.0, 1.0, 3.0)), shown(2, "px"), shown(0.003), shown(True)
-    ('1,1,3', '2 px', '0.003', 'yes')
-    """
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return ",".join(map(as_default, value)) or "nothing"
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{text} {unit}".strip()
-
-
-def help_with_default(text: str, default: object, unit: str = "") -> str:
-    """Return a help text that ends with the default and its unit."""
-    return f"{text} Default: {as_default(default, unit)}."
-
-
-def by_preset(text: str, of: Callable[[TrainConfig], object], unit: str = "") -> str:
-    """Return a help text that ends with what each preset says.
+class Options:
+    """Marks a parameter of a command that stands for options.
 
     Parameters
     ----------
-    text
-        What the option means.
-    of
-        Takes the value from a preset's configuration.
-    unit
-        Unit of the value.
+    kind
+        The configuration whose fields they are.
+    names
+        The fields; all that are options if none is named.
     """
-    first, *others = PRESETS
-    default = of(PRESETS[first]())
-    values = ((name, of(PRESETS[name]())) for name in others)
-    differ = [f"{as_default(v, unit)} in {name}" for name, v in values if v != default]
-    return f"{text} Default: {'; '.join([as_default(default, unit), *differ])}."
+
+    def __init__(self, kind: type[Config], *names: str) -> None:
+        self.kind = kind
+        fields = {f.name: f for f in kind.fields() if known_of(f).panel}
+        self.fields = [fields[name] for name in names or fields]
+
+    def parameters(self) -> list[inspect.Parameter]:
+        """Return a parameter of a command for each field."""
+        return [_parameter(self.kind, field) for field in self.fields]
+
+    def taken(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return what was given, as the fields have it; takes it out of `values`."""
+        given: dict[str, Any] = {}
+        for field in self.fields:
+            value, parse = values.pop(field.name), known_of(field).parse
+            # An option that may be repeated and was not is an empty list.
+            if value is None or value is False or value == []:
+                continue
+            if isinstance(value, list):
+                value = tuple(dict.fromkeys(one.value for one in value))
+            made = value if parse is None else parse(value)
+            # One word may stand for another field than that of the option.
+            given |= made if isinstance(made, dict) else {field.name: made}
+        return given
+
+
+def option_of(field: Field[Any]) -> str:
+    """Return the option of a field: its name without the unit."""
+    stem = field.name.removesuffix(f"_{field.name.rpartition('_')[2]}")
+    name = stem if unit_of(field.name) else field.name
+    return known_of(field).name or "--" + name.replace("_", "-")
+
+
+def help_of(kind: type[Config], field: Field[Any]) -> str:
+    """Return the help text of a field's option, which ends with its default."""
+    known, unit = known_of(field), unit_of(field.name)
+    default = known.otherwise or shown(field.default, unit)
+    if issubclass(kind, TrainConfig) and not known.otherwise:
+        for name, preset in PRESETS.items():
+            value = getattr(preset(), field.name)
+            if value != field.default:
+                default += f"; {shown(value, unit)} in {name}"
+    return f"{known.help} Default: {default}."
+
+
+def _parameter(kind: type[Config], field: Field[Any]) -> inspect.Parameter:
+    known, hint = known_of(field), without_none(kind.hints()[field.name])
+    flag = hint is bool
+    if known.parse is not None:
+        hint = str
+    elif typing.get_origin(hint) is tuple:
+        # Typer takes no list of literals.
+        words = typing.get_args(typing.get_args(hint)[0])
+        hint = list[StrEnum(field.name, {w.upper(): w for w in words})]  # type: ignore[misc]
+    made = option(
+        option_of(field),
+        known.metavar,
+        help_of(kind, field),
+        # Typer's own heading is that of options without one.
+        None if known.panel == "Options" else known.panel,
+        callback=_check_threads if field.name == "threads" else None,
+    )
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False if flag else None,
+        annotation=Annotated[hint if flag else hint | None, made],
+    )
+
+
+def with_options(command: Command) -> Command:
+    """Return a command for Typer: its options, and those that every command has."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    groups = {name: marks for name, hint in hints.items() if (marks := _marks(hint))}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        own = parameter.replace(
+            annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY
+        )
+        made = [p for mark in groups.get(name, ()) for p in mark.parameters()]
+        parameters += made or [own]
+    parameters += _EVERYWHERE
+
+    def call(**values: Any) -> Outcome | None:  # noqa: ANN401
+        for parameter in _EVERYWHERE:
+            del values[parameter.name]
+        built = {}
+        for name, marks in groups.items():
+            given = {k: v for mark in marks for k, v in mark.taken(values).items()}
+            bare = getattr(hints[name], "__origin__", hints[name])
+            built[name] = given if bare == dict[str, Any] else marks[0].kind(**given)
+        return command(**values, **built)
+
+    call.__doc__ = command.__doc__
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    return call
+
+
+def _marks(hint: Any) -> list[Options]:  # noqa: ANN401
+    """Return the options that a parameter of this type stands for."""
+    if isinstance(hint, type) and issubclass(hint, Config):
+        return [Options(hint)]
+    return [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Options)]
 
 
 def _set_level(level: str | None) -> None:
@@ -147,49 +173,12 @@ def _set_quiet(ctx: typer.Context, wanted: bool) -> None:
         Session.of(ctx).console.silence()
 
 
-def _check_threads(threads: int) -> int:
-    cores = threads_for(threads)
-    if threads > cores:
+def _check_threads(threads: int | None) -> int | None:
+    cores = threads_for(threads or 0)
+    if threads is not None and threads > cores:
         have = f"this machine has {counted(cores, 'core')}, and as many threads compute"
         logging.getLogger(__name__).warning("--threads %d: %s.", threads, have)
     return threads
-
-
-def given(**values: object) -> dict[str, object]:
-    """Return the values that are not None.
-
-    Examples
-    --------
-    >>> given(batch=4, epochs=None)
-    {'batch': 4}
-    """
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def sized(diameter: str | None) -> dict[str, Any]:
-    """Return the settings of ``--diameter``.
-
-    Raises
-    ------
-    ConfigError
-        If it is neither a number nor one of the words.
-
-    Examples
-    --------
-    >>> sized("40"), sized("batch"), sized(None)
-    ({'diameter_px': 40.0}, {'diameter': 'batch'}, {})
-    """
-    if diameter is None:
-        return {}
-    if diameter in get_args(get_type_hints(PredictConfig)["diameter"]):
-        return {"diameter": diameter}
-    try:
-        return {"diameter_px": float(diameter)}
-    except ValueError:
-        raise ConfigError(
-            f"--diameter is {diameter!r}.",
-            hint="Give auto, batch, model, or a number of pixels, for example 40.",
-        ) from None
 
 
 def given_words(ctx: typer.Context) -> dict[str, str]:
@@ -215,599 +204,117 @@ def refuse_given(ctx: typer.Context, names: tuple[str, ...], why: str) -> None:
             raise typer.BadParameter(f"{word} {why}.", ctx=ctx)
 
 
-Json = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        metavar="",
-        help="Print one JSON document (docs/json.md) on standard output, and nothing "
-        "else there.",
-        rich_help_panel=MESSAGES,
-    ),
-]
+def option(
+    names: str,
+    metavar: str,
+    text: str,
+    panel: str | None = None,
+    **more: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    """Return an option that is no field of a configuration.
 
-LogLevel = Annotated[
-    LogLevelName | None,
-    typer.Option(
-        "--log-level",
-        metavar="LEVEL",
-        callback=_set_level,
-        help=help_with_default(
-            "Least severe log messages to print: debug, info, warning, error.",
-            "warning",
-        ),
-        rich_help_panel=MESSAGES,
-    ),
-]
-
-Verbose = Annotated[
-    int,
-    typer.Option(
-        "--verbose",
-        "-v",
-        count=True,
-        show_default=False,
-        metavar="",
-        callback=_set_verbose,
-        help="Print more of what happens; twice: everything.",
-        rich_help_panel=MESSAGES,
-    ),
-]
-
-Quiet = Annotated[
-    bool,
-    typer.Option(
-        "--quiet",
-        "-q",
-        metavar="",
-        callback=_set_quiet,
-        help="Print results, warnings and errors alone: no progress and no notes.",
-        rich_help_panel=MESSAGES,
-    ),
-]
-
-Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        metavar="",
-        help="Replace results that exist.",
-        rich_help_panel=RESULTS,
-    ),
-]
-
-Device = Annotated[
-    str,
-    typer.Option(
-        show_default=False,
-        metavar="NAME",
-        help=help_with_default(
-            "Device to compute on: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, "
-            "mps. A device that is not there is refused.",
-            DEVICE,
-        ),
-        rich_help_panel=COMPUTING,
-    ),
-]
-
-Engine = Annotated[
-    EngineName,
-    typer.Option(
-        show_default=False,
-        metavar="NAME",
-        help=help_with_default(
-            "What runs the network: auto (onnxruntime on a CPU, else torch), "
-            "onnxruntime, torch, torch-bfloat16, or, of the extra "
-            "cellunet-torch[openvino], openvino, openvino-int8. int8 and bfloat16 are "
-            "faster and change a few pixels (docs/performance.md).",
-            ENGINE,
-        ),
-        rich_help_panel=COMPUTING,
-    ),
-]
-
-Threads = Annotated[
-    int,
-    typer.Option(
-        show_default=False,
-        min=0,
-        metavar="N",
-        callback=_check_threads,
-        help=help_with_default(
-            "CPU threads, never more than the machine has cores; 0: as many as this "
-            "process may use.",
-            THREADS,
-        ),
-        rich_help_panel=COMPUTING,
-    ),
-]
-
-Channel = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|N[,...]",
-        help="Channel of the images, by name or by number from 0; needed where there "
-        "are several. For a model that looks at several: all of them, with commas; "
-        "warnings, pictures and suggestions are of the first. Default: those that the "
-        "model was trained on, where an image has them by name, else none.",
-        rich_help_panel=IMAGES,
-    ),
-]
-
-Gray = Annotated[
-    bool,
-    typer.Option(
-        "--gray",
-        metavar="",
-        help="Use the brightness of RGB images. Default: no.",
-        rich_help_panel=IMAGES,
-    ),
-]
-
-IgnoreValue = Annotated[
-    int | None,
-    typer.Option(
-        "--ignore-value",
-        metavar="N",
-        help="Value of the pixels of label images that are not annotated: they count "
-        "neither in training nor in scores. Default: none.",
-        rich_help_panel=IMAGES,
-    ),
-]
-
-Scale = Annotated[
-    float | None,
-    typer.Option(
-        metavar="FACTOR",
-        help="Magnify images by this factor before the network, on top of the "
-        "magnification that the model was trained with. Default: as --diameter says.",
-        rich_help_panel=OBJECTS,
-    ),
-]
-
-Diameter = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE",
-        help="How large the objects are: auto finds it for each image and sees it at a "
-        "scale that suits the model, batch finds one for all images, model sees images "
-        "as they are; or their median diameter in pixels. "
-        f"Default: {PredictConfig.diameter}, unless a scale or pixel size is given.",
-        rich_help_panel=OBJECTS,
-    ),
-]
-
-PixelSize = Annotated[
-    float | None,
-    typer.Option(
-        metavar="UM",
-        help="Micrometres per pixel at which the model is to see each image, from "
-        "which its --scale follows; labels keep the image's own size. Default: as "
-        "--diameter says.",
-        rich_help_panel=OBJECTS,
-    ),
-]
-
-Level = Annotated[
-    int,
-    typer.Option(
-        show_default=False,
-        metavar="N",
-        help=help_with_default(
-            "Level of a pyramidal TIFF to segment; 0 is full size, and labels are of "
-            "the level's size.",
-            PredictConfig.level,
-        ),
-        rich_help_panel=IMAGES,
-    ),
-]
-
-Image = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N|NAME|all",
-        help="Image to segment of a file that holds several (positions, a converter's "
-        "pyramid levels, a scanner's label), by number from 0 or by name; all: each "
-        "with a result of its own. Default: the largest.",
-        rich_help_panel=IMAGES,
-    ),
-]
-
-KeepGoing = Annotated[
-    bool,
-    typer.Option(
-        "--keep-going",
-        metavar="",
-        help="Where a part of an image cannot be read, take zeros, warn, and end with "
-        "exit code 3. Default: no, the image fails.",
-        rich_help_panel=IMAGES,
-    ),
-]
-
-MinArea = Annotated[
-    int | None,
-    typer.Option(
-        metavar="PX",
-        help=f"Drop objects of fewer pixels. Default: {AS_TRAINED}.",
-        rich_help_panel=OBJECTS,
-    ),
-]
-
-Edge = Annotated[
-    float | None,
-    typer.Option(
-        metavar="F",
-        help="Put outlines where the image has come this fraction of the way from the "
-        "background around an object to its inside: lower is further out; 0: as the "
-        f"network draws them, near .5. Default: {AS_TRAINED}.",
-        rich_help_panel=OBJECTS,
-    ),
-]
-
-Flips = Annotated[
-    bool,
-    typer.Option(
-        "--flips",
-        metavar="",
-        rich_help_panel=OBJECTS,
-        help="Average over the image and its three mirror images: a little more "
-        "accurate, about four times slower. Default: no.",
-    ),
-]
-
-SeedThreshold = Annotated[
-    float | None,
-    typer.Option(
-        metavar="P",
-        help="Probability of interior, 0 to 1, that seeds an object; higher splits "
-        f"more and finds less. Default: {AS_TRAINED}.",
-        rich_help_panel=OBJECTS,
-    ),
-]
-
-Tile = Annotated[
-    int,
-    typer.Option(
-        show_default=False,
-        metavar="PX",
-        help=help_with_default(
-            "Longest side of the tiles that are decoded at once; it changes memory and "
-            "time, never a label.",
-            PredictConfig.tile_px,
-            "px",
-        ),
-        rich_help_panel=COMPUTING,
-    ),
-]
-
-MaxMemory = Annotated[
-    int | None,
-    typer.Option(
-        metavar="MB",
-        help="Bound on the memory of the process in megabytes; what does not fit waits "
-        "in a temporary file (--scratch). It changes time, never a label. Default: "
-        "what runs fastest, about 700 for an image of any size.",
-        rich_help_panel=COMPUTING,
-    ),
-]
-
-Scratch = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Folder for temporary files, which exists; they have no name and vanish "
-        "with the process. Default: --out.",
-        rich_help_panel=COMPUTING,
-    ),
-]
-
-_BOUNDARY = for_target(PRESETS["default"](), "boundary")
-
-
-def as_started(text: str, of: Callable[[TrainConfig], object], unit: str = "") -> str:
-    """Return a help text that ends with the default: that of a model to start from."""
-    return f"{by_preset(text, of, unit).removesuffix('.')}; in training as in --from."
-
-
-Data = Annotated[
-    list[Path] | None,
-    typer.Argument(
-        metavar="DATA",
-        help="Annotated folders: images beside labels or masks, pairs by suffix, "
-        "BBBC039 or DSB2018 as published.",
-    ),
-]
-
-Name = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Name of the new model, by which every command knows it. "
-        "Default: the name of the first DATA folder.",
-    ),
-]
-
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"Settings to begin with: {', '.join(PRESETS)}; options below change "
-        f"single ones. Default: few for up to {FEW_IMAGES} images that start from a "
-        f"model, else {TrainConfig.preset}.",
-    ),
-]
-
-Start = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="MODEL|scratch",
-        help="Start from a model's weights, or from random ones. Default: "
-        f"{MODEL}, which ships; scratch for another target or network than its.",
-    ),
-]
-
-Validation = Annotated[
-    Path | None,
-    typer.Option(
-        "--val",
-        metavar="DIR",
-        rich_help_panel=IMAGES,
-        help="Annotated folder of validation images. Default: the lists that come "
-        "with DATA, else --val-fraction.",
-    ),
-]
-
-ValidationFraction = Annotated[
-    float | None,
-    typer.Option(
-        "--val-fraction",
-        metavar="SHARE",
-        rich_help_panel=IMAGES,
-        help="Share of the images, 0 to 1, drawn for validation by --seed where there "
-        f"is no list. Default: {SplitConfig.validation_fraction}, or --folds.",
-    ),
-]
-
-Folds = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        rich_help_panel=IMAGES,
-        help="Keep no image out: train N networks, each without a part of the images "
-        "that it is then scored on, and keep the mean of their weights. 0: off. "
-        f"Default: {FOLDS} for up to {FEW_IMAGES} images that start from a model and "
-        "have no list, else 0.",
-    ),
-]
-
-TargetOption = Annotated[
-    Target | None,
-    typer.Option(
-        "--target",
-        metavar="NAME",
-        rich_help_panel=TARGET_PANEL,
-        help=help_with_default(
-            "What the network learns: three-class (background, interior, boundary) or "
-            "boundary (boundary against rest).",
-            f"{TARGET}, or that of --from",
-        ),
-    ),
-]
-
-BoundaryPx = Annotated[
-    int | None,
-    typer.Option(
-        metavar="PX",
-        rich_help_panel=TARGET_PANEL,
-        help=as_started(
-            "Thickness of the boundary, 1 to 8 pixels.",
-            lambda c: c.encoding.boundary_px,
-            "px",
-        ),
-    ),
-]
-
-BoundarySide = Annotated[
-    Side | None,
-    typer.Option(
-        metavar="inner|outer",
-        rich_help_panel=TARGET_PANEL,
-        help=as_started(
-            "Where the boundary lies: inner, on the object; outer, on the background "
-            "around it.",
-            lambda c: c.encoding.boundary_side,
-        ),
-    ),
-]
-
-ClassWeights = Annotated[
-    str | None,
-    typer.Option(
-        metavar="W,W,...",
-        rich_help_panel=TARGET_PANEL,
-        help=as_started(
-            "Weight of each class in the loss, in the order of the classes (target "
-            f"boundary has two: {as_default(_BOUNDARY.weights.class_weights)}).",
-            lambda c: c.weights.class_weights,
-        ),
-    ),
-]
-
-BorderWeight = Annotated[
-    float | None,
-    typer.Option(
-        metavar="W0",
-        rich_help_panel=TARGET_PANEL,
-        help=as_started(
-            "Added weight where two objects touch (no unit); 0: off.",
-            lambda c: c.weights.border_weight,
-        ),
-    ),
-]
-
-BorderSigma = Annotated[
-    float | None,
-    typer.Option(
-        metavar="PX",
-        rich_help_panel=TARGET_PANEL,
-        help=as_started(
-            "How quickly that weight falls off, in pixels.",
-            lambda c: c.weights.border_sigma_px,
-            "px",
-        ),
-    ),
-]
-
-Minutes = Annotated[
-    float | None,
-    typer.Option(
-        metavar="MIN",
-        rich_help_panel=SCHEDULE,
-        help="Time budget in minutes, turned into a fixed number of steps before the "
-        "first one. Default: none, the preset's steps.",
-    ),
-]
-
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        rich_help_panel=SCHEDULE,
-        help=by_preset("Epochs; each ends with a validation.", lambda c: c.epochs),
-    ),
-]
-
-StepsPerEpoch = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        rich_help_panel=SCHEDULE,
-        help=by_preset(
-            "Steps of an epoch; 0: as many as there are batches of images.",
-            lambda c: c.steps_per_epoch,
-        ),
-    ),
-]
-
-Batch = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        rich_help_panel=SCHEDULE,
-        help=by_preset("Crops in a step.", lambda c: c.batch),
-    ),
-]
-
-Crop = Annotated[
-    int | None,
-    typer.Option(
-        metavar="PX",
-        rich_help_panel=SCHEDULE,
-        help=by_preset(
-            "Side of the square crops in pixels.", lambda c: c.crop_px, "px"
-        ),
-    ),
-]
-
-LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        metavar="RATE",
-        rich_help_panel=SCHEDULE,
-        help=by_preset("Largest learning rate.", lambda c: c.learning_rate),
-    ),
-]
-
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        rich_help_panel=SCHEDULE,
-        help=help_with_default(
-            "Seed of the split, the first weights, crops and their variation.",
-            TrainConfig.seed,
-        ),
-    ),
-]
-
-Precision = Annotated[
-    Literal["auto", "float32", "bfloat16"] | None,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=COMPUTING,
-        help=by_preset(
-            "Precision of the convolutions: float32, bfloat16, or auto, which is "
-            "bfloat16 where the device computes with it natively.",
-            lambda c: c.precision,
-        ),
-    ),
-]
-
-LearningCurve = Annotated[
-    bool,
-    typer.Option(
-        "--learning-curve",
-        metavar="",
-        rich_help_panel=RESULTS,
-        help="Keep no model: train on more and more of the images, and tell how the "
-        "score grows and what more images would give. Needs --out. Default: no.",
-    ),
-]
-
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="DIR",
-        rich_help_panel=RESULTS,
-        help="Folder for what --learning-curve or --suggest writes.",
-    ),
-]
-
-Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume",
-        metavar="",
-        rich_help_panel=RESULTS,
-        help="Go on with the training of this name that was stopped. Default: no.",
-    ),
-]
-
-
-def parse_weights(text: str | None) -> tuple[float, ...] | None:
-    """Return ``"1,1,3"`` as numbers; None stays.
-
-    Raises
-    ------
-    typer.BadParameter
-        If a part is not a number.
+    Parameters
+    ----------
+    names
+        As they are typed: ``--out -o``.
+    metavar
+        What stands for its value; empty for a switch.
+    text
+        Its help text, with its default.
+    panel
+        Its heading on the help page.
+    more
+        As `typer.Option` has it.
     """
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is not a list of numbers such as 1,1,3.",
-            param_hint="--class-weights",
-        ) from None
-
-
-def weight_changes(
-    classes: str | None, border: float | None, sigma_px: float | None
-) -> dict[str, object]:
-    """Return the settings of `cellunet.config.WeightConfig` that were given.
-
-    Raises
-    ------
-    typer.BadParameter
-        If `classes` is not a list of numbers.
-    """
-    return given(
-        class_weights=parse_weights(classes),
-        border_weight=border,
-        border_sigma_px=sigma_px,
+    return typer.Option(
+        *names.split(),
+        metavar=metavar,
+        help=text,
+        rich_help_panel=panel,
+        show_default=False,
+        **more,
     )
+
+
+def _messages(
+    as_json: Annotated[
+        bool,
+        option(
+            "--json",
+            "",
+            "Print one JSON document (docs/json.md) on standard output, and nothing "
+            "else there.",
+            MESSAGES,
+        ),
+    ] = False,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        option(
+            "--log-level",
+            "LEVEL",
+            "Least severe log messages to print: debug, info, warning, error. "
+            "Default: warning.",
+            MESSAGES,
+            callback=_set_level,
+        ),
+    ] = None,
+    verbose: Annotated[
+        int,
+        option(
+            "--verbose -v",
+            "",
+            "Print more of what happens; twice: everything.",
+            MESSAGES,
+            callback=_set_verbose,
+            count=True,
+        ),
+    ] = 0,
+    quiet: Annotated[
+        bool,
+        option(
+            "--quiet -q",
+            "",
+            "Print results, warnings and errors alone: no progress and no notes.",
+            MESSAGES,
+            callback=_set_quiet,
+        ),
+    ] = False,
+) -> None:
+    """Options that every command has."""
+
+
+_EVERYWHERE = [
+    parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+    for parameter in inspect.signature(_messages, eval_str=True).parameters.values()
+]
+
+Model = Annotated[
+    str,
+    option(
+        "--model -m",
+        "NAME|PATH",
+        f"Model to use; cellunet models lists them. Default: {MODEL}.",
+    ),
+]
+
+SettingsFile = Annotated[
+    Path | None,
+    option(
+        "--config",
+        "FILE.toml",
+        "Settings of training, each by its name; cellunet models show NAME --toml "
+        "writes those of a model, and what they mean. Default: those of the preset.",
+    ),
+]
+
+Channel = Annotated[dict[str, Any], Options(PredictConfig, "channel", "gray")]
+
+Reading = Annotated[
+    dict[str, Any],
+    Options(PredictConfig, "channel", "gray"),
+    Options(AnnotationConfig, "ignore_value"),
+]
+
+Overwrite = Annotated[dict[str, Any], Options(PredictConfig, "overwrite")]
+
+Computing = Annotated[dict[str, Any], Options(ComputeConfig, "device", "threads")]

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cellunet.cli import options as o
 from cellunet.cli.console import counted, duration
+from cellunet.cli.options import Model, option
 from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session, stopped
-from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
-from cellunet.errors import ConfigError
+from cellunet.config import MODEL, ComputeConfig, PredictConfig
 
 if TYPE_CHECKING:
     from cellunet.tasks.predict.inputs import ImageResult, Predictions
@@ -39,123 +37,23 @@ def predict(
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="Folder for the label images, one STEM.tif per input.",
+        option(
+            "--out -o", "DIR", "Folder for the label images, one STEM.tif per input."
         ),
     ],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            show_default=False,
-            metavar="NAME|PATH",
-            help=o.help_with_default(
-                "Model to use; cellunet models lists them.", MODEL
-            ),
-        ),
-    ] = MODEL,
-    channel: o.Channel = None,
-    gray: o.Gray = False,
-    z: Annotated[
-        o.ZMode,
-        typer.Option(
-            show_default=False,
-            metavar="keep|max",
-            rich_help_panel=o.IMAGES,
-            help=o.help_with_default(
-                "Z planes: keep segments each by itself, max their maximum projection.",
-                PredictConfig.z,
-            ),
-        ),
-    ] = PredictConfig.z,
-    include: Annotated[
-        list[o.Included] | None,
-        typer.Option(
-            metavar="KIND",
-            rich_help_panel=o.IMAGES,
-            help="Also segment what folders hold beside the images: thumbs and "
-            "projections (or copies of planes) of a plate, labels (or pictures of "
-            "results); repeat for more. Files that are named are always taken. "
-            "Default: none.",
-        ),
-    ] = None,
-    level: o.Level = PredictConfig.level,
-    image: o.Image = None,
-    keep_going: o.KeepGoing = False,
-    scale: o.Scale = None,
-    diameter: o.Diameter = None,
-    pixel_size: o.PixelSize = None,
-    min_area: o.MinArea = None,
-    seed_threshold: o.SeedThreshold = None,
-    edge: o.Edge = None,
-    flips: o.Flips = False,
-    exclude_border: Annotated[
-        bool,
-        typer.Option(
-            "--exclude-border",
-            metavar="",
-            rich_help_panel=o.OBJECTS,
-            help="Drop objects that touch the edge of the image. Default: no.",
-        ),
-    ] = False,
-    save: Annotated[
-        list[o.Saved] | None,
-        typer.Option(
-            metavar="WHAT",
-            rich_help_panel=o.RESULTS,
-            help="Also write, beside each label image: classes or probabilities "
-            "(TIFF), outlines (a picture), rois (for Fiji), geojson (for QuPath), or "
-            "the table of what is measured; or one report (HTML) of all images; "
-            "repeat for more. Default: none.",
-        ),
-    ] = None,
-    table_format: Annotated[
-        o.TableFormat,
-        typer.Option(
-            show_default=False,
-            metavar="NAME",
-            rich_help_panel=o.RESULTS,
-            help=o.help_with_default(
-                "Format of the tables that --save table writes: csv, or parquet, of "
-                "the extra cellunet-torch[parquet].",
-                PredictConfig.table_format,
-            ),
-        ),
-    ] = PredictConfig.table_format,
-    engine: o.Engine = ENGINE,
-    device: o.Device = DEVICE,
-    threads: o.Threads = THREADS,
-    tile: o.Tile = PredictConfig.tile_px,
-    max_memory: o.MaxMemory = None,
-    scratch: o.Scratch = None,
-    part: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            rich_help_panel=o.RESULTS,
-            help="Segment every N-th image, from the I-th on, for N calls side by "
-            "side; then the same command without it writes the table and the report "
-            "of all. Default: all images.",
-        ),
-    ] = None,
-    overwrite: o.Overwrite = False,
+    model: Model = MODEL,
+    *,
+    config: PredictConfig,
     dry_run: Annotated[
         bool,
-        typer.Option(
+        option(
             "--dry-run",
-            metavar="",
-            rich_help_panel=o.RESULTS,
-            help="Check everything and tell what would be done. Default: no.",
+            "",
+            "Check everything and tell what would be done. Default: no.",
+            "Results",
         ),
     ] = False,
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
+    computing: ComputeConfig,
 ) -> Outcome:
     """Segment images: one label image per input.
 
@@ -165,40 +63,14 @@ def predict(
     from cellunet.tasks.predict.batch import predict as run
 
     session = Session.of(ctx)
-    config = PredictConfig(
-        channel=channel,
-        gray=gray,
-        z=z,
-        scale=scale,
-        **o.sized(diameter),
-        pixel_size_um=pixel_size,
-        level=level,
-        image=image,
-        keep_going=keep_going,
-        min_area_px=min_area,
-        seed_threshold=seed_threshold,
-        edge=edge,
-        flips=flips,
-        exclude_border=exclude_border,
-        tile_px=tile,
-        max_memory_mb=max_memory,
-        scratch=None if scratch is None else str(scratch),
-        save=tuple(dict.fromkeys(s.value for s in save or ())),
-        table_format=table_format,
-        include=tuple(dict.fromkeys(i.value for i in include or ())),
-        part=_part(part),
-        overwrite=overwrite,
-    )
     again = session.command()
     should_stop = session.can_stop(f"Finished images are kept. Continue with: {again}")
     found = run(
         inputs,
         out,
         model=model,
-        engine=engine,
-        device=device,
-        threads=threads,
         config=config,
+        **computing.to_dict(),
         dry_run=dry_run,
         stdin=sys.stdin if "-" in inputs else None,
         track=session.console.track,
@@ -266,16 +138,6 @@ def _notes(found: Predictions) -> dict[str, list[str]]:
         if len(names) > MAX_NAMED_TOGETHER:
             notes[text] = [f"{counted(len(names), 'image')}, the first {names[0]}"]
     return notes
-
-
-def _part(text: str | None) -> tuple[int, int] | None:
-    """Return (i, n) of ``i/n``."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
-    if not found:
-        raise ConfigError(f"--part is {text!r}.", hint="For example --part 2/8.")
-    return int(found[1]), int(found[2])
 
 
 def _told(image: ImageResult) -> str:

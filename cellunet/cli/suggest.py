@@ -1,14 +1,14 @@
-"""``cellunet train --suggest``: options to a request, one call, one summary."""
+"""``cellunet suggest``: options to a request, one call, one summary."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellunet.cli.console import counted
-from cellunet.cli.options import given, given_words, help_with_default
+from cellunet.cli.options import Computing, Model, Overwrite, Reading, option
 from cellunet.cli.session import (
     BUG,
     INPUTS_FAILED,
@@ -17,129 +17,57 @@ from cellunet.cli.session import (
     Session,
     shell_line,
 )
-from cellunet.config import MODEL, SCRATCH, SuggestConfig
+from cellunet.config import MODEL, SuggestConfig
 
 if TYPE_CHECKING:
     from cellunet.tasks.suggest.request import Suggested
 
-PANEL = "What to annotate next"
 
-Suggest = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--suggest",
-        metavar="IMAGES",
-        rich_help_panel=PANEL,
-        help="Train nothing, but write the crops of these images (files or folders; "
-        "may be repeated) that should be annotated next, with labels to correct: those "
-        f"of --from, or of {MODEL}. DATA is what is annotated already. Default: none.",
-    ),
-]
-
-Crops = Annotated[
-    int | None,
-    typer.Option(
-        "--crops",
-        metavar="N",
-        rich_help_panel=PANEL,
-        help=help_with_default(
-            "With --suggest: how many, of --crop pixels a side "
-            f"({SuggestConfig.side_px} if that is left out).",
-            SuggestConfig.crops,
+def suggest(
+    ctx: typer.Context,
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGES",
+            help="Images or folders of images that are not annotated yet.",
         ),
-    ),
-]
-
-Annotations = Annotated[
-    Literal["labels", "rois", "geojson"] | None,
-    typer.Option(
-        "--annotations",
-        metavar="NAME",
-        rich_help_panel=PANEL,
-        help=help_with_default(
-            "With --suggest: what the model's annotation is written as: labels "
-            "(label images), rois (sets of Fiji), geojson (of QuPath).",
-            SuggestConfig.annotations,
+    ],
+    out: Annotated[
+        Path,
+        option("--out -o", "DIR", "Folder for the crops and their labels."),
+    ],
+    data: Annotated[
+        list[Path] | None,
+        option(
+            "--data",
+            "DIR",
+            "Annotated folder: what is annotated already, which the crops are to "
+            "differ from; repeat for more. Default: none.",
         ),
-    ),
-]
+    ] = None,
+    model: Model = MODEL,
+    *,
+    config: SuggestConfig,
+    reading: Reading,
+    overwrite: Overwrite,
+    computing: Computing,
+) -> Outcome:
+    """Choose crops of images to annotate next, with labels to correct.
 
-OURS = ("suggest", "crops", "annotations")
-"""Parameters that mean something with --suggest alone."""
-
-SHARED = (
-    "data",
-    "out",
-    "start",
-    "crop",
-    "channel",
-    "gray",
-    "ignore_value",
-    "device",
-    "threads",
-    "overwrite",
-    "as_json",
-    "log_level",
-    "verbose",
-)
-"""Parameters of ``train`` that mean something with it too."""
-
-
-def check_train(ctx: typer.Context, data: list[Path] | None) -> list[Path]:
-    """Return what to train on; refuse a call without, or with options of --suggest.
-
-    Raises
-    ------
-    typer.BadParameter
-        If so.
+    They are of what the model is least sure of and what the annotated images do not
+    show yet. The labels are the model's; correct them, then train on the folder.
     """
-    for name, word in given_words(ctx).items():
-        if name in OURS:
-            raise typer.BadParameter(f"{word} goes with --suggest.", ctx=ctx)
-    if ctx.params["out"] is not None and not ctx.params["learning_curve"]:
-        raise typer.BadParameter(
-            "--out goes with --suggest or --learning-curve.", ctx=ctx
-        )
-    if not data:
-        raise typer.BadParameter("Missing argument 'DATA...'.", ctx=ctx)
-    return data
-
-
-def suggest(ctx: typer.Context) -> Outcome:
-    """Choose crops to annotate next, with the options of ``train`` in a context.
-
-    Raises
-    ------
-    typer.BadParameter
-        If an option does not go with --suggest, or --out is missing.
-    """
-    words, values = given_words(ctx), ctx.params
-    wrong = [word for name, word in words.items() if name not in (*OURS, *SHARED)]
-    if wrong:
-        raise typer.BadParameter(f"{wrong[0]} does not go with --suggest.", ctx=ctx)
-    if values["out"] is None:
-        raise typer.BadParameter("--suggest needs --out DIR for the crops.", ctx=ctx)
-    model = values["start"] or MODEL
-    if model == SCRATCH:
-        raise typer.BadParameter(
-            "--suggest needs a trained model; --from scratch has none.", ctx=ctx
-        )
     from cellunet.tasks.suggest.request import Hooks, SuggestRequest
     from cellunet.tasks.suggest.suggest import suggest as run
 
-    chosen: dict[str, Any] = given(
-        crops=values["crops"],
-        side_px=values["crop"],
-        annotations=values["annotations"],
-    )
     session = Session.of(ctx)
     request = SuggestRequest(
-        images=tuple(values["suggest"]),
-        out=Path(values["out"]),
-        data=tuple(map(Path, values["data"] or ())),
+        images=tuple(images),
+        out=out,
+        data=tuple(data or ()),
         model=model,
-        config=SuggestConfig(**chosen),
-        **_same(values),
+        config=config,
+        **(reading | overwrite | computing),
     )
     hooks = Hooks(on_note=session.console.line, track=session.console.track)
     suggested = run(request, hooks)
@@ -149,12 +77,6 @@ def suggest(ctx: typer.Context) -> Outcome:
         result=suggested.to_dict(),
         failure=_failure(suggested),
     )
-
-
-def _same(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that the request has under the same names."""
-    names = ("channel", "gray", "ignore_value", "device", "threads", "overwrite")
-    return {name: values[name] for name in names}
 
 
 def summarize(session: Session, suggested: Suggested, data: tuple[Path, ...]) -> None:

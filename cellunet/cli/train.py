@@ -10,33 +10,32 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cellunet.cli import options as o
-from cellunet.cli import options as t
 from cellunet.cli.console import Bar, Console, counted, time_left
+from cellunet.cli.options import (
+    Computing,
+    Options,
+    Overwrite,
+    Reading,
+    SettingsFile,
+    option,
+)
 from cellunet.cli.scores import interval
 from cellunet.cli.session import Outcome, Session, stopped
-from cellunet.cli.suggest import Annotations, Crops, Suggest, check_train
-from cellunet.cli.suggest import suggest as suggest_crops
 from cellunet.config import (
-    DEVICE,
     FOLDS,
-    PRESETS,
+    MODEL,
     SCRATCH,
-    THREADS,
     SplitConfig,
-    Target,
     TrainConfig,
-    for_target,
 )
-from cellunet.errors import choose
+from cellunet.config_file import configure, read_settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cellunet.cli.console import Row
     from cellunet.metrics.fit import Expected
     from cellunet.tasks.learning_curve import LearningCurve
@@ -329,137 +328,195 @@ HARDLY_ANY = 0.2
 
 def train(
     ctx: typer.Context,
-    data: t.Data = None,
-    name: t.Name = None,
-    preset: t.Preset = None,
-    start: t.Start = None,
-    val: t.Validation = None,
-    val_fraction: t.ValidationFraction = None,
-    folds: t.Folds = None,
-    channel: o.Channel = None,
-    gray: o.Gray = False,
-    ignore_value: o.IgnoreValue = None,
-    target: t.TargetOption = None,
-    boundary_px: t.BoundaryPx = None,
-    boundary_side: t.BoundarySide = None,
-    class_weights: t.ClassWeights = None,
-    border_weight: t.BorderWeight = None,
-    border_sigma: t.BorderSigma = None,
-    minutes: t.Minutes = None,
-    epochs: t.Epochs = None,
-    steps_per_epoch: t.StepsPerEpoch = None,
-    batch: t.Batch = None,
-    crop: t.Crop = None,
-    learning_rate: t.LearningRate = None,
-    seed: t.Seed = None,
-    precision: t.Precision = None,
-    suggest: Suggest = None,
-    crops: Crops = None,
-    annotations: Annotations = None,
-    device: o.Device = DEVICE,
-    threads: o.Threads = THREADS,
-    learning_curve: t.LearningCurve = False,
-    out: t.Out = None,
-    resume: t.Resume = False,
-    overwrite: o.Overwrite = False,
-    as_json: o.Json = False,
-    log_level: o.LogLevel = None,
-    verbose: o.Verbose = 0,
-    quiet: o.Quiet = False,
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATA",
+            help="Annotated folders: images beside labels or masks, pairs by suffix, "
+            "BBBC039 or DSB2018 as published.",
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        option(
+            "--name",
+            "NAME",
+            "Name of the new model, by which every command knows it. "
+            "Default: the name of the first DATA folder.",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        option(
+            "--from",
+            "MODEL|scratch",
+            "Start from a model's weights, or from random ones. Default: "
+            f"{MODEL}, which ships; scratch for another target or network than its.",
+        ),
+    ] = None,
+    *,
+    preset: Annotated[dict[str, Any], Options(TrainConfig, "preset")],
+    settings: SettingsFile = None,
+    val: Annotated[
+        str | None,
+        option(
+            "--val",
+            "DIR|SHARE",
+            "Annotated folder of validation images, or the share of DATA's images, 0 "
+            "to 1, that is drawn for it by the seed. Default: the lists that come "
+            f"with DATA, else --folds or {SplitConfig.validation_fraction}.",
+            "Images",
+        ),
+    ] = None,
+    split: Annotated[dict[str, Any], Options(SplitConfig)],
+    reading: Reading,
+    minutes: Annotated[
+        float | None,
+        option(
+            "--minutes",
+            "MIN",
+            "Time budget in minutes, turned into a fixed number of steps before "
+            "the first one. Default: none, the preset's steps.",
+            "Schedule",
+        ),
+    ] = None,
+    schedule: Annotated[
+        dict[str, Any], Options(TrainConfig, "epochs", "steps_per_epoch")
+    ],
+    learning_curve: Annotated[
+        bool,
+        option(
+            "--learning-curve",
+            "",
+            "Keep no model: train on more and more of the images, and tell how "
+            "the score grows and what more images would give. Needs --out. "
+            "Default: no.",
+            "Results",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        option(
+            "--out -o", "DIR", "Folder for what --learning-curve writes.", "Results"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        option(
+            "--resume",
+            "",
+            "Go on with the training of this name that was stopped. Default: no.",
+            "Results",
+        ),
+    ] = False,
+    overwrite: Overwrite,
+    computing: Computing,
 ) -> Outcome:
     """Train a U-Net on annotated images.
 
     Finds image and annotation pairs, trains from the model that ships, chooses the
     constants of decoding on images that were not trained on, says what score to
     expect, and keeps the model under its name. Ctrl-C saves within a step; the same
-    command with --resume goes on. With --suggest, crops to annotate next are written
-    instead.
+    command with --resume goes on.
     """
-    if suggest:
-        return suggest_crops(ctx)
-    folders = check_train(ctx, data)
-    refuse_folds(folds, val, val_fraction)
+    if out is not None and not learning_curve:
+        raise typer.BadParameter("--out goes with --learning-curve.", ctx=ctx)
+    given = read_settings(settings) if settings else {}
+    folder, share = parse_validation(val)
+    given |= preset | schedule
+    given |= {f"split.{name}": value for name, value in (split | share).items()}
+    refuse_folds(given, folder)
     # Without torch, so that what is odd is refused at once, not seconds later.
-    from cellunet.tasks.train.request import (
-        TrainRequest,
-        began_with,
-        choose_preset,
-        default_name,
-    )
+    from cellunet.tasks.train.request import TrainRequest, default_name
 
-    name = name or default_name(folders[0])
-    suits = (
-        began_with(name)
-        if resume
-        else choose_preset(
-            folders,
-            val,
-            start=start,
-            target=target,
-            keep_out=val_fraction is not None,
-        )
+    name = name or default_name(data[0])
+    config, parts = resolve(
+        given, data, folder, name=name, start=start, resume=resume, curve=learning_curve
     )
-    top = o.given(
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        batch=batch,
-        crop_px=crop,
-        learning_rate=learning_rate,
-        precision=precision,
-        seed=seed,
-    )
-    encoding = o.given(boundary_px=boundary_px, boundary_side=boundary_side)
-    weights = t.weight_changes(class_weights, border_weight, border_sigma)
-    config = configure(
-        # A curve is of many short trainings, however many images there are.
-        preset or ("few" if learning_curve else suits.preset),
-        target or suits.target,
-        top=top,
-        encoding=encoding,
-        weights=weights,
-    )
-    usual = FOLDS if learning_curve else suits.folds
-    split = SplitConfig(folds=usual if folds is None else folds)
-    if val_fraction is not None:
-        split = split.replace(validation_fraction=val_fraction)
-    others = o.given(preset=preset, folds=folds, validation_fraction=val_fraction)
     request = TrainRequest(
-        data=tuple(folders),
-        given=names_of({**top, **others}, o.given(target=target) | encoding, weights),
+        data=tuple(data),
+        given=names_of(given),
         name=name,
         config=config,
-        split=split,
+        split=parts,
         start=start,
-        validation=val,
-        device=device,
-        threads=threads,
+        validation=folder,
         resume=resume,
-        overwrite=overwrite,
         minutes=minutes,
-        channel=channel,
-        gray=gray,
-        ignore_value=ignore_value,
+        **(reading | overwrite | computing),
     )
     if learning_curve:
         return run_learning_curve(Session.of(ctx), request, out)
     return _run(Session.of(ctx), request)
 
 
-def names_of(
-    top: dict[str, object], encoding: dict[str, object], weights: dict[str, object]
-) -> frozenset[str]:
+def parse_validation(text: str | None) -> tuple[Path | None, dict[str, float]]:
+    """Return the folder that ``--val`` names, or the share, as `SplitConfig` has it.
+
+    Examples
+    --------
+    >>> parse_validation("0.2")
+    (None, {'validation_fraction': 0.2})
+    """
+    if text is None:
+        return None, {}
+    try:
+        return None, {"validation_fraction": float(text)}
+    except ValueError:
+        return Path(text), {}
+
+
+def resolve(
+    given: dict[str, Any],
+    data: list[Path],
+    val: Path | None,
+    *,
+    name: str,
+    start: str | None,
+    resume: bool,
+    curve: bool,
+) -> tuple[TrainConfig, SplitConfig]:
+    """Return the settings of a training: those given, and of the others what suits.
+
+    Parameters
+    ----------
+    given
+        Settings by name, as `cellunet.config_file` has them.
+    data, val, name, start, resume
+        As in `cellunet.tasks.train.request.TrainRequest`.
+    curve
+        Whether many short trainings are to make a learning curve.
+    """
+    from cellunet.tasks.train.request import began_with, choose_preset
+
+    suits = (
+        began_with(name)
+        if resume
+        else choose_preset(
+            data,
+            val,
+            start=start,
+            target=given.get("encoding.target"),
+            keep_out="split.validation_fraction" in given,
+        )
+    )
+    # A curve is of many short trainings, however many images there are.
+    config = configure(given, "few" if curve else suits.preset, suits.target)
+    usual = FOLDS if curve else suits.folds
+    parts = {n[6:]: v for n, v in given.items() if n.startswith("split.")}
+    return config, SplitConfig(**{"folds": usual, **parts})
+
+
+def names_of(given: dict[str, Any]) -> frozenset[str]:
     """Return the names of settings as `TrainRequest.given` has them."""
-    names = {*top, *(f"encoding.{name}" for name in encoding)}
-    names |= {f"weights.{name}" for name in weights}
-    if "class_weights" in weights:
+    names = {name.removeprefix("split.") for name in given}
+    if "weights.class_weights" in names:
         # The decoder's correction starts at what the loss was weighted with.
         names.add("decode.class_odds")
     return frozenset(names)
 
 
-def refuse_folds(
-    folds: int | None, val: Path | None, val_fraction: float | None
-) -> None:
+def refuse_folds(given: dict[str, Any], val: Path | None) -> None:
     """Refuse folds, which keep no image out, where images are to be kept out.
 
     Raises
@@ -467,11 +524,11 @@ def refuse_folds(
     typer.BadParameter
         If so.
     """
-    other = "--val" if val is not None else "--val-fraction"
-    if folds and (val is not None or val_fraction is not None):
+    share = "split.validation_fraction"
+    if given.get("split.folds") and (val is not None or share in given):
         raise typer.BadParameter(
-            f"--folds keeps no image out and does not go with {other}; leave out one "
-            "of them."
+            "--folds keeps no image out and does not go with --val; leave out one of "
+            "them."
         )
 
 
@@ -514,41 +571,6 @@ def _run(session: Session, request: TrainRequest) -> Outcome:
     return Outcome(result=trained.to_dict())
 
 
-def configure(
-    preset: str,
-    target: Target,
-    *,
-    top: dict[str, object],
-    encoding: dict[str, object],
-    weights: dict[str, object],
-) -> TrainConfig:
-    """Return a preset's configuration with the given settings changed.
-
-    Parameters
-    ----------
-    preset
-        A name in `cellunet.config.PRESETS`.
-    target
-        What the network learns.
-    top, encoding, weights
-        Changes of the configuration itself and of two of its groups.
-
-    Raises
-    ------
-    ConfigError
-        If the preset is unknown or settings contradict each other.
-    """
-    config = for_target(choose(PRESETS, preset, "preset")(), target)
-    changed = config.weights.replace(**weights)
-    return config.replace(
-        encoding=config.encoding.replace(**encoding),
-        weights=changed,
-        # The decoder's correction starts at what the loss was weighted with.
-        decode=config.decode.replace(class_odds=changed.class_weights),
-        **top,
-    )
-
-
 def summarize(console: Console, trained: Trained) -> None:
     """Tell what was trained, how good it is, and what to do with it."""
     if trained.expected:
@@ -580,8 +602,7 @@ def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
     if expected.f1_50.value < HARDLY_ANY:
         said.append(
             "Hardly any of the annotated objects are found: do the annotations belong "
-            "to these images, pixel by pixel? See: cellunet make-labels DATA --check "
-            "--out DIR."
+            "to these images, pixel by pixel? See: cellunet check DATA --out DIR."
         )
     if expected.gain is not None:
         gain = f"{expected.gain.value:+.3f} [{expected.gain.low:+.3f}, "

@@ -95,7 +95,7 @@ class CropMetadata:
             raise ConfigError(
                 f"A crop of {self.image} holds percentiles {self.percentiles} of its "
                 f"image; the model scales by {asked}.",
-                hint="Cut the crops again with this model: cellunet train --suggest.",
+                hint="Cut the crops again with this model: cellunet suggest.",
             )
         found = tuple(
             one.negative if config.invert else one.statistics for one in self._each()
@@ -104,7 +104,7 @@ class CropMetadata:
             raise ConfigError(
                 f"A crop of {self.image} was cut by an earlier version, which did not "
                 "measure the foreground of its image; the model scales by it.",
-                hint="Cut the crops again with this model: cellunet train --suggest.",
+                hint="Cut the crops again with this model: cellunet suggest.",
             )
         return found
 

@@ -71,6 +71,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def toml(tmp_path: Path) -> Callable[[str], Path]:
+    """``toml(text)``: a file of settings for ``--config``."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "train ä [1].toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Call `main` with words; returns code, standard output and standard error."""
 

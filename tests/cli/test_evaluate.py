@@ -83,14 +83,11 @@ def evaluation(monkeypatch: pytest.MonkeyPatch) -> FakeEvaluation:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "Give DATA with --model, or --pred with --labels."),
-        ("--labels l", "Give DATA with --model, or --pred with --labels."),
-        ("--model m", "Give DATA with --model, or --pred with --labels."),
-        ("--pred p", "--pred needs the true labels: --labels DIR."),
-        ("data --pred p --labels l", "DATA and --model do not go with --pred"),
-        ("--model m --pred p --labels l", "DATA and --model do not go with --pred"),
+        ("", "Missing argument 'DATA'."),
+        ("data --model m --pred p", "--model does not go with --pred"),
         ("d --model a --model b --model c", "--model can be given twice"),
-        ("--pred a --pred a --labels l", "--pred a is given twice."),
+        ("l --pred a --pred a", "--pred a is given twice."),
+        ("l --pred a --flips", "--flips goes with a model, not with --pred."),
     ],
 )
 def test_the_two_ways_to_call_do_not_mix(run: Run, words: str, message: str) -> None:
@@ -101,7 +98,7 @@ def test_the_two_ways_to_call_do_not_mix(run: Run, words: str, message: str) -> 
 
 
 def test_folders_of_labels_are_scored(run: Run, truth: Path, good: Path) -> None:
-    ran = run("evaluate", "--pred", good, "--labels", truth)
+    ran = run("evaluate", truth, "--pred", good)
     assert (ran.code, ran.err) == (0, "")
     rows = {line.split("  ")[0]: line.split()[-3:] for line in ran.out.splitlines()}
     assert rows["F1 at IoU .50"] == ["1.000", "[1.000,", "1.000]"]
@@ -114,7 +111,7 @@ def test_folders_of_labels_are_scored(run: Run, truth: Path, good: Path) -> None
 def test_two_folders_are_compared_image_by_image(
     run: Run, truth: Path, good: Path, poor: Path
 ) -> None:
-    words = ["evaluate", "--pred", good, "--pred", poor, "--labels", truth]
+    words = ["evaluate", truth, "--pred", good, "--pred", poor]
     ran = run(*words, "--json")
     result = ran.document["result"]
     assert [e["name"] for e in result["evaluations"]] == [str(good), str(poor)]
@@ -125,7 +122,7 @@ def test_two_folders_are_compared_image_by_image(
 
 
 def test_the_protocol_is_chosen_by_name(run: Run, truth: Path, good: Path) -> None:
-    words = ["evaluate", "--pred", good, "--labels", truth, "--protocol"]
+    words = ["evaluate", truth, "--pred", good, "--protocol"]
     ran = run(*words, "caicedo2019", "--json")
     (one,) = ran.document["result"]["evaluations"]
     assert one["config"]["protocol"] == "caicedo2019"
@@ -140,7 +137,7 @@ def test_scores_of_each_image_go_to_a_csv_file(
     run: Run, truth: Path, good: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "new" / "scores ä.csv"
-    words = ["evaluate", "--pred", good, "--labels", truth, "--csv", table, "--json"]
+    words = ["evaluate", truth, "--pred", good, "--csv", table, "--json"]
     assert run(*words).document["result"]["csv"] == str(table)
     with table.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -155,8 +152,8 @@ def test_a_model_is_scored_with_the_options_given(
 ) -> None:
     words = (
         "evaluate data --model m --side validation --engine torch --device cpu "
-        "--threads 2 --channel 1 --gray --scale 2 --min-area 5 --seed-threshold 0.5 "
-        "--tile 128 --protocol caicedo2019"
+        "--threads 2 --channel 1 --gray --diameter 9 --min-area 5 "
+        "--seed-threshold 0.5 --protocol caicedo2019"
     )
     assert run(*words.split()).code == 0
     ((data, options),) = evaluation.calls
@@ -165,10 +162,9 @@ def test_a_model_is_scored_with_the_options_given(
     assert options["predict_config"] == PredictConfig(
         channel="1",
         gray=True,
-        scale=2.0,
+        diameter_px=9.0,
         min_area_px=5,
         seed_threshold=0.5,
-        tile_px=128,
     )
     assert (options["model"], options["side"]) == ("m", "validation")
     assert (options["engine"], options["device"]) == ("torch", "cpu")

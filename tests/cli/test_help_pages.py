@@ -80,8 +80,8 @@ def test_extras_are_named_whole(page, command, extra) -> None:
 @pytest.mark.parametrize(
     ("short", "long", "commands"),
     [
-        ("-o", "--out", ["predict", "train", "make-labels"]),
-        ("-m", "--model", ["predict", "evaluate"]),
+        ("-o", "--out", ["predict", "train", "suggest", "check", "make-labels"]),
+        ("-m", "--model", ["predict", "evaluate", "suggest"]),
         ("-q", "--quiet", [*COMMANDS]),
         ("-h", "--help", [*COMMANDS]),
         ("-V", "--version", [""]),
@@ -121,10 +121,9 @@ def test_the_script_for_a_shell_is_offered(page) -> None:
     ("line", "command"),
     [
         ("evaluate", "evaluate"),
-        ("evaluate data --pred out", "evaluate"),
-        ("make-labels data --out o --val v", "make-labels"),
-        ("train data --crops 2", "train"),
-        ("train data --folds 2 --val-fraction .2", "train"),
+        ("evaluate data --pred out --model m", "evaluate"),
+        ("check data", "check"),
+        ("train data --folds 2 --val .2", "train"),
         ("models show", "models show"),
     ],
 )
@@ -137,16 +136,9 @@ def test_wrong_usage_names_the_page_of_its_command(run: Run, line, command) -> N
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        (
-            "make-labels s -o o --border-weight 10",
-            "--border-weight goes with --weight-",
-        ),
-        (
-            "make-labels s -o o --check --boundary-px 2",
-            "--boundary-px does not go with",
-        ),
-        ("evaluate --pred a --labels b --flips", "--flips goes with a model, not with"),
-        ("evaluate --pred a --labels b --engine auto", "--engine goes with a model"),
+        ("train a --out o", "--out goes with --learning-curve."),
+        ("evaluate b --pred a --flips", "--flips goes with a model, not with"),
+        ("evaluate b --pred a --engine auto", "--engine goes with a model"),
     ],
 )
 def test_an_option_that_would_mean_nothing_is_refused(run: Run, line, told) -> None:

@@ -1,4 +1,4 @@
-"""``cellunet make-labels``: options become configurations; results are told."""
+"""``cellunet make-labels`` and ``check``: options, results, and what is told."""
 
 from __future__ import annotations
 
@@ -64,16 +64,18 @@ def test_without_options_no_weight_map_is_written(run: Run, making: FakeMaking) 
     assert (source, out) == (Path("src [ä]"), Path("o"))
     assert options["encoding"] == EncodingConfig()
     assert options["weights"] is None
-    assert (options["kind"], options["overwrite"]) == ("auto", False)
+    assert not {"kind", "overwrite", "ignore_value"} & set(options)
 
 
-def test_options_become_configurations(run: Run, making: FakeMaking) -> None:
-    words = (
-        "make-labels s --out o --kind binary --target boundary --boundary-px 4 "
-        "--weight-map --class-weights 1,5 --border-weight 3 --border-sigma 2 "
-        "--overwrite"
+def test_options_and_a_file_become_configurations(
+    run: Run, making: FakeMaking, toml
+) -> None:
+    settings = toml(
+        "epochs = 3\n[encoding]\ntarget = 'boundary'\nboundary_px = 4\n[weights]\n"
+        "class_weights = [1, 5]\nborder_weight = 3\nborder_sigma_px = 2"
     )
-    run(*words.split())
+    words = "make-labels s --out o --kind binary --weight-map --overwrite --config"
+    assert run(*words.split(), settings).code == 0
     ((_, _, options),) = making.calls
     assert options["encoding"] == EncodingConfig(target="boundary", boundary_px=4)
     assert options["weights"] == WeightConfig(
@@ -166,12 +168,12 @@ def test_a_check_exits_4_when_a_person_is_needed(run: Run, tmp_path: Path) -> No
     labels = np.zeros((40, 60), np.uint16)
     labels[5:15, 5:15], labels[20:30, 5:15] = 1, 2
     tifffile.imwrite(source / "one.tif", labels)
-    fine = run("make-labels", source, "--out", out, "--check", "--json")
+    fine = run("check", source, "--out", out, "--json")
     assert fine.code == 0
     assert fine.document["result"]["needs_person"] is False
     labels[20:30, 40:50] = 1
     tifffile.imwrite(source / "two [2].tif", labels)
-    odd = run("make-labels", source, "--out", out, "--check", "--json")
+    odd = run("check", source, "--out", out, "--json")
     assert odd.code == 4
     assert odd.document["error"]["type"] == "NeedsPerson"
     assert odd.document["result"]["counts"] == {"pieces": 1}
@@ -180,12 +182,6 @@ def test_a_check_exits_4_when_a_person_is_needed(run: Run, tmp_path: Path) -> No
     # Wide enough for a whole path, wherever a line may break.
     assert f"Look at {out / 'check-1.png'} and" in odd.err.replace("\n", " ")
     assert not (out / "labels").exists()
-
-
-def test_validation_images_go_with_a_check(run: Run, tmp_path: Path) -> None:
-    ran = run("make-labels", tmp_path, "--out", tmp_path / "o", "--val", tmp_path)
-    assert ran.code == 2
-    assert "--val goes with --check" in ran.err
 
 
 def test_the_value_to_ignore_is_passed_on(run: Run, making: FakeMaking) -> None:

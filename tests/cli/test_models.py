@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cellunet.config import PRESETS
+from cellunet.config_file import configure, read_settings
 from cellunet.errors import ModelNotFoundError
 from cellunet.tasks import fit_model as fitting
 from cellunet.tasks import models as task
@@ -130,7 +132,7 @@ def test_calibration_tells_what_was_made_and_what_was_left_out(
     monkeypatch.setattr(calibration, "calibrate", made)
     ran = run("models", "calibrate", "cells", "a", "b", "--channel", "1", "--json")
     assert (asked["name"], asked["inputs"]) == ("cells", ["a", "b"])
-    assert (asked["channel"], asked["overwrite"]) == ("1", False)
+    assert asked["channel"] == "1"
     path = str(Path("h") / "model.safetensors")
     told = f"Calibrated cells on 11 images ({path})"
     assert ran.err == f"Skipped: bad.tif is cut off.\n{told}\n"
@@ -182,7 +184,7 @@ def test_a_fit_tells_what_it_took_over_and_what_that_gains(
     monkeypatch.setattr(fitting, "fit_model", made)
     ran = run("models", "calibrate", "cells", "data", "--name", "ours", "--json")
     assert (asked["name"], asked["data"]) == ("cells", Path("data"))
-    assert (asked["new"], asked["overwrite"]) == ("ours", False)
+    assert asked["new"] == "ours"
     assert ran.err == (
         "Edge: 0.3, mean AP +0.050.\n"
         "On 4 parts of images that were not chosen on: mean AP 0.600 to 0.650, F1 at "
@@ -193,3 +195,21 @@ def test_a_fit_tells_what_it_took_over_and_what_that_gains(
     ran = run("models", "calibrate", "cells", "a", "b", "--name", "ours")
     assert ran.code == 1
     assert "2 folders were given" in ran.err
+
+
+def test_settings_of_a_model_are_shown_as_a_file_for_training(
+    run: Run, monkeypatch: pytest.MonkeyPatch, toml
+) -> None:
+    config = PRESETS["few"]()
+    info = replace(READY, card=READY.card | {"config": config.to_dict()})
+    monkeypatch.setattr(task, "show_model", lambda name: info)
+    text = run("models", "show", "cells", "--toml").out
+    assert configure(read_settings(toml(text))) == config
+    found = run("models", "show", "cells", "--toml", "--json")
+    assert found.document["result"]["toml"] == text
+
+
+def test_an_unfinished_training_has_no_settings_to_show(run: Run) -> None:
+    ran = run("models", "show", "bad", "--toml")
+    assert ran.code == 1
+    assert "Model 'bad' is broken, so its settings are not known." in ran.err

@@ -230,10 +230,11 @@ def test_a_diameter_is_in_pixels(run: Run, prediction: FakePrediction) -> None:
     [
         ("--scale 2 --diameter 9", "Both scale and diameter were given."),
         ("--scale 2 --pixel-size 1", "Both scale and pixel size were given."),
-        ("--pixel-size 0", "0.001 to 1000 micrometres are possible"),
-        ("--level=-1", "level is -1, below 0."),
-        ("--seed-threshold 1", "seed_threshold is 1.0"),
-        ("--tile 8", "tile is 8 px; at least 64 are needed."),
+        ("--pixel-size 0", "pixel_size_um is 0; it must be 0.001 to 1000."),
+        ("--level=-1", "level is -1; it must be at least 0."),
+        ("--seed-threshold 1", "seed_threshold is 1; it must be above 0 and below 1."),
+        ("--diameter nan", "diameter_px is nan; it must be 2 to 2000."),
+        ("--tile 8", "tile_px is 8; it must be at least 64."),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_work(

@@ -119,17 +119,22 @@ def test_without_options_the_default_preset_is_trained(
     ]
 
 
-def test_options_change_single_settings_of_a_preset(
-    run: Run, training: FakeTraining
+def test_a_file_and_options_change_single_settings_of_a_preset(
+    run: Run, training: FakeTraining, toml
 ) -> None:
-    words = (
-        "train a b --name n --preset classic --from nuclei --val v --val-fraction 0.3 "
-        "--seed 7 --minutes 2.5 --epochs 3 --steps-per-epoch 4 --batch 5 --crop 64 "
-        "--learning-rate 0.5 --boundary-px 3 --boundary-side outer --class-weights "
-        "1,2,4 --border-weight 0 --border-sigma 4 --device cpu --threads 2 --resume "
-        "--overwrite --channel DAPI --gray --precision bfloat16"
+    settings = toml(
+        "preset = 'few'\nseed = 7\nepochs = 9\nbatch = 5\ncrop_px = 64\n"
+        "learning_rate = 0.5\nprecision = 'bfloat16'\n"
+        "[encoding]\nboundary_px = 3\nboundary_side = 'outer'\n"
+        "[weights]\nclass_weights = [1, 2, 4]\nborder_weight = 0\n"
+        "border_sigma_px = 4"
     )
-    run(*words.split())
+    words = (
+        "train a b --name n --preset classic --from nuclei --val 0.3 --minutes 2.5 "
+        "--epochs 3 --steps-per-epoch 4 --device cpu --threads 2 --resume --overwrite "
+        "--channel DAPI --gray --config"
+    )
+    run(*words.split(), settings)
     (request,) = training.requests
     classic = PRESETS["classic"]()
     assert request.config == classic.replace(
@@ -147,7 +152,7 @@ def test_options_change_single_settings_of_a_preset(
         precision="bfloat16",
     )
     assert request.data == (Path("a"), Path("b"))
-    assert (request.start, request.validation) == ("nuclei", Path("v"))
+    assert (request.start, request.validation) == ("nuclei", None)
     assert request.split == SplitConfig(validation_fraction=0.3)
     assert (request.device, request.threads) == ("cpu", 2)
     assert request.resume
@@ -157,9 +162,10 @@ def test_options_change_single_settings_of_a_preset(
 
 
 def test_the_boundary_target_brings_its_classes(
-    run: Run, training: FakeTraining
+    run: Run, training: FakeTraining, toml
 ) -> None:
-    run("train", "a", "--name", "n", "--target", "boundary")
+    boundary = toml("[encoding]\ntarget = 'boundary'")
+    run("train", "a", "--name", "n", "--config", boundary)
     (request,) = training.requests
     assert request.config == for_target(PRESETS["default"](), "boundary")
     assert request.config.network.classes == 2
@@ -169,11 +175,9 @@ def test_the_boundary_target_brings_its_classes(
     ("words", "message"),
     [
         ("--preset clasic", "Unknown preset 'clasic'. Did you mean 'classic'?"),
-        ("--epochs 0", "epochs is 0; at least 1 is needed."),
-        ("--crop 100", "The nearest that fits: --crop 96."),
-        ("--class-weights 1,3", "is for 2 classes; target three-class has 3."),
-        ("--val-fraction 1", "validation_fraction is 1.0"),
-        ("--target boundary --boundary-side outer", "needs boundary_side 'inner'"),
+        ("--epochs 0", "epochs is 0; it must be at least 1."),
+        ("--val 1", "validation_fraction is 1; it must be above 0 and below 1."),
+        ("--config none.toml", "none.toml cannot be read: No such file or directory."),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_work(
@@ -186,14 +190,32 @@ def test_settings_that_cannot_be_are_refused_before_work(
     assert training.requests == []
 
 
-@pytest.mark.parametrize("other", ["--val v", "--val-fraction 0.2"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("crop_px = 100", "The nearest that fits: crop_px = 96."),
+        ("[weights]\nclass_weights = [1, 3]", "is for 2 classes; target three-class"),
+        ("[encoding]\ntarget = 'boundary'\nboundary_side = 'outer'", "needs boundary_"),
+        ("[weights]\nborder = 1", "train ä [1].toml: There is no setting weights.bord"),
+    ],
+)
+def test_what_a_file_says_is_refused_before_work(
+    run: Run, training: FakeTraining, toml, text: str, message: str
+) -> None:
+    ran = run("train", "a", "--config", toml(text))
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert message in ran.err
+    assert training.requests == []
+
+
+@pytest.mark.parametrize("other", ["--val v", "--val 0.2"])
 def test_folds_and_images_kept_out_exclude_each_other(
     run: Run, training: FakeTraining, other: str
 ) -> None:
     ran = run("train", "a", "--folds", "3", *other.split())
     assert ran.code == 2
     said = " ".join(ran.err.replace("│", " ").split())
-    assert f"does not go with {other.split()[0]}; leave out one" in said
+    assert "does not go with --val; leave out one" in said
     assert run("train", "a", "--folds", "0", *other.split()).code == 0
 
 
@@ -251,12 +273,11 @@ def test_a_start_that_is_kept_is_said(run: Run, training: FakeTraining) -> None:
         ("", 2, "few", 2),
         ("", 1, "few", 2),
         ("--val v", 5, "few", 0),
-        ("--val-fraction 0.5", 5, "few", 0),
+        ("--val 0.5", 5, "few", 0),
         ("--folds 5", 30, "default", 5),
         ("--folds 0", 5, "few", 0),
         ("--preset default", 5, "default", 3),
         ("--from scratch", 5, "default", 0),
-        ("--target boundary", 5, "default", 0),
     ],
 )
 def test_few_images_take_their_preset_and_folds(
@@ -357,40 +378,18 @@ def test_quiet_leaves_results_and_takes_progress_away(
     assert (quiet.out, quiet.err) == (loud.out, "")
 
 
-def test_an_option_that_equals_its_default_counts_as_given(
-    run: Run, training: FakeTraining
+def test_what_equals_its_default_counts_as_given(
+    run: Run, training: FakeTraining, toml
 ) -> None:
-    run(
-        *[
-            "train",
-            "a",
-            "--from",
-            "nuclei",
-            "--border-weight",
-            "10",
-            "--boundary-px",
-            "2",
-            "--seed",
-            "0",
-        ]
-    )
-    run(
-        *[
-            "train",
-            "a",
-            "--class-weights",
-            "1,1,3",
-            "--crop",
-            "192",
-            "--folds",
-            "0",
-            "--preset",
-            "default",
-        ]
-    )
+    first = toml("seed = 0\n[weights]\nborder_weight = 10\n[encoding]\nboundary_px = 2")
+    run("train", "a", "--from", "nuclei", "--config", first)
+    second = toml("crop_px = 192\n[weights]\nclass_weights = [1, 1, 3]")
+    words = ("--folds", "0", "--preset", "default", "--epochs", "30")
+    run("train", "a", "--config", second, *words)
     run("train", "a")
     assert [request.given for request in training.requests] == [
         {"weights.border_weight", "encoding.boundary_px", "seed"},
-        {"weights.class_weights", "decode.class_odds", "crop_px", "folds", "preset"},
+        {"weights.class_weights", "decode.class_odds", "crop_px", "folds", "preset"}
+        | {"epochs"},
         set(),
     ]

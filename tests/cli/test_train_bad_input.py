@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def told(run: Run, monkeypatch):
+def told(run: Run, monkeypatch, toml):
     """``told(DATA, ...)``: what ``cellunet train`` says before its first step."""
 
     def call(*words: str | Path) -> str:
@@ -30,7 +30,7 @@ def told(run: Run, monkeypatch):
         monkeypatch.setattr(task, "_steps", stop)
         # However slow the machine: progress is not what is told of the images.
         monkeypatch.setattr(console, "PLAIN_SECONDS", float("inf"))
-        ran = run("train", *words, "--name", "odd", "--crop", "64")
+        ran = run("train", *words, "--name", "odd", "--config", toml("crop_px = 64"))
         assert ran.code == 130, ran.err
         assert "Training on" in ran.err
         return ran.err.partition("Training on")[0].replace("\n", " ")
@@ -71,14 +71,15 @@ def test_one_nucleus_in_one_image_needs_another_to_validate_on(run, data, tmp_pa
     assert "Annotate more objects" in said
 
 
-def test_one_nucleus_in_one_image_trains_and_is_warned_of(run, data, write_data):
+def test_one_nucleus_in_one_image_trains_and_is_warned_of(run, data, write_data, toml):
     for number in range(1, 5):
         for side in ("images", "labels"):
             (data / side / f"a{number}.tif").unlink()
     change(data, 0, lambda labels: np.where(labels == 1, labels, 0))
     val = write_data(data.parent / "val", 1, first_seed=9)
-    words = "--epochs 1 --steps-per-epoch 1 --batch 1 --crop 64 --threads 1"
-    ran = run("train", data, "--val", val, "--name", "one", *words.split())
+    words = ("--epochs", "1", "--steps-per-epoch", "1", "--threads", "1")
+    settings = toml("batch = 1\ncrop_px = 64")
+    ran = run("train", data, "--val", val, "--config", settings, *words)
     assert ran.code == 0, ran.err
     said = ran.err.replace("\n", " ")
     assert "The training images hold 1 outlined object in all" in said
@@ -87,7 +88,7 @@ def test_one_nucleus_in_one_image_trains_and_is_warned_of(run, data, write_data)
 def test_images_without_objects_are_told(told, data):
     change(data, 0, np.zeros_like)
     change(data, 1, np.zeros_like)
-    said = told(data, "--seed", "0")
+    said = told(data)
     assert "Training images without an object: " in said
     assert "leave them out if they were not annotated" in said
 
@@ -112,7 +113,7 @@ def test_labels_of_one_image_shifted_by_two_pixels_are_told(told, data):
     said = told(data)
     assert "Labels that fit better moved: 1 of 5" in said
     assert "a2 by 2 px to the left)" in said
-    assert "make-labels --check" in said
+    assert "cellunet check shows" in said
 
 
 def test_a_shift_of_all_labels_by_one_pixel_is_told(told, data):
@@ -231,17 +232,18 @@ def test_images_of_which_none_shows_anything_are_refused(run, data, home):
     assert not (home / "models" / "blank").exists()
 
 
-def test_crops_far_larger_than_the_images_are_refused(run, data, home):
-    ran = run("train", data, "--name", "vast", "--crop", "8192")
+def test_crops_far_larger_than_the_images_are_refused(run, data, home, toml):
+    settings = toml("crop_px = 8192")
+    ran = run("train", data, "--name", "vast", "--config", settings)
     assert ran.code == 1
     said = ran.err.replace("\n", " ")
     assert "Crops of 8192 px are far larger than the training images" in said
-    assert "--crop 256" in said
+    assert "crop_px = 256" in said
     assert not (home / "models" / "vast").exists()
 
 
-def test_a_learning_rate_that_is_none_says_what_one_is(run, data):
-    ran = run("train", data, "--name", "still", "--learning-rate", "0")
+def test_a_learning_rate_that_is_none_says_what_one_is(run, data, toml):
+    ran = run("train", data, "--name", "still", "--config", toml("learning_rate = 0"))
     assert ran.code == 1
     assert "it must be above 0" in ran.err.replace("\n", " ")
 

@@ -34,7 +34,6 @@ from cellunet.outputs.pictures import Thumbnail
 from cellunet.tasks.predict.inputs import (
     ImageResult,
     as_asked,
-    file_settings,
     file_warnings,
     open_as,
     record,
@@ -336,16 +335,14 @@ class ImageJob:
         self.settings = {
             "decode": recipe.decode.to_dict(),
             "scale": recipe.scale,
-            "channel": config.channel,
-            "gray": config.gray,
-            "z": config.z,
-            "flips": config.flips,
-            "exclude_border": config.exclude_border,
+            **config.recorded(),
             "save": sorted(optional_output_path(config)),
         }
         if "table" in config.save:
             self.settings["table_format"] = config.table_format
-        self.settings |= file_settings(config)
+        if config.pixel_size_um is not None:
+            # Each image has a scale of its own, which is in its provenance.
+            self.settings |= {"pixel_size_um": config.pixel_size_um, "scale": None}
         self.settings |= size_settings(config, model.card, size)
         self.model = {"name": model.name, "sha256": model.sha256}
 

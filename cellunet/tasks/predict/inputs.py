@@ -303,22 +303,6 @@ def open_as(
     )
 
 
-def file_settings(config: PredictConfig) -> dict[str, Any]:
-    """Return the settings of how files are read, those of their default left out.
-
-    So results from before these settings existed are still recognised as finished.
-    """
-    settings: dict[str, Any] = {}
-    if config.pixel_size_um is not None:
-        # Each image has a scale of its own, which is in its provenance.
-        settings |= {"pixel_size_um": config.pixel_size_um, "scale": None}
-    if config.level:
-        settings["level"] = config.level
-    if config.keep_going:
-        settings["keep_going"] = True
-    return settings
-
-
 def record(damaged: Sequence[Damage]) -> dict[str, Any]:
     """Return what the provenance of a result says of parts that were lost."""
     return {"damaged": [vars(d) for d in damaged]} if damaged else {}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 
 from cellunet import __version__
+from cellunet.config import DecodeConfig, PredictConfig
 from cellunet.errors import InputError, OutputError, choose, optional
 from cellunet.imaging.measure import Objects, column_names
 from cellunet.io.files import write_atomically
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import PredictConfig
     from cellunet.imaging.measure import ObjectBatch
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Damage, Source, Statistics
@@ -767,22 +767,12 @@ def run_summary(  # noqa: PLR0913
 def _settings(
     settings: Mapping[str, Any], seconds: float, channels: tuple[str, ...]
 ) -> dict[str, Any]:
-    decode = settings["decode"]
+    channel = settings["channel"] or ",".join(channels) or None
     return {
         "Magnification": _magnification(settings),
-        "Level of pyramids": settings.get("level", 0),
-        "Zeros where a file is damaged": settings.get("keep_going", False),
-        "Channel": settings["channel"] or ",".join(channels) or None,
-        "Luminance of RGB": settings["gray"],
-        "Z planes": settings["z"],
-        "Seed threshold": decode["seed_threshold"],
-        "Smallest object": f"{decode['min_area_px']} px",
-        "Largest filled hole": f"{decode['max_hole_px']} px",
-        "Growth from seeds": f"{decode['growth_px']} px",
-        "Edge": decode.get("edge") or "as the network draws it",
-        "Odds of the classes": [f"{odds:.3g}" for odds in decode["class_odds"]],
-        "Averaged over mirror images": settings["flips"],
-        "Edge objects dropped": settings["exclude_border"],
+        **PredictConfig.rows({**settings, "channel": channel}),
+        **DecodeConfig.rows(settings["decode"]),
+        "Edge": settings["decode"]["edge"] or "as the network draws it",
         "Also saved": settings["save"],
         "Time of this run": f"{seconds:.1f} s",
     }

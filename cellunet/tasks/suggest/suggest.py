@@ -227,13 +227,13 @@ def _pick(
             f"In none of the {looked.images} images the model finds, or suspects, an "
             "object.",
             hint="Are they of the right channel (--channel)? Another model may see "
-            "more: --from MODEL.",
+            "more: --model NAME.",
         )
     free = [c for c in looked.found if not known.holds(c)]
     if not free:
         raise InputError(
             "All that the images show is annotated already.",
-            hint="Name other images with --suggest.",
+            hint="Name other images.",
         )
     free = evenly(free, request.config.most_windows)
     numbers = {path: n for n, path in enumerate(dict.fromkeys(c.path for c in free))}

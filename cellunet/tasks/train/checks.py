@@ -215,7 +215,7 @@ MOST_IMAGES = 60
 """Of more images as many are compared with their labels, evenly spread: what happened
 to all of them shows."""
 
-SEE = "cellunet make-labels --check shows them."
+SEE = "cellunet check shows them."
 
 PARTLY = (
     "If only some of the objects are outlined, the others are taken for background: "
@@ -267,7 +267,7 @@ def _refuse_scribbles_alone(
         raise ConfigError(
             "No object is outlined, and the boundary target learns boundaries alone, "
             "of which scribbles say nothing.",
-            hint="Outline some objects, or train --target three-class.",
+            hint="Outline some objects, or train for the target three-class.",
         )
     if start == SCRATCH:
         raise ConfigError(

@@ -350,7 +350,7 @@ def _what_next(samples: Sequence[Sample]) -> str:
 
 
 MODELS = {"model", "suggested_by"}
-"""Keys of the provenance of label images that `predict` and `--suggest` wrote."""
+"""Keys of the provenance of label images that `predict` and `suggest` wrote."""
 
 
 def uncorrected(pairs: Sequence[Pair]) -> list[str]:

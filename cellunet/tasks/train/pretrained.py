@@ -10,7 +10,7 @@ import numpy as np
 
 from cellunet import store
 from cellunet.annotations.pairs import is_known
-from cellunet.config import SCRATCH, Config, TrainConfig, for_target
+from cellunet.config import SCRATCH, TrainConfig, for_target
 from cellunet.core.checkpoint import load_network
 from cellunet.core.unet import widened
 from cellunet.errors import ConfigError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cellunet.core.dataset import Sample
     from cellunet.core.unet import UNet
+    from cellunet.settings import Config
     from cellunet.store import ModelCard
 
 LEAST_SCALE, LARGEST_SCALE = 0.05, 20.0
@@ -78,7 +79,8 @@ def with_pretrained(
         raise ConfigError(
             f"Model {start.name!r} has the target {theirs.encoding.target}, not the "
             f"{asked} asked for.",
-            hint=f"Try: --target {theirs.encoding.target}, or --from scratch.",
+            hint=f"Try: encoding.target = {theirs.encoding.target!r} in the file of "
+            "--config, or --from scratch.",
         )
     usual = for_target(TrainConfig(), asked)
     for what in ("network", "normalization"):
@@ -89,7 +91,8 @@ def with_pretrained(
             raise ConfigError(
                 f"Model {start.name!r} has another {what} ({other}) than the preset "
                 f"{config.preset} ({ours}).",
-                hint="Leave out --preset, or start --from scratch.",
+                hint="Leave out --preset and what --config says of it, or start --from "
+                "scratch.",
             )
     stride = theirs.network.stride_px
     if "crop_px" in given and config.crop_px % stride:
@@ -97,7 +100,7 @@ def with_pretrained(
         raise ConfigError(
             f"Crops of {config.crop_px} px do not fit the network of model "
             f"{start.name!r}, which needs a multiple of {stride} px.",
-            hint=f"The nearest that fits: --crop {nearest}.",
+            hint=f"The nearest that fits: crop_px = {nearest}.",
         )
     return inherit_from_pretrained(config, theirs, given)
 

@@ -258,11 +258,11 @@ def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
     for name, usual in _usual().items():
         asked_for = name in request.given or _plain(request, name) != usual
         if asked_for and _plain(request, name) != saved.about[name]:
-            differ.append(name.replace("_", "-"))
+            differ.append(name)
     asked, began = request.config, saved.config
     names = _asked_for(asked, request.given)
     if asked.encoding.target != began.encoding.target:
-        return [*differ, "target"] if "encoding.target" in names else differ
+        return [*differ, "encoding.target"] if "encoding.target" in names else differ
     # These follow from the model to start from, the data and the time budget, not
     # from what was asked.
     if saved.about.get("start") != SCRATCH:
@@ -275,9 +275,7 @@ def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
         asked = asked.replace(steps_per_epoch=began.steps_per_epoch)
     ours, theirs = _by_name(began.to_dict()), _by_name(asked.to_dict())
     return differ + [
-        name.rpartition(".")[2].replace("_", "-")
-        for name in ours
-        if name in names and ours[name] != theirs[name]
+        name for name in ours if name in names and ours[name] != theirs[name]
     ]
 
 
@@ -367,7 +365,7 @@ def _refuse_empty_crops(config: TrainConfig, data: TrainingData) -> None:
         raise ConfigError(
             f"Crops of {config.crop_px} px are far larger than the training images, "
             f"whose longest side is {side} px.",
-            hint=f"Leave out --crop, or try: --crop {SMALL_CROP_PX}.",
+            hint=f"Leave out crop_px, or try: crop_px = {SMALL_CROP_PX}.",
         )
 
 
@@ -687,7 +685,7 @@ def _steps(run: Run) -> bool:
         if not np.isfinite(loss):
             raise CellunetError(
                 f"The loss became {loss} in step {done}.",
-                hint="Try a smaller --learning-rate.",
+                hint="Try a smaller learning_rate (--config).",
             )
 
     finished = trainer.run(

@@ -63,8 +63,8 @@ def test_how_images_are_read_and_split_may_be_left_out_too(
     assert not stopped.finished
     words = ["train", str(few), "--name", "quick", "--resume", "--device", "cpu"]
     assert main([*words, "--ignore-value", "7"]) == 1
-    assert "(ignore-value)" in capsys.readouterr().err
-    assert main([*words, "--val-fraction", "0.7"]) == 1
-    assert "(validation-fraction)" in capsys.readouterr().err
+    assert "(ignore_value)" in capsys.readouterr().err
+    assert main([*words, "--val", "0.7"]) == 1
+    assert "(validation_fraction)" in capsys.readouterr().err
     assert main([*words, "--threads", "1"]) == 0
     assert "Training on 2 images, 2 for validation" in capsys.readouterr().err
