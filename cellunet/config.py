@@ -231,7 +231,7 @@ class WeightConfig(Config):
     """sigma: how quickly the border weight falls off, in pixels."""
     small_object_px: float = 0.0
     """Objects of fewer pixels, and what lies close around them, count for more: by
-    sqrt(small_object_px / area). 0, which scored better (`docs/experiments.md`),
+    sqrt(small_object_px / area). 0, which scored better (`docs/internals/experiments.md`),
     switches it off."""
     small_object_gain: float = 4.0
     """By how much they count for more at most."""
@@ -744,7 +744,7 @@ def few_preset() -> TrainConfig:
     """Return the settings for up to `FEW_IMAGES` images that start from a model.
 
     Short enough for three folds in five minutes on two CPU cores; measured in
-    `docs/experiments.md`.
+    `docs/internals/experiments.md`.
     """
     return TrainConfig(
         preset="few",

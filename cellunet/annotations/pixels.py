@@ -455,7 +455,7 @@ DECODERS: dict[str, Decoder] = {
 }
 
 RING_PX = 3
-"""Without it outlines become far too wide (`benchmarks/scribbles.py`)."""
+"""Without it outlines become far too wide (`docs/annotations.md`)."""
 
 
 def with_scribbles(
