@@ -241,7 +241,7 @@ def _correlations(
 ) -> Floats:
     """Return the correlation at every shift of up to `reach`; nan where undefined."""
     mask = counted.astype(np.float64)
-    centred = np.where(counted, objects - objects[counted].mean(), 0.0)
+    centered = np.where(counted, objects - objects[counted].mean(), 0.0)
     count = mask.sum()
     size = [fft.next_fast_len(n + reach) for n in values.shape]
 
@@ -251,10 +251,10 @@ def _correlations(
         whole: Floats = fft.irfft2(spectrum, size)
         return np.roll(whole, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
 
-    products = slide(centred, values)
+    products = slide(centered, values)
     sums, squares = slide(mask, values), slide(mask, values**2)
     spread = np.maximum(squares - sums**2 / count, 0.0)
-    scale = np.sqrt(spread * (centred**2).sum())
+    scale = np.sqrt(spread * (centered**2).sum())
     with np.errstate(invalid="ignore", divide="ignore"):
         # Below this a constant image leaves rounding errors alone.
         found: Floats = np.where(spread > 1e-6 * count, products / scale, np.nan)

@@ -1,15 +1,15 @@
-"""COCO JSON: one file that annotates many images.
+"""Read COCO JSON, one file that annotates many images.
 
-Runs of pixels outside and inside take turns, outside first, column by column. The
-compressed form writes the same numbers, from the fourth on as the difference to the
-number two before, five bits a character from the lowest on: the character's code is 48
-plus the bits plus 32 if more follow; the highest bit of the last character is the
-sign. (Format of the COCO data set, Lin et al. 2014, "Microsoft COCO: Common Objects in
-Context"; described by the comments of its ``maskApi.h``.)
+In a run-length encoding, runs of pixels outside and inside take turns, outside first,
+column by column. The compressed form writes the same numbers, from the fourth on as the
+difference to the number two before, five bits a character from the lowest on: the
+character's code is 48 plus the bits plus 32 if more follow; the highest bit of the last
+character is the sign. (Format of the COCO data set, Lin et al. 2014, "Microsoft COCO:
+Common Objects in Context"; described by the comments of its ``maskApi.h``.)
 
 Polygons are lists x, y, x, y, ... in pixels from the upper left corner of the image
 ("box coordinates are measured from the top left image corner and are 0-indexed",
-cocodataset.org, Data format); its own ``maskApi.c`` takes a pixel whose centre, at .5,
+cocodataset.org, Data format); its own ``maskApi.c`` takes a pixel whose center, at .5,
 lies inside. Several polygons of one annotation are one object. Run-length encodings
 are exact.
 """

@@ -1,4 +1,4 @@
-"""GeoJSON as QuPath exports it.
+"""Read GeoJSON as QuPath exports it.
 
 Coordinates count pixels of the full-resolution image from its upper left corner
 (QuPath's documentation, "Exporting annotations", Units and origin), so that the first

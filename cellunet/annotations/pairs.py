@@ -252,7 +252,7 @@ def fingerprint(array: npt.NDArray[Any]) -> str:
 def content_hash(image: npt.NDArray[Any]) -> str:
     """Return the fingerprint of an image, CYX: of several channels with ``+`` between.
 
-    So what a model of fewer channels was made from is still recognised (`is_known`).
+    So what a model of fewer channels was made from is still recognized (`is_known`).
     """
     return "+".join(fingerprint(image[k : k + 1]) for k in range(len(image)))
 
@@ -378,14 +378,14 @@ def _nothing_found(folder: Path) -> InputError:
     others = _others(folder)
     if images and not drawn:
         return InputError(
-            f"{folder} holds images, but no annotation (images recognised: "
+            f"{folder} holds images, but no annotation (images recognized: "
             f"{len(images)}{_left_out(others)}).",
             hint=(f"{PIXELS} " if set(others) & PICTURES else "")
             + "To have labels to correct: cellunet train --suggest "
             f"{folder} --out DIR. {UNDERSTOOD}",
         )
     return InputError(
-        f"{folder} holds no pair of image and annotation (images recognised: "
+        f"{folder} holds no pair of image and annotation (images recognized: "
         f"{len(images)}, annotations: {len(drawn)}{_left_out(others)}).",
         hint=(f"{PIXELS} " if set(others) & PICTURES else "") + UNDERSTOOD,
     )

@@ -1,8 +1,8 @@
 """Read an annotation of any format as instance labels.
 
-One row of `ANNOTATIONS` per way of drawing: its name is what ``--kind`` takes. With
-``auto`` the way is decided from what a file holds, by the rule of
-`cellunet.annotations.pixels.recognise`.
+`ANNOTATIONS` has one row per way of drawing; its name is what ``--kind`` takes. With
+``auto`` the way is found from the content of the file, by the rule of
+`cellunet.annotations.pixels.recognize`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cellunet.annotations.pixels import (
     looks_like_outlines,
     read_pixels,
     read_scribbles,
-    recognise,
+    recognize,
     scribbled,
     with_scribbles,
     within,
@@ -338,7 +338,7 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
     if is_scribbles(path):
         return read_only_scribbles(path)
     pixels, annotated = _without_value(read_pixels(path), path, asked.ignore_value)
-    kind = recognise(pixels)
+    kind = recognize(pixels)
     _refuse_outlines(pixels, path, kind)
     return Annotation(DECODERS[kind](pixels, path), kind, annotated=annotated)
 
@@ -374,7 +374,7 @@ def _without_value(
         return pixels, None
     if pixels.ndim != 2:
         raise AnnotationError(
-            f"{path} is coloured; a value to ignore needs an image of one channel."
+            f"{path} is colored; a value to ignore needs an image of one channel."
         )
     ignored: npt.NDArray[np.bool_] = pixels == value
     if not ignored.any():

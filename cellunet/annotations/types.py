@@ -1,4 +1,4 @@
-"""What reading an annotation gives, whatever it was drawn with."""
+"""Define the result of reading an annotation, whatever it was drawn with."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ KINDS = (
     "auto",
     "labels",
     "binary",
-    "coloured",
+    "colored",
     "outlines",
     "objects",
     "scribbles",

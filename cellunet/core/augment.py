@@ -1,4 +1,4 @@
-"""Variations of training crops.
+"""Vary training crops.
 
 Flips and quarter turns move image, classes and weights together. Scaling, turning and
 stretching warp the LABELS, which are then encoded anew, so that a boundary keeps its
@@ -98,7 +98,7 @@ def warp_grid(
     Returns
     -------
     ndarray
-        (2, size, size) float32: y and x relative to the crop's centre, in pixels of
+        (2, size, size) float32: y and x relative to the crop's center, in pixels of
         the source.
     """
     low, high = config.scale_range
@@ -135,14 +135,14 @@ def _cubics(size: int, knots: int) -> npt.NDArray[np.float32]:
 
 
 def warp(
-    source: TrainingCrop, centre: tuple[float, float], grid: npt.NDArray[np.float32]
+    source: TrainingCrop, center: tuple[float, float], grid: npt.NDArray[np.float32]
 ) -> TrainingCrop:
-    """Return the crop that `grid` describes around `centre` of a whole image.
+    """Return the crop that `grid` describes around `center` of a whole image.
 
     Linear interpolation of image and weights, nearest label and scribble; beyond the
     image nothing is annotated.
     """
-    where = grid + np.array(centre, np.float32)[:, np.newaxis, np.newaxis]
+    where = grid + np.array(center, np.float32)[:, np.newaxis, np.newaxis]
     height, width = source.labels.shape
     edge = np.array((height, width), np.float32)[:, np.newaxis, np.newaxis] - 0.5
     within = (where > -0.5) & (where < edge)
@@ -168,7 +168,7 @@ def _smooth(
     end = np.ceil(high).astype(int) + 2
     view = np.s_[:, corner[0] : end[0], corner[1] : end[1]]
     shape = np.array(parts[0][view].shape[1:])
-    # grid_sample counts from -1 to 1 between the centres of the outermost pixels.
+    # grid_sample counts from -1 to 1 between the centers of the outermost pixels.
     span = np.maximum(shape - 1, 1)
     points = np.empty((*where.shape[1:], 2), np.float32)
     for axis in (0, 1):

@@ -1,7 +1,7 @@
-"""The state of a run, for resuming, and the weights that it is for.
+"""Save and load the state of a training run, and export the weights.
 
 Both are safetensors files, written beside their place and renamed: never pickled, and
-never half there.
+never partly written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Object cores, and seeds grown into foreground."""
+"""Grow seeds into the foreground, and find the cores that become seeds in training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def grow(
     """Grow labels into allowed pixels, level by level.
 
     In each level every pixel gained in the level before gives its label to its free
-    neighbours: 4 in odd levels, 8 in even ones, which makes an octagon. Where two
+    neighbors: 4 in odd levels, 8 in even ones, which makes an octagon. Where two
     labels arrive in the same level, the one that came from above wins, then from the
     left, the right, below and the diagonals in raster order; never by number.
 
@@ -68,7 +68,7 @@ def grow(
 def _front(
     flat: npt.NDArray[np.int32], open_: npt.NDArray[np.bool_], row: int
 ) -> npt.NDArray[np.intp]:
-    """Return the seed pixels that have a free 4-neighbour, in raster order."""
+    """Return the seed pixels that have a free 4-neighbor, in raster order."""
     near = np.zeros(len(flat), bool)
     # The frame holds no seeds.
     inner, last = near[row:-row], len(flat) - row
@@ -113,7 +113,7 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
 
     Pair = tuple[tuple[slice, slice], tuple[slice, slice]]
-    """Views of all pixels with a neighbour on one side, and of those neighbours."""
+    """Views of all pixels with a neighbor on one side, and of those neighbors."""
 
 GROWTH_STEPS = 10
 """Levels of growth when a core is tried: as many as the decoder takes by default."""
@@ -136,7 +136,7 @@ def cores(labels: npt.NDArray[np.integer], thickness: int) -> Bools:
 
     Every 4-connected part of an object keeps one 4-connected, non-empty core from which
     it can be grown back. Where a boundary of `thickness` would cut the core in pieces,
-    leave none, or let a neighbour grow into the part (so that less than 9 tenths of it
+    leave none, or let a neighbor grow into the part (so that less than 9 tenths of it
     came back), the part gets a thinner one. Between two parts the thinner of their
     boundaries counts on both sides, so that both grow back to where they meet.
 
@@ -145,13 +145,13 @@ def cores(labels: npt.NDArray[np.integer], thickness: int) -> Bools:
     labels
         YX, instance ids, 0 background.
     thickness
-        Boundary thickness in pixels, counted in octagonal steps (4 and 8 neighbours
+        Boundary thickness in pixels, counted in octagonal steps (4 and 8 neighbors
         in turn); 0 leaves out only the pixels next to another label.
 
     Returns
     -------
     ndarray
-        YX bool. Pixels with a 4-neighbour of another label are no core, unless the
+        YX bool. Pixels with a 4-neighbor of another label are no core, unless the
         part would have none at all: then its deepest pixel is.
     """
     from skimage.measure import label
@@ -196,7 +196,7 @@ class _Edges:
         return both
 
     def same(self, step: int) -> list[tuple[Pair, Bools]]:
-        """Return pairs of 4 or 8 neighbours, and which of them are one part."""
+        """Return pairs of 4 or 8 neighbors, and which of them are one part."""
         if step % 2 not in self._same:
             pairs = [(pair, ~differ) for pair, differ in self.differ]
             if step % 2:
@@ -319,7 +319,7 @@ def _forced_core(part: Bools, beside_core: Bools) -> Bools:
     """Return a core of a part of which every pixel touches another label.
 
     Its upper left pixels, since growth from below and from the right gives way where
-    two fronts meet: so the part's neighbours keep their own pixels. Pixels that would
+    two fronts meet: so the part's neighbors keep their own pixels. Pixels that would
     join another part's core are left out where that leaves any.
     """
     framed = np.pad(part, 1)

@@ -1,15 +1,15 @@
-"""Statistics of a plane's intensities, and the network's input scaled by them.
+"""Measure the intensities of a plane, and scale the network's input by them.
+
+Statistics are exact order statistics of one pass over full-width bands of rows (three
+for types that are wider than 16 bits), never over tiles, so that the height of the
+bands does not matter and no tile depends on where it lies.
 
 The high percentile of a plane is the brightness of its brightest 0.2 %. A crystal or a
-fibre of that size takes it for itself, and all nuclei are then shown to the network far
-dimmer than it knows them. On a logarithmic scale such dirt is not far from nuclei, but
-nuclei are far from the background: there Otsu's threshold finds the foreground, of
-which dirt is a small part. Dirt that is so bright that the threshold finds nothing else
-is left out, and what lies below it looked at anew.
-
-One streaming pass over full-width bands of rows (three for types that are wider than 16
-bits), never over tiles, so that no tile can tell where it lies. They are exact order
-statistics, so that the bands' heights do not matter.
+fiber of that size sets it, and all nuclei are then shown to the network far dimmer than
+in training. On a logarithmic scale such dirt is not far from nuclei, but nuclei are far
+from the background: there Otsu's threshold finds the foreground, of which dirt is a
+small part. Dirt that is so bright that the threshold finds nothing else is left out,
+and the threshold computed again below it.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ MEDIAN_ABS_DIFFERENCE = 0.6744897501960817 * math.sqrt(2)
 
 
 def _differences(band: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Return absolute differences of horizontal neighbours, finite ones only."""
+    """Return absolute differences of horizontal neighbors, finite ones only."""
     left, right = band[:, :-1], band[:, 1:]
     if band.dtype in (np.uint8, np.uint16):
         larger, smaller = np.maximum(left, right), np.minimum(left, right)
@@ -463,7 +463,7 @@ def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
         The percentiles are order statistics: the value at rank
         floor(percentile / 100 * (count - 1)). `noise` is the standard deviation of
         the pixel noise, estimated as the median absolute difference of horizontal
-        neighbours divided by 0.954. Pixels that are not finite count nowhere.
+        neighbors divided by 0.954. Pixels that are not finite count nowhere.
 
     Raises
     ------

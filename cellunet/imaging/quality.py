@@ -1,13 +1,9 @@
-"""Image quality in five numbers, and out-of-distribution warnings.
+"""Describe an image by five numbers, and warn of those unlike the training images.
 
-They say whether an image is of the kind that a model was trained on: `compare` in
-`cellunet.imaging.quality` holds them against those of the training images.
-
-Each check holds one number of `cellunet.imaging.quality.Appearance` against the
-percentiles of the training images, with a margin beyond the 5th or 95th, because a few
-training images of their own kind must not hide what lies beyond the many, and because
-a model works a little beyond what it has seen. How often the checks are right and wrong
-is counted in ``docs/report.md``.
+Each check compares one number of `Appearance` with the percentiles of the training
+images, with a margin beyond the 5th or 95th, because a few odd training images must not
+hide what lies beyond the many, and because a model works a little beyond what it was
+trained on. How often the checks are right and wrong is counted in ``docs/report.md``.
 """
 
 from __future__ import annotations

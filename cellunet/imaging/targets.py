@@ -1,12 +1,12 @@
-"""Labels to class maps, scribbles and the weight of each pixel in the loss, and back.
-
-A scribble teaches the class of its own pixels. It is no object, says nothing of the
-pixels around it, and takes no part in scores.
+"""Encode labels as class maps and weight maps, and describe how to decode them.
 
 A row of `TARGETS` holds what a target needs: how labels become classes, and how class
 probabilities become seeds and the pixels that objects may grow into. What follows
 (growth, holes, areas, numbers) is the same for all targets and lives in
 `cellunet.imaging.decode`.
+
+A scribble gives its own pixels a class. It is no object, says nothing of the pixels
+around it, and takes no part in scores.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Seed(Protocol):
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Return (seeds, pixels that objects may grow into), both YX bool.
 
-        Each depends on its own pixel and its direct neighbours alone.
+        Each depends on its own pixel and its direct neighbors alone.
         """
 
 
@@ -117,7 +117,7 @@ def encode(
 ) -> npt.NDArray[np.uint8]:
     """Return the class map of instance labels.
 
-    Pixels next to (4-neighbours) another label are boundary always. Every
+    Pixels next to (4-neighbors) another label are boundary always. Every
     4-connected part of an object keeps a connected, non-empty core: where the boundary
     would cut or fill it, the boundary is made thinner there. The edge of the image is
     not a boundary.
@@ -214,7 +214,7 @@ def _encode_three_class(
     if config.boundary_side == "outer":
         around = objects
         for step in range(config.boundary_px):
-            around = ndimage.binary_dilation(around, _neighbours(step))
+            around = ndimage.binary_dilation(around, _neighbors(step))
         class_map[around & ~objects] = BOUNDARY
     return class_map
 
@@ -250,8 +250,8 @@ def _seed_boundary(
     return rest, ~rest
 
 
-def _neighbours(step: int) -> npt.NDArray[np.bool_]:
-    """Return the structuring element of a step: 4 and 8 neighbours in turn.
+def _neighbors(step: int) -> npt.NDArray[np.bool_]:
+    """Return the structuring element of a step: 4 and 8 neighbors in turn.
 
     In turn they make an octagon, nearer to a disc than either alone.
     """
@@ -392,7 +392,7 @@ def border_map(
 ) -> npt.NDArray[np.float32]:
     """Return w0 exp(-(d1 + d2)^2 / (2 sigma^2)), the border part of the weight.
 
-    d1 and d2 are the Euclidean distances in pixels from a pixel's centre to the
+    d1 and d2 are the Euclidean distances in pixels from a pixel's center to the
     nearest pixel of the nearest and of the second nearest object; inside an object d1
     is 0. The map is 0 where there are fewer than two objects, and where it would be
     below 1e-7 w0. Memory is a few planes, whatever the number of objects.

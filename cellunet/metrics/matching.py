@@ -55,7 +55,7 @@ class MatchRule:
     that are too small, instead of taking these as background, where a prediction is
     an extra object."""
     dilate_predicted: bool = False
-    """Grow the predicted objects by a 3 x 3 grey dilation before matching."""
+    """Grow the predicted objects by a 3 x 3 gray dilation before matching."""
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.t20, self.t20[1:], strict=False))
@@ -608,7 +608,7 @@ def dilate_labels(labels: Integers) -> npt.NDArray[np.integer[Any]]:
     -------
     npt.NDArray
         The same type and shape; each pixel holds the largest id of its 3 x 3
-        neighbourhood (a grey dilation). So where two objects meet the one of the
+        neighborhood (a gray dilation). So where two objects meet the one of the
         larger id wins, and takes one pixel off the other as well as off the
         background: the result depends on how the objects are numbered.
     """

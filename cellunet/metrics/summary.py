@@ -1,9 +1,8 @@
-"""Scores of many images: means, intervals and paired differences.
+"""Summarize the scores of many images: means, intervals and paired differences.
 
-They say what another draw of images of this kind would give, not what another
-training run would.
+Intervals describe another draw of images of this kind, not another training run.
 
-A score is computed for each image and averaged over images, so that a sparse field
+A score is computed for each image and averaged over images, so that a sparse image
 counts as much as a crowded one; counts are sums over images.
 """
 
@@ -193,7 +192,7 @@ class Paired(_Scored):
 def summarize(
     scores: Sequence[ImageScores], *, config: BootstrapConfig | None = None
 ) -> Summary:
-    """Summarise the scores of some images.
+    """Summarize the scores of some images.
 
     Parameters
     ----------
@@ -260,7 +259,7 @@ def paired(
 
 def _check_one_rule(scores: Sequence[ImageScores]) -> None:
     if not scores:
-        raise InputError("There are no images to summarise.")
+        raise InputError("There are no images to summarize.")
     counted = Counter(s.name for s in scores)
     twice = sorted(name for name, count in counted.items() if count > 1)
     if twice:

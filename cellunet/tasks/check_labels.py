@@ -167,7 +167,7 @@ class LabelsWithImage:
     annotation: Annotation
     """What was drawn."""
     image: npt.NDArray[Any] | None = None
-    """YX: colours as grey, of several channels the first."""
+    """YX: colors as gray, of several channels the first."""
     pixel_size_um: tuple[float, float] | None = None
     """Of the image, if it tells."""
 
@@ -237,7 +237,7 @@ def _refuse_other_shape(
 
 
 def _open(path: Path) -> Source:
-    """Open an image to be looked at: colours as grey, else the first channel."""
+    """Open an image to be looked at: colors as gray, else the first channel."""
     try:
         return open_image(path, gray=True)
     except ImageReadError:

@@ -184,7 +184,7 @@ class Scorable:
 def score_pairs(
     pairs: Iterable[Scorable], *, config: EvaluateConfig | None = None
 ) -> Evaluation:
-    """Score images one by one, and summarise the seen and the unseen ones apart.
+    """Score images one by one, and summarize the seen and the unseen ones apart.
 
     Parameters
     ----------
@@ -445,7 +445,7 @@ def evaluate_model(  # noqa: PLR0913
     -------
     Evaluation
         Images that the model was trained on, or its decode constants chosen on, are
-        recognised by the fingerprint of their pixels and scored apart.
+        recognized by the fingerprint of their pixels and scored apart.
 
     Raises
     ------

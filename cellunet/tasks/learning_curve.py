@@ -1,4 +1,4 @@
-"""How a model's score grows with the number of annotated images, on the user's own."""
+"""Measure how a model's score grows with the number of the user's annotated images."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_outlines_hold_the_pixels_between_their_whole_numbers(write, kind):
 
 
 def test_outlines_of_fractions_of_pixels_keep_them(write):
-    # Centres 2.5 and 3.5 of the columns lie between 2.4 and 3.6, of rows 3.5 alone.
+    # Centers 2.5 and 3.5 of the columns lie between 2.4 and 3.6, of rows 3.5 alone.
     points = [(2.4, 3.4), (3.6, 3.4), (3.6, 3.6), (2.4, 3.6)]
     found = read_annotation(write(outline(points)), shape=SHAPE)
     assert np.argwhere(found.labels).tolist() == [[3, 2], [3, 3]]
@@ -95,7 +95,7 @@ def test_outlines_of_fractions_of_pixels_keep_them(write):
 def test_rectangles_ovals_and_composites_are_areas(write):
     path = write(
         boxed(ROI_TYPE.RECT, 0, 0, 4, 3),
-        # Of 6 x 6 centres all but the 4 corners are within 3 of the middle.
+        # Of 6 x 6 centers all but the 4 corners are within 3 of the middle.
         boxed(ROI_TYPE.OVAL, 10, 0, 16, 6),
         boxed(ROI_TYPE.RECT, 0, 10, 10, 20, rounded_rect_arc_size=10),
     )

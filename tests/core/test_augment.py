@@ -155,7 +155,7 @@ def test_nothing_beyond_an_image_is_annotated(shape) -> None:
             y, x = middle[0] + i - 15.5, middle[1] + j - 15.5
             expected[i, j] = -0.5 < y < shape[0] - 0.5 and -0.5 < x < shape[1] - 0.5
     assert np.array_equal(crop.annotated, expected)
-    # Pixels whose centres lie on a pixel's edge count outside.
+    # Pixels whose centers lie on a pixel's edge count outside.
     assert crop.annotated.sum() <= min(32, shape[0]) * min(32, shape[1])
     assert top <= 0 or left <= 0
     assert np.isfinite(crop.image).all()

@@ -22,7 +22,7 @@ LABELS = arrays(
 
 
 def fill(outline, shape) -> np.ndarray:
-    """Pixels whose centre lies inside, by the even-odd rule over all rings."""
+    """Pixels whose center lies inside, by the even-odd rule over all rings."""
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     inside = np.zeros(shape, bool)
     for polygon in outline:
@@ -63,7 +63,7 @@ def test_polygons_are_valid_and_run_the_right_way_round(labels) -> None:
 
 @settings(max_examples=100)
 @given(labels=LABELS)
-def test_outlines_of_neighbours_do_not_overlap(labels) -> None:
+def test_outlines_of_neighbors_do_not_overlap(labels) -> None:
     shapes = [shape_of(outline) for outline in outlines(labels).values()]
     parts = sum(shape.area for shape in shapes)
     assert shapely.union_all(shapes).area == pytest.approx(parts)

@@ -96,12 +96,12 @@ def test_moments_agree_with_scikit_image(field) -> None:
     }
     for name, mine in pairs.items():
         np.testing.assert_allclose(ours[mine], theirs[name], atol=1e-6, err_msg=name)
-    # Pixel centres are at whole numbers there, and at halves here.
+    # Pixel centers are at whole numbers there, and at halves here.
     np.testing.assert_allclose(ours["y_px"], theirs["centroid-0"] + 0.5)
     np.testing.assert_allclose(ours["x_px"], theirs["centroid-1"] + 0.5)
 
 
-def test_shape_in_micrometres_is_that_of_what_was_seen() -> None:
+def test_shape_in_micrometers_is_that_of_what_was_seen() -> None:
     # A disc, seen with pixels twice as high as wide.
     y, x = np.mgrid[:60, :120]
     disc = ((2 * (y - 29.5)) ** 2 + (x - 59.5) ** 2 <= 50**2).astype(np.uint8)

@@ -69,7 +69,7 @@ def test_the_border_map_is_that_of_brute_force(seed, sigma, w0) -> None:
     shape = tuple(rng.integers(1, 70, 2))
     share = rng.choice([0.0005, 0.003, 0.02, 0.2])
     seeds = (rng.random(shape) < share) * rng.integers(1, 12, shape)
-    labels = ndimage.grey_dilation(seeds, size=int(rng.integers(1, 6)))
+    labels = ndimage.gray_dilation(seeds, size=int(rng.integers(1, 6)))
     config = WeightConfig(border_weight=w0, border_sigma_px=sigma)
     error = np.abs(border_map(labels, config) - _brute_force(labels, config))
     assert error.max() <= 1e-6 * w0

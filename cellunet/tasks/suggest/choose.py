@@ -1,8 +1,7 @@
-"""Windows of images that may be annotated next, and the choice among them.
+"""Choose the windows of images to annotate next.
 
 A window is a square of the image. Its *doubt* says how much of what it shows the model
 is not sure of; its *look* is a short list of numbers by which windows are compared.
-`cellunet.tasks.suggest.choose` chooses among windows by the two.
 
 Two windows i and j are alike by s(i, j) = exp(-d(i, j)^2 / (2 `ALIKE`^2)), where d is
 the root mean square difference of their looks, each number in units of its standard
@@ -481,7 +480,7 @@ def candidates(
     path, side = source.path, request.config.side_px
     planes = math.prod(source.plane_shape)
     most = max(most // planes, 1)
-    area = area_share(source.shape, side, _neighbourhoods(source.shape, side, most)[1])
+    area = area_share(source.shape, side, _neighborhoods(source.shape, side, most)[1])
     for plane in range(planes):
         with Scratch(request.out) as scratch:
             found = segment_plane(source, plane, recipe, scratch)
@@ -562,9 +561,9 @@ def _asked_by(channel: str | None, names: tuple[str, ...]) -> tuple[str, ...]:
 def thinned(
     every: Iterable[Window], shape: tuple[int, int], side: int, most: int
 ) -> Iterator[Window]:
-    """Yield the windows that show something, of each neighbourhood the most doubtful.
+    """Yield the windows that show something, of each neighborhood the most doubtful.
 
-    Neighbourhoods are so large that about `most` cover the plane; with few windows
+    Neighborhoods are so large that about `most` cover the plane; with few windows
     each is its own.
 
     Parameters
@@ -578,7 +577,7 @@ def thinned(
     most
         How many may be left.
     """
-    reach, _ = _neighbourhoods(shape, side, most)
+    reach, _ = _neighborhoods(shape, side, most)
     columns = len(starts(shape[1], side))
     best: dict[int, Window] = {}
     for number, window in enumerate(every):
@@ -593,8 +592,8 @@ def thinned(
     yield from best.values()
 
 
-def _neighbourhoods(shape: tuple[int, int], side: int, most: int) -> tuple[int, int]:
-    """Return how many windows wide and high neighbourhoods are, and their number."""
+def _neighborhoods(shape: tuple[int, int], side: int, most: int) -> tuple[int, int]:
+    """Return how many windows wide and high neighborhoods are, and their number."""
     rows, columns = (len(starts(length, side)) for length in shape)
     reach = math.ceil(math.sqrt(max(rows * columns / most, 1.0)))
     return reach, -(-rows // reach) * -(-columns // reach)

@@ -1,4 +1,4 @@
-"""What suggesting crops is asked for and returns, and reasons in words."""
+"""Define the request and result of suggesting crops; word the reasons."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Check the images of a training before its first step.
 
-Only what no person may know better is refused here: scribbles that nothing to start
-from makes sense of, and images of which none shows anything. What cannot be read as
-training data is refused where it is read.
+Refused are only scribbles without a pretrained model and images of which none shows
+anything; all else is a warning, since the user may know better. What cannot be read as
+training data is refused where it is read (`cellunet.tasks.train.data`).
 """
 
 from __future__ import annotations
@@ -408,7 +408,7 @@ def _of_values(samples: Sequence[Sample]) -> Iterator[str]:
         yield (
             f"All values of the label images ({some(list(map(str, odd)))}) mark what "
             "is no single object: are they classes? Every object needs a number of its "
-            "own; cellunet make-labels --kind coloured numbers connected pieces."
+            "own; cellunet make-labels --kind colored numbers connected pieces."
         )
         return
     for value, names in odd.items():

@@ -1,8 +1,8 @@
-"""Annotated folders to samples: found, split, read, checked.
+"""Find, read and split annotated folders, and check them as training data.
 
-A field of which little is annotated is cut into these before anything is prepared, so
-that neither memory nor time of a training grow with the rest of it. What is made of
-the whole field, its intensity statistics and its fingerprint, stays the whole's.
+A large image of which little is annotated is cut to its annotated boxes before anything
+is prepared, so that neither memory nor time of a training grow with the rest of it. Its
+intensity statistics and its content hash stay those of the whole image.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def cut(sample: Sample, measured: Measured) -> list[Sample]:
     sample
         A whole image.
     measured
-        Returns the statistics of the whole image, which parts are normalised by; if
+        Returns the statistics of the whole image, which parts are normalized by; if
         the sample is a crop itself, its field's stay.
     """
     counted = trainable_mask(sample.annotated, sample.scribbles)

@@ -1,4 +1,4 @@
-"""The end of a training: decode constants, scores, verdict, files."""
+"""Finish a training: decode constants, scores, verdict, files."""
 
 from __future__ import annotations
 

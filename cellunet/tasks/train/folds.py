@@ -1,8 +1,8 @@
 """Divide annotated images into folds, and train once per fold.
 
-With folds every image is scored by a network that has not seen it, and what is kept is
-the mean of the networks. Networks that are ready wait in the run's folder, so that a
-run that was stopped goes on with the fold that it was in.
+With folds every image is scored by a network that was not trained on it, and the model
+that is saved is the mean of the networks. Finished networks wait in the run's folder,
+so that a run that was stopped goes on with the fold that it was in.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _with_objects(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
 def _strips(sample: Sample, count: int) -> list[Sample]:
     """Cut what is annotated of an image into strips with as many objects each.
 
-    Across the longer side of what is annotated, between the centres of objects.
+    Across the longer side of what is annotated, between the centers of objects.
     """
     places = np.nonzero(sample.annotated)
     axis = int(np.argmax([int(np.ptp(p)) if p.size else 0 for p in places]))
@@ -133,12 +133,12 @@ def _strips(sample: Sample, count: int) -> list[Sample]:
             "image.",
         )
     rows = np.nonzero(np.isin(sample.labels, objects))
-    centres = np.sort(
+    centers = np.sort(
         np.bincount(sample.labels[rows], rows[axis])[objects]
         / np.bincount(sample.labels[rows])[objects]
     )
     inner = [len(objects) * i // count for i in range(1, count)]
-    cuts = [round((centres[i - 1] + centres[i]) / 2) for i in inner]
+    cuts = [round((centers[i - 1] + centers[i]) / 2) for i in inner]
     edges = [0, *cuts, sample.labels.shape[axis]]
     strips = []
     for number, (start, stop) in enumerate(itertools.pairwise(edges), 1):

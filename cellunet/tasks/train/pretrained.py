@@ -1,4 +1,4 @@
-"""The pretrained model that a training starts from, adapted to it."""
+"""Read the pretrained model that a training starts from, and adapt the two."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def with_pretrained(
 ) -> TrainConfig:
     """Return settings in which what was left open is the model's.
 
-    Network, normalisation, encoding, weights of the loss and decode constants are left
+    Network, normalization, encoding, weights of the loss and decode constants are left
     open where they are those of `TrainConfig` and not among `given`
     (`cellunet.tasks.train.request.TrainRequest`).
 
     Raises
     ------
     ConfigError
-        If the model has another target, or another network or normalisation than
+        If the model has another target, or another network or normalization than
         asked for, or its network does not take crops of the size asked for.
     """
     theirs = start.card.config

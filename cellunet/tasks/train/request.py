@@ -1,4 +1,4 @@
-"""What a training is asked for and returns, and its preset; without torch."""
+"""Define the request and result of a training; choose its preset, without torch."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def pretrained_name(wanted: str | None, config: TrainConfig) -> str:
 
 
 def _takes_network(config: TrainConfig) -> bool:
-    """Return whether network and normalisation were left open."""
+    """Return whether network and normalization were left open."""
     usual = for_target(TrainConfig(), config.encoding.target)
     return (config.network, config.normalization) == (
         usual.network,
