@@ -229,12 +229,6 @@ class WeightConfig(Config):
     """w0: the added weight where two objects touch; 0 switches the border map off."""
     border_sigma_px: float = 5.0
     """sigma: how quickly the border weight falls off, in pixels."""
-    small_object_px: float = 0.0
-    """Objects of fewer pixels, and what lies close around them, count for more: by
-    sqrt(small_object_px / area). 0, which scored better (`docs/internals/experiments.md`),
-    switches it off."""
-    small_object_gain: float = 4.0
-    """By how much they count for more at most."""
 
     def __post_init__(self) -> None:
         _check(
@@ -247,14 +241,6 @@ class WeightConfig(Config):
         _check(
             self.border_sigma_px > 0,
             f"border_sigma_px is {self.border_sigma_px}; it must be above 0.",
-        )
-        _check(
-            self.small_object_px >= 0,
-            f"small_object_px is {self.small_object_px}, below 0.",
-        )
-        _check(
-            self.small_object_gain >= 1,
-            f"small_object_gain is {self.small_object_gain}, below 1.",
         )
 
 
@@ -768,7 +754,6 @@ def classic_preset() -> TrainConfig:
     return TrainConfig(
         preset="classic",
         normalization=NormalizationConfig(kind="standard"),
-        weights=WeightConfig(small_object_px=0.0),
         network=UNetConfig(
             in_channels=1, channels=(64, 128, 256, 512, 1024), stem_stride=1
         ),

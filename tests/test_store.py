@@ -345,6 +345,15 @@ def test_a_card_from_before_a_setting_says_what_was_then() -> None:
     assert store.ModelCard.from_dict(values).config.augment.dim_probability == 0.25
 
 
+def test_a_setting_that_there_is_no_more_is_dropped_from_a_card() -> None:
+    values = json.loads(json.dumps(CARD.to_dict()))
+    values["config"]["weights"] |= {"small_object_px": 0.0, "small_object_gain": 4.0}
+    assert store.ModelCard.from_dict(values).config == CARD.config
+    values["config"]["weights"]["large_object_px"] = 1
+    with pytest.raises(ConfigError, match="no setting 'large_object_px'"):
+        store.ModelCard.from_dict(values)
+
+
 def test_a_card_tells_of_several_channels_alone() -> None:
     assert "channels" not in CARD.to_dict()
     network = CARD.config.network.replace(in_channels=4)

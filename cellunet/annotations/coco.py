@@ -199,7 +199,10 @@ def read_coco(path: Path) -> CocoFile:
 
 @lru_cache(maxsize=2)
 def _read(path: Path, changed_ns: int, size: int) -> CocoFile:
-    del changed_ns, size  # They tell the cache that a file is another one by now.
+    del (
+        changed_ns,
+        size,
+    )  # They are the key by which the cache notices that a file has changed.
     document = read_json(path)
     if kind_of(document) != "coco":
         raise AnnotationError(f"{path} holds no lists of images and annotations.")
@@ -259,7 +262,7 @@ def _file_name(image: dict[str, Any]) -> str:
     if ".." in path.parts or path.is_absolute() or PureWindowsPath(name).drive:
         raise AnnotationError(
             f"The image {name!r} lies outside the folder of annotations.",
-            hint="Put the images beside the file and name them without their path.",
+            hint="Put the images next to the file and name them without their path.",
         )
     return path.name
 

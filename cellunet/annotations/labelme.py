@@ -92,7 +92,7 @@ STROKES: dict[str, Shape] = {
 
 
 def labelme_size(document: object) -> tuple[int, int] | None:
-    """Return rows and columns of the image, or None if the document does not tell."""
+    """Return rows and columns of the image, or None if they are missing."""
     found = table(document, "The document")
     height, width = found.get("imageHeight"), found.get("imageWidth")
     if height is None or width is None:

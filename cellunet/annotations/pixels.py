@@ -44,7 +44,7 @@ MAX_PIXELS = 2**30
 
 
 def read_pixels(path: Path) -> npt.NDArray[Any]:
-    """Read the one plane of a PNG or TIFF file, told apart by their content.
+    """Read the one plane of a PNG or TIFF file, distinguished by content.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def _one_plane(
         found = "; ".join(f"{a} {' x '.join(map(str, n))}" for a, n in planes[:4])
         raise AnnotationError(
             f"{path} holds more than one plane ({found}); an annotation is one plane.",
-            hint="Save each plane as a file of its own, beside its image.",
+            hint="Save each plane as a file of its own, next to its image.",
         )
     return axes, shape
 
@@ -198,14 +198,14 @@ def fill_outlines(drawn: npt.NDArray[np.bool_], path: Path) -> npt.NDArray[np.in
 
     The background is the largest area that reaches the frame of the image; other areas
     at the frame are objects that the frame cuts. A line belongs to the nearest object
-    beside it, so that neighbors share the line between them. What a line does not
+    next to it, so that neighbors share the line between them. What a line does not
     close is background.
 
     Parameters
     ----------
     drawn
         YX, True on the lines, which are closed where each pixel of a line has another
-        one beside it or across a corner.
+        one next to it or across a corner.
     path
         For messages.
 
@@ -364,7 +364,7 @@ def _colors(pixels: npt.NDArray[Any]) -> int:
 
 
 def _opaque(pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return where alpha is not 0; everywhere if alpha says nothing (is constant)."""
+    """Return where alpha is not 0; everywhere if alpha is constant."""
     alpha = pixels[..., -1]
     if _colors(pixels) == pixels.shape[2] or alpha.min() == alpha.max():
         return np.ones(alpha.shape, np.bool_)
@@ -463,11 +463,11 @@ def with_scribbles(
     scribbles: npt.NDArray[np.uint8],
     ignored: npt.NDArray[np.bool_] | None = None,
 ) -> Annotation:
-    """Return an annotation with scribbles beside its labels.
+    """Return an annotation with scribbles next to its labels.
 
     Where neither a region nor anything else says what is annotated, only the objects
     and the scribbles count, and a ring of `RING_PX` around objects as background: it is
-    what tells where they end. An object that was outlined says more than a scribble on
+    what shows where they end. An outlined object counts more than a scribble on
     it, and a region more than a scribble of background in it. A pixel inside an
     object that is not outlined is not annotated for the labels, which would call it
     background. So each pixel that counts does so by its label or by a scribble, never
@@ -480,22 +480,22 @@ def with_scribbles(
     scribbles
         YX, uint8: `NO_SCRIBBLE`, `SCRIBBLED_BACKGROUND` or `SCRIBBLED_INTERIOR`.
     ignored
-        YX, what says nothing whatever else does; None: nowhere.
+        YX, what counts for nothing, whatever else is drawn; None: nowhere.
     """
     objects = found.labels > 0
     annotated = objects if found.annotated is None else found.annotated
-    said = np.where(objects, np.uint8(NO_SCRIBBLE), scribbles)
+    marked = np.where(objects, np.uint8(NO_SCRIBBLE), scribbles)
     if found.annotated is None:
         around = ndimage.binary_dilation(objects, iterations=RING_PX) & ~objects
-        said[around & (said == NO_SCRIBBLE)] = SCRIBBLED_BACKGROUND
+        marked[around & (marked == NO_SCRIBBLE)] = SCRIBBLED_BACKGROUND
     if ignored is not None:
         annotated = annotated & ~ignored
-        said[ignored] = NO_SCRIBBLE
-    said[(said == SCRIBBLED_BACKGROUND) & annotated] = NO_SCRIBBLE
+        marked[ignored] = NO_SCRIBBLE
+    marked[(marked == SCRIBBLED_BACKGROUND) & annotated] = NO_SCRIBBLE
     return replace(
         found,
-        annotated=annotated & (said != SCRIBBLED_INTERIOR),
-        scribbles=said if said.any() else None,
+        annotated=annotated & (marked != SCRIBBLED_INTERIOR),
+        scribbles=marked if marked.any() else None,
     )
 
 
@@ -517,7 +517,7 @@ def read_scribbles(path: Path) -> npt.NDArray[np.uint8]:
         shown = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
         raise AnnotationError(
             f"{path} holds the values {shown}; an image of scribbles is one channel of "
-            "0 (says nothing), 1 (background) and 2 (inside an object).",
+            "0 (no scribble), 1 (background) and 2 (inside an object).",
             hint="Paint with these values; objects that are outlined go into labels.",
         )
     if values == [NO_SCRIBBLE]:
@@ -544,19 +544,19 @@ def within(found: Annotation, sidecar: Path, path: Path) -> Annotation:
     """
     inside = foreground(read_pixels(sidecar), sidecar)
     _refuse_other_shape(inside.shape, found, sidecar, path)
-    said = found.scribbles
-    if said is not None:
-        said = np.where(inside, said, np.uint8(NO_SCRIBBLE))
+    scribbles = found.scribbles
+    if scribbles is not None:
+        scribbles = np.where(inside, scribbles, np.uint8(NO_SCRIBBLE))
     if found.annotated is not None:
         inside &= found.annotated
-    return replace(found, annotated=inside, scribbles=said)
+    return replace(found, annotated=inside, scribbles=scribbles)
 
 
 def scribbled(found: Annotation, sidecar: Path, path: Path) -> Annotation:
     """Return an annotation with the scribbles in an image; otherwise as `within`."""
-    said = read_scribbles(sidecar)
-    _refuse_other_shape(said.shape, found, sidecar, path)
-    return with_scribbles(found, said)
+    scribbles = read_scribbles(sidecar)
+    _refuse_other_shape(scribbles.shape, found, sidecar, path)
+    return with_scribbles(found, scribbles)
 
 
 def _refuse_other_shape(
@@ -566,5 +566,5 @@ def _refuse_other_shape(
         raise AnnotationError(
             f"{sidecar} has {shape[0]} x {shape[1]} pixels, {path.name} "
             f"has {found.labels.shape[0]} x {found.labels.shape[1]}.",
-            hint="What is annotated is told for every pixel of the image.",
+            hint="What is annotated is given for every pixel of the image.",
         )

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     Window = tuple[slice, slice]
 
 CHUNK = 1 << 20
-"""Crossings of edges and rows that are held at once."""
+"""Crossings of edges and rows in memory at once."""
 
 MAX_COORDINATE = 1e300
 """Differences and products by a few of such numbers are still finite."""
@@ -371,7 +371,7 @@ class Drawing:
     figure
         What it encloses.
     role
-        ``object``; ``ignore``, a part of the image that says nothing; ``region``, a
+        ``object``; ``ignore``, a part of the image that does not count; ``region``, a
         part that is annotated, where only parts are; ``background`` and ``interior``,
         scribbles.
     """
@@ -400,7 +400,7 @@ def stroke_role(class_name: object) -> Role | None:
     """Return what a class, label or ROI name makes of a line or a click.
 
     ``nucleus``, ``cell`` and ``object`` mean ``interior`` here: who clicks on a
-    nucleus does not say where it ends. None if the name does not tell.
+    nucleus does not show where it ends. None if the name is none of these.
 
     Examples
     --------
@@ -525,7 +525,7 @@ class _Canvas:
             )
 
     def _scribbles(self) -> npt.NDArray[np.uint8]:
-        """Return what is scribbled; a pixel said to be both says nothing."""
+        """Return what is scribbled; a pixel scribbled as both does not count."""
         nowhere = np.zeros(self.shape, np.bool_)
         background = self.parts.get("background", nowhere)
         interior = self.parts.get("interior", nowhere)

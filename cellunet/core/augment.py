@@ -1,8 +1,9 @@
 """Vary training crops.
 
-Flips and quarter turns move image, classes and weights together. Scaling, turning and
-stretching warp the LABELS, which are then encoded anew, so that a boundary keeps its
-thickness. Intensities vary in the model's units, before the input channels are made.
+Flips and quarter turns move image, labels and border weight together. Scaling, turning
+and stretching warp the LABELS, which are then encoded anew, so that a boundary keeps
+its thickness. Intensities vary in the model's units, before the input channels
+are made.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ class TrainingCrop(NamedTuple):
     """A crop before encoding.
 
     `image` is CYX float32 in the model's units, `labels` YX, `annotated` YX bool: what
-    counts, by its label or by a scribble. `weights` float32: border weight, and gain of
-    small objects if they gain, 1YX or 2YX. They move with the pixels, since they would
-    take longer to make anew than all else of a crop. `scribbles` YX uint8, of
-    `cellunet.annotations.pixels`; None where there are none.
+    counts, by its label or by a scribble. `border` YX float32: the border weight. It
+    moves with the pixels, since it would take longer to make anew than all else of a
+    crop. `scribbles` YX uint8, of `cellunet.annotations.pixels`; None where there are
+    none.
     """
 
     image: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int32]
     annotated: npt.NDArray[np.bool_]
-    weights: npt.NDArray[np.float32]
+    border: npt.NDArray[np.float32]
     scribbles: npt.NDArray[np.uint8] | None = None
 
     @property
@@ -139,8 +140,8 @@ def warp(
 ) -> TrainingCrop:
     """Return the crop that `grid` describes around `center` of a whole image.
 
-    Linear interpolation of image and weights, nearest label and scribble; beyond the
-    image nothing is annotated.
+    Linear interpolation of image and border weight, nearest label and scribble; beyond
+    the image nothing is annotated.
     """
     where = grid + np.array(center, np.float32)[:, np.newaxis, np.newaxis]
     height, width = source.labels.shape
@@ -154,9 +155,9 @@ def warp(
     pixel = nearest[0] * width + nearest[1]
     if not source.annotated.all():
         inside &= source.annotated.take(pixel)
-    image, weights = _smooth((source.image, source.weights), where)
-    said = None if source.scribbles is None else source.scribbles.take(pixel)
-    return TrainingCrop(image, source.labels.take(pixel), inside, weights, said)
+    image, border = _smooth((source.image, source.border[np.newaxis]), where)
+    scribbles = None if source.scribbles is None else source.scribbles.take(pixel)
+    return TrainingCrop(image, source.labels.take(pixel), inside, border[0], scribbles)
 
 
 def _smooth(

@@ -19,11 +19,10 @@ from cellunet.core.augment import TrainingCrop, flip, vary_intensity, warp, warp
 from cellunet.imaging.normalize import measure, network_input, rescale_channels
 from cellunet.imaging.resample import looked_up, magnified
 from cellunet.imaging.targets import (
+    add_class_weights,
     add_scribbles,
     border_map,
-    combine,
     encode,
-    object_gain,
     trainable_mask,
 )
 
@@ -101,7 +100,7 @@ class Sample:
     `image` is CYX in its own units, `labels` YX instance ids (0 background),
     `annotated` YX bool: what is not annotated is no one's error in the metrics and has
     weight 0 in the loss, unless `scribbles` (YX uint8, of
-    `cellunet.annotations.pixels`) say what is there. `measured` returns the
+    `cellunet.annotations.pixels`) give the class there. `measured` returns the
     statistics of the whole image by channel, where this is a part of it; None: it is
     whole. `channels` are their names in the file.
     """
@@ -156,10 +155,8 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
         labels = looked_up(labels, config.scale)
         counted = looked_up(counted, config.scale)
         scribbles = None if scribbles is None else looked_up(scribbles, config.scale)
-    parts = [border_map(labels, config.weights)]
-    if config.weights.small_object_px > 0:
-        parts.append(object_gain(labels, config.weights))
-    crop = TrainingCrop(image, labels, counted, np.stack(parts), scribbles)
+    border = border_map(labels, config.weights)
+    crop = TrainingCrop(image, labels, counted, border, scribbles)
     class_map, weights = _encode(crop, config)
     return Prepared(sample.name, crop, class_map, weights)
 
@@ -169,8 +166,7 @@ def _encode(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     labeled = encode(crop.labels, config.encoding)
     class_map = add_scribbles(labeled, crop.scribbles, config.encoding)
-    border, *gain = crop.weights
-    weights = combine(class_map, border, gain[0] if gain else None, config.weights)
+    weights = add_class_weights(crop.border, class_map, config.weights)
     weights *= crop.annotated
     return class_map, weights
 

@@ -319,7 +319,7 @@ def _background(
 
     Those larger than any core, and those that touch three sides of the plane or
     four. Smaller background that nuclei enclose, or cut off at the frame, is taken
-    for a nucleus. By size alone that makes 54 objects too many beside the 12,001
+    for a nucleus. By size alone that makes 54 objects too many besides the 12,001
     nuclei of the 100 BBBC039 training images. Shape is a worse judge: telling regions
     apart by how much of the ellipse of their moments they fill makes 42 too many and
     loses 297.
@@ -346,7 +346,7 @@ class Holes:
     """Regions of background in one core that may be holes, or parts of one.
 
     `areas` are their pixels, in order; `open` those at the frame; `neighbors` has
-    rows (region, object beside it).
+    rows (region, adjacent object).
     """
 
     areas: npt.NDArray[np.int64]
@@ -400,7 +400,7 @@ def _neighbors(
     pixels: npt.NDArray[np.intp],
     regions: npt.NDArray[np.int32],
 ) -> npt.NDArray[np.int64]:
-    """Return rows (region, object) of regions' pixels that have an object beside."""
+    """Return rows (region, object) of regions' pixels that touch an object."""
     height, width = objects.shape
     y, x = np.divmod(pixels, width)
     found = []
@@ -410,9 +410,9 @@ def _neighbors(
         (1, x < width - 1),
         (-1, x > 0),
     ):
-        beside = objects.take(pixels[exists] + offset)
-        there = beside > 0
-        found.append((regions[exists][there], beside[there]))
+        adjacent = objects.take(pixels[exists] + offset)
+        there = adjacent > 0
+        found.append((regions[exists][there], adjacent[there]))
     return distinct_pairs(*map(np.concatenate, zip(*found, strict=True)))
 
 
@@ -527,7 +527,7 @@ def _side(edge: npt.NDArray[np.int32], regions: int, seeds: int) -> Side:
 def _single(
     roots: npt.NDArray[np.int64], neighbors: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Return for each root the one object beside its regions, 0 if there are more."""
+    """Return for each root the one object at its regions, 0 if there are more."""
     low = np.full(len(roots), np.iinfo(np.int64).max)
     high = np.zeros(len(roots), np.int64)
     np.minimum.at(low, roots[neighbors[:, 0]], neighbors[:, 1])

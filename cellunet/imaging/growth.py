@@ -166,9 +166,9 @@ def cores(labels: npt.NDArray[np.integer], thickness: int) -> Bools:
         lost = _lost(parts, core)
         if not (lost & (thick > 0)).any():
             break
-        beside = _beside(parts, lost)
+        touching = _touching(parts, lost)
         thick[lost & (thick > 0)] -= 1
-        thick[beside & (thick > 1)] -= 1
+        thick[touching & (thick > 1)] -= 1
         core = _connected(edges, edges.eroded(thick), thick)
     return core
 
@@ -183,12 +183,12 @@ class _Edges:
         self.parts = parts
         self.inside = parts > 0
         self.differ = [(pair, parts[pair[0]] != parts[pair[1]]) for pair in SIDES]
-        self.contact = self._beside(
+        self.contact = self._touching(
             [d & self.inside[a] & self.inside[b] for (a, b), d in self.differ]
         )
         self._same: dict[int, list[tuple[Pair, Bools]]] = {}
 
-    def _beside(self, marked: list[Bools]) -> Bools:
+    def _touching(self, marked: list[Bools]) -> Bools:
         both = np.zeros(self.parts.shape, bool)
         for (here, there), mark in zip(SIDES, marked, strict=True):
             both[here] |= mark
@@ -207,7 +207,7 @@ class _Edges:
     def depths(self, thickness: int) -> list[Bools]:
         """Return the parts without their boundaries, 0 to `thickness` steps deep."""
         left = [self.inside & ~self.contact]
-        edge = self._beside([differ for _, differ in self.differ])
+        edge = self._touching([differ for _, differ in self.differ])
         for step in range(1, thickness + 1):
             if step > 1:
                 before = edge.copy()
@@ -279,16 +279,16 @@ def _lost(parts: npt.NDArray[np.int32], core: Bools) -> Bools:
     return lost
 
 
-def _beside(parts: npt.NDArray[np.int32], chosen: Bools) -> Bools:
+def _touching(parts: npt.NDArray[np.int32], chosen: Bools) -> Bools:
     """Return the parts that touch a chosen one, by an edge or a corner."""
     there = np.pad(chosen.take(parts), 1)
     # Three rows, and then three columns.
     there = there[:-2] | there[1:-1] | there[2:]
     there = there[:, :-2] | there[:, 1:-1] | there[:, 2:]
-    beside = np.zeros(len(chosen), bool)
-    beside[parts[there]] = True
-    beside[0] = False
-    return beside & ~chosen
+    touching = np.zeros(len(chosen), bool)
+    touching[parts[there]] = True
+    touching[0] = False
+    return touching & ~chosen
 
 
 def _whole_core(part: Bools, contact: Bools, thickness: int) -> Bools:

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 LOG_GAIN = 50.0
 """Gain of the logarithmic scale: log(1 + 50 x) / log(51) lifts a nucleus of 2 % of the
-range to 18 %, so that dim nuclei beside bright ones stay visible."""
+range to 18 %, so that dim nuclei next to bright ones stay visible."""
 
 BINS = 4096
 """Of that scale: 0.1 % of a value at its upper end."""
 
 BRIGHT = 0.9
 """Share of the foreground's pixels that are no brighter than the level returned: high,
-so that dim nuclei beside bright ones do not lower it; not so high that dirt sets it."""
+so that dim nuclei near bright ones do not lower it; not so high that dirt sets it."""
 
 DIRT = 0.01
 """Share of the pixels that dirt may cover: as much as two nuclei 48 px wide in a field
@@ -68,7 +68,7 @@ class LogHistogram:
         values: npt.NDArray[np.generic],
         counts: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Take finite values of any shape, each once or as often as `counts` says."""
+        """Take finite values of any shape, each once or `counts` times."""
         share = (values.astype(np.float64) - self._zero) / self._span
         np.clip(share, 0.0, 1.0, out=share)
         scaled = np.log1p(LOG_GAIN * share) * ((BINS - 1) / math.log1p(LOG_GAIN))
@@ -188,7 +188,7 @@ class Selector:
                 counts += np.bincount(lower, minlength=65536)
 
     def value(self, rank: int) -> float:
-        """Return the value at a rank, which `refine` was told of if `wide`."""
+        """Return the value at a rank, which was given to `refine` if `wide`."""
         bucket = self.bucket(rank)
         if not self.wide:
             return float(bucket)
@@ -404,7 +404,7 @@ class _Channel:
         return self.wide
 
     def add_foreground(self, band: npt.NDArray[np.generic]) -> None:
-        """Take a band for the foreground, if `find_foreground` said so."""
+        """Take a band for the foreground, if `find_foreground` asked for it."""
         if self._histogram is not None and self.wide:
             for part in value_parts(_finite(band)):
                 self._histogram.add(part.astype(np.float32))
@@ -495,7 +495,7 @@ def measure_channels(
         channels = channels or [_Channel(config) for _ in band]
         for channel, rows in zip(channels, band, strict=True):
             channel.add(rows)
-    # What is wrong is said before anything is read once more.
+    # Errors are raised before anything is read once more.
     for channel in channels:
         channel.ranks()
     if any(channel.wide for channel in channels):

@@ -246,7 +246,7 @@ class Tracer:
         found = [self._open]
         for y, x in pieces(rows.shape):
             above = rows[y.start - 1] if y.start else self._above
-            # The piece, the row above it and the columns beside it, 0 off the plane.
+            # The piece, the row above it and the columns next to it, 0 off the plane.
             seen = np.zeros((y.stop - y.start + 1, x.stop - x.start + 2), np.int64)
             left, right = max(x.start - 1, 0), min(x.stop + 1, self._width)
             inside = slice(left - x.start + 1, right - x.start + 1)
@@ -349,8 +349,8 @@ def _edges(seen: npt.NDArray[np.int64], corner: tuple[int, int], width: int) -> 
     """
     upper, rows = seen[:-1, 1:-1], seen[1:, 1:-1]
     last = corner[1] + rows.shape[1] == width
-    beside = seen[1:] if last else seen[1:, :-1]
-    before, after = beside[:, :-1], beside[:, 1:]
+    padded = seen[1:] if last else seen[1:, :-1]
+    before, after = padded[:, :-1], padded[:, 1:]
     # (where pixels differ, the label on the right of the walk, direction, and the
     # start of the edge relative to the place in the array, x then y)
     kinds = (

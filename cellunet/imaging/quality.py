@@ -170,7 +170,7 @@ def _percentile(counts: npt.NDArray[np.int64]) -> float:
 def objects(
     areas: npt.NDArray[np.integer], confidences: npt.NDArray[np.floating] | None
 ) -> Appearance:
-    """Return what the objects of a plane alone tell.
+    """Return the features of a plane that come from its objects alone.
 
     Parameters
     ----------
@@ -365,6 +365,6 @@ def _nothing(image: Appearance, known: Mapping[str, Sequence[float]]) -> str:
         return ""
     return (
         "Nothing was found, although the image holds more than noise. If there are "
-        "nuclei in it: choose the channel (--channel), or tell their size "
+        "nuclei in it: choose the channel (--channel), or give their size "
         "(--diameter PIXELS)."
     )

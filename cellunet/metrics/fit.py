@@ -124,7 +124,7 @@ def _boundaries(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfi
 
 def _backgrounds(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
     _, *others = best.class_odds
-    # Of two classes the odds of one say all.
+    # Of two classes the odds of one are enough.
     for factor in BACKGROUND_FACTORS if len(others) > 1 else ():
         yield best.replace(class_odds=(start.class_odds[0] * factor, *others))
 

@@ -286,7 +286,7 @@ def refuse_different_images(first: Iterable[str], second: Iterable[str]) -> None
     Raises
     ------
     InputError
-        If the names differ; tells which are in one set alone.
+        If the names differ; names those in one set alone.
     """
     one, other = set(first), set(second)
     parts = [
@@ -370,7 +370,7 @@ def _totals(scores: Sequence[ImageScores]) -> Totals:
 
 
 HEADLINE_T20 = (10, 14, 18)
-"""Thresholds, in twentieths, whose F1 is told by itself: IoU .50, .70 and .90."""
+"""Thresholds, in twentieths, whose F1 has a row of its own: IoU .50, .70 and .90."""
 
 Row = tuple[str, ...]
 

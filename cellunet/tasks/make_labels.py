@@ -53,7 +53,7 @@ class MadeImage:
     median_area_px: float | None
     """Median of their areas; None without objects."""
     overlap_px: int
-    """Pixels that several objects claimed; the smallest object got them."""
+    """Pixels of several objects; they went to the smallest."""
     hidden: int
     """Objects without a pixel of their own, which were left out."""
     outside: int = 0
@@ -228,12 +228,16 @@ def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
     )
     annotation, image = found.annotation, found.image
     labels = annotation.labels
-    said = annotation.scribbles
-    class_map = add_scribbles(encode(labels, recipe.encoding), said, recipe.encoding)
+    scribbles = annotation.scribbles
+    class_map = add_scribbles(
+        encode(labels, recipe.encoding), scribbles, recipe.encoding
+    )
     weights = None
     if recipe.weights is not None:
         weights = weight_map(labels, class_map, recipe.weights)
-    picture = preview(image, labels, annotated=annotation.annotated, scribbles=said)
+    picture = preview(
+        image, labels, annotated=annotation.annotated, scribbles=scribbles
+    )
     paths = _outputs(one, out, recipe)
     write_labels(
         paths["labels"],
@@ -245,12 +249,12 @@ def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
     write_plane(paths["classes"], class_map, "classes", size)
     if weights is not None:
         if annotation.annotated is not None:
-            weights *= trainable_mask(annotation.annotated, said)
+            weights *= trainable_mask(annotation.annotated, scribbles)
         write_plane(paths["weights"], weights, "weights", size)
     write_png(paths["previews"], picture)
     annotated = annotation.annotated
     marked = None if annotated is None else annotated.astype(np.uint8) * 255
-    for name, plane in (("annotated", marked), ("scribbles", said)):
+    for name, plane in (("annotated", marked), ("scribbles", scribbles)):
         if plane is not None:
             write_plane(paths[name], plane, name, size)
         else:

@@ -523,7 +523,7 @@ def test_tracked_cells_are_paired_where_they_are_annotated(tmp_path):
 
 def test_a_sequence_of_tracked_cells_points_to_the_folder_above(tmp_path):
     touch(tmp_path, "01/t000.tif", "01_GT/SEG/man_seg000.tif")
-    with pytest.raises(InputError, match="01_GT/SEG beside it") as caught:
+    with pytest.raises(InputError, match="01_GT/SEG next to it") as caught:
         find_pairs(tmp_path / "01")
     assert str(tmp_path) in (caught.value.hint or "")
 

@@ -171,7 +171,7 @@ def test_rois_of_several_planes_are_refused(write):
 def test_without_the_size_of_the_image_a_set_is_refused(write):
     with pytest.raises(AnnotationError, match="there is no image") as caught:
         read_annotation(write(outline(SQUARE)))
-    assert "Put the image beside it" in caught.value.hint
+    assert "Put the image next to it" in caught.value.hint
 
 
 def test_a_cut_off_zip_is_refused(write):

@@ -1,7 +1,7 @@
 """Choose the windows of images to annotate next.
 
-A window is a square of the image. Its *doubt* says how much of what it shows the model
-is not sure of; its *look* is a short list of numbers by which windows are compared.
+A window is a square of the image. Its *doubt* is the share of it that the model is not
+sure of; its *look* is a short list of numbers by which windows are compared.
 
 Two windows i and j are alike by s(i, j) = exp(-d(i, j)^2 / (2 `ALIKE`^2)), where d is
 the root mean square difference of their looks, each number in units of its standard
@@ -97,7 +97,7 @@ class Seen:
     unsure: int
     """How many of them have a confidence below `UNSURE` there."""
     look: tuple[float, ...]
-    """Numbers that say what it looks like: quantiles of the intensities and mean steps
+    """Numbers that describe its look: quantiles of the intensities and mean steps
     between pixels some distance apart, as the network sees both; the share of object
     pixels, the objects' median diameter and density, in logarithms; the doubt."""
 
@@ -230,7 +230,7 @@ class ChosenWindow:
     """Which."""
     novelty: float
     """One minus its likeness to the most similar window that is annotated or was
-    chosen before: 0 for its twin, 1 for nothing like it."""
+    chosen before: 0 for one just like it, 1 for nothing like it."""
     share: float
     """Share of all doubt that it covers and nothing did before."""
 
@@ -293,7 +293,7 @@ def _likeness(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the likeness of all windows to each other, and to what is known most."""
     spread = np.concatenate([looks, known]).std(axis=0)
-    # A number that is the same everywhere tells nothing apart.
+    # A number that is the same everywhere distinguishes nothing.
     units = np.where(spread > 0, spread, 1.0)
     ours, theirs = looks / units, known / units
     to_known = _similar(ours, theirs)
@@ -335,7 +335,7 @@ def windows(
 ) -> Iterator[Window]:
     """Yield the windows of a segmented plane in raster order.
 
-    No more rows are held than a window has, and a band.
+    In memory are as many rows as a window has, and a band.
 
     Parameters
     ----------
@@ -586,8 +586,8 @@ def thinned(
             yield from best.values()
             best = {}
         if window.seen.shows_something:
-            held = best.setdefault(column // reach, window)
-            if window.seen.doubt > held.seen.doubt:
+            leader = best.setdefault(column // reach, window)
+            if window.seen.doubt > leader.seen.doubt:
                 best[column // reach] = window
     yield from best.values()
 

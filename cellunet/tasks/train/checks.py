@@ -160,7 +160,7 @@ def suspicious_images(samples: Sequence[Sample]) -> Iterator[str]:
     drawn = [s.name for s in samples if s.name not in blank and _is_drawn(s)]
     if drawn:
         yield (
-            f"Images of one value in each object and one beside them: {len(drawn)} of "
+            f"Images of one value in each object and one around them: {len(drawn)} of "
             f"{len(samples)} ({some(drawn)}). Were labels saved in place of images?"
         )
     yield from _of_contrast([s for s in samples if s.name not in blank])
@@ -198,10 +198,10 @@ def _is_blank(sample: Sample) -> bool:
 
 
 def _is_drawn(sample: Sample) -> bool:
-    """Return whether an image tells no more than its labels do."""
+    """Return whether an image shows no more than its labels do."""
     plane, labels = sample.image[0], sample.labels
-    beside = plane[labels == 0]
-    if not beside.size or not (labels > 0).any() or (beside != beside[0]).any():
+    outside = plane[labels == 0]
+    if not outside.size or not (labels > 0).any() or (outside != outside[0]).any():
         return False
     ids = np.unique(labels[labels > 0])
     lowest = np.asarray(ndimage.minimum(plane, labels, ids))
@@ -266,12 +266,12 @@ def _refuse_scribbles_alone(
     if target == "boundary":
         raise ConfigError(
             "No object is outlined, and the boundary target learns boundaries alone, "
-            "of which scribbles say nothing.",
+            "which scribbles do not show.",
             hint="Outline some objects, or train --target three-class.",
         )
     if start == SCRATCH:
         raise ConfigError(
-            "No object is outlined: scribbles say what is inside and outside, but not "
+            "No object is outlined: scribbles show what is inside and outside, but not "
             "where an object ends, which a network must have learnt before.",
             hint="Outline some objects, or start from a model: --from nuclei.",
         )
@@ -313,13 +313,13 @@ def _of_scores(data: TrainingData) -> Iterator[str]:
             side = "validation " if data.validation else ""
             yield (
                 f"{alone} of the {len(scored)} {side}images "
-                "cannot be scored: scribbles or single objects alone do not say what "
-                "is beside objects"
+                "cannot be scored: scribbles or single objects alone do not show "
+                "the background"
                 + ("." if data.validation else "; every network is trained on them.")
             )
         return
     yield (
-        "No object is outlined, with what is beside it, in the images to score: there "
+        "No object is outlined, with its background, in the images to score: there "
         "will be no score, and the constants of decoding stay as they are."
         + ("" if data.validation else " Validation is of the training images.")
     )
@@ -337,10 +337,10 @@ def _of_fits(samples: Sequence[Sample], config: CheckConfig) -> Iterator[str]:
     foreign = {name: "" for name, fit in known.items() if fit.is_other(config)}
     foreign |= _foreign([s for s in samples if s.name in known], config)
     if foreign:
-        told = [f"{n} ({other})" if other else n for n, other in foreign.items()]
+        listed = [f"{n} ({other})" if other else n for n, other in foreign.items()]
         yield (
             f"Labels that do not fit their image: {len(foreign)} of the {len(known)} "
-            f"looked at ({some(told)}"
+            f"looked at ({some(listed)}"
             + ("; in brackets the image that they fit" if any(foreign.values()) else "")
             + f"). {PARTLY if not all(foreign.values()) else ''}{SEE}"
         )

@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """What one network is trained on, and what it is scored on."""
+    """The images of one network: trained on, and scored."""
 
     training: tuple[Sample, ...]
-    held: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
 
 
 def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
-    """Deal images into folds; a single image is cut into strips.
+    """Divide images into folds; a single image is cut into strips.
 
     What has scribbles alone, or single objects, cannot be scored: every fold trains on
     it, and if it is for the lack of other images alone that there are fewer than folds,
@@ -55,7 +55,7 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
     folds
         How many, 2 or more.
     seed
-        Seed of the deal: the same names and seed give the same folds everywhere.
+        The same names and seed give the same folds everywhere.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
         # Python promises that random() repeats across versions.
         rng = random.Random(seed)
         keys = {s.name: rng.random() for s in sorted(samples, key=lambda s: s.name)}
-        # Crowded and sparse images are dealt in turn.
+        # Crowded and sparse images take turns, so that every fold has both.
         order = sorted(samples, key=lambda s: (-objects_of(s), keys[s.name]))
         parts = [tuple(order[i::folds]) for i in range(folds)]
     return [
@@ -89,9 +89,9 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
             training=_with_objects(
                 tuple(s for j, part in enumerate(parts) if j != i for s in part) + aside
             ),
-            held=held,
+            validation=validation,
         )
-        for i, held in enumerate(parts)
+        for i, validation in enumerate(parts)
     ]
 
 
@@ -146,40 +146,40 @@ def _strips(sample: Sample, count: int) -> list[Sample]:
         here = np.zeros_like(sample.annotated)
         here[view] = True
         name = f"{sample.name}, part {number}"
-        said = sample.scribbles
-        if said is not None:
-            # Those of another strip would tell what that one is scored on.
-            said = said * here
+        scribbles = sample.scribbles
+        if scribbles is not None:
+            # Those of another strip would teach what that one is scored on.
+            scribbles = scribbles * here
         annotated = sample.annotated & here
-        strips.append(replace(sample, name=name, annotated=annotated, scribbles=said))
+        strips.append(
+            replace(sample, name=name, annotated=annotated, scribbles=scribbles)
+        )
     return strips
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldRun:
-    """One training: what it is trained on, and what it is scored on."""
+    """The prepared images of the training of one fold."""
 
     training: list[Prepared]
     validation: list[Prepared]
-    held: tuple[Sample, ...]
-    """What `validation` was prepared from."""
 
 
 def fold_runs(
     data: TrainingData, split: SplitConfig, config: TrainConfig, track: Track
 ) -> list[FoldRun]:
-    """Return one stage, or one for each fold where no image was kept out.
+    """Return one run, or one for each fold where no validation images are given.
 
     Raises
     ------
     CellunetError
-        If the images cannot be dealt into folds.
+        If the images cannot be divided into folds.
     """
     if data.validation:
-        folds = [Fold(training=data.training, held=data.validation)]
+        folds = [Fold(training=data.training, validation=data.validation)]
     elif not any(is_scored(s) and objects_of(s) for s in data.training):
         # Nothing can be scored, so that no image need be kept out for it.
-        folds = [Fold(training=data.training, held=data.training)]
+        folds = [Fold(training=data.training, validation=data.training)]
     else:
         folds = make_folds(data.training, split.folds, config.seed)
     ready: dict[int, Prepared] = {}
@@ -194,8 +194,7 @@ def fold_runs(
     return [
         FoldRun(
             training=prepared(fold.training),
-            validation=prepared(fold.held),
-            held=fold.held,
+            validation=prepared(fold.validation),
         )
         for fold in folds
     ]

@@ -203,7 +203,7 @@ def _dark(samples: Sequence[Sample]) -> bool | None:
 
 
 def has_dark_objects(sample: Sample) -> bool | None:
-    """Return whether objects are darker than what is annotated beside them.
+    """Return whether objects are darker than the background.
 
     None where one of the two is missing.
     """
@@ -262,13 +262,13 @@ def names_of(samples: Sequence[Sample]) -> tuple[str, ...]:
 
 
 def names_differ(samples: Sequence[Sample]) -> str:
-    """Return what to say where files call the same channels differently, or nothing."""
+    """Return a note where files call the same channels differently, or nothing."""
     named = _named(samples)
     if count_of(samples) == 1 or len(named) < 2:
         return ""
-    told = "; ".join(f"{', '.join(n)} in {k}" for n, k in named.most_common())
+    names = "; ".join(f"{', '.join(n)} in {k}" for n, k in named.most_common())
     return (
-        f"The channels that are looked at are not called alike in all images ({told}). "
+        f"The channels have different names in the images ({names}). "
         "If one of them shows something else than in the others, name channels by name."
     )
 
