@@ -33,11 +33,10 @@ from cellunet.annotations.shapes import (
     ring,
     role_of,
     rows,
-    some,
     table,
     whole,
 )
-from cellunet.errors import AnnotationError
+from cellunet.errors import AnnotationError, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,11 +18,10 @@ from cellunet.annotations.shapes import (
     role_of,
     rows,
     shown,
-    some,
     stroke_role,
     table,
 )
-from cellunet.errors import AnnotationError
+from cellunet.errors import AnnotationError, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,11 +23,10 @@ from cellunet.annotations.shapes import (
     Polygons,
     Strokes,
     role_of,
-    some,
     stroke_role,
 )
 from cellunet.bugs import bug, is_bug
-from cellunet.errors import AnnotationError
+from cellunet.errors import AnnotationError, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,12 +23,11 @@ from cellunet.annotations.shapes import (
     role_of,
     rows,
     shown,
-    some,
     stroke_role,
     table,
     whole,
 )
-from cellunet.errors import AnnotationError
+from cellunet.errors import AnnotationError, some
 
 if TYPE_CHECKING:
     from cellunet.annotations.shapes import Figure, Role

@@ -26,7 +26,7 @@ from cellunet.annotations.find import (
     detect,
     scribbled_parts,
 )
-from cellunet.errors import ConfigError, InputError
+from cellunet.errors import ConfigError, InputError, some
 from cellunet.io.paths import (
     DRAWN_FOLDERS,
     IMAGE_FOLDERS,
@@ -304,7 +304,7 @@ def refuse_shared(train: Mapping[str, str], validation: Mapping[str, str]) -> No
     ]
     if shared:
         raise InputError(
-            f"The same image is in training and validation: {_some(shared)}.",
+            f"The same image is in training and validation: {some(shared, MAX_NAMED)}.",
             hint="Validation on a training image measures memory; remove one of them.",
         )
 
@@ -346,14 +346,11 @@ def _problems(found: FolderLayout) -> list[str]:
             n for n, p in found.annotations.items() if len(p) > 1
         },
     }
-    return [f"{what} {_some(sorted(names))}" for what, names in kinds.items() if names]
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    shown = ", ".join(listed[:MAX_NAMED])
-    rest = len(listed) - MAX_NAMED
-    return f"{shown} and {rest} more" if rest > 0 else shown
+    return [
+        f"{what} {some(sorted(names), MAX_NAMED)}"
+        for what, names in kinds.items()
+        if names
+    ]
 
 
 def _nothing_found(folder: Path) -> InputError:
@@ -419,12 +416,12 @@ def refuse_nested(folder: Path) -> None:
     nested = _nested(folder, MOST_LEVELS)
     if not nested:
         return
-    some = " ".join(map(str, nested[:MAX_NAMED]))
-    hint = f"Name one of them, or to train on several: cellunet train {some}."
+    named = " ".join(map(str, nested[:MAX_NAMED]))
+    hint = f"Name one of them, or to train on several: cellunet train {named}."
     raise InputError(
         f"{folder} holds no pair of image and annotation itself; folders in it do: "
-        f"{_some(p.relative_to(folder).as_posix() for p in nested)}.",
-        hint=hint if len(nested) > 1 else f"Name that folder: {some}.",
+        f"{some((p.relative_to(folder).as_posix() for p in nested), MAX_NAMED)}.",
+        hint=hint if len(nested) > 1 else f"Name that folder: {named}.",
     )
 
 
@@ -662,7 +659,11 @@ def _label_problems(
         "several predictions for": {n for n in wanted if len(found.get(n, ())) > 1},
         "several true labels for": {n for n in wanted if len(true.get(n, ())) > 1},
     }
-    return [f"{what} {_some(sorted(names))}" for what, names in kinds.items() if names]
+    return [
+        f"{what} {some(sorted(names), MAX_NAMED)}"
+        for what, names in kinds.items()
+        if names
+    ]
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from cellunet.annotations.pixels import (
     with_scribbles,
     within,
 )
-from cellunet.annotations.shapes import kind_of, paint, read_json, some
+from cellunet.annotations.shapes import kind_of, paint, read_json
 from cellunet.annotations.types import Annotation
-from cellunet.errors import AnnotationError, ConfigError, choose
+from cellunet.errors import AnnotationError, ConfigError, choose, some
 from cellunet.io.paths import CELLPOSE, image_files, is_drawn_file
 
 if TYPE_CHECKING:

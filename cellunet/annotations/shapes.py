@@ -29,7 +29,7 @@ import numpy as np
 
 from cellunet.annotations.pixels import with_scribbles
 from cellunet.annotations.types import Annotation
-from cellunet.errors import AnnotationError
+from cellunet.errors import AnnotationError, some
 from cellunet.imaging.targets import SCRIBBLED_BACKGROUND, SCRIBBLED_INTERIOR
 
 if TYPE_CHECKING:
@@ -345,8 +345,6 @@ def _draw(
 
 Role = Literal["object", "ignore", "region", "background", "interior"]
 
-MAX_NAMED = 3
-
 BAND_PX = 512
 """Rows that are looked at at once."""
 
@@ -563,13 +561,6 @@ class _Canvas:
                 f"even-odd rule: {some(self.crossing)}."
             )
         return notes
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the first names of a list, and how many more there are."""
-    rest = len(names) - MAX_NAMED
-    more = f" and {rest} more" if rest > 0 else ""
-    return ", ".join(names[:MAX_NAMED]) + more
 
 
 MAX_BYTES = 1 << 29

@@ -11,7 +11,14 @@ import numpy as np
 from cellunet.annotations.pairs import find_annotations
 from cellunet.annotations.read import ANNOTATIONS
 from cellunet.bugs import telling_bugs
-from cellunet.errors import BugError, CellunetError, ConfigError, InputError, choose
+from cellunet.errors import (
+    BugError,
+    CellunetError,
+    ConfigError,
+    InputError,
+    choose,
+    some,
+)
 from cellunet.imaging.targets import (
     add_scribbles,
     encode,
@@ -322,22 +329,16 @@ def _refuse_conflicts(
     own = [p for p in results if p.resolve() in read]
     if own:
         raise InputError(
-            f"Results would replace what they are made from: {_some(own)}.",
+            f"Results would replace what they are made from: {some(own, MAX_NAMED)}.",
             hint="Try: another --out.",
         )
     there = [p for p in results if p.exists()]
     if there and not overwrite:
         raise InputError(
-            f"Results exist already ({len(there)}): {_some(there)}.",
+            f"Results exist already ({len(there)}): {some(there, MAX_NAMED)}.",
             hint="Try: --overwrite, or another --out.",
         )
 
 
 def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
-
-
-def _some(paths: Sequence[Path]) -> str:
-    rest = len(paths) - MAX_NAMED
-    more = f" and {rest} more" if rest > 0 else ""
-    return ", ".join(map(str, paths[:MAX_NAMED])) + more

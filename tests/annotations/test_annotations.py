@@ -283,8 +283,8 @@ def test_wide_colors_are_refused(tmp_path):
 
 def test_an_unknown_kind_is_refused_with_those_there_are(tmp_path):
     with pytest.raises(ConfigError, match="Known: auto, binary, coco, colored"):
-        read_labels(tmp_path, kind="colored")
-    pixels = ["labels", "binary", "coloured", "outlines", "objects"]
+        read_labels(tmp_path, kind="coloured")
+    pixels = ["labels", "binary", "colored", "outlines", "objects"]
     drawn = ["scribbles", "rois", "geojson", "coco", "labelme"]
     assert list(ANNOTATIONS) == ["auto", *pixels, *drawn]
 

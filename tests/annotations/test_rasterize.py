@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellunet.annotations import shapes as rasterize
+from cellunet.annotations import shapes
 from cellunet.annotations.shapes import fill, fill_window
 from cellunet.errors import AnnotationError
 
@@ -123,9 +123,9 @@ def test_coordinates_that_are_not_finite_are_refused(bad):
 def test_many_crossings_are_counted_in_pieces(monkeypatch):
     zigzag = np.array([(i / 4, 7 * (i % 2)) for i in range(36)] + [(9, 7), (0, 7)])
     whole = fill([zigzag], SHAPE)
-    monkeypatch.setattr(rasterize, "CHUNK", 8)
+    monkeypatch.setattr(shapes, "CHUNK", 8)
     assert np.array_equal(fill([zigzag], SHAPE), whole)
-    monkeypatch.setattr(rasterize, "MAX_CROSSINGS", 100)
+    monkeypatch.setattr(shapes, "MAX_CROSSINGS", 100)
     with pytest.raises(AnnotationError, match="38 points goes up and down"):
         fill([zigzag], SHAPE)
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
-from cellunet.annotations import imagej as roi_files
+from cellunet.annotations import imagej
 from cellunet.annotations.read import read_annotation
 from cellunet.errors import AnnotationError, CellunetError
 
@@ -225,7 +225,7 @@ def test_an_empty_zip_is_refused(tmp_path):
 
 
 def test_a_zip_bomb_is_refused_by_what_it_claims(tmp_path, monkeypatch):
-    monkeypatch.setattr(roi_files, "MAX_SET_BYTES", 1 << 20)
+    monkeypatch.setattr(imagej, "MAX_SET_BYTES", 1 << 20)
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
         for number in range(3):
@@ -238,7 +238,7 @@ def test_a_zip_bomb_is_refused_by_what_it_claims(tmp_path, monkeypatch):
 def test_an_entry_that_claims_less_than_it_holds_is_cut_at_the_limit(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(roi_files, "MAX_ROI_BYTES", 1 << 12)
+    monkeypatch.setattr(imagej, "MAX_ROI_BYTES", 1 << 12)
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("0.roi", bytes(1 << 16))

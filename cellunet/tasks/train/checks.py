@@ -22,9 +22,8 @@ from cellunet.annotations.check import (
     small_picture,
     suspicious_values,
 )
-from cellunet.annotations.shapes import some
 from cellunet.config import SCRATCH, CheckConfig
-from cellunet.errors import ConfigError, InputError
+from cellunet.errors import ConfigError, InputError, some
 from cellunet.imaging.quality import Appearance, summarize
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import array_source

@@ -25,13 +25,13 @@ from cellunet.annotations.pairs import (
     split,
 )
 from cellunet.annotations.read import read_annotation
-from cellunet.annotations.shapes import some
 from cellunet.errors import (
     AnnotationError,
     BugError,
     CellunetError,
     ImageReadError,
     InputError,
+    some,
 )
 from cellunet.imaging.normalize import measure_channels
 from cellunet.imaging.targets import has_background, scribbled_px, trainable_mask
