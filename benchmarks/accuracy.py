@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from error_causes import CAUSES, causes
 from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.filters import gaussian, threshold_otsu
@@ -112,15 +111,12 @@ def chosen(data: Path, trained: set[str]) -> dict[str, list[Pair]]:
 
 def measured(pairs: list[Pair], segment: Segment) -> dict[str, Any]:
     """Return the figures of one part."""
-    costs: dict[str, list[float]] = defaultdict(list)
     sizes: dict[str, list[str]] = defaultdict(list)
     scorables = []
     for pair in pairs:
         true, predicted = read_annotated(pair).labels, segment(pair)
         scorables.append(Scorable(name=pair.name, labels=true, predicted=predicted))
         sizes[f"{true.shape[0]} x {true.shape[1]}"].append(pair.name)
-        for cause, cost in causes(true, predicted).items():
-            costs[cause].append(cost)
     standard = score_pairs(scorables).unseen
     caicedo = score_pairs(scorables, config=EvaluateConfig(protocol="caicedo2019"))
     assert standard is not None  # noqa: S101
@@ -143,7 +139,6 @@ def measured(pairs: list[Pair], segment: Segment) -> dict[str, Any]:
         "merges": summary.totals.merges,
         "splits": summary.totals.splits,
         "ap": [round(e.value, 4) for e in summary.ap],
-        "cost_by_cause": {c: mean(v) for c, v in costs.items()},
         "by_size": {
             size: {
                 "images": len(names),
@@ -168,11 +163,9 @@ def tables(results: dict[str, Any]) -> Iterator[tuple[Path, str]]:
     """Yield each document and what stands between its marks."""
     root = HERE.parent
     yield root / "README.md", short_table(results)
-    parts = (
-        (f"### {title}", long_table(results, part), cause_table(results, part))
-        for part, title in PARTS.items()
+    text = "\n\n".join(
+        f"### {title}\n\n{long_table(results, part)}" for part, title in PARTS.items()
     )
-    text = "\n\n".join("\n\n".join(sections) for sections in parts)
     yield root / "docs" / "accuracy.md", text
 
 
@@ -234,18 +227,6 @@ def long_table(results: dict[str, Any], part: str) -> str:
         rows.append(
             f"| mean AP of the {images} images of {size} | " + " | ".join(cells) + " |"
         )
-    return "\n".join(rows)
-
-
-def cause_table(results: dict[str, Any], part: str) -> str:
-    entries = {n: e["parts"][part] for n, e in results.items() if part in e["parts"]}
-    rows = [
-        "| mean AP lost by | " + " | ".join(entries) + " |",
-        "| --- |" + " --- |" * len(entries),
-    ]
-    for cause in CAUSES:
-        cells = (f"{e['cost_by_cause'][cause]:.3f}" for e in entries.values())
-        rows.append(f"| {cause} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 

@@ -149,7 +149,7 @@ def interval(right: np.ndarray) -> tuple[float, float]:
     return float(middle - half), float(middle + half)
 
 
-def summarise(iou: np.ndarray, half: np.ndarray, scores: dict) -> dict:
+def summarize(iou: np.ndarray, half: np.ndarray, scores: dict) -> dict:
     """Return all figures of one set of objects; `half` is 0 or 1 by image."""
     result: dict = {"objects": len(iou)}
     for threshold in RIGHT:
@@ -195,7 +195,7 @@ def draw(results: dict, path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    colours = {"0.5": "#0072b2", "0.75": "#d55e00"}
+    colors = {"0.5": "#0072b2", "0.75": "#d55e00"}
     figure, panels = plt.subplots(
         2, len(results), figsize=(4.6 * len(results), 5.4), sharex=True,
         height_ratios=(3, 1), layout="constrained",
@@ -210,7 +210,7 @@ def draw(results: dict, path: Path) -> None:
             y = [r["right"] for r in rows]
             error = np.abs(np.array([r["interval"] for r in rows]).T - y)
             top.errorbar(
-                x, y, error, color=colours[str(threshold)], marker="o", ms=4, lw=1.6,
+                x, y, error, color=colors[str(threshold)], marker="o", ms=4, lw=1.6,
                 capsize=2, label=f"right at IoU {threshold:.2f}",
             )  # fmt: skip
         top.set(title=f"{name}, {result['objects']:,} objects", ylim=(0, 1.02))
@@ -248,7 +248,7 @@ def main() -> None:
         scores = {n: np.concatenate([row[3][n] for row in mine]) for n in mine[0][3]}
         results[folder] = {
             "images": len(mine),
-            **summarise(np.concatenate([row[2] for row in mine]), half, scores),
+            **summarize(np.concatenate([row[2] for row in mine]), half, scores),
         }
     print(json.dumps(results, indent=1))
     if options.json:

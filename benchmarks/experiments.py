@@ -8,7 +8,7 @@ that the queue begins with. It may begin with a model (`start`), with a finer le
 top of that (`finer`) or another `foreground_limit`, or be no training but the mean of
 models (`mean`). A result is one JSON line in `benchmarks/experiments.jsonl`; what has
 one is not run again. At the end of `--minutes` the training is saved within one step,
-and the next call goes on with it. `docs/experiments.md` says what followed.
+and the next call goes on with it. `docs/internals/experiments.md` says what followed.
 
 Scores are those of the validation images, with decode constants cross-fitted over their
 halves (`cross_fitted`), and with the constants that travel with the model

@@ -9,7 +9,7 @@ from dataclasses import replace
 import changed_start
 
 from cellunet.config import TrainConfig
-from cellunet.core.unet import UNet, initialise
+from cellunet.core.unet import UNet, initialize
 
 
 def finer(coarse: UNet, features: int, seed: int) -> UNet:
@@ -32,7 +32,7 @@ def finer(coarse: UNet, features: int, seed: int) -> UNet:
         )
     channels = (features, *shape.channels)
     network = UNet(replace(shape, channels=channels, stem_stride=1))
-    initialise(network, seed)
+    initialize(network, seed)
     weights = network.state_dict()
     for name, tensor in coarse.state_dict().items():
         part, *rest = name.split(".")

@@ -1,13 +1,12 @@
-"""Whether the time of an image, open files and memory stay flat over many images.
+"""Watch the time of an image, open files and memory over many images.
 
-    python benchmarks/many.py [--images 10000] [--batches]
+    python benchmarks/many.py [--images 10000]
 
 Cuts so many images of 256 x 256 pixels out of the example fields (pieces turned and
 shifted), runs `cellunet.predict` over them on one thread, and looks at the process
 after every image: processor time, open file handles, proportional share of memory
-(PSS). Printed is the first tenth against the last. `--batches` times the network alone
-on images of that size one by one, four and eight at once. Writes
-`benchmarks/results-many.json`. Linux alone.
+(PSS). Printed is the first tenth against the last. Writes
+`benchmarks/results-many.json`. Linux only.
 """
 
 import argparse
@@ -22,19 +21,16 @@ import numpy as np
 import tifffile
 from tables import HERE, machine
 
-from cellunet import store
 from cellunet.io.images import open_image
 from cellunet.io.source import Region
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.inputs import ImageResult
-from cellunet.tasks.predict.session import load_engine
 
 RESULTS = HERE / "results-many.json"
 FIELDS = ("u2os_N12_s7.tif", "u2os_B24_s9.tif")
 SIDE = 256
 PSS_EVERY = 20
 """Images between two looks at the memory, which take a millisecond each."""
-ROUNDS = 15
 
 
 def make_images(folder: Path, count: int) -> None:
@@ -99,45 +95,21 @@ def one_by_one(count: int) -> dict[str, list[float]]:
     }
 
 
-def batches(threads: int) -> dict[str, float]:
-    """Return milliseconds an image of the network at several batches, taking turns."""
-    model = store.find_model("nuclei")
-    engine = load_engine(model, engine="onnxruntime", device="cpu", threads=threads)
-    channels = model.card.config.network.in_channels
-    image = np.random.default_rng(0).random((8, channels, SIDE, SIDE), np.float32)
-    found: dict[int, list[float]] = {1: [], 4: [], 8: []}
-    for _ in range(ROUNDS + 1):
-        for size, taken in found.items():
-            begin = time.process_time()
-            for start in range(0, 8, size):
-                engine(image[start : start + size])
-            taken.append(1e3 * (time.process_time() - begin) / 8)
-    return {str(size): statistics.median(taken[1:]) for size, taken in found.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--batches", action="store_true")
     options = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    if options.batches:
-        found = {f"{n} thread": batches(n) for n in (1, 2)}
-        results["cpu_ms_of_the_network_per_image_by_batch"] = {
-            "machine": machine(),
-            **found,
-        }
-        print(json.dumps(found, indent=1))
-    else:
-        tens = one_by_one(options.images)
-        results["run"] = {
+    tens = one_by_one(options.images)
+    results = {
+        "run": {
             "machine": machine(),
             "images": options.images,
             "medians_of_tenths": tens,
         }
-        for name, values in tens.items():
-            change = values[-1] / values[0] - 1
-            print(f"{name}: {values[0]:.1f} -> {values[-1]:.1f} ({change:+.1%})")
+    }
+    for name, values in tens.items():
+        change = values[-1] / values[0] - 1
+        print(f"{name}: {values[0]:.1f} -> {values[-1]:.1f} ({change:+.1%})")
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,29 +1,13 @@
-"""What benchmarks share: the machine they ran on, and tables between marks."""
+"""Describe the machine and write tables between the marks of a document."""
 
 import os
 import platform
-import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
 PERFORMANCE = HERE.parent / "docs" / "performance.md"
-
-
-def cpu_milliseconds(call: Callable[[], object], times: int = 15) -> float:
-    """Return the median processor time of a call, after one that is not counted.
-
-    Of all threads together. What else the machine does lengthens it less than the
-    time on the clock.
-    """
-    call()
-    found = []
-    for _ in range(times):
-        begin = time.process_time()
-        call()
-        found.append(time.process_time() - begin)
-    return 1e3 * statistics.median(found)
 
 
 def busy_seconds() -> float:

@@ -180,16 +180,6 @@ class WeightConfig(Config):
     border_sigma_px: float = setting(
         5.0, "sigma: how quickly the border weight falls off, in pixels.", above=0
     )
-    small_object_px: float = setting(
-        0.0,
-        "Objects of fewer pixels, and what lies close around them, count for more: "
-        "by sqrt(small_object_px / area). 0, which scored better "
-        "(`docs/experiments.md`), switches it off.",
-        low=0,
-    )
-    small_object_gain: float = setting(
-        4.0, "By how much they count for more at most.", low=1
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -914,7 +904,7 @@ def few_preset() -> TrainConfig:
     """Return the settings for up to `FEW_IMAGES` images that start from a model.
 
     Short enough for three folds in five minutes on two CPU cores; measured in
-    `docs/experiments.md`.
+    `docs/internals/experiments.md`.
     """
     return TrainConfig(
         preset="few",
@@ -938,7 +928,6 @@ def classic_preset() -> TrainConfig:
     return TrainConfig(
         preset="classic",
         normalization=NormalizationConfig(kind="standard"),
-        weights=WeightConfig(small_object_px=0.0),
         network=UNetConfig(
             in_channels=1, channels=(64, 128, 256, 512, 1024), stem_stride=1
         ),

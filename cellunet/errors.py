@@ -25,7 +25,7 @@ import importlib
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import ModuleType
 
 
@@ -165,3 +165,17 @@ def optional(module: str, extra: str, purpose: str) -> ModuleType:
             f"{purpose} needs the package {package}, which is not there ({error}).",
             hint=f'Try: pip install "cellunet-torch[{extra}]".',
         ) from error
+
+
+def some(names: Iterable[object], most: int = 3) -> str:
+    """Return the first names of a list for a message, and how many more there are.
+
+    Examples
+    --------
+    >>> some("abcde")
+    'a, b, c and 2 more'
+    """
+    listed = [str(name) for name in names]
+    shown = ", ".join(listed[:most])
+    more = len(listed) - most
+    return f"{shown} and {more} more" if more > 0 else shown

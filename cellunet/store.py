@@ -70,6 +70,9 @@ THEN: dict[str, dict[str, Any]] = {
 """Settings newer than the first cards, and what a card without them was made with:
 today's default would say of a model what is not true of it."""
 
+DROPPED_SETTINGS = {"weights": ("small_object_px", "small_object_gain")}
+"""Settings of older cards that are ignored: they mattered in training only."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
@@ -159,12 +162,17 @@ def _names(values: object) -> tuple[str, ...]:
 def read_config(values: dict[str, Any]) -> TrainConfig:
     """Return the settings of a card or a state of training.
 
-    Those that it is too old to hold are as they were then.
+    Those that it is too old to hold are as they were then; `DROPPED_SETTINGS`
+    are left out.
     """
     config = dict(values)
     for group, settings in THEN.items():
         if isinstance(config.get(group), dict):
             config[group] = settings | config[group]
+    for group, dropped in DROPPED_SETTINGS.items():
+        if isinstance(config.get(group), dict):
+            kept = {k: v for k, v in config[group].items() if k not in dropped}
+            config[group] = kept
     return TrainConfig.from_dict(config)
 
 

@@ -79,7 +79,7 @@ def draw_nuclei(
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int32]]:
     """Return (image, labels), YX: ellipses on a noisy background, some touching.
 
-    Centres keep 0.8 of the sum of their long half axes apart, so that neighbours may
+    Centers keep 0.8 of the sum of their long half axes apart, so that neighbors may
     touch but none is buried; if a field is too full for `count`, it holds fewer.
     Labels are int32 from 1 without gaps, each object one 4-connected piece of at
     least 9 pixels. Intensities: background about 200, nuclei 600 to 3,000.

@@ -24,10 +24,10 @@ def random_network(config: UNetConfig, seed: int = 0) -> UNet:
     torch = pytest.importorskip("torch")
     from torch import nn
 
-    from cellunet.core.unet import UNet, initialise
+    from cellunet.core.unet import UNet, initialize
 
     network = UNet(config)
-    initialise(network, seed)
+    initialize(network, seed)
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 
 from cellunet.config import UNetConfig
-from cellunet.core.unet import UNet, initialise
+from cellunet.core.unet import UNet, initialize
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "finer_start.py"
 
@@ -27,7 +27,7 @@ def finer(monkeypatch):
 
 def _coarse(stem_stride):
     network = UNet(UNetConfig(channels=(4, 5, 6), stem_stride=stem_stride))
-    initialise(network, 1)
+    initialize(network, 1)
     return network.eval()
 
 

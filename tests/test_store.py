@@ -404,6 +404,15 @@ def test_numbers_of_a_kind_that_is_not_ours_are_refused(tmp_path) -> None:
         store.read_tensors(tmp_path / store.WEIGHTS_FILE)
 
 
+def test_a_setting_that_there_is_no_more_is_dropped_from_a_card() -> None:
+    values = json.loads(json.dumps(CARD.to_dict()))
+    values["config"]["weights"] |= {"small_object_px": 0.0, "small_object_gain": 4.0}
+    assert store.ModelCard.from_dict(values).config == CARD.config
+    values["config"]["weights"]["large_object_px"] = 1
+    with pytest.raises(ConfigError, match="no setting 'large_object_px'"):
+        store.ModelCard.from_dict(values)
+
+
 def test_a_card_tells_of_several_channels_alone() -> None:
     assert "channels" not in CARD.to_dict()
     network = CARD.config.network.replace(in_channels=4)

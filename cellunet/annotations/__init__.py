@@ -1,1 +1,1 @@
-"""What people draw, of any format, to instance labels."""
+"""Read what people draw, in any format, as instance labels."""

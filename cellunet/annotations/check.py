@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cellunet.config import CheckConfig
 
 LEAST_AREA_PX = 30
-"""Objects of fewer pixels have no shape to speak of."""
+"""Objects of fewer pixels have no shape worth measuring."""
 
 _ACROSS_CORNERS = np.ones((3, 3), bool)
 
@@ -126,7 +126,7 @@ LONGEST_PX = 1024
 """Larger images are thinned to this side before they are compared."""
 
 LEAST_ALIKE = 3
-"""Images that have to agree on a shift to speak of an offset of all of them."""
+"""Images that have to agree on a shift for an offset of all of them to be reported."""
 
 SMALL_PX = 64
 """Side of the pictures by which labels are compared with other images."""
@@ -220,7 +220,7 @@ def common_shift(fits: Sequence[LabelFit]) -> tuple[int, int]:
     """Return the shift that half of the images or more, and three, fit best with.
 
     The best shift of a single image is often a pixel away by chance or by the habit of
-    who drew it, which tells nothing; the same one in most images is an offset, however
+    who drew it, which means nothing; the same one in most images is an offset, however
     small. (0, 0) if there is none.
 
     Parameters
@@ -241,7 +241,7 @@ def _correlations(
 ) -> Floats:
     """Return the correlation at every shift of up to `reach`; nan where undefined."""
     mask = counted.astype(np.float64)
-    centred = np.where(counted, objects - objects[counted].mean(), 0.0)
+    centered = np.where(counted, objects - objects[counted].mean(), 0.0)
     count = mask.sum()
     size = [fft.next_fast_len(n + reach) for n in values.shape]
 
@@ -251,10 +251,10 @@ def _correlations(
         whole: Floats = fft.irfft2(spectrum, size)
         return np.roll(whole, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
 
-    products = slide(centred, values)
+    products = slide(centered, values)
     sums, squares = slide(mask, values), slide(mask, values**2)
     spread = np.maximum(squares - sums**2 / count, 0.0)
-    scale = np.sqrt(spread * (centred**2).sum())
+    scale = np.sqrt(spread * (centered**2).sum())
     with np.errstate(invalid="ignore", divide="ignore"):
         # Below this a constant image leaves rounding errors alone.
         found: Floats = np.where(spread > 1e-6 * count, products / scale, np.nan)
@@ -322,7 +322,7 @@ def suspicious_values(labels: Mapping[str, npt.NDArray[Any]]) -> dict[int, list[
     """Return values that look like a mark, and the images in which they do.
 
     A value looks like a mark in an image if its pixels are far more than those of the
-    other objects, or in several pieces. It is told if it does so in half or more of
+    other objects, or in several pieces. It is reported if it does so in half or more of
     the images that hold it and these are several, or if it lies beyond a gap in the
     numbers or at the end of 8 or 16 bits, as the number of an object rarely does.
 
@@ -331,13 +331,13 @@ def suspicious_values(labels: Mapping[str, npt.NDArray[Any]]) -> dict[int, list[
     labels
         YX, 0 background, by the names of their images.
     """
-    held: dict[int, int] = defaultdict(int)
+    images_with: dict[int, int] = defaultdict(int)
     odd: dict[int, list[str]] = defaultdict(list)
     apart: set[int] = set()
     for name, image in labels.items():
         ids, areas = np.unique(image[image > 0], return_counts=True)
         for value in ids.tolist():
-            held[value] += 1
+            images_with[value] += 1
         for value in _unlike_objects(image, ids, areas):
             odd[value].append(name)
             if value in MARKS or value > 2 * len(ids):
@@ -345,7 +345,7 @@ def suspicious_values(labels: Mapping[str, npt.NDArray[Any]]) -> dict[int, list[
     return {
         value: names
         for value, names in sorted(odd.items())
-        if value in apart or (len(names) > 1 and 2 * len(names) >= held[value])
+        if value in apart or (len(names) > 1 and 2 * len(names) >= images_with[value])
     }
 
 

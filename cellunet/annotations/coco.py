@@ -1,15 +1,15 @@
-"""COCO JSON: one file that annotates many images.
+"""Read COCO JSON, one file that annotates many images.
 
-Runs of pixels outside and inside take turns, outside first, column by column. The
-compressed form writes the same numbers, from the fourth on as the difference to the
-number two before, five bits a character from the lowest on: the character's code is 48
-plus the bits plus 32 if more follow; the highest bit of the last character is the
-sign. (Format of the COCO data set, Lin et al. 2014, "Microsoft COCO: Common Objects in
-Context"; described by the comments of its ``maskApi.h``.)
+In a run-length encoding, runs of pixels outside and inside take turns, outside first,
+column by column. The compressed form writes the same numbers, from the fourth on as the
+difference to the number two before, five bits a character from the lowest on: the
+character's code is 48 plus the bits plus 32 if more follow; the highest bit of the last
+character is the sign. (Format of the COCO data set, Lin et al. 2014, "Microsoft COCO:
+Common Objects in Context"; described by the comments of its ``maskApi.h``.)
 
 Polygons are lists x, y, x, y, ... in pixels from the upper left corner of the image
 ("box coordinates are measured from the top left image corner and are 0-indexed",
-cocodataset.org, Data format); its own ``maskApi.c`` takes a pixel whose centre, at .5,
+cocodataset.org, Data format); its own ``maskApi.c`` takes a pixel whose center, at .5,
 lies inside. Several polygons of one annotation are one object. Run-length encodings
 are exact.
 """
@@ -33,11 +33,10 @@ from cellunet.annotations.shapes import (
     ring,
     role_of,
     rows,
-    some,
     table,
     whole,
 )
-from cellunet.errors import AnnotationError
+from cellunet.errors import AnnotationError, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -199,7 +198,10 @@ def read_coco(path: Path) -> CocoFile:
 
 @lru_cache(maxsize=2)
 def _read(path: Path, changed_ns: int, size: int) -> CocoFile:
-    del changed_ns, size  # They tell the cache that a file is another one by now.
+    del (
+        changed_ns,
+        size,
+    )  # They are the key by which the cache notices that a file has changed.
     document = read_json(path)
     if kind_of(document) != "coco":
         raise AnnotationError(f"{path} holds no lists of images and annotations.")
@@ -259,7 +261,7 @@ def _file_name(image: dict[str, Any]) -> str:
     if ".." in path.parts or path.is_absolute() or PureWindowsPath(name).drive:
         raise AnnotationError(
             f"The image {name!r} lies outside the folder of annotations.",
-            hint="Put the images beside the file and name them without their path.",
+            hint="Put the images next to the file and name them without their path.",
         )
     return path.name
 

@@ -1,7 +1,8 @@
 """Find images and their annotations in folders, by layout and name.
 
 A detector only looks: it returns everything it takes for an image and for an
-annotation, by name, partnered or not. `cellunet.annotations.pairs` judges.
+annotation, by name, matched or not. `cellunet.annotations.pairs` decides what to make
+of them.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ def by_image(
 
 
 def annotated_parts(folder: Path) -> dict[str, Path]:
-    """Return, by the names of their images, files that tell what is annotated.
+    """Return, by the names of their images, files that show what is annotated.
 
-    They lie in ``annotated`` under the name of the image, or beside the image as
+    They lie in ``annotated`` under the name of the image, or next to the image as
     ``NAME_annotated``.
     """
     return _beside(folder, ANNOTATED_FOLDER)
@@ -87,14 +88,14 @@ def is_scribbles(path: Path) -> bool:
 
 
 def _beside(folder: Path, kind: str) -> dict[str, Path]:
-    """Return images in a folder `kind`, and those beside images called NAME_kind."""
+    """Return images in a folder `kind`, and those next to images called NAME_kind."""
     end = f"_{kind}"
-    beside = {
+    adjacent = {
         stem(p.name).removesuffix(end): p
         for p in image_files(folder)
         if stem(p.name).endswith(end)
     }
-    return beside | {stem(p.name): p for p in image_files(folder / kind)}
+    return adjacent | {stem(p.name): p for p in image_files(folder / kind)}
 
 
 def grouped(named: Iterable[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:
@@ -129,8 +130,8 @@ VALIDATION_SETS = ("val", "valid", "validation", "test", "testing")
 
 UNDERSTOOD = (
     "Understood: DATA/images with DATA/labels, masks, annotations or rois (and "
-    "metadata/training.txt and validation.txt, as in BBBC039); images beside "
-    "NAME_masks, NAME_labels, NAME_label or NAME_seg, or beside NAME.zip, .roi, "
+    "metadata/training.txt and validation.txt, as in BBBC039); images next to "
+    "NAME_masks, NAME_labels, NAME_label or NAME_seg, or next to NAME.zip, .roi, "
     ".geojson or .json; a COCO file with its images; a folder NAME with images and "
     "masks per image (DSB2018) or per sample; 01 with 01_GT/SEG (Cell Tracking "
     "Challenge)."
@@ -154,7 +155,7 @@ class FolderLayout:
     notes
         What was found and left out, in sentences.
     annotated
-        Name to the image that tells which part is annotated, where there is one.
+        Name to the image that shows which part is annotated, where there is one.
     scribbles
         Name to an image of scribbles, where there is one; it is the annotation of
         images without another.
@@ -173,7 +174,7 @@ class FolderLayout:
 
 
 class Detector(Protocol):
-    """Recognise one layout."""
+    """Recognize one layout."""
 
     def __call__(self, folder: Path) -> FolderLayout | None:
         """Return what is there, or None if `folder` is not arranged like this."""
@@ -197,7 +198,7 @@ def detect(folder: Path) -> FolderLayout | None:
 
 
 def detect_folders(folder: Path) -> FolderLayout | None:
-    """Recognise ``images`` beside a folder of annotations, with lists if there are."""
+    """Recognize ``images`` next to a folder of annotations, with lists if there are."""
     at = [p for p in subfolders(folder, IMAGE_FOLDERS) if image_files(p)]
     images = [path for place in at for path in image_files(place)]
     names = {stem(p.name) for p in images}
@@ -213,7 +214,7 @@ def detect_folders(folder: Path) -> FolderLayout | None:
         if len(places) > 1:
             raise InputError(
                 f"{folder} holds {kind} in both {' and '.join(places)}.",
-                hint="Keep one of these folders, images beside annotations.",
+                hint="Keep one of these folders, images next to annotations.",
             )
     lists = _lists(folder / "metadata")
     found = FolderLayout(
@@ -229,7 +230,7 @@ def detect_folders(folder: Path) -> FolderLayout | None:
 
 
 def detect_split_folders(folder: Path) -> FolderLayout | None:
-    """Recognise ``images/train`` beside ``labels/train``, and the same of ``val``."""
+    """Recognize ``images/train`` next to ``labels/train``, and the same of ``val``."""
     sides = {}
     for images in subfolders(folder, IMAGE_FOLDERS):
         for side in subfolders(images, (*TRAINING_SETS, *VALIDATION_SETS)):
@@ -276,7 +277,7 @@ def detect_sets(folder: Path) -> FolderLayout | None:
 
 
 def detect_objects(folder: Path) -> FolderLayout | None:
-    """Recognise a folder per image, with one file per object (DSB2018), or per sample.
+    """Recognize a folder per image, with one file per object (DSB2018), or per sample.
 
     Where annotations of a sample are named like its images, each is a label image.
     """
@@ -307,7 +308,7 @@ def detect_objects(folder: Path) -> FolderLayout | None:
 
 
 def detect_tracking(folder: Path) -> FolderLayout | None:
-    """Recognise ``01/t000.tif`` and ``01_GT/SEG/man_seg000.tif`` of tracked cells.
+    """Recognize ``01/t000.tif`` and ``01_GT/SEG/man_seg000.tif`` of tracked cells.
 
     As in the Cell Tracking Challenge: of a sequence, some images are annotated; where
     people have annotated it (``01_GT``), what programs agree on (``01_ST``) is not
@@ -335,7 +336,7 @@ def detect_tracking(folder: Path) -> FolderLayout | None:
 
 
 def detect_coco(folder: Path) -> FolderLayout | None:
-    """Recognise COCO files, in the folder or in ``annotations``, with their images."""
+    """Recognize COCO files, in the folder or in ``annotations``, with their images."""
     places = [folder, folder / "images", *sorted((folder / "images").glob("*/"))]
     images = [p for place in places for p in image_files(place)]
     names = {stem(p.name) for p in images}
@@ -356,7 +357,7 @@ def detect_coco(folder: Path) -> FolderLayout | None:
 
 
 def detect_flat(folder: Path) -> FolderLayout | None:
-    """Recognise images and annotations in one folder, told apart by their names."""
+    """Recognize images and annotations in one folder, distinguished by name."""
     files = without_results(annotation_files(folder))
     pixels = [p for p in files if is_image_file(p)]
     images = [p for p in pixels if bare_stem(p.name) == stem(p.name)]

@@ -1,4 +1,4 @@
-"""GeoJSON as QuPath exports it.
+"""Read GeoJSON as QuPath exports it.
 
 Coordinates count pixels of the full-resolution image from its upper left corner
 (QuPath's documentation, "Exporting annotations", Units and origin), so that the first
@@ -18,11 +18,10 @@ from cellunet.annotations.shapes import (
     role_of,
     rows,
     shown,
-    some,
     stroke_role,
     table,
 )
-from cellunet.errors import AnnotationError
+from cellunet.errors import AnnotationError, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Regions of interest of ImageJ and Fiji: one ``.roi``, or a zip of them.
+"""Read regions of interest of ImageJ and Fiji: one ``.roi``, or a zip of them.
 
 Area selections of ImageJ count from the corner of the first pixel, which covers 0 to 1
 (ImageJ documentation, "Integer and subpixel coordinates"). Nothing is ever unpacked to
@@ -23,11 +23,10 @@ from cellunet.annotations.shapes import (
     Polygons,
     Strokes,
     role_of,
-    some,
     stroke_role,
 )
 from cellunet.bugs import bug, is_bug
-from cellunet.errors import AnnotationError
+from cellunet.errors import AnnotationError, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -313,7 +312,7 @@ def _area(roi: Any) -> Figure:  # noqa: ANN401
     points = np.asarray(roi.coordinates(), np.float64)
     kind = _other_kind(roi)
     if kind is not None:
-        # Unlike areas, points and lines of ImageJ count from the centre of the first
+        # Unlike areas, points and lines of ImageJ count from the center of the first
         # pixel.
         points = points + 0.5
         lines = np.split(points, len(points)) if kind == "point" else [points]

@@ -1,10 +1,10 @@
-"""JSON of labelme, one file per image.
+"""Read the JSON of labelme, one file per image.
 
 labelme draws on the image with its upper left corner at (0, 0), so that a pixel covers
-0 to 1; a rectangle is two opposite corners, a circle its centre and a point on it
+0 to 1; a rectangle is two opposite corners, a circle its center and a point on it
 (``labelme/shape.py``). Its own conversion to masks also takes every pixel that an
 outline touches; here, as everywhere, a pixel belongs to the object that holds its
-centre.
+center.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from cellunet.annotations.shapes import (
     role_of,
     rows,
     shown,
-    some,
     stroke_role,
     table,
     whole,
 )
-from cellunet.errors import AnnotationError
+from cellunet.errors import AnnotationError, some
 
 if TYPE_CHECKING:
     from cellunet.annotations.shapes import Figure, Role
@@ -92,7 +91,7 @@ STROKES: dict[str, Shape] = {
 
 
 def labelme_size(document: object) -> tuple[int, int] | None:
-    """Return rows and columns of the image, or None if the document does not tell."""
+    """Return rows and columns of the image, or None if they are missing."""
     found = table(document, "The document")
     height, width = found.get("imageHeight"), found.get("imageWidth")
     if height is None or width is None:
@@ -104,8 +103,8 @@ def labelme_drawings(document: object) -> list[Drawing]:
     """Return the shapes of a document, in their order.
 
     Shapes of one label and group number are one object, as labelme means them.
-    Shapes labelled ``ignore`` and ``region`` say what does not count; points and lines
-    labelled ``interior`` or ``background`` are scribbles.
+    Shapes labeled ``ignore`` and ``region`` say what does not count; points and lines
+    labeled ``interior`` or ``background`` are scribbles.
 
     Raises
     ------
@@ -155,6 +154,6 @@ def _together(figures: list[Figure]) -> Figure:
 
 def _as_polygons(figure: Any) -> tuple[tuple[Any, ...], ...]:  # noqa: ANN401
     angle = np.linspace(0, 2 * np.pi, 4 * CORNERS, endpoint=False)
-    centre = ((figure.x0 + figure.x1) / 2, (figure.y0 + figure.y1) / 2)
+    center = ((figure.x0 + figure.x1) / 2, (figure.y0 + figure.y1) / 2)
     circle = np.stack((np.cos(angle), np.sin(angle)), axis=1)
-    return ((centre + circle * (figure.x1 - figure.x0) / 2,),)
+    return ((center + circle * (figure.x1 - figure.x0) / 2,),)

@@ -26,7 +26,7 @@ from cellunet.annotations.find import (
     detect,
     scribbled_parts,
 )
-from cellunet.errors import ConfigError, InputError
+from cellunet.errors import ConfigError, InputError, some
 from cellunet.io.paths import (
     DRAWN_FOLDERS,
     IMAGE_FOLDERS,
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+logger = logging.getLogger(__name__)
+
 MAX_NAMED = 10
 
 MOST_LOOKED_AT, MOST_LEVELS = 200, 2
@@ -58,6 +60,9 @@ MOST_LOOKED_AT, MOST_LEVELS = 200, 2
 
 PICTURES = {".jpg", ".jpeg", ".bmp", ".gif", ".jp2", ".webp"}
 """Files in which people keep pictures, and which are not read."""
+
+SEQUENCE = "SEG"
+"""Folder of the true labels of one sequence of the Cell Tracking Challenge."""
 
 PIXELS = (
     "Images and label images are read as TIFF or PNG; export the others so from where "
@@ -78,11 +83,11 @@ class Pair:
     name
         What both are called: the image's stem.
     annotated
-        The image that tells which part is annotated, where there is one.
+        The image that shows which part is annotated, where there is one.
     member
         What the image is called in an annotation file of several.
     scribbles
-        An image of scribbles beside another annotation, where there is one.
+        An image of scribbles next to another annotation, where there is one.
     """
 
     image: Path
@@ -152,7 +157,7 @@ def find_pairs(folder: Path) -> Pairs:
             name,
             found.annotated.get(name),
             found.members.get(name, ""),
-            _beside(found, name),
+            _extra_scribbles(found, name),
         )
         for name in sorted(found.images)
     )
@@ -205,23 +210,23 @@ def split(
     """
     by_name = {pair.name: pair for pair in pairs.pairs}
     if pairs.validation is not None:
-        held = set(pairs.validation)
-        kept = set(by_name if pairs.train is None else pairs.train) - held
+        validation = set(pairs.validation)
+        training = set(by_name if pairs.train is None else pairs.train) - validation
     else:
         pool = sorted(by_name if pairs.train is None else pairs.train)
         kinds = {name: stratum(by_name[name]) for name in pool}
-        held = _draw(kinds, validation_fraction, seed)
-        kept = set(pool) - held
-    if not kept or not held:
+        validation = _draw(kinds, validation_fraction, seed)
+        training = set(pool) - validation
+    if not training or not validation:
         raise InputError(
-            f"The split has {len(kept)} training and {len(held)} validation images; "
-            "each needs at least one.",
+            f"The split has {len(training)} training and {len(validation)} validation "
+            "images; each needs at least one.",
             hint="Annotate at least two images, name a folder (--val DIR), or have a "
             "single image cut: --folds 2 without --val.",
         )
     return (
-        tuple(by_name[name] for name in sorted(kept)),
-        tuple(by_name[name] for name in sorted(held)),
+        tuple(by_name[name] for name in sorted(training)),
+        tuple(by_name[name] for name in sorted(validation)),
     )
 
 
@@ -252,17 +257,17 @@ def fingerprint(array: npt.NDArray[Any]) -> str:
 def content_hash(image: npt.NDArray[Any]) -> str:
     """Return the fingerprint of an image, CYX: of several channels with ``+`` between.
 
-    So what a model of fewer channels was made from is still recognised (`is_known`).
+    So what a model of fewer channels was made from is still recognized (`is_known`).
     """
     return "+".join(fingerprint(image[k : k + 1]) for k in range(len(image)))
 
 
-def is_known(print_: str, known: Collection[str]) -> bool:
+def is_known(digest: str, known: Collection[str]) -> bool:
     """Return whether an image is one of those known, or shows all channels of one.
 
     Parameters
     ----------
-    print_
+    digest
         Its `content_hash`.
     known
         Those of the others.
@@ -272,9 +277,9 @@ def is_known(print_: str, known: Collection[str]) -> bool:
     >>> is_known("dapi+gfp", ["dapi"]), is_known("dapi+gfp", ["gfp+rfp"])
     (True, False)
     """
-    own = set(print_.split("+"))
+    own = set(digest.split("+"))
     if len(own) == 1:
-        return print_ in known
+        return digest in known
     return any(own.issuperset(one.split("+")) for one in known)
 
 
@@ -291,21 +296,21 @@ def refuse_shared(train: Mapping[str, str], validation: Mapping[str, str]) -> No
     InputError
         If a fingerprint is on both sides: names each pair of images.
     """
-    seen = {print_: name for name, print_ in train.items()}
+    seen = {digest: name for name, digest in train.items()}
     shared = [
-        f"{seen[print_]} (training) = {name} (validation)"
-        for name, print_ in validation.items()
-        if print_ in seen
+        f"{seen[digest]} (training) = {name} (validation)"
+        for name, digest in validation.items()
+        if digest in seen
     ]
     if shared:
         raise InputError(
-            f"The same image is in training and validation: {_some(shared)}.",
+            f"The same image is in training and validation: {some(shared, MAX_NAMED)}.",
             hint="Validation on a training image measures memory; remove one of them.",
         )
 
 
-def _beside(found: FolderLayout, name: str) -> Path | None:
-    """Return scribbles that come beside an annotation; None if they are it."""
+def _extra_scribbles(found: FolderLayout, name: str) -> Path | None:
+    """Return scribbles next to an annotation; None if they are the annotation."""
     path = found.scribbles.get(name)
     return None if found.annotations[name] == (path,) else path
 
@@ -341,14 +346,11 @@ def _problems(found: FolderLayout) -> list[str]:
             n for n, p in found.annotations.items() if len(p) > 1
         },
     }
-    return [f"{what} {_some(sorted(names))}" for what, names in kinds.items() if names]
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    shown = ", ".join(listed[:MAX_NAMED])
-    rest = len(listed) - MAX_NAMED
-    return f"{shown} and {rest} more" if rest > 0 else shown
+    return [
+        f"{what} {some(sorted(names), MAX_NAMED)}"
+        for what, names in kinds.items()
+        if names
+    ]
 
 
 def _nothing_found(folder: Path) -> InputError:
@@ -362,10 +364,11 @@ def _nothing_found(folder: Path) -> InputError:
         )
     if not any(folder.iterdir()):
         return InputError(f"{folder} is empty.", hint=UNDERSTOOD)
-    beside = _annotated_beside(folder)
-    if beside is not None:
+    sibling = _sibling_annotations(folder)
+    if sibling is not None:
         return InputError(
-            f"{folder} holds images only; their annotations are in {beside} beside it.",
+            f"{folder} holds images only; their annotations are in "
+            f"{sibling} next to it.",
             hint=f"Name the folder above both: {folder.parent}.",
         )
     refuse_nested(folder)
@@ -378,28 +381,28 @@ def _nothing_found(folder: Path) -> InputError:
     others = _others(folder)
     if images and not drawn:
         return InputError(
-            f"{folder} holds images, but no annotation (images recognised: "
+            f"{folder} holds images, but no annotation (images recognized: "
             f"{len(images)}{_left_out(others)}).",
             hint=(f"{PIXELS} " if set(others) & PICTURES else "")
             + "To have labels to correct: cellunet suggest "
             f"{folder} --out DIR. {UNDERSTOOD}",
         )
     return InputError(
-        f"{folder} holds no pair of image and annotation (images recognised: "
+        f"{folder} holds no pair of image and annotation (images recognized: "
         f"{len(images)}, annotations: {len(drawn)}{_left_out(others)}).",
         hint=(f"{PIXELS} " if set(others) & PICTURES else "") + UNDERSTOOD,
     )
 
 
-def _annotated_beside(folder: Path) -> str | None:
-    """Return the folder beside that annotates the images of `folder`, if there is."""
+def _sibling_annotations(folder: Path) -> str | None:
+    """Return the folder next to `folder` that annotates its images, if there is one."""
     at = folder.absolute()
     if at.name.isdecimal() and (at.parent / f"{at.name}_GT" / "SEG").is_dir():
         return f"{at.name}_GT/SEG"
     if at.name.lower() not in IMAGE_FOLDERS:
         return None
-    beside = subfolders(at.parent, DRAWN_FOLDERS)
-    return next((p.name for p in beside if annotation_files(p)), None)
+    siblings = subfolders(at.parent, DRAWN_FOLDERS)
+    return next((p.name for p in siblings if annotation_files(p)), None)
 
 
 def refuse_nested(folder: Path) -> None:
@@ -413,12 +416,12 @@ def refuse_nested(folder: Path) -> None:
     nested = _nested(folder, MOST_LEVELS)
     if not nested:
         return
-    some = " ".join(map(str, nested[:MAX_NAMED]))
-    hint = f"Name one of them, or to train on several: cellunet train {some}."
+    named = " ".join(map(str, nested[:MAX_NAMED]))
+    hint = f"Name one of them, or to train on several: cellunet train {named}."
     raise InputError(
         f"{folder} holds no pair of image and annotation itself; folders in it do: "
-        f"{_some(p.relative_to(folder).as_posix() for p in nested)}.",
-        hint=hint if len(nested) > 1 else f"Name that folder: {some}.",
+        f"{some((p.relative_to(folder).as_posix() for p in nested), MAX_NAMED)}.",
+        hint=hint if len(nested) > 1 else f"Name that folder: {named}.",
     )
 
 
@@ -453,12 +456,6 @@ def _others(folder: Path) -> Counter[str]:
     )
 
 
-logger = logging.getLogger(__name__)
-
-SEQUENCE = "SEG"
-"""Folder of the true labels of one sequence of the Cell Tracking Challenge."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class LabelPair:
     """The predicted and the true label file of one image."""
@@ -470,9 +467,9 @@ class LabelPair:
     labels: Path
     """File of the true labels."""
     annotated: Path | None = None
-    """The image that tells which part of it is annotated, if there is one."""
+    """The image that shows which part of it is annotated, if there is one."""
     scribbles: Path | None = None
-    """Scribbles beside the true labels, if there are any."""
+    """Scribbles next to the true labels, if there are any."""
 
 
 def pair_folders(
@@ -488,8 +485,8 @@ def pair_folders(
     ----------
     predicted, labels
         Folders of predicted and of true labels, TIFF or PNG; true ones also ROI sets,
-        GeoJSON or labelme's JSON. What part of them is annotated is told by images
-        ``NAME_annotated`` among them, or in a folder ``annotated`` beside them where
+        GeoJSON or labelme's JSON. What part of them is annotated is shown by images
+        ``NAME_annotated`` among them, or in a folder ``annotated`` next to them where
         theirs is called ``labels``, ``masks``, ``annotations`` or ``rois``.
     names
         Pair these alone, whatever else the folders hold; None: all.
@@ -531,7 +528,7 @@ def pair_folders(
         wanted = set(truths)
         if rest:
             logger.warning("Not scored, as not in %s: %d predictions.", labels, rest)
-    problems = _label_folders_problems(wanted, by_name["predicted"], by_name["true"])
+    problems = _label_problems(wanted, by_name["predicted"], by_name["true"])
     if problems:
         raise InputError(
             f"The label files of {predicted} (predicted) and {labels} (true) do not "
@@ -592,7 +589,7 @@ def _inner(folder: Path) -> Path:
 def _same_names(found: Mapping[str, Path], true: Mapping[str, Path]) -> set[str]:
     """Return the names that both folders hold, marks included.
 
-    Without the images that lie beside the labels in both, which are the same file.
+    Without the images that lie next to the labels in both, which are the same file.
     """
     shared = set(found) & set(true)
     bare = {n: folder + bare_stem(last) for n, folder, last in map(_parts, shared)}
@@ -618,7 +615,7 @@ def _grouped(
     """Return the files of each name without mark, `as_is` with it.
 
     Of a file with mark and one without, the one with it holds the labels: the other
-    is the image beside them.
+    is the image next to them.
     """
     groups: dict[str, tuple[Path, ...]] = {}
     marked: dict[str, tuple[Path, ...]] = {}
@@ -649,7 +646,7 @@ def _renamed(
     return renamed
 
 
-def _label_folders_problems(
+def _label_problems(
     wanted: set[str],
     found: Mapping[str, tuple[Path, ...]],
     true: Mapping[str, tuple[Path, ...]],
@@ -663,21 +660,15 @@ def _label_folders_problems(
         "several true labels for": {n for n in wanted if len(true.get(n, ())) > 1},
     }
     return [
-        f"{what} {_label_folders_some(sorted(names))}"
+        f"{what} {some(sorted(names), MAX_NAMED)}"
         for what, names in kinds.items()
         if names
     ]
 
 
-def _label_folders_some(names: list[str]) -> str:
-    rest = len(names) - MAX_NAMED
-    more = f" and {rest} more" if rest > 0 else ""
-    return ", ".join(names[:MAX_NAMED]) + more
-
-
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One annotation.
+    """One annotation, and the image it was drawn on if that is known.
 
     Parameters
     ----------
@@ -688,11 +679,11 @@ class AnnotatedImage:
     image
         The image it was drawn on, if that is known.
     annotated
-        The image that tells which part is annotated, if there is one.
+        The image that shows which part is annotated, if there is one.
     member
         What the image is called in a file of several.
     scribbles
-        An image of scribbles beside the annotation, if there is one.
+        An image of scribbles next to the annotation, if there is one.
     """
 
     name: str
@@ -730,7 +721,7 @@ def find_annotations(source: Path, *, kind: str = "auto") -> AnnotationSource:
     ----------
     source
         A folder of pairs as `cellunet.annotations.pairs.find_pairs` understands it; one
-        annotation file, whose images may lie beside it; a folder of annotation files,
+        annotation file, whose images may lie next to it; a folder of annotation files,
         or with such files in ``labels``, ``masks``, ``annotations`` or ``rois``; or
         folders of one file per object: ``NAME/masks`` below it, or with `kind`
         ``objects`` the files in it.
@@ -766,12 +757,12 @@ def find_annotations(source: Path, *, kind: str = "auto") -> AnnotationSource:
 
 
 def _in_file(source: Path) -> list[AnnotatedImage]:
-    """Return what one file annotates; shapes with the images beside them."""
+    """Return what one file annotates; shapes with the images next to them."""
     if not is_drawn_file(source):
         return [AnnotatedImage(bare_stem(source.name), source)]
     above = source.parent, source.parent.parent
     folders = source.parent, *(p for at in above for p in subfolders(at, IMAGE_FOLDERS))
-    beside = {
+    images = {
         stem(p.name): p
         for folder in folders[::-1]
         for p in image_files(folder)
@@ -780,11 +771,11 @@ def _in_file(source: Path) -> list[AnnotatedImage]:
     if source.name.lower().endswith(".json") and is_coco(source):
         members = {stem(name): name for name in read_coco(source).images}
         return [
-            AnnotatedImage(n, source, beside.get(n), None, m)
+            AnnotatedImage(n, source, images.get(n), None, m)
             for n, m in members.items()
         ]
     name = bare_stem(source.name)
-    return [AnnotatedImage(name, source, beside.get(name))]
+    return [AnnotatedImage(name, source, images.get(name))]
 
 
 def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
@@ -794,9 +785,11 @@ def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
     if files:
         parts = annotated_parts(folder)
         drawn = [one for path in files for one in _in_file(path)]
-        said = scribbled_parts(folder)
+        scribbles = scribbled_parts(folder)
         return [
-            replace(one, annotated=parts.get(one.name), scribbles=said.get(one.name))
+            replace(
+                one, annotated=parts.get(one.name), scribbles=scribbles.get(one.name)
+            )
             for one in drawn
         ], "files"
     members = (p for p in folder.iterdir() if p.is_dir())

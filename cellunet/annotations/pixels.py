@@ -1,10 +1,10 @@
-"""Annotations painted as pixels: labels, binary masks, outlines, scribbles.
+"""Read annotations painted as pixels: labels, binary masks, outlines, scribbles.
 
-An image may be rescaled, projected or taken channel by channel; an annotation may
-not: one plane, or nothing. Hence a reader of its own.
+An image may be rescaled, projected or read one channel at a time; an annotation may
+not: it is one plane, or it is refused. So annotations have a reader of their own.
 
-A scribble teaches the class of its own pixels. It is no object, says nothing of the
-pixels around it, and takes no part in scores.
+A scribble gives its own pixels a class. It is no object, says nothing of the pixels
+around it, and takes no part in scores.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ MAX_PIXELS = 2**30
 
 
 def read_pixels(path: Path) -> npt.NDArray[Any]:
-    """Read the one plane of a PNG or TIFF file, told apart by their content.
+    """Read the one plane of a PNG or TIFF file, distinguished by content.
 
     Returns
     -------
     ndarray
-        YX, or YXC for 2 to 4 colour channels that differ, the last of 2 or 4 being
+        YX, or YXC for 2 to 4 color channels that differ, the last of 2 or 4 being
         alpha. Channels that are all the same are returned as one.
 
     Raises
@@ -67,7 +67,7 @@ def read_pixels(path: Path) -> npt.NDArray[Any]:
         raise AnnotationError(error.message, hint=hint) from error
     if pixels.ndim == 3 and (pixels.shape[2] > 4 or pixels.dtype.itemsize > 2):
         raise AnnotationError(
-            f"{path} has {pixels.shape[2]} channels of {pixels.dtype}; a coloured "
+            f"{path} has {pixels.shape[2]} channels of {pixels.dtype}; a colored "
             "annotation has 3, or 4 with alpha, of 8 or 16 bits.",
             hint="Number the objects in an image of one channel.",
         )
@@ -119,7 +119,7 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
 
 
 def _planes(path: Path, series: tifffile.TiffPageSeries) -> npt.NDArray[Any]:
-    """Return the stored planes of a series, colours apart or interleaved."""
+    """Return the stored planes of a series, colors apart or interleaved."""
     check_pixels(path, series.keyframe)
     check_codec(path, series.keyframe)
     reader = SeriesReader(path, series, DamageLog(path, keep_going=False))
@@ -143,7 +143,7 @@ def _one_plane(
         found = "; ".join(f"{a} {' x '.join(map(str, n))}" for a, n in planes[:4])
         raise AnnotationError(
             f"{path} holds more than one plane ({found}); an annotation is one plane.",
-            hint="Save each plane as a file of its own, beside its image.",
+            hint="Save each plane as a file of its own, next to its image.",
         )
     return axes, shape
 
@@ -160,13 +160,13 @@ def _check_size(path: Path, shape: tuple[int, ...]) -> None:
 
 
 def _without_equal_channels(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return a grey image that was saved in colour as one channel."""
+    """Return a gray image that was saved in color as one channel."""
     if pixels.ndim == 2:
         return pixels
     alpha = pixels[..., -1] if pixels.shape[2] in (2, 4) else pixels[:1, :1, 0]
-    colours = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels
-    if alpha.min() == alpha.max() and (colours == colours[..., :1]).all():
-        return colours[..., 0]
+    colors = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels
+    if alpha.min() == alpha.max() and (colors == colors[..., :1]).all():
+        return colors[..., 0]
     return pixels
 
 
@@ -198,14 +198,14 @@ def fill_outlines(drawn: npt.NDArray[np.bool_], path: Path) -> npt.NDArray[np.in
 
     The background is the largest area that reaches the frame of the image; other areas
     at the frame are objects that the frame cuts. A line belongs to the nearest object
-    beside it, so that neighbours share the line between them. What a line does not
+    next to it, so that neighbors share the line between them. What a line does not
     close is background.
 
     Parameters
     ----------
     drawn
         YX, True on the lines, which are closed where each pixel of a line has another
-        one beside it or across a corner.
+        one next to it or across a corner.
     path
         For messages.
 
@@ -251,7 +251,7 @@ def _background(areas: npt.NDArray[Any], count: int) -> npt.NDArray[np.bool_]:
 
 
 # In 360 annotated images an id is in 1.4 pieces at most and a piece has 58 pixels and
-# more on average. Microscope images fall into 60 and more pieces per grey value, or,
+# more on average. Microscope images fall into 60 and more pieces per gray value, or,
 # where noise is large and 16-bit values rarely repeat, into pieces of 1 to 3 pixels.
 PIECES_PER_ID = 20
 
@@ -260,10 +260,10 @@ PICTURE_PIECE_PX = 4
 PICTURE_MIN_PIECES = 200
 
 
-def recognise(pixels: npt.NDArray[Any]) -> str:
-    """Return how `pixels` were drawn: ``labels``, ``binary`` or ``coloured``.
+def recognize(pixels: npt.NDArray[Any]) -> str:
+    """Return how `pixels` were drawn: ``labels``, ``binary`` or ``colored``.
 
-    An image of several colours is ``coloured``. A single-channel image is ``binary``
+    An image of several colors is ``colored``. A single-channel image is ``binary``
     if it is boolean or if its only value besides 0 is 1, 255 or the largest of its
     type: such an image could as well hold one object of that id, but then it is
     nearly always one connected piece and comes out the same. Everything else is
@@ -276,7 +276,7 @@ def recognise(pixels: npt.NDArray[Any]) -> str:
         them.
     """
     if pixels.ndim == 3:
-        return "coloured"
+        return "colored"
     if pixels.dtype == bool:
         return "binary"
     if pixels.dtype.kind not in "iu" or not pixels.size:
@@ -292,9 +292,9 @@ def decode_labels(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]
     pixels = _whole_numbers(pixels, path)
     if pixels.ndim != 2:
         raise AnnotationError(
-            f"{path} has {pixels.shape[2]} colour channels; ids need one channel.",
-            hint="If each object has its own colour: cellunet make-labels --kind "
-            "coloured.",
+            f"{path} has {pixels.shape[2]} color channels; ids need one channel.",
+            hint="If each object has its own color: cellunet make-labels --kind "
+            "colored.",
         )
     if pixels.size and pixels.max() > np.iinfo(np.int32).max:
         raise AnnotationError(
@@ -318,13 +318,13 @@ def decode_binary(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]
     return labels
 
 
-def decode_coloured(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
-    """Take each 4-connected piece of one colour as an object; black is background.
+def decode_colored(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
+    """Take each 4-connected piece of one color as an object; black is background.
 
-    This decodes the graph colouring of BBBC039, in which touching nuclei differ, as
-    well as images in which every object has a colour of its own.
+    This decodes the graph coloring of BBBC039, in which touching nuclei differ, as
+    well as images in which every object has a color of its own.
     """
-    codes = _colour_codes(_whole_numbers(pixels, path))
+    codes = _color_codes(_whole_numbers(pixels, path))
     if codes.size and codes.all():
         _refuse_white_background(pixels, codes, path)
     labels = _components(codes)
@@ -339,34 +339,34 @@ def decode_outlines(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int3
     return fill_outlines(foreground(pixels, path), path)
 
 
-def _colour_codes(pixels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Return one number per colour, 0 where black or transparent."""
+def _color_codes(pixels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return one number per color, 0 where black or transparent."""
     if pixels.ndim == 2:
         return pixels.astype(np.int64, copy=False)
-    colours = pixels[..., : _colours(pixels)]
+    colors = pixels[..., : _colors(pixels)]
     bits = 8 * pixels.dtype.itemsize
     codes = np.zeros(pixels.shape[:2], np.int64)
-    for channel in range(colours.shape[2]):
-        codes |= colours[..., channel].astype(np.int64) << (bits * channel)
+    for channel in range(colors.shape[2]):
+        codes |= colors[..., channel].astype(np.int64) << (bits * channel)
     return np.where(_opaque(pixels), codes, 0)
 
 
 def foreground(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.bool_]:
     """Return what is neither 0, black nor transparent, YX; refuse what is no label."""
-    drawn: npt.NDArray[np.bool_] = _colour_codes(_whole_numbers(pixels, path)) != 0
+    drawn: npt.NDArray[np.bool_] = _color_codes(_whole_numbers(pixels, path)) != 0
     return drawn
 
 
-def _colours(pixels: npt.NDArray[Any]) -> int:
+def _colors(pixels: npt.NDArray[Any]) -> int:
     """Return the number of channels that are not alpha: 1 of 2, 3 of 4."""
     channels = int(pixels.shape[2])
     return channels - 1 if channels in (2, 4) else channels
 
 
 def _opaque(pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return where alpha is not 0; everywhere if alpha says nothing (is constant)."""
+    """Return where alpha is not 0; everywhere if alpha is constant."""
     alpha = pixels[..., -1]
-    if _colours(pixels) == pixels.shape[2] or alpha.min() == alpha.max():
+    if _colors(pixels) == pixels.shape[2] or alpha.min() == alpha.max():
         return np.ones(alpha.shape, np.bool_)
     opaque: npt.NDArray[np.bool_] = alpha != 0
     return opaque
@@ -429,7 +429,7 @@ def _refuse_white_background(
 ) -> None:
     values, counts = np.unique(codes, return_counts=True)
     white = np.full((1, 1, *pixels.shape[2:]), np.iinfo(pixels.dtype).max, pixels.dtype)
-    if values[counts.argmax()] == _colour_codes(white)[0, 0]:
+    if values[counts.argmax()] == _color_codes(white)[0, 0]:
         raise AnnotationError(
             f"{path} has no black pixel and is mostly white; black is background.",
             hint="Turn the background black.",
@@ -450,12 +450,12 @@ class Decoder(Protocol):
 DECODERS: dict[str, Decoder] = {
     "labels": decode_labels,
     "binary": decode_binary,
-    "coloured": decode_coloured,
+    "colored": decode_colored,
     "outlines": decode_outlines,
 }
 
 RING_PX = 3
-"""Without it outlines become far too wide (`benchmarks/scribbles.py`)."""
+"""Without it outlines become far too wide (`docs/annotations.md`)."""
 
 
 def with_scribbles(
@@ -463,11 +463,11 @@ def with_scribbles(
     scribbles: npt.NDArray[np.uint8],
     ignored: npt.NDArray[np.bool_] | None = None,
 ) -> Annotation:
-    """Return an annotation with scribbles beside its labels.
+    """Return an annotation with scribbles next to its labels.
 
     Where neither a region nor anything else says what is annotated, only the objects
     and the scribbles count, and a ring of `RING_PX` around objects as background: it is
-    what tells where they end. An object that was outlined says more than a scribble on
+    what shows where they end. An outlined object counts more than a scribble on
     it, and a region more than a scribble of background in it. A pixel inside an
     object that is not outlined is not annotated for the labels, which would call it
     background. So each pixel that counts does so by its label or by a scribble, never
@@ -480,22 +480,22 @@ def with_scribbles(
     scribbles
         YX, uint8: `NO_SCRIBBLE`, `SCRIBBLED_BACKGROUND` or `SCRIBBLED_INTERIOR`.
     ignored
-        YX, what says nothing whatever else does; None: nowhere.
+        YX, what counts for nothing, whatever else is drawn; None: nowhere.
     """
     objects = found.labels > 0
     annotated = objects if found.annotated is None else found.annotated
-    said = np.where(objects, np.uint8(NO_SCRIBBLE), scribbles)
+    marked = np.where(objects, np.uint8(NO_SCRIBBLE), scribbles)
     if found.annotated is None:
         around = ndimage.binary_dilation(objects, iterations=RING_PX) & ~objects
-        said[around & (said == NO_SCRIBBLE)] = SCRIBBLED_BACKGROUND
+        marked[around & (marked == NO_SCRIBBLE)] = SCRIBBLED_BACKGROUND
     if ignored is not None:
         annotated = annotated & ~ignored
-        said[ignored] = NO_SCRIBBLE
-    said[(said == SCRIBBLED_BACKGROUND) & annotated] = NO_SCRIBBLE
+        marked[ignored] = NO_SCRIBBLE
+    marked[(marked == SCRIBBLED_BACKGROUND) & annotated] = NO_SCRIBBLE
     return replace(
         found,
-        annotated=annotated & (said != SCRIBBLED_INTERIOR),
-        scribbles=said if said.any() else None,
+        annotated=annotated & (marked != SCRIBBLED_INTERIOR),
+        scribbles=marked if marked.any() else None,
     )
 
 
@@ -517,7 +517,7 @@ def read_scribbles(path: Path) -> npt.NDArray[np.uint8]:
         shown = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
         raise AnnotationError(
             f"{path} holds the values {shown}; an image of scribbles is one channel of "
-            "0 (says nothing), 1 (background) and 2 (inside an object).",
+            "0 (no scribble), 1 (background) and 2 (inside an object).",
             hint="Paint with these values; objects that are outlined go into labels.",
         )
     if values == [NO_SCRIBBLE]:
@@ -544,19 +544,19 @@ def within(found: Annotation, sidecar: Path, path: Path) -> Annotation:
     """
     inside = foreground(read_pixels(sidecar), sidecar)
     _refuse_other_shape(inside.shape, found, sidecar, path)
-    said = found.scribbles
-    if said is not None:
-        said = np.where(inside, said, np.uint8(NO_SCRIBBLE))
+    scribbles = found.scribbles
+    if scribbles is not None:
+        scribbles = np.where(inside, scribbles, np.uint8(NO_SCRIBBLE))
     if found.annotated is not None:
         inside &= found.annotated
-    return replace(found, annotated=inside, scribbles=said)
+    return replace(found, annotated=inside, scribbles=scribbles)
 
 
 def scribbled(found: Annotation, sidecar: Path, path: Path) -> Annotation:
     """Return an annotation with the scribbles in an image; otherwise as `within`."""
-    said = read_scribbles(sidecar)
-    _refuse_other_shape(said.shape, found, sidecar, path)
-    return with_scribbles(found, said)
+    scribbles = read_scribbles(sidecar)
+    _refuse_other_shape(scribbles.shape, found, sidecar, path)
+    return with_scribbles(found, scribbles)
 
 
 def _refuse_other_shape(
@@ -566,5 +566,5 @@ def _refuse_other_shape(
         raise AnnotationError(
             f"{sidecar} has {shape[0]} x {shape[1]} pixels, {path.name} "
             f"has {found.labels.shape[0]} x {found.labels.shape[1]}.",
-            hint="What is annotated is told for every pixel of the image.",
+            hint="What is annotated is given for every pixel of the image.",
         )

@@ -1,8 +1,8 @@
 """Read an annotation of any format as instance labels.
 
-One row of `ANNOTATIONS` per way of drawing: its name is what ``--kind`` takes. With
-``auto`` the way is decided from what a file holds, by the rule of
-`cellunet.annotations.pixels.recognise`.
+`ANNOTATIONS` has one row per way of drawing; its name is what ``--kind`` takes. With
+``auto`` the way is found from the content of the file, by the rule of
+`cellunet.annotations.pixels.recognize`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from cellunet.annotations.pixels import (
     looks_like_outlines,
     read_pixels,
     read_scribbles,
-    recognise,
+    recognize,
     scribbled,
     with_scribbles,
     within,
 )
-from cellunet.annotations.shapes import kind_of, paint, read_json, some
+from cellunet.annotations.shapes import kind_of, paint, read_json
 from cellunet.annotations.types import Annotation
-from cellunet.errors import AnnotationError, ConfigError, choose
+from cellunet.errors import AnnotationError, ConfigError, choose, some
 from cellunet.io.paths import CELLPOSE, image_files, is_drawn_file
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class DrawnReader(Protocol):
     """Read the shapes that were drawn on one image, and paint them."""
 
     def __call__(self, path: Path, shape: Shape | None, member: str, /) -> Annotation:
-        """Return labels of `shape`, or of the shape that the file tells."""
+        """Return labels of `shape`, or of the shape in the file."""
 
 
 def read_drawn(
@@ -87,7 +87,7 @@ def read_drawn(
 
 
 def drawn_kind(path: Path) -> str:
-    """Return the name in `DRAWN` that a file's name or content says.
+    """Return the name in `DRAWN` that a file's name or content indicates.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def _labelme(path: Path, shape: Shape | None, member: str) -> Annotation:
 
 
 def _coco(path: Path, shape: Shape | None, member: str) -> Annotation:
-    del shape  # The file tells it; whether it is the image's is for the caller.
+    del shape  # The file has it; whether it is the image's is for the caller.
     file = read_coco(path)
     if not member and len(file.images) == 1:
         member = next(iter(file.images))
@@ -152,8 +152,8 @@ def _coco(path: Path, shape: Shape | None, member: str) -> Annotation:
 def _known(shape: Shape | None, path: Path) -> Shape:
     if shape is None:
         raise AnnotationError(
-            f"{path} does not tell the size of its image, and there is no image.",
-            hint="Put the image beside it under the same name.",
+            f"{path} does not hold the size of its image, and there is no image.",
+            hint="Put the image next to it under the same name.",
         )
     # Before memory is taken: a file can claim any size.
     if math.prod(shape) > MAX_PIXELS or 0 in shape:
@@ -180,7 +180,7 @@ class ReadRequest:
     """What is known of an annotation before it is read."""
 
     shape: tuple[int, int] | None = None
-    """Rows and columns of its image, where shapes do not tell; None: unknown."""
+    """Rows and columns of its image, where the file lacks them; None: unknown."""
     member: str = ""
     """What its image is called in a file of several."""
     ignore_value: int | None = None
@@ -219,7 +219,7 @@ def read_annotation(  # noqa: PLR0913
         A name in `ANNOTATIONS`. ``auto`` takes a folder as ``objects`` and decides
         for a file from its name and content.
     shape
-        Rows and columns of the image, which ROI sets and GeoJSON do not tell.
+        Rows and columns of the image, which ROI sets and GeoJSON do not hold.
     member
         What the image is called in a COCO file.
     ignore_value
@@ -268,7 +268,7 @@ def read_object_folder(folder: Path, asked: ReadRequest | None = None) -> Annota
     """Put a folder of one image per object together (DSB2018 as published).
 
     Object ids follow the sorted file names from 1; in each file everything but 0 is
-    the object, in however many pieces. Pixels claimed by several objects go to the
+    the object, in however many pieces. Pixels of several objects go to the
     smallest of them (then to the first file), so that no object disappears under a
     larger one.
 
@@ -282,7 +282,7 @@ def read_object_folder(folder: Path, asked: ReadRequest | None = None) -> Annota
     AnnotationError
         If there are no files, or if they differ in shape.
     """
-    del asked  # The files tell everything.
+    del asked  # The files hold everything.
     inner = folder / "masks"
     where = inner if inner.is_dir() else folder
     files = image_files(where)
@@ -318,7 +318,7 @@ def _object_pixels(
             shape = inside.shape
         if inside.shape != shape:
             raise AnnotationError(
-                f"{path} has shape {inside.shape}, {files[0].name} beside it {shape}.",
+                f"{path} has shape {inside.shape}, {files[0].name} next to it {shape}.",
                 hint="All objects of one image are drawn on its full frame.",
             )
         objects.append(np.flatnonzero(inside))
@@ -338,16 +338,17 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
     if is_scribbles(path):
         return read_only_scribbles(path)
     pixels, annotated = _without_value(read_pixels(path), path, asked.ignore_value)
-    kind = recognise(pixels)
+    kind = recognize(pixels)
     _refuse_outlines(pixels, path, kind)
     return Annotation(DECODERS[kind](pixels, path), kind, annotated=annotated)
 
 
 def read_only_scribbles(path: Path, asked: ReadRequest | None = None) -> Annotation:
     """Read an image of scribbles that is all there is; there is no object in it."""
-    del asked  # The file tells everything.
-    said = read_scribbles(path)
-    return with_scribbles(Annotation(np.zeros(said.shape, np.int32), "scribbles"), said)
+    del asked  # The file holds everything.
+    scribbles = read_scribbles(path)
+    labels = np.zeros(scribbles.shape, np.int32)
+    return with_scribbles(Annotation(labels, "scribbles"), scribbles)
 
 
 def _read_pixels_as(kind: str) -> Reader:
@@ -374,7 +375,7 @@ def _without_value(
         return pixels, None
     if pixels.ndim != 2:
         raise AnnotationError(
-            f"{path} is coloured; a value to ignore needs an image of one channel."
+            f"{path} is colored; a value to ignore needs an image of one channel."
         )
     ignored: npt.NDArray[np.bool_] = pixels == value
     if not ignored.any():
@@ -399,7 +400,7 @@ def _refuse_pickle(path: Path) -> None:
             f"{path} is a NumPy file{made_by}; such a file can run code when it is "
             "opened and is never read.",
             hint="In Cellpose: File, Save masks as PNG/tif; or on its command line "
-            "--save_tif or --save_png. Then keep NAME_cp_masks beside the image.",
+            "--save_tif or --save_png. Then keep NAME_cp_masks next to the image.",
         )
 
 

@@ -1,15 +1,12 @@
-"""Polygons and other shapes that people draw, and how they become labels.
+"""Fill polygons and other shapes that people draw, and paint them as labels.
 
 Coordinates are (x, y) in pixels, counted from the image's upper left corner: the pixel
-of row 0, column 0 covers the square [0, 1] x [0, 1] and its centre is (0.5, 0.5). So
+of row 0, column 0 covers the square [0, 1] x [0, 1] and its center is (0.5, 0.5). So
 count ImageJ and Fiji, QuPath, COCO and labelme. A pixel belongs to a polygon if its
-centre lies inside by the even-odd rule over all rings, so that a ring within a ring is
-a hole whichever way round it was drawn. A centre exactly on an edge is inside on the
+center lies inside by the even-odd rule over all rings, so that a ring within a ring is
+a hole whichever way round it was drawn. A center exactly on an edge is inside on the
 left and upper side of the polygon and outside on the right and lower one: polygons that
 share an edge share no pixel and leave none out.
-
-Coordinates are those of `cellunet.annotations.shapes`: x and y in pixels, the
-first pixel covering 0 to 1.
 
 Readers of ROI sets, GeoJSON, COCO and labelme turn what they find into `Drawing`, and
 `paint` puts all drawings of one image together by one rule. Lines, clicks and brushed
@@ -32,7 +29,7 @@ import numpy as np
 
 from cellunet.annotations.pixels import with_scribbles
 from cellunet.annotations.types import Annotation
-from cellunet.errors import AnnotationError
+from cellunet.errors import AnnotationError, some
 from cellunet.imaging.targets import SCRIBBLED_BACKGROUND, SCRIBBLED_INTERIOR
 
 if TYPE_CHECKING:
@@ -50,7 +47,7 @@ if TYPE_CHECKING:
     Window = tuple[slice, slice]
 
 CHUNK = 1 << 20
-"""Crossings of edges and rows that are held at once."""
+"""Crossings of edges and rows in memory at once."""
 
 MAX_COORDINATE = 1e300
 """Differences and products by a few of such numbers are still finite."""
@@ -108,9 +105,9 @@ def fill(rings: Sequence[Ring], shape: tuple[int, int]) -> npt.NDArray[np.bool_]
 def fill_window(rings: Sequence[Ring], shape: tuple[int, int]) -> Filled:
     """Return the same as `fill` within the polygon's bounding box alone.
 
-    Each ring is scanned row by row: an edge that crosses a row of pixel centres
+    Each ring is scanned row by row: an edge that crosses a row of pixel centers
     toggles all pixels to the right of it, so that a running sum along the row says how
-    often the ring winds around each centre. Odd is inside.
+    often the ring winds around each center. Odd is inside.
     """
     rings = [np.asarray(ring, np.float64) for ring in rings if len(ring)]
     window, outside = _box(rings, shape)
@@ -127,7 +124,7 @@ def fill_window(rings: Sequence[Ring], shape: tuple[int, int]) -> Filled:
 
 
 def _box(rings: Sequence[Ring], shape: tuple[int, int]) -> tuple[Window, bool]:
-    """Return the pixels whose centres the rings' box holds, and if it is outside."""
+    """Return the pixels whose centers the rings' box holds, and if it is outside."""
     if not rings:
         return (slice(0, 0), slice(0, 0)), False
     points = np.concatenate(rings)
@@ -138,20 +135,20 @@ def _box(rings: Sequence[Ring], shape: tuple[int, int]) -> tuple[Window, bool]:
             hint="Draw the object again.",
         )
     (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
-    rows = _centres(y0, y1, shape[0])
-    columns = _centres(x0, x1, shape[1])
+    rows = _centers(y0, y1, shape[0])
+    columns = _centers(x0, x1, shape[1])
     outside = x1 <= 0 or y1 <= 0 or x0 >= shape[1] or y0 >= shape[0]
     return (rows, columns), bool(outside)
 
 
-def _centres(low: float, high: float, length: int) -> slice:
-    """Return the pixels 0..length - 1 with low <= centre < high."""
+def _centers(low: float, high: float, length: int) -> slice:
+    """Return the pixels 0..length - 1 with low <= center < high."""
     start, stop = np.clip(np.ceil((low - 0.5, high - 0.5)), 0, length).astype(int)
     return slice(int(start), max(int(stop), int(start)))
 
 
 def _winding(ring: Ring, window: Window) -> npt.NDArray[np.int64]:
-    """Return how often a ring winds around each pixel centre of a window, YX."""
+    """Return how often a ring winds around each pixel center of a window, YX."""
     rows, columns = window
     height, width = rows.stop - rows.start, columns.stop - columns.start
     toggles = np.zeros(height * (width + 1), np.int64)
@@ -166,7 +163,7 @@ def _winding(ring: Ring, window: Window) -> npt.NDArray[np.int64]:
 def _crossings(
     ring: Ring, rows: slice
 ) -> Iterator[tuple[npt.NDArray[np.int64], Ring, npt.NDArray[np.int64]]]:
-    """Yield row, x and direction (1 or -1) where edges cross rows of pixel centres."""
+    """Yield row, x and direction (1 or -1) where edges cross rows of pixel centers."""
     start, end = ring, np.roll(ring, -1, axis=0)
     sign = np.where(end[:, 1] > start[:, 1], 1, -1)
     upper = np.where((sign > 0)[:, None], start, end)
@@ -254,7 +251,7 @@ class Oval:
     y1: float
 
     def fill(self, shape: tuple[int, int]) -> Filled:
-        """Return the pixels whose centres lie in the ellipse."""
+        """Return the pixels whose centers lie in the ellipse."""
         box = np.array([(self.x0, self.y0), (self.x1, self.y0), (self.x1, self.y1)])
         whole = fill_window([np.vstack((box, [(self.x0, self.y1)]))], shape)
         window, inside, *_ = whole
@@ -279,7 +276,7 @@ class Strokes:
     lines: tuple[Ring, ...]
 
     def fill(self, shape: tuple[int, int]) -> Filled:
-        """Return the pixels whose centres the pen covers, on its rim included."""
+        """Return the pixels whose centers the pen covers, on its rim included."""
         for line in self.lines:
             if not np.isfinite(line).all():
                 raise AnnotationError(
@@ -301,7 +298,7 @@ def _reach(line: Ring) -> float:
 
 
 def _covered(low: Ring, high: Ring, within: Window) -> Window:
-    """Return the pixels with low <= centre <= high, of x and y, of a window."""
+    """Return the pixels with low <= center <= high, of x and y, of a window."""
     start = np.ceil(low - 0.5)[::-1]
     stop = np.floor(high - 0.5)[::-1] + 1
     first, last = (
@@ -348,8 +345,6 @@ def _draw(
 
 Role = Literal["object", "ignore", "region", "background", "interior"]
 
-MAX_NAMED = 3
-
 BAND_PX = 512
 """Rows that are looked at at once."""
 
@@ -374,7 +369,7 @@ class Drawing:
     figure
         What it encloses.
     role
-        ``object``; ``ignore``, a part of the image that says nothing; ``region``, a
+        ``object``; ``ignore``, a part of the image that does not count; ``region``, a
         part that is annotated, where only parts are; ``background`` and ``interior``,
         scribbles.
     """
@@ -403,7 +398,7 @@ def stroke_role(class_name: object) -> Role | None:
     """Return what a class, label or ROI name makes of a line or a click.
 
     ``nucleus``, ``cell`` and ``object`` mean ``interior`` here: who clicks on a
-    nucleus does not say where it ends. None if the name does not tell.
+    nucleus does not show where it ends. None if the name is none of these.
 
     Examples
     --------
@@ -528,7 +523,7 @@ class _Canvas:
             )
 
     def _scribbles(self) -> npt.NDArray[np.uint8]:
-        """Return what is scribbled; a pixel said to be both says nothing."""
+        """Return what is scribbled; a pixel scribbled as both does not count."""
         nowhere = np.zeros(self.shape, np.bool_)
         background = self.parts.get("background", nowhere)
         interior = self.parts.get("interior", nowhere)
@@ -566,13 +561,6 @@ class _Canvas:
                 f"even-odd rule: {some(self.crossing)}."
             )
         return notes
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the first names of a list, and how many more there are."""
-    rest = len(names) - MAX_NAMED
-    more = f" and {rest} more" if rest > 0 else ""
-    return ", ".join(names[:MAX_NAMED]) + more
 
 
 MAX_BYTES = 1 << 29

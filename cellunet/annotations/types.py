@@ -1,4 +1,4 @@
-"""What reading an annotation gives, whatever it was drawn with."""
+"""Define the result of reading an annotation, whatever it was drawn with."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Annotation:
     kind
         The row of `cellunet.annotations.read.ANNOTATIONS` that decoded it.
     overlap_px
-        Pixels that more than one object claimed; the smallest object got them.
+        Pixels of more than one object; they went to the smallest.
     hidden
         Objects left without a pixel: empty, smaller than a pixel, or a copy of
         another object.
     annotated
-        YX, bool, False where nothing is said about the image; None: all of it is
+        YX, bool, False where nothing is known about the image; None: all of it is
         annotated.
     outside
         Objects that lie outside the image and were left out.

@@ -167,7 +167,7 @@ def make_labels(
 ) -> Outcome:
     """Decode annotations to instance labels, class maps, weight maps and previews.
 
-    Understands label images (napari, Cellpose), BBBC039's coloured PNG, binary masks,
+    Understands label images (napari, Cellpose), BBBC039's colored PNG, binary masks,
     drawings of outlines, a folder per image with one image per object (DSB2018), ROI
     sets of Fiji, GeoJSON of QuPath, COCO and labelme JSON. Classes and weights are as
     the encoding and the weights of --config say.

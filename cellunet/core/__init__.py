@@ -1,4 +1,4 @@
-"""The network and its training: the only floor that imports torch."""
+"""The network and its training: the only layer that imports torch."""
 
 import os
 

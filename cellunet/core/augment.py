@@ -1,8 +1,9 @@
-"""Variations of training crops.
+"""Vary training crops.
 
-Flips and quarter turns move image, classes and weights together. Scaling, turning and
-stretching warp the LABELS, which are then encoded anew, so that a boundary keeps its
-thickness. Intensities vary in the model's units, before the input channels are made.
+Flips and quarter turns move image, labels and border weight together. Scaling, turning
+and stretching warp the LABELS, which are then encoded anew, so that a boundary keeps
+its thickness. Intensities vary in the model's units, before the input channels
+are made.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ class TrainingCrop(NamedTuple):
     """A crop before encoding.
 
     `image` is CYX float32 in the model's units, `labels` YX, `annotated` YX bool: what
-    counts, by its label or by a scribble. `weights` float32: border weight, and gain of
-    small objects if they gain, 1YX or 2YX. They move with the pixels, since they would
-    take longer to make anew than all else of a crop. `scribbles` YX uint8, of
-    `cellunet.annotations.pixels`; None where there are none.
+    counts, by its label or by a scribble. `border` YX float32: the border weight. It
+    moves with the pixels, since it would take longer to make anew than all else of a
+    crop. `scribbles` YX uint8, of `cellunet.annotations.pixels`; None where there are
+    none.
     """
 
     image: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int32]
     annotated: npt.NDArray[np.bool_]
-    weights: npt.NDArray[np.float32]
+    border: npt.NDArray[np.float32]
     scribbles: npt.NDArray[np.uint8] | None = None
 
     @property
@@ -98,7 +99,7 @@ def warp_grid(
     Returns
     -------
     ndarray
-        (2, size, size) float32: y and x relative to the crop's centre, in pixels of
+        (2, size, size) float32: y and x relative to the crop's center, in pixels of
         the source.
     """
     low, high = config.scale_range
@@ -135,14 +136,14 @@ def _cubics(size: int, knots: int) -> npt.NDArray[np.float32]:
 
 
 def warp(
-    source: TrainingCrop, centre: tuple[float, float], grid: npt.NDArray[np.float32]
+    source: TrainingCrop, center: tuple[float, float], grid: npt.NDArray[np.float32]
 ) -> TrainingCrop:
-    """Return the crop that `grid` describes around `centre` of a whole image.
+    """Return the crop that `grid` describes around `center` of a whole image.
 
-    Linear interpolation of image and weights, nearest label and scribble; beyond the
-    image nothing is annotated.
+    Linear interpolation of image and border weight, nearest label and scribble; beyond
+    the image nothing is annotated.
     """
-    where = grid + np.array(centre, np.float32)[:, np.newaxis, np.newaxis]
+    where = grid + np.array(center, np.float32)[:, np.newaxis, np.newaxis]
     height, width = source.labels.shape
     edge = np.array((height, width), np.float32)[:, np.newaxis, np.newaxis] - 0.5
     within = (where > -0.5) & (where < edge)
@@ -154,9 +155,9 @@ def warp(
     pixel = nearest[0] * width + nearest[1]
     if not source.annotated.all():
         inside &= source.annotated.take(pixel)
-    image, weights = _smooth((source.image, source.weights), where)
-    said = None if source.scribbles is None else source.scribbles.take(pixel)
-    return TrainingCrop(image, source.labels.take(pixel), inside, weights, said)
+    image, border = _smooth((source.image, source.border[np.newaxis]), where)
+    scribbles = None if source.scribbles is None else source.scribbles.take(pixel)
+    return TrainingCrop(image, source.labels.take(pixel), inside, border[0], scribbles)
 
 
 def _smooth(
@@ -168,7 +169,7 @@ def _smooth(
     end = np.ceil(high).astype(int) + 2
     view = np.s_[:, corner[0] : end[0], corner[1] : end[1]]
     shape = np.array(parts[0][view].shape[1:])
-    # grid_sample counts from -1 to 1 between the centres of the outermost pixels.
+    # grid_sample counts from -1 to 1 between the centers of the outermost pixels.
     span = np.maximum(shape - 1, 1)
     points = np.empty((*where.shape[1:], 2), np.float32)
     for axis in (0, 1):

@@ -1,6 +1,6 @@
-"""The state of a run, for resuming, and the weights that it is for.
+"""Save and load the state of a training run, and export the weights.
 
-Both are safetensors files.
+Both are safetensors files, written as a whole: never pickled, never partly written.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Prepared images, and the crops drawn from them.
-
-For images that are annotated everywhere the numbers drawn are two, one an axis, so
-that a partly annotated image changes nothing for the others.
+"""Prepare images for training, and draw crops from them.
 
 What is drawn for sample `index` of epoch `epoch` is a pure function of (seed, epoch,
-index): neither the number of workers nor an interruption changes it.
+index): neither the number of workers nor an interruption changes it. For images that
+are annotated everywhere two numbers are drawn, one an axis, so that adding a partly
+annotated image changes nothing for the others.
 """
 
 from __future__ import annotations
@@ -20,11 +19,10 @@ from cellunet.core.augment import TrainingCrop, flip, vary_intensity, warp, warp
 from cellunet.imaging.normalize import measure, network_input, rescale_channels
 from cellunet.imaging.resample import looked_up, magnified
 from cellunet.imaging.targets import (
+    add_class_weights,
     add_scribbles,
     border_map,
-    combine,
     encode,
-    object_gain,
     trainable_mask,
 )
 
@@ -61,7 +59,7 @@ def crop_corner(
     return y, x
 
 
-def crop_centre(
+def crop_center(
     annotated: npt.NDArray[np.bool_], rng: np.random.Generator
 ) -> tuple[float, float]:
     """Return a point of an image, one that is annotated if not all of it is."""
@@ -102,7 +100,7 @@ class Sample:
     `image` is CYX in its own units, `labels` YX instance ids (0 background),
     `annotated` YX bool: what is not annotated is no one's error in the metrics and has
     weight 0 in the loss, unless `scribbles` (YX uint8, of
-    `cellunet.annotations.pixels`) say what is there. `measured` returns the
+    `cellunet.annotations.pixels`) give the class there. `measured` returns the
     statistics of the whole image by channel, where this is a part of it; None: it is
     whole. `channels` are their names in the file.
     """
@@ -143,7 +141,7 @@ class Batch(NamedTuple):
 
 
 def prepare(sample: Sample, config: TrainConfig) -> Prepared:
-    """Normalise, magnify, encode and weigh one sample.
+    """Normalize, magnify, encode and weigh one sample.
 
     The weight map is made once and kept. What is returned is what the network sees:
     magnified by ``config.scale``, the labels too.
@@ -157,10 +155,8 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
         labels = looked_up(labels, config.scale)
         counted = looked_up(counted, config.scale)
         scribbles = None if scribbles is None else looked_up(scribbles, config.scale)
-    parts = [border_map(labels, config.weights)]
-    if config.weights.small_object_px > 0:
-        parts.append(object_gain(labels, config.weights))
-    crop = TrainingCrop(image, labels, counted, np.stack(parts), scribbles)
+    border = border_map(labels, config.weights)
+    crop = TrainingCrop(image, labels, counted, border, scribbles)
     class_map, weights = _encode(crop, config)
     return Prepared(sample.name, crop, class_map, weights)
 
@@ -168,16 +164,15 @@ def prepare(sample: Sample, config: TrainConfig) -> Prepared:
 def _encode(
     crop: TrainingCrop, config: TrainConfig
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    labelled = encode(crop.labels, config.encoding)
-    class_map = add_scribbles(labelled, crop.scribbles, config.encoding)
-    border, *gain = crop.weights
-    weights = combine(class_map, border, gain[0] if gain else None, config.weights)
+    labeled = encode(crop.labels, config.encoding)
+    class_map = add_scribbles(labeled, crop.scribbles, config.encoding)
+    weights = add_class_weights(crop.border, class_map, config.weights)
     weights *= crop.annotated
     return class_map, weights
 
 
 def steps_per_epoch(config: TrainConfig, images: int) -> int:
-    """Return the optimiser steps of one epoch over so many images."""
+    """Return the optimizer steps of one epoch over so many images."""
     return config.steps_per_epoch or -(-images // config.batch)
 
 
@@ -214,7 +209,7 @@ class CropSampler:
         self._shares_up_to /= self._shares_up_to[-1]
 
     def steps_per_epoch(self) -> int:
-        """Return the optimiser steps of one epoch."""
+        """Return the optimizer steps of one epoch."""
         return steps_per_epoch(self.config, len(self.images))
 
     def batches(self, epoch: int, first_step: int) -> Generator[Batch]:
@@ -263,8 +258,8 @@ class CropSampler:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         grid = warp_grid(self.config.crop_px, self.config.augment, rng)
         height, width = prepared.class_map.shape
-        centre = crop_centre(prepared.crop.annotated, rng)
-        crop = warp(prepared.crop, _inside(centre, grid, (height, width)), grid)
+        center = crop_center(prepared.crop.annotated, rng)
+        crop = warp(prepared.crop, _inside(center, grid, (height, width)), grid)
         return (crop.image, *_encode(crop, self.config))
 
     def _cut(
@@ -288,13 +283,13 @@ class CropSampler:
 
 
 def _inside(
-    centre: tuple[float, float],
+    center: tuple[float, float],
     grid: npt.NDArray[np.float32],
     shape: tuple[int, int],
 ) -> tuple[float, float]:
-    """Move a centre so that the warped crop stays within the image where it fits."""
+    """Move a center so that the warped crop stays within the image where it fits."""
     moved = []
-    for place, offsets, length in zip(centre, grid, shape, strict=True):
+    for place, offsets, length in zip(center, grid, shape, strict=True):
         low, high = -float(offsets.min()), length - 1 - float(offsets.max())
         moved.append(min(max(place, low), high) if low <= high else (length - 1) / 2)
     return moved[0], moved[1]

@@ -1,4 +1,4 @@
-"""Devices and their precision, and the torch engine on them."""
+"""Choose a device and its precision, and run the torch engine on it."""
 
 from __future__ import annotations
 

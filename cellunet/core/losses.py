@@ -1,4 +1,4 @@
-"""Losses, each of (logits, class map, weight map) and the number of pixels."""
+"""Compute losses from (logits, class map, weight map) and the number of pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: steps, validation, best so far, early stop, resume.
+"""Train: steps, validation, best state so far, early stop, resume.
 
 The state of a run (`TrainState`) is all that is needed to go on: a run that is stopped
 after any step and resumed takes the same steps as one that never stopped.
@@ -18,7 +18,7 @@ import torch
 from cellunet.core.dataset import Batch, CropSampler, Prepared
 from cellunet.core.device import autocast_dtype
 from cellunet.core.losses import LOSSES
-from cellunet.core.unet import UNet, initialise
+from cellunet.core.unet import UNet, initialize
 from cellunet.errors import choose
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.normalize import network_input
@@ -141,7 +141,7 @@ class TrainState:
 def new_state(config: TrainConfig, device: torch.device) -> TrainState:
     """Return the state before the first step: weights drawn from the seed."""
     network = UNet(config.network)
-    initialise(network, config.seed)
+    initialize(network, config.seed)
     return state_from(network, config, device)
 
 
@@ -254,7 +254,7 @@ class Trainer:
         return state.best if self.config.keep == "best" else self.kept(state)
 
     def step(self, state: TrainState, batch: Batch) -> float:
-        """Take one optimiser step and return the loss."""
+        """Take one optimizer step and return the loss."""
         network, device = state.network.train(), self.device
         for group in state.optimizer.param_groups:
             group["lr"] = self.learning_rate(state)

@@ -1,7 +1,7 @@
-"""The network: a U-Net, readable in one sitting; means of several.
+"""Define the network, a U-Net, and the mean of several networks.
 
 Ronneberger, Fischer and Brox (2015), "U-Net: Convolutional Networks for Biomedical
-Image Segmentation", with padded convolutions and batch normalisation.
+Image Segmentation", with padded convolutions and batch normalization.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FIRST = "stem.0.weight"
 
 
 class DoubleConv(nn.Sequential):
-    """Twice: 3 x 3 convolution without bias, batch normalisation, ReLU.
+    """Twice: 3 x 3 convolution without bias, batch normalization, ReLU.
 
     With ``stride=2`` the first convolution is 6 x 6 over every second pixel: a 3 x 3
     convolution over groups of 2 x 2 pixels.
@@ -99,7 +99,7 @@ class UNet(nn.Module):
         return logits
 
 
-def initialise(network: nn.Module, seed: int) -> None:
+def initialize(network: nn.Module, seed: int) -> None:
     """Draw the weights of all convolutions, in place, from `seed` alone.
 
     Normal with standard deviation sqrt(2 / (k k c_in)), k the side of the kernel (He

@@ -63,7 +63,7 @@ class Plan:
         """Return the block at a place of the grid."""
         return self.blocks[row * self.columns + column]
 
-    def neighbours(self, block: Block) -> list[Block]:
+    def neighbors(self, block: Block) -> list[Block]:
         """Return the up to eight blocks around `block`."""
         return [
             self.at(row, column)
@@ -171,7 +171,7 @@ def network_plan(
     """Return the blocks in which a network sees a plane of `shape` (YX).
 
     Windows hold right values up to `margin_px` pixels beyond their cores, for those who
-    need the neighbours of a core's pixels.
+    need the neighbors of a core's pixels.
     """
     height, width = shape
     halo = network.halo_px + margin_px
@@ -208,7 +208,7 @@ def _spans(length: int, stride: int, halo: int, largest: int) -> tuple[list[Span
     step = _up(-(-(padded - 2 * halo) // count), stride)
     window = step + 2 * halo
     starts = [min(i * step, padded - window) for i in range(count)]
-    # Neighbours meet in the middle of what both of their windows cover.
+    # Neighbors meet in the middle of what both of their windows cover.
     meets = [(a + window + b) // 2 for a, b in pairwise(starts)]
     edges = [0, *meets, length]
     return [

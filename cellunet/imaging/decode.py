@@ -1,21 +1,18 @@
-"""Class probabilities to instance labels, block by block, exactly.
-
-See `cellunet.imaging.decode` for the whole.
-
-A hole is filled if it is no larger than a limit, does not touch the frame of the plane,
-and has a single object around it, whichever blocks its pixels lie in.
+"""Decode class probabilities to instance labels, block by block, exactly.
 
 Five steps, each but the merges a pure function of one block:
 
-1. `seeds.mark`: what each pixel is, by itself.
-2. `seeds.seed_block`: components of seed pixels on the core and a halo of
-   `seeds.halo_px`; `seeds.SeedMerger`: components that share a pixel become one
-   (union-find); for the boundary target, those that are background are told apart.
+1. `seed_and_foreground_mask`: classify each pixel, by itself.
+2. `seed_block`: components of seed pixels on the core and a halo of `halo_px`;
+   `SeedMerger`: components that share a pixel become one (union-find); for the boundary
+   target, those that are background are told apart.
 3. `grow_block`: seeds grow into the foreground, level by level. Components keep the
    block's own numbers, so that a block need not wait for the merge, except where
-   growth depends on it (`seeds.waits_for_all`).
+   growth depends on it (`waits_for_all`).
 4. `ObjectMerger`: areas add up, holes are filled, small objects dropped, and the rest
-   numbered by first pixel in raster order.
+   numbered by first pixel in raster order. A hole is filled if it is no larger than a
+   limit, does not touch the frame of the plane, and has a single object around it,
+   whichever blocks its pixels lie in.
 5. `finalize_block` writes the numbers.
 
 Growth is level-synchronous within a radius and breaks ties by the direction that it
@@ -23,7 +20,7 @@ came from, so a pixel's object depends on what lies within `growth_px` of it alo
 the result is the same for every way to cut the plane. A whole small image is the case
 of one block, not another algorithm. Foreground farther than `growth_px` steps from a
 seed stays background; nothing else bounds the size of an object. The merges keep of a
-block what its neighbours touch, so blocks may pass through memory one by one.
+block only what its neighbors touch, so blocks may pass through memory one by one.
 """
 
 from __future__ import annotations
@@ -177,7 +174,7 @@ def seed_block(marks: npt.NDArray[np.uint8], area: Area) -> Seeds:
 
 @dataclass(frozen=True)
 class _Strip:
-    """A part of a block that its neighbours see too."""
+    """A part of a block that its neighbors see too."""
 
     y0: int
     x0: int
@@ -322,7 +319,7 @@ def _background(
 
     Those larger than any core, and those that touch three sides of the plane or
     four. Smaller background that nuclei enclose, or cut off at the frame, is taken
-    for a nucleus. By size alone that makes 54 objects too many beside the 12,001
+    for a nucleus. By size alone that makes 54 objects too many besides the 12,001
     nuclei of the 100 BBBC039 training images. Shape is a worse judge: telling regions
     apart by how much of the ellipse of their moments they fill makes 42 too many and
     loses 297.
@@ -348,13 +345,13 @@ objects begin after."""
 class Holes:
     """Regions of background in one core that may be holes, or parts of one.
 
-    `areas` are their pixels, in order; `open` those at the frame; `neighbours` has
-    rows (region, object beside it).
+    `areas` are their pixels, in order; `open` those at the frame; `neighbors` has
+    rows (region, adjacent object).
     """
 
     areas: npt.NDArray[np.int64]
     open: npt.NDArray[np.int64]
-    neighbours: npt.NDArray[np.int64]
+    neighbors: npt.NDArray[np.int64]
 
 
 def find_holes(
@@ -379,14 +376,14 @@ def find_holes(
         What is known of them.
     """
     # As wide as `bincount` and `take` want them, which else convert them themselves.
-    labelled = np.empty(objects.shape, np.intp)
-    count = ndimage.label(objects == 0, output=labelled)
-    areas = np.bincount(labelled.ravel(), minlength=count + 1)
+    labeled = np.empty(objects.shape, np.intp)
+    count = ndimage.label(objects == 0, output=labeled)
+    areas = np.bincount(labeled.ravel(), minlength=count + 1)
     small = areas <= largest_px
     small[0] = False
     # What is small are a few pixels, and all that is looked at from here on.
-    inside = np.flatnonzero(small.take(labelled))
-    numbers = np.cumsum(small, dtype=np.int32).take(labelled.take(inside))
+    inside = np.flatnonzero(small.take(labeled))
+    numbers = np.cumsum(small, dtype=np.int32).take(labeled.take(inside))
     regions = np.zeros(objects.shape, np.int32)
     regions.put(inside, numbers)
     at_frame = [np.zeros(0, np.int32), *(edge for _, edge in area.frame(regions))]
@@ -394,16 +391,16 @@ def find_holes(
     return regions, Holes(
         areas=areas[small].astype(np.int64),
         open=opened[opened > 0],
-        neighbours=_neighbours(objects, inside, numbers),
+        neighbors=_neighbors(objects, inside, numbers),
     )
 
 
-def _neighbours(
+def _neighbors(
     objects: npt.NDArray[np.int32],
     pixels: npt.NDArray[np.intp],
     regions: npt.NDArray[np.int32],
 ) -> npt.NDArray[np.int64]:
-    """Return rows (region, object) of regions' pixels that have an object beside."""
+    """Return rows (region, object) of regions' pixels that touch an object."""
     height, width = objects.shape
     y, x = np.divmod(pixels, width)
     found = []
@@ -413,9 +410,9 @@ def _neighbours(
         (1, x < width - 1),
         (-1, x > 0),
     ):
-        beside = objects.take(pixels[exists] + offset)
-        there = beside > 0
-        found.append((regions[exists][there], beside[there]))
+        adjacent = objects.take(pixels[exists] + offset)
+        there = adjacent > 0
+        found.append((regions[exists][there], adjacent[there]))
     return distinct_pairs(*map(np.concatenate, zip(*found, strict=True)))
 
 
@@ -445,7 +442,7 @@ class HoleMerger:
         self._total = 1
         self._areas = [np.zeros(1, np.int64)]
         self._open = [np.zeros(0, np.int64)]
-        self._neighbours = [np.zeros((0, 2), np.int64)]
+        self._neighbors = [np.zeros((0, 2), np.int64)]
         self._joins = [np.zeros((0, 2), np.int64)]
         self._above: dict[int, Edge] = {}
         self._row: dict[int, Edge] = {}
@@ -476,7 +473,7 @@ class HoleMerger:
         self._total += count
         self._areas.append(holes.areas)
         self._open.append(holes.open + offset)
-        self._neighbours.append(holes.neighbours + np.array([offset, seeds]))
+        self._neighbors.append(holes.neighbors + np.array([offset, seeds]))
         if column in self._above:
             mine = _side(pixels[0], offset, seeds)
             self._face(_side(*self._above.pop(column)), mine)
@@ -488,7 +485,7 @@ class HoleMerger:
     def _face(self, one: Side, other: Side) -> None:
         self._joins.append(_touching(one[1], other[1]))
         for a, b in ((one, other), (other, one)):
-            self._neighbours.append(_touching(a[1], b[0]))
+            self._neighbors.append(_touching(a[1], b[0]))
             # Background that is no region is too large to be a hole.
             outside = (a[1] > 0) & (b[1] == 0) & (b[0] == 0)
             self._open.append(np.unique(a[1][outside]).astype(np.int64))
@@ -511,9 +508,9 @@ class HoleMerger:
         roots = union.roots()
         area = np.zeros(self._total, np.int64)
         np.add.at(area, roots, np.concatenate(self._areas))
-        neighbours = np.concatenate(self._neighbours)
-        neighbours[:, 1] = numbers.take(neighbours[:, 1])
-        owner = _single(roots, neighbours)
+        neighbors = np.concatenate(self._neighbors)
+        neighbors[:, 1] = numbers.take(neighbors[:, 1])
+        owner = _single(roots, neighbors)
         owner[area > self._largest_px] = 0
         owner[roots[np.concatenate(self._open)]] = 0
         return {
@@ -528,13 +525,13 @@ def _side(edge: npt.NDArray[np.int32], regions: int, seeds: int) -> Side:
 
 
 def _single(
-    roots: npt.NDArray[np.int64], neighbours: npt.NDArray[np.int64]
+    roots: npt.NDArray[np.int64], neighbors: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Return for each root the one object beside its regions, 0 if there are more."""
+    """Return for each root the one object at its regions, 0 if there are more."""
     low = np.full(len(roots), np.iinfo(np.int64).max)
     high = np.zeros(len(roots), np.int64)
-    np.minimum.at(low, roots[neighbours[:, 0]], neighbours[:, 1])
-    np.maximum.at(high, roots[neighbours[:, 0]], neighbours[:, 1])
+    np.minimum.at(low, roots[neighbors[:, 0]], neighbors[:, 1])
+    np.maximum.at(high, roots[neighbors[:, 0]], neighbors[:, 1])
     return np.where(low == high, high, 0)
 
 

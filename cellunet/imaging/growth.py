@@ -1,4 +1,4 @@
-"""Object cores, and seeds grown into foreground."""
+"""Grow seeds into the foreground, and find the cores that become seeds in training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def grow(
     """Grow labels into allowed pixels, level by level.
 
     In each level every pixel gained in the level before gives its label to its free
-    neighbours: 4 in odd levels, 8 in even ones, which makes an octagon. Where two
+    neighbors: 4 in odd levels, 8 in even ones, which makes an octagon. Where two
     labels arrive in the same level, the one that came from above wins, then from the
     left, the right, below and the diagonals in raster order; never by number.
 
@@ -68,7 +68,7 @@ def grow(
 def _front(
     flat: npt.NDArray[np.int32], open_: npt.NDArray[np.bool_], row: int
 ) -> npt.NDArray[np.intp]:
-    """Return the seed pixels that have a free 4-neighbour, in raster order."""
+    """Return the seed pixels that have a free 4-neighbor, in raster order."""
     near = np.zeros(len(flat), bool)
     # The frame holds no seeds.
     inner, last = near[row:-row], len(flat) - row
@@ -113,7 +113,7 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
 
     Pair = tuple[tuple[slice, slice], tuple[slice, slice]]
-    """Views of all pixels with a neighbour on one side, and of those neighbours."""
+    """Views of all pixels with a neighbor on one side, and of those neighbors."""
 
 GROWTH_STEPS = 10
 """Levels of growth when a core is tried: as many as the decoder takes by default."""
@@ -136,7 +136,7 @@ def cores(labels: npt.NDArray[np.integer], thickness: int) -> Bools:
 
     Every 4-connected part of an object keeps one 4-connected, non-empty core from which
     it can be grown back. Where a boundary of `thickness` would cut the core in pieces,
-    leave none, or let a neighbour grow into the part (so that less than 9 tenths of it
+    leave none, or let a neighbor grow into the part (so that less than 9 tenths of it
     came back), the part gets a thinner one. Between two parts the thinner of their
     boundaries counts on both sides, so that both grow back to where they meet.
 
@@ -145,13 +145,13 @@ def cores(labels: npt.NDArray[np.integer], thickness: int) -> Bools:
     labels
         YX, instance ids, 0 background.
     thickness
-        Boundary thickness in pixels, counted in octagonal steps (4 and 8 neighbours
+        Boundary thickness in pixels, counted in octagonal steps (4 and 8 neighbors
         in turn); 0 leaves out only the pixels next to another label.
 
     Returns
     -------
     ndarray
-        YX bool. Pixels with a 4-neighbour of another label are no core, unless the
+        YX bool. Pixels with a 4-neighbor of another label are no core, unless the
         part would have none at all: then its deepest pixel is.
     """
     from skimage.measure import label
@@ -166,9 +166,9 @@ def cores(labels: npt.NDArray[np.integer], thickness: int) -> Bools:
         lost = _lost(parts, core)
         if not (lost & (thick > 0)).any():
             break
-        beside = _beside(parts, lost)
+        touching = _touching(parts, lost)
         thick[lost & (thick > 0)] -= 1
-        thick[beside & (thick > 1)] -= 1
+        thick[touching & (thick > 1)] -= 1
         core = _connected(edges, edges.eroded(thick), thick)
     return core
 
@@ -183,12 +183,12 @@ class _Edges:
         self.parts = parts
         self.inside = parts > 0
         self.differ = [(pair, parts[pair[0]] != parts[pair[1]]) for pair in SIDES]
-        self.contact = self._beside(
+        self.contact = self._touching(
             [d & self.inside[a] & self.inside[b] for (a, b), d in self.differ]
         )
         self._same: dict[int, list[tuple[Pair, Bools]]] = {}
 
-    def _beside(self, marked: list[Bools]) -> Bools:
+    def _touching(self, marked: list[Bools]) -> Bools:
         both = np.zeros(self.parts.shape, bool)
         for (here, there), mark in zip(SIDES, marked, strict=True):
             both[here] |= mark
@@ -196,7 +196,7 @@ class _Edges:
         return both
 
     def same(self, step: int) -> list[tuple[Pair, Bools]]:
-        """Return pairs of 4 or 8 neighbours, and which of them are one part."""
+        """Return pairs of 4 or 8 neighbors, and which of them are one part."""
         if step % 2 not in self._same:
             pairs = [(pair, ~differ) for pair, differ in self.differ]
             if step % 2:
@@ -207,7 +207,7 @@ class _Edges:
     def depths(self, thickness: int) -> list[Bools]:
         """Return the parts without their boundaries, 0 to `thickness` steps deep."""
         left = [self.inside & ~self.contact]
-        edge = self._beside([differ for _, differ in self.differ])
+        edge = self._touching([differ for _, differ in self.differ])
         for step in range(1, thickness + 1):
             if step > 1:
                 before = edge.copy()
@@ -279,16 +279,16 @@ def _lost(parts: npt.NDArray[np.int32], core: Bools) -> Bools:
     return lost
 
 
-def _beside(parts: npt.NDArray[np.int32], chosen: Bools) -> Bools:
+def _touching(parts: npt.NDArray[np.int32], chosen: Bools) -> Bools:
     """Return the parts that touch a chosen one, by an edge or a corner."""
     there = np.pad(chosen.take(parts), 1)
     # Three rows, and then three columns.
     there = there[:-2] | there[1:-1] | there[2:]
     there = there[:, :-2] | there[:, 1:-1] | there[:, 2:]
-    beside = np.zeros(len(chosen), bool)
-    beside[parts[there]] = True
-    beside[0] = False
-    return beside & ~chosen
+    touching = np.zeros(len(chosen), bool)
+    touching[parts[there]] = True
+    touching[0] = False
+    return touching & ~chosen
 
 
 def _whole_core(part: Bools, contact: Bools, thickness: int) -> Bools:
@@ -319,7 +319,7 @@ def _forced_core(part: Bools, beside_core: Bools) -> Bools:
     """Return a core of a part of which every pixel touches another label.
 
     Its upper left pixels, since growth from below and from the right gives way where
-    two fronts meet: so the part's neighbours keep their own pixels. Pixels that would
+    two fronts meet: so the part's neighbors keep their own pixels. Pixels that would
     join another part's core are left out where that leaves any.
     """
     framed = np.pad(part, 1)

@@ -1,15 +1,15 @@
-"""Statistics of a plane's intensities, and the network's input scaled by them.
+"""Measure the intensities of a plane, and scale the network's input by them.
+
+Statistics are exact order statistics of one pass over full-width bands of rows (three
+for types that are wider than 16 bits), never over tiles, so that the height of the
+bands does not matter and no tile depends on where it lies.
 
 The high percentile of a plane is the brightness of its brightest 0.2 %. A crystal or a
-fibre of that size takes it for itself, and all nuclei are then shown to the network far
-dimmer than it knows them. On a logarithmic scale such dirt is not far from nuclei, but
-nuclei are far from the background: there Otsu's threshold finds the foreground, of
-which dirt is a small part. Dirt that is so bright that the threshold finds nothing else
-is left out, and what lies below it looked at anew.
-
-One streaming pass over full-width bands of rows (three for types that are wider than 16
-bits), never over tiles, so that no tile can tell where it lies. They are exact order
-statistics, so that the bands' heights do not matter.
+fiber of that size sets it, and all nuclei are then shown to the network far dimmer than
+in training. On a logarithmic scale such dirt is not far from nuclei, but nuclei are far
+from the background: there Otsu's threshold finds the foreground, of which dirt is a
+small part. Dirt that is so bright that the threshold finds nothing else is left out,
+and the threshold computed again below it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 LOG_GAIN = 50.0
 """Gain of the logarithmic scale: log(1 + 50 x) / log(51) lifts a nucleus of 2 % of the
-range to 18 %, so that dim nuclei beside bright ones stay visible."""
+range to 18 %, so that dim nuclei next to bright ones stay visible."""
 
 BINS = 4096
 """Of that scale: 0.1 % of a value at its upper end."""
 
 BRIGHT = 0.9
 """Share of the foreground's pixels that are no brighter than the level returned: high,
-so that dim nuclei beside bright ones do not lower it; not so high that dirt sets it."""
+so that dim nuclei near bright ones do not lower it; not so high that dirt sets it."""
 
 DIRT = 0.01
 """Share of the pixels that dirt may cover: as much as two nuclei 48 px wide in a field
@@ -68,7 +68,7 @@ class LogHistogram:
         values: npt.NDArray[np.generic],
         counts: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Take finite values of any shape, each once or as often as `counts` says."""
+        """Take finite values of any shape, each once or `counts` times."""
         share = (values.astype(np.float64) - self._zero) / self._span
         np.clip(share, 0.0, 1.0, out=share)
         scaled = np.log1p(LOG_GAIN * share) * ((BINS - 1) / math.log1p(LOG_GAIN))
@@ -188,7 +188,7 @@ class Selector:
                 counts += np.bincount(lower, minlength=65536)
 
     def value(self, rank: int) -> float:
-        """Return the value at a rank, which `refine` was told of if `wide`."""
+        """Return the value at a rank, which was given to `refine` if `wide`."""
         bucket = self.bucket(rank)
         if not self.wide:
             return float(bucket)
@@ -274,7 +274,7 @@ MEDIAN_ABS_DIFFERENCE = 0.6744897501960817 * math.sqrt(2)
 
 
 def _differences(band: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Return absolute differences of horizontal neighbours, finite ones only."""
+    """Return absolute differences of horizontal neighbors, finite ones only."""
     left, right = band[:, :-1], band[:, 1:]
     if band.dtype in (np.uint8, np.uint16):
         larger, smaller = np.maximum(left, right), np.minimum(left, right)
@@ -404,7 +404,7 @@ class _Channel:
         return self.wide
 
     def add_foreground(self, band: npt.NDArray[np.generic]) -> None:
-        """Take a band for the foreground, if `find_foreground` said so."""
+        """Take a band for the foreground, if `find_foreground` asked for it."""
         if self._histogram is not None and self.wide:
             for part in value_parts(_finite(band)):
                 self._histogram.add(part.astype(np.float32))
@@ -463,7 +463,7 @@ def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
         The percentiles are order statistics: the value at rank
         floor(percentile / 100 * (count - 1)). `noise` is the standard deviation of
         the pixel noise, estimated as the median absolute difference of horizontal
-        neighbours divided by 0.954. Pixels that are not finite count nowhere.
+        neighbors divided by 0.954. Pixels that are not finite count nowhere.
 
     Raises
     ------
@@ -495,7 +495,7 @@ def measure_channels(
         channels = channels or [_Channel(config) for _ in band]
         for channel, rows in zip(channels, band, strict=True):
             channel.add(rows)
-    # What is wrong is said before anything is read once more.
+    # Errors are raised before anything is read once more.
     for channel in channels:
         channel.ranks()
     if any(channel.wide for channel in channels):

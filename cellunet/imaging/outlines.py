@@ -1,37 +1,29 @@
-"""Labels to outlines: closed rings around every object, holes included.
-
-The second half of `cellunet.imaging.outlines`, which says what edges are and
-what forms there are.
+"""Trace the outlines of labels: closed rings around every object, holes included.
 
 Coordinates are (x, y) in pixels and the pixel in row 0 and column 0 covers the square
-from (0, 0) to (1, 1), so that its centre is (0.5, 0.5): as Fiji and QuPath count.
+from (0, 0) to (1, 1), so that its center is (0.5, 0.5): as Fiji and QuPath count.
 
-An outline follows the *edges* of pixels that part an object from anything else, each
+An outline follows the *edges* of pixels between an object and anything else, each
 walked with the object on its right as the picture is seen (y grows downwards). The
 rings are closed around 4-connected pieces: pixels that touch at a corner alone are
-parted there. Three forms are made of the same walk (`FORMS`):
+separate there. Corners are cut twice: from the middle of each edge to the middle of the
+next, then through the middles of those segments. The length of discs and ellipses then
+comes out 2 to 3 % too long; along the edges of pixels it is 27 % (`docs/outputs.md`).
 
-- ``pixels``: along the edges themselves.
-- ``midpoints``: from the middle of each edge to the middle of the next, which cuts the
-  corners.
-- ``smooth``: through the middles of those segments, cut once more.
+The rings are simple, those of one object do not cross, and the pixels whose center lies
+inside (even-odd rule) are exactly the object's: each vertex is the mean, weighted 1, 2,
+1, of three neighboring corners, so that a corner moves by at most a quarter of a pixel
+along each axis, while the nearest center is half a pixel away from any edge.
 
-In every form the rings are simple, those of one object do not cross, and the pixels
-whose centre lies inside (even-odd rule) are exactly the object's. A corner of the walk
-moves by at most a quarter of a pixel along each axis when it is cut once and once more
-(each vertex of ``smooth`` is the mean, weighted 1, 2, 1, of three neighbouring
-corners), while the nearest centre is half a pixel away from any edge.
-
-Only edges are kept of what has been seen, and of an object that is complete nothing: a
-plane of any size needs one row of labels and the edges of the objects that are still
-open.
+Only the edges of objects that are still open are kept: a plane of any size needs one
+row of labels and these edges.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,9 +34,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
     Ring = npt.NDArray[np.float64]
     """Points (x, y), shape (n, 2), the first not repeated."""
     Polygon = list[Ring]
@@ -53,7 +42,6 @@ if TYPE_CHECKING:
     """The pieces of one object."""
 
 STEP_X = np.array([1, 0, -1, 0])
-
 STEP_Y = np.array([0, 1, 0, -1])
 """East, south, west, north."""
 
@@ -85,7 +73,7 @@ def walk(
     Parameters
     ----------
     keys, owners
-        As in `cellunet.imaging.outlines.Edges`, in any order.
+        As in `Edges`, in any order.
     stride
         Corners in a row: columns of the plane and one.
     """
@@ -129,30 +117,17 @@ def _cycles(
     return np.array(order, np.int64), np.array(starts, np.int64)
 
 
-def assemble(edges: Walk, cuts: int) -> dict[int, Outline]:
-    """Return the outline of each object.
-
-    Parameters
-    ----------
-    edges
-        The walk around all of their rings.
-    cuts
-        How often corners are cut, as in `cellunet.imaging.outlines.FORMS`.
-    """
-    if not cuts:
-        edges = _without_touching(edges)
+def assemble(edges: Walk) -> dict[int, Outline]:
+    """Return the outline of each object from the walk around all of its rings."""
     ends = np.append(edges.starts[1:], len(edges.x))
     before = np.arange(-1, len(edges.x) - 1)
     before[edges.starts] = ends - 1
-    points = np.stack((edges.x, edges.y), 1).astype(np.float64)
     step = np.stack((STEP_X[edges.direction], STEP_Y[edges.direction]), 1)
-    if cuts >= 1:
-        points = points + step / 2
-    if cuts >= 2:
-        points = (points + points[before]) / 2
+    points = np.stack((edges.x, edges.y), 1) + step / 2
+    points = (points + points[before]) / 2
     area = _areas(points, before, edges.starts)
     bent = _bent(points, before, edges.starts)
-    # The centre of a pixel on the right of each ring's first edge: inside of the piece.
+    # The center of a pixel on the right of each ring's first edge: inside of the piece.
     first = edges.starts
     right = np.stack((-step[first, 1], step[first, 0]), 1)
     middle = np.stack((edges.x[first], edges.y[first]), 1) + step[first] / 2
@@ -221,60 +196,6 @@ def _contains(ring: Ring, point: npt.NDArray[np.float64]) -> bool:
     return bool(np.count_nonzero(at > x) % 2)
 
 
-def _without_touching(edges: Walk) -> Walk:
-    """Split rings where they pass through a corner twice, so that each is simple."""
-    lengths = np.diff(np.append(edges.starts, len(edges.x)))
-    ring = np.repeat(np.arange(len(lengths)), lengths)
-    width = int(edges.x.max()) + 1
-    corners = (ring * (int(edges.y.max()) + 1) + edges.y) * width + edges.x
-    ordered = np.sort(corners)
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    if not len(repeated):
-        return edges
-    twice = set(ring[np.isin(corners, repeated)].tolist())
-    order: list[int] = []
-    starts: list[int] = []
-    for number, (start, length) in enumerate(zip(edges.starts, lengths, strict=True)):
-        places = list(range(int(start), int(start + length)))
-        parts = _split(edges, places) if number in twice else [places]
-        for part in parts:
-            starts.append(len(order))
-            order += part
-    return Walk(
-        x=edges.x[order],
-        y=edges.y[order],
-        direction=edges.direction[order],
-        owner=edges.owner[order],
-        starts=np.array(starts, np.int64),
-    )
-
-
-def _split(edges: Walk, places: list[int]) -> list[list[int]]:
-    """Return the loops of one ring, each through any corner once."""
-    loops: list[list[int]] = []
-    path: list[int] = []
-    seen: dict[tuple[int, int], int] = {}
-    for place in places:
-        corner = (int(edges.x[place]), int(edges.y[place]))
-        if corner in seen:
-            loops.append(path[seen[corner] :])
-            del path[seen[corner] :]
-            for gone in loops[-1]:
-                seen.pop((int(edges.x[gone]), int(edges.y[gone])), None)
-        seen[corner] = len(path)
-        path.append(place)
-    return [*loops, path]
-
-
-Form = Literal["pixels", "midpoints", "smooth"]
-
-FORMS: dict[Form, int] = {"pixels": 0, "midpoints": 1, "smooth": 2}
-"""Form to how often the corners are cut."""
-
-FORM: Form = "smooth"
-"""Of discs and ellipses of 3 to 30 pixels radius it has by far the truest length:
-``python benchmarks/outline_forms.py``, table in ``docs/outputs.md``."""
-
 EDGES_AT_ONCE = 2**18
 """Edges that are walked at once, if they are not those of a single object."""
 
@@ -312,13 +233,10 @@ class Tracer:
     ----------
     width
         Columns of the plane.
-    form
-        A name in `FORMS`.
     """
 
-    def __init__(self, width: int, form: Form = FORM) -> None:
+    def __init__(self, width: int) -> None:
         self._width = width
-        self._cuts = FORMS[form]
         self._above: npt.NDArray[Any] = np.zeros(width, np.uint8)
         self._y0 = 0
         self._open = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -328,7 +246,7 @@ class Tracer:
         found = [self._open]
         for y, x in pieces(rows.shape):
             above = rows[y.start - 1] if y.start else self._above
-            # The piece, the row above it and the columns beside it, 0 off the plane.
+            # The piece, the row above it and the columns next to it, 0 off the plane.
             seen = np.zeros((y.stop - y.start + 1, x.stop - x.start + 2), np.int64)
             left, right = max(x.start - 1, 0), min(x.stop + 1, self._width)
             inside = slice(left - x.start + 1, right - x.start + 1)
@@ -364,7 +282,7 @@ class Tracer:
         found: dict[int, Outline] = {}
         for some in _groups(edges):
             ring = walk(some.keys, some.owners, self._width + 1)
-            found |= assemble(ring, self._cuts)
+            found |= assemble(ring)
         return found
 
 
@@ -386,15 +304,13 @@ def _groups(edges: Edges) -> Iterator[Edges]:
         yield Edges(edges.keys[order[a:b]], owners[a:b])
 
 
-def outlines(labels: npt.NDArray[Any], form: Form = FORM) -> dict[int, Outline]:
+def outlines(labels: npt.NDArray[Any]) -> dict[int, Outline]:
     """Return the outline of every object of a whole plane.
 
     Parameters
     ----------
     labels
         YX, integer, 0 background; an object may be in several pieces.
-    form
-        A name in `FORMS`.
 
     Returns
     -------
@@ -406,11 +322,11 @@ def outlines(labels: npt.NDArray[Any], form: Form = FORM) -> dict[int, Outline]:
 
     Examples
     --------
-    >>> ((ring,),) = outlines(np.array([[7]]), "pixels")[7]
+    >>> ((ring,),) = outlines(np.array([[7]]))[7]
     >>> ring.tolist()
-    [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]
+    [[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75]]
     """
-    tracer = Tracer(labels.shape[1], form)
+    tracer = Tracer(labels.shape[1])
     tracer.add(labels)
     tracer.end()
     return tracer.take(np.ones(int(labels.max(initial=0)) + 1, np.bool_))
@@ -433,8 +349,8 @@ def _edges(seen: npt.NDArray[np.int64], corner: tuple[int, int], width: int) -> 
     """
     upper, rows = seen[:-1, 1:-1], seen[1:, 1:-1]
     last = corner[1] + rows.shape[1] == width
-    beside = seen[1:] if last else seen[1:, :-1]
-    before, after = beside[:, :-1], beside[:, 1:]
+    padded = seen[1:] if last else seen[1:, :-1]
+    before, after = padded[:, :-1], padded[:, 1:]
     # (where pixels differ, the label on the right of the walk, direction, and the
     # start of the edge relative to the place in the array, x then y)
     kinds = (

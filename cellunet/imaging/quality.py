@@ -1,13 +1,9 @@
-"""Image quality in five numbers, and out-of-distribution warnings.
+"""Describe an image by five numbers, and warn of those unlike the training images.
 
-They say whether an image is of the kind that a model was trained on: `compare` in
-`cellunet.imaging.quality` holds them against those of the training images.
-
-Each check holds one number of `cellunet.imaging.quality.Appearance` against the
-percentiles of the training images, with a margin beyond the 5th or 95th, because a few
-training images of their own kind must not hide what lies beyond the many, and because
-a model works a little beyond what it has seen. How often the checks are right and wrong
-is counted in ``docs/report.md``.
+Each check compares one number of `Appearance` with the percentiles of the training
+images, with a margin beyond the 5th or 95th, because a few odd training images must not
+hide what lies beyond the many, and because a model works a little beyond what it was
+trained on. How often the checks are right and wrong is counted in ``docs/report.md``.
 """
 
 from __future__ import annotations
@@ -174,7 +170,7 @@ def _percentile(counts: npt.NDArray[np.int64]) -> float:
 def objects(
     areas: npt.NDArray[np.integer], confidences: npt.NDArray[np.floating] | None
 ) -> Appearance:
-    """Return what the objects of a plane alone tell.
+    """Return the features of a plane that come from its objects alone.
 
     Parameters
     ----------
@@ -370,6 +366,6 @@ def _nothing(image: Appearance, known: Mapping[str, Sequence[float]]) -> str:
         return ""
     return (
         "Nothing was found, although the image holds more than noise. If there are "
-        "nuclei in it: choose the channel (--channel), or tell their size "
+        "nuclei in it: choose the channel (--channel), or give their size "
         "(--diameter PIXELS)."
     )

@@ -1,8 +1,9 @@
 """Magnify or reduce a plane, any part of it alike.
 
 Linear interpolation along each axis; when reducing, a triangle as wide as a target
-pixel, so that nothing is skipped. Every target pixel is a weighted sum of source pixels
-that depends on its place alone, so parts computed apart fit together exactly.
+pixel, so that no source pixel is skipped. Every target pixel is a weighted sum of
+source pixels that depends on its place alone, so parts computed separately fit together
+exactly.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ def axis_weights(
     """
     step = length / target
     reach = max(step, 1.0)
-    centre = (np.arange(start, stop) + 0.5) * step - 0.5
-    low = np.ceil(centre - reach).astype(int)
+    center = (np.arange(start, stop) + 0.5) * step - 0.5
+    low = np.ceil(center - reach).astype(int)
     offsets = np.arange(int(2 * np.ceil(reach)) + 2)
     source = low[:, None] + offsets
-    weight = np.maximum(1.0 - np.abs(source - centre[:, None]) / reach, 0.0)
+    weight = np.maximum(1.0 - np.abs(source - center[:, None]) / reach, 0.0)
     weight *= (source >= 0) & (source < length)
     weight /= weight.sum(axis=1, keepdims=True)
     source = np.clip(source, 0, length - 1)
@@ -105,7 +106,7 @@ def magnified(planes: npt.NDArray[np.float32], scale: float) -> npt.NDArray[np.f
 def looked_up(plane: npt.NDArray[T], scale: float) -> npt.NDArray[T]:
     """Return a plane of labels (YX) at the size that `magnified` gives.
 
-    Every target pixel takes the label at its centre; none is mixed.
+    Every target pixel takes the label at its center; none is mixed.
     """
     rows, columns = (
         np.minimum(((np.arange(n) + 0.5) * length / n).astype(int), length - 1)

@@ -1,12 +1,12 @@
-"""Labels to class maps, scribbles and the weight of each pixel in the loss, and back.
-
-A scribble teaches the class of its own pixels. It is no object, says nothing of the
-pixels around it, and takes no part in scores.
+"""Encode labels as class maps and weight maps, and describe how to decode them.
 
 A row of `TARGETS` holds what a target needs: how labels become classes, and how class
 probabilities become seeds and the pixels that objects may grow into. What follows
 (growth, holes, areas, numbers) is the same for all targets and lives in
 `cellunet.imaging.decode`.
+
+A scribble gives its own pixels a class. It is no object, says nothing of the pixels
+around it, and takes no part in scores.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cellunet.config import DecodeConfig, EncodingConfig, WeightConfig
 
 NO_SCRIBBLE, SCRIBBLED_BACKGROUND, SCRIBBLED_INTERIOR = 0, 1, 2
-"""What a pixel of a plane of scribbles says."""
+"""Values of a plane of scribbles."""
 
 
 def scribbled_px(scribbles: npt.NDArray[np.uint8] | None) -> tuple[int, int]:
@@ -47,10 +47,10 @@ def scribbled_px(scribbles: npt.NDArray[np.uint8] | None) -> tuple[int, int]:
 def has_background(
     labels: npt.NDArray[np.integer], annotated: npt.NDArray[np.bool_]
 ) -> bool:
-    """Return whether labels tell what is beside objects, so that they can be scored.
+    """Return whether labels show the background, so that they can be scored.
 
-    Where outlined objects count alone, nothing that is found beside them would be an
-    error, nor an outline too wide. What is annotated throughout tells by that.
+    Where outlined objects count alone, nothing that is found next to them would be an
+    error, nor an outline too wide. Where all is annotated, what is no object is.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Seed(Protocol):
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Return (seeds, pixels that objects may grow into), both YX bool.
 
-        Each depends on its own pixel and its direct neighbours alone.
+        Each depends on its own pixel and its direct neighbors alone.
         """
 
 
@@ -117,7 +117,7 @@ def encode(
 ) -> npt.NDArray[np.uint8]:
     """Return the class map of instance labels.
 
-    Pixels next to (4-neighbours) another label are boundary always. Every
+    Pixels next to (4-neighbors) another label are boundary always. Every
     4-connected part of an object keeps a connected, non-empty core: where the boundary
     would cut or fill it, the boundary is made thinner there. The edge of the image is
     not a boundary.
@@ -149,7 +149,7 @@ def add_scribbles(
     scribbles: npt.NDArray[np.uint8] | None,
     config: EncodingConfig,
 ) -> npt.NDArray[np.uint8]:
-    """Return a class map with the classes that scribbles tell.
+    """Return a class map with the classes that scribbles give.
 
     Parameters
     ----------
@@ -170,11 +170,11 @@ def add_scribbles(
     """
     if scribbles is None:
         return class_map
-    told = class_map.copy()
+    with_them = class_map.copy()
     # Where background is scribbled, labels make background or the outer boundary of an
     # object already.
-    told[scribbles == SCRIBBLED_INTERIOR] = TARGETS[config.target].inside
-    return told
+    with_them[scribbles == SCRIBBLED_INTERIOR] = TARGETS[config.target].inside
+    return with_them
 
 
 def correct(
@@ -214,7 +214,7 @@ def _encode_three_class(
     if config.boundary_side == "outer":
         around = objects
         for step in range(config.boundary_px):
-            around = ndimage.binary_dilation(around, _neighbours(step))
+            around = ndimage.binary_dilation(around, _neighbors(step))
         class_map[around & ~objects] = BOUNDARY
     return class_map
 
@@ -250,8 +250,8 @@ def _seed_boundary(
     return rest, ~rest
 
 
-def _neighbours(step: int) -> npt.NDArray[np.bool_]:
-    """Return the structuring element of a step: 4 and 8 neighbours in turn.
+def _neighbors(step: int) -> npt.NDArray[np.bool_]:
+    """Return the structuring element of a step: 4 and 8 neighbors in turn.
 
     In turn they make an octagon, nearer to a disc than either alone.
     """
@@ -277,19 +277,15 @@ TARGETS = {
 NEGLIGIBLE = 1e-7
 """Border weights below this share of w0 are left at 0."""
 
-GAIN_REACH_PX = 3
-"""How far around a small object its gain reaches."""
-
 
 def weight_map(
     labels: npt.NDArray[np.integer],
     class_map: npt.NDArray[np.uint8],
     config: WeightConfig,
 ) -> npt.NDArray[np.float32]:
-    """Return w = g (class weight + w0 exp(-(d1 + d2)^2 / (2 sigma^2))) for each pixel.
+    """Return w = class weight + w0 exp(-(d1 + d2)^2 / (2 sigma^2)) for each pixel.
 
-    Ronneberger, Fischer and Brox (2015), "U-Net", equation 2, times the gain g of small
-    objects (`object_gain`).
+    Ronneberger, Fischer and Brox (2015), "U-Net", equation 2.
 
     Parameters
     ----------
@@ -298,7 +294,7 @@ def weight_map(
     class_map
         YX uint8, the class of each pixel.
     config
-        Class weights, w0, sigma and the gain of small objects.
+        Class weights, w0 and sigma.
 
     Returns
     -------
@@ -310,27 +306,15 @@ def weight_map(
     ConfigError
         If `class_map` holds a class that has no weight.
     """
-    return combine(
-        class_map, border_map(labels, config), object_gain(labels, config), config
-    )
+    return add_class_weights(border_map(labels, config), class_map, config)
 
 
-def combine(
-    class_map: npt.NDArray[np.uint8],
+def add_class_weights(
     border: npt.NDArray[np.float32],
-    gain: npt.NDArray[np.float32] | None,
+    class_map: npt.NDArray[np.uint8],
     config: WeightConfig,
 ) -> npt.NDArray[np.float32]:
-    """Return the weight map of its parts: gain * (class weight + border).
-
-    Parameters
-    ----------
-    class_map
-        YX uint8, the class of each pixel.
-    border, gain
-        YX float32, from `border_map` and `object_gain`; None for a gain of 1.
-    config
-        Class weights.
+    """Return the weight map of its two parts; `border` is that of `border_map`.
 
     Raises
     ------
@@ -346,45 +330,7 @@ def combine(
         )
     weights: npt.NDArray[np.float32] = table.take(class_map)
     weights += border
-    if gain is not None:
-        weights *= gain
     return weights
-
-
-def object_gain(
-    labels: npt.NDArray[np.integer], config: WeightConfig
-) -> npt.NDArray[np.float32]:
-    """Return by how much each pixel counts for more because a small object is near.
-
-    A loss that sums over pixels hears a nucleus of 600 pixels fifty times as loudly as
-    a micronucleus of 12, while a score that counts objects hears both alike. So an
-    object of fewer than `small_object_px` pixels, and what lies within 3 pixels of it,
-    counts sqrt(small_object_px / area) times, `small_object_gain` times at most. The
-    background around it is weighted as the object is, so its outline is not pushed
-    outwards.
-
-    Parameters
-    ----------
-    labels
-        YX, instance ids, 0 background.
-    config
-        Size below which objects are small, and the largest gain.
-
-    Returns
-    -------
-    ndarray
-        YX float32, at least 1.
-    """
-    gain = np.ones(labels.shape, np.float32)
-    ids, areas = np.unique(labels, return_counts=True)
-    small = (ids > 0) & (areas < config.small_object_px)
-    if small.any():
-        gains = np.sqrt(config.small_object_px / areas[small])
-        table = np.minimum(gains, config.small_object_gain).astype(np.float32)
-        inside = np.isin(labels, ids[small])
-        gain[inside] = table[np.searchsorted(ids[small], labels[inside])]
-        gain = ndimage.maximum_filter(gain, 2 * GAIN_REACH_PX + 1, mode="nearest")
-    return gain
 
 
 def border_map(
@@ -392,7 +338,7 @@ def border_map(
 ) -> npt.NDArray[np.float32]:
     """Return w0 exp(-(d1 + d2)^2 / (2 sigma^2)), the border part of the weight.
 
-    d1 and d2 are the Euclidean distances in pixels from a pixel's centre to the
+    d1 and d2 are the Euclidean distances in pixels from a pixel's center to the
     nearest pixel of the nearest and of the second nearest object; inside an object d1
     is 0. The map is 0 where there are fewer than two objects, and where it would be
     below 1e-7 w0. Memory is a few planes, whatever the number of objects.

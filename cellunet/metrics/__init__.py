@@ -1,1 +1,1 @@
-"""Scores of images and models, and constants fitted to them."""
+"""Score images and models, and fit constants to the scores."""

@@ -1,10 +1,10 @@
-"""Choose decode constants on validation images, and the score to expect.
+"""Choose decode constants on validation images, and estimate the score to expect.
 
 Each half of the images is scored with the constants chosen on the other half (two-fold
-cross-fitting); the constants that travel with the model are chosen on all.
+cross-fitting); the constants that are saved with the model are chosen on all.
 
-Scores are of images that the model did not see. Of few images each is cut into
-quarters, so that there is something to draw intervals from; such an interval tells of
+The expected score comes from images that the model was not trained on. If there are
+few, each is cut into quarters, so that an interval can be given; it then describes
 other places in these images, and is too narrow for other images.
 """
 
@@ -124,7 +124,7 @@ def _boundaries(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfi
 
 def _backgrounds(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
     _, *others = best.class_odds
-    # Of two classes the odds of one say all.
+    # Of two classes the odds of one are enough.
     for factor in BACKGROUND_FACTORS if len(others) > 1 else ():
         yield best.replace(class_odds=(start.class_odds[0] * factor, *others))
 
@@ -204,7 +204,7 @@ def expected(
     images: int,
     of_one_image: bool = False,
 ) -> Expected:
-    """Summarise scores of unseen images or of their quarters (`piece_scores`).
+    """Summarize scores of unseen images or of their quarters (`piece_scores`).
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Flags = npt.NDArray[np.bool_]
 
 HALF = 10
-"""IoU .50 in twentieths: missed, extra and matched IoU are told at this threshold."""
+"""IoU .50 in twentieths: missed, extra and matched IoU are of this threshold."""
 
 _SMALL_TABLE = 1 << 20
 """Up to this many entries are counted in a table, however small the image is."""
@@ -55,7 +55,7 @@ class MatchRule:
     that are too small, instead of taking these as background, where a prediction is
     an extra object."""
     dilate_predicted: bool = False
-    """Grow the predicted objects by a 3 x 3 grey dilation before matching."""
+    """Grow the predicted objects by a 3 x 3 gray dilation before matching."""
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.t20, self.t20[1:], strict=False))
@@ -209,13 +209,13 @@ def _rests(true: Counts, on_left_out: Flags, annotated: Flags, kept: Flags) -> F
     everything would excuse all that it hides.
     """
     inside = annotated.ravel()
-    beside = np.zeros_like(annotated)
-    beside[1:] |= ~annotated[:-1]
-    beside[:-1] |= ~annotated[1:]
-    beside[:, 1:] |= ~annotated[:, :-1]
-    beside[:, :-1] |= ~annotated[:, 1:]
+    adjacent = np.zeros_like(annotated)
+    adjacent[1:] |= ~annotated[:-1]
+    adjacent[:-1] |= ~annotated[1:]
+    adjacent[:, 1:] |= ~annotated[:, :-1]
+    adjacent[:, :-1] |= ~annotated[:, 1:]
     count = len(kept) + 1
-    at_edge = np.bincount(true[inside & beside.ravel()], minlength=count)[1:] > 0
+    at_edge = np.bincount(true[inside & adjacent.ravel()], minlength=count)[1:] > 0
     seen = np.bincount(true[inside], minlength=count)[1:]
     covered = np.bincount(true[inside & on_left_out], minlength=count)[1:]
     rests: Flags = at_edge & (2 * covered > seen)
@@ -608,7 +608,7 @@ def dilate_labels(labels: Integers) -> npt.NDArray[np.integer[Any]]:
     -------
     npt.NDArray
         The same type and shape; each pixel holds the largest id of its 3 x 3
-        neighbourhood (a grey dilation). So where two objects meet the one of the
+        neighborhood (a gray dilation). So where two objects meet the one of the
         larger id wins, and takes one pixel off the other as well as off the
         background: the result depends on how the objects are numbered.
     """

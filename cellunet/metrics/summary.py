@@ -1,9 +1,8 @@
-"""Scores of many images: means, intervals and paired differences.
+"""Summarize the scores of many images: means, intervals and paired differences.
 
-They say what another draw of images of this kind would give, not what another
-training run would.
+Intervals describe another draw of images of this kind, not another training run.
 
-A score is computed for each image and averaged over images, so that a sparse field
+A score is computed for each image and averaged over images, so that a sparse image
 counts as much as a crowded one; counts are sums over images.
 """
 
@@ -193,7 +192,7 @@ class Paired(_Scored):
 def summarize(
     scores: Sequence[ImageScores], *, config: BootstrapConfig | None = None
 ) -> Summary:
-    """Summarise the scores of some images.
+    """Summarize the scores of some images.
 
     Parameters
     ----------
@@ -260,7 +259,7 @@ def paired(
 
 def _check_one_rule(scores: Sequence[ImageScores]) -> None:
     if not scores:
-        raise InputError("There are no images to summarise.")
+        raise InputError("There are no images to summarize.")
     counted = Counter(s.name for s in scores)
     twice = sorted(name for name, count in counted.items() if count > 1)
     if twice:
@@ -287,7 +286,7 @@ def refuse_different_images(first: Iterable[str], second: Iterable[str]) -> None
     Raises
     ------
     InputError
-        If the names differ; tells which are in one set alone.
+        If the names differ; names those in one set alone.
     """
     one, other = set(first), set(second)
     parts = [
@@ -371,7 +370,7 @@ def _totals(scores: Sequence[ImageScores]) -> Totals:
 
 
 HEADLINE_T20 = (10, 14, 18)
-"""Thresholds, in twentieths, whose F1 is told by itself: IoU .50, .70 and .90."""
+"""Thresholds, in twentieths, whose F1 has a row of its own: IoU .50, .70 and .90."""
 
 Row = tuple[str, ...]
 

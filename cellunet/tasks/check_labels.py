@@ -87,7 +87,7 @@ class CheckedImage:
     scribbled_px: tuple[int, int] = (0, 0)
     """Pixels that are annotated by scribbles: background, and inside an object."""
     correlation: float | None = None
-    """Of brightness and labels in place; None if it cannot be told."""
+    """Of brightness and labels in place; None if it cannot be computed."""
     findings: tuple[Finding, ...] = ()
     """In the order of the checks."""
 
@@ -167,9 +167,9 @@ class LabelsWithImage:
     annotation: Annotation
     """What was drawn."""
     image: npt.NDArray[Any] | None = None
-    """YX: colours as grey, of several channels the first."""
+    """YX: colors as gray, of several channels the first."""
     pixel_size_um: tuple[float, float] | None = None
-    """Of the image, if it tells."""
+    """Of the image, if it is known."""
 
 
 def read_labels_with_image(
@@ -237,7 +237,7 @@ def _refuse_other_shape(
 
 
 def _open(path: Path) -> Source:
-    """Open an image to be looked at: colours as grey, else the first channel."""
+    """Open an image to be looked at: colors as gray, else the first channel."""
     try:
         return open_image(path, gray=True)
     except ImageReadError:
@@ -319,7 +319,7 @@ def _of_labels(checks: LabelProblems, annotation: Annotation) -> Iterator[Findin
         message = f"{_objects(annotation.outside)} outside the image."
         yield Finding(kind="outside", message=message)
     if annotation.overlap_px:
-        message = f"{annotation.overlap_px:,} px were claimed by two objects or more."
+        message = f"{annotation.overlap_px:,} px belong to two objects or more."
         yield Finding(kind="overlap", message=message)
     if annotation.hidden:
         message = f"{_objects(annotation.hidden)} without a pixel of their own."
@@ -327,7 +327,7 @@ def _of_labels(checks: LabelProblems, annotation: Annotation) -> Iterator[Findin
     if not checks.areas_px and annotation.scribbles is None:
         yield Finding(kind="empty", message="No object.")
     for note in annotation.notes[1 if annotation.outside else 0 :]:
-        # The first tells what lies outside, which is a finding of its own.
+        # The first is of what lies outside, a finding of its own.
         yield Finding(kind="note", message=note)
 
 
@@ -426,7 +426,7 @@ def write_sheets(
                 drawn[image.name], kind=kind, ignore_value=ignore_value
             )
         except CellunetError:
-            # It is told as unreadable, or is gone by now.
+            # It is listed as unreadable, or is gone by now.
             continue
         tiles.append(_tile(image, found))
         names.append(image.name)
@@ -443,7 +443,7 @@ def _chosen(checked: Checked) -> list[CheckedImage]:
     flagged = [i for i in checked.images if i.needs_person]
     flagged = [i for i in flagged if i.findings[0].kind not in ("unreadable", "bug")]
     others = [i for i in checked.images if not i.needs_person]
-    # What only a hint tells of comes before what nothing is known against.
+    # Images with hints alone come before those without findings.
     others = [i for i in others if i.findings] + [i for i in others if not i.findings]
     flagged = flagged[: MAX_SHEETS * PER_SHEET]
     room = -len(flagged) % PER_SHEET or (0 if flagged else PER_SHEET)
@@ -454,8 +454,8 @@ def _chosen(checked: Checked) -> list[CheckedImage]:
 
 def _tile(image: CheckedImage, found: LabelsWithImage) -> npt.NDArray[np.uint8]:
     first = f"{image.name}: {image.objects}"
-    told = [f"{f.kind} {len(f.ids) or ''}".strip() for f in image.findings]
-    lines = [first, *told[:MAX_LINES]]
+    findings = [f"{f.kind} {len(f.ids) or ''}".strip() for f in image.findings]
+    lines = [first, *findings[:MAX_LINES]]
     lines += [""] * (MAX_LINES + 1 - len(lines))
     odd = {number for f in image.findings for number in f.ids}
     return tile(
@@ -535,14 +535,14 @@ def check_labels(  # noqa: PLR0913
     drawn = {one.name: one for one in found.drawn}
     notes = found.notes
     if validation is not None:
-        held = find_annotations(validation, kind=kind)
-        drawn |= {f"val/{one.name}": one for one in held.drawn}
-        notes += held.notes
+        kept_out = find_annotations(validation, kind=kind)
+        drawn |= {f"val/{one.name}": one for one in kept_out.drawn}
+        notes += kept_out.notes
     PendingFile(out / REPORT).abort()
     seen = _Seen()
     for name, one in track(drawn.items(), "Checking labels", len(drawn)):
         _look(name, one, seen, kind, ignore_value, config)
-    _compare(seen, _held(source, found.layout), config)
+    _compare(seen, _validation_names(source, found.layout), config)
     checked = Checked(
         out=out,
         layout=found.layout,
@@ -584,7 +584,7 @@ def _look(
         seen.pictures[looked.shape][name] = replace(looked, areas_px=())
 
 
-def _held(source: Path, layout: str) -> set[str]:
+def _validation_names(source: Path, layout: str) -> set[str]:
     """Return the names of the validation images by the folder's own lists."""
     if layout != "bbbc039":
         return set()
@@ -594,12 +594,14 @@ def _held(source: Path, layout: str) -> set[str]:
         return set()
 
 
-def _compare(seen: _Seen, held: set[str], config: CheckConfig) -> None:
+def _compare(seen: _Seen, validation: set[str], config: CheckConfig) -> None:
     """Find images that come twice, and labels that fit another image better."""
     for names in seen.prints.values():
         for name in names if len(names) > 1 else ():
-            others = ", ".join(_told(n, held) for n in names if n != name)
-            message = f"The same image as {others}; this is {_told(name, held)}."
+            others = ", ".join(_with_side(n, validation) for n in names if n != name)
+            message = (
+                f"The same image as {others}; this is {_with_side(name, validation)}."
+            )
             _add(seen, name, Finding(kind="duplicate", message=message))
     for group in seen.pictures.values():
         images = {n: one.bright for n, one in group.items() if one.bright is not None}
@@ -609,10 +611,10 @@ def _compare(seen: _Seen, held: set[str], config: CheckConfig) -> None:
             _add(seen, name, Finding(kind="other-image", message=message))
 
 
-def _told(name: str, held: set[str]) -> str:
-    if name.startswith("val/") or name in held:
+def _with_side(name: str, validation: set[str]) -> str:
+    if name.startswith("val/") or name in validation:
         return f"{name} (validation)"
-    return f"{name} (training)" if held else name
+    return f"{name} (training)" if validation else name
 
 
 def _add(seen: _Seen, name: str, finding: Finding) -> None:

@@ -185,7 +185,7 @@ class Scorable:
 def score_pairs(
     pairs: Iterable[Scorable], *, config: EvaluateConfig | None = None
 ) -> Evaluation:
-    """Score images one by one, and summarise the seen and the unseen ones apart.
+    """Score images one by one, and summarize the seen and the unseen ones apart.
 
     Parameters
     ----------
@@ -267,15 +267,14 @@ def evaluate_folders(
 
 
 def can_be_scored(annotation: Annotation, name: str) -> bool:
-    """Return whether labels annotate any of an image; say what they leave open."""
+    """Return whether labels annotate any of an image; warn of what cannot be scored."""
     annotated = annotation.annotated
     if annotated is not None and not annotated.any():
-        said = "%s is not scored: scribbles say nothing of whole objects."
-        logger.warning(said, name)
+        logger.warning("%s is not scored: scribbles are no whole objects.", name)
         return False
     if annotated is not None and not has_background(annotation.labels, annotated):
         logger.warning(
-            "%s: single objects count, nothing beside them. Scores say how many are "
+            "%s: single objects count, not the background. Scores say how many are "
             "found, not what else is found, nor whether outlines are too wide.",
             name,
         )
@@ -446,7 +445,7 @@ def evaluate_model(  # noqa: PLR0913
     -------
     Evaluation
         Images that the model was trained on, or its decode constants chosen on, are
-        recognised by the fingerprint of their pixels and scored apart.
+        recognized by the fingerprint of their pixels and scored apart.
 
     Raises
     ------
@@ -462,7 +461,7 @@ def evaluate_model(  # noqa: PLR0913
         model=opened,
         config=predict_config,
         recipe=recipe,
-        beside=ImageScheduler(
+        scheduler=ImageScheduler(
             opened,
             predict_config,
             engine,
@@ -473,7 +472,7 @@ def evaluate_model(  # noqa: PLR0913
         ),
         ignore_value=ignore_value,
     )
-    with closing(in_order(job.predicted, pairs, job.beside.at_once)) as done:
+    with closing(in_order(job.predicted, pairs, job.scheduler.at_once)) as done:
         found = track(done, "Evaluating", len(pairs))
         return score_pairs(filter(None, found), config=config)
 
@@ -493,8 +492,8 @@ def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
         return found.pairs
     names = found.validation if side == "validation" else found.train
     if side == "training" and names is None and found.validation is not None:
-        held = set(found.validation)
-        names = tuple(p.name for p in found.pairs if p.name not in held)
+        kept_out = set(found.validation)
+        names = tuple(p.name for p in found.pairs if p.name not in kept_out)
     if names is None:
         raise InputError(
             f"{data} has no list of {side} images.",
@@ -510,7 +509,7 @@ class _Job:
     model: Model
     config: PredictConfig
     recipe: InferenceSettings
-    beside: ImageScheduler
+    scheduler: ImageScheduler
     ignore_value: int | None
 
     def predicted(self, pair: Pair) -> Scorable | None:
@@ -532,7 +531,7 @@ class _Job:
             kept: list[npt.NDArray[np.uint8]] = []
             recipe = settings_for_image(self.recipe, self.config, source)
             with (
-                self.beside.passing(source, recipe, card) as way,
+                self.scheduler.passing(source, recipe, card) as way,
                 Scratch() as scratch,
             ):
                 result = segment(

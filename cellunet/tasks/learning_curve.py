@@ -1,4 +1,4 @@
-"""How a model's score grows with the number of annotated images, on the user's own."""
+"""Measure how a model's score grows with the number of the user's annotated images."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ROUNDS = 3
 """Nested orders of the images; without validation images each keeps a third out."""
 
 MORE_IMAGES = 20
-"""What so many more would give is told."""
+"""The gain of so many more images is estimated."""
 
 TRIALS_FILE, TABLE_FILE, PICTURE_FILE = (
     "trials.jsonl",
@@ -99,7 +99,7 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     out
         Folder of the table, the picture and the trainings so far.
     hooks
-        Whom to tell.
+        Callbacks for notes, progress and stopping.
 
     Raises
     ------
@@ -125,22 +125,22 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     name = start.name if start else "scratch"
     with at_work(out):
         known = _Known(out, _about(study, data), overwrite=request.overwrite)
-        finished = _go_through(study, rounds, sizes, known)
+        finished = _run_missing(study, rounds, sizes, known)
         return _told(known, name, finished=finished)
 
 
-def _go_through(
+def _run_missing(
     study: _Study, rounds: list[Fold], sizes: list[int], known: _Known
 ) -> bool:
-    """Make the trials that are not known yet; say whether none was left."""
+    """Make the trials that are missing; return False if stopped."""
     config, hooks = study.config, study.hooks
     for number, fold in enumerate(rounds):
         missing = [size for size in sizes if (number, size) not in known.trials]
         if not missing:
             continue
-        training, held = (
+        training, validation = (
             [prepare(sample, config) for sample in side]
-            for side in (fold.training, fold.held)
+            for side in (fold.training, fold.validation)
         )
         for size in missing:
             hooks.on_note(
@@ -148,7 +148,7 @@ def _go_through(
                 f"{len(fold.training)} images"
             )
             objects = sum(objects_of(sample) for sample in fold.training[:size])
-            trial = _trial(study, training[:size], held, objects)
+            trial = _trial(study, training[:size], validation, objects)
             if trial is None:
                 return False
             known.add(number, size, trial)
@@ -160,32 +160,37 @@ def _rounds(data: TrainingData, seed: int) -> list[Fold]:
 
     Images of scribbles or single objects alone are trained on, not scored.
     """
-    held = tuple(s for s in data.validation or data.training if is_scored(s))
-    if not any(objects_of(sample) for sample in held):
+    validation = tuple(s for s in data.validation or data.training if is_scored(s))
+    if not any(objects_of(sample) for sample in validation):
         raise InputError(
-            "No object is outlined, with what is beside it, in the images that a "
+            "No object is outlined, with its background, in the images that a "
             "learning curve is to be scored on.",
             hint="Outline all objects of some images or regions: scribbles and single "
             "objects cannot be scored.",
         )
     if data.validation:
-        folds = [Fold(training=data.training, held=held) for _ in range(ROUNDS)]
-    elif len(held) <= ROUNDS:
+        folds = [
+            Fold(training=data.training, validation=validation) for _ in range(ROUNDS)
+        ]
+    elif len(validation) <= ROUNDS:
         raise InputError(
             f"A learning curve needs more than {ROUNDS} annotated images; there "
-            f"{'is' if len(held) == 1 else 'are'} {len(held)}{_besides(data, held)}.",
+            f"{'is' if len(validation) == 1 else 'are'} {len(validation)}"
+            f"{_unscored(data, validation)}.",
             hint="Annotate more, or name validation images: --val DIR.",
         )
     else:
         folds = make_folds(data.training, ROUNDS, seed)
     return [
-        Fold(training=_shuffled(fold.training, seed + number), held=fold.held)
+        Fold(
+            training=_shuffled(fold.training, seed + number), validation=fold.validation
+        )
         for number, fold in enumerate(folds)
     ]
 
 
-def _besides(data: TrainingData, held: Sequence[Sample]) -> str:
-    alone = len(data.training) - len(held)
+def _unscored(data: TrainingData, validation: Sequence[Sample]) -> str:
+    alone = len(data.training) - len(validation)
     return f", besides {alone} that cannot be scored" if alone else ""
 
 
@@ -198,12 +203,12 @@ def _shuffled(samples: tuple[Sample, ...], seed: int) -> tuple[Sample, ...]:
 
 
 def _trial(
-    study: _Study, training: list[Prepared], held: list[Prepared], objects: int
+    study: _Study, training: list[Prepared], validation: list[Prepared], objects: int
 ) -> Trial | None:
     """Train on some images, or on none, and score; None if stopped."""
     config, hooks = study.config, study.hooks
     state = first_state(study.start, config, study.device)
-    trainer = Trainer(training or held, held, config, study.device)
+    trainer = Trainer(training or validation, validation, config, study.device)
     network = state.average
     if training:
         trained = _trained(trainer, state, hooks)
@@ -217,7 +222,7 @@ def _trial(
         images=len(training),
         objects=objects,
         loss=loss.loss,
-        mean_ap=_scores(study, network, held),
+        mean_ap=_scores(study, network, validation),
     )
 
 
@@ -230,9 +235,11 @@ def _trained(trainer: Trainer, state: TrainState, hooks: Hooks) -> UNet | None:
     return trainer.result(state) if finished else None
 
 
-def _scores(study: _Study, network: UNet, held: list[Prepared]) -> tuple[float, ...]:
+def _scores(
+    study: _Study, network: UNet, validation: list[Prepared]
+) -> tuple[float, ...]:
     engine = TorchEngine(network, study.device)
-    truths = [truth_of(engine, prepared, study.config) for prepared in held]
+    truths = [truth_of(engine, prepared, study.config) for prepared in validation]
     chosen = constants(
         study.config, truths, study.hooks.track, started=study.start is not None
     )

@@ -11,7 +11,14 @@ import numpy as np
 from cellunet.annotations.pairs import find_annotations
 from cellunet.annotations.read import ANNOTATIONS
 from cellunet.bugs import telling_bugs
-from cellunet.errors import BugError, CellunetError, ConfigError, InputError, choose
+from cellunet.errors import (
+    BugError,
+    CellunetError,
+    ConfigError,
+    InputError,
+    choose,
+    some,
+)
 from cellunet.imaging.targets import (
     add_scribbles,
     encode,
@@ -53,7 +60,7 @@ class MadeImage:
     median_area_px: float | None
     """Median of their areas; None without objects."""
     overlap_px: int
-    """Pixels that several objects claimed; the smallest object got them."""
+    """Pixels of several objects; they went to the smallest."""
     hidden: int
     """Objects without a pixel of their own, which were left out."""
     outside: int = 0
@@ -229,12 +236,16 @@ def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
     )
     annotation, image = found.annotation, found.image
     labels = annotation.labels
-    said = annotation.scribbles
-    class_map = add_scribbles(encode(labels, recipe.encoding), said, recipe.encoding)
+    scribbles = annotation.scribbles
+    class_map = add_scribbles(
+        encode(labels, recipe.encoding), scribbles, recipe.encoding
+    )
     weights = None
     if recipe.weights is not None:
         weights = weight_map(labels, class_map, recipe.weights)
-    picture = preview(image, labels, annotated=annotation.annotated, scribbles=said)
+    picture = preview(
+        image, labels, annotated=annotation.annotated, scribbles=scribbles
+    )
     paths = _outputs(one, out, recipe)
     write_labels(
         paths["labels"],
@@ -246,12 +257,12 @@ def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
     write_plane(paths["classes"], class_map, "classes", size)
     if weights is not None:
         if annotation.annotated is not None:
-            weights *= trainable_mask(annotation.annotated, said)
+            weights *= trainable_mask(annotation.annotated, scribbles)
         write_plane(paths["weights"], weights, "weights", size)
     write_png(paths["previews"], picture)
     annotated = annotation.annotated
     marked = None if annotated is None else annotated.astype(np.uint8) * 255
-    for name, plane in (("annotated", marked), ("scribbles", said)):
+    for name, plane in (("annotated", marked), ("scribbles", scribbles)):
         if plane is not None:
             write_plane(paths[name], plane, name, size)
         else:
@@ -319,22 +330,16 @@ def _refuse_conflicts(
     own = [p for p in results if p.resolve() in read]
     if own:
         raise InputError(
-            f"Results would replace what they are made from: {_some(own)}.",
+            f"Results would replace what they are made from: {some(own, MAX_NAMED)}.",
             hint="Try: another --out.",
         )
     there = [p for p in results if p.exists()]
     if there and not overwrite:
         raise InputError(
-            f"Results exist already ({len(there)}): {_some(there)}.",
+            f"Results exist already ({len(there)}): {some(there, MAX_NAMED)}.",
             hint="Try: --overwrite, or another --out.",
         )
 
 
 def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
-
-
-def _some(paths: Sequence[Path]) -> str:
-    rest = len(paths) - MAX_NAMED
-    more = f" and {rest} more" if rest > 0 else ""
-    return ", ".join(map(str, paths[:MAX_NAMED])) + more

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cellunet.annotations.pairs import find_pairs
-from cellunet.annotations.pixels import decode_coloured, recognise
+from cellunet.annotations.pixels import decode_colored, recognize
 from cellunet.annotations.read import (
     ANNOTATIONS,
     read_annotation,
@@ -93,17 +93,17 @@ def test_kind_decides_where_pixels_do_not(tmp_path):
     np.testing.assert_array_equal(read_labels(path, kind="binary"), [[1, 0, 2]])
 
 
-def test_a_graph_colouring_becomes_pieces_within_each_colour(tmp_path):
+def test_a_graph_coloring_becomes_pieces_within_each_color(tmp_path):
     red = [[1, 1, 2, 2, 0], [1, 1, 2, 2, 0], [0, 0, 0, 0, 1], [3, 3, 0, 1, 1]]
     found = read_annotation(write_png(tmp_path / "a.png", rgba(red)))
-    assert found.kind == "coloured"
+    assert found.kind == "colored"
     np.testing.assert_array_equal(
         found.labels,
         [[1, 1, 2, 2, 0], [1, 1, 2, 2, 0], [0, 0, 0, 0, 3], [4, 4, 0, 3, 3]],
     )
 
 
-def test_arbitrary_colours_are_told_apart_in_every_channel(tmp_path):
+def test_arbitrary_colors_are_told_apart_in_every_channel(tmp_path):
     pixels = np.zeros((1, 4, 3), np.uint8)
     pixels[0, 0], pixels[0, 1], pixels[0, 3] = (9, 0, 0), (0, 9, 0), (0, 0, 9)
     labels = read_labels(write_png(tmp_path / "a.png", pixels))
@@ -118,14 +118,14 @@ def test_transparent_pixels_are_background(tmp_path):
     np.testing.assert_array_equal(labels, [[1, 0, 2]])
 
 
-def test_grey_saved_as_colour_is_read_as_grey(tmp_path):
-    grey = np.repeat(np.uint8([[0, 3, 3, 4]])[..., None], 3, axis=2)
-    found = read_annotation(write_png(tmp_path / "a.png", grey))
+def test_gray_saved_as_color_is_read_as_gray(tmp_path):
+    gray = np.repeat(np.uint8([[0, 3, 3, 4]])[..., None], 3, axis=2)
+    found = read_annotation(write_png(tmp_path / "a.png", gray))
     assert found.kind == "labels"
     np.testing.assert_array_equal(found.labels, [[0, 3, 3, 4]])
 
 
-def test_planar_colour_tiffs_are_read(tmp_path):
+def test_planar_color_tiffs_are_read(tmp_path):
     planes = np.zeros((3, 2, 20), np.uint8)
     planes[0, :, 2:5], planes[2, :, 9:12] = 8, 8
     path = tmp_path / "a.tif"
@@ -146,9 +146,9 @@ def test_an_empty_annotation_is_no_object(tmp_path):
     )
 )
 @settings(max_examples=60)
-def test_decoded_pieces_are_the_classes_of_equal_connected_neighbours(red):
+def test_decoded_pieces_are_the_classes_of_equal_connected_neighbors(red):
     """Against a flood fill in plain Python."""
-    labels = decode_coloured(rgba(red.tolist()), Path("a.png"))
+    labels = decode_colored(rgba(red.tolist()), Path("a.png"))
     expected = np.zeros(red.shape, int)
     for start in np.ndindex(red.shape):
         if not red[start] or expected[start]:
@@ -164,8 +164,8 @@ def test_decoded_pieces_are_the_classes_of_equal_connected_neighbours(red):
     np.testing.assert_array_equal(labels, expected)
 
 
-def test_recognise_takes_a_boolean_image_as_binary():
-    assert recognise(np.zeros((2, 2), bool)) == "binary"
+def test_recognize_takes_a_boolean_image_as_binary():
+    assert recognize(np.zeros((2, 2), bool)) == "binary"
 
 
 def write_objects(folder: Path, *objects: list[list[int]]) -> Path:
@@ -242,7 +242,7 @@ def test_several_series_are_several_planes(tmp_path):
         read_labels(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("kind", ["auto", "coloured"])
+@pytest.mark.parametrize("kind", ["auto", "colored"])
 def test_an_intensity_image_in_place_of_labels_is_refused(tmp_path, nuclei_image, kind):
     image, _ = nuclei_image()
     with pytest.raises(AnnotationError, match="looks like an intensity image") as found:
@@ -258,7 +258,7 @@ def test_many_single_pixel_objects_are_labels(tmp_path):
     np.testing.assert_array_equal(read_labels(write_tiff(tmp_path / "a.tif", ids)), ids)
 
 
-def test_colour_on_white_is_refused_and_full_coverage_is_not(tmp_path):
+def test_color_on_white_is_refused_and_full_coverage_is_not(tmp_path):
     pixels = np.full((3, 3, 3), 255, np.uint8)
     pixels[0, 0] = (200, 0, 0)
     with pytest.raises(AnnotationError, match="mostly white; black is background"):
@@ -267,13 +267,13 @@ def test_colour_on_white_is_refused_and_full_coverage_is_not(tmp_path):
     np.testing.assert_array_equal(read_labels(full), [[1, 2], [1, 2]])
 
 
-def test_ids_are_not_read_from_colours(tmp_path):
+def test_ids_are_not_read_from_colors(tmp_path):
     path = write_png(tmp_path / "a.png", rgba([[1, 0]]))
-    with pytest.raises(AnnotationError, match="make-labels --kind coloured"):
+    with pytest.raises(AnnotationError, match="make-labels --kind colored"):
         read_labels(path, kind="labels")
 
 
-def test_wide_colours_are_refused(tmp_path):
+def test_wide_colors_are_refused(tmp_path):
     pixels = np.zeros((4, 20, 3), np.uint32)
     pixels[0, 0] = (1, 2, 3)
     path = write_tiff(tmp_path / "a.tif", pixels, photometric="rgb")
@@ -282,9 +282,9 @@ def test_wide_colours_are_refused(tmp_path):
 
 
 def test_an_unknown_kind_is_refused_with_those_there_are(tmp_path):
-    with pytest.raises(ConfigError, match="Known: auto, binary, coco, coloured"):
-        read_labels(tmp_path, kind="colored")
-    pixels = ["labels", "binary", "coloured", "outlines", "objects"]
+    with pytest.raises(ConfigError, match="Known: auto, binary, coco, colored"):
+        read_labels(tmp_path, kind="coloured")
+    pixels = ["labels", "binary", "colored", "outlines", "objects"]
     drawn = ["scribbles", "rois", "geojson", "coco", "labelme"]
     assert list(ANNOTATIONS) == ["auto", *pixels, *drawn]
 
@@ -391,14 +391,14 @@ def test_a_binary_image_may_have_a_third_value_to_ignore(tmp_path):
     assert (found.kind, found.labels.max()) == ("binary", 2)
 
 
-def test_background_cannot_be_ignored_and_colours_have_no_value(tmp_path):
+def test_background_cannot_be_ignored_and_colors_have_no_value(tmp_path):
     path = write_tiff(tmp_path / "a.tif", IDS)
     with pytest.raises(ConfigError, match="cannot be 0") as caught:
         read_annotation(path, ignore_value=0)
     assert "'region'" in caught.value.hint
-    coloured = write_png(tmp_path / "a.png", rgba([[1, 2], [0, 3]]))
-    with pytest.raises(AnnotationError, match="is coloured"):
-        read_annotation(coloured, ignore_value=9)
+    colored = write_png(tmp_path / "a.png", rgba([[1, 2], [0, 3]]))
+    with pytest.raises(AnnotationError, match="is colored"):
+        read_annotation(colored, ignore_value=9)
 
 
 def test_an_image_beside_says_what_is_annotated(tmp_path):

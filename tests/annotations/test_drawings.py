@@ -116,7 +116,7 @@ def test_several_polygons_are_one_object_and_their_union():
     assert (nowhere.inside.size, nowhere.outside) == (0, True)
 
 
-def test_an_oval_holds_the_centres_within_its_ellipse():
+def test_an_oval_holds_the_centers_within_its_ellipse():
     window, inside, crosses, _ = Oval(1, 0, 7, 4).fill(SHAPE)
     assert window == (slice(0, 4), slice(1, 7))
     assert not crosses

@@ -50,7 +50,7 @@ def test_polygons_rectangles_and_circles_are_objects(read):
     )
     assert found.kind == "labelme"
     assert found.labels.shape == (10, 12)
-    # 12 of the 16 centres within 2 px of the middle of 4 x 4: not the corners.
+    # 12 of the 16 centers within 2 px of the middle of 4 x 4: not the corners.
     assert np.bincount(found.labels.ravel())[1:].tolist() == [16, 6, 12]
 
 

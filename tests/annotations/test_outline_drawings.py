@@ -38,7 +38,7 @@ def test_closed_lines_and_what_they_enclose_are_objects():
     assert np.count_nonzero(labels) == 32
 
 
-def test_neighbours_share_the_line_between_them():
+def test_neighbors_share_the_line_between_them():
     labels = fill_outlines(
         drawn("""
             .........

@@ -216,10 +216,10 @@ def test_an_image_folder_without_objects_is_named(tmp_path):
     ("names", "message", "hint"),
     [
         ((), "is empty", "Understood: DATA/images"),
-        (("a.tif", "b.tif"), "no annotation .images recognised: 2", "cellunet suggest"),
-        (("images/a.tif",), "no annotation .images recognised: 1", "Understood"),
-        (("a_masks.tif",), "recognised: 0, annotations: 1", "Understood"),
-        (("labels/a.tif",), "recognised: 0, annotations: 1", "Understood"),
+        (("a.tif", "b.tif"), "no annotation .images recognized: 2", "cellunet suggest"),
+        (("images/a.tif",), "no annotation .images recognized: 1", "Understood"),
+        (("a_masks.tif",), "recognized: 0, annotations: 1", "Understood"),
+        (("labels/a.tif",), "recognized: 0, annotations: 1", "Understood"),
         (("images/a.tif", "labels/a.npy"), r"1; left out: 1 \.npy", "cellunet suggest"),
         (("a.txt",), r"annotations: 0; left out: 1 \.txt", "Understood"),
         (("images/a.tif", "labels/a.JPG"), r"left out: 1 \.jpg", "TIFF or PNG"),
@@ -523,7 +523,7 @@ def test_tracked_cells_are_paired_where_they_are_annotated(tmp_path):
 
 def test_a_sequence_of_tracked_cells_points_to_the_folder_above(tmp_path):
     touch(tmp_path, "01/t000.tif", "01_GT/SEG/man_seg000.tif")
-    with pytest.raises(InputError, match="01_GT/SEG beside it") as caught:
+    with pytest.raises(InputError, match="01_GT/SEG next to it") as caught:
         find_pairs(tmp_path / "01")
     assert str(tmp_path) in (caught.value.hint or "")
 

@@ -1,4 +1,4 @@
-"""Polygons fill the pixels whose centres they hold, and no others."""
+"""Polygons fill the pixels whose centers they hold, and no others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellunet.annotations import shapes as rasterize
+from cellunet.annotations import shapes
 from cellunet.annotations.shapes import fill, fill_window
 from cellunet.errors import AnnotationError
 
@@ -25,7 +25,7 @@ def square(x0, y0, x1, y1):
 
 
 def brute_force(outlines, shape):
-    """Count, for each centre, the edges to the left of it; in exact fractions."""
+    """Count, for each center, the edges to the left of it; in exact fractions."""
     inside = np.zeros(shape, bool)
     for row, column in np.ndindex(shape):
         x, y = Fraction(2 * column + 1, 2), Fraction(2 * row + 1, 2)
@@ -41,7 +41,7 @@ def brute_force(outlines, shape):
 
 @given(outlines=st.lists(rings, min_size=1, max_size=3))
 def test_filling_equals_an_exact_reference(outlines):
-    # Where a crossing is no binary fraction, rounding may decide about a centre that
+    # Where a crossing is no binary fraction, rounding may decide about a center that
     # lies within 1e-12 px of an edge; those are left out of the comparison.
     found, expected = fill(outlines, SHAPE), brute_force(outlines, SHAPE)
     for row, column in np.argwhere(found != expected):
@@ -123,9 +123,9 @@ def test_coordinates_that_are_not_finite_are_refused(bad):
 def test_many_crossings_are_counted_in_pieces(monkeypatch):
     zigzag = np.array([(i / 4, 7 * (i % 2)) for i in range(36)] + [(9, 7), (0, 7)])
     whole = fill([zigzag], SHAPE)
-    monkeypatch.setattr(rasterize, "CHUNK", 8)
+    monkeypatch.setattr(shapes, "CHUNK", 8)
     assert np.array_equal(fill([zigzag], SHAPE), whole)
-    monkeypatch.setattr(rasterize, "MAX_CROSSINGS", 100)
+    monkeypatch.setattr(shapes, "MAX_CROSSINGS", 100)
     with pytest.raises(AnnotationError, match="38 points goes up and down"):
         fill([zigzag], SHAPE)
 
@@ -135,6 +135,6 @@ def test_ten_thousand_polygons_take_seconds_not_minutes(rng):
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     circle = 12 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     begin = time.perf_counter()
-    for centre in rng.uniform(0, 4000, (10_000, 2)):
-        fill_window([circle + centre], (4000, 4000))
+    for center in rng.uniform(0, 4000, (10_000, 2)):
+        fill_window([circle + center], (4000, 4000))
     assert time.perf_counter() - begin < 30

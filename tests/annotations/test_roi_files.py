@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
-from cellunet.annotations import imagej as roi_files
+from cellunet.annotations import imagej
 from cellunet.annotations.read import read_annotation
 from cellunet.errors import AnnotationError, CellunetError
 
@@ -86,7 +86,7 @@ def test_outlines_hold_the_pixels_between_their_whole_numbers(write, kind):
 
 
 def test_outlines_of_fractions_of_pixels_keep_them(write):
-    # Centres 2.5 and 3.5 of the columns lie between 2.4 and 3.6, of rows 3.5 alone.
+    # Centers 2.5 and 3.5 of the columns lie between 2.4 and 3.6, of rows 3.5 alone.
     points = [(2.4, 3.4), (3.6, 3.4), (3.6, 3.6), (2.4, 3.6)]
     found = read_annotation(write(outline(points)), shape=SHAPE)
     assert np.argwhere(found.labels).tolist() == [[3, 2], [3, 3]]
@@ -95,7 +95,7 @@ def test_outlines_of_fractions_of_pixels_keep_them(write):
 def test_rectangles_ovals_and_composites_are_areas(write):
     path = write(
         boxed(ROI_TYPE.RECT, 0, 0, 4, 3),
-        # Of 6 x 6 centres all but the 4 corners are within 3 of the middle.
+        # Of 6 x 6 centers all but the 4 corners are within 3 of the middle.
         boxed(ROI_TYPE.OVAL, 10, 0, 16, 6),
         boxed(ROI_TYPE.RECT, 0, 10, 10, 20, rounded_rect_arc_size=10),
     )
@@ -171,7 +171,7 @@ def test_rois_of_several_planes_are_refused(write):
 def test_without_the_size_of_the_image_a_set_is_refused(write):
     with pytest.raises(AnnotationError, match="there is no image") as caught:
         read_annotation(write(outline(SQUARE)))
-    assert "Put the image beside it" in caught.value.hint
+    assert "Put the image next to it" in caught.value.hint
 
 
 def test_a_cut_off_zip_is_refused(write):
@@ -225,7 +225,7 @@ def test_an_empty_zip_is_refused(tmp_path):
 
 
 def test_a_zip_bomb_is_refused_by_what_it_claims(tmp_path, monkeypatch):
-    monkeypatch.setattr(roi_files, "MAX_SET_BYTES", 1 << 20)
+    monkeypatch.setattr(imagej, "MAX_SET_BYTES", 1 << 20)
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
         for number in range(3):
@@ -238,7 +238,7 @@ def test_a_zip_bomb_is_refused_by_what_it_claims(tmp_path, monkeypatch):
 def test_an_entry_that_claims_less_than_it_holds_is_cut_at_the_limit(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(roi_files, "MAX_ROI_BYTES", 1 << 12)
+    monkeypatch.setattr(imagej, "MAX_ROI_BYTES", 1 << 12)
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("0.roi", bytes(1 << 16))

@@ -48,7 +48,7 @@ def roi(points, kind, name):
 
 def write_rois(folder):
     kinds = roifile.ROI_TYPE
-    # ImageJ's points and lines count from the centre of a pixel, areas from its corner.
+    # ImageJ's points and lines count from the center of a pixel, areas from its corner.
     line = roifile.ImagejRoi(roitype=kinds.LINE, x1=3, y1=18, x2=20, y2=18)
     line.name = "background"
     rois = [
@@ -256,8 +256,8 @@ def test_both_targets_have_classes_for_scribbles(target, classes):
 
     config = for_target(TrainConfig(), target).encoding
     assert isinstance(config, EncodingConfig)
-    labelled = encode(np.array([[0, 1, 2, 0, 0, 0]]), config)
-    assert labelled.tolist() != [classes] or target == "boundary"
+    labeled = encode(np.array([[0, 1, 2, 0, 0, 0]]), config)
+    assert labeled.tolist() != [classes] or target == "boundary"
     said = np.array([[0, 0, 0, 2, 1, 0]], np.uint8)
-    assert add_scribbles(labelled, said, config)[0, 3:].tolist() == classes[3:]
-    assert add_scribbles(labelled, None, config) is labelled
+    assert add_scribbles(labeled, said, config)[0, 3:].tolist() == classes[3:]
+    assert add_scribbles(labeled, None, config) is labeled

@@ -36,9 +36,7 @@ def _identity(size):
 def _whole(shape, labels=None):
     labels = np.ones(shape, np.int32) if labels is None else labels
     image = labels[np.newaxis].astype(np.float32)
-    return TrainingCrop(
-        image, labels, np.ones(shape, bool), np.stack([image[0], -image[0]])
-    )
+    return TrainingCrop(image, labels, np.ones(shape, bool), -image[0])
 
 
 def test_the_eight_flips_are_different_and_alike_for_all_arrays() -> None:
@@ -57,14 +55,14 @@ def test_an_unmoved_warp_is_the_crop_itself(rng) -> None:
     labels = rng.integers(0, 60_000, (20, 30)).astype(np.int32)
     annotated = rng.random((20, 30)) < 0.8
     image = rng.random((2, 20, 30)).astype(np.float32)
-    weights = np.stack([image[0], -image[0]])
+    border = -image[0]
     crop = warp(
-        TrainingCrop(image, labels, annotated, weights), (9.5, 11.5), _identity(8)
+        TrainingCrop(image, labels, annotated, border), (9.5, 11.5), _identity(8)
     )
     assert np.allclose(crop.image, image[:, 6:14, 8:16], atol=1e-5)
     assert np.array_equal(crop.labels, labels[6:14, 8:16])
     assert np.array_equal(crop.annotated, annotated[6:14, 8:16])
-    assert np.allclose(crop.weights, weights[:, 6:14, 8:16], atol=1e-5)
+    assert np.allclose(crop.border, border[6:14, 8:16], atol=1e-5)
     assert crop.labels.dtype == np.int32
     assert crop.annotated.dtype == bool
 
@@ -155,7 +153,7 @@ def test_nothing_beyond_an_image_is_annotated(shape) -> None:
             y, x = middle[0] + i - 15.5, middle[1] + j - 15.5
             expected[i, j] = -0.5 < y < shape[0] - 0.5 and -0.5 < x < shape[1] - 0.5
     assert np.array_equal(crop.annotated, expected)
-    # Pixels whose centres lie on a pixel's edge count outside.
+    # Pixels whose centers lie on a pixel's edge count outside.
     assert crop.annotated.sum() <= min(32, shape[0]) * min(32, shape[1])
     assert top <= 0 or left <= 0
     assert np.isfinite(crop.image).all()
@@ -165,7 +163,7 @@ def test_nothing_beyond_an_image_is_annotated(shape) -> None:
 def test_what_is_not_annotated_stays_so_where_it_is_warped_to() -> None:
     labels = np.zeros((60, 60), np.int32)
     labels[:, 30:] = 1
-    plain = np.ones((2, *labels.shape), np.float32)
+    plain = np.ones(labels.shape, np.float32)
     source = TrainingCrop(labels[None].astype(np.float32), labels, labels > 0, plain)
     crop = warp(source, (30.0, 30.0), _grid(40, RIGID, 1))
     assert 0 < crop.annotated.sum() < 1600

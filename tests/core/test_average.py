@@ -8,12 +8,12 @@ torch = pytest.importorskip("torch")
 
 
 from cellunet.config import UNetConfig
-from cellunet.core.unet import UNet, initialise, mean_network
+from cellunet.core.unet import UNet, initialize, mean_network
 
 
 def drawn(seed: int) -> UNet:
     network = UNet(UNetConfig(channels=(4, 8)))
-    initialise(network, seed)
+    initialize(network, seed)
     return network
 
 

@@ -25,7 +25,7 @@ from cellunet.core.checkpoint import (
     save_state,
 )
 from cellunet.core.trainer import Trainer, TrainState, new_state
-from cellunet.core.unet import UNet, initialise
+from cellunet.core.unet import UNet, initialize
 from cellunet.errors import CheckpointError, OutputError
 
 CPU = torch.device("cpu")
@@ -178,7 +178,7 @@ def test_a_state_without_its_numbers_is_refused(trained, tmp_path) -> None:
 
 def random_network(config: UNetConfig) -> UNet:
     network = UNet(config)
-    initialise(network, 3)
+    initialize(network, 3)
     return network.eval()
 
 

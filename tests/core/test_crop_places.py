@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellunet.core.dataset import crop_centre, crop_corner
+from cellunet.core.dataset import crop_center, crop_corner
 
 
 @given(
@@ -29,8 +29,8 @@ def test_a_crop_of_a_partly_annotated_image_holds_some_of_it(shape, size, place,
     for corner, length in zip((y, x), shape, strict=True):
         assert 0 <= corner <= max(length - size, 0)
     if annotated.size > 1:
-        centre = crop_centre(annotated, np.random.default_rng(seed))
-        assert annotated[tuple(map(int, centre))]
+        center = crop_center(annotated, np.random.default_rng(seed))
+        assert annotated[tuple(map(int, center))]
 
 
 def test_every_crop_that_holds_an_annotated_pixel_can_come(rng):
@@ -46,7 +46,7 @@ def test_where_all_is_annotated_two_numbers_are_drawn():
     for _ in range(20):
         corner = crop_corner(whole, 16, rng)
         assert corner == (int(same.integers(15)), int(same.integers(35)))
-        assert crop_centre(whole, rng) == (same.uniform(0, 29), same.uniform(0, 49))
+        assert crop_center(whole, rng) == (same.uniform(0, 29), same.uniform(0, 49))
 
 
 def test_without_anything_annotated_crops_come_from_anywhere(rng):

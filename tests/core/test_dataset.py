@@ -206,27 +206,6 @@ def test_a_warped_crop_is_encoded_anew(tiny_images, tiny_config) -> None:
     assert found > 5
 
 
-def test_the_gain_of_small_objects_moves_with_a_warped_crop(
-    make_sample, tiny_config
-) -> None:
-    turned = tiny_config.replace(
-        augment=PLAIN.replace(
-            warp_probability=1.0, scale_range=(1.0, 1.0), elastic_px=0.0
-        )
-    )
-    sample = make_sample((64, 64), 1)
-    # All objects are small, and gain as much as the smallest do.
-    least = turned.weights.replace(small_object_px=1e6, small_object_gain=2.0)
-    gaining = turned.replace(weights=least)
-    plain, gained = (_draw([prepare(sample, c)], c, [3])[0] for c in (turned, gaining))
-    assert np.array_equal(plain[1], gained[1])
-    factor = gained[2][plain[2] > 0] / plain[2][plain[2] > 0]
-    inside = (plain[1] > 0)[plain[2] > 0]
-    assert inside.any()
-    assert np.allclose(factor[inside], 2.0, atol=1e-4)
-    assert factor.min() >= 1 - 1e-4
-
-
 def test_images_are_drawn_by_their_area(make_sample, tiny_config) -> None:
     shapes = ((32, 32), (64, 64), (16, 16))
     images = [prepare(make_sample(s, i, 2), tiny_config) for i, s in enumerate(shapes)]

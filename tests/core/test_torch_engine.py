@@ -12,14 +12,14 @@ torch = pytest.importorskip("torch")
 
 from cellunet.config import UNetConfig
 from cellunet.core.device import TorchEngine, available, choose_device
-from cellunet.core.unet import UNet, initialise
+from cellunet.core.unet import UNet, initialize
 
 CONFIG = UNetConfig(in_channels=2, channels=(4, 8))
 
 
 def _engine(device="cpu", precision="float32"):
     network = UNet(CONFIG)
-    initialise(network, 0)
+    initialize(network, 0)
     return network, TorchEngine(network.train(), choose_device(device), precision)
 
 

@@ -269,7 +269,7 @@ def test_the_warm_up_is_at_most_a_tenth_of_the_run(tiny_images, config) -> None:
     assert _rates(_trainer(tiny_images, short), short) == [config.learning_rate]
 
 
-def test_a_constant_schedule_is_constant_and_reaches_the_optimiser(
+def test_a_constant_schedule_is_constant_and_reaches_the_optimizer(
     tiny_images, config
 ) -> None:
     config = config.replace(schedule="constant", learning_rate=0.01)
@@ -288,7 +288,7 @@ def test_a_constant_schedule_is_constant_and_reaches_the_optimiser(
 
 
 def test_a_step_is_that_of_plain_torch(tiny_images, config) -> None:
-    """Network, loss and optimiser by hand: the same weights after one step."""
+    """Network, loss and optimizer by hand: the same weights after one step."""
     config = config.replace(schedule="constant", weight_decay=0.1)
     trainer, state = _trainer(tiny_images, config), new_state(config, CPU)
     batch = trainer.sampler.batch(0, 0)
@@ -470,7 +470,7 @@ def test_ranks_sum_counts_and_every_gradient(tiny_images, config) -> None:
         assert torch.equal(a, b)
 
 
-def test_the_optimiser_is_the_one_asked_for(config) -> None:
+def test_the_optimizer_is_the_one_asked_for(config) -> None:
     adamw = new_state(config.replace(weight_decay=0.3), CPU).optimizer
     assert type(adamw) is torch.optim.AdamW
     assert adamw.defaults["weight_decay"] == 0.3

@@ -12,12 +12,12 @@ torch = pytest.importorskip("torch")
 from torch import nn
 
 from cellunet.config import PRESETS, UNetConfig
-from cellunet.core.unet import UNet, initialise, widened
+from cellunet.core.unet import UNet, initialize, widened
 
 
 def _network(config, seed=0):
     network = UNet(config)
-    initialise(network, seed)
+    initialize(network, seed)
     return network
 
 
@@ -115,10 +115,10 @@ def test_initial_weights_follow_from_the_seed_alone() -> None:
     assert not torch.equal(first.stem[0].weight, other.stem[0].weight)
 
 
-def test_initialising_does_not_touch_the_global_generator() -> None:
+def test_initializing_does_not_touch_the_global_generator() -> None:
     network = UNet(UNetConfig(channels=(4, 6)))
     before = torch.get_rng_state()
-    initialise(network, 1)
+    initialize(network, 1)
     assert torch.equal(torch.get_rng_state(), before)
 
 

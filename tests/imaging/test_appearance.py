@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from cellunet.config import NormalizationConfig
-from cellunet.imaging import quality as appearance_module
+from cellunet.imaging import quality
 from cellunet.imaging.normalize import measure
 from cellunet.imaging.quality import (
     FEATURES,
@@ -84,7 +84,7 @@ def test_sharpness_is_that_which_the_model_sees() -> None:
 
 @pytest.mark.parametrize("enough", [2**16, 1000])
 def test_bands_change_no_sharpness(enough, rng, monkeypatch) -> None:
-    monkeypatch.setattr(appearance_module, "ENOUGH_PIXELS", enough)
+    monkeypatch.setattr(quality, "ENOUGH_PIXELS", enough)
     image = rng.normal(0, 1, (50, 70)).cumsum(axis=1).astype(np.float32)
     image[3, 3] = np.nan
     assert sharp(image, cuts=(1, 9, 30)) == sharp(image)

@@ -69,7 +69,7 @@ def test_cores_keep_the_halo_but_at_the_padded_edge(drawn) -> None:
 
 @settings(max_examples=25)
 @given(plans())
-def test_blocks_come_in_raster_order_and_know_their_neighbours(drawn) -> None:
+def test_blocks_come_in_raster_order_and_know_their_neighbors(drawn) -> None:
     made, *_ = drawn
     places = [(b.row, b.column) for b in made.blocks]
     assert places == [(i, j) for i in range(made.rows) for j in range(made.columns)]
@@ -82,7 +82,7 @@ def test_blocks_come_in_raster_order_and_know_their_neighbours(drawn) -> None:
             and abs(b.row - block.row) <= 1
             and abs(b.column - block.column) <= 1
         ]
-        assert made.neighbours(block) == near
+        assert made.neighbors(block) == near
 
 
 def test_a_plane_that_fits_is_one_block_padded_to_the_stride() -> None:

@@ -99,7 +99,7 @@ def test_an_inward_corner_is_left_by_octagonal_steps() -> None:
     labels = np.ones((7, 7), int)
     labels[0, 0] = 0
     missing = np.argwhere(~cores(labels, 1)).tolist()
-    # Step 1 reaches the 4 neighbours, step 2 from there all 8.
+    # Step 1 reaches the 4 neighbors, step 2 from there all 8.
     assert missing == [[0, 0], [0, 1], [1, 0]]
     assert np.argwhere(~cores(labels, 2)).tolist() == [
         *([0, x] for x in range(3)),

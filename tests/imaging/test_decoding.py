@@ -110,7 +110,7 @@ def _assert_cuts_agree(probabilities, cuts, encoding, decode, **kwargs):
     return whole
 
 
-def _normalised(positive):
+def _normalized(positive):
     return (positive / positive.sum(axis=0)).astype(np.float32)
 
 
@@ -126,7 +126,7 @@ def _soft(labels, encoding, rng):
     noise = ndimage.gaussian_filter(rng.random(hard.shape), (0, 1, 1)) - 0.5
     blurred = ndimage.gaussian_filter(hard, (0, 0.7, 0.7))
     noisy = blurred + noise + rng.normal(0, 0.05, hard.shape)
-    return _normalised(np.maximum(noisy, 1e-3))
+    return _normalized(np.maximum(noisy, 1e-3))
 
 
 def _foreground(objects):
@@ -148,7 +148,7 @@ def _random_probabilities(rng, shape, classes):
         logits = ndimage.gaussian_filter(logits, (0, sigma, sigma))
         logits /= logits.std() + 1e-9
     logits = logits * rng.uniform(1, 6) + rng.normal(size=(classes, 1, 1)) * 0.7
-    return _normalised(np.exp(logits))
+    return _normalized(np.exp(logits))
 
 
 @settings(max_examples=150)
@@ -492,7 +492,7 @@ def test_background_that_nuclei_enclose_is_told_by_its_size_across_blocks(
 def test_background_that_reaches_across_is_told_though_no_block_sees_both_ends(
     rng, turned
 ) -> None:
-    # Four nuclei in the corners, each at two neighbouring sides of the plane. Between
+    # Four nuclei in the corners, each at two neighboring sides of the plane. Between
     # them background goes from one side to the opposite one, around a corner.
     labels = np.zeros((30, 60), int)
     labels[:12, :20] = 1

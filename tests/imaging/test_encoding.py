@@ -174,8 +174,8 @@ def _ring(outside, inside):
 def _dumbbell(bar):
     labels = np.zeros((24, 50), int)
     y, x = np.mgrid[:24, :50]
-    for centre in (12, 37):
-        labels[(y - 12) ** 2 + (x - centre) ** 2 <= 81] = 1
+    for center in (12, 37):
+        labels[(y - 12) ** 2 + (x - center) ** 2 <= 81] = 1
     labels[12 - bar // 2 : 12 - bar // 2 + bar, 12:38] = 1
     return labels
 
@@ -293,7 +293,7 @@ def test_what_an_outer_boundary_and_the_boundary_target_lose(data_dir) -> None:
     """Of every fifth validation image.
 
     Outer: nuclei of a dozen pixels lose the contact pixels that face no pixel of the
-    neighbour's. Boundary: nuclei of one pixel have no boundary at all; background that
+    neighbor's. Boundary: nuclei of one pixel have no boundary at all; background that
     nuclei enclose, or cut off at the frame, counts for a nucleus.
     """
     fields = _validation_labels(data_dir, 5)

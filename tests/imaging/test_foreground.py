@@ -84,7 +84,7 @@ def test_few_nuclei_that_fill_less_than_noise_does_are_not_clipped(rng) -> None:
     for noise in (1.0, 0.4):
         image = _field(rng, 1, brightness=(60, 61), background=2.3, noise=noise)
         found = _measured(np.rint(image.clip(0)).astype(np.uint8))
-        # Half of the neighbours of the smoother one are equal.
+        # Half of the neighbors of the smoother one are equal.
         assert (found.noise == 0) == (noise == 0.4)
         assert found.foreground == 0.0
         assert percentile_span(found, CONFIG) == found.high - found.low > 50

@@ -58,7 +58,7 @@ def test_growth_passes_corners_in_every_second_level_only() -> None:
     seed[0, 0] = 1
     diagonal = np.eye(3, dtype=bool)
     assert _grow(seed, 1, diagonal).sum() == 1
-    # No 4-neighbour is open, so nothing is gained in level 1 and all ends there.
+    # No 4-neighbor is open, so nothing is gained in level 1 and all ends there.
     assert _grow(seed, 9, diagonal).sum() == 1
     corner = np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]])
     assert _grow(seed, 2, corner).tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]

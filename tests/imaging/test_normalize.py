@@ -159,7 +159,7 @@ def test_pixels_that_are_not_finite_count_nowhere_and_become_zero() -> None:
     assert normalize(image, found, STANDARD)[0].tolist() == [[0, -1, 1, 0]] * 2
 
 
-def test_neighbouring_infinities_are_no_warning() -> None:
+def test_neighboring_infinities_are_no_warning() -> None:
     image = np.array([[np.inf, np.inf, 1.0, 3.0, -np.inf, np.inf]], np.float32)
     assert _measure(image).noise == pytest.approx(2 / 0.9538725)
 
@@ -229,7 +229,7 @@ def test_an_empty_field_is_scaled_by_its_noise(rng) -> None:
     assert found.std() == pytest.approx(1 / 24, rel=0.05)
 
 
-def test_standardised_images_have_mean_zero_and_unit_variance(rng) -> None:
+def test_standardized_images_have_mean_zero_and_unit_variance(rng) -> None:
     image = rng.gamma(2, 500, (60, 70)).astype(np.uint16)
     found = normalize(image, _measure(image, STANDARD), STANDARD)
     assert found.shape == (1, 60, 70)

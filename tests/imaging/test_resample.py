@@ -26,15 +26,15 @@ def weights_of(length: int, target: int) -> np.ndarray:
     return whole
 
 
-def test_doubling_interpolates_between_centres() -> None:
-    # Target centres lie at -.25, .25, .75 and 1.25 source pixels.
+def test_doubling_interpolates_between_centers() -> None:
+    # Target centers lie at -.25, .25, .75 and 1.25 source pixels.
     np.testing.assert_allclose(
         weights_of(2, 4), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]]
     )
 
 
 def test_halving_weighs_by_a_triangle_two_target_pixels_wide() -> None:
-    # The centre of target pixel 1 lies at 2.5; source pixels at 1 to 4 are .5 and 1.5
+    # The center of target pixel 1 lies at 2.5; source pixels at 1 to 4 are .5 and 1.5
     # away, of a reach of 2: weights .25, .75, .75, .25, of which the sum is made 1.
     np.testing.assert_allclose(weights_of(6, 3)[1] * 8, [0, 1, 3, 3, 1, 0])
 

@@ -22,7 +22,7 @@ def test_a_hole_counts_in_length_and_against_area() -> None:
     assert found.solidity.tolist() == [15 / 16]
 
 
-def test_without_a_pixel_size_there_are_no_micrometres() -> None:
+def test_without_a_pixel_size_there_are_no_micrometers() -> None:
     assert np.isnan(shapes_of([[[SQUARE]]], None).lengths[1]).all()
 
 

@@ -96,12 +96,12 @@ def test_moments_agree_with_scikit_image(field) -> None:
     }
     for name, mine in pairs.items():
         np.testing.assert_allclose(ours[mine], theirs[name], atol=1e-6, err_msg=name)
-    # Pixel centres are at whole numbers there, and at halves here.
+    # Pixel centers are at whole numbers there, and at halves here.
     np.testing.assert_allclose(ours["y_px"], theirs["centroid-0"] + 0.5)
     np.testing.assert_allclose(ours["x_px"], theirs["centroid-1"] + 0.5)
 
 
-def test_shape_in_micrometres_is_that_of_what_was_seen() -> None:
+def test_shape_in_micrometers_is_that_of_what_was_seen() -> None:
     # A disc, seen with pixels twice as high as wide.
     y, x = np.mgrid[:60, :120]
     disc = ((2 * (y - 29.5)) ** 2 + (x - 59.5) ** 2 <= 50**2).astype(np.uint8)
@@ -205,8 +205,8 @@ def test_only_edges_of_open_objects_are_kept(nuclei_image) -> None:
     for y0 in range(0, 400, 20):
         objects.add(labels[y0 : y0 + 20])
         most = max(most, len(objects._tracer._open.keys))
-    everything = sum(
-        len(ring) for o in outlines(labels, "pixels").values() for p in o for ring in p
+    everything = np.count_nonzero(np.diff(labels, axis=0)) + np.count_nonzero(
+        np.diff(labels, axis=1)
     )
     assert most < everything / 4
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from cellunet.config import WeightConfig
 from cellunet.errors import ConfigError
-from cellunet.imaging.targets import border_map, object_gain, weight_map
+from cellunet.imaging.targets import border_map, weight_map
 
 
 def _brute_force(labels, config):
@@ -33,7 +33,6 @@ def test_weights_by_hand() -> None:
         class_weights=(1.0, 2.0, 3.0),
         border_weight=10.0,
         border_sigma_px=5.0,
-        small_object_px=0.0,
     )
     # d1 + d2: inside an object d1 is 0; between the two, the sum is their gap.
     sums = [5, 4, 4, 4, 4, 4]
@@ -49,11 +48,9 @@ def test_weights_by_hand() -> None:
 def test_either_part_can_be_switched_off() -> None:
     labels = np.array([[1, 0, 2]])
     class_map = np.array([[1, 0, 1]], np.uint8)
-    flat = WeightConfig(
-        class_weights=(1.0, 5.0), border_weight=0.0, small_object_px=0.0
-    )
+    flat = WeightConfig(class_weights=(1.0, 5.0), border_weight=0.0)
     assert weight_map(labels, class_map, flat).tolist() == [[5, 1, 5]]
-    even = WeightConfig(class_weights=(1.0, 1.0), small_object_px=0.0)
+    even = WeightConfig(class_weights=(1.0, 1.0))
     assert np.array_equal(
         weight_map(labels, class_map, even), 1 + border_map(labels, even)
     )
@@ -123,31 +120,3 @@ def test_a_class_without_a_weight_is_refused() -> None:
             np.array([[2]], np.uint8),
             WeightConfig(class_weights=(1.0, 1.0)),
         )
-
-
-def test_small_objects_and_what_is_close_to_them_count_for_more():
-    labels = np.zeros((9, 40), np.int32)
-    labels[4, 4:8] = 7  # 4 px: the square root of 64 / 4 is 4
-    labels[:, 20:29] = 9  # 81 px: not small
-    gain = object_gain(labels, WeightConfig(small_object_px=64, small_object_gain=5))
-    expected = np.ones((9, 40))
-    expected[1:8, 1:11] = 4
-    assert np.array_equal(gain, expected)
-    bounded = WeightConfig(small_object_px=64, small_object_gain=3)
-    assert np.array_equal(object_gain(labels, bounded), np.minimum(expected, 3))
-    off = object_gain(labels, WeightConfig(small_object_px=0))
-    assert np.array_equal(off, np.ones((9, 40)))
-
-
-def test_the_gain_multiplies_all_of_the_weight() -> None:
-    labels = np.array([[1, 0, 0, 2, 2]])
-    class_map = np.array([[1, 0, 0, 1, 1]], np.uint8)
-    config = WeightConfig(
-        class_weights=(1.0, 2.0),
-        border_weight=10.0,
-        small_object_px=2.0,
-        small_object_gain=9.0,
-    )
-    plain = config.replace(small_object_px=0.0)
-    ratio = weight_map(labels, class_map, config) / weight_map(labels, class_map, plain)
-    assert ratio.tolist() == [pytest.approx([2**0.5] * 4 + [1.0])]

@@ -7,7 +7,7 @@ import pytest
 
 from cellunet.config import BootstrapConfig
 from cellunet.errors import ConfigError
-from cellunet.metrics import summary as bootstrap
+from cellunet.metrics import summary
 from cellunet.metrics.summary import estimate_means, estimate_ratios
 
 
@@ -31,7 +31,7 @@ def test_many_images_are_drawn_in_blocks_with_the_same_result(
 ) -> None:
     columns = rng.random((30, 2))
     whole = estimate_means(columns, BootstrapConfig(resamples=100))
-    monkeypatch.setattr(bootstrap, "_BLOCK", 30 * 7)
+    monkeypatch.setattr(summary, "_BLOCK", 30 * 7)
     blocks = estimate_means(columns, BootstrapConfig(resamples=100))
     for one, other in zip(whole, blocks, strict=True):
         assert one.low == pytest.approx(other.low)

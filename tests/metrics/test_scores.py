@@ -102,7 +102,7 @@ def test_a_summary_becomes_json() -> None:
     assert plain["with_true_objects"]["with_true_objects"] is None
 
 
-def test_no_images_cannot_be_summarised() -> None:
+def test_no_images_cannot_be_summarized() -> None:
     with pytest.raises(InputError, match="no images"):
         summarize([])
 

@@ -120,7 +120,7 @@ def test_objects_drawn_one_by_one_are_put_together(tmp_path):
     np.testing.assert_array_equal(labels[2], [0, 1, 1, 2, 0, 0, 3, 3, 0])
 
 
-def test_colour_images_are_previewed(tmp_path):
+def test_color_images_are_previewed(tmp_path):
     labels = np.zeros((30, 20), np.uint16)
     labels[2:9, 3:9] = 5
     image = np.repeat(labels[..., None].astype(np.uint8), 4, axis=2)
@@ -249,4 +249,4 @@ def test_a_published_image_comes_out_whole(data_dir, tmp_path):
     name = "IXMtest_A02_s1_w1051DAA7C-7042-435F-99F0-1E847D9B42CB.png"
     source = data_dir / "bbbc039" / "masks" / name
     made = make_labels(source, tmp_path, encoding=ENCODING, weights=WeightConfig())
-    assert (made.images[0].kind, made.images[0].objects) == ("coloured", 110)
+    assert (made.images[0].kind, made.images[0].objects) == ("colored", 110)

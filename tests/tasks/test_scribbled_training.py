@@ -148,7 +148,7 @@ def test_single_objects_beside_scribbles_are_trained_on_and_not_scored(
     assert any("there will be no score" in note for note in told)
     assert not any("forgets" in note for note in told)
     evaluate_model(folder, model=start, threads=1)
-    assert "a0: single objects count, nothing beside them" in caplog.text
+    assert "a0: single objects count, not the background" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -224,8 +224,8 @@ def test_made_labels_show_scribbles_and_are_read_back(scribbled, kept, tmp_path)
     whole = weight_map(labels, classes, WeightConfig())
     np.testing.assert_array_equal(weight[weight > 0], whole[weight > 0])
     picture = imagecodecs.png_decode((out / "previews" / "a0.png").read_bytes())
-    for colour in (TRUTH, PREDICTION):
-        assert (picture == colour).all(axis=2).any()
+    for color in (TRUTH, PREDICTION):
+        assert (picture == color).all(axis=2).any()
     (out / "images").symlink_to(folder / "images")
     _, again = samples(out)
     _, before = samples(folder)

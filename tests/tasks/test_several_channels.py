@@ -214,8 +214,8 @@ def test_arrays_and_files_of_any_form_give_the_same(two, tmp_path) -> None:
     save(tmp_path / "three.ome.tif", three, ("GFP", "RFP", "dapi"))
     stack = {"axes": "CYX", "Labels": list(NAMES)}
     tifffile.imwrite(tmp_path / "imagej.tif", image, imagej=True, metadata=stack)
-    colours = np.stack([*image, other[0]], axis=-1)
-    tifffile.imwrite(tmp_path / "rgb.tif", colours, photometric="rgb")
+    colors = np.stack([*image, other[0]], axis=-1)
+    tifffile.imwrite(tmp_path / "rgb.tif", colors, photometric="rgb")
     for name, channel in {
         "three.ome.tif": None,
         "imagej.tif": None,

@@ -1,8 +1,7 @@
-"""Windows of images that may be annotated next, and the choice among them.
+"""Choose the windows of images to annotate next.
 
-A window is a square of the image. Its *doubt* says how much of what it shows the model
-is not sure of; its *look* is a short list of numbers by which windows are compared.
-`cellunet.tasks.suggest.choose` chooses among windows by the two.
+A window is a square of the image. Its *doubt* is the share of it that the model is not
+sure of; its *look* is a short list of numbers by which windows are compared.
 
 Two windows i and j are alike by s(i, j) = exp(-d(i, j)^2 / (2 `ALIKE`^2)), where d is
 the root mean square difference of their looks, each number in units of its standard
@@ -98,7 +97,7 @@ class Seen:
     unsure: int
     """How many of them have a confidence below `UNSURE` there."""
     look: tuple[float, ...]
-    """Numbers that say what it looks like: quantiles of the intensities and mean steps
+    """Numbers that describe its look: quantiles of the intensities and mean steps
     between pixels some distance apart, as the network sees both; the share of object
     pixels, the objects' median diameter and density, in logarithms; the doubt."""
 
@@ -231,7 +230,7 @@ class ChosenWindow:
     """Which."""
     novelty: float
     """One minus its likeness to the most similar window that is annotated or was
-    chosen before: 0 for its twin, 1 for nothing like it."""
+    chosen before: 0 for one just like it, 1 for nothing like it."""
     share: float
     """Share of all doubt that it covers and nothing did before."""
 
@@ -294,7 +293,7 @@ def _likeness(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the likeness of all windows to each other, and to what is known most."""
     spread = np.concatenate([looks, known]).std(axis=0)
-    # A number that is the same everywhere tells nothing apart.
+    # A number that is the same everywhere distinguishes nothing.
     units = np.where(spread > 0, spread, 1.0)
     ours, theirs = looks / units, known / units
     to_known = _similar(ours, theirs)
@@ -336,7 +335,7 @@ def windows(
 ) -> Iterator[Window]:
     """Yield the windows of a segmented plane in raster order.
 
-    No more rows are held than a window has, and a band.
+    In memory are as many rows as a window has, and a band.
 
     Parameters
     ----------
@@ -481,7 +480,7 @@ def candidates(
     path, side = source.path, request.config.side_px
     planes = math.prod(source.plane_shape)
     most = max(most // planes, 1)
-    area = area_share(source.shape, side, _neighbourhoods(source.shape, side, most)[1])
+    area = area_share(source.shape, side, _neighborhoods(source.shape, side, most)[1])
     for plane in range(planes):
         with Scratch(request.out) as scratch:
             found = segment_plane(source, plane, recipe, scratch)
@@ -562,9 +561,9 @@ def _asked_by(channel: str | None, names: tuple[str, ...]) -> tuple[str, ...]:
 def thinned(
     every: Iterable[Window], shape: tuple[int, int], side: int, most: int
 ) -> Iterator[Window]:
-    """Yield the windows that show something, of each neighbourhood the most doubtful.
+    """Yield the windows that show something, of each neighborhood the most doubtful.
 
-    Neighbourhoods are so large that about `most` cover the plane; with few windows
+    Neighborhoods are so large that about `most` cover the plane; with few windows
     each is its own.
 
     Parameters
@@ -578,7 +577,7 @@ def thinned(
     most
         How many may be left.
     """
-    reach, _ = _neighbourhoods(shape, side, most)
+    reach, _ = _neighborhoods(shape, side, most)
     columns = len(starts(shape[1], side))
     best: dict[int, Window] = {}
     for number, window in enumerate(every):
@@ -587,14 +586,14 @@ def thinned(
             yield from best.values()
             best = {}
         if window.seen.shows_something:
-            held = best.setdefault(column // reach, window)
-            if window.seen.doubt > held.seen.doubt:
+            leader = best.setdefault(column // reach, window)
+            if window.seen.doubt > leader.seen.doubt:
                 best[column // reach] = window
     yield from best.values()
 
 
-def _neighbourhoods(shape: tuple[int, int], side: int, most: int) -> tuple[int, int]:
-    """Return how many windows wide and high neighbourhoods are, and their number."""
+def _neighborhoods(shape: tuple[int, int], side: int, most: int) -> tuple[int, int]:
+    """Return how many windows wide and high neighborhoods are, and their number."""
     rows, columns = (len(starts(length, side)) for length in shape)
     reach = math.ceil(math.sqrt(max(rows * columns / most, 1.0)))
     return reach, -(-rows // reach) * -(-columns // reach)

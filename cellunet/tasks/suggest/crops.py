@@ -43,7 +43,7 @@ class CropLabels:
     pixel_size_um: tuple[float, float] | None
     """Height and width of a pixel."""
     provenance: Mapping[str, Any]
-    """What label images tell of their origin."""
+    """The provenance that label images hold."""
 
     def objects(self) -> ObjectBatch:
         """Return the objects with their outlines."""
@@ -165,7 +165,7 @@ def refuse_taken(out: Path, *, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def new_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder beside `out` that takes its place once all went well.
+    """Yield a folder next to `out` that takes its place once all went well.
 
     Raises
     ------
@@ -185,8 +185,8 @@ def new_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
             temporary.rename(out)
     except OutputError as error:
         # Nobody but this knows the folder by its first name.
-        told = error.message.replace(str(temporary), str(out))
-        raise OutputError(told, hint=error.hint) from error
+        message = error.message.replace(str(temporary), str(out))
+        raise OutputError(message, hint=error.hint) from error
     finally:
         for left in (temporary, old):
             shutil.rmtree(left, ignore_errors=True)
@@ -242,7 +242,7 @@ def write_table(folder: Path, crops: Sequence[SuggestedCrop]) -> None:
 def names_of(files: Sequence[Path], base: Path) -> dict[Path, str]:
     """Return what the crops of each image begin with: its stem, if no other has it.
 
-    Images of the same stem in several folders are told apart by their path below
+    Images of the same stem in several folders are distinguished by their path below
     `base`, with ``-`` between folders, and those that still share it by a number.
     """
     stems = {path: output_stem(path) for path in files}

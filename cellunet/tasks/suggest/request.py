@@ -1,4 +1,4 @@
-"""What suggesting crops is asked for and returns, and reasons in words."""
+"""Define the request and result of suggesting crops; word the reasons."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SuggestRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """Whom to tell what; silent by default."""
+    """Callbacks of a suggestion; silent by default."""
 
     on_note: Callable[[str], None] = lambda note: None
     track: Track = silent_track
@@ -138,13 +138,13 @@ TABLE = "suggested.csv"
 """Name of the table of crops in their folder, by which it is known again."""
 
 NOVEL = 0.5
-"""Novelty from which on a crop is said to be unlike what is annotated."""
+"""Novelty from which on a crop is reported as unlike what is annotated."""
 
 
 def described(
     request: SuggestRequest, candidate: Candidate, choice: ChosenWindow, name: str
 ) -> SuggestedCrop:
-    """Return a chosen window as it is told of; `name` is what its files begin with."""
+    """Return the description of a chosen window; `name` begins its files."""
     seen, side = candidate.seen, request.config.side_px
     plane = f"_p{candidate.plane}" if candidate.plane else ""
     return SuggestedCrop(

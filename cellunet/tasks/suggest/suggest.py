@@ -93,7 +93,7 @@ def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
     request
         What is asked for.
     hooks
-        Whom to tell what.
+        Callbacks for notes, progress and stopping.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def _refuse_inside(request: SuggestRequest) -> None:
             raise ConfigError(
                 f"The crops in {request.out} and the annotated images in {folder} "
                 "would lie in each other.",
-                hint="Choose a folder beside it for --out: crops count as annotated "
+                hint="Choose a folder next to it for --out: crops count as annotated "
                 "only when they are corrected.",
             )
 
@@ -165,7 +165,7 @@ def _refuse_misfit(
 ) -> None:
     """Refuse images that all lack the model's channels, before anything takes long.
 
-    What else is wrong with an image, or with some of them, is said when its turn comes.
+    Whatever else is wrong with an image is reported when its turn comes.
     """
     for path in files:
         try:

@@ -1,1 +1,1 @@
-"""Train: annotated folders in, a model out."""
+"""Train a model from annotated folders."""

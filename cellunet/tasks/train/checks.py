@@ -1,8 +1,8 @@
 """Check the images of a training before its first step.
 
-Only what no person may know better is refused here: scribbles that nothing to start
-from makes sense of, and images of which none shows anything. What cannot be read as
-training data is refused where it is read.
+Refused are only scribbles without a pretrained model and images of which none shows
+anything; all else is a warning, since the user may know better. What cannot be read as
+training data is refused where it is read (`cellunet.tasks.train.data`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from cellunet.annotations.check import (
     small_picture,
     suspicious_values,
 )
-from cellunet.annotations.shapes import some
 from cellunet.config import SCRATCH, CheckConfig
-from cellunet.errors import ConfigError, InputError
+from cellunet.errors import ConfigError, InputError, some
 from cellunet.imaging.quality import Appearance, summarize
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import array_source
@@ -160,7 +159,7 @@ def suspicious_images(samples: Sequence[Sample]) -> Iterator[str]:
     drawn = [s.name for s in samples if s.name not in blank and _is_drawn(s)]
     if drawn:
         yield (
-            f"Images of one value in each object and one beside them: {len(drawn)} of "
+            f"Images of one value in each object and one around them: {len(drawn)} of "
             f"{len(samples)} ({some(drawn)}). Were labels saved in place of images?"
         )
     yield from _of_contrast([s for s in samples if s.name not in blank])
@@ -198,10 +197,10 @@ def _is_blank(sample: Sample) -> bool:
 
 
 def _is_drawn(sample: Sample) -> bool:
-    """Return whether an image tells no more than its labels do."""
+    """Return whether an image shows no more than its labels do."""
     plane, labels = sample.image[0], sample.labels
-    beside = plane[labels == 0]
-    if not beside.size or not (labels > 0).any() or (beside != beside[0]).any():
+    outside = plane[labels == 0]
+    if not outside.size or not (labels > 0).any() or (outside != outside[0]).any():
         return False
     ids = np.unique(labels[labels > 0])
     lowest = np.asarray(ndimage.minimum(plane, labels, ids))
@@ -266,12 +265,12 @@ def _refuse_scribbles_alone(
     if target == "boundary":
         raise ConfigError(
             "No object is outlined, and the boundary target learns boundaries alone, "
-            "of which scribbles say nothing.",
+            "which scribbles do not show.",
             hint="Outline some objects, or train for the target three-class.",
         )
     if start == SCRATCH:
         raise ConfigError(
-            "No object is outlined: scribbles say what is inside and outside, but not "
+            "No object is outlined: scribbles show what is inside and outside, but not "
             "where an object ends, which a network must have learnt before.",
             hint="Outline some objects, or start from a model: --from nuclei.",
         )
@@ -313,13 +312,13 @@ def _of_scores(data: TrainingData) -> Iterator[str]:
             side = "validation " if data.validation else ""
             yield (
                 f"{alone} of the {len(scored)} {side}images "
-                "cannot be scored: scribbles or single objects alone do not say what "
-                "is beside objects"
+                "cannot be scored: scribbles or single objects alone do not show "
+                "the background"
                 + ("." if data.validation else "; every network is trained on them.")
             )
         return
     yield (
-        "No object is outlined, with what is beside it, in the images to score: there "
+        "No object is outlined, with its background, in the images to score: there "
         "will be no score, and the constants of decoding stay as they are."
         + ("" if data.validation else " Validation is of the training images.")
     )
@@ -337,10 +336,10 @@ def _of_fits(samples: Sequence[Sample], config: CheckConfig) -> Iterator[str]:
     foreign = {name: "" for name, fit in known.items() if fit.is_other(config)}
     foreign |= _foreign([s for s in samples if s.name in known], config)
     if foreign:
-        told = [f"{n} ({other})" if other else n for n, other in foreign.items()]
+        listed = [f"{n} ({other})" if other else n for n, other in foreign.items()]
         yield (
             f"Labels that do not fit their image: {len(foreign)} of the {len(known)} "
-            f"looked at ({some(told)}"
+            f"looked at ({some(listed)}"
             + ("; in brackets the image that they fit" if any(foreign.values()) else "")
             + f"). {PARTLY if not all(foreign.values()) else ''}{SEE}"
         )
@@ -408,7 +407,7 @@ def _of_values(samples: Sequence[Sample]) -> Iterator[str]:
         yield (
             f"All values of the label images ({some(list(map(str, odd)))}) mark what "
             "is no single object: are they classes? Every object needs a number of its "
-            "own; cellunet make-labels --kind coloured numbers connected pieces."
+            "own; cellunet make-labels --kind colored numbers connected pieces."
         )
         return
     for value, names in odd.items():

@@ -1,8 +1,8 @@
-"""Annotated folders to samples: found, split, read, checked.
+"""Find, read and split annotated folders, and check them as training data.
 
-A field of which little is annotated is cut into these before anything is prepared, so
-that neither memory nor time of a training grow with the rest of it. What is made of
-the whole field, its intensity statistics and its fingerprint, stays the whole's.
+A large image of which little is annotated is cut to its annotated boxes before anything
+is prepared, so that neither memory nor time of a training grow with the rest of it. Its
+intensity statistics and its content hash stay those of the whole image.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from cellunet.annotations.pairs import (
     split,
 )
 from cellunet.annotations.read import read_annotation
-from cellunet.annotations.shapes import some
 from cellunet.errors import (
     AnnotationError,
     BugError,
     CellunetError,
     ImageReadError,
     InputError,
+    some,
 )
 from cellunet.imaging.normalize import measure_channels
 from cellunet.imaging.targets import has_background, scribbled_px, trainable_mask
@@ -194,7 +194,7 @@ def cut(sample: Sample, measured: Measured) -> list[Sample]:
     sample
         A whole image.
     measured
-        Returns the statistics of the whole image, which parts are normalised by; if
+        Returns the statistics of the whole image, which parts are normalized by; if
         the sample is a crop itself, its field's stay.
     """
     counted = trainable_mask(sample.annotated, sample.scribbles)
@@ -329,8 +329,8 @@ def _shows_object(sample: Sample) -> bool:
 
 
 def _shows_background(sample: Sample) -> bool:
-    beside = has_background(sample.labels, sample.annotated)
-    return beside or scribbled_px(sample.scribbles)[0] > 0
+    background = has_background(sample.labels, sample.annotated)
+    return background or scribbled_px(sample.scribbles)[0] > 0
 
 
 def _object(samples: Sequence[Sample]) -> str:
@@ -431,7 +431,7 @@ def load(
     ----------
     folders
         Annotated folders in any layout; with more than one, the names of images get
-        their folder's name in front, or as much of its path as tells them apart.
+        their folder's name in front, or as much of its path as makes them unique.
     validation
         A folder of validation images; without it each folder is split by its own
         lists, or by `config`: with folds, nothing is kept out here.
@@ -451,7 +451,7 @@ def load(
         with folds, comes twice, or images cannot be used: all are named in one message.
     """
     training: list[Pair] = []
-    held: list[Pair] = []
+    kept_out: list[Pair] = []
     notes: list[str] = []
     for folder, prefix in zip(folders, _prefixes(folders), strict=True):
         pairs = find_pairs(folder)
@@ -472,18 +472,18 @@ def load(
         else:
             kept = pairs.pairs
         training += [replace(p, name=prefix + p.name) for p in kept]
-        held += [replace(p, name=prefix + p.name) for p in out]
+        kept_out += [replace(p, name=prefix + p.name) for p in out]
     if validation is not None:
         pairs = find_pairs(validation)
         notes += pairs.notes
-        held += pairs.pairs
-    read = _read_all([*training, *held], channel, track)
-    notes += partly_annotated(read) + uncorrected([*training, *held])
+        kept_out += pairs.pairs
+    read = _read_all([*training, *kept_out], channel, track)
+    notes += partly_annotated(read) + uncorrected([*training, *kept_out])
     notes += _ignored_nowhere(read, channel.ignore_value)
     sides = read[: len(training)], read[len(training) :]
     prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
     refuse_shared(*prints)
-    if config.folds and not held:
+    if config.folds and not kept_out:
         refuse_copies(prints[0])
     samples = [tuple(s for one in side for s in one.parts) for side in sides]
     require_both_classes(samples[0])
@@ -511,7 +511,7 @@ def _size(pair: Pair, channel: ChannelChoice) -> tuple[int, ...]:
 
     Images of one microscope and magnification mostly share their size, so a split that
     takes its share of each size takes its share of each kind of image. What is wrong
-    with a file is said when it is read whole.
+    with a file is reported when it is read whole.
     """
     try:
         with channel.open(pair.image) as source:
@@ -646,7 +646,7 @@ def read_annotated(
 
 
 def has_objects(samples: Sequence[Sample]) -> bool:
-    """Return whether any object is outlined, in what counts or beside it."""
+    """Return whether any object is outlined, in what counts or next to it."""
     return any(bool((s.labels > 0).any()) for s in samples)
 
 

@@ -1,4 +1,4 @@
-"""The end of a training: decode constants, scores, verdict, files."""
+"""Finish a training: decode constants, scores, verdict, files."""
 
 from __future__ import annotations
 
@@ -175,8 +175,8 @@ def finish(run: Run) -> Finished:
         )
     card = _card(run, config, verdict, track)
     export_weights(run.folder / store.WEIGHTS_FILE, verdict.network, card)
-    held = [p.crop.image[0] for stage in run.stages for p in stage.validation]
-    write_pictures(run.folder, verdict.truths, held, config)
+    images = [p.crop.image[0] for stage in run.stages for p in stage.validation]
+    write_pictures(run.folder, verdict.truths, images, config)
     return Finished(card=card, expected=verdict.expected, kept_start=verdict.kept_start)
 
 
@@ -269,7 +269,7 @@ def constants(
         Progress over candidates.
     started
         Whether there is such a model. Its constants stay unless others, cross-fitted,
-        score better: a few images do not say much about four constants.
+        score better: a few images are little evidence for four constants.
     """
     # Where the search begins: at the odds that the weights of the loss gave.
     begin = config.decode.replace(class_odds=config.weights.class_weights)

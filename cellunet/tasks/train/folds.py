@@ -1,8 +1,8 @@
 """Divide annotated images into folds, and train once per fold.
 
-With folds every image is scored by a network that has not seen it, and what is kept is
-the mean of the networks. Networks that are ready wait in the run's folder, so that a
-run that was stopped goes on with the fold that it was in.
+With folds every image is scored by a network that was not trained on it, and the model
+that is saved is the mean of the networks. Finished networks wait in the run's folder,
+so that a run that was stopped goes on with the fold that it was in.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """What one network is trained on, and what it is scored on."""
+    """The images of one network: trained on, and scored."""
 
     training: tuple[Sample, ...]
-    held: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
 
 
 def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
-    """Deal images into folds; a single image is cut into strips.
+    """Divide images into folds; a single image is cut into strips.
 
     What has scribbles alone, or single objects, cannot be scored: every fold trains on
     it, and if it is for the lack of other images alone that there are fewer than folds,
@@ -55,7 +55,7 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
     folds
         How many, 2 or more.
     seed
-        Seed of the deal: the same names and seed give the same folds everywhere.
+        The same names and seed give the same folds everywhere.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
         # Python promises that random() repeats across versions.
         rng = random.Random(seed)
         keys = {s.name: rng.random() for s in sorted(samples, key=lambda s: s.name)}
-        # Crowded and sparse images are dealt in turn.
+        # Crowded and sparse images take turns, so that every fold has both.
         order = sorted(samples, key=lambda s: (-objects_of(s), keys[s.name]))
         parts = [tuple(order[i::folds]) for i in range(folds)]
     return [
@@ -89,9 +89,9 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
             training=_with_objects(
                 tuple(s for j, part in enumerate(parts) if j != i for s in part) + aside
             ),
-            held=held,
+            validation=validation,
         )
-        for i, held in enumerate(parts)
+        for i, validation in enumerate(parts)
     ]
 
 
@@ -119,7 +119,7 @@ def _with_objects(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
 def _strips(sample: Sample, count: int) -> list[Sample]:
     """Cut what is annotated of an image into strips with as many objects each.
 
-    Across the longer side of what is annotated, between the centres of objects.
+    Across the longer side of what is annotated, between the centers of objects.
     """
     places = np.nonzero(sample.annotated)
     axis = int(np.argmax([int(np.ptp(p)) if p.size else 0 for p in places]))
@@ -133,12 +133,12 @@ def _strips(sample: Sample, count: int) -> list[Sample]:
             "image.",
         )
     rows = np.nonzero(np.isin(sample.labels, objects))
-    centres = np.sort(
+    centers = np.sort(
         np.bincount(sample.labels[rows], rows[axis])[objects]
         / np.bincount(sample.labels[rows])[objects]
     )
     inner = [len(objects) * i // count for i in range(1, count)]
-    cuts = [round((centres[i - 1] + centres[i]) / 2) for i in inner]
+    cuts = [round((centers[i - 1] + centers[i]) / 2) for i in inner]
     edges = [0, *cuts, sample.labels.shape[axis]]
     strips = []
     for number, (start, stop) in enumerate(itertools.pairwise(edges), 1):
@@ -146,40 +146,40 @@ def _strips(sample: Sample, count: int) -> list[Sample]:
         here = np.zeros_like(sample.annotated)
         here[view] = True
         name = f"{sample.name}, part {number}"
-        said = sample.scribbles
-        if said is not None:
-            # Those of another strip would tell what that one is scored on.
-            said = said * here
+        scribbles = sample.scribbles
+        if scribbles is not None:
+            # Those of another strip would teach what that one is scored on.
+            scribbles = scribbles * here
         annotated = sample.annotated & here
-        strips.append(replace(sample, name=name, annotated=annotated, scribbles=said))
+        strips.append(
+            replace(sample, name=name, annotated=annotated, scribbles=scribbles)
+        )
     return strips
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldRun:
-    """One training: what it is trained on, and what it is scored on."""
+    """The prepared images of the training of one fold."""
 
     training: list[Prepared]
     validation: list[Prepared]
-    held: tuple[Sample, ...]
-    """What `validation` was prepared from."""
 
 
 def fold_runs(
     data: TrainingData, split: SplitConfig, config: TrainConfig, track: Track
 ) -> list[FoldRun]:
-    """Return one stage, or one for each fold where no image was kept out.
+    """Return one run, or one for each fold where no validation images are given.
 
     Raises
     ------
     CellunetError
-        If the images cannot be dealt into folds.
+        If the images cannot be divided into folds.
     """
     if data.validation:
-        folds = [Fold(training=data.training, held=data.validation)]
+        folds = [Fold(training=data.training, validation=data.validation)]
     elif not any(is_scored(s) and objects_of(s) for s in data.training):
         # Nothing can be scored, so that no image need be kept out for it.
-        folds = [Fold(training=data.training, held=data.training)]
+        folds = [Fold(training=data.training, validation=data.training)]
     else:
         folds = make_folds(data.training, split.folds, config.seed)
     ready: dict[int, Prepared] = {}
@@ -194,8 +194,7 @@ def fold_runs(
     return [
         FoldRun(
             training=prepared(fold.training),
-            validation=prepared(fold.held),
-            held=fold.held,
+            validation=prepared(fold.validation),
         )
         for fold in folds
     ]

@@ -1,4 +1,4 @@
-"""The pretrained model that a training starts from, adapted to it."""
+"""Read the pretrained model that a training starts from, and adapt the two."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def with_pretrained(
 ) -> TrainConfig:
     """Return settings in which what was left open is the model's.
 
-    Network, normalisation, encoding, weights of the loss and decode constants are left
+    Network, normalization, encoding, weights of the loss and decode constants are left
     open where they are those of `TrainConfig` and not among `given`
     (`cellunet.tasks.train.request.TrainRequest`).
 
     Raises
     ------
     ConfigError
-        If the model has another target, or another network or normalisation than
+        If the model has another target, or another network or normalization than
         asked for, or its network does not take crops of the size asked for.
     """
     theirs = start.card.config
@@ -206,7 +206,7 @@ def _dark(samples: Sequence[Sample]) -> bool | None:
 
 
 def has_dark_objects(sample: Sample) -> bool | None:
-    """Return whether objects are darker than what is annotated beside them.
+    """Return whether objects are darker than the background.
 
     None where one of the two is missing.
     """
@@ -265,13 +265,13 @@ def names_of(samples: Sequence[Sample]) -> tuple[str, ...]:
 
 
 def names_differ(samples: Sequence[Sample]) -> str:
-    """Return what to say where files call the same channels differently, or nothing."""
+    """Return a note where files call the same channels differently, or nothing."""
     named = _named(samples)
     if count_of(samples) == 1 or len(named) < 2:
         return ""
-    told = "; ".join(f"{', '.join(n)} in {k}" for n, k in named.most_common())
+    names = "; ".join(f"{', '.join(n)} in {k}" for n, k in named.most_common())
     return (
-        f"The channels that are looked at are not called alike in all images ({told}). "
+        f"The channels have different names in the images ({names}). "
         "If one of them shows something else than in the others, name channels by name."
     )
 

@@ -1,4 +1,4 @@
-"""What a training is asked for and returns, and its preset; without torch."""
+"""Define the request and result of a training; choose its preset, without torch."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class RunInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """Whom to tell what; silent by default."""
+    """Callbacks of a training; silent by default."""
 
     on_note: Callable[[str], None] = lambda note: None
     on_start: Callable[[RunInfo], None] = lambda info: None
@@ -189,7 +189,7 @@ def began_with(name: str) -> PresetChoice:
         config.get(name) if isinstance(config, dict) else None
         for name in ("preset", "encoding")
     )
-    # What it cannot mean is told when the whole state is read.
+    # Values out of range are refused when the whole state is read.
     boundary = isinstance(encoding, dict) and encoding.get("target") == "boundary"
     return PresetChoice(
         preset=preset if preset in PRESETS else TrainConfig.preset,
@@ -218,10 +218,10 @@ def choose_preset(
     validation
         A folder of validation images.
     start
-        What training is to start from, if that was said; from ``scratch`` there is no
+        What training is to start from, if that was given; from ``scratch`` there is no
         preset for few images.
     target
-        What the network is to learn, if that was said; else what the model to start
+        What the network is to learn, if that was given; else what the model to start
         from has learned.
     keep_out
         Whether a share of the images is to be kept out for validation.
@@ -260,7 +260,7 @@ def pretrained_name(wanted: str | None, config: TrainConfig) -> str:
 
 
 def _takes_network(config: TrainConfig) -> bool:
-    """Return whether network and normalisation were left open."""
+    """Return whether network and normalization were left open."""
     usual = for_target(TrainConfig(), config.encoding.target)
     return (config.network, config.normalization) == (
         usual.network,

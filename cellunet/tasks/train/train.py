@@ -303,7 +303,7 @@ def read_images(
     start: PretrainedModel | None,
     hooks: Hooks,
 ) -> TrainingData:
-    """Return the images that are asked for, and tell what is odd about them.
+    """Return the images that are asked for, and note what is odd about them.
 
     Raises
     ------
@@ -499,7 +499,7 @@ def train(request: TrainRequest, hooks: Hooks | None = None) -> Trained:
     request
         What to train on and how.
     hooks
-        Whom to tell.
+        Callbacks for notes, progress and stopping.
 
     Raises
     ------

@@ -31,7 +31,7 @@ def tiffs() -> tuple[bytes, ...]:
     """Classic and BigTIFF, both byte orders, striped, tiled, compressed, stacks."""
     gray = _pixels()
     stack = np.stack([gray, gray[::-1], gray.T])
-    colour = np.stack([gray >> 3, gray >> 4, gray >> 5], axis=-1).astype(np.uint8)
+    color = np.stack([gray >> 3, gray >> 4, gray >> 5], axis=-1).astype(np.uint8)
     tiled = {"tile": (16, 16), "photometric": "minisblack"}
     return (
         _tiff(gray, rowsperstrip=8),
@@ -43,7 +43,7 @@ def tiffs() -> tuple[bytes, ...]:
         _tiff(gray.astype(np.float32), compression="zlib", predictor=True, **tiled),
         _tiff(gray, compression="lzma", rowsperstrip=6),
         _tiff((gray >> 3).astype(np.uint8), compression="jpeg", **tiled),
-        _tiff(colour, photometric="rgb", compression="zlib"),
+        _tiff(color, photometric="rgb", compression="zlib"),
         _tiff(stack, photometric="minisblack", rowsperstrip=8),
         _tiff(stack, imagej=True, metadata={"axes": "ZYX"}),
         _tiff(gray > 500, photometric="minisblack"),
@@ -54,23 +54,23 @@ def tiffs() -> tuple[bytes, ...]:
 def codecs() -> tuple[bytes, ...]:
     """A tiled TIFF of every compression whose decoder runs in a process of its own."""
     gray = (_pixels() >> 3).astype(np.uint8)
-    colour = np.stack([gray] * 3, -1)
+    color = np.stack([gray] * 3, -1)
     tiled = {"tile": (16, 16), "photometric": "minisblack"}
     names = ("zlib", "lzw", "packbits", "zstd", "lzma", "lerc", "png", "jpeg")
     names = (*names, "jpeg2000", "jpegxr", "jpegxl")
-    webp = _tiff(colour, compression="webp", tile=(16, 16), photometric="rgb")
+    webp = _tiff(color, compression="webp", tile=(16, 16), photometric="rgb")
     return (*(_tiff(gray, compression=name, **tiled) for name in names), webp)
 
 
 @cache
 def pngs() -> tuple[bytes, ...]:
-    """Gray of 8 and 16 bits, with alpha, colour, and a palette."""
+    """Gray of 8 and 16 bits, with alpha, color, and a palette."""
     import imagecodecs
 
     gray = _pixels()
     small = (gray >> 3).astype(np.uint8)
-    colour = np.stack([small, small // 2, small // 3], -1)
-    shapes = (gray, small, np.stack([small] * 2, -1), colour)
+    color = np.stack([small, small // 2, small // 3], -1)
+    shapes = (gray, small, np.stack([small] * 2, -1), color)
     return tuple(imagecodecs.png_encode(np.ascontiguousarray(p)) for p in shapes)
 
 
@@ -193,13 +193,13 @@ def weights() -> bytes:
     pytest.importorskip("torch")
     from cellunet.config import TrainConfig, UNetConfig
     from cellunet.core.checkpoint import weights_of
-    from cellunet.core.unet import UNet, initialise
+    from cellunet.core.unet import UNet, initialize
     from cellunet.engine.int8 import measure_ranges
     from cellunet.store import ModelCard, encode
 
     config = UNetConfig(channels=(4, 8))
     network = UNet(config)
-    initialise(network, 0)
+    initialize(network, 0)
     found = weights_of(network)
     window = np.random.default_rng(0).random((2, 16, 16), np.float32)
     ranges = measure_ranges(found, config, [window], 1)

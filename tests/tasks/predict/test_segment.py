@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.core.device import TorchEngine
-from cellunet.core.unet import UNet, initialise
+from cellunet.core.unet import UNet, initialize
 from cellunet.engine.base import plane_probabilities
 from cellunet.errors import CheckpointError
 from cellunet.imaging import blocks as blocks_module
@@ -124,7 +124,7 @@ def test_white_noise_through_random_weights_is_cut_without_a_seam(
     seed = data.draw(st.integers(0, 2**16))
     image = np.random.default_rng(seed).normal(500, 200, (height, width))
     network = UNet(recipe.config.network)
-    initialise(network, seed)
+    initialize(network, seed)
     engine = TorchEngine(network.eval(), torch.device("cpu"))
     noisy = replace(recipe, engine=engine, scale=data.draw(st.sampled_from(SCALES)))
     with monkeypatch.context() as patch:

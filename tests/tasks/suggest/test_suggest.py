@@ -282,7 +282,7 @@ def test_windows_are_the_same_however_high_the_bands(field) -> None:
     assert (tall[-1].y, tall[-1].x) == (130 - SIDE, 150 - SIDE)
 
 
-def test_of_many_windows_the_most_doubtful_of_each_neighbourhood_are_left(
+def test_of_many_windows_the_most_doubtful_of_each_neighborhood_are_left(
     field,
 ) -> None:
     with open_image(field) as source, Scratch() as scratch:

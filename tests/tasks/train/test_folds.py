@@ -1,4 +1,4 @@
-"""Images dealt into folds: each held out once, none trained on and scored at once."""
+"""Folds: each image is validated on once, and never by a network trained on it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def named(name: str, objects: int) -> Sample:
 def test_every_image_is_held_out_once_and_trained_on_otherwise() -> None:
     images = [named(str(i), i) for i in range(1, 8)]
     folds = make_folds(images, 3, seed=0)
-    held = [s.name for fold in folds for s in fold.held]
-    assert sorted(held) == [s.name for s in images]
+    validation = [s.name for fold in folds for s in fold.validation]
+    assert sorted(validation) == [s.name for s in images]
     for fold in folds:
-        names = {s.name for s in fold.training}, {s.name for s in fold.held}
+        names = {s.name for s in fold.training}, {s.name for s in fold.validation}
         assert not names[0] & names[1]
         assert names[0] | names[1] == {s.name for s in images}
 
@@ -43,14 +43,17 @@ def test_every_image_is_held_out_once_and_trained_on_otherwise() -> None:
 def test_crowded_and_sparse_images_are_dealt_in_turn() -> None:
     images = [named("a", 9), named("b", 8), named("c", 1), named("d", 2)]
     folds = make_folds(images, 2, seed=0)
-    assert [[s.name for s in fold.held] for fold in folds] == [["a", "d"], ["b", "c"]]
+    assert [[s.name for s in fold.validation] for fold in folds] == [
+        ["a", "d"],
+        ["b", "c"],
+    ]
 
 
 def test_the_deal_does_not_depend_on_the_order_of_images() -> None:
     images = [named(str(i), 1) for i in range(9)]
     one, other = make_folds(images, 3, seed=4), make_folds(images[::-1], 3, seed=4)
-    assert [{s.name for s in f.held} for f in one] == [
-        {s.name for s in f.held} for f in other
+    assert [{s.name for s in f.validation} for f in one] == [
+        {s.name for s in f.validation} for f in other
     ]
 
 
@@ -60,17 +63,17 @@ def test_a_single_image_is_cut_between_its_objects() -> None:
     folds = make_folds([image], 2, seed=0)
     # Half way between columns 2 and 5, rounded to even: 4.
     left = [[True] * 4 + [False] * 6] * 2
-    assert folds[0].held[0].annotated.tolist() == left
+    assert folds[0].validation[0].annotated.tolist() == left
     assert folds[1].training[0].annotated.tolist() == left
     assert folds[0].training[0].annotated.tolist() == np.invert(left).tolist()
-    assert folds[0].held[0].name == "a, part 1"
+    assert folds[0].validation[0].name == "a, part 1"
 
 
 def test_strips_keep_to_what_is_annotated() -> None:
     annotated = [[False, True, True, True, True, False]]
     image = sample("a", [[9, 1, 0, 0, 2, 8]], annotated)
     folds = make_folds([image], 2, seed=0)
-    together = folds[0].held[0].annotated | folds[1].held[0].annotated
+    together = folds[0].validation[0].annotated | folds[1].validation[0].annotated
     assert together.tolist() == annotated
 
 
@@ -98,12 +101,12 @@ def test_what_cannot_be_scored_is_trained_on_in_every_fold() -> None:
     # Of this one a single object counts, nothing beside it.
     alone.append(sample("s3", [[0, 7, 7, 0]], [[False, True, True, False]]))
     found = make_folds([*alone, *outlined], 3, 0)
-    assert sorted(s.name for f in found for s in f.held) == ["o0", "o1", "o2"]
+    assert sorted(s.name for f in found for s in f.validation) == ["o0", "o1", "o2"]
     for fold in found:
         assert {s.name for s in alone} < {s.name for s in fold.training}
     # Fewer outlined images than folds: as many as can be scored, or strips of one.
     assert len(make_folds([*alone, *outlined[:2]], 3, 0)) == 2
     strips = make_folds([*alone, outlined[0]], 3, 0)
-    assert [f.held[0].name for f in strips] == ["o0, part 1", "o0, part 2"]
+    assert [f.validation[0].name for f in strips] == ["o0, part 1", "o0, part 2"]
     with pytest.raises(ConfigError, match="8 folds"):
         make_folds([*alone, *outlined], 8, 0)

@@ -50,8 +50,8 @@ def start() -> PretrainedModel:
 def discs(diameter: int, *, dark: bool = False) -> Sample:
     labels = np.zeros((160, 160), np.int32)
     y, x = np.mgrid[:160, :160]
-    for number, centre in enumerate((40, 120), 1):
-        labels[np.hypot(y - centre, x - centre) < diameter / 2] = number
+    for number, center in enumerate((40, 120), 1):
+        labels[np.hypot(y - center, x - center) < diameter / 2] = number
     image = np.where((labels > 0) != dark, 200, 20).astype(np.uint8)
     return Sample(
         name="a", image=image[None], labels=labels, annotated=np.ones((160, 160), bool)
@@ -148,5 +148,5 @@ def test_objects_far_from_the_models_are_refused(start) -> None:
         adapt_pretrained(start.card.config, far, [discs(10)])
 
 
-def test_images_that_made_the_model_are_recognised(start) -> None:
+def test_images_that_made_the_model_are_recognized(start) -> None:
     assert known_images(start, {"x": "aa", "y": "bb", "z": "cc"}) == ["x", "y"]

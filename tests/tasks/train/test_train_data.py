@@ -152,7 +152,7 @@ def test_a_stack_is_refused(data) -> None:
     assert "if they are channels" in caught.value.hint
 
 
-def test_a_colour_image_trains_by_a_channel_or_gray(data, rng) -> None:
+def test_a_color_image_trains_by_a_channel_or_gray(data, rng) -> None:
     rgb = rng.integers(0, 255, (64, 64, 3), np.uint8)
     tifffile.imwrite(image_of(data, 0), rgb, photometric="rgb")
     pair = Pair(image_of(data, 0), label_of(data, 0), "a0")
