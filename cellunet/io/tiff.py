@@ -33,7 +33,7 @@ from cellunet.io.metadata import (
     refuse_entities,
     summarise_ome,
 )
-from cellunet.io.reading import check_kind, reading
+from cellunet.io.reading import check_kind, memory_note, reading
 from cellunet.io.source import Choice, DamageLog, Origin
 from cellunet.io.tiff_checks import (
     BIO_FORMATS,
@@ -47,10 +47,9 @@ from cellunet.io.tiff_pixels import (
     JPEG_COMPRESSIONS,
     RowWindow,
     SeriesReader,
-    check_limit,
     held_bytes,
-    memory_note,
     shares_rows,
+    step_rows,
 )
 
 if TYPE_CHECKING:
@@ -375,7 +374,7 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         check_pixels(path, series.keyframe)
         check_codec(path, series.keyframe)
         reader = SeriesReader(path, series, log)
-        check_series(path, series, reader, size, keep_going=choice.keep_going)
+        check_series(path, series, reader, size, choice)
         cut = CropMetadata.from_text(tiff.pages.first.description, path)
         image = TiffImage(path, tiff, full, own, split=is_split(tiff))
         metadata = describe(image)
@@ -581,6 +580,9 @@ def _axes_of_crop(
     return "C" + axes[1:]
 
 
+LARGEST_WINDOW_PX = 1024
+"""Side of the network's windows (`cellunet.imaging.blocks.LARGEST_PX`)."""
+
 LOOK_PX = 512
 """Part of a colour image that is looked at to see whether it is really gray."""
 
@@ -610,8 +612,8 @@ class TiffSource:
         self.origin = file.origin
         cut = file.cut_from
         self.cut_from = None if cut is None else cut.only(layout.channel_names)
-        self.memory_note = memory_note(path, file.reader, layout, self.dtype)
-        check_limit(path, file.reader, choice.limit_bytes)
+        held = held_bytes(file.reader, layout, self.dtype, LARGEST_WINDOW_PX)
+        self.memory_note = memory_note(path, file.reader.piece_bytes, held)
         self._choice, self._layout = choice, layout
         self._stack = file.stack
         self._file: OpenTiff | None = file
@@ -627,17 +629,12 @@ class TiffSource:
         region.check(self.shape, self._layout.planes)
         rows, columns = (region.y0, region.y1), (region.x0, region.x1)
         with reading(self.path):
-            file = self._opened()
-            if shares_rows(file.reader, self._layout):
-                if self._window is None:
-                    self._window = RowWindow(
-                        self.shape, self.dtype, self._rows, self.channels
-                    )
-                result = self._window.read(region.plane, rows, columns)
-            else:
-                result = self._pixels(file, region.plane, rows, columns)
-        pixels = np.ascontiguousarray(result, self.dtype)
-        return pixels.reshape(self.channels, *region.shape)
+            reader = self._opened().reader
+            if not shares_rows(reader, self._layout):
+                return self._pixels(region.plane, rows, columns)
+            if self._window is None:
+                self._window = RowWindow(self.shape, step_rows(reader), self._pixels)
+            return self._window.read(region.plane, rows, columns)
 
     def held_bytes(self, rows: int) -> int:
         """Return what reading holds; see `cellunet.io.source.Source`."""
@@ -645,21 +642,15 @@ class TiffSource:
             reader = self._opened().reader
             return held_bytes(reader, self._layout, self.dtype, rows)
 
-    def _rows(self, plane: int, y0: int, y1: int) -> npt.NDArray[Any]:
-        return self._pixels(self._opened(), plane, (y0, y1), (0, self.shape[1]))
-
     def _pixels(
-        self,
-        file: OpenTiff,
-        plane: int,
-        rows: tuple[int, int],
-        columns: tuple[int, int],
+        self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
     ) -> npt.NDArray[Any]:
-        """Return a rectangle of a plane, YX, or CYX of several channels."""
-        first, *others = self._layout.stored(plane)
-        result = _combined(file, self._layout, first, (rows, columns))
+        """Return a rectangle of a plane, CYX."""
+        file, layout = self._opened(), self._layout
+        first, *others = layout.stored(plane)
+        result = _channels(file, layout, first, (rows, columns))
         for stored in others:
-            part = _combined(file, self._layout, stored, (rows, columns))
+            part = _channels(file, layout, stored, (rows, columns))
             np.maximum(result, part, out=result)
         return result
 
@@ -719,39 +710,24 @@ def _result_dtype(file: OpenTiff, layout: PlaneLayout) -> np.dtype[Any]:
     return file.reader.dtype
 
 
-def _combined(
+def _channels(
     file: OpenTiff,
     layout: PlaneLayout,
     stored: int,
     window: tuple[tuple[int, int], tuple[int, int]],
 ) -> npt.NDArray[Any]:
-    """Return the channels of a rectangle of one stored plane, as `combine` does."""
-    if layout.channels > 1:
-        return _together(file, layout, stored, window)
-    pixels: dict[int, npt.NDArray[Any]] = {}
-    for skip, _ in layout.parts:
-        if skip not in pixels:
-            pixels[skip] = file.pixels(stored + skip, *window)
-    parts = [pixels[skip][..., sample] for skip, sample in layout.parts]
-    return combine(parts, layout.gray)
-
-
-def _together(
-    file: OpenTiff,
-    layout: PlaneLayout,
-    stored: int,
-    window: tuple[tuple[int, int], tuple[int, int]],
-) -> npt.NDArray[Any]:
-    """Return several channels, CYX; of those read apart one is held beside them."""
+    """Return the channels of a rectangle of one stored plane, CYX."""
     (y0, y1), (x0, x1) = window
-    shape = (layout.channels, y1 - y0, x1 - x0)
-    result = np.empty(shape, _result_dtype(file, layout))
+    dtype = np.dtype(np.uint8) if file.palette is not None else file.reader.dtype
+    parts = np.empty((len(layout.parts), y1 - y0, x1 - x0), dtype)
     for skip in dict.fromkeys(skip for skip, _ in layout.parts):
         pixels = file.pixels(stored + skip, *window)
         for number, (where, sample) in enumerate(layout.parts):
             if where == skip:
-                result[number] = pixels[..., sample]
-    return result
+                parts[number] = pixels[..., sample]
+    if layout.gray:
+        return combine(list(parts), gray=True)[np.newaxis]
+    return parts.view(_result_dtype(file, layout))
 
 
 def _equal_colours(file: OpenTiff) -> bool:
