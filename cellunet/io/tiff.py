@@ -631,7 +631,8 @@ class TiffSource:
         with reading(self.path):
             reader = self._opened().reader
             if not shares_rows(reader, self._layout):
-                return self._pixels(region.plane, rows, columns)
+                pixels = self._pixels(region.plane, rows, columns)
+                return np.ascontiguousarray(pixels)
             if self._window is None:
                 self._window = RowWindow(self.shape, step_rows(reader), self._pixels)
             return self._window.read(region.plane, rows, columns)
@@ -717,17 +718,21 @@ def _channels(
     window: tuple[tuple[int, int], tuple[int, int]],
 ) -> npt.NDArray[Any]:
     """Return the channels of a rectangle of one stored plane, CYX."""
-    (y0, y1), (x0, x1) = window
-    dtype = np.dtype(np.uint8) if file.palette is not None else file.reader.dtype
-    parts = np.empty((len(layout.parts), y1 - y0, x1 - x0), dtype)
+    dtype = _result_dtype(file, layout)
+    if layout.channels == 1 and not layout.gray:
+        ((skip, sample),) = layout.parts
+        return file.pixels(stored + skip, *window)[np.newaxis, ..., sample].view(dtype)
+    parts: list[npt.NDArray[Any]] = [np.empty(0)] * len(layout.parts)
     for skip in dict.fromkeys(skip for skip, _ in layout.parts):
         pixels = file.pixels(stored + skip, *window)
         for number, (where, sample) in enumerate(layout.parts):
             if where == skip:
                 parts[number] = pixels[..., sample]
-    if layout.gray:
-        return combine(list(parts), gray=True)[np.newaxis]
-    return parts.view(_result_dtype(file, layout))
+    return (
+        combine(parts, layout.gray)
+        .reshape(layout.channels, *parts[0].shape)
+        .astype(dtype, copy=False)
+    )
 
 
 def _equal_colours(file: OpenTiff) -> bool:

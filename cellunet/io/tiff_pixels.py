@@ -128,7 +128,7 @@ LONG_ROW_BYTES = 16 * 2**10
 CACHE_BYTES = 64 * 2**20
 """Decoded strips and tiles are kept up to this size; the latest ones always are."""
 
-ROWS_CACHE_BYTES = 16 * 2**20
+ROWS_CACHE_BYTES = 4 * 2**20
 """The same for strips as wide as the image, whose rows `RowWindow` keeps."""
 
 TOGETHER_BYTES = 2**20
@@ -320,9 +320,8 @@ class SeriesReader:
 
     def _make_room(self, count: int) -> None:
         """Forget the oldest pieces, so that with so many more not too many are kept."""
-        while (
-            self._cache and (len(self._cache) + count) * self.piece_bytes > CACHE_BYTES
-        ):
+        most = max(self.cache_bytes // self.piece_bytes - count, 0)
+        while len(self._cache) > most:
             self._cache.popitem(last=False)
 
     def _decode(self, number: int, indices: list[int]) -> dict[int, npt.NDArray[Any]]:
@@ -442,26 +441,37 @@ class RowWindow:
         load: Callable[[int, Span, Span], npt.NDArray[Any]],
     ) -> None:
         self._shape, self._step, self._load = shape, step, load
-        self._plane, self._most = -1, 1
-        self._bands: dict[int, npt.NDArray[Any]] = {}
+        # One room is used again and again: what is freed in between stays in memory.
+        self._room: npt.NDArray[Any] = np.empty((0, 0, 0, 0))
+        self._held: list[tuple[int, int] | None] = []
 
     def read(self, plane: int, rows: Span, columns: Span) -> npt.NDArray[Any]:
         """Return a rectangle of a plane as a new array, CYX."""
         first, last = rows[0] // self._step, -(-rows[1] // self._step)
-        self._most = max(self._most, last - first)
-        kept = range(first, first + self._most) if plane == self._plane else ()
-        self._plane = plane
-        self._bands = {k: band for k, band in self._bands.items() if k in kept}
+        most = (rows[1] - rows[0] + self._step - 2) // self._step + 1
+        if most > len(self._held):
+            self._held = [None] * most
+            self._room = np.empty((0, 0, 0, 0))
         parts = []
         for k in range(first, last):
             top = k * self._step
-            if k not in self._bands:
-                bottom = min(top + self._step, self._shape[0])
-                width = self._shape[1]
-                self._bands[k] = self._load(plane, (top, bottom), (0, width))
-            part = self._bands[k][:, max(rows[0] - top, 0) : rows[1] - top]
-            parts.append(part[..., columns[0] : columns[1]])
+            band = self._band(plane, k)[:, max(rows[0] - top, 0) : rows[1] - top]
+            parts.append(band[..., columns[0] : columns[1]])
         return np.concatenate(parts, axis=1)
+
+    def _band(self, plane: int, k: int) -> npt.NDArray[Any]:
+        """Return the rows of one step."""
+        slot, (height, width) = k % len(self._held), self._shape
+        if self._held[slot] != (plane, k):
+            self._held[slot] = None
+            top = k * self._step
+            new = self._load(plane, (top, min(top + self._step, height)), (0, width))
+            if not self._room.size:
+                size = len(self._held), len(new), min(self._step, height), width
+                self._room = np.empty(size, new.dtype)
+            self._room[slot, :, : new.shape[1]] = new
+            self._held[slot] = plane, k
+        return self._room[slot]
 
 
 def shares_rows(reader: SeriesReader, layout: PlaneLayout) -> bool:
