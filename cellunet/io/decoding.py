@@ -2,7 +2,8 @@
 
 A decoder that is native code and is given bytes of others can end the process that it
 runs in. There is one such process for all that a command reads. It is started at the
-first image that needs it, is asked by one thread at a time, and ends with cellunet.
+first image that needs it, is asked by one thread at a time, and ends with cellunet,
+whose end closes its standard input.
 When it dies, or does not answer in time, the image that it was decoding is refused, and
 the next one gets a new process.
 
@@ -13,7 +14,6 @@ process over.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import math
@@ -276,16 +276,9 @@ class DecoderProcess:
         if child is not None:
             child.kill()
 
-    def end(self) -> None:
-        """End the process, decoding or not; the end of cellunet."""
-        self.kill()
-        self.close()
-
 
 def start(module: str) -> Child:
     """Start the process; its first line says that it is ready."""
-    if getattr(sys, "frozen", False):
-        raise OSError(f"{sys.executable} is no Python")
     paths = [str(Path(folder).absolute()) for folder in sys.path if folder]
     options: dict[str, Any] = {}
     if sys.platform == "win32":
@@ -353,8 +346,6 @@ def ending(code: int) -> str:
 
 SHARED = DecoderProcess()
 """The one that everything in this process uses."""
-
-atexit.register(SHARED.end)
 
 PROCESS_BYTES = 48_000_000
 """What the process takes besides data: the interpreter, numpy and codecs."""

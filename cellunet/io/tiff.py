@@ -1,19 +1,19 @@
 """Read TIFF, OME-TIFF, ImageJ TIFF and BigTIFF by region.
 
-A palette (TIFF 6.0, section 5) turns stored values into red, green and blue. Programs
-of microscopes store a channel's display color so: a ramp from black to one hue, linear
-in the value. There the value is the intensity; anywhere else it is a mere number of a
-color.
-
-By default that is the largest, so that a converter's smaller copies and a scanner's
-thumbnail, macro and label are left aside; any of them is read by number or name.
+Of several images in a file the largest is read by default, so that a converter's
+smaller copies and a scanner's thumbnail, macro and label are left aside; any of them is
+read by number or name.
 
 Values are returned as they are stored. A file marked WhiteIsZero is not inverted,
-because ImageJ marks images so that are merely shown with an inverting look-up table.
+because ImageJ marks images so that are merely shown with an inverting look-up table. A
+palette (TIFF 6.0, section 5) turns stored values into red, green and blue, unless it is
+a ramp from black to one hue: programs of microscopes store a channel's display color
+so, and the value is the intensity.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 from itertools import product
@@ -53,6 +53,7 @@ from cellunet.io.tiff_pixels import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -330,6 +331,12 @@ class OpenTiff:
     cut_from: CropMetadata | None = None
     """The field that it was cut from, if it says so."""
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of what `pixels` returns."""
+        made = self.palette is not None or self.reader.dtype == np.bool_
+        return np.dtype(np.uint8) if made else self.reader.dtype
+
     def pixels(
         self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
     ) -> npt.NDArray[Any]:
@@ -357,15 +364,8 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         If the file is not a TIFF, claims what it cannot hold, or has no such image or
         level; tifffile's own errors pass.
     """
-    size = check_kind(path, "TIFF")
-    scan_directories(path, size)
     log = DamageLog(path, keep_going=choice.keep_going)
-    # A set of several files is recognised, never assembled.
-    with tifffile.TiffFile(path, _multifile=False) as tiff:
-        refuse_entities(path, tiff.pages.first.description)
-        xml = tiff.ome_metadata if tiff.is_ome else None
-        ome = summarise_ome(path, xml, size) if xml else None
-        images = find_images(path, tiff, ome)
+    with _images(path) as (tiff, size, ome, images):
         chosen = choose_image(path, choice.image, images)
         full, own = images[chosen]
         shapes = [plane_shape(level) for level in full.levels]
@@ -402,13 +402,23 @@ def image_names(path: Path) -> list[str]:
     ImageReadError
         As `open_series`.
     """
+    with _images(path) as (_, _, _, images):
+        return [image_name(one) for one in images]
+
+
+@contextlib.contextmanager
+def _images(
+    path: Path,
+) -> Iterator[tuple[tifffile.TiffFile, int, OmeSummary | None, Images]]:
+    """Open a TIFF that was checked; give it, its bytes, its OME-XML and its images."""
     size = check_kind(path, "TIFF")
     scan_directories(path, size)
+    # A set of several files is recognised, never assembled.
     with tifffile.TiffFile(path, _multifile=False) as tiff:
         refuse_entities(path, tiff.pages.first.description)
         xml = tiff.ome_metadata if tiff.is_ome else None
         ome = summarise_ome(path, xml, size) if xml else None
-        return [image_name(one) for one in find_images(path, tiff, ome)]
+        yield tiff, size, ome, find_images(path, tiff, ome)
 
 
 def _origin(
@@ -601,7 +611,8 @@ class TiffSource:
             file.close()
         self.path = path
         self.shape = layout.shape
-        self.dtype = _result_dtype(file, layout)
+        self._stored_dtype = file.dtype
+        self.dtype = np.dtype(np.float32) if layout.gray else file.dtype
         self.plane_axes = layout.plane_axes
         self.plane_shape = layout.plane_shape
         self.channels = layout.channels
@@ -631,8 +642,7 @@ class TiffSource:
         with reading(self.path):
             reader = self._opened().reader
             if not shares_rows(reader, self._layout):
-                pixels = self._pixels(region.plane, rows, columns)
-                return np.ascontiguousarray(pixels)
+                return self._pixels(region.plane, rows, columns)
             if self._window is None:
                 self._window = RowWindow(self.shape, step_rows(reader), self._pixels)
             return self._window.read(region.plane, rows, columns)
@@ -659,10 +669,7 @@ class TiffSource:
         """Return the file, after pickling opened anew."""
         if self._file is None:
             file = open_series(self.path, self._choice)
-            if (file.stack, _result_dtype(file, self._layout)) != (
-                self._stack,
-                self.dtype,
-            ):
+            if (file.stack, file.dtype) != (self._stack, self._stored_dtype):
                 raise ImageReadError(
                     f"{self.path} has changed since it was opened.", hint="Run again."
                 )
@@ -703,14 +710,6 @@ def open_tiff(path: Path, choice: Choice) -> TiffSource:
         return TiffSource(path, choice)
 
 
-def _result_dtype(file: OpenTiff, layout: PlaneLayout) -> np.dtype[Any]:
-    if layout.gray:
-        return np.dtype(np.float32)
-    if file.palette is not None or file.reader.dtype == np.bool_:
-        return np.dtype(np.uint8)
-    return file.reader.dtype
-
-
 def _channels(
     file: OpenTiff,
     layout: PlaneLayout,
@@ -718,21 +717,15 @@ def _channels(
     window: tuple[tuple[int, int], tuple[int, int]],
 ) -> npt.NDArray[Any]:
     """Return the channels of a rectangle of one stored plane, CYX."""
-    dtype = _result_dtype(file, layout)
-    if layout.channels == 1 and not layout.gray:
-        ((skip, sample),) = layout.parts
-        return file.pixels(stored + skip, *window)[np.newaxis, ..., sample].view(dtype)
-    parts: list[npt.NDArray[Any]] = [np.empty(0)] * len(layout.parts)
+    (y0, y1), (x0, x1) = window
+    parts = np.empty((len(layout.parts), y1 - y0, x1 - x0), file.dtype)
+    # Of those that are stored apart one is held beside the result.
     for skip in dict.fromkeys(skip for skip, _ in layout.parts):
         pixels = file.pixels(stored + skip, *window)
         for number, (where, sample) in enumerate(layout.parts):
             if where == skip:
                 parts[number] = pixels[..., sample]
-    return (
-        combine(parts, layout.gray)
-        .reshape(layout.channels, *parts[0].shape)
-        .astype(dtype, copy=False)
-    )
+    return combine(list(parts), gray=True)[np.newaxis] if layout.gray else parts
 
 
 def _equal_colours(file: OpenTiff) -> bool:

@@ -457,7 +457,8 @@ class RowWindow:
             top = k * self._step
             band = self._band(plane, k)[:, max(rows[0] - top, 0) : rows[1] - top]
             parts.append(band[..., columns[0] : columns[1]])
-        return np.concatenate(parts, axis=1)
+        result: npt.NDArray[Any] = np.concatenate(parts, axis=1)
+        return result
 
     def _band(self, plane: int, k: int) -> npt.NDArray[Any]:
         """Return the rows of one step."""
