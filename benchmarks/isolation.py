@@ -27,9 +27,6 @@ import imagecodecs
 import tifffile
 from tables import HERE, machine
 
-from cellunet.io import png
-from cellunet.io import tiff_pixels as piece_decoder
-from cellunet.io import tiff_strips as decoders
 from cellunet.io.decoding import SHARED
 from cellunet.io.images import open_image
 from cellunet.io.source import Region
@@ -52,17 +49,13 @@ KINDS = {
 """Name to what `tifffile.imwrite` is told; None is PNG."""
 WITHIN = """
 import sys
-from cellunet.io import png
-from cellunet.io import tiff_pixels as piece_decoder, tiff_strips as decoders
-import imagecodecs
-decode = {5: imagecodecs.lzw_decode, 32773: imagecodecs.packbits_decode}
-decoders.decode_bytes = lambda codec, data: bytes(decode[codec](data))
-png.decode_png = lambda content, size: imagecodecs.png_decode(content)
-def pieces(page, encoded, tables, size):
-    return [page.decode(data, k, **tables)[0] for k, data in encoded.items()]
-piece_decoder.decode_pieces = pieces
+from cellunet.io.decoder_process import DECODERS
+from cellunet.io.decoding import SHARED
+def within(codec, decoder, calls, size):
+    return [DECODERS[decoder](*call) for call in calls]
+SHARED.decode = within
 """
-"""Decodes in the process of the command, as cellunet did before."""
+"""Decodes in the process of the command."""
 MAIN = "from cellunet.cli.app import main; raise SystemExit(main(None))"
 
 
@@ -135,12 +128,11 @@ def compare_reading(folder: Path, rounds: int) -> dict[str, float]:
     """Return medians of both ways of reading alone."""
     paths = sorted(folder.iterdir())
     ways: dict[bool, list[float]] = {True: [], False: []}
-    own = piece_decoder.decode_pieces, png.decode_png, decoders.decode_bytes
     for number in range(2 * rounds + 2):
         if number % 2:
             exec(WITHIN, {})
         elapsed = read_all(paths)
-        piece_decoder.decode_pieces, png.decode_png, decoders.decode_bytes = own
+        vars(SHARED).pop("decode", None)
         # The first of each way warms up.
         if number > 1:
             ways[not number % 2].append(elapsed)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -41,25 +40,31 @@ def png(data: bytes) -> Any:  # noqa: ANN401
 
 
 def tiff(
-    data: bytes, index: int, page: tuple[str, int, Any], **tables: bytes | None
+    data: bytes,
+    index: int,
+    path: str,
+    state: str,
+    offset: int,
+    tables: dict[str, str | None],
 ) -> Any:  # noqa: ANN401
-    """Decode a strip or tile of the page of a file, as the file was when it was opened.
+    """Decode a strip or tile of the page whose directory lies at `offset`.
 
-    The page is given by the path, where its directory lies, and the file's state.
+    The file must be as it was when it was opened; tables of JPEG are in hexadecimal.
     """
-    if file_state(page[0]) != page[2]:
+    if file_state(path) != state:
         raise ValueError("the file has changed since it was opened")
-    return page_decoder(*page)(data, index, **tables)[0]
+    known = {name: table and bytes.fromhex(table) for name, table in tables.items()}
+    return page_decoder(path, state, offset)(data, index, **known)[0]
 
 
-def file_state(path: str | Path) -> tuple[int, int, int]:
+def file_state(path: str | Path) -> str:
     """Return what changes when a file does."""
     status = Path(path).stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 @lru_cache(maxsize=8)
-def page_decoder(path: str, offset: int, state: Any) -> Callable[..., Any]:  # noqa: ANN401
+def page_decoder(path: str, state: str, offset: int) -> Callable[..., Any]:
     """Return what decodes the pieces of a page."""
     del state
     with tifffile.TiffFile(path, _multifile=False) as file:
@@ -89,12 +94,12 @@ def main() -> None:
     out.write(b"{}\n")
     out.flush()
     while True:
-        decoder, calls, expected_bytes, seconds = asked.get()
+        decoder, expected_bytes, seconds, calls = asked.get()
         _bound_memory(MORE_BYTES + TIMES * expected_bytes)
         # Ends the process even where a decoder holds the interpreter.
         faulthandler.dump_traceback_later(seconds, exit=True)
-        for arguments, options in calls:
-            told, pixels = answer(decoder, *arguments, **options)
+        for arguments in calls:
+            told, pixels = answer(decoder, *arguments)
             out.write(json.dumps(told).encode() + b"\n")
             out.write(pixels)
         out.flush()
@@ -106,18 +111,20 @@ def main() -> None:
 def _listen(asked: SimpleQueue[Any]) -> None:
     """Pass questions on; end the process, decoding or not, once there are no more."""
     try:
-        while True:
-            asked.put(pickle.load(sys.stdin.buffer))
+        for line in sys.stdin.buffer:
+            *head, calls = json.loads(line)
+            read = sys.stdin.buffer.read
+            asked.put((*head, [(read(size), *arguments) for size, arguments in calls]))
     finally:
         os._exit(0)
 
 
 def answer(
-    decoder: str, *arguments: object, **options: object
+    decoder: str, *arguments: object
 ) -> tuple[dict[str, Any], memoryview | bytes]:
     """Return type and shape of decoded pixels, and their bytes; or what is wrong."""
     try:
-        result = DECODERS[decoder](*arguments, **options)
+        result = DECODERS[decoder](*arguments)
         pixels = np.ascontiguousarray(result)
     except MemoryError:
         return {

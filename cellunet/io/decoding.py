@@ -7,9 +7,9 @@ whose end closes its standard input.
 When it dies, or does not answer in time, the image that it was decoding is refused, and
 the next one gets a new process.
 
-Questions are pickled. Answers are lines of JSON with pixels behind them, and what they
-claim is checked before memory is taken: the file that was decoded may have taken the
-process over.
+Questions and answers are lines of JSON with bytes behind them. Nothing is unpickled,
+and what an answer claims is checked before memory is taken: the file that was decoded
+may have taken the process over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import contextlib
 import json
 import math
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    Call = tuple[tuple[Any, ...], dict[str, Any]]
-    """Arguments of a decoder of `cellunet.io.decoder_process`, and its keywords."""
+    Call = tuple[Any, ...]
+    """Bytes to decode, and what else their decoder must know, in types of JSON."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,10 @@ class DecoderProcess:
             child = self._ready()
             begin = time.monotonic()
             try:
-                pickle.dump((decoder, calls, expected_bytes, seconds), child.stdin)
+                sizes = [(len(data), others) for data, *others in calls]
+                asked = json.dumps([decoder, expected_bytes, seconds, sizes])
+                child.stdin.write(asked.encode() + b"\n")
+                child.stdin.writelines(data for data, *_ in calls)
                 child.stdin.flush()
                 return [_answer(child.stdout, most) for _ in calls]
             except (BugError, MemoryError):
@@ -364,7 +366,7 @@ def decode_png(content: bytes, decoded_bytes: int) -> npt.NDArray[Any]:
     DecodingError
         If it is damaged.
     """
-    (result,) = SHARED.decode(PNG.name, "png", [((content,), {})], decoded_bytes)
+    (result,) = SHARED.decode(PNG.name, "png", [(content,)], decoded_bytes)
     if isinstance(result, DecodingError):
         raise result
     return result

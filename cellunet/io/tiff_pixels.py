@@ -376,12 +376,13 @@ class SeriesReader:
             return
         tables = {}
         if self.compression in JPEG_COMPRESSIONS:
-            tables = {
+            given = {
                 "jpegtables": page.jpegtables,
                 "jpegheader": self._page0.jpegheader,
             }
-        directory = str(self._path.absolute()), int(self._page0.offset), self._state
-        calls = [((data, k, directory), tables) for k, data in encoded.items()]
+            tables = {name: table and table.hex() for name, table in given.items()}
+        directory = str(self._path.absolute()), self._state, int(self._page0.offset)
+        calls = [(data, k, *directory, tables) for k, data in encoded.items()]
         codec, size = codec_of(self.compression), self.piece_bytes * len(encoded)
         try:
             yield from zip(
@@ -457,8 +458,7 @@ class RowWindow:
             top = k * self._step
             band = self._band(plane, k)[:, max(rows[0] - top, 0) : rows[1] - top]
             parts.append(band[..., columns[0] : columns[1]])
-        result: npt.NDArray[Any] = np.concatenate(parts, axis=1)
-        return result
+        return np.concatenate(parts, axis=1)
 
     def _band(self, plane: int, k: int) -> npt.NDArray[Any]:
         """Return the rows of one step."""
@@ -472,7 +472,8 @@ class RowWindow:
                 self._room = np.empty(size, new.dtype)
             self._room[slot, :, : new.shape[1]] = new
             self._held[slot] = plane, k
-        return self._room[slot]
+        band: npt.NDArray[Any] = self._room[slot]
+        return band
 
 
 def shares_rows(reader: SeriesReader, layout: PlaneLayout) -> bool:
