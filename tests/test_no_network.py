@@ -17,8 +17,8 @@ from cellunet.engine import runtimes as ov
 CHECKOUT = Path(__file__).parents[1]
 IMAGE = CHECKOUT / "examples" / "images" / "dsb_small_nuclei.tif"
 RUNTIMES = {"onnxruntime", "openvino"}
-IMPORTED_BY = {"ort.py": {"onnxruntime"}}
-"""Modules that import a runtime; openvino is looked up by its name, in ``ov.py``."""
+IMPORTED_BY = {"runtimes.py": {"onnxruntime"}}
+"""Modules that import a runtime; openvino is looked up by its name, there too."""
 AUDITED = """
 import sys
 

@@ -18,6 +18,7 @@ def doctor(
     as_json: o.Json = False,
     log_level: o.LogLevel = None,
     verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
 ) -> Outcome:
     """Print versions, engines, devices, threads and folders, for a report."""
     from cellunet.tasks.doctor import diagnose

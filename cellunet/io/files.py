@@ -515,6 +515,16 @@ class PendingFile:
             self.temporary = partial_path(path)
             self._locked = lock_new(self.temporary)
 
+    @contextlib.contextmanager
+    def opening(self) -> Iterator[None]:
+        """Do as `writing` while a writer begins; if that fails nothing stays behind."""
+        try:
+            with writing(self.path, self._option):
+                yield
+        except BaseException:
+            self.abort()
+            raise
+
     def commit(self) -> None:
         """Flush the file to the disk and rename it.
 

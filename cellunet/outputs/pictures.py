@@ -533,7 +533,7 @@ class PngRows:
         self._done = 0
         self._packer = zlib.compressobj(PNG_LEVEL)
         self._pending = PendingFile(path)
-        with writing(path):
+        with self._pending.opening():
             self._file = self._pending.temporary.open("wb")
             self._file.write(b"\x89PNG\r\n\x1a\n")
         header = struct.pack(">IIBBBBB", self._width, self._height, 8, 2, 0, 0, 0)

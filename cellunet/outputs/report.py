@@ -709,7 +709,7 @@ def _row(image: ImageSummary, totals: Totals) -> str:
 
 def _frame(run: RunSummary, totals: Totals) -> tuple[str, str]:
     """Return what stands before and after the rows."""
-    style, script = _resource("report_page.css"), _resource("page.js")
+    style, script = _resource("report_page.css"), _resource("report_page.js")
     marker = "<!--rows-->"
     page = Template(_resource("report_page.html")).substitute(
         style=style,

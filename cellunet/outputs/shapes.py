@@ -60,7 +60,7 @@ class GeoJson:
         self._image = image
         self._pending = PendingFile(path)
         self._between = "\n"
-        with writing(path):
+        with self._pending.opening():
             self._file = self._pending.temporary.open("w", encoding="ascii")
             self._file.write('{"type":"FeatureCollection","features":[')
 
@@ -249,7 +249,7 @@ class RoiSet:
 
     def __init__(self, path: Path) -> None:
         self._pending = PendingFile(path)
-        with writing(path):
+        with self._pending.opening():
             self._zip = zipfile.ZipFile(
                 self._pending.temporary, "w", zipfile.ZIP_DEFLATED
             )

@@ -77,7 +77,7 @@ class CsvTable:
         self._columns = tuple(columns)
         self._pending = PendingFile(path)
         header = ",".join(map(quoted, (*PLACES, *columns)))
-        with writing(path):
+        with self._pending.opening():
             self._file = self._pending.temporary.open("w", encoding="utf-8", newline="")
             self._file.write(f"{header}\n")
 
@@ -116,7 +116,7 @@ class ParquetTable:
         parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
         self._schema = table_schema(self._arrow, (*PLACES, *columns))
         self._pending = PendingFile(path)
-        with writing(path):
+        with self._pending.opening():
             self._file = parquet.ParquetWriter(
                 str(self._pending.temporary), self._schema, compression="zstd"
             )

@@ -136,7 +136,7 @@ def test_what_was_left_out_is_told_and_can_be_taken(
     outcome = run("predict", "plate", "--out", "o", *given)
     assert outcome.code == 0
     assert prediction.calls[0][2]["config"].include == ("thumbs", "labels")
-    assert prediction.notes[0] in outcome.err
+    assert prediction.notes[0] in outcome.out
     assert f"warning: {prediction.warnings[0]}" in outcome.err
 
 
@@ -322,6 +322,7 @@ def test_failed_inputs_are_in_the_document_beside_the_others(
         "objects": 2,
         "seconds": 0.25,
         "message": "",
+        "bug": False,
         "warnings": [],
         "shape": [500, 1000],
         "damaged": [],

@@ -233,8 +233,8 @@ def test_a_signal_after_two_engines_have_gone_is_no_end(opened, tmp_path):
     program = (
         "import signal, sys\n"
         "from pathlib import Path\n"
-        "from cellunet.engine.onnx_file import open_onnx\n"
-        "from cellunet.engine.ov import OpenVinoEngine\n"
+        "from cellunet.engine.onnx_files import open_onnx\n"
+        "from cellunet.engine.runtimes import OpenVinoEngine\n"
         "signal.signal(signal.SIGTERM, lambda *_: print('heard'))\n"
         "opened = open_onnx(Path(sys.argv[1]))\n"
         "first, second = (OpenVinoEngine(opened, threads=1) for _ in range(2))\n"

@@ -230,7 +230,7 @@ def test_finished_results_in_a_folder_that_permits_no_writing_are_skipped(
     disk.now("ro")
     ended = workshop(*words, root=out)
     assert ended.code == 0, ended.err
-    assert "finished before" in ended.err
+    assert "finished before" in ended.out
     disk.now("rw")
 
 

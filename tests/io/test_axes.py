@@ -25,7 +25,7 @@ def plan(
     alpha: bool = False,
     names: tuple[str, ...] = (),
 ) -> PlaneLayout:
-    stack = Stack(PLATE, axes, shape, colour, alpha, names)
+    stack = Stack(PLATE, axes, shape, colour=colour, alpha=alpha, channel_names=names)
     return lay_out(stack, Choice(channel, gray, z))
 
 

@@ -110,7 +110,10 @@ def test_content_is_known_by_its_first_bytes():
     assert kind_by_content(b"") == ""
 
 
-@pytest.mark.parametrize("failure", [f for f in READ_FAILURES if f is not MemoryError])
+@pytest.mark.parametrize(
+    "failure",
+    [f for f in READ_FAILURES if f not in (MemoryError, NameError, ImportError)],
+)
 def test_every_known_failure_becomes_one_line_that_names_the_file(tmp_path, failure):
     path = tmp_path / "a.tif"
     with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -96,11 +97,12 @@ def test_files_hold_all_planes_and_appear_at_commit(source, tmp_path) -> None:
     # Enlarged by a whole factor, in colour.
     assert picture.shape[0] * 30 == picture.shape[1] * 40
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2
-    _, *rows = (out / "a_table.csv").read_text(encoding="utf-8").splitlines()
-    assert [row.split(",")[:5] for row in rows] == [
-        ['"a.ome.tif"', str(t), "", "1", "16"] for t in range(2)
+    with (out / "a_table.csv").open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert [row[:5] for row in rows] == [
+        ["a.ome.tif", str(t), "", "1", "16"] for t in range(2)
     ]
-    confidence = [float(row.rpartition(",")[2]) for row in rows]
+    confidence = [float(row[head.index("confidence")]) for row in rows]
     tops = expected.max(axis=1)[:, 5:9, 5:9].mean(axis=(1, 2))
     assert confidence == pytest.approx(tops.tolist(), abs=1 / 255)
 

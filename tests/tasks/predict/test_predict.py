@@ -774,9 +774,8 @@ def test_files_of_microscopes_in_a_folder_are_counted_and_named(run, field):
     (field.parent / "c.dv").write_bytes(b"a film")
     found = run(field.parent, dry_run=True)
     assert len(found.images) == 1
-    (note,) = found.notes
-    assert "2 Zeiss CZI (a.czi, b.czi)" in note
-    assert "c.dv" not in note
+    (warning,) = found.warnings
+    assert "3 files of formats that are not read (2 .czi, 1 .dv)" in warning
 
 
 def test_the_table_says_where_the_size_of_a_pixel_stands(run, tmp_path, nuclei_image):
