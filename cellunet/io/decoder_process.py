@@ -1,205 +1,156 @@
-"""The process that runs native decoders.
+"""The process that runs native decoders, started by `cellunet.io.decoding`.
 
-Started by `cellunet.io.decoding` and by nothing else. It ends when its
-standard input does, also in the midst of decoding; it takes no more memory than the
-pixels that it is asked for need, and no more time than it is given.
+It ends when its standard input does, also in the midst of decoding; it takes no more
+memory than the pixels that it is asked for need, and no more time than it is given.
 """
 
 from __future__ import annotations
 
-import contextlib
+import faulthandler
+import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import imagecodecs
 import numpy as np
 import tifffile
 
 from cellunet.bugs import is_bug
-from cellunet.io.decoder_messages import Head, Part, page_key, receive, send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TIMES = 16
 """Memory that decoding may take, in sizes of the decoded pixels: twice what the
 neediest takes (`cellunet.io.decoding.Codec.times`)."""
 
-MORE_BYTES = 64 * 2**20
+MORE_BYTES = 128 * 2**20
 """Memory beyond that: libraries that are loaded, stacks of threads, tables."""
 
-GRACE_S = 5
-"""Seconds that the process goes on for where cellunet should have ended it."""
 
-MOST_BYTES = 2**40
-"""Of a message from cellunet, whose lengths can be believed."""
-
-Parts = list[bytearray]
-
-Task = Callable[[Head, Parts], Iterator[Any]]
-"""Yields an array for each part that is to be decoded, or the error in its place."""
+def png(data: bytes) -> Any:  # noqa: ANN401
+    """Decode a PNG file."""
+    return imagecodecs.png_decode(data)
 
 
-def whole(decode: Callable[[bytes], Any]) -> Task:
-    """Return the task of decoding some bytes without knowing more."""
+def tiff(
+    data: bytes,
+    index: int,
+    path: str,
+    state: str,
+    offset: int,
+    tables: dict[str, str | None],
+) -> Any:  # noqa: ANN401
+    """Decode a strip or tile of the page whose directory lies at `offset`.
 
-    def task(head: Head, parts: Parts) -> Iterator[Any]:
-        del head
-        for part in parts:
-            yield _tried(decode, bytes(part))
-
-    return task
-
-
-def tiff(head: Head, parts: Parts) -> Iterator[Any]:
-    """Decode strips or tiles of a page; what JPEG needs besides comes first."""
-    path, tables = head["path"], len(head["tables"])
-    status = Path(path).stat()
-    state = status.st_ino, status.st_size, status.st_mtime_ns
-    decode, key = _page_decoder(path, head["page"], state)
-    if key != head["key"]:
+    The file must be as it was when it was opened; tables of JPEG are in hexadecimal.
+    """
+    if file_state(path) != state:
         raise ValueError("the file has changed since it was opened")
-    options: dict[str, bytes | None] = dict.fromkeys(head["names"])
-    for name, table in zip(head["tables"], parts[:tables], strict=True):
-        options[name] = bytes(table)
-    for index, part in zip(head["indices"], parts[tables:], strict=True):
-        yield _tried(lambda *asked: decode(*asked, **options)[0], bytes(part), index)
+    known = {name: table and bytes.fromhex(table) for name, table in tables.items()}
+    return page_decoder(path, state, offset)(data, index, **known)[0]
 
 
-def _tried(decode: Callable[..., Any], *asked: object) -> Any:  # noqa: ANN401
-    """Return what `decode` does, or the error that is its file's alone."""
-    try:
-        result = decode(*asked)
-        if isinstance(result, np.ndarray):
-            return np.ascontiguousarray(result)
-        return np.frombuffer(result, np.uint8)
-    except MemoryError:
-        return ValueError("it takes far more memory than its pixels need")
-    except Exception as error:  # noqa: BLE001
-        return error
+def file_state(path: str | Path) -> str:
+    """Return what changes when a file does."""
+    status = Path(path).stat()
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 @lru_cache(maxsize=8)
-def _page_decoder(
-    path: str, page: int, state: tuple[int, ...]
-) -> tuple[Callable[..., Any], str]:
-    """Return what decodes pieces of a page, found by the place of its directory."""
+def page_decoder(path: str, state: str, offset: int) -> Callable[..., Any]:
+    """Return what decodes the pieces of a page."""
     del state
     with tifffile.TiffFile(path, _multifile=False) as file:
-        file.filehandle.seek(page)
-        found = tifffile.TiffPage(file, index=0)
-        return found.decode, page_key(found)
+        file.filehandle.seek(offset)
+        decode: Callable[..., Any] = tifffile.TiffPage(file, index=0).decode
+        return decode
 
 
-TASKS: dict[str, Task] = {
-    "png": whole(lambda data: imagecodecs.png_decode(data)),
-    "lzw": whole(lambda data: imagecodecs.lzw_decode(data)),
-    "packbits": whole(lambda data: imagecodecs.packbits_decode(data)),
-    "tiff": tiff,
-}
-"""What can be asked for; a decoder is looked up when it is needed, so that the lack of
-one is told where it matters."""
+DECODERS: dict[str, Callable[..., Any]] = {"png": png, "tiff": tiff}
 
 
 def main() -> None:
-    """Answer messages of standard input until it ends."""
-    _prepare()
-    source = sys.stdin.buffer
-    # What libraries print must not mix with what is told.
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    asked: SimpleQueue[tuple[Head, Parts]] = SimpleQueue()
-    threading.Thread(target=_listen, args=(source, asked), daemon=True).start()
-    send(out, {"ready": True})
-    while True:
-        head, parts = asked.get()
-        with _limited(head):
-            told, pixels = _answer(head, parts)
-        send(out, told, pixels)
-
-
-def _listen(source: BinaryIO, asked: SimpleQueue[tuple[Head, Parts]]) -> None:
-    """Pass messages on; end the process, decoding or not, once there are no more."""
-    try:
-        while True:
-            asked.put(receive(source, MOST_BYTES))
-    finally:
-        os._exit(0)
-
-
-def _answer(head: Head, parts: Parts) -> tuple[Head, list[Part]]:
-    """Return the reply to a message: for each part pixels, or what went wrong."""
-    try:
-        results = list(TASKS[head["task"]](head, parts))
-    # The file is gone, for instance, or no longer what it was.
-    except Exception as error:  # noqa: BLE001
-        return _told(error), []
-    told: list[Head] = []
-    pixels: list[Part] = []
-    for result in results:
-        if isinstance(result, Exception):
-            told.append(_told(result))
-        else:
-            told.append({"dtype": result.dtype.str, "shape": result.shape})
-            pixels.append(result.reshape(-1).view(np.uint8).data)
-    return {"results": told}, pixels
-
-
-def _told(error: Exception) -> Head:
-    line = " ".join(str(error).split())
-    if not any(map(str.isalnum, line)):
-        # imagecodecs 2026.10.10 says b"\x01" of what is no PNG.
-        line = type(error).__name__
-    return {"error": line, "bug": is_bug(error)}
-
-
-def _prepare() -> None:
-    """Leave signals and dumps to cellunet, which decides when this process ends."""
-    for name in ("SIGINT", "SIGTERM"):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    """Answer what standard input asks until it ends."""
+    # Signals and dumps are for cellunet, which decides when this process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "win32":
         import ctypes
 
         # No window that waits for somebody to close it when a decoder crashes.
         ctypes.windll.kernel32.SetErrorMode(0x0001 | 0x0002)
-    else:
-        import resource
-
-        most = resource.getrlimit(resource.RLIMIT_CORE)[1]
-        resource.setrlimit(resource.RLIMIT_CORE, (0, most))
-
-
-@contextlib.contextmanager
-def _limited(head: Head) -> Iterator[None]:
-    """Bound memory and time of a task, where the system can."""
-    if sys.platform != "win32":
-        # Ends the process even where a decoder holds the interpreter and cellunet is
-        # gone; otherwise cellunet, which waits a little less, does.
-        signal.setitimer(signal.ITIMER_REAL, head["seconds"] + GRACE_S)
-    _bound_memory(MORE_BYTES + TIMES * head["bytes"])
-    try:
-        yield
-    finally:
-        # The next message may be large.
+    # What libraries print must not mix with what is told.
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    asked: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    out.write(b"{}\n")
+    out.flush()
+    while True:
+        decoder, expected_bytes, seconds, calls = asked.get()
+        _bound_memory(MORE_BYTES + TIMES * expected_bytes)
+        # Ends the process even where a decoder holds the interpreter.
+        faulthandler.dump_traceback_later(seconds, exit=True)
+        for arguments in calls:
+            told, pixels = answer(decoder, *arguments)
+            out.write(json.dumps(told).encode() + b"\n")
+            out.write(pixels)
+        out.flush()
+        faulthandler.cancel_dump_traceback_later()
+        # The next question may be large.
         _bound_memory(None)
-        if sys.platform != "win32":
-            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _bound_memory(more: int | None) -> None:
-    """Let the process have `more` bytes of address space, or what it may at all."""
+def _listen(asked: SimpleQueue[Any]) -> None:
+    """Pass questions on; end the process, decoding or not, once there are no more."""
+    try:
+        for line in sys.stdin.buffer:
+            *head, calls = json.loads(line)
+            read = sys.stdin.buffer.read
+            asked.put((*head, [(read(size), *arguments) for size, arguments in calls]))
+    finally:
+        os._exit(0)
+
+
+def answer(
+    decoder: str, *arguments: object
+) -> tuple[dict[str, Any], memoryview | bytes]:
+    """Return type and shape of decoded pixels, and their bytes; or what is wrong."""
+    try:
+        result = DECODERS[decoder](*arguments)
+        pixels = np.ascontiguousarray(result)
+    except MemoryError:
+        return {
+            "error": "it takes far more memory than its pixels need",
+            "bug": False,
+        }, b""
+    except Exception as error:  # noqa: BLE001
+        line = " ".join(str(error).split())
+        if not any(map(str.isalnum, line)):
+            # imagecodecs 2026.10.10 says b"\x01" of what is no PNG.
+            line = type(error).__name__
+        return {"error": line[:1000], "bug": is_bug(error)}, b""
+    told = {"dtype": pixels.dtype.str, "shape": pixels.shape}
+    return told, pixels.reshape(-1).view(np.uint8).data
+
+
+def _bound_memory(more_bytes: int | None) -> None:
+    """Let the process have so much more address space, or what it may at all."""
     pages = Path("/proc/self/statm")
     if sys.platform == "linux" and pages.exists():
         import resource
 
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        soft = hard
-        if more is not None:
-            soft = more + int(pages.read_text().split()[0]) * resource.getpagesize()
+        soft = hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        if more_bytes is not None:
+            taken = int(pages.read_text("ascii").split()[0]) * resource.getpagesize()
+            soft = taken + more_bytes
             if hard != resource.RLIM_INFINITY:
                 soft = min(soft, hard)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

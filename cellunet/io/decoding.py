@@ -1,18 +1,21 @@
 """Run native decoders in a process of their own, where a crash costs one image.
 
 A decoder that is native code and is given bytes of others can end the process that it
-runs in. `cellunet.io.decoding` runs such a one where that costs one image.
+runs in. There is one such process for all that a command reads. It is started at the
+first image that needs it, is asked by one thread at a time, and ends with cellunet,
+whose end closes its standard input.
+When it dies, or does not answer in time, the image that it was decoding is refused, and
+the next one gets a new process.
 
-There is one such process for all that a command reads. It is started at the first
-image that needs it, is asked by one thread at a time, and ends with cellunet. When it
-dies, or does not answer in time, the image that it was decoding is refused, and the
-next one gets a new process.
+Questions and answers are lines of JSON with bytes behind them. Nothing is unpickled,
+and what an answer claims is checked before memory is taken: the file that was decoded
+may have taken the process over.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import json
 import math
 import os
 import signal
@@ -20,22 +23,23 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellunet.bugs import REPORT, library_versions
 from cellunet.errors import BugError
-from cellunet.io.decoder_messages import Head, Part, page_key, receive, send
 from cellunet.io.source import DecoderLostError, DecodingError, NoDecoderError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
-    import tifffile
+
+    Call = tuple[Any, ...]
+    """Bytes to decode, and what else their decoder must know, in types of JSON."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,7 @@ CODECS: dict[int, Codec] = {
     65001: Codec("EER", True, _SHORT),
     65002: Codec("EER", True, _SHORT),
 }
-"""TIFF compression to its decoder, where a strip or tile is decoded whole. Where it is
-decoded by rows (`cellunet.io.tiff_strips`), deflate and LZMA come from the
-standard library and stay in the process."""
+"""TIFF compression to its decoder."""
 
 
 def codec_of(compression: int) -> Codec:
@@ -114,14 +116,23 @@ def codec_of(compression: int) -> Codec:
     return CODECS.get(compression, unknown)
 
 
-START_S = 120.0
-"""Most seconds until the process is ready."""
+END_S = 5.0
+"""Most seconds until the process ends that is asked to."""
 
-WATCH_S = 0.5
-"""Seconds between two looks at the time."""
+LEAST_S = 60.0
+"""Most seconds that decoding may take, however little there is to decode."""
 
-PIPE_BYTES = 2**20
-"""What a pipe holds where that can be chosen: fewer changes between processes."""
+BYTES_PER_S = 2 * 2**20
+"""Decoded bytes for which a second is added; no codec is so slow by far."""
+
+TIMES_RESULT = 64
+"""Most bytes of a result, in sizes of what was expected: more is no answer."""
+
+MORE_RESULT_BYTES = 2**20
+"""Bytes of a result beyond that."""
+
+MOST_LINE_BYTES = 8192
+"""Of an answer, besides the pixels."""
 
 MODULE = "cellunet.io.decoder_process"
 """What the process runs."""
@@ -133,107 +144,188 @@ _START = (
 """Not ``-m``, which would look for modules in the current folder first."""
 
 
-@dataclass
-class DecoderChild:
-    """A process that decodes, and who watches over its time."""
+_SINGLE = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX"), "1"
+)
+"""What libraries reserve for more threads counts against the bound on memory."""
 
-    process: subprocess.Popen[bytes]
-    late: bool = False
-    """Whether it was killed because it did not answer in time."""
-    _due: float = math.inf
-    _ended: threading.Event = field(default_factory=threading.Event)
+
+class Child(subprocess.Popen[bytes]):
+    """A process with pipes to its standard input and from its standard output."""
+
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
+
+class DecoderProcess:
+    """Decodes in another process, which is started when it is needed.
+
+    Parameters
+    ----------
+    module
+        What the process runs.
+    least_s
+        Seconds that decoding may take at least.
+    """
+
+    def __init__(self, module: str = MODULE, least_s: float = LEAST_S) -> None:
+        self.module, self.least_s = module, least_s
+        self._child: Child | None = None
+        self._disown()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._disown)
+
+    def _disown(self) -> None:
+        """Leave the process to that of which this one is a copy."""
+        self._foreign, self._child = self._child, None
+        self._lock = threading.Lock()
 
     @property
-    def ended(self) -> bool:
-        """Whether it has ended by itself."""
-        return self.process.poll() is not None
+    def pid(self) -> int | None:
+        """Number of the process, None if there is none."""
+        child = self._child
+        return None if child is None else child.pid
 
-    def ask(
-        self, head: Head, parts: Sequence[Part], most_bytes: int, seconds: float
-    ) -> tuple[Head, list[bytearray]]:
-        """Send a message and return the answer; see `messages.receive`."""
-        self._due = time.monotonic() + seconds
-        try:
-            send(cast("Any", self.process.stdin), head, parts)
-            return receive(cast("Any", self.process.stdout), most_bytes)
-        finally:
-            self._due = math.inf
+    def decode(
+        self, codec: str, decoder: str, calls: Sequence[Call], expected_bytes: int
+    ) -> list[npt.NDArray[Any] | DecodingError]:
+        """Return what a decoder makes of each call, or what it says of it.
 
-    def greet(self) -> None:
-        """Wait until it is ready."""
-        self._due = time.monotonic() + START_S
-        try:
-            receive(cast("Any", self.process.stdout), 0)
-        finally:
-            self._due = math.inf
+        Parameters
+        ----------
+        codec
+            What messages call it.
+        decoder, calls
+            Its name in `cellunet.io.decoder_process.DECODERS`, and its arguments.
+        expected_bytes
+            Bytes of the decoded pixels together.
 
-    def end(self, *, kill: bool = False) -> int:
+        Raises
+        ------
+        DecoderLostError
+            If a decoder crashed, or did not end in time.
+        NoDecoderError
+            If the process cannot be started.
+        BugError
+            If a library lacks what is asked of it.
+        """
+        seconds = self.least_s + expected_bytes / BYTES_PER_S
+        most = TIMES_RESULT * expected_bytes + MORE_RESULT_BYTES
+        with self._lock:
+            child = self._ready()
+            begin = time.monotonic()
+            try:
+                sizes = [(len(data), others) for data, *others in calls]
+                asked = json.dumps([decoder, expected_bytes, seconds, sizes])
+                child.stdin.write(asked.encode() + b"\n")
+                child.stdin.writelines(data for data, *_ in calls)
+                child.stdin.flush()
+                return [_answer(child.stdout, most) for _ in calls]
+            except (BugError, MemoryError):
+                self._end()
+                raise
+            except Exception as error:
+                told = f"crashed: {ending(self._end())}"
+                if not isinstance(error, OSError | EOFError):
+                    told = "gave an answer that makes no sense"
+                elif time.monotonic() - begin >= seconds:
+                    told = f"did not end within {seconds:.0f} s"
+                raise DecoderLostError(f"the {codec} decoder {told}") from error
+            except BaseException:
+                # Interrupted between question and answer: both sides would disagree.
+                self._end()
+                raise
+
+    def _ready(self) -> Child:
+        if self._child is not None and self._child.poll() is not None:
+            self._end()
+        if self._child is None:
+            try:
+                self._child = start(self.module)
+                _line(self._child.stdout)
+            except (OSError, ValueError) as error:
+                told = f"cannot be started ({error})"
+            except EOFError:
+                told = f"did not start ({ending(self._end())})"
+            else:
+                return self._child
+            raise NoDecoderError(f"the process that decodes images {told}")
+        return self._child
+
+    def _end(self) -> int:
         """End the process and return its exit code."""
-        self._ended.set()
-        if kill:
-            self.process.kill()
+        child, self._child = self._child, None
+        if child is None:
+            return 0
         # To close its standard input is to end it.
-        for stream in (self.process.stdin, self.process.stdout):
+        for stream in (child.stdin, child.stdout):
             # What is buffered for a process that is gone cannot be written.
             with contextlib.suppress(OSError):
-                cast("IO[bytes]", stream).close()
-        return self.process.wait()
+                stream.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(END_S)
+        child.kill()
+        return child.wait()
 
-    def watch(self) -> None:
-        """Kill the process when it does not answer in time; runs in a thread."""
-        while not self._ended.wait(WATCH_S):
-            if time.monotonic() > self._due:
-                self.late = True
-                self.process.kill()
-                return
+    def close(self) -> None:
+        """End the process, if there is one; the next `decode` starts another."""
+        with self._lock:
+            self._end()
+
+    def kill(self) -> None:
+        """Kill the process even if it is decoding; who waits for it is told so."""
+        child = self._child
+        if child is not None:
+            child.kill()
 
 
-def start() -> DecoderChild:
-    """Start a process; it is ready after `DecoderChild.greet`.
-
-    Raises
-    ------
-    NoDecoderError
-        If the system refuses.
-    """
+def start(module: str) -> Child:
+    """Start the process; its first line says that it is ready."""
     paths = [str(Path(folder).absolute()) for folder in sys.path if folder]
-    # One thread each: what else libraries reserve counts against the bound on memory.
-    single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     options: dict[str, Any] = {}
     if sys.platform == "win32":
         options["creationflags"] = subprocess.CREATE_NO_WINDOW
     else:
         # Apart from the terminal's signals, which are for cellunet to decide on.
         options["process_group"] = 0
-    try:
-        if getattr(sys, "frozen", False):
-            raise OSError(f"{sys.executable} is no Python")
-        process = subprocess.Popen(
-            [sys.executable or "", "-P", "-c", _START, MODULE, *paths],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **single},
-            **options,
+    return Child(
+        [sys.executable or "", "-P", "-c", _START, module, *paths],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | _SINGLE,
+        **options,
+    )
+
+
+def _line(stream: IO[bytes]) -> dict[str, Any]:
+    line = stream.readline(MOST_LINE_BYTES)
+    if not line:
+        raise EOFError("the process is gone")
+    told: dict[str, Any] = json.loads(line)
+    return told
+
+
+def _answer(stream: IO[bytes], most_bytes: int) -> npt.NDArray[Any] | DecodingError:
+    """Read pixels, or what is wrong; what is neither raises as it may."""
+    told = _line(stream)
+    if "error" in told and told["bug"]:
+        raise BugError(
+            "The process that decodes met a bug in cellunet or in a library that it "
+            f"uses ({told['error']}). {library_versions()}",
+            hint=REPORT,
         )
-    except (OSError, ValueError) as error:
-        raise NoDecoderError(
-            f"the process that decodes images cannot be started ({error})"
-        ) from error
-    for stream in (process.stdin, process.stdout):
-        _widen(cast("IO[bytes]", stream))
-    child = DecoderChild(process)
-    threading.Thread(target=child.watch, name="decoder", daemon=True).start()
-    return child
-
-
-def _widen(pipe: IO[bytes]) -> None:
-    """Let a pipe hold more, where the system can and permits it."""
-    if sys.platform == "linux":
-        import fcntl
-
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    if "error" in told:
+        return DecodingError(str(told["error"]))
+    dtype, shape = np.dtype(str(told["dtype"])), [int(n) for n in told["shape"]]
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.kind not in "buifc" or min(shape, default=1) < 0 or size > most_bytes:
+        raise ValueError(f"no pixels: {told}")
+    pixels = np.empty(shape, dtype)
+    # A buffered stream fills it, unless the data end before.
+    if stream.readinto(pixels.reshape(-1).view(np.uint8)) != size:  # type: ignore[attr-defined]
+        raise EOFError("the process is gone")
+    return pixels
 
 
 def ending(code: int) -> str:
@@ -254,182 +346,11 @@ def ending(code: int) -> str:
     return f"exit code {code:#x}" if code > 255 else f"exit code {code}"
 
 
-LEAST_S = 60.0
-"""Most seconds that decoding may take, however little there is to decode."""
-
-BYTES_PER_S = 2 * 2**20
-"""Decoded bytes for which a second is added; no codec is so slow by far."""
-
-TIMES_RESULT = 64
-"""Most bytes of a result, in sizes of what was expected: more is no answer."""
-
-MORE_RESULT_BYTES = 2**20
-"""Bytes of a result beyond that."""
-
-_GONE = (OSError, EOFError, ValueError)
-"""What the exchange with a process raises that is gone, or talks nonsense."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """Something to be decoded."""
-
-    codec: str
-    """What messages call the decoder."""
-    head: Head
-    """What is to be done; see `cellunet.io.decoder_process`."""
-    parts: Sequence[Part]
-    """The bytes."""
-    decoded_bytes: int
-    """Bytes that are expected to come of it."""
-
-    @property
-    def seconds(self) -> float:
-        """Most seconds that it may take."""
-        return LEAST_S + self.decoded_bytes / BYTES_PER_S
-
-
-class DecoderProcess:
-    """Decodes in another process, which is started when it is needed."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._child: DecoderChild | None = None
-        self._foreign: DecoderChild | None = None
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._disown)
-
-    def _disown(self) -> None:
-        """Leave the process to that of which this one is a copy."""
-        self._lock = threading.Lock()
-        self._foreign, self._child = self._child, None
-
-    @property
-    def pid(self) -> int | None:
-        """Number of the process, None if there is none."""
-        child = self._child
-        return None if child is None else child.process.pid
-
-    def decode(self, task: Task) -> list[npt.NDArray[Any] | DecodingError]:
-        """Return what a decoder makes of each part, or what it says of it.
-
-        Raises
-        ------
-        DecodingError
-            If nothing can be decoded.
-        DecoderLostError
-            If a decoder crashed, or did not end in time.
-        NoDecoderError
-            If the process cannot be started.
-        BugError
-            If a library lacks what is asked of it.
-        """
-        head = {**task.head, "seconds": task.seconds, "bytes": task.decoded_bytes}
-        most = TIMES_RESULT * task.decoded_bytes + MORE_RESULT_BYTES
-        with self._lock:
-            child = self._ready()
-            try:
-                told, parts = child.ask(head, task.parts, most, task.seconds)
-            except _GONE as error:
-                raise DecoderLostError(self._lost(child, task, error)) from error
-            except BaseException:
-                # Interrupted between question and answer: both sides would disagree.
-                self._end(kill=True)
-                raise
-        return _results(told, parts)
-
-    def close(self) -> None:
-        """End the process, if there is one; the next `decode` starts another."""
-        with self._lock:
-            self._end()
-
-    def kill(self) -> None:
-        """Kill the process even if it is decoding; who waits for it is told so."""
-        child = self._child
-        if child is not None:
-            child.process.kill()
-
-    def end(self) -> None:
-        """End the process, decoding or not; the end of cellunet."""
-        self.kill()
-        self.close()
-
-    def _ready(self) -> DecoderChild:
-        if self._child is not None and self._child.ended:
-            self._end()
-        if self._child is None:
-            self._child = start()
-            try:
-                self._child.greet()
-            except _GONE as error:
-                told = ending(self._end())
-                raise NoDecoderError(
-                    f"the process that decodes images did not start ({told})"
-                ) from error
-            except BaseException:
-                self._end(kill=True)
-                raise
-        return self._child
-
-    def _lost(self, child: DecoderChild, task: Task, error: Exception) -> str:
-        """End the process, and return what became of it."""
-        senseless = isinstance(error, ValueError)
-        code = self._end(kill=senseless)
-        if senseless:
-            return f"the {task.codec} decoder gave an answer that makes no sense"
-        if child.late:
-            return f"the {task.codec} decoder did not end within {task.seconds:.0f} s"
-        return f"the {task.codec} decoder crashed: {ending(code)}"
-
-    def _end(self, *, kill: bool = False) -> int:
-        child, self._child = self._child, None
-        return 0 if child is None else child.end(kill=kill)
-
-
-def _results(
-    told: Head, parts: list[bytearray]
-) -> list[npt.NDArray[Any] | DecodingError]:
-    """Return decoded pixels; a process that was taken over may tell anything."""
-    if "error" in told:
-        raise _refusal(told)
-    data = iter(parts)
-    results: list[npt.NDArray[Any] | DecodingError] = []
-    try:
-        for one in told["results"]:
-            if "error" in one:
-                results.append(_refusal(one))
-                continue
-            dtype = np.dtype(str(one["dtype"]))
-            if dtype.kind not in "buifc":
-                raise DecodingError(f"its values are of type {dtype}")
-            pixels = np.frombuffer(next(data), dtype)
-            results.append(pixels.reshape([int(n) for n in one["shape"]]))
-    except (LookupError, TypeError, ValueError, StopIteration) as error:
-        raise DecodingError(f"the decoder's answer makes no sense: {error}") from error
-    return results
-
-
-def _refusal(told: Head) -> DecodingError:
-    """Return what a decoder says of bytes that it refuses; raise what is no refusal."""
-    if told.get("bug"):
-        raise BugError(
-            "The process that decodes met a bug in cellunet or in a library that it "
-            f"uses ({told['error']}). {library_versions()}",
-            hint=REPORT,
-        )
-    return DecodingError(str(told["error"]))
-
-
 SHARED = DecoderProcess()
 """The one that everything in this process uses."""
 
-atexit.register(SHARED.end)
-
 PROCESS_BYTES = 48_000_000
 """What the process takes besides data: the interpreter, numpy and codecs."""
-
-PART_BYTES = 8 * 2**20
-"""Bytes that are expected of a part of a strip that is decoded by rows."""
 
 
 def isolated_bytes(codec: Codec, encoded: int, decoded: int) -> int:
@@ -438,55 +359,14 @@ def isolated_bytes(codec: Codec, encoded: int, decoded: int) -> int:
 
 
 def decode_png(content: bytes, decoded_bytes: int) -> npt.NDArray[Any]:
-    """Decode a PNG file; see `DecoderProcess.decode`."""
-    return _one(Task(PNG.name, {"task": "png"}, [content], decoded_bytes))
+    """Decode a PNG file; see `DecoderProcess.decode`.
 
-
-_PARTS = {5: "lzw", 32773: "packbits"}
-
-
-def decode_bytes(compression: int, data: bytes) -> bytes:
-    """Decode a part of a strip of LZW (5) or PackBits (32773) data."""
-    head = {"task": _PARTS[compression]}
-    return _one(Task(codec_of(compression).name, head, [data], PART_BYTES)).tobytes()
-
-
-def _one(task: Task) -> npt.NDArray[Any]:
-    (result,) = SHARED.decode(task)
+    Raises
+    ------
+    DecodingError
+        If it is damaged.
+    """
+    (result,) = SHARED.decode(PNG.name, "png", [(content,)], decoded_bytes)
     if isinstance(result, DecodingError):
         raise result
     return result
-
-
-def decode_pieces(
-    page: tifffile.TiffPage,
-    pieces: dict[int, bytes],
-    tables: dict[str, bytes | None],
-    decoded_bytes: int,
-) -> list[npt.NDArray[Any] | DecodingError]:
-    """Decode strips or tiles of a TIFF; see `DecoderProcess.decode`.
-
-    Parameters
-    ----------
-    page
-        The first page of its series, open.
-    pieces
-        Number of each in its page to its bytes.
-    tables
-        What JPEG needs besides: ``jpegtables`` and ``jpegheader``; none for others.
-    decoded_bytes
-        Bytes of their pixels together.
-    """
-    given = {name: table for name, table in tables.items() if table}
-    head: Head = {
-        "task": "tiff",
-        "path": str(Path(page.parent.filehandle.path).absolute()),
-        "page": int(page.offset),
-        "key": page_key(page),
-        "indices": list(pieces),
-        "names": list(tables),
-        "tables": list(given),
-    }
-    codec = codec_of(int(page.compression))
-    parts = [*given.values(), *pieces.values()]
-    return SHARED.decode(Task(codec.name, head, parts, decoded_bytes))

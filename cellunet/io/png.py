@@ -13,9 +13,14 @@ from cellunet.errors import ImageReadError
 from cellunet.io.axes import Stack, choose_level, combine, lay_out
 from cellunet.io.decoding import PNG, decode_png, isolated_bytes
 from cellunet.io.files import write_atomically
-from cellunet.io.reading import check_claim, check_kind, check_piece, reading
+from cellunet.io.reading import (
+    check_claim,
+    check_kind,
+    check_piece,
+    memory_note,
+    reading,
+)
 from cellunet.io.source import Origin
-from cellunet.io.tiff_pixels import check_whole, whole_note
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,13 +63,13 @@ class PngSource:
         self.file_channels = layout.file_channels
         samples = max(k for _, k in layout.parts) + 1
         values = math.prod(self.shape) * samples
-        self.memory_note = whole_note(path, values, dtype)
         self._decoded_bytes = values * dtype.itemsize
         # The file, its decoded samples, and the channels made of them.
         plane = self.channels * math.prod(self.shape) * self.dtype.itemsize
         size = path.stat().st_size
         self._held = size + self._decoded_bytes + plane
         self._held += isolated_bytes(PNG, size, self._decoded_bytes)
+        self.memory_note = memory_note(path, self._decoded_bytes, self._held)
         self._layout = layout
         self._plane: npt.NDArray[Any] | None = None
 
@@ -117,7 +122,7 @@ def open_png(path: Path, choice: Choice) -> PngSource:
         shape, samples, dtype = _header(path, size)
         choose_level(path, choice.level, [shape])
         decoded = math.prod(shape) * samples * dtype.itemsize
-        check_whole(path, decoded, choice.limit_bytes)
+        check_piece(path, decoded, choice.limit_bytes)
         stack = Stack(
             path,
             axes="YXS",
@@ -158,7 +163,6 @@ def _header(path: Path, size: int) -> tuple[tuple[int, int], int, np.dtype[Any]]
     check_claim(path, stored, size, DEFLATE_RATIO)
     samples = 3 if colour == 3 else _SAMPLES[colour]
     dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
-    check_piece(path, height * width * samples * dtype.itemsize)
     return (height, width), samples, dtype
 
 

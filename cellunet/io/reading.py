@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MAX_DECODED_BYTES = 4 * 2**30
 """Most bytes that are decoded in one piece: a PNG, or one strip or tile of a TIFF."""
 
+NOTED_BYTES = 512 * 2**20
+"""From so much memory on, a file is worth a word."""
+
 READ_FAILURES = (
     OSError,
     EOFError,
@@ -254,17 +257,29 @@ def check_claim(
         )
 
 
-def check_piece(path: Path, piece_bytes: int) -> None:
-    """Refuse to decode more than `MAX_DECODED_BYTES` in one piece.
+def check_piece(path: Path, piece_bytes: int, limit: int | None = None) -> None:
+    """Refuse to decode more than `limit` or `MAX_DECODED_BYTES` in one piece.
 
     Raises
     ------
     ImageReadError
-        If `piece_bytes` is above the limit.
+        If `piece_bytes` is more.
     """
-    if piece_bytes > MAX_DECODED_BYTES:
+    most = MAX_DECODED_BYTES if limit is None else min(limit, MAX_DECODED_BYTES)
+    if piece_bytes > most:
         raise ImageReadError(
-            f"{path} must be decoded in pieces of {piece_bytes:,} bytes; the limit is "
-            f"{MAX_DECODED_BYTES:,}.",
-            hint="Export it again as a tiled TIFF.",
+            f"{path} can only be decoded in pieces of {piece_bytes:,} bytes; the limit "
+            f"is {most:,}.",
+            hint="Allow more memory, or export it again as a tiled TIFF.",
         )
+
+
+def memory_note(path: Path, piece_bytes: int, held_bytes: int) -> str:
+    """Return what to know of the memory that reading a file takes, if that is much."""
+    if held_bytes < NOTED_BYTES:
+        return ""
+    return (
+        f"{path.name} can only be decoded in pieces of {piece_bytes / 2**20:,.0f} MiB, "
+        f"and reading it takes up to {held_bytes / 2**20:,.0f} MiB of memory. As a "
+        "tiled TIFF it takes less."
+    )

@@ -1,19 +1,19 @@
 """Read TIFF, OME-TIFF, ImageJ TIFF and BigTIFF by region.
 
-A palette (TIFF 6.0, section 5) turns stored values into red, green and blue. Programs
-of microscopes store a channel's display color so: a ramp from black to one hue, linear
-in the value. There the value is the intensity; anywhere else it is a mere number of a
-color.
-
-By default that is the largest, so that a converter's smaller copies and a scanner's
-thumbnail, macro and label are left aside; any of them is read by number or name.
+Of several images in a file the largest is read by default, so that a converter's
+smaller copies and a scanner's thumbnail, macro and label are left aside; any of them is
+read by number or name.
 
 Values are returned as they are stored. A file marked WhiteIsZero is not inverted,
-because ImageJ marks images so that are merely shown with an inverting look-up table.
+because ImageJ marks images so that are merely shown with an inverting look-up table. A
+palette (TIFF 6.0, section 5) turns stored values into red, green and blue, unless it is
+a ramp from black to one hue: programs of microscopes store a channel's display color
+so, and the value is the intensity.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 from itertools import product
@@ -33,7 +33,7 @@ from cellunet.io.metadata import (
     refuse_entities,
     summarise_ome,
 )
-from cellunet.io.reading import check_kind, reading
+from cellunet.io.reading import check_kind, memory_note, reading
 from cellunet.io.source import Choice, DamageLog, Origin
 from cellunet.io.tiff_checks import (
     BIO_FORMATS,
@@ -47,13 +47,13 @@ from cellunet.io.tiff_pixels import (
     JPEG_COMPRESSIONS,
     RowWindow,
     SeriesReader,
-    check_limit,
     held_bytes,
-    memory_note,
     shares_rows,
+    step_rows,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -331,6 +331,12 @@ class OpenTiff:
     cut_from: CropMetadata | None = None
     """The field that it was cut from, if it says so."""
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of what `pixels` returns."""
+        made = self.palette is not None or self.reader.dtype == np.bool_
+        return np.dtype(np.uint8) if made else self.reader.dtype
+
     def pixels(
         self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
     ) -> npt.NDArray[Any]:
@@ -358,15 +364,8 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         If the file is not a TIFF, claims what it cannot hold, or has no such image or
         level; tifffile's own errors pass.
     """
-    size = check_kind(path, "TIFF")
-    scan_directories(path, size)
     log = DamageLog(path, keep_going=choice.keep_going)
-    # A set of several files is recognised, never assembled.
-    with tifffile.TiffFile(path, _multifile=False) as tiff:
-        refuse_entities(path, tiff.pages.first.description)
-        xml = tiff.ome_metadata if tiff.is_ome else None
-        ome = summarise_ome(path, xml, size) if xml else None
-        images = find_images(path, tiff, ome)
+    with _images(path) as (tiff, size, ome, images):
         chosen = choose_image(path, choice.image, images)
         full, own = images[chosen]
         shapes = [plane_shape(level) for level in full.levels]
@@ -375,7 +374,7 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         check_pixels(path, series.keyframe)
         check_codec(path, series.keyframe)
         reader = SeriesReader(path, series, log)
-        check_series(path, series, reader, size, keep_going=choice.keep_going)
+        check_series(path, series, reader, size, choice)
         cut = CropMetadata.from_text(tiff.pages.first.description, path)
         image = TiffImage(path, tiff, full, own, split=is_split(tiff))
         metadata = describe(image)
@@ -403,13 +402,23 @@ def image_names(path: Path) -> list[str]:
     ImageReadError
         As `open_series`.
     """
+    with _images(path) as (_, _, _, images):
+        return [image_name(one) for one in images]
+
+
+@contextlib.contextmanager
+def _images(
+    path: Path,
+) -> Iterator[tuple[tifffile.TiffFile, int, OmeSummary | None, Images]]:
+    """Open a TIFF that was checked; give it, its bytes, its OME-XML and its images."""
     size = check_kind(path, "TIFF")
     scan_directories(path, size)
+    # A set of several files is recognised, never assembled.
     with tifffile.TiffFile(path, _multifile=False) as tiff:
         refuse_entities(path, tiff.pages.first.description)
         xml = tiff.ome_metadata if tiff.is_ome else None
         ome = summarise_ome(path, xml, size) if xml else None
-        return [image_name(one) for one in find_images(path, tiff, ome)]
+        yield tiff, size, ome, find_images(path, tiff, ome)
 
 
 def _origin(
@@ -581,6 +590,9 @@ def _axes_of_crop(
     return "C" + axes[1:]
 
 
+LARGEST_WINDOW_PX = 1024
+"""Side of the network's windows (`cellunet.imaging.blocks.LARGEST_PX`)."""
+
 LOOK_PX = 512
 """Part of a colour image that is looked at to see whether it is really gray."""
 
@@ -599,7 +611,8 @@ class TiffSource:
             file.close()
         self.path = path
         self.shape = layout.shape
-        self.dtype = _result_dtype(file, layout)
+        self._stored_dtype = file.dtype
+        self.dtype = np.dtype(np.float32) if layout.gray else file.dtype
         self.plane_axes = layout.plane_axes
         self.plane_shape = layout.plane_shape
         self.channels = layout.channels
@@ -610,8 +623,8 @@ class TiffSource:
         self.origin = file.origin
         cut = file.cut_from
         self.cut_from = None if cut is None else cut.only(layout.channel_names)
-        self.memory_note = memory_note(path, file.reader, layout, self.dtype)
-        check_limit(path, file.reader, choice.limit_bytes)
+        held = held_bytes(file.reader, layout, self.dtype, LARGEST_WINDOW_PX)
+        self.memory_note = memory_note(path, file.reader.piece_bytes, held)
         self._choice, self._layout = choice, layout
         self._stack = file.stack
         self._file: OpenTiff | None = file
@@ -627,17 +640,12 @@ class TiffSource:
         region.check(self.shape, self._layout.planes)
         rows, columns = (region.y0, region.y1), (region.x0, region.x1)
         with reading(self.path):
-            file = self._opened()
-            if shares_rows(file.reader, self._layout):
-                if self._window is None:
-                    self._window = RowWindow(
-                        self.shape, self.dtype, self._rows, self.channels
-                    )
-                result = self._window.read(region.plane, rows, columns)
-            else:
-                result = self._pixels(file, region.plane, rows, columns)
-        pixels = np.ascontiguousarray(result, self.dtype)
-        return pixels.reshape(self.channels, *region.shape)
+            reader = self._opened().reader
+            if not shares_rows(reader, self._layout):
+                return self._pixels(region.plane, rows, columns)
+            if self._window is None:
+                self._window = RowWindow(self.shape, step_rows(reader), self._pixels)
+            return self._window.read(region.plane, rows, columns)
 
     def held_bytes(self, rows: int) -> int:
         """Return what reading holds; see `cellunet.io.source.Source`."""
@@ -645,21 +653,15 @@ class TiffSource:
             reader = self._opened().reader
             return held_bytes(reader, self._layout, self.dtype, rows)
 
-    def _rows(self, plane: int, y0: int, y1: int) -> npt.NDArray[Any]:
-        return self._pixels(self._opened(), plane, (y0, y1), (0, self.shape[1]))
-
     def _pixels(
-        self,
-        file: OpenTiff,
-        plane: int,
-        rows: tuple[int, int],
-        columns: tuple[int, int],
+        self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
     ) -> npt.NDArray[Any]:
-        """Return a rectangle of a plane, YX, or CYX of several channels."""
-        first, *others = self._layout.stored(plane)
-        result = _combined(file, self._layout, first, (rows, columns))
+        """Return a rectangle of a plane, CYX."""
+        file, layout = self._opened(), self._layout
+        first, *others = layout.stored(plane)
+        result = _channels(file, layout, first, (rows, columns))
         for stored in others:
-            part = _combined(file, self._layout, stored, (rows, columns))
+            part = _channels(file, layout, stored, (rows, columns))
             np.maximum(result, part, out=result)
         return result
 
@@ -667,10 +669,7 @@ class TiffSource:
         """Return the file, after pickling opened anew."""
         if self._file is None:
             file = open_series(self.path, self._choice)
-            if (file.stack, _result_dtype(file, self._layout)) != (
-                self._stack,
-                self.dtype,
-            ):
+            if (file.stack, file.dtype) != (self._stack, self._stored_dtype):
                 raise ImageReadError(
                     f"{self.path} has changed since it was opened.", hint="Run again."
                 )
@@ -711,47 +710,22 @@ def open_tiff(path: Path, choice: Choice) -> TiffSource:
         return TiffSource(path, choice)
 
 
-def _result_dtype(file: OpenTiff, layout: PlaneLayout) -> np.dtype[Any]:
-    if layout.gray:
-        return np.dtype(np.float32)
-    if file.palette is not None or file.reader.dtype == np.bool_:
-        return np.dtype(np.uint8)
-    return file.reader.dtype
-
-
-def _combined(
+def _channels(
     file: OpenTiff,
     layout: PlaneLayout,
     stored: int,
     window: tuple[tuple[int, int], tuple[int, int]],
 ) -> npt.NDArray[Any]:
-    """Return the channels of a rectangle of one stored plane, as `combine` does."""
-    if layout.channels > 1:
-        return _together(file, layout, stored, window)
-    pixels: dict[int, npt.NDArray[Any]] = {}
-    for skip, _ in layout.parts:
-        if skip not in pixels:
-            pixels[skip] = file.pixels(stored + skip, *window)
-    parts = [pixels[skip][..., sample] for skip, sample in layout.parts]
-    return combine(parts, layout.gray)
-
-
-def _together(
-    file: OpenTiff,
-    layout: PlaneLayout,
-    stored: int,
-    window: tuple[tuple[int, int], tuple[int, int]],
-) -> npt.NDArray[Any]:
-    """Return several channels, CYX; of those read apart one is held beside them."""
+    """Return the channels of a rectangle of one stored plane, CYX."""
     (y0, y1), (x0, x1) = window
-    shape = (layout.channels, y1 - y0, x1 - x0)
-    result = np.empty(shape, _result_dtype(file, layout))
+    parts = np.empty((len(layout.parts), y1 - y0, x1 - x0), file.dtype)
+    # Of those that are stored apart one is held beside the result.
     for skip in dict.fromkeys(skip for skip, _ in layout.parts):
         pixels = file.pixels(stored + skip, *window)
         for number, (where, sample) in enumerate(layout.parts):
             if where == skip:
-                result[number] = pixels[..., sample]
-    return result
+                parts[number] = pixels[..., sample]
+    return combine(list(parts), gray=True)[np.newaxis] if layout.gray else parts
 
 
 def _equal_colours(file: OpenTiff) -> bool:

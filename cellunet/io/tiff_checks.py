@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    from cellunet.io.source import Choice
     from cellunet.io.tiff_pixels import SeriesReader
 
 MAX_TAGS = 4096
@@ -275,8 +276,7 @@ def check_series(
     series: tifffile.TiffPageSeries,
     reader: SeriesReader,
     size: int,
-    *,
-    keep_going: bool = False,
+    choice: Choice,
 ) -> None:
     """Compare what a series claims with what the file holds.
 
@@ -290,8 +290,9 @@ def check_series(
         Its reader.
     size
         Bytes of the file.
-    keep_going
-        Let pass that the file ends before its pixels do.
+    choice
+        Whether to let pass that the file ends before its pixels do, and how many bytes
+        may be decoded at once.
 
     Raises
     ------
@@ -318,7 +319,7 @@ def check_series(
         check_claim(path, planes * reader.plane_bytes, size, ratio * FEWEST)
     start = series.dataoffset
     if start is not None:
-        if not keep_going:
+        if not choice.keep_going:
             held = max(size - start, 0)
             check_claim(path, planes * reader.plane_bytes, held, 1, KEEP_GOING)
         return
@@ -328,10 +329,10 @@ def check_series(
             f"{planes}; it is truncated, or was cropped by another program.",
             hint="Export it again.",
         )
-    if not reader.by_rows:
-        check_piece(path, reader.piece_bytes)
+    if reader.raw_offset(0) is None:
+        check_piece(path, reader.piece_bytes, choice.limit_bytes)
     for number in range(len(series)):
-        _check_page(path, reader, number, (size, ratio), keep_going)
+        _check_page(path, reader, number, (size, ratio), choice.keep_going)
 
 
 def _check_page(

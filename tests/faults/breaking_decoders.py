@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
-
 from cellunet.io import decoder_process
 
 
@@ -69,14 +67,7 @@ def breaking(decode: Callable[..., Any]) -> Callable[..., Any]:
 
 def main() -> None:
     """Decode, or break."""
-    find = decoder_process._page_decoder
-
-    def found(*asked: Any) -> tuple[Callable[..., Any], str]:
-        decode, key = find(*asked)
-        return breaking(decode), key
-
     # Not the codec itself: tifffile checks where its codecs come from.
-    decoder_process._page_decoder = found
-    png = breaking(imagecodecs.png_decode)
-    decoder_process.TASKS["png"] = decoder_process.whole(png)
+    for name, decode in decoder_process.DECODERS.items():
+        decoder_process.DECODERS[name] = breaking(decode)
     decoder_process.main()

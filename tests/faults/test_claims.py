@@ -128,13 +128,13 @@ def test_a_trillion_pixels_that_are_not_there_are_refused(tmp_path, content) -> 
         open_image(path, keep_going=True)
 
 
-def test_a_deflated_strip_of_gigabytes_is_read_in_rows_or_refused(tmp_path) -> None:
+def test_a_deflated_strip_of_gigabytes_is_refused(tmp_path) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(bomb())
     assert path.stat().st_size < 3_000_000
     tracemalloc.start()
     with (
-        pytest.raises(ImageReadError, match=r"claims|damaged"),
+        pytest.raises(ImageReadError, match="can only be decoded in pieces of"),
         open_image(path, limit_bytes=2**28) as source,
     ):
         source.read(Region(0, 30_000, 30_064, 0, 50_000))

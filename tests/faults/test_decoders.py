@@ -19,9 +19,7 @@ import tifffile
 from cellunet.annotations.pixels import read_pixels
 from cellunet.cli.app import main
 from cellunet.errors import AnnotationError, ImageReadError
-from cellunet.io import decoding as decoder_child
-from cellunet.io import decoding as isolation
-from cellunet.io.decoding import SHARED
+from cellunet.io.decoding import LEAST_S, SHARED
 from cellunet.io.images import open_image
 from cellunet.io.source import MOST_LOST, Region
 from tests.conftest import CHECKOUT, draw_nuclei
@@ -34,7 +32,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def breaking(monkeypatch):
     """Decoders break on request in this test alone."""
     SHARED.close()
-    monkeypatch.setattr(decoder_child, "MODULE", "tests.faults.breaking_decoders")
+    monkeypatch.setattr(SHARED, "module", "tests.faults.breaking_decoders")
     yield
     SHARED.close()
 
@@ -139,7 +137,7 @@ def test_a_file_on_which_decoders_crash_again_and_again_is_given_up(tmp_path):
 
 
 def test_a_decoder_that_does_not_end_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(isolation, "LEAST_S", 1.0)
+    monkeypatch.setattr(SHARED, "least_s", 1.0)
     path = save_png(tmp_path / "a.png", np.ones((8, 8), np.uint8), b"<hang>")
     with pytest.raises(ImageReadError, match="PNG decoder did not end within 1 s"):
         whole(path)
@@ -193,14 +191,14 @@ def test_two_threads_read_while_one_file_crashes(tmp_path):
 PARENT = """
 import sys
 from pathlib import Path
-from cellunet.io import decoding as decoder_child, decoding as isolation
+from cellunet.io.decoding import SHARED
 from cellunet.io.source import Region
 from cellunet.io.images import open_image
-decoder_child.MODULE = "tests.faults.breaking_decoders"
+SHARED.module = "tests.faults.breaking_decoders"
 for name in sys.argv[2:]:
     with open_image(Path(name)) as source:
         source.read(Region(0, 0, 8, 0, 8))
-    print(isolation.SHARED.pid, flush=True)
+    print(SHARED.pid, flush=True)
 if sys.argv[1] == "wait":
     sys.stdin.read()
 """
@@ -298,17 +296,17 @@ def test_a_process_that_cannot_begin_is_told_from_one_that_crashed(
     tmp_path, monkeypatch
 ):
     path = save_png(tmp_path / "a.png", np.ones((8, 8), np.uint8))
-    monkeypatch.setattr(decoder_child, "MODULE", "no.such.module")
+    monkeypatch.setattr(SHARED, "module", "no.such.module")
     with pytest.raises(ImageReadError, match=r"did not start \(exit code 1\)"):
         whole(path)
 
 
 STOPPED = """
 import signal, sys
-from cellunet.io import decoding as decoder_child
+from cellunet.io.decoding import SHARED
 from cellunet.cli.app import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
-decoder_child.MODULE = "tests.faults.breaking_decoders"
+SHARED.module = "tests.faults.breaking_decoders"
 raise SystemExit(main(["predict", *sys.argv[1:]]))
 """
 
@@ -324,4 +322,4 @@ def test_a_second_signal_does_not_wait_for_a_decoder_that_hangs(tmp_path, tiny_m
         command.send_signal(signal.SIGINT)
         assert "once more stops at once" in command.stderr.readline()
         command.send_signal(signal.SIGINT)
-        assert command.wait(isolation.LEAST_S / 3) == 130
+        assert command.wait(LEAST_S / 3) == 130

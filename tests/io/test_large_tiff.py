@@ -1,10 +1,10 @@
-"""Large files: streamed, sparse, beyond 4 GiB; what they take is said."""
+"""Large files: in strips, sparse, beyond 4 GiB; what they take is said."""
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
-import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -16,23 +16,12 @@ from hypothesis import strategies as st
 
 from cellunet.errors import ImageReadError, OutputError
 from cellunet.io import label_tiff as sink
-from cellunet.io import tiff_pixels as reading_memory
-from cellunet.io import (
-    tiff_pixels as row_window,
-)
-from cellunet.io import (
-    tiff_pixels as segments,
-)
-from cellunet.io import (
-    tiff_strips as decoders,
-)
-from cellunet.io import (
-    tiff_strips as strips,
-)
+from cellunet.io import reading
 from cellunet.io.decoding import codec_of, isolated_bytes
 from cellunet.io.images import create_labels, open_image
 from cellunet.io.png import write_png
 from cellunet.io.source import Region
+from cellunet.io.tiff_pixels import SeriesReader
 
 PIXELS = np.random.default_rng(1).poisson(200, (900, 120)).astype(np.uint16)
 
@@ -42,108 +31,41 @@ def save(path, pixels=PIXELS, **options):
     return path
 
 
-def stream_all(patch: pytest.MonkeyPatch) -> None:
-    """Stream all strips in small steps, keep few rows and many states."""
-    patch.setattr(segments, "STREAM_BYTES", 0)
-    patch.setattr(row_window, "KEPT_ROWS", 60)
-    patch.setattr(row_window, "STEP_ROWS", 16)
-    patch.setattr(strips, "MARK_BYTES", 20_000)
-    patch.setattr(decoders, "MOST_BYTES", 5_000)
-    patch.setattr(decoders, "CHUNK_BYTES", 3_000)
-
-
-@pytest.fixture
-def streaming(monkeypatch):
-    stream_all(monkeypatch)
-
-
-@pytest.mark.parametrize("codec", ["zlib", "lzw", "lzma", "packbits"])
-@settings(max_examples=15)
-@given(data=st.data())
-def test_a_streamed_strip_is_read_in_any_order(codec, data):
-    kind = data.draw(st.sampled_from(["u2", "f4", ">u2", ">f4", "u1"]))
-    pixels = PIXELS.astype(kind)
-    predict = codec != "packbits" and data.draw(st.booleans())
-    bands = st.tuples(st.integers(0, 899), st.integers(1, 100), st.integers(0, 100))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        stream_all(patch)
-        path = save(
-            Path(folder) / "a.tif",
-            pixels,
-            compression=codec,
-            predictor=predict,
-            rowsperstrip=data.draw(st.sampled_from([900, 333])),
-            byteorder=">" if kind[0] == ">" else "<",
-        )
-        with open_image(path) as source:
-            for y0, height, x0 in data.draw(st.lists(bands, min_size=1, max_size=8)):
-                y1 = min(y0 + height, 900)
-                part = source.read(Region(0, y0, y1, x0, x0 + 20))[0]
-                np.testing.assert_array_equal(part, pixels[y0:y1, x0 : x0 + 20])
-
-
-def test_a_pass_in_windows_decodes_each_row_once(streaming, tmp_path, monkeypatch):
-    path = save(tmp_path / "a.tif", compression="zlib", rowsperstrip=900)
+@pytest.mark.parametrize("rows", [900, 300, 16])
+def test_a_pass_in_windows_decodes_each_strip_once(tmp_path, monkeypatch, rows):
+    pixels = np.stack([PIXELS, PIXELS[::-1]])
+    options = {"compression": "zlib", "metadata": {"axes": "ZYX"}}
+    path = save(tmp_path / "a.tif", pixels, rowsperstrip=rows, **options)
     decoded = []
-    values = strips.RowForm.values
+    decode = SeriesReader._decode
     monkeypatch.setattr(
-        strips.RowForm,
-        "values",
-        lambda self, data: decoded.append(len(data)) or values(self, data),
-    )
-    with open_image(path) as source:
-        for y0 in range(0, 900, 50):
-            for x0 in range(0, 120, 40):
-                source.read(Region(0, y0, min(y0 + 60, 900), x0, x0 + 40))
-    assert sum(decoded) == PIXELS.nbytes
-
-
-def test_a_later_pass_starts_from_a_kept_state(streaming, tmp_path, monkeypatch):
-    path = save(tmp_path / "a.tif", compression="zlib", rowsperstrip=900)
-    fresh = []
-    make = strips.DECODERS[8]
-    monkeypatch.setitem(segments.DECODERS, 8, lambda r: fresh.append(1) or make(r))
-    with open_image(path) as source:
-        source.read(Region(0, 890, 900, 0, 120))
-        part = source.read(Region(0, 500, 510, 0, 120))[0]
-    np.testing.assert_array_equal(part, PIXELS[500:510])
-    assert len(fresh) == 1
-
-
-def test_a_projection_of_streamed_planes(streaming, tmp_path):
-    pixels = np.stack([PIXELS, PIXELS[::-1], PIXELS[:, ::-1]])
-    path = save(
-        tmp_path / "a.tif",
-        pixels,
-        compression="zlib",
-        rowsperstrip=900,
-        metadata={"axes": "ZYX"},
+        SeriesReader,
+        "_decode",
+        lambda self, page, them: decoded.extend(them) or decode(self, page, them),
     )
     with open_image(path, z="max") as source:
-        for y0 in range(0, 900, 300):
-            part = source.read(Region(0, y0, y0 + 300, 5, 25))[0]
-            expected = pixels[:, y0 : y0 + 300, 5:25].max(axis=0)
-            np.testing.assert_array_equal(part, expected)
+        for y0 in range(0, 900, 100):
+            for x0 in range(0, 120, 40):
+                y1 = min(y0 + 120, 900)
+                part = source.read(Region(0, y0, y1, x0, x0 + 40))[0]
+                expected = pixels[:, y0:y1, x0 : x0 + 40].max(axis=0)
+                np.testing.assert_array_equal(part, expected)
+    assert len(decoded) == 2 * -(-900 // rows)
 
 
 def test_what_is_decoded_whole_is_said_and_can_be_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "STREAM_BYTES", 1000)
-    monkeypatch.setattr(reading_memory, "NOTED_BYTES", 100_000)
-    whole = save(tmp_path / "a.tif", compression="zstd", rowsperstrip=900)
+    whole = save(tmp_path / "a.tif", compression="zlib", rowsperstrip=900)
     write_png(tmp_path / "b.png", PIXELS)
-    streamed = save(tmp_path / "c.tif", compression="zlib", rowsperstrip=900)
+    assert open_image(whole).memory_note == ""
+    monkeypatch.setattr(reading, "NOTED_BYTES", 48_000_000)
     for path in (whole, tmp_path / "b.png"):
-        assert (
-            f"{path.name} can only be decoded in pieces" in open_image(path).memory_note
-        )
+        note = open_image(path).memory_note
+        assert note.startswith(f"{path.name} can only be decoded in pieces of 0 MiB")
+        assert re.search(r"takes up to \d\d MiB of memory\. As a tiled", note)
         with pytest.raises(ImageReadError, match="pieces of 216,000 bytes; the limit"):
             open_image(path, limit_bytes=200_000)
-    assert "can only" not in open_image(streamed, limit_bytes=200_000).memory_note
-    monkeypatch.undo()
-    assert open_image(whole).memory_note == ""
+    raw = save(tmp_path / "c.tif", rowsperstrip=900)
+    assert open_image(raw, limit_bytes=200_000).memory_note == ""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -293,8 +215,7 @@ def test_a_disk_that_fills_while_tiles_wait_leaves_nothing(tmp_path, monkeypatch
     ],
     ids=lambda options: " ".join(map(str, options.values())) or "raw",
 )
-def test_reading_holds_no_more_than_is_counted(tmp_path, monkeypatch, options):
-    monkeypatch.setattr(segments, "STREAM_BYTES", 2**20)
+def test_reading_holds_no_more_than_is_counted(tmp_path, options):
     pixels = np.random.default_rng(0).integers(0, 99, (2048, 4096)).astype(np.uint16)
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, pixels, photometric="minisblack", **options)

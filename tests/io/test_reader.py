@@ -15,11 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellunet.errors import ImageReadError
-from cellunet.io import tiff_pixels as raw_pixels
-from cellunet.io import tiff_pixels as segments
+from cellunet.io import tiff_pixels
 from cellunet.io.images import open_image
 from cellunet.io.source import Region, Source
-from cellunet.io.tiff_pixels import PieceDecoder
+from cellunet.io.tiff_pixels import SeriesReader
 
 DTYPES = ["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"]
 CODECS = [None, "lzw", "zlib", "zstd", "lzma", "packbits"]
@@ -90,10 +89,9 @@ def layouts(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, object], int]:
     return pixels, options, draw(st.integers(0, planes - 1))
 
 
-@pytest.mark.parametrize("stream_bytes", [segments.STREAM_BYTES, 0])
 @settings(max_examples=80)
 @given(layout=layouts(), data=st.data())
-def test_a_region_is_the_slice_of_the_whole(stream_bytes, layout, data):
+def test_a_region_is_the_slice_of_the_whole(layout, data):
     pixels, options, plane = layout
     height, width = pixels.shape[1:]
     y0 = data.draw(st.integers(0, height - 1))
@@ -102,11 +100,8 @@ def test_a_region_is_the_slice_of_the_whole(stream_bytes, layout, data):
     x1 = data.draw(st.integers(x0 + 1, width))
     with tempfile.TemporaryDirectory() as folder:
         path = save(Path(folder) / "a.tif", pixels, **options)
-        with pytest.MonkeyPatch.context() as patch:
-            # 0: every strip whose compression allows is decoded row by row.
-            patch.setattr(segments, "STREAM_BYTES", stream_bytes)
-            with open_image(path) as source:
-                region = source.read(Region(plane, y0, y1, x0, x1))
+        with open_image(path) as source:
+            region = source.read(Region(plane, y0, y1, x0, x1))
     assert source.shape == (height, width)
     assert source.dtype == region.dtype == pixels.dtype.newbyteorder("=")
     np.testing.assert_array_equal(region[0], pixels[plane, y0:y1, x0:x1])
@@ -151,7 +146,7 @@ def test_images_of_odd_shapes(tmp_path, shape):
 
 
 def test_part_of_a_long_uncompressed_row_is_read_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(raw_pixels, "LONG_ROW_BYTES", 64)
+    monkeypatch.setattr(tiff_pixels, "LONG_ROW_BYTES", 64)
     pixels = numbers((6, 100))
     with open_image(save(tmp_path / "a.tif", pixels)) as source:
         region = source.read(Region(0, 1, 4, 30, 40))[0]
@@ -342,34 +337,34 @@ def test_a_file_that_changed_after_pickling_is_refused(tmp_path):
         whole(pickle.loads(sent))
 
 
+def decoded_pieces(monkeypatch) -> list[int]:
+    """Return the numbers of the strips or tiles that are decoded from now on."""
+    decoded: list[int] = []
+    decode = SeriesReader._decode
+    monkeypatch.setattr(
+        SeriesReader,
+        "_decode",
+        lambda self, page, them: decoded.extend(them) or decode(self, page, them),
+    )
+    return decoded
+
+
 def test_a_single_compressed_strip_is_decoded_once(tmp_path, monkeypatch):
     path = save(
         tmp_path / "a.tif", numbers((64, 64)), compression="zlib", rowsperstrip=64
     )
-    decoded = []
-    decode = PieceDecoder.decode
-    monkeypatch.setattr(
-        PieceDecoder,
-        "decode",
-        lambda self, *key: decoded.append(key) or decode(self, *key),
-    )
+    decoded = decoded_pieces(monkeypatch)
     with open_image(path) as source:
         for y in range(0, 64, 16):
             source.read(Region(0, y, y + 16, 0, 64))
-    assert decoded == [(0, 0)]
+    assert decoded == [0]
 
 
 def test_only_the_tiles_needed_are_decoded_and_few_are_kept(tmp_path, monkeypatch):
     pixels = numbers((64, 64))
     path = save(tmp_path / "a.tif", pixels, compression="zlib", tile=(16, 16))
-    decoded = []
-    decode = PieceDecoder.decode
-    monkeypatch.setattr(
-        PieceDecoder,
-        "decode",
-        lambda self, *key: decoded.append(key[1]) or decode(self, *key),
-    )
-    monkeypatch.setattr(segments, "CACHE_BYTES", 2 * 16 * 16 * 2)
+    decoded = decoded_pieces(monkeypatch)
+    monkeypatch.setattr(tiff_pixels, "CACHE_BYTES", 2 * 16 * 16 * 2)
     with open_image(path) as source:
         source.read(Region(0, 16, 33, 0, 16))
         assert decoded == [4, 8]

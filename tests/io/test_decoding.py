@@ -13,17 +13,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.io import (
-    decoder_messages as messages,
+from cellunet.errors import ImageReadError
+from cellunet.io import tiff_pixels
+from cellunet.io.decoding import (
+    CODECS,
+    PROCESS_BYTES,
+    SHARED,
+    _answer,
+    codec_of,
+    decode_png,
 )
-from cellunet.io import (
-    decoding as isolated,
-)
-from cellunet.io import (
-    decoding as isolation,
-)
-from cellunet.io import tiff_pixels as piece_decoder
-from cellunet.io.decoding import CODECS, SHARED, Task, codec_of, decode_bytes
 from cellunet.io.images import open_image
 from cellunet.io.source import DecodingError, Region
 
@@ -114,44 +113,36 @@ def test_small_pieces_are_asked_for_together(tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PIXELS, compression="lzw", rowsperstrip=2)
     asked = []
-    decode = piece_decoder.decode_pieces
+    decode = SHARED.decode
     monkeypatch.setattr(
-        piece_decoder,
-        "decode_pieces",
-        lambda page, pieces, *a: asked.append(len(pieces)) or decode(page, pieces, *a),
+        SHARED,
+        "decode",
+        lambda codec, decoder, calls, size: (
+            asked.append(len(calls)) or decode(codec, decoder, calls, size)
+        ),
     )
     np.testing.assert_array_equal(read(path), PIXELS)
     assert asked == [32]
-    monkeypatch.setattr(piece_decoder, "TOGETHER_BYTES", 5 * 2 * 96)
+    monkeypatch.setattr(tiff_pixels, "TOGETHER_BYTES", 5 * 2 * 96)
     np.testing.assert_array_equal(read(path), PIXELS)
     assert asked == [32, 5, 5, 5, 5, 5, 5, 2]
 
 
 def test_a_file_that_changes_between_two_reads_is_refused(tmp_path):
-    path = tmp_path / "a.tif"
-    options = {"compression": "lzw", "photometric": "minisblack", "rowsperstrip": 32}
+    path, other = tmp_path / "a.tif", tmp_path / "b.tif"
+    options = {"compression": "lzw", "photometric": "minisblack", "tile": (32, 48)}
     tifffile.imwrite(path, PIXELS, **options)
-    with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages[0]
-        data = path.read_bytes()
-        start, count = page.dataoffsets[0], page.databytecounts[0]
-        encoded = data[start : start + count]
-        other = tmp_path / "b.tif"
-        tifffile.imwrite(other, PIXELS, predictor=True, **options)
+    tifffile.imwrite(other, PIXELS, predictor=True, **options)
+    with open_image(path) as source:
+        source.read(Region(0, 0, 32, 0, 96))
         other.replace(path)
-        with pytest.raises(DecodingError, match="has changed since"):
-            isolated.decode_pieces(page, {0: encoded}, {}, 32 * 96)
+        with pytest.raises(ImageReadError, match="has changed since"):
+            source.read(Region(0, 32, 64, 0, 96))
 
 
 def test_what_a_decoder_says_is_passed_on():
     with pytest.raises(DecodingError, match=r"\w"):
-        isolated.decode_png(b"\x89PNG\r\n\x1a\n nothing", 100)
-
-
-def test_parts_of_strips_are_decoded(rng):
-    data = rng.integers(0, 9, 1000, dtype=np.uint8).tobytes()
-    assert decode_bytes(5, imagecodecs.lzw_encode(data)) == data
-    assert decode_bytes(32773, imagecodecs.packbits_encode(data)) == data
+        decode_png(b"\x89PNG\r\n\x1a\n nothing", 100)
 
 
 def test_every_row_says_why_and_what_is_unknown_is_isolated():
@@ -179,69 +170,55 @@ def test_the_process_imports_what_it_needs():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_the_process_takes_no_more_than_is_counted():
-    isolated.decode_png(imagecodecs.png_encode(PIXELS), PIXELS.nbytes)
+    decode_png(imagecodecs.png_encode(PIXELS), PIXELS.nbytes)
     status = Path(f"/proc/{SHARED.pid}/status").read_text("ascii")
     lines = dict(line.split(":", 1) for line in status.splitlines())
-    assert int(lines["VmHWM"].split()[0]) * 1024 < isolated.PROCESS_BYTES
+    assert int(lines["VmHWM"].split()[0]) * 1024 < PROCESS_BYTES
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_fork_starts_a_process_of_its_own():
     encoded = imagecodecs.png_encode(PIXELS)
-    isolated.decode_png(encoded, PIXELS.nbytes)
+    decode_png(encoded, PIXELS.nbytes)
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             before = SHARED.pid
-            same = np.array_equal(isolated.decode_png(encoded, PIXELS.nbytes), PIXELS)
+            same = np.array_equal(decode_png(encoded, PIXELS.nbytes), PIXELS)
             SHARED.close()
             code = 0 if same and before is None else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    got = isolated.decode_png(encoded, PIXELS.nbytes)
+    got = decode_png(encoded, PIXELS.nbytes)
     np.testing.assert_array_equal(got, PIXELS)
 
 
-def sent(head, parts=()):
-    stream = io.BytesIO()
-    messages.send(stream, head, parts)
-    stream.seek(0)
-    return stream
-
-
-def test_a_message_arrives_as_it_was_sent():
-    head, parts = messages.receive(sent({"a": [1, "µ"]}, [b"", b"xyz"]), 3)
-    assert head["a"] == [1, "µ"]
-    assert parts == [b"", b"xyz"]
-
-
-def test_a_message_that_is_larger_than_it_may_be_takes_no_memory():
-    with pytest.raises(ValueError, match="a message of 4 bytes"):
-        messages.receive(sent({}, [b"abcd"]), 3)
-    with pytest.raises(ValueError, match="head of"):
-        messages.receive(io.BytesIO(b"\xff" * 100), 3)
-    with pytest.raises(EOFError):
-        messages.receive(io.BytesIO(sent({}, [b"abcd"]).read()[:-1]), 9)
-
-
 @pytest.mark.parametrize(
-    "answer",
+    ("line", "error"),
     [
-        {},
-        {"results": 5},
-        {"results": [{"dtype": "O", "shape": [1]}]},
-        {"results": [{"dtype": "<u2", "shape": [-1, 7]}]},
-        {"results": [{"dtype": "|u1", "shape": [4]}, {"dtype": "|u1", "shape": [4]}]},
+        (b"", EOFError),
+        (b"rubbish\n", ValueError),
+        (b"[" * 5000 + b"\n", (ValueError, RecursionError)),
+        (b"{}\n", LookupError),
+        (b"5\n", TypeError),
+        (b'{"dtype": "O", "shape": [1]}\n12345678', ValueError),
+        (b'{"dtype": "<u2", "shape": [-1, -2]}\n1234', ValueError),
+        (b'{"dtype": "|u1", "shape": [5]}\n1234', EOFError),
+        (b'{"dtype": "|u1", "shape": [2000]}\n', ValueError),
     ],
 )
-def test_an_answer_that_makes_no_sense_is_an_error(answer):
-    with pytest.raises(DecodingError):
-        isolation._results(answer, [bytearray(4)])
+def test_an_answer_that_makes_no_sense_takes_no_memory_and_is_an_error(line, error):
+    with pytest.raises(error):
+        _answer(io.BytesIO(line), 1000)
 
 
-def test_time_and_memory_follow_from_what_is_expected():
-    small, large = (Task("PNG", {}, [], size) for size in (10, 2**30))
-    assert small.seconds < large.seconds < 600 + isolation.LEAST_S
+def test_an_answer_is_pixels_or_what_the_decoder_says():
+    answers = io.BytesIO(
+        b'{"dtype": "<u2", "shape": [1, 2]}\n\x01\x00\x02\x00'
+        b'{"error": "no image", "bug": false}\n'
+    )
+    np.testing.assert_array_equal(_answer(answers, 4), [[1, 2]])
+    assert str(_answer(answers, 4)) == "no image"
