@@ -1,8 +1,5 @@
 """Labels to outlines: closed rings around every object, holes included.
 
-The second half of `cellunet.imaging.outlines`, which says what edges are and
-what forms there are.
-
 Coordinates are (x, y) in pixels and the pixel in row 0 and column 0 covers the square
 from (0, 0) to (1, 1), so that its centre is (0.5, 0.5): as Fiji and QuPath count.
 
@@ -38,11 +35,8 @@ import numpy as np
 from cellunet.io.scratch import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    import numpy.typing as npt
-
-if TYPE_CHECKING:
     import numpy.typing as npt
 
     Ring = npt.NDArray[np.float64]
@@ -314,10 +308,17 @@ class Tracer:
         Columns of the plane.
     form
         A name in `FORMS`.
+    on_walk
+        Called with the pixel edges of complete objects.
     """
 
-    def __init__(self, width: int, form: Form = FORM) -> None:
-        self._width = width
+    def __init__(
+        self,
+        width: int,
+        form: Form = FORM,
+        on_walk: Callable[[Walk], None] | None = None,
+    ) -> None:
+        self._width, self._on_walk = width, on_walk
         self._cuts = FORMS[form]
         self._above: npt.NDArray[Any] = np.zeros(width, np.uint8)
         self._y0 = 0
@@ -364,6 +365,8 @@ class Tracer:
         found: dict[int, Outline] = {}
         for some in _groups(edges):
             ring = walk(some.keys, some.owners, self._width + 1)
+            if self._on_walk is not None:
+                self._on_walk(ring)
             found |= assemble(ring, self._cuts)
         return found
 
