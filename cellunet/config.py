@@ -552,6 +552,14 @@ class PredictConfig(Config):
     """What to write beside the labels; ``report``: one page for all images."""
     table_format: Literal["csv", "parquet"] = "csv"
     """Format of tables."""
+    measure: Literal["basic", "all"] = "basic"
+    """What is measured of objects; ``all``: medians, background, Feret diameters, ...
+    as well (docs/measurements.md)."""
+    segment_channel: str | None = None
+    """Of images that are stored as a file per channel, segment those of this one, by
+    the mark (``w1``) or name of the channel, and measure the others under its labels."""
+    link_planes: bool = False
+    """Give an object of several Z planes one number, and one row in the table."""
     include: tuple[Literal["thumbs", "projections", "labels"], ...] = ()
     """What is segmented all the same where a folder holds it: thumbnails of a plate,
     projections and copies of planes, label images and pictures of results."""
@@ -607,6 +615,22 @@ class PredictConfig(Config):
         _check(
             self.max_memory_mb is None or self.max_memory_mb > 0,
             f"max_memory is {self.max_memory_mb} MB; it must be above 0.",
+        )
+        _check(
+            self.measure == "basic" or bool({"table", "geojson"} & set(self.save)),
+            f"Measuring {self.measure} was asked for, but nothing is saved that holds "
+            "it.",
+            hint="Add: --save table.",
+        )
+        _check(
+            self.segment_channel is None or self.image != ALL_IMAGES,
+            "A file per channel holds one image, not all of several.",
+            hint="Leave out --segment-channel, or --image all.",
+        )
+        _check(
+            not self.link_planes or self.z == "keep",
+            "A maximum projection has no planes to link.",
+            hint="Leave out --link-planes, or --z max.",
         )
         _check(
             self.table_format == "csv" or "table" in self.save,

@@ -61,6 +61,8 @@ ZMode = Literal["keep", "max"]
 
 TableFormat = Literal["csv", "parquet"]
 
+MeasureLevel = Literal["basic", "all"]
+
 # Headings of the help texts, in the order of a command's options.
 IMAGES, OBJECTS, TARGET_PANEL = "Images", "Objects", "Target and loss"
 
@@ -292,6 +294,18 @@ Threads = Annotated[
             THREADS,
         ),
         rich_help_panel=COMPUTING,
+    ),
+]
+
+Measure = Annotated[
+    MeasureLevel,
+    typer.Option(
+        show_default=False,
+        metavar="basic|all",
+        rich_help_panel=RESULTS,
+        help="What tables and GeoJSON hold of each object; all: standard deviations, "
+        "medians, background, Feret diameters, circularity, orientation too. Default: "
+        "basic.",
     ),
 ]
 

@@ -59,6 +59,17 @@ def predict(
         ),
     ] = MODEL,
     channel: o.Channel = None,
+    segment_channel: Annotated[
+        str | None,
+        typer.Option(
+            "--segment-channel",
+            metavar="NAME",
+            rich_help_panel=o.IMAGES,
+            help="Of images that are stored as a file per channel (..._w1, -ch2), "
+            "segment those of this channel, by its mark or name, and measure the "
+            "others under its labels. Default: every file by itself.",
+        ),
+    ] = None,
     gray: o.Gray = False,
     z: Annotated[
         o.ZMode,
@@ -124,6 +135,17 @@ def predict(
             ),
         ),
     ] = PredictConfig.table_format,
+    measure: o.Measure = PredictConfig.measure,
+    link_planes: Annotated[
+        bool,
+        typer.Option(
+            "--link-planes",
+            metavar="",
+            rich_help_panel=o.OBJECTS,
+            help="Join a nucleus over the Z planes of a stack by overlap: one number, "
+            "one row in the table, a volume. Default: no.",
+        ),
+    ] = False,
     engine: o.Engine = ENGINE,
     device: o.Device = DEVICE,
     threads: o.Threads = THREADS,
@@ -182,6 +204,9 @@ def predict(
         scratch=None if scratch is None else str(scratch),
         save=tuple(dict.fromkeys(s.value for s in save or ())),
         table_format=table_format,
+        measure=measure,
+        segment_channel=segment_channel,
+        link_planes=link_planes,
         include=tuple(dict.fromkeys(i.value for i in include or ())),
         part=_part(part),
         overwrite=overwrite,

@@ -232,6 +232,7 @@ class Sums:
         self._low = np.full((2, size), np.iinfo(np.int64).max)
         self._high = np.full((2, size), -1, np.int64)
         self._evidence = np.zeros(size, np.int64)
+        self._sure = False
         self._totals = [np.zeros(size, np.float64) for _ in channels]
         self._least = [np.full(size, np.inf) for _ in channels]
         self._greatest = [np.full(size, -np.inf) for _ in channels]
@@ -258,7 +259,8 @@ class Sums:
         images
             One YX array of any real type a channel.
         evidence
-            YX uint8, as `cellunet.imaging.measure.pixel_confidence` makes it.
+            YX uint8, as `cellunet.imaging.measure.pixel_confidence` makes it; without
+            it the confidence is NaN.
         """
         for rows, columns in pieces(labels.shape):
             self._add(
@@ -303,6 +305,7 @@ class Sums:
             np.minimum.at(self._low[axis], ids, values)
             np.maximum.at(self._high[axis], ids, values)
         if evidence is not None:
+            self._sure = True
             self._evidence[here] += _whole_sums(local, evidence[y, x], size)
         fresh = first[new], base + np.flatnonzero(new)
         # What is no number in an image is none in its sums either.
@@ -378,7 +381,8 @@ class Sums:
         for k, suffix in enumerate(channel_suffixes(self._channels or ("",))):
             for name, values in self._intensities(ids, k).items():
                 found[name + suffix] = values
-        found[CONFIDENCE.name] = self._evidence[ids] / (EVIDENCE_TOP * area)
+        sure = self._evidence[ids] / (EVIDENCE_TOP * area)
+        found[CONFIDENCE.name] = sure if self._sure else np.full(len(ids), np.nan)
         for name in WHOLE:
             found[name] = found[name].astype(np.int64)
         names = column_names(self._channels or ("",), detail=self._detail)
@@ -695,10 +699,9 @@ class Details:
         points, owner = pixel_corners(edges)
         around = hulls(points, owner)
         ids = np.unique(owner)
-        self._feret[0, ids], self._feret[1, ids] = feret_diameters(around, (1.0, 1.0))
-        if self._size_um is not None:
-            both = feret_diameters(around, self._size_um)
-            self._feret[2, ids], self._feret[3, ids] = both
+        for place, size in ((0, (1.0, 1.0)), (2, self._size_um)):
+            if size is not None:
+                self._feret[place : place + 2, ids] = feret_diameters(around, size)
 
     def columns(self, ids: npt.NDArray[np.int64]) -> Table:
         """Return the columns of objects that are out."""
@@ -773,6 +776,4 @@ def measure_labels(
             detail=scratch if detail else None,
         )
         table = objects.add(numbered, images, evidence).table
-    if evidence is None:
-        table[CONFIDENCE.name] = np.full(len(ids), np.nan)
     return {"id": ids.astype(np.int64), **table}

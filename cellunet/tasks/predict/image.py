@@ -31,6 +31,7 @@ from cellunet.io.metadata import read_provenance
 from cellunet.io.scratch import Scratch, check_room
 from cellunet.io.source import Region
 from cellunet.outputs.pictures import Thumbnail
+from cellunet.tasks.linking import frames_of, link_planes
 from cellunet.tasks.predict.inputs import (
     ImageResult,
     damage_warnings,
@@ -376,11 +377,9 @@ class ImageJob:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
             return _result(source, output, status="planned")
-        channels = read_through(source, self.config)
+        channels = read_through(source, self.config) + len(target.others)
         with self._beside.passing(source, recipe, channels) as recipe:
-            objects, warnings, damaged = self._write(
-                source, target.name, output, provenance, recipe
-            )
+            objects, warnings, damaged = self._write(source, target, provenance, recipe)
         return _result(
             source,
             output,
@@ -390,6 +389,7 @@ class ImageJob:
             warnings=warnings,
             shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
+            notes=_on_planes(source, self.config),
         )
 
     def _opened(self, target: Target) -> Source:
@@ -402,21 +402,14 @@ class ImageJob:
     def _provenance(self, target: Target) -> dict[str, Any]:
         path = target.path
         image = {} if target.image is None else {"image": target.image}
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise CellunetError(f"{path} cannot be read ({error}).") from error
+        others = [_file(other.path) for other in target.others]
         return {
             "cellunet": __version__,
             "model": self.model,
             "engine": self.recipe.engine.name,
             "settings": self.settings | image,
-            "input": {
-                "name": path.name,
-                "bytes": stat.st_size,
-                "modified_ns": stat.st_mtime_ns,
-            },
-        }
+            "input": _file(path),
+        } | ({"measured": others} if others else {})
 
     def _is_done(self, output: Path, provenance: dict[str, Any]) -> bool:
         """Return whether the very result is there; refuse to replace another."""
@@ -456,12 +449,11 @@ class ImageJob:
     def _write(
         self,
         source: Source,
-        name: str,
-        output: Path,
+        target: Target,
         provenance: dict[str, Any],
         recipe: InferenceSettings,
     ) -> tuple[int, tuple[str, ...], tuple[Damage, ...]]:
-        begin = time.perf_counter()
+        begin, output = time.perf_counter(), target.output
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
         observer = QualityRecorder(source, recipe, picture=self.reporter.wanted)
@@ -470,7 +462,7 @@ class ImageJob:
         check_room(output, pixels, waiting, self._folder)
         with Scratch(output, waiting, self._folder) as scratch:
             count, damaged = self._segment(
-                source, name, output, provenance, observer, recipe, scratch
+                source, target, provenance, observer, recipe, scratch
             )
             observed = observer.finish()
         warnings = file_warnings(source, damaged)
@@ -481,11 +473,10 @@ class ImageJob:
         )
         return count, warnings, damaged
 
-    def _segment(  # noqa: PLR0913
+    def _segment(
         self,
         source: Source,
-        name: str,
-        output: Path,
+        target: Target,
         provenance: dict[str, Any],
         observer: QualityRecorder,
         recipe: InferenceSettings,
@@ -493,15 +484,26 @@ class ImageJob:
     ) -> tuple[int, tuple[Damage, ...]]:
         """Write labels and what lies beside; return the objects, and what is lost."""
         planes = int(np.prod(source.plane_shape, dtype=int))
+        output, name = target.output, target.name
         classes = recipe.config.encoding.classes
-        with OptionalOutputs(output, source, name, self.config, classes) as extras:
+        with OptionalOutputs(
+            output,
+            source,
+            name,
+            self.config,
+            classes,
+            mark=target.mark,
+            others=target.others,
+            scratch=scratch,
+        ) as extras:
             segmented = [
                 segment_plane(source, plane, recipe, scratch, extras.on_band(plane))
                 for plane in range(planes)
             ]
             observer.segmented(segmented)
-            counts = [s.count for s in segmented]
-            dtype = np.uint16 if max(counts) <= MOST_UINT16 else np.uint32
+            numbers, count = self._numbers(source, segmented)
+            most = max(int(own.max(initial=0)) for own in numbers)
+            dtype = np.uint16 if most <= MOST_UINT16 else np.uint32
             with create_labels(
                 output,
                 shape=source.shape,
@@ -516,23 +518,69 @@ class ImageJob:
             ) as sink:
                 for plane, result in enumerate(segmented):
                     y0 = 0
-                    for rows in extras.labels(plane, result):
+                    own = numbers[plane].astype(dtype)
+                    for rows in extras.labels(plane, result, numbers[plane]):
                         observer.on_labels(plane, y0, rows)
-                        sink.write(plane, y0, rows.astype(dtype, copy=False))
+                        written = own[rows] if self.config.link_planes else rows
+                        sink.write(plane, y0, written.astype(dtype, copy=False))
                         y0 += rows.shape[0]
                 sink.commit()
             extras.commit()
             damaged = extras.damaged
-        return sum(counts), damaged
+        return count, damaged
+
+    def _numbers(
+        self, source: Source, planes: Sequence[Segmented]
+    ) -> tuple[list[npt.NDArray[np.int64]], int]:
+        """Return the number of each object of each plane, and how many there are."""
+        if not self.config.link_planes:
+            own = [np.arange(plane.count + 1) for plane in planes]
+            return own, sum(plane.count for plane in planes)
+        frames = frames_of(source)
+        numbers = link_planes(planes, frames)
+        most = (max(int(numbers[n].max()) for n in frame) for frame in frames)
+        return numbers, sum(most)
 
 
-def _result(source: Source, output: Path, **what: Any) -> ImageResult:  # noqa: ANN401
+def _on_planes(source: Source, config: PredictConfig) -> tuple[str, ...]:
+    """Return what to know of a count of several Z planes."""
+    axes = source.plane_axes
+    planes = source.plane_shape[axes.index("Z")] if "Z" in axes else 1
+    if planes == 1:
+        return ()
+    if config.link_planes:
+        return (f"counted in {planes} planes, linked",)
+    return (
+        f"counted in {planes} planes, not linked (--link-planes counts a nucleus of "
+        "several planes once)",
+    )
+
+
+def _file(path: Path) -> dict[str, Any]:
+    """Return by what a file is known again."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise CellunetError(f"{path} cannot be read ({error}).") from error
+    return {
+        "name": path.name,
+        "bytes": stat.st_size,
+        "modified_ns": stat.st_mtime_ns,
+    }
+
+
+def _result(
+    source: Source,
+    output: Path,
+    notes: tuple[str, ...] = (),
+    **what: Any,  # noqa: ANN401
+) -> ImageResult:
     """Return the result of an image that was opened, with what its file tells."""
     origin = source.origin
     return ImageResult(
         input=str(source.path),
         output=str(output),
-        notes=origin.notes,
+        notes=(*origin.notes, *notes),
         pixel_size_um=source.pixel_size_um,
         pixel_size_from=origin.pixel_size_from,
         image=origin.image,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.config import PredictConfig
+    from cellunet.io.channel_files import ChannelFile, ChannelSite
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Source
     from cellunet.store import ModelCard
@@ -293,6 +294,10 @@ def file_settings(config: PredictConfig) -> dict[str, Any]:
         settings["level"] = config.level
     if config.keep_going:
         settings["keep_going"] = True
+    if config.measure != "basic":
+        settings["measure"] = config.measure
+    if config.link_planes:
+        settings["link_planes"] = True
     return settings
 
 
@@ -347,10 +352,18 @@ class Target:
     """Its label image."""
     image: str | None = None
     """Which image of the file; None: the largest."""
+    mark: str = ""
+    """The channel that the file holds, where channels have files of their own."""
+    others: tuple[ChannelFile, ...] = ()
+    """The files of the other channels."""
 
 
 def find_targets(
-    found: Inputs, files: Sequence[Path], out: Path, config: PredictConfig
+    found: Inputs,
+    files: Sequence[Path],
+    out: Path,
+    config: PredictConfig,
+    sites: Mapping[Path, ChannelSite],
 ) -> list[Target]:
     """Return what to segment.
 
@@ -365,6 +378,8 @@ def find_targets(
     config
         Which image of each file is meant: all of them have results of their own, named
         by number and name behind the name of the file.
+    sites
+        By the file to segment, the others of its site.
 
     Raises
     ------
@@ -376,7 +391,11 @@ def find_targets(
     for path in files:
         name = below(path, found.base).as_posix()
         if config.image != ALL_IMAGES:
-            targets.append(Target(path, name, outputs[path], config.image))
+            site = sites.get(path)
+            mark, others = (site.mark, site.others) if site else ("", ())
+            targets.append(
+                Target(path, name, outputs[path], config.image, mark, others)
+            )
             continue
         try:
             names = names_of_images(path)
