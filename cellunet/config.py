@@ -557,7 +557,8 @@ class PredictConfig(Config):
     as well (docs/measurements.md)."""
     segment_channel: str | None = None
     """Of images that are stored as a file per channel, segment those of this one, by
-    the mark (``w1``) or name of the channel, and measure the others under its labels."""
+    the mark (``w1``) or name of the channel, and measure the others under its labels;
+    None: every file by itself."""
     link_planes: bool = False
     """Give an object of several Z planes one number, and one row in the table."""
     include: tuple[Literal["thumbs", "projections", "labels"], ...] = ()

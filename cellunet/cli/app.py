@@ -25,6 +25,7 @@ from cellunet.cli.console import Console
 from cellunet.cli.doctor import doctor
 from cellunet.cli.evaluate import evaluate
 from cellunet.cli.labels import make_labels
+from cellunet.cli.measure import measure
 from cellunet.cli.predict import predict
 from cellunet.cli.session import (
     BUG,
@@ -142,6 +143,7 @@ for name, function in (
     ("predict", predict),
     ("evaluate", evaluate),
     ("make-labels", make_labels),
+    ("measure", measure),
     ("doctor", doctor),
 ):
     app.command(name, help=_prose(function))(function)
@@ -297,7 +299,9 @@ def _options(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def _command(words: tuple[str, ...]) -> str | None:
     """Return the subcommand that the words name, its own subcommand included."""
-    known = {"train", "predict", "evaluate", "make-labels", "models", "doctor"}
+    known = {
+        *("train", "predict", "evaluate", "make-labels", "measure", "models", "doctor")
+    }
     for i, word in enumerate(words):
         if word == "models":
             inner = [w for w in words[i + 1 :] if not w.startswith("-")][:1]

@@ -85,6 +85,14 @@ class Saved(StrEnum):
     REPORT = "report"
 
 
+class SavedMeasurements(StrEnum):
+    """What of `Saved` holds measurements and outlines."""
+
+    ROIS = "rois"
+    GEOJSON = "geojson"
+    TABLE = "table"
+
+
 class Included(StrEnum):
     """What `PredictConfig.include` knows."""
 
@@ -297,9 +305,22 @@ Threads = Annotated[
     ),
 ]
 
+FormatOfTables = Annotated[
+    TableFormat,
+    typer.Option(
+        "--table-format",
+        show_default=False,
+        metavar="NAME",
+        rich_help_panel=RESULTS,
+        help="Format of the tables that --save table writes: csv, or parquet, of the "
+        "extra cellunet-torch[parquet]. Default: csv.",
+    ),
+]
+
 Measure = Annotated[
     MeasureLevel,
     typer.Option(
+        "--measure",
         show_default=False,
         metavar="basic|all",
         rich_help_panel=RESULTS,

@@ -122,19 +122,7 @@ def predict(
             "repeat for more. Default: none.",
         ),
     ] = None,
-    table_format: Annotated[
-        o.TableFormat,
-        typer.Option(
-            show_default=False,
-            metavar="NAME",
-            rich_help_panel=o.RESULTS,
-            help=o.help_with_default(
-                "Format of the tables that --save table writes: csv, or parquet, of "
-                "the extra cellunet-torch[parquet].",
-                PredictConfig.table_format,
-            ),
-        ),
-    ] = PredictConfig.table_format,
+    table_format: o.FormatOfTables = PredictConfig.table_format,
     measure: o.Measure = PredictConfig.measure,
     link_planes: Annotated[
         bool,

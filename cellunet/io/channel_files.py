@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellunet.errors import CellunetError, ConfigError
@@ -16,6 +15,7 @@ from cellunet.io.paths import output_stem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     Site = tuple[Path, str, str]
 
@@ -149,7 +149,7 @@ def sites_of(
         marked = dict(_by_word(files, name))
         wanted = {p for p, f in marked.items() if f and f.is_called(name)}
     if not wanted:
-        raise _unknown(marked or {p: channel_file(p) for p in files}, name)
+        raise _unknown(files, name)
     by_site: dict[Site | Path, list[ChannelFile]] = {}
     for path, found in marked.items():
         own = found or ChannelFile(path, (path.parent, path.name, ""), "")
@@ -206,11 +206,12 @@ def _marks_inside(
     return marks
 
 
-def _unknown(marked: Mapping[Path, ChannelFile | None], name: str) -> ConfigError:
-    marks = sorted({f.mark + f.name for f in marked.values() if f is not None})
+def _unknown(files: Sequence[Path], name: str) -> ConfigError:
+    marked = map(channel_file, files)
+    marks = sorted({f.mark + f.name for f in marked if f is not None})
     known = f" They are of {', '.join(marks[:8])}." if marks else ""
     return ConfigError(
-        f"None of {len(marked):,} images is of a channel {name!r}.{known}",
+        f"None of {len(files):,} images is of a channel {name!r}.{known}",
         hint="Name the channel by what its files' names hold, such as w1 or ch2. Of "
         "files that hold all channels themselves: --channel.",
     )

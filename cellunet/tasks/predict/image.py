@@ -46,6 +46,7 @@ from cellunet.tasks.predict.inputs import (
 from cellunet.tasks.predict.memory import memory_for, window_bytes
 from cellunet.tasks.predict.outputs import (
     OptionalOutputs,
+    note_on_planes,
     optional_output_path,
     optional_output_paths,
     read_through,
@@ -389,7 +390,7 @@ class ImageJob:
             warnings=warnings,
             shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
-            notes=_on_planes(source, self.config),
+            notes=note_on_planes(source, self.config),
         )
 
     def _opened(self, target: Target) -> Source:
@@ -540,20 +541,6 @@ class ImageJob:
         numbers = link_planes(planes, frames)
         most = (max(int(numbers[n].max()) for n in frame) for frame in frames)
         return numbers, sum(most)
-
-
-def _on_planes(source: Source, config: PredictConfig) -> tuple[str, ...]:
-    """Return what to know of a count of several Z planes."""
-    axes = source.plane_axes
-    planes = source.plane_shape[axes.index("Z")] if "Z" in axes else 1
-    if planes == 1:
-        return ()
-    if config.link_planes:
-        return (f"counted in {planes} planes, linked",)
-    return (
-        f"counted in {planes} planes, not linked (--link-planes counts a nucleus of "
-        "several planes once)",
-    )
 
 
 def _file(path: Path) -> dict[str, Any]:

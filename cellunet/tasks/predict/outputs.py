@@ -46,7 +46,7 @@ from cellunet.tasks.linking import VOLUME_COLUMNS, VolumeRows
 from cellunet.tasks.predict.inputs import open_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     import numpy.typing as npt
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.image import ImageQuality
     from cellunet.tasks.predict.inputs import ImageResult
-    from cellunet.tasks.predict.plane import InferenceSettings, OnBand, Segmented
+    from cellunet.tasks.predict.plane import InferenceSettings, OnBand
 
 FROM = "pixel_size_from"
 """Column of a table that says where the size of a pixel stands."""
@@ -432,10 +432,14 @@ class OptionalOutputs:
         What is to be saved.
     classes
         Classes of the model.
+    mark
+        What the channel of the image's file is called, where others are files too.
     others
         Files of further channels, which are measured too.
     scratch
         Room for what all measurements need, if they are wanted.
+    intensities
+        Whether those of the image are measured.
     """
 
     def __init__(  # noqa: PLR0913
@@ -449,9 +453,13 @@ class OptionalOutputs:
         mark: str = "",
         others: Sequence[ChannelFile] = (),
         scratch: Scratch | None = None,
+        intensities: bool = True,
     ) -> None:
         self._source, self._mark, self._others = source, mark, others
         self._detail = scratch if config.measure == "all" else None
+        self._intensities = intensities
+        self.in_pieces = 0
+        """Objects so far that are in several pieces."""
         self._stack = contextlib.ExitStack()
         kinds = optional_output_paths(output, config)
         self._measures = any(OUTPUT_KINDS[k].make.wants_objects for k in kinds)
@@ -476,7 +484,7 @@ class OptionalOutputs:
         self, config: PredictConfig
     ) -> tuple[tuple[str, ...], list[Source]]:
         """Return the name and a source of each channel that is measured."""
-        if not self._measures:
+        if not self._measures or not self._intensities:
             return (), []
         opened = self._channels_of(self._source, config)
         marks = [self._mark] * len(opened)
@@ -526,7 +534,7 @@ class OptionalOutputs:
     def labels(
         self,
         plane: int,
-        segmented: Segmented,
+        segmented: LabelsOfPlane,
         numbers: npt.NDArray[np.int64] | None = None,
     ) -> Iterator[npt.NDArray[np.uint32]]:
         """Pass the labels of a plane on, and write what follows from them.
@@ -534,8 +542,9 @@ class OptionalOutputs:
         Planes come in the order of their bands of probabilities. What is written calls
         the objects by their `numbers`, if there are others than their labels.
         """
-        for extra in self._extras:
-            extra.on_plane(plane, segmented.statistics)
+        if segmented.statistics is not None:
+            for extra in self._extras:
+                extra.on_plane(plane, segmented.statistics)
         objects = None
         if self._measures:
             objects = Objects(
@@ -552,9 +561,11 @@ class OptionalOutputs:
             region = Region(plane, y0, y0 + len(labels), 0, self._source.shape[1])
             self._on_rows(region, labels)
             if objects is not None:
-                evidence = segmented.evidence(region.y0, region.y1)
+                sure = segmented.evidence
+                evidence = None if sure is None else sure(region.y0, region.y1)
                 images = [channel.read(region)[0] for channel in self._channels]
                 batch = objects.add(labels, images, evidence)
+                self.in_pieces += sum(len(o) > 1 for o in batch.outlines)
                 if numbers is not None:
                     batch = replace(batch, ids=numbers[batch.ids])
                 for extra in self._extras:
@@ -591,6 +602,40 @@ class OptionalOutputs:
         self._stack.close()
 
 
+class LabelsOfPlane(Protocol):
+    """Labels of one plane that pass by, and what is known of them before."""
+
+    @property
+    def areas(self) -> npt.NDArray[np.int64]:
+        """Pixels of objects 1, 2, ..."""
+
+    @property
+    def bands(self) -> Callable[[], Iterator[npt.NDArray[np.uint32]]]:
+        """Full-width rows of labels, top to bottom."""
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """Of the plane's intensities; None where no picture is drawn."""
+
+    @property
+    def evidence(self) -> Callable[[int, int], npt.NDArray[np.uint8]] | None:
+        """Rows of the evidence for the confidence, if there is any."""
+
+
+def note_on_planes(source: Source, config: PredictConfig) -> tuple[str, ...]:
+    """Return what to know of a count of several Z planes."""
+    axes = source.plane_axes
+    planes = source.plane_shape[axes.index("Z")] if "Z" in axes else 1
+    if planes == 1:
+        return ()
+    if config.link_planes:
+        return (f"counted in {planes} planes, linked",)
+    return (
+        f"counted in {planes} planes, not linked (--link-planes counts an object of "
+        "several planes once)",
+    )
+
+
 def _refuse_other_planes(source: Source, other: Source) -> None:
     """Refuse a file of another size than the one whose objects are measured."""
     if (source.shape, source.plane_shape) != (other.shape, other.plane_shape):
@@ -599,7 +644,7 @@ def _refuse_other_planes(source: Source, other: Source) -> None:
         )
         raise InputError(
             f"{other.path} is {next(sizes)} px, but {source.path} is {next(sizes)} px.",
-            hint="Only images of the same field, planes and size are measured together.",
+            hint="Images that are measured together show the same field and planes.",
         )
 
 
