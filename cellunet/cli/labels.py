@@ -103,7 +103,10 @@ def _failure(checked: Checked, flagged: list[CheckedImage]) -> Failure:
 OF_WEIGHTS = ("class_weights", "border_weight", "border_sigma")
 """Parameters that mean something with --weight-map alone."""
 
-OF_LABELS = ("target", "boundary_px", "boundary_side", "weight_map", *OF_WEIGHTS)
+OF_LABELS = (
+    *("target", "boundary_px", "boundary_side", "weight_map", "through_centers"),
+    *OF_WEIGHTS,
+)
 """Parameters of what is made, which --check does not make."""
 
 
@@ -137,6 +140,16 @@ def make_labels(
         ),
     ] = ANNOTATION_KIND,
     ignore_value: o.IgnoreValue = None,
+    through_centers: Annotated[
+        bool,
+        typer.Option(
+            "--through-centers",
+            metavar="",
+            help="Outlines that go from pixel to pixel run through the centers of the "
+            "outermost pixels, which are inside (Cellpose's outlines, "
+            "cv2.findContours). Default: no, a pixel is inside if its center is.",
+        ),
+    ] = False,
     target: t.TargetOption = None,
     boundary_px: t.BoundaryPx = None,
     boundary_side: t.BoundarySide = None,
@@ -206,6 +219,7 @@ def make_labels(
         weights=config.weights.replace(**changes) if weight_map else None,
         kind=kind,
         ignore_value=ignore_value,
+        through_centers=through_centers,
         overwrite=overwrite,
         track=session.console.track,
     )

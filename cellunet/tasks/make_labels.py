@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.annotations.check import value_notes
 from cellunet.annotations.pairs import find_annotations
 from cellunet.annotations.read import ANNOTATIONS
 from cellunet.bugs import telling_bugs
@@ -124,6 +125,7 @@ class _Recipe:
     weights: WeightConfig | None
     kind: str
     ignore_value: int | None
+    through_centers: bool
     folders: tuple[str, ...]
 
 
@@ -135,6 +137,7 @@ def make_labels(  # noqa: PLR0913
     weights: WeightConfig | None = None,
     kind: str = "auto",
     ignore_value: int | None = None,
+    through_centers: bool = False,
     overwrite: bool = False,
     track: Track = silent_track,
 ) -> MadeLabels:
@@ -164,6 +167,9 @@ def make_labels(  # noqa: PLR0913
         `cellunet.annotations.read.ANNOTATIONS`.
     ignore_value
         Value of the pixels of label images that are not annotated.
+    through_centers
+        Take outlines that go from pixel to pixel for those through the centers of the
+        outermost pixels.
     overwrite
         Whether to replace results that are there already.
     track
@@ -195,6 +201,7 @@ def make_labels(  # noqa: PLR0913
         weights=weights,
         kind=kind,
         ignore_value=ignore_value,
+        through_centers=through_centers,
         folders=folders,
     )
     _refuse_conflicts(found.drawn, out, recipe, overwrite=overwrite)
@@ -224,7 +231,10 @@ def make_labels(  # noqa: PLR0913
 def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
     """Decode one annotation and write its results."""
     found = read_labels_with_image(
-        one, kind=recipe.kind, ignore_value=recipe.ignore_value
+        one,
+        kind=recipe.kind,
+        ignore_value=recipe.ignore_value,
+        through_centers=recipe.through_centers,
     )
     annotation, image = found.annotation, found.image
     labels = annotation.labels
@@ -257,7 +267,8 @@ def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
             # Leave no file of an earlier call.
             with writing(paths[name]):
                 paths[name].unlink(missing_ok=True)
-    return _summary(one.name, annotation)
+    notes = value_notes({one.name: labels}) if annotation.kind == "labels" else ()
+    return _summary(one.name, replace(annotation, notes=(*annotation.notes, *notes)))
 
 
 def _summary(name: str, annotation: Annotation) -> MadeImage:
