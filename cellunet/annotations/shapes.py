@@ -424,9 +424,9 @@ Role = Literal["object", "ignore", "region", "background", "interior"]
 MAX_NAMED = 3
 
 THROUGH_CENTERS = (
-    "All outlines go from pixel to pixel, as if through the centers of the outermost "
-    "pixels (Cellpose's outlines, cv2.findContours). Read by the letter, objects lose "
-    "a row and a column; cellunet make-labels --through-centers reads them as meant."
+    "All outlines go from pixel to pixel. If they were traced through the centers of "
+    "the outermost pixels (Cellpose's outlines, cv2.findContours), objects lose a row "
+    "and a column here; cellunet make-labels --through-centers reads them as meant."
 )
 """Note on drawings for which `runs_through_centers`."""
 

@@ -104,7 +104,14 @@ OF_WEIGHTS = ("class_weights", "border_weight", "border_sigma")
 """Parameters that mean something with --weight-map alone."""
 
 OF_LABELS = (
-    *("target", "boundary_px", "boundary_side", "weight_map", "through_centers"),
+    *(
+        "target",
+        "boundary_px",
+        "boundary_side",
+        "weight_map",
+        "through_centers",
+        "allow_empty",
+    ),
     *OF_WEIGHTS,
 )
 """Parameters of what is made, which --check does not make."""
@@ -148,6 +155,15 @@ def make_labels(
             help="Outlines that go from pixel to pixel run through the centers of the "
             "outermost pixels, which are inside (Cellpose's outlines, "
             "cv2.findContours). Default: no, a pixel is inside if its center is.",
+        ),
+    ] = False,
+    allow_empty: Annotated[
+        bool,
+        typer.Option(
+            "--allow-empty",
+            metavar="",
+            help="Take a COCO file that lists images and not one object. Default: no, "
+            "it is a fault of the export.",
         ),
     ] = False,
     target: t.TargetOption = None,
@@ -220,6 +236,7 @@ def make_labels(
         kind=kind,
         ignore_value=ignore_value,
         through_centers=through_centers,
+        allow_empty=allow_empty,
         overwrite=overwrite,
         track=session.console.track,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.annotations.check import value_notes
+from cellunet.annotations.coco import refuse_empty
 from cellunet.annotations.pairs import find_annotations
 from cellunet.annotations.read import ANNOTATIONS
 from cellunet.bugs import telling_bugs
@@ -138,6 +139,7 @@ def make_labels(  # noqa: PLR0913
     kind: str = "auto",
     ignore_value: int | None = None,
     through_centers: bool = False,
+    allow_empty: bool = False,
     overwrite: bool = False,
     track: Track = silent_track,
 ) -> MadeLabels:
@@ -170,6 +172,8 @@ def make_labels(  # noqa: PLR0913
     through_centers
         Take outlines that go from pixel to pixel for those through the centers of the
         outermost pixels.
+    allow_empty
+        Whether a COCO file may list images and not one object.
     overwrite
         Whether to replace results that are there already.
     track
@@ -195,6 +199,9 @@ def make_labels(  # noqa: PLR0913
     choose(ANNOTATIONS, kind, "kind of annotation")
     _check_weights(encoding, weights)
     found = find_annotations(source, kind=kind)
+    if not allow_empty:
+        for path in {one.annotation for one in found.drawn if one.member}:
+            refuse_empty(path)
     folders = tuple(f for f in SUFFIXES if f != "weights" or weights is not None)
     recipe = _Recipe(
         encoding=encoding,
