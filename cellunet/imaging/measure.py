@@ -38,12 +38,14 @@ from cellunet.imaging.shapes import feret_diameters, hulls, pixel_corners, shape
 from cellunet.io.scratch import Scratch, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
     from cellunet.imaging.outlines import Outline, Walk
     from cellunet.imaging.shapes import Shapes
+
+    OnValues = Callable[[int, npt.NDArray[np.int64], npt.NDArray[Any]], None]
 
 Table = dict[str, "npt.NDArray[Any]"]
 """Name of a column to its values, one an object."""
@@ -208,8 +210,9 @@ class Sums:
         Height and width of the plane.
     channels
         Names of the channels of intensity, none if there is no image.
-    detail
-        Whether all is measured.
+    on_values
+        Called with the number of a channel, and with the object and the value of each
+        pixel; then standard deviations are measured too.
     """
 
     def __init__(
@@ -217,10 +220,10 @@ class Sums:
         count: int,
         shape: tuple[int, int],
         channels: Sequence[str] = (),
-        *,
-        detail: bool = False,
+        on_values: OnValues | None = None,
     ) -> None:
-        self._shape, self._detail = shape, detail
+        self._shape, self._detail = shape, on_values is not None
+        self._on_values = on_values
         self._channels = tuple(channels)
         size = count + 1
         # Relative to each object's first pixel, so that products of coordinates stay
@@ -237,7 +240,7 @@ class Sums:
         self._least = [np.full(size, np.inf) for _ in channels]
         self._greatest = [np.full(size, -np.inf) for _ in channels]
         # Of the distance to each object's first value, and of its square.
-        spreads = channels if detail else ()
+        spreads = channels if self._detail else ()
         self._base = [np.zeros(size) for _ in spreads]
         self._distance = [np.zeros((2, size)) for _ in spreads]
 
@@ -311,9 +314,11 @@ class Sums:
         # What is no number in an image is none in its sums either.
         with np.errstate(invalid="ignore"):
             for channel, image in enumerate(images):
-                values = image[y, x].astype(np.float64)
+                stored = image[y, x]
+                values = stored.astype(np.float64)
                 self._add_intensities(channel, values, ids)
-                if self._detail:
+                if self._on_values is not None:
+                    self._on_values(channel, ids, stored)
                     self._base[channel][fresh[1]] = values[fresh[0]]
                     self._add_spread(channel, values, ids)
 
@@ -583,11 +588,11 @@ class Objects:
         self._plane, self._height = plane, shape[0]
         self._pixel_size_um = pixel_size_um
         self._areas = np.concatenate(([-1], areas))
-        self._sums = Sums(len(areas), shape, channels, detail=detail is not None)
-        self._details = None
+        self._details = on_values = on_walk = None
         if detail is not None:
             self._details = Details(self._areas, channels, pixel_size_um, detail)
-        on_walk = self._details.on_walk if self._details else None
+            on_values, on_walk = self._details.on_values, self._details.on_walk
+        self._sums = Sums(len(areas), shape, channels, on_values)
         self._tracer = Tracer(shape[1], on_walk=on_walk)
         self._waiting: dict[int, Outline] = {}
         self._order = np.flatnonzero(self._areas > 0)
@@ -682,17 +687,17 @@ class Details:
         """Take the next rows; objects that are not known yet are not `ready` after."""
         if not self._inside:
             return
-        for rows, columns in pieces(labels.shape):
-            here = labels[rows, columns]
-            there = here > 0
-            ids = here[there].astype(np.int64)
-            for medians, image in zip(self._inside, images, strict=True):
-                medians.add(ids, image[rows, columns][there])
         self._rings.add(labels, images, last=last)
         if not last:
             ready[self._rings.open_ids()] = False
         for medians in (*self._inside, *self._around):
             medians.finish(ready)
+
+    def on_values(
+        self, channel: int, ids: npt.NDArray[np.int64], values: npt.NDArray[Any]
+    ) -> None:
+        """Take the pixels inside of objects."""
+        self._inside[channel].add(ids, values)
 
     def on_walk(self, edges: Walk) -> None:
         """Take the pixel edges of complete objects."""
