@@ -35,7 +35,7 @@ def measure(
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[IMAGES]...",
+            metavar="IMAGES",
             help="Images, folders or patterns, those of each label image found by "
             "name; one file per channel or one of several. Without, shapes alone are "
             "measured.",

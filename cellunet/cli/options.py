@@ -322,11 +322,11 @@ Measure = Annotated[
     typer.Option(
         "--measure",
         show_default=False,
-        metavar="basic|all",
+        metavar="NAME",
         rich_help_panel=RESULTS,
-        help="What tables and GeoJSON hold of each object; all: standard deviations, "
-        "medians, background, Feret diameters, circularity, orientation too. Default: "
-        "basic.",
+        help="What tables and GeoJSON hold of each object: basic, or all, standard "
+        "deviations, medians, background, Feret diameters, circularity, orientation "
+        "too. Default: basic.",
     ),
 ]
 

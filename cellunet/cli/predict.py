@@ -86,6 +86,7 @@ def predict(
     include: Annotated[
         list[o.Included] | None,
         typer.Option(
+            metavar="WHAT",
             rich_help_panel=o.IMAGES,
             help="Also segment what folders hold beside the images: thumbs and "
             "projections (or copies of planes) of a plate, labels (or pictures of "
