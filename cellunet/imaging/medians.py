@@ -32,6 +32,10 @@ GAP_PX = 2
 RING_PX = 7
 """Steps from an object to the end of its ring."""
 
+ROWS_AT_ONCE = 64
+"""Rows whose rings are found at once at least, since `RING_PX` rows on either side of
+them are looked at as well."""
+
 
 class Medians:
     """The medians of one channel's values, by object.
@@ -198,7 +202,7 @@ class Rings:
                 np.concatenate(pair) for pair in zip(self._images, images, strict=True)
             ]
         stop = len(self._labels) - (0 if last else RING_PX)
-        if stop <= self._above:
+        if stop <= self._above or (not last and stop - self._above < ROWS_AT_ONCE):
             return
         self._find(self._above, stop)
         gone = max(stop - RING_PX, 0)

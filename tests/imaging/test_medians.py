@@ -99,6 +99,7 @@ def test_rings_do_not_depend_on_the_cut(cuts, seed, piece) -> None:
     whole = rings_of(labels, [60])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(medians, "PIECE_PX", piece)
+        patch.setattr(medians, "ROWS_AT_ONCE", 1 + piece % 11)
         again = rings_of(labels, np.diff([0, *sorted(cuts), 60]))
     np.testing.assert_array_equal(again, whole)
 
