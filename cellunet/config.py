@@ -533,6 +533,14 @@ class PredictConfig(Config):
         label="Channel",
         option="Images: NAME|N[,...]",
     )
+    segment_channel: str | None = setting(
+        None,
+        "Of images that are stored as a file per channel (..._w1, -ch2), segment those "
+        "of this channel, by its mark or name, and measure the others under its "
+        "labels.",
+        otherwise="every file by itself",
+        option="Images: NAME",
+    )
     gray: bool = setting(
         False,
         "Use the brightness of RGB images.",
@@ -637,6 +645,13 @@ class PredictConfig(Config):
         label="Averaged over mirror images",
         option="Objects",
     )
+    link_planes: bool = setting(
+        False,
+        "Join a nucleus over the Z planes of a stack by overlap: one number, one row "
+        "in the table, a volume.",
+        label="Linked over Z",
+        option="Objects",
+    )
     exclude_border: bool = setting(
         False,
         "Drop objects that touch the edge of the image.",
@@ -655,6 +670,14 @@ class PredictConfig(Config):
         "Format of the tables that --save table writes: csv, or parquet, of the "
         "extra cellunet-torch[parquet].",
         option="Results: NAME",
+    )
+    measure: Literal["basic", "all"] = setting(
+        "basic",
+        "What tables and GeoJSON hold of each object: basic, or all, standard "
+        "deviations, medians, background, Feret diameters, circularity, orientation "
+        "too (docs/measurements.md).",
+        label="Measured",
+        option="Results: basic|all",
     )
     part: tuple[int, int] | None = setting(
         None,
@@ -707,6 +730,22 @@ class PredictConfig(Config):
             self.part is None or 1 <= self.part[0] <= self.part[1],
             f"part is {self.part}; it must be i of n, 1 <= i <= n.",
             hint="For example --part 2/8.",
+        )
+        check(
+            self.measure == "basic" or bool({"table", "geojson"} & set(self.save)),
+            f"Measuring {self.measure} was asked for, but nothing is saved that holds "
+            "it.",
+            hint="Add: --save table.",
+        )
+        check(
+            self.segment_channel is None or self.image != ALL_IMAGES,
+            "A file per channel holds one image, not all of several.",
+            hint="Leave out --segment-channel, or --image all.",
+        )
+        check(
+            not self.link_planes or self.z == "keep",
+            "A maximum projection has no planes to link.",
+            hint="Leave out --link-planes, or --z max.",
         )
         check(
             self.table_format == "csv" or "table" in self.save,

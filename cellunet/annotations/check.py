@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import fft, ndimage
 
+from cellunet.errors import some
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -316,6 +318,70 @@ PIECES = 3
 
 MARKS = (127, 128, 254, 255, 65_534, 65_535)
 """Values at the ends of 8 and 16 bits, which people take for marks."""
+
+
+SHARE_CUT = 0.1
+"""Share of objects in two pieces from which on ids seem to have begun anew."""
+
+ENDS = {255: 8, 65_535: 16}
+"""Largest id to the bits that end there."""
+
+
+def value_notes(labels: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
+    """Yield what the values of label images say against being ids, in sentences.
+
+    Parameters
+    ----------
+    labels
+        YX, 0 background, by the names of their images.
+    """
+    cut = {name: note for name, image in labels.items() if (note := _cut_off(image))}
+    for name, note in cut.items():
+        yield f"The ids of {name} {note}"
+    rest = {name: image for name, image in labels.items() if name not in cut}
+    odd = suspicious_values(rest)
+    values = {int(v) for image in rest.values() for v in np.unique(image[image > 0])}
+    if len(odd) > 1 and set(odd) == values:
+        yield (
+            f"All values of the label images ({some(list(map(str, odd)))}) mark what "
+            "is no single object: are they classes? Every object needs a number of its "
+            "own; cellunet make-labels --kind coloured numbers connected pieces."
+        )
+        return
+    for value, names in odd.items():
+        yield (
+            f"The value {value} marks what is no single object in {len(names)} "
+            f"image{'' if len(names) == 1 else 's'} ({some(names)}). If it stands for "
+            f"pixels that are not annotated, say so: --ignore-value {value}."
+        )
+
+
+def _cut_off(labels: npt.NDArray[Any]) -> str:
+    """Return what to say of ids that did not fit into their type; '' if all did.
+
+    Where larger ids become the largest, that one is in many pieces; where they begin
+    anew, many objects are in two.
+    """
+    top = int(labels.max(initial=0))
+    if top not in ENDS or len(np.unique(labels)) <= top * (1 - SHARE_CUT):
+        return ""
+    counts = [
+        ndimage.label(labels[box] == number, _ACROSS_CORNERS)[1]
+        for number, box in enumerate(ndimage.find_objects(labels), 1)
+        if box is not None
+    ]
+    several = sum(count > 1 for count in counts)
+    if counts[-1] < PIECES and several < SHARE_CUT * len(counts):
+        return ""
+    told = (
+        f"{top} is in {counts[-1]} pieces"
+        if counts[-1] >= PIECES
+        else (f"{several} of {len(counts)} objects are in several pieces")
+    )
+    return (
+        f"end at {top}, and {told}: were they cut off at {ENDS[top]} bits? "
+        f"Save the labels with {2 * ENDS[top]} bits again."
+    )
 
 
 def suspicious_values(labels: Mapping[str, npt.NDArray[Any]]) -> dict[int, list[str]]:

@@ -17,6 +17,7 @@ are exact.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -152,11 +153,16 @@ class CocoImage:
 
     size: tuple[int, int]
     annotations: tuple[dict[str, Any], ...]
+    path: str
+    """Its file with the folders that it lay in, ``/`` between them."""
 
 
 @dataclass(frozen=True, eq=False)
 class CocoFile:
-    """A whole file: images by their name, and the name of each category by its id."""
+    """A whole file: images by their name, and the name of each category by its id.
+
+    A name comes with its folders where several images have it.
+    """
 
     images: Mapping[str, CocoImage]
     categories: Mapping[int, str]
@@ -186,8 +192,7 @@ def read_coco(path: Path) -> CocoFile:
     Raises
     ------
     AnnotationError
-        If it is no COCO file, images come twice, a name leaves the folder, or
-        annotations belong to no image.
+        If it is no COCO file, images come twice, or annotations belong to no image.
     """
     try:
         stat = path.stat()
@@ -213,15 +218,16 @@ def _read(path: Path, changed_ns: int, size: int) -> CocoFile:
 
 def _indexed(document: dict[str, Any]) -> CocoFile:
     images = [table(i, "An image") for i in document["images"]]
-    by_id: dict[object, list[dict[str, Any]]] = {_id(i): [] for i in images}
+    # Some programs write the same number as text in one of both places.
+    by_id: dict[str, list[dict[str, Any]]] = {str(_id(i)): [] for i in images}
     if len(by_id) < len(images):
         raise AnnotationError("Two images have the same id.")
     lost = []
     for one in document["annotations"]:
         annotation = table(one, "An annotation")
         try:
-            by_id[annotation["image_id"]].append(annotation)
-        except (KeyError, TypeError):
+            by_id[str(annotation["image_id"])].append(annotation)
+        except KeyError:
             lost.append(f"{annotation.get('id')} (image {annotation.get('image_id')})")
     if lost:
         raise AnnotationError(
@@ -229,13 +235,13 @@ def _indexed(document: dict[str, Any]) -> CocoFile:
             f"{some(lost)}.",
             hint="Export the file again, with its images.",
         )
-    named = {_file_name(i): i for i in images}
-    if len(named) < len(images):
-        raise AnnotationError("Two images have the same file name.")
+    named = _named(images)
     categories = document.get("categories") or []
     return CocoFile(
         {
-            name: CocoImage(_size(image), tuple(by_id[_id(image)]))
+            name: CocoImage(
+                _size(image), tuple(by_id[str(_id(image))]), _path(image).as_posix()
+            )
             for name, image in named.items()
         },
         {
@@ -252,18 +258,54 @@ def _id(image: dict[str, Any]) -> int | str:
     return found
 
 
-def _file_name(image: dict[str, Any]) -> str:
-    """Return the name of the image's file without its folder."""
+def _named(images: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return images by the names of their files, with folders where these differ."""
+    found: dict[str, dict[str, Any]] = {}
+    paths = [(_path(image), image) for image in images]
+    names = Counter(path.name for path, _ in paths)
+    for path, image in paths:
+        name = path.name if names[path.name] == 1 else path.as_posix()
+        if name in found:
+            raise AnnotationError(
+                f"Two images have the same file name: {name}.",
+                hint="Export it again with the folders of the images.",
+            )
+        found[name] = image
+    return found
+
+
+def _path(image: dict[str, Any]) -> PurePosixPath:
+    """Return the path of an image's file as far as its folders have names.
+
+    It is where the image lay when it was annotated: on a server (``../../media/1``), a
+    drive, behind a query (``?d=``). What counts is how it ends.
+    """
     name = image.get("file_name")
-    if not isinstance(name, str) or not name:
+    name = name.rsplit("?d=", 1)[-1] if isinstance(name, str) else ""
+    parts = PureWindowsPath(name).parts
+    kept = [
+        p for p in parts if p not in ("..", ".") and not p.endswith((":", "\\", "/"))
+    ]
+    if not kept:
         raise AnnotationError(f"Image {_id(image)} has no file_name.")
-    path = PurePosixPath(name.replace("\\", "/"))
-    if ".." in path.parts or path.is_absolute() or PureWindowsPath(name).drive:
+    return PurePosixPath(*kept)
+
+
+def refuse_empty(path: Path) -> None:
+    """Refuse a file that lists images and not one object on any.
+
+    Raises
+    ------
+    AnnotationError
+        If it does.
+    """
+    images = read_coco(path).images
+    if images and not any(image.annotations for image in images.values()):
         raise AnnotationError(
-            f"The image {name!r} lies outside the folder of annotations.",
-            hint="Put the images next to the file and name them without their path.",
+            f"{path} lists {len(images):,} images and not one object.",
+            hint="Label Studio leaves brushed masks out of COCO: export these as PNG. "
+            "If there are none: make-labels --allow-empty.",
         )
-    return path.name
 
 
 def _size(image: dict[str, Any]) -> tuple[int, int]:

@@ -7,8 +7,10 @@ of them.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cellunet.annotations.coco import is_coco, read_coco
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 ANNOTATED_FOLDER = "annotated"
 """Folder of images that are 0 where nothing is annotated."""
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
+"""What Label Studio puts before the name of a file."""
 
 SCRIBBLES_FOLDER = "scribbles"
 """Folder of images of scribbles: `cellunet.annotations.pixels`."""
@@ -337,22 +342,108 @@ def detect_tracking(folder: Path) -> FolderLayout | None:
 
 def detect_coco(folder: Path) -> FolderLayout | None:
     """Recognize COCO files, in the folder or in ``annotations``, with their images."""
-    places = [folder, folder / "images", *sorted((folder / "images").glob("*/"))]
-    images = [p for place in places for p in image_files(place)]
+    below = sorted(p for p in (folder / "images").rglob("*") if is_image_file(p))
+    images = [*image_files(folder), *below]
     names = {stem(p.name) for p in images}
     files = [*folder.glob("*.json"), *(folder / "annotations").glob("*.json")]
     files = [p for p in sorted(files) if annotation_stem(p.name) not in names]
     files = [p for p in files if not p.name.startswith(".") and is_coco(p)]
     if not images or not files:
         return None
-    listed = [(stem(name), name, p) for p in files for name in read_coco(p).images]
+    listed = [(member_name(m), m, p) for p in files for m in read_coco(p).images]
+    images = [p for p in images if not is_companion(p.name)]
+    paths = {m: i.path for p in files for m, i in read_coco(p).images.items()}
+    match = match_members(paths, images)
+    taken = {member_name(member) for member in match.values()}
     return FolderLayout(
         "coco",
-        grouped((stem(p.name), p) for p in images if not is_companion(p.name)),
+        grouped((_image_name(p, match, taken), p) for p in images),
         grouped((name, path) for name, _, path in listed),
         annotated=annotated_parts(folder),
         scribbles=scribbled_parts(folder),
         members={name: member for name, member, _ in listed},
+    )
+
+
+def member_name(member: str) -> str:
+    """Return what an image of a COCO file is called: folders become a part of it."""
+    return stem(member.replace("/", "_"))
+
+
+def _image_name(path: Path, match: Mapping[Path, str], taken: Collection[str]) -> str:
+    if path in match:
+        return member_name(match[path])
+    name = stem(path.name)
+    # Of the same name as an annotated image elsewhere.
+    return f"{_name(path.parent)}_{name}" if name in taken else name
+
+
+def match_members(
+    members: Mapping[str, str], images: Collection[Path]
+) -> dict[Path, str]:
+    """Return which image of a COCO file each file is.
+
+    Names must be the same, suffixes and the identifier before a name of Label Studio
+    aside; of several, those belong together whose folders agree from the end on
+    farthest.
+
+    Parameters
+    ----------
+    members
+        Images of COCO files, to their paths there.
+    images
+        Files.
+
+    Raises
+    ------
+    InputError
+        If several agree as far.
+    """
+    known: dict[str, list[str]] = {}
+    for member in members:
+        for key in _tail_keys(member.rsplit("/", 1)[-1]):
+            known.setdefault(key, []).append(member)
+    found: dict[str, list[Path]] = {}
+    for path in images:
+        keys = (key for key in _tail_keys(path.name) if key in known)
+        theirs = known.get(next(keys, ""), [])
+        best = _farthest({m: _common_tail(path, members[m]) for m in theirs})
+        if len(best) > 1:
+            raise _ambiguous(str(path), best)
+        for member in best:
+            found.setdefault(member, []).append(path)
+    match: dict[Path, str] = {}
+    for member, paths in found.items():
+        own = members[member]
+        best_paths = _farthest({str(p): _common_tail(p, own) for p in paths})
+        if len(best_paths) > 1:
+            raise _ambiguous(member, best_paths)
+        match |= {p: member for p in paths if str(p) in best_paths}
+    return match
+
+
+def _tail_keys(name: str) -> list[str]:
+    """Return under what a file's name is looked up, the surest first."""
+    whole = stem(name).casefold()
+    return list(dict.fromkeys((whole, _UPLOADED.sub("", whole))))
+
+
+def _common_tail(path: Path, other: str) -> int:
+    """Return how many folders of both agree, from the end on."""
+    ours, theirs = path.parts[-2::-1], other.split("/")[-2::-1]
+    same = (a.casefold() == b.casefold() for a, b in zip(ours, theirs, strict=False))
+    return sum(1 for _ in takewhile(bool, same))
+
+
+def _farthest(tails: Mapping[str, int]) -> list[str]:
+    most = max(tails.values(), default=0)
+    return [name for name, tail in tails.items() if tail == most]
+
+
+def _ambiguous(name: str, others: list[str]) -> InputError:
+    return InputError(
+        f"{name} might belong to {len(others)}: {', '.join(sorted(others)[:3])}.",
+        hint="Keep images in the folders that the COCO file names, or rename one.",
     )
 
 

@@ -24,6 +24,8 @@ from cellunet.annotations.find import (
     FolderLayout,
     annotated_parts,
     detect,
+    match_members,
+    member_name,
     scribbled_parts,
 )
 from cellunet.errors import ConfigError, InputError, some
@@ -762,20 +764,31 @@ def _in_file(source: Path) -> list[AnnotatedImage]:
         return [AnnotatedImage(bare_stem(source.name), source)]
     above = source.parent, source.parent.parent
     folders = source.parent, *(p for at in above for p in subfolders(at, IMAGE_FOLDERS))
+    if source.name.lower().endswith(".json") and is_coco(source):
+        return _in_coco(source, folders)
     images = {
         stem(p.name): p
         for folder in folders[::-1]
         for p in image_files(folder)
         if not is_companion(p.name)
     }
-    if source.name.lower().endswith(".json") and is_coco(source):
-        members = {stem(name): name for name in read_coco(source).images}
-        return [
-            AnnotatedImage(n, source, images.get(n), None, m)
-            for n, m in members.items()
-        ]
     name = bare_stem(source.name)
     return [AnnotatedImage(name, source, images.get(name))]
+
+
+def _in_coco(source: Path, folders: tuple[Path, ...]) -> list[AnnotatedImage]:
+    """Return what a COCO file annotates, with the images beside and in folders."""
+    below = (p for f in folders[1:] for p in sorted(f.rglob("*")) if is_image_file(p))
+    images = [
+        p for p in (*image_files(source.parent), *below) if not is_companion(p.name)
+    ]
+    members = {m: image.path for m, image in read_coco(source).images.items()}
+    match = match_members(members, list(dict.fromkeys(images)))
+    image_of = {member: path for path, member in match.items()}
+    return [
+        AnnotatedImage(member_name(m), source, image_of.get(m), None, m)
+        for m in members
+    ]
 
 
 def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:

@@ -41,22 +41,33 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from pathlib import Path
+    from cellunet.annotations.shapes import Drawing
 
     Shape = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRequest:
+    """What is known of an annotation before it is read."""
+
+    shape: tuple[int, int] | None = None
+    """Rows and columns of its image, where shapes do not tell; None: unknown."""
+    member: str = ""
+    """What its image is called in a file of several."""
+    ignore_value: int | None = None
+    """Value of pixels that are not annotated, in label images."""
+    through_centers: bool = False
+    """Take outlines for those through the centers of the outermost pixels."""
 
 
 class DrawnReader(Protocol):
     """Read the shapes that were drawn on one image, and paint them."""
 
-    def __call__(self, path: Path, shape: Shape | None, member: str, /) -> Annotation:
-        """Return labels of `shape`, or of the shape in the file."""
+    def __call__(self, path: Path, asked: ReadRequest, /) -> Annotation:
+        """Return labels of the shape asked for, or of that which the file tells."""
 
 
-def read_drawn(
-    path: Path, kind: str, shape: Shape | None, member: str = ""
-) -> Annotation:
+def read_drawn(path: Path, kind: str, asked: ReadRequest) -> Annotation:
     """Return the labels of the shapes in a file.
 
     Parameters
@@ -65,10 +76,8 @@ def read_drawn(
         A file of any format in `DRAWN`.
     kind
         A name in `DRAWN`.
-    shape
-        Rows and columns of the image; None: unknown.
-    member
-        What the image is called in a file of several.
+    asked
+        What is known of it.
 
     Raises
     ------
@@ -79,7 +88,7 @@ def read_drawn(
         is unknown.
     """
     try:
-        return DRAWN[kind](path, shape, member)
+        return DRAWN[kind](path, asked)
     except AnnotationError as error:
         if str(path) in error.message:
             raise
@@ -108,28 +117,25 @@ def drawn_kind(path: Path) -> str:
     return kind
 
 
-def _rois(path: Path, shape: Shape | None, member: str) -> Annotation:
-    del member
-    return paint(roi_drawings(path), _known(shape, path), path, "rois")
+def _rois(path: Path, asked: ReadRequest) -> Annotation:
+    return _painted(roi_drawings(path), asked.shape, path, "rois", asked)
 
 
-def _geojson(path: Path, shape: Shape | None, member: str) -> Annotation:
-    del member
+def _geojson(path: Path, asked: ReadRequest) -> Annotation:
     drawings = geojson_drawings(read_json(path))
-    return paint(drawings, _known(shape, path), path, "geojson")
+    return _painted(drawings, asked.shape, path, "geojson", asked)
 
 
-def _labelme(path: Path, shape: Shape | None, member: str) -> Annotation:
-    del member
+def _labelme(path: Path, asked: ReadRequest) -> Annotation:
     document = read_json(path)
     drawings = labelme_drawings(document)
-    size = labelme_size(document) or shape
-    return paint(drawings, _known(size, path), path, "labelme")
+    size = labelme_size(document) or asked.shape
+    return _painted(drawings, size, path, "labelme", asked)
 
 
-def _coco(path: Path, shape: Shape | None, member: str) -> Annotation:
-    del shape  # The file has it; whether it is the image's is for the caller.
-    file = read_coco(path)
+def _coco(path: Path, asked: ReadRequest) -> Annotation:
+    # The file tells the shape; whether it is the image's is for the caller.
+    file, member = read_coco(path), asked.member
     if not member and len(file.images) == 1:
         member = next(iter(file.images))
     if member not in file.images:
@@ -138,8 +144,8 @@ def _coco(path: Path, shape: Shape | None, member: str) -> Annotation:
             f"but not {member or 'one'}.",
             hint="Name the folder that holds the file and its images.",
         )
-    size = _known(file.images[member].size, path)
-    found = paint(coco_drawings(file, member), size, path, "coco")
+    size, drawings = file.images[member].size, coco_drawings(file, member)
+    found = _painted(drawings, size, path, "coco", asked)
     if not (count := crowds(file, member)):
         return found
     note = (
@@ -147,6 +153,17 @@ def _coco(path: Path, shape: Shape | None, member: str) -> Annotation:
         "the others; give a crowd the category 'ignore' to leave it out."
     )
     return replace(found, notes=(*found.notes, note))
+
+
+def _painted(
+    drawings: list[Drawing],
+    shape: Shape | None,
+    path: Path,
+    kind: str,
+    asked: ReadRequest,
+) -> Annotation:
+    centers = asked.through_centers
+    return paint(drawings, _known(shape, path), path, kind, through_centers=centers)
 
 
 def _known(shape: Shape | None, path: Path) -> Shape:
@@ -175,18 +192,6 @@ DRAWN: dict[str, DrawnReader] = {
 __all__ = ["ANNOTATIONS", "Annotation", "read_annotation", "read_labels"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReadRequest:
-    """What is known of an annotation before it is read."""
-
-    shape: tuple[int, int] | None = None
-    """Rows and columns of its image, where the file lacks them; None: unknown."""
-    member: str = ""
-    """What its image is called in a file of several."""
-    ignore_value: int | None = None
-    """Value of pixels that are not annotated, in label images."""
-
-
 class Reader(Protocol):
     """Decode the annotation at a path; raises AnnotationError."""
 
@@ -208,6 +213,7 @@ def read_annotation(  # noqa: PLR0913
     ignore_value: int | None = None,
     annotated: Path | None = None,
     scribbles: Path | None = None,
+    through_centers: bool = False,
 ) -> Annotation:
     """Decode one annotation to instance labels.
 
@@ -228,6 +234,9 @@ def read_annotation(  # noqa: PLR0913
         An image of the same shape that is 0 where nothing is annotated.
     scribbles
         An image of the same shape: `cellunet.annotations.pixels.read_scribbles`.
+    through_centers
+        Take outlines that go from pixel to pixel for those through the centers of the
+        outermost pixels.
 
     Raises
     ------
@@ -244,7 +253,12 @@ def read_annotation(  # noqa: PLR0913
             hint="Mark what is annotated by shapes of the class 'region', or by an "
             "image in a folder 'annotated'.",
         )
-    asked = ReadRequest(shape=shape, member=member, ignore_value=ignore_value)
+    asked = ReadRequest(
+        shape=shape,
+        member=member,
+        ignore_value=ignore_value,
+        through_centers=through_centers,
+    )
     found = choose(ANNOTATIONS, kind, "kind of annotation")(path, asked)
     if annotated is not None:
         found = within(found, annotated, path)
@@ -334,7 +348,7 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
         return _read_auto(files[0], asked)
     _refuse_pickle(path)
     if is_drawn_file(path):
-        return read_drawn(path, drawn_kind(path), asked.shape, asked.member)
+        return read_drawn(path, drawn_kind(path), asked)
     if is_scribbles(path):
         return read_only_scribbles(path)
     pixels, annotated = _without_value(read_pixels(path), path, asked.ignore_value)
@@ -362,7 +376,7 @@ def _read_pixels_as(kind: str) -> Reader:
 
 def _read_drawn_as(kind: str) -> Reader:
     def read(path: Path, asked: ReadRequest) -> Annotation:
-        return read_drawn(path, kind, asked.shape, asked.member)
+        return read_drawn(path, kind, asked)
 
     return read
 

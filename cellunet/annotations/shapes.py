@@ -22,7 +22,7 @@ import json
 import math
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -241,6 +241,79 @@ class Polygons:
         return Filled((rows, columns), inside, crosses, outside)
 
 
+@dataclass(frozen=True, eq=False)
+class OutermostPixels:
+    """The same where outlines run through the centers of the outermost pixels.
+
+    Parameters
+    ----------
+    polygons
+        Rings in steps along rows, columns and diagonals, at pixels' numbers or at
+        their centers.
+    """
+
+    polygons: Polygons
+
+    def fill(self, shape: tuple[int, int]) -> Filled:
+        """Return the pixels that lie on or in any of the polygons."""
+        rings = [
+            [np.floor(ring) + 0.5 for ring in rings] for rings in self.polygons.polygons
+        ]
+        inner = Polygons(tuple(map(tuple, rings))).fill(shape)
+        places = np.concatenate([_on_ring(r) for part in rings for r in part])
+        image = np.zeros(shape, np.bool_)
+        image[inner.window] = inner.inside
+        x, y = places[(places >= 0).all(axis=1) & (places < shape[::-1]).all(axis=1)].T
+        image[y, x] = True
+        rows, columns = (np.flatnonzero(image.any(axis=a)) for a in (1, 0))
+        if not len(rows):
+            return Filled(inner.window, inner.inside, inner.crosses, outside=True)
+        window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        return Filled(window, image[window])
+
+
+def _on_ring(ring: Ring) -> npt.NDArray[np.int64]:
+    """Return the pixels on a ring of steps along rows, columns and diagonals."""
+    places = np.floor(ring).astype(np.int64)
+    steps = np.roll(places, -1, axis=0) - places
+    count = np.abs(steps).max(axis=1)
+    along = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
+    found: npt.NDArray[np.int64] = np.repeat(places, count, axis=0) + (
+        np.repeat(np.sign(steps), count, axis=0) * along[:, None]
+    )
+    return found
+
+
+def runs_through_centers(drawings: Sequence[Drawing]) -> bool:
+    """Return whether all outlines of objects go from pixel to pixel.
+
+    They do so in steps along rows, columns and diagonals, all between whole numbers or
+    all between centers, half of them or more with a diagonal: outlines along the edges
+    of pixels have none, those that people draw go in other directions too.
+
+    Parameters
+    ----------
+    drawings
+        Of one image.
+    """
+    objects = [d.figure for d in drawings if d.role == "object"]
+    slanted, fractions = 0, set()
+    for figure in objects:
+        if not isinstance(figure, Polygons):
+            return False
+        diagonal = False
+        for ring in itertools.chain(*figure.polygons):
+            fractions |= set(np.unique(np.asarray(ring) % 1).tolist())
+            if len(fractions) > 1 or not fractions <= {0.0, 0.5}:
+                return False
+            dx, dy = np.abs(np.roll(ring, -1, axis=0) - ring).T
+            if not ((dx == 0) | (dy == 0) | (dx == dy)).all():
+                return False
+            diagonal = diagonal or bool(((dx == dy) & (dx > 0)).any())
+        slanted += diagonal
+    return slanted > 0 and 2 * slanted >= len(objects)
+
+
 @dataclass(frozen=True)
 class Oval:
     """The ellipse in an upright box."""
@@ -345,6 +418,13 @@ def _draw(
 
 Role = Literal["object", "ignore", "region", "background", "interior"]
 
+THROUGH_CENTERS = (
+    "All outlines go from pixel to pixel. If they were traced through the centers of "
+    "the outermost pixels (Cellpose's outlines, cv2.findContours), objects lose a row "
+    "and a column here; cellunet make-labels --through-centers reads them as meant."
+)
+"""Note on drawings for which `runs_through_centers`."""
+
 BAND_PX = 512
 """Rows that are looked at at once."""
 
@@ -416,7 +496,12 @@ def _matched(pattern: re.Pattern[str], name: object) -> re.Match[str] | None:
 
 
 def paint(
-    drawings: Sequence[Drawing], shape: tuple[int, int], path: Path, kind: str
+    drawings: Sequence[Drawing],
+    shape: tuple[int, int],
+    path: Path,
+    kind: str,
+    *,
+    through_centers: bool = False,
 ) -> Annotation:
     """Put drawings together to labels, numbered from 1 in their order.
 
@@ -432,6 +517,9 @@ def paint(
         Rows and columns of the image.
     path, kind
         Where they come from and how they were drawn.
+    through_centers
+        Take outlines for those through the centers of the outermost pixels, where
+        `runs_through_centers`; else a note tells.
 
     Raises
     ------
@@ -440,9 +528,16 @@ def paint(
         cannot be filled.
     """
     canvas = _Canvas(shape, path, len(drawings))
+    centers = runs_through_centers(drawings)
     for drawing in drawings:
-        canvas.add(drawing)
-    return canvas.annotation(kind)
+        figure = drawing.figure
+        if through_centers and centers and isinstance(figure, Polygons):
+            figure = OutermostPixels(figure)
+        canvas.add(replace(drawing, figure=figure))
+    found = canvas.annotation(kind)
+    if not centers or through_centers:
+        return found
+    return replace(found, notes=(*found.notes, THROUGH_CENTERS))
 
 
 class _Canvas:

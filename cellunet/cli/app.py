@@ -24,6 +24,7 @@ from cellunet.cli.console import Console
 from cellunet.cli.doctor import doctor
 from cellunet.cli.evaluate import evaluate
 from cellunet.cli.labels import check, make_labels
+from cellunet.cli.measure import measure
 from cellunet.cli.options import option, with_options
 from cellunet.cli.predict import predict
 from cellunet.cli.session import (
@@ -142,6 +143,7 @@ for name, function in (
     ("suggest", suggest),
     ("check", check),
     ("make-labels", make_labels),
+    ("measure", measure),
     ("doctor", doctor),
 ):
     app.command(name, help=_prose(function))(with_options(function))

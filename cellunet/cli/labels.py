@@ -154,6 +154,27 @@ def make_labels(
     *,
     settings: SettingsFile = None,
     reading: Kind,
+    through_centers: Annotated[
+        bool,
+        option(
+            "--through-centers",
+            "",
+            "Outlines that go from pixel to pixel run through the centers of the "
+            "outermost pixels, which are inside (Cellpose's outlines, "
+            "cv2.findContours). Default: no, a pixel is inside if its center is.",
+            "Images",
+        ),
+    ] = False,
+    allow_empty: Annotated[
+        bool,
+        option(
+            "--allow-empty",
+            "",
+            "Take a COCO file that lists images and not one object. Default: no, it is "
+            "a fault of the export.",
+            "Images",
+        ),
+    ] = False,
     weight_map: Annotated[
         bool,
         option(
@@ -181,6 +202,8 @@ def make_labels(
         out,
         encoding=config.encoding,
         weights=config.weights if weight_map else None,
+        through_centers=through_centers,
+        allow_empty=allow_empty,
         track=session.console.track,
         **(reading | overwrite),
     )

@@ -2,33 +2,26 @@
 
 Lengths count in pixels and, where the size of a pixel is known, in micrometres too;
 coordinates are those of outlines: the pixel in row 0 and column 0 covers (0, 0) to
-(1, 1). How they are computed is in `cellunet.imaging.measure`.
-
-The confidence of an object is the mean, over its pixels, of the probability of the
-likeliest class there. Inside a clear nucleus that is near 1, at its rim lower; a dim
-object, one that the network half sees, or two that it cannot part have many pixels of
-which it is not sure. It works alike for every target. Among simple definitions it told
-right from wrong objects best (``python benchmarks/confidence.py``, figures in
-``docs/outputs.md``). It ranks objects; it is not calibrated to be a probability.
-
-Per pixel one byte is kept until the labels are known.
-
-For those who need it of every object at once, in the order of their labels; a table of
-objects gets it from `cellunet.imaging.measure`. What it is: see
-`cellunet.imaging.measure`.
+(1, 1). ``docs/measurements.md`` has the formula of each column.
 
 Sums are added up band by band, in raster order and in whole numbers wherever pixels
 are whole numbers, so they do not depend on how the plane was cut. What follows from
-them is computed once an object is complete.
+them is computed once an object is complete: once all of its pixels have been seen and
+the rows below it have begun, which is known because decoding counts the pixels of every
+object before the labels are written. Complete objects come out in the order of their
+labels.
 
-An object is complete once all of its pixels have been seen and the rows below it have
-begun, which is known because decoding counts the pixels of every object before the
-labels are written. Complete objects come out in the order of their labels.
+The confidence of an object is the mean, over its pixels, of the probability of the
+likeliest class there. Among simple definitions it told right from wrong objects best
+(``python benchmarks/confidence.py``, figures in ``docs/outputs.md``). It ranks objects;
+it is not calibrated to be a probability. Per pixel one byte is kept until the labels
+are known.
 
 Memory: one band of labels and of each channel; of every object some 140 bytes of sums;
 of objects that are not out yet their edges (16 bytes a pixel edge), then their outline.
 Objects wait for those of lower number, so a large object holds back the smaller ones
-beside it. No pixels of an earlier band are kept.
+beside it. Of earlier bands the values of open objects are kept where medians are wanted
+(`cellunet.imaging.medians`), else no pixel.
 """
 
 from __future__ import annotations
@@ -39,15 +32,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.imaging.outlines import Tracer, outlines
-from cellunet.io.scratch import pieces
+from cellunet.imaging.medians import Medians, Rings
+from cellunet.imaging.outlines import Tracer
+from cellunet.imaging.shapes import feret_diameters, hulls, pixel_corners, shapes_of
+from cellunet.io.scratch import Scratch, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
-    from cellunet.imaging.outlines import Outline
+    from cellunet.imaging.outlines import Outline, Walk
+    from cellunet.imaging.shapes import Shapes
+
+    OnValues = Callable[[int, npt.NDArray[np.int64], npt.NDArray[Any]], None]
 
 Table = dict[str, "npt.NDArray[Any]"]
 """Name of a column to its values, one an object."""
@@ -62,6 +60,8 @@ class Column:
     power: int = 0
     """1 for a length and 2 for an area, which have one column in pixels and one in
     micrometres; 0 for what has no unit."""
+    detail: bool = False
+    """Whether it is measured only where all is asked for."""
 
 
 COLUMNS = (
@@ -75,9 +75,13 @@ COLUMNS = (
     Column("major_axis", "longer axis of the ellipse with its second moments", 1),
     Column("minor_axis", "shorter axis of that ellipse", 1),
     Column("perimeter", "length of its smooth outline, holes included", 1),
+    Column("feret_max", "largest distance of parallel lines around it", 1, True),
+    Column("feret_min", "least distance of parallel lines around it", 1, True),
     Column("eccentricity", "of that ellipse: 0 for a circle, near 1 for a line"),
     Column("solidity", "area in its outline over area in the outline's convex hull"),
     Column("touches_border", "1 if it touches the edge of the image, else 0"),
+    Column("circularity", "4 pi area over the square of the perimeter", detail=True),
+    Column("orientation", "degrees from the x axis to the longer axis", detail=True),
 )
 """Measured of the shape; `column_names` has all names in order."""
 
@@ -86,8 +90,19 @@ INTENSITIES = (
     Column("intensity_min", "least value inside"),
     Column("intensity_max", "greatest value inside"),
     Column("intensity_sum", "sum of the values inside"),
+    Column("intensity_std", "standard deviation of the values inside", detail=True),
+    Column("intensity_median", "median of the values inside", detail=True),
+    Column("background", "median of the values in a ring around it", detail=True),
 )
 """Measured in each channel of the image; with several, ``_NAME`` is appended."""
+
+LEAST_ROUND_PX = 10
+"""Pixels of the smallest object that has a circularity: an outline of fewer says
+nothing about roundness."""
+
+ISOTROPIC = 1e-9
+"""An ellipse whose moments differ by less, relative to their mean, has no longer axis
+but by the rounding of sums."""
 
 CONFIDENCE = Column(
     "confidence", "mean over its pixels of the probability of the likeliest class"
@@ -103,7 +118,7 @@ EVIDENCE_TOP = 255
 """Value of the evidence (`cellunet.imaging.measure`) that means certainty."""
 
 
-def column_names(channels: Sequence[str] = ("",)) -> list[str]:
+def column_names(channels: Sequence[str] = ("",), *, detail: bool = False) -> list[str]:
     """Return the names of all columns of a table, in order, ids and places aside.
 
     Parameters
@@ -111,6 +126,8 @@ def column_names(channels: Sequence[str] = ("",)) -> list[str]:
     channels
         Names of the image's channels. One channel needs no name; names that occur
         twice are told apart by their number.
+    detail
+        Whether all is measured.
 
     Examples
     --------
@@ -118,11 +135,12 @@ def column_names(channels: Sequence[str] = ("",)) -> list[str]:
     ['intensity_mean_GFP', 'intensity_min_GFP', 'intensity_max_GFP',
      'intensity_sum_GFP', 'confidence']
     """
-    names = [c.name + UNITS[c.power][0] for c in COLUMNS if c.power]
-    names += [c.name + UNITS[c.power][1] for c in COLUMNS if c.power]
-    names += [c.name for c in COLUMNS if not c.power]
+    shapes = [c for c in COLUMNS if detail or not c.detail]
+    names = [c.name + UNITS[c.power][0] for c in shapes if c.power]
+    names += [c.name + UNITS[c.power][1] for c in shapes if c.power]
+    names += [c.name for c in shapes if not c.power]
     for suffix in channel_suffixes(channels):
-        names += [c.name + suffix for c in INTENSITIES]
+        names += [c.name + suffix for c in INTENSITIES if detail or not c.detail]
     return [*names, CONFIDENCE.name]
 
 
@@ -181,103 +199,6 @@ class Confidences:
         return means
 
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-
-    from cellunet.imaging.outlines import Outline, Ring
-
-    Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """Of several objects, float64, one value an object."""
-
-    lengths: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
-    """Lengths of all rings of their outlines in pixels and in micrometres, which are
-    NaN where the pixel size is not known."""
-    solidity: npt.NDArray[np.float64]
-    """Area inside the outline over the area of its convex hull."""
-
-
-def shapes_of(
-    found: Sequence[Outline], pixel_size_um: tuple[float, float] | None
-) -> Shapes:
-    """Return what follows from the outlines of objects.
-
-    Parameters
-    ----------
-    found
-        One outline an object.
-    pixel_size_um
-        Height and width of a pixel.
-    """
-    sizes = ((1.0, 1.0), pixel_size_um or (math.nan, math.nan))
-    lengths = np.zeros((2, len(found)))
-    solidity = np.zeros(len(found))
-    for place, outline in enumerate(found):
-        steps = [_steps(ring) for polygon in outline for ring in polygon]
-        for unit, (py, px) in enumerate(sizes):
-            lengths[unit, place] = sum(
-                float(np.hypot(s[:, 0] * px, s[:, 1] * py).sum()) for s in steps
-            )
-        area = sum(ring_area(ring) for polygon in outline for ring in polygon)
-        outer = [point for polygon in outline for point in _convex(polygon[0])]
-        solidity[place] = area / ring_area(np.array(convex_hull(outer)))
-    return Shapes((lengths[0], lengths[1]), solidity)
-
-
-def _steps(ring: Ring) -> npt.NDArray[np.float64]:
-    steps = np.empty_like(ring)
-    steps[:-1] = ring[1:] - ring[:-1]
-    steps[-1] = ring[0] - ring[-1]
-    return steps
-
-
-def _convex(ring: Ring) -> list[list[float]]:
-    """Return the corners at which an outer ring turns outwards, as its hull's do."""
-    goes = _steps(ring)
-    came = np.concatenate((goes[-1:], goes[:-1]))
-    turns = came[:, 0] * goes[:, 1] - came[:, 1] * goes[:, 0]
-    corners: list[list[float]] = ring[turns > 0].tolist()
-    return corners
-
-
-def ring_area(ring: Ring) -> float:
-    """Return the signed area of a ring by the shoelace formula: holes are negative."""
-    x, y = (ring - ring[0]).T
-    return float(x[:-1] @ y[1:] - y[:-1] @ x[1:]) / 2
-
-
-def convex_hull(points: Sequence[Sequence[float]]) -> list[Point]:
-    """Return the corners of the convex hull, in the order of outer rings.
-
-    The monotone chain of Andrew, Information Processing Letters 9 (1979) 216-219.
-
-    Examples
-    --------
-    >>> convex_hull([(0, 0), (1, 1), (2, 0), (2, 2), (0, 2)])
-    [(0, 0), (2, 0), (2, 2), (0, 2)]
-    """
-    ordered = sorted({(x, y) for x, y in points})
-    return [*_half_hull(ordered), *_half_hull(ordered[::-1])]
-
-
-def _half_hull(ordered: Sequence[Point]) -> list[Point]:
-    """Return one half of the hull, its last corner left out."""
-    half: list[Point] = []
-    for x, y in ordered:
-        while len(half) >= 2:
-            (ax, ay), (bx, by) = half[-2], half[-1]
-            if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
-                break
-            half.pop()
-        half.append((x, y))
-    return half[:-1]
-
-
 class Sums:
     """Sums over the pixels of every object of a plane, rows from top to bottom.
 
@@ -289,12 +210,20 @@ class Sums:
         Height and width of the plane.
     channels
         Names of the channels of intensity, none if there is no image.
+    on_values
+        Called with the number of a channel, and with the object and the value of each
+        pixel; then standard deviations are measured too.
     """
 
     def __init__(
-        self, count: int, shape: tuple[int, int], channels: Sequence[str] = ()
+        self,
+        count: int,
+        shape: tuple[int, int],
+        channels: Sequence[str] = (),
+        on_values: OnValues | None = None,
     ) -> None:
-        self._shape = shape
+        self._shape, self._detail = shape, on_values is not None
+        self._on_values = on_values
         self._channels = tuple(channels)
         size = count + 1
         # Relative to each object's first pixel, so that products of coordinates stay
@@ -306,9 +235,14 @@ class Sums:
         self._low = np.full((2, size), np.iinfo(np.int64).max)
         self._high = np.full((2, size), -1, np.int64)
         self._evidence = np.zeros(size, np.int64)
+        self._sure = False
         self._totals = [np.zeros(size, np.float64) for _ in channels]
         self._least = [np.full(size, np.inf) for _ in channels]
         self._greatest = [np.full(size, -np.inf) for _ in channels]
+        # Of the distance to each object's first value, and of its square.
+        spreads = channels if self._detail else ()
+        self._base = [np.zeros(size) for _ in spreads]
+        self._distance = [np.zeros((2, size)) for _ in spreads]
 
     def add(
         self,
@@ -328,7 +262,8 @@ class Sums:
         images
             One YX array of any real type a channel.
         evidence
-            YX uint8, as `cellunet.imaging.measure.pixel_confidence` makes it.
+            YX uint8, as `cellunet.imaging.measure.pixel_confidence` makes it; without
+            it the confidence is NaN.
         """
         for rows, columns in pieces(labels.shape):
             self._add(
@@ -373,28 +308,48 @@ class Sums:
             np.minimum.at(self._low[axis], ids, values)
             np.maximum.at(self._high[axis], ids, values)
         if evidence is not None:
+            self._sure = True
             self._evidence[here] += _whole_sums(local, evidence[y, x], size)
-        for channel, image in enumerate(images):
-            self._add_intensities(channel, image[y, x], ids)
+        fresh = first[new], base + np.flatnonzero(new)
+        # What is no number in an image is none in its sums either.
+        with np.errstate(invalid="ignore"):
+            for channel, image in enumerate(images):
+                stored = image[y, x]
+                values = stored.astype(np.float64)
+                self._add_intensities(channel, values, ids)
+                if self._on_values is not None:
+                    self._on_values(channel, ids, stored)
+                    self._base[channel][fresh[1]] = values[fresh[0]]
+                    self._add_spread(channel, values, ids)
 
     def _add_intensities(
         self,
         channel: int,
-        values: npt.NDArray[Any],
+        values: npt.NDArray[np.float64],
         ids: npt.NDArray[np.int64],
     ) -> None:
-        exact = values.astype(np.float64)
         # One pixel after the other, on top of the sum so far: in the same order however
         # the plane is cut, since the rounding of fractions depends on the order.
-        np.add.at(self._totals[channel], ids, exact)
-        np.minimum.at(self._least[channel], ids, exact)
-        np.maximum.at(self._greatest[channel], ids, exact)
+        np.add.at(self._totals[channel], ids, values)
+        np.minimum.at(self._least[channel], ids, values)
+        np.maximum.at(self._greatest[channel], ids, values)
+
+    def _add_spread(
+        self,
+        channel: int,
+        values: npt.NDArray[np.float64],
+        ids: npt.NDArray[np.int64],
+    ) -> None:
+        away = values - self._base[channel][ids]
+        np.add.at(self._distance[channel][0], ids, away)
+        np.add.at(self._distance[channel][1], ids, away * away)
 
     def table(
         self,
         ids: npt.NDArray[np.int64],
         shapes: Shapes,
         pixel_size_um: tuple[float, float] | None,
+        more: Table,
     ) -> Table:
         """Return what was measured of complete objects.
 
@@ -406,37 +361,73 @@ class Sums:
             What follows from their outlines, in the same order.
         pixel_size_um
             Height and width of a pixel; None leaves micrometres NaN.
+        more
+            Columns that do not follow from sums or outlines.
 
         Returns
         -------
         dict
             The columns of `column_names`.
         """
-        found: Table = {}
+        found: Table = dict(more)
         for unit, size in enumerate(((1.0, 1.0), pixel_size_um)):
             for name, values in self._lengths(ids, shapes, size, unit).items():
                 power = next(c.power for c in COLUMNS if c.name == name)
                 found[name + UNITS[power][unit]] = values
         # Of what the object really looks like, if pixels are known not to be square.
-        found["eccentricity"] = eccentricity(
-            self._moments(ids, pixel_size_um or (1.0, 1.0))
-        )
+        moments = self._moments(ids, pixel_size_um or (1.0, 1.0))
+        found["eccentricity"] = eccentricity(moments)
         found["solidity"] = shapes.solidity
         found["touches_border"] = self._at_border(ids)
+        if self._detail:
+            found["circularity"] = self._circularity(ids, shapes, pixel_size_um)
+            found["orientation"] = orientation(moments)
         area = self.areas[ids]
         for k, suffix in enumerate(channel_suffixes(self._channels or ("",))):
-            nothing = np.full(len(ids), np.nan)
-            total = self._totals[k][ids] if self._channels else nothing
-            least = self._least[k][ids] if self._channels else nothing
-            most = self._greatest[k][ids] if self._channels else nothing
-            for column, values in zip(
-                INTENSITIES, (total / area, least, most, total), strict=True
-            ):
-                found[column.name + suffix] = values
-        found[CONFIDENCE.name] = self._evidence[ids] / (EVIDENCE_TOP * area)
+            for name, values in self._intensities(ids, k).items():
+                found[name + suffix] = values
+        sure = self._evidence[ids] / (EVIDENCE_TOP * area)
+        found[CONFIDENCE.name] = sure if self._sure else np.full(len(ids), np.nan)
         for name in WHOLE:
             found[name] = found[name].astype(np.int64)
-        return {name: found[name] for name in column_names(self._channels or ("",))}
+        names = column_names(self._channels or ("",), detail=self._detail)
+        return {name: found[name] for name in names}
+
+    def _intensities(self, ids: npt.NDArray[np.int64], channel: int) -> Table:
+        """Return the sums of a channel's values by column, NaN without an image."""
+        if not self._channels:
+            nothing = np.full(len(ids), np.nan)
+            return {
+                c.name: nothing for c in INTENSITIES if self._detail or not c.detail
+            }
+        area, total = self.areas[ids], self._totals[channel][ids]
+        found = {
+            "intensity_mean": total / area,
+            "intensity_min": self._least[channel][ids],
+            "intensity_max": self._greatest[channel][ids],
+            "intensity_sum": total,
+        }
+        if self._detail:
+            first, second = self._distance[channel][:, ids]
+            with np.errstate(invalid="ignore"):
+                spread = np.maximum(second - first * first / area, 0)
+            several = area > 1
+            found["intensity_std"] = np.full(len(ids), np.nan)
+            found["intensity_std"][several] = np.sqrt(
+                spread[several] / (area[several] - 1)
+            )
+        return found
+
+    def _circularity(
+        self,
+        ids: npt.NDArray[np.int64],
+        shapes: Shapes,
+        pixel_size_um: tuple[float, float] | None,
+    ) -> npt.NDArray[np.float64]:
+        area = self.areas[ids] * math.prod(pixel_size_um or (1.0, 1.0))
+        found = 4 * math.pi * area / shapes.lengths[pixel_size_um is not None] ** 2
+        found[self.areas[ids] < LEAST_ROUND_PX] = np.nan
+        return found
 
     def _lengths(
         self,
@@ -529,6 +520,27 @@ def eccentricity(moments: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return found
 
 
+def orientation(moments: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the angle from the x axis to the longer axis, as ImageJ counts it.
+
+    Counterclockwise as the image is seen, from 0 to below 180 degrees; NaN where both
+    axes are as long.
+
+    Parameters
+    ----------
+    moments
+        Rows of central second moments xx, yy, xy, y downwards.
+    """
+    xx, yy, xy = moments.T
+    found: npt.NDArray[np.float64] = np.degrees(np.arctan2(-2 * xy, xx - yy)) / 2
+    found %= 180
+    # Of a tiny angle below 0 the remainder is 180 itself.
+    found[found >= 180] = 0
+    round_ = np.hypot(xx - yy, 2 * xy) <= ISOTROPIC * (xx + yy)
+    found[round_] = np.nan
+    return found
+
+
 @dataclass(frozen=True)
 class ObjectBatch:
     """Some objects of one plane, complete, by ascending label."""
@@ -553,11 +565,14 @@ class Objects:
     shape
         Height and width.
     areas
-        Pixels of each object, those of label 1 first.
+        Pixels of each object, those of label 1 first; 0 for a number that is not used.
     channels
         Names of the channels of intensity.
     pixel_size_um
         Height and width of a pixel, if known.
+    detail
+        Measure all, with room in this scratch for the values of large objects; None:
+        the columns without `Column.detail`.
     """
 
     def __init__(
@@ -568,14 +583,20 @@ class Objects:
         *,
         channels: Sequence[str] = (),
         pixel_size_um: tuple[float, float] | None = None,
+        detail: Scratch | None = None,
     ) -> None:
         self._plane, self._height = plane, shape[0]
         self._pixel_size_um = pixel_size_um
         self._areas = np.concatenate(([-1], areas))
-        self._sums = Sums(len(areas), shape, channels)
-        self._tracer = Tracer(shape[1])
+        self._details = on_values = on_walk = None
+        if detail is not None:
+            self._details = Details(self._areas, channels, pixel_size_um, detail)
+            on_values, on_walk = self._details.on_values, self._details.on_walk
+        self._sums = Sums(len(areas), shape, channels, on_values)
+        self._tracer = Tracer(shape[1], on_walk=on_walk)
         self._waiting: dict[int, Outline] = {}
-        self._next = 1
+        self._order = np.flatnonzero(self._areas > 0)
+        self._out_of = 0
         self._y0 = 0
 
     def add(
@@ -598,25 +619,115 @@ class Objects:
         self._sums.add(self._y0, labels, images, evidence)
         self._tracer.add(labels)
         self._y0 += len(labels)
+        last = self._y0 >= self._height
         ready = self._sums.areas == self._areas
-        if self._y0 < self._height:
+        if last:
+            self._tracer.end()
+        else:
             # Their lower edges are not known before the next row.
             ready[labels[-1]] = False
-        else:
-            self._tracer.end()
+        if self._details is not None:
+            self._details.add(labels, images, ready, last=last)
         self._waiting |= self._tracer.take(ready)
         return self._out()
 
     def _out(self) -> ObjectBatch:
-        first = self._next
+        first = self._out_of
         found = []
-        while self._next in self._waiting:
-            found.append(self._waiting.pop(self._next))
-            self._next += 1
-        ids = np.arange(first, self._next, dtype=np.int64)
+        for number in self._order[first:].tolist():
+            if number not in self._waiting:
+                break
+            found.append(self._waiting.pop(number))
+        self._out_of += len(found)
+        ids = self._order[first : self._out_of]
         shapes = shapes_of(found, self._pixel_size_um)
-        table = self._sums.table(ids, shapes, self._pixel_size_um)
+        more = self._details.columns(ids) if self._details is not None else {}
+        table = self._sums.table(ids, shapes, self._pixel_size_um, more)
         return ObjectBatch(self._plane, ids, table, found)
+
+
+class Details:
+    """What is measured where all is asked for and is no sum.
+
+    Parameters
+    ----------
+    areas
+        Pixels of each object, by its number from 0.
+    channels
+        Names of the channels of intensity.
+    pixel_size_um
+        Height and width of a pixel, if known.
+    scratch
+        Room for the values of large objects.
+    """
+
+    def __init__(
+        self,
+        areas: npt.NDArray[np.int64],
+        channels: Sequence[str],
+        pixel_size_um: tuple[float, float] | None,
+        scratch: Scratch,
+    ) -> None:
+        self._names = channel_suffixes(channels or ("",))
+        self._size_um = pixel_size_um
+        self._feret = np.full((4, len(areas)), np.nan)
+        self._inside = [Medians(areas, scratch) for _ in channels]
+        self._around = [Medians(areas, scratch) for _ in channels]
+        self._rings = Rings(self._on_ring)
+        self._unknown = np.full(len(areas), np.nan)
+
+    def add(
+        self,
+        labels: npt.NDArray[Any],
+        images: Sequence[npt.NDArray[Any]],
+        ready: npt.NDArray[np.bool_],
+        *,
+        last: bool,
+    ) -> None:
+        """Take the next rows; objects that are not known yet are not `ready` after."""
+        if not self._inside:
+            return
+        self._rings.add(labels, images, last=last)
+        if not last:
+            ready[self._rings.open_ids()] = False
+        for medians in (*self._inside, *self._around):
+            medians.finish(ready)
+
+    def on_values(
+        self, channel: int, ids: npt.NDArray[np.int64], values: npt.NDArray[Any]
+    ) -> None:
+        """Take the pixels inside of objects."""
+        self._inside[channel].add(ids, values)
+
+    def on_walk(self, edges: Walk) -> None:
+        """Take the pixel edges of complete objects."""
+        points, owner = pixel_corners(edges)
+        around = hulls(points, owner)
+        ids = np.unique(owner)
+        for place, size in ((0, (1.0, 1.0)), (2, self._size_um)):
+            if size is not None:
+                self._feret[place : place + 2, ids] = feret_diameters(around, size)
+
+    def columns(self, ids: npt.NDArray[np.int64]) -> Table:
+        """Return the columns of objects that are out."""
+        names = (
+            f"feret_{end}_{unit}" for unit in ("px", "um") for end in ("max", "min")
+        )
+        found: Table = dict(zip(names, self._feret[:, ids], strict=True))
+        for k, suffix in enumerate(self._names):
+            for name, channels in (
+                ("intensity_median", self._inside),
+                ("background", self._around),
+            ):
+                values = channels[k].values if channels else self._unknown
+                found[name + suffix] = values[ids]
+        return found
+
+    def _on_ring(
+        self, ids: npt.NDArray[np.int64], values: list[npt.NDArray[Any]]
+    ) -> None:
+        for medians, own in zip(self._around, values, strict=True):
+            medians.add(ids, own)
 
 
 def measure_labels(
@@ -626,6 +737,7 @@ def measure_labels(
     channels: Sequence[str] = ("",),
     pixel_size_um: tuple[float, float] | None = None,
     evidence: npt.NDArray[np.uint8] | None = None,
+    detail: bool = False,
 ) -> Table:
     """Return the table of a whole plane of labels.
 
@@ -642,6 +754,8 @@ def measure_labels(
     evidence
         YX uint8 from `cellunet.imaging.measure.pixel_confidence`; without it the
         confidence is NaN.
+    detail
+        Whether all is measured.
 
     Returns
     -------
@@ -654,15 +768,17 @@ def measure_labels(
     >>> [table[name].tolist() for name in ("id", "area_px", "x_px", "y_px")]
     [[3], [2], [2.0], [1.5]]
     """
-    ids = np.unique(labels[labels > 0]).astype(np.int64)
-    sums = Sums(
-        int(ids.max(initial=0)),
-        (labels.shape[0], labels.shape[1]),
-        tuple(channels) if images else (),
-    )
-    sums.add(0, labels, images, evidence)
-    rings = list(outlines(labels).values())
-    table = sums.table(ids, shapes_of(rings, pixel_size_um), pixel_size_um)
-    if evidence is None:
-        table[CONFIDENCE.name] = np.full(len(ids), np.nan)
-    return {"id": ids, **table}
+    ids, dense = np.unique(labels[labels > 0], return_inverse=True)
+    numbered = np.zeros(labels.shape, np.int64)
+    numbered[labels > 0] = dense.ravel() + 1
+    with Scratch() as scratch:
+        objects = Objects(
+            0,
+            (labels.shape[0], labels.shape[1]),
+            np.bincount(numbered.ravel(), minlength=len(ids) + 1)[1:],
+            channels=tuple(channels) if images else (),
+            pixel_size_um=pixel_size_um,
+            detail=scratch if detail else None,
+        )
+        table = objects.add(numbered, images, evidence).table
+    return {"id": ids.astype(np.int64), **table}

@@ -30,7 +30,7 @@ import numpy as np
 from cellunet.io.scratch import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -233,10 +233,14 @@ class Tracer:
     ----------
     width
         Columns of the plane.
+    on_walk
+        Called with the pixel edges of complete objects.
     """
 
-    def __init__(self, width: int) -> None:
-        self._width = width
+    def __init__(
+        self, width: int, on_walk: Callable[[Walk], None] | None = None
+    ) -> None:
+        self._width, self._on_walk = width, on_walk
         self._above: npt.NDArray[Any] = np.zeros(width, np.uint8)
         self._y0 = 0
         self._open = Edges(np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -282,6 +286,8 @@ class Tracer:
         found: dict[int, Outline] = {}
         for some in _groups(edges):
             ring = walk(some.keys, some.owners, self._width + 1)
+            if self._on_walk is not None:
+                self._on_walk(ring)
             found |= assemble(ring)
         return found
 

@@ -40,7 +40,10 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # 
 TEXTS = ("image", "pixel_size_from")
 """Columns of text; all others are numbers."""
 
-INTEGERS = ("t", "z", "id", *WHOLE)
+INTEGERS = (
+    *("t", "z", "id", *WHOLE),
+    *("frame", "volume_vx", "planes", "z_first", "z_last"),
+)
 
 EXACT = 2.0**53
 """Whole numbers below this are exact as float64."""

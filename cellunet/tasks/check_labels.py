@@ -17,6 +17,7 @@ from cellunet.annotations.check import (
     find_label_problems,
     fit_of,
     small_picture,
+    value_notes,
 )
 from cellunet.annotations.pairs import find_annotations, find_pairs, fingerprint
 from cellunet.annotations.read import ANNOTATIONS, read_annotation
@@ -60,7 +61,8 @@ class Finding:
 
     kind: str
     """``bug``, ``unreadable``, ``fragments``, ``pieces``, ``holes``, ``outside``,
-    ``shifted``, ``misfit``, ``other-image``, ``duplicate``, or one of `HINTS`."""
+    ``shifted``, ``misfit``, ``other-image``, ``duplicate``, ``values``, or one of
+    `HINTS`."""
     message: str
     """A sentence for people."""
     ids: tuple[int, ...] = ()
@@ -173,7 +175,11 @@ class LabelsWithImage:
 
 
 def read_labels_with_image(
-    one: AnnotatedImage, *, kind: str, ignore_value: int | None
+    one: AnnotatedImage,
+    *,
+    kind: str,
+    ignore_value: int | None,
+    through_centers: bool = False,
 ) -> LabelsWithImage:
     """Read an annotation and its image.
 
@@ -185,6 +191,8 @@ def read_labels_with_image(
         How it was drawn: a name in `cellunet.annotations.read.ANNOTATIONS`.
     ignore_value
         Value of the pixels of label images that are not annotated.
+    through_centers
+        As of `cellunet.annotations.read.read_annotation`.
 
     Raises
     ------
@@ -200,6 +208,7 @@ def read_labels_with_image(
         ignore_value=ignore_value,
         annotated=one.annotated,
         scribbles=one.scribbles,
+        through_centers=through_centers,
     )
     if image is not None:
         _refuse_other_shape(one, annotation.labels.shape, image.shape)
@@ -324,6 +333,9 @@ def _of_labels(checks: LabelProblems, annotation: Annotation) -> Iterator[Findin
     if annotation.hidden:
         message = f"{_objects(annotation.hidden)} without a pixel of their own."
         yield Finding(kind="hidden", message=message)
+    if annotation.kind == "labels":
+        for text in value_notes({"the image": annotation.labels}):
+            yield Finding(kind="values", message=text)
     if not checks.areas_px and annotation.scribbles is None:
         yield Finding(kind="empty", message="No object.")
     for note in annotation.notes[1 if annotation.outside else 0 :]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cellunet import store
+from cellunet.annotations.check import value_notes
 from cellunet.annotations.pairs import content_hash, find_pairs, is_known, pair_folders
-from cellunet.annotations.read import read_annotation, read_labels
+from cellunet.annotations.read import read_annotation
 from cellunet.config import (
     DEVICE,
     ENGINE,
@@ -269,6 +270,7 @@ def evaluate_folders(
 def can_be_scored(annotation: Annotation, name: str) -> bool:
     """Return whether labels annotate any of an image; warn of what cannot be scored."""
     annotated = annotation.annotated
+    _warn_of_values(annotation, name)
     if annotated is not None and not annotated.any():
         logger.warning("%s is not scored: scribbles are no whole objects.", name)
         return False
@@ -279,6 +281,12 @@ def can_be_scored(annotation: Annotation, name: str) -> bool:
             name,
         )
     return True
+
+
+def _warn_of_values(annotation: Annotation, name: str) -> None:
+    if annotation.kind == "labels":
+        for note in value_notes({name: annotation.labels}):
+            logger.warning("%s", note)
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Paired]:
@@ -338,7 +346,8 @@ def _scores(
 
 
 def _read(pair: LabelPair, ignore_value: int | None) -> Scorable | None:
-    predicted = read_labels(pair.predicted)
+    found = read_annotation(pair.predicted)
+    predicted = found.labels
     height, width = predicted.shape
     true = read_annotation(
         pair.labels,
@@ -347,6 +356,7 @@ def _read(pair: LabelPair, ignore_value: int | None) -> Scorable | None:
         annotated=pair.annotated,
         scribbles=pair.scribbles,
     )
+    _warn_of_values(found, pair.predicted.name)
     if not can_be_scored(true, pair.name):
         return None
     labels = true.labels

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.annotations.check import value_notes
+from cellunet.annotations.coco import refuse_empty
 from cellunet.annotations.pairs import find_annotations
 from cellunet.annotations.read import ANNOTATIONS
 from cellunet.bugs import telling_bugs
@@ -131,6 +133,7 @@ class _Recipe:
     weights: WeightConfig | None
     kind: str
     ignore_value: int | None
+    through_centers: bool
     folders: tuple[str, ...]
 
 
@@ -142,6 +145,8 @@ def make_labels(  # noqa: PLR0913
     weights: WeightConfig | None = None,
     kind: str = "auto",
     ignore_value: int | None = None,
+    through_centers: bool = False,
+    allow_empty: bool = False,
     overwrite: bool = False,
     track: Track = silent_track,
 ) -> MadeLabels:
@@ -171,6 +176,11 @@ def make_labels(  # noqa: PLR0913
         `cellunet.annotations.read.ANNOTATIONS`.
     ignore_value
         Value of the pixels of label images that are not annotated.
+    through_centers
+        Take outlines that go from pixel to pixel for those through the centers of the
+        outermost pixels.
+    allow_empty
+        Whether a COCO file may list images and not one object.
     overwrite
         Whether to replace results that are there already.
     track
@@ -196,12 +206,16 @@ def make_labels(  # noqa: PLR0913
     choose(ANNOTATIONS, kind, "kind of annotation")
     _check_weights(encoding, weights)
     found = find_annotations(source, kind=kind)
+    if not allow_empty:
+        for path in {one.annotation for one in found.drawn if one.member}:
+            refuse_empty(path)
     folders = tuple(f for f in SUFFIXES if f != "weights" or weights is not None)
     recipe = _Recipe(
         encoding=encoding,
         weights=weights,
         kind=kind,
         ignore_value=ignore_value,
+        through_centers=through_centers,
         folders=folders,
     )
     _refuse_conflicts(found.drawn, out, recipe, overwrite=overwrite)
@@ -232,7 +246,10 @@ def make_labels(  # noqa: PLR0913
 def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
     """Decode one annotation and write its results."""
     found = read_labels_with_image(
-        one, kind=recipe.kind, ignore_value=recipe.ignore_value
+        one,
+        kind=recipe.kind,
+        ignore_value=recipe.ignore_value,
+        through_centers=recipe.through_centers,
     )
     annotation, image = found.annotation, found.image
     labels = annotation.labels
@@ -269,7 +286,8 @@ def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
             # Leave no file of an earlier call.
             with writing(paths[name]):
                 paths[name].unlink(missing_ok=True)
-    return _summary(one.name, annotation)
+    notes = value_notes({one.name: labels}) if annotation.kind == "labels" else ()
+    return _summary(one.name, replace(annotation, notes=(*annotation.notes, *notes)))
 
 
 def _summary(name: str, annotation: Annotation) -> MadeImage:

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import regionprops_table
 
+from cellunet.imaging import medians
 from cellunet.imaging.measure import WHOLE, Objects, column_names, measure_labels
 from cellunet.imaging.outlines import outlines
+from cellunet.io.scratch import Scratch
 
 
 @pytest.fixture
@@ -139,13 +141,53 @@ def test_channels_have_columns_of_their_own() -> None:
     assert column_names(["a", "a"])[-2] == "intensity_sum_a_1"
 
 
-def gathered(labels, image, evidence, heights):
+def test_a_standard_deviation_is_that_of_a_sample() -> None:
+    labels = np.array([[1, 1, 1, 2]])
+    # Far from 0, where squares of floats would lose what differs.
+    image = np.array([[1e9, 1e9 + 1, 1e9 + 2, 5]])
+    found = measure_labels(labels, [image], detail=True)["intensity_std"]
+    np.testing.assert_array_equal(found, [1, np.nan])
+
+
+def test_all_that_is_measured_holds_the_basic_table(field) -> None:
+    image, labels = field
+    basic = measure_labels(labels, [image], pixel_size_um=(0.5, 0.5))
+    every = measure_labels(labels, [image], pixel_size_um=(0.5, 0.5), detail=True)
+    for name, values in basic.items():
+        np.testing.assert_array_equal(every[name], values, err_msg=name)
+    assert [n for n in every if n in basic] == list(basic)
+    assert set(every) - set(basic) == {
+        *("feret_max_px", "feret_min_px", "feret_max_um", "feret_min_um"),
+        *("circularity", "orientation"),
+        *("intensity_std", "intensity_median", "background"),
+    }
+    # By scikit-image's own definitions.
+    theirs = regionprops_table(
+        labels, image, properties=("orientation", "intensity_std", "feret_diameter_max")
+    )
+    count = basic["area_px"]
+    np.testing.assert_allclose(
+        every["intensity_std"], theirs["intensity_std"] * np.sqrt(count / (count - 1))
+    )
+    turned = (np.degrees(theirs["orientation"]) + 90) % 180
+    apart = np.abs(every["orientation"] - turned)
+    np.testing.assert_allclose(np.minimum(apart, 180 - apart), 0, atol=1e-6)
+    assert np.abs(every["feret_max_px"] - theirs["feret_diameter_max"]).max() < 1
+
+
+def test_labels_may_have_gaps_and_be_large() -> None:
+    labels = np.array([[2**32 - 1, 0, 70_000]], np.uint32)
+    assert measure_labels(labels)["id"].tolist() == [70_000, 2**32 - 1]
+
+
+def gathered(labels, image, evidence, heights, detail=None):
     objects = Objects(
         0,
         labels.shape,
         np.bincount(labels.ravel())[1:],
         channels=["x"],
         pixel_size_um=(0.3, 0.4),
+        detail=detail,
     )
     batches, y0 = [], 0
     for height in heights:
@@ -156,8 +198,12 @@ def gathered(labels, image, evidence, heights):
 
 
 @settings(max_examples=40)
-@given(cuts=st.sets(st.integers(1, 79)), seed=st.integers(0, 5))
-def test_bands_of_any_height_give_the_same_objects(cuts, seed) -> None:
+@given(
+    cuts=st.sets(st.integers(1, 79)),
+    seed=st.integers(0, 5),
+    large=st.sampled_from([9, 100]),
+)
+def test_bands_of_any_height_give_the_same_objects(cuts, seed, large) -> None:
     from tests.conftest import draw_nuclei
 
     image, labels = draw_nuclei((80, 60), 10, seed)
@@ -165,8 +211,12 @@ def test_bands_of_any_height_give_the_same_objects(cuts, seed) -> None:
     image = image / 7
     evidence = (image % 251).astype(np.uint8)
     heights = np.diff([0, *sorted(cuts), 80])
-    batches = gathered(labels, image, evidence, heights)
-    whole = measure_labels(labels, [image], pixel_size_um=(0.3, 0.4), evidence=evidence)
+    with pytest.MonkeyPatch.context() as patch, Scratch() as scratch:
+        patch.setattr(medians, "LARGE_PX", large)
+        batches = gathered(labels, image, evidence, heights, scratch)
+    whole = measure_labels(
+        labels, [image], pixel_size_um=(0.3, 0.4), evidence=evidence, detail=True
+    )
     ids = np.concatenate([b.ids for b in batches])
     np.testing.assert_array_equal(ids, whole.pop("id"))
     for name, values in whole.items():

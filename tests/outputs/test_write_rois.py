@@ -51,6 +51,15 @@ def test_a_simple_object_is_a_polygon_with_subpixel_points() -> None:
     assert np.abs(whole - roi.coordinates()).max() <= 0.5
 
 
+def test_no_outline_is_freehand_which_imagej_would_smooth() -> None:
+    # ImageJ averages neighboring points of freehand and traced selections.
+    labels = np.zeros((12, 12), np.uint8)
+    labels[2:8, 3:8], labels[4:10, 5:10] = 1, 1
+    assert read(outlines(labels)[1]).roitype is roifile.ROI_TYPE.POLYGON
+    default = roifile.ImagejRoi.frompoints([[1, 1], [5, 1], [5, 5]])
+    assert default.roitype is roifile.ROI_TYPE.FREEHAND
+
+
 def test_an_object_with_a_hole_is_a_composite() -> None:
     labels = np.ones((5, 5), np.uint8)
     labels[2, 2] = 0

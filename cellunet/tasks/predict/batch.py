@@ -8,11 +8,13 @@ import itertools
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellunet import store
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
+from cellunet.io.channel_files import sites_of
 from cellunet.io.files import at_work
 from cellunet.io.metadata import is_written_by_cellunet
 from cellunet.io.paths import find_inputs, note_on, output_paths
@@ -24,6 +26,7 @@ from cellunet.tasks.predict.inputs import (
     Predictions,
     Target,
     find_targets,
+    open_as,
     or_lost,
 )
 from cellunet.tasks.predict.outputs import (
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TextIO
 
+    from cellunet.io.channel_files import ChannelSite
     from cellunet.io.paths import Inputs
     from cellunet.progress import Track
 
@@ -100,12 +104,14 @@ def predict(  # noqa: PLR0913
     found = find_inputs(
         inputs, stdin, exclude=_apart(inputs, out), include=config.include
     )
+    found, sites = _of_channel(found, config)
     refuse_clashes(found, output_paths(found.files, found.base, out), out, config)
     joined = table_path(out, config)
     opened = store.find_model(model)
     reporter = Reporter(out, wanted="report" in config.save and not dry_run)
     first, every = config.part or (1, 1)
-    wanted = find_targets(found, found.files[first - 1 :: every], out, config)
+    files = found.files[first - 1 :: every]
+    wanted = find_targets(found, files, out, config, sites)
     job = ImageJob(
         opened,
         engine,
@@ -140,7 +146,7 @@ def predict(  # noqa: PLR0913
             stop.set()
             return None
 
-    files = itertools.filterfalse(
+    targets = itertools.filterfalse(
         own_labels, itertools.takewhile(lambda _: not stop.is_set(), wanted)
     )
     with contextlib.ExitStack() as stack:
@@ -148,7 +154,7 @@ def predict(  # noqa: PLR0913
             folders = _folders(out, [target.output for target in wanted])
             stack.enter_context(at_work(out, folders, config.part))
         done = stack.enter_context(
-            contextlib.closing(in_order(image, files, job.at_once))
+            contextlib.closing(in_order(image, targets, job.at_once))
         )
         for finished in track(done, "Segmenting", len(wanted)):
             if finished is not None:
@@ -183,6 +189,23 @@ def predict(  # noqa: PLR0913
         notes=own_labels.notes(),
         warnings=found.warnings,
     )
+
+
+def _of_channel(
+    found: Inputs, config: PredictConfig
+) -> tuple[Inputs, dict[Path, ChannelSite]]:
+    """Return the inputs that are to be segmented, and the files that belong to each."""
+    if config.segment_channel is None:
+        return found, {}
+
+    def names_in(path: Path) -> tuple[str, ...]:
+        with open_as(path, config) as source:
+            return source.file_channels
+
+    chosen = sites_of(found.files, config.segment_channel, names_in)
+    lost = [(str(path), why) for path, why in chosen.lost.items()]
+    files = [path for path in found.files if path in chosen.sites]
+    return replace(found, files=files, missing=found.missing + lost), chosen.sites
 
 
 class _OwnLabels:

@@ -31,6 +31,7 @@ from cellunet.io.metadata import read_provenance
 from cellunet.io.scratch import Scratch, check_room
 from cellunet.io.source import Region
 from cellunet.outputs.pictures import Thumbnail
+from cellunet.tasks.linking import frames_of, link_planes
 from cellunet.tasks.predict.inputs import (
     ImageResult,
     as_asked,
@@ -45,6 +46,7 @@ from cellunet.tasks.predict.inputs import (
 from cellunet.tasks.predict.memory import memory_for, window_bytes
 from cellunet.tasks.predict.outputs import (
     OptionalOutputs,
+    note_on_planes,
     optional_output_path,
     optional_output_paths,
     read_through,
@@ -398,13 +400,11 @@ class ImageJob:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
             return _result(source, output, status="planned")
-        channels = read_through(source, self.config)
+        channels = read_through(source, self.config) + len(target.others)
         with self._beside.passing(source, recipe, self.card, channels) as way:
             if self.size is not None:
                 way = replace(way, size=self.size)
-            objects, warnings, damaged = self._write(
-                source, target.name, output, provenance, way
-            )
+            objects, warnings, damaged = self._write(source, target, provenance, way)
         return _result(
             source,
             output,
@@ -415,6 +415,7 @@ class ImageJob:
             shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
             size=way.size.to_dict() if way.size else None,
+            notes=note_on_planes(source, self.config),
         )
 
     def _opened(self, target: Target) -> Source:
@@ -427,21 +428,14 @@ class ImageJob:
     def _provenance(self, target: Target) -> dict[str, Any]:
         path = target.path
         image = {} if target.image is None else {"image": target.image}
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise CellunetError(f"{path} cannot be read ({error}).") from error
+        others = [_file(other.path) for other in target.others]
         return {
             "cellunet": __version__,
             "model": self.model,
             "engine": self.recipe.engine.name,
             "settings": self.settings | image,
-            "input": {
-                "name": path.name,
-                "bytes": stat.st_size,
-                "modified_ns": stat.st_mtime_ns,
-            },
-        }
+            "input": _file(path),
+        } | ({"measured": others} if others else {})
 
     def _is_done(self, output: Path, provenance: dict[str, Any]) -> bool:
         """Return whether the very result is there; refuse to replace another."""
@@ -481,12 +475,11 @@ class ImageJob:
     def _write(
         self,
         source: Source,
-        name: str,
-        output: Path,
+        target: Target,
         provenance: dict[str, Any],
         way: Way,
     ) -> tuple[int, tuple[str, ...], tuple[Damage, ...]]:
-        begin, recipe = time.perf_counter(), way.recipe
+        begin, output, recipe = time.perf_counter(), target.output, way.recipe
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
         observer = QualityRecorder(source, recipe, picture=self.reporter.wanted)
@@ -494,8 +487,8 @@ class ImageJob:
         waiting = recipe.memory.scratch_bytes
         check_room(output, pixels, waiting, self._folder)
         with Scratch(output, waiting, self._folder) as scratch:
-            observed, warnings, damaged = self._segment(
-                source, name, output, provenance, observer, way, scratch
+            observed, count, warnings, damaged = self._segment(
+                source, target, provenance, observer, way, scratch
             )
         seconds = time.perf_counter() - begin
         self.reporter.keep(
@@ -509,26 +502,36 @@ class ImageJob:
                 said(way.size.to_dict() if way.size else None),
             ),
         )
-        return len(observed.areas), warnings, damaged
+        return count, warnings, damaged
 
-    def _segment(  # noqa: PLR0913
+    def _segment(
         self,
         source: Source,
-        name: str,
-        output: Path,
+        target: Target,
         provenance: dict[str, Any],
         observer: QualityRecorder,
         way: Way,
         scratch: Scratch,
-    ) -> tuple[ImageQuality, tuple[str, ...], tuple[Damage, ...]]:
+    ) -> tuple[ImageQuality, int, tuple[str, ...], tuple[Damage, ...]]:
         """Write labels and what lies beside.
 
-        Returns what was seen of the image, what to say of it, and what is lost.
+        Returns what was seen of the image, how many objects there are, what to say of
+        it, and what is lost.
         """
         planes = int(np.prod(source.plane_shape, dtype=int))
         recipe, size = way.recipe, way.size
+        output, name = target.output, target.name
         classes = recipe.config.encoding.classes
-        with OptionalOutputs(output, source, name, self.config, classes) as extras:
+        with OptionalOutputs(
+            output,
+            source,
+            name,
+            self.config,
+            classes,
+            mark=target.mark,
+            others=target.others,
+            scratch=scratch,
+        ) as extras:
             segmented = [
                 segment(
                     source,
@@ -541,8 +544,9 @@ class ImageJob:
                 for plane in range(planes)
             ]
             observer.segmented(segmented)
-            counts = [s.count for s in segmented]
-            dtype = np.uint16 if max(counts) <= MOST_UINT16 else np.uint32
+            numbers, count = self._numbers(source, segmented)
+            most = max(int(own.max(initial=0)) for own in numbers)
+            dtype = np.uint16 if most <= MOST_UINT16 else np.uint32
             with create_labels(
                 output,
                 shape=source.shape,
@@ -557,9 +561,11 @@ class ImageJob:
             ) as sink:
                 for plane, result in enumerate(segmented):
                     y0 = 0
-                    for rows in extras.labels(plane, result):
+                    own = numbers[plane].astype(dtype)
+                    for rows in extras.labels(plane, result, numbers[plane]):
                         observer.on_labels(plane, y0, rows)
-                        sink.write(plane, y0, rows.astype(dtype, copy=False))
+                        written = own[rows] if self.config.link_planes else rows
+                        sink.write(plane, y0, written.astype(dtype, copy=False))
                         y0 += rows.shape[0]
                 observed, damaged = observer.finish(), extras.damaged
                 warnings = file_warnings(source, damaged)
@@ -572,16 +578,46 @@ class ImageJob:
                     | ({"size": size.to_dict()} if size else {})
                 )
             extras.commit()
-        return observed, warnings, damaged
+        return observed, count, warnings, damaged
+
+    def _numbers(
+        self, source: Source, planes: Sequence[Segmented]
+    ) -> tuple[list[npt.NDArray[np.int64]], int]:
+        """Return the number of each object of each plane, and how many there are."""
+        if not self.config.link_planes:
+            own = [np.arange(plane.count + 1) for plane in planes]
+            return own, sum(plane.count for plane in planes)
+        frames = frames_of(source)
+        numbers = link_planes(planes, frames)
+        most = (max(int(numbers[n].max()) for n in frame) for frame in frames)
+        return numbers, sum(most)
 
 
-def _result(source: Source, output: Path, **what: Any) -> ImageResult:  # noqa: ANN401
+def _file(path: Path) -> dict[str, Any]:
+    """Return by what a file is known again."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise CellunetError(f"{path} cannot be read ({error}).") from error
+    return {
+        "name": path.name,
+        "bytes": stat.st_size,
+        "modified_ns": stat.st_mtime_ns,
+    }
+
+
+def _result(
+    source: Source,
+    output: Path,
+    notes: tuple[str, ...] = (),
+    **what: Any,  # noqa: ANN401
+) -> ImageResult:
     """Return the result of an image that was opened, with what its file tells."""
     origin = source.origin
     return ImageResult(
         input=str(source.path),
         output=str(output),
-        notes=origin.notes,
+        notes=(*origin.notes, *notes),
         pixel_size_um=source.pixel_size_um,
         pixel_size_from=origin.pixel_size_from,
         image=origin.image,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.config import PredictConfig
+    from cellunet.io.channel_files import ChannelFile, ChannelSite
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Source
     from cellunet.store import ModelCard
@@ -360,10 +361,18 @@ class Target:
     """Its label image."""
     image: str | None = None
     """Which image of the file; None: the largest."""
+    mark: str = ""
+    """The channel that the file holds, where channels have files of their own."""
+    others: tuple[ChannelFile, ...] = ()
+    """The files of the other channels."""
 
 
 def find_targets(
-    found: Inputs, files: Sequence[Path], out: Path, config: PredictConfig
+    found: Inputs,
+    files: Sequence[Path],
+    out: Path,
+    config: PredictConfig,
+    sites: Mapping[Path, ChannelSite],
 ) -> list[Target]:
     """Return what to segment.
 
@@ -378,6 +387,8 @@ def find_targets(
     config
         Which image of each file is meant: all of them have results of their own, named
         by number and name behind the name of the file.
+    sites
+        By the file to segment, the others of its site.
 
     Raises
     ------
@@ -389,7 +400,11 @@ def find_targets(
     for path in files:
         name = below(path, found.base).as_posix()
         if config.image != ALL_IMAGES:
-            targets.append(Target(path, name, outputs[path], config.image))
+            site = sites.get(path)
+            mark, others = (site.mark, site.others) if site else ("", ())
+            targets.append(
+                Target(path, name, outputs[path], config.image, mark, others)
+            )
             continue
         try:
             names = names_of_images(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import unicodedata
@@ -42,21 +43,24 @@ from cellunet.outputs.report import (
 )
 from cellunet.outputs.shapes import GeoJson, Place, RoiSet
 from cellunet.outputs.tables import TABLES, is_ours, join
+from cellunet.tasks.linking import VOLUME_COLUMNS, VolumeRows
 from cellunet.tasks.predict.inputs import open_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     import numpy.typing as npt
 
-    from cellunet.imaging.measure import ObjectBatch
+    from cellunet.imaging.measure import ObjectBatch, Table
+    from cellunet.io.channel_files import ChannelFile
     from cellunet.io.paths import Inputs
+    from cellunet.io.scratch import Scratch
     from cellunet.io.source import Damage, Source, Statistics
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.image import ImageQuality
     from cellunet.tasks.predict.inputs import ImageResult
-    from cellunet.tasks.predict.plane import InferenceSettings, OnBand, Segmented
+    from cellunet.tasks.predict.plane import InferenceSettings, OnBand
 
 FROM = "pixel_size_from"
 """Column of a table that says where the size of a pixel stands."""
@@ -76,8 +80,8 @@ class Context:
     """Names of the model's classes."""
     channels: tuple[str, ...]
     """Names of the channels whose intensities are measured."""
-    table_format: str
-    """Name in `cellunet.outputs.tables.TABLES`."""
+    config: PredictConfig
+    """What is to be saved."""
 
     def image_file(
         self, name: str, dtype: npt.DTypeLike, channels: tuple[str, ...] = ()
@@ -261,17 +265,55 @@ class TableRows(OptionalOutput):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        writer = choose(TABLES, context.table_format, "format of tables")
-        columns = (*column_names(context.channels), FROM)
-        self._table = writer(context.path, columns)
+        config, source = context.config, context.source
+        self._detail = config.measure == "all"
+        writer = choose(TABLES, config.table_format, "format of tables")
+        columns = [*column_names(context.channels, detail=self._detail), FROM]
+        self._volumes = None
+        if config.link_planes and "Z" in source.plane_axes:
+            voxel = (*(source.pixel_size_um or (math.nan,)), source.z_step_um)
+            size = math.prod(math.nan if n is None else n for n in voxel)
+            self._volumes = VolumeRows(context.channels, size)
+            columns += VOLUME_COLUMNS
+        self._frame: int | None = None
+        self._table = writer(context.path, columns + ["frame"] * self._detail)
         self.files.append(self._table)
 
     def on_objects(self, batch: ObjectBatch) -> None:
-        """Write rows."""
+        """Write rows, those of linked planes when their stack is complete."""
         place = self.context.place(batch.plane)
-        place_of_size = self.context.source.origin.pixel_size_from
-        table = batch.table | {FROM: np.full(len(batch.ids), place_of_size)}
-        self._table.add(self.context.image, place, batch.ids, table)
+        if self._volumes is None:
+            self._add(place, batch.ids, batch.table)
+            return
+        if place.get("t") != self._frame:
+            self._end_stack()
+        self._frame = place.get("t")
+        self._volumes.add(place["z"], batch.ids, batch.table)
+
+    def _end_stack(self) -> None:
+        if self._volumes is None:
+            return
+        ids, z, table = self._volumes.take()
+        place = {} if self._frame is None else {"t": self._frame}
+        # A row tells its own plane, so rows of each plane are written together.
+        for plane in np.unique(z).tolist():
+            own = z == plane
+            rows = {name: values[own] for name, values in table.items()}
+            self._add(place | {"z": plane}, ids[own], rows)
+
+    def _add(
+        self, place: dict[str, int], ids: npt.NDArray[np.int64], table: Table
+    ) -> None:
+        origin = self.context.source.origin
+        table = table | {FROM: np.full(len(ids), origin.pixel_size_from)}
+        if self._detail:
+            table["frame"] = np.full(len(ids), place.get("t", 0))
+        self._table.add(self.context.image, place, ids, table)
+
+    def commit(self) -> None:
+        """Write what is left, and make the file appear."""
+        self._end_stack()
+        super().commit()
 
 
 @dataclass(frozen=True)
@@ -390,24 +432,40 @@ class OptionalOutputs:
         What is to be saved.
     classes
         Classes of the model.
+    mark
+        What the channel of the image's file is called, where others are files too.
+    others
+        Files of further channels, which are measured too.
+    scratch
+        Room for what all measurements need, if they are wanted.
+    intensities
+        Whether those of the image are measured.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         output: Path,
         source: Source,
         image: str,
         config: PredictConfig,
         classes: tuple[str, ...],
+        *,
+        mark: str = "",
+        others: Sequence[ChannelFile] = (),
+        scratch: Scratch | None = None,
+        intensities: bool = True,
     ) -> None:
-        self._source = source
+        self._source, self._mark, self._others = source, mark, others
+        self._detail = scratch if config.measure == "all" else None
+        self._intensities = intensities
+        self.in_pieces = 0
+        """Objects so far that are in several pieces."""
         self._stack = contextlib.ExitStack()
         kinds = optional_output_paths(output, config)
         self._measures = any(OUTPUT_KINDS[k].make.wants_objects for k in kinds)
         self._extras: list[OptionalOutput] = []
         with self._stack:
-            self._channels = self._open_channels(config)
-            self._names = tuple(c.channel_names[0] for c in self._channels)
+            self._names, self._channels = self._open_channels(config)
             for kind, path in kinds.items():
                 context = Context(
                     path=path,
@@ -415,30 +473,50 @@ class OptionalOutputs:
                     source=source,
                     classes=classes,
                     channels=self._names,
-                    table_format=config.table_format,
+                    config=config,
                 )
                 self._extras.append(OUTPUT_KINDS[kind].make(context))
                 self._stack.callback(self._extras[-1].abort)
             # All went well: what was opened stays open until `__exit__`.
             self._stack = self._stack.pop_all()
 
-    def _open_channels(self, config: PredictConfig) -> list[Source]:
-        """Return a source for each channel that is measured."""
-        names = self._source.file_channels
-        if not self._measures:
-            return []
-        if config.gray or len(names) == 1:
-            return [self._source]
+    def _open_channels(
+        self, config: PredictConfig
+    ) -> tuple[tuple[str, ...], list[Source]]:
+        """Return the name and a source of each channel that is measured."""
+        if not self._measures or not self._intensities:
+            return (), []
+        opened = self._channels_of(self._source, config)
+        marks = [self._mark] * len(opened)
+        for file in self._others:
+            other = self._stack.enter_context(open_as(file.path, config))
+            _refuse_other_planes(self._source, other)
+            further = self._channels_of(other, config)
+            opened += further
+            marks += [file.name or file.mark] * len(further)
+        names = [source.channel_names[0] for source in opened]
+        if self._others:
+            # A number says nothing where each file begins at 0.
+            names = [
+                mark if mark and name.isdecimal() else name
+                for name, mark in zip(names, marks, strict=True)
+            ]
+        return tuple(names), opened
+
+    def _channels_of(self, source: Source, config: PredictConfig) -> list[Source]:
+        """Return a source for each channel of a file."""
+        if config.gray or len(source.file_channels) == 1:
+            return [source]
         return [
             self._stack.enter_context(
                 open_as(
-                    self._source.path,
+                    source.path,
                     config,
                     channel=str(number),
-                    image=self._source.origin.image or None,
+                    image=source.origin.image or None,
                 )
             )
-            for number in range(len(names))
+            for number in range(len(source.file_channels))
         ]
 
     def on_band(self, plane: int) -> OnBand | None:
@@ -454,14 +532,19 @@ class OptionalOutputs:
         return take
 
     def labels(
-        self, plane: int, segmented: Segmented
+        self,
+        plane: int,
+        segmented: LabelsOfPlane,
+        numbers: npt.NDArray[np.int64] | None = None,
     ) -> Iterator[npt.NDArray[np.uint32]]:
         """Pass the labels of a plane on, and write what follows from them.
 
-        Planes come in the order of their bands of probabilities.
+        Planes come in the order of their bands of probabilities. What is written calls
+        the objects by their `numbers`, if there are others than their labels.
         """
-        for extra in self._extras:
-            extra.on_plane(plane, segmented.statistics)
+        if segmented.statistics is not None:
+            for extra in self._extras:
+                extra.on_plane(plane, segmented.statistics)
         objects = None
         if self._measures:
             objects = Objects(
@@ -470,6 +553,7 @@ class OptionalOutputs:
                 segmented.areas,
                 channels=self._names,
                 pixel_size_um=self._source.pixel_size_um,
+                detail=self._detail,
             )
         y0 = 0
         for labels in segmented.bands():
@@ -477,9 +561,13 @@ class OptionalOutputs:
             region = Region(plane, y0, y0 + len(labels), 0, self._source.shape[1])
             self._on_rows(region, labels)
             if objects is not None:
-                evidence = segmented.evidence(region.y0, region.y1)
+                sure = segmented.evidence
+                evidence = None if sure is None else sure(region.y0, region.y1)
                 images = [channel.read(region)[0] for channel in self._channels]
                 batch = objects.add(labels, images, evidence)
+                self.in_pieces += sum(len(o) > 1 for o in batch.outlines)
+                if numbers is not None:
+                    batch = replace(batch, ids=numbers[batch.ids])
                 for extra in self._extras:
                     extra.on_objects(batch)
             y0 += len(labels)
@@ -512,6 +600,52 @@ class OptionalOutputs:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+
+class LabelsOfPlane(Protocol):
+    """Labels of one plane that pass by, and what is known of them before."""
+
+    @property
+    def areas(self) -> npt.NDArray[np.int64]:
+        """Pixels of objects 1, 2, ..."""
+
+    @property
+    def bands(self) -> Callable[[], Iterator[npt.NDArray[np.uint32]]]:
+        """Full-width rows of labels, top to bottom."""
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """Of the plane's intensities; None where no picture is drawn."""
+
+    @property
+    def evidence(self) -> Callable[[int, int], npt.NDArray[np.uint8]] | None:
+        """Rows of the evidence for the confidence, if there is any."""
+
+
+def note_on_planes(source: Source, config: PredictConfig) -> tuple[str, ...]:
+    """Return what to know of a count of several Z planes."""
+    axes = source.plane_axes
+    planes = source.plane_shape[axes.index("Z")] if "Z" in axes else 1
+    if planes == 1:
+        return ()
+    if config.link_planes:
+        return (f"counted in {planes} planes, linked",)
+    return (
+        f"counted in {planes} planes, not linked (--link-planes counts an object of "
+        "several planes once)",
+    )
+
+
+def _refuse_other_planes(source: Source, other: Source) -> None:
+    """Refuse a file of another size than the one whose objects are measured."""
+    if (source.shape, source.plane_shape) != (other.shape, other.plane_shape):
+        sizes = (
+            " x ".join(map(str, (*s.plane_shape, *s.shape))) for s in (other, source)
+        )
+        raise InputError(
+            f"{other.path} is {next(sizes)} px, but {source.path} is {next(sizes)} px.",
+            hint="Images that are measured together show the same field and planes.",
+        )
 
 
 STEM = "table"

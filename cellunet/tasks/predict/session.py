@@ -23,7 +23,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -928,6 +928,9 @@ FOR_FILES = (
     "keep_going",
     "save",
     "table_format",
+    "measure",
+    "segment_channel",
+    "link_planes",
     "overwrite",
 )
 """Settings that concern files, and mean nothing for arrays."""
@@ -967,6 +970,7 @@ class LoadedModel:
         *,
         pixel_size_um: float | tuple[float, float] | None = None,
         others: Mapping[str, npt.NDArray[Any]] | None = None,
+        measure: Literal["basic", "all"] = "basic",
     ) -> Segmentation:
         """Segment one plane.
 
@@ -983,6 +987,8 @@ class LoadedModel:
             Further channels of the same shape, by name. Their intensities are
             measured beside those of `image`, whose columns end in ``_0`` then, or in
             the number of its channel.
+        measure
+            Which columns the table has, as for ``--measure``.
 
         Returns
         -------
@@ -1023,6 +1029,7 @@ class LoadedModel:
             channels=list(channels),
             pixel_size_um=size,
             evidence=evidence,
+            detail=measure == "all",
         )
         return Segmentation(labels, table)
 

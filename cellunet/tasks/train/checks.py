@@ -20,7 +20,7 @@ from cellunet.annotations.check import (
     common_shift,
     fit_of,
     small_picture,
-    suspicious_values,
+    value_notes,
 )
 from cellunet.config import SCRATCH, CheckConfig
 from cellunet.errors import ConfigError, InputError, some
@@ -252,7 +252,7 @@ def training_notes(data: TrainingData, *, start: str, target: str) -> tuple[str,
         *_of_copies(data.training_prints, "training"),
         *_of_copies(data.validation_prints, "validation"),
         *_of_fits(evenly(both, MOST_IMAGES), config),
-        *_of_values(both),
+        *value_notes({s.name: s.labels for s in both}),
         *suspicious_images(both),
     )
 
@@ -398,28 +398,4 @@ def _foreign(samples: Sequence[Sample], config: CheckConfig) -> dict[str, str]:
         images = {s.name: small_picture(brightness(s.image[0])) for s in group}
         labels = {s.name: small_picture(s.labels > 0) for s in group}
         found |= better_partners(images, labels, config)
-    return found
-
-
-def _of_values(samples: Sequence[Sample]) -> Iterator[str]:
-    odd = suspicious_values({s.name: s.labels for s in samples})
-    if odd and len(odd) > 1 and set(odd) == _values_of(samples):
-        yield (
-            f"All values of the label images ({some(list(map(str, odd)))}) mark what "
-            "is no single object: are they classes? Every object needs a number of its "
-            "own; cellunet make-labels --kind colored numbers connected pieces."
-        )
-        return
-    for value, names in odd.items():
-        yield (
-            f"The value {value} marks what is no single object in {len(names)} "
-            f"image{'' if len(names) == 1 else 's'} ({some(names)}). If it stands for "
-            f"pixels that are not annotated, say so: --ignore-value {value}."
-        )
-
-
-def _values_of(samples: Sequence[Sample]) -> set[int]:
-    found: set[int] = set()
-    for sample in samples:
-        found.update(np.unique(sample.labels[sample.labels > 0]).tolist())
     return found

@@ -221,6 +221,6 @@ def test_planes_are_numbered_along_their_axes(source) -> None:
         source=source,
         classes=3,
         channels=("",),
-        table_format="csv",
+        config=PredictConfig(),
     )
     assert [context.place(plane) for plane in range(2)] == [{"t": 0}, {"t": 1}]

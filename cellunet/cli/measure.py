@@ -1,0 +1,139 @@
+"""``cellunet measure``: label images and images in, tables and outlines out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cellunet.cli.console import counted
+from cellunet.cli.options import Options, option
+from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session
+from cellunet.config import PredictConfig
+
+if TYPE_CHECKING:
+    from cellunet.tasks.measure import Measured
+
+MAX_ROWS = 20
+
+MEASURED = Options(
+    PredictConfig,
+    "gray",
+    "z",
+    "level",
+    "keep_going",
+    "link_planes",
+    "table_format",
+    "measure",
+    "overwrite",
+)
+
+
+class Saved(StrEnum):
+    """What of `PredictConfig.save` holds measurements and outlines."""
+
+    ROIS = "rois"
+    GEOJSON = "geojson"
+    TABLE = "table"
+
+
+def measure(
+    ctx: typer.Context,
+    labels: Annotated[
+        str,
+        typer.Argument(
+            metavar="LABELS", help="A label image, a folder of them, or a pattern."
+        ),
+    ],
+    out: Annotated[Path, option("--out -o", "DIR", "Folder for tables and outlines.")],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGES",
+            help="Images, folders or patterns, those of each label image found by "
+            "name; one file per channel or one of several. Without, shapes alone are "
+            "measured.",
+        ),
+    ] = None,
+    *,
+    save: Annotated[
+        list[Saved] | None,
+        option(
+            "--save",
+            "WHAT",
+            "What to write: the table, rois (for Fiji), geojson (for QuPath); repeat "
+            "for more. Default: the table.",
+            "Results",
+        ),
+    ] = None,
+    given: Annotated[dict[str, Any], MEASURED],
+) -> Outcome:
+    """Measure the objects of label images, of whatever origin.
+
+    The same table, ROI sets and GeoJSON as predict writes, of labels that were
+    corrected by hand or made by another program, and of other images than those that
+    were segmented.
+    """
+    from cellunet.tasks.measure import measure as run
+
+    session = Session.of(ctx)
+    kinds: tuple[Any, ...] = tuple(dict.fromkeys(s.value for s in save or ())) or (
+        "table",
+    )
+    config = PredictConfig(save=kinds, **given)
+    found = run(labels, images or (), out, config=config, track=session.console.track)
+    summarize(session, found, out)
+    some_failed = INPUTS_FAILED if found.failed else 0
+    return Outcome(
+        code=BUG if found.bugs else some_failed,
+        result=found.to_dict(),
+        failure=_failure(found),
+    )
+
+
+def summarize(session: Session, found: Measured, out: Path) -> None:
+    """Tell the objects and images of each label image, and what failed."""
+    console, report = session.console, session.report
+    done = [image for image in found.images if image.objects is not None]
+    rows = [
+        (
+            Path(image.labels).name,
+            f"{image.objects:,}",
+            ", ".join(Path(path).name for path in image.images) or "none",
+        )
+        for image in done[:MAX_ROWS]
+    ]
+    if rows:
+        report.table([("labels", "objects", "measured on"), *rows], left=(0, 2))
+    if len(done) > MAX_ROWS:
+        report.line(f"and {len(done) - MAX_ROWS:,} more")
+    objects = sum(image.objects or 0 for image in done)
+    report.line(
+        f"{counted(objects, 'object')} in {counted(len(done), 'label image')}: {out}",
+        "bold",
+    )
+    if found.table:
+        report.line(f"Table of all objects: {found.table}")
+    for image in done[:MAX_ROWS]:
+        for note in image.notes:
+            report.line(f"note: {Path(image.labels).name}: {note}")
+    for note in found.notes:
+        report.line(f"note: {note}")
+    if found.failed:
+        console.alert(f"{len(found.failed):,} failed:", "red")
+        for image in found.failed:
+            console.alert(f"  {image.labels}: {image.message}", "red")
+
+
+def _failure(found: Measured) -> Failure | None:
+    if not found.failed:
+        return None
+    first = found.failed[0]
+    count = f"{len(found.failed):,} of {counted(len(found.images), 'label image')}"
+    return Failure.of_inputs(
+        bugs=found.bugs,
+        message=f"{count} failed; the first: {first.labels}: {first.message}",
+        hint="The others are finished. Repair these, then measure them alone.",
+    )

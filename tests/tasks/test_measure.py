@@ -1,0 +1,152 @@
+"""Labels of any origin are measured as predict measures its own."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellunet.config import PredictConfig
+from cellunet.errors import CellunetError
+from cellunet.tasks.measure import measure
+
+TABLE = PredictConfig(save=("table",))
+
+
+def boxes(*numbers):
+    labels = np.zeros((20, 40), np.uint16)
+    for k, number in enumerate(numbers):
+        labels[5:10, 3 + 10 * k : 8 + 10 * k] = number
+    return labels
+
+
+def write(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, pixels, **options)
+    return path
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(tmp_path, labels, *images, config=TABLE):
+    found = measure(
+        str(tmp_path / labels),
+        [str(tmp_path / image) for image in images],
+        tmp_path / "out",
+        config=config,
+    )
+    table = tmp_path / "out" / "table.csv"
+    return found, rows(table) if table.exists() else []
+
+
+def test_each_label_image_finds_the_files_of_its_channels(tmp_path) -> None:
+    for site, level in (("A01_s1", 100), ("A02_s1", 200)):
+        write(tmp_path / f"labels/{site}_w1_masks.tif", boxes(7, 90_00))
+        for k in (1, 2):
+            image = np.full((20, 40), level + k, np.uint16)
+            write(tmp_path / f"images/{site}_w{k}.tif", image)
+    write(tmp_path / "images/B07_s1_w1.tif", boxes())
+    found, table = run(tmp_path, "labels", "images")
+    assert not found.failed
+    assert [
+        (r["id"], r["intensity_mean_w1"], r["intensity_mean_w2"]) for r in table
+    ] == [
+        *(("7", "101", "102"), ("9000", "101", "102")),
+        *(("7", "201", "202"), ("9000", "201", "202")),
+    ]
+    assert "1 image of no label image (B07_s1_w1.tif)" in found.notes[0]
+
+
+def test_without_images_shapes_are_measured(tmp_path) -> None:
+    write(tmp_path / "a.tif", boxes(3))
+    _, (row,) = run(tmp_path, "a.tif")
+    assert (row["id"], row["area_px"], row["confidence"]) == ("3", "25", "")
+    assert not any("intensity" in name for name in row)
+
+
+def test_a_single_label_image_takes_images_of_any_name(tmp_path) -> None:
+    labels, image = boxes(5).astype(np.float32), boxes(9) * 2
+    labels[0, 0] = 5
+    write(tmp_path / "corrected by hand.tif", labels)
+    write(tmp_path / "other.tif", image)
+    found, (row,) = run(tmp_path, "corrected by hand.tif", "other.tif")
+    assert (row["id"], row["intensity_max"]) == ("5", "18")
+    assert found.images[0].notes == ("1 object is in several pieces",)
+
+
+def test_one_failure_leaves_the_others(tmp_path) -> None:
+    write(tmp_path / "l/a.tif", boxes(1))
+    write(tmp_path / "l/b.tif", boxes(1).astype(np.float32) / 2)
+    write(tmp_path / "l/c.tif", boxes(1))
+    write(tmp_path / "i/a.tif", boxes(1))
+    write(tmp_path / "i/b.tif", boxes(1))
+    write(tmp_path / "i/c.tif", boxes(1)[:10])
+    found, table = run(tmp_path, "l", "i")
+    assert [row["image"] for row in table] == ["a.tif"]
+    assert ["fractions" in f.message for f in found.failed] == [True, False]
+    assert "20 x 40 px" in found.failed[1].message
+
+
+def test_what_is_there_is_replaced_only_if_asked_for(tmp_path) -> None:
+    write(tmp_path / "a.tif", boxes(1))
+    run(tmp_path, "a.tif")
+    assert "exists" in run(tmp_path, "a.tif")[0].failed[0].message
+    again = TABLE.replace(overwrite=True)
+    assert not run(tmp_path, "a.tif", config=again)[0].failed
+
+
+def test_an_image_of_two_label_images_is_refused(tmp_path) -> None:
+    write(tmp_path / "l/x/a.tif", boxes(1))
+    write(tmp_path / "l/y/a.tif", boxes(1))
+    write(tmp_path / "a.tif", boxes(1))
+    with pytest.raises(CellunetError, match="might belong to 2"):
+        run(tmp_path, "l", "a.tif")
+    write(tmp_path / "i/x/a.tif", boxes(1))
+    write(tmp_path / "i/y/a.tif", boxes(2))
+    _, table = run(tmp_path, "l", "i")
+    assert [r["intensity_mean"] for r in table] == ["1", "2"]
+
+
+def stack(tmp_path, name, *planes):
+    pixels = np.stack(planes)
+    write(tmp_path / name, pixels, imagej=True, metadata={"axes": "ZYX"})
+
+
+def test_one_number_in_several_planes_is_one_object_if_asked(tmp_path) -> None:
+    stack(tmp_path, "a.tif", boxes(4, 2), boxes(4, 2), boxes(4))
+    found, table = run(tmp_path, "a.tif")
+    assert (len(table), found.images[0].objects) == (5, 5)
+    assert "not linked" in found.images[0].notes[0]
+    linked = TABLE.replace(link_planes=True, overwrite=True)
+    found, table = run(tmp_path, "a.tif", config=linked)
+    assert found.images[0].objects == 2
+    assert {r["id"]: (r["planes"], r["volume_vx"]) for r in table} == {
+        "4": ("3", "75"),
+        "2": ("2", "50"),
+    }
+
+
+def test_planes_that_begin_anew_are_not_taken_for_one_object(tmp_path) -> None:
+    stack(tmp_path, "a.tif", boxes(1, 2), boxes(2, 1))
+    linked = TABLE.replace(link_planes=True)
+    assert "begin anew" in run(tmp_path, "a.tif", config=linked)[0].failed[0].message
+
+
+def test_all_is_measured_with_a_frame_for_trackers(tmp_path) -> None:
+    pixels = np.stack([boxes(1), boxes(1, 2)])
+    write(tmp_path / "a.tif", pixels, imagej=True, metadata={"axes": "TYX"})
+    write(tmp_path / "i.tif", pixels, imagej=True, metadata={"axes": "TYX"})
+    every = TABLE.replace(measure="all")
+    _, table = run(tmp_path, "a.tif", "i.tif", config=every)
+    assert [(r["frame"], r["id"]) for r in table] == [
+        ("0", "1"),
+        ("1", "1"),
+        ("1", "2"),
+    ]
+    assert [r["intensity_median"] for r in table] == ["1", "1", "2"]
+    assert {r["background"] for r in table} == {"0"}
