@@ -28,7 +28,7 @@ def test_the_oldest_tested_version_is_the_lower_bound():
     [("0", "99999", 0), ("0", "0.1", 1), ("99998", "99999", 1)],
 )
 def test_a_version_outside_is_told(monkeypatch, oldest, newest, told):
-    monkeypatch.setattr("cellunet.versions.TESTED", {"numpy": (oldest, newest)})
+    monkeypatch.setattr("cellunet.bugs.TESTED", {"numpy": (oldest, newest)})
     assert len(outside_tested()) == told
 
 
