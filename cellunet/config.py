@@ -59,7 +59,7 @@ PROTOCOLS = ("standard", "caicedo2019")
 """Rows of `cellunet.metrics.matching.PROTOCOLS`, which needs numpy."""
 
 KINDS = (
-    *("auto", "labels", "binary", "coloured", "outlines", "objects"),
+    *("auto", "labels", "binary", "colored", "outlines", "objects"),
     *("scribbles", "rois", "geojson", "coco", "labelme"),
 )
 """Rows of `cellunet.annotations.read.ANNOTATIONS`, which needs numpy."""
@@ -722,6 +722,12 @@ class PredictConfig(Config):
         check(
             len(given) < 2,
             f"{'Both' if len(given) == 2 else 'All of'} {' and '.join(given)} were "
+            "given.",
+            hint="Give one of them: the scale follows from each of the others.",
+        )
+        check(
+            self.diameter == "auto" or not given,
+            f"Both diameter {self.diameter!r} and {given[0] if given else ''} were "
             "given.",
             hint="Give one of them: the scale follows from each of the others.",
         )

@@ -170,15 +170,23 @@ class Scratch:
         memory_bytes: int = MEMORY_BYTES,
         folder: Path | None = None,
     ) -> None:
-        output = output or Path(tempfile.gettempdir(), "cellunet")
-        self._writes = (
-            (output, "--out") if folder is None else (folder / PREFIX, "--scratch")
-        )
+        self._output, self._folder = output, folder
         self._room = memory_bytes
         self._file: IO[bytes] | None = None
         self._lock = threading.Lock()
         self.disk_bytes = 0
         """Bytes on the disk."""
+
+    @property
+    def _writes(self) -> tuple[Path, str]:
+        """What the temporary file lies beside, and the option by which that is chosen.
+
+        Asked for once there is something to write: where all fits into memory, the
+        system need have no folder for temporary files.
+        """
+        if self._folder is not None:
+            return self._folder / PREFIX, "--scratch"
+        return self._output or Path(tempfile.gettempdir(), "cellunet"), "--out"
 
     def store(self) -> PlaneStore:
         """Return a new, empty store for one kind of arrays of one plane."""
