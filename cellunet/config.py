@@ -677,7 +677,7 @@ class PredictConfig(Config):
         "deviations, medians, background, Feret diameters, circularity, orientation "
         "too (docs/measurements.md).",
         label="Measured",
-        option="Results: basic|all",
+        option="Results: NAME",
     )
     part: tuple[int, int] | None = setting(
         None,

@@ -70,10 +70,9 @@ def test_one_outline_that_goes_elsewhere_says_that_all_were_drawn() -> None:
         assert filled(drawings, through_centers=True).labels.max() == 2
 
 
-@pytest.mark.parametrize("form", ["pixels", "midpoints", "smooth"])
-def test_outlines_of_pixel_edges_are_none(form, nuclei_image) -> None:
+def test_outlines_of_pixel_edges_are_none(nuclei_image) -> None:
     labels = nuclei_image((60, 60), 8, 1)[1]
-    found = outlines(labels, form)
+    found = outlines(labels)
     drawings = [
         Drawing(str(n), Polygons(tuple(tuple(p) for p in outline)))
         for n, outline in found.items()

@@ -52,7 +52,7 @@ def test_make_labels_and_evaluate_say_it(tmp_path, capsys) -> None:
     labels, pred = str(tmp_path / "labels"), str(tmp_path / "pred")
     assert main(["make-labels", labels, "--out", str(tmp_path / "o")]) == 0
     assert "cut off at 8 bits" in capsys.readouterr().out
-    assert main(["make-labels", labels, "--out", str(tmp_path / "c"), "--check"]) == 4
+    assert main(["check", labels, "--out", str(tmp_path / "c")]) == 4
     assert "cut off at 8 bits" in capsys.readouterr().out
     assert main(["evaluate", "--labels", labels, "--pred", pred]) == 0
     assert "cut off at 8 bits" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cellunet.annotations.read import read_drawn
+from cellunet.annotations.read import ReadRequest, read_drawn
 from cellunet.errors import AnnotationError
 from tests.faults.fuzzing import seeds, worker
 from tests.faults.fuzzing.mutate import FORMATS, mutated
@@ -105,7 +105,7 @@ def refused(tmp_path: Path, kind: str, content: bytes) -> str:
     path = tmp_path / f"a{worker.SUFFIX.get(kind, '.json')}"
     path.write_bytes(content)
     with pytest.raises(AnnotationError) as caught:
-        read_drawn(path, kind, (24, 24))
+        read_drawn(path, kind, ReadRequest(shape=(24, 24)))
     return str(caught.value)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from cellunet import store
 from cellunet.annotations.coco import is_coco
 from cellunet.annotations.imagej import roi_drawings
-from cellunet.annotations.read import read_drawn
+from cellunet.annotations.read import ReadRequest, read_drawn
 from cellunet.annotations.shapes import kind_of, read_json
 from cellunet.config import NormalizationConfig, UNetConfig
 from cellunet.engine.int8 import ranges_of
@@ -83,7 +83,7 @@ def drawn(kind: str) -> Callable[[Path, Past], None]:
         elif kind_of(read_json(path)) is not None:
             past()
         is_coco(path)
-        read_drawn(path, kind, (seeds.SIDE, seeds.SIDE))
+        read_drawn(path, kind, ReadRequest(shape=(seeds.SIDE, seeds.SIDE)))
 
     return read
 
