@@ -54,5 +54,5 @@ def test_make_labels_and_evaluate_say_it(tmp_path, capsys) -> None:
     assert "cut off at 8 bits" in capsys.readouterr().out
     assert main(["check", labels, "--out", str(tmp_path / "c")]) == 4
     assert "cut off at 8 bits" in capsys.readouterr().out
-    assert main(["evaluate", "--labels", labels, "--pred", pred]) == 0
+    assert main(["evaluate", labels, "--pred", pred]) == 0
     assert "cut off at 8 bits" in capsys.readouterr().err
