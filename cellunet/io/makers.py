@@ -368,9 +368,9 @@ def _uic(image: TiffImage) -> Metadata:
     unit = unit_um(_text(info.get("CalibrationUnits")))
     sizes = [positive(info.get(f"{axis}Calibration")) for axis in "YX"]
     properties = info.get("PlaneProperty")
-    named = {
-        p.get("name"): p.get("value") for p in properties or () if isinstance(p, dict)
-    }
+    # Older versions of tifffile leave a number where newer ones read the list.
+    listed = properties if isinstance(properties, list | tuple) else ()
+    named = {p.get("name"): p.get("value") for p in listed if isinstance(p, dict)}
     name = _text(named.get("_IllumSetting_") or info.get("Name"))
     return Metadata(
         _sizes(sizes, unit if info.get("SpatialCalibration", 1) else None),

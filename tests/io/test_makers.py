@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 
+from cellunet.io import makers
 from cellunet.io.images import open_image
 from cellunet.io.source import Region
 
@@ -309,3 +311,13 @@ def test_an_lsm_has_names_and_size_of_its_own_tag(tmp_path):
 def test_a_plain_size_says_that_it_is_of_the_tags(tmp_path):
     with open_image(write(tmp_path / "a.tif", (20_000, 1), "CENTIMETER")) as source:
         assert source.origin.pixel_size_from == "resolution tags"
+
+
+def test_properties_that_tifffile_left_as_a_number_name_no_channel():
+    info = {"PlaneProperty": 5, "XCalibration": 0.5, "YCalibration": 0.5}
+    image = SimpleNamespace(
+        tag=lambda code: info | {"CalibrationUnits": "um"},
+        tiff=SimpleNamespace(is_stk=False),
+    )
+    found = makers._uic(image)
+    assert (found.channel_names, found.pixel_size_um) == ((), (0.5, 0.5))
