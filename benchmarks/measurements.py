@@ -15,6 +15,7 @@ import math
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -180,9 +181,12 @@ def imagej(labels: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(COLUMNS, columns, strict=True))
 
 
-def programs() -> dict[str, object]:
+def programs() -> dict[str, Callable[..., dict[str, np.ndarray]]]:
     """Return the programs that are there."""
-    found: dict[str, object] = {"cellunet": ours, "scikit-image": scikit_image}
+    found: dict[str, Callable[..., dict[str, np.ndarray]]] = {
+        "cellunet": ours,
+        "scikit-image": scikit_image,
+    }
     if find_spec("SimpleITK"):
         found["SimpleITK"] = simpleitk
     if IMAGEJ.is_file() and shutil.which("javac"):
