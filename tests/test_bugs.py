@@ -110,9 +110,9 @@ def test_a_batch_goes_on_and_ends_with_70(image, tmp_path, monkeypatch, capsys):
     tifffile.imwrite(good, pixels, photometric="minisblack", metadata=None)
     describe = series._describe
 
-    def broken(path, *others):
-        options = {"no_such_option": 1} if path == image else {}
-        return describe(path, *others, **options)
+    def broken(opened, *others, **named):
+        options = {"no_such_option": 1} if opened.path == image else {}
+        return describe(opened, *others, **named, **options)
 
     monkeypatch.setattr(series, "_describe", broken)
     words = ["predict", str(image.parent), "--out", str(tmp_path / "out"), "--json"]
