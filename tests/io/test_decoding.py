@@ -169,10 +169,14 @@ def test_the_process_imports_what_it_needs():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_the_process_takes_no_more_than_is_counted():
-    # A process of its own: what others asked of the shared one counts as well.
-    SHARED.close()
-    decode_png(imagecodecs.png_encode(PIXELS), PIXELS.nbytes)
+def test_the_process_takes_no_more_than_is_counted(tmp_path, monkeypatch):
+    # Libraries are compiled once, as pip does; compiling tifffile takes 60 MB.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path))
+    for _ in "compiled", "measured":
+        # A process of its own: what others asked of the shared one counts as well.
+        SHARED.close()
+        decode_png(imagecodecs.png_encode(PIXELS), PIXELS.nbytes)
     status = Path(f"/proc/{SHARED.pid}/status").read_text("ascii")
     lines = dict(line.split(":", 1) for line in status.splitlines())
     assert int(lines["VmHWM"].split()[0]) * 1024 < PROCESS_BYTES
