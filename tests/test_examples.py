@@ -15,6 +15,8 @@ from cellunet.io.images import open_image
 from cellunet.io.source import Region
 from cellunet.store import find_model
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -116,7 +118,6 @@ def test_a_pipeline_finds_segments_and_joins(
     assert joined == {tuple(row[k] for k in key) for row in rows(out / "table.csv")}
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("snakemake") is None or os.name == "nt",
     reason="Snakemake is not installed (pip install 'cellunet-torch[workflow]')",

@@ -83,6 +83,7 @@ def test_prediction_needs_no_torch(module: str) -> None:
     assert "torch" not in _loaded(f"import {module}")
 
 
+@pytest.mark.slow
 def test_only_a_report_imports_what_draws_it(tmp_path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.zeros((64, 64), np.uint8))

@@ -43,9 +43,13 @@ OPENVINO = pytest.mark.skipif(not ov.installed(), reason="openvino is not instal
     "words",
     [
         pytest.param([*PREDICT, "onnxruntime"], id="onnxruntime"),
-        pytest.param([*PREDICT, "torch"], id="torch"),
-        pytest.param([*PREDICT, "openvino-int8"], id="openvino", marks=OPENVINO),
-        pytest.param([SESSION, IMAGE], id="load_model"),
+        pytest.param([*PREDICT, "torch"], id="torch", marks=pytest.mark.slow),
+        pytest.param(
+            [*PREDICT, "openvino-int8"],
+            id="openvino",
+            marks=[OPENVINO, pytest.mark.slow],
+        ),
+        pytest.param([SESSION, IMAGE], id="load_model", marks=pytest.mark.slow),
     ],
 )
 def test_segmenting_opens_no_socket_and_leaves_a_new_home_empty(
@@ -99,6 +103,7 @@ def families(trace: Path) -> set[str]:
     return set(re.findall(r"socket\((\w+)", text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["cellunet", "tests", "benchmarks", "examples"])
 def test_a_runtime_is_imported_in_one_place_alone(folder: str) -> None:
     for path in (CHECKOUT / folder).rglob("*.py"):

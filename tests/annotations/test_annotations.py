@@ -350,6 +350,7 @@ def test_a_missing_file_is_refused(tmp_path):
         read_labels(tmp_path / "a.tif")
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_published_counts_of_bbbc039_are_met(data_dir):
     pairs = find_pairs(data_dir / "bbbc039")
@@ -358,6 +359,7 @@ def test_published_counts_of_bbbc039_are_met(data_dir):
     assert sum(counts[name] for name in pairs.validation) == 5_896
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_every_instance_image_of_dsb2018_comes_out_as_it_is(data_dir):
     pairs = find_pairs(data_dir / "dsb2018-fluorescence").pairs

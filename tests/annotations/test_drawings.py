@@ -50,6 +50,7 @@ boxes = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(corners=boxes, order=st.randoms(use_true_random=False))
 def test_the_order_of_drawing_changes_numbers_alone(corners, order):
     drawings = [box(str(i), *c) for i, c in enumerate(corners)]

@@ -39,6 +39,7 @@ def brute_force(outlines, shape):
     return inside
 
 
+@pytest.mark.slow
 @given(outlines=st.lists(rings, min_size=1, max_size=3))
 def test_filling_equals_an_exact_reference(outlines):
     # Where a crossing is no binary fraction, rounding may decide about a center that

@@ -59,6 +59,7 @@ def test_runs_go_down_the_columns():
     assert filled("123", (3, 2)).astype(int).tolist() == expected
 
 
+@pytest.mark.slow
 @given(mask=masks)
 def test_runs_give_their_mask_back(mask):
     assert np.array_equal(filled(counts_of(mask), mask.shape), mask)

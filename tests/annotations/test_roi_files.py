@@ -260,6 +260,7 @@ def test_an_encrypted_zip_is_refused(write):
 ROI = outline(SQUARE).tobytes()
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(
     data=st.data(),

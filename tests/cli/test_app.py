@@ -213,6 +213,7 @@ def test_a_closed_pipe_ends_quietly(
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_full_disk_under_standard_output_is_told(options: list[str]) -> None:

@@ -92,6 +92,7 @@ def test_what_is_typed_often_has_a_short_form(page, short, long, commands) -> No
         assert re.search(rf"{long} +{short}\b", page(command, 80))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_completes_commands_and_options(shell: str) -> None:
     asked = {

@@ -54,6 +54,7 @@ def picture(data: Path, number: int, change) -> None:
     tifffile.imwrite(image, change(tifffile.imread(image), tifffile.imread(labels)))
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_good_images(told, data):
     assert told(data) == ""
 
@@ -71,6 +72,7 @@ def test_one_nucleus_in_one_image_needs_another_to_validate_on(run, data, tmp_pa
     assert "Annotate more objects" in said
 
 
+@pytest.mark.slow
 def test_one_nucleus_in_one_image_trains_and_is_warned_of(run, data, write_data, toml):
     for number in range(1, 5):
         for side in ("images", "labels"):

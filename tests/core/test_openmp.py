@@ -40,6 +40,7 @@ def told(code: str, *words: object, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "policy"),
     [({}, "PASSIVE"), ({POLICY: "active"}, "active")],
@@ -54,6 +55,7 @@ def test_a_training_imports_torch_with(
     assert f"torch with {policy}\n" in out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not torch.backends.openmp.is_available(), reason="this torch has no OpenMP"
 )

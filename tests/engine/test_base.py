@@ -100,6 +100,7 @@ def test_blocks_compute_what_one_pass_over_the_whole_plane_does(
     assert np.array_equal(once, whole)
 
 
+@pytest.mark.slow
 def test_flips_are_averaged_and_do_not_show_the_blocks(make_network, rng) -> None:
     config = UNetConfig(in_channels=1, channels=(4, 8))
     plain = TorchEngine(make_network(config, 3), CPU)

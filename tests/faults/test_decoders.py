@@ -127,6 +127,7 @@ def test_a_crash_in_a_tile_names_its_place_or_leaves_zeros_there(tmp_path):
     assert (damage.x0, damage.y0) == (32, 32)
 
 
+@pytest.mark.slow
 def test_a_file_on_which_decoders_crash_again_and_again_is_given_up(tmp_path):
     pixels = draw_nuclei((96, 96), 12, 0)[0]
     path = save_tiles(
@@ -136,6 +137,7 @@ def test_a_file_on_which_decoders_crash_again_and_again_is_given_up(tmp_path):
         whole(path, keep_going=True)
 
 
+@pytest.mark.slow
 def test_a_decoder_that_does_not_end_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(SHARED, "least_s", 1.0)
     path = save_png(tmp_path / "a.png", np.ones((8, 8), np.uint8), b"<hang>")
@@ -311,6 +313,7 @@ raise SystemExit(main(["predict", *sys.argv[1:]]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 def test_a_second_signal_does_not_wait_for_a_decoder_that_hangs(tmp_path, tiny_model):
     path = save_png(tmp_path / "a.png", np.ones((64, 64), np.uint8), b"<hang>")

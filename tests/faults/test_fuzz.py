@@ -76,6 +76,7 @@ def test_the_same_numbers_make_the_same_case() -> None:
         assert len({mutated(name, 5, index) for index in range(5)}) > 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_one_case(monkeypatch) -> None:
     real = Worker.ask
 

@@ -151,6 +151,7 @@ def _random_probabilities(rng, shape, classes):
     return _normalized(np.exp(logits))
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(seed=st.integers(0, 2**32 - 1), name=st.sampled_from(sorted(ALL)))
 def test_any_grid_of_blocks_gives_the_same_labels(seed, name) -> None:
@@ -173,6 +174,7 @@ def test_any_grid_of_blocks_gives_the_same_labels(seed, name) -> None:
     _assert_cuts_agree(probabilities, cuts, encoding, decode, halo=halo, rng=rng)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(
     "cuts",
@@ -216,6 +218,7 @@ def test_a_nucleus_across_four_corners_is_one_object(name) -> None:
         assert np.array_equal(found, labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_blocks_of_a_few_pixels_hold_pieces_of_nuclei_and_agree(
@@ -543,6 +546,7 @@ def test_the_plan_of_the_network_serves_the_decoder(nuclei_image, rng) -> None:
         _assert_cuts_agree(probabilities, cuts, encoding, _decode(encoding), rng=rng)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("name", ALL)
 def test_a_real_field_does_not_depend_on_the_cut(data_dir, rng, name) -> None:

@@ -116,6 +116,7 @@ def test_thickness_is_counted_in_pixels(thickness) -> None:
     assert np.array_equal(edge == 1, inner == BOUNDARY)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
 def test_classes_of_random_blobs(seed, thickness) -> None:
@@ -281,6 +282,7 @@ def _round_trip(fields, config):
     return objects, lost, invented
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_all_validation_nuclei_come_back(data_dir) -> None:
     fields = _validation_labels(data_dir, 1)
@@ -288,6 +290,7 @@ def test_all_validation_nuclei_come_back(data_dir) -> None:
     assert _round_trip(fields, INNER) == (5896, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_what_an_outer_boundary_and_the_boundary_target_lose(data_dir) -> None:
     """Of every fifth validation image.

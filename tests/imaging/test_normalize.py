@@ -78,6 +78,7 @@ def _single(image):
         return image.astype(np.float32)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @example(np.array([[0.0, 5e-324]]), [1], (0.0, 1.0))
 @example(np.array([[0.0, 1e-300]]), [1], (0.0, 1.0))
@@ -111,6 +112,7 @@ def test_percentiles_are_exact_order_statistics_however_the_bands_are_cut(
     assert found == _measure(image, config)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(images(), st.sampled_from([PERCENTILE, STANDARD]))
 def test_any_image_becomes_finite_input_of_its_shape(image, config) -> None:

@@ -44,6 +44,7 @@ def shape_of(outline) -> shapely.MultiPolygon:
     return shapely.MultiPolygon([(p[0], p[1:]) for p in outline])
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(labels=LABELS)
 def test_filling_an_outline_gives_its_label_back(labels) -> None:
@@ -53,6 +54,7 @@ def test_filling_an_outline_gives_its_label_back(labels) -> None:
         np.testing.assert_array_equal(fill(outline, labels.shape), labels == number)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(labels=LABELS)
 def test_polygons_are_valid_and_run_the_right_way_round(labels) -> None:

@@ -37,6 +37,7 @@ def test_without_a_pixel_size_there_are_no_micrometers() -> None:
     assert np.isnan(shapes_of([[[SQUARE]]], None).lengths[1]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("passes", [0, 1, 24])
 @given(several=st.lists(POINTS, min_size=1, max_size=4))
 def test_hulls_are_those_of_shapely(passes, several) -> None:

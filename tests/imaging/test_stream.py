@@ -197,6 +197,7 @@ def gathered(labels, image, evidence, heights, detail=None):
     return batches
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     cuts=st.sets(st.integers(1, 79)),

@@ -202,6 +202,7 @@ def test_a_disk_that_fills_while_tiles_wait_leaves_nothing(tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -119,6 +119,7 @@ public class Open {
 """ImageJ's macros need a screen to open a file."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("javac") is None, reason="no Java compiler")
 @pytest.mark.skipif(not IMAGEJ.is_file(), reason="no ImageJ (Debian: imagej)")
 def test_imagej_opens_every_kind_with_its_pixel_size(outputs: Path) -> None:

@@ -74,6 +74,7 @@ def traced() -> Callable[[], object]:
     return lambda: Tracer(WIDE).add(labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "most"),
     # Bytes a pixel: of the whole row some keep a copy, of a piece all make many.
@@ -102,6 +103,7 @@ def cut(monkeypatch, most: int) -> None:
     monkeypatch.setattr(thumbnail, "PIECE_PX", most)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 7, 64])
 def test_no_result_depends_on_the_pieces(rng, monkeypatch, most) -> None:
     labels = np.kron(rng.integers(0, 5, (6, 9)), np.ones((3, 5), int))

@@ -483,6 +483,7 @@ def test_a_tiff_without_pages_is_refused(tmp_path):
         open_image(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.data())
 def test_damage_anywhere_is_an_image_read_error_or_no_error(data):

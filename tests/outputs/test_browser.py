@@ -11,10 +11,12 @@ from cellunet.outputs.report import ImageSummary, write_report
 from tests.browser import Page, browser, find
 from tests.outputs.test_page import HOSTILE
 
-pytestmark = pytest.mark.skipif(
-    find() is None, reason="needs Chromium (Debian: apt-get install chromium)"
-)
-
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find() is None, reason="needs Chromium (Debian: apt-get install chromium)"
+    ),
+]
 SIZES = {"desktop": (1280, 900, False), "phone": (390, 844, True)}
 RETURN, SPACE = {"code": 13, "typed": "\r"}, {"code": 32, "typed": " "}
 

@@ -169,6 +169,7 @@ def test_labels_in_eight_bits_are_nearly_those_of_float32(tiny_model, images):
     assert ((exact > 0) != (rough > 0)).mean() < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_home")
 @pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize("engine", ["openvino", "openvino-int8"])

@@ -186,6 +186,7 @@ def test_what_cannot_be_checked_is_refused(data, tmp_path):
         check_labels(tmp_path / "none", tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_published_annotations_lie_on_their_images(data_dir, tmp_path):
     for name, drawn in (("bbbc039", "masks"), ("dsb2018-fluorescence", "labels")):

@@ -42,6 +42,7 @@ def data(tmp_path, nuclei_image):
     return write
 
 
+@pytest.mark.slow
 def test_an_edge_that_is_drawn_further_out_is_learned(data, tmp_path) -> None:
     folder = data(3, radius_px=(12, 16))
     found = fit_model("nuclei", folder, "wide", threads=1)

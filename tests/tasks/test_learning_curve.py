@@ -22,6 +22,8 @@ from cellunet.tasks.learning_curve import (
 )
 from cellunet.tasks.train.request import Hooks
 
+pytestmark = pytest.mark.slow
+
 SPLIT = SplitConfig(folds=3)
 
 
@@ -60,7 +62,6 @@ def test_a_model_to_start_from_is_the_first_point(asked, tiny_model, tmp_path) -
     assert curve.points[0].objects == 0
 
 
-@pytest.mark.slow
 def test_a_stopped_curve_goes_on_to_the_same_numbers(asked, tmp_path) -> None:
     whole = learning_curve(asked(), tmp_path / "whole", Hooks())
     calls = itertools.count(1)
@@ -75,7 +76,6 @@ def test_a_stopped_curve_goes_on_to_the_same_numbers(asked, tmp_path) -> None:
     assert (out / TRIALS_FILE).read_text().splitlines()[: len(before)] == before
 
 
-@pytest.mark.slow
 def test_a_second_curve_in_the_folder_is_refused_while_the_first_is_made(
     asked, tmp_path
 ) -> None:
@@ -92,7 +92,6 @@ def test_a_second_curve_in_the_folder_is_refused_while_the_first_is_made(
     assert not [p.name for p in out.iterdir() if p.name.startswith(".")]
 
 
-@pytest.mark.slow
 def test_a_curve_of_other_settings_is_refused(
     asked, tmp_path, quick_config, write_data
 ) -> None:
@@ -112,7 +111,6 @@ def test_trials_that_cannot_be_read_are_refused(asked, tmp_path) -> None:
         learning_curve(asked(), tmp_path / "out", Hooks())
 
 
-@pytest.mark.slow
 def test_validation_images_are_scored_in_every_round(
     asked, tmp_path, write_data
 ) -> None:
@@ -142,7 +140,6 @@ def scribbled_alone(folder, names):
         path.unlink()
 
 
-@pytest.mark.slow
 def test_images_of_scribbles_alone_are_trained_on_but_not_scored(
     asked, data, tmp_path
 ) -> None:

@@ -180,6 +180,7 @@ def test_every_format_says_the_same_of_labels_and_of_what_counts(dataset, form):
     assert data.notes[-1].startswith("Annotated in part: 2 of 2 images (on average 42%")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", WRITERS)
 def test_made_labels_keep_what_counts_and_are_read_back(dataset, form, tmp_path):
     folder = dataset(form)
@@ -239,6 +240,7 @@ def test_what_does_not_count_has_no_weight_in_training(dataset, quick_config):
     np.testing.assert_array_equal(prepared.weight_map > 0, expected()[1])
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_and_chosen_on_what_counts(dataset, quick, home):
     trained = train(quick(dataset("geojson", ("a", "b", "c"))))
     assert trained.finished

@@ -108,6 +108,7 @@ def test_crops_of_scribbles_hold_their_classes_alone(scribbled, quick_config, ta
     assert seen == ({0, 1} if target == "three-class" else {0})
 
 
+@pytest.mark.slow
 def test_scribbles_alone_train_a_model_that_knows_outlines(
     scribbled, quick, tiny_model
 ):
@@ -132,6 +133,7 @@ def test_scribbles_alone_train_a_model_that_knows_outlines(
     assert card.config.decode == theirs.config.decode
 
 
+@pytest.mark.slow
 def test_single_objects_beside_scribbles_are_trained_on_and_not_scored(
     scribbled, quick, tiny_model, caplog
 ):
@@ -166,6 +168,7 @@ def test_scribbles_of_one_side_alone_are_refused(
         train(quick(folder, start=str(tiny_model.folder)))
 
 
+@pytest.mark.slow
 def test_a_stopped_training_on_scribbles_goes_on_without_saying_where_from(
     scribbled, quick, tiny_model
 ):

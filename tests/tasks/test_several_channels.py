@@ -37,6 +37,8 @@ from cellunet.tasks.train.request import Hooks, Trained, TrainRequest
 from cellunet.tasks.train.train import train
 from tests.conftest import TinyModel, draw_nuclei
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("DAPI", "GFP")
 FOLDS = SplitConfig(folds=3)
 
@@ -319,7 +321,6 @@ def test_images_that_made_it_are_known_by_all_channels(
     assert set(found.unseen.names) == {"a1"}
 
 
-@pytest.mark.slow
 def test_a_stopped_training_goes_on_with_its_channels(quick_two) -> None:
     whole = train(quick_two(name="whole", split=FOLDS))
     calls = iter(range(12))
@@ -341,7 +342,6 @@ def test_resuming_with_other_channels_is_refused(quick_two) -> None:
         train(quick_two(channel="DAPI", resume=True))
 
 
-@pytest.mark.slow
 def test_from_scratch_and_on_from_two_channels(quick_two, two, home) -> None:
     trained = train(quick_two(start="scratch", channel="1,0", name="scratch"))
     card = store.find_model("scratch").card
@@ -373,7 +373,6 @@ def test_starts_that_do_not_fit_are_refused(
     assert hint in caught.value.hint
 
 
-@pytest.mark.slow
 def test_an_image_is_a_copy_if_all_its_channels_are(quick_two, tmp_path) -> None:
     data = write(tmp_path / "copies", 3, first_seed=400)
     first = data / "images" / "a0.ome.tif"
@@ -395,7 +394,6 @@ def test_files_that_call_channels_differently_are_told(quick_two, tmp_path) -> N
     assert store.find_model("quick").card.channels == ("0", "1")
 
 
-@pytest.mark.slow
 def test_a_learning_curve_begins_with_the_widened_start(quick_two, tmp_path) -> None:
     config = quick_two().config.replace(epochs=1, steps_per_epoch=2)
     request = quick_two(config=config, split=FOLDS)
@@ -409,7 +407,6 @@ def crops_of(path: Path, out: Path, **changes: object) -> Path:
     return out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("channel", ["DAPI,GFP", "2,0", None])
 def test_suggested_crops_hold_every_channel(
     channel, two, tiny_model, quick_two, tmp_path

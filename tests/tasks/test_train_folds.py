@@ -19,6 +19,8 @@ from cellunet.tasks.predict.session import scale_of
 from cellunet.tasks.train.request import Hooks
 from cellunet.tasks.train.train import train
 
+pytestmark = pytest.mark.slow
+
 FOLDS = SplitConfig(folds=3)
 MODEL_FILES = ("model.safetensors", "history.csv")
 
@@ -37,7 +39,6 @@ def card_of(trained) -> store.ModelCard:
     return store.read_card(trained.folder / store.WEIGHTS_FILE)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "fold"),
     [
@@ -121,7 +122,6 @@ def test_a_start_that_is_better_is_kept(few, quick, tiny_model) -> None:
         assert np.array_equal(ours[name], values), name
 
 
-@pytest.mark.slow
 def test_a_gain_makes_a_new_model_that_names_its_start(few, quick, tiny_model) -> None:
     weak = train(quick(tiny_model.data, name="weak"))
     config = tiny_model.config.replace(network=card_of(weak).config.network)
@@ -143,7 +143,6 @@ def test_a_gain_makes_a_new_model_that_names_its_start(few, quick, tiny_model) -
     assert "weak: a0" in {*card.training, *card.validation}
 
 
-@pytest.mark.slow
 def test_objects_of_another_size_train_and_predict_at_the_models(
     tmp_path, quick, tiny_model, few
 ) -> None:
@@ -171,7 +170,6 @@ def test_objects_of_another_size_train_and_predict_at_the_models(
     assert found.summaries["all"].f1_at(10).value > 0.5
 
 
-@pytest.mark.slow
 def test_dark_objects_are_trained_on_in_the_negative(few, quick, tiny_model) -> None:
     for path in (few / "images").iterdir():
         tifffile.imwrite(path, 4000 - np.minimum(tifffile.imread(path), 4000))
@@ -191,7 +189,6 @@ def test_known_images_are_said(quick, tiny_model) -> None:
     assert any("6 of the 6 images are among those" in note for note in told)
 
 
-@pytest.mark.slow
 def test_a_start_that_changed_is_not_resumed_from(few, quick, tiny_model) -> None:
     train(quick(tiny_model.data, name="base"))
     asked = {"split": FOLDS, "start": "base"}

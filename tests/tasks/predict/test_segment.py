@@ -137,6 +137,7 @@ def test_white_noise_through_random_weights_is_cut_without_a_seam(
             np.testing.assert_array_equal(again, whole)
 
 
+@pytest.mark.slow
 def test_a_nucleus_across_the_corner_of_four_blocks_stays_one(
     recipe, tmp_path, monkeypatch
 ) -> None:

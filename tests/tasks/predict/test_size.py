@@ -86,6 +86,7 @@ def test_large_objects_are_measured_and_seen_reduced(model, recipe, large) -> No
     assert found_share(labels, labels_of(image, recipe, found)) >= 0.8
 
 
+@pytest.mark.slow
 def test_neither_tile_nor_memory_changes_the_size(model, recipe, large) -> None:
     source = ArraySource(large[0])
     first = find_size(source, recipe, model.card)
@@ -118,6 +119,7 @@ def test_of_a_large_plane_a_bounded_part_is_looked_at(
     assert sum(looked) < image.size
 
 
+@pytest.mark.slow
 def test_small_nuclei_beside_large_ones_are_not_lost(
     model, recipe, nuclei_image
 ) -> None:
@@ -199,6 +201,7 @@ def test_what_is_told_is_not_looked_for(run, asked) -> None:
     assert [image.size for image in run(**asked).images] == [None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_a_batch_has_one_size(run) -> None:
     found = run(diameter="batch")
@@ -220,6 +223,7 @@ def test_planes_of_a_stack_are_seen_alike(run, tmp_path, usual, large) -> None:
     assert image.size["scale"] < 0.6
 
 
+@pytest.mark.slow
 def test_arrays_are_seen_as_files_are(run, tmp_path, large) -> None:
     (tmp_path / "in").mkdir()
     tifffile.imwrite(tmp_path / "in" / "b.tif", large[0])

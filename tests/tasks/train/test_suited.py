@@ -34,6 +34,7 @@ def test_without_a_state_there_is_nothing_to_go_on_with(capsys, few) -> None:
     assert "There is nothing to resume" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_options_of_a_training_may_be_left_out_when_it_is_resumed(
     capsys, few, quick, quick_config
 ) -> None:
@@ -48,6 +49,7 @@ def test_options_of_a_training_may_be_left_out_when_it_is_resumed(
     assert "2 folds" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_how_images_are_read_and_split_may_be_left_out_too(
     capsys, few, quick, quick_config
 ) -> None:

@@ -266,6 +266,7 @@ def test_resume_with_other_images_is_refused(data, quick, write_data) -> None:
     assert (store.model_folder("quick") / store.STATE_FILE).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_nothing_to_resume_is_said_with_its_reason(data, quick) -> None:
     with pytest.raises(ConfigError, match="has not begun"):
         train(quick(data, resume=True))
@@ -283,6 +284,7 @@ def test_a_corrupt_state_is_refused_in_words(data, quick) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_taken_name_is_refused_unless_overwrite(data, quick, quick_config) -> None:
     first = train(quick(data))
     kept = files_of(first.folder)
@@ -354,6 +356,7 @@ def test_impossible_requests_are_refused(changes, quick, tmp_path) -> None:
         quick()
 
 
+@pytest.mark.slow
 def test_minutes_become_steps_before_the_first_step(data, quick) -> None:
     seen: list[object] = []
     hooks = Hooks(
@@ -432,6 +435,7 @@ def test_a_refused_start_keeps_the_stopped_training(data, quick) -> None:
     assert (store.model_folder("quick") / store.STATE_FILE).is_file()
 
 
+@pytest.mark.slow
 def test_the_boundary_target_trains(data, quick, quick_config) -> None:
     trained = train(quick(data, config=for_target(quick_config, "boundary")))
     assert set(trained.history[0]) >= {
@@ -504,6 +508,7 @@ def test_images_of_any_size_and_content_train(
     assert all(np.isfinite(row["validation_loss"]) for row in trained.history)
 
 
+@pytest.mark.slow
 def test_validation_folder_is_used_as_it_is(data, quick, write_data) -> None:
     other = write_data(data.parent / "other", 2, first_seed=50)
     (other / "images" / "notes.txt").touch()
