@@ -8,14 +8,14 @@
 DATA holds the folders `bbbc039` and `dsb2018-fluorescence`. Scored are the 50 official
 validation images of BBBC039, and those images of the Data Science Bowl that neither the
 shipped model nor the one to score was trained on. Each call replaces its own entry of
-`benchmarks/accuracy.json`, then the tables between the marks in README.md and
-docs/accuracy.md are written anew from all entries.
+`benchmarks/accuracy.json`, then the tables between the marks in docs/accuracy.md are
+written anew from all entries.
 """
 
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,39 +159,11 @@ def interval(estimate: Any) -> list[float]:  # noqa: ANN401
     return [round(v, 4) for v in (estimate.value, estimate.low, estimate.high)]
 
 
-def tables(results: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Yield each document and what stands between its marks."""
-    root = HERE.parent
-    yield root / "README.md", short_table(results)
-    text = "\n\n".join(
+def tables(results: dict[str, Any]) -> str:
+    """Return what stands between the marks of docs/accuracy.md."""
+    return "\n\n".join(
         f"### {title}\n\n{long_table(results, part)}" for part, title in PARTS.items()
     )
-    yield root / "docs" / "accuracy.md", text
-
-
-def short_table(results: dict[str, Any]) -> str:
-    rows = [
-        "| | BBBC039 validation: mean AP | F1 at .50 | F1 at .90 | merges + splits | "
-        "Data Science Bowl: mean AP | F1 at .50 |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, entry in results.items():
-        first, second = (entry["parts"].get(part) for part in PARTS)
-        cells = ["", "", "", ""]
-        if first:
-            cells = [
-                bracketed(first["mean_ap"]),
-                f"{first['f1_50'][0]:.3f}",
-                f"{first['f1_90'][0]:.3f}",
-                f"{first['merges']} + {first['splits']}",
-            ]
-        cells += (
-            [bracketed(second["mean_ap"]), f"{second['f1_50'][0]:.3f}"]
-            if second
-            else ["", ""]
-        )
-        rows.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
 
 
 def bracketed(values: list[float]) -> str:
@@ -262,8 +234,7 @@ def main() -> None:
     results[args.name or name] = entry
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(entry["parts"], indent=1))
-    for path, table in tables(results):
-        rewrite(path, "accuracy", table)
+    rewrite(HERE.parent / "docs" / "accuracy.md", "accuracy", tables(results))
 
 
 if __name__ == "__main__":

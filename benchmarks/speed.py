@@ -1,8 +1,8 @@
-"""Time whole `cellunet` processes, and write the table of speed in README.md.
+"""Time whole `cellunet` processes, and write the table of speed in docs/performance.md.
 
     python benchmarks/speed.py FOLDER [--engine NAME] [--runs 5]   # any images
     python benchmarks/speed.py --data DATA [--engine NAME]         # with their accuracy
-    python benchmarks/speed.py --readme                            # the table alone
+    python benchmarks/speed.py --table                            # the table alone
 
 Start-up, one image cold, and all images of a folder; with `--data` the 50 validation
 images of `DATA/bbbc039`, of whose very labels the mean AP is measured after the clock
@@ -42,7 +42,7 @@ from cellunet.tasks.train.data import read_annotated
 
 RESULTS = HERE / "results-speed.json"
 MEMORY = HERE / "results-memory.json"
-README = HERE.parent / "README.md"
+PAGE = HERE.parent / "docs" / "performance.md"
 BUSY_CORES = 0.3
 """From so many cores on that others kept busy, a figure is said to be disturbed."""
 Row = dict[str, Any]
@@ -206,11 +206,11 @@ def fields() -> Iterator[Row]:
         yield found | {"command": command, "images": what}
 
 
-def write_readme(rows: list[Row]) -> None:
-    """Put the table into README.md."""
+def write_table(rows: list[Row]) -> None:
+    """Put the table into docs/performance.md."""
     head = ["command", "images", "machine", "seconds", "of the processor", "Mpx/s"]
     head += ["memory", "mean AP"]
-    rewrite(README, "speed", table(head, map(line, [*rows, *fields()])))
+    rewrite(PAGE, "speed", table(head, map(line, [*rows, *fields()])))
 
 
 def main() -> None:
@@ -221,20 +221,20 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     kinds = ("help", "one", "many")
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
-    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    given = [options.folder, options.data, options.readme or None]
+    given = [options.folder, options.data, options.table or None]
     if sum(item is not None for item in given) != 1:
-        parser.error("give FOLDER, --data or --readme")
+        parser.error("give FOLDER, --data or --table")
     rows: list[Row] = json.loads(RESULTS.read_text())["rows"]
-    if not options.readme:
+    if not options.table:
         pairs = validation(options.data) if options.data else []
         for row in rows_of(options, pairs):
             print(*line(row), sep="  ", flush=True)
             rows = [old for old in rows if not same(old, row)] + [row]
             text = json.dumps({"rows": rows}, indent=1) + "\n"
             RESULTS.write_text(text, encoding="utf-8")
-    write_readme(rows)
+    write_table(rows)
 
 
 if __name__ == "__main__":

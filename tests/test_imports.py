@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 HEAVY = (
     "torch",
@@ -99,3 +103,22 @@ def test_only_a_report_imports_what_draws_it(tmp_path) -> None:
 def test_decode_workers_import_imaging_alone() -> None:
     loaded = _loaded("import cellunet.imaging.decode, cellunet.tasks.scheduling")
     assert not loaded & {"torch", "onnxruntime", "skimage"}
+
+
+def test_who_has_no_torch_is_told_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from cellunet.cli.app import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["train", str(EXAMPLES / "annotated"), "--name", "mine"]
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CELLUNET_HOME": str(tmp_path)},
+    )
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("cellunet: error: Training, like --engine torch, needs")
+    assert line.endswith('Try: pip install "cellunet-torch[train]".')
+    assert ran.returncode == 1
