@@ -317,6 +317,4 @@ def _area(roi: Any) -> Figure:  # noqa: ANN401
         points = points + 0.5
         lines = np.split(points, len(points)) if kind == "point" else [points]
         return Strokes(tuple(lines))
-    if len(np.unique(points, axis=0)) < 3:
-        raise ValueError(f"an outline of {len(points)} points encloses nothing")
     return Polygons(((points,),))

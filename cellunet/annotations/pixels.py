@@ -26,7 +26,7 @@ from cellunet.imaging.targets import (
 )
 from cellunet.io.decoding import decode_png
 from cellunet.io.reading import kind_by_content, reading
-from cellunet.io.source import KEEP_GOING, DamageLog
+from cellunet.io.source import KEEP_GOING, DamageLog, DecoderLostError, DecodingError
 from cellunet.io.tiff_checks import check_codec, check_pixels, scan_directories
 from cellunet.io.tiff_pixels import SeriesReader
 
@@ -98,6 +98,31 @@ def _read_png(path: Path) -> npt.NDArray[Any]:
     width, height = struct.unpack(">II", content[16:24])
     _check_size(path, (height, width))
     return decode_png(content, 8 * width * height)
+
+
+def decode_bitmap(content: bytes, what: str) -> npt.NDArray[np.bool_]:
+    """Return where a PNG that is kept in another file is not 0, YX.
+
+    Raises
+    ------
+    AnnotationError
+        If it is no PNG, has no size that an annotation can have, or is in color.
+    """
+    if kind_by_content(content[:32]) != "PNG" or len(content) < 33:
+        raise AnnotationError(f"{what} is no PNG.", hint="Save the annotation again.")
+    width, height = struct.unpack(">II", content[16:24])
+    if width * height > MAX_PIXELS:
+        raise AnnotationError(f"{what} claims {height:,} x {width:,} pixels.")
+    try:
+        pixels = decode_png(content, 8 * width * height)
+    except (DecodingError, DecoderLostError) as error:
+        raise AnnotationError(
+            f"{what} is damaged: {error}.", hint="Save the annotation again."
+        ) from error
+    if pixels.ndim != 2:
+        raise AnnotationError(f"{what} is in color; a mask has one channel.")
+    drawn: npt.NDArray[np.bool_] = pixels != 0
+    return drawn
 
 
 def _read_tiff(path: Path) -> npt.NDArray[Any]:

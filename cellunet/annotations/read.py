@@ -58,6 +58,8 @@ class ReadRequest:
     """Value of pixels that are not annotated, in label images."""
     through_centers: bool = False
     """Take outlines for those through the centers of the outermost pixels."""
+    cells: bool = False
+    """Take the outer outlines of QuPath's cells, not their nuclei."""
 
 
 class DrawnReader(Protocol):
@@ -122,8 +124,8 @@ def _rois(path: Path, asked: ReadRequest) -> Annotation:
 
 
 def _geojson(path: Path, asked: ReadRequest) -> Annotation:
-    drawings = geojson_drawings(read_json(path))
-    return _painted(drawings, asked.shape, path, "geojson", asked)
+    drawings, notes = geojson_drawings(read_json(path), cells=asked.cells)
+    return _painted(drawings, asked.shape, path, "geojson", asked, notes)
 
 
 def _labelme(path: Path, asked: ReadRequest) -> Annotation:
@@ -144,7 +146,8 @@ def _coco(path: Path, asked: ReadRequest) -> Annotation:
             f"but not {member or 'one'}.",
             hint="Name the folder that holds the file and its images.",
         )
-    size, drawings = file.images[member].size, coco_drawings(file, member)
+    size = file.images[member].size or asked.shape
+    drawings = coco_drawings(file, member)
     found = _painted(drawings, size, path, "coco", asked)
     if not (count := crowds(file, member)):
         return found
@@ -161,9 +164,16 @@ def _painted(
     path: Path,
     kind: str,
     asked: ReadRequest,
+    notes: Sequence[str] = (),
 ) -> Annotation:
-    centers = asked.through_centers
-    return paint(drawings, _known(shape, path), path, kind, through_centers=centers)
+    return paint(
+        drawings,
+        _known(shape, path),
+        path,
+        kind,
+        notes=notes,
+        through_centers=asked.through_centers,
+    )
 
 
 def _known(shape: Shape | None, path: Path) -> Shape:
@@ -214,6 +224,7 @@ def read_annotation(  # noqa: PLR0913
     annotated: Path | None = None,
     scribbles: Path | None = None,
     through_centers: bool = False,
+    cells: bool = False,
 ) -> Annotation:
     """Decode one annotation to instance labels.
 
@@ -237,6 +248,8 @@ def read_annotation(  # noqa: PLR0913
     through_centers
         Take outlines that go from pixel to pixel for those through the centers of the
         outermost pixels.
+    cells
+        Take the outer outlines of QuPath's cells, not their nuclei.
 
     Raises
     ------
@@ -258,6 +271,7 @@ def read_annotation(  # noqa: PLR0913
         member=member,
         ignore_value=ignore_value,
         through_centers=through_centers,
+        cells=cells,
     )
     found = choose(ANNOTATIONS, kind, "kind of annotation")(path, asked)
     if annotated is not None:

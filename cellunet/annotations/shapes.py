@@ -216,29 +216,69 @@ class Polygons:
 
     polygons: tuple[tuple[Ring, ...], ...]
 
+    @property
+    def encloses(self) -> bool:
+        """Whether any ring has 3 different points or more."""
+        rings = itertools.chain(*self.polygons)
+        return any(len(np.unique(ring, axis=0)) > 2 for ring in rings)
+
     def fill(self, shape: tuple[int, int]) -> Filled:
         """Return the pixels that lie in any of the polygons."""
-        if len(self.polygons) == 1:
-            return fill_window(self.polygons[0], shape)
-        parts = [fill_window(rings, shape) for rings in self.polygons]
-        outside = all(p.outside for p in parts)
-        boxes = [p.window for p in parts if p.inside.size]
-        rows, columns = (
-            slice(min(b[i].start for b in boxes), max(b[i].stop for b in boxes))
-            if boxes
-            else slice(0, 0)
-            for i in (0, 1)
-        )
-        inside = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
-        for (r, c), part, *_ in parts:
-            view = np.s_[
-                r.start - rows.start : r.stop - rows.start,
-                c.start - columns.start : c.stop - columns.start,
-            ]
-            if part.size:
-                inside[view] |= part
-        crosses = any(p.crosses for p in parts)
-        return Filled((rows, columns), inside, crosses, outside)
+        return _union([fill_window(rings, shape) for rings in self.polygons])
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """Several figures of different kinds that are one."""
+
+    figures: tuple[Figure, ...]
+
+    def fill(self, shape: tuple[int, int]) -> Filled:
+        """Return the pixels that lie in any of the figures."""
+        return _union([figure.fill(shape) for figure in self.figures])
+
+
+@dataclass(frozen=True, eq=False)
+class Bitmap:
+    """Pixels, YX, of which the first is in column `x` and row `y`."""
+
+    x: int
+    y: int
+    pixels: npt.NDArray[np.bool_]
+
+    def fill(self, shape: tuple[int, int]) -> Filled:
+        """Return those of the pixels that lie in the image."""
+        (height, width), (y, x) = self.pixels.shape, (self.y, self.x)
+        rows = slice(min(max(y, 0), shape[0]), max(min(y + height, shape[0]), 0))
+        columns = slice(min(max(x, 0), shape[1]), max(min(x + width, shape[1]), 0))
+        inside = self.pixels[
+            rows.start - y : rows.stop - y, columns.start - x : columns.stop - x
+        ]
+        return Filled((rows, columns), inside, outside=not inside.size)
+
+
+def _union(parts: Sequence[Filled]) -> Filled:
+    """Return the pixels that are in any of several."""
+    if len(parts) == 1:
+        return parts[0]
+    outside = all(p.outside for p in parts)
+    boxes = [p.window for p in parts if p.inside.size]
+    rows, columns = (
+        slice(min(b[i].start for b in boxes), max(b[i].stop for b in boxes))
+        if boxes
+        else slice(0, 0)
+        for i in (0, 1)
+    )
+    inside = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+    for (r, c), part, *_ in parts:
+        view = np.s_[
+            r.start - rows.start : r.stop - rows.start,
+            c.start - columns.start : c.stop - columns.start,
+        ]
+        if part.size:
+            inside[view] |= part
+    crosses = any(p.crosses for p in parts)
+    return Filled((rows, columns), inside, crosses, outside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -501,13 +541,15 @@ def paint(
     path: Path,
     kind: str,
     *,
+    notes: Sequence[str] = (),
     through_centers: bool = False,
 ) -> Annotation:
     """Put drawings together to labels, numbered from 1 in their order.
 
     A pixel that several objects claim goes to the smallest of them (then to the one
     drawn first): so no object disappears under a larger one, and the result does not
-    depend on an order that programs change when they save.
+    depend on an order that programs change when they save. What encloses nothing is left
+    out and named.
 
     Parameters
     ----------
@@ -517,6 +559,8 @@ def paint(
         Rows and columns of the image.
     path, kind
         Where they come from and how they were drawn.
+    notes
+        What their reader has to say.
     through_centers
         Take outlines for those through the centers of the outermost pixels, where
         `runs_through_centers`; else a note tells.
@@ -524,9 +568,10 @@ def paint(
     Raises
     ------
     AnnotationError
-        If half of the objects or of the scribbles lie outside the image, or a figure
-        cannot be filled.
+        If half of the objects or of the scribbles lie outside the image, all of them
+        enclose nothing, or a figure cannot be filled.
     """
+    drawings, empty = _enclosing(drawings, path)
     canvas = _Canvas(shape, path, len(drawings))
     centers = runs_through_centers(drawings)
     for drawing in drawings:
@@ -535,9 +580,30 @@ def paint(
             figure = OutermostPixels(figure)
         canvas.add(replace(drawing, figure=figure))
     found = canvas.annotation(kind)
-    if not centers or through_centers:
-        return found
-    return replace(found, notes=(*found.notes, THROUGH_CENTERS))
+    hint = [THROUGH_CENTERS] if centers and not through_centers else []
+    return replace(found, notes=(*notes, *empty, *found.notes, *hint))
+
+
+def _enclosing(
+    drawings: Sequence[Drawing], path: Path
+) -> tuple[list[Drawing], list[str]]:
+    """Return the drawings that enclose something, and a note on the others."""
+    kept, empty = [], []
+    for drawing in drawings:
+        figure = drawing.figure
+        if isinstance(figure, Polygons) and not figure.encloses:
+            empty.append(drawing.name)
+        else:
+            kept.append(drawing)
+    if not empty:
+        return kept, []
+    if not kept:
+        raise AnnotationError(
+            f"{path}: nothing that was drawn encloses anything: {some(empty)}.",
+            hint="Export polygons or masks, not boxes or lines alone.",
+        )
+    told = f"{len(empty)} of {len(drawings)} shapes enclose nothing and are left out"
+    return kept, [f"{told}: {some(empty)}."]
 
 
 class _Canvas:
@@ -674,7 +740,9 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
     """
     try:
         text = _read(path)
-        return json.loads(text, parse_constant=_refuse_constant)
+        # QuPath up to 0.4 writes measurements that are NaN bare. Numbers that are read
+        # are checked where they are read.
+        return json.loads(text)
     except OSError as error:
         reason = error.strerror or str(error)
         raise AnnotationError(
@@ -703,10 +771,6 @@ def _read(path: Path) -> bytes:
             hint="Export fewer images or objects a file.",
         )
     return bytes(text).removeprefix(b"\xef\xbb\xbf")
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"it holds the number {name}")
 
 
 def kind_of(document: object) -> str | None:
@@ -760,14 +824,14 @@ def whole(value: object, what: str) -> int:
     return int(found)
 
 
-def ring(points: object, what: str, *, least: int = 3) -> Ring:
+def ring(points: object, what: str, *, least: int = 0) -> Ring:
     """Return a list of points as (N, 2) float64; dimensions beyond x and y are left.
 
     Raises
     ------
     AnnotationError
         If a point is none, a coordinate is not a finite number, or there are fewer
-        than `least` different points.
+        than `least` points.
     """
     listed = rows(points, what)
     try:
@@ -781,12 +845,8 @@ def ring(points: object, what: str, *, least: int = 3) -> Ring:
         raise AnnotationError(
             f"{what} holds a coordinate beyond {MAX_COORDINATE:g} pixels."
         )
-    different = len(np.unique(found, axis=0))
-    if different < least:
-        raise AnnotationError(
-            f"{what} has {different} different points; {least} or more enclose "
-            "something."
-        )
+    if len(found) < least:
+        raise AnnotationError(f"{what} has {len(found)} points; {least} are needed.")
     return found
 
 

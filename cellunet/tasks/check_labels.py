@@ -180,6 +180,7 @@ def read_labels_with_image(
     kind: str,
     ignore_value: int | None,
     through_centers: bool = False,
+    cells: bool = False,
 ) -> LabelsWithImage:
     """Read an annotation and its image.
 
@@ -191,7 +192,7 @@ def read_labels_with_image(
         How it was drawn: a name in `cellunet.annotations.read.ANNOTATIONS`.
     ignore_value
         Value of the pixels of label images that are not annotated.
-    through_centers
+    through_centers, cells
         As of `cellunet.annotations.read.read_annotation`.
 
     Raises
@@ -209,6 +210,7 @@ def read_labels_with_image(
         annotated=one.annotated,
         scribbles=one.scribbles,
         through_centers=through_centers,
+        cells=cells,
     )
     if image is not None:
         _refuse_other_shape(one, annotation.labels.shape, image.shape)

@@ -356,6 +356,8 @@ def _read(pair: LabelPair, ignore_value: int | None) -> Scorable | None:
         annotated=pair.annotated,
         scribbles=pair.scribbles,
     )
+    for note in true.notes:
+        logger.warning("%s: %s", pair.labels, note)
     _warn_of_values(found, pair.predicted.name)
     if not can_be_scored(true, pair.name):
         return None

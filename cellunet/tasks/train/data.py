@@ -625,6 +625,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         scribbles=found.scribbles,
         measured=None if cut_from is None else cut_from.by_channel,
         channels=names,
+        kind=found.kind,
     )
 
 
