@@ -3,7 +3,7 @@
 Coordinates count pixels of the full-resolution image from its upper left corner
 (QuPath's documentation, "Exporting annotations", Units and origin), so that the first
 pixel covers 0 to 1. QuPath writes a feature collection, a list of features or a single
-one; the class stands in ``properties.classification.name``, what kind of object it is in
+one; the class stands in ``properties.classification.name``, the kind of object in
 ``objectType``. Geometry by RFC 7946.
 
 QuPath exports what was drawn together with what was found in it. A cell has two
@@ -13,6 +13,7 @@ microarray around other objects shows where they were looked for: it is a region
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -53,8 +54,8 @@ CELLS = (
 OUTLINES = "QuPath's cells are read by their outer outlines."
 
 REGIONS = (
-    "QuPath's annotations and cores around other objects are regions: what lies outside "
-    "them does not count."
+    "QuPath's annotations and cores around other objects are regions: what lies "
+    "outside them does not count."
 )
 
 OUTER = "QuPath's annotations and cores around such regions are left out."
@@ -151,7 +152,9 @@ def _features(document: object) -> Iterator[tuple[dict[str, Any], int | None]]:
         key = {"FeatureCollection": "features", "GeometryCollection": "geometries"}
         name = key.get(kind) if isinstance(kind, str) else None
         listed = [whole] if name is None else rows(whole.get(name), name)
-    waiting: list[tuple[Any, int | None, int]] = [(one, None, 0) for one in listed[::-1]]
+    waiting: list[tuple[Any, int | None, int]] = [
+        (one, None, 0) for one in listed[::-1]
+    ]
     position = 0
     while waiting:
         one, parent, depth = waiting.pop()
@@ -232,7 +235,7 @@ def _with_roles(items: Sequence[_Item]) -> tuple[list[Drawing], list[str]]:
 
 
 def _fate(item: _Item, within: Counter[str]) -> str:
-    """Return a role, or ``parent``, ``outer`` or ``tile``; `within` has its children's."""
+    """Return a role, ``parent``, ``outer`` or ``tile``; `within` is of its children."""
     role = item.drawing.role
     if item.kind in ("tile", "root"):
         return "tile"
@@ -253,17 +256,17 @@ def _parents(items: Sequence[_Item]) -> list[int | None]:
     Of features of QuPath that are not listed in another one, by their middle.
     """
     parents = [item.parent for item in items]
-    places = [
-        i
-        for i, item in enumerate(items)
-        if item.kind in ("annotation", "detection", "cell", "tmaCore")
-        and item.parent is None
-        and isinstance(item.drawing.figure, Polygons)
-        and item.drawing.figure.encloses
-    ]
+    places, figures = [], []
+    for i, item in enumerate(items):
+        figure = item.drawing.figure
+        known = item.kind in ("annotation", "detection", "cell", "tmaCore")
+        if not known or item.parent is not None or not isinstance(figure, Polygons):
+            continue
+        if figure.encloses:
+            places.append(i)
+            figures.append(figure.polygons)
     if not places:
         return parents
-    figures = [items[i].drawing.figure.polygons for i in places]  # type: ignore[union-attr]
     areas = np.array([sum(map(_area, polygons)) for polygons in figures])
     middles = np.array([polygons[0][0].mean(axis=0) for polygons in figures])
     by_x = np.argsort(middles[:, 0], kind="stable")
@@ -294,7 +297,7 @@ def _area(polygon: Polygon) -> float:
 def _holds(polygons: tuple[Polygon, ...], point: npt.NDArray[np.floating[Any]]) -> bool:
     """Return whether a point lies in polygons, by the even-odd rule over all rings."""
     odd = False
-    for start in (ring for polygon in polygons for ring in polygon):
+    for start in itertools.chain(*polygons):
         end = np.roll(start, -1, axis=0)
         crosses = (start[:, 1] > point[1]) != (end[:, 1] > point[1])
         (xa, ya), (xb, yb) = start[crosses].T, end[crosses].T

@@ -26,7 +26,9 @@ from cellunet.annotations.pixels import (
     read_pixels,
     read_scribbles,
     recognize,
+    refuse_white_background,
     scribbled,
+    void_value,
     with_scribbles,
     within,
 )
@@ -60,6 +62,13 @@ class ReadRequest:
     """Take outlines for those through the centers of the outermost pixels."""
     cells: bool = False
     """Take the outer outlines of QuPath's cells, not their nuclei."""
+
+
+VOID_NOTE = (
+    "The value 255 has the color of Pascal VOC's void: such pixels do not count, as "
+    "with --ignore-value 255."
+)
+"""Note on label images."""
 
 
 class DrawnReader(Protocol):
@@ -365,10 +374,7 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
         return read_drawn(path, drawn_kind(path), asked)
     if is_scribbles(path):
         return read_only_scribbles(path)
-    pixels, annotated = _without_value(read_pixels(path), path, asked.ignore_value)
-    kind = recognize(pixels)
-    _refuse_outlines(pixels, path, kind)
-    return Annotation(DECODERS[kind](pixels, path), kind, annotated=annotated)
+    return _decoded(path, asked, "auto")
 
 
 def read_only_scribbles(path: Path, asked: ReadRequest | None = None) -> Annotation:
@@ -382,10 +388,24 @@ def read_only_scribbles(path: Path, asked: ReadRequest | None = None) -> Annotat
 def _read_pixels_as(kind: str) -> Reader:
     def read(path: Path, asked: ReadRequest) -> Annotation:
         _refuse_pickle(path)
-        pixels, annotated = _without_value(read_pixels(path), path, asked.ignore_value)
-        return Annotation(DECODERS[kind](pixels, path), kind, annotated=annotated)
+        return _decoded(path, asked, kind)
 
     return read
+
+
+def _decoded(path: Path, asked: ReadRequest, kind: str) -> Annotation:
+    """Read an image; `kind` may be ``auto``."""
+    value = void_value(path) if asked.ignore_value is None else asked.ignore_value
+    pixels, annotated = _without_value(read_pixels(path), path, value)
+    is_void = annotated is not None and asked.ignore_value is None
+    if kind == "auto":
+        kind = recognize(pixels)
+        if kind == "binary":
+            drawn = foreground(pixels, path)
+            _refuse_outlines(drawn, path)
+            refuse_white_background(drawn, path)
+    labels = DECODERS[kind](pixels, path)
+    return Annotation(labels, kind, annotated=annotated, notes=(VOID_NOTE,) * is_void)
 
 
 def _read_drawn_as(kind: str) -> Reader:
@@ -411,8 +431,8 @@ def _without_value(
     return np.where(ignored, pixels.dtype.type(0), pixels), ~ignored
 
 
-def _refuse_outlines(pixels: npt.NDArray[Any], path: Path, kind: str) -> None:
-    if kind == "binary" and looks_like_outlines(foreground(pixels, path)):
+def _refuse_outlines(drawn: npt.NDArray[np.bool_], path: Path) -> None:
+    if looks_like_outlines(drawn):
         raise AnnotationError(
             f"{path} holds thin lines around empty areas: it can be the outlines of "
             "objects, or ring-shaped objects.",

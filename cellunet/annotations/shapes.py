@@ -548,8 +548,8 @@ def paint(
 
     A pixel that several objects claim goes to the smallest of them (then to the one
     drawn first): so no object disappears under a larger one, and the result does not
-    depend on an order that programs change when they save. What encloses nothing is left
-    out and named.
+    depend on an order that programs change when they save. What encloses nothing is
+    left out and named.
 
     Parameters
     ----------

@@ -282,9 +282,7 @@ def test_an_export_without_an_object_is_a_fault_unless_allowed(write, tmp_path, 
     assert main([*words, "--allow-empty"]) == 0
 
 
-@pytest.mark.parametrize(
-    "bad", [None, [], [[]], [[1, 2, 3, 4]], [[1, 2, 3]]], ids=repr
-)
+@pytest.mark.parametrize("bad", [None, [], [[]], [[1, 2, 3, 4]], [[1, 2, 3]]], ids=repr)
 def test_one_annotation_without_outline_is_left_out_by_name(write, bad):
     found = read_annotation(write(annotation(1, [SQUARE]), annotation(9, bad)))
     assert np.array_equal(
