@@ -150,12 +150,20 @@ _NOT_A_ROI = (
 )
 
 
-def roi_drawings(path: Path) -> list[Drawing]:
+def roi_drawings(path: Path, *, channels: int = 1) -> list[Drawing]:
     """Return the ROIs of a file, in their order.
 
     Polygon, freehand, traced, oval, rectangle (rounded, rotated) and composite
     selections, and ellipses. ROIs named ``ignore`` and ``region`` say what does not
     count. Points and lines named ``interior`` or ``background`` are scribbles.
+
+    Parameters
+    ----------
+    path
+        A ROI, or a zip of them.
+    channels
+        Channels of the image. ImageJ numbers the slices of a stack, channels first, so
+        that ROIs of one plane may differ in their position.
 
     Raises
     ------
@@ -172,7 +180,8 @@ def roi_drawings(path: Path) -> list[Drawing]:
         if role is None or kind not in (None, *STROKES):
             others.append(f"{name} ({kind})")
             continue
-        planes.add((roi.position, roi.z_position, roi.t_position))
+        plane = -(-roi.position // channels)
+        planes.add((plane, roi.z_position, roi.t_position))
         # Damaged coordinates may be NaN that numpy warns of; they are refused.
         with np.errstate(invalid="ignore"):
             figure = _figure(roi, name, path)

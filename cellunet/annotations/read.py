@@ -54,6 +54,8 @@ class ReadRequest:
 
     shape: tuple[int, int] | None = None
     """Rows and columns of its image, where shapes do not tell; None: unknown."""
+    channels: int = 1
+    """Channels of its image."""
     member: str = ""
     """What its image is called in a file of several."""
     ignore_value: int | None = None
@@ -129,7 +131,8 @@ def drawn_kind(path: Path) -> str:
 
 
 def _rois(path: Path, asked: ReadRequest) -> Annotation:
-    return _painted(roi_drawings(path), asked.shape, path, "rois", asked)
+    drawings = roi_drawings(path, channels=asked.channels)
+    return _painted(drawings, asked.shape, path, "rois", asked)
 
 
 def _geojson(path: Path, asked: ReadRequest) -> Annotation:
@@ -228,6 +231,7 @@ def read_annotation(  # noqa: PLR0913
     *,
     kind: str = "auto",
     shape: tuple[int, int] | None = None,
+    channels: int = 1,
     member: str = "",
     ignore_value: int | None = None,
     annotated: Path | None = None,
@@ -246,6 +250,8 @@ def read_annotation(  # noqa: PLR0913
         for a file from its name and content.
     shape
         Rows and columns of the image, which ROI sets and GeoJSON do not hold.
+    channels
+        Channels of the image, over which ImageJ counts the positions of ROIs.
     member
         What the image is called in a COCO file.
     ignore_value
@@ -277,6 +283,7 @@ def read_annotation(  # noqa: PLR0913
         )
     asked = ReadRequest(
         shape=shape,
+        channels=channels,
         member=member,
         ignore_value=ignore_value,
         through_centers=through_centers,

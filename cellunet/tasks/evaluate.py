@@ -530,7 +530,12 @@ class _Job:
         with open_as(pair.image, self.config, known=card.channels) as source:
             refuse_misfit(source, self.model.name, card, self.config.channel)
             height, width = source.shape
-            annotation = read_annotated(pair, (height, width), self.ignore_value)
+            annotation = read_annotated(
+                pair,
+                (height, width),
+                self.ignore_value,
+                channels=len(source.file_channels),
+            )
             if not can_be_scored(annotation, pair.name):
                 return None
             labels = annotation.labels

@@ -161,6 +161,28 @@ def test_a_spline_is_refused_with_the_way_out(write):
     assert "Interpolate" in caught.value.hint
 
 
+def test_rois_whose_positions_differ_by_channel_alone_are_of_one_plane(write):
+    # Slices 3 and 4 of an image of two channels: both channels of the second plane.
+    rois = [outline(SQUARE, position=p) for p in (3, 4)]
+    rois += [boxed(ROI_TYPE.RECT, 10, 2, 12, 5, c_position=c) for c in (1, 2)]
+    path = write(*rois[:2], rois[2])
+    assert read_annotation(path, shape=SHAPE, channels=2).labels.max() == 3
+    with pytest.raises(AnnotationError, match="lie on 2 planes"):
+        read_annotation(path, shape=SHAPE)
+    with pytest.raises(AnnotationError, match="lie on 2 planes"):
+        read_annotation(
+            write(*rois, outline(SQUARE, position=5)), shape=SHAPE, channels=2
+        )
+    assert read_annotation(write(*rois[2:]), shape=SHAPE).labels.max() == 1
+
+
+def test_an_outline_of_two_points_is_left_out_by_name(write):
+    line = outline([(2, 3), (6, 3)], name="stray")
+    found = read_annotation(write(line, outline(SQUARE)), shape=SHAPE)
+    assert np.bincount(found.labels.ravel())[1:].tolist() == [20]
+    assert found.notes == ("1 of 2 shapes enclose nothing and are left out: stray.",)
+
+
 def test_rois_of_several_planes_are_refused(write):
     planes = [outline(SQUARE, position=p) for p in (0, 1, 1)]
     assert read_annotation(write(*planes), shape=SHAPE).hidden == 2
