@@ -2,7 +2,7 @@
 
 Area selections of ImageJ count from the corner of the first pixel, which covers 0 to 1
 (ImageJ documentation, "Integer and subpixel coordinates"). Of a pixel whose center lies
-exactly on an outline, ImageJ 1.53t takes that on the right and lower side in; rectangles
+exactly on an outline, ImageJ 1.53t takes those on the right and lower side; rectangles
 and ovals at fractions of a pixel it fills on whole ones. Both are done here as there,
 since people see ImageJ's mask when they draw. Nothing is ever unpacked to disk.
 """

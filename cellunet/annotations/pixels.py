@@ -26,6 +26,7 @@ from cellunet.imaging.targets import (
     SCRIBBLED_INTERIOR,
 )
 from cellunet.io.decoding import decode_png
+from cellunet.io.paths import CELLPOSE
 from cellunet.io.reading import kind_by_content, reading
 from cellunet.io.source import KEEP_GOING, DamageLog, DecoderLostError, DecodingError
 from cellunet.io.tiff_checks import check_codec, check_pixels, scan_directories
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from cellunet.annotations.types import Annotation
 
 LOSSY = {"OJPEG", "JPEG", "JPEG_LOSSY", "JPEG_2000_LOSSY", "JPEGXR_NDPI"}
+
+_ARRAY = b"\x93NUMPY"
+"""First bytes of NumPy's arrays."""
 
 MAX_PIXELS = 2**30
 """Labels and their components need some 16 bytes a pixel: 16 GiB at this size."""
@@ -84,6 +88,8 @@ def _read(path: Path) -> npt.NDArray[Any]:
         raise AnnotationError(
             f"{path} is empty (0 bytes).", hint="Copy or export it again."
         )
+    if head.startswith(_ARRAY) or path.name.lower().endswith(CELLPOSE):
+        return _read_array(path)
     kind = kind_by_content(head)
     if kind == "TIFF":
         return _read_tiff(path)
@@ -94,6 +100,37 @@ def _read(path: Path) -> npt.NDArray[Any]:
         f"{path} holds {kind or 'no image'}{lossy}; an annotation is TIFF or PNG.",
         hint="Export it again as PNG or TIFF.",
     )
+
+
+def _read_array(path: Path) -> npt.NDArray[Any]:
+    """Return the array in a file of NumPy, axes of length 1 left out."""
+    try:
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        made_by = " of Cellpose" if path.name.lower().endswith(CELLPOSE) else ""
+        raise AnnotationError(
+            f"{path} is a NumPy file{made_by} that holds no plain array, or is cut "
+            "off; one that holds objects can run code when it is opened, and is never "
+            "read.",
+            hint="In Cellpose: File, Save masks as PNG/tif; or on its command line "
+            "--save_tif or --save_png. Then keep NAME_cp_masks next to the image.",
+        ) from error
+    _check_size(path, stored.shape)
+    if stored.dtype.kind not in "biuf":
+        raise AnnotationError(
+            f"{path} holds {stored.dtype.str}; labels are whole numbers.",
+            hint="Save the label image itself.",
+        )
+    shape = stored.shape
+    if len(shape) != 2:
+        shape = tuple(n for n in shape if n > 1)
+    if len(shape) != 2:
+        raise AnnotationError(
+            f"{path} is an array of {' x '.join(map(str, stored.shape))}; an "
+            "annotation is one plane of rows and columns.",
+            hint="Save each plane as a file of its own, next to its image.",
+        )
+    return np.array(stored).reshape(shape)
 
 
 def _read_png(path: Path) -> npt.NDArray[Any]:

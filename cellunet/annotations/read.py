@@ -15,6 +15,7 @@ import numpy as np
 
 from cellunet.annotations.coco import coco_drawings, crowds, read_coco
 from cellunet.annotations.find import is_scribbles
+from cellunet.annotations.foreign import foreign_format
 from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import roi_drawings
 from cellunet.annotations.labelme import labelme_drawings, labelme_size
@@ -35,7 +36,7 @@ from cellunet.annotations.pixels import (
 from cellunet.annotations.shapes import kind_of, paint, read_json
 from cellunet.annotations.types import Annotation
 from cellunet.errors import AnnotationError, ConfigError, choose, some
-from cellunet.io.paths import CELLPOSE, image_files, is_drawn_file
+from cellunet.io.paths import image_files, is_drawn_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,6 +123,10 @@ def drawn_kind(path: Path) -> str:
     if name.endswith((".geojson", ".geojson.gz")):
         return "geojson"
     kind = kind_of(read_json(path))
+    if kind is None and (foreign := foreign_format(path)):
+        raise AnnotationError(
+            f"{path} is {foreign.name}, which is not read.", hint=foreign.instead
+        )
     if kind is None:
         raise AnnotationError(
             f"{path} is JSON, but neither GeoJSON nor of COCO or labelme.",
@@ -376,7 +381,6 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
             return read_object_folder(path)
         # From outside, a label image a sample looks like an image of one object.
         return _read_auto(files[0], asked)
-    _refuse_pickle(path)
     if is_drawn_file(path):
         return read_drawn(path, drawn_kind(path), asked)
     if is_scribbles(path):
@@ -394,7 +398,6 @@ def read_only_scribbles(path: Path, asked: ReadRequest | None = None) -> Annotat
 
 def _read_pixels_as(kind: str) -> Reader:
     def read(path: Path, asked: ReadRequest) -> Annotation:
-        _refuse_pickle(path)
         return _decoded(path, asked, kind)
 
     return read
@@ -445,17 +448,6 @@ def _refuse_outlines(drawn: npt.NDArray[np.bool_], path: Path) -> None:
             "objects, or ring-shaped objects.",
             hint="Say which, and use what it makes: cellunet make-labels --kind "
             "outlines fills closed lines, --kind binary takes the lines themselves.",
-        )
-
-
-def _refuse_pickle(path: Path) -> None:
-    if path.name.lower().endswith(".npy"):
-        made_by = " of Cellpose" if path.name.lower().endswith(CELLPOSE) else ""
-        raise AnnotationError(
-            f"{path} is a NumPy file{made_by}; such a file can run code when it is "
-            "opened and is never read.",
-            hint="In Cellpose: File, Save masks as PNG/tif; or on its command line "
-            "--save_tif or --save_png. Then keep NAME_cp_masks next to the image.",
         )
 
 

@@ -548,6 +548,28 @@ class Trap:
         return (pytest.fail, ("a pickle was opened",))
 
 
+@pytest.mark.parametrize("shape", [(3, 3), (1, 3, 3, 1)])
+def test_a_plain_array_of_numpy_is_a_label_image(tmp_path, shape):
+    np.save(tmp_path / "a.npy", IDS.reshape(shape))
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.npy"), IDS)
+    np.save(tmp_path / "b.npy", IDS.astype(bool))
+    assert read_annotation(tmp_path / "b.npy").kind == "binary"
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.zeros((2, 5, 5), int), "array of 2 x 5 x 5"),
+        (np.array([["a"]]), "holds <U1"),
+        (np.array([[Trap()]], object), "no plain array"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path, pixels, message):
+    np.save(tmp_path / "a.npy", pixels, allow_pickle=True)
+    with pytest.raises(AnnotationError, match=message):
+        read_labels(tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize("kind", ["auto", "labels"])
 def test_what_cellpose_pickles_is_refused_unopened_with_the_way_out(tmp_path, kind):
     path = tmp_path / "a_seg.npy"

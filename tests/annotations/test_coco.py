@@ -239,6 +239,17 @@ def test_where_an_image_lay_on_a_server_does_not_matter(write, tmp_path, name):
     assert pairs_of(tmp_path) == {"ab12cd34-a": "images/a.tif"}
 
 
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a.JPEG", "x/a.png", "a.webp", "a_tif.rf.0a1b2c3d4e5f.jpg"]
+)
+def test_an_image_that_was_annotated_as_a_picture_is_found_by_its_stem(
+    write, tmp_path, name
+):
+    listed(write, name)
+    tree(tmp_path, "images/a.tif")
+    assert list(pairs_of(tmp_path).values()) == ["images/a.tif"]
+
+
 def test_images_of_one_name_are_told_apart_by_their_folders(write, tmp_path):
     path = listed(write, "well1/img.png", "well2/img.png", "sub/field2.png")
     tree(
