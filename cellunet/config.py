@@ -59,7 +59,7 @@ PROTOCOLS = ("standard", "caicedo2019")
 """Rows of `cellunet.metrics.matching.PROTOCOLS`, which needs numpy."""
 
 KINDS = (
-    *("auto", "labels", "binary", "colored", "outlines", "objects"),
+    *("auto", "labels", "binary", "inverted", "colored", "outlines", "objects"),
     *("scribbles", "rois", "geojson", "coco", "labelme"),
 )
 """Rows of `cellunet.annotations.read.ANNOTATIONS`, which needs numpy."""

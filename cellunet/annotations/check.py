@@ -345,7 +345,7 @@ def value_notes(labels: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
         yield (
             f"All values of the label images ({some(list(map(str, odd)))}) mark what "
             "is no single object: are they classes? Every object needs a number of its "
-            "own; cellunet make-labels --kind coloured numbers connected pieces."
+            "own; cellunet make-labels --kind colored numbers connected pieces."
         )
         return
     for value, names in odd.items():

@@ -151,7 +151,7 @@ def runs(counts: Sequence[int] | str, size: tuple[int, int]) -> Runs:
 class CocoImage:
     """One image of a file: rows and columns, and its annotations as they stand."""
 
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     annotations: tuple[dict[str, Any], ...]
     path: str
     """Its file with the folders that it lay in, ``/`` between them."""
@@ -165,7 +165,7 @@ class CocoFile:
     """
 
     images: Mapping[str, CocoImage]
-    categories: Mapping[int, str]
+    categories: Mapping[str, str]
 
 
 def is_coco(path: Path) -> bool:
@@ -245,7 +245,7 @@ def _indexed(document: dict[str, Any]) -> CocoFile:
             for name, image in named.items()
         },
         {
-            whole(c.get("id"), "The id of a category"): str(c.get("name"))
+            str(c.get("id")): str(c.get("name"))
             for c in (table(c, "A category") for c in rows(categories, "categories"))
         },
     )
@@ -308,8 +308,11 @@ def refuse_empty(path: Path) -> None:
         )
 
 
-def _size(image: dict[str, Any]) -> tuple[int, int]:
+def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+    """Return rows and columns; None if the file does not know them."""
     what = f"of image {_id(image)}"
+    if not image.get("height") or not image.get("width"):
+        return None
     return (
         whole(image.get("height"), f"The height {what}"),
         whole(image.get("width"), f"The width {what}"),
@@ -322,18 +325,15 @@ def coco_drawings(file: CocoFile, name: str) -> list[Drawing]:
     Raises
     ------
     AnnotationError
-        If an annotation has no outline, or one that is none.
+        If an outline holds what is no number, or a mask is none of the image.
     """
     image = file.images[name]
     found = []
     for one in image.annotations:
         label = f"annotation {one.get('id')}"
-        category = one.get("category_id")
-        role = role_of(
-            file.categories.get(category) if isinstance(category, int) else None
-        )
-        figure = _figure(one.get("segmentation"), label, image.size)
-        found.append(Drawing(label, figure, role))
+        role = role_of(file.categories.get(str(one.get("category_id"))))
+        figure, lack = _figure(one.get("segmentation"), label, image.size)
+        found.append(Drawing(f"{label} ({lack})" if lack else label, figure, role))
     return found
 
 
@@ -342,12 +342,16 @@ def crowds(file: CocoFile, name: str) -> int:
     return sum(bool(a.get("iscrowd")) for a in file.images[name].annotations)
 
 
-def _figure(segmentation: object, name: str, size: tuple[int, int]) -> Figure:
+def _figure(
+    segmentation: object, name: str, size: tuple[int, int] | None
+) -> tuple[Figure, str]:
+    """Return what is drawn, and what it lacks where it encloses nothing."""
     if isinstance(segmentation, dict):
         stated = rows(segmentation.get("size"), f"The size of {name}")
-        if [whole(n, f"The size of {name}") for n in stated] != list(size):
+        own = tuple(whole(n, f"The size of {name}") for n in stated)
+        if len(own) != 2 or own != (size or own):
             raise AnnotationError(
-                f"The mask of {name} is {stated}, its image {list(size)} (rows, "
+                f"The mask of {name} is {stated}, its image {list(size or ())} (rows, "
                 "columns)."
             )
         counts = segmentation.get("counts")
@@ -355,23 +359,23 @@ def _figure(segmentation: object, name: str, size: tuple[int, int]) -> Figure:
             listed = rows(counts, f"The counts of {name}")
             counts = [whole(n, f"A count of {name}") for n in listed]
         try:
-            return runs(counts, size)
+            return runs(counts, own), ""
         except AnnotationError as error:
             raise AnnotationError(
                 f"{name}: {error.message}", hint=error.hint
             ) from error
     if not segmentation:
-        raise AnnotationError(
-            f"{name} has no outline, a box at most.",
-            hint="Export polygons or masks, not boxes alone.",
-        )
+        return Polygons(()), "no outline, a box at most"
     polygons = rows(segmentation, f"The segmentation of {name}")
-    return Polygons(tuple((_ring(p, name),) for p in polygons))
-
-
-def _ring(flat: object, name: str) -> Any:  # noqa: ANN401
-    numbers = rows(flat, f"A polygon of {name}")
-    if len(numbers) % 2:
-        raise AnnotationError(f"A polygon of {name} has {len(numbers)} coordinates.")
-    pairs = list(zip(numbers[0::2], numbers[1::2], strict=True))
-    return np.asarray(ring(pairs, f"A polygon of {name}"))
+    # VGG Image Annotator leaves out the list of polygons around a single one.
+    if not any(isinstance(polygon, list) for polygon in polygons):
+        polygons = [polygons]
+    flat = [rows(polygon, f"A polygon of {name}") for polygon in polygons]
+    whole_pairs = [numbers for numbers in flat if not len(numbers) % 2]
+    rings = [
+        ring(list(zip(n[0::2], n[1::2], strict=True)), f"A polygon of {name}")
+        for n in whole_pairs
+    ]
+    points = ", ".join(f"{len(n) / 2:g}" for n in flat)
+    figure = Polygons(tuple((r,) for r in rings))
+    return figure, "" if figure.encloses else f"{points} points"

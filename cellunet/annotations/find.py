@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from cellunet.annotations.coco import is_coco, read_coco
 from cellunet.errors import InputError
 from cellunet.io.paths import (
+    ARRAY_SUFFIX,
     CELLPOSE,
     DRAWN_FOLDERS,
     IMAGE_FOLDERS,
+    PICTURES,
     ROI_SET,
+    TRAINING_SETS,
+    VALIDATION_SETS,
     annotation_files,
     annotation_stem,
     bare_stem,
@@ -42,6 +46,9 @@ ANNOTATED_FOLDER = "annotated"
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of a file."""
+
+_ROBOFLOW = re.compile(r"(?<=.)_(?:tiff?|png|jpe?g|bmp)\.rf\.[0-9a-z]+$", re.IGNORECASE)
+"""What Roboflow puts behind it."""
 
 SCRIBBLES_FOLDER = "scribbles"
 """Folder of images of scribbles: `cellunet.annotations.pixels`."""
@@ -129,13 +136,13 @@ _Value = TypeVar("_Value")
 
 SIDES = ("training", "validation")
 
-TRAINING_SETS = ("train", "training")
-
-VALIDATION_SETS = ("val", "valid", "validation", "test", "testing")
+ANYTHING = (".json", ARRAY_SUFFIX)
+"""Files that count as annotations only where they have an image."""
 
 UNDERSTOOD = (
-    "Understood: DATA/images with DATA/labels, masks, annotations or rois (and "
-    "metadata/training.txt and validation.txt, as in BBBC039); images next to "
+    "Understood: DATA/images with DATA/labels, masks, annotations, rois or "
+    "SegmentationObject (and metadata/training.txt and validation.txt, as in "
+    "BBBC039); images next to "
     "NAME_masks, NAME_labels, NAME_label or NAME_seg, or next to NAME.zip, .roi, "
     ".geojson or .json; a COCO file with its images; a folder NAME with images and "
     "masks per image (DSB2018) or per sample; 01 with 01_GT/SEG (Cell Tracking "
@@ -208,7 +215,7 @@ def detect_folders(folder: Path) -> FolderLayout | None:
     images = [path for place in at for path in image_files(place)]
     names = {stem(p.name) for p in images}
     drawn = {
-        p.name: by_image(annotation_files(p), names, (".json",))
+        p.name: by_image(annotation_files(p), names, ANYTHING)
         for p in subfolders(folder, DRAWN_FOLDERS)
     }
     drawn = {n: files for n, files in drawn.items() if files}
@@ -244,7 +251,7 @@ def detect_split_folders(folder: Path) -> FolderLayout | None:
             if not image_files(side) or not files:
                 continue
             paths = grouped((stem(p.name), p) for p in image_files(side))
-            drawn = by_image(files, set(paths), (".json",))
+            drawn = by_image(files, set(paths), ANYTHING)
             sides[side.name] = FolderLayout("folders", paths, drawn)
     if not sides:
         return None
@@ -367,7 +374,13 @@ def detect_coco(folder: Path) -> FolderLayout | None:
 
 def member_name(member: str) -> str:
     """Return what an image of a COCO file is called: folders become a part of it."""
-    return stem(member.replace("/", "_"))
+    return _listed_stem(member.replace("/", "_"))
+
+
+def _listed_stem(name: str) -> str:
+    """Return a name without suffix; it may have been annotated as a picture."""
+    pictured = name.lower().endswith(PICTURES)
+    return stem(name.rpartition(".")[0] if pictured else name)
 
 
 def _image_name(path: Path, match: Mapping[Path, str], taken: Collection[str]) -> str:
@@ -424,8 +437,9 @@ def match_members(
 
 def _tail_keys(name: str) -> list[str]:
     """Return under what a file's name is looked up, the surest first."""
-    whole = stem(name).casefold()
-    return list(dict.fromkeys((whole, _UPLOADED.sub("", whole))))
+    whole = _listed_stem(name).casefold()
+    shorter = (_UPLOADED.sub("", whole), _ROBOFLOW.sub("", whole))
+    return list(dict.fromkeys((whole, *shorter)))
 
 
 def _common_tail(path: Path, other: str) -> int:
@@ -456,7 +470,7 @@ def detect_flat(folder: Path) -> FolderLayout | None:
     known = {shared_stem(p.name) for p in images if p not in started}
     images = [p for p in images if p not in started or shared_stem(p.name) not in known]
     names = {stem(p.name) for p in images}
-    found = by_image([p for p in files if p not in images], names, (".json", ".zip"))
+    found = by_image([p for p in files if p not in images], names, (*ANYTHING, ".zip"))
     scribbles = scribbled_parts(folder)
     if not images or not (found or scribbles):
         return None

@@ -1,13 +1,16 @@
 """Read regions of interest of ImageJ and Fiji: one ``.roi``, or a zip of them.
 
 Area selections of ImageJ count from the corner of the first pixel, which covers 0 to 1
-(ImageJ documentation, "Integer and subpixel coordinates"). Nothing is ever unpacked to
-disk.
+(ImageJ documentation, "Integer and subpixel coordinates"). Of a pixel whose center lies
+exactly on an outline, ImageJ 1.53t takes those on the right and lower side; rectangles
+and ovals at fractions of a pixel it fills on whole ones. Both are done here as there,
+since people see ImageJ's mask when they draw. Nothing is ever unpacked to disk.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import struct
 import zipfile
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
     from cellunet.annotations.shapes import Figure, Ring
 
-STEPS = 16
+STEPS = 64
 """Straight pieces that a curve, or the arc of a corner, is replaced by."""
 
 POINTS_OF = {0: 1, 1: 1, 2: 2, 3: 3, 4: 0}
@@ -150,12 +153,20 @@ _NOT_A_ROI = (
 )
 
 
-def roi_drawings(path: Path) -> list[Drawing]:
+def roi_drawings(path: Path, *, channels: int = 1) -> list[Drawing]:
     """Return the ROIs of a file, in their order.
 
     Polygon, freehand, traced, oval, rectangle (rounded, rotated) and composite
     selections, and ellipses. ROIs named ``ignore`` and ``region`` say what does not
     count. Points and lines named ``interior`` or ``background`` are scribbles.
+
+    Parameters
+    ----------
+    path
+        A ROI, or a zip of them.
+    channels
+        Channels of the image. ImageJ numbers the slices of a stack, channels first, so
+        that ROIs of one plane may differ in their position.
 
     Raises
     ------
@@ -172,7 +183,8 @@ def roi_drawings(path: Path) -> list[Drawing]:
         if role is None or kind not in (None, *STROKES):
             others.append(f"{name} ({kind})")
             continue
-        planes.add((roi.position, roi.z_position, roi.t_position))
+        plane = -(-roi.position // channels)
+        planes.add((plane, roi.z_position, roi.t_position))
         # Damaged coordinates may be NaN that numpy warns of; they are refused.
         with np.errstate(invalid="ignore"):
             figure = _figure(roi, name, path)
@@ -300,15 +312,18 @@ def _figure(roi: Any, name: str, path: Path) -> Figure:  # noqa: ANN401
 
 def _area(roi: Any) -> Figure:  # noqa: ANN401
     if roi.composite:
-        return Polygons((tuple(path_rings(roi.multi_coordinates)),))
+        rings = tuple(path_rings(roi.multi_coordinates))
+        return Polygons((rings,), lower_right=True)
     x0, y0, x1, y1 = map(float, (roi.left, roi.top, roi.right, roi.bottom))
     if roi.subpixelrect:
-        x0, y0, x1, y1 = roi.xd, roi.yd, roi.xd + roi.widthd, roi.yd + roi.heightd
+        x0, y0 = math.trunc(roi.xd), math.trunc(roi.yd)
+        x1, y1 = x0 + math.ceil(roi.widthd), y0 + math.ceil(roi.heightd)
     if roi.roitype.name == "OVAL":
         return Oval(x0, y0, x1, y1)
     if roi.roitype.name == "RECT":
         arc = float(roi.rounded_rect_arc_size)
-        return Polygons(((rounded_rectangle(x0, y0, x1, y1, arc),),))
+        corners = rounded_rectangle(x0, y0, x1, y1, arc)
+        return Polygons(((corners,),), lower_right=True)
     points = np.asarray(roi.coordinates(), np.float64)
     kind = _other_kind(roi)
     if kind is not None:
@@ -317,6 +332,4 @@ def _area(roi: Any) -> Figure:  # noqa: ANN401
         points = points + 0.5
         lines = np.split(points, len(points)) if kind == "point" else [points]
         return Strokes(tuple(lines))
-    if len(np.unique(points, axis=0)) < 3:
-        raise ValueError(f"an outline of {len(points)} points encloses nothing")
-    return Polygons(((points,),))
+    return Polygons(((points,),), lower_right=True)

@@ -4,18 +4,23 @@ labelme draws on the image with its upper left corner at (0, 0), so that a pixel
 0 to 1; a rectangle is two opposite corners, a circle its center and a point on it
 (``labelme/shape.py``). Its own conversion to masks also takes every pixel that an
 outline touches; here, as everywhere, a pixel belongs to the object that holds its
-center.
+center. A mask is a PNG in the JSON, whose first and last pixel its two points are.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cellunet.annotations.pixels import decode_bitmap
 from cellunet.annotations.shapes import (
+    Bitmap,
     Drawing,
+    Figures,
     Oval,
     Polygons,
     Strokes,
@@ -32,9 +37,7 @@ from cellunet.errors import AnnotationError, some
 if TYPE_CHECKING:
     from cellunet.annotations.shapes import Figure, Role
 
-CORNERS = 16
-"""Corners of a quarter of a circle that is grouped with other shapes, of which
-labelme makes one object: enough for 0.1 px on a circle of 80 px."""
+NOTHING = Polygons(())
 
 
 class Shape(Protocol):
@@ -49,21 +52,35 @@ def _polygon(points: object, what: str) -> Polygons:
 
 
 def _rectangle(points: object, what: str) -> Polygons:
-    (x0, y0), (x1, y1) = _two(points, what)
+    if (corners := _two(points, what)) is None:
+        return NOTHING
+    (x0, y0), (x1, y1) = corners
     return Polygons(((np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]),),))
 
 
-def _circle(points: object, what: str) -> Oval:
-    (x, y), (px, py) = _two(points, what)
+def _circle(points: object, what: str) -> Figure:
+    if (given := _two(points, what)) is None:
+        return NOTHING
+    (x, y), (px, py) = given
     radius = math.hypot(px - x, py - y)
     return Oval(x - radius, y - radius, x + radius, y + radius)
 
 
 def _two(points: object, what: str) -> Any:  # noqa: ANN401
-    found = ring(points, what, least=2)
-    if len(found) != 2:
+    """Return two points; None if they are one, which encloses nothing."""
+    found = ring(points, what)
+    if len(found) > 2:
         raise AnnotationError(f"{what} has {len(found)} points; 2 are expected.")
-    return found.tolist()
+    return found.tolist() if len(np.unique(found, axis=0)) == 2 else None
+
+
+def _mask(shape: dict[str, Any], what: str) -> Figure:
+    x, y = ring(shape.get("points"), what, least=1)[0]
+    try:
+        content = base64.b64decode(shape.get("mask") or "", validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise AnnotationError(f"The mask of {what} is no text of base64.") from error
+    return Bitmap(int(x), int(y), decode_bitmap(content, f"The mask of {what}"))
 
 
 def _line(points: object, what: str) -> Strokes:
@@ -89,6 +106,8 @@ STROKES: dict[str, Shape] = {
 }
 """Shapes that can be scribbles."""
 
+AREAS = ("polygon", "rectangle", "circle", "mask")
+
 
 def labelme_size(document: object) -> tuple[int, int] | None:
     """Return rows and columns of the image, or None if they are missing."""
@@ -109,8 +128,8 @@ def labelme_drawings(document: object) -> list[Drawing]:
     Raises
     ------
     AnnotationError
-        If a shape is neither polygon, rectangle nor circle, nor a scribble, or no
-        shape at all.
+        If a shape is neither polygon, rectangle, circle nor mask, nor a scribble, or
+        no shape at all.
     """
     shapes = rows(table(document, "The document").get("shapes"), "shapes")
     groups: dict[tuple[object, ...], list[Figure]] = {}
@@ -123,17 +142,21 @@ def labelme_drawings(document: object) -> list[Drawing]:
         kind = shape.get("shape_type") or "polygon"
         is_stroke = isinstance(kind, str) and kind in STROKES
         role = stroke_role(label) if is_stroke else role_of(label)
-        if not isinstance(kind, str) or kind not in SHAPES | STROKES or role is None:
+        if not (is_stroke or kind in AREAS) or role is None:
             others.append(f"{name}: {shown(kind)}")
             continue
         group = None if is_stroke else shape.get("group_id")
         key = ("alone", position) if group is None else (str(label), str(group))
         names.setdefault(key, (name, role))
-        figure = (SHAPES | STROKES)[kind](shape.get("points"), name)
+        figure = (
+            _mask(shape, name)
+            if kind == "mask"
+            else (SHAPES | STROKES)[kind](shape.get("points"), name)
+        )
         groups.setdefault(key, []).append(figure)
     if others:
         raise AnnotationError(
-            f"Objects are of the shapes {', '.join(SHAPES)}; found: {some(others)}.",
+            f"Objects are of the shapes {', '.join(AREAS)}; found: {some(others)}.",
             hint="Delete these, draw polygons in their place, or make scribbles of "
             "points and lines by the label 'interior' or 'background'.",
         )
@@ -144,16 +167,6 @@ def labelme_drawings(document: object) -> list[Drawing]:
 
 
 def _together(figures: list[Figure]) -> Figure:
-    if len(figures) == 1:
-        return figures[0]
-    polygons = [
-        f.polygons if isinstance(f, Polygons) else _as_polygons(f) for f in figures
-    ]
-    return Polygons(tuple(p for parts in polygons for p in parts))
-
-
-def _as_polygons(figure: Any) -> tuple[tuple[Any, ...], ...]:  # noqa: ANN401
-    angle = np.linspace(0, 2 * np.pi, 4 * CORNERS, endpoint=False)
-    center = ((figure.x0 + figure.x1) / 2, (figure.y0 + figure.y1) / 2)
-    circle = np.stack((np.cos(angle), np.sin(angle)), axis=1)
-    return ((center + circle * (figure.x1 - figure.x0) / 2,),)
+    if all(isinstance(f, Polygons) for f in figures):
+        return Polygons(tuple(p for f in figures for p in f.polygons))  # type: ignore[attr-defined]
+    return figures[0] if len(figures) == 1 else Figures(tuple(figures))

@@ -28,16 +28,21 @@ from cellunet.annotations.find import (
     member_name,
     scribbled_parts,
 )
+from cellunet.annotations.foreign import places, refuse_foreign
 from cellunet.errors import ConfigError, InputError, some
 from cellunet.io.paths import (
     DRAWN_FOLDERS,
     IMAGE_FOLDERS,
+    PICTURES,
+    TRAINING_SETS,
+    VALIDATION_SETS,
     annotation_files,
     annotation_stem,
     bare_stem,
     image_files,
     is_annotation_file,
     is_annotation_mark,
+    is_array_file,
     is_companion,
     is_drawn_file,
     is_image_file,
@@ -59,9 +64,6 @@ MAX_NAMED = 10
 
 MOST_LOOKED_AT, MOST_LEVELS = 200, 2
 """Most folders of one folder, and levels of them, that are looked into for pairs."""
-
-PICTURES = {".jpg", ".jpeg", ".bmp", ".gif", ".jp2", ".webp"}
-"""Files in which people keep pictures, and which are not read."""
 
 SEQUENCE = "SEG"
 """Folder of the true labels of one sequence of the Cell Tracking Challenge."""
@@ -150,7 +152,7 @@ def find_pairs(folder: Path) -> Pairs:
             f"The images and annotations in {folder} do not match: "
             f"{'; '.join(problems)}{_left_out(others)}.",
             hint="Images and annotations are matched by name; add, rename or remove "
-            "these files." + (f" {PIXELS}" if set(others) & PICTURES else ""),
+            f"these files. {_of_pictures(folder, others)}",
         )
     pairs = tuple(
         Pair(
@@ -374,6 +376,7 @@ def _nothing_found(folder: Path) -> InputError:
             hint=f"Name the folder above both: {folder.parent}.",
         )
     refuse_nested(folder)
+    refuse_foreign(folder)
     images = [p for at in subfolders(folder, IMAGE_FOLDERS) for p in image_files(at)]
     drawn = [
         p for at in subfolders(folder, DRAWN_FOLDERS) for p in annotation_files(at)
@@ -385,15 +388,23 @@ def _nothing_found(folder: Path) -> InputError:
         return InputError(
             f"{folder} holds images, but no annotation (images recognized: "
             f"{len(images)}{_left_out(others)}).",
-            hint=(f"{PIXELS} " if set(others) & PICTURES else "")
-            + "To have labels to correct: cellunet suggest "
-            f"{folder} --out DIR. {UNDERSTOOD}",
+            hint=f"{_of_pictures(folder, others)}To have labels to correct: "
+            f"cellunet suggest {folder} --out DIR. {UNDERSTOOD}",
         )
     return InputError(
         f"{folder} holds no pair of image and annotation (images recognized: "
         f"{len(images)}, annotations: {len(drawn)}{_left_out(others)}).",
-        hint=(f"{PIXELS} " if set(others) & PICTURES else "") + UNDERSTOOD,
+        hint=_of_pictures(folder, others) + UNDERSTOOD,
     )
+
+
+def _of_pictures(folder: Path, others: Counter[str]) -> str:
+    """Return what to do about pictures, and about those of a set."""
+    if not set(others) & set(PICTURES):
+        return ""
+    sets = subfolders(folder, (*TRAINING_SETS, *VALIDATION_SETS))
+    named = ", ".join(str(p) for p in sets if annotation_files(p))
+    return f"{PIXELS} " + (f"Then name the set: {named}. " if named else "")
 
 
 def _sibling_annotations(folder: Path) -> str | None:
@@ -449,8 +460,7 @@ def _left_out(others: Counter[str]) -> str:
 
 def _others(folder: Path) -> Counter[str]:
     """Return how many files of each other kind lie where pairs are looked for."""
-    places = [folder, *subfolders(folder, (*IMAGE_FOLDERS, *DRAWN_FOLDERS))]
-    files = [p for place in places for p in place.iterdir()]
+    files = [p for place in places(folder) for p in place.iterdir()]
     return Counter(
         p.suffix.lower() or p.name
         for p in files
@@ -564,9 +574,10 @@ def _files(folder: Path, *, drawn: bool = False) -> list[tuple[str, Path]]:
             path,
         )
         for path in without_results(sorted(folder.rglob("*")))
-        if is_image_file(path) or (drawn and is_drawn_file(path))
+        if is_image_file(path) or is_array_file(path) or (drawn and is_drawn_file(path))
     ]
     if not files:
+        refuse_foreign(folder)
         raise InputError(f"{folder} holds no label file; TIFF or PNG are expected.")
     return files
 
@@ -793,8 +804,9 @@ def _in_coco(source: Path, folders: tuple[Path, ...]) -> list[AnnotatedImage]:
 
 def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
     """Return the annotations of a folder that is no folder of pairs."""
-    places = folder, *subfolders(folder, DRAWN_FOLDERS)
-    files = without_results(next((f for f in map(annotation_files, places) if f), []))
+    refuse_foreign(folder)
+    at = folder, *subfolders(folder, DRAWN_FOLDERS)
+    files = without_results(next((f for f in map(annotation_files, at) if f), []))
     if files:
         parts = annotated_parts(folder)
         drawn = [one for path in files for one in _in_file(path)]
@@ -814,9 +826,11 @@ def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
     if not any(folder.iterdir()):
         raise InputError(f"{folder} is empty.", hint="Name a folder of annotations.")
     refuse_nested(folder)
+    others = _others(folder)
     raise InputError(
-        f"{folder} holds no annotation.",
-        hint="Name a folder of annotations, or of images and annotations.",
+        f"{folder} holds no annotation{_left_out(others)}.",
+        hint=f"{_of_pictures(folder, others)}Name a folder of annotations, or of "
+        "images and annotations.",
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
+import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,8 +26,9 @@ from cellunet.imaging.targets import (
     SCRIBBLED_INTERIOR,
 )
 from cellunet.io.decoding import decode_png
+from cellunet.io.paths import CELLPOSE
 from cellunet.io.reading import kind_by_content, reading
-from cellunet.io.source import KEEP_GOING, DamageLog
+from cellunet.io.source import KEEP_GOING, DamageLog, DecoderLostError, DecodingError
 from cellunet.io.tiff_checks import check_codec, check_pixels, scan_directories
 from cellunet.io.tiff_pixels import SeriesReader
 
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 LOSSY = {"OJPEG", "JPEG", "JPEG_LOSSY", "JPEG_2000_LOSSY", "JPEGXR_NDPI"}
 
+_ARRAY = b"\x93NUMPY"
+"""First bytes of NumPy's arrays."""
+
 MAX_PIXELS = 2**30
 """Labels and their components need some 16 bytes a pixel: 16 GiB at this size."""
 
@@ -50,7 +55,9 @@ def read_pixels(path: Path) -> npt.NDArray[Any]:
     -------
     ndarray
         YX, or YXC for 2 to 4 color channels that differ, the last of 2 or 4 being
-        alpha. Channels that are all the same are returned as one.
+        alpha. Channels that are all the same are returned as one, whole numbers in
+        floating point as integers, and of a PNG with a palette its indices, where
+        these number the objects.
 
     Raises
     ------
@@ -60,7 +67,7 @@ def read_pixels(path: Path) -> npt.NDArray[Any]:
     """
     try:
         with reading(path):
-            pixels = _without_equal_channels(_read(path))
+            pixels = _as_integers(_without_equal_channels(_read(path)))
     except ImageReadError as error:
         # No part of an annotation is left out on request.
         hint = "Export it again." if error.hint == KEEP_GOING else error.hint
@@ -81,6 +88,8 @@ def _read(path: Path) -> npt.NDArray[Any]:
         raise AnnotationError(
             f"{path} is empty (0 bytes).", hint="Copy or export it again."
         )
+    if head.startswith(_ARRAY) or path.name.lower().endswith(CELLPOSE):
+        return _read_array(path)
     kind = kind_by_content(head)
     if kind == "TIFF":
         return _read_tiff(path)
@@ -93,11 +102,146 @@ def _read(path: Path) -> npt.NDArray[Any]:
     )
 
 
+def _read_array(path: Path) -> npt.NDArray[Any]:
+    """Return the array in a file of NumPy, axes of length 1 left out."""
+    try:
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        made_by = " of Cellpose" if path.name.lower().endswith(CELLPOSE) else ""
+        raise AnnotationError(
+            f"{path} is a NumPy file{made_by} that holds no plain array, or is cut "
+            "off; one that holds objects can run code when it is opened, and is never "
+            "read.",
+            hint="In Cellpose: File, Save masks as PNG/tif; or on its command line "
+            "--save_tif or --save_png. Then keep NAME_cp_masks next to the image.",
+        ) from error
+    _check_size(path, stored.shape)
+    if stored.dtype.kind not in "biuf":
+        raise AnnotationError(
+            f"{path} holds {stored.dtype.str}; labels are whole numbers.",
+            hint="Save the label image itself.",
+        )
+    shape = stored.shape
+    if len(shape) != 2:
+        shape = tuple(n for n in shape if n > 1)
+    if len(shape) != 2:
+        raise AnnotationError(
+            f"{path} is an array of {' x '.join(map(str, stored.shape))}; an "
+            "annotation is one plane of rows and columns.",
+            hint="Save each plane as a file of its own, next to its image.",
+        )
+    return np.array(stored).reshape(shape)
+
+
 def _read_png(path: Path) -> npt.NDArray[Any]:
     content = path.read_bytes()
     width, height = struct.unpack(">II", content[16:24])
     _check_size(path, (height, width))
+    palette, gray = _without_palette(content)
+    if palette is not None:
+        # A gray of fewer bits than 8 is stretched to them.
+        stretch = 255 // (2 ** content[24] - 1)
+        indices: npt.NDArray[Any] = decode_png(gray, width * height) // stretch
+        if _numbers_objects(indices, palette):
+            return indices
     return decode_png(content, 8 * width * height)
+
+
+VOID = (224, 224, 192)
+"""Color of 255 in Pascal VOC's palette: an edge that belongs to no object."""
+
+
+def void_value(path: Path) -> int | None:
+    """Return 255 if a file is a PNG with the palette of Pascal VOC; otherwise None."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None  # For its reader to say.
+    if kind_by_content(content[:32]) != "PNG":
+        return None
+    palette, _ = _without_palette(content)
+    is_voc = palette is not None and len(palette) > 255 and tuple(palette[255]) == VOID
+    return 255 if is_voc else None
+
+
+def _without_palette(content: bytes) -> tuple[npt.NDArray[np.uint8] | None, bytes]:
+    """Return the palette of a PNG, (N, 3), and the same PNG with its indices as gray.
+
+    Both are stored alike; what tells them apart is the color type (PNG specification,
+    11.2.2) and the chunks of the palette.
+    """
+    if len(content) < 33 or content[25] != 3:
+        return None, content
+    header = content[12:25] + b"\0" + content[26:29]
+    kept = [content[:12], header, struct.pack(">I", zlib.crc32(header))]
+    palette, place = None, 33
+    while place + 8 <= len(content):
+        length, name = struct.unpack(">I4s", content[place : place + 8])
+        if name == b"IDAT":
+            break
+        if name == b"PLTE":
+            colors = content[place + 8 : place + 8 + length]
+            palette = np.frombuffer(colors[: len(colors) // 3 * 3], np.uint8)
+        elif name != b"tRNS":
+            kept.append(content[place : place + 12 + length])
+        place += 12 + length
+    if palette is None:
+        return None, content
+    return palette.reshape(-1, 3), b"".join((*kept, content[place:]))
+
+
+def _numbers_objects(indices: npt.NDArray[Any], palette: npt.NDArray[np.uint8]) -> bool:
+    """Return whether indices are ids, 0 being the background.
+
+    So they are if color 0 is black (Pascal VOC, labelme), if the palette is ImageJ's
+    inverted gray, which shows masks black on white, if 0 is what most of the frame of
+    the image shows, or if no color that is there is black.
+    """
+    frame = np.concatenate([indices[0], indices[-1], indices[:, 0], indices[:, -1]])
+    inverted = len(palette) == 256 and (palette == np.arange(256)[::-1, None]).all()
+    there = np.unique(indices)
+    black = ~palette[there[there < len(palette)]].any(axis=1)
+    return bool(
+        not palette[0].any()
+        or inverted
+        or np.count_nonzero(frame == 0) > frame.size / 2
+        or not black.any()
+    )
+
+
+def _as_integers(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return whole numbers in floating point as integers, if none can be rounded."""
+    if pixels.dtype.kind != "f" or not pixels.size or not np.isfinite(pixels).all():
+        return pixels
+    exact = 2 ** (np.finfo(pixels.dtype).nmant + 1)
+    if np.abs(pixels).max() > exact or (pixels != np.rint(pixels)).any():
+        return pixels
+    return pixels.astype(np.int64)
+
+
+def decode_bitmap(content: bytes, what: str) -> npt.NDArray[np.bool_]:
+    """Return where a PNG that is kept in another file is not 0, YX.
+
+    Raises
+    ------
+    AnnotationError
+        If it is no PNG, has no size that an annotation can have, or is in color.
+    """
+    if kind_by_content(content[:32]) != "PNG" or len(content) < 33:
+        raise AnnotationError(f"{what} is no PNG.", hint="Save the annotation again.")
+    width, height = struct.unpack(">II", content[16:24])
+    if width * height > MAX_PIXELS:
+        raise AnnotationError(f"{what} claims {height:,} x {width:,} pixels.")
+    try:
+        pixels = decode_png(content, 8 * width * height)
+    except (DecodingError, DecoderLostError) as error:
+        raise AnnotationError(
+            f"{what} is damaged: {error}.", hint="Save the annotation again."
+        ) from error
+    if pixels.ndim != 2:
+        raise AnnotationError(f"{what} is in color; a mask has one channel.")
+    drawn: npt.NDArray[np.bool_] = pixels != 0
+    return drawn
 
 
 def _read_tiff(path: Path) -> npt.NDArray[Any]:
@@ -312,26 +456,62 @@ def decode_labels(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]
 
 
 def decode_binary(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
-    """Take each 4-connected piece of everything but 0 as an object."""
-    inside = foreground(pixels, path)
-    labels: npt.NDArray[np.int32] = ndimage.label(inside)[0].astype(np.int32)
-    return labels
+    """Take each piece of everything but 0 as an object."""
+    return _components(foreground(pixels, path), across_corners=True)
+
+
+def decode_inverted(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
+    """Take each piece of 0, or of black, as an object."""
+    return _components(~foreground(pixels, path), across_corners=True)
+
+
+def refuse_white_background(drawn: npt.NDArray[np.bool_], path: Path) -> None:
+    """Refuse a binary image in which what is drawn looks like the background.
+
+    It does if most of the frame of the image and of what is drawn are one piece, with
+    holes in it.
+
+    Parameters
+    ----------
+    drawn
+        YX, True where something is drawn.
+    path
+        For messages.
+
+    Raises
+    ------
+    AnnotationError
+        If it does.
+    """
+    frame = np.concatenate([drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]])
+    if 2 * np.count_nonzero(frame) <= frame.size:
+        return
+    pieces = np.bincount(_components(drawn, across_corners=True)[drawn])
+    holes = ndimage.binary_fill_holes(drawn) & ~drawn
+    if 2 * pieces.max() <= pieces.sum() or not holes.any():
+        return
+    raise AnnotationError(
+        f"{path} holds one piece of {pieces.max():,} px that reaches around the image, "
+        f"and {np.count_nonzero(~drawn):,} px of 0 or black in it: the background "
+        "seems to be white.",
+        hint="Say which, and use what it makes: cellunet make-labels --kind inverted "
+        "takes what is black for objects, --kind binary what is white.",
+    )
 
 
 def decode_colored(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
-    """Take each 4-connected piece of one color as an object; black is background.
+    """Take each piece of one color as an object; black is background.
 
     This decodes the graph coloring of BBBC039, in which touching nuclei differ, as
     well as images in which every object has a color of its own.
     """
     codes = _color_codes(_whole_numbers(pixels, path))
-    if codes.size and codes.all():
-        _refuse_white_background(pixels, codes, path)
-    labels = _components(codes)
-    pieces = int(labels.max(initial=0))
+    if codes.size:
+        _refuse_mostly_white(pixels, codes, path)
+    pieces = int(_components(codes).max(initial=0))
     drawn = int(np.count_nonzero(codes))
     _refuse_picture(path, pieces, drawn < PICTURE_PIECE_PX * pieces)
-    return labels
+    return _components(codes, across_corners=True)
 
 
 def decode_outlines(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
@@ -372,12 +552,15 @@ def _opaque(pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return opaque
 
 
-def _components(values: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    """Return 4-connected pieces of equal value numbered in raster order, 0 left out."""
+def _components(
+    values: npt.NDArray[Any], *, across_corners: bool = False
+) -> npt.NDArray[np.int32]:
+    """Return pieces of equal value numbered in raster order, 0 left out."""
     from skimage.measure import label
 
-    pieces: npt.NDArray[np.int32] = label(values, background=0, connectivity=1)
-    return pieces.astype(np.int32, copy=False)
+    found = label(values, background=0, connectivity=2 if across_corners else 1)
+    pieces: npt.NDArray[np.int32] = found.astype(np.int32, copy=False)
+    return pieces
 
 
 def _whole_numbers(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
@@ -401,12 +584,10 @@ def _float_error(pixels: npt.NDArray[Any], path: Path) -> AnnotationError:
     span = f"{finite.min():g} to {finite.max():g}" if finite.size else "none finite"
     found = f"{path} holds floating-point values ({pixels.dtype}, {span})"
     if whole:
+        exact = 2 ** (np.finfo(pixels.dtype).nmant + 1)
         return AnnotationError(
-            f"{found}; labels are whole numbers of an integer type.",
-            hint="Every value is whole, so converting loses nothing. In Fiji: Image, "
-            "Type, 16-bit, with 'Scale when converting' off (Edit, Options, "
-            "Conversions); in Python: "
-            f"tifffile.imwrite('{path.stem}.tif', pixels.astype('uint32')).",
+            f"{found}; ids above {exact:,} are rounded in this type.",
+            hint="Number the objects from 1, or save them as integers.",
         )
     return AnnotationError(
         f"{found}; labels are whole numbers.",
@@ -424,14 +605,14 @@ def _refuse_picture(path: Path, pieces: int, scattered: bool) -> None:
         )
 
 
-def _refuse_white_background(
+def _refuse_mostly_white(
     pixels: npt.NDArray[Any], codes: npt.NDArray[np.int64], path: Path
 ) -> None:
     values, counts = np.unique(codes, return_counts=True)
     white = np.full((1, 1, *pixels.shape[2:]), np.iinfo(pixels.dtype).max, pixels.dtype)
     if values[counts.argmax()] == _color_codes(white)[0, 0]:
         raise AnnotationError(
-            f"{path} has no black pixel and is mostly white; black is background.",
+            f"{path} is mostly white; black is background.",
             hint="Turn the background black.",
         )
 
@@ -450,6 +631,7 @@ class Decoder(Protocol):
 DECODERS: dict[str, Decoder] = {
     "labels": decode_labels,
     "binary": decode_binary,
+    "inverted": decode_inverted,
     "colored": decode_colored,
     "outlines": decode_outlines,
 }

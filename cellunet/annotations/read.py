@@ -15,6 +15,7 @@ import numpy as np
 
 from cellunet.annotations.coco import coco_drawings, crowds, read_coco
 from cellunet.annotations.find import is_scribbles
+from cellunet.annotations.foreign import foreign_format
 from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import roi_drawings
 from cellunet.annotations.labelme import labelme_drawings, labelme_size
@@ -26,14 +27,16 @@ from cellunet.annotations.pixels import (
     read_pixels,
     read_scribbles,
     recognize,
+    refuse_white_background,
     scribbled,
+    void_value,
     with_scribbles,
     within,
 )
 from cellunet.annotations.shapes import kind_of, paint, read_json
 from cellunet.annotations.types import Annotation
 from cellunet.errors import AnnotationError, ConfigError, choose, some
-from cellunet.io.paths import CELLPOSE, image_files, is_drawn_file
+from cellunet.io.paths import image_files, is_drawn_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,12 +55,23 @@ class ReadRequest:
 
     shape: tuple[int, int] | None = None
     """Rows and columns of its image, where shapes do not tell; None: unknown."""
+    channels: int = 1
+    """Channels of its image."""
     member: str = ""
     """What its image is called in a file of several."""
     ignore_value: int | None = None
     """Value of pixels that are not annotated, in label images."""
     through_centers: bool = False
     """Take outlines for those through the centers of the outermost pixels."""
+    cells: bool = False
+    """Take the outer outlines of QuPath's cells, not their nuclei."""
+
+
+VOID_NOTE = (
+    "The value 255 has the color of Pascal VOC's void: such pixels do not count, as "
+    "with --ignore-value 255."
+)
+"""Note on label images."""
 
 
 class DrawnReader(Protocol):
@@ -109,6 +123,10 @@ def drawn_kind(path: Path) -> str:
     if name.endswith((".geojson", ".geojson.gz")):
         return "geojson"
     kind = kind_of(read_json(path))
+    if kind is None and (foreign := foreign_format(path)):
+        raise AnnotationError(
+            f"{path} is {foreign.name}, which is not read.", hint=foreign.instead
+        )
     if kind is None:
         raise AnnotationError(
             f"{path} is JSON, but neither GeoJSON nor of COCO or labelme.",
@@ -118,12 +136,13 @@ def drawn_kind(path: Path) -> str:
 
 
 def _rois(path: Path, asked: ReadRequest) -> Annotation:
-    return _painted(roi_drawings(path), asked.shape, path, "rois", asked)
+    drawings = roi_drawings(path, channels=asked.channels)
+    return _painted(drawings, asked.shape, path, "rois", asked)
 
 
 def _geojson(path: Path, asked: ReadRequest) -> Annotation:
-    drawings = geojson_drawings(read_json(path))
-    return _painted(drawings, asked.shape, path, "geojson", asked)
+    drawings, notes = geojson_drawings(read_json(path), cells=asked.cells)
+    return _painted(drawings, asked.shape, path, "geojson", asked, notes)
 
 
 def _labelme(path: Path, asked: ReadRequest) -> Annotation:
@@ -144,7 +163,8 @@ def _coco(path: Path, asked: ReadRequest) -> Annotation:
             f"but not {member or 'one'}.",
             hint="Name the folder that holds the file and its images.",
         )
-    size, drawings = file.images[member].size, coco_drawings(file, member)
+    size = file.images[member].size or asked.shape
+    drawings = coco_drawings(file, member)
     found = _painted(drawings, size, path, "coco", asked)
     if not (count := crowds(file, member)):
         return found
@@ -161,9 +181,16 @@ def _painted(
     path: Path,
     kind: str,
     asked: ReadRequest,
+    notes: Sequence[str] = (),
 ) -> Annotation:
-    centers = asked.through_centers
-    return paint(drawings, _known(shape, path), path, kind, through_centers=centers)
+    return paint(
+        drawings,
+        _known(shape, path),
+        path,
+        kind,
+        notes=notes,
+        through_centers=asked.through_centers,
+    )
 
 
 def _known(shape: Shape | None, path: Path) -> Shape:
@@ -209,11 +236,13 @@ def read_annotation(  # noqa: PLR0913
     *,
     kind: str = "auto",
     shape: tuple[int, int] | None = None,
+    channels: int = 1,
     member: str = "",
     ignore_value: int | None = None,
     annotated: Path | None = None,
     scribbles: Path | None = None,
     through_centers: bool = False,
+    cells: bool = False,
 ) -> Annotation:
     """Decode one annotation to instance labels.
 
@@ -226,6 +255,8 @@ def read_annotation(  # noqa: PLR0913
         for a file from its name and content.
     shape
         Rows and columns of the image, which ROI sets and GeoJSON do not hold.
+    channels
+        Channels of the image, over which ImageJ counts the positions of ROIs.
     member
         What the image is called in a COCO file.
     ignore_value
@@ -237,6 +268,8 @@ def read_annotation(  # noqa: PLR0913
     through_centers
         Take outlines that go from pixel to pixel for those through the centers of the
         outermost pixels.
+    cells
+        Take the outer outlines of QuPath's cells, not their nuclei.
 
     Raises
     ------
@@ -255,9 +288,11 @@ def read_annotation(  # noqa: PLR0913
         )
     asked = ReadRequest(
         shape=shape,
+        channels=channels,
         member=member,
         ignore_value=ignore_value,
         through_centers=through_centers,
+        cells=cells,
     )
     found = choose(ANNOTATIONS, kind, "kind of annotation")(path, asked)
     if annotated is not None:
@@ -346,15 +381,11 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
             return read_object_folder(path)
         # From outside, a label image a sample looks like an image of one object.
         return _read_auto(files[0], asked)
-    _refuse_pickle(path)
     if is_drawn_file(path):
         return read_drawn(path, drawn_kind(path), asked)
     if is_scribbles(path):
         return read_only_scribbles(path)
-    pixels, annotated = _without_value(read_pixels(path), path, asked.ignore_value)
-    kind = recognize(pixels)
-    _refuse_outlines(pixels, path, kind)
-    return Annotation(DECODERS[kind](pixels, path), kind, annotated=annotated)
+    return _decoded(path, asked, "auto")
 
 
 def read_only_scribbles(path: Path, asked: ReadRequest | None = None) -> Annotation:
@@ -367,11 +398,24 @@ def read_only_scribbles(path: Path, asked: ReadRequest | None = None) -> Annotat
 
 def _read_pixels_as(kind: str) -> Reader:
     def read(path: Path, asked: ReadRequest) -> Annotation:
-        _refuse_pickle(path)
-        pixels, annotated = _without_value(read_pixels(path), path, asked.ignore_value)
-        return Annotation(DECODERS[kind](pixels, path), kind, annotated=annotated)
+        return _decoded(path, asked, kind)
 
     return read
+
+
+def _decoded(path: Path, asked: ReadRequest, kind: str) -> Annotation:
+    """Read an image; `kind` may be ``auto``."""
+    value = void_value(path) if asked.ignore_value is None else asked.ignore_value
+    pixels, annotated = _without_value(read_pixels(path), path, value)
+    is_void = annotated is not None and asked.ignore_value is None
+    if kind == "auto":
+        kind = recognize(pixels)
+        if kind == "binary":
+            drawn = foreground(pixels, path)
+            _refuse_outlines(drawn, path)
+            refuse_white_background(drawn, path)
+    labels = DECODERS[kind](pixels, path)
+    return Annotation(labels, kind, annotated=annotated, notes=(VOID_NOTE,) * is_void)
 
 
 def _read_drawn_as(kind: str) -> Reader:
@@ -397,24 +441,13 @@ def _without_value(
     return np.where(ignored, pixels.dtype.type(0), pixels), ~ignored
 
 
-def _refuse_outlines(pixels: npt.NDArray[Any], path: Path, kind: str) -> None:
-    if kind == "binary" and looks_like_outlines(foreground(pixels, path)):
+def _refuse_outlines(drawn: npt.NDArray[np.bool_], path: Path) -> None:
+    if looks_like_outlines(drawn):
         raise AnnotationError(
             f"{path} holds thin lines around empty areas: it can be the outlines of "
             "objects, or ring-shaped objects.",
             hint="Say which, and use what it makes: cellunet make-labels --kind "
             "outlines fills closed lines, --kind binary takes the lines themselves.",
-        )
-
-
-def _refuse_pickle(path: Path) -> None:
-    if path.name.lower().endswith(".npy"):
-        made_by = " of Cellpose" if path.name.lower().endswith(CELLPOSE) else ""
-        raise AnnotationError(
-            f"{path} is a NumPy file{made_by}; such a file can run code when it is "
-            "opened and is never read.",
-            hint="In Cellpose: File, Save masks as PNG/tif; or on its command line "
-            "--save_tif or --save_png. Then keep NAME_cp_masks next to the image.",
         )
 
 

@@ -5,8 +5,8 @@ of row 0, column 0 covers the square [0, 1] x [0, 1] and its center is (0.5, 0.5
 count ImageJ and Fiji, QuPath, COCO and labelme. A pixel belongs to a polygon if its
 center lies inside by the even-odd rule over all rings, so that a ring within a ring is
 a hole whichever way round it was drawn. A center exactly on an edge is inside on the
-left and upper side of the polygon and outside on the right and lower one: polygons that
-share an edge share no pixel and leave none out.
+left and upper side of the polygon and outside on the right and lower one, for ImageJ
+the other way round: polygons that share an edge share no pixel and leave none out.
 
 Readers of ROI sets, GeoJSON, COCO and labelme turn what they find into `Drawing`, and
 `paint` puts all drawings of one image together by one rule. Lines, clicks and brushed
@@ -22,6 +22,7 @@ import json
 import math
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -102,28 +103,50 @@ def fill(rings: Sequence[Ring], shape: tuple[int, int]) -> npt.NDArray[np.bool_]
     return image
 
 
-def fill_window(rings: Sequence[Ring], shape: tuple[int, int]) -> Filled:
+FirstCenter = Callable[["Ring"], "Ring"]
+"""From coordinates to the first pixel whose center counts as beyond them."""
+
+
+def _at_or_after(values: Ring) -> Ring:
+    found: Ring = np.ceil(values - 0.5)
+    return found
+
+
+def _after(values: Ring) -> Ring:
+    found: Ring = np.floor(values + 0.5)
+    return found
+
+
+def fill_window(
+    rings: Sequence[Ring], shape: tuple[int, int], *, lower_right: bool = False
+) -> Filled:
     """Return the same as `fill` within the polygon's bounding box alone.
+
+    With `lower_right`, centers exactly on the right and lower side are inside, those on
+    the left and upper one are not.
 
     Each ring is scanned row by row: an edge that crosses a row of pixel centers
     toggles all pixels to the right of it, so that a running sum along the row says how
     often the ring winds around each center. Odd is inside.
     """
     rings = [np.asarray(ring, np.float64) for ring in rings if len(ring)]
-    window, outside = _box(rings, shape)
+    first = _after if lower_right else _at_or_after
+    window, outside = _box(rings, shape, first)
     size = (window[0].stop - window[0].start, window[1].stop - window[1].start)
     inside = np.zeros(size, np.bool_)
     crosses = False
     if inside.size:
         for ring in rings:
-            turns = _winding(ring, window)
+            turns = _winding(ring, window, first)
             inside ^= (turns & 1).astype(np.bool_)
             # A simple ring winds once around what it encloses, all of it one way.
             crosses |= int(turns.max(initial=0)) - int(turns.min(initial=0)) > 1
     return Filled(window, inside, crosses, outside)
 
 
-def _box(rings: Sequence[Ring], shape: tuple[int, int]) -> tuple[Window, bool]:
+def _box(
+    rings: Sequence[Ring], shape: tuple[int, int], first: FirstCenter
+) -> tuple[Window, bool]:
     """Return the pixels whose centers the rings' box holds, and if it is outside."""
     if not rings:
         return (slice(0, 0), slice(0, 0)), False
@@ -135,25 +158,25 @@ def _box(rings: Sequence[Ring], shape: tuple[int, int]) -> tuple[Window, bool]:
             hint="Draw the object again.",
         )
     (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
-    rows = _centers(y0, y1, shape[0])
-    columns = _centers(x0, x1, shape[1])
+    rows = _centers(first(np.array([y0, y1])), shape[0])
+    columns = _centers(first(np.array([x0, x1])), shape[1])
     outside = x1 <= 0 or y1 <= 0 or x0 >= shape[1] or y0 >= shape[0]
     return (rows, columns), bool(outside)
 
 
-def _centers(low: float, high: float, length: int) -> slice:
-    """Return the pixels 0..length - 1 with low <= center < high."""
-    start, stop = np.clip(np.ceil((low - 0.5, high - 0.5)), 0, length).astype(int)
+def _centers(bounds: Ring, length: int) -> slice:
+    """Return the pixels 0..length - 1 from the first to before the last of two."""
+    start, stop = np.clip(bounds, 0, length).astype(int)
     return slice(int(start), max(int(stop), int(start)))
 
 
-def _winding(ring: Ring, window: Window) -> npt.NDArray[np.int64]:
+def _winding(ring: Ring, window: Window, first: FirstCenter) -> npt.NDArray[np.int64]:
     """Return how often a ring winds around each pixel center of a window, YX."""
     rows, columns = window
     height, width = rows.stop - rows.start, columns.stop - columns.start
     toggles = np.zeros(height * (width + 1), np.int64)
-    for row, x, sign in _crossings(ring, rows):
-        column = np.clip(np.ceil(x - 0.5) - columns.start, 0, width).astype(np.int64)
+    for row, x, sign in _crossings(ring, rows, first):
+        column = np.clip(first(x) - columns.start, 0, width).astype(np.int64)
         place = (row - rows.start) * (width + 1) + column
         toggles += np.bincount(place, sign, minlength=toggles.size).astype(np.int64)
     turns: npt.NDArray[np.int64] = toggles.reshape(height, width + 1)[:, :-1]
@@ -161,14 +184,14 @@ def _winding(ring: Ring, window: Window) -> npt.NDArray[np.int64]:
 
 
 def _crossings(
-    ring: Ring, rows: slice
+    ring: Ring, rows: slice, first_center: FirstCenter
 ) -> Iterator[tuple[npt.NDArray[np.int64], Ring, npt.NDArray[np.int64]]]:
     """Yield row, x and direction (1 or -1) where edges cross rows of pixel centers."""
     start, end = ring, np.roll(ring, -1, axis=0)
     sign = np.where(end[:, 1] > start[:, 1], 1, -1)
     upper = np.where((sign > 0)[:, None], start, end)
     lower = np.where((sign > 0)[:, None], end, start)
-    bounds = np.ceil(np.stack((upper[:, 1], lower[:, 1])) - 0.5)
+    bounds = first_center(np.stack((upper[:, 1], lower[:, 1])))
     first, stop = np.clip(bounds, rows.start, rows.stop).astype(np.int64)
     count = stop - first
     total = count.cumsum()
@@ -215,30 +238,77 @@ class Polygons:
     """One or more polygons, each of an outline and holes; together one figure."""
 
     polygons: tuple[tuple[Ring, ...], ...]
+    lower_right: bool = False
+    """Whether centers on the lower and right side are inside: see `fill_window`."""
+
+    @property
+    def encloses(self) -> bool:
+        """Whether any ring has 3 different points or more."""
+        rings = itertools.chain(*self.polygons)
+        return any(len(np.unique(ring, axis=0)) > 2 for ring in rings)
 
     def fill(self, shape: tuple[int, int]) -> Filled:
         """Return the pixels that lie in any of the polygons."""
-        if len(self.polygons) == 1:
-            return fill_window(self.polygons[0], shape)
-        parts = [fill_window(rings, shape) for rings in self.polygons]
-        outside = all(p.outside for p in parts)
-        boxes = [p.window for p in parts if p.inside.size]
-        rows, columns = (
-            slice(min(b[i].start for b in boxes), max(b[i].stop for b in boxes))
-            if boxes
-            else slice(0, 0)
-            for i in (0, 1)
-        )
-        inside = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
-        for (r, c), part, *_ in parts:
-            view = np.s_[
-                r.start - rows.start : r.stop - rows.start,
-                c.start - columns.start : c.stop - columns.start,
+        return _union(
+            [
+                fill_window(rings, shape, lower_right=self.lower_right)
+                for rings in self.polygons
             ]
-            if part.size:
-                inside[view] |= part
-        crosses = any(p.crosses for p in parts)
-        return Filled((rows, columns), inside, crosses, outside)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """Several figures of different kinds that are one."""
+
+    figures: tuple[Figure, ...]
+
+    def fill(self, shape: tuple[int, int]) -> Filled:
+        """Return the pixels that lie in any of the figures."""
+        return _union([figure.fill(shape) for figure in self.figures])
+
+
+@dataclass(frozen=True, eq=False)
+class Bitmap:
+    """Pixels, YX, of which the first is in column `x` and row `y`."""
+
+    x: int
+    y: int
+    pixels: npt.NDArray[np.bool_]
+
+    def fill(self, shape: tuple[int, int]) -> Filled:
+        """Return those of the pixels that lie in the image."""
+        (height, width), (y, x) = self.pixels.shape, (self.y, self.x)
+        rows = slice(min(max(y, 0), shape[0]), max(min(y + height, shape[0]), 0))
+        columns = slice(min(max(x, 0), shape[1]), max(min(x + width, shape[1]), 0))
+        inside = self.pixels[
+            rows.start - y : rows.stop - y, columns.start - x : columns.stop - x
+        ]
+        return Filled((rows, columns), inside, outside=not inside.size)
+
+
+def _union(parts: Sequence[Filled]) -> Filled:
+    """Return the pixels that are in any of several."""
+    if len(parts) == 1:
+        return parts[0]
+    outside = all(p.outside for p in parts)
+    boxes = [p.window for p in parts if p.inside.size]
+    rows, columns = (
+        slice(min(b[i].start for b in boxes), max(b[i].stop for b in boxes))
+        if boxes
+        else slice(0, 0)
+        for i in (0, 1)
+    )
+    inside = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+    for (r, c), part, *_ in parts:
+        view = np.s_[
+            r.start - rows.start : r.stop - rows.start,
+            c.start - columns.start : c.stop - columns.start,
+        ]
+        if part.size:
+            inside[view] |= part
+    crosses = any(p.crosses for p in parts)
+    return Filled((rows, columns), inside, crosses, outside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -501,13 +571,15 @@ def paint(
     path: Path,
     kind: str,
     *,
+    notes: Sequence[str] = (),
     through_centers: bool = False,
 ) -> Annotation:
     """Put drawings together to labels, numbered from 1 in their order.
 
     A pixel that several objects claim goes to the smallest of them (then to the one
     drawn first): so no object disappears under a larger one, and the result does not
-    depend on an order that programs change when they save.
+    depend on an order that programs change when they save. What encloses nothing is
+    left out and named.
 
     Parameters
     ----------
@@ -517,6 +589,8 @@ def paint(
         Rows and columns of the image.
     path, kind
         Where they come from and how they were drawn.
+    notes
+        What their reader has to say.
     through_centers
         Take outlines for those through the centers of the outermost pixels, where
         `runs_through_centers`; else a note tells.
@@ -524,9 +598,10 @@ def paint(
     Raises
     ------
     AnnotationError
-        If half of the objects or of the scribbles lie outside the image, or a figure
-        cannot be filled.
+        If half of the objects or of the scribbles lie outside the image, all of them
+        enclose nothing, or a figure cannot be filled.
     """
+    drawings, empty = _enclosing(drawings, path)
     canvas = _Canvas(shape, path, len(drawings))
     centers = runs_through_centers(drawings)
     for drawing in drawings:
@@ -535,9 +610,30 @@ def paint(
             figure = OutermostPixels(figure)
         canvas.add(replace(drawing, figure=figure))
     found = canvas.annotation(kind)
-    if not centers or through_centers:
-        return found
-    return replace(found, notes=(*found.notes, THROUGH_CENTERS))
+    hint = [THROUGH_CENTERS] if centers and not through_centers else []
+    return replace(found, notes=(*notes, *empty, *found.notes, *hint))
+
+
+def _enclosing(
+    drawings: Sequence[Drawing], path: Path
+) -> tuple[list[Drawing], list[str]]:
+    """Return the drawings that enclose something, and a note on the others."""
+    kept, empty = [], []
+    for drawing in drawings:
+        figure = drawing.figure
+        if isinstance(figure, Polygons) and not figure.encloses:
+            empty.append(drawing.name)
+        else:
+            kept.append(drawing)
+    if not empty:
+        return kept, []
+    if not kept:
+        raise AnnotationError(
+            f"{path}: nothing that was drawn encloses anything: {some(empty)}.",
+            hint="Export polygons or masks, not boxes or lines alone.",
+        )
+    told = f"{len(empty)} of {len(drawings)} shapes enclose nothing and are left out"
+    return kept, [f"{told}: {some(empty)}."]
 
 
 class _Canvas:
@@ -674,7 +770,9 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
     """
     try:
         text = _read(path)
-        return json.loads(text, parse_constant=_refuse_constant)
+        # QuPath up to 0.4 writes measurements that are NaN bare. Numbers that are read
+        # are checked where they are read.
+        return json.loads(text)
     except OSError as error:
         reason = error.strerror or str(error)
         raise AnnotationError(
@@ -703,10 +801,6 @@ def _read(path: Path) -> bytes:
             hint="Export fewer images or objects a file.",
         )
     return bytes(text).removeprefix(b"\xef\xbb\xbf")
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"it holds the number {name}")
 
 
 def kind_of(document: object) -> str | None:
@@ -760,14 +854,14 @@ def whole(value: object, what: str) -> int:
     return int(found)
 
 
-def ring(points: object, what: str, *, least: int = 3) -> Ring:
+def ring(points: object, what: str, *, least: int = 0) -> Ring:
     """Return a list of points as (N, 2) float64; dimensions beyond x and y are left.
 
     Raises
     ------
     AnnotationError
         If a point is none, a coordinate is not a finite number, or there are fewer
-        than `least` different points.
+        than `least` points.
     """
     listed = rows(points, what)
     try:
@@ -781,12 +875,8 @@ def ring(points: object, what: str, *, least: int = 3) -> Ring:
         raise AnnotationError(
             f"{what} holds a coordinate beyond {MAX_COORDINATE:g} pixels."
         )
-    different = len(np.unique(found, axis=0))
-    if different < least:
-        raise AnnotationError(
-            f"{what} has {different} different points; {least} or more enclose "
-            "something."
-        )
+    if len(found) < least:
+        raise AnnotationError(f"{what} has {len(found)} points; {least} are needed.")
     return found
 
 

@@ -14,6 +14,7 @@ from cellunet.cli.options import Options, Overwrite, SettingsFile, option
 from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session
 from cellunet.config import AnnotationConfig
 from cellunet.config_file import configure, read_settings
+from cellunet.errors import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,6 +166,16 @@ def make_labels(
             "Images",
         ),
     ] = False,
+    cells: Annotated[
+        bool,
+        option(
+            "--cells",
+            "",
+            "Read QuPath's cells by their outer outlines. Default: no, by their "
+            "nuclei.",
+            "Images",
+        ),
+    ] = False,
     allow_empty: Annotated[
         bool,
         option(
@@ -203,6 +214,7 @@ def make_labels(
         encoding=config.encoding,
         weights=config.weights if weight_map else None,
         through_centers=through_centers,
+        cells=cells,
         allow_empty=allow_empty,
         track=session.console.track,
         **(reading | overwrite),
@@ -268,8 +280,12 @@ def _of_drawings(made: MadeLabels) -> list[str]:
         notes.append(
             f"{counted(scribbled, 'image')} with scribbles: {made.out}/scribbles"
         )
-    told = [f"{image.name}: {note}" for image in made.images for note in image.notes]
-    return [*notes, *told[:MAX_ROWS]]
+    told: dict[str, list[str]] = {}
+    for image in made.images:
+        for note in image.notes:
+            told.setdefault(note, []).append(image.name)
+    lines = [f"{some(names)}: {note}" for note, names in told.items()]
+    return [*notes, *lines[:MAX_ROWS]]
 
 
 def _make_labels_failure(made: MadeLabels) -> Failure | None:

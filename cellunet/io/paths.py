@@ -37,7 +37,7 @@ IMAGE_SUFFIXES = (".tiff", ".tif", ".btf", ".png")
 DRAWN_SUFFIXES = (".geojson.gz", ".geojson", ".json", ".roi", ".zip")
 """Of shapes rather than pixels."""
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
 """Folders of images beside one of `DRAWN_FOLDERS`, in any case."""
 
 DRAWN_FOLDERS = (
@@ -50,8 +50,14 @@ DRAWN_FOLDERS = (
     "rois",
     "ground_truth",
     "gt",
+    "segmentationobject",
 )
-"""Folders of annotations beside those of images, in any case."""
+"""Folders of annotations beside those of images, in any case; the last is CVAT's and
+Pascal VOC's."""
+
+TRAINING_SETS = ("train", "training")
+
+VALIDATION_SETS = ("val", "valid", "validation", "test", "testing")
 
 _ANNOTATION_END = re.compile(
     r"(?<=.)(?:_cp_masks|(?: - |[ _.-])(?:masks?|labels?|seg|segmentation|gt|rois"
@@ -69,6 +75,9 @@ _START = re.compile(
 )
 """Starts of the names of images and of annotations: ``t000`` and ``man_seg000`` (Cell
 Tracking Challenge), ``img_01`` and ``mask_01``."""
+
+ARRAY_SUFFIX = ".npy"
+"""Of NumPy's arrays, which can be label images."""
 
 CELLPOSE = "_seg.npy"
 """A pickled object, which is refused when it is read."""
@@ -104,9 +113,14 @@ def is_drawn_file(path: Path) -> bool:
     return _is_named(path, DRAWN_SUFFIXES)
 
 
+def is_array_file(path: Path) -> bool:
+    """Return whether `path` is a visible array of NumPy, and not Cellpose's pickle."""
+    return _is_named(path, (ARRAY_SUFFIX,)) and not path.name.lower().endswith(CELLPOSE)
+
+
 def is_annotation_file(path: Path) -> bool:
     """Return whether `path` is a visible file that can be an annotation."""
-    return _is_named(path, (*IMAGE_SUFFIXES, *DRAWN_SUFFIXES, CELLPOSE))
+    return _is_named(path, (*IMAGE_SUFFIXES, *DRAWN_SUFFIXES, ARRAY_SUFFIX))
 
 
 def _is_named(path: Path, suffixes: tuple[str, ...]) -> bool:
@@ -139,7 +153,8 @@ def annotation_stem(name: str) -> str:
     >>> annotation_stem("a.tif.geojson"), annotation_stem("a_RoiSet.zip")
     ('a', 'a_RoiSet')
     """
-    bare = _without(unicodedata.normalize("NFC", name), (*DRAWN_SUFFIXES, ".npy"))
+    suffixes = (*DRAWN_SUFFIXES, ARRAY_SUFFIX)
+    bare = _without(unicodedata.normalize("NFC", name), suffixes)
     return stem(bare)
 
 
@@ -179,7 +194,7 @@ def starts_as_annotation(name: str) -> bool:
 
 def is_annotation_mark(name: str) -> bool:
     """Return whether a name alone says that a file is no image but an annotation."""
-    drawn = (*DRAWN_SUFFIXES, CELLPOSE)
+    drawn = (*DRAWN_SUFFIXES, ARRAY_SUFFIX)
     return name.lower().endswith(drawn) or bare_stem(name) != stem(name)
 
 

@@ -180,6 +180,7 @@ def read_labels_with_image(
     kind: str,
     ignore_value: int | None,
     through_centers: bool = False,
+    cells: bool = False,
 ) -> LabelsWithImage:
     """Read an annotation and its image.
 
@@ -191,7 +192,7 @@ def read_labels_with_image(
         How it was drawn: a name in `cellunet.annotations.read.ANNOTATIONS`.
     ignore_value
         Value of the pixels of label images that are not annotated.
-    through_centers
+    through_centers, cells
         As of `cellunet.annotations.read.read_annotation`.
 
     Raises
@@ -199,16 +200,20 @@ def read_labels_with_image(
     CellunetError
         If one of them cannot be read, or they differ in size.
     """
-    image, pixel_size_um = _read_image(one.image) if one.image else (None, None)
+    image, pixel_size_um, channels = None, None, 1
+    if one.image:
+        image, pixel_size_um, channels = _read_image(one.image)
     annotation = read_annotation(
         one.annotation,
         kind=kind,
         shape=None if image is None else image.shape,
+        channels=channels,
         member=one.member,
         ignore_value=ignore_value,
         annotated=one.annotated,
         scribbles=one.scribbles,
         through_centers=through_centers,
+        cells=cells,
     )
     if image is not None:
         _refuse_other_shape(one, annotation.labels.shape, image.shape)
@@ -219,8 +224,11 @@ def read_labels_with_image(
 
 def _read_image(
     path: Path,
-) -> tuple[npt.NDArray[Any], tuple[float, float] | None]:
-    """Return the image, YX, and its pixel size; refuse more than one plane."""
+) -> tuple[npt.NDArray[Any], tuple[float, float] | None, int]:
+    """Return the image, YX, its pixel size, and how many channels the file has.
+
+    More than one plane is refused.
+    """
     with _open(path) as source:
         height, width = source.shape
         planes = math.prod(source.plane_shape)
@@ -231,7 +239,8 @@ def _read_image(
                 hint="An annotation is drawn on the full frame of one plane.",
             )
         region = Region(plane=0, y0=0, y1=height, x0=0, x1=width)
-        return source.read(region)[0], source.pixel_size_um
+        channels = len(source.file_channels)
+        return source.read(region)[0], source.pixel_size_um, channels
 
 
 def _refuse_other_shape(

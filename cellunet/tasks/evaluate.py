@@ -356,6 +356,8 @@ def _read(pair: LabelPair, ignore_value: int | None) -> Scorable | None:
         annotated=pair.annotated,
         scribbles=pair.scribbles,
     )
+    for note in true.notes:
+        logger.warning("%s: %s", pair.labels, note)
     _warn_of_values(found, pair.predicted.name)
     if not can_be_scored(true, pair.name):
         return None
@@ -528,7 +530,12 @@ class _Job:
         with open_as(pair.image, self.config, known=card.channels) as source:
             refuse_misfit(source, self.model.name, card, self.config.channel)
             height, width = source.shape
-            annotation = read_annotated(pair, (height, width), self.ignore_value)
+            annotation = read_annotated(
+                pair,
+                (height, width),
+                self.ignore_value,
+                channels=len(source.file_channels),
+            )
             if not can_be_scored(annotation, pair.name):
                 return None
             labels = annotation.labels

@@ -212,7 +212,8 @@ def _read(model: Model, data: Path, config: PredictConfig) -> list[_Annotated]:
         with open_as(pair.image, config, known=model.card.channels) as source:
             refuse_misfit(source, model.name, model.card, config.channel)
             height, width = source.shape
-            annotation = read_annotated(pair, (height, width))
+            channels = len(source.file_channels)
+            annotation = read_annotated(pair, (height, width), channels=channels)
             if source.plane_shape or annotation.labels.shape != source.shape:
                 raise AnnotationError(
                     f"{pair.annotation} is no annotation of a single plane of "

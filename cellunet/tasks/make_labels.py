@@ -134,6 +134,7 @@ class _Recipe:
     kind: str
     ignore_value: int | None
     through_centers: bool
+    cells: bool
     folders: tuple[str, ...]
 
 
@@ -146,6 +147,7 @@ def make_labels(  # noqa: PLR0913
     kind: str = "auto",
     ignore_value: int | None = None,
     through_centers: bool = False,
+    cells: bool = False,
     allow_empty: bool = False,
     overwrite: bool = False,
     track: Track = silent_track,
@@ -179,6 +181,8 @@ def make_labels(  # noqa: PLR0913
     through_centers
         Take outlines that go from pixel to pixel for those through the centers of the
         outermost pixels.
+    cells
+        Take the outer outlines of QuPath's cells, not their nuclei.
     allow_empty
         Whether a COCO file may list images and not one object.
     overwrite
@@ -216,6 +220,7 @@ def make_labels(  # noqa: PLR0913
         kind=kind,
         ignore_value=ignore_value,
         through_centers=through_centers,
+        cells=cells,
         folders=folders,
     )
     _refuse_conflicts(found.drawn, out, recipe, overwrite=overwrite)
@@ -250,6 +255,7 @@ def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
         kind=recipe.kind,
         ignore_value=recipe.ignore_value,
         through_centers=recipe.through_centers,
+        cells=recipe.cells,
     )
     annotation, image = found.annotation, found.image
     labels = annotation.labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from pathlib import Path
@@ -13,6 +14,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from cellunet.annotations.pairs import find_pairs
 from cellunet.annotations.pixels import decode_colored, recognize
@@ -72,13 +74,126 @@ def test_axes_of_length_one_do_not_count_as_planes(tmp_path):
 @pytest.mark.parametrize(
     ("dtype", "top"), [(np.uint8, 255), (np.uint8, 1), (np.uint16, 65535), (bool, 1)]
 )
-def test_a_two_valued_image_becomes_4_connected_pieces(tmp_path, dtype, top):
+def test_a_two_valued_image_becomes_pieces_also_across_corners(tmp_path, dtype, top):
     drawn = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [1, 0, 1, 1]]) * top
     found = read_annotation(write_tiff(tmp_path / "a.tif", drawn.astype(dtype)))
     assert found.kind == "binary"
     np.testing.assert_array_equal(
-        found.labels, [[1, 1, 0, 0], [0, 0, 2, 0], [3, 0, 2, 2]]
+        found.labels, [[1, 1, 0, 0], [0, 0, 1, 0], [2, 0, 1, 1]]
     )
+
+
+def black_on_white(value=255, dtype=np.uint8):
+    """Two objects of 0, 4 and 6 px."""
+    pixels = np.full((12, 14), value, dtype)
+    pixels[2:4, 2:4], pixels[6:9, 8:10] = 0, 0
+    return pixels
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        black_on_white(),
+        black_on_white(1),
+        black_on_white(65535, np.uint16),
+        black_on_white(1, np.float32),
+        np.repeat(black_on_white()[..., None], 3, axis=2),
+    ],
+    ids=["255", "1", "16 bits", "float", "color"],
+)
+def test_a_mask_on_white_is_refused_until_it_is_said_what_is_drawn(tmp_path, pixels):
+    path = write_tiff(tmp_path / "a.tif", pixels)
+    with pytest.raises(AnnotationError, match="background seems to be white") as found:
+        read_labels(path)
+    assert "--kind inverted" in found.value.hint
+    labels = read_labels(path, kind="inverted")
+    assert np.bincount(labels.ravel())[1:].tolist() == [4, 6]
+    assert read_labels(path, kind="binary").max() == 1
+
+
+def test_large_objects_are_no_white_background(tmp_path):
+    one = np.zeros((12, 14), np.uint8)
+    one[1:11, 1:13] = 255
+    one[5, 5] = 0  # a hole
+    filled = np.full((12, 14), 255, np.uint8)
+    cut = filled.copy()
+    cut[:, :3] = 0  # a cell that three sides of the frame cut
+    halves = filled.copy()
+    halves[:, 7] = 0
+    for pixels, objects in ((one, 1), (filled, 1), (cut, 1), (halves, 2)):
+        assert read_labels(write_tiff(tmp_path / "a.tif", pixels)).max() == objects
+
+
+def palette_png(path, indices, palette, bits=8):
+    image = Image.fromarray(np.asarray(indices, np.uint8), "P")
+    image.putpalette(np.asarray(palette, np.uint8).ravel().tolist())
+    image.save(path, bits=bits)
+    return path
+
+
+COLORS = np.array([(0, 0, 0), (9, 8, 200), (9, 8, 200), (255, 0, 0)])
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_of_a_png_with_a_palette_the_index_is_the_id(tmp_path, bits):
+    # Two ids share a color; color 0 is black, as of labelme and Pascal VOC.
+    ids = np.array([[0, 1, 2], [3, 3, 0], [0, 0, 1]])
+    path = palette_png(tmp_path / "a.png", ids, COLORS, bits)
+    assert read_annotation(path).kind == "labels"
+    np.testing.assert_array_equal(read_labels(path), ids)
+
+
+def test_an_inverting_palette_of_imagej_does_not_swap_mask_and_background(tmp_path):
+    mask = np.zeros((8, 9), np.uint8)
+    mask[1:3, 1:4], mask[5:7, 5:8] = 255, 255
+    gray = np.repeat(np.arange(255, -1, -1)[:, None], 3, axis=1)
+    path = palette_png(tmp_path / "a.png", mask, gray)
+    assert Image.open(path).convert("L").getpixel((0, 0)) == 255
+    assert np.bincount(read_labels(path).ravel())[1:].tolist() == [6, 6]
+
+
+@pytest.mark.parametrize("background", [(255, 255, 255), (40, 40, 90)])
+def test_of_any_palette_0_is_the_background_that_is_around_objects(
+    tmp_path, background
+):
+    ids = np.zeros((6, 7), np.uint8)
+    ids[1:3, 1:3], ids[3:5, 4:6] = 1, 2
+    colors = [background, (0, 0, 0), (250, 20, 20)]
+    path = palette_png(tmp_path / "a.png", ids, colors)
+    np.testing.assert_array_equal(read_labels(path), ids)
+
+
+def test_a_palette_in_which_black_is_not_the_first_color_is_read_by_color(tmp_path):
+    # Sorted by color, as programs that make files smaller leave it.
+    ids = np.full((6, 7), 2, np.uint8)
+    ids[1:3, 1:3], ids[3:5, 4:6] = 1, 0
+    path = palette_png(tmp_path / "a.png", ids, [(250, 9, 9), (9, 250, 9), (0, 0, 0)])
+    assert np.bincount(read_labels(path).ravel()).tolist() == [42 - 8, 4, 4]
+
+
+def test_the_void_of_pascal_voc_does_not_count(tmp_path):
+    ids = np.zeros((6, 7), np.uint8)
+    ids[1:5, 1:6], ids[2:4, 2:5] = 255, 3
+    palette = np.zeros((256, 3), np.uint8)
+    palette[3], palette[255] = (128, 128, 0), (224, 224, 192)
+    path = palette_png(tmp_path / "a.png", ids, palette)
+    found = read_annotation(path)
+    np.testing.assert_array_equal(found.labels, np.where(ids == 255, 0, ids))
+    np.testing.assert_array_equal(found.annotated, ids != 255)
+    assert "Pascal VOC" in found.notes[0]
+    palette[255] = 7  # an object of that number
+    found = read_annotation(palette_png(path, ids, palette))
+    assert found.annotated is None
+    assert found.labels.max() == 255
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whole_numbers_in_floating_point_are_ids(tmp_path, dtype):
+    ids = np.array([[0, 1, 1], [70_000, 0, 2**24]])
+    path = write_tiff(tmp_path / "a.tif", ids.astype(dtype))
+    np.testing.assert_array_equal(read_labels(path), ids)
+    mask = write_tiff(tmp_path / "b.tif", np.array([[0, 1], [1, 0]], dtype))
+    assert read_annotation(mask).kind == "binary"
 
 
 def test_one_object_of_another_id_is_not_binary(tmp_path):
@@ -157,7 +272,7 @@ def test_decoded_pieces_are_the_classes_of_equal_connected_neighbors(red):
         while todo:
             y, x = todo.pop()
             expected[y, x] = number
-            for v, u in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+            for v, u in itertools.product((y - 1, y, y + 1), (x - 1, x, x + 1)):
                 inside = 0 <= v < red.shape[0] and 0 <= u < red.shape[1]
                 if inside and red[v, u] == red[start] and not expected[v, u]:
                     todo.append((v, u))
@@ -215,7 +330,7 @@ def test_a_folder_without_objects_is_refused(tmp_path):
     ("pixels", "found", "hint"),
     [
         (np.float32([[0, 1.5]]), "floating-point values .*float32, 0 to 1.5", "image"),
-        (np.float32([[0, 2]]), "floating-point values", "nothing. In Fiji"),
+        (np.float32([[0, 2**25]]), "ids above 16,777,216 are rounded", "integers"),
         (np.float32([[0, np.nan]]), "floating-point values", "image or a prob"),
         (np.float32([[np.nan, np.nan]]), "none finite", "image or a prob"),
         (np.int16([[0, -1]]), "negative values, down to -1", "--ignore-value -1"),
@@ -284,7 +399,7 @@ def test_wide_colors_are_refused(tmp_path):
 def test_an_unknown_kind_is_refused_with_those_there_are(tmp_path):
     with pytest.raises(ConfigError, match="Known: auto, binary, coco, colored"):
         read_labels(tmp_path, kind="coloured")
-    pixels = ["labels", "binary", "colored", "outlines", "objects"]
+    pixels = ["labels", "binary", "inverted", "colored", "outlines", "objects"]
     drawn = ["scribbles", "rois", "geojson", "coco", "labelme"]
     assert list(ANNOTATIONS) == ["auto", *pixels, *drawn]
 
@@ -352,10 +467,11 @@ def test_a_missing_file_is_refused(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_published_counts_of_bbbc039_are_met(data_dir):
+def test_objects_of_bbbc039_are_counted(data_dir):
     pairs = find_pairs(data_dir / "bbbc039")
     counts = {p.name: int(read_labels(p.annotation).max()) for p in pairs.pairs}
-    assert sum(counts[name] for name in pairs.train) == 12_001
+    # Of 12,001 pieces side by side, two of 1 and 2 px touch another at a corner.
+    assert sum(counts[name] for name in pairs.train) == 11_999
     assert sum(counts[name] for name in pairs.validation) == 5_896
 
 
@@ -432,6 +548,28 @@ class Trap:
 
     def __reduce__(self):
         return (pytest.fail, ("a pickle was opened",))
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (1, 3, 3, 1)])
+def test_a_plain_array_of_numpy_is_a_label_image(tmp_path, shape):
+    np.save(tmp_path / "a.npy", IDS.reshape(shape))
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.npy"), IDS)
+    np.save(tmp_path / "b.npy", IDS.astype(bool))
+    assert read_annotation(tmp_path / "b.npy").kind == "binary"
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.zeros((2, 5, 5), int), "array of 2 x 5 x 5"),
+        (np.array([["a"]]), "holds <U1"),
+        (np.array([[Trap()]], object), "no plain array"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path, pixels, message):
+    np.save(tmp_path / "a.npy", pixels, allow_pickle=True)
+    with pytest.raises(AnnotationError, match=message):
+        read_labels(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize("kind", ["auto", "labels"])

@@ -153,10 +153,10 @@ def test_a_file_that_changed_is_read_again(write):
         ([], [image(1, "a.tif", -2)], "height of image 1 is -2"),
         ([], [3], "An image is 3"),
         ([3], [image(1, "a.tif")], "An annotation is 3"),
-        ([annotation(5, [])], [image(1, "a.tif")], "annotation 5 has no outline"),
-        ([annotation(5, None)], [image(1, "a.tif")], "annotation 5 has no outline"),
-        ([annotation(5, [[1, 2, 3]])], [image(1, "a.tif")], "has 3 coordinates"),
-        ([annotation(5, [[1, 2, 3, 4]])], [image(1, "a.tif")], "2 different points"),
+        ([annotation(5, [])], [image(1, "a.tif")], "annotation 5 .no outline, a box"),
+        ([annotation(5, None)], [image(1, "a.tif")], "annotation 5 .no outline, a box"),
+        ([annotation(5, [[1, 2, 3]])], [image(1, "a.tif")], r"5 \(1.5 points\)"),
+        ([annotation(5, [[1, 2, 3, 4]])], [image(1, "a.tif")], r"5 \(2 points\)"),
         ([annotation(5, [[1, 2, 3, 4, None, 6]])], [image(1, "a.tif")], "no finite"),
         ([annotation(5, 4)], [image(1, "a.tif")], "segmentation of annotation 5 is 4"),
         (
@@ -239,6 +239,17 @@ def test_where_an_image_lay_on_a_server_does_not_matter(write, tmp_path, name):
     assert pairs_of(tmp_path) == {"ab12cd34-a": "images/a.tif"}
 
 
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a.JPEG", "x/a.png", "a.webp", "a_tif.rf.0a1b2c3d4e5f.jpg"]
+)
+def test_an_image_that_was_annotated_as_a_picture_is_found_by_its_stem(
+    write, tmp_path, name
+):
+    listed(write, name)
+    tree(tmp_path, "images/a.tif")
+    assert list(pairs_of(tmp_path).values()) == ["images/a.tif"]
+
+
 def test_images_of_one_name_are_told_apart_by_their_folders(write, tmp_path):
     path = listed(write, "well1/img.png", "well2/img.png", "sub/field2.png")
     tree(
@@ -280,6 +291,40 @@ def test_an_export_without_an_object_is_a_fault_unless_allowed(write, tmp_path, 
     assert main(words) == 1
     assert "lists 2 images and not one object" in capsys.readouterr().err
     assert main([*words, "--allow-empty"]) == 0
+
+
+@pytest.mark.parametrize("bad", [None, [], [[]], [[1, 2, 3, 4]], [[1, 2, 3]]], ids=repr)
+def test_one_annotation_without_outline_is_left_out_by_name(write, bad):
+    found = read_annotation(write(annotation(1, [SQUARE]), annotation(9, bad)))
+    assert np.array_equal(
+        found.labels, read_annotation(write(annotation(1, [SQUARE]))).labels
+    )
+    assert "1 of 2 shapes enclose nothing" in found.notes[0]
+    assert "annotation 9" in found.notes[0]
+
+
+def test_a_flat_list_of_coordinates_is_one_polygon(write):
+    # As VGG Image Annotator 2 exports it, ids as text.
+    flat = read_annotation(write(annotation(1, SQUARE, image_id="1")))
+    listed = read_annotation(write(annotation(1, [SQUARE])))
+    assert np.array_equal(flat.labels, listed.labels)
+
+
+def test_categories_with_ids_as_text_say_what_does_not_count(write, tmp_path):
+    path = write(annotation(1, [SQUARE]), annotation(2, [SQUARE], category="9"))
+    document = json.loads(path.read_text())
+    document["categories"] = [{"id": "9", "name": "ignore"}]
+    path.write_text(json.dumps(document))
+    assert not read_annotation(path).annotated.all()
+
+
+def test_a_file_that_does_not_know_the_size_takes_that_of_the_image(write):
+    path = write(
+        annotation(1, [SQUARE]), images=[{"id": 1, "file_name": "a", "height": 0}]
+    )
+    assert read_annotation(path, shape=(9, 11)).labels.shape == (9, 11)
+    with pytest.raises(AnnotationError, match="does not hold the size"):
+        read_annotation(path)
 
 
 def test_a_number_as_text_is_the_same_image(write):

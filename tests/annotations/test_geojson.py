@@ -7,7 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from cellunet.annotations.geojson import geojson_drawings
+from cellunet.annotations.geojson import (
+    CELLS,
+    OUTER,
+    OUTLINES,
+    REGIONS,
+    TILES,
+    geojson_drawings,
+)
 from cellunet.annotations.read import read_annotation
 from cellunet.errors import AnnotationError
 
@@ -46,9 +53,9 @@ TUMOR = {"name": "Tumor", "color": [200, 0, 0]}
 
 @pytest.fixture
 def read(tmp_path):
-    def read(document, name="a.geojson", shape=SHAPE):
+    def read(document, name="a.geojson", shape=SHAPE, cells=False):
         (tmp_path / name).write_text(json.dumps(document), encoding="utf-8")
-        return read_annotation(tmp_path / name, shape=shape)
+        return read_annotation(tmp_path / name, shape=shape, cells=cells)
 
     return read
 
@@ -81,10 +88,134 @@ def test_every_form_holds_the_same_objects(read, document):
     assert np.array_equal(read(document).labels, expected)
 
 
-def test_a_single_feature_and_a_cell_with_its_nucleus_are_one_object(read):
-    cell = feature(polygon(ring(1, 1, 9, 9)), kind="cell")
-    cell["nucleusGeometry"] = polygon(ring(3, 3, 5, 5))
-    assert np.bincount(read(cell).labels.ravel())[1:].tolist() == [64]
+def areas(found):
+    return np.bincount(found.labels.ravel())[1:].tolist()
+
+
+def cell(box, nucleus=None):
+    found = feature(polygon(ring(*box)), kind="cell")
+    return found | ({} if nucleus is None else {"nucleusGeometry": nucleus})
+
+
+def test_a_cell_is_its_nucleus_unless_its_outline_is_asked_for(read):
+    document = collection(
+        cell((1, 1, 9, 9), polygon(ring(3, 3, 5, 5))),
+        cell((9, 1, 15, 7), polygon(ring(10, 2, 13, 5))),
+    )
+    found = read(document)
+    assert areas(found) == [4, 9]
+    assert found.notes == (CELLS,)
+    outlines = read(document, cells=True)
+    assert areas(outlines) == [64, 36]
+    assert outlines.notes == (OUTLINES,)
+
+
+def test_cells_of_which_none_has_a_nucleus_are_their_outlines(read):
+    assert areas(read(cell((1, 1, 9, 9)))) == [64]
+
+
+def test_a_cell_without_nucleus_among_others_is_left_out_by_name(read):
+    found = read([cell((1, 1, 9, 9), polygon(ring(3, 3, 5, 5))), cell((9, 1, 15, 7))])
+    assert areas(found) == [4]
+    assert "feature 2 has no nucleusGeometry" in found.notes[1]
+
+
+BOX, LEFT, RIGHT = ring(0, 0, 14, 10), ring(1, 1, 4, 4), ring(8, 5, 12, 8)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        feature(polygon(BOX)),
+        feature(polygon(BOX), classification=TUMOR),
+        feature(polygon(BOX), kind="tmaCore", isMissing=False),
+        {**feature(polygon(BOX), kind=None), "id": "PathAnnotationObject"},
+    ],
+    ids=["annotation", "of a class", "core", "of QuPath 0.2"],
+)
+def test_what_was_drawn_around_detections_is_a_region(read, around):
+    inside = [feature(polygon(r), kind="detection") for r in (LEFT, RIGHT)]
+    found = read(collection(around, *inside))
+    assert areas(found) == [9, 12]
+    assert np.count_nonzero(found.annotated) == 140
+    assert found.notes == (REGIONS,)
+
+
+@pytest.mark.parametrize("kind", ["detection", "annotation"])
+def test_objects_listed_in_an_annotation_are_read_and_it_is_a_region(read, kind):
+    children = [feature(polygon(r), kind=kind) for r in (LEFT, RIGHT)]
+    found = read(collection(feature(polygon(BOX), childObjects=children)))
+    assert areas(found) == [9, 12]
+    assert np.count_nonzero(found.annotated) == 140
+
+
+def test_the_innermost_annotation_around_detections_is_the_region(read):
+    found = read(
+        collection(
+            feature(polygon(ring(0, 0, 16, 12)), kind="tmaCore"),
+            feature(polygon(ring(0, 0, 15, 11))),
+            feature(polygon(BOX)),
+            feature(polygon(LEFT), kind="detection"),
+            # Drawn beside the detections: an object.
+            feature(polygon(RIGHT)),
+        )
+    )
+    assert areas(found) == [9, 12]
+    assert np.count_nonzero(found.annotated) == 140
+    assert found.notes == (REGIONS, OUTER)
+
+
+def test_a_core_without_objects_counts_as_empty_and_a_missing_one_not_at_all(read):
+    cores = [
+        feature(polygon(ring(0, 0, 6, 6)), kind="tmaCore", isMissing=False),
+        feature(polygon(ring(4, 0, 10, 6)), kind="tmaCore", isMissing=True),
+    ]
+    found = read(collection(*cores, feature(polygon(RIGHT), kind="detection")))
+    assert found.annotated[0].tolist() == [True] * 4 + [False] * 12
+
+
+def test_an_annotation_around_many_others_is_a_region_around_two_an_object(read):
+    nuclei = [feature(polygon(ring(x, 2, x + 2, 4))) for x in (1, 5, 9)]
+    box = feature(polygon(ring(0, 1, 12, 6)))
+    cell_of_two = read(collection(box, *nuclei[:2]))
+    assert areas(cell_of_two) == [52, 4, 4]
+    assert cell_of_two.annotated is None
+    many = read(collection(box, *nuclei))
+    assert areas(many) == [4, 4, 4]
+    assert np.count_nonzero(many.annotated) == 60
+
+
+def test_tiles_are_no_objects(read):
+    tile = feature(polygon(ring(0, 0, 16, 12)), kind="tile")
+    found = read(collection(tile, feature(polygon(LEFT), kind="detection")))
+    assert areas(found) == [9]
+    assert found.notes == (TILES,)
+
+
+def test_bare_nan_in_measurements_does_not_matter(read):
+    # As QuPath up to 0.4 writes it; it is no JSON.
+    found = read(collection(feature(polygon(LEFT), measurements={"x": float("nan")})))
+    assert areas(found) == [9]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [None, {"type": "Polygon", "coordinates": []}, polygon([[0, 0], [1, 1], [0, 0]])],
+    ids=["null", "empty", "two points"],
+)
+def test_one_feature_that_encloses_nothing_is_left_out_by_name(read, bad):
+    found = read(collection(feature(bad), feature(A)))
+    assert areas(found) == [12]
+    assert found.notes[0].startswith("1 of 2 shapes enclose nothing")
+    assert "feature 1" in found.notes[0]
+
+
+def test_a_part_without_area_takes_nothing_from_the_others(read):
+    part = {
+        "type": "MultiPolygon",
+        "coordinates": [[[[0, 0], [1, 1]]], [ring(1, 1, 5, 5), [[2, 2], [3, 3]]]],
+    }
+    assert areas(read(feature(part))) == [16]
 
 
 def test_a_collection_within_a_feature_is_one_object(read):
@@ -122,9 +253,10 @@ def test_an_empty_collection_is_an_image_without_objects(read):
             ),
             r"spot \(Point\), feature 2 \(LineString\)",
         ),
-        (collection(feature(None)), "geometry of feature 1 is null"),
+        (collection(feature(None)), "feature 1 has no geometry"),
+        (collection(feature(3)), "geometry of feature 1 is 3"),
         (collection(feature({"type": "Polygon"})), "coordinates of feature 1 is null"),
-        (collection(feature(polygon([[0, 0], [1, 1]]))), "2 different points"),
+        (collection(feature(polygon([[0, 0], [1, 1]]))), "encloses anything: feat"),
         (collection(feature(polygon([[0, 0], [1, 1], ["x", 2]]))), "no pair x, y"),
         ({"type": "FeatureCollection"}, "features is null"),
         ({"type": "Topology"}, "feature 1 .Topology"),

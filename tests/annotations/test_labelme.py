@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
+import imagecodecs
 import numpy as np
 import pytest
 
@@ -66,6 +68,45 @@ def test_shapes_of_one_group_are_one_object(read):
     assert np.bincount(found.labels.ravel())[1:].tolist() == [8, 16, 4, 4]
 
 
+def masked(x, y, pixels, **more):
+    """A mask as labelme keeps it, its first and last pixel its points."""
+    png = imagecodecs.png_encode(np.asarray(pixels, np.uint8) * 255)
+    end = [x + len(pixels[0]) - 1, y + len(pixels) - 1]
+    return shape([[x, y], end], "mask", **more) | {
+        "mask": base64.b64encode(png).decode()
+    }
+
+
+def test_masks_are_objects_pixel_by_pixel(read):
+    found = read(
+        masked(1, 2, [[0, 1, 1], [1, 1, 0]]),
+        masked(10, 8, [[1, 1, 1], [1, 1, 1], [0, 1, 1]]),  # cut off by the image
+        masked(-1, 0, [[1, 1]]),
+    )
+    assert found.labels[2].tolist() == [0, 0, 1, 1] + [0] * 8
+    assert found.labels[3].tolist() == [0, 1, 1, 0] + [0] * 8
+    assert np.bincount(found.labels.ravel())[1:].tolist() == [4, 4, 1]
+
+
+def test_a_mask_and_a_polygon_of_one_group_are_one_object(read):
+    found = read(
+        masked(0, 0, [[1, 1]], group=4),
+        shape([[4, 0], [6, 2]], "rectangle", group=4),
+    )
+    assert np.bincount(found.labels.ravel())[1:].tolist() == [6]
+
+
+def test_one_shape_that_encloses_nothing_is_left_out_by_name(read):
+    found = read(
+        shape([[0, 0], [1, 1]]),
+        shape([[3, 3]], "rectangle"),
+        shape([[5, 5], [8, 8]], "rectangle"),
+    )
+    assert np.bincount(found.labels.ravel())[1:].tolist() == [9]
+    assert "2 of 3 shapes enclose nothing" in found.notes[0]
+    assert "nucleus (shape 1), nucleus (shape 2)" in found.notes[0]
+
+
 def test_labels_say_what_does_not_count(read):
     found = read(
         shape([[0, 0], [2, 10]], "rectangle", label="ignore"),
@@ -78,7 +119,6 @@ def test_labels_say_what_does_not_count(read):
 @pytest.mark.parametrize(
     ("kind", "points"),
     [
-        ("mask", [[0, 0], [3, 3]]),
         ("oriented_rectangle", [[0, 0], [3, 0], [3, 3], [0, 3]]),
         (["polygon"], [[0, 0]]),
     ],
@@ -99,9 +139,10 @@ def test_strokes_that_say_neither_inside_nor_outside_are_refused(read, kind):
 @pytest.mark.parametrize(
     ("one", "message"),
     [
-        (shape([[0, 0], [1, 1]]), "2 different points; 3"),
+        (shape([[0, 0], [1, 1]]), r"encloses anything: nucleus \(shape 1\)"),
         (shape([[0, 0], [1, 1], [2, 5]], "circle"), "3 points; 2 are expected"),
-        (shape([[1, 1], [1, 1]], "circle"), "1 different points"),
+        (shape([[1, 1], [1, 1]], "circle"), "encloses anything"),
+        (shape([[1, 1], [2, 2]], "mask"), "mask of nucleus .* is no PNG"),
         (shape(None), "points|null"),
         (7, "Shape 1 is 7"),
     ],

@@ -161,6 +161,54 @@ def test_a_spline_is_refused_with_the_way_out(write):
     assert "Interpolate" in caught.value.hint
 
 
+def test_imagej_counts_centers_on_the_lower_and_right_side_of_an_outline(write):
+    # A triangle of 3 x 3: the centers of its diagonal lie on the outline.
+    corner = np.array([(0, 0), (3, 0), (0, 3)])
+    drawn = {
+        "upper left": corner,
+        "upper right": [(3, 0), (3, 3), (0, 0)],
+        "lower left": [(0, 0), (3, 3), (0, 3)],
+        "lower right": [(3, 0), (3, 3), (0, 3)],
+    }
+    # On the diagonal from upper left, the center is on the right side of the triangle
+    # to its left, which takes it in.
+    expected = {"upper left": 6, "upper right": 3, "lower left": 6, "lower right": 3}
+    for name, points in drawn.items():
+        assert areas(write(outline(points))) == [expected[name]], name
+
+
+def test_imagej_fills_rectangles_and_ovals_at_fractions_on_whole_pixels(write):
+    for kind in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
+        roi = boxed(kind, 4, 5, 8, 7, options=ROI_OPTIONS.SUB_PIXEL_RESOLUTION)
+        roi.xd, roi.yd, roi.widthd, roi.heightd = 4.4, 5.6, 3.3, 2.0
+        expected = np.zeros(SHAPE, int)
+        expected[5:7, 4:8] = 1
+        found = read_annotation(write(roi), shape=SHAPE).labels
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_rois_whose_positions_differ_by_channel_alone_are_of_one_plane(write):
+    # Slices 3 and 4 of an image of two channels: both channels of the second plane.
+    rois = [outline(SQUARE, position=p) for p in (3, 4)]
+    rois += [boxed(ROI_TYPE.RECT, 10, 2, 12, 5, c_position=c) for c in (1, 2)]
+    path = write(*rois[:2], rois[2])
+    assert read_annotation(path, shape=SHAPE, channels=2).labels.max() == 3
+    with pytest.raises(AnnotationError, match="lie on 2 planes"):
+        read_annotation(path, shape=SHAPE)
+    with pytest.raises(AnnotationError, match="lie on 2 planes"):
+        read_annotation(
+            write(*rois, outline(SQUARE, position=5)), shape=SHAPE, channels=2
+        )
+    assert read_annotation(write(*rois[2:]), shape=SHAPE).labels.max() == 1
+
+
+def test_an_outline_of_two_points_is_left_out_by_name(write):
+    line = outline([(2, 3), (6, 3)], name="stray")
+    found = read_annotation(write(line, outline(SQUARE)), shape=SHAPE)
+    assert np.bincount(found.labels.ravel())[1:].tolist() == [20]
+    assert found.notes == ("1 of 2 shapes enclose nothing and are left out: stray.",)
+
+
 def test_rois_of_several_planes_are_refused(write):
     planes = [outline(SQUARE, position=p) for p in (0, 1, 1)]
     assert read_annotation(write(*planes), shape=SHAPE).hidden == 2

@@ -633,7 +633,12 @@ def _add_windows(
     request: SuggestRequest,
 ) -> None:
     """Add the windows of an image that are annotated, and what they look like."""
-    mask = read_annotated(pair, source.shape, request.ignore_value).annotated
+    mask = read_annotated(
+        pair,
+        source.shape,
+        request.ignore_value,
+        channels=len(source.file_channels),
+    ).annotated
     side = min(request.config.side_px, *source.shape)
     looks: list[tuple[float, ...]] = []
     shares: list[float] = []

@@ -252,7 +252,7 @@ def training_notes(data: TrainingData, *, start: str, target: str) -> tuple[str,
         *_of_copies(data.training_prints, "training"),
         *_of_copies(data.validation_prints, "validation"),
         *_of_fits(evenly(both, MOST_IMAGES), config),
-        *value_notes({s.name: s.labels for s in both}),
+        *value_notes({s.name: s.labels for s in both if s.kind == "labels"}),
         *suspicious_images(both),
     )
 

@@ -602,7 +602,10 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         height, width = source.shape
         image = source.read(Region(plane=0, y0=0, y1=height, x0=0, x1=width))
         cut_from, names = source.cut_from, source.channel_names
-    found = read_annotated(pair, (height, width), channel.ignore_value)
+        channels = len(source.file_channels)
+    found = read_annotated(
+        pair, (height, width), channel.ignore_value, channels=channels
+    )
     labels = found.labels
     if labels.shape != (height, width):
         raise AnnotationError(
@@ -625,16 +628,22 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         scribbles=found.scribbles,
         measured=None if cut_from is None else cut_from.by_channel,
         channels=names,
+        kind=found.kind,
     )
 
 
 def read_annotated(
-    pair: Pair, shape: tuple[int, int] | None = None, ignore_value: int | None = None
+    pair: Pair,
+    shape: tuple[int, int] | None = None,
+    ignore_value: int | None = None,
+    *,
+    channels: int = 1,
 ) -> Annotation:
     """Return the annotation of a pair; `shape` is its image's, if that is known."""
     found = read_annotation(
         pair.annotation,
         shape=shape,
+        channels=channels,
         member=pair.member,
         ignore_value=ignore_value,
         annotated=pair.annotated,
