@@ -47,7 +47,14 @@ DEVICE = "auto"
 THREADS = 0
 
 Saved = Literal[
-    "classes", "probabilities", "outlines", "rois", "geojson", "table", "report"
+    "classes",
+    "probabilities",
+    "outlines",
+    "rois",
+    "geojson",
+    "coco",
+    "table",
+    "report",
 ]
 
 EngineName = Literal[
@@ -661,8 +668,9 @@ class PredictConfig(Config):
     save: tuple[Saved, ...] = setting(
         (),
         "Also write, beside each label image: classes or probabilities (TIFF), "
-        "outlines (a picture), rois (for Fiji), geojson (for QuPath), or the table "
-        "of what is measured; or one report (HTML) of all images; repeat for more.",
+        "outlines (a picture), rois (for Fiji), geojson (for QuPath), coco (masks and "
+        "scores as JSON), or the table of what is measured; or one report (HTML) of "
+        "all images; repeat for more.",
         option="Results: WHAT",
     )
     table_format: Literal["csv", "parquet"] = setting(

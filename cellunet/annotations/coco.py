@@ -20,6 +20,7 @@ import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,26 @@ def decode_counts(text: str) -> list[int]:
     return counts
 
 
+def encode_counts(counts: Sequence[int]) -> str:
+    """Return the compressed string of runs, the inverse of `decode_counts`.
+
+    Examples
+    --------
+    >>> encode_counts([0, 4]), encode_counts([1, 2, 2, 1, 4])
+    ('04', '122O2')
+    """
+    text = []
+    for place, count in enumerate(counts):
+        value = count - counts[place - 2] if place > 2 else count
+        more = True
+        while more:
+            bits, value = value & 31, value >> 5
+            # The highest bit of the last character is the sign.
+            more = value != (-1 if bits & 16 else 0)
+            text.append(chr(48 + bits + 32 * more))
+    return "".join(text)
+
+
 @dataclass(frozen=True, eq=False)
 class Runs:
     """A mask as runs; `size` is rows and columns of the image it was drawn on."""
@@ -119,6 +140,33 @@ class Runs:
         top, bottom = int(rows[0]), int(rows[-1]) + 1
         window = (slice(top, bottom), slice(first, last + 1))
         return Filled(window, inside[top:bottom])
+
+
+def runs_of(filled: Filled, shape: tuple[int, int]) -> list[int]:
+    """Return the runs of the pixels of a mask in an image of this shape.
+
+    Examples
+    --------
+    >>> runs_of(Filled((slice(1, 3), slice(0, 2)), np.ones((2, 2), bool)), (3, 3))
+    [1, 2, 1, 2, 3]
+    """
+    y, x = filled.window
+    height = shape[0]
+    # Columns of the window, a pixel outside below each.
+    inside = np.pad(filled.inside, ((0, 1), (0, 0))).T
+    turns = np.flatnonzero(np.diff(inside.reshape(-1), prepend=False))
+    columns, rows = np.divmod(turns, len(filled.inside) + 1)
+    # A run to the lowest row goes on in the next column, if that begins at row 0.
+    places = ((x.start + columns) * height + y.start + rows).tolist()
+    ends: list[int] = []
+    for place in places:
+        if ends and ends[-1] == place:
+            ends.pop()
+        else:
+            ends.append(place)
+    bounds = [0, *ends, height * shape[1]]
+    counts = [stop - start for start, stop in pairwise(bounds)]
+    return counts if counts[-1] or len(counts) == 1 else counts[:-1]
 
 
 def runs(counts: Sequence[int] | str, size: tuple[int, int]) -> Runs:

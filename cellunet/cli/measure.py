@@ -23,6 +23,7 @@ MEASURED = Options(
     "gray",
     "z",
     "level",
+    "image",
     "keep_going",
     "link_planes",
     "table_format",
@@ -36,7 +37,9 @@ class Saved(StrEnum):
 
     ROIS = "rois"
     GEOJSON = "geojson"
+    COCO = "coco"
     TABLE = "table"
+    REPORT = "report"
 
 
 def measure(
@@ -63,8 +66,9 @@ def measure(
         option(
             "--save",
             "WHAT",
-            "What to write: the table, rois (for Fiji), geojson (for QuPath); repeat "
-            "for more. Default: the table.",
+            "What to write: the table, rois (for Fiji), geojson (for QuPath), coco "
+            "(masks as JSON), or one report (HTML) of all; repeat for more. Default: "
+            "the table.",
             "Results",
         ),
     ] = None,
@@ -72,9 +76,9 @@ def measure(
 ) -> Outcome:
     """Measure the objects of label images, of whatever origin.
 
-    The same table, ROI sets and GeoJSON as predict writes, of labels that were
-    corrected by hand or made by another program, and of other images than those that
-    were segmented.
+    The same table, ROI sets, GeoJSON, COCO file and report as predict writes, of labels
+    that were corrected by hand or made by another program, and of other images than
+    those that were segmented.
     """
     from cellunet.tasks.measure import measure as run
 
@@ -114,8 +118,14 @@ def summarize(session: Session, found: Measured, out: Path) -> None:
         f"{counted(objects, 'object')} in {counted(len(done), 'label image')}: {out}",
         "bold",
     )
-    if found.table:
-        report.line(f"Table of all objects: {found.table}")
+    written = {
+        "Table of all objects": found.table,
+        "COCO file of all objects": found.coco,
+        "Report": found.report,
+    }
+    for what, path in written.items():
+        if path:
+            report.line(f"{what}: {path}")
     for image in done[:MAX_ROWS]:
         for note in image.notes:
             report.line(f"note: {Path(image.labels).name}: {note}")

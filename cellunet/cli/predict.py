@@ -111,6 +111,7 @@ def summarize(session: Session, found: Predictions, out: Path) -> None:
     written = {
         "Label images": out if found.done or found.skipped else None,
         "Table of all objects": found.table,
+        "COCO file of all objects": found.coco,
         "Report": found.report,
     }
     for what, path in written.items():

@@ -241,9 +241,9 @@ def _ring(labels: npt.NDArray[Any]) -> tuple[Ids, Ids, Ids]:
         near = _dilated(inside, diagonal=step % 2 == 1)
         front = np.flatnonzero(near & ~inside)
         first, *others = sides + (corners if step % 2 else [])
-        best = flat[front + first]
+        best = flat.take(front + first)
         for offset in others:
-            np.maximum(best, flat[front + offset], out=best)
+            np.maximum(best, flat.take(front + offset), out=best)
         flat[front] = best
         inside = near
         if step >= GAP_PX:

@@ -313,7 +313,7 @@ def _micromanager(image: TiffImage) -> Metadata:
     axes = axes if isinstance(axes, dict) else {}
     name = meta.get("Channel") or meta.get("ChannelName") or axes.get("channel")
     names: tuple[str, ...] = (str(name),) if name is not None else ()
-    if _planes_of_channels(image) > 1:
+    if name is None or _planes_of_channels(image) > 1:
         names = _ndtiff_channels(image)
     return Metadata(
         _sizes([size, size], 1.0),
@@ -328,9 +328,12 @@ def _ndtiff_channels(image: TiffImage) -> tuple[str, ...]:
     if image.series.kind != "ndtiff":
         return ()
     index = image.path.with_name("NDTiff.index")
-    found = [axes.get("channel") for axes, *_ in tifffile.read_ndtiff_index(index)]
-    named = dict.fromkeys(name for name in found if isinstance(name, str))
-    return tuple(named)
+    every: dict[str, bool] = {}
+    for axes, file, *_ in tifffile.read_ndtiff_index(index):
+        name = axes.get("channel")
+        if isinstance(name, str):
+            every[name] = every.get(name, False) or file == image.path.name
+    return tuple(name for name, here in every.items() if here)
 
 
 def _planes_of_channels(image: TiffImage) -> int:

@@ -111,13 +111,8 @@ def find_images(path: Path, tiff: tifffile.TiffFile, ome: OmeSummary | None) -> 
     every = tiff.series(squeeze=False) if callable(tiff.series) else tiff.series
     images = [s for s in every if not s.keyframe.is_reduced or s.kind == "qpi"] or every
     claimed, kinds = _claim(tiff, ome)
+    images = [_ndtiff_here(path, s) if s.is_multifile else s for s in images]
     for series in images:
-        if series.is_multifile:
-            raise ImageReadError(
-                f"{path} is one of several files of an NDTiff data set, whose planes "
-                "are spread over them.",
-                hint="Export the data set as OME-TIFF.",
-            )
         if claimed > 1 and series.kind not in kinds:
             raise ImageReadError(
                 f"{path} has metadata of {claimed} planes that do not fit the "
@@ -131,6 +126,44 @@ def find_images(path: Path, tiff: tifffile.TiffFile, ome: OmeSummary | None) -> 
         return list(zip(images, ome.images, strict=True))
     named = {image.name: image for image in reversed(ome.images)}
     return [(series, named.get(series.name, ome.images[0])) for series in images]
+
+
+def _ndtiff_here(
+    path: Path, series: tifffile.TiffPageSeries
+) -> tifffile.TiffPageSeries:
+    """Return the planes of an NDTiff data set that one of its files holds.
+
+    Raises
+    ------
+    ImageReadError
+        Unless they are whole axes of the set.
+    """
+    lengths = series.shape[: len(series.shape) - len(series.keyframe.shape)]
+    pages = {
+        place: page
+        for place, page in zip(np.ndindex(*lengths), series.pages, strict=True)
+        if page is not None and page.parent.filename == path.name
+    }
+    kept = [sorted({place[k] for place in pages}) for k in range(len(lengths))]
+    places = list(product(*kept))
+    if not pages or set(places) != set(pages):
+        raise ImageReadError(
+            f"{path} is one of several files of an NDTiff data set, and holds "
+            f"{len(pages)} of its {math.prod(lengths)} planes, but neither whole "
+            "channels, nor whole Z or T.",
+            hint="Save the set as one OME-TIFF, in Micro-Manager or by tifffile: "
+            "tifffile.TiffFile(FILE).series[0] of any of its files is the whole set.",
+        )
+    own = [pages[place] for place in places]
+    return tifffile.TiffPageSeries(
+        own,
+        (*map(len, kept), *series.keyframe.shape),
+        series.dtype,
+        series.axes,
+        name=series.name,
+        kind=series.kind,
+        multifile=True,
+    )
 
 
 def _claim(tiff: tifffile.TiffFile, ome: OmeSummary | None) -> tuple[int, list[str]]:
@@ -439,6 +472,8 @@ def _origin(
         )
     if ome is not None and ome.files > 1:
         notes.append(f"one of {ome.files} files of an OME-TIFF set, read by itself")
+    if images[chosen][0].is_multifile:
+        notes.append("one of several files of an NDTiff data set, read by itself")
     if image.split:
         notes.append("one part of an image that was split into files, read by itself")
     origin = Origin(

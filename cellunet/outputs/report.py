@@ -199,6 +199,8 @@ class RunSummary:
     """Time that the run took."""
     stopped: bool = False
     """Whether it was stopped before its end."""
+    measured: bool = False
+    """Whether labels were given and measured, and no model made them."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """How the model was applied."""
     versions: Mapping[str, Any] = field(default_factory=dict)
@@ -579,17 +581,18 @@ def write_report(
             totals = Totals()
             for image in images():
                 totals.add(image)
+            sure = totals.confidences.histogram()
             style, script = _resource("report.css"), _resource("report_table.js")
             parts = _template().generate(
                 run=run,
                 totals=totals,
                 objects=totals.objects.histogram(),
                 diameters=totals.diameters.histogram(),
-                confidences=totals.confidences.histogram(),
+                confidences=sure,
                 charts=[
                     _drawn(OBJECTS, totals.objects.histogram()),
                     _drawn(SIZES, totals.diameters.histogram()),
-                    _drawn(CERTAINTY, totals.confidences.histogram()),
+                    *([] if run.measured else [_drawn(CERTAINTY, sure)]),
                 ],
                 rows=_rows(images(), most_pictures),
                 group=GROUP,

@@ -9,15 +9,25 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet import __version__
 from cellunet.bugs import telling_bugs
-from cellunet.errors import AnnotationError, BugError, CellunetError, InputError
+from cellunet.config import ALL_IMAGES, NormalizationConfig
+from cellunet.errors import (
+    AnnotationError,
+    BugError,
+    CellunetError,
+    ConfigError,
+    InputError,
+)
+from cellunet.imaging import normalize
 from cellunet.io.channel_files import ChannelFile, channel_file
 from cellunet.io.files import writing
-from cellunet.io.images import open_image
+from cellunet.io.images import create_labels, names_of_images, open_image
 from cellunet.io.paths import (
     below,
     find_inputs,
@@ -27,33 +37,39 @@ from cellunet.io.paths import (
     without_results,
 )
 from cellunet.io.scratch import MEMORY_BYTES, Scratch
-from cellunet.io.source import Region
-from cellunet.outputs.tables import join
+from cellunet.io.source import Region, Statistics
+from cellunet.outputs.pictures import Thumbnail
+from cellunet.outputs.report import DIAMETER_STEP_PX, Histogram, ImageSummary
 from cellunet.progress import silent_track
-from cellunet.tasks.linking import frames_of, overlaps
-from cellunet.tasks.predict.inputs import open_as
+from cellunet.tasks.linking import frames_of, link_planes, overlaps
+from cellunet.tasks.predict.inputs import ImageResult, first_channel, open_as
 from cellunet.tasks.predict.memory import Memory
 from cellunet.tasks.predict.outputs import (
     OptionalOutputs,
+    Reporter,
     check_installed,
+    joined_paths,
+    measured_summary,
     note_on_planes,
     optional_output_paths,
-    table_path,
+    write_joined,
 )
-from cellunet.tasks.predict.plane import band_rows
+from cellunet.tasks.predict.plane import band_rows, pixel_bands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
     from cellunet.config import PredictConfig
     from cellunet.io.paths import Inputs
-    from cellunet.io.source import Source
+    from cellunet.io.source import Sink, Source
     from cellunet.progress import Track
 
 MOST_NAMED = 3
+
+DARK = Statistics(low=0.0, high=1.0, mean=0.0, std=0.0, noise=0.0, count=1)
+"""Of a picture of outlines without an image behind them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +102,10 @@ class Measured:
     """Time that the call took."""
     table: str | None = None
     """Table of the objects of all, if tables are saved."""
+    coco: str | None = None
+    """COCO file of the objects of all, if it is saved."""
+    report: str | None = None
+    """The page that shows it all, if one was asked for."""
     notes: tuple[str, ...] = ()
     """What was found and left out, in sentences."""
 
@@ -154,31 +174,58 @@ def measure(
     """
     begin = time.perf_counter()
     check_installed(config.save, config.table_format)
+    if config.image == ALL_IMAGES:
+        raise ConfigError(
+            "A label image is measured on one image of each file, not on all.",
+            hint="Choose one with --image N or NAME, and an --out for each.",
+        )
     found = find_inputs([labels], include=("thumbs", "projections", "labels"))
     files = without_results(found.files)
     given = find_inputs(images, exclude=out) if images else None
     belong, left = _pairs(found, files, given)
     outputs = output_paths(files, found.base, out)
-    joined = table_path(out, config)
+    joined = joined_paths(out, config)
+    reporter = Reporter(out, wanted="report" in config.save)
+    job = _Job(config, reporter, needs=given is not None)
     results = [
         MeasuredLabels(labels=what, message=why)
         for what, why in (*found.missing, *(given.missing if given else ()))
     ]
-    tables = []
+    shown = [_shown(result) for result in results]
     for path in track(files, "Measuring", len(files)):
         target = _Target(path, below(path, found.base).as_posix(), outputs[path])
-        result = _measured(target, belong.get(path), config, needs=given is not None)
-        results.append(result)
-        if result.objects is not None:
-            paths = optional_output_paths(target.output, config)
-            tables += [paths["table"]] if "table" in paths else []
-    if joined is not None and tables:
-        join(tables, joined)
+        start = time.perf_counter()
+        results.append(job.measured(target, belong.get(path)))
+        seconds = time.perf_counter() - start
+        shown.append(_shown(results[-1], target.output, seconds))
+    done = [r.output for r in shown if r.output is not None]
+    written = write_joined(joined, list(map(Path, done)), config)
+    seconds = time.perf_counter() - begin
+    report = None
+    if reporter.wanted:
+        report = reporter.write(measured_summary(config, shown, out, seconds), shown)
     return Measured(
         images=tuple(results),
-        seconds=time.perf_counter() - begin,
-        table=str(joined) if joined is not None and tables else None,
+        seconds=seconds,
+        table=written.get("table"),
+        coco=written.get("coco"),
+        report=report,
         notes=_on_left(left),
+    )
+
+
+def _shown(
+    result: MeasuredLabels, output: Path | None = None, seconds: float = 0.0
+) -> ImageResult:
+    """Return what a report is told of a label image."""
+    done = result.objects is not None
+    return ImageResult(
+        input=result.labels,
+        output=str(output) if done else None,
+        status="done" if done else "failed",
+        objects=result.objects,
+        seconds=seconds,
+        message=result.message,
     )
 
 
@@ -189,83 +236,251 @@ class _Target:
     output: Path
 
 
-def _measured(
-    target: _Target,
-    images: list[ChannelFile] | None,
-    config: PredictConfig,
-    *,
-    needs: bool,
-) -> MeasuredLabels:
-    """Measure one label image, or say why not."""
-    named = tuple(str(image.path) for image in images or ())
-    try:
-        with telling_bugs(target.path), contextlib.ExitStack() as stack:
-            if needs and not images:
-                raise InputError(
-                    f"No image belongs to {target.path}.",
-                    hint="Names tell: a.tif and a_masks.tif, or A01_w1.tif and "
-                    "A01_w2.tif. A single label image takes all images.",
-                )
-            count, notes = _write(target, images or [], config, stack)
-    except CellunetError as error:
+class _Job:
+    """What is done with each label image.
+
+    Parameters
+    ----------
+    config
+        How images are read, what is measured, and what is written.
+    reporter
+        The report of all.
+    needs
+        Whether each needs an image.
+    """
+
+    def __init__(
+        self, config: PredictConfig, reporter: Reporter, *, needs: bool
+    ) -> None:
+        self._config, self._reporter, self._needs = config, reporter, needs
+
+    def measured(
+        self, target: _Target, images: list[ChannelFile] | None
+    ) -> MeasuredLabels:
+        """Measure one label image, or say why not."""
+        named = tuple(str(image.path) for image in images or ())
+        try:
+            with telling_bugs(target.path), contextlib.ExitStack() as stack:
+                if self._needs and not images:
+                    raise InputError(
+                        f"No image belongs to {target.path}.",
+                        hint="Names tell: a.tif and a_masks.tif, or A01_w1.tif and "
+                        "A01_w2.tif. A single label image takes all images.",
+                    )
+                count, notes, files = self._write(target, images or [], stack)
+        except CellunetError as error:
+            return MeasuredLabels(
+                labels=str(target.path),
+                images=named,
+                message=str(error),
+                bug=isinstance(error, BugError),
+            )
         return MeasuredLabels(
             labels=str(target.path),
             images=named,
-            message=str(error),
-            bug=isinstance(error, BugError),
+            objects=count,
+            notes=notes,
+            files=tuple(map(str, files)),
         )
-    files = tuple(map(str, optional_output_paths(target.output, config).values()))
-    return MeasuredLabels(
-        labels=str(target.path), images=named, objects=count, notes=notes, files=files
-    )
+
+    def _write(
+        self, target: _Target, images: list[ChannelFile], stack: contextlib.ExitStack
+    ) -> tuple[int, tuple[str, ...], list[Path]]:
+        """Write what is measured.
+
+        Returns the number of objects, what to know of them, and what was written.
+        """
+        begin, config = time.perf_counter(), self._config
+        labels = stack.enter_context(self._labels(target.path))
+        source = labels
+        if images:
+            source = stack.enter_context(
+                open_as(
+                    images[0].path, config, first_channel(config), image=config.image
+                )
+            )
+            _refuse_misfit(labels, source)
+        planes = [_plane(labels, n) for n in range(math.prod(labels.plane_shape))]
+        numbers = _Numbers(planes, frames_of(source), linked=config.link_planes)
+        paths = [*optional_output_paths(target.output, config).values()]
+        paths += [target.output] * numbers.new
+        _refuse_existing(paths, config)
+        with writing(target.output):
+            target.output.parent.mkdir(parents=True, exist_ok=True)
+        picture = None
+        if self._reporter.wanted:
+            picture = _Picture(source, planes, seen=bool(images))
+        outputs = stack.enter_context(
+            OptionalOutputs(
+                target.output,
+                source,
+                target.name,
+                config,
+                (),
+                mark=images[0].name or images[0].mark if images else "",
+                others=images[1:],
+                scratch=stack.enter_context(Scratch(target.output, MEMORY_BYTES)),
+                intensities=bool(images),
+            )
+        )
+        sink = stack.enter_context(numbers.sink(target, source))
+        for number, plane in enumerate(planes):
+            y0, own = 0, numbers.of[number]
+            for rows in outputs.labels(number, plane, own):
+                if sink is not None:
+                    sink.write(number, y0, own[rows].astype(numbers.dtype))
+                if picture is not None:
+                    picture.add(number, y0, rows)
+                y0 += len(rows)
+        if sink is not None:
+            sink.commit()
+        outputs.commit()
+        notes = note_on_planes(source, config) + numbers.notes(target.output)
+        notes += _on_pieces(outputs.in_pieces)
+        if picture is not None:
+            summary = picture.summary(numbers.count, time.perf_counter() - begin, notes)
+            self._reporter.keep(target.output, {}, summary)
+        return numbers.count, notes, paths
+
+    def _labels(self, path: Path) -> Source:
+        """Open the labels, of a file of several images those of the one asked for."""
+        image = self._config.image
+        several = image is not None and len(names_of_images(path)) > 1
+        return open_image(path, image=image if several else None)
 
 
-def _write(
-    target: _Target,
-    images: list[ChannelFile],
-    config: PredictConfig,
-    stack: contextlib.ExitStack,
-) -> tuple[int, tuple[str, ...]]:
-    """Write what is measured; return the objects, and what to know of them."""
-    labels = stack.enter_context(open_image(target.path))
-    source = labels
-    if images:
-        source = stack.enter_context(open_as(images[0].path, config))
-        _refuse_misfit(labels, source)
-    _refuse_existing(target, config)
-    planes = [_plane(labels, n) for n in range(math.prod(labels.plane_shape))]
-    frames = frames_of(source)
-    if config.link_planes:
-        _refuse_unlinked(target.path, planes, frames)
-    with writing(target.output):
-        target.output.parent.mkdir(parents=True, exist_ok=True)
-    scratch = stack.enter_context(Scratch(target.output, MEMORY_BYTES))
-    outputs = stack.enter_context(
-        OptionalOutputs(
+class _Numbers:
+    """What each object is called, over the planes of each stack if they are linked.
+
+    Parameters
+    ----------
+    planes
+        All planes.
+    frames
+        Which of them are a stack, in order of Z.
+    linked
+        Whether objects go on over planes: those of one number, or, where planes number
+        their objects anew, those that overlap.
+    """
+
+    def __init__(
+        self,
+        planes: Sequence[LabelPlane],
+        frames: Sequence[Sequence[int]],
+        *,
+        linked: bool,
+    ) -> None:
+        self._linked = linked
+        self.new = linked and not _go_on(planes, frames)
+        """Whether they are none of the label image's."""
+        self.of = link_planes(planes, frames) if self.new else [p.ids for p in planes]
+        """By plane and object from 1; 0 first, for the background."""
+        named = [np.concatenate([self.of[n][1:] for n in frame]) for frame in frames]
+        self.count = sum(len(np.unique(own) if linked else own) for own in named)
+        most = max((int(own.max(initial=0)) for own in self.of), default=0)
+        self.dtype = np.uint16 if most <= np.iinfo(np.uint16).max else np.uint32
+
+    def sink(
+        self, target: _Target, source: Source
+    ) -> contextlib.AbstractContextManager[Sink | None]:
+        """Return where labels of these numbers are written, None if none are."""
+        if not self.new:
+            return contextlib.nullcontext()
+        return create_labels(
             target.output,
-            source,
-            target.name,
-            config,
-            (),
-            mark=images[0].name or images[0].mark if images else "",
-            others=images[1:],
-            scratch=scratch,
-            intensities=bool(images),
+            shape=source.shape,
+            plane_axes=source.plane_axes,
+            plane_shape=source.plane_shape,
+            dtype=self.dtype,
+            pixel_size_um=source.pixel_size_um,
+            z_step_um=source.z_step_um,
+            time_step_s=source.time_step_s,
+            provenance={
+                "cellunet": __version__,
+                "settings": {"link_planes": True},
+                "input": {"name": target.path.name},
+            },
         )
-    )
-    for number, plane in enumerate(planes):
-        for _ in outputs.labels(number, plane, plane.ids):
-            pass
-    outputs.commit()
-    every = [np.concatenate([planes[n].ids[1:] for n in frame]) for frame in frames]
-    if config.link_planes:
-        every = [np.unique(ids) for ids in every]
-    notes = note_on_planes(source, config)
-    if outputs.in_pieces:
-        count = outputs.in_pieces
-        objects = "1 object is" if count == 1 else f"{count:,} objects are"
-        notes += (f"{objects} in several pieces",)
-    return sum(map(len, every)), notes
+
+    def notes(self, output: Path) -> tuple[str, ...]:
+        """Return how planes were linked, in a sentence, if they were."""
+        if self.new:
+            return (f"linked by overlap; the new numbers are those of {output}",)
+        return ("linked by the numbers of the labels",) * self._linked
+
+
+def _go_on(planes: Sequence[LabelPlane], frames: Sequence[Sequence[int]]) -> bool:
+    """Return whether numbers go on over planes, and do not begin anew in each."""
+    alike = over = apart = 0
+    for frame in frames:
+        for lower, upper in pairwise(frame):
+            first, second = planes[lower], planes[upper]
+            alike += len(np.intersect1d(first.ids[1:], second.ids[1:]))
+            a, b, _ = overlaps(first, second)
+            same = int(np.count_nonzero(first.ids[a] == second.ids[b]))
+            over, apart = over + same, apart + len(a) - same
+    return 2 * over >= alike if alike else not apart
+
+
+class _Picture:
+    """What a report shows of the plane with most objects, while its labels pass by.
+
+    Parameters
+    ----------
+    source
+        The image, or the labels where there is none.
+    planes
+        All planes.
+    seen
+        Whether there is an image.
+    """
+
+    def __init__(
+        self, source: Source, planes: Sequence[LabelPlane], *, seen: bool
+    ) -> None:
+        self._source, self._seen = source, seen
+        self._areas = np.concatenate([plane.areas for plane in planes])
+        self._plane = max(range(len(planes)), key=lambda n: len(planes[n].areas))
+        config, rows = NormalizationConfig(), band_rows(source.shape[1], Memory())
+        statistics = DARK
+        if seen:
+            statistics = normalize.measure(
+                lambda: pixel_bands(source, self._plane, rows), config
+            )
+        self._thumbnail = Thumbnail(source.shape, statistics, config)
+
+    def add(self, plane: int, y0: int, rows: npt.NDArray[np.uint32]) -> None:
+        """Take rows of labels, every plane top to bottom."""
+        if plane != self._plane:
+            return
+        pixels: npt.NDArray[Any] = np.zeros(rows.shape, np.uint8)
+        if self._seen:
+            region = Region(plane, y0, y0 + len(rows), 0, rows.shape[1])
+            pixels = self._source.read(region)[0]
+        self._thumbnail.add(pixels, rows)
+
+    def summary(
+        self, objects: int, seconds: float, notes: tuple[str, ...]
+    ) -> ImageSummary:
+        """Return what the report shows."""
+        source = self._source
+        planes = math.prod(source.plane_shape)
+        picture, size = self._thumbnail.encode()
+        diameters = 2 * np.sqrt(self._areas / np.pi)
+        return ImageSummary(
+            name=source.path.name,
+            status="done",
+            thumbnail=picture,
+            thumbnail_size=size,
+            plane=f"plane {self._plane + 1} of {planes}" if planes > 1 else "",
+            objects=objects,
+            diameters=Histogram.of(diameters.tolist(), DIAMETER_STEP_PX),
+            shape=(*source.plane_shape, *source.shape),
+            pixel_size_um=source.pixel_size_um,
+            pixel_size_from=source.origin.pixel_size_from,
+            notes=source.origin.notes + notes,
+            seconds=seconds,
+        )
 
 
 def _plane(source: Source, number: int) -> LabelPlane:
@@ -313,33 +528,12 @@ def _refuse_misfit(labels: Source, image: Source) -> None:
         )
 
 
-def _refuse_existing(target: _Target, config: PredictConfig) -> None:
-    paths = optional_output_paths(target.output, config).values()
+def _refuse_existing(paths: Sequence[Path], config: PredictConfig) -> None:
     there = [path for path in paths if path.exists()]
     if there and not config.overwrite:
         raise InputError(
             f"{there[0]} exists.",
             hint="Choose another --out, or replace it with --overwrite.",
-        )
-
-
-def _refuse_unlinked(
-    path: Path, planes: Sequence[LabelPlane], frames: Sequence[Sequence[int]]
-) -> None:
-    """Refuse planes each of which numbers its objects anew."""
-    alike = over = 0
-    for frame in frames:
-        for lower, upper in pairwise(frame):
-            first, second = planes[lower], planes[upper]
-            alike += len(np.intersect1d(first.ids[1:], second.ids[1:]))
-            a, b, _ = overlaps(first, second)
-            over += int(np.count_nonzero(first.ids[a] == second.ids[b]))
-    if 2 * over < alike:
-        raise InputError(
-            f"{path}: of {alike:,} numbers that neighboring planes share, {over:,} "
-            "overlap; each plane seems to begin anew.",
-            hint="Here one number is one object of the stack. To join planes by "
-            "overlap: cellunet predict --link-planes.",
         )
 
 
@@ -397,6 +591,13 @@ def _keys(path: Path, folder: Path) -> list[object]:
 def _channel(path: Path) -> ChannelFile:
     named = output_stem(path)
     return channel_file(path) or ChannelFile(path, (path.parent, named, ""), named)
+
+
+def _on_pieces(count: int) -> tuple[str, ...]:
+    if not count:
+        return ()
+    objects = "1 object is" if count == 1 else f"{count:,} objects are"
+    return (f"{objects} in several pieces",)
 
 
 def _on_left(left: Sequence[Path]) -> tuple[str, ...]:

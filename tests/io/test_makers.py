@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellunet.errors import ImageReadError
 from cellunet.io import makers
 from cellunet.io.images import open_image
 from cellunet.io.source import Region
@@ -128,7 +129,7 @@ def test_an_imagexpress_image_without_calibration_has_no_size(tmp_path):
     )
     with open_image(path) as source:
         assert source.pixel_size_um is None
-        assert "no pixel size: ImageXpress" in source.origin.notes[0]
+        assert "no pixel size: ImageXpress" in source.origin.notes[-1]
 
 
 @pytest.mark.parametrize(("size", "expected"), [(0.325, (0.325, 0.325)), (0.0, None)])
@@ -158,6 +159,51 @@ def test_pages_of_a_micro_manager_stack_have_the_size_of_its_tag(tmp_path):
     with open_image(path) as source:
         assert source.channel_names == ("DAPI",)
         assert source.pixel_size_um == (0.5, 0.5)
+
+
+def ndtiff_set(folder, files):
+    """Write an NDTiff set; `files`: time, channel and value of each file's planes."""
+    found = b""
+    for number, planes in enumerate(files):
+        name = f"NDTiffStack_{number}.tif"
+        body = struct.pack("<2sHI5I2s", b"II", 42, 30, 483729, 3, 3, 2355492, 2, b"{}")
+        for k, (time, channel, value) in enumerate(planes):
+            data = len(body) + 2 + 10 * 12 + 4
+            end = data + PIXELS.nbytes
+            after = end + 6 if k + 1 < len(planes) else 0
+            tags = [(256, 10), (257, 8), (258, 16), (259, 1), (262, 1), (273, data)]
+            tags += [(277, 1), (278, 8), (279, PIXELS.nbytes)]
+            entries = b"".join(struct.pack("<HHII", tag, 4, 1, n) for tag, n in tags)
+            entries += struct.pack("<HHII", 51123, 2, 6, end)
+            body += struct.pack("<H", 10) + entries + struct.pack("<I", after)
+            body += (PIXELS + value).tobytes() + b"{   }\0"
+            axes = json.dumps({"time": time, "channel": channel}).encode()
+            for text in (axes, name.encode()):
+                found += struct.pack("<I", len(text)) + text
+            found += struct.pack("<8I", data, 10, 8, 1, 0, 0, 0, 0)
+        (folder / name).write_bytes(body)
+    (folder / "NDTiff.index").write_bytes(found)
+
+
+def test_a_file_of_an_ndtiff_set_is_read_by_itself_if_it_holds_whole_planes(tmp_path):
+    first = [(0, "DAPI", 1), (0, "GFP", 2), (1, "DAPI", 3), (1, "GFP", 4)]
+    ndtiff_set(tmp_path, [first, [(2, "DAPI", 5)], [(2, "GFP", 6)]])
+    with open_image(tmp_path / "NDTiffStack_0.tif", channel="GFP") as source:
+        assert (source.plane_axes, source.plane_shape) == ("T", (2,))
+        values = [source.read(Region(n, 0, 1, 0, 1))[0, 0, 0] for n in (0, 1)]
+        assert values == [2, 4]
+        assert "several files of an NDTiff data set" in source.origin.notes[-1]
+    with open_image(tmp_path / "NDTiffStack_2.tif") as source:
+        assert (source.file_channels, source.plane_shape) == (("GFP",), ())
+        assert source.read(Region(0, 0, 8, 0, 10))[0].tolist() == (PIXELS + 6).tolist()
+
+
+def test_a_file_of_an_ndtiff_set_that_ends_within_a_time_point_is_refused(tmp_path):
+    files = [[(0, "DAPI", 1), (0, "GFP", 2), (1, "DAPI", 3)], [(1, "GFP", 4)]]
+    ndtiff_set(tmp_path, files)
+    with pytest.raises(ImageReadError, match="3 of its 4 planes") as caught:
+        open_image(tmp_path / "NDTiffStack_0.tif", channel="0")
+    assert "OME-TIFF" in caught.value.hint
 
 
 def qptiff(path):
@@ -264,7 +310,7 @@ def test_a_metamorph_stack_that_is_not_calibrated_has_no_size(tmp_path):
     stk(tmp_path / "a.stk", calibrated=0)
     with open_image(tmp_path / "a.stk") as source:
         assert source.pixel_size_um is None
-        assert "UIC1" in source.origin.notes[0]
+        assert "UIC1" in source.origin.notes[-1]
 
 
 def lsm(path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 
 import numpy as np
 import pytest
@@ -131,10 +133,106 @@ def test_one_number_in_several_planes_is_one_object_if_asked(tmp_path) -> None:
     }
 
 
-def test_planes_that_begin_anew_are_not_taken_for_one_object(tmp_path) -> None:
-    stack(tmp_path, "a.tif", boxes(1, 2), boxes(2, 1))
+def test_planes_that_begin_anew_are_linked_by_overlap(tmp_path) -> None:
+    stack(tmp_path, "a.tif", boxes(1, 2), boxes(2, 1), boxes(0, 1, 2))
     linked = TABLE.replace(link_planes=True)
-    assert "begin anew" in run(tmp_path, "a.tif", config=linked)[0].failed[0].message
+    found, table = run(tmp_path, "a.tif", config=linked)
+    assert found.images[0].objects == 3
+    assert "linked by overlap" in found.images[0].notes[1]
+    assert {r["id"]: (r["planes"], r["z_first"], r["volume_vx"]) for r in table} == {
+        "1": ("2", "0", "50"),
+        "2": ("3", "0", "75"),
+        "3": ("1", "2", "25"),
+    }
+    # The numbers of the table are in a label image, named among what was written.
+    written = tmp_path / "out" / "a.tif"
+    assert str(written) in found.images[0].files
+    expected = np.stack([boxes(1, 2), boxes(1, 2), boxes(0, 2, 3)])
+    np.testing.assert_array_equal(tifffile.imread(written), expected)
+    assert "exists" in run(tmp_path, "a.tif", config=linked)[0].failed[0].message
+
+
+@pytest.mark.parametrize(
+    "planes",
+    [
+        # Numbers that go on overlap; that two objects lie on each other joins nothing.
+        (boxes(4, 2), boxes(4, 9), boxes(4, 9)),
+        # Nothing lies on anything.
+        (boxes(4), boxes(0, 2), boxes(0, 0, 5)),
+    ],
+)
+def test_numbers_that_go_on_stay_as_they_are(tmp_path, planes) -> None:
+    stack(tmp_path, "a.tif", *planes)
+    found, table = run(tmp_path, "a.tif", config=TABLE.replace(link_planes=True))
+    assert {int(r["id"]) for r in table} == set(np.unique(planes)) - {0}
+    assert "by the numbers of the labels" in found.images[0].notes[1]
+    assert not (tmp_path / "out" / "a.tif").exists()
+
+
+def test_planes_numbered_through_are_linked_by_overlap(tmp_path) -> None:
+    stack(tmp_path, "a.tif", boxes(1, 2), boxes(3, 4))
+    _, table = run(tmp_path, "a.tif", config=TABLE.replace(link_planes=True))
+    assert [(r["id"], r["planes"]) for r in table] == [("1", "2"), ("2", "2")]
+
+
+def test_all_channels_of_a_file_are_measured(tmp_path) -> None:
+    pixels = np.stack([np.full((20, 40), n, np.uint16) for n in (3, 5)])
+    options = {"ome": True, "metadata": {"axes": "CYX"}}
+    options["metadata"]["Channel"] = {"Name": ["DAPI", "GFP"]}
+    write(tmp_path / "i/a.ome.tif", pixels, **options)
+    write(tmp_path / "l/a.tif", boxes(1))
+    _, (row,) = run(tmp_path, "l", "i")
+    assert (row["intensity_mean_DAPI"], row["intensity_mean_GFP"]) == ("3", "5")
+
+
+def test_one_image_of_several_is_measured(tmp_path) -> None:
+    path = tmp_path / "i/a.ome.tif"
+    path.parent.mkdir()
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        for value, name in ((3, "one"), (5, "two")):
+            pixels = np.full((20, 40), value, np.uint16)
+            tiff.write(pixels, metadata={"axes": "YX", "Name": name})
+    write(tmp_path / "l/a.tif", boxes(1))
+    for image, mean in (("1", "5"), ("one", "3")):
+        config = TABLE.replace(image=image, overwrite=True)
+        assert run(tmp_path, "l", "i", config=config)[1][0]["intensity_mean"] == mean
+    with pytest.raises(CellunetError, match="not on all"):
+        run(tmp_path, "l", "i", config=TABLE.replace(image="all"))
+
+
+def test_a_report_shows_what_was_measured_and_what_failed(tmp_path) -> None:
+    write(tmp_path / "l/a.tif", boxes(1, 2))
+    write(tmp_path / "l/b.tif", boxes(1).astype(np.float32) / 2)
+    for name in ("a", "b"):
+        write(tmp_path / f"i/{name}.tif", boxes(9, 9))
+    found, _ = run(tmp_path, "l", "i", config=PredictConfig(save=("report",)))
+    assert found.report == str(tmp_path / "out" / "report.html")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Measurement report" in page
+    assert "2 objects in 1 image" in page
+    assert page.count("data:image/webp") == 1
+    assert "fractions" in page
+    # No model made them, and nothing is said of one.
+    body = page.partition("<body>")[2].partition("<script>")[0]
+    assert not re.search("confidence|<h3>Model", body, re.IGNORECASE)
+
+
+def test_outlines_are_shown_without_an_image(tmp_path) -> None:
+    write(tmp_path / "a.tif", boxes(1, 2))
+    run(tmp_path, "a.tif", config=PredictConfig(save=("report",)))
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Outlines of 2 objects" in page
+
+
+def test_a_coco_file_has_all_objects(tmp_path) -> None:
+    write(tmp_path / "l/a.tif", boxes(7))
+    write(tmp_path / "l/b.tif", boxes(1, 90))
+    found, _ = run(tmp_path, "l", config=PredictConfig(save=("coco",)))
+    assert found.coco == str(tmp_path / "out" / "coco.json")
+    made = json.loads((tmp_path / "out" / "coco.json").read_bytes())
+    assert [(a["image_id"], a["label"]) for a in made["annotations"]] == [
+        *((1, 7), (2, 1), (2, 90)),
+    ]
 
 
 def test_all_is_measured_with_a_frame_for_trackers(tmp_path) -> None:

@@ -20,7 +20,7 @@ from cellunet.tasks.predict import session as recipe
 from cellunet.tasks.predict.batch import predict
 from tests.imaging.test_outlines import fill
 
-SAVE = ("rois", "geojson", "table")
+SAVE = ("rois", "geojson", "coco", "table")
 
 
 @pytest.fixture
@@ -105,6 +105,23 @@ def test_a_rerun_completes_what_is_missing_and_joins_all(run, folder, tmp_path) 
     assert (out / "c_rois.zip").exists()
 
 
+def test_a_batch_has_one_coco_file_of_all_its_images(run, folder, tmp_path) -> None:
+    found = run(folder, save=("coco",))
+    out = tmp_path / "out"
+    assert found.coco == str(out / "coco.json")
+    whole = json.loads((out / "coco.json").read_bytes())
+    names = [image["file_name"] for image in whole["images"]]
+    assert names == ["=a.tif", "b/x.tif", "c.tif"]
+    assert len(whole["annotations"]) == sum(i.objects for i in found.done)
+    assert all(0 < one["score"] < 1 for one in whole["annotations"])
+    (out / "c_coco.json").unlink()
+    assert [i.status for i in run(folder, save=("coco",)).images][-1] == "done"
+    assert json.loads((out / "coco.json").read_bytes()) == whole
+    (out / "coco.json").write_text("{}", encoding="ascii")
+    with pytest.raises(OutputError, match="no COCO file of cellunet"):
+        run(folder, save=("coco",))
+
+
 def test_the_tile_changes_no_file(run, folder, tmp_path) -> None:
     run(folder / "c.tif", save=(*SAVE, "classes", "probabilities", "outlines"))
     small = tmp_path / "small"
@@ -172,7 +189,8 @@ def test_a_stop_joins_what_is_finished_and_leaves_no_parts(
     assert found.stopped
     assert len(found.done) == 1
     names = sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file())
-    assert names == ["=a.geojson", "=a.tif", "=a_rois.zip", "=a_table.csv", "table.csv"]
+    own = ["=a.geojson", "=a.tif", "=a_coco.json", "=a_rois.zip", "=a_table.csv"]
+    assert names == [*own, "coco.json", "table.csv"]
 
 
 def test_a_bad_image_costs_only_its_own_rows(run, folder, tmp_path) -> None:

@@ -33,10 +33,10 @@ from cellunet.tasks.predict.outputs import (
     RECORDS,
     Reporter,
     check_installed,
+    joined_paths,
     refuse_clashes,
     run_summary,
-    table_path,
-    write_table,
+    write_joined,
 )
 from cellunet.tasks.predict.plane import PredictionStopped
 from cellunet.tasks.scheduling import in_order
@@ -106,7 +106,7 @@ def predict(  # noqa: PLR0913
     )
     found, sites = _of_channel(found, config)
     refuse_clashes(found, output_paths(found.files, found.base, out), out, config)
-    joined = table_path(out, config)
+    joined = joined_paths(out, config)
     opened = store.find_model(model)
     reporter = Reporter(out, wanted="report" in config.save and not dry_run)
     first, every = config.part or (1, 1)
@@ -176,7 +176,9 @@ def predict(  # noqa: PLR0913
                 stopped=stopped,
             )
             report = reporter.write(run, results)
-        table = None if alone else write_table(joined, results, config)
+        there = [i for i in results if i.status in ("done", "skipped")]
+        outputs = [Path(i.output) for i in there if i.output and not alone]
+        written = write_joined(joined, outputs, config)
     return Predictions(
         model=job.model,
         engine=job.recipe.engine.name,
@@ -184,7 +186,8 @@ def predict(  # noqa: PLR0913
         images=tuple(results),
         seconds=seconds,
         stopped=stopped,
-        table=table,
+        table=written.get("table"),
+        coco=written.get("coco"),
         report=report,
         notes=own_labels.notes(),
         warnings=found.warnings,

@@ -500,6 +500,7 @@ class ImageJob:
                 seconds,
                 warnings,
                 said(way.size.to_dict() if way.size else None),
+                count,
             ),
         )
         return count, warnings, damaged

@@ -125,6 +125,8 @@ class Predictions:
     """Whether the caller stopped it."""
     table: str | None = None
     """Table of the objects of all images that are finished, if tables are saved."""
+    coco: str | None = None
+    """COCO file of the objects of all images that are finished, if one is saved."""
     report: str | None = None
     """The page that shows it all, if one was asked for."""
     notes: tuple[str, ...] = ()
@@ -302,6 +304,11 @@ def open_as(
         known=known,
         image=image,
     )
+
+
+def first_channel(config: PredictConfig) -> str | None:
+    """Return the channel to open where all of a file are measured."""
+    return None if config.gray else "0"
 
 
 def record(damaged: Sequence[Damage]) -> dict[str, Any]:

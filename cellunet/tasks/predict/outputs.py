@@ -30,6 +30,7 @@ from cellunet.io.label_tiff import TiffSink
 from cellunet.io.metadata import ImageSpec
 from cellunet.io.paths import output_paths
 from cellunet.io.source import Region
+from cellunet.outputs.coco import CocoJson, is_coco_of_ours, join_coco
 from cellunet.outputs.pictures import OutlinePicture
 from cellunet.outputs.report import (
     CONFIDENCE_STEP,
@@ -44,7 +45,7 @@ from cellunet.outputs.report import (
 from cellunet.outputs.shapes import GeoJson, Place, RoiSet
 from cellunet.outputs.tables import TABLES, is_ours, join
 from cellunet.tasks.linking import VOLUME_COLUMNS, VolumeRows
-from cellunet.tasks.predict.inputs import open_as
+from cellunet.tasks.predict.inputs import first_channel, open_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -258,6 +259,23 @@ class Detections(OptionalOutput):
         self._file.add(self.context.place(batch.plane), batch)
 
 
+class Masks(OptionalOutput):
+    """Masks and scores for programs that read COCO."""
+
+    wants_objects = True
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        source = context.source
+        places = [context.place(n) for n in range(math.prod(source.plane_shape))]
+        self._file = CocoJson(context.path, context.image, source.shape, places)
+        self.files.append(self._file)
+
+    def on_objects(self, batch: ObjectBatch) -> None:
+        """Write objects."""
+        self._file.add(batch)
+
+
 class TableRows(OptionalOutput):
     """What is measured of every object."""
 
@@ -317,12 +335,27 @@ class TableRows(OptionalOutput):
 
 
 @dataclass(frozen=True)
+class Join:
+    """How the files of all images become one of the run."""
+
+    name: str
+    """Of that file; ``{format}``: that of tables."""
+    what: str
+    """What it is, in words."""
+    is_ours: Callable[[Path], bool]
+    """Whether a file with that name may be replaced."""
+    join: Callable[[Sequence[Path], Path], None]
+
+
+@dataclass(frozen=True)
 class OutputKind:
     """What may be saved beside a label image."""
 
     suffix: str
     """End of its file name beside ``STEM.tif``; ``{format}``: that of tables."""
     make: type[OptionalOutput]
+    join: Join | None = None
+    """What makes one file of those of all images."""
 
 
 OUTPUT_KINDS = {
@@ -331,7 +364,12 @@ OUTPUT_KINDS = {
     "outlines": OutputKind("_outlines.png", Outlines),
     "rois": OutputKind("_rois.zip", Rois),
     "geojson": OutputKind(".geojson", Detections),
-    "table": OutputKind("_table.{format}", TableRows),
+    "coco": OutputKind(
+        "_coco.json", Masks, Join("coco.json", "COCO file", is_coco_of_ours, join_coco)
+    ),
+    "table": OutputKind(
+        "_table.{format}", TableRows, Join("table.{format}", "table", is_ours, join)
+    ),
 }
 """Name for ``--save`` to kind."""
 
@@ -489,7 +527,9 @@ class OptionalOutputs:
         opened = self._channels_of(self._source, config)
         marks = [self._mark] * len(opened)
         for file in self._others:
-            other = self._stack.enter_context(open_as(file.path, config))
+            other = self._stack.enter_context(
+                open_as(file.path, config, first_channel(config), image=config.image)
+            )
             _refuse_other_planes(self._source, other)
             further = self._channels_of(other, config)
             opened += further
@@ -648,58 +688,60 @@ def _refuse_other_planes(source: Source, other: Source) -> None:
         )
 
 
-STEM = "table"
-
-
-def table_path(out: Path, config: PredictConfig) -> Path | None:
-    """Return where the table of a run is to appear, None if none is saved.
+def joined_paths(out: Path, config: PredictConfig) -> dict[str, Path]:
+    """Return where the files of a whole run are to appear, by the kind that is saved.
 
     Raises
     ------
     OutputError
         If something else is there, unless it may be replaced.
     """
-    if "table" not in config.save:
-        return None
-    path = out / f"{STEM}.{config.table_format}"
-    if path.exists() and not config.overwrite and not is_ours(path):
-        raise OutputError(
-            f"{path} exists and is no table of cellunet.",
-            hint="Choose another --out, or replace it with --overwrite.",
-        )
-    return path
+    found = {}
+    for kind in optional_output_path(config):
+        join = OUTPUT_KINDS[kind].join
+        if join is None:
+            continue
+        path = out / join.name.format(format=config.table_format)
+        if path.exists() and not config.overwrite and not join.is_ours(path):
+            raise OutputError(
+                f"{path} exists and is no {join.what} of cellunet.",
+                hint="Choose another --out, or replace it with --overwrite.",
+            )
+        found[kind] = path
+    return found
 
 
-def write_table(
-    path: Path | None, images: Sequence[ImageResult], config: PredictConfig
-) -> str | None:
-    """Join the tables of the images that are finished, those of earlier calls too.
+def write_joined(
+    paths: Mapping[str, Path], outputs: Sequence[Path], config: PredictConfig
+) -> dict[str, str]:
+    """Join the files of the images that are finished, those of earlier calls too.
 
     Parameters
     ----------
-    path
-        From `table_path`.
-    images
-        What became of the inputs.
+    paths
+        From `joined_paths`.
+    outputs
+        Their label images.
     config
         What was saved.
 
     Returns
     -------
-    str or None
-        The joined table; None if there is nothing to join.
+    dict
+        Kind to the joined file; nothing if there is nothing to join.
 
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If one cannot be written.
     """
-    finished = [i for i in images if i.status in ("done", "skipped") and i.output]
-    if path is None or not finished:
-        return None
-    outputs = [Path(image.output) for image in finished if image.output]
-    join([optional_output_paths(output, config)["table"] for output in outputs], path)
-    return str(path)
+    written = {}
+    for kind, path in paths.items():
+        join = OUTPUT_KINDS[kind].join
+        if join is not None and outputs:
+            join.join([optional_output_paths(o, config)[kind] for o in outputs], path)
+            written[kind] = str(path)
+    return written
 
 
 PAGE = "report.html"
@@ -813,8 +855,12 @@ def summary_of(
     seconds: float,
     warnings: tuple[str, ...],
     size: str = "",
+    objects: int | None = None,
 ) -> ImageSummary:
-    """Return what a report shows of an image just segmented, seen as `size` says."""
+    """Return what a report shows of an image just segmented, seen as `size` says.
+
+    `objects` counts those of several planes once, if they are linked.
+    """
     planes = int(np.prod(source.plane_shape, dtype=int))
     diameters = 2 * np.sqrt(observed.areas / np.pi)
     return ImageSummary(
@@ -823,7 +869,7 @@ def summary_of(
         thumbnail=observed.thumbnail,
         thumbnail_size=observed.thumbnail_size,
         plane=f"plane {observed.plane + 1} of {planes}" if planes > 1 else "",
-        objects=len(observed.areas),
+        objects=len(observed.areas) if objects is None else objects,
         diameters=Histogram.of(diameters.tolist(), DIAMETER_STEP_PX),
         confidences=Histogram.of(
             observed.confidences.tolist(), CONFIDENCE_STEP, top=1.0
@@ -887,15 +933,41 @@ def run_summary(  # noqa: PLR0913
         Whether it was stopped before its end.
     """
     return RunSummary(
-        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        created=_now(),
         folder=common_folder(results) or "several folders",
         results=str(out),
         seconds=seconds,
         stopped=stopped,
         settings=_settings(settings, seconds, model.card.channels),
-        versions=_versions(recipe),
+        versions=_versions({"Engine": recipe.engine.name}),
         model=_model(model),
     )
+
+
+def measured_summary(
+    config: PredictConfig, results: Sequence[ImageResult], out: Path, seconds: float
+) -> RunSummary:
+    """Return what a report says of a run that measured labels of any origin."""
+    return RunSummary(
+        created=_now(),
+        folder=common_folder(results) or "several folders",
+        results=str(out),
+        seconds=seconds,
+        measured=True,
+        settings={
+            "Luminance of RGB": config.gray,
+            "Z planes": config.z,
+            "Linked over Z": config.link_planes,
+            "Measured": config.measure,
+            "Also saved": list(optional_output_path(config)),
+            "Time of this run": f"{seconds:.1f} s",
+        },
+        versions=_versions({}),
+    )
+
+
+def _now() -> str:
+    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
 def _settings(
@@ -922,10 +994,10 @@ def _magnification(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
     return f"to {settings['pixel_size_um']:g} µm per pixel"
 
 
-def _versions(recipe: InferenceSettings) -> dict[str, Any]:
+def _versions(engine: Mapping[str, str]) -> dict[str, Any]:
     found = {
         "cellunet": __version__,
-        "Engine": recipe.engine.name,
+        **engine,
         "Python": platform.python_version(),
         "numpy": np.__version__,
     }

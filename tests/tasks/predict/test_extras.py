@@ -83,7 +83,8 @@ def test_files_hold_all_planes_and_appear_at_commit(source, tmp_path) -> None:
         run(extras)
         assert all(p.name.startswith(".") for p in out.iterdir())
         extras.commit()
-    names = ["a.geojson", "a_classes.tif", "a_outlines.png", "a_outlines_1.png"]
+    names = ["a.geojson", "a_classes.tif", "a_coco.json"]
+    names += ["a_outlines.png", "a_outlines_1.png"]
     names += ["a_probabilities.tif", "a_rois.zip", "a_table.csv"]
     assert sorted(p.name for p in out.iterdir()) == names
     expected = np.stack([np.concatenate(bands(plane), axis=1) for plane in range(2)])
