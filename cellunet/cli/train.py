@@ -607,10 +607,17 @@ def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
     if expected.gain is not None:
         gain = f"{expected.gain.value:+.3f} [{expected.gain.low:+.3f}, "
         gain += f"{expected.gain.high:+.3f}]"
-        said.append(
-            f"Training gained no mean AP over {trained.start} ({gain}), so its weights "
-            "are kept as they are."
-            if trained.kept_start
-            else f"Gain in mean AP over {trained.start}: {gain}."
-        )
+        if not trained.kept_start:
+            said.append(f"Gain in mean AP over {trained.start}: {gain}.")
+        elif expected.gain.value > 0:
+            # Where most images are empty.
+            said.append(
+                "What was trained finds no object in any image, so the weights of "
+                f"{trained.start} are kept as they are."
+            )
+        else:
+            said.append(
+                f"Training gained no mean AP over {trained.start} ({gain}), so its "
+                "weights are kept as they are."
+            )
     return said

@@ -27,7 +27,9 @@ from cellunet.metrics.fit import (
     Truth,
     expected,
     fit,
+    holds_object,
     piece_scores,
+    rank,
     score_truth,
 )
 from cellunet.outputs.charts import learning_curves, svg
@@ -226,7 +228,7 @@ def _or_start(
     scores = piece_scores(before, [theirs] * len(before), config.encoding)
     one = _of_one_image(run, before)
     verdict = expected(found, scores, images=len(before), of_one_image=one)
-    if verdict.gain is None or verdict.gain.value > 0:
+    if rank(found) > rank(scores):
         return replace(trained, expected=verdict)
     kept = expected(scores, scores, images=len(before), of_one_image=one)
     return _Verdict(
@@ -250,7 +252,7 @@ def scorable(truths: Sequence[Truth]) -> list[Truth]:
     None, if no object is among it: constants would be chosen that find none.
     """
     seen = [truth for truth in truths if has_background(truth.labels, truth.annotated)]
-    objects = any((truth.labels[truth.annotated] > 0).any() for truth in seen)
+    objects = any(holds_object(truth.labels, truth.annotated) for truth in seen)
     return seen if objects else []
 
 
@@ -278,13 +280,9 @@ def constants(
         return chosen
     kept = (config.decode,) * len(truths)
     scores = tuple(_per_image(truths, kept, config))
-    if _mean_ap(chosen.scores) > _mean_ap(scores):
+    if rank(chosen.scores) > rank(scores):
         return chosen
     return DecodeFit(decode=config.decode, scores=scores, crossed=kept)
-
-
-def _mean_ap(scores: Sequence[ImageScores]) -> float:
-    return float(np.mean([s.mean_ap for s in scores]))
 
 
 def _per_image(
@@ -339,7 +337,7 @@ def _stoppable(hooks: Hooks) -> Track:
 
 def mean_scores(scores: Sequence[ImageScores]) -> dict[str, float]:
     """Return the scores that a model's card quotes."""
-    means = {"mean_ap": _mean_ap(scores)}
+    means = {"mean_ap": rank(scores)[1]}
     for name, t20 in SCORES.items():
         means[name] = float(np.mean([s.f1_at(t20) for s in scores]))
     return means
