@@ -373,7 +373,7 @@ class TrainConfig(Config):
         DecodeConfig, "How class probabilities become labels.", derived=True
     )
     loss: str = setting(
-        "cross-entropy", "Name of the loss in `cellunet.core.losses.LOSSES`."
+        "cross-entropy", "Name of the loss in `cellunet.core.trainer.LOSSES`."
     )
     sampling: Literal["area", "images"] = setting(
         "area",

@@ -15,7 +15,6 @@ from cellunet import store
 from cellunet.config import EncodingConfig, SplitConfig, WeightConfig, for_target
 from cellunet.core.augment import warp, warp_grid
 from cellunet.core.dataset import CropSampler, prepare
-from cellunet.core.trainer import Distributed
 from cellunet.errors import ConfigError, InputError
 from cellunet.imaging.targets import encode, weight_map
 from cellunet.outputs.pictures import PREDICTION, TRUTH
@@ -100,9 +99,7 @@ def test_crops_of_scribbles_hold_their_classes_alone(scribbled, quick_config, ta
     prepared = [prepare(sample, config) for sample in every]
     seen = set()
     for index in range(12):
-        _, class_map, weights = CropSampler(prepared, config, Distributed()).crop(
-            0, index
-        )
+        _, class_map, weights = CropSampler(prepared, config).crop(0, index)
         assert (weights > 0).any()
         seen |= set(np.unique(class_map[weights > 0]).tolist())
     assert seen == ({0, 1} if target == "three-class" else {0})
