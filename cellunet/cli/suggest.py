@@ -57,7 +57,7 @@ def suggest(
     They are of what the model is least sure of and what the annotated images do not
     show yet. The labels are the model's; correct them, then train on the folder.
     """
-    from cellunet.tasks.suggest.request import Hooks, SuggestRequest
+    from cellunet.tasks.suggest.request import SuggestRequest
     from cellunet.tasks.suggest.suggest import suggest as run
 
     session = Session.of(ctx)
@@ -69,8 +69,9 @@ def suggest(
         config=config,
         **(reading | overwrite | computing),
     )
-    hooks = Hooks(on_note=session.console.line, track=session.console.track)
-    suggested = run(request, hooks)
+    suggested = run(request, track=session.console.track)
+    for note in suggested.notes:
+        session.console.line(note)
     summarize(session, suggested, request.data)
     return Outcome(
         code=BUG if suggested.bugs else INPUTS_FAILED if suggested.failures else 0,

@@ -12,14 +12,10 @@ import tifffile
 from cellunet.annotations.pairs import find_pairs
 from cellunet.config import SuggestConfig
 from cellunet.tasks.suggest import suggest as task
-from cellunet.tasks.suggest.request import (
-    Hooks,
-    Suggested,
-    SuggestedCrop,
-    SuggestRequest,
-)
+from cellunet.tasks.suggest.request import Suggested, SuggestedCrop, SuggestRequest
 
 if TYPE_CHECKING:
+    from cellunet.progress import Track
     from tests.cli.conftest import Run
 
 CROP = SuggestedCrop(
@@ -47,9 +43,9 @@ class FakeSuggesting:
         self.failures: tuple[tuple[str, str], ...] = ()
         self.channels: tuple[str, ...] = ()
 
-    def __call__(self, request: SuggestRequest, hooks: Hooks) -> Suggested:
+    def __call__(self, request: SuggestRequest, *, track: Track) -> Suggested:
         self.requests.append(request)
-        hooks.on_note("A note [b].")
+        del track
         return Suggested(
             out=request.out,
             model=request.model,
