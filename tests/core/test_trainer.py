@@ -26,6 +26,7 @@ from cellunet.core.trainer import (
 )
 from cellunet.errors import ConfigError
 from cellunet.imaging.normalize import network_input
+from tests.networks import TINY
 
 CPU = torch.device("cpu")
 
@@ -379,17 +380,15 @@ def test_every_epoch_leaves_a_row_with_all_numbers(tiny_images, config) -> None:
 
 
 def test_the_loss_falls_on_easy_images(make_sample) -> None:
-    config = TrainConfig(
+    config = TINY.replace(
         network=UNetConfig(channels=(8, 16)),
         augment=AugmentConfig(warp_probability=0.0, intensity_probability=0.0),
         weights=WeightConfig(border_weight=0.0),
-        crop_px=32,
         batch=4,
         epochs=4,
         steps_per_epoch=12,
         warmup_steps=3,
         learning_rate=0.02,
-        precision="float32",
         average_decay=0.8,
     )
     images = [prepare(make_sample((64, 64), seed), config) for seed in range(4)]

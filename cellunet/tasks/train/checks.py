@@ -30,8 +30,7 @@ from cellunet.io.source import array_source
 from cellunet.progress import silent_track
 from cellunet.tasks.predict.image import QualityRecorder
 from cellunet.tasks.predict.plane import segment_plane
-from cellunet.tasks.train.data import copies
-from cellunet.tasks.train.folds import is_scored, objects_of
+from cellunet.tasks.train.data import copies, is_scored, objects_of
 from cellunet.tasks.train.pretrained import has_dark_objects, names_differ
 
 if TYPE_CHECKING:

@@ -132,29 +132,20 @@ class TrainingStopped(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
-    """The model that was written, and what is to be expected of it."""
-
-    card: ModelCard
-    expected: Expected | None
-    """None if there was nothing to score."""
-    kept_start: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Verdict:
+class Verdict:
     """What the model is made of."""
 
     network: UNet
     decode: DecodeConfig
     scores: dict[str, float]
     expected: Expected | None
+    """None if there was nothing to score."""
     kept_start: bool
     truths: list[Truth]
     """Of the images that were not trained on, by the networks that missed them."""
 
 
-def finish(run: Run) -> Finished:
+def finish(run: Run) -> tuple[ModelCard, Verdict]:
     """Choose the decode constants and write the model and its pictures.
 
     Where training started from a model, the start is kept unless the mean gain on
@@ -179,14 +170,14 @@ def finish(run: Run) -> Finished:
     export_weights(run.folder / store.WEIGHTS_FILE, verdict.network, card)
     images = [p.crop.image[0] for stage in run.stages for p in stage.validation]
     write_pictures(run.folder, verdict.truths, images, config)
-    return Finished(card=card, expected=verdict.expected, kept_start=verdict.kept_start)
+    return card, verdict
 
 
-def _verdict(run: Run, track: Track) -> _Verdict:
+def _verdict(run: Run, track: Track) -> Verdict:
     """Choose constants, and between what was trained and what it started from."""
     config = run.config
     pictured = _predicted(run, run.networks, track)
-    trained = _Verdict(
+    trained = Verdict(
         network=mean_network(run.networks),
         decode=config.decode,
         scores={},
@@ -215,8 +206,8 @@ def _verdict(run: Run, track: Track) -> _Verdict:
 
 
 def _or_start(
-    run: Run, trained: _Verdict, found: Sequence[ImageScores], track: Track
-) -> _Verdict:
+    run: Run, trained: Verdict, found: Sequence[ImageScores], track: Track
+) -> Verdict:
     """Return what was trained if it gained over the start, else the start."""
     if run.start is None:
         return trained
@@ -231,7 +222,7 @@ def _or_start(
     if rank(found) > rank(scores):
         return replace(trained, expected=verdict)
     kept = expected(scores, scores, images=len(before), of_one_image=one)
-    return _Verdict(
+    return Verdict(
         network=network,
         decode=theirs,
         scores=mean_scores(_per_image(before, [theirs] * len(before), config)),
@@ -343,7 +334,7 @@ def mean_scores(scores: Sequence[ImageScores]) -> dict[str, float]:
     return means
 
 
-def _card(run: Run, config: TrainConfig, verdict: _Verdict, track: Track) -> ModelCard:
+def _card(run: Run, config: TrainConfig, verdict: Verdict, track: Track) -> ModelCard:
     start = run.start
     if start is not None and (verdict.kept_start or not has_objects(run.data.training)):
         diameters = start.card.diameter_px

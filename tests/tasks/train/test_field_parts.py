@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import tifffile
 from cellunet import store
 from cellunet.annotations.pairs import fingerprint
 from cellunet.config import NormalizationConfig, PredictConfig, SplitConfig, TrainConfig
-from cellunet.core.dataset import Sample, prepare
+from cellunet.core.dataset import prepare
 from cellunet.errors import InputError
 from cellunet.imaging.normalize import measure, rescale_intensity
 from cellunet.progress import silent_track
@@ -31,6 +32,9 @@ from cellunet.tasks.train.data import (
     measured_in,
     partly_annotated,
 )
+from tests.networks import sample_of
+
+NEVER = measured_in(Path("nowhere"), ChannelChoice())
 
 
 def test_parts_hold_all_that_counts_once_with_their_surroundings():
@@ -79,14 +83,12 @@ def field(nuclei_image):
     image[:, 900:] += 3000
     annotated = np.zeros(labels.shape, bool)
     annotated[40:104, 60:130] = True
-    return Sample(
-        name="field", image=image[np.newaxis], labels=labels, annotated=annotated
-    )
+    return sample_of(labels, image, name="field", annotated=annotated)
 
 
 def test_a_part_is_prepared_like_its_place_in_the_whole(field, tmp_path):
     tifffile.imwrite(tmp_path / "field.tif", field.image[0])
-    (part,) = cut(field, measured_in(tmp_path / "field.tif", None, gray=False))
+    (part,) = cut(field, measured_in(tmp_path / "field.tif", ChannelChoice()))
     assert part.name == "field"
     assert part.image.base is None
     assert part.image.shape == (1, 128 + MARGIN_PX, 192 + MARGIN_PX)
@@ -104,8 +106,7 @@ def test_a_part_is_prepared_like_its_place_in_the_whole(field, tmp_path):
 def test_a_part_of_a_crop_is_scaled_as_the_field_that_the_crop_was_cut_from(field):
     statistics = measure(lambda: [field.image[0] * 2], NormalizationConfig())
     crop = replace(field, measured=lambda config: [statistics])
-    never = measured_in("nowhere", None, gray=False)  # type: ignore[arg-type]
-    (part,) = cut(crop, never)
+    (part,) = cut(crop, NEVER)
     assert part.statistics_for(NormalizationConfig()) == [statistics]
 
 
@@ -113,7 +114,7 @@ def test_what_a_model_knows_of_its_images_is_of_their_whole_field(
     field, tmp_path, tiny_model
 ):
     tifffile.imwrite(tmp_path / "field.tif", field.image[0])
-    (part,) = cut(field, measured_in(tmp_path / "field.tif", None, gray=False))
+    (part,) = cut(field, measured_in(tmp_path / "field.tif", ChannelChoice()))
     recipe = settings_for(
         store.find_model(str(tiny_model.folder)), PredictConfig(), "torch", "cpu", 1
     )
@@ -133,19 +134,18 @@ def test_channels_are_measured_over_the_whole_file_in_their_order(
     image[1] *= 3
     tifffile.imwrite(tmp_path / "a.tif", image, metadata={"axes": "CYX"}, ome=True)
     config = NormalizationConfig()
-    found = measured_in(tmp_path / "a.tif", asked, gray=False)(config)
+    found = measured_in(tmp_path / "a.tif", ChannelChoice(channel=asked))(config)
     assert found == tuple(measure(lambda k=k: [image[k]], config) for k in numbers)
     assert rescale_intensity(image[1, :5], found[0], config).max() <= 1.01
 
 
 def test_what_is_mostly_annotated_stays_whole(field):
-    never = measured_in("nowhere", None, gray=False)  # type: ignore[arg-type]
     everything = replace(field, annotated=np.ones_like(field.annotated))
-    assert cut(everything, never) == [everything]
+    assert cut(everything, NEVER) == [everything]
     half = field.annotated.copy()
     half[:, :800] = True
     half = replace(field, annotated=half)
-    assert cut(half, never) == [half]
+    assert cut(half, NEVER) == [half]
 
 
 def test_boxes_in_a_field_become_parts_under_the_field_s_fingerprint(tmp_path, field):

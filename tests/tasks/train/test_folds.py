@@ -10,23 +10,12 @@ pytest.importorskip("torch")
 
 from cellunet.core.dataset import Sample
 from cellunet.errors import ConfigError, InputError
-from cellunet.tasks.train.folds import make_folds
-
-
-def sample(name: str, labels: object, annotated: object = None) -> Sample:
-    array = np.array(labels, np.int32)
-    return Sample(
-        name=name,
-        image=np.zeros((1, *array.shape), np.uint8),
-        labels=array,
-        annotated=np.ones(array.shape, bool)
-        if annotated is None
-        else np.array(annotated, bool),
-    )
+from cellunet.tasks.train.data import make_folds
+from tests.networks import sample_of
 
 
 def named(name: str, objects: int) -> Sample:
-    return sample(name, [list(range(objects + 1))])
+    return sample_of([list(range(objects + 1))], name=name)
 
 
 def test_every_image_is_held_out_once_and_trained_on_otherwise() -> None:
@@ -59,7 +48,7 @@ def test_the_deal_does_not_depend_on_the_order_of_images() -> None:
 
 def test_a_single_image_is_cut_between_its_objects() -> None:
     # Along the longer side; objects at columns 0, 2, 5 and 9.
-    image = sample("a", [[1, 0, 2, 0, 0, 3, 0, 0, 0, 4], [0] * 10])
+    image = sample_of([[1, 0, 2, 0, 0, 3, 0, 0, 0, 4], [0] * 10])
     folds = make_folds([image], 2, seed=0)
     # Half way between columns 2 and 5, rounded to even: 4.
     left = [[True] * 4 + [False] * 6] * 2
@@ -71,7 +60,7 @@ def test_a_single_image_is_cut_between_its_objects() -> None:
 
 def test_strips_keep_to_what_is_annotated() -> None:
     annotated = [[False, True, True, True, True, False]]
-    image = sample("a", [[9, 1, 0, 0, 2, 8]], annotated)
+    image = sample_of([[9, 1, 0, 0, 2, 8]], annotated=annotated)
     folds = make_folds([image], 2, seed=0)
     together = folds[0].validation[0].annotated | folds[1].validation[0].annotated
     assert together.tolist() == annotated
@@ -97,9 +86,12 @@ def test_objects_in_one_image_alone_are_refused() -> None:
 
 def test_what_cannot_be_scored_is_trained_on_in_every_fold() -> None:
     outlined = [named(f"o{i}", 4) for i in range(3)]
-    alone = [sample(f"s{i}", [[0] * 4], [[False] * 4]) for i in range(3)]
+    alone = [
+        sample_of([[0] * 4], name=f"s{i}", annotated=[[False] * 4]) for i in range(3)
+    ]
     # Of this one a single object counts, nothing beside it.
-    alone.append(sample("s3", [[0, 7, 7, 0]], [[False, True, True, False]]))
+    single = [[False, True, True, False]]
+    alone.append(sample_of([[0, 7, 7, 0]], name="s3", annotated=single))
     found = make_folds([*alone, *outlined], 3, 0)
     assert sorted(s.name for f in found for s in f.validation) == ["o0", "o1", "o2"]
     for fold in found:

@@ -15,7 +15,6 @@ import tifffile
 
 from cellunet.annotations.pairs import Pair, fingerprint
 from cellunet.config import SplitConfig
-from cellunet.core.dataset import Sample
 from cellunet.errors import AnnotationError, ImageReadError, InputError
 from cellunet.progress import silent_track
 from cellunet.tasks.train.data import (
@@ -26,6 +25,7 @@ from cellunet.tasks.train.data import (
     read_annotated,
     read_sample,
 )
+from tests.networks import sample_of
 
 HALF = SplitConfig(validation_fraction=0.5)
 
@@ -222,9 +222,7 @@ def test_diameters_are_those_of_circles_of_the_same_area() -> None:
     labels = np.zeros((10, 30), np.int32)
     # 5, 25 and 45 pixels.
     labels[0, :5], labels[2:7, :5], labels[:9, 10:15] = 1, 2, 7
-    sample = Sample(
-        name="x", image=labels[None], labels=labels, annotated=np.ones((10, 30), bool)
-    )
+    sample = sample_of(labels)
     low, middle, high = object_diameters_px([sample, sample])
     assert middle == pytest.approx(2 * np.sqrt(25 / np.pi))
     assert 2 * np.sqrt(5 / np.pi) <= low < middle < high <= 2 * np.sqrt(45 / np.pi)
