@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cellunet.config import TrainConfig, UNetConfig
-from cellunet.metrics import fit
-from cellunet.outputs import pictures
+from cellunet.config import SplitConfig, TrainConfig, UNetConfig
+from cellunet.progress import silent_track
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import numpy.typing as npt
     from torch import nn
 
     from cellunet.core.dataset import Sample
     from cellunet.core.unet import UNet
+    from cellunet.tasks.train.data import TrainingData
 
 TINY = TrainConfig(
     network=UNetConfig(channels=(4, 8)),
@@ -78,6 +79,9 @@ def small_config() -> UNetConfig:
 
 def few_candidates(put: Callable[[object, str, object], None]) -> None:
     """Try few decode constants and draw small pictures: a training takes a blink."""
+    from cellunet.metrics import fit
+    from cellunet.outputs import pictures
+
     put(fit, "ODDS_FACTORS", (0.5, 2.0))
     put(fit, "SEED_THRESHOLDS", (0.3, 0.6))
     put(fit, "MIN_AREAS_PX", (5, 15))
@@ -122,3 +126,23 @@ def make_sample(nuclei_image: Callable[..., object]) -> Callable[..., Sample]:
         return sample_of(labels, image, name=f"drawn {seed}")
 
     return make
+
+
+def loaded(
+    *folders: Path,
+    validation: Path | None = None,
+    config: SplitConfig | None = None,
+    seed: int = 0,
+    ignore_value: int | None = None,
+) -> TrainingData:
+    """Read annotated folders, half of the images for validation if not said else."""
+    from cellunet.tasks.train.data import ChannelChoice, load
+
+    return load(
+        folders,
+        validation,
+        config or SplitConfig(validation_fraction=0.5),
+        seed=seed,
+        channel=ChannelChoice(ignore_value=ignore_value),
+        track=silent_track,
+    )

@@ -18,12 +18,11 @@ from cellunet.core.dataset import CropSampler, prepare
 from cellunet.errors import ConfigError, InputError
 from cellunet.imaging.targets import encode, weight_map
 from cellunet.outputs.pictures import PREDICTION, TRUTH
-from cellunet.progress import silent_track
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.make_labels import make_labels
-from cellunet.tasks.train.data import ChannelChoice, load
 from cellunet.tasks.train.request import Hooks
 from cellunet.tasks.train.train import train
+from tests.networks import loaded
 
 
 @pytest.fixture
@@ -50,14 +49,7 @@ def scribbled(write_data, tmp_path):
 
 
 def samples(folder):
-    data = load(
-        (folder,),
-        None,
-        SplitConfig(validation_fraction=0.4),
-        seed=0,
-        channel=ChannelChoice(),
-        track=silent_track,
-    )
+    data = loaded(folder, config=SplitConfig(validation_fraction=0.4))
     return data, (*data.training, *data.validation)
 
 

@@ -32,7 +32,6 @@ from cellunet.io.files import writing
 from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
-from cellunet.progress import silent_track
 from cellunet.tasks.predict.memory import Memory
 from cellunet.tasks.predict.plane import as_labels, segment_plane
 from cellunet.tasks.predict.session import settings_for
@@ -40,7 +39,8 @@ from cellunet.tasks.suggest import suggest as task
 from cellunet.tasks.suggest.choose import Annotated, candidates, thinned, windows
 from cellunet.tasks.suggest.request import SuggestRequest
 from cellunet.tasks.suggest.suggest import names_of, suggest
-from cellunet.tasks.train.data import ChannelChoice, load, read_sample
+from cellunet.tasks.train.data import ChannelChoice, read_sample
+from tests.networks import loaded
 
 SIDE = 64
 FEW = SuggestConfig(crops=3, side_px=SIDE)
@@ -116,14 +116,7 @@ def test_crops_that_nobody_corrected_are_told_in_training(images, tmp_path) -> N
     # As napari and Fiji save a label image: without what came with it.
     path = tmp_path / "out" / "labels" / f"{first}.tif"
     tifffile.imwrite(path, tifffile.imread(path))
-    data = load(
-        [tmp_path / "out"],
-        None,
-        SplitConfig(folds=2),
-        seed=0,
-        channel=ChannelChoice(),
-        track=silent_track,
-    )
+    data = loaded(tmp_path / "out", config=SplitConfig(folds=2))
     (note,) = data.notes
     assert "Labels as a model wrote them: 2 of 3 images" in note
     assert all(name in note for name in others)
