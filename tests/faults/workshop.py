@@ -79,9 +79,10 @@ class Moments:
 
 def tiny_presets() -> None:
     """Add a preset whose training takes a blink, and few constants to choose from."""
-    from cellunet.config import PRESETS, AugmentConfig, TrainConfig, UNetConfig
+    from cellunet.config import AugmentConfig, TrainConfig, UNetConfig
     from cellunet.metrics import fit as fitting
     from cellunet.outputs import pictures as overlay
+    from cellunet.presets import PRESETS
 
     PRESETS["tiny"] = lambda: TrainConfig(
         preset="tiny",

@@ -15,7 +15,7 @@ from cellunet.errors import BugError, CellunetError, ConfigError, InputError
 from cellunet.io.files import writing
 from cellunet.io.paths import counted, find_inputs
 from cellunet.io.scratch import Scratch
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.settings import settings_for
 from cellunet.tasks.suggest.choose import (
     Candidate,
     CandidateWindows,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.store import Model
-    from cellunet.tasks.predict.plane import InferenceSettings
+    from cellunet.tasks.predict.settings import InferenceSettings
     from cellunet.tasks.suggest.choose import Annotated, ChosenWindow
 
 __all__ = ["Hooks", "SuggestRequest", "Suggested", "suggest"]
@@ -207,7 +207,8 @@ def _look(run: _Run, files: Sequence[Path], hooks: Hooks) -> _Looked:
             f"None of the {len(files)} images is as large as a crop, {side} x "
             f"{side} pixels"
             + (f"; {len(failures)} cannot be read." if failures else "."),
-            hint="Ask for smaller crops: --crop PX.",
+            hint="Ask for smaller crops: side_px below [suggest] in a file for "
+            "--config.",
         )
     return _Looked(
         found=every,

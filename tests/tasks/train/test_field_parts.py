@@ -19,7 +19,7 @@ from cellunet.core.dataset import Sample, prepare
 from cellunet.errors import InputError
 from cellunet.imaging.normalize import measure, rescale_intensity
 from cellunet.progress import silent_track
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.settings import settings_for
 from cellunet.tasks.train.checks import training_statistics
 from cellunet.tasks.train.data import (
     MARGIN_PX,
