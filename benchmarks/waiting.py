@@ -32,12 +32,12 @@ def steps(threads: int, count: int) -> dict[str, float]:
     from cellunet.config import TrainConfig
     from cellunet.core.dataset import CropSampler, prepare
     from cellunet.core.device import use_threads
-    from cellunet.core.trainer import Distributed, Trainer, new_state
+    from cellunet.core.trainer import Trainer, new_state
 
     use_threads(threads)
     config, device = TrainConfig(), torch.device("cpu")
     prepared = [prepare(sample(IMAGES / name), config) for name in FIELDS]
-    batch = CropSampler(prepared, config, Distributed()).batch(0, 0)
+    batch = CropSampler(prepared, config).batch(0, 0)
     trainer = Trainer(prepared, prepared, config, device)
     state = new_state(config, device)
     for _ in range(2):

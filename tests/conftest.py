@@ -177,24 +177,23 @@ def tiny_model(
 ) -> TinyModel:
     """A two-level U-Net that finds most drawn nuclei, trained in about two seconds."""
     torch = pytest.importorskip("torch")
-    from cellunet.config import AugmentConfig, TrainConfig, UNetConfig, WeightConfig
+    from cellunet.config import AugmentConfig, UNetConfig, WeightConfig
     from cellunet.tasks.train.request import TrainRequest
     from cellunet.tasks.train.train import train
+    from tests.networks import TINY
 
     home = tmp_path_factory.mktemp("home")
     data = write_data(tmp_path_factory.mktemp("data") / "drawn")
-    config = TrainConfig(
+    config = TINY.replace(
         network=UNetConfig(channels=(8, 16)),
         augment=AugmentConfig(warp_probability=0.0, intensity_probability=0.0),
         weights=WeightConfig(border_weight=0.0),
         crop_px=48,
         batch=4,
-        epochs=2,
         steps_per_epoch=30,
         learning_rate=0.03,
         warmup_steps=5,
         average_decay=0.9,
-        precision="float32",
     )
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:

@@ -1,21 +1,36 @@
-"""Networks whose weights and batch-norm statistics are random."""
+"""Tiny settings of a training, samples, and networks whose weights are random."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from cellunet.config import UNetConfig
+from cellunet.config import AnnotationConfig, SplitConfig, TrainConfig, UNetConfig
+from cellunet.progress import silent_track
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
     from torch import nn
 
+    from cellunet.core.dataset import Sample
     from cellunet.core.unet import UNet
+    from cellunet.tasks.train.data import TrainingData
+
+TINY = TrainConfig(
+    network=UNetConfig(channels=(4, 8)),
+    crop_px=32,
+    batch=2,
+    epochs=2,
+    steps_per_epoch=4,
+    warmup_steps=2,
+    precision="float32",
+)
+"""Two levels, two epochs of four steps on crops of 32 px."""
 
 SMALL = UNetConfig(in_channels=2, classes=3, channels=(4, 6), stem_stride=2)
 
@@ -60,3 +75,74 @@ def small_weights() -> dict[str, npt.NDArray[np.float32]]:
 def small_config() -> UNetConfig:
     """Two levels, 2 channels in, 3 classes out, stride 4."""
     return SMALL
+
+
+def few_candidates(put: Callable[[object, str, object], None]) -> None:
+    """Try few decode constants and draw small pictures: a training takes a blink."""
+    from cellunet.metrics import fit
+    from cellunet.outputs import pictures
+
+    put(fit, "ODDS_FACTORS", (0.5, 2.0))
+    put(fit, "SEED_THRESHOLDS", (0.3, 0.6))
+    put(fit, "MIN_AREAS_PX", (5, 15))
+    put(pictures, "LINES_PX", 64)
+
+
+def sample_of(
+    labels: npt.ArrayLike,
+    image: npt.NDArray[np.generic] | None = None,
+    *,
+    name: str = "a",
+    annotated: npt.ArrayLike | None = None,
+) -> Sample:
+    """Return a sample of one channel, annotated everywhere if nothing else is said."""
+    from cellunet.core.dataset import Sample
+
+    drawn = np.asarray(labels, np.int32)
+    pixels = drawn.astype(np.uint8) if image is None else image
+    whole = np.ones(drawn.shape, bool) if annotated is None else annotated
+    return Sample(
+        name=name,
+        image=pixels[np.newaxis],
+        labels=drawn,
+        annotated=np.asarray(whole, bool),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> TrainConfig:
+    """Two levels, crops of 32 px, 2 epochs of 4 steps."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def make_sample(nuclei_image: Callable[..., object]) -> Callable[..., Sample]:
+    """``make_sample(shape, seed)``: a fully annotated sample of drawn nuclei."""
+
+    def make(
+        shape: tuple[int, int] = (64, 64), seed: int = 0, count: int = 9
+    ) -> Sample:
+        image, labels = nuclei_image(shape, count, seed)  # type: ignore[misc]
+        return sample_of(labels, image, name=f"drawn {seed}")
+
+    return make
+
+
+def loaded(
+    *folders: Path,
+    validation: Path | None = None,
+    config: SplitConfig | None = None,
+    seed: int = 0,
+    ignore_value: int | None = None,
+) -> TrainingData:
+    """Read annotated folders, half of the images for validation if not said else."""
+    from cellunet.tasks.train.data import ChannelChoice, load
+
+    return load(
+        folders,
+        validation,
+        config or SplitConfig(validation_fraction=0.5),
+        seed=seed,
+        channel=ChannelChoice(annotations=AnnotationConfig(ignore_value=ignore_value)),
+        track=silent_track,
+    )

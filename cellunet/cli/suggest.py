@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellunet.cli import options
 from cellunet.cli.console import counted
-from cellunet.cli.options import Computing, Model, Overwrite, Reading, option
+from cellunet.cli.options import option
 from cellunet.cli.session import (
     BUG,
     INPUTS_FAILED,
@@ -17,7 +18,7 @@ from cellunet.cli.session import (
     Session,
     shell_line,
 )
-from cellunet.config import MODEL, SuggestConfig
+from cellunet.config import MODEL, AnnotationConfig, SuggestConfig
 
 if TYPE_CHECKING:
     from cellunet.tasks.suggest.request import Suggested
@@ -32,10 +33,7 @@ def suggest(
             help="Images or folders of images that are not annotated yet.",
         ),
     ],
-    out: Annotated[
-        Path,
-        option("--out -o", "DIR", "Folder for the crops and their labels."),
-    ],
+    out: Annotated[Path, options.out("Folder for the crops and their labels.")],
     data: Annotated[
         list[Path] | None,
         option(
@@ -45,19 +43,20 @@ def suggest(
             "differ from; repeat for more. Default: none.",
         ),
     ] = None,
-    model: Model = MODEL,
+    model: options.Model = MODEL,
     *,
     config: SuggestConfig,
-    reading: Reading,
-    overwrite: Overwrite,
-    computing: Computing,
+    channel: options.Channel,
+    annotations: AnnotationConfig,
+    overwrite: options.Overwrite,
+    computing: options.Computing,
 ) -> Outcome:
     """Choose crops of images to annotate next, with labels to correct.
 
     They are of what the model is least sure of and what the annotated images do not
     show yet. The labels are the model's; correct them, then train on the folder.
     """
-    from cellunet.tasks.suggest.request import Hooks, SuggestRequest
+    from cellunet.tasks.suggest.request import SuggestRequest
     from cellunet.tasks.suggest.suggest import suggest as run
 
     session = Session.of(ctx)
@@ -67,10 +66,12 @@ def suggest(
         data=tuple(data or ()),
         model=model,
         config=config,
-        **(reading | overwrite | computing),
+        annotations=annotations,
+        **(channel | overwrite | computing),
     )
-    hooks = Hooks(on_note=session.console.line, track=session.console.track)
-    suggested = run(request, hooks)
+    suggested = run(request, track=session.console.track)
+    for note in suggested.notes:
+        session.console.line(note)
     summarize(session, suggested, request.data)
     return Outcome(
         code=BUG if suggested.bugs else INPUTS_FAILED if suggested.failures else 0,

@@ -5,6 +5,7 @@ Both are safetensors files, written as a whole: never pickled, never partly writ
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from cellunet.errors import CheckpointError
 from cellunet.store import read_card, read_metadata, read_tensors, write
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -59,7 +60,7 @@ def save_state(
         "step": state.step,
         "best_loss": repr(state.best_loss),
         "best_epoch": state.best_epoch,
-        "history": [{k: repr(v) for k, v in row.items()} for row in state.history],
+        "history": _exact(state.history),
         "tally": [repr(tally.loss_sum), tally.pixels, tally.confusion.tolist()],
     }
     _write(path, tensors, numbers)
@@ -93,7 +94,7 @@ def load_state(path: Path, config: TrainConfig, device: torch.device) -> TrainSt
     numbers = read_state(path)
     tensors = _read(path)
     state = new_state(config, device)
-    try:
+    with _fitting(path):
         for part in PARTS:
             getattr(state, part).load_state_dict(_of_part(part, tensors))
         _load_optimizer(state.optimizer, tensors)
@@ -107,39 +108,55 @@ def load_state(path: Path, config: TrainConfig, device: torch.device) -> TrainSt
         state.epoch, state.step = numbers["epoch"], numbers["step"]
         state.best_loss = float(numbers["best_loss"])
         state.best_epoch = numbers["best_epoch"]
-        state.history = [
-            {k: float(v) for k, v in row.items()} for row in numbers["history"]
-        ]
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} does not fit the network that it is for ({error}).",
-            hint="Start anew with --overwrite.",
-        ) from error
+        state.history = _rows(numbers["history"])
     return state
 
 
-def save_parts(path: Path, parts: Mapping[str, UNet], about: dict[str, Any]) -> None:
-    """Write networks by name, replaced as a whole, with JSON values beside them."""
-    _write(path, _tensors(parts), about)
+def save_fold(
+    path: Path, network: UNet, history: Sequence[Mapping[str, float]]
+) -> None:
+    """Write the network of a finished fold and its history, replaced as a whole."""
+    _write(path, _tensors({"network": network}), {"history": _exact(history)})
 
 
-def load_parts(path: Path, parts: Mapping[str, UNet]) -> None:
-    """Read networks that `save_parts` wrote into networks of the same shape.
+def load_fold(path: Path, network: UNet) -> list[dict[str, float]]:
+    """Read what `save_fold` wrote into a network of the same shape.
+
+    Returns
+    -------
+    list
+        The history.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, corrupt or of other networks.
+        If the file is missing, corrupt or of another network.
     """
-    tensors = _read(path)
+    about, tensors = read_metadata(path), _read(path)
+    with _fitting(path):
+        network.load_state_dict(_of_part("network", tensors))
+        return _rows(about["history"])
+
+
+@contextlib.contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """Refuse a file that does not hold what is read from it."""
     try:
-        for part, network in parts.items():
-            network.load_state_dict(_of_part(part, tensors))
-    except RuntimeError as error:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} does not fit the network that it is for ({error}).",
             hint="Start anew with --overwrite.",
         ) from error
+
+
+def _exact(history: Sequence[Mapping[str, float]]) -> list[dict[str, str]]:
+    """Return rows that come back to the bit, nan and infinity too."""
+    return [{name: repr(value) for name, value in row.items()} for row in history]
+
+
+def _rows(exact: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
+    return [{name: float(value) for name, value in row.items()} for row in exact]
 
 
 def _tensors(parts: Mapping[str, UNet]) -> dict[str, torch.Tensor]:

@@ -27,7 +27,14 @@ from cellunet.imaging.targets import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
     import numpy.typing as npt
+
+    from cellunet.config import NormalizationConfig, TrainConfig
+    from cellunet.io.source import Statistics
+
+    Measured = Callable[[NormalizationConfig], Sequence[Statistics]]
 
 
 def crop_corner(
@@ -79,18 +86,6 @@ def _annotated_pixel(
         flat = np.arange(annotated.size)
     row, column = divmod(int(flat[rng.integers(flat.size)]), annotated.shape[1])
     return row, column
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
-
-    import numpy.typing as npt
-
-    from cellunet.config import NormalizationConfig, TrainConfig
-    from cellunet.core.trainer import Distributed
-    from cellunet.io.source import Statistics
-
-    Measured = Callable[[NormalizationConfig], Sequence[Statistics]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,19 +181,12 @@ class CropSampler:
         Prepared training images.
     config
         Crop size, batch, augmentation, seed and how images are chosen.
-    distributed
-        Which part of each global batch is this rank's.
     """
 
-    def __init__(
-        self,
-        images: Sequence[Prepared],
-        config: TrainConfig,
-        distributed: Distributed,
-    ) -> None:
+    def __init__(self, images: Sequence[Prepared], config: TrainConfig) -> None:
         self.images = images
         self.config = config
-        self.distributed = distributed
+        self.steps_per_epoch = steps_per_epoch(config, len(images))
         areas = [
             max(int(np.count_nonzero(i.crop.annotated)), config.crop_px**2)
             if config.sampling == "area"
@@ -209,13 +197,9 @@ class CropSampler:
         self._shares_up_to = np.cumsum(np.array(areas) / sum(areas))
         self._shares_up_to /= self._shares_up_to[-1]
 
-    def steps_per_epoch(self) -> int:
-        """Return the optimizer steps of one epoch."""
-        return steps_per_epoch(self.config, len(self.images))
-
     def batches(self, epoch: int, first_step: int) -> Generator[Batch]:
         """Yield the batches of an epoch from `first_step` on, made ahead of use."""
-        steps = range(first_step, self.steps_per_epoch())
+        steps = range(first_step, self.steps_per_epoch)
         with ThreadPoolExecutor(1, "cellunet-crops") as pool:
             ahead = [pool.submit(self.batch, epoch, s) for s in steps[:2]]
             for step in steps:
@@ -225,10 +209,9 @@ class CropSampler:
                 yield ready.result()
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return this rank's part of the batch of one step."""
-        size = self.config.batch
-        mine = range(self.distributed.rank, size, self.distributed.world)
-        crops = [self.crop(epoch, step * size + i) for i in mine]
+        """Return the batch of one step."""
+        first = step * self.config.batch
+        crops = [self.crop(epoch, first + i) for i in range(self.config.batch)]
         # Turned views are copied once, into the batch.
         parts = (np.stack(part) for part in zip(*crops, strict=True))
         return Batch(*(torch.from_numpy(np.ascontiguousarray(p)) for p in parts))

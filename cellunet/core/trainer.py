@@ -1,4 +1,4 @@
-"""Train: steps, validation, best state so far, early stop, resume.
+"""Train: loss, steps, validation, best state so far, early stop, resume.
 
 The state of a run (`TrainState`) is all that is needed to go on: a run that is stopped
 after any step and resumed takes the same steps as one that never stopped.
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from cellunet.core.dataset import Batch, CropSampler, Prepared
 from cellunet.core.device import autocast_dtype
-from cellunet.core.losses import LOSSES
 from cellunet.core.unet import UNet, initialize
 from cellunet.errors import choose
 from cellunet.imaging.blocks import network_plan
@@ -33,26 +33,32 @@ if TYPE_CHECKING:
     from cellunet.progress import OnEpoch
 
 
-def _alone(value: torch.Tensor) -> torch.Tensor:
-    return value
+def cross_entropy(
+    logits: torch.Tensor, class_map: torch.Tensor, weight_map: torch.Tensor
+) -> torch.Tensor:
+    """Return L = -sum_ij w_ij log p_ij(true class) / N.
 
+    Ronneberger et al. (2015), eq. 1, divided by the number N of annotated pixels (not
+    by the sum of the weights), so that a batch with much boundary counts for more.
 
-def _no_wait() -> None:
-    return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distributed:
-    """Where this process stands among those that train together.
-
-    `all_reduce` returns the sum of a tensor over all ranks, `barrier` waits for them.
-    The default is one process alone.
+    Parameters
+    ----------
+    logits
+        NKYX; p is their softmax over K, computed in float32.
+    class_map
+        NYX integer, the true class.
+    weight_map
+        NYX float32; 0 where a pixel is not annotated.
     """
+    annotated_px = (weight_map > 0).sum().clamp(min=1)
+    per_pixel = functional.cross_entropy(
+        logits.float(), class_map.long(), reduction="none"
+    )  # N Y X
+    return (per_pixel * weight_map).sum() / annotated_px
 
-    rank: int = 0
-    world: int = 1
-    all_reduce: Callable[[torch.Tensor], torch.Tensor] = _alone
-    barrier: Callable[[], None] = _no_wait
+
+LOSSES = {"cross-entropy": cross_entropy}
+"""Name in `TrainConfig.loss` to a function of logits, class map and weight map."""
 
 
 @dataclass(kw_only=True)
@@ -70,8 +76,9 @@ class Tally:
         if not self.confusion.size:
             self.confusion = np.zeros((self.classes, self.classes), np.int64)
 
-    def add(self, loss: float, pixels: int, logits: torch.Tensor, batch: Batch) -> None:
-        """Add a batch: its mean loss over `pixels`, and predicted against true."""
+    def add(self, loss: float, logits: torch.Tensor, batch: Batch) -> None:
+        """Add a batch: its mean loss, and predicted against true classes."""
+        pixels = int((batch.weight_map > 0).sum())
         self.loss_sum += loss * pixels
         self.pixels += pixels
         # One number a pixel, true and predicted class, and one for what does not count.
@@ -178,8 +185,6 @@ class Trainer:
         Everything that decides the weights.
     device
         Where to compute.
-    distributed
-        Alone by default.
     """
 
     def __init__(
@@ -188,16 +193,14 @@ class Trainer:
         validation: Sequence[Prepared],
         config: TrainConfig,
         device: torch.device,
-        distributed: Distributed | None = None,
     ) -> None:
-        self.distributed = distributed or Distributed()
-        self.sampler = CropSampler(training, config, self.distributed)
+        self.sampler = CropSampler(training, config)
         self.validation = validation
         self.config = config
         self.device = device
         self.loss = choose(LOSSES, config.loss, "loss")
         self.autocast = autocast_dtype(device, config.precision)
-        self.steps_per_epoch = self.sampler.steps_per_epoch()
+        self.steps_per_epoch = self.sampler.steps_per_epoch
         self.total_steps = self.steps_per_epoch * config.epochs
 
     def run(
@@ -260,22 +263,15 @@ class Trainer:
             group["lr"] = self.learning_rate(state)
         batch = type(batch)(*(part.to(device) for part in batch))
         image = batch.image.to(memory_format=torch.channels_last)
-        counted = self.distributed.all_reduce((batch.weight_map > 0).sum())
         with self._mixed_precision():
             logits = network(image)
-        loss = self.loss(
-            logits, batch.class_map, batch.weight_map, counted.clamp(min=1)
-        )
+        loss = self.loss(logits, batch.class_map, batch.weight_map)
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.distributed.world > 1:
-            for parameter in network.parameters():
-                if parameter.grad is not None:
-                    parameter.grad = self.distributed.all_reduce(parameter.grad)
         state.optimizer.step()
         self._update_average(state)
         value = float(loss.detach())
-        state.tally.add(value, int(counted), logits.detach(), batch)
+        state.tally.add(value, logits.detach(), batch)
         return value
 
     def _mixed_precision(self) -> contextlib.AbstractContextManager[object]:
@@ -331,9 +327,8 @@ class Trainer:
         image = batch.image.to(memory_format=torch.channels_last)
         with self._mixed_precision():
             logits = network(image)
-        counted = int((batch.weight_map > 0).sum())
         loss = self.loss(logits, batch.class_map, batch.weight_map)
-        tally.add(float(loss), counted, logits, batch)
+        tally.add(float(loss), logits, batch)
 
     def _end_epoch(self, state: TrainState, validation: Tally) -> None:
         names = self.config.encoding.classes

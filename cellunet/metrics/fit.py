@@ -116,6 +116,16 @@ def score_truth(
     return next(iter(forms.values()))
 
 
+def rank(scores: Sequence[ImageScores]) -> tuple[bool, float]:
+    """Return what constants and models are compared by: the greater is the better.
+
+    Whether any object is found, then the mean AP: alone, it is highest for a model that
+    finds nothing where most images are empty, each of which scores 1.
+    """
+    found = any(s.tp[0] for s in scores)
+    return found, float(np.mean([s.mean_ap for s in scores]))
+
+
 def _boundaries(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
     *others, _ = best.class_odds
     for factor in ODDS_FACTORS:
@@ -150,8 +160,8 @@ def _choose(
     start: DecodeConfig,
     score: Callable[[DecodeConfig, int], ImageScores],
 ) -> DecodeConfig:
-    def value(decode: DecodeConfig) -> float:
-        return float(np.mean([score(decode, i).mean_ap for i in subset]))
+    def value(decode: DecodeConfig) -> tuple[bool, float]:
+        return rank([score(decode, i) for i in subset])
 
     best, best_value = start, value(start)
     for _ in range(ROUNDS):
@@ -242,6 +252,9 @@ def piece_scores(
 ) -> list[ImageScores]:
     """Score images, or the quarters of each if they are fewer than `ENOUGH_IMAGES`.
 
+    Quarters without a true object are left out: the less a model finds, the better it
+    would be there.
+
     Parameters
     ----------
     truths
@@ -262,7 +275,7 @@ def piece_scores(
 
 
 def _pieces(truth: Truth, images: int) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """Yield names and annotated parts; a quarter that is not annotated is none."""
+    """Yield names and annotated parts, each with an object if it is a quarter."""
     if images >= ENOUGH_IMAGES:
         yield truth.name, truth.annotated
         return
@@ -271,6 +284,7 @@ def _pieces(truth: Truth, images: int) -> Iterator[tuple[str, npt.NDArray[np.boo
         return
     # Quarters of what is annotated, wherever in the image that lies.
     row, column = int(np.median(rows)) + 1, int(np.median(columns)) + 1
+    quarters = []
     for name, part in {
         "upper left": np.s_[:row, :column],
         "upper right": np.s_[:row, column:],
@@ -279,8 +293,21 @@ def _pieces(truth: Truth, images: int) -> Iterator[tuple[str, npt.NDArray[np.boo
     }.items():
         annotated = np.zeros_like(truth.annotated)
         annotated[part] = truth.annotated[part]
-        if annotated.any():
-            yield f"{truth.name}, {name}", annotated
+        if holds_object(truth.labels, annotated):
+            quarters.append((f"{truth.name}, {name}", annotated))
+    if not quarters and holds_object(truth.labels, truth.annotated):
+        # Objects that no quarter holds half of.
+        quarters.append((truth.name, truth.annotated))
+    yield from quarters
+
+
+def holds_object(
+    labels: npt.NDArray[np.integer], annotated: npt.NDArray[np.bool_]
+) -> bool:
+    """Return whether half or more of any object lies in what is annotated, both YX."""
+    every, areas = np.unique(labels[labels > 0], return_counts=True)
+    ids, seen = np.unique(labels[annotated & (labels > 0)], return_counts=True)
+    return bool((2 * seen >= areas[np.searchsorted(every, ids)]).any())
 
 
 ENOUGH_POINTS = 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from cellunet.config import (
     ENGINE,
     MODEL,
     THREADS,
+    AnnotationConfig,
     EvaluateConfig,
     PredictConfig,
 )
@@ -35,24 +37,35 @@ from cellunet.metrics.summary import paired, refuse_different_images, summarize
 from cellunet.progress import silent_track
 from cellunet.tasks.predict.image import ImageScheduler
 from cellunet.tasks.predict.inputs import open_as, refuse_misfit
-from cellunet.tasks.predict.plane import as_labels
-from cellunet.tasks.predict.refine import segment
-from cellunet.tasks.predict.session import settings_for, settings_for_image
+from cellunet.tasks.predict.plane import as_labels, segment
+from cellunet.tasks.predict.settings import settings_for, settings_for_image
 from cellunet.tasks.scheduling import in_order
 from cellunet.tasks.train.data import read_annotated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from cellunet.annotations.pairs import Pair
-    from cellunet.metrics.matching import ClassScores, ImageScores
-    from cellunet.metrics.summary import Summary
+    from cellunet.annotations.pairs import LabelPair, Pair
+    from cellunet.annotations.types import Annotation
+    from cellunet.io.source import Source
+    from cellunet.metrics.matching import (
+        ClassScores,
+        Counts,
+        Flags,
+        ImageScores,
+        Integers,
+    )
+    from cellunet.metrics.summary import Paired, Summary
     from cellunet.progress import Track
     from cellunet.store import Model, ModelCard
-    from cellunet.tasks.predict.plane import InferenceSettings
+    from cellunet.tasks.predict.settings import InferenceSettings
+
+    _Found = tuple[dict[str, ImageScores], Counts]
+
+logger = logging.getLogger(__name__)
 
 Group = Literal["unseen", "chosen", "trained"]
 """What a model knows of an image: nothing; its decode constants were chosen on it; its
@@ -147,23 +160,6 @@ class Evaluation:
         ]
 
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from cellunet.annotations.pairs import LabelPair
-    from cellunet.annotations.types import Annotation
-    from cellunet.metrics.matching import Counts, Flags, ImageScores, Integers
-    from cellunet.metrics.summary import Paired
-    from cellunet.progress import Track
-
-    _Found = tuple[dict[str, ImageScores], Counts]
-
-logger = logging.getLogger(__name__)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scorable:
     """One image with its true and its predicted labels."""
@@ -232,7 +228,7 @@ def evaluate_folders(
     *,
     config: EvaluateConfig | None = None,
     names: Collection[str] | None = None,
-    ignore_value: int | None = None,
+    annotations: AnnotationConfig | None = None,
     track: Track = silent_track,
 ) -> Evaluation:
     """Score a folder of predicted label files against a folder of true ones.
@@ -248,8 +244,8 @@ def evaluate_folders(
         Protocol, intervals and classes.
     names
         Score these images alone, whatever else the folders hold; None: all.
-    ignore_value
-        Value of the pixels of true label images that are not annotated.
+    annotations
+        How true labels are read.
     track
         Wraps the loop over images.
 
@@ -263,7 +259,8 @@ def evaluate_folders(
     """
     found = pair_folders(predicted, labels, names=names)
     tracked = track(found, "Scoring", total=len(found))
-    read = (_read(pair, ignore_value) for pair in tracked)
+    annotations = annotations or AnnotationConfig()
+    read = (_read(pair, annotations) for pair in tracked)
     return score_pairs(filter(None, read), config=config)
 
 
@@ -345,16 +342,16 @@ def _scores(
     return sorted((s for s in every if s.name in names), key=lambda s: s.name)
 
 
-def _read(pair: LabelPair, ignore_value: int | None) -> Scorable | None:
+def _read(pair: LabelPair, annotations: AnnotationConfig) -> Scorable | None:
     found = read_annotation(pair.predicted)
     predicted = found.labels
     height, width = predicted.shape
     true = read_annotation(
         pair.labels,
         shape=(height, width),
-        ignore_value=ignore_value,
         annotated=pair.annotated,
         scribbles=pair.scribbles,
+        **annotations.to_dict(),
     )
     for note in true.notes:
         logger.warning("%s: %s", pair.labels, note)
@@ -429,7 +426,7 @@ def evaluate_model(  # noqa: PLR0913
     threads: int = THREADS,
     config: EvaluateConfig | None = None,
     predict_config: PredictConfig | None = None,
-    ignore_value: int | None = None,
+    annotations: AnnotationConfig | None = None,
     track: Track = silent_track,
 ) -> Evaluation:
     """Predict annotated images and score the labels against the annotation.
@@ -448,8 +445,8 @@ def evaluate_model(  # noqa: PLR0913
         Protocol and intervals.
     predict_config
         How the model is applied.
-    ignore_value
-        Value of the pixels of label images that are not annotated.
+    annotations
+        How annotations are read.
     track
         Progress over images.
 
@@ -469,22 +466,24 @@ def evaluate_model(  # noqa: PLR0913
     predict_config = predict_config or PredictConfig()
     pairs = chosen_side(data, side)
     recipe = settings_for(opened, predict_config, engine, device, threads)
-    job = _Job(
+    scheduler = ImageScheduler(
+        opened,
+        predict_config,
+        engine,
+        device,
+        threads,
+        recipe=recipe,
+        images=len(pairs),
+    )
+    predicted = partial(
+        _predicted,
         model=opened,
         config=predict_config,
         recipe=recipe,
-        scheduler=ImageScheduler(
-            opened,
-            predict_config,
-            engine,
-            device,
-            threads,
-            recipe=recipe,
-            images=len(pairs),
-        ),
-        ignore_value=ignore_value,
+        scheduler=scheduler,
+        annotations=annotations or AnnotationConfig(),
     )
-    with closing(in_order(job.predicted, pairs, job.scheduler.at_once)) as done:
+    with closing(in_order(predicted, pairs, scheduler.at_once)) as done:
         found = track(done, "Evaluating", len(pairs))
         return score_pairs(filter(None, found), config=config)
 
@@ -514,64 +513,71 @@ def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
     return [pair for pair in found.pairs if pair.name in set(names)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """A model loaded once and applied to annotated images."""
+def read_scorable(
+    pair: Pair, source: Source, annotations: AnnotationConfig
+) -> Annotation | None:
+    """Return how an open image is annotated; None: nothing of it can be scored.
 
-    model: Model
-    config: PredictConfig
-    recipe: InferenceSettings
-    scheduler: ImageScheduler
-    ignore_value: int | None
-
-    def predicted(self, pair: Pair) -> Scorable | None:
-        """Return an image's true and predicted labels; None: nothing to be scored."""
-        card = self.model.card
-        with open_as(pair.image, self.config, known=card.channels) as source:
-            refuse_misfit(source, self.model.name, card, self.config.channel)
-            height, width = source.shape
-            annotation = read_annotated(
-                pair,
-                (height, width),
-                self.ignore_value,
-                channels=len(source.file_channels),
-            )
-            if not can_be_scored(annotation, pair.name):
-                return None
-            labels = annotation.labels
-            if labels.shape != (height, width) or source.plane_shape:
-                raise AnnotationError(
-                    f"{pair.annotation} is {labels.shape[0]} x {labels.shape[1]}, but "
-                    f"{pair.image} is {(*source.plane_shape, height, width)}.",
-                    hint="Image and annotation need the same shape.",
-                )
-            kept: list[npt.NDArray[np.uint8]] = []
-            recipe = settings_for_image(self.recipe, self.config, source)
-            with (
-                self.scheduler.passing(source, recipe, card) as way,
-                Scratch() as scratch,
-            ):
-                result = segment(
-                    source,
-                    0,
-                    way.recipe,
-                    scratch,
-                    lambda _, rows: kept.append(classes_of(rows)),
-                    statistics=way.statistics.get(0),
-                )
-                predicted = as_labels(result.bands())
-            pixels = source.read(Region(0, 0, height, 0, width))
-        return Scorable(
-            name=pair.name,
-            labels=labels,
-            predicted=predicted,
-            annotated=annotation.annotated,
-            group=_group(content_hash(pixels), card),
-            class_maps=(
-                encode(labels, card.config.encoding),
-                np.concatenate(kept),
-            ),
+    Raises
+    ------
+    AnnotationError
+        If the annotation cannot be read or is not of the image's shape.
+    """
+    found = read_annotated(
+        pair, source.shape, annotations, channels=len(source.file_channels)
+    )
+    if not can_be_scored(found, pair.name):
+        return None
+    labels = found.labels
+    if labels.shape != source.shape or source.plane_shape:
+        raise AnnotationError(
+            f"{pair.annotation} is {labels.shape[0]} x {labels.shape[1]}, but "
+            f"{pair.image} is {(*source.plane_shape, *source.shape)}.",
+            hint="Image and annotation need the same shape.",
         )
+    return found
+
+
+def _predicted(
+    pair: Pair,
+    *,
+    model: Model,
+    config: PredictConfig,
+    recipe: InferenceSettings,
+    scheduler: ImageScheduler,
+    annotations: AnnotationConfig,
+) -> Scorable | None:
+    """Return an image's true and predicted labels; None: nothing to be scored."""
+    card = model.card
+    with open_as(pair.image, config, known=card.channels) as source:
+        refuse_misfit(source, model.name, card, config.channel)
+        annotation = read_scorable(pair, source, annotations)
+        if annotation is None:
+            return None
+        kept: list[npt.NDArray[np.uint8]] = []
+        recipe = settings_for_image(recipe, config, source)
+        with scheduler.passing(source, recipe, card) as way, Scratch() as scratch:
+            result = segment(
+                source,
+                0,
+                way.recipe,
+                scratch,
+                lambda _, rows: kept.append(classes_of(rows)),
+                statistics=way.statistics.get(0),
+            )
+            predicted = as_labels(result.bands())
+        pixels = source.read(Region(0, 0, source.shape[0], 0, source.shape[1]))
+    return Scorable(
+        name=pair.name,
+        labels=annotation.labels,
+        predicted=predicted,
+        annotated=annotation.annotated,
+        group=_group(content_hash(pixels), card),
+        class_maps=(
+            encode(annotation.labels, card.config.encoding),
+            np.concatenate(kept),
+        ),
+    )
 
 
 def classes_of(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

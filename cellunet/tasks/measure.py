@@ -43,7 +43,6 @@ from cellunet.outputs.report import DIAMETER_STEP_PX, Histogram, ImageSummary
 from cellunet.progress import silent_track
 from cellunet.tasks.linking import frames_of, link_planes, overlaps
 from cellunet.tasks.predict.inputs import ImageResult, first_channel, open_as
-from cellunet.tasks.predict.memory import Memory
 from cellunet.tasks.predict.outputs import (
     OptionalOutputs,
     Reporter,
@@ -55,6 +54,7 @@ from cellunet.tasks.predict.outputs import (
     write_joined,
 )
 from cellunet.tasks.predict.plane import band_rows, pixel_bands
+from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

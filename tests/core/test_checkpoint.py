@@ -25,8 +25,8 @@ from cellunet.core.checkpoint import (
     save_state,
 )
 from cellunet.core.trainer import Trainer, TrainState, new_state
-from cellunet.core.unet import UNet, initialize
 from cellunet.errors import CheckpointError, OutputError
+from tests.networks import random_network
 
 CPU = torch.device("cpu")
 ABOUT = {"training": {"a": "0"}, "minutes": None}
@@ -174,12 +174,6 @@ def test_a_state_without_its_numbers_is_refused(trained, tmp_path) -> None:
         )
         with pytest.raises(CheckpointError, match="does not fit"):
             load_state(tmp_path / "less", trainer.config, CPU)
-
-
-def random_network(config: UNetConfig) -> UNet:
-    network = UNet(config)
-    initialize(network, 3)
-    return network.eval()
 
 
 @pytest.fixture

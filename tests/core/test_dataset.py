@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
 
 from cellunet.config import AugmentConfig, NormalizationConfig, WeightConfig
-from cellunet.core.dataset import CropSampler, Sample, prepare
-from cellunet.core.trainer import Distributed
+from cellunet.core.dataset import (
+    CropSampler,
+    crop_center,
+    crop_corner,
+    prepare,
+)
 from cellunet.imaging.normalize import measure, network_input, normalize
 from cellunet.imaging.targets import encode, weight_map
+from tests.networks import sample_of
 
-ALONE = Distributed()
 PLAIN = AugmentConfig(
     flips=False,
     warp_probability=0.0,
@@ -30,7 +38,7 @@ def _same(first, second):
 
 
 def _draw(images, config, indices, epoch=0):
-    sampler = CropSampler(images, config, ALONE)
+    sampler = CropSampler(images, config)
     return [sampler.crop(epoch, i) for i in indices]
 
 
@@ -53,12 +61,7 @@ def test_preparing_scales_encodes_and_weighs(make_sample, tiny_config) -> None:
 
 def test_channels_are_scaled_each_by_itself(make_sample, tiny_config) -> None:
     one = make_sample((40, 40), 1)
-    two = Sample(
-        name="two",
-        image=np.concatenate((one.image, 7 * one.image)),
-        labels=one.labels,
-        annotated=one.annotated,
-    )
+    two = replace(one, image=np.concatenate((one.image, 7 * one.image)))
     prepared = prepare(two, tiny_config)
     assert np.allclose(prepared.crop.image[0], prepared.crop.image[1], atol=1e-5)
     assert network_input(prepared.crop.image, tiny_config.normalization).shape == (
@@ -73,8 +76,7 @@ def test_what_is_not_annotated_never_has_weight(make_sample, tiny_config) -> Non
     # Half of the image, and a stray pixel, are not annotated; their pixels glow.
     annotated = np.ones((64, 64), bool)
     annotated[:, 32:] = annotated[5, 5] = False
-    image = whole.image.copy()
-    sample = Sample(name="half", image=image, labels=whole.labels, annotated=annotated)
+    sample = replace(whole, annotated=annotated)
     prepared = prepare(sample, tiny_config)
     assert np.array_equal(prepared.weight_map > 0, annotated)
     # Mark the annotation in the image, to find it again in the warped crops.
@@ -152,12 +154,8 @@ def test_a_crop_larger_than_its_image_is_padded_without_weight(
     tiny_config, shape, warped
 ) -> None:
     rng = np.random.default_rng(0)
-    sample = Sample(
-        name="odd",
-        image=rng.integers(0, 900, (1, *shape)).astype(np.uint16),
-        labels=np.ones(shape, np.int32),
-        annotated=np.ones(shape, bool),
-    )
+    image = rng.integers(0, 900, shape).astype(np.uint16)
+    sample = sample_of(np.ones(shape), image)
     rigid = PLAIN.replace(warp_probability=warped, scale_range=(1, 1), elastic_px=0.0)
     config = tiny_config.replace(augment=rigid, weights=WeightConfig(border_weight=0.0))
     most = min(shape[0], 32) * min(shape[1], 32)
@@ -174,13 +172,8 @@ def test_a_crop_larger_than_its_image_is_padded_without_weight(
 
 
 def test_the_padding_of_a_small_image_is_its_mirror_image(tiny_config) -> None:
-    image = np.arange(6, dtype=np.uint16).reshape(1, 2, 3)
-    sample = Sample(
-        name="small",
-        image=image,
-        labels=np.zeros((2, 3), np.int32),
-        annotated=np.ones((2, 3), bool),
-    )
+    image = np.arange(6, dtype=np.uint16).reshape(2, 3)
+    sample = sample_of(np.zeros((2, 3)), image)
     config = tiny_config.replace(augment=PLAIN)
     ((crop, class_map, weights),) = _draw([prepare(sample, config)], config, [0])
     assert np.array_equal(crop[:, :2, :3], crop[:, 3:1:-1, 5:2:-1])
@@ -209,16 +202,16 @@ def test_a_warped_crop_is_encoded_anew(tiny_images, tiny_config) -> None:
 def test_images_are_drawn_by_their_area(make_sample, tiny_config) -> None:
     shapes = ((32, 32), (64, 64), (16, 16))
     images = [prepare(make_sample(s, i, 2), tiny_config) for i, s in enumerate(shapes)]
-    sampler = CropSampler(images, tiny_config, ALONE)
+    sampler = CropSampler(images, tiny_config)
     # An image smaller than a crop counts as one crop.
     chosen = [
-        sampler._choose(0, i, np.random.default_rng((5, 0, i))) for i in range(1200)
+        sampler._choose(0, i, np.random.default_rng((0, 0, i))) for i in range(1200)
     ]
     share = np.bincount(chosen, minlength=3) / 1200
     assert share == pytest.approx([1 / 6, 4 / 6, 1 / 6], abs=0.05)
     # The very draws of `choice`, so that a resumed run goes on as it began.
     expected = [
-        np.random.default_rng((5, 0, i)).choice(3, p=[1 / 6, 4 / 6, 1 / 6])
+        np.random.default_rng((0, 0, i)).choice(3, p=[1 / 6, 4 / 6, 1 / 6])
         for i in range(200)
     ]
     assert chosen[:200] == expected
@@ -229,8 +222,8 @@ def test_in_turn_every_image_comes_once_before_any_comes_again(
 ) -> None:
     images = [tiny_images[0]] * 7
     config = tiny_config.replace(sampling="images", steps_per_epoch=0)
-    sampler = CropSampler(images, config, ALONE)
-    assert sampler.steps_per_epoch() == 4
+    sampler = CropSampler(images, config)
+    assert sampler.steps_per_epoch == 4
     orders = []
     for epoch in range(2):
         chosen = [
@@ -242,25 +235,10 @@ def test_in_turn_every_image_comes_once_before_any_comes_again(
     assert len(set(orders)) > 3
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_the_ranks_share_out_one_global_batch(tiny_images, tiny_config, world) -> None:
-    config = tiny_config.replace(batch=5)
-    alone = CropSampler(tiny_images, config, ALONE).batch(2, 3)
-    assert alone.image.shape == (5, 2, 32, 32)
-    parts = [
-        CropSampler(tiny_images, config, Distributed(rank=r, world=world)).batch(2, 3)
-        for r in range(world)
-    ]
-    for rank, part in enumerate(parts):
-        for mine, all_ in zip(part, alone, strict=True):
-            assert torch.equal(mine, all_[rank::world])
-    assert sum(len(part.image) for part in parts) == 5
-
-
 def test_batches_made_ahead_are_those_made_alone_from_any_step(
     tiny_images, tiny_config
 ) -> None:
-    sampler = CropSampler(tiny_images, tiny_config, ALONE)
+    sampler = CropSampler(tiny_images, tiny_config)
     expected = [sampler.batch(1, s) for s in range(4)]
     for first in range(5):
         found = list(sampler.batches(1, first))
@@ -272,7 +250,47 @@ def test_batches_made_ahead_are_those_made_alone_from_any_step(
 def test_an_abandoned_epoch_leaves_no_thread(tiny_images, tiny_config) -> None:
     import threading
 
-    batches = CropSampler(tiny_images, tiny_config, ALONE).batches(0, 0)
+    batches = CropSampler(tiny_images, tiny_config).batches(0, 0)
     next(batches)
     batches.close()
     assert not [t for t in threading.enumerate() if "cellunet-crops" in t.name]
+
+
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    size=st.integers(1, 30),
+    place=st.tuples(st.integers(0, 39), st.integers(0, 39)),
+    seed=st.integers(0, 1000),
+)
+def test_a_crop_of_a_partly_annotated_image_holds_some_of_it(shape, size, place, seed):
+    annotated = np.zeros(shape, bool)
+    annotated[place[0] % shape[0], place[1] % shape[1]] = True
+    y, x = crop_corner(annotated, size, np.random.default_rng(seed))
+    assert annotated[y : y + size, x : x + size].any()
+    # Within the image wherever the image is large enough.
+    for corner, length in zip((y, x), shape, strict=True):
+        assert 0 <= corner <= max(length - size, 0)
+    if annotated.size > 1:
+        center = crop_center(annotated, np.random.default_rng(seed))
+        assert annotated[tuple(map(int, center))]
+
+
+def test_every_crop_that_holds_an_annotated_pixel_can_come(rng):
+    annotated = np.zeros((9, 20), bool)
+    annotated[4, 10] = True
+    found = {crop_corner(annotated, 4, rng) for _ in range(2000)}
+    assert found == {(y, x) for y in range(1, 5) for x in range(7, 11)}
+
+
+def test_where_all_is_annotated_two_numbers_are_drawn():
+    whole = np.ones((30, 50), bool)
+    rng, same = (np.random.default_rng(3) for _ in range(2))
+    for _ in range(20):
+        corner = crop_corner(whole, 16, rng)
+        assert corner == (int(same.integers(15)), int(same.integers(35)))
+        assert crop_center(whole, rng) == (same.uniform(0, 29), same.uniform(0, 49))
+
+
+def test_without_anything_annotated_crops_come_from_anywhere(rng):
+    nothing = np.zeros((8, 8), bool)
+    assert len({crop_corner(nothing, 2, rng) for _ in range(200)}) > 20

@@ -1,4 +1,4 @@
-"""Steps, validation, resume, and which weights a run is for."""
+"""Loss, steps, validation, resume, and which weights a run is for."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional
 
 from cellunet.config import AugmentConfig, TrainConfig, UNetConfig, WeightConfig
-from cellunet.core.dataset import CropSampler, prepare
+from cellunet.core.dataset import Batch, prepare
 from cellunet.core.device import available, choose_device
 from cellunet.core.trainer import (
-    Distributed,
     Tally,
     Trainer,
     TrainState,
+    cross_entropy,
+    likeliest,
     new_state,
     state_from,
 )
 from cellunet.errors import ConfigError
 from cellunet.imaging.normalize import network_input
+from tests.networks import TINY
 
 CPU = torch.device("cpu")
 
@@ -37,8 +39,8 @@ def _ignore(state: TrainState, loss: float) -> None:
     del state, loss
 
 
-def _trainer(images, config, device=CPU, **kwargs) -> Trainer:
-    return Trainer(images[:2], images[2:], config, device, **kwargs)
+def _trainer(images, config, device=CPU) -> Trainer:
+    return Trainer(images[:2], images[2:], config, device)
 
 
 def _run(trainer, state, *, stop_after=None, on_step=_ignore, on_epoch=None):
@@ -378,17 +380,15 @@ def test_every_epoch_leaves_a_row_with_all_numbers(tiny_images, config) -> None:
 
 
 def test_the_loss_falls_on_easy_images(make_sample) -> None:
-    config = TrainConfig(
+    config = TINY.replace(
         network=UNetConfig(channels=(8, 16)),
         augment=AugmentConfig(warp_probability=0.0, intensity_probability=0.0),
         weights=WeightConfig(border_weight=0.0),
-        crop_px=32,
         batch=4,
         epochs=4,
         steps_per_epoch=12,
         warmup_steps=3,
         learning_rate=0.02,
-        precision="float32",
         average_decay=0.8,
     )
     images = [prepare(make_sample((64, 64), seed), config) for seed in range(4)]
@@ -405,7 +405,7 @@ def test_the_loss_falls_on_easy_images(make_sample) -> None:
 
 @pytest.mark.parametrize("target", ["three-class", "boundary"])
 def test_other_targets_and_presets_take_steps_too(make_sample, target) -> None:
-    from cellunet.config import classic_preset, for_target
+    from cellunet.presets import classic_preset, for_target
 
     config = for_target(
         classic_preset().replace(
@@ -448,28 +448,6 @@ def test_given_weights_are_where_a_run_starts(tiny_images, config) -> None:
     assert torch.equal(state.best.head.weight, expected["head.weight"])
 
 
-def test_ranks_sum_counts_and_every_gradient(tiny_images, config) -> None:
-    """Two ranks that hold the same crops take the step of one."""
-    asked = []
-
-    def twice(value):
-        asked.append(tuple(value.shape))
-        return value * 2
-
-    config = config.replace(batch=2)
-    alone, both = new_state(config, CPU), new_state(config, CPU)
-    batch = CropSampler(tiny_images, config, Distributed()).batch(0, 0)
-    trainer = _trainer(tiny_images, config)
-    loss = trainer.step(alone, batch)
-    seam = Distributed(rank=0, world=2, all_reduce=twice)
-    half = _trainer(tiny_images, config, distributed=seam).step(both, batch)
-    assert half == pytest.approx(loss / 2)
-    parameters = list(both.network.parameters())
-    assert asked == [(), *(tuple(p.shape) for p in parameters)]
-    for a, b in zip(alone.network.parameters(), parameters, strict=True):
-        assert torch.equal(a, b)
-
-
 def test_the_optimizer_is_the_one_asked_for(config) -> None:
     adamw = new_state(config.replace(weight_decay=0.3), CPU).optimizer
     assert type(adamw) is torch.optim.AdamW
@@ -498,3 +476,113 @@ def test_a_gpu_trains_and_resumes(tiny_images, config) -> None:
     _run(_trainer(tiny_images, config), alone)
     losses = [[r["train_loss"] for r in s.history] for s in (state, alone)]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_a_loss_by_hand() -> None:
+    # Two pixels: p of the true class is 1/4 (weight 2) and 1/2 (weight 5).
+    logits = torch.log(torch.tensor([[[[0.25, 0.5]], [[0.75, 0.5]]]]))  # 1 2 1 2
+    classes = torch.tensor([[[0, 1]]], dtype=torch.uint8)
+    weights = torch.tensor([[[2.0, 5.0]]])
+    expected = (2 * math.log(4) + 5 * math.log(2)) / 2
+    assert cross_entropy(logits, classes, weights).item() == pytest.approx(expected)
+
+
+def _random(annotated=0.7):
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, 3, 5, 7, generator=generator, requires_grad=True)
+    classes = torch.randint(0, 3, (2, 5, 7), generator=generator, dtype=torch.uint8)
+    table = torch.tensor([1.0, 2.0, 3.0])
+    inside = torch.rand(2, 5, 7, generator=generator) < annotated
+    return logits, classes, table[classes.long()] * inside, table
+
+
+def test_it_is_divided_by_annotated_pixels_not_by_the_sum_of_weights() -> None:
+    logits, classes, weights, _ = _random()
+    loss = cross_entropy(logits, classes, weights)
+    assert torch.allclose(cross_entropy(logits, classes, 10 * weights), 10 * loss)
+
+
+def test_it_equals_that_of_torch_with_class_weights() -> None:
+    logits, classes, weights, table = _random(annotated=1.1)
+    theirs = functional.cross_entropy(logits, classes.long(), table, reduction="sum")
+    assert torch.allclose(cross_entropy(logits, classes, weights), theirs / 70)
+
+
+def test_what_is_not_annotated_has_no_gradient() -> None:
+    logits, classes, weights, _ = _random()
+    cross_entropy(logits, classes, weights).backward()
+    outside = weights == 0
+    assert outside.any()
+    assert not logits.grad.permute(0, 2, 3, 1)[outside].any()
+    assert logits.grad.permute(0, 2, 3, 1)[~outside].all()
+
+
+def test_a_batch_without_annotation_is_zero_not_nan() -> None:
+    logits, classes, weights, _ = _random()
+    loss = cross_entropy(logits, classes, weights * 0)
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()
+
+
+def test_half_precision_logits_are_summed_in_float32() -> None:
+    logits, classes, weights, _ = _random()
+    loss = cross_entropy(logits.bfloat16(), classes, weights)
+    assert loss.dtype == torch.float32
+    expected = cross_entropy(logits.bfloat16().float(), classes, weights)
+    assert torch.equal(loss, expected)
+
+
+def test_very_sure_and_wrong_is_finite() -> None:
+    logits = torch.tensor([[[[1e4]], [[-1e4]]]])
+    loss = cross_entropy(logits, torch.ones(1, 1, 1), torch.ones(1, 1, 1))
+    assert loss.item() == pytest.approx(2e4)
+
+
+def test_precision_and_recall_by_hand() -> None:
+    tally = Tally(classes=3)
+    # True 0 0 0 1 1 2, predicted 0 0 1 1 0 1; a seventh pixel is not annotated.
+    predicted = torch.tensor([0, 0, 1, 1, 0, 1, 2])
+    logits = functional.one_hot(predicted, 3).T.float()[None, :, None]  # 1 3 1 7
+    batch = Batch(
+        logits,
+        torch.tensor([[[0, 0, 0, 1, 1, 2, 2]]], dtype=torch.uint8),
+        torch.tensor([[[1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 0.0]]]),
+    )
+    tally.add(0.5, logits, batch)
+    assert tally.confusion.tolist() == [[2, 1, 0], [1, 1, 0], [0, 1, 0]]
+    summary = tally.summary("train", ("background", "interior", "boundary"))
+    assert summary["train_loss"] == pytest.approx(0.5)
+    assert summary["train_precision_background"] == pytest.approx(2 / 3)
+    assert summary["train_recall_background"] == pytest.approx(2 / 3)
+    assert summary["train_precision_interior"] == pytest.approx(1 / 3)
+    assert summary["train_recall_interior"] == pytest.approx(1 / 2)
+    assert math.isnan(summary["train_precision_boundary"])
+    assert summary["train_recall_boundary"] == 0
+    # Two more pixels of a greater loss.
+    tally.add(2.5, logits[..., :2], Batch(*(part[..., :2] for part in batch)))
+    assert tally.loss == pytest.approx((6 * 0.5 + 2 * 2.5) / 8)
+
+
+def test_as_many_classes_as_a_network_may_have_are_told_apart() -> None:
+    classes = torch.arange(16)
+    logits = functional.one_hot(classes, 16).T.float()[None, :, None]
+    tally = Tally(classes=16)
+    true = classes.to(torch.uint8)[None, None]
+    tally.add(0.0, logits, Batch(logits, true, torch.ones(1, 1, 16)))
+    assert tally.confusion.tolist() == torch.eye(16, dtype=torch.int64).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_likeliest_class_has_the_greatest_logit_the_first_of_equals(
+    count, dtype
+) -> None:
+    generator = torch.Generator().manual_seed(count)
+    # Few values, so that many are equal.
+    logits = torch.randint(-2, 3, (2, count, 9, 11), generator=generator).to(dtype)
+    for laid_out in (logits, logits.to(memory_format=torch.channels_last)):
+        found = likeliest(laid_out)
+        assert found.dtype == torch.uint8
+        expected = (logits == logits.amax(1, keepdim=True)).to(torch.uint8).argmax(1)
+        assert torch.equal(found.long(), expected)

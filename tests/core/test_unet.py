@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from cellunet.config import PRESETS, UNetConfig
-from cellunet.core.unet import UNet, initialize, widened
+from cellunet.config import UNetConfig
+from cellunet.core.unet import UNet, initialize, mean_network, widened
+from cellunet.presets import PRESETS
 
 
 def _network(config, seed=0):
@@ -152,3 +153,20 @@ def test_a_widened_network_computes_what_it_did(stem, make_network) -> None:
     assert wide.stem[0].weight.grad[:, 2:].abs().min() > 0
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_every_weight_is_the_mean_and_the_parts_stay() -> None:
+    first, second = (_network(UNetConfig(channels=(4, 8)), seed) for seed in (0, 1))
+    with torch.no_grad():
+        second.stem[1].running_mean.fill_(3.0)
+    before = second.head.weight.clone()
+    mean = mean_network([first, second])
+    assert torch.equal(mean.head.weight, (first.head.weight + second.head.weight) / 2)
+    assert mean.stem[1].running_mean.tolist() == [1.5] * 4
+    assert torch.equal(second.head.weight, before)
+
+
+def test_the_mean_of_one_is_itself() -> None:
+    network = _network(UNetConfig(channels=(4, 8)))
+    states = network.state_dict(), mean_network([network]).state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -79,26 +79,18 @@ class Moments:
 
 def tiny_presets() -> None:
     """Add a preset whose training takes a blink, and few constants to choose from."""
-    from cellunet.config import PRESETS, AugmentConfig, TrainConfig, UNetConfig
-    from cellunet.metrics import fit as fitting
-    from cellunet.outputs import pictures as overlay
+    from cellunet.config import AugmentConfig
+    from cellunet.presets import PRESETS
+    from tests.networks import TINY, few_candidates
 
-    PRESETS["tiny"] = lambda: TrainConfig(
+    PRESETS["tiny"] = lambda: TINY.replace(
         preset="tiny",
-        network=UNetConfig(channels=(4, 8)),
         augment=AugmentConfig(intensity_probability=0.2),
-        crop_px=32,
-        batch=2,
         epochs=3,
         steps_per_epoch=3,
-        warmup_steps=2,
         average_decay=0.9,
-        precision="float32",
     )
-    fitting.ODDS_FACTORS = (0.5, 2.0)
-    fitting.SEED_THRESHOLDS = (0.3, 0.6)
-    fitting.MIN_AREAS_PX = (5, 15)
-    overlay.LINES_PX = 64
+    few_candidates(setattr)
 
 
 def child(request: dict[str, Any], told: int) -> int:

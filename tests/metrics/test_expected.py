@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cellunet.config import DecodeConfig, EncodingConfig
-from cellunet.metrics.fit import ENOUGH_IMAGES, Truth, expected, piece_scores
+from cellunet.metrics.fit import (
+    ENOUGH_IMAGES,
+    Truth,
+    expected,
+    fit,
+    piece_scores,
+    rank,
+)
+from cellunet.progress import silent_track
 
 ENCODING = EncodingConfig()
 DECODE = DecodeConfig(class_odds=(1.0, 1.0, 1.0), min_area_px=1, growth_px=2)
@@ -55,7 +65,35 @@ def test_quarters_are_of_what_is_annotated() -> None:
     )
     scores = piece_scores([part], [DECODE], ENCODING)
     # Cut at row 12, with most of the upper two squares above it.
-    assert [s.true_objects for s in scores] == [1, 1, 0, 0]
+    assert [s.true_objects for s in scores] == [1, 1]
+
+
+def test_quarters_without_an_object_are_not_scored() -> None:
+    one = truth("a", np.s_[:0])
+    labels = np.where(one.labels == 1, 1, 0).astype(np.int32)
+    empty = replace(one, name="b", labels=np.zeros_like(labels))
+    scores = piece_scores([replace(one, labels=labels), empty], [DECODE] * 2, ENCODING)
+    assert {s.name: s.mean_ap for s in scores} == {"a, upper left": 0.0}
+
+
+def test_an_object_that_no_quarter_holds_is_scored_in_the_whole_image() -> None:
+    one = truth("a")
+    labels = np.zeros_like(one.labels)
+    labels[10:30, 10:30] = 1
+    (score,) = piece_scores([replace(one, labels=labels)], [DECODE], ENCODING)
+    assert (score.name, score.true_objects) == ("a", 1)
+
+
+def test_constants_that_find_nothing_are_never_the_better_ones() -> None:
+    full, empty = truth("a"), truth("b")
+    empty = replace(empty, labels=np.zeros_like(empty.labels))
+    # Every square of an empty image is one too many.
+    truths = [full, empty, empty, empty]
+    chosen = fit(truths, ENCODING, DECODE, silent_track)
+    assert chosen.decode == DECODE
+    nothing = piece_scores([truth("a", np.s_[:0])], [DECODE], ENCODING)
+    found = piece_scores([truth("a", np.s_[:20, :20])], [DECODE], ENCODING)
+    assert rank(nothing) < rank(found)
 
 
 def test_many_images_are_scored_whole() -> None:

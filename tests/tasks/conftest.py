@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cellunet.config import AugmentConfig, TrainConfig, UNetConfig
-from cellunet.metrics import fit as fitting
-from cellunet.outputs import pictures as overlay
+from cellunet.config import AugmentConfig, TrainConfig
+from tests.networks import TINY, few_candidates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,16 +27,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def quick_config() -> TrainConfig:
     """Two levels, 2 epochs of 3 steps on crops of 32 px."""
-    return TrainConfig(
-        network=UNetConfig(channels=(4, 8)),
+    return TINY.replace(
         augment=AugmentConfig(intensity_probability=0.2),
-        crop_px=32,
-        batch=2,
-        epochs=2,
         steps_per_epoch=3,
-        warmup_steps=2,
         average_decay=0.9,
-        precision="float32",
     )
 
 
@@ -54,10 +47,7 @@ def quick(
     from cellunet.config import SplitConfig
     from cellunet.tasks.train.request import TrainRequest
 
-    monkeypatch.setattr(fitting, "ODDS_FACTORS", (0.5, 2.0))
-    monkeypatch.setattr(fitting, "SEED_THRESHOLDS", (0.3, 0.6))
-    monkeypatch.setattr(fitting, "MIN_AREAS_PX", (5, 15))
-    monkeypatch.setattr(overlay, "LINES_PX", 64)
+    few_candidates(monkeypatch.setattr)
 
     def make(*data: Path, **changes: object) -> TrainRequest:
         settings = {

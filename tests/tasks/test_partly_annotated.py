@@ -14,16 +14,15 @@ import roifile
 import tifffile
 
 from cellunet import store
-from cellunet.config import EncodingConfig, SplitConfig, WeightConfig
+from cellunet.config import AnnotationConfig, EncodingConfig, WeightConfig
 from cellunet.core.dataset import prepare
 from cellunet.errors import AnnotationError
 from cellunet.imaging.targets import encode, weight_map
-from cellunet.progress import silent_track
 from cellunet.tasks.evaluate import evaluate_folders, evaluate_model
 from cellunet.tasks.make_labels import make_labels
 from cellunet.tasks.predict.batch import predict
-from cellunet.tasks.train.data import ChannelChoice, load
 from cellunet.tasks.train.train import train
+from tests.networks import loaded
 
 SIDE = 64
 BOXES = {1: (4, 6, 18, 20), 2: (18, 6, 30, 22), 3: (40, 8, 56, 24), 4: (8, 40, 26, 58)}
@@ -160,14 +159,7 @@ def dataset(tmp_path, rng):
 
 @pytest.mark.parametrize("form", WRITERS)
 def test_every_format_says_the_same_of_labels_and_of_what_counts(dataset, form):
-    data = load(
-        (dataset(form),),
-        None,
-        SplitConfig(validation_fraction=0.5),
-        seed=0,
-        channel=ChannelChoice(ignore_value=999 if form == "value" else None),
-        track=silent_track,
-    )
+    data = loaded(dataset(form), ignore_value=999 if form == "value" else None)
     labels, annotated = expected()
     for sample in (*data.training, *data.validation):
         np.testing.assert_array_equal(sample.annotated, annotated)
@@ -191,7 +183,7 @@ def test_made_labels_keep_what_counts_and_are_read_back(dataset, form, tmp_path)
         out,
         encoding=EncodingConfig(),
         weights=weights,
-        ignore_value=999 if form == "value" else None,
+        annotations=AnnotationConfig(ignore_value=999 if form == "value" else None),
     )
     assert made.failures == ()
     labels, annotated = expected()
@@ -207,36 +199,25 @@ def test_made_labels_keep_what_counts_and_are_read_back(dataset, form, tmp_path)
         np.testing.assert_array_equal(weight[annotated], whole[annotated])
     # With the images beside, what was made is a folder to train on.
     shutil.copytree(folder / "images", out / "images")
-    again = load(
-        (out,),
-        None,
-        SplitConfig(validation_fraction=0.5),
-        seed=0,
-        channel=ChannelChoice(),
-        track=silent_track,
-    )
-    for sample in again.training:
+    for sample in loaded(out).training:
         np.testing.assert_array_equal(sample.annotated, annotated)
 
 
 def test_what_counts_everywhere_leaves_no_file_of_an_earlier_call(dataset, tmp_path):
     folder, out = dataset("value"), tmp_path / "out"
-    make_labels(folder, out, encoding=EncodingConfig(), ignore_value=999)
+    make_labels(
+        folder,
+        out,
+        encoding=EncodingConfig(),
+        annotations=AnnotationConfig(ignore_value=999),
+    )
     assert (out / "annotated" / "a.tif").is_file()
     make_labels(folder, out, encoding=EncodingConfig(), overwrite=True)
     assert not (out / "annotated" / "a.tif").exists()
 
 
 def test_what_does_not_count_has_no_weight_in_training(dataset, quick_config):
-    data = load(
-        (dataset("rois"),),
-        None,
-        SplitConfig(validation_fraction=0.5),
-        seed=0,
-        channel=ChannelChoice(),
-        track=silent_track,
-    )
-    prepared = prepare(data.training[0], quick_config)
+    prepared = prepare(loaded(dataset("rois")).training[0], quick_config)
     np.testing.assert_array_equal(prepared.weight_map > 0, expected()[1])
 
 
@@ -257,7 +238,9 @@ def test_a_model_is_scored_on_what_counts(tiny_model, tmp_path, write_data):
         image = tifffile.imread(data / "labels" / f"{name}.tif").astype(np.uint16)
         image[:, 32:] = 5000
         tifffile.imwrite(data / "labels" / f"{name}.tif", image)
-    half = evaluate_model(data, model=model, threads=1, ignore_value=5000)
+    half = evaluate_model(
+        data, model=model, threads=1, annotations=AnnotationConfig(ignore_value=5000)
+    )
     # Without the value the right half is one large object that nobody finds.
     wrong = evaluate_model(data, model=model, threads=1)
     assert half.headline.totals.true_objects < whole.totals.true_objects
@@ -266,7 +249,11 @@ def test_a_model_is_scored_on_what_counts(tiny_model, tmp_path, write_data):
     assert sum(c.true_pixels for c in half.unseen.classes) == 3 * 64 * 32
     # Folders of labels are scored the same way.
     predict([str(data / "images")], tmp_path / "out", model=model)
-    folders = evaluate_folders(tmp_path / "out", data / "labels", ignore_value=5000)
+    folders = evaluate_folders(
+        tmp_path / "out",
+        data / "labels",
+        annotations=AnnotationConfig(ignore_value=5000),
+    )
     assert folders.unseen.scores == half.unseen.scores
 
 
@@ -289,11 +276,4 @@ def test_an_image_of_which_nothing_counts_is_refused(dataset):
     nothing = np.full((SIDE, SIDE), 999, np.uint16)
     tifffile.imwrite(folder / "annotations" / "a.tif", nothing)
     with pytest.raises(AnnotationError, match="marks no pixel of its image"):
-        load(
-            (folder,),
-            None,
-            SplitConfig(validation_fraction=0.5),
-            seed=0,
-            channel=ChannelChoice(ignore_value=999),
-            track=silent_track,
-        )
+        loaded(folder, ignore_value=999)

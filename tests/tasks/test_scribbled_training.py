@@ -12,19 +12,18 @@ import tifffile
 from scipy import ndimage
 
 from cellunet import store
-from cellunet.config import EncodingConfig, SplitConfig, WeightConfig, for_target
+from cellunet.config import EncodingConfig, SplitConfig, WeightConfig
 from cellunet.core.augment import warp, warp_grid
 from cellunet.core.dataset import CropSampler, prepare
-from cellunet.core.trainer import Distributed
 from cellunet.errors import ConfigError, InputError
 from cellunet.imaging.targets import encode, weight_map
 from cellunet.outputs.pictures import PREDICTION, TRUTH
-from cellunet.progress import silent_track
+from cellunet.presets import for_target
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.make_labels import make_labels
-from cellunet.tasks.train.data import ChannelChoice, load
 from cellunet.tasks.train.request import Hooks
 from cellunet.tasks.train.train import train
+from tests.networks import loaded
 
 
 @pytest.fixture
@@ -51,14 +50,7 @@ def scribbled(write_data, tmp_path):
 
 
 def samples(folder):
-    data = load(
-        (folder,),
-        None,
-        SplitConfig(validation_fraction=0.4),
-        seed=0,
-        channel=ChannelChoice(),
-        track=silent_track,
-    )
+    data = loaded(folder, config=SplitConfig(validation_fraction=0.4))
     return data, (*data.training, *data.validation)
 
 
@@ -100,9 +92,7 @@ def test_crops_of_scribbles_hold_their_classes_alone(scribbled, quick_config, ta
     prepared = [prepare(sample, config) for sample in every]
     seen = set()
     for index in range(12):
-        _, class_map, weights = CropSampler(prepared, config, Distributed()).crop(
-            0, index
-        )
+        _, class_map, weights = CropSampler(prepared, config).crop(0, index)
         assert (weights > 0).any()
         seen |= set(np.unique(class_map[weights > 0]).tolist())
     assert seen == ({0, 1} if target == "three-class" else {0})

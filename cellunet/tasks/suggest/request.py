@@ -1,4 +1,4 @@
-"""Define the request and result of suggesting crops; word the reasons."""
+"""Define the request and result of suggesting crops."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, SuggestConfig
+from cellunet.config import (
+    DEVICE,
+    ENGINE,
+    MODEL,
+    THREADS,
+    AnnotationConfig,
+    SuggestConfig,
+)
 from cellunet.errors import ConfigError
-from cellunet.progress import silent_track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from cellunet.progress import Track
-    from cellunet.tasks.suggest.choose import Candidate, ChosenWindow
+
+TABLE = "suggested.csv"
+"""Name of the table of crops in their folder, by which it is known again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +43,8 @@ class SuggestRequest:
     with commas between."""
     gray: bool = False
     """Use the luminance of RGB images."""
-    ignore_value: int | None = None
-    """Value of the pixels of label images in `data` that are not annotated."""
+    annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
+    """How those of `data` are read."""
     device: str = DEVICE
     """Where to compute."""
     threads: int = THREADS
@@ -53,15 +59,6 @@ class SuggestRequest:
             raise ConfigError("No image was named to suggest crops of.")
         if self.threads < 0:
             raise ConfigError(f"threads is {self.threads}, below 0.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hooks:
-    """Callbacks of a suggestion; silent by default."""
-
-    on_note: Callable[[str], None] = lambda note: None
-    track: Track = silent_track
-    should_stop: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,64 +129,3 @@ class Suggested:
             "failures": [{"input": n, "message": m} for n, m in self.failures],
             "notes": list(self.notes),
         }
-
-
-TABLE = "suggested.csv"
-"""Name of the table of crops in their folder, by which it is known again."""
-
-NOVEL = 0.5
-"""Novelty from which on a crop is reported as unlike what is annotated."""
-
-
-def described(
-    request: SuggestRequest, candidate: Candidate, choice: ChosenWindow, name: str
-) -> SuggestedCrop:
-    """Return the description of a chosen window; `name` begins its files."""
-    seen, side = candidate.seen, request.config.side_px
-    plane = f"_p{candidate.plane}" if candidate.plane else ""
-    return SuggestedCrop(
-        name=f"{name}{plane}_y{candidate.y}_x{candidate.x}",
-        image=str(candidate.path),
-        plane=candidate.plane,
-        y=candidate.y,
-        x=candidate.x,
-        height=side,
-        width=side,
-        uncertainty=seen.doubt,
-        novelty=choice.novelty,
-        share=choice.share,
-        objects=seen.objects,
-        unsure=seen.unsure,
-        why=_why(candidate, choice),
-    )
-
-
-def _why(candidate: Candidate, choice: ChosenWindow) -> str:
-    """Return in words why a window was chosen."""
-    seen = candidate.seen
-    if not seen.objects:
-        first = "no object found, but something suspected"
-    elif seen.unsure:
-        first = f"unsure of {seen.unsure} of {seen.objects} objects"
-    else:
-        first = f"{seen.objects} objects, unsure of their edges"
-    parts = [first, f"stands for {choice.share:.0%} of all doubt"]
-    if choice.novelty >= NOVEL:
-        parts.append("unlike what is annotated or listed above")
-    return "; ".join(parts)
-
-
-def notes_of(request: SuggestRequest, *, small: int, found: int) -> tuple[str, ...]:
-    """Return what to know: of so many images too small, and so many crops found."""
-    side, notes = request.config.side_px, []
-    if small:
-        notes.append(
-            f"Left out, as smaller than {side} x {side} pixels: "
-            + ("1 image." if small == 1 else f"{small} images.")
-        )
-    if found < request.config.crops:
-        notes.append(
-            f"Only {found} of {request.config.crops} crops were found that show "
-            "something and do not overlap."
-        )
-    return tuple(notes)

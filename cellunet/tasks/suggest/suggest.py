@@ -1,59 +1,58 @@
-"""Suggest which crops to annotate next."""
+"""Suggest which crops to annotate next, and write them with labels to correct."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellunet import store
 from cellunet.bugs import telling_bugs
 from cellunet.config import PredictConfig
-from cellunet.errors import BugError, CellunetError, ConfigError, InputError
-from cellunet.io.files import writing
-from cellunet.io.paths import counted, find_inputs
+from cellunet.errors import (
+    BugError,
+    CellunetError,
+    ConfigError,
+    InputError,
+    OutputError,
+)
+from cellunet.imaging.measure import Objects
+from cellunet.io.crops import write_crop
+from cellunet.io.files import partial_path, writing
+from cellunet.io.images import write_labels
+from cellunet.io.paths import counted, find_inputs, output_stem
 from cellunet.io.scratch import Scratch
-from cellunet.tasks.predict.session import settings_for
-from cellunet.tasks.suggest.choose import (
-    Candidate,
-    CandidateWindows,
-    annotated,
-    candidates,
-    choose,
-    cut_of,
-    opened,
-)
-from cellunet.tasks.suggest.crops import (
-    DRAWN,
-    CropLabels,
-    names_of,
-    new_folder,
-    refuse_taken,
-    without_gaps,
-    write_pair,
-    write_table,
-)
+from cellunet.io.source import Region
+from cellunet.outputs.shapes import GeoJson, Place, RoiSet
+from cellunet.outputs.tables import quoted, safe_path
+from cellunet.progress import silent_track
+from cellunet.tasks.predict.settings import settings_for
+from cellunet.tasks.suggest import choose
 from cellunet.tasks.suggest.request import (
-    Hooks,
+    TABLE,
     Suggested,
     SuggestedCrop,
     SuggestRequest,
-    described,
-    notes_of,
 )
 from cellunet.tasks.train.checks import evenly
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from cellunet.store import Model
-    from cellunet.tasks.predict.plane import InferenceSettings
-    from cellunet.tasks.suggest.choose import Annotated, ChosenWindow
+    import numpy.typing as npt
 
-__all__ = ["Hooks", "SuggestRequest", "Suggested", "suggest"]
+    from cellunet.imaging.measure import ObjectBatch
+    from cellunet.io.crops import CropMetadata
+    from cellunet.io.source import Source
+    from cellunet.progress import Track
+    from cellunet.store import Model
+    from cellunet.tasks.predict.settings import InferenceSettings
 
 MOST_NAMED = 5
 
@@ -73,14 +72,14 @@ class _Run:
 class _Looked:
     """What came of looking at all images."""
 
-    found: list[Candidate]
+    found: list[choose.Candidate]
     images: int
     small: int
     failures: tuple[tuple[str, str], ...]
     bugs: int
 
 
-def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
+def suggest(request: SuggestRequest, *, track: Track = silent_track) -> Suggested:
     """Choose crops of images to annotate next, and write them with the model's labels.
 
     Every image passes through prediction. Its windows are described and compared
@@ -92,8 +91,8 @@ def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
     ----------
     request
         What is asked for.
-    hooks
-        Callbacks for notes, progress and stopping.
+    track
+        Progress over images.
 
     Raises
     ------
@@ -101,7 +100,6 @@ def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
         If nothing can be suggested: no such image, none large enough, none with
         anything in it, a model or an output folder that cannot be used.
     """
-    hooks = hooks or Hooks()
     _refuse_inside(request)
     refuse_taken(request.out, overwrite=request.overwrite)
     model = store.find_model(request.model)
@@ -118,11 +116,11 @@ def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
     )
     with writing(request.out):
         request.out.parent.mkdir(parents=True, exist_ok=True)
-    known = annotated(request, model, recipe)
+    known = choose.annotated(request, model, recipe)
     names = names_of(found.files, found.base)
     with Scratch(request.out) as keep:
         run = _Run(request=request, model=model, recipe=recipe, keep=keep)
-        looked = _look(run, found.files, hooks)
+        looked = _look(run, found.files, track)
         picked = _pick(request, looked, known)
         crops, channels = _write(run, picked, names)
     notes = (
@@ -130,8 +128,6 @@ def suggest(request: SuggestRequest, hooks: Hooks | None = None) -> Suggested:
         *found.warnings,
         *notes_of(request, small=looked.small, found=len(crops)),
     )
-    for note in notes:
-        hooks.on_note(note)
     return Suggested(
         out=request.out,
         model=model.name,
@@ -169,7 +165,7 @@ def _refuse_misfit(
     """
     for path in files:
         try:
-            opened(path, request, model).close()
+            choose.opened(path, request, model).close()
         except ConfigError as error:
             misfit = error
         except CellunetError:
@@ -179,22 +175,22 @@ def _refuse_misfit(
     raise misfit
 
 
-def _look(run: _Run, files: Sequence[Path], hooks: Hooks) -> _Looked:
+def _look(run: _Run, files: Sequence[Path], track: Track) -> _Looked:
     """Return the windows of all images that show something."""
     request, side = run.request, run.request.config.side_px
     most = request.config.most_windows // len(files)
-    every: list[Candidate] = []
+    every: list[choose.Candidate] = []
     failures, small, bugs = [], 0, 0
-    for path in hooks.track(files, "Looking at images", len(files)):
+    for path in track(files, "Looking at images", len(files)):
         try:
             with (
                 telling_bugs(path),
-                opened(path, request, run.model) as source,
+                choose.opened(path, request, run.model) as source,
             ):
                 if min(source.shape) < side:
                     small += 1
                     continue
-                every += candidates(source, request, run.recipe, most, run.keep)
+                every += choose.candidates(source, request, run.recipe, most, run.keep)
         except CellunetError as error:
             failures.append((str(path), error.message))
             bugs += isinstance(error, BugError)
@@ -207,7 +203,8 @@ def _look(run: _Run, files: Sequence[Path], hooks: Hooks) -> _Looked:
             f"None of the {len(files)} images is as large as a crop, {side} x "
             f"{side} pixels"
             + (f"; {len(failures)} cannot be read." if failures else "."),
-            hint="Ask for smaller crops: --crop PX.",
+            hint="Ask for smaller crops: side_px below [suggest] in a file for "
+            "--config.",
         )
     return _Looked(
         found=every,
@@ -219,8 +216,8 @@ def _look(run: _Run, files: Sequence[Path], hooks: Hooks) -> _Looked:
 
 
 def _pick(
-    request: SuggestRequest, looked: _Looked, known: Annotated
-) -> list[tuple[Candidate, ChosenWindow]]:
+    request: SuggestRequest, looked: _Looked, known: choose.Annotated
+) -> list[tuple[choose.Candidate, choose.ChosenWindow]]:
     """Return the windows to annotate, in the order of their worth."""
     if not looked.found:
         raise InputError(
@@ -238,7 +235,7 @@ def _pick(
     free = evenly(free, request.config.most_windows)
     numbers = {path: n for n, path in enumerate(dict.fromkeys(c.path for c in free))}
     looks = np.array([c.seen.look for c in free])
-    pool = CandidateWindows(
+    pool = choose.CandidateWindows(
         doubts=np.array([c.area * c.seen.doubt for c in free]),
         looks=looks,
         images=np.array([numbers[c.path] for c in free]),
@@ -246,11 +243,13 @@ def _pick(
         side=request.config.side_px,
     )
     seen = np.array(known.looks).reshape(-1, looks.shape[1])
-    return [(free[c.index], c) for c in choose(pool, seen, request.config.crops)]
+    return [(free[c.index], c) for c in choose.choose(pool, seen, request.config.crops)]
 
 
 def _write(
-    run: _Run, picked: Sequence[tuple[Candidate, ChosenWindow]], names: dict[Path, str]
+    run: _Run,
+    picked: Sequence[tuple[choose.Candidate, choose.ChosenWindow]],
+    names: dict[Path, str],
 ) -> tuple[list[SuggestedCrop], tuple[str, ...]]:
     """Write the folder; return what is in it, and of which channels, if of several."""
     crops, request = [], run.request
@@ -258,16 +257,297 @@ def _write(
     with new_folder(request.out, overwrite=request.overwrite) as folder:
         for candidate, choice in picked:
             crop = described(request, candidate, choice, names[candidate.path])
-            with opened(candidate.path, request, run.model) as source:
+            with choose.opened(candidate.path, request, run.model) as source:
                 drawn = CropLabels(
                     kind=request.config.annotations,
                     labels=without_gaps(run.keep.fetch(candidate.labels)),
                     pixel_size_um=source.pixel_size_um,
                     provenance={"suggested_by": about, "image": candidate.path.name},
                 )
-                cut = cut_of(candidate, source, request.channel, run.recipe)
+                cut = choose.cut_of(candidate, source, request.channel, run.recipe)
                 at = candidate.plane, candidate.y, candidate.x
                 write_pair(folder / crop.name, source, at, cut, drawn)
             crops.append(crop)
         write_table(folder, crops)
     return crops, cut.channel_names if cut.further else ()
+
+
+NOVEL = 0.5
+"""Novelty from which on a crop is reported as unlike what is annotated."""
+
+
+def described(
+    request: SuggestRequest,
+    candidate: choose.Candidate,
+    choice: choose.ChosenWindow,
+    name: str,
+) -> SuggestedCrop:
+    """Return the description of a chosen window; `name` begins its files."""
+    seen, side = candidate.seen, request.config.side_px
+    plane = f"_p{candidate.plane}" if candidate.plane else ""
+    return SuggestedCrop(
+        name=f"{name}{plane}_y{candidate.y}_x{candidate.x}",
+        image=str(candidate.path),
+        plane=candidate.plane,
+        y=candidate.y,
+        x=candidate.x,
+        height=side,
+        width=side,
+        uncertainty=seen.doubt,
+        novelty=choice.novelty,
+        share=choice.share,
+        objects=seen.objects,
+        unsure=seen.unsure,
+        why=_why(candidate, choice),
+    )
+
+
+def _why(candidate: choose.Candidate, choice: choose.ChosenWindow) -> str:
+    """Return in words why a window was chosen."""
+    seen = candidate.seen
+    if not seen.objects:
+        first = "no object found, but something suspected"
+    elif seen.unsure:
+        first = f"unsure of {seen.unsure} of {seen.objects} objects"
+    else:
+        first = f"{seen.objects} objects, unsure of their edges"
+    parts = [first, f"stands for {choice.share:.0%} of all doubt"]
+    if choice.novelty >= NOVEL:
+        parts.append("unlike what is annotated or listed above")
+    return "; ".join(parts)
+
+
+def notes_of(request: SuggestRequest, *, small: int, found: int) -> tuple[str, ...]:
+    """Return what to know: of so many images too small, and so many crops found."""
+    side, notes = request.config.side_px, []
+    if small:
+        notes.append(
+            f"Left out, as smaller than {side} x {side} pixels: "
+            + ("1 image." if small == 1 else f"{small} images.")
+        )
+    if found < request.config.crops:
+        notes.append(
+            f"Only {found} of {request.config.crops} crops were found that show "
+            "something and do not overlap."
+        )
+    return tuple(notes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropLabels:
+    """What a model found in one crop."""
+
+    kind: str
+    """Name in `DRAWN`."""
+    labels: npt.NDArray[np.uint32]
+    """YX, 0 background, objects from 1 without gaps."""
+    pixel_size_um: tuple[float, float] | None
+    """Height and width of a pixel."""
+    provenance: Mapping[str, Any]
+    """The provenance that label images hold."""
+
+    def objects(self) -> ObjectBatch:
+        """Return the objects with their outlines."""
+        areas = np.bincount(self.labels.ravel(), minlength=1)[1:]
+        height, width = self.labels.shape
+        found = Objects(0, (height, width), areas, pixel_size_um=self.pixel_size_um)
+        return found.add(self.labels)
+
+
+@dataclass(frozen=True)
+class DrawnKind:
+    """A way to write annotations."""
+
+    folder: str
+    """Below the folder of the crops: one in which annotations are looked for."""
+    suffix: str
+    """Of the file, behind the crop's name."""
+    write: Callable[[Path, CropLabels], None]
+
+
+def without_gaps(labels: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """Return labels numbered from 1 in their order.
+
+    Examples
+    --------
+    >>> without_gaps(np.array([[0, 7], [3, 7]], np.uint32)).tolist()
+    [[0, 2], [1, 2]]
+    """
+    ids = np.unique(labels[labels > 0])
+    numbers = np.searchsorted(ids, labels) + 1
+    return np.where(labels > 0, numbers, 0).astype(np.uint32)
+
+
+def write_drawn_labels(path: Path, drawn: CropLabels) -> None:
+    """Write a label image."""
+    write_labels(path, drawn.labels, drawn.pixel_size_um, dict(drawn.provenance))
+
+
+def write_rois(path: Path, drawn: CropLabels) -> None:
+    """Write a ROI set of Fiji."""
+    rois = RoiSet(path)
+    try:
+        rois.add(Place(), drawn.objects())
+        rois.commit()
+    finally:
+        rois.abort()
+
+
+def write_geojson(path: Path, drawn: CropLabels) -> None:
+    """Write GeoJSON of QuPath."""
+    file = GeoJson(path, path.stem)
+    try:
+        file.add({}, drawn.objects())
+        file.commit()
+    finally:
+        file.abort()
+
+
+DRAWN = {
+    "labels": DrawnKind("labels", ".tif", write_drawn_labels),
+    "rois": DrawnKind("rois", ".zip", write_rois),
+    "geojson": DrawnKind("annotations", ".geojson", write_geojson),
+}
+"""Name in `SuggestConfig.annotations` to kind."""
+
+COLUMNS = (
+    "file",
+    "image",
+    "plane",
+    "y",
+    "x",
+    "uncertainty",
+    "novelty",
+    "share",
+    "objects",
+    "unsure",
+    "why",
+)
+"""Of the table."""
+
+
+def refuse_taken(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds anything but crops that may be replaced.
+
+    Raises
+    ------
+    OutputError
+        If `out` is a file, or a folder that is not empty and is not to be replaced or
+        was not made by this.
+    """
+    if out.is_file():
+        raise OutputError(
+            f"{out} is a file; a folder for the crops is needed.",
+            hint="Choose another --out.",
+        )
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    ours = (out / TABLE).is_file()
+    if ours and overwrite:
+        return
+    raise OutputError(
+        f"{out} exists and holds "
+        + ("crops that were suggested before." if ours else "other files."),
+        hint="Choose another --out"
+        + (
+            ", or replace them with --overwrite; corrected labels in it are lost then."
+            if ours
+            else "; only a folder of suggested crops can be replaced."
+        ),
+    )
+
+
+@contextlib.contextmanager
+def new_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a folder next to `out` that takes its place once all went well.
+
+    Raises
+    ------
+    OutputError
+        In place of OSError, here and inside the block; and as of `refuse_taken`, if
+        another process made the folder meanwhile.
+    """
+    temporary, old = partial_path(out), partial_path(out)
+    try:
+        # Not `out` itself, of which it would be said that it exists.
+        with writing(out / TABLE):
+            temporary.mkdir(parents=True)
+            yield temporary
+            refuse_taken(out, overwrite=overwrite)
+            if out.exists():
+                out.rename(old)
+            temporary.rename(out)
+    except OutputError as error:
+        # Nobody but this knows the folder by its first name.
+        message = error.message.replace(str(temporary), str(out))
+        raise OutputError(message, hint=error.hint) from error
+    finally:
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def write_pair(
+    path: Path,
+    source: Source,
+    at: tuple[int, int, int],
+    cut: CropMetadata,
+    drawn: CropLabels,
+) -> None:
+    """Write one crop and what the model found in it.
+
+    Parameters
+    ----------
+    path
+        The folder of crops, and the name of both files without suffix.
+    source
+        The image that it is cut from.
+    at
+        Where: plane, first row, first column.
+    cut
+        What the crop is to remember of its image.
+    drawn
+        What the model found there.
+    """
+    folder, name = path.parent, path.name
+    height, width = drawn.labels.shape
+    plane, y, x = at
+    pixels = source.read(Region(plane, y, y + height, x, x + width))
+    pixels = pixels[0] if len(pixels) == 1 else pixels
+    write_crop(folder / "images" / f"{name}.tif", pixels, cut, source.pixel_size_um)
+    kind = DRAWN[drawn.kind]
+    kind.write(folder / kind.folder / f"{name}{kind.suffix}", drawn)
+
+
+def write_table(folder: Path, crops: Sequence[SuggestedCrop]) -> None:
+    """Write the table of crops, in the order of their worth."""
+    rows = [",".join(map(quoted, COLUMNS))]
+    for crop in crops:
+        texts = (f"images/{crop.name}.tif", safe_path(crop.image))
+        numbers = (crop.plane, crop.y, crop.x)
+        shares = (crop.uncertainty, crop.novelty, crop.share)
+        cells = [*map(quoted, texts), *map(str, numbers)]
+        cells += [f"{share:.4f}" for share in shares]
+        cells += [str(crop.objects), str(crop.unsure), quoted(crop.why)]
+        rows.append(",".join(cells))
+    with writing(folder / TABLE):
+        (folder / TABLE).write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def names_of(files: Sequence[Path], base: Path) -> dict[Path, str]:
+    """Return what the crops of each image begin with: its stem, if no other has it.
+
+    Images of the same stem in several folders are distinguished by their path below
+    `base`, with ``-`` between folders, and those that still share it by a number.
+    """
+    stems = {path: output_stem(path) for path in files}
+    names: dict[Path, str] = {}
+    times = Counter(name.casefold() for name in stems.values())
+    taken: Counter[str] = Counter()
+    for path, name in stems.items():
+        if times[name.casefold()] > 1:
+            folders = path.resolve().parent.relative_to(base.resolve()).parts
+            name = "-".join((*folders, name))
+        taken[name.casefold()] += 1
+        again = taken[name.casefold()]
+        names[path] = f"{name}-{again}" if again > 1 else name
+    return names

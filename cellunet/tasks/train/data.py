@@ -1,4 +1,4 @@
-"""Find, read and split annotated folders, and check them as training data.
+"""Find, read and split annotated folders, and divide them into folds.
 
 A large image of which little is annotated is cut to its annotated boxes before anything
 is prepared, so that neither memory nor time of a training grow with the rest of it. Its
@@ -7,10 +7,12 @@ intensity statistics and its content hash stay those of the whole image.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import random
 import re
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +27,12 @@ from cellunet.annotations.pairs import (
     split,
 )
 from cellunet.annotations.read import read_annotation
+from cellunet.config import AnnotationConfig
 from cellunet.errors import (
     AnnotationError,
     BugError,
     CellunetError,
+    ConfigError,
     ImageReadError,
     InputError,
     some,
@@ -40,29 +44,23 @@ from cellunet.io.metadata import read_provenance
 from cellunet.io.source import Region
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from cellunet.annotations.pairs import Pair
     from cellunet.annotations.types import Annotation
-    from cellunet.config import SplitConfig
-    from cellunet.core.dataset import Sample
-    from cellunet.io.source import Source
+    from cellunet.config import NormalizationConfig, SplitConfig
+    from cellunet.core.dataset import Measured, Sample
+    from cellunet.io.source import Source, Statistics
     from cellunet.progress import Track
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from cellunet.config import NormalizationConfig
-    from cellunet.core.dataset import Measured, Sample
-    from cellunet.io.source import Statistics
-
     Box = tuple[slice, slice]
+
+logger = logging.getLogger(__name__)
+
+MAX_NAMED = 10
 
 MARGIN_PX = 256
 """What is kept around annotated pixels: more than a crop of 192 px that holds one of
@@ -225,22 +223,12 @@ def _scribbles(
     return None if sample.scribbles is None else sample.scribbles[view] * own
 
 
-def measured_in(
-    path: Path, channel: str | None, *, gray: bool, known: tuple[str, ...] = ()
-) -> Measured:
-    """Return a function that measures the channels of an image, read band by band.
-
-    Parameters
-    ----------
-    path
-        The image.
-    channel, gray, known
-        As for `cellunet.io.images.open_image`.
-    """
+def measured_in(path: Path, choice: ChannelChoice) -> Measured:
+    """Return a function that measures the channels of an image, read band by band."""
 
     @cache
     def statistics(config: NormalizationConfig) -> tuple[Statistics, ...]:
-        with open_image(path, channel=channel, gray=gray, known=known) as source:
+        with choice.open(path) as source:
             height, width = source.shape
 
             def bands() -> Iterator[npt.NDArray[np.generic]]:
@@ -379,11 +367,6 @@ def _is_a_models(path: Path) -> bool:
     return found is not None and not MODELS.isdisjoint(found)
 
 
-logger = logging.getLogger(__name__)
-
-MAX_NAMED = 10
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
     """Samples of both sides, their fingerprints, and what was left out."""
@@ -402,12 +385,11 @@ class TrainingData:
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelChoice:
-    """Which channels of the images, as in `open_image`, and which labels are meant."""
+    """Which channels of the images, as in `open_image`, and how labels are read."""
 
     channel: str | None = None
     gray: bool = False
-    ignore_value: int | None = None
-    """Value of the pixels of label images that are not annotated."""
+    annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     known: tuple[str, ...] = ()
     """Names of the channels that the model to start from looks at, if it is several."""
 
@@ -479,7 +461,7 @@ def load(
         kept_out += pairs.pairs
     read = _read_all([*training, *kept_out], channel, track)
     notes += partly_annotated(read) + uncorrected([*training, *kept_out])
-    notes += _ignored_nowhere(read, channel.ignore_value)
+    notes += _ignored_nowhere(read, channel.annotations.ignore_value)
     sides = read[: len(training)], read[len(training) :]
     prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
     refuse_shared(*prints)
@@ -562,10 +544,7 @@ def _read_all(
 def _read(pair: Pair, choice: ChannelChoice) -> ReadImage:
     """Read one image, and keep what there is to train on."""
     sample = read_sample(pair, choice)
-    measured = measured_in(
-        pair.image, choice.channel, gray=choice.gray, known=choice.known
-    )
-    parts = cut(sample, measured)
+    parts = cut(sample, measured_in(pair.image, choice))
     return ReadImage(
         parts=tuple(parts),
         reduced=parts[0] is not sample,
@@ -604,7 +583,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         cut_from, names = source.cut_from, source.channel_names
         channels = len(source.file_channels)
     found = read_annotated(
-        pair, (height, width), channel.ignore_value, channels=channels
+        pair, (height, width), channel.annotations, channels=channels
     )
     labels = found.labels
     if labels.shape != (height, width):
@@ -635,7 +614,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
 def read_annotated(
     pair: Pair,
     shape: tuple[int, int] | None = None,
-    ignore_value: int | None = None,
+    annotations: AnnotationConfig = AnnotationConfig(),  # noqa: B008
     *,
     channels: int = 1,
 ) -> Annotation:
@@ -645,9 +624,9 @@ def read_annotated(
         shape=shape,
         channels=channels,
         member=pair.member,
-        ignore_value=ignore_value,
         annotated=pair.annotated,
         scribbles=pair.scribbles,
+        **annotations.to_dict(),
     )
     for note in found.notes:
         logger.warning("%s: %s", pair.annotation, note)
@@ -672,3 +651,127 @@ def object_diameters_px(samples: Sequence[Sample]) -> tuple[float, float, float]
     every = np.concatenate(areas)
     low, middle, high = np.percentile(2 * np.sqrt(every / np.pi), (5, 50, 95))
     return float(low), float(middle), float(high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """The images of one network: trained on, and scored."""
+
+    training: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+
+
+def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
+    """Divide images into folds; a single image is cut into strips.
+
+    What has scribbles alone, or single objects, cannot be scored: every fold trains on
+    it, and if it is for the lack of other images alone that there are fewer than folds,
+    these are fewer.
+
+    Parameters
+    ----------
+    samples
+        Annotated images, at least one that can be scored (`is_scored`).
+    folds
+        How many, 2 or more.
+    seed
+        The same names and seed give the same folds everywhere.
+
+    Raises
+    ------
+    ConfigError
+        If there are more folds than images, and more than one image.
+    InputError
+        If a network would be trained without any object.
+    """
+    aside = tuple(s for s in samples if not is_scored(s))
+    if folds <= len(samples):
+        folds = max(min(folds, len(samples) - len(aside)), 2)
+    samples = [s for s in samples if is_scored(s)]
+    parts: list[tuple[Sample, ...]]
+    if len(samples) == 1:
+        parts = [(strip,) for strip in _strips(samples[0], folds)]
+    elif folds > len(samples):
+        raise ConfigError(
+            f"{folds} folds were asked for, but there are {len(samples)} annotated "
+            "images.",
+            hint=f"Try: --folds {len(samples)}.",
+        )
+    else:
+        # Python promises that random() repeats across versions.
+        rng = random.Random(seed)
+        keys = {s.name: rng.random() for s in sorted(samples, key=lambda s: s.name)}
+        # Crowded and sparse images take turns, so that every fold has both.
+        order = sorted(samples, key=lambda s: (-objects_of(s), keys[s.name]))
+        parts = [tuple(order[i::folds]) for i in range(folds)]
+    return [
+        Fold(
+            training=_with_objects(
+                tuple(s for j, part in enumerate(parts) if j != i for s in part) + aside
+            ),
+            validation=validation,
+        )
+        for i, validation in enumerate(parts)
+    ]
+
+
+def is_scored(sample: Sample) -> bool:
+    """Return whether an image can be scored: not by scribbles and objects alone."""
+    return has_background(sample.labels, sample.annotated)
+
+
+def objects_of(sample: Sample) -> int:
+    """Return how many objects of an image are annotated."""
+    return len(np.unique(sample.labels[sample.annotated & (sample.labels > 0)]))
+
+
+def _with_objects(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    if not any(objects_of(s) for s in samples):
+        raise InputError(
+            "All annotated objects are in one part of the images, so that no network "
+            "can be trained without that part and scored on it.",
+            hint="Annotate more objects, in more than one image or place; a few dozen "
+            "are a good beginning.",
+        )
+    return samples
+
+
+def _strips(sample: Sample, count: int) -> list[Sample]:
+    """Cut what is annotated of an image into strips with as many objects each.
+
+    Across the longer side of what is annotated, between the centers of objects.
+    """
+    places = np.nonzero(sample.annotated)
+    axis = int(np.argmax([int(np.ptp(p)) if p.size else 0 for p in places]))
+    objects = np.unique(sample.labels[sample.annotated & (sample.labels > 0)])
+    if len(objects) < count:
+        raise InputError(
+            f"{sample.name} has {len(objects)} annotated "
+            f"{'object' if len(objects) == 1 else 'objects'}; a single image needs at "
+            f"least {count}, so that some can be kept out and scored.",
+            hint="Annotate more objects, a few dozen are a good beginning, or another "
+            "image.",
+        )
+    rows = np.nonzero(np.isin(sample.labels, objects))
+    centers = np.sort(
+        np.bincount(sample.labels[rows], rows[axis])[objects]
+        / np.bincount(sample.labels[rows])[objects]
+    )
+    inner = [len(objects) * i // count for i in range(1, count)]
+    cuts = [round((centers[i - 1] + centers[i]) / 2) for i in inner]
+    edges = [0, *cuts, sample.labels.shape[axis]]
+    strips = []
+    for number, (start, stop) in enumerate(itertools.pairwise(edges), 1):
+        view = np.s_[start:stop] if axis == 0 else np.s_[:, start:stop]
+        here = np.zeros_like(sample.annotated)
+        here[view] = True
+        name = f"{sample.name}, part {number}"
+        scribbles = sample.scribbles
+        if scribbles is not None:
+            # Those of another strip would teach what that one is scored on.
+            scribbles = scribbles * here
+        annotated = sample.annotated & here
+        strips.append(
+            replace(sample, name=name, annotated=annotated, scribbles=scribbles)
+        )
+    return strips

@@ -21,19 +21,10 @@ from cellunet.imaging.normalize import network_input
 from cellunet.imaging.targets import has_background
 from cellunet.io.files import write_atomically, writing
 from cellunet.io.png import write_png
-from cellunet.metrics.fit import (
-    DecodeFit,
-    Expected,
-    Truth,
-    expected,
-    fit,
-    piece_scores,
-    score_truth,
-)
+from cellunet.metrics import fit
 from cellunet.outputs.charts import learning_curves, svg
 from cellunet.outputs.pictures import draw
-from cellunet.tasks.predict.plane import InferenceSettings
-from cellunet.tasks.predict.session import at_scale
+from cellunet.tasks.predict.settings import InferenceSettings, at_scale
 from cellunet.tasks.quantize import ranges_on_samples
 from cellunet.tasks.train.checks import training_statistics
 from cellunet.tasks.train.data import has_objects, object_diameters_px, whole_name
@@ -82,7 +73,7 @@ def write_history(
 
 def write_pictures(
     folder: Path,
-    truths: Sequence[Truth],
+    truths: Sequence[fit.Truth],
     images: Sequence[npt.NDArray[np.float32]],
     config: TrainConfig,
 ) -> None:
@@ -130,29 +121,20 @@ class TrainingStopped(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
-    """The model that was written, and what is to be expected of it."""
-
-    card: ModelCard
-    expected: Expected | None
-    """None if there was nothing to score."""
-    kept_start: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Verdict:
+class Verdict:
     """What the model is made of."""
 
     network: UNet
     decode: DecodeConfig
     scores: dict[str, float]
-    expected: Expected | None
+    expected: fit.Expected | None
+    """None if there was nothing to score."""
     kept_start: bool
-    truths: list[Truth]
+    truths: list[fit.Truth]
     """Of the images that were not trained on, by the networks that missed them."""
 
 
-def finish(run: Run) -> Finished:
+def finish(run: Run) -> tuple[ModelCard, Verdict]:
     """Choose the decode constants and write the model and its pictures.
 
     Where training started from a model, the start is kept unless the mean gain on
@@ -177,14 +159,14 @@ def finish(run: Run) -> Finished:
     export_weights(run.folder / store.WEIGHTS_FILE, verdict.network, card)
     images = [p.crop.image[0] for stage in run.stages for p in stage.validation]
     write_pictures(run.folder, verdict.truths, images, config)
-    return Finished(card=card, expected=verdict.expected, kept_start=verdict.kept_start)
+    return card, verdict
 
 
-def _verdict(run: Run, track: Track) -> _Verdict:
+def _verdict(run: Run, track: Track) -> Verdict:
     """Choose constants, and between what was trained and what it started from."""
     config = run.config
     pictured = _predicted(run, run.networks, track)
-    trained = _Verdict(
+    trained = Verdict(
         network=mean_network(run.networks),
         decode=config.decode,
         scores={},
@@ -197,12 +179,12 @@ def _verdict(run: Run, track: Track) -> _Verdict:
         # There is nothing to choose by.
         return trained
     chosen = constants(config, truths, track, started=run.start is not None)
-    found = piece_scores(truths, chosen.crossed, config.encoding)
+    found = fit.piece_scores(truths, chosen.crossed, config.encoding)
     trained = replace(
         trained,
         decode=chosen.decode,
         scores=mean_scores(chosen.scores),
-        expected=expected(
+        expected=fit.expected(
             found,
             None,
             images=len(truths),
@@ -213,8 +195,8 @@ def _verdict(run: Run, track: Track) -> _Verdict:
 
 
 def _or_start(
-    run: Run, trained: _Verdict, found: Sequence[ImageScores], track: Track
-) -> _Verdict:
+    run: Run, trained: Verdict, found: Sequence[ImageScores], track: Track
+) -> Verdict:
     """Return what was trained if it gained over the start, else the start."""
     if run.start is None:
         return trained
@@ -223,13 +205,13 @@ def _or_start(
     theirs = run.start.card.config.decode
     pictured = _predicted(run, [network] * len(run.stages), track)
     before = scorable(pictured)
-    scores = piece_scores(before, [theirs] * len(before), config.encoding)
+    scores = fit.piece_scores(before, [theirs] * len(before), config.encoding)
     one = _of_one_image(run, before)
-    verdict = expected(found, scores, images=len(before), of_one_image=one)
-    if verdict.gain is None or verdict.gain.value > 0:
+    verdict = fit.expected(found, scores, images=len(before), of_one_image=one)
+    if fit.rank(found) > fit.rank(scores):
         return replace(trained, expected=verdict)
-    kept = expected(scores, scores, images=len(before), of_one_image=one)
-    return _Verdict(
+    kept = fit.expected(scores, scores, images=len(before), of_one_image=one)
+    return Verdict(
         network=network,
         decode=theirs,
         scores=mean_scores(_per_image(before, [theirs] * len(before), config)),
@@ -239,24 +221,24 @@ def _or_start(
     )
 
 
-def _of_one_image(run: Run, truths: Sequence[Truth]) -> bool:
+def _of_one_image(run: Run, truths: Sequence[fit.Truth]) -> bool:
     """Return whether what is scored is parts of one image, others of it trained on."""
     return not run.data.validation and len({whole_name(t.name) for t in truths}) == 1
 
 
-def scorable(truths: Sequence[Truth]) -> list[Truth]:
+def scorable(truths: Sequence[fit.Truth]) -> list[fit.Truth]:
     """Return the images that can be scored: not of scribbles or single objects alone.
 
     None, if no object is among it: constants would be chosen that find none.
     """
     seen = [truth for truth in truths if has_background(truth.labels, truth.annotated)]
-    objects = any((truth.labels[truth.annotated] > 0).any() for truth in seen)
+    objects = any(fit.holds_object(truth.labels, truth.annotated) for truth in seen)
     return seen if objects else []
 
 
 def constants(
-    config: TrainConfig, truths: Sequence[Truth], track: Track, *, started: bool
-) -> DecodeFit:
+    config: TrainConfig, truths: Sequence[fit.Truth], track: Track, *, started: bool
+) -> fit.DecodeFit:
     """Return the constants chosen on all images, and what each image was scored with.
 
     Parameters
@@ -273,30 +255,28 @@ def constants(
     """
     # Where the search begins: at the odds that the weights of the loss gave.
     begin = config.decode.replace(class_odds=config.weights.class_weights)
-    chosen = fit(truths, config.encoding, begin, track)
+    chosen = fit.fit(truths, config.encoding, begin, track)
     if not started:
         return chosen
     kept = (config.decode,) * len(truths)
     scores = tuple(_per_image(truths, kept, config))
-    if _mean_ap(chosen.scores) > _mean_ap(scores):
+    if fit.rank(chosen.scores) > fit.rank(scores):
         return chosen
-    return DecodeFit(decode=config.decode, scores=scores, crossed=kept)
-
-
-def _mean_ap(scores: Sequence[ImageScores]) -> float:
-    return float(np.mean([s.mean_ap for s in scores]))
+    return fit.DecodeFit(decode=config.decode, scores=scores, crossed=kept)
 
 
 def _per_image(
-    truths: Sequence[Truth], decodes: Sequence[DecodeConfig], config: TrainConfig
+    truths: Sequence[fit.Truth],
+    decodes: Sequence[DecodeConfig],
+    config: TrainConfig,
 ) -> list[ImageScores]:
     return [
-        score_truth(truth, config.encoding, decode)
+        fit.score_truth(truth, config.encoding, decode)
         for truth, decode in zip(truths, decodes, strict=True)
     ]
 
 
-def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[Truth]:
+def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[fit.Truth]:
     """Return the images that each stage kept out, with its network's probabilities."""
     work = [
         (network, prepared)
@@ -309,7 +289,7 @@ def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[Truth]:
     ]
 
 
-def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> Truth:
+def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> fit.Truth:
     """Return a prepared image with its probabilities, as the network sees it."""
     labels = prepared.crop.labels
     probabilities = plane_probabilities(
@@ -318,7 +298,7 @@ def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> Truth:
         network_plan((labels.shape[0], labels.shape[1]), config.network),
         config.network.classes,
     )
-    return Truth(
+    return fit.Truth(
         name=prepared.name,
         # Half precision holds what a threshold needs, in half the memory.
         probabilities=probabilities.astype(np.float16),
@@ -339,13 +319,13 @@ def _stoppable(hooks: Hooks) -> Track:
 
 def mean_scores(scores: Sequence[ImageScores]) -> dict[str, float]:
     """Return the scores that a model's card quotes."""
-    means = {"mean_ap": _mean_ap(scores)}
+    means = {"mean_ap": fit.rank(scores)[1]}
     for name, t20 in SCORES.items():
         means[name] = float(np.mean([s.f1_at(t20) for s in scores]))
     return means
 
 
-def _card(run: Run, config: TrainConfig, verdict: _Verdict, track: Track) -> ModelCard:
+def _card(run: Run, config: TrainConfig, verdict: Verdict, track: Track) -> ModelCard:
     start = run.start
     if start is not None and (verdict.kept_start or not has_objects(run.data.training)):
         diameters = start.card.diameter_px

@@ -12,44 +12,28 @@ import numpy as np
 
 from cellunet import store
 from cellunet.config import (
-    PRESETS,
     SCRATCH,
     TARGET,
+    AnnotationConfig,
     SplitConfig,
     TrainConfig,
-    for_target,
 )
-from cellunet.core.checkpoint import load_state, read_state, save_state
+from cellunet.core import checkpoint
+from cellunet.core.dataset import prepare, steps_per_epoch
 from cellunet.core.device import choose_device, use_threads
 from cellunet.core.trainer import Trainer, new_state, state_from
 from cellunet.core.unet import UNet
 from cellunet.errors import CellunetError, ConfigError, OutputError
 from cellunet.io.files import PendingFile, clear_leftovers, writing
+from cellunet.presets import PRESETS, for_target
+from cellunet.tasks.train import data as images
+from cellunet.tasks.train import pretrained
 from cellunet.tasks.train.checks import training_notes
-from cellunet.tasks.train.data import ChannelChoice, load
 from cellunet.tasks.train.finish import (
     PICTURES_FOLDER,
-    Finished,
     TrainingStopped,
     finish,
     write_history,
-)
-from cellunet.tasks.train.folds import (
-    fold_runs,
-    load_fold_run,
-    mean_history,
-    remove_fold_runs,
-    save_fold_run,
-)
-from cellunet.tasks.train.pretrained import (
-    adapt_pretrained,
-    count_of,
-    inherit_from_pretrained,
-    known_images,
-    read_pretrained,
-    refuse_classic,
-    widen_channels,
-    with_pretrained,
 )
 from cellunet.tasks.train.request import (
     Hooks,
@@ -60,15 +44,24 @@ from cellunet.tasks.train.request import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import torch
 
+    from cellunet.core.dataset import Prepared, Sample
     from cellunet.core.trainer import TrainState
+    from cellunet.progress import Track
     from cellunet.tasks.train.data import TrainingData
-    from cellunet.tasks.train.folds import FoldRun
     from cellunet.tasks.train.pretrained import PretrainedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldRun:
+    """The prepared images of the training of one fold."""
+
+    training: list[Prepared]
+    validation: list[Prepared]
 
 
 @dataclass(kw_only=True)
@@ -119,7 +112,6 @@ SMALL_CROP_PX = 256
 WARM_STEPS, TIMED_STEPS = 3, 12
 """Steps taken, and thrown away, to learn how long one takes."""
 
-SPLIT = ("validation_fraction", "folds")
 """What of the settings of the split is saved with a run."""
 
 
@@ -215,7 +207,7 @@ def saved_run(request: TrainRequest, folder: Path) -> Saved | None:
     """
     if not request.resume:
         return None
-    numbers = read_state(folder / store.STATE_FILE)
+    numbers = checkpoint.read_state(folder / store.STATE_FILE)
     saved = Saved(config=store.read_config(numbers["config"]), about=numbers["about"])
     differ = _other_settings(request, saved)
     if differ:
@@ -233,19 +225,25 @@ def as_it_began(request: TrainRequest, saved: Saved) -> TrainRequest:
     How images are read and split decides which images there are, so it is saved.
     """
     began = {name: saved.about[name] for name in _usual()}
-    split = SplitConfig(**{name: began.pop(name) for name in SPLIT})
-    return replace(request, split=split, **began)
+    return replace(
+        request,
+        split=SplitConfig(**{n: began.pop(n) for n in SplitConfig().to_dict()}),
+        annotations=AnnotationConfig(
+            **{n: began.pop(n) for n in AnnotationConfig().to_dict()}
+        ),
+        **began,
+    )
 
 
 def _usual() -> dict[str, Any]:
     """Return by name what is as good as left out of how images are read and split."""
-    return {"channel": None, "gray": False, "ignore_value": None} | {
-        name: getattr(SplitConfig(), name) for name in SPLIT
-    }
+    split, annotations = SplitConfig().to_dict(), AnnotationConfig().to_dict()
+    return {"channel": None, "gray": False, **split, **annotations}
 
 
 def _plain(request: TrainRequest, name: str) -> Any:  # noqa: ANN401
-    return getattr(request.split if name in SPLIT else request, name)
+    settings = {**request.split.to_dict(), **request.annotations.to_dict()}
+    return settings[name] if name in settings else getattr(request, name)
 
 
 def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
@@ -266,7 +264,7 @@ def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
     # These follow from the model to start from, the data and the time budget, not
     # from what was asked.
     if saved.about.get("start") != SCRATCH:
-        asked = inherit_from_pretrained(asked, began, request.given)
+        asked = pretrained.inherit_from_pretrained(asked, began, request.given)
     asked = asked.replace(
         network=asked.network.replace(in_channels=began.network.in_channels),
         decode=asked.decode.replace(max_core_px=began.decode.max_core_px),
@@ -310,15 +308,15 @@ def read_images(
     CellunetError
         If they cannot be used, or hold scribbles alone and nothing to start from.
     """
-    data = load(
+    data = images.load(
         request.data,
         request.validation,
         request.split,
         seed=config.seed,
-        channel=ChannelChoice(
+        channel=images.ChannelChoice(
             channel=request.channel,
             gray=request.gray,
-            ignore_value=request.ignore_value,
+            annotations=request.annotations,
             known=start.card.channels if start else (),
         ),
         track=hooks.track,
@@ -341,13 +339,15 @@ def resolve_config(
         If they do not go together.
     """
     config, samples = request.config, data.samples
-    refuse_classic(config, samples)
+    pretrained.refuse_classic(config, samples)
     if start is None:
         return fitted_to(config, data), []
-    config, notes = adapt_pretrained(
-        with_pretrained(config, start, request.given), start, samples
+    config, notes = pretrained.adapt_pretrained(
+        pretrained.with_pretrained(config, start, request.given), start, samples
     )
-    known = known_images(start, data.training_prints | data.validation_prints)
+    known = pretrained.known_images(
+        start, data.training_prints | data.validation_prints
+    )
     if known:
         notes.append(
             f"{len(known)} of the {len(samples)} images are among those that "
@@ -378,7 +378,7 @@ def fitted_to(config: TrainConfig, data: TrainingData) -> TrainConfig:
         If images differ in their number of channels, or crops are far larger than any.
     """
     _refuse_empty_crops(config, data)
-    count = count_of(data.samples)
+    count = pretrained.count_of(data.samples)
     in_channels = count * config.normalization.channels
     largest = 0
     for sample in data.training:
@@ -394,7 +394,11 @@ def fitted_to(config: TrainConfig, data: TrainingData) -> TrainConfig:
 
 
 def within(
-    minutes: float, config: TrainConfig, stages: Sequence[FoldRun], device: torch.device
+    minutes: float,
+    config: TrainConfig,
+    stages: Sequence[FoldRun],
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> TrainConfig:
     """Return the settings with as many steps as fit a time budget, as measured here.
 
@@ -408,6 +412,8 @@ def within(
         Trainings that follow each other.
     device
         Where to compute.
+    clock
+        Returns seconds.
     """
     probe = config.replace(steps_per_epoch=WARM_STEPS + TIMED_STEPS)
     trainer = Trainer(stages[0].training, stages[0].validation, probe, device)
@@ -416,12 +422,12 @@ def within(
     with contextlib.closing(trainer.sampler.batches(0, 0)) as batches:
         for index, batch in enumerate(batches):
             if index == WARM_STEPS:
-                begin = time.perf_counter()
+                begin = clock()
             trainer.step(state, batch)
-    per_step = (time.perf_counter() - begin) / TIMED_STEPS
-    begin = time.perf_counter()
+    per_step = (clock() - begin) / TIMED_STEPS
+    begin = clock()
     trainer.validate(state.average)
-    per_epoch = time.perf_counter() - begin
+    per_epoch = clock() - begin
     budget = minutes * 60 * MARGIN / len(stages) - per_epoch * config.epochs
     steps = int(max(budget, 0.0) / per_step / config.epochs)
     return config.replace(steps_per_epoch=max(steps, 1))
@@ -442,8 +448,10 @@ def about(
     }
 
 
-def refuse_other_images(saved: Saved, data: TrainingData, name: str) -> None:
-    """Refuse to resume a run on other images, or with another split.
+def refuse_other(
+    saved: Saved, data: TrainingData, start: PretrainedModel | None, name: str
+) -> None:
+    """Refuse to resume a run on other images, another split or a changed start.
 
     Raises
     ------
@@ -456,16 +464,6 @@ def refuse_other_images(saved: Saved, data: TrainingData, name: str) -> None:
             f"The images are not those that training {name!r} began with.",
             hint="Give the same folders and split, or start anew: --overwrite.",
         )
-
-
-def refuse_other_start(saved: Saved, start: PretrainedModel | None, name: str) -> None:
-    """Refuse to resume a run whose model to start from has changed since.
-
-    Raises
-    ------
-    ConfigError
-        If it has.
-    """
     if start is not None and saved.about["start_sha256"] != start.sha256:
         raise ConfigError(
             f"Model {start.name!r}, from which training {name!r} began, is not the "
@@ -481,6 +479,72 @@ def first_state(
     if start is None:
         return new_state(config, device)
     return state_from(copy.deepcopy(start.network), config, device)
+
+
+def fold_runs(
+    data: TrainingData, split: SplitConfig, config: TrainConfig, track: Track
+) -> list[FoldRun]:
+    """Return one run, or one for each fold where no validation images are given.
+
+    Raises
+    ------
+    CellunetError
+        If the images cannot be divided into folds.
+    """
+    if data.validation:
+        folds = [images.Fold(training=data.training, validation=data.validation)]
+    elif not any(images.is_scored(s) and images.objects_of(s) for s in data.training):
+        # Nothing can be scored, so that no image need be kept out for it.
+        folds = [images.Fold(training=data.training, validation=data.training)]
+    else:
+        folds = images.make_folds(data.training, split.folds, config.seed)
+    ready: dict[int, Prepared] = {}
+
+    def prepared(samples: Sequence[Sample]) -> list[Prepared]:
+        for sample in track(samples, "Encoding images", len(samples)):
+            # Folds share their images.
+            if id(sample) not in ready:
+                ready[id(sample)] = prepare(sample, config)
+        return [ready[id(sample)] for sample in samples]
+
+    return [
+        FoldRun(
+            training=prepared(fold.training),
+            validation=prepared(fold.validation),
+        )
+        for fold in folds
+    ]
+
+
+def remove_fold_runs(folder: Path) -> None:
+    """Remove the networks of finished stages."""
+    for file in folder.glob(store.STAGE_FILE.format("*")):
+        with writing(file):
+            file.unlink()
+
+
+def mean_history(
+    histories: Sequence[Sequence[Mapping[str, float]]],
+) -> list[dict[str, float]]:
+    """Return one row an epoch, the mean over the stages that came as far.
+
+    Examples
+    --------
+    >>> mean_history([[{"epoch": 1.0, "loss": 2.0}], [{"epoch": 1.0, "loss": 4.0}]])
+    [{'epoch': 1.0, 'loss': 3.0}]
+    """
+    longest = max(histories, key=len)
+    rows = []
+    for epoch, names in enumerate(longest):
+        there = [history[epoch] for history in histories if epoch < len(history)]
+        rows.append(
+            {name: sum(row[name] for row in there) / len(there) for name in names}
+        )
+    return rows
+
+
+def _fold_file(folder: Path, number: int) -> Path:
+    return folder / store.STAGE_FILE.format(number)
 
 
 __all__ = ["Hooks", "RunInfo", "TrainRequest", "Trained", "train"]
@@ -534,20 +598,19 @@ def _train(request: TrainRequest, folder: Path, hooks: Hooks) -> Trained:
         rows = mean_history(_histories(run))
         write_history(run.folder, rows, run.config.encoding.classes)
         try:
-            made = finish(run)
+            card, verdict = finish(run)
         except TrainingStopped:
             return replace(report, finished=False)
-        _clean(run)
-    return _with(report, made)
-
-
-def _with(report: Trained, made: Finished) -> Trained:
+        # Needed no more, now that the model is written.
+        with writing(run.folder):
+            (run.folder / store.STATE_FILE).unlink(missing_ok=True)
+        remove_fold_runs(run.folder)
     return replace(
         report,
-        scores=made.card.scores,
-        decode=made.card.config.decode,
-        expected=made.expected,
-        kept_start=made.kept_start,
+        scores=card.scores,
+        decode=card.config.decode,
+        expected=verdict.expected,
+        kept_start=verdict.kept_start,
     )
 
 
@@ -559,19 +622,18 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
     if saved:
         request = as_it_began(request, saved)
     config = saved.config if saved else request.config
-    start = read_pretrained(
+    start = pretrained.read_pretrained(
         saved.about["start"] if saved else pretrained_name(request.start, config)
     )
     data = read_images(request, config, start, hooks)
     if start is not None:
-        start = widen_channels(start, data.samples, request.channel)
+        start = pretrained.widen_channels(start, data.samples, request.channel)
     if saved is None:
         config, notes = resolve_config(request, data, start)
         for note in notes:
             hooks.on_note(note)
     else:
-        refuse_other_images(saved, data, request.name)
-        refuse_other_start(saved, start, request.name)
+        refuse_other(saved, data, start, request.name)
     stages = fold_runs(data, request.split, config, hooks.track)
     if saved is None and request.minutes is not None:
         config = within(request.minutes, config, stages, device)
@@ -596,9 +658,8 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
     )
     for number in range(run.number):
         network = UNet(config.network).to(device)
-        network, history = load_fold_run(folder, number, network)
+        run.histories.append(checkpoint.load_fold(_fold_file(folder, number), network))
         run.networks.append(network)
-        run.histories.append(history)
     return run
 
 
@@ -616,7 +677,7 @@ def _state(
     """
     file = folder / store.STATE_FILE
     if request.resume:
-        return load_state(file, config, device)
+        return checkpoint.load_state(file, config, device)
     state = first_state(start, config, device)
     with writing(file):
         file.unlink(missing_ok=True)
@@ -625,15 +686,13 @@ def _state(
 
 
 def _info(run: Run) -> RunInfo:
-    stage = run.stages[0]
     return RunInfo(
         training_images=len(run.data.training),
         validation_images=len(run.data.validation),
         device=str(run.device),
         threads=run.threads,
         epochs=run.config.epochs,
-        steps_per_epoch=run.config.steps_per_epoch
-        or -(-len(stage.training) // run.config.batch),
+        steps_per_epoch=steps_per_epoch(run.config, len(run.stages[0].training)),
         parameters=sum(p.numel() for p in run.state.network.parameters()),
         folder=run.folder,
         start=run.start_name,
@@ -656,7 +715,8 @@ def _all_stages(run: Run) -> bool:
         run.networks.append(network)
         run.histories.append(run.state.history)
         if len(run.networks) < len(run.stages):
-            save_fold_run(run.folder, run.number, network, run.state.history)
+            file = _fold_file(run.folder, run.number)
+            checkpoint.save_fold(file, network, run.state.history)
             run.about = run.about | {"stage": run.number + 1}
             run.state = first_state(run.start, run.config, run.device)
             _save(run)
@@ -664,7 +724,9 @@ def _all_stages(run: Run) -> bool:
 
 
 def _save(run: Run) -> None:
-    save_state(run.folder / store.STATE_FILE, run.state, run.config, run.about)
+    checkpoint.save_state(
+        run.folder / store.STATE_FILE, run.state, run.config, run.about
+    )
 
 
 def _steps(run: Run) -> bool:
@@ -694,11 +756,3 @@ def _steps(run: Run) -> bool:
     if not finished:
         _save(run)
     return finished
-
-
-def _clean(run: Run) -> None:
-    """Remove what is needed no more, now that the model is written."""
-    state = run.folder / store.STATE_FILE
-    with writing(state):
-        state.unlink(missing_ok=True)
-    remove_fold_runs(run.folder)

@@ -32,16 +32,14 @@ from cellunet.io.files import writing
 from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
-from cellunet.progress import silent_track
-from cellunet.tasks.predict.memory import Memory
 from cellunet.tasks.predict.plane import as_labels, segment_plane
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.settings import Memory, settings_for
 from cellunet.tasks.suggest import suggest as task
 from cellunet.tasks.suggest.choose import Annotated, candidates, thinned, windows
-from cellunet.tasks.suggest.crops import names_of
-from cellunet.tasks.suggest.request import Hooks, SuggestRequest
-from cellunet.tasks.suggest.suggest import suggest
-from cellunet.tasks.train.data import ChannelChoice, load, read_sample
+from cellunet.tasks.suggest.request import SuggestRequest
+from cellunet.tasks.suggest.suggest import names_of, suggest
+from cellunet.tasks.train.data import ChannelChoice, read_sample
+from tests.networks import loaded
 
 SIDE = 64
 FEW = SuggestConfig(crops=3, side_px=SIDE)
@@ -117,14 +115,7 @@ def test_crops_that_nobody_corrected_are_told_in_training(images, tmp_path) -> N
     # As napari and Fiji save a label image: without what came with it.
     path = tmp_path / "out" / "labels" / f"{first}.tif"
     tifffile.imwrite(path, tifffile.imread(path))
-    data = load(
-        [tmp_path / "out"],
-        None,
-        SplitConfig(folds=2),
-        seed=0,
-        channel=ChannelChoice(),
-        track=silent_track,
-    )
+    data = loaded(tmp_path / "out", config=SplitConfig(folds=2))
     (note,) = data.notes
     assert "Labels as a model wrote them: 2 of 3 images" in note
     assert all(name in note for name in others)
@@ -340,11 +331,10 @@ def test_small_and_broken_images_are_named_and_the_others_used(
     shutil.copytree(images, mixed)
     tifffile.imwrite(mixed / "tiny.tif", np.zeros((SIDE, SIDE - 1), np.uint16))
     (mixed / "broken.tif").write_bytes(b"II*\0broken")
-    notes: list[str] = []
-    made = suggest(request(mixed, tmp_path / "out"), Hooks(on_note=notes.append))
+    made = suggest(request(mixed, tmp_path / "out"))
     assert made.images == 3
     assert [name for name, _ in made.failures] == [str(mixed / "broken.tif")]
-    assert notes == ["Left out, as smaller than 64 x 64 pixels: 1 image."]
+    assert made.notes == ("Left out, as smaller than 64 x 64 pixels: 1 image.",)
 
 
 def test_fewer_crops_than_asked_for_are_said(images, tmp_path) -> None:
@@ -455,9 +445,7 @@ def test_a_folder_that_appears_meanwhile_is_not_replaced(
 
     suggest(request(images, other, config=FEW.replace(crops=1)))
     before = files_of(other)
-    monkeypatch.setattr(
-        "cellunet.tasks.suggest.crops.write_crop", beside_another_process
-    )
+    monkeypatch.setattr(task, "write_crop", beside_another_process)
     refused(OutputError, "suggested before", images=images, out=out)
     assert files_of(out) == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
@@ -478,7 +466,7 @@ def test_nothing_half_written_is_left_if_writing_fails(
                 raise OSError(28, "No space left on device")
         write_crop(*arguments)
 
-    monkeypatch.setattr("cellunet.tasks.suggest.crops.write_crop", fails_at_the_second)
+    monkeypatch.setattr(task, "write_crop", fails_at_the_second)
     for place, overwrite in ((out, True), (tmp_path / "new", False)):
         written.clear()
         told = rf"^{place}/.*tif cannot be written: there is no room in {place}/"

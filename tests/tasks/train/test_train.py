@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +16,10 @@ pytest.importorskip("torch")
 import tifffile
 
 from cellunet import store
-from cellunet.config import (
-    SplitConfig,
-    TrainConfig,
-    UNetConfig,
-    classic_preset,
-    for_target,
-)
+from cellunet.config import SplitConfig, TrainConfig, UNetConfig
 from cellunet.core.checkpoint import read_state
+from cellunet.core.dataset import prepare
+from cellunet.core.device import choose_device
 from cellunet.core.trainer import Trainer
 from cellunet.errors import (
     CellunetError,
@@ -36,9 +30,9 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
-from cellunet.tasks.train import train as train_start
+from cellunet.presets import classic_preset, for_target
 from cellunet.tasks.train.request import Hooks
-from cellunet.tasks.train.train import train
+from cellunet.tasks.train.train import FoldRun, train, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -323,13 +317,12 @@ def test_a_name_that_leaves_the_folder_is_refused(name, data, quick, home) -> No
 
 
 def test_an_unwritable_home_is_found_before_reading(
-    data, quick, tmp_path, monkeypatch
+    quick, tmp_path, monkeypatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(train_start, "load", lambda *_, **__: pytest.fail("read"))
     with pytest.raises(OutputError, match="cannot be written") as caught:
-        train(quick(data))
+        train(quick(tmp_path / "gone"))
     assert "CELLUNET_HOME" in caught.value.hint
 
 
@@ -389,16 +382,15 @@ def trained_config(folder: Path) -> TrainConfig:
     return store.read_card(folder / "model.safetensors").config
 
 
-def test_steps_follow_from_the_measured_time(data, quick, monkeypatch) -> None:
+def test_steps_follow_from_the_measured_time(make_sample, quick_config) -> None:
     # 12 steps in 6 s, a validation in 10 s: of 2 minutes 111.6 s are planned, 20 s of
     # them for two validations, and 91.6 s make 183 steps of .5 s, 91 an epoch.
     clock = iter([100.0, 106.0, 200.0, 210.0])
-    fake = SimpleNamespace(perf_counter=lambda: next(clock))
-    monkeypatch.setattr(train_start, "time", fake)
-    stopped = train(quick(data, minutes=2.0), stop_at(1))
-    assert not stopped.finished
-    state = read_state(stopped.folder / store.STATE_FILE)
-    assert state["config"]["steps_per_epoch"] == 91
+    prepared = [prepare(make_sample(), quick_config)]
+    stages = [FoldRun(training=prepared, validation=prepared)]
+    device = choose_device("cpu")
+    config = within(2.0, quick_config, stages, device, lambda: next(clock))
+    assert config == quick_config.replace(steps_per_epoch=91)
 
 
 def test_a_training_can_start_from_a_model(data, quick, tiny_model) -> None:
@@ -445,21 +437,6 @@ def test_the_boundary_target_trains(data, quick, quick_config) -> None:
     card = store.read_card(trained.folder / "model.safetensors")
     # Half as large again as the largest object; none is wider than 18 px.
     assert 80 < card.config.decode.max_core_px < 400
-
-
-def test_images_of_different_channels_are_refused(
-    data, quick, monkeypatch, quick_config
-) -> None:
-    def load_two(*arguments: object, **options: object):
-        found = load(*arguments, **options)
-        first, *rest = found.training
-        double = replace(first, image=np.concatenate([first.image] * 2))
-        return replace(found, training=(double, *rest))
-
-    load = train_start.load
-    monkeypatch.setattr(train_start, "load", load_two)
-    with pytest.raises(ConfigError, match="different numbers of channels"):
-        train(quick(data))
 
 
 def test_a_loss_that_explodes_ends_the_training_in_words(

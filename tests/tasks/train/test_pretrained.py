@@ -11,25 +11,21 @@ pytest.importorskip("torch")
 
 
 from cellunet import store
-from cellunet.config import (
-    MODEL,
-    SCRATCH,
-    TrainConfig,
-    UNetConfig,
-    classic_preset,
-    for_target,
-)
+from cellunet.config import MODEL, SCRATCH, TrainConfig, UNetConfig
 from cellunet.core.dataset import Sample
 from cellunet.core.unet import UNet
 from cellunet.errors import ConfigError
+from cellunet.presets import classic_preset, for_target
 from cellunet.tasks.train.pretrained import (
     PretrainedModel,
     adapt_pretrained,
+    count_of,
     inherit_from_pretrained,
     known_images,
     with_pretrained,
 )
 from cellunet.tasks.train.request import pretrained_name
+from tests.networks import sample_of
 
 
 @pytest.fixture
@@ -53,9 +49,7 @@ def discs(diameter: int, *, dark: bool = False) -> Sample:
     for number, center in enumerate((40, 120), 1):
         labels[np.hypot(y - center, x - center) < diameter / 2] = number
     image = np.where((labels > 0) != dark, 200, 20).astype(np.uint8)
-    return Sample(
-        name="a", image=image[None], labels=labels, annotated=np.ones((160, 160), bool)
-    )
+    return sample_of(labels, image)
 
 
 def test_the_model_that_ships_is_the_start_where_it_fits() -> None:
@@ -146,6 +140,14 @@ def test_objects_far_from_the_models_are_refused(start) -> None:
     far = replace(start, card=replace(start.card, diameter_px=(900.0, 1e3, 2e3)))
     with pytest.raises(ConfigError, match="too far from the 1000 px"):
         adapt_pretrained(start.card.config, far, [discs(10)])
+
+
+def test_images_of_different_channels_are_refused() -> None:
+    one = discs(10)
+    two = replace(one, image=np.concatenate([one.image] * 2))
+    assert count_of([two, two]) == 2
+    with pytest.raises(ConfigError, match="different numbers of channels"):
+        count_of([one, two])
 
 
 def test_images_that_made_the_model_are_recognized(start) -> None:

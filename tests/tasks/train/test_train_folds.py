@@ -15,7 +15,7 @@ from cellunet import store
 from cellunet.config import PredictConfig, SplitConfig
 from cellunet.errors import ConfigError, InputError
 from cellunet.tasks.evaluate import evaluate_model
-from cellunet.tasks.predict.session import scale_of
+from cellunet.tasks.predict.settings import scale_of
 from cellunet.tasks.train.request import Hooks
 from cellunet.tasks.train.train import train
 
@@ -92,7 +92,8 @@ def test_a_single_image_is_trained_in_halves(few, quick) -> None:
     assert trained.finished
     assert len(card_of(trained).training) == 1
     assert trained.expected.of_one_image
-    assert trained.expected.pieces == 8
+    # Two of the eight quarters hold no object.
+    assert trained.expected.pieces == 6
 
 
 def test_a_single_validation_image_is_another_image(few, quick) -> None:
@@ -122,6 +123,27 @@ def test_a_start_that_is_better_is_kept(few, quick, tiny_model) -> None:
         assert np.array_equal(ours[name], values), name
 
 
+def test_a_network_that_finds_nothing_gains_nothing_where_nothing_is(
+    few, quick, tiny_model
+) -> None:
+    # Three quarters of each image are empty by its labels: whoever finds nothing is
+    # right there, and the model that training starts from is not.
+    for path in (few / "labels").iterdir():
+        labels = tifffile.imread(path)
+        labels[32:] = labels[:, 32:] = 0
+        tifffile.imwrite(path, labels)
+    config = tiny_model.config.replace(
+        epochs=1, steps_per_epoch=5, learning_rate=30.0, warmup_steps=0
+    )
+    trained = train(
+        quick(few, config=config, split=FOLDS, start=str(tiny_model.folder))
+    )
+    assert trained.kept_start
+    assert trained.scores["f1_50"] > 0
+    assert trained.expected.pieces == 4
+
+
+@pytest.mark.slow
 def test_a_gain_makes_a_new_model_that_names_its_start(few, quick, tiny_model) -> None:
     weak = train(quick(tiny_model.data, name="weak"))
     config = tiny_model.config.replace(network=card_of(weak).config.network)

@@ -19,6 +19,7 @@ from cellunet.errors import OutputError
 from cellunet.imaging.targets import encode
 from cellunet.metrics.fit import Truth
 from cellunet.tasks.train.finish import PICTURES, write_history, write_pictures
+from tests.networks import sample_of
 
 ROWS = [
     {"epoch": 1.0, "train_loss": 0.5, "validation_loss": 0.75},
@@ -39,18 +40,11 @@ def test_history_is_a_table_with_a_row_an_epoch(tmp_path) -> None:
 
 
 def samples(nuclei_image, count: int) -> list[Sample]:
-    made = []
-    for number in range(count):
-        image, labels = nuclei_image((48, 64), 6, number)
-        made.append(
-            Sample(
-                name=f"set/n {number}",
-                image=image[None],
-                labels=labels,
-                annotated=np.ones(labels.shape, bool),
-            )
-        )
-    return made
+    drawn = [nuclei_image((48, 64), 6, number) for number in range(count)]
+    return [
+        sample_of(labels, image, name=f"set/n {number}")
+        for number, (image, labels) in enumerate(drawn)
+    ]
 
 
 def truths(found: list[Sample]) -> list[Truth]:

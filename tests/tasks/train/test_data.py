@@ -1,0 +1,483 @@
+"""Annotated folders to samples and folds: what is read, kept and refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import tifffile
+
+from cellunet import store
+from cellunet.annotations.pairs import Pair, fingerprint
+from cellunet.config import NormalizationConfig, PredictConfig, SplitConfig, TrainConfig
+from cellunet.core.dataset import Sample, prepare
+from cellunet.errors import AnnotationError, ConfigError, ImageReadError, InputError
+from cellunet.imaging.normalize import measure, rescale_intensity
+from cellunet.tasks.predict.settings import settings_for
+from cellunet.tasks.train.checks import training_statistics
+from cellunet.tasks.train.data import (
+    MARGIN_PX,
+    ChannelChoice,
+    ReadImage,
+    annotated_boxes,
+    cut,
+    make_folds,
+    measured_in,
+    object_diameters_px,
+    partly_annotated,
+    read_annotated,
+    read_sample,
+)
+from tests.networks import loaded, sample_of
+
+NEVER = measured_in(Path("nowhere"), ChannelChoice())
+
+
+@pytest.fixture
+def data(tmp_path: Path, write_data) -> Path:
+    return write_data(tmp_path / "drawn", 4)
+
+
+def image_of(data: Path, number: int) -> Path:
+    return data / "images" / f"a{number}.tif"
+
+
+def label_of(data: Path, number: int) -> Path:
+    return data / "labels" / f"a{number}.tif"
+
+
+def test_every_image_is_on_one_side_with_its_pixels_and_print(data) -> None:
+    found = loaded(data)
+    names = [s.name for s in (*found.training, *found.validation)]
+    assert sorted(names) == ["a0", "a1", "a2", "a3"]
+    assert len(found.training) == len(found.validation) == 2
+    sample = found.training[0]
+    pixels = tifffile.imread(data / "images" / f"{sample.name}.tif")
+    np.testing.assert_array_equal(sample.image, pixels[np.newaxis])
+    assert sample.labels.dtype == np.int32
+    assert sample.annotated.all()
+    assert found.training_prints[sample.name] == fingerprint(pixels[np.newaxis])
+    assert list(found.training_prints) == [s.name for s in found.training]
+    assert list(found.validation_prints) == [s.name for s in found.validation]
+
+
+def test_the_seed_decides_the_split(data) -> None:
+    sides = {tuple(loaded(data, seed=s).training_prints) for s in range(8)}
+    assert len(sides) > 1
+    assert list(loaded(data, seed=3).training_prints) == list(
+        loaded(data, seed=3).training_prints
+    )
+
+
+def test_a_list_of_validation_images_makes_folds_needless_and_says_so(data) -> None:
+    assert loaded(data, config=SplitConfig(folds=2)).notes == ()
+    (data / "metadata").mkdir()
+    (data / "metadata" / "validation.txt").write_text("a1.tif\n")
+    found = loaded(data, config=SplitConfig(folds=2))
+    assert found.notes == (f"No folds: {data} lists its validation images.",)
+    assert [s.name for s in found.validation] == ["a1"]
+
+
+def test_missing_and_extra_partners_are_named_together(data) -> None:
+    label_of(data, 0).unlink()
+    image_of(data, 1).unlink()
+    with pytest.raises(InputError, match="a0") as caught:
+        loaded(data)
+    assert "a1" in caught.value.message
+
+
+def test_all_images_that_cannot_be_used_are_named_together(data) -> None:
+    tifffile.imwrite(label_of(data, 0), np.ones((64, 60), np.uint16))
+    tifffile.imwrite(image_of(data, 1), np.full((64, 64), np.nan, np.float32))
+    image_of(data, 2).write_bytes(b"")
+    tifffile.imwrite(label_of(data, 3), np.full((64, 64), 0.5, np.float32))
+    with pytest.raises(InputError, match="4 images cannot be used") as caught:
+        loaded(data)
+    assert "64 x 60 pixels, but a0.tif has 64 x 64" in caught.value.message
+    assert "a1.tif has no finite pixel" in caught.value.message
+    assert all(f"a{i}.tif" in caught.value.message for i in range(4))
+    assert caught.value.hint
+
+
+def test_of_many_images_that_cannot_be_used_ten_are_named(tmp_path, write_data) -> None:
+    data = write_data(tmp_path / "many", 13)
+    for number in range(13):
+        image_of(data, number).write_bytes(b"")
+    with pytest.raises(InputError, match="And 3 more"):
+        loaded(data)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "kind", "words"),
+    [
+        (np.ones((64, 60), np.uint16), AnnotationError, "same shape"),
+        (np.full((64, 64), -1, np.int16), AnnotationError, "a0"),
+        (np.full((64, 64), 0.5, np.float32), AnnotationError, "a0"),
+    ],
+)
+def test_one_label_that_cannot_be_used_is_refused_as_itself(
+    pixels, kind, words, data
+) -> None:
+    tifffile.imwrite(label_of(data, 0), pixels)
+    with pytest.raises(kind) as caught:
+        loaded(data)
+    assert words in str(caught.value)
+
+
+def test_an_image_without_a_finite_pixel_is_refused(data) -> None:
+    tifffile.imwrite(image_of(data, 0), np.full((64, 64), np.inf, np.float32))
+    with pytest.raises(ImageReadError, match=r"a0\.tif has no finite pixel"):
+        loaded(data)
+
+
+def test_a_stack_is_refused(data) -> None:
+    stack = np.zeros((3, 64, 64), np.uint16)
+    tifffile.imwrite(image_of(data, 0), stack, imagej=True, metadata={"axes": "TYX"})
+    with pytest.raises(InputError, match="holds 3 planes") as caught:
+        loaded(data)
+    # Pages without an axis name are taken for planes.
+    assert "if they are channels" in caught.value.hint
+
+
+def test_a_color_image_trains_by_a_channel_or_gray(data, rng) -> None:
+    rgb = rng.integers(0, 255, (64, 64, 3), np.uint8)
+    tifffile.imwrite(image_of(data, 0), rgb, photometric="rgb")
+    pair = Pair(image_of(data, 0), label_of(data, 0), "a0")
+    with pytest.raises(ImageReadError):
+        read_sample(pair, ChannelChoice())
+    green = read_sample(pair, ChannelChoice(channel="green"))
+    np.testing.assert_array_equal(green.image, rgb[None, ..., 1])
+    assert read_sample(pair, ChannelChoice(gray=True)).image.shape == (1, 64, 64)
+
+
+def test_the_same_image_on_both_sides_is_refused(data) -> None:
+    for number in range(1, 4):
+        image_of(data, number).write_bytes(image_of(data, 0).read_bytes())
+    with pytest.raises(InputError, match="same image is in training and validation"):
+        loaded(data)
+
+
+def test_no_object_at_all_is_refused(data) -> None:
+    for number in range(4):
+        tifffile.imwrite(label_of(data, number), np.zeros((64, 64), np.uint16))
+    with pytest.raises(InputError, match="None of the 2 training images"):
+        loaded(data)
+
+
+def test_images_of_several_folders_bear_their_names(tmp_path, write_data) -> None:
+    first = write_data(tmp_path / "one", 2)
+    second = write_data(tmp_path / "two", 2, first_seed=20)
+    found = loaded(first, second)
+    names = {*found.training_prints, *found.validation_prints}
+    assert names == {"one/a0", "one/a1", "two/a0", "two/a1"}
+
+
+def test_folders_of_one_name_are_told_apart_by_their_path(tmp_path, write_data) -> None:
+    first = write_data(tmp_path / "one" / "data", 2)
+    second = write_data(tmp_path / "two" / "data", 2, first_seed=20)
+    found = loaded(first, second)
+    names = {*found.training_prints, *found.validation_prints}
+    assert names == {"one/data/a0", "one/data/a1", "two/data/a0", "two/data/a1"}
+
+
+def test_a_folder_named_twice_is_refused(data) -> None:
+    with pytest.raises(InputError, match="named twice"):
+        loaded(data, data / ".." / data.name)
+
+
+def test_a_validation_folder_leaves_all_others_to_training(data, write_data) -> None:
+    other = write_data(data.parent / "other", 2, first_seed=20)
+    (other / "images" / "notes.pdf").touch()
+    found = loaded(data, validation=other)
+    assert len(found.training) == 4
+    assert list(found.validation_prints) == ["a0", "a1"]
+    assert any("pdf" in note for note in found.notes)
+
+
+def test_objects_of_a_folder_are_read_as_labels(tmp_path) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for number, column in enumerate((1, 5)):
+        drawn = np.zeros((8, 8), np.uint8)
+        drawn[2:4, column : column + 2] = 255
+        tifffile.imwrite(masks / f"{number}.tif", drawn)
+    labels = read_annotated(Pair(tmp_path / "x.tif", masks, "x")).labels
+    assert np.bincount(labels.ravel()).tolist() == [56, 4, 4]
+
+
+def test_diameters_are_those_of_circles_of_the_same_area() -> None:
+    labels = np.zeros((10, 30), np.int32)
+    # 5, 25 and 45 pixels.
+    labels[0, :5], labels[2:7, :5], labels[:9, 10:15] = 1, 2, 7
+    sample = sample_of(labels)
+    low, middle, high = object_diameters_px([sample, sample])
+    assert middle == pytest.approx(2 * np.sqrt(25 / np.pi))
+    assert 2 * np.sqrt(5 / np.pi) <= low < middle < high <= 2 * np.sqrt(45 / np.pi)
+
+
+def test_reading_labels_needs_no_torch() -> None:
+    code = (
+        "import sys, cellunet.tasks.evaluate, cellunet.tasks.models\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def named(name: str, objects: int) -> Sample:
+    return sample_of([list(range(objects + 1))], name=name)
+
+
+def test_every_image_is_held_out_once_and_trained_on_otherwise() -> None:
+    images = [named(str(i), i) for i in range(1, 8)]
+    folds = make_folds(images, 3, seed=0)
+    validation = [s.name for fold in folds for s in fold.validation]
+    assert sorted(validation) == [s.name for s in images]
+    for fold in folds:
+        names = {s.name for s in fold.training}, {s.name for s in fold.validation}
+        assert not names[0] & names[1]
+        assert names[0] | names[1] == {s.name for s in images}
+
+
+def test_crowded_and_sparse_images_are_dealt_in_turn() -> None:
+    images = [named("a", 9), named("b", 8), named("c", 1), named("d", 2)]
+    folds = make_folds(images, 2, seed=0)
+    assert [[s.name for s in fold.validation] for fold in folds] == [
+        ["a", "d"],
+        ["b", "c"],
+    ]
+
+
+def test_the_deal_does_not_depend_on_the_order_of_images() -> None:
+    images = [named(str(i), 1) for i in range(9)]
+    one, other = make_folds(images, 3, seed=4), make_folds(images[::-1], 3, seed=4)
+    assert [{s.name for s in f.validation} for f in one] == [
+        {s.name for s in f.validation} for f in other
+    ]
+
+
+def test_a_single_image_is_cut_between_its_objects() -> None:
+    # Along the longer side; objects at columns 0, 2, 5 and 9.
+    image = sample_of([[1, 0, 2, 0, 0, 3, 0, 0, 0, 4], [0] * 10])
+    folds = make_folds([image], 2, seed=0)
+    # Half way between columns 2 and 5, rounded to even: 4.
+    left = [[True] * 4 + [False] * 6] * 2
+    assert folds[0].validation[0].annotated.tolist() == left
+    assert folds[1].training[0].annotated.tolist() == left
+    assert folds[0].training[0].annotated.tolist() == np.invert(left).tolist()
+    assert folds[0].validation[0].name == "a, part 1"
+
+
+def test_strips_keep_to_what_is_annotated() -> None:
+    annotated = [[False, True, True, True, True, False]]
+    image = sample_of([[9, 1, 0, 0, 2, 8]], annotated=annotated)
+    folds = make_folds([image], 2, seed=0)
+    together = folds[0].validation[0].annotated | folds[1].validation[0].annotated
+    assert together.tolist() == annotated
+
+
+def test_more_folds_than_images_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"4 folds were asked for.*3 annotated"
+    ) as found:
+        make_folds([named(str(i), 2) for i in range(3)], 4, seed=0)
+    assert found.value.hint == "Try: --folds 3."
+
+
+def test_one_image_with_one_object_is_refused() -> None:
+    with pytest.raises(InputError, match=r"a has 1 annotated object; .* at least 2"):
+        make_folds([named("a", 1)], 2, seed=0)
+
+
+def test_objects_in_one_image_alone_are_refused() -> None:
+    with pytest.raises(InputError, match="All annotated objects are in one part"):
+        make_folds([named("a", 3), named("b", 0)], 2, seed=0)
+
+
+def test_what_cannot_be_scored_is_trained_on_in_every_fold() -> None:
+    outlined = [named(f"o{i}", 4) for i in range(3)]
+    alone = [
+        sample_of([[0] * 4], name=f"s{i}", annotated=[[False] * 4]) for i in range(3)
+    ]
+    # Of this one a single object counts, nothing beside it.
+    single = [[False, True, True, False]]
+    alone.append(sample_of([[0, 7, 7, 0]], name="s3", annotated=single))
+    found = make_folds([*alone, *outlined], 3, 0)
+    assert sorted(s.name for f in found for s in f.validation) == ["o0", "o1", "o2"]
+    for fold in found:
+        assert {s.name for s in alone} < {s.name for s in fold.training}
+    # Fewer outlined images than folds: as many as can be scored, or strips of one.
+    assert len(make_folds([*alone, *outlined[:2]], 3, 0)) == 2
+    strips = make_folds([*alone, outlined[0]], 3, 0)
+    assert [f.validation[0].name for f in strips] == ["o0, part 1", "o0, part 2"]
+    with pytest.raises(ConfigError, match="8 folds"):
+        make_folds([*alone, *outlined], 8, 0)
+
+
+def test_parts_hold_all_that_counts_once_with_their_surroundings():
+    counted = np.zeros((3000, 2500), bool)
+    counted[1500:1564, 1000:1100] = True
+    counted[2990:, 2400:] = True
+    boxes = annotated_boxes(counted)
+    assert len(boxes) == 2
+    (rows, columns), own = boxes[0]
+    # Whole blocks of 64 px with 256 px around them.
+    assert (rows.start, rows.stop) == (1472 - MARGIN_PX, 1600 + MARGIN_PX)
+    assert (columns.start, columns.stop) == (960 - MARGIN_PX, 1152 + MARGIN_PX)
+    assert own.sum() == 64 * 100
+    (rows, columns), own = boxes[1]
+    assert (rows.stop, columns.stop) == (3000, 2500)
+    assert own.sum() == 10 * 100
+
+
+def test_parts_whose_surroundings_meet_are_one():
+    counted = np.zeros((400, 4000), bool)
+    counted[100, 1000] = counted[100, 1500] = True
+    assert len(annotated_boxes(counted)) == 1
+    counted[100, 1500], counted[100, 1700] = False, True
+    assert len(annotated_boxes(counted)) == 2
+
+
+def test_no_pixel_counts_in_two_parts(rng):
+    counted = np.zeros((3000, 3000), bool)
+    # An angle around a dot: the angle's box holds the dot.
+    counted[0, :2600] = counted[:2600, 0] = True
+    counted[1500, 1500] = True
+    boxes = annotated_boxes(counted)
+    assert len(boxes) == 2
+    assert sum(int(own.sum()) for _, own in boxes) == counted.sum()
+    again = np.zeros_like(counted)
+    for view, own in boxes:
+        assert not (again[view] & own).any()
+        again[view] |= own
+    np.testing.assert_array_equal(again, counted)
+
+
+@pytest.fixture
+def field(nuclei_image):
+    """A field of 1,400 x 1,200 px, bright beyond a small annotated part."""
+    image, labels = nuclei_image((1400, 1200), 30, 1)
+    image[:, 900:] += 3000
+    annotated = np.zeros(labels.shape, bool)
+    annotated[40:104, 60:130] = True
+    return sample_of(labels, image, name="field", annotated=annotated)
+
+
+def test_a_part_is_prepared_like_its_place_in_the_whole(field, tmp_path):
+    tifffile.imwrite(tmp_path / "field.tif", field.image[0])
+    (part,) = cut(field, measured_in(tmp_path / "field.tif", ChannelChoice()))
+    assert part.name == "field"
+    assert part.image.base is None
+    assert part.image.shape == (1, 128 + MARGIN_PX, 192 + MARGIN_PX)
+    assert part.annotated.sum() == field.annotated.sum()
+    config = TrainConfig()
+    whole, small = prepare(field, config), prepare(part, config)
+    view = np.s_[: part.labels.shape[0], : part.labels.shape[1]]
+    np.testing.assert_array_equal(small.crop.image, whole.crop.image[:, *view])
+    np.testing.assert_array_equal(small.weight_map, whole.weight_map[view])
+    # By its own statistics it would look otherwise: brighter.
+    alone = prepare(replace(part, measured=None), config)
+    assert np.abs(alone.crop.image - small.crop.image).max() > 0.1
+
+
+def test_a_part_of_a_crop_is_scaled_as_the_field_that_the_crop_was_cut_from(field):
+    statistics = measure(lambda: [field.image[0] * 2], NormalizationConfig())
+    crop = replace(field, measured=lambda config: [statistics])
+    (part,) = cut(crop, NEVER)
+    assert part.statistics_for(NormalizationConfig()) == [statistics]
+
+
+def test_what_a_model_knows_of_its_images_is_of_their_whole_field(
+    field, tmp_path, tiny_model
+):
+    tifffile.imwrite(tmp_path / "field.tif", field.image[0])
+    (part,) = cut(field, measured_in(tmp_path / "field.tif", ChannelChoice()))
+    recipe = settings_for(
+        store.find_model(str(tiny_model.folder)), PredictConfig(), "torch", "cpu", 1
+    )
+    whole, kept, alone = (
+        training_statistics([sample], recipe)
+        for sample in (field, part, replace(part, measured=None))
+    )
+    assert kept["contrast"] == whole["contrast"]
+    assert alone["contrast"] != whole["contrast"]
+
+
+@pytest.mark.parametrize(("asked", "numbers"), [("1", (1,)), ("1,0", (1, 0))])
+def test_channels_are_measured_over_the_whole_file_in_their_order(
+    tmp_path, rng, asked, numbers
+):
+    image = rng.integers(0, 900, (2, 1100, 40)).astype(np.uint16)
+    image[1] *= 3
+    tifffile.imwrite(tmp_path / "a.tif", image, metadata={"axes": "CYX"}, ome=True)
+    config = NormalizationConfig()
+    found = measured_in(tmp_path / "a.tif", ChannelChoice(channel=asked))(config)
+    assert found == tuple(measure(lambda k=k: [image[k]], config) for k in numbers)
+    assert rescale_intensity(image[1, :5], found[0], config).max() <= 1.01
+
+
+def test_what_is_mostly_annotated_stays_whole(field):
+    everything = replace(field, annotated=np.ones_like(field.annotated))
+    assert cut(everything, NEVER) == [everything]
+    half = field.annotated.copy()
+    half[:, :800] = True
+    half = replace(field, annotated=half)
+    assert cut(half, NEVER) == [half]
+
+
+def test_boxes_in_a_field_become_parts_under_the_field_s_fingerprint(tmp_path, field):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    boxes = [(40, 40, 100, 100), (1000, 1200, 1100, 1290)]
+    for name in ("a", "b"):
+        image = field.image[0] + (name == "b")
+        tifffile.imwrite(tmp_path / "images" / f"{name}.tif", image)
+        features = [_box(box, "Region*") for box in boxes]
+        features.append(_box((50, 50, 66, 66), None))
+        path = tmp_path / "labels" / f"{name}.geojson"
+        path.write_text(json.dumps(features))
+    data = loaded(tmp_path)
+    (name,) = {s.name[0] for s in data.training}
+    names = [f"{name} (1 of 2)", f"{name} (2 of 2)"]
+    assert [s.name for s in data.training] == names
+    image = tifffile.imread(tmp_path / "images" / f"{name}.tif")
+    prints = {fingerprint(image[np.newaxis])}
+    assert set(data.training_prints.values()) == prints
+    assert list(data.training_prints) == names
+    assert data.notes[-1].startswith("Large images: 2; of them annotated parts with")
+    assert "on average less than 1%" in data.notes[-2]
+
+
+def test_a_share_that_rounds_to_all_is_not_called_all():
+    image = ReadImage(
+        parts=(), reduced=False, print_="", annotated_share=0.999, scribbled_px=(0, 0)
+    )
+    (note,) = partly_annotated([image])
+    assert "(on average more than 99%)" in note
+
+
+def test_a_box_without_an_object_is_refused(tmp_path, field):
+    for side in ("images", "labels"):
+        (tmp_path / side).mkdir()
+    tifffile.imwrite(tmp_path / "images" / "a.tif", field.image[0])
+    path = tmp_path / "labels" / "a.geojson"
+    path.write_text(json.dumps([_box((40, 40, 100, 100), "Region*")]))
+    with pytest.raises(InputError, match="a, the only training image, has no object"):
+        loaded(tmp_path, config=SplitConfig(folds=2))
+
+
+def _box(box, name):
+    x0, y0, x1, y1 = box
+    ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"classification": {"name": name}} if name else {},
+    }
