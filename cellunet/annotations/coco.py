@@ -352,7 +352,7 @@ def refuse_empty(path: Path) -> None:
         raise AnnotationError(
             f"{path} lists {len(images):,} images and not one object.",
             hint="Label Studio leaves brushed masks out of COCO: export these as PNG. "
-            "If there are none: --kind coco.",
+            "If there are none: --allow-empty.",
         )
 
 
