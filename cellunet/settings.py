@@ -256,8 +256,9 @@ def alternatives(hint: Any) -> list[Any]:  # noqa: ANN401
     """Return the types that a value may be of, None aside; sets of words first."""
     kinds: list[Any] = [hint]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-    return sorted(kinds, key=lambda kind: typing.get_origin(kind) is not Literal)
+        kinds = [k for k in typing.get_args(hint) if k not in (None, types.NoneType)]
+    # A set of words is no type, but stands for one.
+    return sorted(kinds, key=lambda kind: isinstance(kind, type))
 
 
 def typed(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401
