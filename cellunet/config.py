@@ -354,16 +354,10 @@ class TrainConfig(Config):
         otherwise=f"few for up to {FEW_IMAGES} images from a model, else default",
         option="Options: NAME",
     )
-    normalization: NormalizationConfig = group(
-        NormalizationConfig, "How intensities become the network's input."
-    )
-    encoding: EncodingConfig = group(
-        EncodingConfig, "How instance labels become a class map."
-    )
-    weights: WeightConfig = group(
-        WeightConfig, "How much each pixel counts in the loss."
-    )
-    network: UNetConfig = group(UNetConfig, "Shape of the network.")
+    normalization: NormalizationConfig = group(NormalizationConfig)
+    encoding: EncodingConfig = group(EncodingConfig)
+    weights: WeightConfig = group(WeightConfig)
+    network: UNetConfig = group(UNetConfig)
     scale: float = setting(
         1.0,
         "Images are magnified by this factor before the network; where training "
@@ -372,10 +366,8 @@ class TrainConfig(Config):
         within=(0.05, 20),
         derived=True,
     )
-    augment: AugmentConfig = group(AugmentConfig, "How training crops are varied.")
-    decode: DecodeConfig = group(
-        DecodeConfig, "How class probabilities become labels.", derived=True
-    )
+    augment: AugmentConfig = group(AugmentConfig)
+    decode: DecodeConfig = group(DecodeConfig, derived=True)
     loss: str = setting(
         "cross-entropy", "Name of the loss in `cellunet.core.losses.LOSSES`."
     )
@@ -918,10 +910,8 @@ class EvaluateConfig(Config):
         "paper.",
         option="Options: NAME",
     )
-    bootstrap: BootstrapConfig = group(BootstrapConfig, "How intervals are drawn.")
-    encoding: EncodingConfig = group(
-        EncodingConfig, "How instance labels become a class map.", derived=True
-    )
+    bootstrap: BootstrapConfig = group(BootstrapConfig)
+    encoding: EncodingConfig = group(EncodingConfig, derived=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

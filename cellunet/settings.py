@@ -134,11 +134,10 @@ def setting(
     return cast("T", field)
 
 
-def group(kind: type[C], help: str, /, **known: Any) -> C:  # noqa: ANN401
+def group(kind: type[C], *, derived: bool = False) -> C:
     """Return a field of a `Config` that is a group of settings, as `setting` does."""
-    field: Any = dataclasses.field(
-        default_factory=kind, metadata={"setting": Setting(help=help, **known)}
-    )
+    known = Setting(help=kind.__doc__ or "", derived=derived)
+    field: Any = dataclasses.field(default_factory=kind, metadata={"setting": known})
     return cast("C", field)
 
 
