@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cellunet.errors import ConfigError, choose
-from cellunet.settings import Config, check, group, setting, shown, unit_of
+from cellunet.settings import Config, check, group, setting
 
 Target = Literal["three-class", "boundary"]
 
@@ -453,14 +453,6 @@ class TrainConfig(Config):
 ALL_IMAGES = "all"
 """What `PredictConfig.image` is for every image of a file."""
 
-TRAINED = {"seed_threshold": 0.5, "min_area_px": 30, "diameter_px": 25}
-"""What the model that ships was trained with, for help texts."""
-
-
-def as_trained(name: str) -> str:
-    """Return the default of a setting that the model decides, in words."""
-    return f"as trained, {shown(TRAINED[name], unit_of(name))} in {MODEL}"
-
 
 def parse_part(text: str) -> tuple[int, int]:
     """Return (i, n) of ``i/n``.
@@ -602,7 +594,7 @@ class PredictConfig(Config):
     min_area_px: int | None = setting(
         None,
         "Drop objects of fewer pixels.",
-        otherwise=as_trained("min_area_px"),
+        otherwise="as trained, 30 px in nuclei",
         low=0,
         option="Objects: PX",
     )
@@ -610,7 +602,7 @@ class PredictConfig(Config):
         None,
         "Probability of interior, 0 to 1, that seeds an object; higher splits more "
         "and finds less.",
-        otherwise=as_trained("seed_threshold"),
+        otherwise="as trained, 0.5 in nuclei",
         between=(0, 1),
         option="Objects: P",
     )
