@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cellunet.errors import ConfigError, choose
-from cellunet.settings import Config, check, group, setting, shown, unit_of
+from cellunet.settings import Config, check, group, setting
 
 Target = Literal["three-class", "boundary"]
 
@@ -361,16 +361,10 @@ class TrainConfig(Config):
         otherwise=f"few for up to {FEW_IMAGES} images from a model, else default",
         option="Options: NAME",
     )
-    normalization: NormalizationConfig = group(
-        NormalizationConfig, "How intensities become the network's input."
-    )
-    encoding: EncodingConfig = group(
-        EncodingConfig, "How instance labels become a class map."
-    )
-    weights: WeightConfig = group(
-        WeightConfig, "How much each pixel counts in the loss."
-    )
-    network: UNetConfig = group(UNetConfig, "Shape of the network.")
+    normalization: NormalizationConfig = group(NormalizationConfig)
+    encoding: EncodingConfig = group(EncodingConfig)
+    weights: WeightConfig = group(WeightConfig)
+    network: UNetConfig = group(UNetConfig)
     scale: float = setting(
         1.0,
         "Images are magnified by this factor before the network; where training "
@@ -379,10 +373,8 @@ class TrainConfig(Config):
         within=(0.05, 20),
         derived=True,
     )
-    augment: AugmentConfig = group(AugmentConfig, "How training crops are varied.")
-    decode: DecodeConfig = group(
-        DecodeConfig, "How class probabilities become labels.", derived=True
-    )
+    augment: AugmentConfig = group(AugmentConfig)
+    decode: DecodeConfig = group(DecodeConfig, derived=True)
     loss: str = setting(
         "cross-entropy", "Name of the loss in `cellunet.core.trainer.LOSSES`."
     )
@@ -467,14 +459,6 @@ class TrainConfig(Config):
 
 ALL_IMAGES = "all"
 """What `PredictConfig.image` is for every image of a file."""
-
-TRAINED = {"seed_threshold": 0.5, "min_area_px": 30, "diameter_px": 25}
-"""What the model that ships was trained with, for help texts."""
-
-
-def as_trained(name: str) -> str:
-    """Return the default of a setting that the model decides, in words."""
-    return f"as trained, {shown(TRAINED[name], unit_of(name))} in {MODEL}"
 
 
 def parse_part(text: str) -> tuple[int, int]:
@@ -617,7 +601,7 @@ class PredictConfig(Config):
     min_area_px: int | None = setting(
         None,
         "Drop objects of fewer pixels.",
-        otherwise=as_trained("min_area_px"),
+        otherwise="as trained, 30 px in nuclei",
         low=0,
         option="Objects: PX",
     )
@@ -625,7 +609,7 @@ class PredictConfig(Config):
         None,
         "Probability of interior, 0 to 1, that seeds an object; higher splits more "
         "and finds less.",
-        otherwise=as_trained("seed_threshold"),
+        otherwise="as trained, 0.5 in nuclei",
         between=(0, 1),
         option="Objects: P",
     )
@@ -932,10 +916,8 @@ class EvaluateConfig(Config):
         "paper.",
         option="Options: NAME",
     )
-    bootstrap: BootstrapConfig = group(BootstrapConfig, "How intervals are drawn.")
-    encoding: EncodingConfig = group(
-        EncodingConfig, "How instance labels become a class map.", derived=True
-    )
+    bootstrap: BootstrapConfig = group(BootstrapConfig)
+    encoding: EncodingConfig = group(EncodingConfig, derived=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -134,11 +134,10 @@ def setting(
     return cast("T", field)
 
 
-def group(kind: type[C], help: str, /, **known: Any) -> C:  # noqa: ANN401
+def group(kind: type[C], *, derived: bool = False) -> C:
     """Return a field of a `Config` that is a group of settings, as `setting` does."""
-    field: Any = dataclasses.field(
-        default_factory=kind, metadata={"setting": Setting(help=help, **known)}
-    )
+    known = Setting(help=kind.__doc__ or "", derived=derived)
+    field: Any = dataclasses.field(default_factory=kind, metadata={"setting": known})
     return cast("C", field)
 
 
@@ -256,8 +255,9 @@ def alternatives(hint: Any) -> list[Any]:  # noqa: ANN401
     """Return the types that a value may be of, None aside; sets of words first."""
     kinds: list[Any] = [hint]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-    return sorted(kinds, key=lambda kind: typing.get_origin(kind) is not Literal)
+        kinds = [k for k in typing.get_args(hint) if k not in (None, types.NoneType)]
+    # A set of words is no type, but stands for one.
+    return sorted(kinds, key=lambda kind: isinstance(kind, type))
 
 
 def typed(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401

@@ -20,6 +20,7 @@ from cellunet.config import (
     TrainConfig,
 )
 from cellunet.config_file import Settings
+from cellunet.errors import some
 from cellunet.presets import configure
 
 if TYPE_CHECKING:

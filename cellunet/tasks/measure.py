@@ -45,12 +45,11 @@ from cellunet.tasks.linking import frames_of, link_planes, overlaps
 from cellunet.tasks.predict.inputs import ImageResult, first_channel, open_as
 from cellunet.tasks.predict.outputs import (
     OptionalOutputs,
-    Reporter,
     check_installed,
     joined_paths,
-    measured_summary,
     note_on_planes,
     optional_output_paths,
+    reporter_for,
     write_joined,
 )
 from cellunet.tasks.predict.plane import band_rows, pixel_bands
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Sink, Source
     from cellunet.progress import Track
+    from cellunet.tasks.predict.report import Reporter
 
 MOST_NAMED = 3
 
@@ -185,7 +185,7 @@ def measure(
     belong, left = _pairs(found, files, given)
     outputs = output_paths(files, found.base, out)
     joined = joined_paths(out, config)
-    reporter = Reporter(out, wanted="report" in config.save)
+    reporter = reporter_for(out, config)
     job = _Job(config, reporter, needs=given is not None)
     results = [
         MeasuredLabels(labels=what, message=why)
@@ -202,8 +202,9 @@ def measure(
     written = write_joined(joined, list(map(Path, done)), config)
     seconds = time.perf_counter() - begin
     report = None
-    if reporter.wanted:
-        report = reporter.write(measured_summary(config, shown, out, seconds), shown)
+    if reporter is not None:
+        run = reporter.measured_run(config, shown, seconds)
+        report = reporter.write(run, shown)
     return Measured(
         images=tuple(results),
         seconds=seconds,
@@ -244,13 +245,13 @@ class _Job:
     config
         How images are read, what is measured, and what is written.
     reporter
-        The report of all.
+        The report of all, if one is made.
     needs
         Whether each needs an image.
     """
 
     def __init__(
-        self, config: PredictConfig, reporter: Reporter, *, needs: bool
+        self, config: PredictConfig, reporter: Reporter | None, *, needs: bool
     ) -> None:
         self._config, self._reporter, self._needs = config, reporter, needs
 
@@ -308,7 +309,7 @@ class _Job:
         with writing(target.output):
             target.output.parent.mkdir(parents=True, exist_ok=True)
         picture = None
-        if self._reporter.wanted:
+        if self._reporter is not None:
             picture = _Picture(source, planes, seen=bool(images))
         outputs = stack.enter_context(
             OptionalOutputs(
@@ -337,7 +338,7 @@ class _Job:
         outputs.commit()
         notes = note_on_planes(source, config) + numbers.notes(target.output)
         notes += _on_pieces(outputs.in_pieces)
-        if picture is not None:
+        if picture is not None and self._reporter is not None:
             summary = picture.summary(numbers.count, time.perf_counter() - begin, notes)
             self._reporter.keep(target.output, {}, summary)
         return numbers.count, notes, paths

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellunet import store
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.io.channel_files import sites_of
 from cellunet.io.files import at_work
@@ -20,6 +19,7 @@ from cellunet.io.metadata import is_written_by_cellunet
 from cellunet.io.paths import find_inputs, note_on, output_paths
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
+from cellunet.store import find_model
 from cellunet.tasks.predict.image import ImageJob
 from cellunet.tasks.predict.inputs import (
     ImageResult,
@@ -31,11 +31,10 @@ from cellunet.tasks.predict.inputs import (
 )
 from cellunet.tasks.predict.outputs import (
     RECORDS,
-    Reporter,
     check_installed,
     joined_paths,
     refuse_clashes,
-    run_summary,
+    reporter_for,
     write_joined,
 )
 from cellunet.tasks.predict.plane import PredictionStopped
@@ -107,8 +106,8 @@ def predict(  # noqa: PLR0913
     found, sites = _of_channel(found, config)
     refuse_clashes(found, output_paths(found.files, found.base, out), out, config)
     joined = joined_paths(out, config)
-    opened = store.find_model(model)
-    reporter = Reporter(out, wanted="report" in config.save and not dry_run)
+    opened = find_model(model)
+    reporter = None if dry_run else reporter_for(out, config)
     first, every = config.part or (1, 1)
     files = found.files[first - 1 :: every]
     wanted = find_targets(found, files, out, config, sites)
@@ -165,15 +164,9 @@ def predict(  # noqa: PLR0913
         # What is made of all images together is not made of a part of them.
         alone = dry_run or config.part is not None
         report, stopped = None, stop.is_set()
-        if reporter.wanted and not alone:
-            run = run_summary(
-                opened,
-                job.recipe,
-                job.settings,
-                results,
-                out,
-                seconds,
-                stopped=stopped,
+        if reporter is not None and not alone:
+            run = reporter.run(
+                opened, job.recipe, job.settings, results, seconds, stopped=stopped
             )
             report = reporter.write(run, results)
         there = [i for i in results if i.status in ("done", "skipped")]

@@ -49,7 +49,6 @@ from cellunet.tasks.predict.outputs import (
     optional_output_path,
     optional_output_paths,
     read_through,
-    summary_of,
 )
 from cellunet.tasks.predict.plane import (
     PredictionStopped,
@@ -85,8 +84,8 @@ if TYPE_CHECKING:
     from cellunet.io.source import Damage, Source
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.inputs import Target
-    from cellunet.tasks.predict.outputs import Reporter
     from cellunet.tasks.predict.plane import Segmented
+    from cellunet.tasks.predict.report import Reporter
     from cellunet.tasks.predict.settings import InferenceSettings
     from cellunet.tasks.predict.sizes import Way
 
@@ -317,7 +316,7 @@ class ImageJob:
         threads: int,
         config: PredictConfig,
         should_stop: Callable[[], bool],
-        reporter: Reporter,
+        reporter: Reporter | None,
         *,
         images: int,
         dry_run: bool,
@@ -471,7 +470,8 @@ class ImageJob:
             same = False
         if same:
             # Labels are written first: what was to lie beside them may be missing.
-            return len(there) == len(extras) and self.reporter.has(output, provenance)
+            reported = self.reporter is None or self.reporter.has(output, provenance)
+            return len(there) == len(extras) and reported
         if self.config.overwrite:
             return False
         raise OutputError(
@@ -490,7 +490,7 @@ class ImageJob:
         begin, output, recipe = time.perf_counter(), target.output, way.recipe
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-        observer = QualityRecorder(source, recipe, picture=self.reporter.wanted)
+        observer = QualityRecorder(source, recipe, picture=self.reporter is not None)
         pixels = math.prod((*source.plane_shape, *source.shape))
         waiting = recipe.memory.scratch_bytes
         check_room(output, pixels, waiting, self._folder)
@@ -498,19 +498,20 @@ class ImageJob:
             observed, count, warnings, damaged = self._segment(
                 source, target, provenance, observer, way, scratch
             )
-        seconds = time.perf_counter() - begin
-        self.reporter.keep(
-            output,
-            provenance,
-            summary_of(
-                observed,
-                source,
-                seconds,
-                warnings,
-                said(way.size.to_dict() if way.size else None),
-                count,
-            ),
-        )
+        if self.reporter is not None:
+            seconds = time.perf_counter() - begin
+            self.reporter.keep(
+                output,
+                provenance,
+                self.reporter.summary(
+                    observed,
+                    source,
+                    seconds,
+                    warnings,
+                    said(way.size.to_dict() if way.size else None),
+                    count,
+                ),
+            )
         return count, warnings, damaged
 
     def _segment(

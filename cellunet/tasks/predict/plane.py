@@ -601,9 +601,10 @@ def with_edge(
     scratch
         Room for the labels, as long as the result is used.
     """
-    fraction, reach = recipe.decode.edge, Reach.at(recipe.scale)
+    fraction = recipe.decode.edge
     if not fraction or not found.count:
         return found
+    reach = Reach.at(recipe.scale)
     height, width = source.shape
 
     def soft(y0: int, rows: int) -> npt.NDArray[np.int64]:
