@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One convolution, with the batch normalisation that follows it, if any.
+    """One convolution, with the batch normalization that follows it, if any.
 
     A transposed convolution has kernel 2 and stride 2, a plain one keeps the size
-    (divided by the stride). Layers with normalisation have no bias and end in a ReLU.
+    (divided by the stride). Layers with normalization have no bias and end in a ReLU.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Layer:
     stride: int
     transposed: bool
     output_stride_px: int
-    """Distance of neighbouring output pixels in pixels of the image."""
+    """Distance of neighboring output pixels in pixels of the image."""
 
     @property
     def padding(self) -> int:
@@ -83,7 +83,7 @@ def layers(config: UNetConfig) -> dict[str, Layer]:
 def operations_per_pixel(config: UNetConfig) -> float:
     """Return the operations of the convolutions per pixel of the image.
 
-    A multiplication and an addition are two. What normalisation, ReLU, pooling and
+    A multiplication and an addition are two. What normalization, ReLU, pooling and
     softmax take is left out: below 1 %.
 
     Parameters
@@ -117,7 +117,7 @@ def _double(
 def _plain(
     name: str, ends: tuple[int, int], stride: int, output_stride_px: int
 ) -> Layer:
-    """Return a layer without normalisation; it enlarges by `stride` if that is 2."""
+    """Return a layer without normalization; it enlarges by `stride` if that is 2."""
     return Layer(
         name=name,
         norm=None,

@@ -311,9 +311,9 @@ def folded(
 def fold(
     layer: Layer, weights: Mapping[str, npt.NDArray[np.float32]]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return weight and bias of a convolution with its normalisation folded in.
+    """Return weight and bias of a convolution with its normalization folded in.
 
-    Batch normalisation of a convolution is itself a convolution with bias::
+    Batch normalization of a convolution is itself a convolution with bias::
 
         g (W * x - m) / s + b  =  (g / s) W * x  +  (b - g m / s),   s = sqrt(v + eps)
 

@@ -158,16 +158,16 @@ def moved(
 
 
 def _inside(labels: Labels) -> Labels:
-    """Return the labels of pixels whose four neighbours are of the same object."""
+    """Return the labels of pixels whose four neighbors are of the same object."""
     frame = np.pad(labels, 1, mode="edge")
-    neighbours = (frame[:-2, 1:-1], frame[2:, 1:-1], frame[1:-1, :-2], frame[1:-1, 2:])
-    same = np.logical_and.reduce([labels == one for one in neighbours])
+    neighbors = (frame[:-2, 1:-1], frame[2:, 1:-1], frame[1:-1, :-2], frame[1:-1, 2:])
+    same = np.logical_and.reduce([labels == one for one in neighbors])
     return np.where(same, labels, 0)
 
 
 def _beside_nothing(labels: Labels) -> npt.NDArray[np.bool_]:
     """Return which pixels of objects have background beside them."""
     frame = np.pad(labels, 1, mode="edge")
-    neighbours = (frame[:-2, 1:-1], frame[2:, 1:-1], frame[1:-1, :-2], frame[1:-1, 2:])
-    beside: npt.NDArray[np.bool_] = np.logical_or.reduce([n == 0 for n in neighbours])
+    neighbors = (frame[:-2, 1:-1], frame[2:, 1:-1], frame[1:-1, :-2], frame[1:-1, 2:])
+    beside: npt.NDArray[np.bool_] = np.logical_or.reduce([n == 0 for n in neighbors])
     return beside & (labels > 0)

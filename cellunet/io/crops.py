@@ -18,7 +18,7 @@ import tifffile
 
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.io.files import write_atomically
-from cellunet.io.label_tiff import MICROMETRES_PER_CM
+from cellunet.io.label_tiff import MICROMETERS_PER_CM
 from cellunet.io.metadata import SOFTWARE
 from cellunet.io.source import Statistics
 
@@ -198,7 +198,7 @@ def write_crop(
     """
     options: dict[str, Any] = {}
     if pixel_size_um is not None:
-        y, x = (MICROMETRES_PER_CM / size for size in pixel_size_um)
+        y, x = (MICROMETERS_PER_CM / size for size in pixel_size_um)
         options = {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
     with write_atomically(path) as temporary:
         tifffile.imwrite(

@@ -94,10 +94,10 @@ def open_image(  # noqa: PLR0913
         A file whose suffix is in `READERS`.
     channel
         The channel to read: its number from 0, or its name; ``red``, ``green`` or
-        ``blue`` in a colour image. Needed where there are several. With commas between,
+        ``blue`` in a color image. Needed where there are several. With commas between,
         several channels are read, in the order in which they are named.
     gray
-        Read a colour image as its luminance (ITU-R BT.601, float32).
+        Read a color image as its luminance (ITU-R BT.601, float32).
     z
         ``keep``: Z planes one by one. ``max``: the maximum over Z.
     level
@@ -189,7 +189,7 @@ def create_labels(  # noqa: PLR0913
     dtype
         uint16 or uint32.
     pixel_size_um
-        Height and width of a pixel in micrometres, if known.
+        Height and width of a pixel in micrometers, if known.
     z_step_um, time_step_s
         Distance of planes along Z and along T, if known.
     provenance

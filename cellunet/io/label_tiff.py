@@ -24,7 +24,6 @@ from cellunet.io.metadata import SOFTWARE, ImageSpec, ome_xml
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     import numpy.typing as npt
 
@@ -46,7 +45,7 @@ MEMORY_BYTES = 16 * 2**20
 CLASSIC_BYTES = 2**32 - 2**24
 """Files of more bytes are BigTIFF, which ImageJ opens by Bio-Formats alone."""
 
-MICROMETRES_PER_CM = 10_000.0
+MICROMETERS_PER_CM = 10_000.0
 
 
 @dataclass
@@ -199,7 +198,7 @@ class TiffSink:
         if self._tiled:
             options = {"tile": self._segment}
         if spec.pixel_size_um is not None:
-            y, x = (MICROMETRES_PER_CM / size for size in spec.pixel_size_um)
+            y, x = (MICROMETERS_PER_CM / size for size in spec.pixel_size_um)
             options |= {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
         with tifffile.TiffWriter(
             self._pending.temporary,
@@ -237,12 +236,7 @@ class TiffSink:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.abort()
 
 

@@ -115,7 +115,7 @@ def _entries(index: Path, modified_ns: int, size: int) -> dict[str, IndexEntry]:
 
 
 def _fields(element: ElementTree.Element) -> dict[str, str]:
-    """Return the texts of what is used of an entry, lengths in micrometres."""
+    """Return the texts of what is used of an entry, lengths in micrometers."""
     fields = {}
     for child in element:
         name = child.tag.rsplit("}", 1)[-1]
@@ -144,7 +144,7 @@ PixelSize = tuple[float, float]
 
 _MICROMANAGER, _UIC1 = 51123, 33628
 
-_METRES_UM = 1e6
+_METERS_UM = 1e6
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ def _metaseries(image: TiffImage) -> Metadata:
 
 
 def _sizes(values: list[float | None], unit: float | None) -> PixelSize | None:
-    """Return height and width in micrometres if both and their unit are known."""
+    """Return height and width in micrometers if both and their unit are known."""
     height, width = values
     if unit is None or height is None or width is None:
         return None
@@ -343,7 +343,7 @@ def _lsm(image: TiffImage) -> Metadata:
     colors = info.get("ChannelColors") or {}
     scan = info.get("ScanInformation") or {}
     return Metadata(
-        _sizes([positive(info.get(f"VoxelSize{axis}")) for axis in "YX"], _METRES_UM),
+        _sizes([positive(info.get(f"VoxelSize{axis}")) for axis in "YX"], _METERS_UM),
         tuple(str(name) for name in colors.get("ColorNames") or ()),
         acquired=_ole_date(scan.get("Sample0time")),
     )

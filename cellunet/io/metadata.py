@@ -2,9 +2,9 @@
 
 Pixel sizes are taken from OME (``PhysicalSizeX``, ``PhysicalSizeY`` with their units),
 else from ImageJ (resolution tags in the unit of its description), else from the
-resolution tags, if these are in centimetres or inches. Resolution tags are believed
-only from 0.001 to 10 micrometres a pixel: programs write 72, 96, 150, 300 or 600 dots
-an inch (353 to 42 micrometres) into files that have no scale at all.
+resolution tags, if these are in centimeters or inches. Resolution tags are believed
+only from 0.001 to 10 micrometers a pixel: programs write 72, 96, 150, 300 or 600 dots
+an inch (353 to 42 micrometers) into files that have no scale at all.
 
 The provenance is one JSON document, the value of the key ``provenance`` in a
 MapAnnotation: OME readers (Bio-Formats, and so Fiji and QuPath) show it as key and
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-MICROMETRES = {
+MICROMETERS = {
     "Å": 1e-4,
     "angstrom": 1e-4,
     "pm": 1e-6,
@@ -54,7 +54,7 @@ MICROMETRES = {
     "in": 25_400.0,
     "inch": 25_400.0,
 }
-"""Length units in micrometres; the keys are in Unicode normal form KC."""
+"""Length units in micrometers; the keys are in Unicode normal form KC."""
 
 SECONDS = {
     "ns": 1e-9,
@@ -73,7 +73,7 @@ SECONDS = {
 CREDIBLE_UM = (0.001, 10.0)
 
 HARMONY_UM = 1e4 * 2770410 / 4294967295
-"""Micrometres a pixel in every TIFF of Opera Phenix and Operetta, whatever the lens."""
+"""Micrometers a pixel in every TIFF of Opera Phenix and Operetta, whatever the lens."""
 
 _MIN_DIRECTORY_BYTES = 50
 
@@ -97,7 +97,7 @@ class OmeImage:
     pixel_size_um: tuple[float, float] | None
     """Height and width of a pixel."""
     steps: tuple[float | None, float | None]
-    """Micrometres along Z and seconds along T from one plane to the next."""
+    """Micrometers along Z and seconds along T from one plane to the next."""
     blocks: tuple[tuple[int, int, int], ...]
     """What this file holds of it: first page, first plane, and number of planes, 0 if
     that is as many as there are pages."""
@@ -121,7 +121,7 @@ class OmeSummary:
 
 
 def unit_um(unit: str) -> float | None:
-    """Return a length unit in micrometres, or None if it is not known.
+    """Return a length unit in micrometers, or None if it is not known.
 
     Examples
     --------
@@ -132,11 +132,11 @@ def unit_um(unit: str) -> float | None:
     # which form KC makes one.
     text = unit.strip().replace("\\u00B5", "µ").replace("\\u00b5", "µ")
     text = unicodedata.normalize("NFKC", text)
-    known = {unicodedata.normalize("NFKC", k): v for k, v in MICROMETRES.items()}
+    known = {unicodedata.normalize("NFKC", k): v for k, v in MICROMETERS.items()}
     return known.get(text, known.get(text.lower()))
 
 
-def summarise_ome(path: Path, xml: str, size: int) -> OmeSummary:
+def summarize_ome(path: Path, xml: str, size: int) -> OmeSummary:
     """Read OME-XML, and check its claims before tifffile acts on them.
 
     Parameters
@@ -333,7 +333,7 @@ def positive(text: Any) -> float | None:  # noqa: ANN401
 def tag_pixel_size(
     page: tifffile.TiffPage, imagej: dict[str, Any] | None
 ) -> tuple[float, float] | None:
-    """Return (height, width) of a pixel in micrometres by resolution tags.
+    """Return (height, width) of a pixel in micrometers by resolution tags.
 
     Parameters
     ----------
@@ -343,7 +343,7 @@ def tag_pixel_size(
         ImageJ's description, whose unit goes before the tag's.
     """
     unit = str((imagej or {}).get("unit", ""))
-    per_tag = {2: MICROMETRES["inch"], 3: MICROMETRES["cm"]}
+    per_tag = {2: MICROMETERS["inch"], 3: MICROMETERS["cm"]}
     factor = unit_um(unit) if unit else per_tag.get(page.tags.valueof(296))
     sizes = []
     for code in (283, 282):
@@ -359,7 +359,7 @@ def tag_pixel_size(
 
 
 def imagej_steps(imagej: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Return micrometres along Z and seconds along T from one plane to the next.
+    """Return micrometers along Z and seconds along T from one plane to the next.
 
     Examples
     --------
@@ -442,7 +442,7 @@ class ImageSpec:
 def ome_xml(spec: ImageSpec) -> str:
     """Return the OME-XML of an image, in ASCII.
 
-    Units are left out: the schema's defaults are micrometres and seconds, and the micro
+    Units are left out: the schema's defaults are micrometers and seconds, and the micro
     sign as a character reference makes Bio-Formats refuse the whole document.
     """
     axes = spec.plane_axes + ("C" if spec.channels else "")
@@ -504,7 +504,7 @@ def read_provenance(path: Path) -> dict[str, Any] | None:
                 tiff = stack.enter_context(tifffile.TiffFile(path, _multifile=False))
                 found = _from_xml(tiff.pages.first.description)
         except ImageReadError:
-            # A broken file of whatever origin; ours are recognised by this very part.
+            # A broken file of whatever origin; ours are recognized by this very part.
             return None
         if found is not None:
             with reading(path):

@@ -1,9 +1,5 @@
 """The interface of image readers and writers, and what of a file cannot be read.
 
-One streaming pass over full-width bands of rows (three for types that are wider than 16
-bits), never over tiles, so that no tile can tell where it lies. They are exact order
-statistics, so that the bands' heights do not matter.
-
 A `Source` is one file seen as a stack of planes and read by `Region`; a `Sink` takes
 labels row by row and makes the file appear only when it is complete.
 """
@@ -20,7 +16,6 @@ from cellunet.errors import ImageReadError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     import numpy.typing as npt
 
@@ -137,6 +132,9 @@ def brief(error: BaseException) -> str:
 class Statistics:
     """What is known of the intensities of one whole plane.
 
+    One streaming pass over full-width bands of rows (three for types that are wider
+    than 16 bits), never over tiles, so that no tile can tell where it lies. They are
+    exact order statistics, so that the bands' heights do not matter.
     All values are in the image's own units; `count` is the number of finite pixels.
     `foreground` is the contrast to `low` (inverted: to `high`) below which 90 % of the
     foreground's pixels lie (`cellunet.imaging.normalize`): 0 if nothing stands out
@@ -274,12 +272,12 @@ class Source(Protocol):
 
     @property
     def pixel_size_um(self) -> tuple[float, float] | None:
-        """Height and width of a pixel in micrometres, if the file says so credibly."""
+        """Height and width of a pixel in micrometers, if the file says so credibly."""
         ...
 
     @property
     def z_step_um(self) -> float | None:
-        """Distance of planes along Z in micrometres, if the file says so."""
+        """Distance of planes along Z in micrometers, if the file says so."""
         ...
 
     @property
@@ -336,12 +334,7 @@ class Source(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
 
 
 class Sink(Protocol):
@@ -382,12 +375,33 @@ class Sink(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
+
+
+class Closing:
+    """Closes on leaving a ``with`` block."""
+
+    def close(self) -> None:
+        """Let go of what is held open; does nothing where there is nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class SinglePlane(Closing):
+    """What a `Source` of one plane without metadata says of itself."""
+
+    plane_axes = ""
+    plane_shape: tuple[int, ...] = ()
+    pixel_size_um: tuple[float, float] | None = None
+    z_step_um: float | None = None
+    time_step_s: float | None = None
+    cut_from: CropMetadata | None = None
+    damaged: tuple[Damage, ...] = ()
+    origin = Origin()
 
 
 def _check_shape(shape: tuple[int, ...], channels: int) -> None:
@@ -406,7 +420,7 @@ def _check_shape(shape: tuple[int, ...], channels: int) -> None:
         )
 
 
-class ArraySource:
+class ArraySource(SinglePlane):
     """One plane of one channel, or of several, in memory.
 
     Parameters
@@ -425,14 +439,7 @@ class ArraySource:
     """
 
     path = Path("array")
-    plane_axes = ""
-    plane_shape: tuple[int, ...] = ()
-    z_step_um: float | None = None
-    time_step_s: float | None = None
-    cut_from: CropMetadata | None = None
     memory_note = ""
-    damaged: tuple[Damage, ...] = ()
-    origin = Origin()
 
     def __init__(
         self,
@@ -469,20 +476,6 @@ class ArraySource:
     def read_all(self) -> npt.NDArray[Any]:
         """Return the plane itself, as it was given."""
         return self._plane
-
-    def close(self) -> None:
-        """Do nothing: there is no file."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Do nothing: there is no file."""
 
 
 def array_source(pixels: npt.NDArray[Any]) -> ArraySource:

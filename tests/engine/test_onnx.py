@@ -92,7 +92,7 @@ def test_the_bytes_of_a_network_of_ones_do_not_change(small_config):
     )
 
 
-def test_folded_normalisation_by_hand():
+def test_folded_normalization_by_hand():
     # g 2, b 5, mean 3, variance 4: 2 (W x - 3) / 2 + 5 = W x + 2.
     layer = layers(UNetConfig(in_channels=1, channels=(1, 1), stem_stride=1))["stem.0"]
     parts = {"weight": 2, "bias": 5, "running_mean": 3, "running_var": 4}
@@ -104,7 +104,7 @@ def test_folded_normalisation_by_hand():
     assert weight.dtype == bias.dtype == np.float32
 
 
-def test_what_normalisation_makes_larger_than_float32_is_refused(
+def test_what_normalization_makes_larger_than_float32_is_refused(
     small_weights, small_config
 ):
     for name in ("stem.0.weight", "stem.1.weight"):

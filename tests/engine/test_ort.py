@@ -60,7 +60,7 @@ def test_probabilities_sum_to_one_whatever_the_logits(engine, rng):
     assert (found >= 0).all()
 
 
-def test_neighbours_in_a_batch_change_no_bit(engine, rng):
+def test_neighbors_in_a_batch_change_no_bit(engine, rng):
     images = rng.standard_normal((3, 2, 20, 12), np.float32)
     together = engine(images)
     for image, found in zip(images, together, strict=True):

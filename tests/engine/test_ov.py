@@ -106,7 +106,7 @@ def test_eight_bits_are_as_the_graph_says(exact, graphs, engines, rng):
 
 
 @BOTH
-def test_neighbours_in_a_batch_change_no_bit(engines, kind, rng):
+def test_neighbors_in_a_batch_change_no_bit(engines, kind, rng):
     images = some(rng, 3, 2, 24, 40)
     together = engines[kind](images)
     for image, found in zip(images, together, strict=True):

@@ -21,11 +21,11 @@ def plan(
     *,
     gray: bool = False,
     z: ZMode = "keep",
-    colour: bool = False,
+    color: bool = False,
     alpha: bool = False,
     names: tuple[str, ...] = (),
 ) -> PlaneLayout:
-    stack = Stack(PLATE, axes, shape, colour=colour, alpha=alpha, channel_names=names)
+    stack = Stack(PLATE, axes, shape, color=color, alpha=alpha, channel_names=names)
     return lay_out(stack, Choice(channel, gray, z))
 
 
@@ -132,34 +132,34 @@ def test_a_second_channel_of_one_is_refused(axes):
 @pytest.mark.parametrize(
     ("channel", "parts"), [("0", ((0, 0),)), ("GREEN", ((0, 1),)), ("2", ((0, 2),))]
 )
-def test_a_colour_is_chosen_by_number_or_name(channel, parts):
-    assert plan("YXS", (5, 7, 4), channel, colour=True).parts == parts
+def test_a_color_is_chosen_by_number_or_name(channel, parts):
+    assert plan("YXS", (5, 7, 4), channel, color=True).parts == parts
 
 
 def test_luminance_takes_three_of_four_samples():
-    layout = plan("YXS", (5, 7, 4), gray=True, colour=True)
+    layout = plan("YXS", (5, 7, 4), gray=True, color=True)
     assert layout.gray
     assert layout.parts == ((0, 0), (0, 1), (0, 2))
 
 
-def test_planar_colours_are_stored_planes():
-    layout = plan("TSYX", (2, 3, 5, 7), gray=True, colour=True)
+def test_planar_colors_are_stored_planes():
+    layout = plan("TSYX", (2, 3, 5, 7), gray=True, color=True)
     assert layout.parts == ((0, 0), (1, 0), (2, 0))
     assert layout.stored(1) == [3]
 
 
-def test_alpha_fourth_colour_is_no_channel():
+def test_alpha_fourth_color_is_no_channel():
     with pytest.raises(ImageReadError, match=r"no channel '3'.*2 \(blue\)"):
-        plan("YXS", (5, 7, 4), "3", colour=True)
+        plan("YXS", (5, 7, 4), "3", color=True)
 
 
-def test_colour_needs_a_choice():
-    with pytest.raises(ImageReadError, match=r"in colour \(red, green, blue\).*--gray"):
-        plan("YXS", (5, 7, 3), colour=True)
+def test_color_needs_a_choice():
+    with pytest.raises(ImageReadError, match=r"in color \(red, green, blue\).*--gray"):
+        plan("YXS", (5, 7, 3), color=True)
 
 
-def test_gray_saved_as_colour_is_still_refused_but_recognised():
-    stack = Stack(PLATE, "YXS", (5, 7, 3), colour=True)
+def test_gray_saved_as_color_is_still_refused_but_recognized():
+    stack = Stack(PLATE, "YXS", (5, 7, 3), color=True)
     with pytest.raises(ImageReadError, match=r"saved as RGB\. Try: --gray\."):
         lay_out(stack, Choice(), lambda: True)
 
@@ -168,7 +168,7 @@ def test_gray_with_alpha_is_gray():
     assert plan("YXS", (5, 7, 2), alpha=True).parts == ((0, 0),)
 
 
-def test_samples_that_are_no_colours_are_channels():
+def test_samples_that_are_no_colors_are_channels():
     with pytest.raises(ImageReadError, match="2 channels"):
         plan("YXS", (5, 7, 2))
     assert plan("YXS", (5, 7, 2), "1").parts == ((0, 1),)
@@ -195,9 +195,9 @@ def test_unknown_axes_are_refused_with_what_was_found(axes, shape):
         plan(axes, shape)
 
 
-def test_channels_and_colours_at_once_are_refused():
-    with pytest.raises(ImageReadError, match="both channels and colours"):
-        plan("CYXS", (2, 5, 7, 3), "0", colour=True)
+def test_channels_and_colors_at_once_are_refused():
+    with pytest.raises(ImageReadError, match="both channels and colors"):
+        plan("CYXS", (2, 5, 7, 3), "0", color=True)
 
 
 def test_luminance_weighs_by_bt601():

@@ -66,8 +66,8 @@ def test_uncompressed_pixels_start_no_process(tmp_path, options):
 def test_every_codec_returns_what_tifffile_does(tmp_path, codec, layout):
     pixels = np.stack([PIXELS] * 3, -1) if codec == "webp" else PIXELS
     path = tmp_path / "a.tif"
-    colours = "rgb" if codec == "webp" else "minisblack"
-    options = {"photometric": colours, "compression": codec, **LOSSLESS[codec]}
+    colors = "rgb" if codec == "webp" else "minisblack"
+    options = {"photometric": colors, "compression": codec, **LOSSLESS[codec]}
     tifffile.imwrite(path, pixels, **options, **layout)
     expected = tifffile.imread(path)
     np.testing.assert_array_equal(expected, pixels)
@@ -77,7 +77,7 @@ def test_every_codec_returns_what_tifffile_does(tmp_path, codec, layout):
 
 
 @pytest.mark.parametrize("jpeg", [{}, {"subsampling": (2, 2)}])
-def test_jpeg_gets_its_tables_and_its_colours(tmp_path, jpeg):
+def test_jpeg_gets_its_tables_and_its_colors(tmp_path, jpeg):
     path = tmp_path / "a.tif"
     smooth = np.add.outer(np.arange(64), np.arange(96)).astype(np.uint8)
     pixels = np.stack([smooth, smooth // 2, 200 - smooth], -1)

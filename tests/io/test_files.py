@@ -81,14 +81,14 @@ def test_a_jpeg_named_tif_is_called_a_jpeg(tmp_path):
         (b"just some text", "it is not an image"),
     ],
 )
-def test_other_content_named_tif_is_recognised(tmp_path, content, match):
+def test_other_content_named_tif_is_recognized(tmp_path, content, match):
     path = tmp_path / "a.tif"
     path.write_bytes(content)
     with pytest.raises(ImageReadError, match=match):
         open_image(path)
 
 
-def test_a_tiff_named_png_is_recognised(tmp_path):
+def test_a_tiff_named_png_is_recognized(tmp_path):
     path = tmp_path / "a.png"
     tifffile.imwrite(tmp_path / "a.tif", GRAY)
     (tmp_path / "a.tif").rename(path)

@@ -199,7 +199,7 @@ def test_real_color_stays_color(tmp_path):
     deep = np.stack([FIRST, FIRST + 1, FIRST], axis=-1)
     tifffile.imwrite(tmp_path / "b.tif", deep, photometric="rgb")
     for name in "ab":
-        with pytest.raises(ImageReadError, match="in colour"):
+        with pytest.raises(ImageReadError, match="in color"):
             open_image(tmp_path / f"{name}.tif")
 
 

@@ -30,8 +30,8 @@ def chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + check
 
 
-def png(width, height, bits, colour, *chunks):
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+def png(width, height, bits, color, *chunks):
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
     body = b"".join(chunks) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body
 
@@ -60,7 +60,7 @@ def test_alpha_beside_gray_is_dropped(tmp_path):
 
 
 @pytest.mark.parametrize("samples", [3, 4])
-def test_colours_need_a_choice(tmp_path, samples):
+def test_colors_need_a_choice(tmp_path, samples):
     pixels = np.arange(12 * samples, dtype=np.uint8).reshape(3, 4, samples)
     path = save(tmp_path / "a.png", pixels)
     with pytest.raises(ImageReadError, match=r"3 axes \(YXS\).*--gray for its lumin"):
@@ -72,7 +72,7 @@ def test_colours_need_a_choice(tmp_path, samples):
         np.testing.assert_allclose(whole(source), expected, rtol=1e-6)
 
 
-def test_gray_saved_as_rgba_is_recognised(tmp_path):
+def test_gray_saved_as_rgba_is_recognized(tmp_path):
     pixels = np.full((3, 4, 4), 7, np.uint8)
     pixels[..., 3] = 255
     with pytest.raises(
@@ -81,7 +81,7 @@ def test_gray_saved_as_rgba_is_recognised(tmp_path):
         open_image(save(tmp_path / "a.png", pixels))
 
 
-def test_a_palette_makes_colours(tmp_path):
+def test_a_palette_makes_colors(tmp_path):
     table = chunk(b"PLTE", bytes([10, 20, 30, 40, 50, 60]))
     path = tmp_path / "a.png"
     path.write_bytes(png(2, 1, 8, 3, table, rows(bytes([1, 0]))))

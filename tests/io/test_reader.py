@@ -114,7 +114,7 @@ def test_jpeg_is_read_like_tifffile_reads_it(tmp_path, rng):
         np.testing.assert_array_equal(whole(source), tifffile.imread(path))
 
 
-def test_jpeg_colours_are_red_green_and_blue(tmp_path):
+def test_jpeg_colors_are_red_green_and_blue(tmp_path):
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[..., 2] = 200
     path = save(tmp_path / "a.tif", pixels, photometric="rgb", compression="jpeg")
@@ -224,7 +224,7 @@ def test_imagej_planes_behind_a_single_directory(tmp_path):
         open_image(path)
 
 
-def test_the_colour_map_of_an_imagej_file_is_for_display_only(tmp_path):
+def test_the_color_map_of_an_imagej_file_is_for_display_only(tmp_path):
     pixels = numbers((5, 7), "u1")
     table = np.zeros((3, 256), np.uint8)
     table[2] = np.arange(256)
@@ -234,7 +234,7 @@ def test_the_colour_map_of_an_imagej_file_is_for_display_only(tmp_path):
         np.testing.assert_array_equal(whole(source), pixels)
 
 
-def test_a_palette_makes_colours(tmp_path):
+def test_a_palette_makes_colors(tmp_path):
     pixels = numbers((2, 3), "u1")
     colormap = np.zeros((3, 256), np.uint16)
     colormap[0] = np.arange(256)[::-1] * 257
@@ -250,7 +250,7 @@ def test_a_palette_makes_colours(tmp_path):
 
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize("options", [{}, {"compression": "lzw"}, {"tile": (16, 16)}])
-def test_colours_interleaved_or_planar(tmp_path, planar, options):
+def test_colors_interleaved_or_planar(tmp_path, planar, options):
     pixels = numbers((3, 20, 30))
     stored = pixels if planar == "separate" else np.moveaxis(pixels, 0, -1)
     path = save(
@@ -266,7 +266,7 @@ def test_colours_interleaved_or_planar(tmp_path, planar, options):
         np.testing.assert_allclose(whole(source), expected, rtol=1e-6)
 
 
-def test_gray_saved_as_colour_is_recognised(tmp_path):
+def test_gray_saved_as_color_is_recognized(tmp_path):
     pixels = np.repeat(numbers((4, 5, 1), "u1"), 3, axis=2)
     path = save(tmp_path / "a.tif", pixels, photometric="rgb")
     with pytest.raises(
@@ -417,9 +417,9 @@ def test_axes_unlike_the_stored_order_are_refused(tmp_path):
         open_image(path)
 
 
-def test_other_colour_spaces_are_refused(tmp_path):
+def test_other_color_spaces_are_refused(tmp_path):
     path = save(tmp_path / "a.tif", numbers((4, 5, 4), "u1"), photometric="separated")
-    with pytest.raises(ImageReadError, match="colour space SEPARATED"):
+    with pytest.raises(ImageReadError, match="color space SEPARATED"):
         open_image(path)
 
 

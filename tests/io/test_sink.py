@@ -100,12 +100,12 @@ def test_the_file_is_a_deflated_ome_tiff_in_strips_with_its_pixel_size(tmp_path)
         # 252 rows of 520 pixels of two bytes fit into 256 KiB.
         assert (page.is_tiled, page.rowsperstrip) == (False, 252)
         assert page.compression.name == "ADOBE_DEFLATE"
-        # 10,000 micrometres in a centimetre.
+        # 10,000 micrometers in a centimeter.
         assert page.get_resolution("CENTIMETER") == pytest.approx((40_000, 20_000))
         pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
         assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeY"]) == (0.25, 0.5)
         assert pixels["PhysicalSizeZ"] == 2.0
-        # No unit: micrometres are the schema's default, and no reader trips over "µ".
+        # No unit: micrometers are the schema's default, and no reader trips over "µ".
         assert not {"PhysicalSizeXUnit", "TimeIncrement"} & set(pixels)
         assert (pixels["SizeZ"], pixels["SizeT"], pixels["SizeC"]) == (3, 1, 1)
         assert tiff.ome_metadata.isascii()
