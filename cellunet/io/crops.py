@@ -18,8 +18,7 @@ import tifffile
 
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.io.files import write_atomically
-from cellunet.io.label_tiff import MICROMETERS_PER_CM
-from cellunet.io.metadata import SOFTWARE
+from cellunet.io.label_tiff import MICROMETERS_PER_CM, SOFTWARE
 from cellunet.io.source import Statistics
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ import numpy as np
 
 from cellunet.errors import ConfigError, ImageReadError, choose
 from cellunet.io.files import write_atomically
-from cellunet.io.label_tiff import TiffSink
-from cellunet.io.metadata import ImageSpec, read_provenance
+from cellunet.io.label_tiff import ImageSpec, TiffSink, read_provenance
 from cellunet.io.png import open_png, write_png
 from cellunet.io.reading import HEAD_BYTES, kind_by_content, reading, way_out
 from cellunet.io.source import Choice, Region, Sink, Source, ZMode

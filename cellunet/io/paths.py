@@ -25,7 +25,7 @@ import tifffile
 
 from cellunet.errors import ImageReadError, InputError
 from cellunet.io.images import FOLDERS, READERS
-from cellunet.io.metadata import is_written_by_cellunet
+from cellunet.io.label_tiff import is_written_by_cellunet
 from cellunet.io.reading import reading
 
 if TYPE_CHECKING:

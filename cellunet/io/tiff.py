@@ -26,8 +26,9 @@ import tifffile
 from cellunet.errors import ImageReadError
 from cellunet.io.axes import COLORS, Stack, at_level, choose_level, combine, lay_out
 from cellunet.io.crops import CropMetadata
-from cellunet.io.makers import TiffImage, describe
 from cellunet.io.metadata import (
+    TiffImage,
+    describe,
     imagej_planes,
     imagej_steps,
     refuse_entities,
@@ -57,8 +58,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.io.axes import PlaneLayout
-    from cellunet.io.makers import Metadata
-    from cellunet.io.metadata import OmeImage, OmeSummary
+    from cellunet.io.metadata import Metadata, OmeImage, OmeSummary
     from cellunet.io.source import Damage, Region
 
 TOLERANCE = 0.02

@@ -11,7 +11,7 @@ import tifffile
 
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.io.images import READERS, WRITERS, create_labels, open_image
-from cellunet.io.metadata import read_provenance
+from cellunet.io.label_tiff import read_provenance
 from cellunet.io.reading import READ_FAILURES, kind_by_content, reading
 from cellunet.io.source import Region
 

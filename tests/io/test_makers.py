@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.io import makers
+from cellunet.io import metadata
 from cellunet.io.images import open_image
 from cellunet.io.source import Region
 
@@ -319,5 +319,5 @@ def test_properties_that_tifffile_left_as_a_number_name_no_channel():
         tag=lambda code: info | {"CalibrationUnits": "um"},
         tiff=SimpleNamespace(is_stk=False),
     )
-    found = makers._uic(image)
+    found = metadata._uic(image)
     assert (found.channel_names, found.pixel_size_um) == ((), (0.5, 0.5))

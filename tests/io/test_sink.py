@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cellunet.errors import ConfigError, OutputError
 from cellunet.io import label_tiff as sink
 from cellunet.io.images import create_labels, open_image
-from cellunet.io.metadata import ImageSpec, read_provenance
+from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.source import Region
 
 

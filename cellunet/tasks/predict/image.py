@@ -27,7 +27,7 @@ from cellunet.imaging.quality import (
 from cellunet.imaging.resample import target_length
 from cellunet.io.files import writing
 from cellunet.io.images import create_labels
-from cellunet.io.metadata import read_provenance
+from cellunet.io.label_tiff import read_provenance
 from cellunet.io.scratch import Scratch, check_room
 from cellunet.io.source import Region
 from cellunet.outputs.pictures import Thumbnail

@@ -26,8 +26,7 @@ from cellunet.config import DecodeConfig, PredictConfig
 from cellunet.errors import InputError, OutputError, choose, optional
 from cellunet.imaging.measure import Objects, column_names
 from cellunet.io.files import write_atomically
-from cellunet.io.label_tiff import TiffSink
-from cellunet.io.metadata import ImageSpec
+from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.paths import output_paths
 from cellunet.io.source import Region
 from cellunet.outputs.pictures import OutlinePicture
