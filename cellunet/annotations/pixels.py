@@ -25,8 +25,7 @@ from cellunet.imaging.targets import (
     SCRIBBLED_INTERIOR,
 )
 from cellunet.io.decoding import decode_png
-from cellunet.io.reading import kind_by_content, reading
-from cellunet.io.source import KEEP_GOING, DamageLog
+from cellunet.io.source import KEEP_GOING, DamageLog, kind_by_content, reading
 from cellunet.io.tiff_checks import check_codec, check_pixels, scan_directories
 from cellunet.io.tiff_pixels import SeriesReader
 

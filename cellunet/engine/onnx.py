@@ -36,7 +36,7 @@ import numpy as np
 
 from cellunet import store
 from cellunet.engine.base import Layer, layers
-from cellunet.errors import CheckpointError
+from cellunet.errors import CheckpointError, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -266,9 +266,8 @@ def check_weights(
         ("have, but the network does not,", sorted(given - shapes.keys())),
     ):
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise CheckpointError(
-                f"The weights {what} {', '.join(names[:3])}{more}.",
+                f"The weights {what} {some(names)}.",
                 hint=f"The network has channels {config.channels} and stem stride "
                 f"{config.stem_stride}.",
             )

@@ -15,8 +15,17 @@ from cellunet.errors import ConfigError, ImageReadError, choose
 from cellunet.io.files import write_atomically
 from cellunet.io.label_tiff import ImageSpec, TiffSink, read_provenance
 from cellunet.io.png import open_png, write_png
-from cellunet.io.reading import HEAD_BYTES, kind_by_content, reading, way_out
-from cellunet.io.source import Choice, Region, Sink, Source, ZMode
+from cellunet.io.source import (
+    HEAD_BYTES,
+    Choice,
+    Region,
+    Sink,
+    Source,
+    ZMode,
+    kind_by_content,
+    reading,
+    way_out,
+)
 from cellunet.io.tiff import image_names, open_tiff
 
 if TYPE_CHECKING:

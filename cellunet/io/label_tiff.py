@@ -29,7 +29,7 @@ import tifffile
 import cellunet
 from cellunet.errors import ImageReadError
 from cellunet.io.files import PendingFile, close_unwanted, writing
-from cellunet.io.reading import kind_by_content, reading
+from cellunet.io.source import kind_by_content, reading
 from cellunet.io.tiff_checks import scan_directories
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from cellunet.errors import ImageReadError
 from cellunet.io.axes import Stack, choose_level, combine, lay_out
 from cellunet.io.decoding import PNG, decode_png, isolated_bytes
 from cellunet.io.files import write_atomically
-from cellunet.io.reading import (
+from cellunet.io.source import (
+    SinglePlane,
     check_claim,
     check_kind,
     check_piece,
     memory_note,
     reading,
 )
-from cellunet.io.source import SinglePlane
 
 if TYPE_CHECKING:
     from pathlib import Path

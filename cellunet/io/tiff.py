@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from cellunet.errors import ImageReadError
+from cellunet.errors import ImageReadError, some
 from cellunet.io.axes import COLORS, Stack, at_level, choose_level, combine, lay_out
 from cellunet.io.crops import CropMetadata
 from cellunet.io.metadata import (
@@ -34,8 +34,15 @@ from cellunet.io.metadata import (
     refuse_entities,
     summarize_ome,
 )
-from cellunet.io.reading import check_kind, memory_note, reading
-from cellunet.io.source import Choice, Closing, DamageLog, Origin
+from cellunet.io.source import (
+    Choice,
+    Closing,
+    DamageLog,
+    Origin,
+    check_kind,
+    memory_note,
+    reading,
+)
 from cellunet.io.tiff_checks import (
     BIO_FORMATS,
     axes_and_shape,
@@ -287,8 +294,7 @@ def listed(images: Images, without: int | None = None) -> str:
         name = f" {image_name(one)}" if image_name(one) else ""
         if number != without:
             texts.append(f"{number}{name} ({width} x {height} px)")
-    rest = len(texts) - _MOST_LISTED
-    return ", ".join(texts[:_MOST_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+    return some(texts, _MOST_LISTED)
 
 
 _GRAY, _RGB, _PALETTE, _YCBCR = (0, 1, 4), 2, 3, 6

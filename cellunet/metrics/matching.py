@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
     Integers = npt.NDArray[np.integer[Any]]
     Counts = npt.NDArray[np.int64]
     Flags = npt.NDArray[np.bool_]

@@ -158,7 +158,7 @@ def test_all_that_tifffile_decodes_has_a_row():
 
 def test_the_process_imports_what_it_needs():
     code = (
-        "import sys, cellunet.io.decoder_process\n"
+        "import sys, cellunet.io.decoding\n"
         "print(*[m for m in ('torch', 'scipy', 'skimage', 'onnxruntime', 'typer') "
         "if m in sys.modules])"
     )

@@ -12,8 +12,7 @@ import tifffile
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.io.images import READERS, WRITERS, create_labels, open_image
 from cellunet.io.label_tiff import read_provenance
-from cellunet.io.reading import READ_FAILURES, kind_by_content, reading
-from cellunet.io.source import Region
+from cellunet.io.source import READ_FAILURES, Region, kind_by_content, reading
 
 GRAY = np.arange(20, dtype=np.uint8).reshape(4, 5)
 
@@ -144,7 +143,7 @@ def test_warnings_of_tifffile_stay_out_of_sight_while_we_read(tmp_path, caplog):
         logging.getLogger("tifffile").warning("odd tag")
         logging.getLogger("imagecodecs").warning("odd chunk")
     assert {(r.name, r.levelname) for r in caplog.records} == {
-        ("cellunet.io.reading", "DEBUG")
+        ("cellunet.io.source", "DEBUG")
     }
     with caplog.at_level(logging.DEBUG):
         logging.getLogger("tifffile").warning("heard")

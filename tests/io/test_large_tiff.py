@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cellunet.errors import ImageReadError, OutputError
 from cellunet.io import label_tiff as sink
-from cellunet.io import reading
+from cellunet.io import source as io_source
 from cellunet.io.decoding import codec_of, isolated_bytes
 from cellunet.io.images import create_labels, open_image
 from cellunet.io.png import write_png
@@ -57,7 +57,7 @@ def test_what_is_decoded_whole_is_said_and_can_be_refused(tmp_path, monkeypatch)
     whole = save(tmp_path / "a.tif", compression="zlib", rowsperstrip=900)
     write_png(tmp_path / "b.png", PIXELS)
     assert open_image(whole).memory_note == ""
-    monkeypatch.setattr(reading, "NOTED_BYTES", 48_000_000)
+    monkeypatch.setattr(io_source, "NOTED_BYTES", 48_000_000)
     for path in (whole, tmp_path / "b.png"):
         note = open_image(path).memory_note
         assert note.startswith(f"{path.name} can only be decoded in pieces of 0 MiB")

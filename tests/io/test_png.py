@@ -122,7 +122,7 @@ def test_a_header_of_a_million_squared_is_refused_with_its_numbers(tmp_path):
 
 
 def test_a_size_above_the_limit_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("cellunet.io.reading.MAX_DECODED_BYTES", 100)
+    monkeypatch.setattr("cellunet.io.source.MAX_DECODED_BYTES", 100)
     path = save(tmp_path / "a.png", np.zeros((11, 10), np.uint8))
     with pytest.raises(ImageReadError, match="110 bytes; the limit is 100"):
         open_image(path)
