@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cellunet.config import UNetConfig, classic_preset
 from cellunet.core.unet import UNet
-from cellunet.engine.base import layers, operations_per_pixel
+from cellunet.engine.onnx import layers, operations_per_pixel
 
 SHAPES = [
     UNetConfig(),

@@ -12,7 +12,6 @@ from torch import nn
 
 from cellunet import store
 from cellunet.config import UNetConfig
-from cellunet.engine.base import layers
 from cellunet.engine.onnx import (
     BATCH_NORM_EPSILON,
     OPSET,
@@ -20,6 +19,7 @@ from cellunet.engine.onnx import (
     check_weights,
     fold,
     integer,
+    layers,
     read_weights,
     text,
     varint,

@@ -12,15 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellunet.config import UNetConfig
-from cellunet.engine.base import FlippingEngine, plane_probabilities
 from cellunet.engine.int8 import measure_ranges
 from cellunet.engine.onnx import build, build_int8
 from cellunet.engine.runtimes import (
+    FlippingEngine,
     OnnxRuntimeEngine,
     OpenVinoEngine,
     installed,
     load_onnxruntime,
     load_openvino,
+    plane_probabilities,
 )
 from cellunet.errors import CheckpointError, ConfigError
 from cellunet.imaging.blocks import plan

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from cellunet.engine.base import window_of
+from cellunet.engine.runtimes import window_of
 from cellunet.errors import CheckpointError
 from cellunet.imaging.blocks import Area, Block, Plan, Span, network_plan
 from cellunet.imaging.decode import (
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import DecodeConfig, NormalizationConfig, TrainConfig
-    from cellunet.engine.base import Engine
+    from cellunet.engine.runtimes import Engine
     from cellunet.imaging.blocks import Place
     from cellunet.imaging.decode import Grown, Numbers, Seeds
     from cellunet.io.scratch import Kept, PlaneStore, Scratch
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import NormalizationConfig, UNetConfig
-    from cellunet.engine.base import Engine
+    from cellunet.engine.runtimes import Engine
 
     Read = Callable[[int, int, int, int], npt.NDArray[np.float32]]
     Finish = Callable[["Part", npt.NDArray[np.float32]], None]

@@ -29,8 +29,8 @@ import numpy as np
 
 from cellunet import store
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
-from cellunet.engine.base import FlippingEngine
 from cellunet.engine.cores import usable_cores
+from cellunet.engine.runtimes import FlippingEngine
 from cellunet.errors import (
     CellunetError,
     ConfigError,
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import DecodeConfig
-    from cellunet.engine.base import Engine
+    from cellunet.engine.runtimes import Engine
     from cellunet.imaging.measure import Table
     from cellunet.imaging.sizes import Look
     from cellunet.io.source import Source, Statistics
