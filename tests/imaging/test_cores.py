@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cellunet.imaging.growth import cores, grow
+from cellunet.imaging.growth import grow
+from cellunet.imaging.targets import cores
 
 
 def _parts(labels):

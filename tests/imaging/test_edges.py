@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cellunet.imaging.edges import Levels, Reach, moved, smoothed
+from cellunet.imaging.growth import Levels, Reach, moved, smoothed
 
 REACH = Reach(sigma=0.3, steps=4, ring=3)
 

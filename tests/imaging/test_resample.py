@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellunet.imaging.resample import axis_weights, resampled, target_length
+from cellunet.imaging.sizes import axis_weights, resampled, target_length
 
 
 @pytest.mark.parametrize(

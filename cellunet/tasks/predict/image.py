@@ -24,7 +24,7 @@ from cellunet.imaging.quality import (
     sharpness,
     together,
 )
-from cellunet.imaging.resample import target_length
+from cellunet.imaging.sizes import target_length
 from cellunet.io.files import writing
 from cellunet.io.images import create_labels
 from cellunet.io.label_tiff import read_provenance

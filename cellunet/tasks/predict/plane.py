@@ -36,7 +36,7 @@ from cellunet.imaging.decode import (
 )
 from cellunet.imaging.measure import pixel_confidence
 from cellunet.imaging.normalize import measure_channels, network_input, rescale_channels
-from cellunet.imaging.resample import axis_weights, resampled, target_length
+from cellunet.imaging.sizes import axis_weights, resampled, target_length
 from cellunet.imaging.targets import correct
 from cellunet.io.source import Region
 from cellunet.tasks.predict.memory import Memory

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellunet.imaging.edges import Levels, Reach, moved, smoothed
+from cellunet.imaging.growth import Levels, Reach, moved, smoothed
 from cellunet.imaging.normalize import rescale_channels
 from cellunet.io.source import Region
 from cellunet.tasks.predict.plane import (
