@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.io.source import Source
+
 STRIPS_PIXELS = 2**28
 """Planes of so many pixels or fewer are cut into strips: ImageJ, SimpleITK and R's
 package tiff open no tiles. Larger ones are cut into tiles, since a window of a strip
@@ -85,7 +87,7 @@ class ImageSpec:
     """Names in ASCII of the channels of each plane; none: there is no such axis."""
     dtype: np.dtype[Any]
     """Of labels uint16 or uint32."""
-    pixel_size_um: tuple[float, float] | None
+    pixel_size_um: tuple[float, float] | None = None
     """Height and width of a pixel."""
     z_step_um: float | None = None
     """Distance of planes along Z."""
@@ -93,6 +95,20 @@ class ImageSpec:
     """Seconds from one plane to the next along T."""
     provenance: dict[str, Any] | None = None
     """What can be written as JSON; None: nothing is said."""
+
+    @classmethod
+    def like(cls, source: Source, dtype: npt.DTypeLike, **options: Any) -> Self:  # noqa: ANN401
+        """Return what has the planes of a source."""
+        return cls(
+            shape=source.shape,
+            plane_axes=source.plane_axes,
+            plane_shape=source.plane_shape,
+            dtype=np.dtype(dtype),
+            pixel_size_um=source.pixel_size_um,
+            z_step_um=source.z_step_um,
+            time_step_s=source.time_step_s,
+            **options,
+        )
 
     @property
     def pages(self) -> int:

@@ -11,22 +11,21 @@ import tifffile
 
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.io.images import READERS, WRITERS, create_labels, open_image
-from cellunet.io.label_tiff import read_provenance
+from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.source import READ_FAILURES, Region, kind_by_content, reading
 
 GRAY = np.arange(20, dtype=np.uint8).reshape(4, 5)
 
 
 def labels(path, planes=1):
-    with create_labels(
-        path,
+    spec = ImageSpec(
         shape=(40, 50),
         plane_axes="T",
         plane_shape=(planes,),
-        dtype=np.uint16,
-        pixel_size_um=None,
+        dtype=np.dtype(np.uint16),
         provenance={"model": "nuclei"},
-    ) as sink:
+    )
+    with create_labels(path, spec) as sink:
         for plane in range(planes):
             rows = np.arange(2000, dtype=np.uint16).reshape(40, 50)
             sink.write(plane, 0, rows)

@@ -19,6 +19,7 @@ from cellunet.io import label_tiff as sink
 from cellunet.io import source as io_source
 from cellunet.io.decoding import codec_of, isolated_bytes
 from cellunet.io.images import create_labels, open_image
+from cellunet.io.label_tiff import ImageSpec
 from cellunet.io.png import write_png
 from cellunet.io.source import Region
 from cellunet.io.tiff_pixels import SeriesReader
@@ -156,15 +157,13 @@ def test_labels_beyond_4_gib_of_a_file_come_back(tmp_path, monkeypatch):
 
 
 def labels_at(path, labels):
-    return create_labels(
-        path,
+    spec = ImageSpec(
         shape=labels.shape[-2:],
         plane_axes="T"[: labels.ndim - 2],
         plane_shape=labels.shape[:-2],
         dtype=labels.dtype,
-        pixel_size_um=None,
-        provenance={},
     )
+    return create_labels(path, spec)
 
 
 @pytest.mark.parametrize("shape", [(1, 10**6), (10**6, 1)])
