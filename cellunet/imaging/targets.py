@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -22,6 +22,8 @@ from cellunet.errors import ConfigError
 from cellunet.imaging.growth import grow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from cellunet.config import DecodeConfig, EncodingConfig, WeightConfig
@@ -48,9 +50,7 @@ def scribbled_px(scribbles: npt.NDArray[np.uint8] | None) -> tuple[int, int]:
     return int(background), int(interior)
 
 
-def has_background(
-    labels: npt.NDArray[np.integer], annotated: npt.NDArray[np.bool_]
-) -> bool:
+def has_background(labels: npt.NDArray[np.integer], annotated: Bools) -> bool:
     """Return whether labels show the background, so that they can be scored.
 
     Where outlined objects count alone, nothing that is found next to them would be an
@@ -66,9 +66,7 @@ def has_background(
     return bool(annotated.all() or (annotated & (labels == 0)).any())
 
 
-def trainable_mask(
-    annotated: npt.NDArray[np.bool_], scribbles: npt.NDArray[np.uint8] | None
-) -> npt.NDArray[np.bool_]:
+def trainable_mask(annotated: Bools, scribbles: npt.NDArray[np.uint8] | None) -> Bools:
     """Return the pixels that count in training: by their label or by a scribble."""
     return annotated if scribbles is None else annotated | (scribbles != NO_SCRIBBLE)
 
@@ -80,38 +78,19 @@ REST, EDGE = 0, 1
 """Classes of the boundary target."""
 
 
-class Encode(Protocol):
-    """Instance labels (YX integer) to class map (YX uint8)."""
-
-    def __call__(
-        self, labels: npt.NDArray[np.integer], config: EncodingConfig
-    ) -> npt.NDArray[np.uint8]:
-        """Return the class of each pixel."""
-
-
-class Seed(Protocol):
-    """Corrected class probabilities of a block to its seeds and its foreground."""
-
-    def __call__(
-        self,
-        probabilities: npt.NDArray[np.float32],
-        encoding: EncodingConfig,
-        decode: DecodeConfig,
-    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Return (seeds, pixels that objects may grow into), both YX bool.
-
-        Each depends on its own pixel and its direct neighbors alone.
-        """
-
-
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """One way to write instance labels as classes, and to read them back."""
 
-    encode: Encode
+    encode: Callable[[npt.NDArray[np.integer], EncodingConfig], npt.NDArray[np.uint8]]
+    """Instance labels (YX integer) to class map (YX uint8)."""
     inside: int
     """Class of the inside of objects, away from their edge."""
-    seed: Seed
+    seed: Callable[
+        [npt.NDArray[np.float32], EncodingConfig, DecodeConfig], tuple[Bools, Bools]
+    ]
+    """Corrected class probabilities of a block (KYX) to its seeds and the pixels that
+    objects may grow into, both YX; each of its own pixel and direct neighbors alone."""
     seeds_include_background: bool
     """Whether the background makes seeds too, which the merge must tell apart."""
 
@@ -234,7 +213,7 @@ def _seed_three_class(
     probabilities: npt.NDArray[np.float32],
     encoding: EncodingConfig,
     decode: DecodeConfig,
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+) -> tuple[Bools, Bools]:
     interior = probabilities[INTERIOR]
     if encoding.boundary_side == "inner":
         foreground = probabilities[BACKGROUND] < 0.5
@@ -248,18 +227,18 @@ def _seed_boundary(
     probabilities: npt.NDArray[np.float32],
     encoding: EncodingConfig,
     decode: DecodeConfig,
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+) -> tuple[Bools, Bools]:
     del encoding
     rest = probabilities[REST] > max(decode.seed_threshold, 0.5)
     return rest, ~rest
 
 
-def _neighbors(step: int) -> npt.NDArray[np.bool_]:
+def _neighbors(step: int) -> Bools:
     """Return the structuring element of a step: 4 and 8 neighbors in turn.
 
     In turn they make an octagon, nearer to a disc than either alone.
     """
-    octagon: npt.NDArray[np.bool_] = ndimage.generate_binary_structure(2, 1 + step % 2)
+    octagon: Bools = ndimage.generate_binary_structure(2, 1 + step % 2)
     return octagon
 
 
@@ -381,7 +360,7 @@ def border_map(
 
 def _objects_near_others(
     labels: npt.NDArray[np.integer], reach: int
-) -> list[tuple[tuple[slice, slice], npt.NDArray[np.bool_]]]:
+) -> list[tuple[tuple[slice, slice], Bools]]:
     """Return (window, object) of each object with another one within `reach`.
 
     The window is the object's box widened by `reach`: beyond it the object can be

@@ -7,7 +7,7 @@ that takes labels row by row.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from cellunet.io.source import (
 from cellunet.io.tiff import image_names, open_tiff
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
 __all__ = [
@@ -48,23 +50,7 @@ __all__ = [
 ]
 
 
-class Reader(Protocol):
-    """Open one image file, its metadata read and checked."""
-
-    def __call__(self, path: Path, choice: Choice) -> Source:
-        """Return the file as a source."""
-        ...
-
-
-class Writer(Protocol):
-    """Start writing one label image."""
-
-    def __call__(self, path: Path, spec: ImageSpec) -> Sink:
-        """Return the file as a sink."""
-        ...
-
-
-READERS: dict[str, Reader] = {
+READERS: dict[str, Callable[[Path, Choice], Source]] = {
     ".tif": open_tiff,
     ".tiff": open_tiff,
     ".btf": open_tiff,
@@ -73,12 +59,16 @@ READERS: dict[str, Reader] = {
     ".qptiff": open_tiff,
     ".png": open_png,
 }
-"""Suffix, in lower case, to reader."""
+"""Suffix, in lower case, to what opens such a file, its metadata read and checked."""
 
 FOLDERS: set[str] = set()
 """Suffixes in `READERS` of formats whose image is a folder, as OME-Zarr's is."""
 
-WRITERS: dict[str, Writer] = {".tif": TiffSink, ".tiff": TiffSink, ".btf": TiffSink}
+WRITERS: dict[str, Callable[[Path, ImageSpec], Sink]] = {
+    ".tif": TiffSink,
+    ".tiff": TiffSink,
+    ".btf": TiffSink,
+}
 """Suffix, in lower case, to writer of label images."""
 
 

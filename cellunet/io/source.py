@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.io.crops import CropMetadata
+    from cellunet.io.label_tiff import CropMetadata
 
 
 class DecodingError(RuntimeError):

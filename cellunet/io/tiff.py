@@ -25,7 +25,7 @@ import tifffile
 
 from cellunet.errors import ImageReadError, some
 from cellunet.io.axes import COLORS, Stack, at_level, choose_level, combine, lay_out
-from cellunet.io.crops import CropMetadata
+from cellunet.io.label_tiff import CropMetadata
 from cellunet.io.metadata import (
     TiffImage,
     describe,

@@ -12,9 +12,9 @@ import numpy as np
 
 from cellunet.errors import OutputError
 from cellunet.imaging.measure import Objects
-from cellunet.io.crops import write_crop
 from cellunet.io.files import partial_path, writing
 from cellunet.io.images import write_labels
+from cellunet.io.label_tiff import write_crop
 from cellunet.io.paths import output_stem
 from cellunet.io.source import Region
 from cellunet.outputs.shapes import GeoJson, Place, RoiSet
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.imaging.measure import ObjectBatch
-    from cellunet.io.crops import CropMetadata
+    from cellunet.io.label_tiff import CropMetadata
     from cellunet.io.source import Source
 
 
