@@ -336,11 +336,6 @@ class PlaneLayout:
         return len(self.channel_names)
 
     @property
-    def channel_name(self) -> str:
-        """Name of the first channel."""
-        return self.channel_names[0]
-
-    @property
     def planes(self) -> int:
         """Number of planes."""
         return math.prod(self.plane_shape)

@@ -25,6 +25,7 @@ from cellunet.io.decoding import (
 )
 from cellunet.io.images import open_image
 from cellunet.io.source import DecodingError, Region
+from tests.io.pixels import read
 
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 200, (64, 96)).astype(np.uint8)
@@ -35,12 +36,6 @@ LOSSLESS = {
     "jpegxl": {"compressionargs": {"lossless": True}},
     "lerc": {},
 }
-
-
-def read(path, **options):
-    with open_image(path, **options) as source:
-        height, width = source.shape
-        return source.read(Region(0, 0, height, 0, width))[0]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from cellunet.io.images import create_labels, open_image
 from cellunet.io.label_tiff import ImageSpec
 from cellunet.io.png import write_png
 from cellunet.io.source import Region
-from cellunet.io.tiff_pixels import SeriesReader
+from tests.io.pixels import decoded_pieces
 
 PIXELS = np.random.default_rng(1).poisson(200, (900, 120)).astype(np.uint16)
 
@@ -37,13 +37,7 @@ def test_a_pass_in_windows_decodes_each_strip_once(tmp_path, monkeypatch, rows):
     pixels = np.stack([PIXELS, PIXELS[::-1]])
     options = {"compression": "zlib", "metadata": {"axes": "ZYX"}}
     path = save(tmp_path / "a.tif", pixels, rowsperstrip=rows, **options)
-    decoded = []
-    decode = SeriesReader._decode
-    monkeypatch.setattr(
-        SeriesReader,
-        "_decode",
-        lambda self, page, them: decoded.extend(them) or decode(self, page, them),
-    )
+    decoded = decoded_pieces(monkeypatch)
     with open_image(path, z="max") as source:
         for y0 in range(0, 900, 100):
             for x0 in range(0, 120, 40):

@@ -87,7 +87,7 @@ def test_the_constant_is_not_believed_under_another_name(tmp_path):
         assert source.pixel_size_um is None
 
 
-def metaseries(state="on"):
+def metaseries(state):
     values = {
         "spatial-calibration-state": state,
         "spatial-calibration-x": "1.25",
@@ -102,15 +102,13 @@ def metaseries(state="on"):
     return f"<MetaData><PlaneInfo>{props}</PlaneInfo></MetaData>"
 
 
+def imagexpress(path, state="on"):
+    about = {"description": metaseries(state), "software": "MetaSeries"}
+    return write(path, (25400, 1), "INCH", **about)
+
+
 def test_an_imagexpress_image_has_the_size_of_its_xml(tmp_path):
-    path = write(
-        tmp_path / "a.tif",
-        (25400, 1),
-        "INCH",
-        description=metaseries(),
-        software="MetaSeries",
-    )
-    with open_image(path) as source:
+    with open_image(imagexpress(tmp_path / "a.tif")) as source:
         assert source.pixel_size_um == (1.5, 1.25)
         assert source.channel_names == ("DAPI",)
         origin = source.origin
@@ -119,14 +117,7 @@ def test_an_imagexpress_image_has_the_size_of_its_xml(tmp_path):
 
 
 def test_an_imagexpress_image_without_calibration_has_no_size(tmp_path):
-    path = write(
-        tmp_path / "a.tif",
-        (25400, 1),
-        "INCH",
-        description=metaseries("off"),
-        software="MetaSeries",
-    )
-    with open_image(path) as source:
+    with open_image(imagexpress(tmp_path / "a.tif", "off")) as source:
         assert source.pixel_size_um is None
         assert "no pixel size: ImageXpress" in source.origin.notes[0]
 

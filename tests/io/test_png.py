@@ -14,10 +14,7 @@ from cellunet.errors import ImageReadError, OutputError
 from cellunet.io.images import open_image
 from cellunet.io.png import write_png
 from cellunet.io.source import Region
-
-
-def whole(source):
-    return source.read(Region(0, 0, source.shape[0], 0, source.shape[1]))[0]
+from tests.io.pixels import read, whole
 
 
 def save(path, pixels):
@@ -55,8 +52,9 @@ def test_gray_is_read_by_region(tmp_path, dtype, shape):
 
 def test_alpha_beside_gray_is_dropped(tmp_path):
     pixels = np.arange(24, dtype=np.uint8).reshape(3, 4, 2)
-    with open_image(save(tmp_path / "a.png", pixels)) as source:
-        np.testing.assert_array_equal(whole(source), pixels[..., 0])
+    np.testing.assert_array_equal(
+        read(save(tmp_path / "a.png", pixels)), pixels[..., 0]
+    )
 
 
 @pytest.mark.parametrize("samples", [3, 4])
@@ -65,8 +63,7 @@ def test_colors_need_a_choice(tmp_path, samples):
     path = save(tmp_path / "a.png", pixels)
     with pytest.raises(ImageReadError, match=r"3 axes \(YXS\).*--gray for its lumin"):
         open_image(path)
-    with open_image(path, channel="2") as source:
-        np.testing.assert_array_equal(whole(source), pixels[..., 2])
+    np.testing.assert_array_equal(read(path, channel="2"), pixels[..., 2])
     with open_image(path, gray=True) as source:
         expected = pixels[..., :3] @ np.array([0.299, 0.587, 0.114])
         np.testing.assert_allclose(whole(source), expected, rtol=1e-6)
@@ -85,15 +82,13 @@ def test_a_palette_makes_colors(tmp_path):
     table = chunk(b"PLTE", bytes([10, 20, 30, 40, 50, 60]))
     path = tmp_path / "a.png"
     path.write_bytes(png(2, 1, 8, 3, table, rows(bytes([1, 0]))))
-    with open_image(path, channel="green") as source:
-        np.testing.assert_array_equal(whole(source), [[50, 20]])
+    np.testing.assert_array_equal(read(path, channel="green"), [[50, 20]])
 
 
 def test_one_bit_gray_is_0_and_255(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(png(3, 1, 1, 0, rows(bytes([0b01000000]))))
-    with open_image(path) as source:
-        np.testing.assert_array_equal(whole(source), [[0, 255, 0]])
+    np.testing.assert_array_equal(read(path), [[0, 255, 0]])
 
 
 def test_a_source_travels_by_pickle_and_reads_again_after_close(tmp_path):
