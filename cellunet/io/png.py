@@ -161,13 +161,7 @@ def write_png(path: Path, pixels: npt.NDArray[Any]) -> None:
     ------
     OutputError
         If there is no room or no permission.
-    ValueError
-        If `pixels` is of another type or shape: a bug.
     """
-    gray = pixels.ndim == 2 and pixels.dtype in (np.uint8, np.uint16)
-    color = pixels.ndim == 3 and pixels.shape[2] in (3, 4) and pixels.dtype == np.uint8
-    if not (gray or color) or not pixels.size:
-        raise ValueError(f"no PNG of {pixels.dtype} {pixels.shape}")
     encoded = imagecodecs.png_encode(np.ascontiguousarray(pixels))
     with write_atomically(path) as temporary:
         temporary.write_bytes(encoded)

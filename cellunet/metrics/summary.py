@@ -42,10 +42,6 @@ class Estimate:
     high: float
     """Upper end of the interval."""
 
-    def to_dict(self) -> dict[str, float]:
-        """Return the fields as plain values."""
-        return dataclasses.asdict(self)
-
 
 def estimate_ratios(
     numerators: Floats, denominators: Floats, config: BootstrapConfig
@@ -342,25 +338,13 @@ def _summary(scores: Sequence[ImageScores], config: BootstrapConfig) -> Summary:
 
 
 def _totals(scores: Sequence[ImageScores]) -> Totals:
-    def total(name: str) -> int:
-        return sum(getattr(s, name) for s in scores)
+    def total(name: str) -> Any:  # noqa: ANN401 - a sum, or one for each threshold
+        values = [getattr(s, name) for s in scores]
+        if isinstance(values[0], tuple):
+            return tuple(map(sum, zip(*values, strict=True)))
+        return sum(values)
 
-    def totals(name: str) -> tuple[int, ...]:
-        return tuple(map(sum, zip(*(getattr(s, name) for s in scores), strict=True)))
-
-    return Totals(
-        true_objects=total("true_objects"),
-        predicted_objects=total("predicted_objects"),
-        missed=total("missed"),
-        extra=total("extra"),
-        merges=total("merges"),
-        splits=total("splits"),
-        too_small=total("too_small"),
-        left_out=total("left_out"),
-        tp=totals("tp"),
-        fp=totals("fp"),
-        fn=totals("fn"),
-    )
+    return Totals(**{f.name: total(f.name) for f in dataclasses.fields(Totals)})
 
 
 HEADLINE_T20 = (10, 14, 18)

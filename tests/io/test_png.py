@@ -156,12 +156,6 @@ def test_what_is_written_is_read(tmp_path, pixels):
     assert [p.name for p in path.parent.iterdir()] == ["a.png"]
 
 
-@pytest.mark.parametrize("shape", [(2,), (2, 2, 2), (0, 3)])
-def test_shapes_that_no_png_has_are_a_bug(tmp_path, shape):
-    with pytest.raises(ValueError, match="no PNG of"):
-        write_png(tmp_path / "a.png", np.zeros(shape, np.uint8))
-
-
 def test_a_folder_in_the_way_is_named(tmp_path):
     (tmp_path / "a.png").mkdir()
     with pytest.raises(OutputError, match="a folder of that name exists"):
