@@ -33,9 +33,14 @@ from tables import rewrite
 from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs
 from cellunet.config import PredictConfig
-from cellunet.engine.base import operations_per_pixel
 from cellunet.engine.int8 import ranges_of
-from cellunet.engine.onnx import INPUT, OUTPUT, build_int8, read_weights
+from cellunet.engine.onnx import (
+    INPUT,
+    OUTPUT,
+    build_int8,
+    operations_per_pixel,
+    read_weights,
+)
 from cellunet.engine.runtimes import open_session
 from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch

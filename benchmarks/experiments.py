@@ -30,7 +30,7 @@ from cellunet import store
 from cellunet.config import TrainConfig
 from cellunet.core.checkpoint import read_state
 from cellunet.core.dataset import steps_per_epoch
-from cellunet.engine.base import operations_per_pixel
+from cellunet.engine.onnx import operations_per_pixel
 from cellunet.presets import PRESETS, for_target
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.train.request import Hooks, TrainRequest

@@ -28,6 +28,7 @@ from scipy import ndimage
 from cellunet.config import PredictConfig
 from cellunet.imaging.measure import pixel_confidence
 from cellunet.io.images import create_labels
+from cellunet.io.label_tiff import ImageSpec
 from cellunet.io.source import ArraySource, Region, Statistics
 from cellunet.tasks.predict.outputs import OptionalOutputs
 from cellunet.tasks.predict.plane import Segmented
@@ -137,15 +138,8 @@ def write(folder: Path, settings: dict, down: int) -> tuple[float, int, float]:
 
 
 def write_labels(output: Path, source: Tiled, found: Segmented) -> None:
-    with create_labels(
-        output,
-        shape=source.shape,
-        plane_axes="",
-        plane_shape=(),
-        dtype=np.uint32,
-        pixel_size_um=None,
-        provenance={},
-    ) as sink:
+    spec = ImageSpec(shape=source.shape, dtype=np.dtype(np.uint32), provenance={})
+    with create_labels(output, spec) as sink:
         y0 = 0
         for rows in found.bands():
             sink.write(0, y0, rows)

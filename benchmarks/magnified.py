@@ -16,7 +16,7 @@ from scipy import ndimage
 from cellunet import store
 from cellunet.config import MODEL, NormalizationConfig, PredictConfig
 from cellunet.imaging.normalize import measure
-from cellunet.imaging.resample import looked_up, magnified
+from cellunet.imaging.sizes import looked_up, magnified
 from cellunet.metrics.matching import score_image
 from cellunet.tasks.predict.session import load_model
 from cellunet.tasks.train.data import read_annotated

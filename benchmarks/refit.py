@@ -18,7 +18,7 @@ from cellunet import store
 from cellunet.config import DecodeConfig, PredictConfig, TrainConfig
 from cellunet.core.checkpoint import export_weights, load_network
 from cellunet.core.dataset import Sample, prepare
-from cellunet.engine.base import Engine
+from cellunet.engine.runtimes import Engine
 from cellunet.metrics.fit import DecodeFit, fit
 from cellunet.progress import silent_track
 from cellunet.tasks.predict.settings import settings_for

@@ -20,6 +20,7 @@ import tifffile
 
 from cellunet.io import label_tiff as sink
 from cellunet.io.images import create_labels, open_image
+from cellunet.io.label_tiff import ImageSpec
 from cellunet.io.source import Region
 
 LABELS = Path(__file__).parents[1] / "examples" / "annotated" / "labels"
@@ -31,15 +32,8 @@ def write(path: Path, side: int) -> None:
     """Write the example labels again and again, each with numbers of its own."""
     fields = [tifffile.imread(p).astype(np.uint32) for p in sorted(LABELS.glob("*"))]
     row = np.concatenate([fields[k % len(fields)] for k in range(side // 256)], axis=1)
-    with create_labels(
-        path,
-        shape=(side, side),
-        plane_axes="",
-        plane_shape=(),
-        dtype=np.uint32,
-        pixel_size_um=None,
-        provenance={},
-    ) as target:
+    spec = ImageSpec(shape=(side, side), dtype=np.dtype(np.uint32), provenance={})
+    with create_labels(path, spec) as target:
         for y0 in range(0, side, 256):
             target.write(0, y0, np.where(row > 0, row + y0 * 100, 0).astype(np.uint32))
         target.commit()

@@ -29,8 +29,8 @@ from cellunet.core.checkpoint import load_network
 from cellunet.core.dataset import Sample, prepare
 from cellunet.core.device import TorchEngine, choose_device, use_threads
 from cellunet.core.trainer import Trainer, state_from
-from cellunet.io.crops import CropMetadata
 from cellunet.io.images import open_image
+from cellunet.io.label_tiff import CropMetadata
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
 from cellunet.metrics.matching import score_image

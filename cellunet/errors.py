@@ -102,7 +102,7 @@ class BugError(CellunetError):
     """
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return the message of a library's exception on one line."""
     return " ".join(str(error).split())
 

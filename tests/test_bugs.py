@@ -14,7 +14,7 @@ from cellunet import bugs as versions
 from cellunet.bugs import bug, is_bug, telling_bugs
 from cellunet.cli.app import main
 from cellunet.errors import BugError, CellunetError, ImageReadError, InputError
-from cellunet.io import decoder_process
+from cellunet.io import decoding
 from cellunet.io import tiff as series
 from cellunet.io.images import open_image
 
@@ -130,15 +130,15 @@ def test_a_batch_goes_on_and_ends_with_70(image, tmp_path, monkeypatch, capsys):
 
 def test_a_decoder_that_the_library_lacks_is_told_by_its_process(monkeypatch):
     lacking = types.ModuleType("imagecodecs")
-    monkeypatch.setattr(decoder_process, "imagecodecs", lacking)
-    told, pixels = decoder_process.answer("png", b"\x89PNG")
+    monkeypatch.setattr(decoding, "imagecodecs", lacking)
+    told, pixels = decoding.answer("png", b"\x89PNG")
     assert pixels == b""
     assert told["bug"]
     assert "png_decode" in told["error"]
 
 
 def test_a_decoder_that_refuses_its_bytes_is_no_bug():
-    told, _ = decoder_process.answer("png", b"no PNG")
+    told, _ = decoding.answer("png", b"no PNG")
     assert not told["bug"]
 
 

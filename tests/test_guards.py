@@ -14,7 +14,7 @@ import tifffile
 
 from cellunet import store
 from cellunet.config import MODEL
-from cellunet.engine.base import operations_per_pixel
+from cellunet.engine.onnx import operations_per_pixel
 
 FIELD = Path(__file__).parents[1] / "examples" / "images" / "u2os_N12_s7.tif"
 MOST_FLOP_PER_PX = 28_500

@@ -27,8 +27,14 @@ from cellunet.imaging.targets import (
 )
 from cellunet.io.decoding import decode_png
 from cellunet.io.paths import CELLPOSE
-from cellunet.io.reading import kind_by_content, reading
-from cellunet.io.source import KEEP_GOING, DamageLog, DecoderLostError, DecodingError
+from cellunet.io.source import (
+    KEEP_GOING,
+    DamageLog,
+    DecoderLostError,
+    DecodingError,
+    kind_by_content,
+    reading,
+)
 from cellunet.io.tiff_checks import check_codec, check_pixels, scan_directories
 from cellunet.io.tiff_pixels import SeriesReader
 

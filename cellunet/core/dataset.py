@@ -17,7 +17,7 @@ import torch
 
 from cellunet.core.augment import TrainingCrop, flip, vary_intensity, warp, warp_grid
 from cellunet.imaging.normalize import measure, network_input, rescale_channels
-from cellunet.imaging.resample import looked_up, magnified
+from cellunet.imaging.sizes import looked_up, magnified
 from cellunet.imaging.targets import (
     add_class_weights,
     add_scribbles,

@@ -1,6 +1,8 @@
 """The network as an ONNX graph in memory, in float32 and in eight bits.
 
-No ONNX file is read: the graph is written from the weights, for the runtimes.
+No ONNX file is read: the graph is written from the weights, for the runtimes. Its
+layers are those of `cellunet.core.unet`, by the names that its state dict gives them,
+without torch.
 
 A message is a row of fields; a field is a tag (number << 3 | wire type) and a value.
 Source: https://protobuf.dev/programming-guides/encoding. Written bytes follow from the
@@ -30,13 +32,13 @@ twentieth of the speed for a mean AP within .0003 (``docs/performance.md``).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from cellunet import store
-from cellunet.engine.base import Layer, layers
-from cellunet.errors import CheckpointError
+from cellunet.errors import CheckpointError, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,6 +47,117 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import UNetConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One convolution, with the batch normalization that follows it, if any.
+
+    A transposed convolution has kernel 2 and stride 2, a plain one keeps the size
+    (divided by the stride). Layers with normalization have no bias and end in a ReLU.
+    """
+
+    name: str
+    norm: str | None
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int
+    transposed: bool
+    output_stride_px: int
+    """Distance of neighboring output pixels in pixels of the image."""
+
+    @property
+    def padding(self) -> int:
+        """Zeros added on each side."""
+        return 0 if self.transposed else (self.kernel - self.stride + 1) // 2
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the layer's arrays by their names in the state dict."""
+        ends = (self.inputs, self.outputs)
+        first, second = ends if self.transposed else ends[::-1]
+        shapes: dict[str, tuple[int, ...]] = {
+            f"{self.name}.weight": (first, second, self.kernel, self.kernel)
+        }
+        if self.norm is None:
+            return shapes | {f"{self.name}.bias": (self.outputs,)}
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"{self.norm}.{part}"] = (self.outputs,)
+        return shapes
+
+    @property
+    def operations_per_pixel(self) -> float:
+        """Multiplications and additions per pixel of the image."""
+        taps = self.kernel**2 // (self.stride**2 if self.transposed else 1)
+        return 2 * taps * self.inputs * self.outputs / self.output_stride_px**2
+
+
+def layers(config: UNetConfig) -> dict[str, Layer]:
+    """Return all layers of a network by name, in the order of their use."""
+    widths, stem = config.channels, config.stem_stride
+    strides = [stem * 2**i for i in range(len(widths))]
+    found = _double("stem", (config.in_channels, widths[0]), stem, stem)
+    for i in range(len(widths) - 1):
+        found += _double(f"down.{i}", (widths[i], widths[i + 1]), strides[i + 1])
+    # Coarsest first.
+    for i, level in enumerate(reversed(range(len(widths) - 1))):
+        fine, coarse = widths[level], widths[level + 1]
+        found.append(_plain(f"up.{i}", (coarse, fine), 2, strides[level]))
+        found += _double(f"merge.{i}", (2 * fine, fine), strides[level])
+    found.append(_plain("head", (widths[0], config.classes), stem, 1))
+    return {layer.name: layer for layer in found}
+
+
+def operations_per_pixel(config: UNetConfig) -> float:
+    """Return the operations of the convolutions per pixel of the image.
+
+    A multiplication and an addition are two. What normalization, ReLU, pooling and
+    softmax take is left out: below 1 %.
+
+    Parameters
+    ----------
+    config
+        Shape of the network.
+    """
+    return sum(layer.operations_per_pixel for layer in layers(config).values())
+
+
+def _double(
+    name: str, ends: tuple[int, int], output_stride_px: int, stride: int = 1
+) -> list[Layer]:
+    """Return the two layers of a ``DoubleConv``."""
+    inputs, outputs = ends
+    return [
+        Layer(
+            name=f"{name}.{place}",
+            norm=f"{name}.{place + 1}",
+            inputs=c_in,
+            outputs=outputs,
+            kernel=3 * first_stride,
+            stride=first_stride,
+            transposed=False,
+            output_stride_px=output_stride_px,
+        )
+        for place, c_in, first_stride in ((0, inputs, stride), (3, outputs, 1))
+    ]
+
+
+def _plain(
+    name: str, ends: tuple[int, int], stride: int, output_stride_px: int
+) -> Layer:
+    """Return a layer without normalization; it enlarges by `stride` if that is 2."""
+    return Layer(
+        name=name,
+        norm=None,
+        inputs=ends[0],
+        outputs=ends[1],
+        kernel=stride,
+        stride=stride,
+        transposed=stride == 2,
+        output_stride_px=output_stride_px,
+    )
+
 
 VARINT, CHUNK = 0, 2
 """Wire types. The others are floating-point numbers and groups, which a model that
@@ -266,9 +379,8 @@ def check_weights(
         ("have, but the network does not,", sorted(given - shapes.keys())),
     ):
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise CheckpointError(
-                f"The weights {what} {', '.join(names[:3])}{more}.",
+                f"The weights {what} {some(names)}.",
                 hint=f"The network has channels {config.channels} and stem stride "
                 f"{config.stem_stride}.",
             )
@@ -311,9 +423,9 @@ def folded(
 def fold(
     layer: Layer, weights: Mapping[str, npt.NDArray[np.float32]]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return weight and bias of a convolution with its normalisation folded in.
+    """Return weight and bias of a convolution with its normalization folded in.
 
-    Batch normalisation of a convolution is itself a convolution with bias::
+    Batch normalization of a convolution is itself a convolution with bias::
 
         g (W * x - m) / s + b  =  (g / s) W * x  +  (b - g m / s),   s = sqrt(v + eps)
 

@@ -1,4 +1,4 @@
-"""Run the ONNX graph of a network: onnxruntime and openvino."""
+"""Run a network: the interface of engines, onnxruntime and openvino."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import importlib.util
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,17 +17,154 @@ from cellunet.engine.onnx import INPUT, OUTPUT
 from cellunet.errors import CheckpointError, DeviceError, one_line, optional
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     import numpy.typing as npt
 
     from cellunet.config import UNetConfig
+    from cellunet.imaging.blocks import Block, Plan
+
+
+class Engine(Protocol):
+    """Runs a network: float32 images in, class probabilities out."""
+
+    name: str
+    """As it stands in the provenance of results, device and version included."""
+
+    def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return class probabilities, NKYX float32, of NCYX float32 windows."""
+
+
+class FlippingEngine:
+    """Averages what an engine says of an image and of its three mirror images.
+
+    A window is mirrored as a whole and its sides are multiples of the network's stride,
+    so pixels are pooled in the same groups, and blocks compute what one pass over the
+    whole image computes.
+
+    Parameters
+    ----------
+    engine
+        Runs the network, four times for each call.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.name = f"{engine.name}, 4 flips"
+
+    def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return class probabilities, NKYX float32, of NCYX float32 windows."""
+        total = self._engine(image).astype(np.float32)
+        for axes in ((2,), (3,), (2, 3)):
+            mirrored = np.ascontiguousarray(np.flip(image, axes))
+            total += np.flip(self._engine(mirrored), axes)
+        total *= np.float32(0.25)
+        return total
+
+
+def window_of(
+    block: Block,
+    plan: Plan,
+    read: Callable[[int, int, int, int], npt.NDArray[np.float32]],
+) -> npt.NDArray[np.float32]:
+    """Return the network's input for a block, 1CYX float32.
+
+    Parameters
+    ----------
+    block
+        The block to compute.
+    plan
+        The plan that it belongs to.
+    read
+        ``read(y0, y1, x0, x1)`` returns the network's input there, CYX float32. It is
+        asked for pixels of the plane only; a window that reaches beyond is mirrored.
+    """
+    y, x = block.y, block.x
+    height, width = plan.shape
+    window = read(y.start, min(y.stop, height), x.start, min(x.stop, width))
+    short = (y.stop - y.start - window.shape[1], x.stop - x.start - window.shape[2])
+    if any(short):
+        window = np.pad(window, ((0, 0), (0, short[0]), (0, short[1])), "symmetric")
+    return np.ascontiguousarray(window[np.newaxis])
+
+
+def plane_probabilities(
+    engine: Engine, image: npt.NDArray[np.float32], plan: Plan, classes: int
+) -> npt.NDArray[np.float32]:
+    """Return the class probabilities of a plane held in memory.
+
+    Parameters
+    ----------
+    engine
+        Runs the network.
+    image
+        The network's input, CYX float32.
+    plan
+        Blocks of the plane.
+    classes
+        Number of classes, K.
+
+    Returns
+    -------
+    ndarray
+        KYX float32.
+    """
+    whole = np.empty((classes, *plan.shape), np.float32)
+    for block in plan.blocks:
+        y, x = block.y, block.x
+        window = window_of(block, plan, lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1])
+        own = np.s_[
+            :,
+            y.core_start - y.start : y.core_stop - y.start,
+            x.core_start - x.start : x.core_stop - x.start,
+        ]
+        core = np.s_[:, y.core_start : y.core_stop, x.core_start : x.core_stop]
+        whole[core] = engine(window)[0][own]
+    return whole
+
 
 NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
 """Variable and value that keep onnxruntime from reporting its use."""
 
 
-class OnnxRuntimeEngine:
+class _GraphEngine:
+    """What the engines have in common that run a graph of `cellunet.engine.onnx`."""
+
+    _errors: tuple[type[Exception], ...] = (RuntimeError, MemoryError)
+    """What its runtime raises."""
+
+    def __init__(self, config: UNetConfig, source: str) -> None:
+        self._config, self._source = config, source
+
+    def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return class probabilities, NKYX float32, of NCYX float32 windows.
+
+        Raises
+        ------
+        CheckpointError
+            If the image does not fit the network, or the runtime fails.
+        """
+        channels, stride = self._config.in_channels, self._config.stride_px
+        fits = image.ndim == 4 and image.shape[1] == channels
+        if not fits or image.shape[2] % stride or image.shape[3] % stride:
+            raise CheckpointError(
+                f"{self._source} takes NCYX images of {channels} channels and sides of "
+                f"multiples of {stride} px; this one has shape {image.shape}."
+            )
+        try:
+            return self._run(image)
+        except self._errors as error:
+            size = " x ".join(map(str, image.shape))
+            raise CheckpointError(
+                f"{self._source} failed on an image of {size}: {one_line(error)}"
+            ) from error
+
+    def _run(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        raise NotImplementedError
+
+
+class OnnxRuntimeEngine(_GraphEngine):
     """Runs a network that `cellunet.engine.onnx.build` wrote, on the CPU.
 
     The result depends neither on the number of threads nor on what else is in a batch.
@@ -59,7 +196,7 @@ class OnnxRuntimeEngine:
     def __init__(
         self, graph: bytes, config: UNetConfig, *, source: str, threads: int = 0
     ) -> None:
-        self._config, self._source = config, source
+        super().__init__(config, source)
         runtime = load_onnxruntime()
         self.name = f"onnxruntime {runtime.__version__} cpu"
         self._errors = _errors(runtime)
@@ -71,21 +208,9 @@ class OnnxRuntimeEngine:
                 hint="Train the model again, or: --engine torch.",
             ) from error
 
-    def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return class probabilities, NKYX float32, of NCYX float32 windows.
-
-        Raises
-        ------
-        CheckpointError
-            If the image does not fit the network, or the runtime fails.
-        """
-        _check_fits(image, self._config, self._source)
-        try:
-            result: npt.NDArray[np.float32] = self._session.run(
-                [OUTPUT], {INPUT: image}
-            )[0]
-        except self._errors as error:
-            raise _failed(image, self._source, error) from error
+    def _run(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        result: npt.NDArray[np.float32]
+        (result,) = self._session.run([OUTPUT], {INPUT: image})
         return result
 
 
@@ -169,7 +294,7 @@ DIGITS = 8
 """As many hexadecimal digits of its SHA-256 tell int8 graphs apart."""
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(_GraphEngine):
     """Runs a network that `cellunet.engine.onnx` wrote, on the CPU.
 
     The result does not depend on what else is in a batch: images are computed one by
@@ -205,8 +330,8 @@ class OpenVinoEngine:
         threads: int = 0,
         int8: bool = False,
     ) -> None:
+        super().__init__(config, source)
         runtime = load_openvino()
-        self._config, self._source = config, source
         self._tensor = runtime.Tensor
         # As short as packages are numbered: 2026.4.1-22982-...
         self.name = f"openvino {runtime.__version__.partition('-')[0]} cpu"
@@ -222,27 +347,16 @@ class OpenVinoEngine:
         # A request holds one image at a time.
         self._lock = threading.Lock()
 
-    def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return class probabilities, NKYX float32, of NCYX float32 windows.
-
-        Raises
-        ------
-        CheckpointError
-            If the image does not fit the network, or the runtime fails.
-        """
-        _check_fits(image, self._config, self._source)
+    def _run(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         count, _, height, width = image.shape
         result = np.empty((count, self._config.classes, height, width), np.float32)
-        try:
-            for i in range(count):
-                window = self._tensor(
-                    np.ascontiguousarray(image[i : i + 1]), shared_memory=True
-                )
-                with self._lock:
-                    self._request.infer({INPUT: window})
-                    result[i] = self._request.get_output_tensor(0).data[0]
-        except (RuntimeError, MemoryError) as error:
-            raise _failed(image, self._source, error) from error
+        for i in range(count):
+            window = self._tensor(
+                np.ascontiguousarray(image[i : i + 1]), shared_memory=True
+            )
+            with self._lock:
+                self._request.infer({INPUT: window})
+                result[i] = self._request.get_output_tensor(0).data[0]
         return result
 
 
@@ -301,30 +415,3 @@ def _compile(runtime: ModuleType, content: bytes, threads: int) -> Any:  # noqa:
     return core.compile_model(
         core.read_model(content), "CPU", settings
     ).create_infer_request()
-
-
-def _check_fits(
-    image: npt.NDArray[np.float32], config: UNetConfig, source: str
-) -> None:
-    """Refuse an image that a network does not take.
-
-    Raises
-    ------
-    CheckpointError
-        Saying what it takes.
-    """
-    channels, stride = config.in_channels, config.stride_px
-    fits = image.ndim == 4 and image.shape[1] == channels
-    if not fits or image.shape[2] % stride or image.shape[3] % stride:
-        raise CheckpointError(
-            f"{source} takes NCYX images of {channels} channels and sides of "
-            f"multiples of {stride} px; this one has shape {image.shape}."
-        )
-
-
-def _failed(
-    image: npt.NDArray[np.float32], source: str, error: Exception
-) -> CheckpointError:
-    """Return the error of a runtime that could not compute an image."""
-    size = " x ".join(map(str, image.shape))
-    return CheckpointError(f"{source} failed on an image of {size}: {one_line(error)}")

@@ -1,7 +1,15 @@
-"""Grow seeds into the foreground, and find the cores that become seeds in training."""
+"""Grow seeds into the foreground, and put outlines where the image says they lie.
+
+Where a nucleus ends is a convention. An outline at a fraction f lies where the lightly
+smoothed image has come f of the way from the background around the object to its
+inside. Every pixel of the result depends on what lies within `Reach.halo_px` of it and
+on the sums of its object alone, so any way to cut the plane gives the same.
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +17,9 @@ from scipy import ndimage
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    Labels = npt.NDArray[np.int32]
+    Smooth = npt.NDArray[np.int64]
 
 FOUR = ((-1, 0), (0, -1), (0, 1), (1, 0))
 
@@ -107,242 +118,151 @@ def keep_contact(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return np.where(new & ~contact, 0, grown)
 
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
+SIGMA_PX = 0.7
+"""Of the smoothing, in pixels as the model sees them."""
 
-    Bools = npt.NDArray[np.bool_]
+REACH_PX = 3.0
+"""By how much an outline moves at most, in the same pixels."""
 
-    Pair = tuple[tuple[slice, slice], tuple[slice, slice]]
-    """Views of all pixels with a neighbor on one side, and of those neighbors."""
+RING_PX = 3.0
+"""Width of the ring beyond that reach in which the background is measured."""
 
-GROWTH_STEPS = 10
-"""Levels of growth when a core is tried: as many as the decoder takes by default."""
+MOST_STEPS = 24
+"""Bound on both for images that are seen much reduced."""
 
-CROSS = ndimage.generate_binary_structure(2, 1)
-"""Handed to `ndimage.label`, which makes it anew otherwise: half of a small call."""
+TRUNCATE = 4.0
 
-ALL, FIRST, LAST = slice(None), slice(None, -1), slice(1, None)
-
-SIDES: tuple[Pair, ...] = (((ALL, FIRST), (ALL, LAST)), ((FIRST, ALL), (LAST, ALL)))
-
-CORNERS: tuple[Pair, ...] = (
-    ((FIRST, FIRST), (LAST, LAST)),
-    ((FIRST, LAST), (LAST, FIRST)),
-)
+STEPS_PER_UNIT = 4096
+"""Intensities are counted in whole numbers, whose sums do not depend on the order."""
 
 
-def cores(labels: npt.NDArray[np.integer], thickness: int) -> Bools:
-    """Return the pixels of objects that lie deeper than a boundary.
+@dataclass(frozen=True)
+class Reach:
+    """How far outlines move, in the image's own pixels."""
 
-    Every 4-connected part of an object keeps one 4-connected, non-empty core from which
-    it can be grown back. Where a boundary of `thickness` would cut the core in pieces,
-    leave none, or let a neighbor grow into the part (so that less than 9 tenths of it
-    came back), the part gets a thinner one. Between two parts the thinner of their
-    boundaries counts on both sides, so that both grow back to where they meet.
+    sigma: float
+    steps: int
+    ring: int
+
+    @classmethod
+    def at(cls, scale: float) -> Reach:
+        """Return it for images that the model sees magnified by `scale`."""
+        steps = min(max(math.ceil(REACH_PX / scale), 1), MOST_STEPS)
+        ring = min(max(math.ceil(RING_PX / scale), 1), MOST_STEPS)
+        return cls(min(SIGMA_PX / scale, MOST_STEPS / TRUNCATE), steps, ring)
+
+    @property
+    def halo_px(self) -> int:
+        """How far a pixel of the result looks."""
+        return self.steps + self.ring + math.ceil(TRUNCATE * self.sigma) + 2
+
+
+class Levels:
+    """What lies inside the objects of a plane and around them, added up block by block.
 
     Parameters
     ----------
-    labels
-        YX, instance ids, 0 background.
-    thickness
-        Boundary thickness in pixels, counted in octagonal steps (4 and 8 neighbors
-        in turn); 0 leaves out only the pixels next to another label.
-
-    Returns
-    -------
-    ndarray
-        YX bool. Pixels with a 4-neighbor of another label are no core, unless the
-        part would have none at all: then its deepest pixel is.
-    """
-    from skimage.measure import label
-
-    if not labels.any():
-        return np.zeros(labels.shape, bool)
-    parts = label(labels, background=0, connectivity=1).astype(np.int32)
-    edges = _Edges(parts)
-    thick = np.full(int(parts.max()) + 1, thickness, np.uint8)
-    core = _connected(edges, edges.depths(thickness)[-1], thick)
-    for _ in range(thickness):
-        lost = _lost(parts, core)
-        if not (lost & (thick > 0)).any():
-            break
-        touching = _touching(parts, lost)
-        thick[lost & (thick > 0)] -= 1
-        thick[touching & (thick > 1)] -= 1
-        core = _connected(edges, edges.eroded(thick), thick)
-    return core
-
-
-class _Edges:
-    """Where parts end: what every boundary starts from, whatever its thickness.
-
-    Bytes, not numbers of parts, are what is compared and joined from here on.
+    count
+        Objects: labels are 1 to `count`.
     """
 
-    def __init__(self, parts: npt.NDArray[np.int32]) -> None:
-        self.parts = parts
-        self.inside = parts > 0
-        self.differ = [(pair, parts[pair[0]] != parts[pair[1]]) for pair in SIDES]
-        self.contact = self._touching(
-            [d & self.inside[a] & self.inside[b] for (a, b), d in self.differ]
-        )
-        self._same: dict[int, list[tuple[Pair, Bools]]] = {}
+    def __init__(self, count: int) -> None:
+        self._sums = np.zeros((3, 2, count + 1))
 
-    def _touching(self, marked: list[Bools]) -> Bools:
-        both = np.zeros(self.parts.shape, bool)
-        for (here, there), mark in zip(SIDES, marked, strict=True):
-            both[here] |= mark
-            both[there] |= mark
-        return both
+    def add(
+        self,
+        labels: Labels,
+        smooth: Smooth,
+        core: tuple[slice, slice],
+        reach: Reach,
+    ) -> None:
+        """Take a block: what it holds in its core counts.
 
-    def same(self, step: int) -> list[tuple[Pair, Bools]]:
-        """Return pairs of 4 or 8 neighbors, and which of them are one part."""
-        if step % 2 not in self._same:
-            pairs = [(pair, ~differ) for pair, differ in self.differ]
-            if step % 2:
-                pairs += [(p, self.parts[p[0]] == self.parts[p[1]]) for p in CORNERS]
-            self._same[step % 2] = pairs
-        return self._same[step % 2]
+        Parameters
+        ----------
+        labels
+            YX int32, with as much around the core as `Reach.halo_px` says.
+        smooth
+            From `smoothed`.
+        core
+            The part of the block that no other block holds.
+        reach
+            How far outlines move.
+        """
+        around = grow(labels, labels == 0, reach.steps + reach.ring)
+        near = grow(labels, labels == 0, reach.steps)
+        zones = (_inside(labels), labels, np.where(near > 0, 0, around))
+        for sums, zone in zip(self._sums, zones, strict=True):
+            ids, values = zone[core].ravel(), smooth[core].ravel()
+            size = sums.shape[1]
+            sums[0] += np.bincount(ids, minlength=size)
+            sums[1] += np.bincount(ids, values, minlength=size)
 
-    def depths(self, thickness: int) -> list[Bools]:
-        """Return the parts without their boundaries, 0 to `thickness` steps deep."""
-        left = [self.inside & ~self.contact]
-        edge = self._touching([differ for _, differ in self.differ])
-        for step in range(1, thickness + 1):
-            if step > 1:
-                before = edge.copy()
-                for (here, there), same in self.same(step - 1):
-                    edge[here] |= same & before[there]
-                    edge[there] |= same & before[here]
-            left.append(self.inside & ~edge)
-        return left
+    def thresholds(self, fraction: float) -> npt.NDArray[np.float64]:
+        """Return the intensity at which the outline of each object lies.
 
-    def eroded(self, thick: npt.NDArray[np.uint8]) -> Bools:
-        """Return the parts without their boundaries, `thick` steps deep each."""
-        mine = thick.take(self.parts)
-        # How many steps a boundary that starts at a pixel still reaches inwards: the
-        # fewer of both sides, except from the background.
-        reach = np.zeros(self.parts.shape, np.uint8)
-        deep = np.where(self.inside, mine, np.uint8(255))
-        for (here, there), differ in self.differ:
-            fewer = differ * np.minimum(deep[here], deep[there])
-            reach[here] = np.maximum(reach[here], fewer)
-            reach[there] = np.maximum(reach[there], fewer)
-        for step in range(1, int(thick.max(initial=0))):
-            before = reach * (reach > step)
-            for (here, there), same in self.same(step):
-                reach[here] = np.maximum(reach[here], same * before[there])
-                reach[there] = np.maximum(reach[there], same * before[here])
-        core: Bools = self.inside & (reach == 0) & ~self.contact
-        return core
+        NaN where there is nothing around an object to compare it with, or where that
+        is no darker; its outline stays.
+        """
+        counts = np.maximum(self._sums[:, 0], 1)
+        inner, whole, ring = self._sums[:, 1] / counts
+        inside = np.where(self._sums[0, 0] > 0, inner, whole)
+        known = (self._sums[2, 0] > 0) & (inside > ring)
+        return np.where(known, ring + fraction * (inside - ring), np.nan)
 
 
-def _connected(edges: _Edges, core: Bools, thick: npt.NDArray[np.uint8]) -> Bools:
-    """Mend the core of every part that has none or more than one piece."""
-    parts = edges.parts
-    pieces, count = ndimage.label(core, CROSS)
-    # One pixel of each run in a row is enough to know a piece's part.
-    begins = core.copy()
-    begins[:, 1:] &= ~core[:, :-1]
-    where = np.flatnonzero(begins)
-    owner = np.zeros(count + 1, np.int64)
-    owner[pieces.take(where)] = parts.take(where)
-    pieces_per_part = np.bincount(owner[1:], minlength=len(thick))
-    wrong = np.flatnonzero(pieces_per_part != 1)
-    boxes = ndimage.find_objects(parts) if (wrong > 0).any() else ()
-    for number in wrong[wrong > 0]:
-        # One pixel wider, so that only the frame of the image ends the view early.
-        rows, columns = (
-            slice(max(b.start - 1, 0), b.stop + 1) for b in boxes[number - 1]
-        )
-        part = parts[rows, columns] == number
-        view = core[rows, columns]
-        contact = edges.contact[rows, columns] & part
-        whole = _whole_core(part, contact, int(thick[number]))
-        if not whole.any():
-            whole = _forced_core(part, ndimage.binary_dilation(view & ~part))
-        view[part] = whole[part]
-    return core
+def smoothed(scaled: npt.NDArray[np.float32], reach: Reach) -> Smooth:
+    """Return a block of scaled intensities, YX, lightly smoothed, in whole numbers."""
+    soft = ndimage.gaussian_filter(
+        scaled.astype(np.float64), reach.sigma, mode="nearest", truncate=TRUNCATE
+    )
+    counted: Smooth = np.rint(soft * STEPS_PER_UNIT).astype(np.int64)
+    return counted
 
 
-def _lost(parts: npt.NDArray[np.int32], core: Bools) -> Bools:
-    """Return which parts grow back from their cores with an IoU below .9."""
-    grown = grow(parts * core, parts > 0, GROWTH_STEPS)
-    areas = np.bincount(parts.ravel())
-    # All but a few pixels come back as they were.
-    other = np.flatnonzero(grown != parts)
-    count = len(areas)
-    gone = np.bincount(parts.take(other), minlength=count)
-    gained = np.bincount(grown.take(other), minlength=count)
-    lost: Bools = (areas - gone) * 10 < (areas + gained) * 9
-    lost[0] = False
-    return lost
+def moved(
+    labels: Labels,
+    smooth: Smooth,
+    thresholds: npt.NDArray[np.float64],
+    reach: Reach,
+) -> Labels:
+    """Return a block of labels with their outlines at the thresholds.
 
+    Objects grow into background and shrink from it, one step after the other. Where
+    two touch, the border between them stays.
 
-def _touching(parts: npt.NDArray[np.int32], chosen: Bools) -> Bools:
-    """Return the parts that touch a chosen one, by an edge or a corner."""
-    there = np.pad(chosen.take(parts), 1)
-    # Three rows, and then three columns.
-    there = there[:-2] | there[1:-1] | there[2:]
-    there = there[:, :-2] | there[:, 1:-1] | there[:, 2:]
-    touching = np.zeros(len(chosen), bool)
-    touching[parts[there]] = True
-    touching[0] = False
-    return touching & ~chosen
-
-
-def _whole_core(part: Bools, contact: Bools, thickness: int) -> Bools:
-    """Return one connected core of a part, as deep as it can be; or none."""
-    edges = _Edges(part.astype(np.int32))
-    depths = [depth & ~contact for depth in edges.depths(thickness)]
-    whole = next((d for d in depths[::-1] if ndimage.label(d, CROSS)[1] == 1), None)
-    if whole is None:
-        return _largest_piece(depths[0])
-    deepest = depths[-1]
-    if deepest.any():
-        bridged = deepest | _bridges(whole, deepest)
-        if ndimage.label(bridged, CROSS)[1] == 1:
-            return bridged
-    return whole
-
-
-def _largest_piece(core: Bools) -> Bools:
-    pieces, count = ndimage.label(core, CROSS)
-    if count < 2:
-        return core
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    return np.asarray(pieces == np.argmax(sizes))
-
-
-def _forced_core(part: Bools, beside_core: Bools) -> Bools:
-    """Return a core of a part of which every pixel touches another label.
-
-    Its upper left pixels, since growth from below and from the right gives way where
-    two fronts meet: so the part's neighbors keep their own pixels. Pixels that would
-    join another part's core are left out where that leaves any.
+    Parameters
+    ----------
+    labels, smooth
+        As for `Levels.add`; right but for the halo.
+    thresholds
+        From `Levels.thresholds`.
+    reach
+        How far outlines move.
     """
-    framed = np.pad(part, 1)
-    above_own, left_of_own = framed[2:, 1:-1], framed[1:-1, 2:]
-    for core in (part & above_own & left_of_own, part & left_of_own, part & above_own):
-        if (core & ~beside_core).any():
-            return _largest_piece(core & ~beside_core)
-    first = np.zeros(part.shape, bool)
-    first[np.unravel_index(np.argmax(part), part.shape)] = True
-    return first
+    limits = thresholds.copy()
+    limits[0] = np.nan
+    result = labels
+    for _ in range(reach.steps):
+        wider = grow(result, result == 0, 1)
+        # NaN compares as false: what has no threshold gains and loses nothing.
+        gained = (wider > 0) & (result == 0) & (smooth >= limits[wider])
+        lost = _beside_nothing(result) & (smooth < limits[result]) & (labels > 0)
+        result = np.where(gained, wider, np.where(lost, 0, result)).astype(np.int32)
+    return result
 
 
-def _bridges(whole: Bools, pieces: Bools) -> Bools:
-    """Return the thin paths through `whole` that join the pieces of a core."""
-    from skimage.morphology import skeletonize
+def _inside(labels: Labels) -> Labels:
+    """Return the labels of pixels whose four neighbors are of the same object."""
+    frame = np.pad(labels, 1, mode="edge")
+    neighbors = (frame[:-2, 1:-1], frame[2:, 1:-1], frame[1:-1, :-2], frame[1:-1, 2:])
+    same = np.logical_and.reduce([labels == one for one in neighbors])
+    return np.where(same, labels, 0)
 
-    paths, count = ndimage.label(skeletonize(whole) & ~pieces, np.ones((3, 3)))
-    numbers, _ = ndimage.label(pieces, CROSS)
-    bridges = np.zeros(whole.shape, bool)
-    for path in range(1, count + 1):
-        # One step wider than the skeleton, which is connected by corners only.
-        wide = ndimage.binary_dilation(paths == path, np.ones((3, 3))) & whole
-        touched = np.unique(numbers[ndimage.binary_dilation(wide) & pieces])
-        if len(touched) > 1:
-            bridges |= wide
-    return bridges
+
+def _beside_nothing(labels: Labels) -> npt.NDArray[np.bool_]:
+    """Return which pixels of objects have background beside them."""
+    frame = np.pad(labels, 1, mode="edge")
+    neighbors = (frame[:-2, 1:-1], frame[2:, 1:-1], frame[1:-1, :-2], frame[1:-1, 2:])
+    beside: npt.NDArray[np.bool_] = np.logical_or.reduce([n == 0 for n in neighbors])
+    return beside & (labels > 0)

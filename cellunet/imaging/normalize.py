@@ -24,11 +24,13 @@ from cellunet.io.scratch import pieces
 from cellunet.io.source import Statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
     from cellunet.config import NormalizationConfig
+
+    Bands = Callable[[], Iterable[npt.NDArray[np.generic]]]
 
 LOG_GAIN = 50.0
 """Gain of the logarithmic scale: log(1 + 50 x) / log(51) lifts a nucleus of 2 % of the
@@ -256,15 +258,6 @@ def mean_and_std(total: float, squares: float, count: int) -> tuple[float, float
     mean = total / count
     return mean, math.sqrt(max(squares / count - mean * mean, 0.0))
 
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    import numpy.typing as npt
-
-    from cellunet.config import NormalizationConfig
-
-    Bands = Callable[[], Iterable[npt.NDArray[np.generic]]]
 
 ROUNDING = 1 / math.sqrt(12)
 """Standard deviation of rounding to whole numbers."""

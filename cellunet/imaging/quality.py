@@ -18,10 +18,7 @@ from cellunet.imaging.normalize import ROUNDING
 from cellunet.io.scratch import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 

@@ -36,7 +36,7 @@ class Shapes:
     """Of several objects, float64, one value an object."""
 
     lengths: tuple[Floats, Floats]
-    """Lengths of all rings of their outlines in pixels and in micrometres, which are
+    """Lengths of all rings of their outlines in pixels and in micrometers, which are
     NaN where the pixel size is not known."""
     solidity: Floats
     """Area inside the outline over the area of its convex hull."""

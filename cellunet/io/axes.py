@@ -5,7 +5,7 @@
 - Where none is chosen, those that are looked for are taken if every one of them is
   there by its name. Numbers are no names: they say nothing of what a channel shows.
 - Red, green and blue (``S``) need a choice or ``gray``; alpha is dropped. Samples that
-  are neither colours nor alpha are channels like others.
+  are neither colors nor alpha are channels like others.
 - Where there is only one channel, number 0 and its name are accepted.
 
 Pure arithmetic on names and lengths; no file is touched here.
@@ -51,7 +51,7 @@ class Stack:
     """One letter an axis, in storage order, as tifffile names them."""
     shape: tuple[int, ...]
     """Lengths of `axes`."""
-    colour: bool = False
+    color: bool = False
     """The samples are red, green, blue and possibly alpha."""
     indexed: bool = False
     """The values number the colors of a palette."""
@@ -92,12 +92,12 @@ class Stack:
 
     def intensities(self, axis: str, length: int) -> int:
         """Return how many channels of intensity an axis C or S of `length` holds."""
-        if axis == "S" and self.colour:
+        if axis == "S" and self.color:
             return 3
         return length - 1 if axis == "S" and self.alpha else length
 
 
-COLOURS = ("red", "green", "blue")
+COLORS = ("red", "green", "blue")
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luminance: Recommendation ITU-R BT.601-7, 2.5.1."""
@@ -110,7 +110,7 @@ def choose_parts(
     stack: Stack,
     channel_axis: tuple[str, int, int] | None,
     choice: Choice,
-    equal_colours: Callable[[], bool],
+    equal_colors: Callable[[], bool],
 ) -> tuple[Parts, tuple[str, ...]]:
     """Return the parts to read, and the names of the channels that they make.
 
@@ -122,11 +122,11 @@ def choose_parts(
         What the file holds.
     channel_axis
         Letter, length and stride in stored planes (0: interleaved) of the axis of
-        channels or colours, if there are several.
+        channels or colors, if there are several.
     choice
         What the user wants.
-    equal_colours
-        Called before a colour image is refused: whether its colours are all the same.
+    equal_colors
+        Called before a color image is refused: whether its colors are all the same.
 
     Raises
     ------
@@ -137,17 +137,17 @@ def choose_parts(
         return _only(stack, choice)
     axis, length, stride = channel_axis
     count = stack.intensities(axis, length)
-    colour = axis == "S" and stack.colour
+    color = axis == "S" and stack.color
     names = all_names(stack, channel_axis)
     parts = [(k * stride, 0) if stride else (0, k) for k in range(count)]
-    if colour and choice.gray:
+    if color and choice.gray:
         return tuple(parts), ("luminance",)
     if choice.channel is not None:
         numbers = _chosen(stack, choice.channel, names)
     elif choice.known:
         numbers = _looked_for(stack, choice.known, names)
-    elif colour:
-        raise _colour(stack, equal_colours())
+    elif color:
+        raise _color(stack, equal_colors())
     else:
         raise _undecided(stack, names)
     return tuple(parts[k] for k in numbers), tuple(names[k] for k in numbers)
@@ -160,8 +160,8 @@ def all_names(
     if channel_axis is None:
         return _named(stack.channel_names, 1)
     axis, length, _ = channel_axis
-    if axis == "S" and stack.colour:
-        return COLOURS
+    if axis == "S" and stack.color:
+        return COLORS
     return _named(stack.channel_names, stack.intensities(axis, length))
 
 
@@ -191,10 +191,10 @@ def _only(stack: Stack, choice: Choice) -> tuple[Parts, tuple[str, ...]]:
     return ((0, 0),), (name,)
 
 
-def _colour(stack: Stack, equal: bool) -> ImageReadError:
+def _color(stack: Stack, equal: bool) -> ImageReadError:
     if equal:
         return stack.refuse(
-            "and is in colour, but its colours are equal: a gray image saved as RGB.",
+            "and is in color, but its colors are equal: a gray image saved as RGB.",
             "Try: --gray.",
         )
     if stack.indexed:
@@ -211,7 +211,7 @@ def _colour(stack: Stack, equal: bool) -> ImageReadError:
             "is told not to, save them with photometric='minisblack'."
         )
     return stack.refuse(
-        f"and no channel was chosen; it is in colour ({', '.join(COLOURS)}).",
+        f"and no channel was chosen; it is in color ({', '.join(COLORS)}).",
         hint,
     )
 
@@ -336,11 +336,6 @@ class PlaneLayout:
         return len(self.channel_names)
 
     @property
-    def channel_name(self) -> str:
-        """Name of the first channel."""
-        return self.channel_names[0]
-
-    @property
     def planes(self) -> int:
         """Number of planes."""
         return math.prod(self.plane_shape)
@@ -358,7 +353,7 @@ class PlaneLayout:
 
 
 def lay_out(
-    stack: Stack, choice: Choice, equal_colours: Callable[[], bool] = lambda: False
+    stack: Stack, choice: Choice, equal_colors: Callable[[], bool] = lambda: False
 ) -> PlaneLayout:
     """Work out what is read from `stack`.
 
@@ -368,9 +363,9 @@ def lay_out(
         What the file holds.
     choice
         What the user wants of it.
-    equal_colours
-        Called before a colour image is refused: whether red, green and blue are the
-        same everywhere, as in a gray image that was saved as colour.
+    equal_colors
+        Called before a color image is refused: whether red, green and blue are the
+        same everywhere, as in a gray image that was saved as color.
 
     Raises
     ------
@@ -384,14 +379,14 @@ def lay_out(
     channel_axes = [x for x in channel_axes if stack.intensities(*x[:2]) > 1]
     if len(channel_axes) > 1:
         raise stack.refuse(
-            "with both channels and colours.",
+            "with both channels and colors.",
             "Split the channels into files of one channel each.",
         )
     axes, projected = _stack_axes(
         stack, [x for x in leading if x[0] not in "CS"], choice
     )
     channel_axis = channel_axes[0] if channel_axes else None
-    parts, names = choose_parts(stack, channel_axis, choice, equal_colours)
+    parts, names = choose_parts(stack, channel_axis, choice, equal_colors)
     rows = stack.axes.find("YX")
     return PlaneLayout(
         shape=(stack.shape[rows], stack.shape[rows + 1]),
@@ -417,7 +412,7 @@ def _stack_axes(
         found = ", ".join(f"{a}: {n}" for a, n, _ in axes)
         raise stack.refuse(
             f"and is not understood ({found}); cellunet knows at most one T and one Z "
-            "before Y and X, and channels (C) or colours (S).",
+            "before Y and X, and channels (C) or colors (S).",
             "Split the file, or save it with these axes.",
         )
     prefer = "ZT" if choice.z == "max" and unnamed == 1 else "TZ"

@@ -39,8 +39,6 @@ _MARKS = (
 )
 """Marks of channels in the names of files, without suffix and identifier."""
 
-_PATTERNS = tuple(re.compile(mark, re.IGNORECASE) for mark in _MARKS)
-
 
 @dataclass(frozen=True)
 class ChannelFile:
@@ -72,9 +70,9 @@ def channel_file(path: Path) -> ChannelFile | None:
     'ch3'
     """
     stem = _GUID.sub("", output_stem(path))
-    for pattern in _PATTERNS:
+    for mark in _MARKS:
         found = None
-        for match in pattern.finditer(stem):
+        for match in re.finditer(mark, stem, re.IGNORECASE):
             found = match
         if found is not None:
             site = path.parent, stem[: found.start()], stem[found.end() :]

@@ -7,20 +7,30 @@ that takes labels row by row.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellunet.errors import ConfigError, ImageReadError, choose
 from cellunet.io.files import write_atomically
-from cellunet.io.label_tiff import TiffSink
-from cellunet.io.metadata import ImageSpec, read_provenance
+from cellunet.io.label_tiff import ImageSpec, TiffSink, read_provenance
 from cellunet.io.png import open_png, write_png
-from cellunet.io.reading import HEAD_BYTES, kind_by_content, reading, way_out
-from cellunet.io.source import Choice, Region, Sink, Source, ZMode
+from cellunet.io.source import (
+    HEAD_BYTES,
+    Choice,
+    Region,
+    Sink,
+    Source,
+    ZMode,
+    kind_by_content,
+    reading,
+    way_out,
+)
 from cellunet.io.tiff import image_names, open_tiff
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
 __all__ = [
@@ -40,23 +50,7 @@ __all__ = [
 ]
 
 
-class Reader(Protocol):
-    """Open one image file, its metadata read and checked."""
-
-    def __call__(self, path: Path, choice: Choice) -> Source:
-        """Return the file as a source."""
-        ...
-
-
-class Writer(Protocol):
-    """Start writing one label image."""
-
-    def __call__(self, path: Path, spec: ImageSpec) -> Sink:
-        """Return the file as a sink."""
-        ...
-
-
-READERS: dict[str, Reader] = {
+READERS: dict[str, Callable[[Path, Choice], Source]] = {
     ".tif": open_tiff,
     ".tiff": open_tiff,
     ".btf": open_tiff,
@@ -65,12 +59,16 @@ READERS: dict[str, Reader] = {
     ".qptiff": open_tiff,
     ".png": open_png,
 }
-"""Suffix, in lower case, to reader."""
+"""Suffix, in lower case, to what opens such a file, its metadata read and checked."""
 
 FOLDERS: set[str] = set()
 """Suffixes in `READERS` of formats whose image is a folder, as OME-Zarr's is."""
 
-WRITERS: dict[str, Writer] = {".tif": TiffSink, ".tiff": TiffSink, ".btf": TiffSink}
+WRITERS: dict[str, Callable[[Path, ImageSpec], Sink]] = {
+    ".tif": TiffSink,
+    ".tiff": TiffSink,
+    ".btf": TiffSink,
+}
 """Suffix, in lower case, to writer of label images."""
 
 
@@ -94,10 +92,10 @@ def open_image(  # noqa: PLR0913
         A file whose suffix is in `READERS`.
     channel
         The channel to read: its number from 0, or its name; ``red``, ``green`` or
-        ``blue`` in a colour image. Needed where there are several. With commas between,
+        ``blue`` in a color image. Needed where there are several. With commas between,
         several channels are read, in the order in which they are named.
     gray
-        Read a colour image as its luminance (ITU-R BT.601, float32).
+        Read a color image as its luminance (ITU-R BT.601, float32).
     z
         ``keep``: Z planes one by one. ``max``: the maximum over Z.
     level
@@ -164,36 +162,15 @@ def _unknown(path: Path) -> ImageReadError:
     )
 
 
-def create_labels(  # noqa: PLR0913
-    path: Path,
-    *,
-    shape: tuple[int, int],
-    plane_axes: str,
-    plane_shape: tuple[int, ...],
-    dtype: npt.DTypeLike,
-    pixel_size_um: tuple[float, float] | None,
-    z_step_um: float | None = None,
-    time_step_s: float | None = None,
-    provenance: dict[str, Any],
-) -> Sink:
+def create_labels(path: Path, spec: ImageSpec) -> Sink:
     """Start writing a label image, which appears at `path` when it is committed.
 
     Parameters
     ----------
     path
         Where it is to appear; the suffix is in `WRITERS`. Missing folders are made.
-    shape
-        Height and width of a plane in pixels.
-    plane_axes, plane_shape
-        Letters of T and Z, and their lengths, as in the `Source`.
-    dtype
-        uint16 or uint32.
-    pixel_size_um
-        Height and width of a pixel in micrometres, if known.
-    z_step_um, time_step_s
-        Distance of planes along Z and along T, if known.
-    provenance
-        What can be written as JSON; `read_provenance` gives it back.
+    spec
+        What it is, uint16 or uint32; `read_provenance` gives its provenance back.
 
     Returns
     -------
@@ -207,27 +184,8 @@ def create_labels(  # noqa: PLR0913
         If the suffix is not known.
     OutputError
         If the folder cannot be made or written to.
-    ValueError
-        If the arguments contradict each other: a bug.
     """
-    kind = np.dtype(dtype)
-    axes_fit = plane_axes in ("", "T", "Z", "TZ", "ZT")
-    if not axes_fit or len(plane_axes) != len(plane_shape) or kind.kind != "u":
-        raise ValueError(f"no labels of {plane_axes} {plane_shape} {kind}")
-    if min((*shape, *plane_shape)) < 1 or kind.itemsize not in (2, 4):
-        raise ValueError(f"no labels of {plane_shape} {shape} {kind}")
-    writer = choose(WRITERS, Path(path).suffix.lower(), "suffix of a label image")
-    spec = ImageSpec(
-        shape=shape,
-        plane_axes=plane_axes,
-        plane_shape=plane_shape,
-        dtype=kind,
-        pixel_size_um=pixel_size_um,
-        z_step_um=z_step_um,
-        time_step_s=time_step_s,
-        provenance=provenance,
-    )
-    return writer(Path(path), spec)
+    return choose(WRITERS, path.suffix.lower(), "suffix of a label image")(path, spec)
 
 
 def write_plane(
@@ -235,17 +193,18 @@ def write_plane(
     plane: npt.NDArray[Any],
     name: str,
     pixel_size_um: tuple[float, float] | None,
+    provenance: dict[str, Any] | None = None,
 ) -> None:
-    """Write a plane of what is no label image: classes, weights, a mask.
+    """Write an image of one plane: labels, classes, weights, a mask.
 
     Parameters
     ----------
-    path, pixel_size_um
-        As for `create_labels`.
+    path
+        Where it is to appear.
     plane
         YX, of any type that OME knows.
-    name
-        What its pixels are, in ASCII.
+    name, pixel_size_um, provenance
+        As of `ImageSpec`.
     """
     height, width = plane.shape
     spec = ImageSpec(
@@ -253,6 +212,7 @@ def write_plane(
         shape=(height, width),
         dtype=plane.dtype,
         pixel_size_um=pixel_size_um,
+        provenance=provenance,
     )
     with TiffSink(path, spec) as sink:
         sink.write(0, 0, plane)
@@ -269,21 +229,10 @@ def write_labels(
 
     Parameters
     ----------
-    path, pixel_size_um, provenance
-        As for `create_labels`.
     labels
         YX, 0 background.
+    path, pixel_size_um, provenance
+        As for `write_plane`.
     """
-    height, width = labels.shape
     dtype = np.uint16 if labels.max() <= np.iinfo(np.uint16).max else np.uint32
-    with create_labels(
-        path,
-        shape=(height, width),
-        plane_axes="",
-        plane_shape=(),
-        dtype=dtype,
-        pixel_size_um=pixel_size_um,
-        provenance=provenance,
-    ) as sink:
-        sink.write(0, 0, labels.astype(dtype))
-        sink.commit()
+    write_plane(path, labels.astype(dtype), "labels", pixel_size_um, provenance)

@@ -1,32 +1,52 @@
-"""Write label images and stacks as TIFF while they are computed.
+"""Write label images, stacks and crops as TIFF, with what they are to remember.
 
 Planes are cut into strips, or into tiles where they are too large for that to read well
 (`STRIPS_PIXELS`), and compressed as their rows come. Never more than one strip or one
 row of tiles of each page that grows is held uncompressed. What is compressed waits in
 memory, and from `MEMORY_BYTES` on in a temporary file in the same folder; `commit`
 writes the TIFF.
+
+Their provenance is one JSON document, the value of the key ``provenance`` in a
+MapAnnotation: OME readers (Bio-Formats, and so Fiji and QuPath) show it as key and
+value, and it comes back with all its types. Nothing in the XML depends on the clock or
+on chance, so the same labels give the same bytes.
+
+A crop remembers the image that it was cut from. Intensities are scaled by percentiles
+of the whole image, which a crop does not hold: a crop with two dim nuclei would be
+shown to the network much brighter than prediction shows them in their field. So it
+carries the field's statistics in its TIFF description, and whoever reads the file
+scales it by them. A crop that another program saved again has lost the record, and is
+an image of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
+from xml.etree import ElementTree
 
 import imagecodecs
 import numpy as np
 import tifffile
 
-from cellunet.io.files import PendingFile, close_unwanted, writing
-from cellunet.io.metadata import SOFTWARE, ImageSpec, ome_xml
+import cellunet
+from cellunet.errors import ConfigError, ImageReadError
+from cellunet.io.files import PendingFile, close_unwanted, write_atomically, writing
+from cellunet.io.source import Statistics, kind_by_content, reading
+from cellunet.io.tiff_checks import scan_directories
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     import numpy.typing as npt
+
+    from cellunet.config import NormalizationConfig
+    from cellunet.io.source import Source
 
 STRIPS_PIXELS = 2**28
 """Planes of so many pixels or fewer are cut into strips: ImageJ, SimpleITK and R's
@@ -46,7 +66,101 @@ MEMORY_BYTES = 16 * 2**20
 CLASSIC_BYTES = 2**32 - 2**24
 """Files of more bytes are BigTIFF, which ImageJ opens by Bio-Formats alone."""
 
-MICROMETRES_PER_CM = 10_000.0
+MICROMETERS_PER_CM = 10_000.0
+
+
+NAMESPACE = "cellunet.provenance"
+
+SOFTWARE = f"cellunet {cellunet.__version__}"
+
+HEAD_BYTES = 4096
+"""The metadata of a label image begins this early, and its namespace stands in them."""
+
+_NIL = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """What an image to be written is, apart from its pixels."""
+
+    name: str = "labels"
+    """What its pixels are, in ASCII."""
+    shape: tuple[int, int]
+    """Height and width in pixels."""
+    plane_axes: str = ""
+    """Leading axes: letters of T and Z, slowest first."""
+    plane_shape: tuple[int, ...] = ()
+    """Their lengths."""
+    channels: tuple[str, ...] = ()
+    """Names in ASCII of the channels of each plane; none: there is no such axis."""
+    dtype: np.dtype[Any]
+    """Of labels uint16 or uint32."""
+    pixel_size_um: tuple[float, float] | None = None
+    """Height and width of a pixel."""
+    z_step_um: float | None = None
+    """Distance of planes along Z."""
+    time_step_s: float | None = None
+    """Seconds from one plane to the next along T."""
+    provenance: dict[str, Any] | None = None
+    """What can be written as JSON; None: nothing is said."""
+
+    @classmethod
+    def like(cls, source: Source, dtype: npt.DTypeLike, **options: Any) -> Self:  # noqa: ANN401
+        """Return what has the planes of a source."""
+        return cls(
+            shape=source.shape,
+            plane_axes=source.plane_axes,
+            plane_shape=source.plane_shape,
+            dtype=np.dtype(dtype),
+            pixel_size_um=source.pixel_size_um,
+            z_step_um=source.z_step_um,
+            time_step_s=source.time_step_s,
+            **options,
+        )
+
+    @property
+    def pages(self) -> int:
+        """Number of planes times channels."""
+        return math.prod(self.plane_shape) * max(len(self.channels), 1)
+
+
+def ome_xml(spec: ImageSpec) -> str:
+    """Return the OME-XML of an image, in ASCII.
+
+    Units are left out: the schema's defaults are micrometers and seconds, and the micro
+    sign as a character reference makes Bio-Formats refuse the whole document.
+    """
+    axes = spec.plane_axes + ("C" if spec.channels else "")
+    lengths = (*spec.plane_shape, *filter(None, [len(spec.channels)]))
+    known: dict[str, Any] = {"Channel": {"Name": list(spec.channels or (spec.name,))}}
+    if spec.pixel_size_um is not None:
+        y, x = spec.pixel_size_um
+        known |= {"PhysicalSizeX": x, "PhysicalSizeY": y}
+    for axis, key, step in (
+        ("Z", "PhysicalSizeZ", spec.z_step_um),
+        ("T", "TimeIncrement", spec.time_step_s),
+    ):
+        if axis in axes and step is not None:
+            known[key] = step
+    if spec.provenance is not None:
+        document = json.dumps(spec.provenance, ensure_ascii=True, allow_nan=False)
+        known["MapAnnotation"] = {
+            "Namespace": NAMESPACE,
+            "Value": {"provenance": document},
+        }
+    xml = tifffile.OmeXml(Creator=SOFTWARE, UUID=_NIL)
+    xml.addimage(
+        spec.dtype,
+        (*lengths, *spec.shape),
+        (spec.pages, 1, 1, *spec.shape, 1),
+        axes=f"{axes}YX",
+        Name=spec.name,
+        **known,
+    )
+    # Without the UUID that tifffile always writes: one of chance or of the clock would
+    # make other bytes of the same labels, and a fixed one would name all files alike.
+    text: str = xml.tostring(declaration=True)
+    return text.replace(f' UUID="urn:uuid:{_NIL}"', "", 1)
 
 
 @dataclass
@@ -198,9 +312,7 @@ class TiffSink:
         options: dict[str, Any] = {"rowsperstrip": self._segment[0]}
         if self._tiled:
             options = {"tile": self._segment}
-        if spec.pixel_size_um is not None:
-            y, x = (MICROMETRES_PER_CM / size for size in spec.pixel_size_um)
-            options |= {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
+        options |= _resolution(spec.pixel_size_um)
         with tifffile.TiffWriter(
             self._pending.temporary,
             bigtiff=self._file_bytes() > CLASSIC_BYTES,
@@ -237,13 +349,16 @@ class TiffSink:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.abort()
+
+
+def _resolution(pixel_size_um: tuple[float, float] | None) -> dict[str, Any]:
+    """Return what tifffile writes into the resolution tags."""
+    if pixel_size_um is None:
+        return {}
+    y, x = (MICROMETERS_PER_CM / size for size in pixel_size_um)
+    return {"resolution": (x, y), "resolutionunit": "CENTIMETER"}
 
 
 def segment_shape(shape: tuple[int, int], itemsize: int) -> tuple[int, int]:
@@ -263,3 +378,248 @@ def segment_shape(shape: tuple[int, int], itemsize: int) -> tuple[int, int]:
 def tile_side(length: int) -> int:
     """Return the side of tiles along an axis of so many pixels, a multiple of 16."""
     return min(TILE_PX, 16 * math.ceil(length / 16))
+
+
+def read_provenance(path: Path) -> dict[str, Any] | None:
+    """Return the provenance in a label image, quickly.
+
+    Returns
+    -------
+    dict or None
+        What `cellunet.io.images.create_labels` was given; None if cellunet did
+        not write the file, whatever it is.
+
+    Raises
+    ------
+    ImageReadError
+        If the file cannot be opened, or cellunet wrote it but it is not complete.
+    """
+    with reading(path):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(32)
+    if kind_by_content(head) != "TIFF":
+        return None
+    with contextlib.ExitStack() as stack:
+        try:
+            with reading(path):
+                tiff = stack.enter_context(tifffile.TiffFile(path, _multifile=False))
+                found = _from_xml(tiff.pages.first.description)
+        except ImageReadError:
+            # A broken file of whatever origin; ours are recognized by this very part.
+            return None
+        if found is not None:
+            with reading(path):
+                scan_directories(path, size)
+                _check_complete(path, tiff, size)
+    return found
+
+
+def is_written_by_cellunet(path: Path) -> bool:
+    """Return whether a file begins as a label image of cellunet, from its first bytes.
+
+    False as well for a file that cannot be read.
+    """
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return NAMESPACE.encode() in file.read(HEAD_BYTES)
+    return False
+
+
+def _from_xml(xml: str) -> dict[str, Any] | None:
+    if NAMESPACE not in xml:
+        return None
+    for annotation in ElementTree.fromstring(xml).iter():
+        if annotation.get("Namespace") == NAMESPACE:
+            for entry in annotation.iter():
+                if entry.get("K") == "provenance" and entry.text:
+                    found = json.loads(entry.text)
+                    return found if isinstance(found, dict) else None
+    return None
+
+
+def _check_complete(path: Path, tiff: tifffile.TiffFile, size: int) -> None:
+    tiff.pages.useframes = True
+    for page in tiff.pages:
+        ends = zip(page.dataoffsets, page.databytecounts, strict=True)
+        if max(offset + count for offset, count in ends) > size:
+            raise ImageReadError(
+                f"{path} is a truncated result of cellunet.",
+                hint="Delete it and predict again.",
+            )
+
+
+CROP_KEY = "cellunet_crop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropChannel:
+    """What a further channel of the field looked like, as in `CropMetadata`."""
+
+    channel: str
+    statistics: Statistics
+    negative: Statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropMetadata:
+    """Where a crop was cut, and what its field looked like."""
+
+    image: str
+    """File name of the field."""
+    plane: int
+    """Number of its plane."""
+    y: int
+    """First row of the crop in it."""
+    x: int
+    """First column."""
+    channel: str
+    """Name of the channel; of several, the first."""
+    percentiles: tuple[float, float]
+    """What `low` and `high` of the statistics are, in percent."""
+    statistics: Statistics
+    """Of the whole plane."""
+    negative: Statistics
+    """The same, with the percentiles counted from the brightest pixel down: for models
+    of dark objects on a bright background."""
+    further: tuple[CropChannel, ...] = ()
+    """Further channels that the crop holds, each as a page of its own."""
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of all channels of the crop."""
+        return (self.channel, *(one.channel for one in self.further))
+
+    def only(self, names: tuple[str, ...]) -> CropMetadata:
+        """Return the record of some of several channels, in the order of `names`."""
+        if not self.further:
+            return self
+        named = {one.channel: one for one in self._each()}
+        first, *others = (named[name] for name in names)
+        return replace(self, **vars(first), further=tuple(others))
+
+    def by_channel(self, config: NormalizationConfig) -> tuple[Statistics, ...]:
+        """Return the field's statistics, if they are what a model asks for.
+
+        Raises
+        ------
+        ConfigError
+            If they hold other percentiles, or no foreground where the model asks for
+            it.
+        """
+        asked = (config.low_percentile, config.high_percentile)
+        if config.kind == "percentile" and asked != self.percentiles:
+            raise ConfigError(
+                f"A crop of {self.image} holds percentiles {self.percentiles} of its "
+                f"image; the model scales by {asked}.",
+                hint="Cut the crops again with this model: cellunet suggest.",
+            )
+        found = tuple(
+            one.negative if config.invert else one.statistics for one in self._each()
+        )
+        if config.needs_foreground and any(one.foreground is None for one in found):
+            raise ConfigError(
+                f"A crop of {self.image} was cut by an earlier version, which did not "
+                "measure the foreground of its image; the model scales by it.",
+                hint="Cut the crops again with this model: cellunet suggest.",
+            )
+        return found
+
+    def _each(self) -> tuple[CropChannel, ...]:
+        first = CropChannel(
+            channel=self.channel, statistics=self.statistics, negative=self.negative
+        )
+        return (first, *self.further)
+
+    def to_text(self) -> str:
+        """Return the record as the description of a TIFF, in ASCII."""
+        values = asdict(self)
+        if not self.further:
+            del values["further"]
+        return json.dumps({CROP_KEY: values}, allow_nan=False)
+
+    @classmethod
+    def from_text(cls, text: str, path: Path) -> Self | None:
+        """Return the record in a description; None if it is none of ours.
+
+        Raises
+        ------
+        ImageReadError
+            If it is ours and was damaged.
+        """
+        if not text.startswith(f'{{"{CROP_KEY}":'):
+            return None
+        try:
+            return cls._of(json.loads(text)[CROP_KEY])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ImageReadError(
+                f"{path} was cut by cellunet, but its record of where is damaged "
+                f"({error}).",
+                hint="Cut it again, or save it anew as plain TIFF.",
+            ) from error
+
+    @classmethod
+    def _of(cls, values: dict[str, Any]) -> Self:
+        low, high = (float(v) for v in values["percentiles"])
+        return cls(
+            image=str(values["image"]),
+            plane=int(values["plane"]),
+            y=int(values["y"]),
+            x=int(values["x"]),
+            channel=str(values["channel"]),
+            percentiles=(low, high),
+            statistics=_statistics(values["statistics"]),
+            negative=_statistics(values["negative"]),
+            further=tuple(
+                CropChannel(
+                    channel=str(one["channel"]),
+                    statistics=_statistics(one["statistics"]),
+                    negative=_statistics(one["negative"]),
+                )
+                for one in values.get("further", ())
+            ),
+        )
+
+
+def _statistics(values: dict[str, Any]) -> Statistics:
+    numbers = {k: float(v) for k, v in values.items() if v is not None}
+    count = int(numbers.pop("count"))
+    if not all(map(math.isfinite, numbers.values())):
+        raise ValueError("not finite")
+    return Statistics(**numbers, count=count)
+
+
+def write_crop(
+    path: Path,
+    pixels: npt.NDArray[np.generic],
+    cut: CropMetadata,
+    pixel_size_um: tuple[float, float] | None,
+) -> None:
+    """Write a crop as TIFF in its own type, with its record; a page a channel.
+
+    Parameters
+    ----------
+    path
+        Where; the file appears complete or not at all.
+    pixels
+        YX, or CYX of several channels, any real type.
+    cut
+        Where it comes from.
+    pixel_size_um
+        Height and width of a pixel, if known.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with write_atomically(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            pixels,
+            photometric="minisblack",
+            compression="zlib",
+            description=cut.to_text(),
+            metadata=None,
+            software=SOFTWARE,
+            **_resolution(pixel_size_um),
+        )

@@ -1,42 +1,39 @@
-"""Channel names, pixel sizes and provenance in the metadata of a TIFF.
+"""What a TIFF's metadata say: channel names, pixel sizes, position and time.
 
 Pixel sizes are taken from OME (``PhysicalSizeX``, ``PhysicalSizeY`` with their units),
 else from ImageJ (resolution tags in the unit of its description), else from the
-resolution tags, if these are in centimetres or inches. Resolution tags are believed
-only from 0.001 to 10 micrometres a pixel: programs write 72, 96, 150, 300 or 600 dots
-an inch (353 to 42 micrometres) into files that have no scale at all.
+resolution tags, if these are in centimeters or inches. Resolution tags are believed
+only from 0.001 to 10 micrometers a pixel: programs write 72, 96, 150, 300 or 600 dots
+an inch (353 to 42 micrometers) into files that have no scale at all.
 
-The provenance is one JSON document, the value of the key ``provenance`` in a
-MapAnnotation: OME readers (Bio-Formats, and so Fiji and QuPath) show it as key and
-value, and it comes back with all its types. Nothing in the XML depends on the clock or
-on chance, so the same labels give the same bytes.
+Makers of microscopes have places of their own, one row a maker in `MAKERS`. A row knows
+its files, reads what they say, and tells whether their resolution tags may be believed:
+several programs write the same number there whatever the objective was. Where the truth
+is missing there is no pixel size, and a note says so; no constant takes its place.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import tifffile
 
-import cellunet
 from cellunet.errors import ImageReadError
-from cellunet.io.reading import kind_by_content, reading
-from cellunet.io.tiff_checks import scan_directories
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import numpy as np
+PixelSize = tuple[float, float]
+"""Height and width."""
 
-MICROMETRES = {
+MICROMETERS = {
     "Å": 1e-4,
     "angstrom": 1e-4,
     "pm": 1e-6,
@@ -54,7 +51,7 @@ MICROMETRES = {
     "in": 25_400.0,
     "inch": 25_400.0,
 }
-"""Length units in micrometres; the keys are in Unicode normal form KC."""
+"""Length units in micrometers; the keys are in Unicode normal form KC."""
 
 SECONDS = {
     "ns": 1e-9,
@@ -73,7 +70,7 @@ SECONDS = {
 CREDIBLE_UM = (0.001, 10.0)
 
 HARMONY_UM = 1e4 * 2770410 / 4294967295
-"""Micrometres a pixel in every TIFF of Opera Phenix and Operetta, whatever the lens."""
+"""Micrometers a pixel in every TIFF of Opera Phenix and Operetta, whatever the lens."""
 
 _MIN_DIRECTORY_BYTES = 50
 
@@ -94,10 +91,10 @@ class OmeImage:
     """Samples of a pixel."""
     channel_names: tuple[str, ...]
     """Names of the channels, empty where one has none."""
-    pixel_size_um: tuple[float, float] | None
+    pixel_size_um: PixelSize | None
     """Height and width of a pixel."""
     steps: tuple[float | None, float | None]
-    """Micrometres along Z and seconds along T from one plane to the next."""
+    """Micrometers along Z and seconds along T from one plane to the next."""
     blocks: tuple[tuple[int, int, int], ...]
     """What this file holds of it: first page, first plane, and number of planes, 0 if
     that is as many as there are pages."""
@@ -121,7 +118,7 @@ class OmeSummary:
 
 
 def unit_um(unit: str) -> float | None:
-    """Return a length unit in micrometres, or None if it is not known.
+    """Return a length unit in micrometers, or None if it is not known.
 
     Examples
     --------
@@ -132,11 +129,11 @@ def unit_um(unit: str) -> float | None:
     # which form KC makes one.
     text = unit.strip().replace("\\u00B5", "µ").replace("\\u00b5", "µ")
     text = unicodedata.normalize("NFKC", text)
-    known = {unicodedata.normalize("NFKC", k): v for k, v in MICROMETRES.items()}
+    known = {unicodedata.normalize("NFKC", k): v for k, v in MICROMETERS.items()}
     return known.get(text, known.get(text.lower()))
 
 
-def summarise_ome(path: Path, xml: str, size: int) -> OmeSummary:
+def summarize_ome(path: Path, xml: str, size: int) -> OmeSummary:
     """Read OME-XML, and check its claims before tifffile acts on them.
 
     Parameters
@@ -304,7 +301,7 @@ def _count(
     return int(text)
 
 
-def _ome_pixel_size(pixels: ElementTree.Element) -> tuple[float, float] | None:
+def _ome_pixel_size(pixels: ElementTree.Element) -> PixelSize | None:
     y, x = (_ome_length(pixels, f"PhysicalSize{a}", unit_um, "µm") for a in "YX")
     return None if y is None or x is None else (y, x)
 
@@ -332,8 +329,8 @@ def positive(text: Any) -> float | None:  # noqa: ANN401
 
 def tag_pixel_size(
     page: tifffile.TiffPage, imagej: dict[str, Any] | None
-) -> tuple[float, float] | None:
-    """Return (height, width) of a pixel in micrometres by resolution tags.
+) -> PixelSize | None:
+    """Return (height, width) of a pixel in micrometers by resolution tags.
 
     Parameters
     ----------
@@ -343,23 +340,30 @@ def tag_pixel_size(
         ImageJ's description, whose unit goes before the tag's.
     """
     unit = str((imagej or {}).get("unit", ""))
-    per_tag = {2: MICROMETRES["inch"], 3: MICROMETRES["cm"]}
+    per_tag = {2: MICROMETERS["inch"], 3: MICROMETERS["cm"]}
     factor = unit_um(unit) if unit else per_tag.get(page.tags.valueof(296))
-    sizes = []
-    for code in (283, 282):
-        ratio = page.tags.valueof(code)
-        if factor is None or not isinstance(ratio, tuple) or not all(ratio):
-            return None
-        sizes.append(factor * ratio[1] / ratio[0])
-    if all(math.isclose(size, HARMONY_UM, rel_tol=1e-6) for size in sizes):
+    sizes = _tag_sizes(page, factor)
+    low, high = CREDIBLE_UM if factor in per_tag.values() else (0.0, math.inf)
+    credible = sizes is not None and low <= min(sizes) and max(sizes) <= high
+    return sizes if credible and not _are_of_harmony(sizes) else None
+
+
+def _tag_sizes(page: tifffile.TiffPage, factor: float | None) -> PixelSize | None:
+    """Return height and width by resolution tags per `factor` micrometers."""
+    ratios = page.tags.valueof(283), page.tags.valueof(282)
+    if factor is None or not all(isinstance(r, tuple) and all(r) for r in ratios):
         return None
-    in_dots = factor in per_tag.values()
-    low, high = CREDIBLE_UM if in_dots else (0.0, math.inf)
-    return (sizes[0], sizes[1]) if all(low <= s <= high for s in sizes) else None
+    return factor * ratios[0][1] / ratios[0][0], factor * ratios[1][1] / ratios[1][0]
+
+
+def _are_of_harmony(sizes: PixelSize | None) -> bool:
+    return sizes is not None and all(
+        math.isclose(size, HARMONY_UM, rel_tol=1e-6) for size in sizes
+    )
 
 
 def imagej_steps(imagej: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Return micrometres along Z and seconds along T from one plane to the next.
+    """Return micrometers along Z and seconds along T from one plane to the next.
 
     Examples
     --------
@@ -398,149 +402,425 @@ def imagej_planes(imagej: dict[str, Any]) -> int:
     return math.prod(int(imagej.get(key, 1)) for key in keys)
 
 
-NAMESPACE = "cellunet.provenance"
+INDEXES = ("Index.idx.xml", "Index.xml")
 
-SOFTWARE = f"cellunet {cellunet.__version__}"
+_HEAD_BYTES = 64 * 2**10
+"""A document type stands before the first element: this far entities are looked for."""
 
-HEAD_BYTES = 4096
-"""The metadata of a label image begins this early, and its namespace stands in them."""
+_KEPT = 4
 
-_NIL = "00000000-0000-0000-0000-000000000000"
+_FIELDS = (
+    "Row",
+    "Col",
+    "FieldID",
+    "ChannelName",
+    "ImageResolutionX",
+    "ImageResolutionY",
+    "AbsTime",
+)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageSpec:
-    """What an image to be written is, apart from its pixels."""
+@dataclass(frozen=True)
+class IndexEntry:
+    """What an index says of one image."""
 
-    name: str = "labels"
-    """What its pixels are, in ASCII."""
-    shape: tuple[int, int]
-    """Height and width in pixels."""
-    plane_axes: str = ""
-    """Leading axes: letters of T and Z, slowest first."""
-    plane_shape: tuple[int, ...] = ()
-    """Their lengths."""
-    channels: tuple[str, ...] = ()
-    """Names in ASCII of the channels of each plane; none: there is no such axis."""
-    dtype: np.dtype[Any]
-    """Of labels uint16 or uint32."""
-    pixel_size_um: tuple[float, float] | None
+    index: str
+    """Name of the index."""
+    pixel_size_um: PixelSize | None
     """Height and width of a pixel."""
-    z_step_um: float | None = None
-    """Distance of planes along Z."""
-    time_step_s: float | None = None
-    """Seconds from one plane to the next along T."""
-    provenance: dict[str, Any] | None = None
-    """What can be written as JSON; None: nothing is said."""
-
-    @property
-    def pages(self) -> int:
-        """Number of planes times channels."""
-        return math.prod(self.plane_shape) * max(len(self.channels), 1)
+    channel: str
+    """Name of its channel."""
+    position: str
+    """Row, column and field."""
+    acquired: str
+    """When it was taken."""
 
 
-def ome_xml(spec: ImageSpec) -> str:
-    """Return the OME-XML of an image, in ASCII.
-
-    Units are left out: the schema's defaults are micrometres and seconds, and the micro
-    sign as a character reference makes Bio-Formats refuse the whole document.
-    """
-    axes = spec.plane_axes + ("C" if spec.channels else "")
-    lengths = (*spec.plane_shape, *filter(None, [len(spec.channels)]))
-    known: dict[str, Any] = {"Channel": {"Name": list(spec.channels or (spec.name,))}}
-    if spec.pixel_size_um is not None:
-        y, x = spec.pixel_size_um
-        known |= {"PhysicalSizeX": x, "PhysicalSizeY": y}
-    for axis, key, step in (
-        ("Z", "PhysicalSizeZ", spec.z_step_um),
-        ("T", "TimeIncrement", spec.time_step_s),
-    ):
-        if axis in axes and step is not None:
-            known[key] = step
-    if spec.provenance is not None:
-        document = json.dumps(spec.provenance, ensure_ascii=True, allow_nan=False)
-        known["MapAnnotation"] = {
-            "Namespace": NAMESPACE,
-            "Value": {"provenance": document},
-        }
-    xml = tifffile.OmeXml(Creator=SOFTWARE, UUID=_NIL)
-    xml.addimage(
-        spec.dtype,
-        (*lengths, *spec.shape),
-        (spec.pages, 1, 1, *spec.shape, 1),
-        axes=f"{axes}YX",
-        Name=spec.name,
-        **known,
-    )
-    # Without the UUID that tifffile always writes: one of chance or of the clock would
-    # make other bytes of the same labels, and a fixed one would name all files alike.
-    text: str = xml.tostring(declaration=True)
-    return text.replace(f' UUID="urn:uuid:{_NIL}"', "", 1)
-
-
-def read_provenance(path: Path) -> dict[str, Any] | None:
-    """Return the provenance in a label image, quickly.
-
-    Returns
-    -------
-    dict or None
-        What `cellunet.io.images.create_labels` was given; None if cellunet did
-        not write the file, whatever it is.
-
-    Raises
-    ------
-    ImageReadError
-        If the file cannot be opened, or cellunet wrote it but it is not complete.
-    """
-    with reading(path):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(32)
-    if kind_by_content(head) != "TIFF":
-        return None
-    with contextlib.ExitStack() as stack:
+def find_in_index(path: Path) -> IndexEntry | None:
+    """Return what the index beside an image says of it; None without one."""
+    for name in INDEXES:
+        index = path.with_name(name)
         try:
-            with reading(path):
-                tiff = stack.enter_context(tifffile.TiffFile(path, _multifile=False))
-                found = _from_xml(tiff.pages.first.description)
-        except ImageReadError:
-            # A broken file of whatever origin; ours are recognised by this very part.
-            return None
+            stat = index.stat()
+        except OSError:
+            continue
+        found = _entries(index, stat.st_mtime_ns, stat.st_size).get(
+            path.name.casefold()
+        )
         if found is not None:
-            with reading(path):
-                scan_directories(path, size)
-                _check_complete(path, tiff, size)
-    return found
-
-
-def is_written_by_cellunet(path: Path) -> bool:
-    """Return whether a file begins as a label image of cellunet, from its first bytes.
-
-    False as well for a file that cannot be read.
-    """
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        return NAMESPACE.encode() in file.read(HEAD_BYTES)
-    return False
-
-
-def _from_xml(xml: str) -> dict[str, Any] | None:
-    if NAMESPACE not in xml:
-        return None
-    for annotation in ElementTree.fromstring(xml).iter():
-        if annotation.get("Namespace") == NAMESPACE:
-            for entry in annotation.iter():
-                if entry.get("K") == "provenance" and entry.text:
-                    found = json.loads(entry.text)
-                    return found if isinstance(found, dict) else None
+            return found
     return None
 
 
-def _check_complete(path: Path, tiff: tifffile.TiffFile, size: int) -> None:
-    tiff.pages.useframes = True
-    for page in tiff.pages:
-        ends = zip(page.dataoffsets, page.databytecounts, strict=True)
-        if max(offset + count for offset, count in ends) > size:
-            raise ImageReadError(
-                f"{path} is a truncated result of cellunet.",
-                hint="Delete it and predict again.",
-            )
+@lru_cache(maxsize=_KEPT)
+def _entries(index: Path, modified_ns: int, size: int) -> dict[str, IndexEntry]:
+    """Return all entries by file name; an index may describe 100,000 images."""
+    del modified_ns, size  # A changed index is read again.
+    with index.open("rb") as file:
+        refuse_entities(index, file.read(_HEAD_BYTES).decode("utf-8", "replace"))
+    images: list[dict[str, str]] = []
+    channels: dict[str, dict[str, str]] = {}
+    try:
+        for _, element in ElementTree.iterparse(index):
+            kind = _name(element)
+            if kind == "Entry":
+                fields = channels.setdefault(element.get("ChannelID", ""), {})
+                fields |= _fields(element)
+                element.clear()
+            elif kind == "Image" and (fields := _fields(element)).get("URL"):
+                images.append(fields)
+                element.clear()
+    except (ElementTree.ParseError, OSError):
+        return {}
+    entries = {}
+    for own in images:
+        fields = channels.get(own.get("ChannelID", ""), {}) | own
+        name = fields["URL"].replace("\\", "/").rsplit("/", 1)[-1]
+        entries[name.casefold()] = _entry(index.name, fields)
+    return entries
+
+
+def _fields(element: ElementTree.Element) -> dict[str, str]:
+    """Return the texts of what is used of an entry, lengths in micrometers."""
+    fields = {}
+    for child in element:
+        name = _name(child)
+        text = (child.text or "").strip()
+        if name.startswith("ImageResolution"):
+            size, unit = positive(text), unit_um(child.get("Unit", ""))
+            text = str(size * unit) if size and unit else ""
+        if text and name in (*_FIELDS, "URL", "ChannelID"):
+            fields[name] = text
+    return fields
+
+
+def _entry(index: str, fields: dict[str, str]) -> IndexEntry:
+    height, width = (positive(fields.get(f"ImageResolution{axis}")) for axis in "YX")
+    places = (("row", "Row"), ("column", "Col"), ("field", "FieldID"))
+    return IndexEntry(
+        index,
+        (height, width) if height and width else None,
+        fields.get("ChannelName", ""),
+        ", ".join(f"{word} {fields[key]}" for word, key in places if key in fields),
+        fields.get("AbsTime", ""),
+    )
+
+
+_MICROMANAGER, _UIC1 = 51123, 33628
+
+
+@dataclass(frozen=True)
+class TiffImage:
+    """One image of an open TIFF."""
+
+    path: Path
+    tiff: tifffile.TiffFile
+    series: tifffile.TiffPageSeries
+    ome: OmeImage | None = None
+    split: bool = False
+    """Whether it is a part of an image whose whole the metadata describe."""
+
+    @property
+    def page(self) -> tifffile.TiffPage:
+        """The first page of the image."""
+        return self.series.keyframe
+
+    def tag(self, code: int) -> Any:  # noqa: ANN401 - of any type
+        """Return the value of a tag of the file's first page, None without it."""
+        return self.tiff.pages.first.tags.valueof(code)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What is known of how an image was taken."""
+
+    pixel_size_um: PixelSize | None = None
+    """Height and width of a pixel."""
+    channel_names: tuple[str, ...] = ()
+    position: str = ""
+    """Well, site or field, in the maker's words."""
+    acquired: str = ""
+    """When, in the maker's words."""
+    pixel_size_from: str = ""
+    """Where the size stands."""
+    notes: tuple[str, ...] = ()
+    """What to tell the user."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """One kind of file: a row of `MAKERS`."""
+
+    name: str
+    place: str
+    """Where the truth stands."""
+    knows: Callable[[TiffImage], bool]
+    read: Callable[[TiffImage], Metadata] = field(repr=False)
+    tags: str = ""
+    """What stands in the resolution tags instead of a size; empty if they are right."""
+
+
+def describe(image: TiffImage) -> Metadata:
+    """Return what the first maker that knows an image says of it.
+
+    What it leaves out is filled in from the rows behind it.
+    """
+    rows = [maker for maker in MAKERS if maker.knows(image)]
+    found = [(maker, maker.read(image)) for maker in rows]
+    sized = [(m, d) for m, d in found if d.pixel_size_um is not None]
+    size, place = (
+        (sized[0][1].pixel_size_um, sized[0][1].pixel_size_from or sized[0][0].place)
+        if sized
+        else (None, "")
+    )
+    wrong = next((maker for maker in rows if maker.tags), None)
+    notes: tuple[str, ...] = ()
+    if size is None and wrong is not None:
+        notes = (
+            f"no pixel size: {wrong.name} files say {wrong.tags} in their resolution "
+            f"tags, and {wrong.place} gives none",
+        )
+    elif size is None:
+        size = tag_pixel_size(image.page, image.tiff.imagej_metadata)
+        place = "resolution tags" if size else ""
+
+    def first(values: list[Any]) -> Any:  # noqa: ANN401 - of the type of the values
+        return next((value for value in values if value), values[0] if values else "")
+
+    return Metadata(
+        size,
+        first([d.channel_names for _, d in found]) or (),
+        first([d.position for _, d in found]),
+        first([d.acquired for _, d in found]),
+        place,
+        notes,
+    )
+
+
+def _is_harmony(image: TiffImage) -> bool:
+    per_cm = MICROMETERS["cm"] if image.page.tags.valueof(296) == 3 else None
+    return (
+        _are_of_harmony(_tag_sizes(image.page, per_cm))
+        or re.match(_HARMONY_NAME, image.path.name, re.I) is not None
+    )
+
+
+_HARMONY_NAME = r"r\d+c\d+f\d+p\d+-ch\d+sk\d+fk\d+fl\d+\.tiff?$"
+
+
+def _harmony(image: TiffImage) -> Metadata:
+    found = find_in_index(image.path)
+    if found is None:
+        return Metadata()
+    return Metadata(
+        found.pixel_size_um,
+        (found.channel,) if found.channel else (),
+        found.position,
+        found.acquired,
+        found.index,
+    )
+
+
+def _metaseries(image: TiffImage) -> Metadata:
+    values = {
+        e.get("id", ""): e.get("value", "")
+        for e in _xml(image.path, image.tiff.pages.first.description).iter()
+        if e.tag in ("prop", "custom-prop")
+    }
+    unit = unit_um(values.get("spatial-calibration-units", ""))
+    on = values.get("spatial-calibration-state", "on") == "on"
+    sizes = [positive(values.get(f"spatial-calibration-{axis}")) for axis in "yx"]
+    name = values.get("_IllumSetting_") or values.get("image-name", "")
+    return Metadata(
+        _sizes(sizes, unit if on else None),
+        (name,) if name else (),
+        values.get("stage-label", ""),
+        values.get("acquisition-time-local", ""),
+    )
+
+
+def _sizes(values: list[float | None], unit: float | None) -> PixelSize | None:
+    """Return height and width in micrometers if both and their unit are known."""
+    height, width = values
+    if unit is None or height is None or width is None:
+        return None
+    return height * unit, width * unit
+
+
+def _xml(path: Path, text: str) -> ElementTree.Element:
+    """Return XML in a description, an empty element if it is none."""
+    refuse_entities(path, text)
+    try:
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError):
+        return ElementTree.Element("none")
+
+
+def _micromanager(image: TiffImage) -> Metadata:
+    meta = image.tag(_MICROMANAGER)
+    if not isinstance(meta, dict):
+        return Metadata()
+    size = positive(meta.get("PixelSizeUm"))
+    axes = meta.get("Axes")
+    axes = axes if isinstance(axes, dict) else {}
+    name = meta.get("Channel") or meta.get("ChannelName") or axes.get("channel")
+    names: tuple[str, ...] = (str(name),) if name is not None else ()
+    if name is None or _planes_of_channels(image) > 1:
+        names = _ndtiff_channels(image)
+    return Metadata(
+        _sizes([size, size], 1.0),
+        names,
+        str(meta.get("PositionName") or ""),
+        str(meta.get("ReceivedTime") or meta.get("Time") or ""),
+    )
+
+
+def _ndtiff_channels(image: TiffImage) -> tuple[str, ...]:
+    """Return the channels of an NDTiff data set by name, as tifffile numbers them."""
+    if image.series.kind != "ndtiff":
+        return ()
+    index = image.path.with_name("NDTiff.index")
+    every: dict[str, bool] = {}
+    for axes, file, *_ in tifffile.read_ndtiff_index(index):
+        name = axes.get("channel")
+        if isinstance(name, str):
+            every[name] = every.get(name, False) or file == image.path.name
+    return tuple(name for name, here in every.items() if here)
+
+
+def _planes_of_channels(image: TiffImage) -> int:
+    axes, shape = image.series.axes, image.series.shape
+    return int(shape[axes.index("C")]) if "C" in axes else 1
+
+
+def _lsm(image: TiffImage) -> Metadata:
+    info = image.tiff.lsm_metadata or {}
+    colors = info.get("ChannelColors") or {}
+    scan = info.get("ScanInformation") or {}
+    return Metadata(
+        _sizes(
+            [positive(info.get(f"VoxelSize{axis}")) for axis in "YX"], MICROMETERS["m"]
+        ),
+        tuple(str(name) for name in colors.get("ColorNames") or ()),
+        acquired=_ole_date(scan.get("Sample0time")),
+    )
+
+
+def _ole_date(days: Any) -> str:  # noqa: ANN401 - of metadata
+    """Return a date that is told in days since the end of 1899, as text."""
+    from datetime import datetime, timedelta
+
+    number = positive(days)
+    if number is None or number > 100_000:
+        return ""
+    date = datetime(1899, 12, 30) + timedelta(days=number)
+    return date.isoformat(" ", "seconds")
+
+
+def _uic(image: TiffImage) -> Metadata:
+    info = image.tag(_UIC1)
+    info = info if isinstance(info, dict) else {}
+    # Of .stk files a later tag may replace what the first one says.
+    info = {**info, **(image.tiff.stk_metadata or {})} if image.tiff.is_stk else info
+    unit = unit_um(_text(info.get("CalibrationUnits")))
+    sizes = [positive(info.get(f"{axis}Calibration")) for axis in "YX"]
+    properties = info.get("PlaneProperty")
+    # Older versions of tifffile leave a number where newer ones read the list.
+    listed = properties if isinstance(properties, list | tuple) else ()
+    named = {p.get("name"): p.get("value") for p in listed if isinstance(p, dict)}
+    name = _text(named.get("_IllumSetting_") or info.get("Name"))
+    return Metadata(
+        _sizes(sizes, unit if info.get("SpatialCalibration", 1) else None),
+        (name,) if name else (),
+        _text(info.get("StageLabel")),
+        _text(info.get("CreateTime")),
+    )
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - of metadata
+    """Return text of a tag, of several the first."""
+    if isinstance(value, list | tuple):
+        value = value[0] if value else ""
+    return str(value or "").strip().strip("\0")
+
+
+def _qptiff(image: TiffImage) -> Metadata:
+    names, first = [], ElementTree.Element("none")
+    for number, page in enumerate(image.series.pages):
+        described = getattr(page, "description", "")
+        xml = _xml(image.path, described)
+        first = xml if number == 0 else first
+        names.append((xml.findtext("Name") or "").strip())
+    return Metadata(
+        tag_pixel_size(image.page, None),
+        tuple(names) if any(names) else (),
+        (first.findtext("SlideID") or "").strip(),
+        str(image.tag(306) or ""),
+        "resolution tags",
+    )
+
+
+def _ome(image: TiffImage) -> Metadata:
+    if image.ome is None:
+        return Metadata()
+    return Metadata(image.ome.pixel_size_um, image.ome.channel_names)
+
+
+def _imagej(image: TiffImage) -> Metadata:
+    imagej = image.tiff.imagej_metadata or {}
+    return Metadata(
+        tag_pixel_size(image.page, imagej),
+        () if image.split else imagej_channel_names(imagej),
+    )
+
+
+MAKERS = (
+    Maker(
+        "Opera Phenix and Operetta",
+        " or ".join(INDEXES) + " beside them",
+        _is_harmony,
+        _harmony,
+        "6.4504 µm whatever the objective",
+    ),
+    Maker(
+        "ImageXpress",
+        "the MetaSeries XML",
+        lambda image: image.tiff.pages.first.is_metaseries,
+        _metaseries,
+        "1 px per inch",
+    ),
+    Maker(
+        "MetaMorph",
+        "the UIC1 tag",
+        lambda image: _UIC1 in image.tiff.pages.first.tags,
+        _uic,
+        "the dots per inch of a screen",
+    ),
+    Maker("OME-TIFF", "OME-XML", lambda image: image.ome is not None, _ome),
+    Maker(
+        "Zeiss LSM",
+        "the CZ_LSMINFO tag",
+        lambda image: image.tiff.pages.first.is_lsm,
+        _lsm,
+    ),
+    Maker(
+        "PerkinElmer QPTIFF",
+        "resolution tags",
+        lambda image: image.tiff.pages.first.is_qpi,
+        _qptiff,
+    ),
+    Maker(
+        "ImageJ",
+        "ImageJ's description",
+        lambda image: image.tiff.imagej_metadata is not None,
+        _imagej,
+    ),
+    Maker(
+        "Micro-Manager",
+        "tag 51123 (PixelSizeUm)",
+        lambda image: _MICROMANAGER in image.tiff.pages.first.tags,
+        _micromanager,
+        "1 px per cm",
+    ),
+)
+"""The first row that knows a file and has an answer is believed."""

@@ -26,8 +26,8 @@ import tifffile
 
 from cellunet.errors import ImageReadError, InputError
 from cellunet.io.images import FOLDERS, READERS
-from cellunet.io.metadata import is_written_by_cellunet
-from cellunet.io.reading import reading
+from cellunet.io.label_tiff import is_written_by_cellunet
+from cellunet.io.source import reading
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import imagecodecs
 import numpy as np
@@ -13,46 +13,36 @@ from cellunet.errors import ImageReadError
 from cellunet.io.axes import Stack, choose_level, combine, lay_out
 from cellunet.io.decoding import PNG, decode_png, isolated_bytes
 from cellunet.io.files import write_atomically
-from cellunet.io.reading import (
+from cellunet.io.source import (
+    SinglePlane,
     check_claim,
     check_kind,
     check_piece,
     memory_note,
     reading,
 )
-from cellunet.io.source import Origin
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     import numpy.typing as npt
 
     from cellunet.io.axes import PlaneLayout
-    from cellunet.io.source import Choice, Damage, Region
+    from cellunet.io.source import Choice, Region
 
 DEFLATE_RATIO = 1040
 """Most bytes that a byte of deflated PNG data can stand for (zlib: 1032)."""
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Samples a pixel by colour type (PNG specification, 11.2.1); 3 is a palette."""
+"""Samples a pixel by color type (PNG specification, 11.2.1); 3 is a palette."""
 
 
-class PngSource:
+class PngSource(SinglePlane):
     """One PNG as a `cellunet.io.source.Source`.
 
     Its physical size chunk (pHYs) speaks of print and screens and is ignored, so
     `pixel_size_um` is None.
     """
-
-    plane_axes = ""
-    plane_shape: tuple[int, ...] = ()
-    pixel_size_um: tuple[float, float] | None = None
-    z_step_um: float | None = None
-    time_step_s: float | None = None
-    damaged: tuple[Damage, ...] = ()
-    origin = Origin()
-    cut_from = None
 
     def __init__(self, path: Path, layout: PlaneLayout, dtype: np.dtype[Any]) -> None:
         self.path = path
@@ -97,17 +87,6 @@ class PngSource:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_plane": None}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 def open_png(path: Path, choice: Choice) -> PngSource:
     """Read the header of a PNG.
@@ -127,7 +106,7 @@ def open_png(path: Path, choice: Choice) -> PngSource:
             path,
             axes="YXS",
             shape=(*shape, samples),
-            colour=samples >= 3,
+            color=samples >= 3,
             alpha=samples in (2, 4),
         )
 
@@ -147,27 +126,22 @@ def _header(path: Path, size: int) -> tuple[tuple[int, int], int, np.dtype[Any]]
             f"{path} is truncated: {size} bytes, and no complete PNG header.",
             hint="Copy or export it again.",
         )
-    width, height, bits, colour = struct.unpack(">IIBB", head[16:26])
-    if (
-        not width
-        or not height
-        or colour not in _SAMPLES
-        or bits not in (1, 2, 4, 8, 16)
-    ):
+    width, height, bits, color = struct.unpack(">IIBB", head[16:26])
+    if not width or not height or color not in _SAMPLES or bits not in (1, 2, 4, 8, 16):
         raise ImageReadError(
             f"{path} has an impossible PNG header: {width} x {height} pixels, {bits} "
-            f"bits, colour type {colour}.",
+            f"bits, color type {color}.",
             hint="Export it again.",
         )
-    stored = height * math.ceil(width * bits * _SAMPLES[colour] / 8)
+    stored = height * math.ceil(width * bits * _SAMPLES[color] / 8)
     check_claim(path, stored, size, DEFLATE_RATIO)
-    samples = 3 if colour == 3 else _SAMPLES[colour]
+    samples = 3 if color == 3 else _SAMPLES[color]
     dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
     return (height, width), samples, dtype
 
 
 def _decode(path: Path, decoded_bytes: int) -> npt.NDArray[Any]:
-    """Return all pixels, shape (height, width, samples); palettes become colours."""
+    """Return all pixels, shape (height, width, samples); palettes become colors."""
     pixels = decode_png(path.read_bytes(), decoded_bytes)
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
@@ -187,13 +161,7 @@ def write_png(path: Path, pixels: npt.NDArray[Any]) -> None:
     ------
     OutputError
         If there is no room or no permission.
-    ValueError
-        If `pixels` is of another type or shape: a bug.
     """
-    gray = pixels.ndim == 2 and pixels.dtype in (np.uint8, np.uint16)
-    colour = pixels.ndim == 3 and pixels.shape[2] in (3, 4) and pixels.dtype == np.uint8
-    if not (gray or colour) or not pixels.size:
-        raise ValueError(f"no PNG of {pixels.dtype} {pixels.shape}")
     encoded = imagecodecs.png_encode(np.ascontiguousarray(pixels))
     with write_atomically(path) as temporary:
         temporary.write_bytes(encoded)

@@ -21,17 +21,17 @@ import threading
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import imagecodecs
 import numpy as np
 
 from cellunet.errors import OutputError
 from cellunet.io.files import close_unwanted, writing
+from cellunet.io.source import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     import numpy.typing as npt
 
@@ -153,7 +153,7 @@ Kept: TypeAlias = "npt.NDArray[Any] | _OnDisk"
 """What stands for an array that was put aside."""
 
 
-class Scratch:
+class Scratch(Closing):
     """Room for what does not fit into memory. Safe for use by several threads.
 
     Parameters
@@ -243,17 +243,6 @@ class Scratch:
                 close_unwanted(self._file)
                 self._file = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 @dataclass(frozen=True)
 class _Rectangle:
@@ -338,7 +327,7 @@ T = TypeVar("T")
 
 
 def _within(items: list[T], starts: list[int], first: int, stop: int) -> list[T]:
-    """Return those of neighbouring intervals that hold some of first <= i < stop."""
+    """Return those of neighboring intervals that hold some of first <= i < stop."""
     return items[max(bisect_right(starts, first) - 1, 0) : bisect_left(starts, stop)]
 
 

@@ -17,24 +17,32 @@ import contextlib
 import math
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from cellunet.errors import ImageReadError
-from cellunet.io.axes import COLOURS, Stack, at_level, choose_level, combine, lay_out
-from cellunet.io.crops import CropMetadata
-from cellunet.io.makers import TiffImage, describe
+from cellunet.errors import ImageReadError, some
+from cellunet.io.axes import COLORS, Stack, at_level, choose_level, combine, lay_out
+from cellunet.io.label_tiff import CropMetadata
 from cellunet.io.metadata import (
+    TiffImage,
+    describe,
     imagej_planes,
     imagej_steps,
     refuse_entities,
-    summarise_ome,
+    summarize_ome,
 )
-from cellunet.io.reading import check_kind, memory_note, reading
-from cellunet.io.source import Choice, DamageLog, Origin
+from cellunet.io.source import (
+    Choice,
+    Closing,
+    DamageLog,
+    Origin,
+    check_kind,
+    memory_note,
+    reading,
+)
 from cellunet.io.tiff_checks import (
     BIO_FORMATS,
     axes_and_shape,
@@ -55,11 +63,9 @@ from cellunet.io.tiff_pixels import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from cellunet.io.axes import PlaneLayout
-    from cellunet.io.makers import Metadata
-    from cellunet.io.metadata import OmeImage, OmeSummary
+    from cellunet.io.metadata import Metadata, OmeImage, OmeSummary
     from cellunet.io.source import Damage, Region
 
 TOLERANCE = 0.02
@@ -167,7 +173,7 @@ def _ndtiff_here(
 
 
 def _claim(tiff: tifffile.TiffFile, ome: OmeSummary | None) -> tuple[int, list[str]]:
-    """Return the planes that metadata claim, and the kinds of series that honour it.
+    """Return the planes that metadata claim, and the kinds of series that honor it.
 
     Where tifffile cannot match metadata and pages it falls back to the bare pages,
     and what was a channel would silently become one more field of view.
@@ -321,8 +327,7 @@ def listed(images: Images, without: int | None = None) -> str:
         name = f" {image_name(one)}" if image_name(one) else ""
         if number != without:
             texts.append(f"{number}{name} ({width} x {height} px)")
-    rest = len(texts) - _MOST_LISTED
-    return ", ".join(texts[:_MOST_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+    return some(texts, _MOST_LISTED)
 
 
 _GRAY, _RGB, _PALETTE, _YCBCR = (0, 1, 4), 2, 3, 6
@@ -356,7 +361,7 @@ class OpenTiff:
     pixel_size_um: tuple[float, float] | None
     """Height and width of a pixel."""
     steps: tuple[float | None, float | None]
-    """Micrometres along Z and seconds along T from one plane to the next."""
+    """Micrometers along Z and seconds along T from one plane to the next."""
     origin: Origin
     """What else the file tells of the image."""
     log: DamageLog
@@ -379,8 +384,8 @@ class OpenTiff:
         values = self.reader.read(plane, rows, columns)
         if self.palette is None:
             return values
-        coloured: npt.NDArray[np.uint8] = self.palette[values[..., 0]]
-        return coloured
+        colored: npt.NDArray[np.uint8] = self.palette[values[..., 0]]
+        return colored
 
     def close(self) -> None:
         """Close the file and forget what was decoded."""
@@ -446,11 +451,11 @@ def _images(
     """Open a TIFF that was checked; give it, its bytes, its OME-XML and its images."""
     size = check_kind(path, "TIFF")
     scan_directories(path, size)
-    # A set of several files is recognised, never assembled.
+    # A set of several files is recognized, never assembled.
     with tifffile.TiffFile(path, _multifile=False) as tiff:
         refuse_entities(path, tiff.pages.first.description)
         xml = tiff.ome_metadata if tiff.is_ome else None
-        ome = summarise_ome(path, xml, size) if xml else None
+        ome = summarize_ome(path, xml, size) if xml else None
         yield tiff, size, ome, find_images(path, tiff, ome)
 
 
@@ -549,7 +554,7 @@ def _describe(
         path,
         axes,
         tuple(int(n) for n in shape),
-        colour=palette is not None or (rgb and not planes and "S" in axes),
+        color=palette is not None or (rgb and not planes and "S" in axes),
         indexed=palette is not None,
         alpha=page.samplesperpixel > 1
         and page.extrasamples[-1:] in [(a,) for a in _ALPHA],
@@ -592,8 +597,8 @@ def may_be_planes(image: TiffImage) -> bool:
 
 def _asks_for_color(page: tifffile.TiffPage, choice: Choice) -> bool:
     """Say whether the user takes three planes for red, green and blue."""
-    named = (choice.channel or "").casefold() in COLOURS
-    return page.samplesperpixel == len(COLOURS) and (choice.gray or named)
+    named = (choice.channel or "").casefold() in COLORS
+    return page.samplesperpixel == len(COLORS) and (choice.gray or named)
 
 
 def _check_colors(path: Path, page: tifffile.TiffPage) -> None:
@@ -603,7 +608,7 @@ def _check_colors(path: Path, page: tifffile.TiffPage) -> None:
     if photometric not in (*_GRAY, _RGB, _PALETTE, _YCBCR):
         name = getattr(page.photometric, "name", page.photometric)
         raise ImageReadError(
-            f"{path} is stored in the colour space {name}; cellunet reads gray, RGB "
+            f"{path} is stored in the color space {name}; cellunet reads gray, RGB "
             "and palette images.",
             hint="Export it as RGB or gray TIFF.",
         )
@@ -629,10 +634,10 @@ LARGEST_WINDOW_PX = 1024
 """Side of the network's windows (`cellunet.imaging.blocks.LARGEST_PX`)."""
 
 LOOK_PX = 512
-"""Part of a colour image that is looked at to see whether it is really gray."""
+"""Part of a color image that is looked at to see whether it is really gray."""
 
 
-class TiffSource:
+class TiffSource(Closing):
     """One TIFF file as a `cellunet.io.source.Source`.
 
     Made by `open_tiff`. The file is closed until the first `read`.
@@ -641,7 +646,7 @@ class TiffSource:
     def __init__(self, path: Path, choice: Choice) -> None:
         file = open_series(path, choice)
         try:
-            layout = lay_out(file.stack, choice, lambda: _equal_colours(file))
+            layout = lay_out(file.stack, choice, lambda: _equal_colors(file))
         finally:
             file.close()
         self.path = path
@@ -720,17 +725,6 @@ class TiffSource:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None, "_window": None}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 def open_tiff(path: Path, choice: Choice) -> TiffSource:
     """Read the metadata of a TIFF and check what it claims.
@@ -763,8 +757,8 @@ def _channels(
     return combine(list(parts), gray=True)[np.newaxis] if layout.gray else parts
 
 
-def _equal_colours(file: OpenTiff) -> bool:
-    """Say whether red, green and blue are equal around the first plane's centre."""
+def _equal_colors(file: OpenTiff) -> bool:
+    """Say whether red, green and blue are equal around the first plane's center."""
     layout = lay_out(file.stack, Choice(gray=True))
     spans = []
     for length in layout.shape:

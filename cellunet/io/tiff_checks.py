@@ -11,8 +11,7 @@ import numpy as np
 import tifffile
 
 from cellunet.errors import ImageReadError
-from cellunet.io.reading import check_claim, check_piece
-from cellunet.io.source import KEEP_GOING
+from cellunet.io.source import KEEP_GOING, check_claim, check_piece
 
 if TYPE_CHECKING:
     from pathlib import Path

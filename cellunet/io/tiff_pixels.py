@@ -17,11 +17,10 @@ import numpy as np
 
 from cellunet.bugs import is_bug
 from cellunet.errors import CellunetError, ImageReadError
-from cellunet.io.decoder_process import file_state
-from cellunet.io.decoding import SHARED, codec_of, isolated_bytes
-from cellunet.io.reading import READ_FAILURES
+from cellunet.io.decoding import SHARED, codec_of, file_state, isolated_bytes
 from cellunet.io.source import (
     KEEP_GOING,
+    READ_FAILURES,
     Damage,
     DecoderLostError,
     brief,

@@ -11,7 +11,7 @@ other places in these images, and is too narrow for other images.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -194,18 +194,6 @@ class Expected:
     """Whether all are parts of one image, other parts of which were trained on: they
     tell of no other image."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values."""
-        return {
-            "mean_ap": self.mean_ap.to_dict(),
-            "f1_50": self.f1_50.to_dict(),
-            "f1_90": self.f1_90.to_dict(),
-            "gain": self.gain.to_dict() if self.gain else None,
-            "pieces": self.pieces,
-            "quarters": self.quarters,
-            "of_one_image": self.of_one_image,
-        }
-
 
 def expected(
     found: Sequence[ImageScores],
@@ -339,10 +327,6 @@ class Point:
     """Mean over the trials."""
     mean_ap: Estimate
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values."""
-        return dict(vars(self)) | {"mean_ap": self.mean_ap.to_dict()}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
@@ -352,10 +336,6 @@ class Outlook:
     """How many more."""
     gain: Estimate
     """In mean AP."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values."""
-        return {"more": self.more, "gain": self.gain.to_dict()}
 
 
 def points_of(trials: Sequence[Trial]) -> list[Point]:

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
     Integers = npt.NDArray[np.integer[Any]]
     Counts = npt.NDArray[np.int64]
     Flags = npt.NDArray[np.bool_]
@@ -69,13 +66,8 @@ class MatchRule:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as plain values, thresholds as IoU."""
-        return {
-            "thresholds": [t / 20 for t in self.t20],
-            "strict": self.strict,
-            "min_true_area_px": self.min_true_area_px,
-            "ignore_small": self.ignore_small,
-            "dilate_predicted": self.dilate_predicted,
-        }
+        values = dataclasses.asdict(self)
+        return {"thresholds": [t / 20 for t in values.pop("t20")], **values}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.config import BootstrapConfig
-from cellunet.errors import InputError
+from cellunet.errors import InputError, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cellunet.metrics.matching import ClassScores, ImageScores, MatchRule
-
-if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from cellunet.metrics.matching import ClassScores, ImageScores, MatchRule
 
     Floats = npt.NDArray[np.float64]
 
@@ -42,10 +41,6 @@ class Estimate:
     """Lower end of the interval."""
     high: float
     """Upper end of the interval."""
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the fields as plain values."""
-        return dataclasses.asdict(self)
 
 
 def estimate_ratios(
@@ -209,11 +204,11 @@ def summarize(
     """
     config = config or BootstrapConfig()
     _check_one_rule(scores)
-    some = [s for s in scores if s.true_objects]
-    if not some:
-        return _summary(scores, config)
-    rest = _summary(some, config)
-    whole = rest if len(some) == len(scores) else _summary(scores, config)
+    held = [s for s in scores if s.true_objects]
+    whole = _summary(scores, config)
+    rest = (
+        whole if len(held) == len(scores) else _summary(held, config) if held else None
+    )
     return dataclasses.replace(whole, with_true_objects=rest)
 
 
@@ -263,7 +258,7 @@ def _check_one_rule(scores: Sequence[ImageScores]) -> None:
     counted = Counter(s.name for s in scores)
     twice = sorted(name for name, count in counted.items() if count > 1)
     if twice:
-        raise InputError(f"Images are scored more than once: {_listed(twice)}.")
+        raise InputError(f"Images are scored more than once: {some(twice, 10)}.")
     _refuse_different_rules(scores)
 
 
@@ -290,7 +285,7 @@ def refuse_different_images(first: Iterable[str], second: Iterable[str]) -> None
     """
     one, other = set(first), set(second)
     parts = [
-        f"only in the {which}: {_listed(sorted(rest))}"
+        f"only in the {which}: {some(sorted(rest), 10)}"
         for which, rest in (("first", one - other), ("second", other - one))
         if rest
     ]
@@ -308,11 +303,6 @@ def _refuse_different_truth(one: ImageScores, other: ImageScores) -> None:
             f"scores and {other.true_objects} in the second.",
             hint="Score both against the same labels.",
         )
-
-
-def _listed(names: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _columns(scores: Sequence[ImageScores]) -> Floats:
@@ -348,25 +338,13 @@ def _summary(scores: Sequence[ImageScores], config: BootstrapConfig) -> Summary:
 
 
 def _totals(scores: Sequence[ImageScores]) -> Totals:
-    def total(name: str) -> int:
-        return sum(getattr(s, name) for s in scores)
+    def total(name: str) -> Any:  # noqa: ANN401 - a sum, or one for each threshold
+        values = [getattr(s, name) for s in scores]
+        if isinstance(values[0], tuple):
+            return tuple(map(sum, zip(*values, strict=True)))
+        return sum(values)
 
-    def totals(name: str) -> tuple[int, ...]:
-        return tuple(map(sum, zip(*(getattr(s, name) for s in scores), strict=True)))
-
-    return Totals(
-        true_objects=total("true_objects"),
-        predicted_objects=total("predicted_objects"),
-        missed=total("missed"),
-        extra=total("extra"),
-        merges=total("merges"),
-        splits=total("splits"),
-        too_small=total("too_small"),
-        left_out=total("left_out"),
-        tp=totals("tp"),
-        fp=totals("fp"),
-        fn=totals("fn"),
-    )
+    return Totals(**{f.name: total(f.name) for f in dataclasses.fields(Totals)})
 
 
 HEADLINE_T20 = (10, 14, 18)

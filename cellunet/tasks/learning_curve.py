@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cellunet.core.dataset import prepare
@@ -65,8 +65,8 @@ class LearningCurve:
             "folder": str(self.folder),
             "start": self.start,
             "finished": self.finished,
-            "points": [point.to_dict() for point in self.points],
-            "outlook": self.outlook.to_dict() if self.outlook else None,
+            "points": [asdict(point) for point in self.points],
+            "outlook": asdict(self.outlook) if self.outlook else None,
         }
 
 

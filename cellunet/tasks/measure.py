@@ -28,6 +28,7 @@ from cellunet.imaging import normalize
 from cellunet.io.channel_files import ChannelFile, channel_file
 from cellunet.io.files import writing
 from cellunet.io.images import create_labels, names_of_images, open_image
+from cellunet.io.label_tiff import ImageSpec
 from cellunet.io.paths import (
     below,
     find_inputs,
@@ -387,21 +388,13 @@ class _Numbers:
         """Return where labels of these numbers are written, None if none are."""
         if not self.new:
             return contextlib.nullcontext()
-        return create_labels(
-            target.output,
-            shape=source.shape,
-            plane_axes=source.plane_axes,
-            plane_shape=source.plane_shape,
-            dtype=self.dtype,
-            pixel_size_um=source.pixel_size_um,
-            z_step_um=source.z_step_um,
-            time_step_s=source.time_step_s,
-            provenance={
-                "cellunet": __version__,
-                "settings": {"link_planes": True},
-                "input": {"name": target.path.name},
-            },
-        )
+        provenance = {
+            "cellunet": __version__,
+            "settings": {"link_planes": True},
+            "input": {"name": target.path.name},
+        }
+        spec = ImageSpec.like(source, self.dtype, provenance=provenance)
+        return create_labels(target.output, spec)
 
     def notes(self, output: Path) -> tuple[str, ...]:
         """Return how planes were linked, in a sentence, if they were."""

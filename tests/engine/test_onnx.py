@@ -1,3 +1,5 @@
+"""The network as an ONNX graph, its weights, its layers and what they cost."""
+
 from __future__ import annotations
 
 import hashlib
@@ -9,10 +11,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from cellunet import store
 from cellunet.config import UNetConfig
-from cellunet.engine.base import layers
+from cellunet.core.unet import UNet
 from cellunet.engine.onnx import (
     BATCH_NORM_EPSILON,
     OPSET,
@@ -20,6 +23,8 @@ from cellunet.engine.onnx import (
     check_weights,
     fold,
     integer,
+    layers,
+    operations_per_pixel,
     read_weights,
     text,
     varint,
@@ -28,6 +33,7 @@ from cellunet.engine.onnx import (
     model as encoded_model,
 )
 from cellunet.errors import CheckpointError
+from cellunet.presets import classic_preset
 
 
 @pytest.fixture
@@ -58,11 +64,10 @@ def test_tensors_are_named_like_the_layers_that_they_came_from(model, small_conf
     assert [t.name for t in model.graph.initializer] == expected
 
 
-def test_shapes_inferred_by_onnx_are_those_of_the_network(small_weights, small_config):
-    model = onnx.load_from_string(build(small_weights, small_config))
-    for value, sides in ((model.graph.input[0], (1, 2, 24, 16)),):
-        for dim, side in zip(value.type.tensor_type.shape.dim, sides, strict=True):
-            dim.dim_value = side
+def test_shapes_inferred_by_onnx_are_those_of_the_network(model):
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    for dim, side in zip(dims, (1, 2, 24, 16), strict=True):
+        dim.dim_value = side
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     shapes = {
         v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim)
@@ -81,18 +86,15 @@ def test_the_same_weights_give_the_same_bytes(small_weights, small_config):
 
 def test_the_bytes_of_a_network_of_ones_do_not_change(small_config):
     # A change here may change results: compare them before it is taken.
-    weights = {
-        name: np.ones(shape, np.float32)
-        for layer in layers(small_config).values()
-        for name, shape in layer.shapes.items()
-    }
+    shapes = shapes_of(small_config).items()
+    weights = {name: np.ones(shape, np.float32) for name, shape in shapes}
     digest = hashlib.sha256(build(weights, small_config)).hexdigest()
     assert digest == (
         "d3a5bbb5228113e062bba2982f61e37aaae93a1074c4aa89f9c06d3ab27d8213"
     )
 
 
-def test_folded_normalisation_by_hand():
+def test_folded_normalization_by_hand():
     # g 2, b 5, mean 3, variance 4: 2 (W x - 3) / 2 + 5 = W x + 2.
     layer = layers(UNetConfig(in_channels=1, channels=(1, 1), stem_stride=1))["stem.0"]
     parts = {"weight": 2, "bias": 5, "running_mean": 3, "running_var": 4}
@@ -104,7 +106,7 @@ def test_folded_normalisation_by_hand():
     assert weight.dtype == bias.dtype == np.float32
 
 
-def test_what_normalisation_makes_larger_than_float32_is_refused(
+def test_what_normalization_makes_larger_than_float32_is_refused(
     small_weights, small_config
 ):
     for name in ("stem.0.weight", "stem.1.weight"):
@@ -124,34 +126,37 @@ def test_counters_of_batches_are_not_needed(small_weights, small_config):
     assert build(without, small_config) == build(small_weights, small_config)
 
 
-def test_a_missing_weight_is_named(small_weights, small_config):
-    del small_weights["up.0.bias"]
-    with pytest.raises(CheckpointError, match=r"miss up\.0\.bias"):
-        check_weights(small_weights, small_config)
-
-
-def test_a_weight_left_over_is_named(small_weights, small_config):
-    small_weights["tail.weight"] = np.zeros(1, np.float32)
-    with pytest.raises(CheckpointError, match=r"tail\.weight"):
-        check_weights(small_weights, small_config)
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"up.0.bias": None}, r"miss up\.0\.bias"),
+        ({"tail.weight": np.zeros(1, np.float32)}, r"tail\.weight"),
+        (
+            {"head.weight": np.zeros((4, 3, 1, 1), np.float32)},
+            r"head\.weight.*1, 1.*\(4, 3, 2, 2\)",
+        ),
+        ({"head.bias": np.zeros(3)}, r"head\.bias is float64.*float32"),
+        ({"merge.0.4.bias": np.full(4, np.nan, np.float32)}, r"merge\.0\.4.*finite"),
+        ({"stem.1.weight": np.full(4, np.inf, np.float32)}, r"stem\.1\.w.*finite"),
+        (
+            {"down.0.1.running_var": np.full(6, -1, np.float32)},
+            r"down\.0\.1\.running_var.*negative",
+        ),
+    ],
+    ids=["missing", "left over", "shape", "type", "NaN", "infinite", "negative"],
+)
+def test_weights_of_another_network_are_refused_by_name(
+    small_weights, small_config, change, match
+):
+    weights = {k: v for k, v in (small_weights | change).items() if v is not None}
+    with pytest.raises(CheckpointError, match=match):
+        check_weights(weights, small_config)
 
 
 def test_many_missing_weights_are_counted(small_config):
     with pytest.raises(CheckpointError, match="and 31 more") as caught:
         check_weights({}, small_config)
     assert "(4, 6)" in caught.value.hint
-
-
-def test_a_misshaped_weight_is_named_with_both_shapes(small_weights, small_config):
-    small_weights["head.weight"] = np.zeros((4, 3, 1, 1), np.float32)
-    with pytest.raises(CheckpointError, match=r"head\.weight.*1, 1.*\(4, 3, 2, 2\)"):
-        check_weights(small_weights, small_config)
-
-
-def test_a_weight_of_another_type_is_named(small_weights, small_config):
-    small_weights["head.bias"] = small_weights["head.bias"].astype(np.float64)
-    with pytest.raises(CheckpointError, match=r"head\.bias is float64.*float32"):
-        check_weights(small_weights, small_config)
 
 
 def test_a_weights_file_is_read_and_named_where_it_does_not_fit(
@@ -164,20 +169,6 @@ def test_a_weights_file_is_read_and_named_where_it_does_not_fit(
     assert build(found, small_config) == build(small_weights, small_config)
     with pytest.raises(CheckpointError, match=r"🔬.*does not fit the network of its"):
         read_weights(file, small_config.replace(channels=(4, 8)))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("merge.0.4.bias", np.nan, "finite"),
-        ("stem.1.weight", np.inf, "finite"),
-        ("down.0.1.running_var", -1.0, "negative"),
-    ],
-)
-def test_impossible_values_are_refused(small_weights, small_config, name, value, words):
-    small_weights[name] = np.full_like(small_weights[name], value)
-    with pytest.raises(CheckpointError, match=f"{name}.*{words}"):
-        check_weights(small_weights, small_config)
 
 
 def test_a_network_too_large_for_the_format_is_refused():
@@ -212,3 +203,50 @@ def test_a_reference_implementation_of_onnx_agrees_with_torch(
         logits = make_network(small_config)(torch.from_numpy(image))
         expected = torch.softmax(logits, dim=1).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+SHAPES = [
+    UNetConfig(),
+    UNetConfig(channels=(3, 5), stem_stride=1, in_channels=1, classes=2),
+    UNetConfig(channels=(4, 6, 7, 9), stem_stride=2, classes=5),
+]
+
+
+def shapes_of(config):
+    return {k: v for one in layers(config).values() for k, v in one.shapes.items()}
+
+
+def test_the_operations_of_the_smallest_network_are_those_counted_by_hand():
+    # Per image pixel, two operations a product. Stem: (9 + 9) at full size; down:
+    # (9 + 9) at a quarter; up: 1; merge: 9 * 2 + 9; head: 2 classes.
+    config = UNetConfig(in_channels=1, classes=2, channels=(1, 1), stem_stride=1)
+    assert operations_per_pixel(config) == 2 * (18 + 18 / 4 + 1 + 27 + 2)
+
+
+@pytest.mark.parametrize("config", SHAPES)
+def test_operations_are_those_that_torch_counts(config):
+    side = 2 * config.stride_px
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        UNet(config)(torch.zeros(1, config.in_channels, side, side))
+    assert operations_per_pixel(config) == counter.get_total_flops() / side**2
+
+
+@pytest.mark.parametrize("config", SHAPES)
+def test_layers_have_the_names_and_shapes_of_the_state_dict(config):
+    state = UNet(config).state_dict()
+    expected = {
+        k: tuple(v.shape)
+        for k, v in state.items()
+        if not k.endswith("num_batches_tracked")
+    }
+    assert shapes_of(config) == expected
+
+
+def test_the_classic_network_has_the_published_number_of_parameters():
+    shapes = shapes_of(classic_preset().network).items()
+    assert (
+        sum(
+            torch.Size(shape).numel() for name, shape in shapes if "running" not in name
+        )
+        == 31_036_611
+    )

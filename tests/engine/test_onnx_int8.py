@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellunet.config import UNetConfig
-from cellunet.engine.base import layers
 from cellunet.engine.int8 import measure_ranges
 from cellunet.engine.onnx import (
     build,
     build_int8,
+    layers,
     places,
     rounded_weights,
     shared,

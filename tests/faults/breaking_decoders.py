@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cellunet.io import decoder_process
+from cellunet.io import decoding
 
 
 def abort() -> None:
@@ -68,6 +68,6 @@ def breaking(decode: Callable[..., Any]) -> Callable[..., Any]:
 def main() -> None:
     """Decode, or break."""
     # Not the codec itself: tifffile checks where its codecs come from.
-    for name, decode in decoder_process.DECODERS.items():
-        decoder_process.DECODERS[name] = breaking(decode)
-    decoder_process.main()
+    for name, decode in decoding.DECODERS.items():
+        decoding.DECODERS[name] = breaking(decode)
+    decoding.main()

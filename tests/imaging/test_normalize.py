@@ -1,4 +1,4 @@
-"""Intensities to the network's input."""
+"""Intensities measured, and scaled to the network's input."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from skimage.filters import threshold_otsu
 
 from cellunet.config import NormalizationConfig
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.imaging.normalize import (
+    BINS,
+    LogHistogram,
+    Selector,
     channels,
     measure,
     measure_channels,
     network_input,
     normalize,
+    percentile_span,
     rescale_channels,
     rescale_intensity,
 )
@@ -166,7 +171,7 @@ def test_neighboring_infinities_are_no_warning() -> None:
     assert _measure(image).noise == pytest.approx(2 / 0.9538725)
 
 
-def test_values_at_the_ends_of_float32_are_measured() -> None:
+def test_values_at_the_ends_of_float32_are_measure() -> None:
     top = float(np.finfo(np.float32).max)
     image = np.array([[-top, top, 0.0, 1e-45]], np.float32)
     config = NormalizationConfig(low_percentile=0.0, high_percentile=100.0)
@@ -310,3 +315,150 @@ def test_the_square_root_lifts_what_is_dim() -> None:
     assert rescale_intensity(image, darker, root)[0, 0] == 0
     with pytest.raises(ConfigError, match="curve"):
         NormalizationConfig(kind="standard", curve="square-root")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+def test_the_value_at_every_rank_is_that_of_sorting(rng, dtype) -> None:
+    values = (
+        rng.normal(100, 40, 200).clip(0) * (-1 if dtype == np.int32 else 1)
+    ).astype(dtype)
+    found = Selector()
+    for part in (values[:90], values[90:]):
+        found.add(part)
+    ranks = (0, 77, 199)
+    if found.wide:
+        found.refine(ranks)
+        for part in (values[:50], values[50:]):
+            found.add_fine(part)
+    assert [found.value(r) for r in ranks] == [float(np.sort(values)[r]) for r in ranks]
+
+
+def test_values_that_come_after_a_question_count_in_the_next() -> None:
+    found = Selector()
+    found.add(np.array([9], np.uint8))
+    assert found.value(0) == 9
+    found.add(np.array([3], np.uint8))
+    assert found.value(0) == 3
+
+
+def test_sums_of_very_large_planes_are_exact() -> None:
+    counted = Selector()
+    counted.counts[[3, 65535]] = 7, 10**11
+    total, squares = counted.sums()
+    assert total == float(7 * 3 + 10**11 * 65535)
+    assert squares == float(7 * 9 + 10**11 * 65535**2)
+
+
+def _field(rng, count=40, brightness=(400, 700), background=150, noise=8):
+    """Return discs of 24 px on a noisy background, float64."""
+    image = rng.normal(background, noise, (400, 400))
+    y, x = np.mgrid[:400, :400]
+    for place in rng.permutation(100)[:count]:
+        row, column = 40 * (place // 10) + 20, 40 * (place % 10) + 20
+        disc = (y - row) ** 2 + (x - column) ** 2 < 12**2
+        image[disc] += rng.uniform(*brightness)
+    return image
+
+
+def _with_dirt(image, brightness=4095):
+    dirty = image.copy()
+    dirty[100:120, 200:230] = brightness
+    return dirty
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+@pytest.mark.parametrize("invert", [False, True])
+def test_bright_dirt_does_not_dim_the_nuclei(rng, dtype, invert) -> None:
+    image = _field(rng)
+    config = PERCENTILE.replace(invert=invert)
+    dim = config.replace(foreground_limit=0.0)
+    clean, dirty = (
+        (4095 - i if invert else i).astype(dtype) for i in (image, _with_dirt(image))
+    )
+    found = _measure(clean, config), _measure(dirty, config)
+    assert found[1].foreground == pytest.approx(found[0].foreground, rel=0.03)
+    nuclei = image > 400
+    seen, usual, unlimited = (
+        float(np.median(rescale_intensity(i, _measure(i, c), c)[nuclei]))
+        for i, c in ((dirty, config), (clean, config), (dirty, dim))
+    )
+    assert unlimited < 0.2 * usual
+    assert 0.5 * usual < seen <= usual
+
+
+@pytest.mark.parametrize("brightness", [9000, 20000, 65535])
+@pytest.mark.parametrize("count", [20, 40])
+def test_dirt_may_be_a_hundred_times_brighter(rng, brightness, count) -> None:
+    image = _field(rng, count)
+    clean, dirty = image.astype(np.uint16), _with_dirt(image, brightness)
+    found = _measure(dirty.astype(np.uint16))
+    assert found.foreground == pytest.approx(_measure(clean).foreground, rel=0.1)
+    assert percentile_span(found, PERCENTILE) < 2 * 700
+
+
+def test_a_clean_field_is_scaled_as_without_a_limit(rng) -> None:
+    image = _field(rng).astype(np.uint16)
+    found = _measure(image)
+    assert 400 < found.foreground < 700
+    assert percentile_span(found, PERCENTILE) == found.high - found.low
+
+
+def test_few_nuclei_that_fill_less_than_noise_does_are_not_clipped(rng) -> None:
+    # Otsu's threshold lies within the noise here, which is no foreground.
+    for noise in (1.0, 0.4):
+        image = _field(rng, 1, brightness=(60, 61), background=2.3, noise=noise)
+        found = _measure(np.rint(image.clip(0)).astype(np.uint8))
+        # Half of the neighbors of the smoother one are equal.
+        assert (found.noise == 0) == (noise == 0.4)
+        assert found.foreground == 0.0
+        assert percentile_span(found, PERCENTILE) == found.high - found.low > 50
+
+
+def test_an_empty_field_is_not_amplified(rng) -> None:
+    found = _measure(_field(rng, count=0).astype(np.uint16))
+    assert percentile_span(found, PERCENTILE) == PERCENTILE.noise_floor * found.noise
+
+
+def test_a_plane_of_one_value_has_no_foreground() -> None:
+    for dtype in (np.uint8, np.float32):
+        found = _measure(np.full((9, 9), 7, dtype))
+        assert found.foreground == 0.0
+        assert percentile_span(found, PERCENTILE) == 0.0
+
+
+def test_nobody_pays_who_does_not_ask(rng) -> None:
+    image = _field(rng).astype(np.uint16)
+    assert _measure(image, PERCENTILE.replace(foreground_limit=0.0)).foreground is None
+    assert _measure(image, PERCENTILE.replace(kind="standard")).foreground is None
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, 3000), min_size=2, max_size=400), st.integers(0, 9))
+def test_the_threshold_is_that_of_a_well_kept_library(values, seed) -> None:
+    image = np.array(values, np.uint16)
+    if image.min() == image.max():
+        return
+    low, high = float(image.min()), float(image.max())
+    histogram = LogHistogram(low, high)
+    histogram.add(image)
+    scaled = np.log1p(50 * (image - low) / (high - low)) / np.log1p(50) * (BINS - 1)
+    places = scaled.astype(int)
+    counts = np.bincount(places, minlength=BINS)
+    threshold = threshold_otsu(hist=(counts, np.arange(BINS)))
+    # Several thresholds between the same two values are as good as each other.
+    foreground = np.sort(image[places > threshold])
+    level = foreground[int(np.ceil(0.9 * len(foreground))) - 1]
+    assert histogram.foreground(1.0) * (high - low) == pytest.approx(
+        level - low, rel=0.01, abs=0.002 * (high - low)
+    )
+    # Neither parts nor counts make a difference.
+    parts = LogHistogram(low, high)
+    for part in np.array_split(np.random.default_rng(seed).permutation(image), 3):
+        parts.add(*np.unique(part, return_counts=True))
+    assert parts.foreground(1.0) == histogram.foreground(1.0)
+
+
+@pytest.mark.parametrize("limit", [-1.0, 0.5, float("nan")])
+def test_a_limit_below_the_foreground_is_refused(limit) -> None:
+    with pytest.raises(ConfigError, match="foreground_limit"):
+        NormalizationConfig(foreground_limit=limit)

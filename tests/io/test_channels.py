@@ -107,14 +107,14 @@ def test_every_way_of_storing_channels_gives_the_same(tmp_path, rng, options, dt
     np.testing.assert_array_equal(pixels(path, "2,0,1"), stored[[2, 0, 1]])
 
 
-def test_hyperstacks_and_colours_give_channels(tmp_path, rng):
+def test_hyperstacks_and_colors_give_channels(tmp_path, rng):
     stored = rng.integers(0, 200, SHAPE).astype(np.uint8)
     imagej = {"axes": "CYX", "Labels": list(NAMES)}
     tifffile.imwrite(tmp_path / "i.tif", stored, imagej=True, metadata=imagej)
     np.testing.assert_array_equal(pixels(tmp_path / "i.tif", "GFP,0"), stored[[1, 0]])
-    colours = np.ascontiguousarray(np.moveaxis(stored, 0, -1))
-    tifffile.imwrite(tmp_path / "c.tif", colours, photometric="rgb")
-    write_png(tmp_path / "c.png", colours)
+    colors = np.ascontiguousarray(np.moveaxis(stored, 0, -1))
+    tifffile.imwrite(tmp_path / "c.tif", colors, photometric="rgb")
+    write_png(tmp_path / "c.png", colors)
     for name in ("c.tif", "c.png"):
         found = pixels(tmp_path / name, "red,blue")
         np.testing.assert_array_equal(found, stored[[0, 2]])

@@ -13,8 +13,8 @@ import tifffile
 
 from cellunet.config import NormalizationConfig
 from cellunet.errors import ConfigError, ImageReadError
-from cellunet.io.crops import CropChannel, CropMetadata, write_crop
 from cellunet.io.images import open_image
+from cellunet.io.label_tiff import CropChannel, CropMetadata, write_crop
 from cellunet.io.source import Region, Statistics
 
 FIELD = Statistics(

@@ -11,6 +11,7 @@ import tifffile
 from cellunet.errors import ImageReadError
 from cellunet.io.images import open_image
 from cellunet.io.source import Region
+from tests.io.pixels import whole
 
 RNG = np.random.default_rng(3)
 PIXELS = RNG.integers(1, 60000, (64, 96), dtype=np.uint16)
@@ -30,11 +31,6 @@ def overwrite(path, place: int, data: bytes) -> None:
     content = bytearray(path.read_bytes())
     content[place : place + len(data)] = data
     path.write_bytes(content)
-
-
-def whole(source):
-    height, width = source.shape
-    return source.read(Region(0, 0, height, 0, width))[0]
 
 
 @pytest.fixture
@@ -181,6 +177,7 @@ def _directory(
 @pytest.mark.parametrize(
     ("directories", "message"),
     [
+        ({8: _directory(8)}, "chain of 1 pages runs in a circle"),
         ({8: _directory(300), 300: _directory(8)}, "chain of 2 pages runs in a circle"),
         ({8: _directory(0, sub_at=8)}, "lead back to it"),
         ({8: _directory(0, 300), 300: _directory(0, sub_at=8)}, "lead back to it"),

@@ -25,6 +25,7 @@ from cellunet.io.decoding import (
 )
 from cellunet.io.images import open_image
 from cellunet.io.source import DecodingError, Region
+from tests.io.pixels import read
 
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 200, (64, 96)).astype(np.uint8)
@@ -35,12 +36,6 @@ LOSSLESS = {
     "jpegxl": {"compressionargs": {"lossless": True}},
     "lerc": {},
 }
-
-
-def read(path, **options):
-    with open_image(path, **options) as source:
-        height, width = source.shape
-        return source.read(Region(0, 0, height, 0, width))[0]
 
 
 @pytest.fixture
@@ -66,8 +61,8 @@ def test_uncompressed_pixels_start_no_process(tmp_path, options):
 def test_every_codec_returns_what_tifffile_does(tmp_path, codec, layout):
     pixels = np.stack([PIXELS] * 3, -1) if codec == "webp" else PIXELS
     path = tmp_path / "a.tif"
-    colours = "rgb" if codec == "webp" else "minisblack"
-    options = {"photometric": colours, "compression": codec, **LOSSLESS[codec]}
+    colors = "rgb" if codec == "webp" else "minisblack"
+    options = {"photometric": colors, "compression": codec, **LOSSLESS[codec]}
     tifffile.imwrite(path, pixels, **options, **layout)
     expected = tifffile.imread(path)
     np.testing.assert_array_equal(expected, pixels)
@@ -77,7 +72,7 @@ def test_every_codec_returns_what_tifffile_does(tmp_path, codec, layout):
 
 
 @pytest.mark.parametrize("jpeg", [{}, {"subsampling": (2, 2)}])
-def test_jpeg_gets_its_tables_and_its_colours(tmp_path, jpeg):
+def test_jpeg_gets_its_tables_and_its_colors(tmp_path, jpeg):
     path = tmp_path / "a.tif"
     smooth = np.add.outer(np.arange(64), np.arange(96)).astype(np.uint8)
     pixels = np.stack([smooth, smooth // 2, 200 - smooth], -1)
@@ -158,7 +153,7 @@ def test_all_that_tifffile_decodes_has_a_row():
 
 def test_the_process_imports_what_it_needs():
     code = (
-        "import sys, cellunet.io.decoder_process\n"
+        "import sys, cellunet.io.decoding\n"
         "print(*[m for m in ('torch', 'scipy', 'skimage', 'onnxruntime', 'typer') "
         "if m in sys.modules])"
     )

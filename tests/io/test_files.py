@@ -11,23 +11,21 @@ import tifffile
 
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.io.images import READERS, WRITERS, create_labels, open_image
-from cellunet.io.metadata import read_provenance
-from cellunet.io.reading import READ_FAILURES, kind_by_content, reading
-from cellunet.io.source import Region
+from cellunet.io.label_tiff import ImageSpec, read_provenance
+from cellunet.io.source import READ_FAILURES, Region, reading
 
 GRAY = np.arange(20, dtype=np.uint8).reshape(4, 5)
 
 
 def labels(path, planes=1):
-    with create_labels(
-        path,
+    spec = ImageSpec(
         shape=(40, 50),
         plane_axes="T",
         plane_shape=(planes,),
-        dtype=np.uint16,
-        pixel_size_um=None,
+        dtype=np.dtype(np.uint16),
         provenance={"model": "nuclei"},
-    ) as sink:
+    )
+    with create_labels(path, spec) as sink:
         for plane in range(planes):
             rows = np.arange(2000, dtype=np.uint16).reshape(40, 50)
             sink.write(plane, 0, rows)
@@ -58,56 +56,49 @@ def test_a_folder_is_no_image(tmp_path, name):
         open_image(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["a.tif", "a.png"])
-def test_an_empty_file_is_named(tmp_path, name):
-    (tmp_path / name).touch()
-    with pytest.raises(ImageReadError, match=rf"{name} is empty \(0 bytes\)"):
-        open_image(tmp_path / name)
+MICROSCOPES = {
+    "a.czi": (b"ZISRAWFILE", "Zeiss CZI"),
+    "a.nd2": (b"\xda\xce\xbe\x0a", "Nikon ND2"),
+    "a.lif": (b"\x70\0\0\0", "Leica LIF"),
+    "a.oir": (b"OLYMPUSRAWFORMAT", "Olympus OIR"),
+    "a.ims": (b"\x89HDF\r\n", "HDF5"),
+    "a.dv": (bytes(96) + b"\xa0\xc0", "DeltaVision"),
+}
 
 
-def test_a_jpeg_named_tif_is_called_a_jpeg(tmp_path):
-    path = tmp_path / "photo.tif"
-    path.write_bytes(imagecodecs.jpeg_encode(GRAY))
-    with pytest.raises(ImageReadError, match=r"photo\.tif is named.*is JPEG\. Export"):
+@pytest.mark.parametrize("name", MICROSCOPES)
+@pytest.mark.parametrize("suffix", ["", ".tif"])
+def test_a_file_of_a_microscope_is_named_and_not_to_be_renamed(tmp_path, name, suffix):
+    head, kind = MICROSCOPES[name]
+    path = tmp_path / (name + suffix)
+    path.write_bytes(head + bytes(60))
+    with pytest.raises(ImageReadError, match=rf"{kind}.*bfconvert") as caught:
         open_image(path)
+    assert "ename" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "match"),
+    ("name", "content", "match"),
     [
-        (imagecodecs.png_encode(GRAY), r"is PNG\. Rename it to \.png\."),
-        (b"version https://git-lfs.github.com/spec/v1", r"Git LFS.*git lfs pull"),
-        (b"PK\x03\x04....", "is ZIP. Unpack"),
-        (b"just some text", "it is not an image"),
+        ("a.tif", b"", r"a\.tif is empty \(0 bytes\)"),
+        ("a.png", b"", r"a\.png is empty \(0 bytes\)"),
+        ("a.tif", imagecodecs.jpeg_encode(GRAY), r"a\.tif is named.*is JPEG\. Export"),
+        ("a.tif", imagecodecs.png_encode(GRAY), r"is PNG\. Rename it to \.png\."),
+        ("a.tif", b"version https://git-lfs.github.com", r"Git LFS.*git lfs pull"),
+        ("a.tif", b"PK\x03\x04....", "is ZIP. Unpack"),
+        ("a.tif", b"just some text", "it is not an image"),
+        ("a.png", b"II*\0" + bytes(60), r"is TIFF\. Rename it to \.tif\."),
+        ("a.dat", b"MM\0+" + bytes(60), r"reads \.tif.*Rename it to \.tif"),
+        ("a.dat", b"\x89PNG\r\n\x1a\n", r"Rename it to \.png"),
+        ("a.czi", b"ZISRAWFILE", r"'\.czi' \(its content: Zeiss CZI\); .*\.tif"),
     ],
 )
-def test_other_content_named_tif_is_recognised(tmp_path, content, match):
-    path = tmp_path / "a.tif"
-    path.write_bytes(content)
+def test_content_that_its_name_does_not_tell_is_recognized(
+    tmp_path, name, content, match
+):
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(ImageReadError, match=match):
-        open_image(path)
-
-
-def test_a_tiff_named_png_is_recognised(tmp_path):
-    path = tmp_path / "a.png"
-    tifffile.imwrite(tmp_path / "a.tif", GRAY)
-    (tmp_path / "a.tif").rename(path)
-    with pytest.raises(ImageReadError, match=r"is TIFF\. Rename it to \.tif\."):
-        open_image(path)
-
-
-def test_an_unknown_suffix_names_the_known_ones(tmp_path):
-    path = tmp_path / "a.czi"
-    path.write_bytes(b"ZISRAWFILE....")
-    with pytest.raises(
-        ImageReadError, match=r"'\.czi' \(its content: Zeiss CZI\); .*\.tif"
-    ):
-        open_image(path)
-
-
-def test_content_is_known_by_its_first_bytes():
-    assert kind_by_content(b"MM\0+abc") == "TIFF"
-    assert kind_by_content(b"") == ""
+        open_image(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -125,17 +116,13 @@ def test_every_known_failure_becomes_one_line_that_names_the_file(tmp_path, fail
     assert isinstance(info.value.__cause__, failure)
 
 
-def test_no_memory_and_no_permission_are_said_plainly(tmp_path):
-    with (
-        pytest.raises(ImageReadError, match="does not fit into memory"),
-        reading(tmp_path / "a.tif"),
-    ):
-        raise MemoryError
-    with (
-        pytest.raises(ImageReadError, match="permission denied"),
-        reading(tmp_path / "a.tif"),
-    ):
-        raise PermissionError
+@pytest.mark.parametrize(
+    ("error", "match"),
+    [(MemoryError, "does not fit into memory"), (PermissionError, "permission denied")],
+)
+def test_no_memory_and_no_permission_are_said_plainly(tmp_path, error, match):
+    with pytest.raises(ImageReadError, match=match), reading(tmp_path / "a.tif"):
+        raise error
 
 
 def test_warnings_of_tifffile_stay_out_of_sight_while_we_read(tmp_path, caplog):
@@ -144,7 +131,7 @@ def test_warnings_of_tifffile_stay_out_of_sight_while_we_read(tmp_path, caplog):
         logging.getLogger("tifffile").warning("odd tag")
         logging.getLogger("imagecodecs").warning("odd chunk")
     assert {(r.name, r.levelname) for r in caplog.records} == {
-        ("cellunet.io.reading", "DEBUG")
+        ("cellunet.io.source", "DEBUG")
     }
     with caplog.at_level(logging.DEBUG):
         logging.getLogger("tifffile").warning("heard")

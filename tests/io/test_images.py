@@ -8,7 +8,7 @@ import tifffile
 
 from cellunet.errors import ImageReadError
 from cellunet.io.images import names_of_images, open_image
-from cellunet.io.source import Region
+from tests.io.pixels import read, whole
 
 FIRST = np.arange(8 * 10, dtype=np.uint16).reshape(8, 10)
 NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
@@ -43,11 +43,6 @@ def page(number, place=0, file=None):
     return (
         f'<TiffData IFD="{number}" FirstC="{place}" PlaneCount="1">{inside}</TiffData>'
     )
-
-
-def whole(source, plane=0):
-    height, width = source.shape
-    return source.read(Region(plane, 0, height, 0, width))[0]
 
 
 @pytest.fixture
@@ -94,8 +89,7 @@ def test_pages_of_several_sizes_are_several_images(tmp_path):
         tiff.write(FIRST[:3], photometric="minisblack", metadata=None)
         tiff.write(FIRST, photometric="minisblack", metadata=None)
     assert names_of_images(path) == ["", ""]
-    with open_image(path) as source:
-        np.testing.assert_array_equal(whole(source), FIRST)
+    np.testing.assert_array_equal(read(path), FIRST)
 
 
 def test_each_file_of_a_set_with_a_position_a_file_is_read(tmp_path):
@@ -199,7 +193,7 @@ def test_real_color_stays_color(tmp_path):
     deep = np.stack([FIRST, FIRST + 1, FIRST], axis=-1)
     tifffile.imwrite(tmp_path / "b.tif", deep, photometric="rgb")
     for name in "ab":
-        with pytest.raises(ImageReadError, match="in colour"):
+        with pytest.raises(ImageReadError, match="in color"):
             open_image(tmp_path / f"{name}.tif")
 
 

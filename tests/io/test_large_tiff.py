@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from cellunet.errors import ImageReadError, OutputError
 from cellunet.io import label_tiff as sink
-from cellunet.io import reading
+from cellunet.io import source as io_source
 from cellunet.io.decoding import codec_of, isolated_bytes
 from cellunet.io.images import create_labels, open_image
+from cellunet.io.label_tiff import ImageSpec
 from cellunet.io.png import write_png
 from cellunet.io.source import Region
-from cellunet.io.tiff_pixels import SeriesReader
+from tests.io.pixels import decoded_pieces
 
 PIXELS = np.random.default_rng(1).poisson(200, (900, 120)).astype(np.uint16)
 
@@ -36,13 +37,7 @@ def test_a_pass_in_windows_decodes_each_strip_once(tmp_path, monkeypatch, rows):
     pixels = np.stack([PIXELS, PIXELS[::-1]])
     options = {"compression": "zlib", "metadata": {"axes": "ZYX"}}
     path = save(tmp_path / "a.tif", pixels, rowsperstrip=rows, **options)
-    decoded = []
-    decode = SeriesReader._decode
-    monkeypatch.setattr(
-        SeriesReader,
-        "_decode",
-        lambda self, page, them: decoded.extend(them) or decode(self, page, them),
-    )
+    decoded = decoded_pieces(monkeypatch)
     with open_image(path, z="max") as source:
         for y0 in range(0, 900, 100):
             for x0 in range(0, 120, 40):
@@ -57,7 +52,7 @@ def test_what_is_decoded_whole_is_said_and_can_be_refused(tmp_path, monkeypatch)
     whole = save(tmp_path / "a.tif", compression="zlib", rowsperstrip=900)
     write_png(tmp_path / "b.png", PIXELS)
     assert open_image(whole).memory_note == ""
-    monkeypatch.setattr(reading, "NOTED_BYTES", 48_000_000)
+    monkeypatch.setattr(io_source, "NOTED_BYTES", 48_000_000)
     for path in (whole, tmp_path / "b.png"):
         note = open_image(path).memory_note
         assert note.startswith(f"{path.name} can only be decoded in pieces of 0 MiB")
@@ -156,15 +151,13 @@ def test_labels_beyond_4_gib_of_a_file_come_back(tmp_path, monkeypatch):
 
 
 def labels_at(path, labels):
-    return create_labels(
-        path,
+    spec = ImageSpec(
         shape=labels.shape[-2:],
         plane_axes="T"[: labels.ndim - 2],
         plane_shape=labels.shape[:-2],
         dtype=labels.dtype,
-        pixel_size_um=None,
-        provenance={},
     )
+    return create_labels(path, spec)
 
 
 @pytest.mark.parametrize("shape", [(1, 10**6), (10**6, 1)])

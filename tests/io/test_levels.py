@@ -12,7 +12,7 @@ from cellunet.errors import ImageReadError
 from cellunet.io.axes import at_level
 from cellunet.io.images import open_image
 from cellunet.io.png import write_png
-from cellunet.io.source import Region
+from tests.io.pixels import whole
 
 PIXELS = np.arange(2 * 65 * 80, dtype=np.uint16).reshape(2, 65, 80)
 
@@ -25,11 +25,6 @@ def pyramid(path, pixels, *, nested: bool, **options):
             small = pixels[..., : 64 * (k > 2) or None : k, ::k]
             tiff.write(small, subfiletype=1, **options)
     return path
-
-
-def whole(source, plane: int = 0):
-    height, width = source.shape
-    return source.read(Region(plane, 0, height, 0, width))[0]
 
 
 @pytest.mark.parametrize("nested", [True, False])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import filelock
@@ -144,16 +146,27 @@ def test_a_killed_run_blocks_nobody_and_what_it_left_is_removed(tmp_path, part) 
     assert [p.name for p in tmp_path.iterdir()] == ["plate"]
 
 
-def test_where_files_cannot_be_locked_a_warning_says_so_and_leftovers_stay(
-    tmp_path, monkeypatch, caplog
-) -> None:
-    def refuse(lock: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+@pytest.fixture
+def refuse(monkeypatch) -> Callable[[int], None]:
+    """``refuse(ENOSPC)``: no file can be locked from now on, for that reason."""
 
-    monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
+    def refuse(number: int) -> None:
+        def fail(lock: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(filelock.FileLock, "_acquire", fail)
+
+    return refuse
+
+
+def test_where_files_cannot_be_locked_a_warning_says_so_and_leftovers_stay(
+    tmp_path, refuse, caplog
+) -> None:
+    refuse(errno.ENOLCK)
     (tmp_path / ".a.partial").touch()
     with caplog.at_level(logging.WARNING), at_work(tmp_path):
-        assert caplog.text.count("cannot be locked (No locks available)") == 1
+        told = f"cannot be locked ({os.strerror(errno.ENOLCK)})"
+        assert caplog.text.count(told) == 1
     with locked(tmp_path / "lock", "x", "") as known:
         assert not known
     assert (tmp_path / ".a.partial").exists()
@@ -161,23 +174,15 @@ def test_where_files_cannot_be_locked_a_warning_says_so_and_leftovers_stay(
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
 def test_a_folder_that_permits_no_writing_needs_no_lock(
-    tmp_path, monkeypatch, number
+    tmp_path, refuse, number
 ) -> None:
-    def refuse(lock: object) -> None:
-        raise OSError(number, "refused")
-
-    monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
+    refuse(number)
     with at_work(tmp_path):
         pass
 
 
-def test_a_disk_without_room_for_a_lock_is_said_to_be_full(
-    tmp_path, monkeypatch
-) -> None:
-    def refuse(lock: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
+def test_a_disk_without_room_for_a_lock_is_said_to_be_full(tmp_path, refuse) -> None:
+    refuse(errno.ENOSPC)
     with pytest.raises(OutputError, match="no room"), at_work(tmp_path):
         pass
 

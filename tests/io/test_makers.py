@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from cellunet.errors import ImageReadError
-from cellunet.io import makers
+from cellunet.io import metadata
 from cellunet.io.images import open_image
 from cellunet.io.source import Region
 
@@ -88,7 +88,7 @@ def test_the_constant_is_not_believed_under_another_name(tmp_path):
         assert source.pixel_size_um is None
 
 
-def metaseries(state="on"):
+def metaseries(state):
     values = {
         "spatial-calibration-state": state,
         "spatial-calibration-x": "1.25",
@@ -103,15 +103,13 @@ def metaseries(state="on"):
     return f"<MetaData><PlaneInfo>{props}</PlaneInfo></MetaData>"
 
 
+def imagexpress(path, state="on"):
+    about = {"description": metaseries(state), "software": "MetaSeries"}
+    return write(path, (25400, 1), "INCH", **about)
+
+
 def test_an_imagexpress_image_has_the_size_of_its_xml(tmp_path):
-    path = write(
-        tmp_path / "a.tif",
-        (25400, 1),
-        "INCH",
-        description=metaseries(),
-        software="MetaSeries",
-    )
-    with open_image(path) as source:
+    with open_image(imagexpress(tmp_path / "a.tif")) as source:
         assert source.pixel_size_um == (1.5, 1.25)
         assert source.channel_names == ("DAPI",)
         origin = source.origin
@@ -120,14 +118,7 @@ def test_an_imagexpress_image_has_the_size_of_its_xml(tmp_path):
 
 
 def test_an_imagexpress_image_without_calibration_has_no_size(tmp_path):
-    path = write(
-        tmp_path / "a.tif",
-        (25400, 1),
-        "INCH",
-        description=metaseries("off"),
-        software="MetaSeries",
-    )
-    with open_image(path) as source:
+    with open_image(imagexpress(tmp_path / "a.tif", "off")) as source:
         assert source.pixel_size_um is None
         assert "no pixel size: ImageXpress" in source.origin.notes[-1]
 
@@ -365,5 +356,5 @@ def test_properties_that_tifffile_left_as_a_number_name_no_channel():
         tag=lambda code: info | {"CalibrationUnits": "um"},
         tiff=SimpleNamespace(is_stk=False),
     )
-    found = makers._uic(image)
+    found = metadata._uic(image)
     assert (found.channel_names, found.pixel_size_um) == ((), (0.5, 0.5))

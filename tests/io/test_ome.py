@@ -8,7 +8,7 @@ import tifffile
 
 from cellunet.errors import ImageReadError
 from cellunet.io.images import open_image
-from cellunet.io.metadata import imagej_channel_names, summarise_ome, unit_um
+from cellunet.io.metadata import imagej_channel_names, summarize_ome, unit_um
 from cellunet.io.source import Region
 
 STACK = np.arange(2 * 3 * 2 * 5 * 7, dtype=np.uint16).reshape(2, 3, 2, 5, 7)
@@ -267,7 +267,7 @@ def test_a_summary_tells_of_each_image(tmp_path):
         '<OME><Image><Pixels SizeZ="1" SizeC="1" SizeT="1"><Channel Fluor="Hoechst"/>'
         '</Pixels></Image><Image><Pixels SizeZ="3" SizeC="2" SizeT="1"/></Image></OME>'
     )
-    found = summarise_ome(tmp_path / "a.tif", xml, 10_000)
+    found = summarize_ome(tmp_path / "a.tif", xml, 10_000)
     assert [image.planes for image in found.images] == [1, 6]
     assert found.images[0].channel_names == ("Hoechst",)
 

@@ -134,8 +134,8 @@ def test_imagej_opens_every_kind_with_its_pixel_size(outputs: Path) -> None:
         assert shape == ["150", "120", str(planes)]
         assert int(bits) == 8 * np.dtype(dtype).itemsize
         assert float(most) == pytest.approx(tifffile.imread(path).max(), abs=1e-3)
-        micrometres = {"cm": 10_000, "micron": 1, "µm": 1}[unit]
-        sizes = float(x) * micrometres, float(y) * micrometres
+        micrometers = {"cm": 10_000, "micron": 1, "µm": 1}[unit]
+        sizes = float(x) * micrometers, float(y) * micrometers
         assert sizes == pytest.approx((0.25, 0.5))
 
 

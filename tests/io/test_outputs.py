@@ -85,17 +85,12 @@ def test_a_folder_named_like_a_result_is_refused(tmp_path):
         results(tmp_path, "a.tif")
 
 
-def test_a_file_in_the_way_of_a_folder_is_refused(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "x").touch()
+@pytest.mark.parametrize("file", ["out/x", "out"])
+def test_a_file_in_the_way_of_a_folder_is_refused(tmp_path, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
     with pytest.raises(InputError, match="which is a file"):
         results(tmp_path, "x/y/a.tif")
-
-
-def test_a_file_in_the_place_of_the_out_folder_is_refused(tmp_path):
-    (tmp_path / "out").touch()
-    with pytest.raises(InputError, match="which is a file"):
-        results(tmp_path, "a.tif")
 
 
 def test_results_in_each_others_way_are_refused(tmp_path):

@@ -20,7 +20,7 @@ from cellunet.errors import ConfigError, OutputError
 from cellunet.io import images as files
 from cellunet.io import paths as inputs
 from cellunet.io.images import open_image
-from cellunet.io.metadata import read_provenance
+from cellunet.io.label_tiff import read_provenance
 from cellunet.io.source import ArraySource
 from cellunet.io.tiff import TiffSource
 from cellunet.tasks.predict import image as side_by_side

@@ -15,7 +15,7 @@ from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.errors import CheckpointError, ConfigError, InputError, OutputError
 from cellunet.imaging.blocks import LARGEST_PX
-from cellunet.io.metadata import read_provenance
+from cellunet.io.label_tiff import read_provenance
 from cellunet.io.source import ArraySource
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.session import load_model

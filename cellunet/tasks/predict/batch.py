@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.io.channel_files import sites_of
 from cellunet.io.files import at_work
-from cellunet.io.metadata import is_written_by_cellunet
+from cellunet.io.label_tiff import is_written_by_cellunet
 from cellunet.io.paths import find_inputs, note_on, output_paths
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track

@@ -24,10 +24,10 @@ from cellunet.imaging.quality import (
     sharpness,
     together,
 )
-from cellunet.imaging.resample import target_length
+from cellunet.imaging.sizes import target_length
 from cellunet.io.files import writing
 from cellunet.io.images import create_labels
-from cellunet.io.metadata import read_provenance
+from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.scratch import Scratch, check_room
 from cellunet.io.source import Region
 from cellunet.outputs.pictures import Thumbnail
@@ -557,18 +557,10 @@ class ImageJob:
             numbers, count = self._numbers(source, segmented)
             most = max(int(own.max(initial=0)) for own in numbers)
             dtype = np.uint16 if most <= MOST_UINT16 else np.uint32
-            with create_labels(
-                output,
-                shape=source.shape,
-                plane_axes=source.plane_axes,
-                plane_shape=source.plane_shape,
-                dtype=dtype,
-                pixel_size_um=source.pixel_size_um,
-                z_step_um=source.z_step_um,
-                time_step_s=source.time_step_s,
-                # All of the channel has been read by now.
-                provenance=provenance | record(source.damaged),
-            ) as sink:
+            # All of the channel has been read by now.
+            found = provenance | record(source.damaged)
+            spec = ImageSpec.like(source, dtype, provenance=found)
+            with create_labels(output, spec) as sink:
                 for plane, result in enumerate(segmented):
                     y0 = 0
                     own = numbers[plane].astype(dtype)

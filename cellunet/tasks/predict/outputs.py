@@ -16,8 +16,7 @@ import numpy as np
 
 from cellunet.errors import InputError, OutputError, choose, optional
 from cellunet.imaging.measure import Objects, column_names
-from cellunet.io.label_tiff import TiffSink
-from cellunet.io.metadata import ImageSpec
+from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.paths import output_paths
 from cellunet.io.source import Region
 from cellunet.outputs.coco import CocoJson, is_coco_of_ours, join_coco
@@ -68,18 +67,7 @@ class Context:
         self, name: str, dtype: npt.DTypeLike, channels: tuple[str, ...] = ()
     ) -> TiffSink:
         """Return the file as one of the planes that the image has."""
-        source = self.source
-        spec = ImageSpec(
-            name=name,
-            shape=source.shape,
-            plane_axes=source.plane_axes,
-            plane_shape=source.plane_shape,
-            channels=channels,
-            dtype=np.dtype(dtype),
-            pixel_size_um=source.pixel_size_um,
-            z_step_um=source.z_step_um,
-            time_step_s=source.time_step_s,
-        )
+        spec = ImageSpec.like(self.source, dtype, name=name, channels=channels)
         return TiffSink(self.path, spec)
 
     def place(self, plane: int) -> dict[str, int]:

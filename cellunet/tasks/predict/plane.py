@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from cellunet.engine.base import window_of
+from cellunet.engine.runtimes import window_of
 from cellunet.errors import CheckpointError
 from cellunet.imaging.blocks import Area, Block, Plan, Span, network_plan
 from cellunet.imaging.decode import (
@@ -35,10 +35,10 @@ from cellunet.imaging.decode import (
     seed_block,
     waits_for_all,
 )
-from cellunet.imaging.edges import Levels, Reach, moved, smoothed
+from cellunet.imaging.growth import Levels, Reach, moved, smoothed
 from cellunet.imaging.measure import pixel_confidence
 from cellunet.imaging.normalize import measure_channels, network_input, rescale_channels
-from cellunet.imaging.resample import axis_weights, resampled, target_length
+from cellunet.imaging.sizes import axis_weights, resampled, target_length
 from cellunet.imaging.targets import correct
 from cellunet.io.source import Region
 from cellunet.tasks.scheduling import one_by_one, overlapped
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import NormalizationConfig, UNetConfig
-    from cellunet.engine.base import Engine
+    from cellunet.engine.runtimes import Engine
     from cellunet.imaging.blocks import Place
     from cellunet.imaging.decode import Grown, Numbers, Seeds
     from cellunet.io.scratch import Kept, PlaneStore, Scratch

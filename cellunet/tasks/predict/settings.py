@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellunet.config import PredictConfig
-from cellunet.engine.base import FlippingEngine
 from cellunet.engine.cores import usable_cores
+from cellunet.engine.runtimes import FlippingEngine
 from cellunet.errors import ConfigError, DeviceError, choose
 from cellunet.imaging.blocks import network_plan
 from cellunet.io import label_tiff
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cellunet.config import DecodeConfig, TrainConfig, UNetConfig
-    from cellunet.engine.base import Engine
+    from cellunet.engine.runtimes import Engine
     from cellunet.io.source import Source
     from cellunet.store import Model
     from cellunet.tasks.scheduling import Executor

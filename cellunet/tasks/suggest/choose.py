@@ -40,8 +40,8 @@ from cellunet.imaging.normalize import (
     measure_channels,
     rescale_intensity,
 )
-from cellunet.io.crops import CropChannel, CropMetadata
 from cellunet.io.images import open_image
+from cellunet.io.label_tiff import CropChannel, CropMetadata
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
 from cellunet.tasks.predict.inputs import refuse_misfit

@@ -22,9 +22,9 @@ from cellunet.errors import (
     OutputError,
 )
 from cellunet.imaging.measure import Objects
-from cellunet.io.crops import write_crop
 from cellunet.io.files import partial_path, writing
 from cellunet.io.images import write_labels
+from cellunet.io.label_tiff import write_crop
 from cellunet.io.paths import counted, find_inputs, output_stem
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.imaging.measure import ObjectBatch
-    from cellunet.io.crops import CropMetadata
+    from cellunet.io.label_tiff import CropMetadata
     from cellunet.io.source import Source
     from cellunet.progress import Track
     from cellunet.store import Model

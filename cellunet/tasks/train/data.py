@@ -40,7 +40,7 @@ from cellunet.errors import (
 from cellunet.imaging.normalize import measure_channels
 from cellunet.imaging.targets import has_background, scribbled_px, trainable_mask
 from cellunet.io.images import open_image
-from cellunet.io.metadata import read_provenance
+from cellunet.io.label_tiff import read_provenance
 from cellunet.io.source import Region
 
 if TYPE_CHECKING:

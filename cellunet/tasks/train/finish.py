@@ -14,7 +14,7 @@ from cellunet import __version__, store
 from cellunet.core.checkpoint import export_weights, weights_of
 from cellunet.core.device import TorchEngine, torch_version
 from cellunet.core.unet import mean_network
-from cellunet.engine.base import plane_probabilities
+from cellunet.engine.runtimes import plane_probabilities
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.decode import decode_plane
 from cellunet.imaging.normalize import network_input
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cellunet.config import DecodeConfig, TrainConfig
     from cellunet.core.dataset import Prepared
     from cellunet.core.unet import UNet
-    from cellunet.engine.base import Engine
+    from cellunet.engine.runtimes import Engine
     from cellunet.metrics.matching import ImageScores
     from cellunet.progress import Track
     from cellunet.store import ModelCard

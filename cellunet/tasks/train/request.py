@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cellunet import store
@@ -151,7 +151,7 @@ class Trained:
         plain["folder"] = str(self.folder)
         plain["history"] = [dict(row) for row in self.history]
         plain["decode"] = self.decode.to_dict() if self.decode else None
-        plain["expected"] = self.expected.to_dict() if self.expected else None
+        plain["expected"] = asdict(self.expected) if self.expected else None
         plain["notes"] = list(self.notes)
         return plain
 

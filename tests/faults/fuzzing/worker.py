@@ -32,7 +32,7 @@ from cellunet.engine.onnx import build_int8, read_weights
 from cellunet.errors import BugError, CellunetError, ImageReadError
 from cellunet.imaging.normalize import measure
 from cellunet.io.images import open_image
-from cellunet.io.metadata import read_provenance
+from cellunet.io.label_tiff import read_provenance
 from cellunet.io.paths import find_inputs
 from cellunet.io.source import DecoderLostError, Region
 from cellunet.tasks.predict.settings import (

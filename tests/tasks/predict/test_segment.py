@@ -18,7 +18,7 @@ from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.core.device import TorchEngine
 from cellunet.core.unet import UNet, initialize
-from cellunet.engine.base import plane_probabilities
+from cellunet.engine.runtimes import plane_probabilities
 from cellunet.errors import CheckpointError
 from cellunet.imaging import blocks as blocks_module
 from cellunet.imaging.blocks import network_plan

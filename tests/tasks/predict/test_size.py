@@ -11,7 +11,7 @@ import tifffile
 from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError
-from cellunet.io.metadata import read_provenance
+from cellunet.io.label_tiff import read_provenance
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import ArraySource
 from cellunet.metrics.matching import match, overlaps

@@ -27,9 +27,9 @@ from cellunet.errors import (
     OutputError,
 )
 from cellunet.imaging.normalize import measure, rescale_intensity
-from cellunet.io.crops import write_crop
 from cellunet.io.files import writing
 from cellunet.io.images import open_image
+from cellunet.io.label_tiff import write_crop
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
 from cellunet.tasks.predict.plane import as_labels, segment_plane

@@ -1,6 +1,8 @@
-"""Instance labels to class maps, and back through the decoder."""
+"""Instance labels to class maps and weights, and back through the decoder."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -9,10 +11,20 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cellunet.annotations.read import read_labels
-from cellunet.config import DecodeConfig, EncodingConfig
+from cellunet.config import DecodeConfig, EncodingConfig, WeightConfig
 from cellunet.errors import ConfigError
 from cellunet.imaging.decode import decode_plane
-from cellunet.imaging.targets import BOUNDARY, INTERIOR, TARGETS, correct, encode
+from cellunet.imaging.growth import grow
+from cellunet.imaging.targets import (
+    BOUNDARY,
+    INTERIOR,
+    TARGETS,
+    border_map,
+    cores,
+    correct,
+    encode,
+    weight_map,
+)
 
 INNER = EncodingConfig()
 OUTER = EncodingConfig(boundary_side="outer")
@@ -306,3 +318,261 @@ def test_what_an_outer_boundary_and_the_boundary_target_lose(data_dir) -> None:
     _, lost, invented = _round_trip(fields, EDGE)
     assert lost <= 13
     assert invented <= 10
+
+
+def _flooded(labels):
+    """4-connected parts, one flood fill per id: slow, and another way than `cores`."""
+    parts, count = np.zeros(labels.shape, int), 0
+    for number in np.unique(labels[labels > 0]):
+        found, n = ndimage.label(labels == number)
+        parts[found > 0] = found[found > 0] + count
+        count += n
+    return parts
+
+
+def _touches_another(labels):
+    framed = np.pad(labels, 1)
+    middle = framed[1:-1, 1:-1]
+    touches = np.zeros(labels.shape, bool)
+    for other in (framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2]):
+        touches |= (other > 0) & (other != middle)
+    other = framed[1:-1, 2:]
+    return (touches | ((other > 0) & (other != middle))) & (labels > 0)
+
+
+def _random_labels(seed):
+    """Noise, blobs, plateaus that touch, or a mosaic; 1 to 22 pixels a side."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 23, 2))
+    kind = rng.integers(4)
+    if kind == 0:
+        return rng.integers(0, rng.integers(2, 5), shape)
+    smooth = ndimage.gaussian_filter(rng.normal(size=shape), rng.uniform(0.5, 3))
+    steps = np.quantile(smooth, np.sort(rng.random(rng.integers(1, 4))))
+    level = np.digitize(smooth, steps)
+    if kind == 1:
+        return level
+    if kind == 2:
+        return ndimage.label(level)[0]
+    points = rng.integers(0, shape, (6, 2))
+    yx = np.stack(np.mgrid[: shape[0], : shape[1]], -1)
+    nearest = ((yx[:, :, None] - points) ** 2).sum(-1).argmin(-1)
+    return np.where(level > 0, nearest + 1, 0)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 3))
+def test_every_part_keeps_one_connected_core_off_its_contacts(seed, thickness) -> None:
+    labels = _random_labels(seed)
+    core = cores(labels, thickness)
+    parts, contact = _flooded(labels), _touches_another(labels)
+    assert core.shape == labels.shape
+    assert core.dtype == bool
+    assert not core[labels == 0].any()
+    for number in range(1, parts.max() + 1):
+        part = parts == number
+        assert ndimage.label(core & part)[1] == 1
+        # Only a part of which every pixel touches another label has a core there.
+        if (part & ~contact).any():
+            assert not (core & part & contact).any()
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 3))
+def test_cores_are_blind_to_the_numbering(seed, thickness) -> None:
+    labels = _random_labels(seed)
+    rng = np.random.default_rng(seed)
+    other = np.concatenate(([0], 3 * rng.permutation(labels.max()) + 5))[labels]
+    core = cores(labels, thickness)
+    assert np.array_equal(cores(other.astype(np.uint16), thickness), core)
+
+
+def test_the_frame_is_no_boundary() -> None:
+    assert cores(np.ones((4, 6), int), 3).all()
+    half = np.zeros((6, 8), int)
+    half[:, :5] = 1
+    assert np.array_equal(cores(half, 2), np.arange(8)[None].repeat(6, 0) < 3)
+
+
+@pytest.mark.parametrize(("thickness", "side"), [(0, 9), (1, 7), (2, 5), (3, 3)])
+def test_a_square_loses_its_boundary_on_every_side(thickness, side) -> None:
+    labels = np.zeros((11, 11), int)
+    labels[1:10, 1:10] = 1
+    expected = np.zeros((11, 11), bool)
+    at = 1 + thickness
+    expected[at : at + side, at : at + side] = True
+    assert np.array_equal(cores(labels, thickness), expected)
+
+
+def test_an_inward_corner_is_left_by_octagonal_steps() -> None:
+    labels = np.ones((7, 7), int)
+    labels[0, 0] = 0
+    missing = np.argwhere(~cores(labels, 1)).tolist()
+    # Step 1 reaches the 4 neighbors, step 2 from there all 8.
+    assert missing == [[0, 0], [0, 1], [1, 0]]
+    assert np.argwhere(~cores(labels, 2)).tolist() == [
+        *([0, x] for x in range(3)),
+        *([1, x] for x in range(3)),
+        *([2, x] for x in range(2)),
+    ]
+
+
+def test_thickness_zero_leaves_out_contacts_alone() -> None:
+    labels = np.array([[1, 1, 1, 2, 2, 2, 0, 3]])
+    assert cores(labels, 0).astype(int).tolist() == [[1, 1, 0, 0, 1, 1, 0, 1]]
+
+
+def test_a_core_that_would_break_is_thinner_there() -> None:
+    # A dumbbell: two 7 x 7 squares joined by a bar of 3 rows.
+    labels = np.zeros((9, 23), int)
+    labels[1:8, 1:8] = labels[1:8, 15:22] = 1
+    labels[3:6, 8:15] = 1
+    core = cores(labels, 2)
+    assert ndimage.label(core)[1] == 1
+    # The middle of the bar joins what is left of the squares.
+    assert core[4, 3:20].all()
+    # The squares keep their thickness far from the bar.
+    assert not core[:, :3].any()
+    assert not core[:, 20:].any()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]]),
+        np.array([[1]]),
+        np.ones((1, 9), int),
+        np.array([[1, 2, 3, 4]]),
+        np.array([[1, 2], [2, 1]]),
+        np.array([[2, 2, 2], [2, 1, 2], [2, 2, 2]]),
+        np.array([[1, 0, 1]]),
+    ],
+    ids=["one pixel", "1 x 1", "line", "row", "checkers", "enclosed", "two parts"],
+)
+def test_the_smallest_objects_have_a_core(labels) -> None:
+    core = cores(labels, 2)
+    parts = _flooded(labels)
+    for number in range(1, parts.max() + 1):
+        assert ndimage.label(core & (parts == number))[1] == 1
+
+
+def test_no_objects_have_no_cores() -> None:
+    assert not cores(np.zeros((5, 4), np.uint16), 2).any()
+    assert cores(np.zeros((0, 4), np.uint16), 2).shape == (0, 4)
+
+
+@pytest.mark.parametrize("thickness", [1, 2, 3])
+def test_drawn_nuclei_grow_back_from_their_cores(nuclei_image, thickness) -> None:
+    _, labels = nuclei_image((160, 160), 40, 4)
+    parts = _flooded(labels).astype(np.int32)
+    grown = grow(np.where(cores(labels, thickness), parts, 0), parts > 0, 10)
+    for number in range(1, parts.max() + 1):
+        mine, back = parts == number, grown == number
+        assert 10 * (mine & back).sum() >= 9 * (mine | back).sum()
+
+
+def _brute_force(labels, config):
+    """One distance transform of the whole image per object, sorted, in float64."""
+    objects = [labels == i for i in np.unique(labels[labels > 0])]
+    if len(objects) < 2:
+        return np.zeros(labels.shape)
+    distances = np.sort([ndimage.distance_transform_edt(~o) for o in objects], axis=0)
+    total = distances[0] + distances[1]
+    sigma = config.border_sigma_px
+    return config.border_weight * np.exp(-(total**2) / (2 * sigma**2))
+
+
+def test_weights_by_hand() -> None:
+    labels = np.array([[1, 1, 0, 0, 0, 4]])
+    class_map = np.array([[2, 1, 0, 0, 0, 2]], np.uint8)
+    config = WeightConfig(
+        class_weights=(1.0, 2.0, 3.0),
+        border_weight=10.0,
+        border_sigma_px=5.0,
+    )
+    # d1 + d2: inside an object d1 is 0; between the two, the sum is their gap.
+    sums = [5, 4, 4, 4, 4, 4]
+    expected = [
+        w + 10 * math.exp(-(s**2) / 50)
+        for w, s in zip([3, 2, 1, 1, 1, 3], sums, strict=True)
+    ]
+    weights = weight_map(labels, class_map, config)
+    assert weights.dtype == np.float32
+    assert weights.tolist() == [pytest.approx(expected)]
+
+
+def test_either_part_can_be_switched_off() -> None:
+    labels = np.array([[1, 0, 2]])
+    class_map = np.array([[1, 0, 1]], np.uint8)
+    flat = WeightConfig(class_weights=(1.0, 5.0), border_weight=0.0)
+    assert weight_map(labels, class_map, flat).tolist() == [[5, 1, 5]]
+    even = WeightConfig(class_weights=(1.0, 1.0))
+    assert np.array_equal(
+        weight_map(labels, class_map, even), 1 + border_map(labels, even)
+    )
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([0.5, 1.0, 2.3, 5.0, 12.0]),
+    st.sampled_from([1.0, 10.0, 250.0]),
+)  # fmt: skip
+def test_the_border_map_is_that_of_brute_force(seed, sigma, w0) -> None:
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 70, 2))
+    share = rng.choice([0.0005, 0.003, 0.02, 0.2])
+    seeds = (rng.random(shape) < share) * rng.integers(1, 12, shape)
+    labels = ndimage.grey_dilation(seeds, size=int(rng.integers(1, 6)))
+    config = WeightConfig(border_weight=w0, border_sigma_px=sigma)
+    error = np.abs(border_map(labels, config) - _brute_force(labels, config))
+    assert error.max() <= 1e-6 * w0
+
+
+def test_the_border_map_of_a_field_of_nuclei_is_that_of_brute_force(nuclei_image):
+    _, labels = nuclei_image((200, 230), 40, 6)
+    config = WeightConfig()
+    found = border_map(labels, config)
+    assert np.abs(found - _brute_force(labels, config)).max() <= 1e-6 * 10
+    assert found.max() > 9
+
+
+@pytest.mark.parametrize("labels", [
+    np.zeros((9, 7), int), np.ones((9, 7), int), np.pad([[3, 3]], 4), np.zeros((1, 1)),
+])  # fmt: skip
+def test_fewer_than_two_objects_have_no_border(labels) -> None:
+    found = border_map(labels.astype(np.int32), WeightConfig())
+    assert found.shape == labels.shape
+    assert not found.any()
+
+
+def test_the_numbering_does_not_matter_and_may_have_gaps(nuclei_image, rng) -> None:
+    _, labels = nuclei_image((80, 90), 12, 1)
+    other = np.concatenate(([0], rng.permutation(60_000)[: labels.max()] + 1))
+    expected = border_map(labels, WeightConfig())
+    for dtype in (np.uint16, np.int32, np.int64):
+        found = border_map(other[labels].astype(dtype), WeightConfig())
+        assert np.array_equal(found, expected)
+
+
+def test_an_image_without_background_has_borders_too() -> None:
+    labels = np.repeat([[7, 7, 9, 9]], 3, axis=0)
+    config = WeightConfig(border_weight=1.0, border_sigma_px=1.0)
+    # The second nearest object is 2, 1, 1, 2 pixels away.
+    expected = [math.exp(-2.0), math.exp(-0.5), math.exp(-0.5), math.exp(-2.0)]
+    assert border_map(labels, config)[1].tolist() == pytest.approx(expected)
+
+
+def test_two_parts_of_one_object_have_no_border_between_them() -> None:
+    labels = np.array([[5, 0, 5, 0, 0, 0, 0, 0, 8]])
+    found = border_map(labels, WeightConfig(border_weight=1.0, border_sigma_px=2.0))
+    # Between the parts, d1 is 1 and d2 the 7 pixels to object 8.
+    assert found[0, 1] == pytest.approx(math.exp(-(8**2) / 8))
+
+
+def test_a_class_without_a_weight_is_refused() -> None:
+    with pytest.raises(ConfigError, match="class 2, but there are 2"):
+        weight_map(
+            np.zeros((1, 1), int),
+            np.array([[2]], np.uint8),
+            WeightConfig(class_weights=(1.0, 1.0)),
+        )

@@ -1,4 +1,4 @@
-"""Summaries and paired differences of several images."""
+"""Summaries and paired differences of several images, their tables and intervals."""
 
 from __future__ import annotations
 
@@ -9,9 +9,24 @@ import numpy as np
 import pytest
 
 from cellunet.config import BootstrapConfig
-from cellunet.errors import InputError
-from cellunet.metrics.matching import PROTOCOLS, ImageScores, MatchRule, score_image
-from cellunet.metrics.summary import paired, summarize
+from cellunet.errors import ConfigError, InputError
+from cellunet.metrics import summary
+from cellunet.metrics.matching import (
+    PROTOCOLS,
+    ImageScores,
+    MatchRule,
+    class_scores,
+    score_image,
+)
+from cellunet.metrics.summary import (
+    class_rows,
+    difference_rows,
+    estimate_means,
+    estimate_ratios,
+    paired,
+    summarize,
+    table_rows,
+)
 
 RULE = MatchRule(t20=(10, 14, 18))
 
@@ -175,3 +190,125 @@ def test_the_average_f1_of_caicedo2019_is_a_mean_over_images() -> None:
         for name, predicted in (("same", true), ("shifted", shifted))
     ]
     assert summarize(found).mean_f1.value == pytest.approx((1 + 4 / 9) / 2)
+
+
+SQUARE = np.zeros((12, 12), np.int32)
+SQUARE[:10, :10] = 1
+EMPTY = np.zeros_like(SQUARE)
+
+
+def scored(protocol: str = "standard") -> dict[str, list[ImageScores]]:
+    forms = PROTOCOLS[protocol]
+    images = [
+        score_image(labels, labels, name=name, forms=forms)
+        for name, labels in (("A", SQUARE), ("B", EMPTY))
+    ]
+    return {form: [one[form] for one in images] for form in forms}
+
+
+def test_a_table_has_a_column_per_form_and_a_row_per_quantity() -> None:
+    rows = table_rows({form: summarize(s) for form, s in scored().items()})
+    assert rows[0] == ("", "all", "without_small", "small_ignored")
+    table = {label: cells for label, *cells in rows[1:]}
+    one = "1.000 [1.000, 1.000]"
+    assert table["mean AP, IoU .50 to .95"] == [one] * 3
+    assert table["F1 at IoU .70"] == [one] * 3
+    assert table["images"] == ["2"] * 3
+    assert table["without any object, true or predicted (score 1)"] == ["1"] * 3
+    assert table["mean AP of images with true objects"] == [one] * 3
+    assert table["merges"] == ["0"] * 3
+
+
+def test_the_average_f1_names_its_thresholds() -> None:
+    rows = table_rows({f: summarize(s) for f, s in scored("caicedo2019").items()})
+    assert "mean F1, IoU .50 to .90" in [row[0] for row in rows]
+    assert "F1 at IoU .90" in [row[0] for row in rows]
+
+
+def test_a_value_that_is_not_there_is_a_dash() -> None:
+    empty = scored()["all"][1:]
+    table = dict(table_rows({"all": summarize(empty)}))
+    assert table["mean IoU of matches"] == "-"
+    assert "mean AP of images with true objects" not in table
+
+
+def test_differences_carry_their_sign() -> None:
+    images = scored()["all"]
+    rows = dict(difference_rows({"all": paired(images, images)}))
+    assert rows["mean AP, IoU .50 to .95"] == "+0.000 [+0.000, +0.000]"
+    assert rows["images"] == "2"
+
+
+def test_classes_have_a_row_each() -> None:
+    rows = class_rows(class_scores(np.array([[3, 1], [0, 0]]), ("rest", "boundary")))
+    assert rows[1] == ("rest", "1.000", "0.750", "4")
+    assert rows[2] == ("boundary", "0.000", "-", "0")
+
+
+def test_the_interval_of_a_mean_of_zeros_and_ones_is_binomial() -> None:
+    # A draw of 16 from eight ones and eight zeros holds B(16, 1/2) ones. P(B <= 3) is
+    # .0106 and P(B <= 4) .0384, so the 2.5 % quantile is 4 / 16; the other is 12 / 16.
+    column = np.repeat([0.0, 1.0], 8)[:, None]
+    (found,) = estimate_means(column, BootstrapConfig(resamples=20_000))
+    assert (found.value, found.low, found.high) == (0.5, 0.25, 0.75)
+
+
+def test_the_same_seed_gives_the_same_interval(rng: np.random.Generator) -> None:
+    columns = rng.random((30, 3))
+    first = estimate_means(columns, BootstrapConfig(seed=5))
+    assert estimate_means(columns, BootstrapConfig(seed=5)) == first
+    assert estimate_means(columns, BootstrapConfig(seed=6)) != first
+
+
+def test_many_images_are_drawn_in_blocks_with_the_same_result(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = rng.random((30, 2))
+    whole = estimate_means(columns, BootstrapConfig(resamples=100))
+    monkeypatch.setattr(summary, "_BLOCK", 30 * 7)
+    blocks = estimate_means(columns, BootstrapConfig(resamples=100))
+    for one, other in zip(whole, blocks, strict=True):
+        assert one.low == pytest.approx(other.low)
+        assert one.high == pytest.approx(other.high)
+
+
+def test_a_single_image_has_no_spread() -> None:
+    (found,) = estimate_means(np.array([[0.7]]), BootstrapConfig())
+    assert (found.value, found.low, found.high) == (0.7, 0.7, 0.7)
+
+
+def test_a_ratio_is_that_of_the_sums() -> None:
+    numerators = np.array([[1.0, 0.0], [2.0, 0.0]])
+    denominators = np.array([[1.0, 0.0], [3.0, 0.0]])
+    found, undefined = estimate_ratios(numerators, denominators, BootstrapConfig())
+    assert found is not None
+    assert found.value == 3 / 4
+    assert found.low == pytest.approx(2 / 3)
+    assert found.high == pytest.approx(1)
+    assert undefined is None
+
+
+def test_draws_without_a_denominator_are_left_out() -> None:
+    # A draw of two images misses the second one quarter of the time.
+    ones = np.array([[0.0], [1.0]])
+    (found,) = estimate_ratios(ones, ones, BootstrapConfig())
+    assert found is not None
+    assert (found.value, found.low, found.high) == (1, 1, 1)
+    many = np.zeros((1000, 1))
+    many[0] = 1.0
+    seed = next(
+        s
+        for s in range(99)
+        if not np.random.default_rng(s).multinomial(1000, np.full(1000, 1 / 1000))[0]
+    )
+    (found,) = estimate_ratios(many, many, BootstrapConfig(resamples=1, seed=seed))
+    assert found is not None
+    assert (found.low, found.high) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"resamples": 0}, {"confidence": 0.0}, {"confidence": 1.0}]
+)
+def test_settings_out_of_range_are_refused(wrong: dict) -> None:
+    with pytest.raises(ConfigError):
+        BootstrapConfig(**wrong)
