@@ -785,7 +785,7 @@ class AnnotationConfig(Config):
     through_centers: bool = setting(
         False,
         "Outlines that go from pixel to pixel run through the centers of the outermost "
-        "pixels, which are inside (Cellpose's outlines, cv2.findContours).",
+        "pixels, which are inside (outlines of Cellpose and OpenCV).",
         option="Images",
     )
     cells: bool = setting(

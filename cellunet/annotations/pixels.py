@@ -111,7 +111,8 @@ def _read(path: Path) -> npt.NDArray[Any]:
 def _read_array(path: Path) -> npt.NDArray[Any]:
     """Return the array in a file of NumPy, axes of length 1 left out."""
     try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Never unpickles: arrays of objects are refused.
+        stored = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError) as error:
         made_by = " of Cellpose" if path.name.lower().endswith(CELLPOSE) else ""
         raise AnnotationError(

@@ -284,7 +284,7 @@ def test_what_might_belong_to_several_is_named(write, tmp_path, names, files, to
         pairs_of(tmp_path)
 
 
-def test_an_export_without_an_object_is_a_fault_unless_its_kind_is_given(
+def test_an_export_without_an_object_is_a_fault_unless_it_is_asked_for(
     write, tmp_path, capsys
 ):
     write(images=[image(1, "a.tif"), image(2, "b.tif")])
@@ -292,7 +292,7 @@ def test_an_export_without_an_object_is_a_fault_unless_its_kind_is_given(
     words = ["make-labels", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(words) == 1
     assert "lists 2 images and not one object" in capsys.readouterr().err
-    assert main([*words, "--kind", "coco"]) == 0
+    assert main([*words, "--allow-empty"]) == 0
 
 
 @pytest.mark.parametrize("bad", [None, [], [[]], [[1, 2, 3, 4]], [[1, 2, 3]]], ids=repr)
