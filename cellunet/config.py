@@ -536,7 +536,7 @@ class PredictConfig(Config):
     )
     pixel_size_um: float | None = setting(
         None,
-        "Micrometres per pixel at which the model is to see each image, from which "
+        "Micrometers per pixel at which the model is to see each image, from which "
         "its scale follows; labels keep the image's own size.",
         otherwise="images are seen as they are",
         within=(0.001, 1000),

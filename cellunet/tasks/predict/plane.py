@@ -637,7 +637,7 @@ def with_edge(
 def with_halo(
     bands: Iterable[npt.NDArray[np.uint32]], height: int, halo: int
 ) -> Iterator[Rows]:
-    """Yield bands of rows with their neighbours: first row, labels, and what is new.
+    """Yield bands of rows with their neighbors: first row, labels, and what is new.
 
     Examples
     --------

@@ -213,7 +213,7 @@ def test_every_plane_of_a_stack_is_segmented_by_itself(
     np.testing.assert_array_equal(result(run(tmp_path / "max.tif")), projected[0])
 
 
-def test_a_colour_image_needs_a_channel_or_gray(run, tmp_path, nuclei_image) -> None:
+def test_a_color_image_needs_a_channel_or_gray(run, tmp_path, nuclei_image) -> None:
     image = (nuclei_image((64, 64), 8, 3)[0] // 16).clip(0, 255).astype(np.uint8)
     rgb = np.stack([image // 3, image, 255 - image], axis=-1)
     tifffile.imwrite(tmp_path / "rgb.tif", rgb, photometric="rgb")
