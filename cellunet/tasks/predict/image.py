@@ -212,7 +212,7 @@ class ImageScheduler:
     Parameters
     ----------
     model, config, engine, device, threads
-        As for `cellunet.tasks.predict.session.settings_for`.
+        As for `cellunet.tasks.predict.settings.settings_for`.
     recipe
         What that returned.
     images
