@@ -26,7 +26,7 @@ from cellunet.imaging.decode import decode_plane, seed_and_foreground_mask
 from cellunet.imaging.targets import correct
 from cellunet.io.scratch import PlaneStore, Scratch
 from cellunet.tasks.predict import image as side_by_side
-from cellunet.tasks.predict import session as recipes
+from cellunet.tasks.predict import settings as recipes
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.plane import DecodePass, PredictionStopped, as_labels
 from cellunet.tasks.predict.settings import InferenceSettings, Memory

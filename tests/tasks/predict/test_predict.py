@@ -31,7 +31,7 @@ from cellunet.io.images import open_image
 from cellunet.io.metadata import read_provenance
 from cellunet.io.png import write_png
 from cellunet.tasks.predict import image as predict_image
-from cellunet.tasks.predict import session as recipe
+from cellunet.tasks.predict import settings as recipe
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.inputs import ImageResult, Predictions
 
@@ -665,7 +665,7 @@ def test_objects_of_an_unknown_size_are_warned_of(run, tmp_path, nuclei_image) -
     tifffile.imwrite(tmp_path / "large.tif", image)
     small = run(tmp_path / "large.tif", scale=1 / 3)
     assert small.done[0].warnings == ()
-    asked = {"diameter": "model", "min_area_px": 400}
+    asked = {"diameter_px": "model", "min_area_px": 400}
     large = run(tmp_path / "large.tif", overwrite=True, **asked)
     (warning,) = [w for w in large.done[0].warnings if "px wide" in w]
     assert "--diameter" in warning
