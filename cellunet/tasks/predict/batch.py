@@ -20,6 +20,7 @@ from cellunet.io.paths import find_inputs, note_on, output_paths
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
 from cellunet.store import find_model
+from cellunet.tasks.predict import outputs
 from cellunet.tasks.predict.image import ImageJob
 from cellunet.tasks.predict.inputs import (
     ImageResult,
@@ -28,13 +29,6 @@ from cellunet.tasks.predict.inputs import (
     find_targets,
     open_as,
     or_lost,
-)
-from cellunet.tasks.predict.outputs import (
-    RECORDS,
-    check_installed,
-    refuse_clashes,
-    table_path,
-    write_table,
 )
 from cellunet.tasks.predict.plane import PredictionStopped
 from cellunet.tasks.scheduling import in_order
@@ -97,15 +91,17 @@ def predict(  # noqa: PLR0913
     """
     begin = time.perf_counter()
     config = config or PredictConfig()
-    check_installed(config.save, config.table_format)
+    outputs.check_installed(config.save, config.table_format)
     if config.scratch is not None:
         check_folder(Path(config.scratch))
     found = find_inputs(
         inputs, stdin, exclude=_apart(inputs, out), include=config.include
     )
     found, sites = _of_channel(found, config)
-    refuse_clashes(found, output_paths(found.files, found.base, out), out, config)
-    joined = table_path(out, config)
+    outputs.refuse_clashes(
+        found, output_paths(found.files, found.base, out), out, config
+    )
+    joined = outputs.table_path(out, config)
     opened = find_model(model)
     reporter = _reporter(out) if "report" in config.save and not dry_run else None
     first, every = config.part or (1, 1)
@@ -167,7 +163,7 @@ def predict(  # noqa: PLR0913
         if reporter is not None and not alone:
             made = opened, job.recipe, job.settings
             report = reporter.write(*made, results, seconds, stopped=stopped)
-        table = None if alone else write_table(joined, results, config)
+        table = None if alone else outputs.write_table(joined, results, config)
     return Predictions(
         model=job.model,
         engine=job.recipe.engine.name,
@@ -229,7 +225,7 @@ class _OwnLabels:
 def _folders(out: Path, results: Sequence[Path]) -> set[Path]:
     """Return the folders of results and of their records."""
     parents = {path.parent for path in results}
-    return parents | {out / RECORDS / path.relative_to(out) for path in parents}
+    return parents | {out / outputs.RECORDS / path.relative_to(out) for path in parents}
 
 
 def _reporter(out: Path) -> Reporter:

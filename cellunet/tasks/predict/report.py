@@ -16,16 +16,7 @@ import numpy as np
 from cellunet import __version__
 from cellunet.config import DecodeConfig, PredictConfig
 from cellunet.io.files import write_atomically
-from cellunet.outputs.report import (
-    CONFIDENCE_STEP,
-    DIAMETER_STEP_PX,
-    Histogram,
-    ImageSummary,
-    RunSummary,
-    from_json,
-    to_json,
-    write_report,
-)
+from cellunet.outputs import report
 from cellunet.tasks.predict.inputs import common_folder, name_below
 from cellunet.tasks.predict.outputs import RECORDS
 
@@ -81,7 +72,7 @@ class Reporter:
         """
         image = summary_of(observed, source, seconds, warnings, size)
         with write_atomically(self._record(output)) as path:
-            content = to_json(image, _digest(provenance))
+            content = report.to_json(image, _digest(provenance))
             path.write_text(content, encoding="ascii")
 
     def write(
@@ -112,7 +103,7 @@ class Reporter:
         OutputError
             If there is no room or no permission.
         """
-        run = RunSummary(
+        run = report.RunSummary(
             created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
             folder=common_folder(results) or "several folders",
             results=str(self._out),
@@ -123,16 +114,16 @@ class Reporter:
             model=_model(model),
         )
         page = self._out / PAGE
-        write_report(page, run, lambda: self._images(run, results))
+        report.write_report(page, run, lambda: self._images(run, results))
         return str(page)
 
     def _images(
-        self, run: RunSummary, results: Sequence[ImageResult]
-    ) -> Iterator[ImageSummary]:
+        self, run: report.RunSummary, results: Sequence[ImageResult]
+    ) -> Iterator[report.ImageSummary]:
         for result in results:
             name = name_below(result.input, run.folder)
             if result.status == "failed" or result.output is None:
-                yield ImageSummary(
+                yield report.ImageSummary(
                     name=name,
                     status="failed",
                     error=result.message,
@@ -143,7 +134,7 @@ class Reporter:
             try:
                 image, _ = self._read(output, name)
             except (OSError, ValueError):
-                yield ImageSummary(name=name, status="failed", error=LOST)
+                yield report.ImageSummary(name=name, status="failed", error=LOST)
                 continue
             skipped = result.status == "skipped"
             yield replace(
@@ -152,8 +143,8 @@ class Reporter:
                 link=self._large_picture(output),
             )
 
-    def _read(self, output: Path, name: str) -> tuple[ImageSummary, str]:
-        return from_json(self._record(output).read_bytes(), name)
+    def _read(self, output: Path, name: str) -> tuple[report.ImageSummary, str]:
+        return report.from_json(self._record(output).read_bytes(), name)
 
     def _record(self, output: Path) -> Path:
         below = output.relative_to(self._out)
@@ -171,20 +162,20 @@ def summary_of(
     seconds: float,
     warnings: tuple[str, ...],
     size: str = "",
-) -> ImageSummary:
+) -> report.ImageSummary:
     """Return what a report shows of an image just segmented, seen as `size` says."""
     planes = int(np.prod(source.plane_shape, dtype=int))
     diameters = 2 * np.sqrt(observed.areas / np.pi)
-    return ImageSummary(
+    return report.ImageSummary(
         name=source.path.name,
         status="done",
         thumbnail=observed.thumbnail,
         thumbnail_size=observed.thumbnail_size,
         plane=f"plane {observed.plane + 1} of {planes}" if planes > 1 else "",
         objects=len(observed.areas),
-        diameters=Histogram.of(diameters.tolist(), DIAMETER_STEP_PX),
-        confidences=Histogram.of(
-            observed.confidences.tolist(), CONFIDENCE_STEP, top=1.0
+        diameters=report.Histogram.of(diameters.tolist(), report.DIAMETER_STEP_PX),
+        confidences=report.Histogram.of(
+            observed.confidences.tolist(), report.CONFIDENCE_STEP, top=1.0
         ),
         shape=(*source.plane_shape, *source.shape),
         pixel_size_um=source.pixel_size_um,
