@@ -7,22 +7,15 @@ here and core functions take a configuration whole. Standard library only, so th
 
 from __future__ import annotations
 
-import re
-import typing
 from dataclasses import dataclass
 from typing import Literal
 
-from cellunet.errors import ConfigError, choose
+from cellunet.errors import choose
 from cellunet.settings import Config, check, group, setting
 
 Target = Literal["three-class", "boundary"]
 
 Side = Literal["inner", "outer"]
-
-# In fields of U2OS nuclei (BBBC039) the range is 1.25 to 1.72 times the contrast of the
-# foreground (5th and 95th percentile of 147), and 5.9 and 6.3 times in the two that
-# show bright dirt.
-FOREGROUND_LIMIT = 2.0
 
 EDGES = (0.05, 0.95)
 """Fractions of the way from background to nucleus at which an outline may lie."""
@@ -46,24 +39,6 @@ FOLDS = 3
 ENGINE: Literal["auto"] = "auto"
 DEVICE = "auto"
 THREADS = 0
-
-FoundDiameter = Literal["auto", "batch", "model"]
-"""Ways to find how large objects are."""
-
-Saved = Literal[
-    "classes",
-    "probabilities",
-    "outlines",
-    "rois",
-    "geojson",
-    "coco",
-    "table",
-    "report",
-]
-
-EngineName = Literal[
-    "auto", "onnxruntime", "torch", "torch-bfloat16", "openvino", "openvino-int8"
-]
 
 PROTOCOL = "standard"
 PROTOCOLS = ("standard", "caicedo2019")
@@ -99,8 +74,11 @@ class NormalizationConfig(Config):
         "noise.",
         low=0,
     )
+    # In fields of U2OS nuclei (BBBC039) the range is 1.25 to 1.72 times the contrast of
+    # the foreground (5th and 95th percentile of 147), and 5.9 and 6.3 times in the two
+    # that show bright dirt.
     foreground_limit: float = setting(
-        FOREGROUND_LIMIT,
+        2.0,
         "The range mapped to 0..1 is at most this many times the contrast of the "
         "foreground, so that bright dirt does not dim all else; 0: no limit.",
     )
@@ -461,39 +439,6 @@ ALL_IMAGES = "all"
 """What `PredictConfig.image` is for every image of a file."""
 
 
-def parse_part(text: str) -> tuple[int, int]:
-    """Return (i, n) of ``i/n``.
-
-    Raises
-    ------
-    ConfigError
-        If `text` is something else.
-    """
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
-    if not found:
-        raise ConfigError(f"--part is {text!r}.", hint="For example --part 2/8.")
-    return int(found[1]), int(found[2])
-
-
-def parse_diameter(text: str) -> float | str:
-    """Return what ``--diameter`` says.
-
-    Raises
-    ------
-    ConfigError
-        If it is neither a number nor one of the words.
-    """
-    if text in typing.get_args(FoundDiameter):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(
-            f"--diameter is {text!r}.",
-            hint="Give auto, batch, model, or a number of pixels, for example 40.",
-        ) from None
-
-
 def check_edge(edge: float | None) -> None:
     """Refuse an edge that no outline can lie at.
 
@@ -580,19 +525,18 @@ class PredictConfig(Config):
         otherwise="1",
         within=(0.05, 20),
     )
-    diameter_px: FoundDiameter | float = setting(
+    diameter_px: Literal["auto", "batch", "model"] | float = setting(
         "auto",
         "How large the objects are: auto finds it for each image and sees it at a "
         "scale that suits the model, batch finds one for all images, model sees images "
         "as they are; or their median diameter in pixels.",
         otherwise="auto, unless a scale or pixel size is given",
-        parse=parse_diameter,
         within=(2, 2000),
         option="Objects: SIZE",
     )
     pixel_size_um: float | None = setting(
         None,
-        "Micrometres per pixel at which the model is to see each image, from which "
+        "Micrometers per pixel at which the model is to see each image, from which "
         "its scale follows; labels keep the image's own size.",
         otherwise="images are seen as they are",
         within=(0.001, 1000),
@@ -639,7 +583,19 @@ class PredictConfig(Config):
         label="Edge objects dropped",
         option="Objects",
     )
-    save: tuple[Saved, ...] = setting(
+    save: tuple[
+        Literal[
+            "classes",
+            "probabilities",
+            "outlines",
+            "rois",
+            "geojson",
+            "coco",
+            "table",
+            "report",
+        ],
+        ...,
+    ] = setting(
         (),
         "Also write, beside each label image: classes or probabilities (TIFF), "
         "outlines (a picture), rois (for Fiji), geojson (for QuPath), coco (masks and "
@@ -665,7 +621,6 @@ class PredictConfig(Config):
         "Segment every N-th image, from the I-th on, for N calls side by side; then "
         "the same command without it writes the table and the report of all.",
         otherwise="all images",
-        parse=parse_part,
         option="Results: I/N",
     )
     overwrite: bool = setting(False, "Replace results that exist.", option="Results")
@@ -743,7 +698,9 @@ class PredictConfig(Config):
 class ComputeConfig(Config):
     """What computes, which changes time and, between engines, a few pixels."""
 
-    engine: EngineName = setting(
+    engine: Literal[
+        "auto", "onnxruntime", "torch", "torch-bfloat16", "openvino", "openvino-int8"
+    ] = setting(
         ENGINE,
         "What runs the network: auto (onnxruntime on a CPU, else torch), "
         "onnxruntime, torch, torch-bfloat16, or, of the extra "
@@ -840,12 +797,6 @@ class SuggestConfig(Config):
         "What the model's annotation is written as, to be corrected: labels (label "
         "images), rois (sets of Fiji), geojson (of QuPath).",
         option="Results: NAME",
-    )
-    most_windows: int = setting(
-        4096,
-        "Windows that are compared with each other at most. Of more, only the most "
-        "doubtful of each neighborhood are.",
-        low=1,
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, TypeVar, cast
 from cellunet.errors import ConfigError
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 T = TypeVar("T")
 
@@ -38,8 +38,6 @@ class Setting:
     """What stands for its value on a help page."""
     otherwise: str = ""
     """What holds where it is left out, if the default does not say it."""
-    parse: Callable[[str], Any] | None = None
-    """Makes a value of what was typed, where the type alone does not tell how."""
     label: str = ""
     """Its row in a report; such settings decide the labels and are kept with them."""
     low: float | None = None

@@ -446,8 +446,8 @@ def _refuse_outlines(drawn: npt.NDArray[np.bool_], path: Path) -> None:
         raise AnnotationError(
             f"{path} holds thin lines around empty areas: it can be the outlines of "
             "objects, or ring-shaped objects.",
-            hint="Say which, and use what it makes: cellunet make-labels --kind "
-            "outlines fills closed lines, --kind binary takes the lines themselves.",
+            hint="Say which: --kind outlines fills closed lines, --kind binary takes "
+            "the lines themselves.",
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from cellunet.outputs.report import ImageSummary, write_report
 from tests.browser import Page, browser, find
-from tests.outputs.test_page import HOSTILE
+from tests.outputs.test_report import HOSTILE
 
 pytestmark = [
     pytest.mark.slow,

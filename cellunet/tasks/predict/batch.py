@@ -20,6 +20,7 @@ from cellunet.io.paths import find_inputs, note_on, output_paths
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
 from cellunet.store import find_model
+from cellunet.tasks.predict import outputs
 from cellunet.tasks.predict.image import ImageJob
 from cellunet.tasks.predict.inputs import (
     ImageResult,
@@ -28,14 +29,6 @@ from cellunet.tasks.predict.inputs import (
     find_targets,
     open_as,
     or_lost,
-)
-from cellunet.tasks.predict.outputs import (
-    RECORDS,
-    check_installed,
-    joined_paths,
-    refuse_clashes,
-    reporter_for,
-    write_joined,
 )
 from cellunet.tasks.predict.plane import PredictionStopped
 from cellunet.tasks.scheduling import in_order
@@ -97,17 +90,19 @@ def predict(  # noqa: PLR0913
     """
     begin = time.perf_counter()
     config = config or PredictConfig()
-    check_installed(config.save, config.table_format)
+    outputs.check_installed(config.save, config.table_format)
     if config.scratch is not None:
         check_folder(Path(config.scratch))
     found = find_inputs(
         inputs, stdin, exclude=_apart(inputs, out), include=config.include
     )
     found, sites = _of_channel(found, config)
-    refuse_clashes(found, output_paths(found.files, found.base, out), out, config)
-    joined = joined_paths(out, config)
+    outputs.refuse_clashes(
+        found, output_paths(found.files, found.base, out), out, config
+    )
+    joined = outputs.joined_paths(out, config)
     opened = find_model(model)
-    reporter = None if dry_run else reporter_for(out, config)
+    reporter = None if dry_run else outputs.reporter_for(out, config)
     first, every = config.part or (1, 1)
     files = found.files[first - 1 :: every]
     wanted = find_targets(found, files, out, config, sites)
@@ -170,8 +165,8 @@ def predict(  # noqa: PLR0913
             )
             report = reporter.write(run, results)
         there = [i for i in results if i.status in ("done", "skipped")]
-        outputs = [Path(i.output) for i in there if i.output and not alone]
-        written = write_joined(joined, outputs, config)
+        labels = [Path(i.output) for i in there if i.output and not alone]
+        written = outputs.write_joined(joined, labels, config)
     return Predictions(
         model=job.model,
         engine=job.recipe.engine.name,
@@ -234,7 +229,7 @@ class _OwnLabels:
 def _folders(out: Path, results: Sequence[Path]) -> set[Path]:
     """Return the folders of results and of their records."""
     parents = {path.parent for path in results}
-    return parents | {out / RECORDS / path.relative_to(out) for path in parents}
+    return parents | {out / outputs.RECORDS / path.relative_to(out) for path in parents}
 
 
 def _apart(inputs: Sequence[str], out: Path) -> Path | None:

@@ -58,7 +58,7 @@ class ImageResult:
     """What could not be read and was taken for zeros."""
     size: dict[str, Any] | None = None
     """How large its objects are and how it was seen, as `Size.to_dict` of
-    `cellunet.tasks.predict.session`; None if that was told, or nothing was done."""
+    `cellunet.tasks.predict.sizes`; None if that was told, or nothing was done."""
     notes: tuple[str, ...] = ()
     """What to know of how it was read; nothing is wrong."""
     pixel_size_um: tuple[float, float] | None = None

@@ -16,16 +16,7 @@ import numpy as np
 from cellunet import __version__
 from cellunet.config import DecodeConfig, PredictConfig
 from cellunet.io.files import write_atomically
-from cellunet.outputs.report import (
-    CONFIDENCE_STEP,
-    DIAMETER_STEP_PX,
-    Histogram,
-    ImageSummary,
-    RunSummary,
-    from_json,
-    to_json,
-    write_report,
-)
+from cellunet.outputs import report
 from cellunet.tasks.predict.inputs import common_folder, name_below
 from cellunet.tasks.predict.outputs import RECORDS, optional_output_path
 
@@ -66,7 +57,7 @@ class Reporter:
         self,
         output: Path,
         provenance: Mapping[str, Any],
-        image: ImageSummary,
+        image: report.ImageSummary,
     ) -> None:
         """Write the record of an image.
 
@@ -76,7 +67,7 @@ class Reporter:
             If there is no room or no permission.
         """
         with write_atomically(self._record(output)) as path:
-            content = to_json(image, _digest(provenance))
+            content = report.to_json(image, _digest(provenance))
             path.write_text(content, encoding="ascii")
 
     @staticmethod
@@ -87,23 +78,23 @@ class Reporter:
         warnings: tuple[str, ...],
         size: str = "",
         objects: int | None = None,
-    ) -> ImageSummary:
+    ) -> report.ImageSummary:
         """Return what a report shows of an image just segmented, seen as `size` says.
 
         `objects` counts those of several planes once, if they are linked.
         """
         planes = int(np.prod(source.plane_shape, dtype=int))
         diameters = 2 * np.sqrt(observed.areas / np.pi)
-        return ImageSummary(
+        return report.ImageSummary(
             name=source.path.name,
             status="done",
             thumbnail=observed.thumbnail,
             thumbnail_size=observed.thumbnail_size,
             plane=f"plane {observed.plane + 1} of {planes}" if planes > 1 else "",
             objects=len(observed.areas) if objects is None else objects,
-            diameters=Histogram.of(diameters.tolist(), DIAMETER_STEP_PX),
-            confidences=Histogram.of(
-                observed.confidences.tolist(), CONFIDENCE_STEP, top=1.0
+            diameters=report.Histogram.of(diameters.tolist(), report.DIAMETER_STEP_PX),
+            confidences=report.Histogram.of(
+                observed.confidences.tolist(), report.CONFIDENCE_STEP, top=1.0
             ),
             shape=(*source.plane_shape, *source.shape),
             pixel_size_um=source.pixel_size_um,
@@ -123,7 +114,7 @@ class Reporter:
         seconds: float,
         *,
         stopped: bool,
-    ) -> RunSummary:
+    ) -> report.RunSummary:
         """Return what a report says of a run.
 
         Parameters
@@ -137,7 +128,7 @@ class Reporter:
         stopped
             Whether it was stopped before its end.
         """
-        return RunSummary(
+        return report.RunSummary(
             created=_now(),
             folder=common_folder(results) or "several folders",
             results=str(self._out),
@@ -150,9 +141,9 @@ class Reporter:
 
     def measured_run(
         self, config: PredictConfig, results: Sequence[ImageResult], seconds: float
-    ) -> RunSummary:
+    ) -> report.RunSummary:
         """Return what a report says of a run that measured labels of any origin."""
-        return RunSummary(
+        return report.RunSummary(
             created=_now(),
             folder=common_folder(results) or "several folders",
             results=str(self._out),
@@ -169,7 +160,7 @@ class Reporter:
             versions=_versions({}),
         )
 
-    def write(self, run: RunSummary, results: Sequence[ImageResult]) -> str:
+    def write(self, run: report.RunSummary, results: Sequence[ImageResult]) -> str:
         """Write the page and return its path.
 
         Raises
@@ -178,16 +169,16 @@ class Reporter:
             If there is no room or no permission.
         """
         page = self._out / PAGE
-        write_report(page, run, lambda: self._images(run, results))
+        report.write_report(page, run, lambda: self._images(run, results))
         return str(page)
 
     def _images(
-        self, run: RunSummary, results: Sequence[ImageResult]
-    ) -> Iterator[ImageSummary]:
+        self, run: report.RunSummary, results: Sequence[ImageResult]
+    ) -> Iterator[report.ImageSummary]:
         for result in results:
             name = name_below(result.input, run.folder)
             if result.status == "failed" or result.output is None:
-                yield ImageSummary(
+                yield report.ImageSummary(
                     name=name,
                     status="failed",
                     error=result.message,
@@ -198,7 +189,7 @@ class Reporter:
             try:
                 image, _ = self._read(output, name)
             except (OSError, ValueError):
-                yield ImageSummary(name=name, status="failed", error=LOST)
+                yield report.ImageSummary(name=name, status="failed", error=LOST)
                 continue
             skipped = result.status == "skipped"
             yield replace(
@@ -207,8 +198,8 @@ class Reporter:
                 link=self._large_picture(output),
             )
 
-    def _read(self, output: Path, name: str) -> tuple[ImageSummary, str]:
-        return from_json(self._record(output).read_bytes(), name)
+    def _read(self, output: Path, name: str) -> tuple[report.ImageSummary, str]:
+        return report.from_json(self._record(output).read_bytes(), name)
 
     def _record(self, output: Path) -> Path:
         below = output.relative_to(self._out)

@@ -403,7 +403,7 @@ def settings_for(
     config
         What is asked for.
     engine, device, threads
-        What computes, as in `cellunet.tasks.predict.session.load_engine`.
+        What computes, as in `load_engine`.
     should_stop
         Asked between blocks.
 

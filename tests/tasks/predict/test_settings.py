@@ -1,28 +1,49 @@
+"""How a model is applied: engine, scale, constants, memory."""
+
 from __future__ import annotations
 
-import importlib.metadata
-import subprocess
-import sys
-from dataclasses import replace
-from pathlib import Path
-
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 
+import importlib.metadata
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
 from cellunet import store
-from cellunet.config import TrainConfig
+from cellunet.config import DecodeConfig, PredictConfig, TrainConfig, UNetConfig
 from cellunet.core import device as core_device
 from cellunet.engine.int8 import measure_ranges
 from cellunet.errors import CheckpointError, ConfigError, DeviceError
-from cellunet.tasks.predict import session as choice
+from cellunet.imaging.blocks import network_plan
+from cellunet.store import Model
+from cellunet.tasks.predict import settings as choice
 from cellunet.tasks.predict.settings import (
+    BAND_BYTES,
     ENGINES,
+    FURTHER_BAND_BYTES,
+    FURTHER_MAPS,
+    LEAST_TILE_PX,
+    MEGABYTE,
+    TILE_BYTES,
+    WAITING_TILE_BYTES,
+    Memory,
+    at_scale,
     choose_engine,
     gpu_possible,
     load_engine,
+    memory_for,
+    scale_of,
+    settings_for,
+    window_bytes,
 )
 
 
@@ -290,7 +311,7 @@ def test_prediction_on_a_cpu_imports_no_torch_and_nothing_that_reports(
         "import sys, socket, numpy as np\n"
         "socket.socket.connect = lambda *_: sys.exit('a connection')\n"
         "from cellunet import store\n"
-        "from cellunet.tasks.predict.session import load_engine\n"
+        "from cellunet.tasks.predict.settings import load_engine\n"
         "model = store.find_model(sys.argv[1])\n"
         "run = load_engine(model, engine=sys.argv[2], device='cpu', threads=1)\n"
         "run(np.zeros((1, 2, 8, 8), np.float32))\n"
@@ -305,3 +326,165 @@ def test_prediction_on_a_cpu_imports_no_torch_and_nothing_that_reports(
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+@pytest.fixture
+def known(tiny_model) -> Model:
+    return store.find_model(str(tiny_model.folder))
+
+
+def made(known: Model, **asked):
+    return settings_for(known, PredictConfig(**asked), "onnxruntime", "cpu", 1)
+
+
+def test_constants_are_as_trained_where_nothing_is_asked(known) -> None:
+    recipe = made(known)
+    assert recipe.decode == known.card.config.decode
+    assert recipe.config == known.card.config
+    assert recipe.scale == 1.0
+
+
+def test_areas_and_lengths_follow_the_scale() -> None:
+    trained = DecodeConfig(
+        min_area_px=20, growth_px=10, max_hole_px=40, max_core_px=1000
+    )
+    assert at_scale(trained, 1.0) is trained
+    # Seen at half its size, an object has a quarter of its pixels.
+    half = at_scale(trained, 0.5)
+    assert (half.min_area_px, half.growth_px) == (80, 20)
+    assert (half.max_hole_px, half.max_core_px) == (160, 4000)
+    double = at_scale(trained, 2.0)
+    assert (double.min_area_px, double.growth_px) == (5, 5)
+    assert (double.max_hole_px, double.max_core_px) == (10, 250)
+    # Growth has a limit, and no core is of no pixel.
+    assert at_scale(trained, 0.05).growth_px == 64
+    assert at_scale(trained, 20.0).max_core_px == 2
+    assert at_scale(trained.replace(max_core_px=1), 20.0).max_core_px == 1
+
+
+def test_what_is_asked_for_is_taken_as_it_is(known) -> None:
+    diameter = known.card.diameter_px[1]
+    for size in ({}, {"scale": 3.0}, {"diameter_px": diameter / 3}):
+        recipe = made(known, min_area_px=33, seed_threshold=0.25, **size)
+        assert recipe.decode.min_area_px == 33
+        assert recipe.decode.seed_threshold == 0.25
+
+
+def test_the_scale_follows_from_the_diameter(known) -> None:
+    known = replace(known, card=replace(known.card, diameter_px=(8.0, 12.0, 30.0)))
+    assert scale_of(PredictConfig(), known) == 1
+    assert scale_of(PredictConfig(scale=0.7), known) == 0.7
+    assert scale_of(PredictConfig(diameter_px=24.0), known) == 0.5
+    # 12 / 20 and 12 / .05 pixels are the ends.
+    with pytest.raises(ConfigError, match="12 px") as caught:
+        scale_of(PredictConfig(diameter_px=241.0), known)
+    assert "0.6 to 240 px" in caught.value.hint
+
+
+def test_a_model_without_a_diameter_needs_a_scale(known) -> None:
+    without = replace(known, card=replace(known.card, diameter_px=(0.0, 0.0, 0.0)))
+    with pytest.raises(ConfigError, match="does not know") as caught:
+        scale_of(PredictConfig(diameter_px=24.0), without)
+    assert "a scale in a file" in caught.value.hint
+
+
+def test_a_models_own_scale_is_multiplied_within_limits(known) -> None:
+    config = known.card.config
+    own = replace(known, card=replace(known.card, config=config.replace(scale=0.1)))
+    assert scale_of(PredictConfig(scale=2.0), own) == pytest.approx(0.2)
+    with pytest.raises(ConfigError, match=r"magnified by 0\.1 as it is; 0\.01 in all"):
+        scale_of(PredictConfig(scale=0.1), own)
+
+
+SHAPE = (30_000, 40_000)
+WINDOW = window_bytes(SHAPE, UNetConfig())
+HELD = 64 * 2**20
+
+
+def test_without_a_bound_the_defaults_hold() -> None:
+    assert memory_for(None, SHAPE, WINDOW, HELD) == Memory()
+
+
+def test_with_room_enough_too() -> None:
+    assert memory_for(10_000, SHAPE, WINDOW, HELD) == Memory()
+
+
+def test_less_room_makes_smaller_parts() -> None:
+    found = [memory_for(mb, SHAPE, WINDOW, HELD) for mb in (700, 750, 800, 1000)]
+    for less, more in pairwise(found):
+        assert less.tile_px <= more.tile_px
+        assert less.band_pixels <= more.band_pixels
+        assert less.scratch_bytes <= more.scratch_bytes
+    assert LEAST_TILE_PX <= found[0].tile_px < found[-1].tile_px
+
+
+def test_the_least_that_is_named_does() -> None:
+    with pytest.raises(ConfigError, match="too little") as caught:
+        memory_for(100, SHAPE, WINDOW, HELD)
+    least = int(re.findall(r"--max-memory (\d+)", caught.value.hint)[0])
+    memory_for(least, SHAPE, WINDOW, HELD)
+    with pytest.raises(ConfigError):
+        memory_for(least - 2, SHAPE, WINDOW, HELD)
+
+
+def test_what_the_reader_holds_is_taken_off() -> None:
+    less = memory_for(1000, SHAPE, WINDOW, HELD + 200 * MEGABYTE)
+    assert less == memory_for(800, SHAPE, WINDOW, HELD)
+    with pytest.raises(ConfigError, match="too little"):
+        memory_for(1000, SHAPE, WINDOW, 900 * MEGABYTE)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4, 64])
+@pytest.mark.parametrize("limit", [None, 700, 10_000])
+def test_tiles_at_once_share_what_one_would_take(limit, workers) -> None:
+    one = memory_for(limit, SHAPE, WINDOW, HELD)
+    found = memory_for(limit, SHAPE, WINDOW, HELD, workers)
+    assert (found.band_pixels, found.scratch_bytes) == (
+        one.band_pixels,
+        one.scratch_bytes,
+    )
+    assert 1 < found.workers <= workers
+    of_one = (TILE_BYTES + WAITING_TILE_BYTES) * found.tile_px**2
+    share = one.tile_px if limit != 700 else one.tile_px + 64
+    assert found.workers * of_one <= TILE_BYTES * share**2
+
+
+def test_threads_change_nothing_of_what_fits() -> None:
+    with pytest.raises(ConfigError, match="too little") as caught:
+        memory_for(100, SHAPE, WINDOW, HELD, 4)
+    least = int(re.findall(r"--max-memory (\d+)", caught.value.hint)[0])
+    assert memory_for(least, SHAPE, WINDOW, HELD).workers == 1
+    found = memory_for(least, SHAPE, WINDOW, HELD, 4)
+    assert found.tile_px == LEAST_TILE_PX
+    with pytest.raises(ConfigError):
+        memory_for(least - 2, SHAPE, WINDOW, HELD, 4)
+
+
+def test_each_further_channel_takes_room_for_its_windows() -> None:
+    one, two, three = (
+        window_bytes(SHAPE, UNetConfig(in_channels=2 * n), n) for n in (1, 2, 3)
+    )
+    assert one == WINDOW
+    height, width = network_plan(SHAPE, UNetConfig()).block_shape
+    assert two - one == three - two == 4 * (2 + FURTHER_MAPS) * height * width
+
+
+@pytest.mark.parametrize("limit", [None, 800])
+def test_bands_of_several_channels_are_lower(limit) -> None:
+    memory = memory_for(limit, SHAPE, WINDOW, HELD)
+    for channels in (2, 3):
+        found = memory_for(limit, SHAPE, WINDOW, HELD, 1, channels)
+        own = BAND_BYTES + (channels - 1) * FURTHER_BAND_BYTES
+        assert found.band_pixels * own <= memory.band_pixels * BAND_BYTES
+        assert found.band_pixels > memory.band_pixels // 3
+        assert found == replace(memory, band_pixels=found.band_pixels)
+
+
+def test_the_least_bound_holds_the_lowest_band_of_every_channel() -> None:
+    least = []
+    for channels in (1, 2, 3):
+        with pytest.raises(ConfigError) as caught:
+            memory_for(100, SHAPE, WINDOW, HELD, 1, channels)
+        least.append(int(caught.value.hint.split()[1]))
+    further = 16 * FURTHER_BAND_BYTES * SHAPE[1] / MEGABYTE
+    assert [b - a for a, b in pairwise(least)] == [pytest.approx(further, abs=1)] * 2
