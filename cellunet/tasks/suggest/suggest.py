@@ -57,8 +57,8 @@ if TYPE_CHECKING:
 MOST_NAMED = 5
 
 MOST_WINDOWS = 4096
-"""Windows that are compared with each other at most. Of more, only the most doubtful of
-each neighborhood are."""
+"""Windows that are compared with each other at most. Of more, only the most uncertain
+of each neighborhood are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +240,7 @@ def _pick(
     numbers = {path: n for n, path in enumerate(dict.fromkeys(c.path for c in free))}
     looks = np.array([c.seen.look for c in free])
     pool = choose.CandidateWindows(
-        doubts=np.array([c.area * c.seen.doubt for c in free]),
+        uncertainties=np.array([c.area * c.seen.uncertainty for c in free]),
         looks=looks,
         images=np.array([numbers[c.path] for c in free]),
         corners=np.array([(c.y, c.x) for c in free]),
@@ -297,7 +297,7 @@ def described(
         x=candidate.x,
         height=side,
         width=side,
-        uncertainty=seen.doubt,
+        uncertainty=seen.uncertainty,
         novelty=choice.novelty,
         share=choice.share,
         objects=seen.objects,
@@ -315,7 +315,7 @@ def _why(candidate: choose.Candidate, choice: choose.ChosenWindow) -> str:
         first = f"unsure of {seen.unsure} of {seen.objects} objects"
     else:
         first = f"{seen.objects} objects, unsure of their edges"
-    parts = [first, f"stands for {choice.share:.0%} of all doubt"]
+    parts = [first, f"stands for {choice.share:.0%} of all uncertainty"]
     if choice.novelty >= NOVEL:
         parts.append("unlike what is annotated or listed above")
     return "; ".join(parts)
