@@ -361,10 +361,8 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         shapes = [plane_shape(level) for level in full.levels]
         number = choose_level(path, choice.level, shapes)
         series = full.levels[number]
-        tiff_checks.check_pixels(path, series.keyframe)
-        tiff_checks.check_codec(path, series.keyframe)
         reader = tiff_pixels.SeriesReader(path, series, log)
-        tiff_checks.check_series(path, series, reader, size, choice)
+        reader.check(size, choice)
         cut = CropMetadata.from_text(tiff.pages.first.description, path)
         image = TiffImage(path, tiff, full, own, split=is_split(tiff))
         metadata = describe(image)
@@ -482,7 +480,7 @@ def _describe(
 ) -> tuple[Stack, npt.NDArray[np.uint8] | None]:
     """Return what the axes and samples of a series mean, and its palette."""
     path, page = image.path, series.keyframe
-    axes, shape = tiff_checks.axes_and_shape(series)
+    axes, shape = tiff_pixels.axes_and_shape(series)
     if axes.endswith("XC"):
         # Interleaved samples under another letter.
         axes = axes[:-1] + "S"
