@@ -623,8 +623,6 @@ def _holds(path: Path, mark: bytes) -> bool:
 
 _SEARCHES = {"thumbs": _thumbs, "projections": _projections, "labels": _labels}
 
-__all__ = ["Inputs", "find_inputs", "natural_key", "output_paths", "output_stem"]
-
 SHOWN = 5
 """Most names listed in one message."""
 
