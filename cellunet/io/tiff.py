@@ -432,7 +432,6 @@ def _origin(
     origin = Origin(
         pixel_size_from=metadata.pixel_size_from if size is not None else "",
         image=str(chosen) if len(images) > 1 else "",
-        image_name=image_name(images[chosen]),
         position=metadata.position,
         acquired=metadata.acquired,
         notes=tuple(notes),
