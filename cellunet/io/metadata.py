@@ -255,7 +255,9 @@ def _image(
         lengths=lengths,
         samples=samples,
         channel_names=tuple(c.get("Name", "") or c.get("Fluor", "") for c in channels),
-        pixel_size_um=_ome_pixel_size(pixels),
+        pixel_size_um=_sizes(
+            [_ome_length(pixels, f"PhysicalSize{a}", unit_um, "µm") for a in "YX"], 1.0
+        ),
         steps=(
             _ome_length(pixels, "PhysicalSizeZ", unit_um, "µm"),
             _ome_length(pixels, "TimeIncrement", SECONDS.get, "s"),
@@ -299,11 +301,6 @@ def _count(
     if not text.isdecimal() or len(text) > 12:
         raise _refused(path, f"says {key}={text[:40]!r}, not a count")
     return int(text)
-
-
-def _ome_pixel_size(pixels: ElementTree.Element) -> PixelSize | None:
-    y, x = (_ome_length(pixels, f"PhysicalSize{a}", unit_um, "µm") for a in "YX")
-    return None if y is None or x is None else (y, x)
 
 
 def _ome_length(
@@ -665,7 +662,7 @@ def _micromanager(image: TiffImage) -> Metadata:
     axes = axes if isinstance(axes, dict) else {}
     name = meta.get("Channel") or meta.get("ChannelName") or axes.get("channel")
     names: tuple[str, ...] = (str(name),) if name is not None else ()
-    if _planes_of_channels(image) > 1:
+    if dict(zip(image.series.axes, image.series.shape, strict=True)).get("C", 1) > 1:
         names = _ndtiff_channels(image)
     return Metadata(
         _sizes([size, size], 1.0),
@@ -683,11 +680,6 @@ def _ndtiff_channels(image: TiffImage) -> tuple[str, ...]:
     found = [axes.get("channel") for axes, *_ in tifffile.read_ndtiff_index(index)]
     named = dict.fromkeys(name for name in found if isinstance(name, str))
     return tuple(named)
-
-
-def _planes_of_channels(image: TiffImage) -> int:
-    axes, shape = image.series.axes, image.series.shape
-    return int(shape[axes.index("C")]) if "C" in axes else 1
 
 
 def _lsm(image: TiffImage) -> Metadata:
