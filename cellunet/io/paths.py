@@ -298,8 +298,8 @@ def output_stem(path: Path) -> str:
 
     Examples
     --------
-    >>> stem(Path("well A1.v2.ome.tif")), stem(Path("x.TIFF")), stem(Path("a.b"))
-    ('well A1.v2', 'x', 'a')
+    >>> output_stem(Path("well A1.v2.ome.tif")), output_stem(Path("a.b"))
+    ('well A1.v2', 'a')
     """
     name = path.stem
     is_tiff = path.suffix.lower() in READERS and path.suffix.lower() != ".png"
