@@ -80,8 +80,8 @@ class Moments:
 def tiny_presets() -> None:
     """Add a preset whose training takes a blink, and few constants to choose from."""
     from cellunet.config import PRESETS, AugmentConfig, TrainConfig, UNetConfig
-    from cellunet.metrics import fit as fitting
-    from cellunet.outputs import pictures as overlay
+    from cellunet.metrics import fit
+    from cellunet.outputs import pictures
 
     PRESETS["tiny"] = lambda: TrainConfig(
         preset="tiny",
@@ -95,10 +95,10 @@ def tiny_presets() -> None:
         average_decay=0.9,
         precision="float32",
     )
-    fitting.ODDS_FACTORS = (0.5, 2.0)
-    fitting.SEED_THRESHOLDS = (0.3, 0.6)
-    fitting.MIN_AREAS_PX = (5, 15)
-    overlay.LINES_PX = 64
+    fit.ODDS_FACTORS = (0.5, 2.0)
+    fit.SEED_THRESHOLDS = (0.3, 0.6)
+    fit.MIN_AREAS_PX = (5, 15)
+    pictures.LINES_PX = 64
 
 
 def child(request: dict[str, Any], told: int) -> int:
@@ -168,9 +168,9 @@ def work() -> None:
     import cellunet.core.checkpoint
     import cellunet.tasks.predict.batch
     import cellunet.tasks.train.train  # noqa: F401
-    from cellunet.engine import runtimes as ort
+    from cellunet.engine import runtimes
 
-    ort.load_onnxruntime()
+    runtimes.load_onnxruntime()
     torch.set_num_threads(1)
     tiny_presets()
     sys.stdout.write("ready\n")
