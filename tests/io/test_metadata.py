@@ -14,7 +14,7 @@ from cellunet.errors import ImageReadError
 from cellunet.io import metadata
 from cellunet.io.images import open_image
 from cellunet.io.metadata import imagej_channel_names, summarize_ome, unit_um
-from cellunet.io.source import Region
+from tests.io.pixels import whole
 
 STACK = np.arange(2 * 3 * 2 * 5 * 7, dtype=np.uint16).reshape(2, 3, 2, 5, 7)
 
@@ -83,7 +83,7 @@ def test_ome_axes_names_and_pixel_size(tmp_path):
     with open_image(path, channel="GFP") as source:
         assert (source.plane_axes, source.plane_shape) == ("TZ", (2, 3))
         assert source.pixel_size_um == pytest.approx((0.5, 0.325))
-        found = source.read(Region(4, 0, 5, 0, 7))[0]
+        found = whole(source, 4)
     np.testing.assert_array_equal(found, STACK[1, 1, 1])
 
 
@@ -218,7 +218,7 @@ def test_one_file_of_a_set_holds_the_planes_that_it_names(tmp_path):
     with open_image(path) as source:
         assert source.plane_shape == ()
         assert "one of 2 files" in source.origin.notes[0]
-        found = source.read(Region(0, 0, 5, 0, 7))[0]
+        found = whole(source)
     np.testing.assert_array_equal(found, STACK[0, 0, 0])
 
 
@@ -464,9 +464,7 @@ def test_a_qptiff_is_read_without_renaming(tmp_path):
     with open_image(path, channel="Opal 520") as source:
         assert source.file_channels == ("DAPI", "Opal 520")
         assert source.pixel_size_um == pytest.approx((0.5, 0.5))
-        np.testing.assert_array_equal(
-            source.read(Region(0, 0, 64, 0, 96))[0], pixels[1]
-        )
+        np.testing.assert_array_equal(whole(source), pixels[1])
         (note,) = source.origin.notes
     assert all(name in note for name in ("Thumbnail", "Macro", "Label"))
     with open_image(path, image="Macro", gray=True) as source:
@@ -526,7 +524,7 @@ def test_a_metamorph_stack_has_size_and_name_of_its_tags(tmp_path, suffix):
         assert source.pixel_size_um == pytest.approx((0.645, 0.645))
         assert source.channel_names == ("Hoechst",)
         assert source.origin.pixel_size_from == "the UIC1 tag"
-        np.testing.assert_array_equal(source.read(Region(2, 0, 8, 0, 10))[0], planes[2])
+        np.testing.assert_array_equal(whole(source, 2), planes[2])
 
 
 def test_a_metamorph_stack_that_is_not_calibrated_has_no_size(tmp_path):
@@ -573,7 +571,7 @@ def test_an_lsm_has_names_and_size_of_its_own_tag(tmp_path):
         assert source.pixel_size_um == pytest.approx((0.3, 0.2))
         assert source.origin.pixel_size_from == "the CZ_LSMINFO tag"
         assert source.origin.notes == ()
-        found = source.read(Region(0, 0, 8, 0, 10))[0]
+        found = whole(source)
     np.testing.assert_array_equal(found, channels[1])
 
 
