@@ -662,7 +662,7 @@ def _micromanager(image: TiffImage) -> Metadata:
     axes = axes if isinstance(axes, dict) else {}
     name = meta.get("Channel") or meta.get("ChannelName") or axes.get("channel")
     names: tuple[str, ...] = (str(name),) if name is not None else ()
-    if dict(zip(image.series.axes, image.series.shape, strict=True)).get("C", 1) > 1:
+    if _planes_of_channels(image) > 1:
         names = _ndtiff_channels(image)
     return Metadata(
         _sizes([size, size], 1.0),
@@ -680,6 +680,11 @@ def _ndtiff_channels(image: TiffImage) -> tuple[str, ...]:
     found = [axes.get("channel") for axes, *_ in tifffile.read_ndtiff_index(index)]
     named = dict.fromkeys(name for name in found if isinstance(name, str))
     return tuple(named)
+
+
+def _planes_of_channels(image: TiffImage) -> int:
+    axes, shape = image.series.axes, image.series.shape
+    return int(shape[axes.index("C")]) if "C" in axes else 1
 
 
 def _lsm(image: TiffImage) -> Metadata:
