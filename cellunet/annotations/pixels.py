@@ -35,7 +35,7 @@ from cellunet.io.source import (
     kind_by_content,
     reading,
 )
-from cellunet.io.tiff_checks import check_codec, check_pixels, scan_directories
+from cellunet.io.tiff_checks import scan_directories
 from cellunet.io.tiff_pixels import SeriesReader
 
 if TYPE_CHECKING:
@@ -271,8 +271,6 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
 
 def _planes(path: Path, series: tifffile.TiffPageSeries) -> npt.NDArray[Any]:
     """Return the stored planes of a series, colors apart or interleaved."""
-    check_pixels(path, series.keyframe)
-    check_codec(path, series.keyframe)
     reader = SeriesReader(path, series, DamageLog(path, keep_going=False))
     rows, columns = (0, reader.grid.length), (0, reader.grid.width)
     count = math.prod(series.shape) // (reader.grid.length * reader.grid.row_values)

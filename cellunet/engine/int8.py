@@ -11,18 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cellunet import store
-from cellunet.engine.onnx import (
-    INPUT,
-    OPSET,
-    ends,
-    folded,
-    graph,
-    model,
-    nodes,
-    places,
-    shared,
-    value,
-)
+from cellunet.engine import onnx
 from cellunet.engine.runtimes import open_session
 from cellunet.errors import CheckpointError, ConfigError
 
@@ -134,20 +123,24 @@ def _sampled(
     threads: int,
 ) -> dict[str, list[npt.NDArray[np.float32]]]:
     """Return values of each feature map, an array per window."""
-    names = [*(n for n in places(config) if n != INPUT), *shared(config)]
-    image_value, probabilities = ends(config)
-    outputs = [probabilities, *(value(name) for name in names)]
-    whole = graph(nodes(config), folded(weights, config), [image_value], outputs)
-    session = open_session(model(whole, OPSET), threads)
-    found: dict[str, list[npt.NDArray[np.float32]]] = {n: [] for n in (INPUT, *names)}
+    names = [*(n for n in onnx.places(config) if n != onnx.INPUT), *onnx.shared(config)]
+    image_value, probabilities = onnx.ends(config)
+    outputs = [probabilities, *(onnx.value(name) for name in names)]
+    whole = onnx.graph(
+        onnx.nodes(config), onnx.folded(weights, config), [image_value], outputs
+    )
+    session = open_session(onnx.model(whole, onnx.OPSET), threads)
+    found: dict[str, list[npt.NDArray[np.float32]]] = {
+        n: [] for n in (onnx.INPUT, *names)
+    }
     rng = np.random.default_rng(0)
     for window in windows:
         image = np.ascontiguousarray(window[np.newaxis])
-        features = session.run(names, {INPUT: image})
+        features = session.run(names, {onnx.INPUT: image})
         for name, values in zip(found, (image, *features), strict=True):
             chosen = rng.integers(0, values.size, SAMPLE)
             found[name].append(values.reshape(-1)[chosen])
-    if not found[INPUT]:
+    if not found[onnx.INPUT]:
         raise ConfigError(
             "There is no image to calibrate on.", hint="Give a dozen typical images."
         )
@@ -158,8 +151,8 @@ def _joined(
     samples: Mapping[str, list[npt.NDArray[np.float32]]], config: UNetConfig
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return the values of each place; features that share a rounding together."""
-    found = {name: list(samples[name]) for name in places(config)}
-    for name, place in shared(config).items():
+    found = {name: list(samples[name]) for name in onnx.places(config)}
+    for name, place in onnx.shared(config).items():
         found[place] += samples[name]
     return {name: np.concatenate(values) for name, values in found.items()}
 
@@ -180,7 +173,7 @@ def ranges_of(model: Model) -> dict[str, list[float]]:
             f"Model {model.name!r} has no ranges for eight bits.",
             hint=f"Measure them on a dozen typical images: {command}",
         )
-    if ranges.keys() != set(places(model.card.config.network)):
+    if ranges.keys() != set(onnx.places(model.card.config.network)):
         raise CheckpointError(
             f"The ranges for eight bits of {model.weights} are of another network.",
             hint=f"Measure them anew: {command} --overwrite",

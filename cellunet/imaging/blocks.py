@@ -63,17 +63,6 @@ class Plan:
         """Return the block at a place of the grid."""
         return self.blocks[row * self.columns + column]
 
-    def neighbors(self, block: Block) -> list[Block]:
-        """Return the up to eight blocks around `block`."""
-        return [
-            self.at(row, column)
-            for row in range(max(block.row - 1, 0), min(block.row + 2, self.rows))
-            for column in range(
-                max(block.column - 1, 0), min(block.column + 2, self.columns)
-            )
-            if (row, column) != (block.row, block.column)
-        ]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Area:

@@ -43,29 +43,34 @@ if TYPE_CHECKING:
     from cellunet.imaging.blocks import Place
 
 
-class UnionFind:
-    """Sets of the numbers 0 to `count` - 1; each set is named by its least member."""
+def least_members(count: int, joins: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the least number of the set that each number lies in (union-find).
 
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
+    Parameters
+    ----------
+    count
+        Numbers: 0 to `count` - 1.
+    joins
+        Rows of two that lie in one set.
 
-    def find(self, number: int) -> int:
-        """Return the least member of the set of `number`."""
-        parent = self._parent
+    Examples
+    --------
+    >>> least_members(5, np.array([[4, 2], [4, 3]])).tolist()
+    [0, 1, 2, 2, 2]
+    """
+    parent = list(range(count))
+
+    def find(number: int) -> int:
         while parent[number] != number:
             parent[number] = parent[parent[number]]
             number = parent[number]
         return number
 
-    def join(self, a: int, b: int) -> None:
-        """Make the sets of `a` and `b` one."""
-        a, b = self.find(a), self.find(b)
-        if a != b:
-            self._parent[max(a, b)] = min(a, b)
-
-    def roots(self) -> npt.NDArray[np.int64]:
-        """Return the least member of each number's set."""
-        return np.array([self.find(i) for i in range(len(self._parent))], np.int64)
+    # Row by row: of a large plane a list of all would take memory.
+    for pair in joins:
+        a, b = map(find, pair.tolist())
+        parent[max(a, b)] = min(a, b)
+    return np.array([find(number) for number in range(count)], np.int64)
 
 
 def distinct_pairs(
@@ -236,10 +241,7 @@ class SeedMerger:
 
         0 stands for none, and for background.
         """
-        union = UnionFind(self._total)
-        for first, second in np.concatenate(self._joins):
-            union.join(int(first), int(second))
-        roots = union.roots()
+        roots = least_members(self._total, np.concatenate(self._joins))
         if TARGETS[self._encoding.target].seeds_include_background:
             pixels, sides = map(np.concatenate, (self._pixels, self._sides))
             roots[_background(roots, pixels, sides, self._decode)] = 0
@@ -502,10 +504,7 @@ class HoleMerger:
         numbers
             Of the seeds, from `SeedMerger.numbers`.
         """
-        union = UnionFind(self._total)
-        for a, b in np.concatenate(self._joins):
-            union.join(int(a), int(b))
-        roots = union.roots()
+        roots = least_members(self._total, np.concatenate(self._joins))
         area = np.zeros(self._total, np.int64)
         np.add.at(area, roots, np.concatenate(self._areas))
         neighbors = np.concatenate(self._neighbors)

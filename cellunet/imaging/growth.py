@@ -254,15 +254,19 @@ def moved(
 
 def _inside(labels: Labels) -> Labels:
     """Return the labels of pixels whose four neighbors are of the same object."""
-    frame = np.pad(labels, 1, mode="edge")
-    neighbors = (frame[:-2, 1:-1], frame[2:, 1:-1], frame[1:-1, :-2], frame[1:-1, 2:])
-    same = np.logical_and.reduce([labels == one for one in neighbors])
+    same = np.logical_and.reduce([labels == one for one in _four(labels)])
     return np.where(same, labels, 0)
 
 
 def _beside_nothing(labels: Labels) -> npt.NDArray[np.bool_]:
     """Return which pixels of objects have background beside them."""
-    frame = np.pad(labels, 1, mode="edge")
-    neighbors = (frame[:-2, 1:-1], frame[2:, 1:-1], frame[1:-1, :-2], frame[1:-1, 2:])
-    beside: npt.NDArray[np.bool_] = np.logical_or.reduce([n == 0 for n in neighbors])
+    beside: npt.NDArray[np.bool_] = np.logical_or.reduce(
+        [n == 0 for n in _four(labels)]
+    )
     return beside & (labels > 0)
+
+
+def _four(labels: Labels) -> tuple[Labels, Labels, Labels, Labels]:
+    """Return the neighbors of each pixel; beyond the edge it is its own."""
+    frame = np.pad(labels, 1, mode="edge")
+    return frame[:-2, 1:-1], frame[2:, 1:-1], frame[1:-1, :-2], frame[1:-1, 2:]

@@ -277,10 +277,8 @@ def out_of_distribution_warnings(
 
 
 def _contrast(image: Appearance, known: Mapping[str, Sequence[float]]) -> str:
-    values = known.get("contrast")
-    if values is None or image.contrast is None:
-        return ""
-    if image.contrast >= CONTRAST_FACTOR * values[LOW]:
+    values, found = known.get("contrast"), image.contrast
+    if values is None or found is None or found >= CONTRAST_FACTOR * values[LOW]:
         return ""
     return (
         f"Hardly more than noise: its brightest parts stand out by "
@@ -291,10 +289,8 @@ def _contrast(image: Appearance, known: Mapping[str, Sequence[float]]) -> str:
 
 
 def _level(image: Appearance, known: Mapping[str, Sequence[float]]) -> str:
-    values = known.get("level")
-    if values is None or image.level is None:
-        return ""
-    if image.level <= values[HIGH] + LEVEL_MARGIN:
+    values, found = known.get("level"), image.level
+    if values is None or found is None or found <= values[HIGH] + LEVEL_MARGIN:
         return ""
     return (
         f"Bright all over: its mean lies at {image.level:.0%} of its range, that of "
@@ -306,10 +302,8 @@ def _level(image: Appearance, known: Mapping[str, Sequence[float]]) -> str:
 
 
 def _sharpness(image: Appearance, known: Mapping[str, Sequence[float]]) -> str:
-    values = known.get("sharpness")
-    if values is None or image.sharpness is None:
-        return ""
-    if image.sharpness >= values[LOW] - SHARPNESS_MARGIN:
+    values, found = known.get("sharpness"), image.sharpness
+    if values is None or found is None or found >= values[LOW] - SHARPNESS_MARGIN:
         return ""
     return (
         f"Soft edges ({image.sharpness:.2f}; training images {values[LOW]:.2f} or "

@@ -109,9 +109,7 @@ class Look:
         return float(np.average(sure, weights=self.areas)) * math.sqrt(covered)
 
 
-def look_of(
-    labels: npt.NDArray[Any], evidence: npt.NDArray[np.uint8], reduced: float = 1.0
-) -> Look:
+def look_of(labels: npt.NDArray[Any], evidence: npt.NDArray[np.uint8]) -> Look:
     """Return what a look found.
 
     Parameters
@@ -120,8 +118,6 @@ def look_of(
         YX, 0 background, objects from 1 without gaps.
     evidence
         YX uint8, as `cellunet.imaging.measure.pixel_confidence` makes it.
-    reduced
-        How many of the plane's own pixels one pixel of `labels` is wide.
     """
     y, x = np.nonzero(labels)
     ids = labels[y, x].astype(np.int64) - 1
@@ -141,10 +137,10 @@ def look_of(
     xy = sums(y * x) / area - my * mx
     ellipse = 4 * np.pi * np.sqrt(np.maximum(yy * xx - xy * xy, 1 / 144))
     return Look(
-        diameters=2 * np.sqrt(area / np.pi) * reduced,
+        diameters=2 * np.sqrt(area / np.pi),
         confidences=sums(evidence[y, x]) / area / EVIDENCE_TOP,
         fills=np.minimum(area / ellipse, 1.0),
-        pixels=labels.size * reduced**2,
+        pixels=float(labels.size),
     )
 
 

@@ -63,6 +63,7 @@ def channel_file(path: Path) -> ChannelFile | None:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> found = channel_file(Path("p/A01_s1_w2.tif"))
     >>> found.mark, found.site[1:]
     ('w2', ('A01_s1_', ''))

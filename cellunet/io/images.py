@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.errors import ConfigError, ImageReadError, choose
-from cellunet.io.files import write_atomically
-from cellunet.io.label_tiff import ImageSpec, TiffSink, read_provenance
-from cellunet.io.png import open_png, write_png
+from cellunet.io.label_tiff import ImageSpec, TiffSink
+from cellunet.io.png import open_png
 from cellunet.io.source import (
     HEAD_BYTES,
     Choice,
-    Region,
     Sink,
     Source,
     ZMode,
@@ -32,23 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
-
-__all__ = [
-    "FOLDERS",
-    "READERS",
-    "WRITERS",
-    "Region",
-    "Sink",
-    "Source",
-    "create_labels",
-    "open_image",
-    "read_provenance",
-    "write_atomically",
-    "write_labels",
-    "write_plane",
-    "write_png",
-]
-
 
 READERS: dict[str, Callable[[Path, Choice], Source]] = {
     ".tif": open_tiff,

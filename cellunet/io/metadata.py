@@ -255,7 +255,9 @@ def _image(
         lengths=lengths,
         samples=samples,
         channel_names=tuple(c.get("Name", "") or c.get("Fluor", "") for c in channels),
-        pixel_size_um=_ome_pixel_size(pixels),
+        pixel_size_um=_sizes(
+            [_ome_length(pixels, f"PhysicalSize{a}", unit_um, "µm") for a in "YX"], 1.0
+        ),
         steps=(
             _ome_length(pixels, "PhysicalSizeZ", unit_um, "µm"),
             _ome_length(pixels, "TimeIncrement", SECONDS.get, "s"),
@@ -299,11 +301,6 @@ def _count(
     if not text.isdecimal() or len(text) > 12:
         raise _refused(path, f"says {key}={text[:40]!r}, not a count")
     return int(text)
-
-
-def _ome_pixel_size(pixels: ElementTree.Element) -> PixelSize | None:
-    y, x = (_ome_length(pixels, f"PhysicalSize{a}", unit_um, "µm") for a in "YX")
-    return None if y is None or x is None else (y, x)
 
 
 def _ome_length(

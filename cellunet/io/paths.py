@@ -314,8 +314,8 @@ def output_stem(path: Path) -> str:
 
     Examples
     --------
-    >>> stem(Path("well A1.v2.ome.tif")), stem(Path("x.TIFF")), stem(Path("a.b"))
-    ('well A1.v2', 'x', 'a')
+    >>> output_stem(Path("well A1.v2.ome.tif")), output_stem(Path("a.b"))
+    ('well A1.v2', 'a')
     """
     name = path.stem
     is_tiff = path.suffix.lower() in READERS and path.suffix.lower() != ".png"
@@ -640,8 +640,6 @@ def _holds(path: Path, mark: bytes) -> bool:
 
 
 _SEARCHES = {"thumbs": _thumbs, "projections": _projections, "labels": _labels}
-
-__all__ = ["Inputs", "find_inputs", "natural_key", "output_paths", "output_stem"]
 
 SHOWN = 5
 """Most names listed in one message."""

@@ -224,8 +224,6 @@ class Origin:
     """Where in the file, or beside it, the size of a pixel stands."""
     image: str = ""
     """Number of the image in a file of several."""
-    image_name: str = ""
-    """Its name, if it has one."""
     position: str = ""
     """Well, site or field, in the maker's words."""
     acquired: str = ""

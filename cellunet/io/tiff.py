@@ -24,6 +24,7 @@ import numpy.typing as npt
 import tifffile
 
 from cellunet.errors import ImageReadError, some
+from cellunet.io import tiff_checks, tiff_pixels
 from cellunet.io.axes import COLORS, Stack, at_level, choose_level, combine, lay_out
 from cellunet.io.label_tiff import CropMetadata
 from cellunet.io.metadata import (
@@ -42,22 +43,6 @@ from cellunet.io.source import (
     check_kind,
     memory_note,
     reading,
-)
-from cellunet.io.tiff_checks import (
-    BIO_FORMATS,
-    axes_and_shape,
-    check_codec,
-    check_pixels,
-    check_series,
-    scan_directories,
-)
-from cellunet.io.tiff_pixels import (
-    JPEG_COMPRESSIONS,
-    RowWindow,
-    SeriesReader,
-    held_bytes,
-    shares_rows,
-    step_rows,
 )
 
 if TYPE_CHECKING:
@@ -194,7 +179,7 @@ def is_split(tiff: tifffile.TiffFile) -> bool:
     imagej = tiff.imagej_metadata
     return (
         imagej is not None
-        and software.startswith(BIO_FORMATS.decode())
+        and software.startswith(tiff_checks.BIO_FORMATS.decode())
         and len(tiff.pages) < imagej_planes(imagej)
         and imagej_planes(imagej) % len(tiff.pages) == 0
     )
@@ -352,7 +337,7 @@ class OpenTiff:
 
     tiff: tifffile.TiffFile
     """The file; may be closed, and opens again at the first read."""
-    reader: SeriesReader
+    reader: tiff_pixels.SeriesReader
     """Reads its stored planes."""
     stack: Stack
     """Its axes."""
@@ -409,10 +394,8 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         shapes = [plane_shape(level) for level in full.levels]
         number = choose_level(path, choice.level, shapes)
         series = full.levels[number]
-        check_pixels(path, series.keyframe)
-        check_codec(path, series.keyframe)
-        reader = SeriesReader(path, series, log)
-        check_series(path, series, reader, size, choice)
+        reader = tiff_pixels.SeriesReader(path, series, log)
+        reader.check(size, choice)
         cut = CropMetadata.from_text(tiff.pages.first.description, path)
         image = TiffImage(path, tiff, full, own, split=is_split(tiff))
         metadata = describe(image)
@@ -450,7 +433,7 @@ def _images(
 ) -> Iterator[tuple[tifffile.TiffFile, int, OmeSummary | None, Images]]:
     """Open a TIFF that was checked; give it, its bytes, its OME-XML and its images."""
     size = check_kind(path, "TIFF")
-    scan_directories(path, size)
+    tiff_checks.scan_directories(path, size)
     # A set of several files is recognized, never assembled.
     with tifffile.TiffFile(path, _multifile=False) as tiff:
         refuse_entities(path, tiff.pages.first.description)
@@ -484,7 +467,6 @@ def _origin(
     origin = Origin(
         pixel_size_from=metadata.pixel_size_from if size is not None else "",
         image=str(chosen) if len(images) > 1 else "",
-        image_name=image_name(images[chosen]),
         position=metadata.position,
         acquired=metadata.acquired,
         notes=tuple(notes),
@@ -532,7 +514,7 @@ def _describe(
 ) -> tuple[Stack, npt.NDArray[np.uint8] | None]:
     """Return what the axes and samples of a series mean, and its palette."""
     path, page = image.path, series.keyframe
-    axes, shape = axes_and_shape(series)
+    axes, shape = tiff_pixels.axes_and_shape(series)
     if axes.endswith("XC"):
         # Interleaved samples under another letter.
         axes = axes[:-1] + "S"
@@ -603,7 +585,7 @@ def _asks_for_color(page: tifffile.TiffPage, choice: Choice) -> bool:
 
 def _check_colors(path: Path, page: tifffile.TiffPage) -> None:
     photometric = int(page.photometric)
-    if photometric == _YCBCR and page.compression not in JPEG_COMPRESSIONS:
+    if photometric == _YCBCR and page.compression not in tiff_pixels.JPEG_COMPRESSIONS:
         photometric = -1
     if photometric not in (*_GRAY, _RGB, _PALETTE, _YCBCR):
         name = getattr(page.photometric, "name", page.photometric)
@@ -663,12 +645,14 @@ class TiffSource(Closing):
         self.origin = file.origin
         cut = file.cut_from
         self.cut_from = None if cut is None else cut.only(layout.channel_names)
-        held = held_bytes(file.reader, layout, self.dtype, LARGEST_WINDOW_PX)
+        held = tiff_pixels.held_bytes(
+            file.reader, layout, self.dtype, LARGEST_WINDOW_PX
+        )
         self.memory_note = memory_note(path, file.reader.piece_bytes, held)
         self._choice, self._layout = choice, layout
         self._stack = file.stack
         self._file: OpenTiff | None = file
-        self._window: RowWindow | None = None
+        self._window: tiff_pixels.RowWindow | None = None
 
     @property
     def damaged(self) -> tuple[Damage, ...]:
@@ -681,17 +665,19 @@ class TiffSource(Closing):
         rows, columns = (region.y0, region.y1), (region.x0, region.x1)
         with reading(self.path):
             reader = self._opened().reader
-            if not shares_rows(reader, self._layout):
+            if not tiff_pixels.shares_rows(reader, self._layout):
                 return self._pixels(region.plane, rows, columns)
             if self._window is None:
-                self._window = RowWindow(self.shape, step_rows(reader), self._pixels)
+                self._window = tiff_pixels.RowWindow(
+                    self.shape, tiff_pixels.step_rows(reader), self._pixels
+                )
             return self._window.read(region.plane, rows, columns)
 
     def held_bytes(self, rows: int) -> int:
         """Return what reading holds; see `cellunet.io.source.Source`."""
         with reading(self.path):
             reader = self._opened().reader
-            return held_bytes(reader, self._layout, self.dtype, rows)
+            return tiff_pixels.held_bytes(reader, self._layout, self.dtype, rows)
 
     def _pixels(
         self, plane: int, rows: tuple[int, int], columns: tuple[int, int]

@@ -1,4 +1,4 @@
-"""Read regions of the pages of a TIFF: only the strips and tiles that are needed.
+"""Check and read the pages of a TIFF, region by region: the strips and tiles needed.
 
 All by plain reads, for pages of a memory map count as memory once they are touched.
 Uncompressed contiguous pixels are read straight from the file, just the rows asked
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import tifffile
 
 from cellunet.bugs import is_bug
 from cellunet.errors import CellunetError, ImageReadError
@@ -24,6 +25,8 @@ from cellunet.io.source import (
     Damage,
     DecoderLostError,
     brief,
+    check_claim,
+    check_piece,
 )
 
 if TYPE_CHECKING:
@@ -31,10 +34,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
-    import tifffile
 
     from cellunet.io.axes import PlaneLayout
-    from cellunet.io.source import DamageLog
+    from cellunet.io.source import Choice, DamageLog
 
     Page: TypeAlias = tifffile.TiffPage | tifffile.TiffFrame
     Span: TypeAlias = tuple[int, int]
@@ -78,6 +80,11 @@ class Grid:
         """Strips or tiles of one sample along depth, rows and columns."""
         d, y, x = self.piece
         return -(-self.depth // d), -(-self.length // y), -(-self.width // x)
+
+    @property
+    def pieces_called(self) -> str:
+        """What messages call several of them."""
+        return "tiles" if self.tiled else "strips"
 
     @property
     def count(self) -> int:
@@ -140,6 +147,79 @@ TOGETHER_MOST = 1024
 JPEG_COMPRESSIONS = (6, 7, 33007, 34892)
 
 
+BEST_RATIO = {1: 1, 5: 2600, 8: 1040, 32946: 1040, 32773: 64}
+"""Most decoded bytes that an encoded byte can stand for, by TIFF compression: none;
+LZW (a 12-bit code for at most 3,839 bytes: TIFF 6.0, section 13); deflate (1032: zlib's
+technical notes); PackBits (128 bytes from 2)."""
+
+FEWEST = 100
+"""Where pixels are absent, in a sparse or cut file, one in so many must be there."""
+
+LEAST_SPARSE_BYTES = 2**30
+"""Decoded pixels that may all be absent."""
+
+OLD_JPEG = 6
+"""The compression whose strips may share bytes (TIFF 6.0, section 22)."""
+
+OTHER_RATIO = 100_000
+"""The same for every other compression; Zstandard and LZMA repeat runs cheaply."""
+
+
+def axes_and_shape(series: tifffile.TiffPageSeries) -> tuple[str, tuple[int, ...]]:
+    """Return the axes of a series and their lengths, those of length 1 included."""
+    if hasattr(series, "get_axes"):  # tifffile before 2026.5.2
+        return series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    return series.axes, series.shape
+
+
+def _check_pixels(path: Path, keyframe: tifffile.TiffPage) -> None:
+    """Refuse a page without pixels, or with values of an unknown type.
+
+    Raises
+    ------
+    ImageReadError
+        If a length is 0, or no dtype fits the bits and the sample format.
+    """
+    # tifffile reports a length of 0 as a type of None or as an odd shape.
+    if keyframe.is_tiled:
+        piece = min(keyframe.tilelength, keyframe.tilewidth, keyframe.tiledepth)
+    else:
+        piece = keyframe.rowsperstrip
+    if keyframe.dtype is None or 0 in keyframe.shaped or piece < 1:
+        raise ImageReadError(
+            f"{path} has no pixels of a type that cellunet knows: "
+            f"{_lengths(keyframe.shaped[1:])} of {keyframe.bitspersample} bits, sample "
+            f"format {int(keyframe.sampleformat)}.",
+            hint="Export it as 8, 16 or 32-bit TIFF.",
+        )
+
+
+def _check_codec(path: Path, keyframe: tifffile.TiffPage) -> None:
+    """Refuse a compression that no installed codec undoes.
+
+    Raises
+    ------
+    ImageReadError
+        If there is none: then no part of the image could be read.
+    """
+    compression = int(keyframe.compression)
+    try:
+        known = compression == 1 or tifffile.TIFF.DECOMPRESSORS[compression]
+    except KeyError:
+        known = False
+    if not known:
+        name = getattr(keyframe.compression, "name", compression)
+        raise ImageReadError(
+            f"{path} is compressed in a way that cellunet cannot undo ({name}, "
+            f"{compression}).",
+            hint="Export it again as deflated or uncompressed TIFF.",
+        )
+
+
+def _lengths(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)
+
+
 class SeriesReader:
     """Reads rectangles of the stored planes of one series of a TIFF file.
 
@@ -151,6 +231,12 @@ class SeriesReader:
         Its pages.
     log
         Told of what cannot be read.
+
+    Raises
+    ------
+    ImageReadError
+        If it has no pixels, values of an unknown type, or a compression that no codec
+        undoes.
     """
 
     def __init__(
@@ -158,6 +244,8 @@ class SeriesReader:
     ) -> None:
         self._path, self._series, self._log = path, series, log
         self._page0 = series.keyframe
+        _check_pixels(path, self._page0)
+        _check_codec(path, self._page0)
         self._file = self._page0.parent.filehandle
         self._state = file_state(path)
         self.grid = Grid.of(self._page0)
@@ -228,6 +316,123 @@ class SeriesReader:
             self._starts[number] = _contiguous(self.page(number))
         start = self._starts[number]
         return None if start is None else start + inside * self.plane_bytes
+
+    def check(self, size: int, choice: Choice) -> None:
+        """Compare what the series claims with what the file holds.
+
+        Parameters
+        ----------
+        size
+            Bytes of the file.
+        choice
+            Whether to let pass that the file ends before its pixels do, and how many
+            bytes may be decoded at once.
+
+        Raises
+        ------
+        ImageReadError
+            If pages are missing, the file ends too early, or the claim cannot be true.
+        """
+        path, grid, series = self._path, self.grid, self._series
+        axes, shape = axes_and_shape(series)
+        lengths = dict(zip(axes, shape, strict=True))
+        samples = math.prod(shape[axes.find("X") + 1 :])
+        claimed = lengths.get("Y"), lengths.get("X"), samples
+        if claimed != (grid.length, grid.width, grid.samples):
+            raise ImageReadError(
+                f"{path} has axes {axes} of {_lengths(shape)}, but its pages are "
+                f"stored as {_lengths(self._page0.shape)} ({self._page0.axes}).",
+                hint="Save it with Y and X as the last two axes.",
+            )
+        itemsize = self.dtype.itemsize
+        planes = math.prod(shape[: axes.find("Y")])
+        ratio = BEST_RATIO.get(self.compression, OTHER_RATIO)
+        if self._page0.bitspersample != itemsize * 8:
+            # Pixels of 1 to 7 or 9 to 15 bits are unpacked to whole bytes.
+            ratio *= 8
+        if planes * self.plane_bytes > LEAST_SPARSE_BYTES:
+            check_claim(path, planes * self.plane_bytes, size, ratio * FEWEST)
+        start = series.dataoffset
+        if start is not None:
+            if not choice.keep_going:
+                held = max(size - start, 0)
+                check_claim(path, planes * self.plane_bytes, held, 1, KEEP_GOING)
+            return
+        if planes != len(series) * grid.planes:
+            raise ImageReadError(
+                f"{path} holds {len(series) * grid.planes} planes, but its metadata "
+                f"claims {planes}; it is truncated, or was cropped by another program.",
+                hint="Export it again.",
+            )
+        if self.raw_offset(0) is None:
+            check_piece(path, self.piece_bytes, choice.limit_bytes)
+        for number in range(len(series)):
+            self._check_page(number, size, ratio, keep_going=choice.keep_going)
+
+    def _check_page(
+        self, number: int, size: int, ratio: int, *, keep_going: bool
+    ) -> None:
+        path, page, grid = self._path, self.page(number), self.grid
+        if min(len(page.dataoffsets), len(page.databytecounts)) != grid.count or len(
+            page.dataoffsets
+        ) != len(page.databytecounts):
+            found = min(len(page.dataoffsets), len(page.databytecounts))
+            raise ImageReadError(
+                f"{path} has {found} strips or tiles in page {number}, but its size of "
+                f"{_lengths(page.shape)} needs {grid.count}.",
+                hint="It is damaged; export it again.",
+            )
+        # Of Python's integers, because a damaged tag can exceed any type of numpy's.
+        offsets, counts = page.dataoffsets, page.databytecounts
+        ends = [o + c for o, c in zip(offsets, counts, strict=True)]
+        lost = [k for k, end in enumerate(ends) if end > size]
+        if lost and not keep_going:
+            plane, y0, y1, x0, x1 = grid.place(lost[0])
+            raise ImageReadError(
+                f"{path} is truncated: page {number} goes on to byte {max(ends):,}, "
+                f"the file ends at {size:,}; {len(lost):,} of its {grid.count:,} "
+                f"{grid.pieces_called} are not complete, the first at x {x0} to "
+                f"{x1 - 1}, y {y0} to {y1 - 1} of plane "
+                f"{number * grid.planes + plane}.",
+                hint=KEEP_GOING,
+            )
+        self._check_apart(number)
+        claimed, held = grid.planes * self.plane_bytes, min(sum(counts), size)
+        if lost or (grid.tiled and 0 in counts):
+            there = [c for c, e in zip(counts, ends, strict=True) if c and e <= size]
+            claimed, held = len(there) * self.piece_bytes, sum(there)
+            if not grid.tiled:
+                claimed = min(claimed, grid.planes * self.plane_bytes)
+        check_claim(path, claimed, held, ratio)
+
+    def _check_apart(self, number: int) -> None:
+        """Refuse strips or tiles of which one begins within another.
+
+        The very same bytes for several tiles are no damage: writers that keep equal
+        tiles once do so.
+        """
+        page, grid = self.page(number), self.grid
+        if grid.count == 1 or self.compression == OLD_JPEG:
+            return
+        starts = np.array(page.dataoffsets, np.float64)
+        counts = np.array(page.databytecounts, np.float64)
+        order = np.lexsort((counts, starts))
+        order = order[counts[order] > 0]
+        starts, ends = starts[order], starts[order] + counts[order]
+        same = (np.diff(starts) == 0) & (np.diff(ends) == 0)
+        wrong = np.flatnonzero((starts[1:] < ends[:-1]) & ~same)
+        if len(wrong):
+            first, second = (int(order[wrong[0] + k]) for k in (0, 1))
+            places = []
+            for index in (first, second):
+                _, y0, y1, x0, x1 = grid.place(index)
+                places.append(f"x {x0} to {x1 - 1}, y {y0} to {y1 - 1}")
+            raise ImageReadError(
+                f"{self._path} is damaged: two {grid.pieces_called} of page {number} "
+                f"share bytes from {int(starts[wrong[0] + 1]):,} on, those at "
+                f"{' and '.join(places)}.",
+                hint="Export it again.",
+            )
 
     def read(self, plane: int, rows: Span, columns: Span) -> npt.NDArray[Any]:
         """Return the rectangle of a stored plane, shape (height, width, samples).
@@ -398,7 +603,7 @@ class SeriesReader:
     def _lost(self, number: int, index: int, error: Exception) -> npt.NDArray[Any]:
         """Note that a strip or tile is lost; return what stands there."""
         plane, y0, y1, x0, x1 = self.grid.place(index)
-        what = "tile" if self.grid.tiled else "strip"
+        what = self.grid.pieces_called.removesuffix("s")
         plane += number * self.grid.planes
         self._log.note(Damage(plane, y0, y1, x0, x1, what, brief(error)), error)
         return np.zeros((*self.grid.piece, self.grid.samples), self.dtype)

@@ -243,7 +243,12 @@ def paired(
     refuse_different_images((s.name for s in first), others)
     matched = [others[s.name] for s in first]
     for one, other in zip(first, matched, strict=True):
-        _refuse_different_truth(one, other)
+        if one.true_objects != other.true_objects:
+            raise InputError(
+                f"{one.name} has {one.true_objects} true objects in the first set of "
+                f"scores and {other.true_objects} in the second.",
+                hint="Score both against the same labels.",
+            )
     difference = _columns(first) - _columns(matched)
     return Paired(
         images=tuple(s.name for s in first),
@@ -293,15 +298,6 @@ def refuse_different_images(first: Iterable[str], second: Iterable[str]) -> None
         raise InputError(
             f"The two sets of scores are not of the same images; {'; '.join(parts)}.",
             hint="Compare on the images that both have.",
-        )
-
-
-def _refuse_different_truth(one: ImageScores, other: ImageScores) -> None:
-    if one.true_objects != other.true_objects:
-        raise InputError(
-            f"{one.name} has {one.true_objects} true objects in the first set of "
-            f"scores and {other.true_objects} in the second.",
-            hint="Score both against the same labels.",
         )
 
 

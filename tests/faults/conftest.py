@@ -87,6 +87,11 @@ class Workshop:
             err=texts["err"],
         )
 
+    def models(self, home: Path) -> Path:
+        """Have models lie in a home from now on; return their folder."""
+        self.env["CELLUNET_HOME"] = str(home)
+        return home / "models"
+
 
 @pytest.fixture(scope="session")
 def workshop_process() -> Iterator[subprocess.Popen[str]]:

@@ -13,7 +13,7 @@ import pytest
 from cellunet import store
 from cellunet.cli.app import main
 from cellunet.config import PredictConfig
-from cellunet.engine import runtimes as ov
+from cellunet.engine import runtimes
 from cellunet.errors import BusyError, CheckpointError
 from cellunet.io.files import at_work
 from cellunet.tasks.predict.batch import predict
@@ -111,7 +111,7 @@ def replace(folder: Path, name: str, content: bytes) -> None:
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "torch", "openvino"])
 def test_weights_replaced_while_a_model_is_read_are_never_mixed(copied, engine) -> None:
-    if engine == "openvino" and not ov.installed():
+    if engine == "openvino" and not runtimes.installed():
         pytest.skip("openvino is not installed")
     model = store.find_model(str(copied))
     replace(copied, store.WEIGHTS_FILE, model.weights.read_bytes())

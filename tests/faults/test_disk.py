@@ -73,14 +73,10 @@ def test_predict_on_a_disk_that_is_full_at_any_moment(
 def test_train_on_a_disk_that_is_full_at_any_moment(
     workshop: Workshop, annotated, tmp_path
 ) -> None:
-    def models(name: str) -> Path:
-        workshop.env["CELLUNET_HOME"] = str(tmp_path / name)
-        return tmp_path / name / "models"
-
-    whole = models("whole")
+    whole = workshop.models(tmp_path / "whole")
     undisturbed = workshop(*train_words(annotated), root=whole)
     for at in picked(undisturbed.events, 8):
-        folder = models(f"d{at}")
+        folder = workshop.models(tmp_path / f"d{at}")
         ended = workshop(*train_words(annotated), root=folder, at=at, what="ENOSPC")
         assert ended.code == 1, (at, undisturbed.events[at - 1], ended.err)
         message = told(ended)
@@ -136,15 +132,17 @@ class Disk:
             ["mount", "-o", f"remount,{options}", str(self.path)], check=True
         )
 
-    def fill(self) -> None:
-        page = bytes(4096)
+    def fill(self, but: int) -> None:
+        """Fill it but for so many bytes."""
+        page, ballast = bytes(4096), self.path / "ballast"
         with contextlib.suppress(OSError):
-            file = os.open(self.path / "ballast", os.O_WRONLY | os.O_CREAT)
+            file = os.open(ballast, os.O_WRONLY | os.O_CREAT)
             try:
                 while os.write(file, page):
                     pass
             finally:
                 os.close(file)
+        os.truncate(ballast, ballast.stat().st_size - but)
 
 
 @pytest.fixture
@@ -162,9 +160,7 @@ def test_predict_on_a_small_disk_keeps_what_fits_and_goes_on_when_there_is_room(
     whole, out = tmp_path / "whole", disk.path / "out"
     workshop(*predict_words(small_images, tiny_model.folder, whole), root=whole)
     out.mkdir()
-    disk.fill()
-    with (disk.path / "ballast").open("rb+") as file:
-        file.truncate((disk.path / "ballast").stat().st_size - 48 * 1024)
+    disk.fill(but=48 * 1024)
     words = predict_words(small_images, tiny_model.folder, out)
     ended = workshop(*words, root=out)
     assert ended.code in (1, 3)
@@ -183,12 +179,9 @@ def test_predict_on_a_small_disk_keeps_what_fits_and_goes_on_when_there_is_room(
 def test_train_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
     workshop: Workshop, annotated, disk
 ) -> None:
-    workshop.env["CELLUNET_HOME"] = str(disk.path / "home")
-    models = disk.path / "home" / "models"
+    models = workshop.models(disk.path / "home")
     models.mkdir(parents=True)
-    disk.fill()
-    with (disk.path / "ballast").open("rb+") as file:
-        file.truncate((disk.path / "ballast").stat().st_size - 16 * 1024)
+    disk.fill(but=16 * 1024)
     ended = workshop(*train_words(annotated), root=models)
     assert ended.code == 1
     assert "no room in" in told(ended)
@@ -214,7 +207,7 @@ def test_a_folder_that_permits_no_writing_is_one_error_before_work(
     ended = workshop(*elsewhere, root=out)
     assert ended.code == 1
     assert "permits no writing" in told(ended)
-    workshop.env["CELLUNET_HOME"] = str(disk.path / "home")
+    workshop.models(disk.path / "home")
     ended = workshop(*train_words(annotated), root=out)
     assert ended.code == 1
     assert "CELLUNET_HOME" in told(ended)

@@ -170,9 +170,9 @@ def train_rounds(
     """
 
     def models(name: str) -> Path:
-        workshop.env["CELLUNET_HOME"] = str(home / name)
-        before(home / name / "models")
-        return home / name / "models"
+        folder = workshop.models(home / name)
+        before(folder)
+        return folder
 
     whole = models("whole")
     undisturbed = workshop(*train_words(annotated, *first, *options), root=whole)
@@ -211,8 +211,7 @@ def test_a_history_older_than_its_state_is_mended(
     workshop, annotated, tmp_path
 ) -> None:
     def ended(name: str, *words: str, **moment: object) -> Path:
-        folder = tmp_path / name / "models"
-        workshop.env["CELLUNET_HOME"] = str(folder.parent)
+        folder = workshop.models(tmp_path / name)
         workshop(*train_words(annotated, *words), root=folder, **moment)
         return folder
 

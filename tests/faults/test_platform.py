@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from cellunet.cli.app import main
-from cellunet.engine import runtimes as ort
+from cellunet.engine import runtimes
 from cellunet.engine.cores import usable_cores
 from tests.conftest import draw_nuclei
 
@@ -64,13 +64,13 @@ def test_more_threads_than_cores_are_told_and_not_started(
     tiny_model, tmp_path, capsys, monkeypatch
 ) -> None:
     started: list[int] = []
-    original = ort._options
+    original = runtimes._options
 
     def options(runtime, threads):
         started.append(threads)
         return original(runtime, threads)
 
-    monkeypatch.setattr(ort, "_options", options)
+    monkeypatch.setattr(runtimes, "_options", options)
     # Few enough to do no harm if they were started.
     cores = os.cpu_count() or 1
     many = str(cores + 60)

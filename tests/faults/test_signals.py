@@ -7,7 +7,6 @@ one is measured in seconds of the processor, which a busy machine does not lengt
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,15 +62,11 @@ def test_predict_ends_where_it_can_and_finishes_when_run_again(
 def test_train_saves_and_resumes_to_the_same_bytes(
     workshop: Workshop, annotated, tmp_path
 ) -> None:
-    def models(name: str) -> Path:
-        workshop.env["CELLUNET_HOME"] = str(tmp_path / name)
-        return tmp_path / name / "models"
-
-    whole = models("whole")
+    whole = workshop.models(tmp_path / "whole")
     undisturbed = workshop(*train_words(annotated), root=whole)
     plan = rounds(len(undisturbed.events), undisturbed.seconds, 6)
     for number, moment in enumerate(plan):
-        folder = models(f"s{number}")
+        folder = workshop.models(tmp_path / f"s{number}")
         ended = workshop(*train_words(annotated), root=folder, **moment)
         assert ended.code in {expected_code(moment), 0, -2, -15}, (moment, ended.err)
         assert ended.after_signal_s is None or ended.after_signal_s < MOST_S, moment

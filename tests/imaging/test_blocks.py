@@ -69,20 +69,12 @@ def test_cores_keep_the_halo_but_at_the_padded_edge(drawn) -> None:
 
 @settings(max_examples=25)
 @given(plans())
-def test_blocks_come_in_raster_order_and_know_their_neighbors(drawn) -> None:
+def test_blocks_come_in_raster_order(drawn) -> None:
     made, *_ = drawn
     places = [(b.row, b.column) for b in made.blocks]
     assert places == [(i, j) for i in range(made.rows) for j in range(made.columns)]
     for block in made.blocks:
         assert made.at(block.row, block.column) is block
-        near = [
-            b
-            for b in made.blocks
-            if b is not block
-            and abs(b.row - block.row) <= 1
-            and abs(b.column - block.column) <= 1
-        ]
-        assert made.neighbors(block) == near
 
 
 def test_a_plane_that_fits_is_one_block_padded_to_the_stride() -> None:

@@ -18,7 +18,6 @@ from cellunet.imaging.blocks import Area, plan
 from cellunet.imaging.decode import (
     ObjectMerger,
     SeedMerger,
-    UnionFind,
     _seen,
     as_one,
     decode_plane,
@@ -26,6 +25,7 @@ from cellunet.imaging.decode import (
     finalize_block,
     grow_block,
     halo_px,
+    least_members,
     seed_and_foreground_mask,
     seed_block,
     waits_for_all,
@@ -568,38 +568,23 @@ def test_a_real_field_does_not_depend_on_the_cut(data_dir, rng, name) -> None:
         assert np.array_equal(blocks, whole)
 
 
-def test_a_set_is_named_by_its_least_member() -> None:
-    union = UnionFind(6)
-    union.join(5, 3)
-    union.join(3, 4)
-    union.join(1, 1)
-    assert union.find(5) == 3
-    assert union.roots().tolist() == [0, 1, 2, 3, 3, 3]
-    union.join(5, 0)
-    assert union.roots().tolist() == [0, 1, 2, 0, 0, 0]
-
-
-def test_no_numbers_have_no_roots() -> None:
-    assert UnionFind(0).roots().tolist() == []
-
-
 @settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30),
     st.randoms(use_true_random=False),
 )
 def test_sets_are_the_connected_components_in_any_order(pairs, random) -> None:
-    first, second = UnionFind(20), UnionFind(20)
-    for a, b in pairs:
-        first.join(a, b)
-    for a, b in random.sample(pairs, len(pairs)):
-        second.join(b, a)
-    a, b = np.array(pairs, int).reshape(-1, 2).T
-    graph = coo_matrix((np.ones(len(a)), (a, b)), (20, 20))
+    joins = np.array(pairs, np.int64).reshape(-1, 2)
+    graph = coo_matrix((np.ones(len(joins)), joins.T), (20, 20))
     _, component = connected_components(graph, directed=False)
     expected = [int(np.flatnonzero(component == c)[0]) for c in component]
-    assert first.roots().tolist() == expected
-    assert second.roots().tolist() == expected
+    assert least_members(20, joins).tolist() == expected
+    shuffled = joins[random.sample(range(len(joins)), len(joins)), ::-1]
+    assert least_members(20, shuffled).tolist() == expected
+
+
+def test_no_numbers_have_no_sets() -> None:
+    assert least_members(0, np.zeros((0, 2), np.int64)).tolist() == []
 
 
 @settings(max_examples=50)

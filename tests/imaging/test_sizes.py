@@ -40,19 +40,19 @@ def disc(labels, y, x, radius, number) -> None:
     labels[(yy - y) ** 2 + (xx - x) ** 2 < radius**2] = number
 
 
-def test_objects_are_measured_in_the_planes_own_pixels() -> None:
+def test_objects_are_measured_in_pixels() -> None:
     labels = np.zeros((60, 90), np.uint32)
     disc(labels, 30, 25, 20, 1)
     labels[10:20, 60:80] = 2
     evidence = np.full(labels.shape, 204, np.uint8)
-    found = look_of(labels, evidence, reduced=4)
-    assert found.diameters[0] == pytest.approx(160, rel=0.01)
-    assert found.diameters[1] == pytest.approx(4 * 2 * np.sqrt(200 / np.pi))
+    found = look_of(labels, evidence)
+    assert found.diameters[0] == pytest.approx(40, rel=0.01)
+    assert found.diameters[1] == pytest.approx(2 * np.sqrt(200 / np.pi))
     assert found.confidences == pytest.approx([0.8, 0.8])
     # A disc fills the ellipse of its moments, a rectangle 3 / pi of it.
     assert found.fills[0] == pytest.approx(1, abs=0.01)
     assert found.fills[1] == pytest.approx(3 / np.pi, abs=0.001)
-    assert found.pixels == 60 * 90 * 16
+    assert found.pixels == 60 * 90
 
 
 def test_two_touching_discs_are_less_compact_than_one() -> None:

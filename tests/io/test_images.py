@@ -99,7 +99,6 @@ def test_each_file_of_a_set_with_a_position_a_file_is_read(tmp_path):
         path = ome(tmp_path / name, [FIRST + number], described, f"urn:uuid:{name}")
         with open_image(path) as source:
             np.testing.assert_array_equal(whole(source), FIRST + number)
-            assert source.origin.image_name == name
             assert "one of 2 files" in source.origin.notes[0]
 
 

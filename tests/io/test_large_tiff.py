@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellunet.errors import ImageReadError, OutputError
-from cellunet.io import label_tiff as sink
+from cellunet.io import label_tiff
 from cellunet.io import source as io_source
 from cellunet.io.decoding import codec_of, isolated_bytes
 from cellunet.io.images import create_labels, open_image
@@ -125,7 +125,7 @@ def test_tiles_anywhere_in_a_large_file_are_found(tmp_path_factory, places):
 
 def test_labels_beyond_4_gib_of_a_file_come_back(tmp_path, monkeypatch):
     """The first tiles of the second plane are moved behind a hole of 5 GiB."""
-    monkeypatch.setattr(sink, "CLASSIC_BYTES", 0)
+    monkeypatch.setattr(label_tiff, "CLASSIC_BYTES", 0)
     labels = np.arange(2 * 300 * 20, dtype=np.uint32).reshape(2, 300, 20) + 2**31
     write = tifffile.TiffWriter.write
 
@@ -169,7 +169,7 @@ def test_lines_of_a_million_pixels_are_written_and_read(tmp_path, shape):
         for y0 in range(0, shape[0], 1000):
             target.write(0, y0, labels[y0 : y0 + 1000])
         band = target._pages[0].band
-        assert band is None or band.nbytes <= max(sink.STRIP_BYTES, 4 * shape[1])
+        assert band is None or band.nbytes <= max(label_tiff.STRIP_BYTES, 4 * shape[1])
         target.commit()
     with open_image(path) as source:
         got = source.read(Region(0, 0, shape[0], 0, shape[1]))[0]
@@ -178,7 +178,7 @@ def test_lines_of_a_million_pixels_are_written_and_read(tmp_path, shape):
 
 @pytest.mark.parametrize("part", [0.2, 0.8])
 def test_a_disk_that_fills_while_tiles_wait_leaves_nothing(tmp_path, monkeypatch, part):
-    monkeypatch.setattr(sink, "MEMORY_BYTES", 1)
+    monkeypatch.setattr(label_tiff, "MEMORY_BYTES", 1)
     labels = np.random.default_rng(0).integers(0, 2**32, (2000, 300), dtype=np.uint32)
     written = []
 

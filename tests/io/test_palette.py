@@ -8,8 +8,8 @@ import tifffile
 
 from cellunet.errors import ImageReadError
 from cellunet.io.images import open_image
-from cellunet.io.source import Region
 from cellunet.io.tiff import is_ramp
+from tests.io.pixels import read, whole
 
 PIXELS = np.arange(20, dtype=np.uint16).reshape(4, 5) * 3000
 OME = (
@@ -62,7 +62,7 @@ def test_the_index_of_a_ramp_is_the_intensity_at_its_full_depth(
     path = save(tmp_path / "a.tif", pixels, ramp((0, 0, 1), values), metadata=None)
     with open_image(path) as source:
         assert source.dtype == dtype
-        np.testing.assert_array_equal(source.read(Region(0, 0, 4, 0, 5))[0], pixels)
+        np.testing.assert_array_equal(whole(source), pixels)
 
 
 def test_several_channels_with_a_color_each_are_gray(tmp_path):
@@ -76,7 +76,7 @@ def test_several_channels_with_a_color_each_are_gray(tmp_path):
     )
     with open_image(path, channel="gfp") as source:
         assert source.file_channels == ("DAPI", "GFP")
-        np.testing.assert_array_equal(source.read(Region(0, 0, 4, 0, 5))[0], pixels[1])
+        np.testing.assert_array_equal(whole(source), pixels[1])
 
 
 def test_any_palette_is_display_where_ome_tells_of_one_sample(tmp_path):
@@ -84,8 +84,7 @@ def test_any_palette_is_display_where_ome_tells_of_one_sample(tmp_path):
     path = save(
         tmp_path / "a.ome.tif", pixels, colors(), metadata=None, description=OME
     )
-    with open_image(path, channel="DAPI") as source:
-        np.testing.assert_array_equal(source.read(Region(0, 0, 4, 0, 5))[0], PIXELS)
+    np.testing.assert_array_equal(read(path, channel="DAPI"), PIXELS)
 
 
 @pytest.mark.parametrize(

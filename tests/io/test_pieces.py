@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellunet.config import NormalizationConfig
-from cellunet.imaging import measure as sums
-from cellunet.imaging import outlines
-from cellunet.imaging import quality as appearance
+from cellunet.imaging import measure as measuring
+from cellunet.imaging import outlines, quality
 from cellunet.imaging.measure import Confidences, Sums, measure_labels
 from cellunet.imaging.normalize import measure
 from cellunet.imaging.outlines import Tracer
-from cellunet.io import scratch as pieces
+from cellunet.io import scratch
 from cellunet.io.source import Statistics
-from cellunet.outputs import pictures as thumbnail
+from cellunet.outputs import pictures
 from cellunet.outputs.pictures import Thumbnail
 
 WIDE = 2**23
@@ -29,7 +28,7 @@ STATISTICS = Statistics(low=0, high=1, mean=0.5, std=0.2, noise=0.01, count=WIDE
 @given(shape=st.tuples(st.integers(1, 9), st.integers(0, 9)), most=st.integers(1, 100))
 def test_pieces_meet_every_pixel_once_in_raster_order(shape, most) -> None:
     pixels = np.arange(shape[0] * shape[1]).reshape(shape)
-    found = [pixels[piece].ravel() for piece in pieces.pieces(shape, most)]
+    found = [pixels[piece].ravel() for piece in scratch.pieces(shape, most)]
     assert all(0 < len(part) <= most for part in found)
     np.testing.assert_array_equal(np.concatenate([[], *found]), pixels.ravel())
 
@@ -58,7 +57,7 @@ def statistics() -> Callable[[], object]:
 
 def sharp() -> Callable[[], object]:
     pixels = line(np.uint16)
-    return lambda: appearance.sharpness(lambda: [pixels], STATISTICS)
+    return lambda: quality.sharpness(lambda: [pixels], STATISTICS)
 
 
 def drawn() -> Callable[[], object]:
@@ -96,11 +95,11 @@ def test_a_row_of_eight_million_pixels_takes_little_beside_itself(make, most) ->
 
 def cut(monkeypatch, most: int) -> None:
     def small(shape, _=None):
-        return pieces.pieces(shape, most)
+        return scratch.pieces(shape, most)
 
-    for module in (outlines, sums, appearance):
+    for module in (outlines, measuring, quality):
         monkeypatch.setattr(module, "pieces", small)
-    monkeypatch.setattr(thumbnail, "PIECE_PX", most)
+    monkeypatch.setattr(pictures, "PIECE_PX", most)
 
 
 @pytest.mark.slow
@@ -119,7 +118,7 @@ def test_no_result_depends_on_the_pieces(rng, monkeypatch, most) -> None:
         return (
             outlines.outlines(labels),
             measure_labels(labels, [np.nan_to_num(pixels)]),
-            appearance.sharpness(lambda: [pixels], STATISTICS),
+            quality.sharpness(lambda: [pixels], STATISTICS),
             picture.encode(),
         )
 
