@@ -493,6 +493,7 @@ class PredictConfig(Config):
         "Also segment what folders hold beside the images: thumbs and projections "
         "(or copies of planes) of a plate, labels (or pictures of results); repeat "
         "for more. Files that are named are always taken.",
+        option="Images: WHAT",
     )
     level: int = setting(
         0,
@@ -500,6 +501,7 @@ class PredictConfig(Config):
         "level's size.",
         label="Level of pyramids",
         low=0,
+        option="Images: N",
     )
     image: str | None = setting(
         None,
@@ -524,6 +526,7 @@ class PredictConfig(Config):
         "with. Labels keep the image's own size.",
         otherwise="1",
         within=(0.05, 20),
+        option="Objects: FACTOR",
     )
     diameter_px: Literal["auto", "batch", "model"] | float = setting(
         "auto",
@@ -563,12 +566,14 @@ class PredictConfig(Config):
         "background around an object to its inside: lower is further out; 0: as the "
         "network draws them, near .5.",
         otherwise="as trained",
+        option="Objects: F",
     )
     flips: bool = setting(
         False,
         "Average over the image and its three mirror images: a little more accurate, "
         "about four times slower.",
         label="Averaged over mirror images",
+        option="Objects",
     )
     link_planes: bool = setting(
         False,
@@ -607,6 +612,7 @@ class PredictConfig(Config):
         "csv",
         "Format of the tables that --save table writes: csv, or parquet, of the "
         "extra cellunet-torch[parquet].",
+        option="Results: NAME",
     )
     measure: Literal["basic", "all"] = setting(
         "basic",
@@ -629,6 +635,7 @@ class PredictConfig(Config):
         "Longest side of the tiles that are decoded at once; it changes memory and "
         "time, never a label.",
         low=64,
+        option="Computing: PX",
     )
     max_memory_mb: int | None = setting(
         None,

@@ -29,11 +29,10 @@ APPLIED = Options(
     PredictConfig,
     *("channel", "gray", "scale", "diameter_px", "pixel_size_um"),
     *("min_area_px", "seed_threshold", "edge", "flips"),
-    options=("channel", "gray"),
 )
-"""How a model is applied; most of it as a file for predict says."""
+"""How a model is applied."""
 
-OF_MODELS = ("channel", "gray", *(f.name for f in ComputeConfig.fields()), "side")
+OF_MODELS = (*APPLIED.names, *(f.name for f in ComputeConfig.fields()), "side")
 """Parameters that say how a model is applied, which --pred has no use for."""
 
 

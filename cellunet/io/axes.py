@@ -453,7 +453,7 @@ def choose_level(path: Path, level: int, shapes: list[Shape]) -> int:
         count = f"{len(shapes)} levels" if len(shapes) > 1 else "1 level"
         raise ImageReadError(
             f"{path} has no level {level}; it has {count}: {known}.",
-            hint="Set another level below [predict] in a file for --config.",
+            hint="Choose one of them with --level, or rescale with --scale.",
         )
     return level
 

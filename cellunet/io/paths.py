@@ -12,7 +12,6 @@ import contextlib
 import filecmp
 import fnmatch
 import glob
-import json
 import os
 import re
 import stat
@@ -461,10 +460,8 @@ def counted(found: Mapping[str, Collection[Path]]) -> str:
 
 def note_on(found: Mapping[str, Collection[Path]]) -> str:
     """Return one line that counts what was left out and says how to take it."""
-    return (
-        f"Left out: {counted(found)}. To take them all the same, name them, or put "
-        f"include = {json.dumps(list(found))} below [predict] in a file for --config."
-    )
+    options = " ".join(f"--include {kind}" for kind in found)
+    return f"Left out: {counted(found)}. To take them all the same: {options}."
 
 
 def is_unread(name: str) -> bool:

@@ -520,7 +520,7 @@ def scale_of(config: PredictConfig, model: Model) -> float:
     if median <= 0:
         raise ConfigError(
             f"Model {model.name!r} does not know its objects' diameter.",
-            hint="Give a scale in a file for --config instead.",
+            hint="Give --scale instead.",
         )
     scale = median / diameter
     if not SCALES[0] <= scale <= SCALES[1]:
