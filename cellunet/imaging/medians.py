@@ -243,7 +243,7 @@ def _ring(labels: npt.NDArray[Any]) -> tuple[Ids, Ids, Ids]:
     found = []
     for step in range(RING_PX):
         near = _dilated(inside, diagonal=step % 2 == 1)
-        front = np.flatnonzero(near & ~inside)
+        front = np.flatnonzero(near > inside)
         first, *others = sides + (corners if step % 2 else [])
         best = flat.take(front + first)
         for offset in others:
