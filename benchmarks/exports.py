@@ -41,6 +41,7 @@ WRITTEN = {
     "outlines": {"save": ("outlines",)},
     "rois": {"save": ("rois",)},
     "geojson": {"save": ("geojson",)},
+    "coco": {"save": ("coco",)},
     "table, CSV": {"save": ("table",)},
     "table, Parquet": {"save": ("table",), "table_format": "parquet"},
     "rois, geojson, table": {"save": ("rois", "geojson", "table")},

@@ -348,9 +348,10 @@ def refuse_empty(path: Path) -> None:
         If it does.
     """
     images = read_coco(path).images
+    counted = "1 image" if len(images) == 1 else f"{len(images):,} images"
     if images and not any(image.annotations for image in images.values()):
         raise AnnotationError(
-            f"{path} lists {len(images):,} images and not one object.",
+            f"{path} lists {counted} and not one object.",
             hint="Label Studio leaves brushed masks out of COCO: export these as PNG. "
             "If there are none: --allow-empty.",
         )

@@ -114,17 +114,21 @@ def _sorted(
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[Any]]:
     """Return both by ascending id, then value.
 
-    As one number where both fit into 64 bits, which takes a tenth of the time.
+    As one number, of 32 bits where both fit, which takes a tenth of the time or less.
     """
     if values.dtype.kind not in "bui" or values.dtype.itemsize > 4:
         order = np.lexsort((values, ids))
         return ids[order], values[order]
-    low = int(values.min())
-    both = ids.astype(np.uint64) << np.uint64(32)
-    both |= (values.astype(np.int64) - low).astype(np.uint64)
+    low, first = int(values.min()), int(ids.min())
+    bits = (int(values.max()) - low).bit_length()
+    fits = bits + (int(ids.max()) - first).bit_length() <= 32
+    kind: type[np.uint32 | np.uint64] = np.uint32 if fits else np.uint64
+    both: npt.NDArray[Any] = (ids - np.uint32(first)).astype(kind)
+    both <<= kind(bits)
+    both |= np.subtract(values, low, dtype=np.int64).astype(kind)
     both.sort()
-    values = (both & np.uint64(0xFFFFFFFF)).astype(np.int64) + low
-    return (both >> np.uint64(32)).astype(np.uint32), values
+    values = (both & kind((1 << bits) - 1)).astype(np.int64) + low
+    return (both >> kind(bits)).astype(np.uint32) + np.uint32(first), values
 
 
 def _select(parts: Callable[[], Iterable[npt.NDArray[np.float64]]], rank: int) -> float:
@@ -239,7 +243,7 @@ def _ring(labels: npt.NDArray[Any]) -> tuple[Ids, Ids, Ids]:
     found = []
     for step in range(RING_PX):
         near = _dilated(inside, diagonal=step % 2 == 1)
-        front = np.flatnonzero(near & ~inside)
+        front = np.flatnonzero(near > inside)
         first, *others = sides + (corners if step % 2 else [])
         best = flat.take(front + first)
         for offset in others:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
@@ -217,32 +216,24 @@ def feret_diameters(around: Hulls, size: tuple[float, float]) -> tuple[Floats, F
     size
         Height and width of a pixel.
     """
+    far, wide = (np.empty(len(around.starts)) for _ in range(2))
     points = around.points * (size[1], size[0])
-    steps = _steps(points, around.starts)
-    counts = np.repeat(around.counts, around.counts)
-    begins = np.repeat(around.starts, around.counts)
-    far, wide = np.empty(len(points)), np.empty(len(points))
-    for some in _groups(counts):
-        pairs = counts[some].cumsum()
-        from_ = np.append(0, pairs[:-1])
-        mine = np.repeat(np.arange(some.start, some.stop), counts[some])
-        other = np.arange(pairs[-1]) - np.repeat(from_ - begins[some], counts[some])
-        dx, dy = (points[other] - points[mine]).T
-        far[some] = np.maximum.reduceat(dx * dx + dy * dy, from_)
-        across = steps[mine, 0] * dy - steps[mine, 1] * dx
-        wide[some] = np.maximum.reduceat(across, from_)
-    wide /= np.hypot(*steps.T)
-    return (
-        np.sqrt(np.maximum.reduceat(far, around.starts)),
-        np.minimum.reduceat(wide, around.starts),
-    )
+    for count in np.unique(around.counts).tolist():
+        # Hulls of as many corners together, so many that memory stays bounded.
+        alike = np.flatnonzero(around.counts == count)
+        most = max(PAIRS_AT_ONCE // count**2, 1)
+        for k in range(0, len(alike), most):
+            some = alike[k : k + most]
+            own = points[around.starts[some, np.newaxis] + np.arange(count)]
+            far[some], wide[some] = _diameters(*np.moveaxis(own, -1, 0))
+    return far, wide
 
 
-def _groups(counts: Whole) -> Iterator[slice]:
-    """Yield ranges of corners that have about `PAIRS_AT_ONCE` others together."""
-    up_to = counts.cumsum()
-    cuts = np.searchsorted(up_to, np.arange(0, up_to[-1], PAIRS_AT_ONCE), "right")
-    ends = [*np.unique(cuts).tolist(), len(counts)]
-    for start, stop in pairwise(ends):
-        if stop > start:
-            yield slice(start, stop)
+def _diameters(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return the Feret diameters of hulls of as many corners, one a row."""
+    dx, dy = (v[:, np.newaxis] - v[:, :, np.newaxis] for v in (x, y))
+    far: Floats = np.sqrt((dx * dx + dy * dy).max(axis=(1, 2)))
+    along_x, along_y = (np.roll(v, -1, axis=1) - v for v in (x, y))
+    across = along_x[:, :, np.newaxis] * dy - along_y[:, :, np.newaxis] * dx
+    wide: Floats = (across.max(axis=2) / np.hypot(along_x, along_y)).min(axis=1)
+    return far, wide

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import csv
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+import shutil
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
 
@@ -188,7 +189,11 @@ def _texts(values: Any) -> list[str]:  # noqa: ANN401 - an array of any real typ
         return [quoted(value) for value in values.tolist()]
     if np.issubdtype(values.dtype, np.integer):
         return list(map(str, values.tolist()))
-    return [_number(value) for value in values.tolist()]
+    # Whole numbers of up to nine digits come out as such; adding 0 makes 0 of -0.
+    texts = list(map("{:.9g}".format, (values + 0.0).tolist()))
+    for k in np.flatnonzero(~(np.abs(values) < 1e9)).tolist():
+        texts[k] = _number(float(values[k]))
+    return texts
 
 
 def _number(value: float) -> str:
@@ -226,19 +231,40 @@ def _join_csv(parts: Sequence[Path], path: Path) -> None:
     pending = PendingFile(path)
     try:
         with writing(path), pending.temporary.open("w", encoding="utf-8") as file:
-            file.write(",".join(map(quoted, columns)) + "\n")
+            head = ",".join(map(quoted, columns)) + "\n"
+            file.write(head)
             for part, header in zip(parts, headers, strict=True):
-                place = {name: k for k, name in enumerate(header)}
-                for row in list_rows(part):
-                    cells = [row[place[c]] if c in place else "" for c in columns]
-                    texts = [
-                        quoted(cell) if name in TEXTS else cell
-                        for name, cell in zip(columns, cells, strict=True)
-                    ]
-                    file.write(",".join(texts) + "\n")
+                if not _copy_rows(part, head, file):
+                    file.writelines(_rows_in(part, header, columns))
         pending.commit()
     finally:
         pending.abort()
+
+
+def _copy_rows(part: Path, head: str, file: TextIO) -> bool:
+    """Copy what lies below a header that is the joined one, and say whether it is."""
+    try:
+        with part.open(encoding="utf-8", newline="") as own:
+            same = own.read(len(head)) == head
+            if same:
+                shutil.copyfileobj(own, file)
+            return same
+    except (OSError, ValueError) as error:
+        raise _unreadable(part, error) from error
+
+
+def _rows_in(
+    part: Path, header: Sequence[str], columns: Sequence[str]
+) -> Iterator[str]:
+    """Yield the rows of a table with other columns as text."""
+    place = {name: k for k, name in enumerate(header)}
+    for row in list_rows(part):
+        cells = [row[place[c]] if c in place else "" for c in columns]
+        texts = [
+            quoted(cell) if name in TEXTS else cell
+            for name, cell in zip(columns, cells, strict=True)
+        ]
+        yield ",".join(texts) + "\n"
 
 
 def is_ours(path: Path) -> bool:

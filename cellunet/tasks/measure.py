@@ -297,9 +297,7 @@ class _Job:
         source = labels
         if images:
             source = stack.enter_context(
-                open_as(
-                    images[0].path, config, first_channel(config), image=config.image
-                )
+                open_as(images[0].path, config, first_channel(config))
             )
             _refuse_misfit(labels, source)
         planes = [_plane(labels, n) for n in range(math.prod(labels.plane_shape))]

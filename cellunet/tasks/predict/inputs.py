@@ -305,8 +305,11 @@ def open_as(
     """Open an image as a configuration says, or another channel of it.
 
     Where no channel is asked for, those of the names `known` are opened, if there are.
-    `image` is the one to open of a file of several, the largest by default.
+    `image` is the one to open of a file of several; by default that of the
+    configuration, and of all the largest.
     """
+    if image is None and config.image != ALL_IMAGES:
+        image = config.image
     limit = config.max_memory_mb
     return open_image(
         path,

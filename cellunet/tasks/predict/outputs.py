@@ -496,7 +496,7 @@ class OptionalOutputs:
         marks = [self._mark] * len(opened)
         for file in self._others:
             other = self._stack.enter_context(
-                open_as(file.path, config, first_channel(config), image=config.image)
+                open_as(file.path, config, first_channel(config))
             )
             _refuse_other_planes(self._source, other)
             further = self._channels_of(other, config)

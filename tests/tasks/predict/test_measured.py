@@ -52,6 +52,17 @@ def test_the_other_channels_files_are_measured_under_the_labels_of_one(
     assert "A03_w2.tif" in capsys.readouterr().err
 
 
+def test_all_channels_of_the_other_files_are_measured(predict, tmp_path, field) -> None:
+    tifffile.imwrite(tmp_path / "a_w1.tif", field)
+    both = np.stack([field, field + 7])
+    names = {"axes": "CYX", "Channel": {"Name": ["GFP", "RFP"]}}
+    tifffile.imwrite(tmp_path / "a_w2.tif", both, ome=True, metadata=names)
+    for row in predict(tmp_path / "*_w?.tif", "--segment-channel", "w1"):
+        mean = float(row["intensity_mean_w1"])
+        assert float(row["intensity_mean_GFP"]) == pytest.approx(mean)
+        assert float(row["intensity_mean_RFP"]) == pytest.approx(mean + 7)
+
+
 def test_a_file_of_another_size_fails_alone(predict, tmp_path, field, capsys) -> None:
     tifffile.imwrite(tmp_path / "a_w1.tif", field)
     tifffile.imwrite(tmp_path / "a_w2.tif", field[:50])
