@@ -35,9 +35,9 @@ from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
 from cellunet.tasks.evaluate import Scorable, score_pairs
-from cellunet.tasks.predict.plane import as_labels
-from cellunet.tasks.predict.refine import segment
-from cellunet.tasks.predict.session import settings_for, way_for
+from cellunet.tasks.predict.plane import as_labels, segment
+from cellunet.tasks.predict.settings import settings_for
+from cellunet.tasks.predict.sizes import way_for
 from cellunet.tasks.train.data import read_annotated
 
 HERE = Path(__file__).parent

@@ -18,7 +18,7 @@ from cellunet.annotations.pairs import find_pairs, fingerprint
 from cellunet.config import PredictConfig
 from cellunet.core.checkpoint import export_weights, load_network
 from cellunet.core.dataset import Sample
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.settings import settings_for
 from cellunet.tasks.train.checks import training_statistics
 from cellunet.tasks.train.data import ChannelChoice, read_sample
 

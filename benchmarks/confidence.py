@@ -35,7 +35,7 @@ from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
 from cellunet.metrics.matching import overlaps
 from cellunet.tasks.predict.plane import as_labels, segment_plane
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.settings import settings_for
 from cellunet.tasks.train.data import read_annotated
 
 SETS = ("bbbc039", "dsb2018-fluorescence")

@@ -41,7 +41,7 @@ from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
 from cellunet.tasks.evaluate import Scorable, score_pairs
 from cellunet.tasks.predict.plane import as_labels, segment_plane
-from cellunet.tasks.predict.session import load_engine, settings_for
+from cellunet.tasks.predict.settings import load_engine, settings_for
 from cellunet.tasks.train.data import read_annotated
 
 HERE = Path(__file__).parent

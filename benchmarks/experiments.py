@@ -27,10 +27,11 @@ import limited_start
 import mean_model
 
 from cellunet import store
-from cellunet.config import PRESETS, TrainConfig, for_target
+from cellunet.config import TrainConfig
 from cellunet.core.checkpoint import read_state
 from cellunet.core.dataset import steps_per_epoch
 from cellunet.engine.base import operations_per_pixel
+from cellunet.presets import PRESETS, for_target
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.train.request import Hooks, TrainRequest
 from cellunet.tasks.train.train import train

@@ -29,12 +29,13 @@ import numpy as np
 
 from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs
-from cellunet.config import PRESETS, SplitConfig
+from cellunet.config import SplitConfig
 from cellunet.core.checkpoint import load_network
 from cellunet.core.dataset import prepare
 from cellunet.core.device import choose_device
 from cellunet.core.trainer import Trainer
 from cellunet.io.images import open_image
+from cellunet.presets import PRESETS
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.train.data import ChannelChoice, read_sample
 from cellunet.tasks.train.request import TrainRequest

@@ -50,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     trained = set(store.find_model(MODEL).card.training.values())
     models = [
-        load_model(threads=1, config=PredictConfig(diameter=how))
+        load_model(threads=1, config=PredictConfig(diameter_px=how))
         for how in ("model", "auto")
     ]
     for part, pairs in chosen(arguments.data, trained).items():

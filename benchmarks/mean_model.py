@@ -15,7 +15,7 @@ from cellunet import store
 from cellunet.config import PredictConfig
 from cellunet.core.checkpoint import export_weights, load_network, weights_of
 from cellunet.core.unet import mean_network
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.settings import settings_for
 from cellunet.tasks.quantize import ranges_on_samples
 from cellunet.tasks.train.checks import training_statistics
 from cellunet.tasks.train.finish import mean_scores

@@ -21,7 +21,7 @@ from cellunet.core.dataset import Sample, prepare
 from cellunet.engine.base import Engine
 from cellunet.metrics.fit import DecodeFit, fit
 from cellunet.progress import silent_track
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.settings import settings_for
 from cellunet.tasks.train.finish import mean_scores, truth_of
 
 

@@ -34,8 +34,8 @@ from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
 from cellunet.metrics.matching import score_image
-from cellunet.tasks.predict.plane import InferenceSettings, as_labels, segment_plane
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.plane import as_labels, segment_plane
+from cellunet.tasks.predict.settings import InferenceSettings, settings_for
 from cellunet.tasks.suggest.choose import (
     CandidateWindows,
     Seen,

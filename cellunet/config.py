@@ -8,8 +8,9 @@ here and core functions take a configuration whole. Standard library only, so th
 from __future__ import annotations
 
 import re
+import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from cellunet.errors import ConfigError, choose
 from cellunet.settings import Config, check, group, setting, shown, unit_of
@@ -45,6 +46,9 @@ FOLDS = 3
 ENGINE: Literal["auto"] = "auto"
 DEVICE = "auto"
 THREADS = 0
+
+FoundDiameter = Literal["auto", "batch", "model"]
+"""Ways to find how large objects are."""
 
 Saved = Literal[
     "classes", "probabilities", "outlines", "rois", "geojson", "table", "report"
@@ -241,7 +245,7 @@ class UNetConfig(Config):
 
     in_channels: int = setting(
         2,
-        "Channels of the normalised image: `NormalizationConfig.channels` of each "
+        "Channels of the normalized image: `NormalizationConfig.channels` of each "
         "channel of the image that is looked at.",
         within=(1, 64),
         derived=True,
@@ -303,7 +307,7 @@ class AugmentConfig(Config):
     )
     offset_sigma: float = setting(
         0.05,
-        "Standard deviation of a random offset, in units of the normalised range.",
+        "Standard deviation of a random offset, in units of the normalized range.",
         low=0,
     )
     gamma_sigma: float = setting(
@@ -311,7 +315,7 @@ class AugmentConfig(Config):
     )
     noise_sigma: float = setting(
         0.03,
-        "Largest standard deviation of added noise, in units of the normalised range.",
+        "Largest standard deviation of added noise, in units of the normalized range.",
         low=0,
     )
     blur_sigma_px: float = setting(
@@ -319,7 +323,7 @@ class AugmentConfig(Config):
     )
     dim_probability: float = setting(
         0.15,
-        "Share of crops that are dimmed, as nuclei are where an artefact sets the "
+        "Share of crops that are dimmed, as nuclei are where an artifact sets the "
         "intensity range.",
         within=(0, 1),
     )
@@ -391,7 +395,7 @@ class TrainConfig(Config):
         low=0,
         option="Schedule: N",
     )
-    optimizer: Literal["adamw", "adam-amsgrad"] = setting("adamw", "Optimiser.")
+    optimizer: Literal["adamw", "adam-amsgrad"] = setting("adamw", "Optimizer.")
     learning_rate: float = setting(3e-3, "Largest learning rate.", above=0)
     weight_decay: float = setting(0.01, "Decoupled weight decay (AdamW only).", low=0)
     schedule: Literal["cosine", "constant"] = setting(
@@ -480,23 +484,18 @@ def parse_part(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def parse_diameter(text: str) -> dict[str, Any]:
-    """Return the settings of ``--diameter``.
+def parse_diameter(text: str) -> float | str:
+    """Return what ``--diameter`` says.
 
     Raises
     ------
     ConfigError
         If it is neither a number nor one of the words.
-
-    Examples
-    --------
-    >>> parse_diameter("40"), parse_diameter("batch")
-    ({'diameter_px': 40.0}, {'diameter': 'batch'})
     """
-    if text in ("auto", "batch", "model"):
-        return {"diameter": text}
+    if text in typing.get_args(FoundDiameter):
+        return text
     try:
-        return {"diameter_px": float(text)}
+        return float(text)
     except ValueError:
         raise ConfigError(
             f"--diameter is {text!r}.",
@@ -558,7 +557,6 @@ class PredictConfig(Config):
         "Also segment what folders hold beside the images: thumbs and projections "
         "(or copies of planes) of a plate, labels (or pictures of results); repeat "
         "for more. Files that are named are always taken.",
-        option="Images: WHAT",
     )
     level: int = setting(
         0,
@@ -566,7 +564,6 @@ class PredictConfig(Config):
         "level's size.",
         label="Level of pyramids",
         low=0,
-        option="Images: N",
     )
     image: str | None = setting(
         None,
@@ -591,20 +588,15 @@ class PredictConfig(Config):
         "with. Labels keep the image's own size.",
         otherwise="1",
         within=(0.05, 20),
-        option="Objects: FACTOR",
     )
-    diameter_px: float | None = setting(
-        None,
-        "Median diameter of the objects in pixels, from which the scale follows.",
-        within=(2, 2000),
-    )
-    diameter: Literal["auto", "batch", "model"] = setting(
+    diameter_px: FoundDiameter | float = setting(
         "auto",
         "How large the objects are: auto finds it for each image and sees it at a "
         "scale that suits the model, batch finds one for all images, model sees images "
         "as they are; or their median diameter in pixels.",
         otherwise="auto, unless a scale or pixel size is given",
         parse=parse_diameter,
+        within=(2, 2000),
         option="Objects: SIZE",
     )
     pixel_size_um: float | None = setting(
@@ -636,14 +628,12 @@ class PredictConfig(Config):
         "background around an object to its inside: lower is further out; 0: as the "
         "network draws them, near .5.",
         otherwise="as trained",
-        option="Objects: F",
     )
     flips: bool = setting(
         False,
         "Average over the image and its three mirror images: a little more accurate, "
         "about four times slower.",
         label="Averaged over mirror images",
-        option="Objects",
     )
     link_planes: bool = setting(
         False,
@@ -669,7 +659,6 @@ class PredictConfig(Config):
         "csv",
         "Format of the tables that --save table writes: csv, or parquet, of the "
         "extra cellunet-torch[parquet].",
-        option="Results: NAME",
     )
     measure: Literal["basic", "all"] = setting(
         "basic",
@@ -693,12 +682,11 @@ class PredictConfig(Config):
         "Longest side of the tiles that are decoded at once; it changes memory and "
         "time, never a label.",
         low=64,
-        option="Computing: PX",
     )
     max_memory_mb: int | None = setting(
         None,
         "Bound on the memory of the process in megabytes; what does not fit waits in "
-        "a temporary file (--scratch). It changes time, never a label.",
+        "a temporary file. It changes time, never a label.",
         otherwise="what runs fastest, about 700 for an image of any size",
         above=0,
         option="Computing: MB",
@@ -708,26 +696,19 @@ class PredictConfig(Config):
         "Folder for temporary files, which exists; they have no name and vanish with "
         "the process.",
         otherwise="--out",
-        option="Computing: DIR",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         sizes = {
             "scale": self.scale,
-            "diameter": self.diameter_px,
+            "diameter": None if self.diameter_px == "auto" else self.diameter_px,
             "pixel size": self.pixel_size_um,
         }
         given = [name for name, value in sizes.items() if value is not None]
         check(
             len(given) < 2,
             f"{'Both' if len(given) == 2 else 'All of'} {' and '.join(given)} were "
-            "given.",
-            hint="Give one of them: the scale follows from each of the others.",
-        )
-        check(
-            self.diameter == "auto" or not given,
-            f"Both diameter {self.diameter!r} and {given[0] if given else ''} were "
             "given.",
             hint="Give one of them: the scale follows from each of the others.",
         )
@@ -762,8 +743,8 @@ class PredictConfig(Config):
     @property
     def finds_size(self) -> bool:
         """Whether the size of the objects is to be found."""
-        told = (self.scale, self.diameter_px, self.pixel_size_um)
-        return self.diameter != "model" and all(value is None for value in told)
+        found = self.diameter_px in ("auto", "batch")
+        return found and self.scale is None and self.pixel_size_um is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -809,6 +790,15 @@ class AnnotationConfig(Config):
         "neither in training nor in scores.",
         option="Images: N",
     )
+    through_centers: bool = setting(
+        False,
+        "Outlines that go from pixel to pixel run through the centers of the outermost "
+        "pixels, which are inside (Cellpose's outlines, cv2.findContours).",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(dict.fromkeys(KINDS), self.kind, "kind of annotation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -845,9 +835,7 @@ class SuggestConfig(Config):
     side_px: int = setting(
         256,
         "Their side in pixels.",
-        name="--crop",
         within=(32, 4096),
-        option="Results: PX",
     )
     annotations: Literal["labels", "rois", "geojson"] = setting(
         "labels",
@@ -932,89 +920,9 @@ class EvaluateConfig(Config):
     )
     bootstrap: BootstrapConfig = group(BootstrapConfig, "How intervals are drawn.")
     encoding: EncodingConfig = group(
-        EncodingConfig, "How instance labels become a class map."
+        EncodingConfig, "How instance labels become a class map.", derived=True
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choose(dict.fromkeys(PROTOCOLS), self.protocol, "protocol")
-
-
-def default_preset() -> TrainConfig:
-    """Return the settings measured best within 30 minutes on two CPU cores."""
-    return TrainConfig()
-
-
-def few_preset() -> TrainConfig:
-    """Return the settings for up to `FEW_IMAGES` images that start from a model.
-
-    Short enough for three folds in five minutes on two CPU cores; measured in
-    `docs/internals/experiments.md`.
-    """
-    return TrainConfig(
-        preset="few",
-        epochs=2,
-        steps_per_epoch=75,
-        learning_rate=3e-3,
-        warmup_steps=20,
-        average_decay=0.99,
-    )
-
-
-def classic_preset() -> TrainConfig:
-    """Return the settings of the original study.
-
-    Stated by the study: a U-Net, 3 classes, weighted cross-entropy, random crops of
-    256 x 256, learning rate 0.01, batch 5, 160 training and 40 validation images (32
-    and 8 iterations an epoch). Taken from its author's published code: 64 to 1024
-    channels (31,036,611 parameters), normal initialisation, images standardised to
-    zero mean and unit variance, Adam with AMSGrad, 50 epochs, early stop after 10.
-    """
-    return TrainConfig(
-        preset="classic",
-        normalization=NormalizationConfig(kind="standard"),
-        network=UNetConfig(
-            in_channels=1, channels=(64, 128, 256, 512, 1024), stem_stride=1
-        ),
-        augment=AugmentConfig(
-            flips=False,
-            warp_probability=0.0,
-            gain_sigma=0.0,
-            offset_sigma=0.0,
-            intensity_probability=0.0,
-            dim_probability=0.0,
-        ),
-        sampling="images",
-        crop_px=256,
-        batch=5,
-        epochs=50,
-        steps_per_epoch=0,
-        optimizer="adam-amsgrad",
-        learning_rate=0.01,
-        weight_decay=0.0,
-        schedule="constant",
-        warmup_steps=0,
-        average_decay=0.0,
-        patience_epochs=10,
-        keep="best",
-        precision="float32",
-    )
-
-
-PRESETS = {
-    "default": default_preset,
-    "few": few_preset,
-    "classic": classic_preset,
-}
-
-
-def for_target(config: TrainConfig, target: Target) -> TrainConfig:
-    """Return `config` with everything that depends on the target set for `target`."""
-    weights = (1.0, 1.0, 3.0) if target == "three-class" else (1.0, 3.0)
-    encoding = config.encoding.replace(target=target)
-    return config.replace(
-        encoding=encoding,
-        network=config.network.replace(classes=len(encoding.classes)),
-        weights=config.weights.replace(class_weights=weights),
-        decode=config.decode.replace(class_odds=weights),
-    )

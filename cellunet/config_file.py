@@ -1,6 +1,7 @@
-"""Settings of a training in a TOML file: written of a model, read by ``--config``.
+"""Settings in a TOML file: written of a model, read by ``--config``.
 
-Settings have names such as ``weights.border_weight``; the dots are tables of the file.
+Those of a training stand at the top, in tables such as ``[weights]`` where they are
+groups; every other command has a table of its own. One file serves all commands.
 """
 
 from __future__ import annotations
@@ -8,32 +9,42 @@ from __future__ import annotations
 import json
 import textwrap
 import tomllib
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from cellunet.config import (
-    PRESETS,
-    TARGET,
+    AnnotationConfig,
+    CheckConfig,
+    EvaluateConfig,
+    PredictConfig,
     SplitConfig,
-    Target,
+    SuggestConfig,
     TrainConfig,
-    for_target,
 )
-from cellunet.errors import ConfigError, choose
+from cellunet.errors import ConfigError
 from cellunet.settings import Config, known_of, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from dataclasses import Field
     from pathlib import Path
 
-C = TypeVar("C", bound=Config)
+Settings = Mapping[type[Config], Mapping[str, Any]]
+"""By their configuration, then by name, such as ``network.channels``."""
 
-SPLIT = "split"
-"""Table of `SplitConfig`, beside those of the groups of `TrainConfig`."""
+TABLES: dict[str, type[Config]] = {
+    "split": SplitConfig,
+    "annotations": AnnotationConfig,
+    "predict": PredictConfig,
+    "evaluate": EvaluateConfig,
+    "suggest": SuggestConfig,
+    "check": CheckConfig,
+}
+"""Tables beside those of the groups of `TrainConfig`."""
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings of a file by name.
+def read_settings(path: Path) -> Settings:
+    """Return the settings of a file.
 
     Raises
     ------
@@ -51,65 +62,32 @@ def read_settings(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path} is no TOML: {error}.") from error
     try:
-        split = values.pop(SPLIT, {})
-        if not isinstance(split, dict):
-            raise ConfigError(f"{SPLIT} is {split!r}; a table is expected.")
-        found = dict(_read(TrainConfig, values, ""))
-        return found | dict(_read(SplitConfig, split, f"{SPLIT}."))
+        tables = {table: values.pop(table, {}) for table in TABLES}
+        found: dict[type[Config], dict[str, Any]] = {
+            TrainConfig: dict(_read(TrainConfig, values, "", beside=tuple(TABLES)))
+        }
+        for table, inside in tables.items():
+            if not isinstance(inside, dict):
+                raise ConfigError(f"{table} is {inside!r}; a table is expected.")
+            prefix = f"{table}."
+            found[TABLES[table]] = {
+                name.removeprefix(prefix): value
+                for name, value in _read(TABLES[table], inside, prefix)
+            }
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error
-
-
-def changed(config: C, settings: Mapping[str, Any]) -> C:
-    """Return a configuration with settings changed."""
-    changes: dict[str, Any] = {}
-    groups: dict[str, dict[str, Any]] = {}
-    for name, value in settings.items():
-        group, _, inner = name.rpartition(".")
-        (groups.setdefault(group, {}) if group else changes)[inner] = value
-    for group, inside in groups.items():
-        changes[group] = getattr(config, group).replace(**inside)
-    return config.replace(**changes)
-
-
-def configure(
-    settings: Mapping[str, Any],
-    preset: str = TrainConfig.preset,
-    target: Target = TARGET,
-) -> TrainConfig:
-    """Return a preset's configuration with settings changed.
-
-    Parameters
-    ----------
-    settings
-        By name; a preset and a target among them come before the others.
-    preset
-        A name in `cellunet.config.PRESETS`, if there is none among `settings`.
-    target
-        What the network learns, if that is not among them.
-
-    Raises
-    ------
-    ConfigError
-        If the preset is unknown or settings contradict each other.
-    """
-    preset = settings.get("preset", preset)
-    target = settings.get("encoding.target", target)
-    config = for_target(choose(PRESETS, preset, "preset")(), target)
-    own = {n: v for n, v in settings.items() if not n.startswith(f"{SPLIT}.")}
-    config = changed(config, own)
-    # The decoder's correction starts at what the loss was weighted with.
-    odds = config.weights.class_weights
-    return config.replace(decode=config.decode.replace(class_odds=odds))
+    return found
 
 
 def as_toml(config: TrainConfig) -> str:
-    """Return the settings of a training that can be asked for, with what they mean."""
-    lines = list(_lines(config))
-    for field in _open(TrainConfig):
-        value = getattr(config, field.name)
-        if isinstance(value, Config):
-            lines += ["", f"[{field.name}]", *_lines(value)]
+    """Return all settings that can be asked for, with what they mean.
+
+    Those of the training as they were; behind them, to be switched on by taking the
+    ``#`` in front away, the defaults of the other commands.
+    """
+    lines = [*_table(config, "")]
+    for table, kind in TABLES.items():
+        lines += _table(kind(), table, mark="#")
     return "\n".join(lines) + "\n"
 
 
@@ -119,7 +97,11 @@ def _open(kind: type[Config]) -> list[Field[Any]]:
 
 
 def _read(
-    kind: type[Config], values: Mapping[str, Any], where: str
+    kind: type[Config],
+    values: Mapping[str, Any],
+    where: str,
+    *,
+    beside: tuple[str, ...] = (),
 ) -> Iterator[tuple[str, Any]]:
     """Yield the settings of a table and their values, as what they are."""
     hints, fields = kind.hints(), {field.name: field for field in _open(kind)}
@@ -131,7 +113,7 @@ def _read(
                 f"{name} follows from the images and the model and cannot be set."
                 if follows
                 else f"There is no setting {name}.",
-                hint=f"Known here: {', '.join(fields)}.",
+                hint=f"Known here: {', '.join([*fields, *beside])}.",
             )
         hint = hints[key]
         if isinstance(hint, type) and issubclass(hint, Config):
@@ -144,14 +126,24 @@ def _read(
         yield name, made
 
 
-def _lines(config: Config) -> Iterator[str]:
+def _table(config: Config, name: str, mark: str = "") -> Iterator[str]:
+    """Yield the lines of a table and of those in it; `mark` stands before settings."""
+    if name:
+        yield from ("", f"[{name}]")
+    inner = {}
     for field in _open(type(config)):
         value = getattr(config, field.name)
         if isinstance(value, Config):
+            inner[f"{name}.{field.name}".removeprefix(".")] = value
             continue
         known = known_of(field)
         limits = f" ({known.limits})" if known.limits else ""
         text = known.help.replace("`", "").removesuffix(".") + f"{limits}."
+        if value is None:
+            text += f" Left out: {known.otherwise or 'none'}."
         yield from (f"# {line}" for line in textwrap.wrap(text, 86))
         # What JSON writes of numbers, words, switches and lists is TOML too.
-        yield f"{field.name} = {json.dumps(config.to_dict()[field.name])}"
+        plain = "" if value is None else json.dumps(config.to_dict()[field.name])
+        yield f"{mark}{field.name} = {plain}".rstrip()
+    for table, value in inner.items():
+        yield from _table(value, table, mark)

@@ -36,13 +36,10 @@ class Setting:
     """Heading of its option on a help page; empty: it is no option."""
     metavar: str = ""
     """What stands for its value on a help page."""
-    name: str = ""
-    """Its option, where that is not the field's name without its unit."""
     otherwise: str = ""
     """What holds where it is left out, if the default does not say it."""
     parse: Callable[[str], Any] | None = None
-    """Makes a value of what was typed, where the type alone does not tell how; or
-    several, by their fields."""
+    """Makes a value of what was typed, where the type alone does not tell how."""
     label: str = ""
     """Its row in a report; such settings decide the labels and are kept with them."""
     low: float | None = None
@@ -67,7 +64,8 @@ class Setting:
         several = isinstance(value, tuple)
         for one in (value if several else (value,)) if self.limits else ():
             check(
-                one is None or self._allows(one),
+                # What is a word instead of a number has no limits.
+                one is None or isinstance(one, str) or self._allows(one),
                 f"{name} {'are' if several else 'is'} {shown(value)}; it must be "
                 f"{self.limits}.",
             )
@@ -219,6 +217,17 @@ class Config:
         """Return a copy with some settings changed, checks included."""
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
+    def changed(self, settings: Mapping[str, Any]) -> Self:
+        """Return a copy with settings changed by name, such as ``network.channels``."""
+        changes: dict[str, Any] = {}
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in settings.items():
+            group, _, inner = name.rpartition(".")
+            (groups.setdefault(group, {}) if group else changes)[inner] = value
+        for group, inside in groups.items():
+            changes[group] = getattr(self, group).replace(**inside)
+        return self.replace(**changes)
+
     def recorded(self) -> dict[str, Any]:
         """Return the settings that decide the labels, as `to_dict` has them."""
         values = self.to_dict()
@@ -243,11 +252,12 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def without_none(hint: Any) -> Any:  # noqa: ANN401
-    """Return a type that may be None without that."""
+def alternatives(hint: Any) -> list[Any]:  # noqa: ANN401
+    """Return the types that a value may be of, None aside; sets of words first."""
+    kinds: list[Any] = [hint]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return next(a for a in typing.get_args(hint) if a is not type(None))
-    return hint
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    return sorted(kinds, key=lambda kind: typing.get_origin(kind) is not Literal)
 
 
 def typed(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401
@@ -258,8 +268,12 @@ def typed(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401
     ConfigError
         If it is of another type; `where` tells which setting it is.
     """
-    if without_none(hint) is not hint:
-        return None if value is None else typed(value, without_none(hint), where)
+    *words, kind = alternatives(hint)
+    if kind is not hint:
+        known = [word for literal in words for word in typing.get_args(literal)]
+        if value in known or (value is None and type(None) in typing.get_args(hint)):
+            return value
+        return typed(value, kind, where)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if isinstance(hint, type) and issubclass(hint, Config):
         if not isinstance(value, dict):

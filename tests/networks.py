@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cellunet.config import SplitConfig, TrainConfig, UNetConfig
+from cellunet.config import AnnotationConfig, SplitConfig, TrainConfig, UNetConfig
 from cellunet.progress import silent_track
 
 if TYPE_CHECKING:
@@ -143,6 +143,6 @@ def loaded(
         validation,
         config or SplitConfig(validation_fraction=0.5),
         seed=seed,
-        channel=ChannelChoice(ignore_value=ignore_value),
+        channel=ChannelChoice(annotations=AnnotationConfig(ignore_value=ignore_value)),
         track=silent_track,
     )

@@ -23,6 +23,7 @@ LAYERS = {
     "settings": 1,
     "config": 1,
     "config_file": 1,
+    "presets": 1,
     "io": 2,
     "imaging": 3,
     "annotations": 4,
@@ -45,6 +46,7 @@ STANDARD_LIBRARY_ONLY = {
     "settings",
     "config",
     "config_file",
+    "presets",
     "progress",
 }
 AT_HOME = {

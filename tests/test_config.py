@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from cellunet import config as module
 from cellunet.config import (
-    PRESETS,
     AugmentConfig,
     DecodeConfig,
     EncodingConfig,
@@ -23,9 +22,9 @@ from cellunet.config import (
     TrainConfig,
     UNetConfig,
     WeightConfig,
-    for_target,
 )
 from cellunet.errors import ConfigError
+from cellunet.presets import PRESETS, for_target
 
 EVERY: list[module.Config] = [
     NormalizationConfig(kind="standard"),

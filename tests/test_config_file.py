@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 
 from cellunet import store
-from cellunet.config import MODEL, PRESETS, TRAINED, TrainConfig, for_target
-from cellunet.config_file import as_toml, changed, configure, read_settings
+from cellunet.config import (
+    MODEL,
+    TRAINED,
+    PredictConfig,
+    SplitConfig,
+    SuggestConfig,
+    TrainConfig,
+)
+from cellunet.config_file import as_toml, read_settings
 from cellunet.errors import ConfigError
+from cellunet.presets import PRESETS, configure, for_target
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ def read(tmp_path: Path):
 @pytest.mark.parametrize("target", ["three-class", "boundary"])
 def test_what_is_written_gives_the_same_training(read, preset, target) -> None:
     config = for_target(PRESETS[preset](), target)
-    assert configure(read(as_toml(config))) == config
+    assert configure(read(as_toml(config))[TrainConfig]) == config
 
 
 def test_every_setting_is_written_with_what_it_means() -> None:
@@ -46,19 +54,30 @@ def test_every_setting_is_written_with_what_it_means() -> None:
 
 
 def test_settings_have_names_with_their_table(read) -> None:
-    assert read(
-        "epochs = 3\n[weights]\nclass_weights = [1, 2]\n[split]\nfolds = 4"
-    ) == {
-        "epochs": 3,
-        "weights.class_weights": (1.0, 2.0),
-        "split.folds": 4,
-    }
+    found = read(
+        "epochs = 3\n[weights]\nclass_weights = [1, 2]\n[split]\nfolds = 4\n"
+        "[predict]\ndiameter_px = 'batch'\nmin_area_px = 3"
+    )
+    assert found[TrainConfig] == {"epochs": 3, "weights.class_weights": (1.0, 2.0)}
+    assert found[SplitConfig] == {"folds": 4}
+    assert found[PredictConfig] == {"diameter_px": "batch", "min_area_px": 3}
+    assert not found[SuggestConfig]
+
+
+def test_settings_of_other_commands_are_written_switched_off(read) -> None:
+    text = as_toml(TrainConfig())
+    assert "\n#edge =\n" in text
+    assert '\n#diameter_px = "auto"\n' in text
+    assert "\n[evaluate.bootstrap]\n" in text
+    assert {kind for kind, values in read(text).items() if values} == {TrainConfig}
+    switched_on = read(text.replace("#tile_px", "tile_px"))
+    assert switched_on[PredictConfig] == {"tile_px": PredictConfig.tile_px}
 
 
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("epoch = 3", "There is no setting epoch.", "epochs, steps_per_epoch"),
+        ("epoch = 3", "There is no setting epoch.", "keep, precision, seed, split"),
         (
             "[weights]\nborder = 3",
             "There is no setting weights.border.",
@@ -83,6 +102,9 @@ def test_settings_have_names_with_their_table(read) -> None:
         ("schedule = 'step'", "schedule is 'step'.", "Known: cosine, constant"),
         ("weights = 3", "weights is 3; a table is expected.", ""),
         ("split = 3", "split is 3; a table is expected.", ""),
+        ("[predict]\ntile_px = 8", "predict.tile_px is 8; it must be at least 64", ""),
+        ("[predict]\ndiameter_px = 'big'", "predict.diameter_px is 'big'", ""),
+        ("[evaluate.encoding]\n", "evaluate.encoding follows from", "protocol"),
         ("epochs 3", "is no TOML: ", ""),
     ],
 )
@@ -112,7 +134,7 @@ def test_a_file_that_is_not_there_says_where_to_get_one(tmp_path: Path) -> None:
 def test_settings_of_a_table_change_together() -> None:
     # Outer boundaries and the boundary target exclude each other on the way.
     given = {"encoding.boundary_px": 4, "encoding.boundary_side": "outer", "batch": 2}
-    config = changed(TrainConfig(), given)
+    config = TrainConfig().changed(given)
     assert (config.encoding.boundary_px, config.batch) == (4, 2)
     assert config.encoding.boundary_side == "outer"
 

@@ -304,7 +304,7 @@ def refuse_empty(path: Path) -> None:
         raise AnnotationError(
             f"{path} lists {len(images):,} images and not one object.",
             hint="Label Studio leaves brushed masks out of COCO: export these as PNG. "
-            "If there are none: make-labels --allow-empty.",
+            "If there are none: --kind coco.",
         )
 
 

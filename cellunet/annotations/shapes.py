@@ -421,7 +421,8 @@ Role = Literal["object", "ignore", "region", "background", "interior"]
 THROUGH_CENTERS = (
     "All outlines go from pixel to pixel. If they were traced through the centers of "
     "the outermost pixels (Cellpose's outlines, cv2.findContours), objects lose a row "
-    "and a column here; cellunet make-labels --through-centers reads them as meant."
+    "and a column here; with through_centers = true below [annotations] in a file for "
+    "--config they are read as meant."
 )
 """Note on drawings for which `runs_through_centers`."""
 

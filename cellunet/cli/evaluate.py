@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cellunet.cli.options import Options, option, refuse_given
-from cellunet.cli.scores import CSV, check_csv, summarize, write_csv
+from cellunet.cli.options import Options, option, out, refuse_given
+from cellunet.cli.scores import check_csv, summarize, write_csv
 from cellunet.cli.session import Outcome, Session
 from cellunet.config import (
     MODEL,
@@ -27,16 +27,13 @@ MOST = 2
 
 APPLIED = Options(
     PredictConfig,
-    "channel",
-    "gray",
-    "diameter",
-    "min_area_px",
-    "seed_threshold",
-    "edge",
-    "flips",
+    *("channel", "gray", "scale", "diameter_px", "pixel_size_um"),
+    *("min_area_px", "seed_threshold", "edge", "flips"),
+    options=("channel", "gray"),
 )
+"""How a model is applied; most of it as a file for predict says."""
 
-OF_MODELS = tuple(f.name for f in (*APPLIED.fields, *ComputeConfig.fields()))
+OF_MODELS = ("channel", "gray", *(f.name for f in ComputeConfig.fields()), "side")
 """Parameters that say how a model is applied, which --pred has no use for."""
 
 
@@ -72,7 +69,7 @@ def evaluate(
     scoring: EvaluateConfig,
     table: Annotated[
         Path | None,
-        option(CSV, "FILE", "Also write the scores of every image. Default: none."),
+        out("Also write the scores of every image there. Default: none.", "FILE.csv"),
     ] = None,
     side: Annotated[
         Literal["all", "training", "validation"],
@@ -84,7 +81,7 @@ def evaluate(
             "Images",
         ),
     ] = "all",
-    annotations: Annotated[dict[str, Any], Options(AnnotationConfig, "ignore_value")],
+    annotations: AnnotationConfig,
     config: Annotated[PredictConfig, APPLIED],
     computing: ComputeConfig,
 ) -> Outcome:
@@ -98,10 +95,14 @@ def evaluate(
     session = Session.of(ctx)
     _refuse_mixtures(model, pred)
     if pred:
-        refuse_given(ctx, (*OF_MODELS, "side"), "goes with a model, not with --pred")
+        refuse_given(ctx, OF_MODELS, "goes with a model, not with --pred")
     if table is not None:
         check_csv(table)
-    shared = annotations | {"config": scoring, "track": session.console.track}
+    shared: dict[str, Any] = {
+        "annotations": annotations,
+        "config": scoring,
+        "track": session.console.track,
+    }
     found = {
         str(folder): evaluate_folders(folder, data, **shared) for folder in pred or ()
     } or {

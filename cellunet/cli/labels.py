@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellunet.bugs import REPORT
+from cellunet.cli import options
 from cellunet.cli.console import counted
-from cellunet.cli.options import Options, Overwrite, SettingsFile, option
+from cellunet.cli.options import Options, option
 from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session
-from cellunet.config import AnnotationConfig
-from cellunet.config_file import configure, read_settings
+from cellunet.config import (
+    AnnotationConfig,
+    CheckConfig,
+    ComputeConfig,
+    TrainConfig,
+)
+from cellunet.config_file import Settings
+from cellunet.presets import configure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,8 +107,6 @@ def _failure(checked: Checked, flagged: list[CheckedImage]) -> Failure:
     )
 
 
-Kind = Annotated[dict[str, Any], Options(AnnotationConfig)]
-
 Source = Annotated[
     Path,
     typer.Argument(metavar="SOURCE", help="Annotations, with or without their images."),
@@ -111,11 +116,11 @@ Source = Annotated[
 def check(
     ctx: typer.Context,
     source: Source,
-    out: Annotated[
-        Path, option("--out -o", "DIR", "Folder for the report and contact sheets.")
-    ],
+    out: Annotated[Path, options.out("Folder for the report and contact sheets.")],
     *,
-    reading: Kind,
+    annotations: AnnotationConfig,
+    channel: options.Channel,
+    config: CheckConfig,
     val: Annotated[
         Path | None,
         option(
@@ -136,7 +141,15 @@ def check(
 
     session = Session.of(ctx)
     track = session.console.track
-    checked = run(source, out, validation=val, track=track, **reading)
+    checked = run(
+        source,
+        out,
+        validation=val,
+        annotations=annotations,
+        config=config,
+        track=track,
+        **channel,
+    )
     return report_check(session.report, checked)
 
 
@@ -145,36 +158,13 @@ def make_labels(
     source: Source,
     out: Annotated[
         Path,
-        option(
-            "--out -o",
-            "DIR",
-            "Folder for labels, classes, weights and previews, one folder each.",
+        options.out(
+            "Folder for labels, classes, weights and previews, one folder each."
         ),
     ],
     *,
-    settings: SettingsFile = None,
-    reading: Kind,
-    through_centers: Annotated[
-        bool,
-        option(
-            "--through-centers",
-            "",
-            "Outlines that go from pixel to pixel run through the centers of the "
-            "outermost pixels, which are inside (Cellpose's outlines, "
-            "cv2.findContours). Default: no, a pixel is inside if its center is.",
-            "Images",
-        ),
-    ] = False,
-    allow_empty: Annotated[
-        bool,
-        option(
-            "--allow-empty",
-            "",
-            "Take a COCO file that lists images and not one object. Default: no, it is "
-            "a fault of the export.",
-            "Images",
-        ),
-    ] = False,
+    settings: Settings,
+    annotations: AnnotationConfig,
     weight_map: Annotated[
         bool,
         option(
@@ -184,7 +174,8 @@ def make_labels(
             "Results",
         ),
     ] = False,
-    overwrite: Overwrite,
+    overwrite: options.Overwrite,
+    computing: Annotated[dict[str, Any], Options(ComputeConfig, "threads")],
 ) -> Outcome:
     """Decode annotations to instance labels, class maps, weight maps and previews.
 
@@ -196,16 +187,15 @@ def make_labels(
     from cellunet.tasks.make_labels import make_labels as run
 
     session = Session.of(ctx)
-    config = configure(read_settings(settings) if settings else {})
+    config = configure(settings.get(TrainConfig, {}))
     made = run(
         source,
         out,
         encoding=config.encoding,
         weights=config.weights if weight_map else None,
-        through_centers=through_centers,
-        allow_empty=allow_empty,
+        annotations=annotations,
         track=session.console.track,
-        **(reading | overwrite),
+        **(overwrite | computing),
     )
     summarize(session, made)
     return Outcome(

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellunet.cli.console import counted
-from cellunet.cli.options import Channel, Options, Overwrite, option, with_options
+from cellunet.cli.options import (
+    Channel,
+    Computing,
+    Overwrite,
+    option,
+    refuse_given,
+    with_options,
+)
 from cellunet.cli.session import Outcome, Session
-from cellunet.config import ComputeConfig, TrainConfig
+from cellunet.config import AnnotationConfig, TrainConfig
 from cellunet.config_file import as_toml
 from cellunet.errors import ConfigError
 
@@ -114,8 +121,9 @@ def calibrate(
     ] = None,
     *,
     channel: Channel,
+    annotations: AnnotationConfig,
     overwrite: Overwrite,
-    computing: Annotated[dict[str, Any], Options(ComputeConfig, "threads")],
+    computing: Computing,
 ) -> Outcome:
     """Fit a model to a few annotated images, without training.
 
@@ -124,11 +132,11 @@ def calibrate(
     """
     session = Session.of(ctx)
     options = channel | overwrite | computing | {"track": session.console.track}
-    return (
-        _int8(session, name, images, options)
-        if new is None
-        else _fitted(session, name, images, new, options)
-    )
+    if new is not None:
+        options["annotations"] = annotations
+        return _fitted(session, name, images, new, options)
+    refuse_given(ctx, ("kind", "ignore_value", "device"), "goes with --name")
+    return _int8(session, name, images, options)
 
 
 def _int8(

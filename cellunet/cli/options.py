@@ -7,8 +7,10 @@ A command has one parameter for each group of settings that it takes::
         images: Annotated[dict[str, Any], Options(PredictConfig, "channel", "gray")],
     ) -> Outcome: ...
 
-`with_options` gives it the options of all fields, or of those that are named. The
-command gets a configuration, checked, or by name the values that were given.
+`with_options` gives it the options of all fields, or of those that are named, and
+``--config`` for all settings, those without an option too. The command gets a
+configuration, checked, or by name the values that were given: an option comes before
+the file. A parameter of the type `Settings` gets all that the file says.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import Field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -28,14 +30,14 @@ from cellunet.cli.console import counted
 from cellunet.cli.session import Outcome, Session
 from cellunet.config import (
     MODEL,
-    PRESETS,
-    AnnotationConfig,
     ComputeConfig,
     PredictConfig,
     TrainConfig,
 )
+from cellunet.config_file import Settings, read_settings
 from cellunet.engine.cores import threads_for
-from cellunet.settings import Config, known_of, shown, unit_of, without_none
+from cellunet.presets import PRESETS
+from cellunet.settings import Config, alternatives, known_of, shown, unit_of
 
 MESSAGES = "Messages"
 
@@ -50,21 +52,29 @@ class Options:
     kind
         The configuration whose fields they are.
     names
-        The fields; all that are options if none is named.
+        The fields; all if none is named. Those that are no options can be set in a
+        file alone.
+    options
+        Those of them that are options here; all that can be if none is named.
     """
 
-    def __init__(self, kind: type[Config], *names: str) -> None:
+    def __init__(
+        self, kind: type[Config], *names: str, options: tuple[str, ...] = ()
+    ) -> None:
         self.kind = kind
-        fields = {f.name: f for f in kind.fields() if known_of(f).panel}
-        self.fields = [fields[name] for name in names or fields]
+        fields = {f.name: f for f in kind.fields()}
+        self.names = names or tuple(fields)
+        chosen = [fields[name] for name in options or self.names]
+        self.fields = [field for field in chosen if known_of(field).panel]
 
     def parameters(self) -> list[inspect.Parameter]:
         """Return a parameter of a command for each field."""
         return [_parameter(self.kind, field) for field in self.fields]
 
-    def taken(self, values: dict[str, Any]) -> dict[str, Any]:
+    def taken(self, values: dict[str, Any], file: Settings) -> dict[str, Any]:
         """Return what was given, as the fields have it; takes it out of `values`."""
-        given: dict[str, Any] = {}
+        of_kind = file.get(self.kind, {})
+        given = {k: v for k, v in of_kind.items() if k.partition(".")[0] in self.names}
         for field in self.fields:
             value, parse = values.pop(field.name), known_of(field).parse
             # An option that may be repeated and was not is an empty list.
@@ -72,9 +82,7 @@ class Options:
                 continue
             if isinstance(value, list):
                 value = tuple(dict.fromkeys(one.value for one in value))
-            made = value if parse is None else parse(value)
-            # One word may stand for another field than that of the option.
-            given |= made if isinstance(made, dict) else {field.name: made}
+            given[field.name] = value if parse is None else parse(value)
         return given
 
 
@@ -82,7 +90,7 @@ def option_of(field: Field[Any]) -> str:
     """Return the option of a field: its name without the unit."""
     stem = field.name.removesuffix(f"_{field.name.rpartition('_')[2]}")
     name = stem if unit_of(field.name) else field.name
-    return known_of(field).name or "--" + name.replace("_", "-")
+    return "--" + name.replace("_", "-")
 
 
 def help_of(kind: type[Config], field: Field[Any]) -> str:
@@ -98,7 +106,7 @@ def help_of(kind: type[Config], field: Field[Any]) -> str:
 
 
 def _parameter(kind: type[Config], field: Field[Any]) -> inspect.Parameter:
-    known, hint = known_of(field), without_none(kind.hints()[field.name])
+    known, hint = known_of(field), alternatives(kind.hints()[field.name])[-1]
     flag = hint is bool
     if known.parse is not None:
         hint = str
@@ -131,18 +139,26 @@ def with_options(command: Command) -> Command:
         own = parameter.replace(
             annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY
         )
-        made = [p for mark in groups.get(name, ()) for p in mark.parameters()]
-        parameters += made or [own]
-    parameters += _EVERYWHERE
+        if name in groups:
+            parameters += [p for mark in groups[name] for p in mark.parameters()]
+        elif hints[name] != Settings:
+            parameters.append(own)
+    everywhere = [*(_OF_SETTINGS if groups else ()), *_EVERYWHERE]
+    parameters += everywhere
 
     def call(**values: Any) -> Outcome | None:  # noqa: ANN401
-        for parameter in _EVERYWHERE:
+        path = values.get("config_file")
+        for parameter in everywhere:
             del values[parameter.name]
-        built = {}
+        file: Settings = read_settings(path) if path else {}
+        built: dict[str, Any] = {n: file for n, h in hints.items() if h == Settings}
         for name, marks in groups.items():
-            given = {k: v for mark in marks for k, v in mark.taken(values).items()}
+            given: dict[str, Any] = {}
+            for mark in marks:
+                given |= mark.taken(values, file)
             bare = getattr(hints[name], "__origin__", hints[name])
-            built[name] = given if bare == dict[str, Any] else marks[0].kind(**given)
+            kind = None if bare == dict[str, Any] else marks[0].kind
+            built[name] = given if kind is None else kind().changed(given)
         return command(**values, **built)
 
     call.__doc__ = command.__doc__
@@ -158,14 +174,10 @@ def _marks(hint: Any) -> list[Options]:  # noqa: ANN401
     return [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Options)]
 
 
-def _set_level(level: str | None) -> None:
-    if level is not None:
-        logging.getLogger("cellunet").setLevel(level.upper())
-
-
 def _set_verbose(count: int) -> None:
     if count:
-        _set_level("info" if count == 1 else "debug")
+        level = "INFO" if count == 1 else "DEBUG"
+        logging.getLogger("cellunet").setLevel(level)
 
 
 def _set_quiet(ctx: typer.Context, wanted: bool) -> None:
@@ -247,17 +259,6 @@ def _messages(
             MESSAGES,
         ),
     ] = False,
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"] | None,
-        option(
-            "--log-level",
-            "LEVEL",
-            "Least severe log messages to print: debug, info, warning, error. "
-            "Default: warning.",
-            MESSAGES,
-            callback=_set_level,
-        ),
-    ] = None,
     verbose: Annotated[
         int,
         option(
@@ -283,10 +284,34 @@ def _messages(
     """Options that every command has."""
 
 
-_EVERYWHERE = [
-    parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-    for parameter in inspect.signature(_messages, eval_str=True).parameters.values()
-]
+def _of_settings(
+    config_file: Annotated[
+        Path | None,
+        option(
+            "--config",
+            "FILE.toml",
+            "Settings by name, with or without an option, which comes first; cellunet "
+            "models show NAME --toml writes all, and what they mean. Default: none.",
+        ),
+    ] = None,
+) -> None:
+    """Have the option of every command that has settings."""
+
+
+def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
+    return [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(function, eval_str=True).parameters.values()
+    ]
+
+
+_EVERYWHERE, _OF_SETTINGS = _parameters(_messages), _parameters(_of_settings)
+
+
+def out(text: str, metavar: str = "DIR", panel: str | None = None) -> Any:  # noqa: ANN401
+    """Return the option that says where results go, and what they are."""
+    return option("--out -o", metavar, text, panel)
+
 
 Model = Annotated[
     str,
@@ -297,23 +322,7 @@ Model = Annotated[
     ),
 ]
 
-SettingsFile = Annotated[
-    Path | None,
-    option(
-        "--config",
-        "FILE.toml",
-        "Settings of training, each by its name; cellunet models show NAME --toml "
-        "writes those of a model, and what they mean. Default: those of the preset.",
-    ),
-]
-
 Channel = Annotated[dict[str, Any], Options(PredictConfig, "channel", "gray")]
-
-Reading = Annotated[
-    dict[str, Any],
-    Options(PredictConfig, "channel", "gray"),
-    Options(AnnotationConfig, "ignore_value"),
-]
 
 Overwrite = Annotated[dict[str, Any], Options(PredictConfig, "overwrite")]
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellunet.cli import options
 from cellunet.cli.console import counted, duration
-from cellunet.cli.options import Model, option
+from cellunet.cli.options import option
 from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session, stopped
 from cellunet.config import MODEL, ComputeConfig, PredictConfig
 
@@ -36,12 +37,9 @@ def predict(
         ),
     ],
     out: Annotated[
-        Path,
-        option(
-            "--out -o", "DIR", "Folder for the label images, one STEM.tif per input."
-        ),
+        Path, options.out("Folder for the label images, one STEM.tif per input.")
     ],
-    model: Model = MODEL,
+    model: options.Model = MODEL,
     *,
     config: PredictConfig,
     dry_run: Annotated[

@@ -21,9 +21,6 @@ TITLES: dict[Group, str] = {
     "trained": "Images that the model was trained on",
 }
 
-CSV = "--csv"
-"""The option that names the file of scores."""
-
 HALF = 10
 """IoU .50 in twentieths, as `cellunet.metrics.matching` keeps thresholds."""
 
@@ -132,7 +129,7 @@ def check_csv(path: Path) -> None:
     """
     from cellunet.io.files import PendingFile
 
-    PendingFile(path, CSV).abort()
+    PendingFile(path).abort()
 
 
 def write_csv(path: Path, found: dict[str, Evaluation]) -> None:
@@ -151,7 +148,7 @@ def write_csv(path: Path, found: dict[str, Evaluation]) -> None:
         for row in evaluation.csv_rows()
     ]
     with (
-        write_atomically(path, CSV) as temporary,
+        write_atomically(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
         writer = csv.DictWriter(stream, list(rows[0]))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cellunet.cli import options
 from cellunet.cli.console import counted
-from cellunet.cli.options import Computing, Model, Overwrite, Reading, option
+from cellunet.cli.options import option
 from cellunet.cli.session import (
     BUG,
     INPUTS_FAILED,
@@ -17,7 +18,7 @@ from cellunet.cli.session import (
     Session,
     shell_line,
 )
-from cellunet.config import MODEL, SuggestConfig
+from cellunet.config import MODEL, AnnotationConfig, SuggestConfig
 
 if TYPE_CHECKING:
     from cellunet.tasks.suggest.request import Suggested
@@ -32,10 +33,7 @@ def suggest(
             help="Images or folders of images that are not annotated yet.",
         ),
     ],
-    out: Annotated[
-        Path,
-        option("--out -o", "DIR", "Folder for the crops and their labels."),
-    ],
+    out: Annotated[Path, options.out("Folder for the crops and their labels.")],
     data: Annotated[
         list[Path] | None,
         option(
@@ -45,12 +43,13 @@ def suggest(
             "differ from; repeat for more. Default: none.",
         ),
     ] = None,
-    model: Model = MODEL,
+    model: options.Model = MODEL,
     *,
     config: SuggestConfig,
-    reading: Reading,
-    overwrite: Overwrite,
-    computing: Computing,
+    channel: options.Channel,
+    annotations: AnnotationConfig,
+    overwrite: options.Overwrite,
+    computing: options.Computing,
 ) -> Outcome:
     """Choose crops of images to annotate next, with labels to correct.
 
@@ -67,7 +66,8 @@ def suggest(
         data=tuple(data or ()),
         model=model,
         config=config,
-        **(reading | overwrite | computing),
+        annotations=annotations,
+        **(channel | overwrite | computing),
     )
     suggested = run(request, track=session.console.track)
     for note in suggested.notes:

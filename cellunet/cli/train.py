@@ -15,25 +15,21 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from cellunet.cli import options
 from cellunet.cli.console import Bar, Console, counted, time_left
-from cellunet.cli.options import (
-    Computing,
-    Options,
-    Overwrite,
-    Reading,
-    SettingsFile,
-    option,
-)
+from cellunet.cli.options import Options, option
 from cellunet.cli.scores import interval
 from cellunet.cli.session import Outcome, Session, stopped
 from cellunet.config import (
     FOLDS,
     MODEL,
     SCRATCH,
+    AnnotationConfig,
     SplitConfig,
     TrainConfig,
 )
-from cellunet.config_file import configure, read_settings
+from cellunet.config_file import Settings
+from cellunet.presets import configure
 
 if TYPE_CHECKING:
     from cellunet.cli.console import Row
@@ -355,8 +351,8 @@ def train(
         ),
     ] = None,
     *,
+    settings: Settings,
     preset: Annotated[dict[str, Any], Options(TrainConfig, "preset")],
-    settings: SettingsFile = None,
     val: Annotated[
         str | None,
         option(
@@ -369,7 +365,8 @@ def train(
         ),
     ] = None,
     split: Annotated[dict[str, Any], Options(SplitConfig)],
-    reading: Reading,
+    channel: options.Channel,
+    annotations: AnnotationConfig,
     minutes: Annotated[
         float | None,
         option(
@@ -396,9 +393,7 @@ def train(
     ] = False,
     out: Annotated[
         Path | None,
-        option(
-            "--out -o", "DIR", "Folder for what --learning-curve writes.", "Results"
-        ),
+        options.out("Folder for what --learning-curve writes.", panel="Results"),
     ] = None,
     resume: Annotated[
         bool,
@@ -409,8 +404,8 @@ def train(
             "Results",
         ),
     ] = False,
-    overwrite: Overwrite,
-    computing: Computing,
+    overwrite: options.Overwrite,
+    computing: options.Computing,
 ) -> Outcome:
     """Train a U-Net on annotated images.
 
@@ -421,21 +416,27 @@ def train(
     """
     if out is not None and not learning_curve:
         raise typer.BadParameter("--out goes with --learning-curve.", ctx=ctx)
-    given = read_settings(settings) if settings else {}
+    given = {**settings.get(TrainConfig, {}), **preset, **schedule}
     folder, share = parse_validation(val)
-    given |= preset | schedule
-    given |= {f"split.{name}": value for name, value in (split | share).items()}
-    refuse_folds(given, folder)
+    split |= share
+    refuse_folds(split, folder)
     # Without torch, so that what is odd is refused at once, not seconds later.
     from cellunet.tasks.train.request import TrainRequest, default_name
 
     name = name or default_name(data[0])
     config, parts = resolve(
-        given, data, folder, name=name, start=start, resume=resume, curve=learning_curve
+        given,
+        split,
+        data,
+        folder,
+        name=name,
+        start=start,
+        resume=resume,
+        curve=learning_curve,
     )
     request = TrainRequest(
         data=tuple(data),
-        given=names_of(given),
+        given=names_of(given) | split.keys(),
         name=name,
         config=config,
         split=parts,
@@ -443,7 +444,8 @@ def train(
         validation=folder,
         resume=resume,
         minutes=minutes,
-        **(reading | overwrite | computing),
+        annotations=annotations,
+        **(channel | overwrite | computing),
     )
     if learning_curve:
         return run_learning_curve(Session.of(ctx), request, out)
@@ -468,6 +470,7 @@ def parse_validation(text: str | None) -> tuple[Path | None, dict[str, float]]:
 
 def resolve(
     given: dict[str, Any],
+    split: dict[str, Any],
     data: list[Path],
     val: Path | None,
     *,
@@ -480,8 +483,8 @@ def resolve(
 
     Parameters
     ----------
-    given
-        Settings by name, as `cellunet.config_file` has them.
+    given, split
+        Settings of `TrainConfig` and `SplitConfig` by name.
     data, val, name, start, resume
         As in `cellunet.tasks.train.request.TrainRequest`.
     curve
@@ -497,26 +500,25 @@ def resolve(
             val,
             start=start,
             target=given.get("encoding.target"),
-            keep_out="split.validation_fraction" in given,
+            keep_out="validation_fraction" in split,
         )
     )
     # A curve is of many short trainings, however many images there are.
     config = configure(given, "few" if curve else suits.preset, suits.target)
     usual = FOLDS if curve else suits.folds
-    parts = {n[6:]: v for n, v in given.items() if n.startswith("split.")}
-    return config, SplitConfig(**{"folds": usual, **parts})
+    return config, SplitConfig(**{"folds": usual, **split})
 
 
 def names_of(given: dict[str, Any]) -> frozenset[str]:
     """Return the names of settings as `TrainRequest.given` has them."""
-    names = {name.removeprefix("split.") for name in given}
+    names = set(given)
     if "weights.class_weights" in names:
         # The decoder's correction starts at what the loss was weighted with.
         names.add("decode.class_odds")
     return frozenset(names)
 
 
-def refuse_folds(given: dict[str, Any], val: Path | None) -> None:
+def refuse_folds(split: dict[str, Any], val: Path | None) -> None:
     """Refuse folds, which keep no image out, where images are to be kept out.
 
     Raises
@@ -524,8 +526,7 @@ def refuse_folds(given: dict[str, Any], val: Path | None) -> None:
     typer.BadParameter
         If so.
     """
-    share = "split.validation_fraction"
-    if given.get("split.folds") and (val is not None or share in given):
+    if split.get("folds") and (val is not None or "validation_fraction" in split):
         raise typer.BadParameter(
             "--folds keeps no image out and does not go with --val; leave out one of "
             "them."

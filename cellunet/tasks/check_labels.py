@@ -7,6 +7,7 @@ import json
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,16 +21,15 @@ from cellunet.annotations.check import (
     value_notes,
 )
 from cellunet.annotations.pairs import find_annotations, find_pairs, fingerprint
-from cellunet.annotations.read import ANNOTATIONS, read_annotation
+from cellunet.annotations.read import read_annotation
 from cellunet.bugs import telling_bugs
-from cellunet.config import CheckConfig
+from cellunet.config import AnnotationConfig, CheckConfig
 from cellunet.errors import (
     AnnotationError,
     BugError,
     CellunetError,
     ImageReadError,
     InputError,
-    choose,
 )
 from cellunet.imaging.targets import scribbled_px
 from cellunet.io.files import PendingFile, write_atomically, writing
@@ -40,7 +40,7 @@ from cellunet.outputs.pictures import COLUMNS, ROWS, sheet, tile
 from cellunet.progress import silent_track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from cellunet.annotations.types import Annotation
     from cellunet.io.source import Source
     from cellunet.progress import Track
+
+    Read = Callable[[AnnotatedImage], "LabelsWithImage"]
 
 HINTS = ("several", "empty", "overlap", "hidden", "note")
 """Kinds of findings that alone need nobody: real data are full of them."""
@@ -177,9 +179,9 @@ class LabelsWithImage:
 def read_labels_with_image(
     one: AnnotatedImage,
     *,
-    kind: str,
-    ignore_value: int | None,
-    through_centers: bool = False,
+    annotations: AnnotationConfig,
+    channel: str | None = None,
+    gray: bool = False,
 ) -> LabelsWithImage:
     """Read an annotation and its image.
 
@@ -187,28 +189,27 @@ def read_labels_with_image(
     ----------
     one
         Where they are.
-    kind
-        How it was drawn: a name in `cellunet.annotations.read.ANNOTATIONS`.
-    ignore_value
-        Value of the pixels of label images that are not annotated.
-    through_centers
-        As of `cellunet.annotations.read.read_annotation`.
+    annotations
+        How annotations are read.
+    channel, gray
+        Which channel of the image is meant; left out, colors are taken as gray, else
+        the first channel.
 
     Raises
     ------
     CellunetError
         If one of them cannot be read, or they differ in size.
     """
-    image, pixel_size_um = _read_image(one.image) if one.image else (None, None)
+    image, pixel_size_um = None, None
+    if one.image:
+        image, pixel_size_um = _read_image(one.image, channel, gray=gray)
     annotation = read_annotation(
         one.annotation,
-        kind=kind,
         shape=None if image is None else image.shape,
         member=one.member,
-        ignore_value=ignore_value,
         annotated=one.annotated,
         scribbles=one.scribbles,
-        through_centers=through_centers,
+        **annotations.to_dict(),
     )
     if image is not None:
         _refuse_other_shape(one, annotation.labels.shape, image.shape)
@@ -218,10 +219,10 @@ def read_labels_with_image(
 
 
 def _read_image(
-    path: Path,
+    path: Path, channel: str | None, *, gray: bool
 ) -> tuple[npt.NDArray[Any], tuple[float, float] | None]:
     """Return the image, YX, and its pixel size; refuse more than one plane."""
-    with _open(path) as source:
+    with _open(path, channel, gray=gray) as source:
         height, width = source.shape
         planes = math.prod(source.plane_shape)
         if planes != 1:
@@ -245,8 +246,12 @@ def _refuse_other_shape(
         )
 
 
-def _open(path: Path) -> Source:
+def _open(path: Path, channel: str | None, *, gray: bool) -> Source:
     """Open an image to be looked at: colors as gray, else the first channel."""
+    if gray or channel is not None:
+        # Of a model that looks at several, labels follow the first.
+        first = None if channel is None else channel.partition(",")[0]
+        return open_image(path, channel=first, gray=gray)
     try:
         return open_image(path, gray=True)
     except ImageReadError:
@@ -279,7 +284,7 @@ class LabelInspection:
 
 
 def inspect_labels(
-    one: AnnotatedImage, kind: str, ignore_value: int | None, config: CheckConfig
+    one: AnnotatedImage, read: Read, config: CheckConfig
 ) -> LabelInspection:
     """Read an annotation and check it.
 
@@ -288,7 +293,7 @@ def inspect_labels(
     CellunetError
         If it or its image cannot be read, or they differ in size.
     """
-    found = read_labels_with_image(one, kind=kind, ignore_value=ignore_value)
+    found = read(one)
     annotation, image = found.annotation, found.image
     checks = find_label_problems(annotation.labels, config)
     fit = None
@@ -403,8 +408,7 @@ class Shown:
 def write_sheets(
     checked: Checked,
     drawn: Mapping[str, AnnotatedImage],
-    kind: str,
-    ignore_value: int | None,
+    read: Read,
     track: Track,
 ) -> Shown:
     """Write ``check-1.png``, ... into the output folder, in place of earlier ones.
@@ -415,8 +419,8 @@ def write_sheets(
         What was found.
     drawn
         Name of an image to where its annotation is.
-    kind, ignore_value
-        As for reading.
+    read
+        Reads an annotation and its image.
     track
         Progress over images.
 
@@ -434,9 +438,7 @@ def write_sheets(
     tiles: list[npt.NDArray[np.uint8]] = []
     for image in track(chosen, "Drawing contact sheets", len(chosen)):
         try:
-            found = read_labels_with_image(
-                drawn[image.name], kind=kind, ignore_value=ignore_value
-            )
+            found = read(drawn[image.name])
         except CellunetError:
             # It is listed as unreadable, or is gone by now.
             continue
@@ -503,8 +505,9 @@ def check_labels(  # noqa: PLR0913
     out: Path,
     *,
     validation: Path | None = None,
-    kind: str = "auto",
-    ignore_value: int | None = None,
+    annotations: AnnotationConfig | None = None,
+    channel: str | None = None,
+    gray: bool = False,
     config: CheckConfig | None = None,
     track: Track = silent_track,
 ) -> Checked:
@@ -522,11 +525,10 @@ def check_labels(  # noqa: PLR0913
         Folder for the results.
     validation
         A folder of validation images, which may not hold a training image.
-    kind
-        How the annotations were drawn: a name in
-        `cellunet.annotations.read.ANNOTATIONS`.
-    ignore_value
-        Value of the pixels of label images that are not annotated.
+    annotations
+        How annotations are read.
+    channel, gray
+        Which channel of the images shows the objects.
     config
         From when on something is odd.
     track
@@ -534,26 +536,26 @@ def check_labels(  # noqa: PLR0913
 
     Raises
     ------
-    ConfigError
-        If `kind` is unknown.
     InputError
         If there are no annotations, or partners do not match.
     OutputError
         If `out` cannot be written to.
     """
-    choose(ANNOTATIONS, kind, "kind of annotation")
-    config = config or CheckConfig()
-    found = find_annotations(source, kind=kind)
+    config, annotations = config or CheckConfig(), annotations or AnnotationConfig()
+    read = partial(
+        read_labels_with_image, annotations=annotations, channel=channel, gray=gray
+    )
+    found = find_annotations(source, kind=annotations.kind)
     drawn = {one.name: one for one in found.drawn}
     notes = found.notes
     if validation is not None:
-        kept_out = find_annotations(validation, kind=kind)
+        kept_out = find_annotations(validation, kind=annotations.kind)
         drawn |= {f"val/{one.name}": one for one in kept_out.drawn}
         notes += kept_out.notes
     PendingFile(out / REPORT).abort()
     seen = _Seen()
     for name, one in track(drawn.items(), "Checking labels", len(drawn)):
-        _look(name, one, seen, kind, ignore_value, config)
+        _look(name, one, seen, read, config)
     _compare(seen, _validation_names(source, found.layout), config)
     checked = Checked(
         out=out,
@@ -564,7 +566,7 @@ def check_labels(  # noqa: PLR0913
         notes=notes,
         areas_px=_percentiles(seen.areas),
     )
-    shown = write_sheets(checked, drawn, kind, ignore_value, track)
+    shown = write_sheets(checked, drawn, read, track)
     checked = replace(checked, sheets=shown.paths, shown=shown.names)
     with write_atomically(checked.report) as path:
         text = json.dumps(checked.to_dict(), indent=1, ensure_ascii=False)
@@ -576,13 +578,12 @@ def _look(
     name: str,
     one: AnnotatedImage,
     seen: _Seen,
-    kind: str,
-    ignore_value: int | None,
+    read: Read,
     config: CheckConfig,
 ) -> None:
     try:
         with telling_bugs(one.annotation):
-            looked = inspect_labels(one, kind, ignore_value, config)
+            looked = inspect_labels(one, read, config)
     except CellunetError as error:
         what = "bug" if isinstance(error, BugError) else "unreadable"
         unreadable = Finding(kind=what, message=str(error))

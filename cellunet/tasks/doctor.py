@@ -15,7 +15,7 @@ from cellunet import __version__, store
 from cellunet.bugs import in_use, outside_tested
 from cellunet.engine.cores import threads_for
 from cellunet.errors import CellunetError
-from cellunet.tasks.predict.session import AUTO, ENGINES, choose_engine
+from cellunet.tasks.predict.settings import AUTO, ENGINES, choose_engine
 
 _PACKAGES = {"onnxruntime": "onnxruntime", "torch": "torch", "openvino": "openvino"}
 

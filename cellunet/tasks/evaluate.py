@@ -18,6 +18,7 @@ from cellunet.config import (
     ENGINE,
     MODEL,
     THREADS,
+    AnnotationConfig,
     EvaluateConfig,
     PredictConfig,
 )
@@ -35,9 +36,8 @@ from cellunet.metrics.summary import paired, refuse_different_images, summarize
 from cellunet.progress import silent_track
 from cellunet.tasks.predict.image import ImageScheduler
 from cellunet.tasks.predict.inputs import open_as, refuse_misfit
-from cellunet.tasks.predict.plane import as_labels
-from cellunet.tasks.predict.refine import segment
-from cellunet.tasks.predict.session import settings_for, settings_for_image
+from cellunet.tasks.predict.plane import as_labels, segment
+from cellunet.tasks.predict.settings import settings_for, settings_for_image
 from cellunet.tasks.scheduling import in_order
 from cellunet.tasks.train.data import read_annotated
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from cellunet.metrics.summary import Summary
     from cellunet.progress import Track
     from cellunet.store import Model, ModelCard
-    from cellunet.tasks.predict.plane import InferenceSettings
+    from cellunet.tasks.predict.settings import InferenceSettings
 
 Group = Literal["unseen", "chosen", "trained"]
 """What a model knows of an image: nothing; its decode constants were chosen on it; its
@@ -232,7 +232,7 @@ def evaluate_folders(
     *,
     config: EvaluateConfig | None = None,
     names: Collection[str] | None = None,
-    ignore_value: int | None = None,
+    annotations: AnnotationConfig | None = None,
     track: Track = silent_track,
 ) -> Evaluation:
     """Score a folder of predicted label files against a folder of true ones.
@@ -248,8 +248,8 @@ def evaluate_folders(
         Protocol, intervals and classes.
     names
         Score these images alone, whatever else the folders hold; None: all.
-    ignore_value
-        Value of the pixels of true label images that are not annotated.
+    annotations
+        How true labels are read.
     track
         Wraps the loop over images.
 
@@ -263,7 +263,8 @@ def evaluate_folders(
     """
     found = pair_folders(predicted, labels, names=names)
     tracked = track(found, "Scoring", total=len(found))
-    read = (_read(pair, ignore_value) for pair in tracked)
+    annotations = annotations or AnnotationConfig()
+    read = (_read(pair, annotations) for pair in tracked)
     return score_pairs(filter(None, read), config=config)
 
 
@@ -345,16 +346,16 @@ def _scores(
     return sorted((s for s in every if s.name in names), key=lambda s: s.name)
 
 
-def _read(pair: LabelPair, ignore_value: int | None) -> Scorable | None:
+def _read(pair: LabelPair, annotations: AnnotationConfig) -> Scorable | None:
     found = read_annotation(pair.predicted)
     predicted = found.labels
     height, width = predicted.shape
     true = read_annotation(
         pair.labels,
         shape=(height, width),
-        ignore_value=ignore_value,
         annotated=pair.annotated,
         scribbles=pair.scribbles,
+        **annotations.to_dict(),
     )
     _warn_of_values(found, pair.predicted.name)
     if not can_be_scored(true, pair.name):
@@ -427,7 +428,7 @@ def evaluate_model(  # noqa: PLR0913
     threads: int = THREADS,
     config: EvaluateConfig | None = None,
     predict_config: PredictConfig | None = None,
-    ignore_value: int | None = None,
+    annotations: AnnotationConfig | None = None,
     track: Track = silent_track,
 ) -> Evaluation:
     """Predict annotated images and score the labels against the annotation.
@@ -446,8 +447,8 @@ def evaluate_model(  # noqa: PLR0913
         Protocol and intervals.
     predict_config
         How the model is applied.
-    ignore_value
-        Value of the pixels of label images that are not annotated.
+    annotations
+        How annotations are read.
     track
         Progress over images.
 
@@ -480,7 +481,7 @@ def evaluate_model(  # noqa: PLR0913
             recipe=recipe,
             images=len(pairs),
         ),
-        ignore_value=ignore_value,
+        annotations=annotations or AnnotationConfig(),
     )
     with closing(in_order(job.predicted, pairs, job.scheduler.at_once)) as done:
         found = track(done, "Evaluating", len(pairs))
@@ -520,7 +521,7 @@ class _Job:
     config: PredictConfig
     recipe: InferenceSettings
     scheduler: ImageScheduler
-    ignore_value: int | None
+    annotations: AnnotationConfig
 
     def predicted(self, pair: Pair) -> Scorable | None:
         """Return an image's true and predicted labels; None: nothing to be scored."""
@@ -528,7 +529,7 @@ class _Job:
         with open_as(pair.image, self.config, known=card.channels) as source:
             refuse_misfit(source, self.model.name, card, self.config.channel)
             height, width = source.shape
-            annotation = read_annotated(pair, (height, width), self.ignore_value)
+            annotation = read_annotated(pair, (height, width), self.annotations)
             if not can_be_scored(annotation, pair.name):
                 return None
             labels = annotation.labels

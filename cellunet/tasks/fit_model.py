@@ -17,7 +17,13 @@ import numpy as np
 
 from cellunet import store
 from cellunet.annotations.pairs import content_hash, find_pairs
-from cellunet.config import DEVICE, ENGINE, THREADS, PredictConfig
+from cellunet.config import (
+    DEVICE,
+    ENGINE,
+    THREADS,
+    AnnotationConfig,
+    PredictConfig,
+)
 from cellunet.errors import AnnotationError, ConfigError
 from cellunet.imaging.sizes import rounded
 from cellunet.io.files import writing
@@ -27,9 +33,9 @@ from cellunet.metrics.matching import score_image
 from cellunet.progress import silent_track
 from cellunet.tasks.evaluate import can_be_scored
 from cellunet.tasks.predict.inputs import open_as, refuse_misfit
-from cellunet.tasks.predict.plane import as_labels
-from cellunet.tasks.predict.refine import segment
-from cellunet.tasks.predict.session import at_scale, find_size, settings_for, with_size
+from cellunet.tasks.predict.plane import as_labels, segment
+from cellunet.tasks.predict.settings import at_scale, settings_for
+from cellunet.tasks.predict.sizes import find_size, with_size
 from cellunet.tasks.train.data import read_annotated
 
 if TYPE_CHECKING:
@@ -41,8 +47,8 @@ if TYPE_CHECKING:
     from cellunet.metrics.matching import ImageScores
     from cellunet.progress import Track
     from cellunet.store import Model, ModelCard
-    from cellunet.tasks.predict.plane import InferenceSettings
-    from cellunet.tasks.predict.session import Size
+    from cellunet.tasks.predict.settings import InferenceSettings
+    from cellunet.tasks.predict.sizes import Size
 
     Labels = npt.NDArray[Any]
 
@@ -126,6 +132,7 @@ def fit_model(  # noqa: PLR0913
     threads: int = THREADS,
     channel: str | None = None,
     gray: bool = False,
+    annotations: AnnotationConfig | None = None,
     overwrite: bool = False,
     track: Track = silent_track,
 ) -> Fitted:
@@ -143,6 +150,8 @@ def fit_model(  # noqa: PLR0913
         What computes, as for the command line.
     channel, gray
         Which channel of the images is seen.
+    annotations
+        How annotations are read.
     overwrite
         Replace a model of that name.
     track
@@ -160,8 +169,8 @@ def fit_model(  # noqa: PLR0913
             f"{folder} exists already.",
             hint="Choose another --name, or replace it with --overwrite.",
         )
-    config = PredictConfig(channel=channel, gray=gray, diameter="model")
-    images = _read(opened, data, config)
+    config = PredictConfig(channel=channel, gray=gray, diameter_px="model")
+    images = _read(opened, data, config, annotations or AnnotationConfig())
     trial = _Trial(
         opened.card, images, settings_for(opened, config, engine, device, threads)
     )
@@ -198,7 +207,9 @@ def _named(values: npt.NDArray[np.float64]) -> dict[str, float]:
     return {"mean_ap": float(values[0]), "f1_50": float(values[1])}
 
 
-def _read(model: Model, data: Path, config: PredictConfig) -> list[_Annotated]:
+def _read(
+    model: Model, data: Path, config: PredictConfig, annotations: AnnotationConfig
+) -> list[_Annotated]:
     """Return the annotated images of a folder."""
     pairs = find_pairs(data).pairs
     if len(pairs) > MOST_IMAGES:
@@ -212,7 +223,7 @@ def _read(model: Model, data: Path, config: PredictConfig) -> list[_Annotated]:
         with open_as(pair.image, config, known=model.card.channels) as source:
             refuse_misfit(source, model.name, model.card, config.channel)
             height, width = source.shape
-            annotation = read_annotated(pair, (height, width))
+            annotation = read_annotated(pair, (height, width), annotations)
             if source.plane_shape or annotation.labels.shape != source.shape:
                 raise AnnotationError(
                     f"{pair.annotation} is no annotation of a single plane of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,14 @@ import numpy as np
 from cellunet.annotations.check import value_notes
 from cellunet.annotations.coco import refuse_empty
 from cellunet.annotations.pairs import find_annotations
-from cellunet.annotations.read import ANNOTATIONS
 from cellunet.bugs import telling_bugs
+from cellunet.config import THREADS, AnnotationConfig
+from cellunet.engine.cores import threads_for
 from cellunet.errors import (
     BugError,
     CellunetError,
     ConfigError,
     InputError,
-    choose,
     some,
 )
 from cellunet.imaging.targets import (
@@ -34,6 +35,7 @@ from cellunet.io.png import write_png
 from cellunet.outputs.pictures import preview
 from cellunet.progress import silent_track
 from cellunet.tasks.check_labels import read_labels_with_image
+from cellunet.tasks.scheduling import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,9 +133,7 @@ class _Recipe:
 
     encoding: EncodingConfig
     weights: WeightConfig | None
-    kind: str
-    ignore_value: int | None
-    through_centers: bool
+    annotations: AnnotationConfig
     folders: tuple[str, ...]
 
 
@@ -143,11 +143,9 @@ def make_labels(  # noqa: PLR0913
     *,
     encoding: EncodingConfig,
     weights: WeightConfig | None = None,
-    kind: str = "auto",
-    ignore_value: int | None = None,
-    through_centers: bool = False,
-    allow_empty: bool = False,
+    annotations: AnnotationConfig | None = None,
     overwrite: bool = False,
+    threads: int = THREADS,
     track: Track = silent_track,
 ) -> MadeLabels:
     """Decode annotations and write what a network would be trained on.
@@ -171,18 +169,13 @@ def make_labels(  # noqa: PLR0913
         Target and boundary of the class map.
     weights
         Class and border weights of the weight map; None writes none.
-    kind
-        How the annotations were drawn: a name in
-        `cellunet.annotations.read.ANNOTATIONS`.
-    ignore_value
-        Value of the pixels of label images that are not annotated.
-    through_centers
-        Take outlines that go from pixel to pixel for those through the centers of the
-        outermost pixels.
-    allow_empty
-        Whether a COCO file may list images and not one object.
+    annotations
+        How annotations are read. A COCO file may list images and not one object only
+        if its kind is given, ``coco``.
     overwrite
         Whether to replace results that are there already.
+    threads
+        Annotations in work at once; 0: as many as this process may use cores.
     track
         Wraps the loop over annotations.
 
@@ -194,7 +187,7 @@ def make_labels(  # noqa: PLR0913
     Raises
     ------
     ConfigError
-        If `kind` is unknown, or `weights` is for another number of classes.
+        If `weights` is for another number of classes.
     InputError
         If there are no annotations, partners do not match, or a result would replace
         a file that exists or is read.
@@ -203,19 +196,17 @@ def make_labels(  # noqa: PLR0913
     OutputError
         If `out` cannot be created.
     """
-    choose(ANNOTATIONS, kind, "kind of annotation")
+    annotations = annotations or AnnotationConfig()
     _check_weights(encoding, weights)
-    found = find_annotations(source, kind=kind)
-    if not allow_empty:
+    found = find_annotations(source, kind=annotations.kind)
+    if annotations.kind == "auto":
         for path in {one.annotation for one in found.drawn if one.member}:
             refuse_empty(path)
     folders = tuple(f for f in SUFFIXES if f != "weights" or weights is not None)
     recipe = _Recipe(
         encoding=encoding,
         weights=weights,
-        kind=kind,
-        ignore_value=ignore_value,
-        through_centers=through_centers,
+        annotations=annotations,
         folders=folders,
     )
     _refuse_conflicts(found.drawn, out, recipe, overwrite=overwrite)
@@ -223,34 +214,34 @@ def make_labels(  # noqa: PLR0913
         # Makes the folder and a file in it, so that a folder that permits no writing
         # is one error before work, not one for each annotation.
         PendingFile(out / folder / "probe").abort()
-    images, failures, bugs = [], [], 0
+
+    def make(one: AnnotatedImage) -> MadeImage | tuple[str, CellunetError]:
+        try:
+            with telling_bugs(one.annotation):
+                return _make(one, out, recipe)
+        except CellunetError as error:
+            return one.name, error
+
     results = _results(found.drawn, out, recipe)
-    with at_work(out, {path.parent for path in results}):
-        for one in track(found.drawn, "Making labels", total=len(found.drawn)):
-            try:
-                with telling_bugs(one.annotation):
-                    images.append(_make(one, out, recipe))
-            except CellunetError as error:
-                failures.append((one.name, str(error)))
-                bugs += isinstance(error, BugError)
+    with (
+        at_work(out, {path.parent for path in results}),
+        closing(in_order(make, found.drawn, threads_for(threads))) as making,
+    ):
+        made = list(track(making, "Making labels", total=len(found.drawn)))
+    failures = [one for one in made if isinstance(one, tuple)]
     return MadeLabels(
         out=out,
         layout=found.layout,
-        images=tuple(images),
-        failures=tuple(failures),
-        bugs=bugs,
+        images=tuple(one for one in made if isinstance(one, MadeImage)),
+        failures=tuple((name, str(error)) for name, error in failures),
+        bugs=sum(isinstance(error, BugError) for _, error in failures),
         notes=found.notes,
     )
 
 
 def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
     """Decode one annotation and write its results."""
-    found = read_labels_with_image(
-        one,
-        kind=recipe.kind,
-        ignore_value=recipe.ignore_value,
-        through_centers=recipe.through_centers,
-    )
+    found = read_labels_with_image(one, annotations=recipe.annotations)
     annotation, image = found.annotation, found.image
     labels = annotation.labels
     scribbles = annotation.scribbles

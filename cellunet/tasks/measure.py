@@ -32,7 +32,6 @@ from cellunet.outputs.tables import join
 from cellunet.progress import silent_track
 from cellunet.tasks.linking import frames_of, overlaps
 from cellunet.tasks.predict.inputs import open_as
-from cellunet.tasks.predict.memory import Memory
 from cellunet.tasks.predict.outputs import (
     OptionalOutputs,
     check_installed,
@@ -41,6 +40,7 @@ from cellunet.tasks.predict.outputs import (
     table_path,
 )
 from cellunet.tasks.predict.plane import band_rows
+from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

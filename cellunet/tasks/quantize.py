@@ -20,8 +20,8 @@ from cellunet.io.paths import find_inputs
 from cellunet.io.source import Region
 from cellunet.progress import silent_track
 from cellunet.tasks.predict.inputs import refuse_misfit
-from cellunet.tasks.predict.memory import Memory
 from cellunet.tasks.predict.plane import band_rows, plane_statistics
+from cellunet.tasks.predict.settings import Memory
 from cellunet.tasks.train.checks import evenly
 
 if TYPE_CHECKING:

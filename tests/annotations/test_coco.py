@@ -273,13 +273,15 @@ def test_what_might_belong_to_several_is_named(write, tmp_path, names, files, to
         pairs_of(tmp_path)
 
 
-def test_an_export_without_an_object_is_a_fault_unless_allowed(write, tmp_path, capsys):
+def test_an_export_without_an_object_is_a_fault_unless_its_kind_is_given(
+    write, tmp_path, capsys
+):
     write(images=[image(1, "a.tif"), image(2, "b.tif")])
     tree(tmp_path, "images/a.tif", "images/b.tif")
     words = ["make-labels", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(words) == 1
     assert "lists 2 images and not one object" in capsys.readouterr().err
-    assert main([*words, "--allow-empty"]) == 0
+    assert main([*words, "--kind", "coco"]) == 0
 
 
 def test_a_number_as_text_is_the_same_image(write):

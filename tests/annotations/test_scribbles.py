@@ -14,9 +14,10 @@ from cellunet.annotations.pairs import find_annotations, find_pairs, pair_folder
 from cellunet.annotations.pixels import read_scribbles, with_scribbles
 from cellunet.annotations.read import read_annotation
 from cellunet.annotations.types import Annotation
-from cellunet.config import EncodingConfig, for_target
+from cellunet.config import EncodingConfig
 from cellunet.errors import AnnotationError
 from cellunet.imaging.targets import add_scribbles, encode, trainable_mask
+from cellunet.presets import for_target
 
 SHAPE = (24, 32)
 CELL = [[20, 4], [28, 4], [28, 12], [20, 12]]

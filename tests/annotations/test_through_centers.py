@@ -101,8 +101,10 @@ def test_make_labels_says_it_and_does_it(tmp_path, capsys) -> None:
     (tmp_path / "coco.json").write_text(json.dumps(document))
     words = ["make-labels", str(tmp_path / "coco.json"), "--out"]
     assert main([*words, str(tmp_path / "o")]) == 0
-    assert "--through-centers" in capsys.readouterr().out
-    assert main([*words, str(tmp_path / "p"), "--through-centers"]) == 0
+    assert "through_centers = true" in capsys.readouterr().out
+    settings = tmp_path / "a.toml"
+    settings.write_text("[annotations]\nthrough_centers = true")
+    assert main([*words, str(tmp_path / "p"), "--config", str(settings)]) == 0
     told = capsys.readouterr().out
-    assert "--through-centers" not in told
+    assert "through_centers" not in told
     assert "25 px" in told

@@ -69,7 +69,7 @@ def test_no_command_shows_the_help_on_standard_error(run: Run) -> None:
         (["tran"], "No such command 'tran'."),
         (["train", "x", "--name", "n", "--epoch", "1"], "No such option: --epoch"),
         (["predict", "--out", "o"], "Missing argument 'INPUTS'."),
-        (["predict", "a", "--out", "o", "--tile", "big"], "'--tile'"),
+        (["predict", "a", "--out", "o", "--max-memory", "a"], "'--max-memory'"),
         (["predict", "x", "--out", "o", "--z", "mean"], ": 'mean' is not one"),
         (["predict", "", "--out", "o"], "An argument is empty; perhaps a variable"),
         (["models", "show"], "Missing argument 'NAME|PATH'. See: cellunet models show"),
@@ -100,7 +100,6 @@ def test_wrong_usage_is_a_document_where_one_was_asked_for(run: Run) -> None:
     "words",
     [
         ["predict", "{images}", "--out", "{out}", "--model", "{long}"],
-        ["predict", "{images}", "--out", "{out}", "--scratch", "{long}"],
         ["evaluate", "{long}"],
         ["evaluate", "{images}", "--pred", "{long}"],
         ["train", "{long}"],
@@ -258,8 +257,6 @@ def _noisy() -> tuple[()]:
         (["models", "-v"], {"warning", "info"}),
         (["-v", "models"], {"warning", "info"}),
         (["models", "-vv"], {"warning", "info", "debug"}),
-        (["--log-level", "debug", "models"], {"warning", "info", "debug"}),
-        (["models", "--log-level", "error"], set()),
     ],
 )
 def test_log_levels(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
-from cellunet.config import EvaluateConfig, PredictConfig
+from cellunet.config import BootstrapConfig, EvaluateConfig, PredictConfig
 from cellunet.tasks import evaluate as task
 from cellunet.tasks.evaluate import Evaluation, Group, Scorable, score_pairs
 
@@ -87,7 +87,7 @@ def evaluation(monkeypatch: pytest.MonkeyPatch) -> FakeEvaluation:
         ("data --model m --pred p", "--model does not go with --pred"),
         ("d --model a --model b --model c", "--model can be given twice"),
         ("l --pred a --pred a", "--pred a is given twice."),
-        ("l --pred a --flips", "--flips goes with a model, not with --pred."),
+        ("l --pred a --gray", "--gray goes with a model, not with --pred."),
     ],
 )
 def test_the_two_ways_to_call_do_not_mix(run: Run, words: str, message: str) -> None:
@@ -137,7 +137,7 @@ def test_scores_of_each_image_go_to_a_csv_file(
     run: Run, truth: Path, good: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "new" / "scores ä.csv"
-    words = ["evaluate", truth, "--pred", good, "--csv", table, "--json"]
+    words = ["evaluate", truth, "--pred", good, "--out", table, "--json"]
     assert run(*words).document["result"]["csv"] == str(table)
     with table.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -148,23 +148,28 @@ def test_scores_of_each_image_go_to_a_csv_file(
 
 
 def test_a_model_is_scored_with_the_options_given(
-    run: Run, evaluation: FakeEvaluation
+    run: Run, evaluation: FakeEvaluation, toml
 ) -> None:
     words = (
         "evaluate data --model m --side validation --engine torch --device cpu "
-        "--threads 2 --channel 1 --gray --diameter 9 --min-area 5 "
-        "--seed-threshold 0.5 --protocol caicedo2019"
+        "--threads 2 --channel 1 --gray --protocol caicedo2019 --config"
     )
-    assert run(*words.split()).code == 0
+    settings = toml(
+        "[predict]\nchannel = '0'\ndiameter_px = 9\nmin_area_px = 5\nedge = 0.3\n"
+        "save = ['table']\n[evaluate.bootstrap]\nresamples = 7"
+    )
+    assert run(*words.split(), settings).code == 0
     ((data, options),) = evaluation.calls
     assert data == Path("data")
-    assert options["config"] == EvaluateConfig(protocol="caicedo2019")
+    assert options["config"] == EvaluateConfig(
+        protocol="caicedo2019", bootstrap=BootstrapConfig(resamples=7)
+    )
     assert options["predict_config"] == PredictConfig(
         channel="1",
         gray=True,
         diameter_px=9.0,
         min_area_px=5,
-        seed_threshold=0.5,
+        edge=0.3,
     )
     assert (options["model"], options["side"]) == ("m", "validation")
     assert (options["engine"], options["device"]) == ("torch", "cpu")

@@ -71,7 +71,7 @@ def test_a_page_shows_no_type_of_python_and_one_default(page, command, width) ->
 
 
 @pytest.mark.parametrize(
-    ("command", "extra"), [("predict", "parquet"), ("evaluate", "openvino")]
+    ("command", "extra"), [("predict", "openvino"), ("evaluate", "openvino")]
 )
 def test_extras_are_named_whole(page, command, extra) -> None:
     assert f"cellunet-torch[{extra}]" in words(page(command, 80))
@@ -80,7 +80,7 @@ def test_extras_are_named_whole(page, command, extra) -> None:
 @pytest.mark.parametrize(
     ("short", "long", "commands"),
     [
-        ("-o", "--out", ["predict", "train", "suggest", "check", "make-labels"]),
+        ("-o", "--out", ["predict", "train", "suggest", "evaluate", "check"]),
         ("-m", "--model", ["predict", "evaluate", "suggest"]),
         ("-q", "--quiet", [*COMMANDS]),
         ("-h", "--help", [*COMMANDS]),
@@ -137,7 +137,8 @@ def test_wrong_usage_names_the_page_of_its_command(run: Run, line, command) -> N
     ("line", "told"),
     [
         ("train a --out o", "--out goes with --learning-curve."),
-        ("evaluate b --pred a --flips", "--flips goes with a model, not with"),
+        ("evaluate b --pred a --gray", "--gray goes with a model, not with"),
+        ("models calibrate m a --device cpu", "--device goes with --name."),
         ("evaluate b --pred a --engine auto", "--engine goes with a model"),
     ],
 )

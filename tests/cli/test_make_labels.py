@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.config import EncodingConfig, WeightConfig
+from cellunet.config import AnnotationConfig, EncodingConfig, WeightConfig
 from cellunet.tasks import make_labels as task
 from cellunet.tasks.make_labels import MadeImage, MadeLabels
 
@@ -64,7 +64,8 @@ def test_without_options_no_weight_map_is_written(run: Run, making: FakeMaking) 
     assert (source, out) == (Path("src [ä]"), Path("o"))
     assert options["encoding"] == EncodingConfig()
     assert options["weights"] is None
-    assert not {"kind", "overwrite", "ignore_value"} & set(options)
+    assert options["annotations"] == AnnotationConfig()
+    assert not {"overwrite", "threads"} & set(options)
 
 
 def test_options_and_a_file_become_configurations(
@@ -72,16 +73,23 @@ def test_options_and_a_file_become_configurations(
 ) -> None:
     settings = toml(
         "epochs = 3\n[encoding]\ntarget = 'boundary'\nboundary_px = 4\n[weights]\n"
-        "class_weights = [1, 5]\nborder_weight = 3\nborder_sigma_px = 2"
+        "class_weights = [1, 5]\nborder_weight = 3\nborder_sigma_px = 2\n"
+        "[annotations]\nkind = 'rois'\nthrough_centers = true"
     )
-    words = "make-labels s --out o --kind binary --weight-map --overwrite --config"
+    words = (
+        "make-labels s --out o --kind coco --ignore-value -1 --weight-map --overwrite "
+        "--threads 2 --config"
+    )
     assert run(*words.split(), settings).code == 0
     ((_, _, options),) = making.calls
     assert options["encoding"] == EncodingConfig(target="boundary", boundary_px=4)
     assert options["weights"] == WeightConfig(
         class_weights=(1.0, 5.0), border_weight=3.0, border_sigma_px=2.0
     )
-    assert (options["kind"], options["overwrite"]) == ("binary", True)
+    assert options["annotations"] == AnnotationConfig(
+        kind="coco", ignore_value=-1, through_centers=True
+    )
+    assert (options["threads"], options["overwrite"]) == (2, True)
 
 
 def test_the_summary_tells_what_was_found(run: Run, making: FakeMaking) -> None:
@@ -184,6 +192,22 @@ def test_a_check_exits_4_when_a_person_is_needed(run: Run, tmp_path: Path) -> No
     assert not (out / "labels").exists()
 
 
-def test_the_value_to_ignore_is_passed_on(run: Run, making: FakeMaking) -> None:
-    run("make-labels", "s", "--out", "o", "--ignore-value", "-1")
-    assert making.calls[0][2]["ignore_value"] == -1
+def test_a_check_is_of_the_channel_and_limits_that_are_asked_for(
+    run: Run, tmp_path: Path, toml
+) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    labels = np.zeros((64, 64), np.uint8)
+    labels[8:28, 8:28], labels[36:56, 36:56] = 1, 2
+    noise = np.random.default_rng(0).normal(100, 9, (2, 64, 64)).astype(np.float32)
+    noise += np.array([2, 900])[:, None, None] * (labels > 0)
+    tifffile.imwrite(
+        tmp_path / "data/images/a.ome.tif", noise, metadata={"axes": "CYX"}
+    )
+    tifffile.imwrite(tmp_path / "data/labels/a.tif", labels)
+    words = ("check", tmp_path / "data", "--out", tmp_path / "out", "--json")
+    first = run(*words, "--channel", "0").document["result"]["images"][0]
+    assert [f["kind"] for f in first["findings"]] == ["misfit"]
+    assert run(*words, "--channel", "1").code == 0
+    limit = toml("[check]\nleast_correlation = 0.0")
+    assert run(*words, "--channel", "0", "--config", limit).code == 0

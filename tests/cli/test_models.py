@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cellunet.config import PRESETS
-from cellunet.config_file import configure, read_settings
+from cellunet.config import TrainConfig
+from cellunet.config_file import read_settings
 from cellunet.errors import ModelNotFoundError
+from cellunet.presets import PRESETS, configure
 from cellunet.tasks import fit_model as fitting
 from cellunet.tasks import models as task
 from cellunet.tasks import quantize as calibration
@@ -204,7 +205,7 @@ def test_settings_of_a_model_are_shown_as_a_file_for_training(
     info = replace(READY, card=READY.card | {"config": config.to_dict()})
     monkeypatch.setattr(task, "show_model", lambda name: info)
     text = run("models", "show", "cells", "--toml").out
-    assert configure(read_settings(toml(text))) == config
+    assert configure(read_settings(toml(text))[TrainConfig]) == config
     found = run("models", "show", "cells", "--toml", "--json")
     assert found.document["result"]["toml"] == text
 

@@ -95,15 +95,21 @@ def test_without_options_the_shipped_model_is_applied_as_trained(
     assert options["stdin"] is None
 
 
-def test_options_become_the_configuration(run: Run, prediction: FakePrediction) -> None:
+def test_options_and_a_file_become_the_configuration(
+    run: Run, prediction: FakePrediction, toml
+) -> None:
     words = (
         "predict - --out o --model m --engine torch --device cuda:1 --threads 3 "
-        "--channel 2 --gray --z max --scale 0.5 --min-area 7 --seed-threshold 0.25 "
-        "--flips --exclude-border --save outlines --save table --save outlines "
-        "--tile 256 --max-memory 900 --part 2/3 --table-format parquet --overwrite "
-        "--dry-run"
+        "--channel 2 --gray --z max --min-area 7 --seed-threshold 0.25 --keep-going "
+        "--exclude-border --save outlines --save table --save outlines "
+        "--max-memory 900 --part 2/3 --overwrite --dry-run --config"
     )
-    run(*words.split())
+    settings = toml(
+        "[predict]\nscale = 0.5\nflips = true\ntable_format = 'parquet'\nlevel = 2\n"
+        "tile_px = 256\ninclude = ['thumbs', 'labels']\nmin_area_px = 99\n"
+        "z = 'keep'\nsave = ['rois']\nmeasure = 'all'"
+    )
+    run(*words.split(), settings)
     ((inputs, _, options),) = prediction.calls
     assert inputs == ["-"]
     assert options["stdin"] is sys.stdin
@@ -115,6 +121,10 @@ def test_options_become_the_configuration(run: Run, prediction: FakePrediction) 
         min_area_px=7,
         seed_threshold=0.25,
         flips=True,
+        level=2,
+        include=("thumbs", "labels"),
+        measure="all",
+        keep_going=True,
         exclude_border=True,
         save=("outlines", "table"),
         table_format="parquet",
@@ -128,36 +138,13 @@ def test_options_become_the_configuration(run: Run, prediction: FakePrediction) 
     assert options["dry_run"] is True
 
 
-def test_what_was_left_out_is_told_and_can_be_taken(
-    run: Run, prediction: FakePrediction
-) -> None:
+def test_what_was_left_out_is_told(run: Run, prediction: FakePrediction) -> None:
     prediction.notes = ("Left out: 2 thumbnails (a, b).",)
     prediction.warnings = ("Left out: 1 file of formats that are not read.",)
-    given = ("--include", "thumbs", "--include", "labels")
-    outcome = run("predict", "plate", "--out", "o", *given)
+    outcome = run("predict", "plate", "--out", "o")
     assert outcome.code == 0
-    assert prediction.calls[0][2]["config"].include == ("thumbs", "labels")
     assert prediction.notes[0] in outcome.out
     assert f"warning: {prediction.warnings[0]}" in outcome.err
-
-
-def test_how_files_are_read_can_be_chosen(run: Run, prediction: FakePrediction) -> None:
-    run(
-        *[
-            "predict",
-            "a",
-            "--out",
-            "o",
-            "--level",
-            "2",
-            "--pixel-size",
-            "0.65",
-            "--keep-going",
-        ]
-    )
-    assert prediction.calls[0][2]["config"] == PredictConfig(
-        level=2, pixel_size_um=0.65, keep_going=True
-    )
 
 
 def test_damage_is_exit_code_3_though_no_image_failed(
@@ -204,9 +191,10 @@ def test_a_part_is_i_of_n(part, run: Run, prediction: FakePrediction) -> None:
 
 
 def test_a_table_format_without_a_table_is_refused(
-    run: Run, prediction: FakePrediction
+    run: Run, prediction: FakePrediction, toml
 ) -> None:
-    found = run("predict", "a", "--out", "o", "--table-format", "parquet")
+    settings = toml("[predict]\ntable_format = 'parquet'")
+    found = run("predict", "a", "--out", "o", "--config", settings)
     assert found.code == 1
     assert "--save table" in found.err
     assert prediction.calls == []
@@ -220,21 +208,15 @@ def test_the_table_of_the_run_is_told(run: Run, prediction: FakePrediction) -> N
     assert prediction.table in run("predict", "a", "--out", "o").out
 
 
-def test_a_diameter_is_in_pixels(run: Run, prediction: FakePrediction) -> None:
-    run("predict", "a", "--out", "o", "--diameter", "12.5")
-    assert prediction.calls[0][2]["config"].diameter_px == 12.5
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--scale 2 --diameter 9", "Both scale and diameter were given."),
-        ("--scale 2 --pixel-size 1", "Both scale and pixel size were given."),
+        ("--pixel-size 2 --diameter 9", "Both diameter and pixel size were given."),
+        ("--pixel-size 2 --diameter model", "Give one of them: the scale follows"),
+        ("--diameter big", "--diameter is 'big'"),
         ("--pixel-size 0", "pixel_size_um is 0; it must be 0.001 to 1000."),
-        ("--level=-1", "level is -1; it must be at least 0."),
         ("--seed-threshold 1", "seed_threshold is 1; it must be above 0 and below 1."),
         ("--diameter nan", "diameter_px is nan; it must be 2 to 2000."),
-        ("--tile 8", "tile_px is 8; it must be at least 64."),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_work(
@@ -399,25 +381,14 @@ def test_a_list_without_paths_is_refused_by_the_task(
     assert run("predict", "-", "--out", "o").err == "cellunet: error: No input.\n"
 
 
+@pytest.mark.parametrize(
+    ("word", "value"), [("auto", "auto"), ("model", "model"), ("42.5", 42.5)]
+)
 def test_the_diameter_is_a_word_or_a_number(
-    run: Run, prediction: FakePrediction
+    run: Run, prediction: FakePrediction, word: str, value: str | float
 ) -> None:
-    def asked(*options: str) -> tuple[str, float | None]:
-        assert run("predict", "a", "--out", "o", *options).code == 0
-        config = prediction.calls[-1][2]["config"]
-        return config.diameter, config.diameter_px
-
-    assert asked() == ("auto", None)
-    assert asked("--diameter", "auto") == ("auto", None)
-    assert asked("--diameter", "model") == ("model", None)
-    assert asked("--diameter", "batch") == ("batch", None)
-    assert asked("--diameter", "42.5") == ("auto", 42.5)
-    ran = run("predict", "a", "--out", "o", "--diameter", "big")
-    assert ran.code == 1
-    assert "--diameter is 'big'" in ran.err
-    ran = run("predict", "a", "--out", "o", "--diameter", "model", "--scale", "2")
-    assert ran.code == 1
-    assert "Give one of them" in ran.err
+    assert run("predict", "a", "--out", "o", "--diameter", word).code == 0
+    assert prediction.calls[0][2]["config"].diameter_px == value
 
 
 def test_sizes_that_were_found_are_in_the_table(

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from cellunet.annotations.pairs import find_pairs
-from cellunet.config import SuggestConfig
+from cellunet.config import AnnotationConfig, SuggestConfig
 from cellunet.tasks.suggest import suggest as task
 from cellunet.tasks.suggest.request import Suggested, SuggestedCrop, SuggestRequest
 
@@ -78,14 +78,14 @@ def test_without_options_the_shipped_model_suggests_eight_crops(
 
 
 def test_options_and_annotated_folders_reach_the_task(
-    run: Run, suggesting: FakeSuggesting
+    run: Run, suggesting: FakeSuggesting, toml
 ) -> None:
     words = (
-        "suggest in x.tif --data a --data b --out new -m mine --crops 3 --crop 128 "
+        "suggest in x.tif --data a --data b --out new -m mine --crops 3 --kind rois "
         "--annotations rois --channel DAPI --ignore-value 255 --device cpu "
-        "--threads 2 --overwrite"
+        "--threads 2 --overwrite --config"
     )
-    assert run(*words.split()).code == 0
+    assert run(*words.split(), toml("[suggest]\nside_px = 128")).code == 0
     assert suggesting.requests == [
         SuggestRequest(
             images=("in", "x.tif"),
@@ -94,7 +94,7 @@ def test_options_and_annotated_folders_reach_the_task(
             model="mine",
             config=SuggestConfig(crops=3, side_px=128, annotations="rois"),
             channel="DAPI",
-            ignore_value=255,
+            annotations=AnnotationConfig(ignore_value=255, kind="rois"),
             device="cpu",
             threads=2,
             overwrite=True,
@@ -153,12 +153,18 @@ def test_the_document_holds_crops_and_what_failed(
 
 
 def test_the_command_writes_training_data_from_end_to_end(
-    run: Run, tmp_path: Path, nuclei_image
+    run: Run, tmp_path: Path, nuclei_image, toml
 ) -> None:
     image, _ = nuclei_image((100, 100), 14, 3)
     tifffile.imwrite(tmp_path / "a.tif", image)
     out = tmp_path / "new"
-    words = (tmp_path / "a.tif", "--out", out, "--crop", "64")
+    words = (
+        tmp_path / "a.tif",
+        "--out",
+        out,
+        "--config",
+        toml("[suggest]\nside_px = 64"),
+    )
     ran = run("suggest", *words, "--crops", "1", "--threads", "1", "--json")
     assert ran.code == 0
     (crop,) = ran.document["result"]["crops"]

@@ -15,10 +15,11 @@ pytest.importorskip("torch")
 
 
 from cellunet.annotations.pairs import Pair, Pairs
-from cellunet.config import PRESETS, DecodeConfig, SplitConfig, for_target
+from cellunet.config import DecodeConfig, SplitConfig
 from cellunet.errors import DeviceError
 from cellunet.metrics.fit import Expected
 from cellunet.metrics.summary import Estimate
+from cellunet.presets import PRESETS, for_target
 from cellunet.tasks.train import request as suited
 from cellunet.tasks.train import train as task
 from cellunet.tasks.train.request import Hooks, RunInfo, Trained, TrainRequest

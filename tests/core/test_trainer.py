@@ -405,7 +405,7 @@ def test_the_loss_falls_on_easy_images(make_sample) -> None:
 
 @pytest.mark.parametrize("target", ["three-class", "boundary"])
 def test_other_targets_and_presets_take_steps_too(make_sample, target) -> None:
-    from cellunet.config import classic_preset, for_target
+    from cellunet.presets import classic_preset, for_target
 
     config = for_target(
         classic_preset().replace(

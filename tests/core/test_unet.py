@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from cellunet.config import PRESETS, UNetConfig
+from cellunet.config import UNetConfig
 from cellunet.core.unet import UNet, initialize, mean_network, widened
+from cellunet.presets import PRESETS
 
 
 def _network(config, seed=0):

@@ -6,9 +6,10 @@ torch = pytest.importorskip("torch")
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from cellunet.config import UNetConfig, classic_preset
+from cellunet.config import UNetConfig
 from cellunet.core.unet import UNet
 from cellunet.engine.base import layers, operations_per_pixel
+from cellunet.presets import classic_preset
 
 SHAPES = [
     UNetConfig(),

@@ -18,7 +18,7 @@ from cellunet.errors import BusyError, CheckpointError
 from cellunet.io.files import at_work
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.inputs import Predictions
-from cellunet.tasks.predict.session import load_engine, settings_for
+from cellunet.tasks.predict.settings import load_engine, settings_for
 from tests.faults.conftest import hashes
 
 

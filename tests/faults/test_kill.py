@@ -19,7 +19,7 @@ import tifffile
 
 from cellunet import store
 from cellunet.errors import CellunetError
-from cellunet.tasks.predict.session import load_engine
+from cellunet.tasks.predict.settings import load_engine
 from tests.faults.conftest import (
     FULL,
     MOMENTS,
@@ -66,7 +66,10 @@ def check_readable(folder: Path) -> None:
 
 def predict_words(images: Path, model: Path, out: Path) -> list[str | Path]:
     words: list[str | Path] = ["predict", images, "--out", out, "--model", model]
-    words += ["--threads", "1", "--engine", "onnxruntime", "--json", "--tile", "256"]
+    settings = images.parent / "settings.toml"
+    settings.write_text("[predict]\ntile_px = 256\n", encoding="utf-8")
+    words += ["--threads", "1", "--engine", "onnxruntime", "--json"]
+    words += ["--config", settings]
     return words + [word for name in SAVED for word in ("--save", name)]
 
 

@@ -79,7 +79,8 @@ class Moments:
 
 def tiny_presets() -> None:
     """Add a preset whose training takes a blink, and few constants to choose from."""
-    from cellunet.config import PRESETS, AugmentConfig
+    from cellunet.config import AugmentConfig
+    from cellunet.presets import PRESETS
     from tests.networks import TINY, few_candidates
 
     PRESETS["tiny"] = lambda: TINY.replace(

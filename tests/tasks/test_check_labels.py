@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellunet.config import AnnotationConfig
 from cellunet.errors import ConfigError, InputError
 from cellunet.tasks import check_labels as check_sheets
 from cellunet.tasks.check_labels import check_labels
@@ -181,7 +182,9 @@ def test_many_images_fill_several_sheets(data, tmp_path, monkeypatch):
 
 def test_what_cannot_be_checked_is_refused(data, tmp_path):
     with pytest.raises(ConfigError, match="Unknown kind"):
-        check_labels(data, tmp_path / "out", kind="scribble")
+        check_labels(
+            data, tmp_path / "out", annotations=AnnotationConfig(kind="scribble")
+        )
     with pytest.raises(InputError, match="There is no folder"):
         check_labels(tmp_path / "none", tmp_path / "out")
 

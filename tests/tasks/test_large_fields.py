@@ -27,9 +27,9 @@ from cellunet.tasks.predict import image as side_by_side
 from cellunet.tasks.predict import session as recipes
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.inputs import Predictions
-from cellunet.tasks.predict.memory import Memory
 from cellunet.tasks.predict.outputs import read_through
 from cellunet.tasks.predict.session import load_model
+from cellunet.tasks.predict.settings import Memory
 
 Run = Callable[..., Predictions]
 
@@ -145,7 +145,7 @@ def test_a_rerun_at_a_pixel_size_skips_what_is_finished(run, image, tmp_path) ->
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        (None, "does not say how large its pixels are.*--scale or --diameter"),
+        (None, "does not say how large its pixels are.*--diameter"),
         ((0.5, 0.65), "which are not square"),
         ((50.0, 50.0), "too far from the 0.65"),
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.config import EncodingConfig, WeightConfig
+from cellunet.config import AnnotationConfig, EncodingConfig, WeightConfig
 from cellunet.errors import ConfigError, InputError, OutputError
 from cellunet.imaging.targets import encode, weight_map
 from cellunet.io.images import open_image
@@ -216,7 +216,12 @@ def test_weights_for_another_number_of_classes_are_refused(pairs_dir, tmp_path):
 
 def test_an_unknown_kind_is_refused(pairs_dir, tmp_path):
     with pytest.raises(ConfigError, match="Unknown kind of annotation 'mask'"):
-        make_labels(pairs_dir, tmp_path / "out", encoding=ENCODING, kind="mask")
+        make_labels(
+            pairs_dir,
+            tmp_path / "out",
+            encoding=ENCODING,
+            annotations=AnnotationConfig(kind="mask"),
+        )
 
 
 def test_an_output_that_is_a_file_is_refused(pairs_dir, tmp_path):

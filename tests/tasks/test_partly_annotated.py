@@ -14,7 +14,7 @@ import roifile
 import tifffile
 
 from cellunet import store
-from cellunet.config import EncodingConfig, WeightConfig
+from cellunet.config import AnnotationConfig, EncodingConfig, WeightConfig
 from cellunet.core.dataset import prepare
 from cellunet.errors import AnnotationError
 from cellunet.imaging.targets import encode, weight_map
@@ -182,7 +182,7 @@ def test_made_labels_keep_what_counts_and_are_read_back(dataset, form, tmp_path)
         out,
         encoding=EncodingConfig(),
         weights=weights,
-        ignore_value=999 if form == "value" else None,
+        annotations=AnnotationConfig(ignore_value=999 if form == "value" else None),
     )
     assert made.failures == ()
     labels, annotated = expected()
@@ -204,7 +204,12 @@ def test_made_labels_keep_what_counts_and_are_read_back(dataset, form, tmp_path)
 
 def test_what_counts_everywhere_leaves_no_file_of_an_earlier_call(dataset, tmp_path):
     folder, out = dataset("value"), tmp_path / "out"
-    make_labels(folder, out, encoding=EncodingConfig(), ignore_value=999)
+    make_labels(
+        folder,
+        out,
+        encoding=EncodingConfig(),
+        annotations=AnnotationConfig(ignore_value=999),
+    )
     assert (out / "annotated" / "a.tif").is_file()
     make_labels(folder, out, encoding=EncodingConfig(), overwrite=True)
     assert not (out / "annotated" / "a.tif").exists()
@@ -231,7 +236,9 @@ def test_a_model_is_scored_on_what_counts(tiny_model, tmp_path, write_data):
         image = tifffile.imread(data / "labels" / f"{name}.tif").astype(np.uint16)
         image[:, 32:] = 5000
         tifffile.imwrite(data / "labels" / f"{name}.tif", image)
-    half = evaluate_model(data, model=model, threads=1, ignore_value=5000)
+    half = evaluate_model(
+        data, model=model, threads=1, annotations=AnnotationConfig(ignore_value=5000)
+    )
     # Without the value the right half is one large object that nobody finds.
     wrong = evaluate_model(data, model=model, threads=1)
     assert half.headline.totals.true_objects < whole.totals.true_objects
@@ -240,7 +247,11 @@ def test_a_model_is_scored_on_what_counts(tiny_model, tmp_path, write_data):
     assert sum(c.true_pixels for c in half.unseen.classes) == 3 * 64 * 32
     # Folders of labels are scored the same way.
     predict([str(data / "images")], tmp_path / "out", model=model)
-    folders = evaluate_folders(tmp_path / "out", data / "labels", ignore_value=5000)
+    folders = evaluate_folders(
+        tmp_path / "out",
+        data / "labels",
+        annotations=AnnotationConfig(ignore_value=5000),
+    )
     assert folders.unseen.scores == half.unseen.scores
 
 

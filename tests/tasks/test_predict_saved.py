@@ -168,7 +168,7 @@ def test_a_stop_joins_what_is_finished_and_leaves_no_parts(
 ) -> None:
     monkeypatch.setattr(recipe, "MOST_AT_ONCE", 1)
     calls = iter(range(99))
-    found = run(folder, stop=lambda: next(calls) >= 7, diameter="model")
+    found = run(folder, stop=lambda: next(calls) >= 7, diameter_px="model")
     assert found.stopped
     assert len(found.done) == 1
     names = sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file())

@@ -215,7 +215,7 @@ def test_a_run_in_eight_bits_stops_when_it_is_told_to(images, tmp_path):
         tmp_path / "out",
         model="tiny",
         engine="openvino-int8",
-        config=PredictConfig(diameter="model"),
+        config=PredictConfig(diameter_px="model"),
         should_stop=should_stop,
     )
     assert ran.stopped

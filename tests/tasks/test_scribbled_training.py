@@ -12,12 +12,13 @@ import tifffile
 from scipy import ndimage
 
 from cellunet import store
-from cellunet.config import EncodingConfig, SplitConfig, WeightConfig, for_target
+from cellunet.config import EncodingConfig, SplitConfig, WeightConfig
 from cellunet.core.augment import warp, warp_grid
 from cellunet.core.dataset import CropSampler, prepare
 from cellunet.errors import ConfigError, InputError
 from cellunet.imaging.targets import encode, weight_map
 from cellunet.outputs.pictures import PREDICTION, TRUTH
+from cellunet.presets import for_target
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.make_labels import make_labels
 from cellunet.tasks.train.request import Hooks

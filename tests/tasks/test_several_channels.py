@@ -21,10 +21,10 @@ from cellunet.config import (
     PredictConfig,
     SplitConfig,
     SuggestConfig,
-    classic_preset,
 )
 from cellunet.errors import CellunetError, ConfigError, ImageReadError, InputError
 from cellunet.io.images import open_image
+from cellunet.presets import classic_preset
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.learning_curve import learning_curve
 from cellunet.tasks.predict.batch import predict

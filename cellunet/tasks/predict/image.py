@@ -43,7 +43,6 @@ from cellunet.tasks.predict.inputs import (
     refuse_misfit,
     said,
 )
-from cellunet.tasks.predict.memory import memory_for, window_bytes
 from cellunet.tasks.predict.outputs import (
     OptionalOutputs,
     note_on_planes,
@@ -52,18 +51,26 @@ from cellunet.tasks.predict.outputs import (
     read_through,
     summary_of,
 )
-from cellunet.tasks.predict.plane import PredictionStopped, band_rows, pixel_bands
-from cellunet.tasks.predict.refine import segment
-from cellunet.tasks.predict.session import (
+from cellunet.tasks.predict.plane import (
+    PredictionStopped,
+    band_rows,
+    pixel_bands,
+    segment,
+)
+from cellunet.tasks.predict.settings import (
     ENGINES,
-    batch_size,
     choose_engine,
     engine_for,
+    memory_for,
     settings_for,
     settings_for_image,
+    tiles_at_once,
+    window_bytes,
+)
+from cellunet.tasks.predict.sizes import (
+    batch_size,
     size_settings,
     size_warnings,
-    tiles_at_once,
     way_for,
     with_size,
 )
@@ -79,8 +86,9 @@ if TYPE_CHECKING:
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.inputs import Target
     from cellunet.tasks.predict.outputs import Reporter
-    from cellunet.tasks.predict.plane import InferenceSettings, Segmented
-    from cellunet.tasks.predict.session import Way
+    from cellunet.tasks.predict.plane import Segmented
+    from cellunet.tasks.predict.settings import InferenceSettings
+    from cellunet.tasks.predict.sizes import Way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -361,7 +369,7 @@ class ImageJob:
             message = str(error)
             if isinstance(error, MemoryError):
                 message = (
-                    f"{target.path} does not fit into memory. Try: a smaller --tile."
+                    f"{target.path} does not fit into memory. Try: --max-memory MB."
                 )
             return ImageResult(
                 input=str(target.path),

@@ -17,7 +17,7 @@ from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.io.images import names_of_images, open_image
 from cellunet.io.paths import below, output_paths
 from cellunet.io.source import Damage
-from cellunet.tasks.predict.memory import MEGABYTE
+from cellunet.tasks.predict.settings import MEGABYTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

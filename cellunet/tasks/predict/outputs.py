@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.image import ImageQuality
     from cellunet.tasks.predict.inputs import ImageResult
-    from cellunet.tasks.predict.plane import InferenceSettings, OnBand
+    from cellunet.tasks.predict.plane import OnBand
+    from cellunet.tasks.predict.settings import InferenceSettings
 
 FROM = "pixel_size_from"
 """Column of a table that says where the size of a pixel stands."""

@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from cellunet.io.scratch import Kept
     from cellunet.io.source import Source, Statistics
     from cellunet.store import Model
-    from cellunet.tasks.predict.plane import InferenceSettings, Segmented
+    from cellunet.tasks.predict.plane import Segmented
+    from cellunet.tasks.predict.settings import InferenceSettings
     from cellunet.tasks.suggest.request import SuggestRequest
 
 DENSITY_PX = 256**2
@@ -633,7 +634,7 @@ def _add_windows(
     request: SuggestRequest,
 ) -> None:
     """Add the windows of an image that are annotated, and what they look like."""
-    mask = read_annotated(pair, source.shape, request.ignore_value).annotated
+    mask = read_annotated(pair, source.shape, request.annotations).annotated
     side = min(request.config.side_px, *source.shape)
     looks: list[tuple[float, ...]] = []
     shares: list[float] = []

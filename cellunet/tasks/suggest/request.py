@@ -6,7 +6,14 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, SuggestConfig
+from cellunet.config import (
+    DEVICE,
+    ENGINE,
+    MODEL,
+    THREADS,
+    AnnotationConfig,
+    SuggestConfig,
+)
 from cellunet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,8 +43,8 @@ class SuggestRequest:
     with commas between."""
     gray: bool = False
     """Use the luminance of RGB images."""
-    ignore_value: int | None = None
-    """Value of the pixels of label images in `data` that are not annotated."""
+    annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
+    """How those of `data` are read."""
     device: str = DEVICE
     """Where to compute."""
     threads: int = THREADS

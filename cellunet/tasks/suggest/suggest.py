@@ -31,7 +31,7 @@ from cellunet.io.source import Region
 from cellunet.outputs.shapes import GeoJson, Place, RoiSet
 from cellunet.outputs.tables import quoted, safe_path
 from cellunet.progress import silent_track
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.settings import settings_for
 from cellunet.tasks.suggest import choose
 from cellunet.tasks.suggest.request import (
     TABLE,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from cellunet.io.source import Source
     from cellunet.progress import Track
     from cellunet.store import Model
-    from cellunet.tasks.predict.plane import InferenceSettings
+    from cellunet.tasks.predict.settings import InferenceSettings
 
 MOST_NAMED = 5
 
@@ -203,7 +203,8 @@ def _look(run: _Run, files: Sequence[Path], track: Track) -> _Looked:
             f"None of the {len(files)} images is as large as a crop, {side} x "
             f"{side} pixels"
             + (f"; {len(failures)} cannot be read." if failures else "."),
-            hint="Ask for smaller crops: --crop PX.",
+            hint="Ask for smaller crops: side_px below [suggest] in a file for "
+            "--config.",
         )
     return _Looked(
         found=every,

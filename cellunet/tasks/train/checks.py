@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cellunet.core.dataset import Sample
     from cellunet.io.source import Statistics
     from cellunet.progress import Track
-    from cellunet.tasks.predict.plane import InferenceSettings
+    from cellunet.tasks.predict.settings import InferenceSettings
     from cellunet.tasks.train.data import TrainingData
 
 T = TypeVar("T")

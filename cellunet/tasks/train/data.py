@@ -12,7 +12,7 @@ import logging
 import random
 import re
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from cellunet.annotations.pairs import (
     split,
 )
 from cellunet.annotations.read import read_annotation
+from cellunet.config import AnnotationConfig
 from cellunet.errors import (
     AnnotationError,
     BugError,
@@ -384,12 +385,11 @@ class TrainingData:
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelChoice:
-    """Which channels of the images, as in `open_image`, and which labels are meant."""
+    """Which channels of the images, as in `open_image`, and how labels are read."""
 
     channel: str | None = None
     gray: bool = False
-    ignore_value: int | None = None
-    """Value of the pixels of label images that are not annotated."""
+    annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     known: tuple[str, ...] = ()
     """Names of the channels that the model to start from looks at, if it is several."""
 
@@ -461,7 +461,7 @@ def load(
         kept_out += pairs.pairs
     read = _read_all([*training, *kept_out], channel, track)
     notes += partly_annotated(read) + uncorrected([*training, *kept_out])
-    notes += _ignored_nowhere(read, channel.ignore_value)
+    notes += _ignored_nowhere(read, channel.annotations.ignore_value)
     sides = read[: len(training)], read[len(training) :]
     prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
     refuse_shared(*prints)
@@ -581,7 +581,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         height, width = source.shape
         image = source.read(Region(plane=0, y0=0, y1=height, x0=0, x1=width))
         cut_from, names = source.cut_from, source.channel_names
-    found = read_annotated(pair, (height, width), channel.ignore_value)
+    found = read_annotated(pair, (height, width), channel.annotations)
     labels = found.labels
     if labels.shape != (height, width):
         raise AnnotationError(
@@ -608,16 +608,18 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
 
 
 def read_annotated(
-    pair: Pair, shape: tuple[int, int] | None = None, ignore_value: int | None = None
+    pair: Pair,
+    shape: tuple[int, int] | None = None,
+    annotations: AnnotationConfig = AnnotationConfig(),  # noqa: B008
 ) -> Annotation:
     """Return the annotation of a pair; `shape` is its image's, if that is known."""
     found = read_annotation(
         pair.annotation,
         shape=shape,
         member=pair.member,
-        ignore_value=ignore_value,
         annotated=pair.annotated,
         scribbles=pair.scribbles,
+        **annotations.to_dict(),
     )
     for note in found.notes:
         logger.warning("%s: %s", pair.annotation, note)

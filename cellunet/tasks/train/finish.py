@@ -34,8 +34,7 @@ from cellunet.metrics.fit import (
 )
 from cellunet.outputs.charts import learning_curves, svg
 from cellunet.outputs.pictures import draw
-from cellunet.tasks.predict.plane import InferenceSettings
-from cellunet.tasks.predict.session import at_scale
+from cellunet.tasks.predict.settings import InferenceSettings, at_scale
 from cellunet.tasks.quantize import ranges_on_samples
 from cellunet.tasks.train.checks import training_statistics
 from cellunet.tasks.train.data import has_objects, object_diameters_px, whole_name

@@ -10,10 +10,11 @@ import numpy as np
 
 from cellunet import store
 from cellunet.annotations.pairs import is_known
-from cellunet.config import SCRATCH, TrainConfig, for_target
+from cellunet.config import SCRATCH, TrainConfig
 from cellunet.core.checkpoint import load_network
 from cellunet.core.unet import widened
 from cellunet.errors import ConfigError
+from cellunet.presets import for_target
 from cellunet.tasks.predict.inputs import option, refuse_other_order
 from cellunet.tasks.train.data import has_objects, object_diameters_px
 

@@ -14,15 +14,15 @@ from cellunet.config import (
     FEW_IMAGES,
     FOLDS,
     MODEL,
-    PRESETS,
     SCRATCH,
     TARGET,
     THREADS,
+    AnnotationConfig,
     SplitConfig,
     TrainConfig,
-    for_target,
 )
 from cellunet.errors import ConfigError
+from cellunet.presets import PRESETS, for_target
 from cellunet.progress import silent_epoch, silent_track
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class TrainRequest:
     with commas between."""
     gray: bool = False
     """Use the luminance of RGB images."""
-    ignore_value: int | None = None
-    """Value of the pixels of label images that are not annotated."""
+    annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
+    """How annotations are read."""
 
     def __post_init__(self) -> None:
         if not self.data:

@@ -12,12 +12,11 @@ import numpy as np
 
 from cellunet import store
 from cellunet.config import (
-    PRESETS,
     SCRATCH,
     TARGET,
+    AnnotationConfig,
     SplitConfig,
     TrainConfig,
-    for_target,
 )
 from cellunet.core.checkpoint import (
     load_fold,
@@ -32,6 +31,7 @@ from cellunet.core.trainer import Trainer, new_state, state_from
 from cellunet.core.unet import UNet
 from cellunet.errors import CellunetError, ConfigError, OutputError
 from cellunet.io.files import PendingFile, clear_leftovers, writing
+from cellunet.presets import PRESETS, for_target
 from cellunet.tasks.train import data as images
 from cellunet.tasks.train import pretrained
 from cellunet.tasks.train.checks import training_notes
@@ -118,7 +118,6 @@ SMALL_CROP_PX = 256
 WARM_STEPS, TIMED_STEPS = 3, 12
 """Steps taken, and thrown away, to learn how long one takes."""
 
-SPLIT = ("validation_fraction", "folds")
 """What of the settings of the split is saved with a run."""
 
 
@@ -232,19 +231,25 @@ def as_it_began(request: TrainRequest, saved: Saved) -> TrainRequest:
     How images are read and split decides which images there are, so it is saved.
     """
     began = {name: saved.about[name] for name in _usual()}
-    split = SplitConfig(**{name: began.pop(name) for name in SPLIT})
-    return replace(request, split=split, **began)
+    return replace(
+        request,
+        split=SplitConfig(**{n: began.pop(n) for n in SplitConfig().to_dict()}),
+        annotations=AnnotationConfig(
+            **{n: began.pop(n) for n in AnnotationConfig().to_dict()}
+        ),
+        **began,
+    )
 
 
 def _usual() -> dict[str, Any]:
     """Return by name what is as good as left out of how images are read and split."""
-    return {"channel": None, "gray": False, "ignore_value": None} | {
-        name: getattr(SplitConfig(), name) for name in SPLIT
-    }
+    split, annotations = SplitConfig().to_dict(), AnnotationConfig().to_dict()
+    return {"channel": None, "gray": False, **split, **annotations}
 
 
 def _plain(request: TrainRequest, name: str) -> Any:  # noqa: ANN401
-    return getattr(request.split if name in SPLIT else request, name)
+    settings = {**request.split.to_dict(), **request.annotations.to_dict()}
+    return settings[name] if name in settings else getattr(request, name)
 
 
 def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
@@ -317,7 +322,7 @@ def read_images(
         channel=images.ChannelChoice(
             channel=request.channel,
             gray=request.gray,
-            ignore_value=request.ignore_value,
+            annotations=request.annotations,
             known=start.card.channels if start else (),
         ),
         track=hooks.track,

@@ -35,8 +35,12 @@ from cellunet.io.images import open_image
 from cellunet.io.metadata import read_provenance
 from cellunet.io.paths import find_inputs
 from cellunet.io.source import DecoderLostError, Region
-from cellunet.tasks.predict.memory import MEGABYTE, memory_for, window_bytes
-from cellunet.tasks.predict.session import load_engine
+from cellunet.tasks.predict.settings import (
+    MEGABYTE,
+    load_engine,
+    memory_for,
+    window_bytes,
+)
 from tests.faults.fuzzing import seeds
 from tests.faults.fuzzing.mutate import FORMATS, mutated
 

@@ -28,13 +28,8 @@ from cellunet.io.scratch import PlaneStore, Scratch
 from cellunet.tasks.predict import image as side_by_side
 from cellunet.tasks.predict import session as recipes
 from cellunet.tasks.predict.batch import predict
-from cellunet.tasks.predict.memory import Memory
-from cellunet.tasks.predict.plane import (
-    DecodePass,
-    InferenceSettings,
-    PredictionStopped,
-    as_labels,
-)
+from cellunet.tasks.predict.plane import DecodePass, PredictionStopped, as_labels
+from cellunet.tasks.predict.settings import InferenceSettings, Memory
 from cellunet.tasks.scheduling import executor_of
 
 ENCODINGS = {

@@ -18,7 +18,7 @@ from cellunet.core import device as core_device
 from cellunet.engine.int8 import measure_ranges
 from cellunet.errors import CheckpointError, ConfigError, DeviceError
 from cellunet.tasks.predict import session as choice
-from cellunet.tasks.predict.session import (
+from cellunet.tasks.predict.settings import (
     ENGINES,
     choose_engine,
     gpu_possible,

@@ -81,9 +81,11 @@ def test_nuclei_of_several_planes_are_one_if_asked(predict, tmp_path, field) -> 
 @pytest.mark.parametrize("tile", [64, 96])
 def test_all_is_the_same_for_any_tile(predict, tmp_path, field, tile) -> None:
     tifffile.imwrite(tmp_path / "a.tif", field)
+    settings = tmp_path / "a.toml"
+    settings.write_text(f"[predict]\ntile_px = {tile}", encoding="utf-8")
     whole = predict(tmp_path / "a.tif", "--measure", "all")
     tiled = predict(
-        tmp_path / "a.tif", "--measure", "all", "--tile", tile, "--overwrite"
+        tmp_path / "a.tif", "--measure", "all", "--config", settings, "--overwrite"
     )
     assert tiled == whole
     assert all(row["background"] and row["intensity_median"] for row in whole)

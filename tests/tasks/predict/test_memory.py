@@ -11,7 +11,7 @@ import pytest
 from cellunet.config import UNetConfig
 from cellunet.errors import ConfigError
 from cellunet.imaging.blocks import network_plan
-from cellunet.tasks.predict.memory import (
+from cellunet.tasks.predict.settings import (
     BAND_BYTES,
     FURTHER_BAND_BYTES,
     FURTHER_MAPS,

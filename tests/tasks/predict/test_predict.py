@@ -395,7 +395,7 @@ def test_an_image_too_large_for_memory_fails_alone(
     monkeypatch.setattr(predict_image, "segment", short_of_memory)
     found = run(three)
     assert [i.status for i in found.images] == ["done", "failed", "done"]
-    assert "--tile" in found.failed[0].message
+    assert "--max-memory" in found.failed[0].message
 
 
 @pytest.mark.usefixtures("one_at_a_time")
@@ -446,11 +446,11 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
 def test_a_stop_leaves_complete_files_only(
     call, finished, run, three, tmp_path
 ) -> None:
-    found = run(three, should_stop=stop_at(call), diameter="model")
+    found = run(three, should_stop=stop_at(call), diameter_px="model")
     assert found.stopped
     assert len(found.images) == finished
     assert left_in(tmp_path / "out") == ["i0.tif"][:finished]
-    found = run(three, diameter="model")
+    found = run(three, diameter_px="model")
     assert not found.stopped
     assert len(found.skipped) == finished
     assert left_in(tmp_path / "out") == ["i0.tif", "i1.tif", "i2.tif"]

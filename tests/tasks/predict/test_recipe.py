@@ -10,7 +10,7 @@ from cellunet import store
 from cellunet.config import DecodeConfig, PredictConfig
 from cellunet.errors import ConfigError
 from cellunet.store import Model
-from cellunet.tasks.predict.session import at_scale, scale_of, settings_for
+from cellunet.tasks.predict.settings import at_scale, scale_of, settings_for
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_model_without_a_diameter_needs_a_scale(model) -> None:
     without = replace(model, card=replace(model.card, diameter_px=(0.0, 0.0, 0.0)))
     with pytest.raises(ConfigError, match="does not know") as caught:
         scale_of(PredictConfig(diameter_px=24.0), without)
-    assert "--scale" in caught.value.hint
+    assert "a scale in a file" in caught.value.hint
 
 
 def test_a_models_own_scale_is_multiplied_within_limits(model) -> None:

@@ -137,7 +137,7 @@ def test_images_that_failed_are_in_the_page_with_their_line(
 
 def test_a_stopped_run_has_a_page_of_what_is_finished(run, three, tmp_path) -> None:
     calls = iter(range(100))
-    found = run(three, should_stop=lambda: next(calls) >= 6, diameter="model")
+    found = run(three, should_stop=lambda: next(calls) >= 6, diameter_px="model")
     assert found.stopped
     assert len(rows(tmp_path)) == 1
     assert "Stopped before the end" in page(tmp_path)

@@ -28,15 +28,13 @@ from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
 from cellunet.metrics.matching import score_image
 from cellunet.tasks.predict import plane as segment_module
-from cellunet.tasks.predict.memory import Memory
 from cellunet.tasks.predict.plane import (
-    InferenceSettings,
     PredictionStopped,
     as_labels,
     segment_plane,
     tiles,
 )
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.settings import InferenceSettings, Memory, settings_for
 
 SCALES = (1.0, 0.6, 1.9)
 WINDOWS = (1024, 64, 80)

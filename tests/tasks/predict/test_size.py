@@ -17,15 +17,13 @@ from cellunet.io.source import ArraySource
 from cellunet.metrics.matching import match, overlaps
 from cellunet.tasks.predict import session as size_module
 from cellunet.tasks.predict.batch import predict
-from cellunet.tasks.predict.memory import Memory
-from cellunet.tasks.predict.plane import as_labels
-from cellunet.tasks.predict.refine import segment
-from cellunet.tasks.predict.session import (
+from cellunet.tasks.predict.plane import as_labels, segment
+from cellunet.tasks.predict.session import load_model
+from cellunet.tasks.predict.settings import Memory, settings_for
+from cellunet.tasks.predict.sizes import (
     Size,
     common_size,
     find_size,
-    load_model,
-    settings_for,
     size_warnings,
     with_size,
 )
@@ -38,7 +36,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def recipe(model):
-    return settings_for(model, PredictConfig(diameter="model"), "onnxruntime", "cpu", 1)
+    return settings_for(
+        model, PredictConfig(diameter_px="model"), "onnxruntime", "cpu", 1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -201,11 +201,11 @@ def test_what_is_told_is_not_looked_for(run, asked) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_a_batch_has_one_size(run) -> None:
-    found = run(diameter="batch")
+    found = run(diameter_px="batch")
     one, other = found.images
     assert one.size == other.size
     assert found.settings["scale"] == one.size["scale"]
-    assert [i.status for i in run(diameter="batch").images] == ["skipped"] * 2
+    assert [i.status for i in run(diameter_px="batch").images] == ["skipped"] * 2
 
 
 def test_planes_of_a_stack_are_seen_alike(run, tmp_path, usual, large) -> None:
@@ -228,17 +228,17 @@ def test_arrays_are_seen_as_files_are(run, tmp_path, large) -> None:
     labels, _ = loaded.segment(large[0])
     np.testing.assert_array_equal(labels, tifffile.imread(tmp_path / "out" / "b.tif"))
     assert loaded.size_of(large[0]).scale < 0.6
-    told = load_model(threads=1, config=PredictConfig(diameter="model"))
+    told = load_model(threads=1, config=PredictConfig(diameter_px="model"))
     assert told.size_of(large[0]) is None
     with pytest.raises(ConfigError, match="batch"):
-        load_model(config=PredictConfig(diameter="batch"))
+        load_model(config=PredictConfig(diameter_px="batch"))
 
 
 def test_two_ways_to_tell_the_size_are_refused() -> None:
     with pytest.raises(ConfigError, match="Both diameter 'batch' and scale"):
-        PredictConfig(diameter="batch", scale=2.0)
+        PredictConfig(diameter_px="batch", scale=2.0)
     assert not PredictConfig(scale=2.0).finds_size
-    assert not PredictConfig(diameter="model").finds_size
+    assert not PredictConfig(diameter_px="model").finds_size
     assert PredictConfig().finds_size
 
 

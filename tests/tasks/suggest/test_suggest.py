@@ -32,9 +32,8 @@ from cellunet.io.files import writing
 from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
-from cellunet.tasks.predict.memory import Memory
 from cellunet.tasks.predict.plane import as_labels, segment_plane
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.settings import Memory, settings_for
 from cellunet.tasks.suggest import suggest as task
 from cellunet.tasks.suggest.choose import Annotated, candidates, thinned, windows
 from cellunet.tasks.suggest.request import SuggestRequest

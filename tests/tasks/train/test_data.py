@@ -21,7 +21,7 @@ from cellunet.config import NormalizationConfig, PredictConfig, SplitConfig, Tra
 from cellunet.core.dataset import Sample, prepare
 from cellunet.errors import AnnotationError, ConfigError, ImageReadError, InputError
 from cellunet.imaging.normalize import measure, rescale_intensity
-from cellunet.tasks.predict.session import settings_for
+from cellunet.tasks.predict.settings import settings_for
 from cellunet.tasks.train.checks import training_statistics
 from cellunet.tasks.train.data import (
     MARGIN_PX,

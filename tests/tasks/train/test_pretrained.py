@@ -11,17 +11,11 @@ pytest.importorskip("torch")
 
 
 from cellunet import store
-from cellunet.config import (
-    MODEL,
-    SCRATCH,
-    TrainConfig,
-    UNetConfig,
-    classic_preset,
-    for_target,
-)
+from cellunet.config import MODEL, SCRATCH, TrainConfig, UNetConfig
 from cellunet.core.dataset import Sample
 from cellunet.core.unet import UNet
 from cellunet.errors import ConfigError
+from cellunet.presets import classic_preset, for_target
 from cellunet.tasks.train.pretrained import (
     PretrainedModel,
     adapt_pretrained,

@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 import tifffile
 
 from cellunet.cli.app import main
-from cellunet.config import TARGET, SplitConfig
+from cellunet.config import TARGET, AnnotationConfig, SplitConfig
 from cellunet.tasks.train.request import Hooks, PresetChoice, began_with
 from cellunet.tasks.train.train import train
 
@@ -56,7 +56,10 @@ def test_how_images_are_read_and_split_may_be_left_out_too(
         marked = tifffile.imread(path)
         marked[:8] = 255
         tifffile.imwrite(path, marked)
-    asked = {"split": SplitConfig(validation_fraction=0.5), "ignore_value": 255}
+    asked = {
+        "split": SplitConfig(validation_fraction=0.5),
+        "annotations": AnnotationConfig(ignore_value=255),
+    }
     stopped = train(
         quick(few, config=quick_config, **asked), Hooks(should_stop=lambda: True)
     )

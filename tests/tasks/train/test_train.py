@@ -16,13 +16,7 @@ pytest.importorskip("torch")
 import tifffile
 
 from cellunet import store
-from cellunet.config import (
-    SplitConfig,
-    TrainConfig,
-    UNetConfig,
-    classic_preset,
-    for_target,
-)
+from cellunet.config import SplitConfig, TrainConfig, UNetConfig
 from cellunet.core.checkpoint import read_state
 from cellunet.core.dataset import prepare
 from cellunet.core.device import choose_device
@@ -36,6 +30,7 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
+from cellunet.presets import classic_preset, for_target
 from cellunet.tasks.train.request import Hooks
 from cellunet.tasks.train.train import FoldRun, train, within
 

@@ -15,7 +15,7 @@ from cellunet import store
 from cellunet.config import PredictConfig, SplitConfig
 from cellunet.errors import ConfigError, InputError
 from cellunet.tasks.evaluate import evaluate_model
-from cellunet.tasks.predict.session import scale_of
+from cellunet.tasks.predict.settings import scale_of
 from cellunet.tasks.train.request import Hooks
 from cellunet.tasks.train.train import train
 
