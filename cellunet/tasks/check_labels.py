@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.annotations.check import (
-    better_partners,
-    brightness,
-    find_label_problems,
-    fit_of,
-    small_picture,
-    value_notes,
-)
+from cellunet.annotations import check
 from cellunet.annotations.pairs import find_annotations, find_pairs, fingerprint
 from cellunet.annotations.read import read_annotation
 from cellunet.bugs import telling_bugs
@@ -45,7 +38,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.annotations.check import LabelFit, LabelProblems
     from cellunet.annotations.pairs import AnnotatedImage
     from cellunet.annotations.types import Annotation
     from cellunet.io.source import Source
@@ -295,10 +287,10 @@ def inspect_labels(
     """
     found = read(one)
     annotation, image = found.annotation, found.image
-    checks = find_label_problems(annotation.labels, config)
+    checks = check.find_label_problems(annotation.labels, config)
     fit = None
     if image is not None:
-        fit = fit_of(image, annotation.labels, annotation.annotated, config)
+        fit = check.fit_of(image, annotation.labels, annotation.annotated, config)
     findings = [*_of_labels(checks, annotation), *_of_fit(fit, config)]
     comparable = image is not None and fit is not None and annotation.annotated is None
     return LabelInspection(
@@ -314,12 +306,14 @@ def inspect_labels(
         shape=annotation.labels.shape,
         areas_px=checks.areas_px,
         fingerprint="" if image is None else fingerprint(image),
-        bright=small_picture(brightness(image)) if comparable else None,  # type: ignore[arg-type]
-        objects=small_picture(annotation.labels > 0) if comparable else None,
+        bright=check.small_picture(check.brightness(image)) if comparable else None,  # type: ignore[arg-type]
+        objects=check.small_picture(annotation.labels > 0) if comparable else None,
     )
 
 
-def _of_labels(checks: LabelProblems, annotation: Annotation) -> Iterator[Finding]:
+def _of_labels(
+    checks: check.LabelProblems, annotation: Annotation
+) -> Iterator[Finding]:
     for kind, ids, text in (
         ("fragments", checks.fragments, "far smaller than the others"),
         ("pieces", checks.pieces, "in two or more pieces under one number"),
@@ -339,7 +333,7 @@ def _of_labels(checks: LabelProblems, annotation: Annotation) -> Iterator[Findin
         message = f"{_objects(annotation.hidden)} without a pixel of their own."
         yield Finding(kind="hidden", message=message)
     if annotation.kind == "labels":
-        for text in value_notes({"the image": annotation.labels}):
+        for text in check.value_notes({"the image": annotation.labels}):
             yield Finding(kind="values", message=text)
     if not checks.areas_px and annotation.scribbles is None:
         yield Finding(kind="empty", message="No object.")
@@ -348,7 +342,7 @@ def _of_labels(checks: LabelProblems, annotation: Annotation) -> Iterator[Findin
         yield Finding(kind="note", message=note)
 
 
-def _of_fit(fit: LabelFit | None, config: CheckConfig) -> Iterator[Finding]:
+def _of_fit(fit: check.LabelFit | None, config: CheckConfig) -> Iterator[Finding]:
     if fit is None:
         return
     if fit.is_other(config):
@@ -619,7 +613,7 @@ def _compare(seen: _Seen, validation: set[str], config: CheckConfig) -> None:
     for group in seen.pictures.values():
         images = {n: one.bright for n, one in group.items() if one.bright is not None}
         labels = {n: one.objects for n, one in group.items() if one.objects is not None}
-        for name, other in better_partners(images, labels, config).items():
+        for name, other in check.better_partners(images, labels, config).items():
             message = f"The labels fit the image {other} better than their own."
             _add(seen, name, Finding(kind="other-image", message=message))
 

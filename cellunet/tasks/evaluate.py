@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -42,17 +43,29 @@ from cellunet.tasks.scheduling import in_order
 from cellunet.tasks.train.data import read_annotated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from cellunet.annotations.pairs import Pair
-    from cellunet.metrics.matching import ClassScores, ImageScores
-    from cellunet.metrics.summary import Summary
+    from cellunet.annotations.pairs import LabelPair, Pair
+    from cellunet.annotations.types import Annotation
+    from cellunet.io.source import Source
+    from cellunet.metrics.matching import (
+        ClassScores,
+        Counts,
+        Flags,
+        ImageScores,
+        Integers,
+    )
+    from cellunet.metrics.summary import Paired, Summary
     from cellunet.progress import Track
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.settings import InferenceSettings
+
+    _Found = tuple[dict[str, ImageScores], Counts]
+
+logger = logging.getLogger(__name__)
 
 Group = Literal["unseen", "chosen", "trained"]
 """What a model knows of an image: nothing; its decode constants were chosen on it; its
@@ -145,23 +158,6 @@ class Evaluation:
             for form, images in found.scores.items()
             for one in images
         ]
-
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from cellunet.annotations.pairs import LabelPair
-    from cellunet.annotations.types import Annotation
-    from cellunet.metrics.matching import Counts, Flags, ImageScores, Integers
-    from cellunet.metrics.summary import Paired
-    from cellunet.progress import Track
-
-    _Found = tuple[dict[str, ImageScores], Counts]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -468,22 +464,24 @@ def evaluate_model(  # noqa: PLR0913
     predict_config = predict_config or PredictConfig()
     pairs = chosen_side(data, side)
     recipe = settings_for(opened, predict_config, engine, device, threads)
-    job = _Job(
+    scheduler = ImageScheduler(
+        opened,
+        predict_config,
+        engine,
+        device,
+        threads,
+        recipe=recipe,
+        images=len(pairs),
+    )
+    predicted = partial(
+        _predicted,
         model=opened,
         config=predict_config,
         recipe=recipe,
-        scheduler=ImageScheduler(
-            opened,
-            predict_config,
-            engine,
-            device,
-            threads,
-            recipe=recipe,
-            images=len(pairs),
-        ),
+        scheduler=scheduler,
         annotations=annotations or AnnotationConfig(),
     )
-    with closing(in_order(job.predicted, pairs, job.scheduler.at_once)) as done:
+    with closing(in_order(predicted, pairs, scheduler.at_once)) as done:
         found = track(done, "Evaluating", len(pairs))
         return score_pairs(filter(None, found), config=config)
 
@@ -513,59 +511,69 @@ def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
     return [pair for pair in found.pairs if pair.name in set(names)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """A model loaded once and applied to annotated images."""
+def read_scorable(
+    pair: Pair, source: Source, annotations: AnnotationConfig
+) -> Annotation | None:
+    """Return how an open image is annotated; None: nothing of it can be scored.
 
-    model: Model
-    config: PredictConfig
-    recipe: InferenceSettings
-    scheduler: ImageScheduler
-    annotations: AnnotationConfig
-
-    def predicted(self, pair: Pair) -> Scorable | None:
-        """Return an image's true and predicted labels; None: nothing to be scored."""
-        card = self.model.card
-        with open_as(pair.image, self.config, known=card.channels) as source:
-            refuse_misfit(source, self.model.name, card, self.config.channel)
-            height, width = source.shape
-            annotation = read_annotated(pair, (height, width), self.annotations)
-            if not can_be_scored(annotation, pair.name):
-                return None
-            labels = annotation.labels
-            if labels.shape != (height, width) or source.plane_shape:
-                raise AnnotationError(
-                    f"{pair.annotation} is {labels.shape[0]} x {labels.shape[1]}, but "
-                    f"{pair.image} is {(*source.plane_shape, height, width)}.",
-                    hint="Image and annotation need the same shape.",
-                )
-            kept: list[npt.NDArray[np.uint8]] = []
-            recipe = settings_for_image(self.recipe, self.config, source)
-            with (
-                self.scheduler.passing(source, recipe, card) as way,
-                Scratch() as scratch,
-            ):
-                result = segment(
-                    source,
-                    0,
-                    way.recipe,
-                    scratch,
-                    lambda _, rows: kept.append(classes_of(rows)),
-                    statistics=way.statistics.get(0),
-                )
-                predicted = as_labels(result.bands())
-            pixels = source.read(Region(0, 0, height, 0, width))
-        return Scorable(
-            name=pair.name,
-            labels=labels,
-            predicted=predicted,
-            annotated=annotation.annotated,
-            group=_group(content_hash(pixels), card),
-            class_maps=(
-                encode(labels, card.config.encoding),
-                np.concatenate(kept),
-            ),
+    Raises
+    ------
+    AnnotationError
+        If the annotation cannot be read or is not of the image's shape.
+    """
+    found = read_annotated(pair, source.shape, annotations)
+    if not can_be_scored(found, pair.name):
+        return None
+    labels = found.labels
+    if labels.shape != source.shape or source.plane_shape:
+        raise AnnotationError(
+            f"{pair.annotation} is {labels.shape[0]} x {labels.shape[1]}, but "
+            f"{pair.image} is {(*source.plane_shape, *source.shape)}.",
+            hint="Image and annotation need the same shape.",
         )
+    return found
+
+
+def _predicted(
+    pair: Pair,
+    *,
+    model: Model,
+    config: PredictConfig,
+    recipe: InferenceSettings,
+    scheduler: ImageScheduler,
+    annotations: AnnotationConfig,
+) -> Scorable | None:
+    """Return an image's true and predicted labels; None: nothing to be scored."""
+    card = model.card
+    with open_as(pair.image, config, known=card.channels) as source:
+        refuse_misfit(source, model.name, card, config.channel)
+        annotation = read_scorable(pair, source, annotations)
+        if annotation is None:
+            return None
+        kept: list[npt.NDArray[np.uint8]] = []
+        recipe = settings_for_image(recipe, config, source)
+        with scheduler.passing(source, recipe, card) as way, Scratch() as scratch:
+            result = segment(
+                source,
+                0,
+                way.recipe,
+                scratch,
+                lambda _, rows: kept.append(classes_of(rows)),
+                statistics=way.statistics.get(0),
+            )
+            predicted = as_labels(result.bands())
+        pixels = source.read(Region(0, 0, source.shape[0], 0, source.shape[1]))
+    return Scorable(
+        name=pair.name,
+        labels=annotation.labels,
+        predicted=predicted,
+        annotated=annotation.annotated,
+        group=_group(content_hash(pixels), card),
+        class_maps=(
+            encode(annotation.labels, card.config.encoding),
+            np.concatenate(kept),
+        ),
+    )
 
 
 def classes_of(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

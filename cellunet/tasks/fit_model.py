@@ -31,12 +31,11 @@ from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region, array_source
 from cellunet.metrics.matching import score_image
 from cellunet.progress import silent_track
-from cellunet.tasks.evaluate import can_be_scored
+from cellunet.tasks.evaluate import read_scorable
 from cellunet.tasks.predict.inputs import open_as, refuse_misfit
 from cellunet.tasks.predict.plane import as_labels, segment
 from cellunet.tasks.predict.settings import at_scale, settings_for
 from cellunet.tasks.predict.sizes import find_size, with_size
-from cellunet.tasks.train.data import read_annotated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -222,16 +221,10 @@ def _read(
     for pair in pairs:
         with open_as(pair.image, config, known=model.card.channels) as source:
             refuse_misfit(source, model.name, model.card, config.channel)
-            height, width = source.shape
-            annotation = read_annotated(pair, (height, width), annotations)
-            if source.plane_shape or annotation.labels.shape != source.shape:
-                raise AnnotationError(
-                    f"{pair.annotation} is no annotation of a single plane of "
-                    f"{height} x {width}, as {pair.image} is.",
-                    hint="Image and annotation need the same shape.",
-                )
-            if not can_be_scored(annotation, pair.name):
+            annotation = read_scorable(pair, source, annotations)
+            if annotation is None:
                 continue
+            height, width = source.shape
             found.append(
                 _Annotated(
                     name=pair.name,

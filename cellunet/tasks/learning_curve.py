@@ -13,15 +13,7 @@ from cellunet.core.device import TorchEngine, choose_device, use_threads
 from cellunet.core.trainer import Trainer
 from cellunet.errors import ConfigError, InputError
 from cellunet.io.files import at_work, write_atomically
-from cellunet.metrics.fit import (
-    Outlook,
-    Point,
-    Trial,
-    outlook,
-    piece_scores,
-    points_of,
-    sizes_up_to,
-)
+from cellunet.metrics import fit
 from cellunet.outputs.charts import learning_chart, svg
 from cellunet.tasks.train.data import Fold, is_scored, make_folds, objects_of
 from cellunet.tasks.train.finish import constants, truth_of
@@ -63,8 +55,8 @@ class LearningCurve:
     folder: Path
     start: str
     finished: bool
-    points: tuple[Point, ...]
-    outlook: Outlook | None
+    points: tuple[fit.Point, ...]
+    outlook: fit.Outlook | None
     """None with too few points, or if it was stopped."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,7 +110,7 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
         hooks.on_note(note)
     study = _Study(config=config, start=start, device=device, hooks=hooks)
     rounds = _rounds(data, config.seed)
-    sizes = sizes_up_to(min(len(fold.training) for fold in rounds))
+    sizes = fit.sizes_up_to(min(len(fold.training) for fold in rounds))
     if start is None:
         # Random weights have no score worth a point.
         sizes.remove(0)
@@ -204,7 +196,7 @@ def _shuffled(samples: tuple[Sample, ...], seed: int) -> tuple[Sample, ...]:
 
 def _trial(
     study: _Study, training: list[Prepared], validation: list[Prepared], objects: int
-) -> Trial | None:
+) -> fit.Trial | None:
     """Train on some images, or on none, and score; None if stopped."""
     config, hooks = study.config, study.hooks
     state = first_state(study.start, config, study.device)
@@ -218,7 +210,7 @@ def _trial(
     loss = trainer.validate(network, hooks.should_stop)
     if loss is None:
         return None
-    return Trial(
+    return fit.Trial(
         images=len(training),
         objects=objects,
         loss=loss.loss,
@@ -243,7 +235,7 @@ def _scores(
     chosen = constants(
         study.config, truths, study.hooks.track, started=study.start is not None
     )
-    scores = piece_scores(truths, chosen.crossed, study.config.encoding)
+    scores = fit.piece_scores(truths, chosen.crossed, study.config.encoding)
     return tuple(score.mean_ap for score in scores)
 
 
@@ -266,7 +258,7 @@ class _Known:
     def __init__(self, folder: Path, about: str, *, overwrite: bool) -> None:
         self.folder = folder
         self._about = about
-        self.trials: dict[tuple[int, int], Trial] = {}
+        self.trials: dict[tuple[int, int], fit.Trial] = {}
         file = folder / TRIALS_FILE
         if file.is_file() and not overwrite:
             self._read(file)
@@ -278,7 +270,7 @@ class _Known:
             rows = [json.loads(line) for line in file.read_text().splitlines()]
             same = rows[0]["about"] == self._about
             for row in rows[1:]:
-                trial = Trial(
+                trial = fit.Trial(
                     **row["trial"] | {"mean_ap": tuple(row["trial"]["mean_ap"])}
                 )
                 self.trials[row["round"], trial.images] = trial
@@ -292,7 +284,7 @@ class _Known:
                 hint="Choose another --out, or replace it with --overwrite.",
             )
 
-    def add(self, number: int, size: int, trial: Trial) -> None:
+    def add(self, number: int, size: int, trial: fit.Trial) -> None:
         """Keep a trial."""
         self.trials[number, size] = trial
         self._write()
@@ -311,7 +303,7 @@ class _Known:
 def _told(known: _Known, start: str, *, finished: bool) -> LearningCurve:
     """Write table and picture of the trials so far, and return them."""
     trials = list(known.trials.values())
-    points = points_of(trials)
+    points = fit.points_of(trials)
     if points:
         header = "images,objects,mean_ap,mean_ap_low,mean_ap_high,loss\n"
         rows = "".join(
@@ -329,5 +321,5 @@ def _told(known: _Known, start: str, *, finished: bool) -> LearningCurve:
         start=start,
         finished=finished,
         points=tuple(points),
-        outlook=outlook(trials, MORE_IMAGES) if finished else None,
+        outlook=fit.outlook(trials, MORE_IMAGES) if finished else None,
     )

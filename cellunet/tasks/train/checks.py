@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from scipy import ndimage
 
-from cellunet.annotations.check import (
-    better_partners,
-    brightness,
-    common_shift,
-    fit_of,
-    small_picture,
-    value_notes,
-)
+from cellunet.annotations import check
 from cellunet.config import SCRATCH, CheckConfig
 from cellunet.errors import ConfigError, InputError, some
 from cellunet.imaging.quality import Appearance, summarize
@@ -38,7 +31,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.annotations.check import LabelFit
     from cellunet.core.dataset import Sample
     from cellunet.io.source import Statistics
     from cellunet.progress import Track
@@ -251,7 +243,7 @@ def training_notes(data: TrainingData, *, start: str, target: str) -> tuple[str,
         *_of_copies(data.training_prints, "training"),
         *_of_copies(data.validation_prints, "validation"),
         *_of_fits(evenly(both, MOST_IMAGES), config),
-        *value_notes({s.name: s.labels for s in both}),
+        *check.value_notes({s.name: s.labels for s in both}),
         *suspicious_images(both),
     )
 
@@ -345,8 +337,10 @@ def _of_fits(samples: Sequence[Sample], config: CheckConfig) -> Iterator[str]:
     yield from _of_shifts({n: f for n, f in known.items() if n not in foreign}, config)
 
 
-def _of_shifts(known: Mapping[str, LabelFit], config: CheckConfig) -> Iterator[str]:
-    common = common_shift(list(known.values()))
+def _of_shifts(
+    known: Mapping[str, check.LabelFit], config: CheckConfig
+) -> Iterator[str]:
+    common = check.common_shift(list(known.values()))
     if common != (0, 0):
         alike = sum(fit.shift_px == common for fit in known.values())
         yield (
@@ -375,10 +369,10 @@ def _moved(shift_px: tuple[int, int]) -> str:
     return " and ".join(ways)
 
 
-def _best_fit(sample: Sample, config: CheckConfig) -> LabelFit | None:
+def _best_fit(sample: Sample, config: CheckConfig) -> check.LabelFit | None:
     """Return how labels fit the channel that they fit best."""
     whole = None if sample.annotated.all() else sample.annotated
-    fits = [fit_of(plane, sample.labels, whole, config) for plane in sample.image]
+    fits = [check.fit_of(plane, sample.labels, whole, config) for plane in sample.image]
     return max(
         (fit for fit in fits if fit is not None),
         key=lambda fit: abs(fit.best),
@@ -394,7 +388,9 @@ def _foreign(samples: Sequence[Sample], config: CheckConfig) -> dict[str, str]:
             groups[sample.labels.shape].append(sample)
     found: dict[str, str] = {}
     for group in groups.values():
-        images = {s.name: small_picture(brightness(s.image[0])) for s in group}
-        labels = {s.name: small_picture(s.labels > 0) for s in group}
-        found |= better_partners(images, labels, config)
+        images = {
+            s.name: check.small_picture(check.brightness(s.image[0])) for s in group
+        }
+        labels = {s.name: check.small_picture(s.labels > 0) for s in group}
+        found |= check.better_partners(images, labels, config)
     return found

@@ -21,17 +21,7 @@ from cellunet.imaging.normalize import network_input
 from cellunet.imaging.targets import has_background
 from cellunet.io.files import write_atomically, writing
 from cellunet.io.png import write_png
-from cellunet.metrics.fit import (
-    DecodeFit,
-    Expected,
-    Truth,
-    expected,
-    fit,
-    holds_object,
-    piece_scores,
-    rank,
-    score_truth,
-)
+from cellunet.metrics import fit
 from cellunet.outputs.charts import learning_curves, svg
 from cellunet.outputs.pictures import draw
 from cellunet.tasks.predict.settings import InferenceSettings, at_scale
@@ -83,7 +73,7 @@ def write_history(
 
 def write_pictures(
     folder: Path,
-    truths: Sequence[Truth],
+    truths: Sequence[fit.Truth],
     images: Sequence[npt.NDArray[np.float32]],
     config: TrainConfig,
 ) -> None:
@@ -137,10 +127,10 @@ class Verdict:
     network: UNet
     decode: DecodeConfig
     scores: dict[str, float]
-    expected: Expected | None
+    expected: fit.Expected | None
     """None if there was nothing to score."""
     kept_start: bool
-    truths: list[Truth]
+    truths: list[fit.Truth]
     """Of the images that were not trained on, by the networks that missed them."""
 
 
@@ -189,12 +179,12 @@ def _verdict(run: Run, track: Track) -> Verdict:
         # There is nothing to choose by.
         return trained
     chosen = constants(config, truths, track, started=run.start is not None)
-    found = piece_scores(truths, chosen.crossed, config.encoding)
+    found = fit.piece_scores(truths, chosen.crossed, config.encoding)
     trained = replace(
         trained,
         decode=chosen.decode,
         scores=mean_scores(chosen.scores),
-        expected=expected(
+        expected=fit.expected(
             found,
             None,
             images=len(truths),
@@ -215,12 +205,12 @@ def _or_start(
     theirs = run.start.card.config.decode
     pictured = _predicted(run, [network] * len(run.stages), track)
     before = scorable(pictured)
-    scores = piece_scores(before, [theirs] * len(before), config.encoding)
+    scores = fit.piece_scores(before, [theirs] * len(before), config.encoding)
     one = _of_one_image(run, before)
-    verdict = expected(found, scores, images=len(before), of_one_image=one)
-    if rank(found) > rank(scores):
+    verdict = fit.expected(found, scores, images=len(before), of_one_image=one)
+    if fit.rank(found) > fit.rank(scores):
         return replace(trained, expected=verdict)
-    kept = expected(scores, scores, images=len(before), of_one_image=one)
+    kept = fit.expected(scores, scores, images=len(before), of_one_image=one)
     return Verdict(
         network=network,
         decode=theirs,
@@ -231,24 +221,24 @@ def _or_start(
     )
 
 
-def _of_one_image(run: Run, truths: Sequence[Truth]) -> bool:
+def _of_one_image(run: Run, truths: Sequence[fit.Truth]) -> bool:
     """Return whether what is scored is parts of one image, others of it trained on."""
     return not run.data.validation and len({whole_name(t.name) for t in truths}) == 1
 
 
-def scorable(truths: Sequence[Truth]) -> list[Truth]:
+def scorable(truths: Sequence[fit.Truth]) -> list[fit.Truth]:
     """Return the images that can be scored: not of scribbles or single objects alone.
 
     None, if no object is among it: constants would be chosen that find none.
     """
     seen = [truth for truth in truths if has_background(truth.labels, truth.annotated)]
-    objects = any(holds_object(truth.labels, truth.annotated) for truth in seen)
+    objects = any(fit.holds_object(truth.labels, truth.annotated) for truth in seen)
     return seen if objects else []
 
 
 def constants(
-    config: TrainConfig, truths: Sequence[Truth], track: Track, *, started: bool
-) -> DecodeFit:
+    config: TrainConfig, truths: Sequence[fit.Truth], track: Track, *, started: bool
+) -> fit.DecodeFit:
     """Return the constants chosen on all images, and what each image was scored with.
 
     Parameters
@@ -265,26 +255,28 @@ def constants(
     """
     # Where the search begins: at the odds that the weights of the loss gave.
     begin = config.decode.replace(class_odds=config.weights.class_weights)
-    chosen = fit(truths, config.encoding, begin, track)
+    chosen = fit.fit(truths, config.encoding, begin, track)
     if not started:
         return chosen
     kept = (config.decode,) * len(truths)
     scores = tuple(_per_image(truths, kept, config))
-    if rank(chosen.scores) > rank(scores):
+    if fit.rank(chosen.scores) > fit.rank(scores):
         return chosen
-    return DecodeFit(decode=config.decode, scores=scores, crossed=kept)
+    return fit.DecodeFit(decode=config.decode, scores=scores, crossed=kept)
 
 
 def _per_image(
-    truths: Sequence[Truth], decodes: Sequence[DecodeConfig], config: TrainConfig
+    truths: Sequence[fit.Truth],
+    decodes: Sequence[DecodeConfig],
+    config: TrainConfig,
 ) -> list[ImageScores]:
     return [
-        score_truth(truth, config.encoding, decode)
+        fit.score_truth(truth, config.encoding, decode)
         for truth, decode in zip(truths, decodes, strict=True)
     ]
 
 
-def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[Truth]:
+def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[fit.Truth]:
     """Return the images that each stage kept out, with its network's probabilities."""
     work = [
         (network, prepared)
@@ -297,7 +289,7 @@ def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[Truth]:
     ]
 
 
-def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> Truth:
+def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> fit.Truth:
     """Return a prepared image with its probabilities, as the network sees it."""
     labels = prepared.crop.labels
     probabilities = plane_probabilities(
@@ -306,7 +298,7 @@ def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> Truth:
         network_plan((labels.shape[0], labels.shape[1]), config.network),
         config.network.classes,
     )
-    return Truth(
+    return fit.Truth(
         name=prepared.name,
         # Half precision holds what a threshold needs, in half the memory.
         probabilities=probabilities.astype(np.float16),
@@ -327,7 +319,7 @@ def _stoppable(hooks: Hooks) -> Track:
 
 def mean_scores(scores: Sequence[ImageScores]) -> dict[str, float]:
     """Return the scores that a model's card quotes."""
-    means = {"mean_ap": rank(scores)[1]}
+    means = {"mean_ap": fit.rank(scores)[1]}
     for name, t20 in SCORES.items():
         means[name] = float(np.mean([s.f1_at(t20) for s in scores]))
     return means

@@ -18,13 +18,7 @@ from cellunet.config import (
     SplitConfig,
     TrainConfig,
 )
-from cellunet.core.checkpoint import (
-    load_fold,
-    load_state,
-    read_state,
-    save_fold,
-    save_state,
-)
+from cellunet.core import checkpoint
 from cellunet.core.dataset import prepare, steps_per_epoch
 from cellunet.core.device import choose_device, use_threads
 from cellunet.core.trainer import Trainer, new_state, state_from
@@ -213,7 +207,7 @@ def saved_run(request: TrainRequest, folder: Path) -> Saved | None:
     """
     if not request.resume:
         return None
-    numbers = read_state(folder / store.STATE_FILE)
+    numbers = checkpoint.read_state(folder / store.STATE_FILE)
     saved = Saved(config=store.read_config(numbers["config"]), about=numbers["about"])
     differ = _other_settings(request, saved)
     if differ:
@@ -664,7 +658,7 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
     )
     for number in range(run.number):
         network = UNet(config.network).to(device)
-        run.histories.append(load_fold(_fold_file(folder, number), network))
+        run.histories.append(checkpoint.load_fold(_fold_file(folder, number), network))
         run.networks.append(network)
     return run
 
@@ -683,7 +677,7 @@ def _state(
     """
     file = folder / store.STATE_FILE
     if request.resume:
-        return load_state(file, config, device)
+        return checkpoint.load_state(file, config, device)
     state = first_state(start, config, device)
     with writing(file):
         file.unlink(missing_ok=True)
@@ -722,7 +716,7 @@ def _all_stages(run: Run) -> bool:
         run.histories.append(run.state.history)
         if len(run.networks) < len(run.stages):
             file = _fold_file(run.folder, run.number)
-            save_fold(file, network, run.state.history)
+            checkpoint.save_fold(file, network, run.state.history)
             run.about = run.about | {"stage": run.number + 1}
             run.state = first_state(run.start, run.config, run.device)
             _save(run)
@@ -730,7 +724,9 @@ def _all_stages(run: Run) -> bool:
 
 
 def _save(run: Run) -> None:
-    save_state(run.folder / store.STATE_FILE, run.state, run.config, run.about)
+    checkpoint.save_state(
+        run.folder / store.STATE_FILE, run.state, run.config, run.about
+    )
 
 
 def _steps(run: Run) -> bool:
