@@ -41,7 +41,7 @@ WEIGHTS_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
 """The state of a training that can be resumed."""
 
-STAGE_FILE = "stage-{}.safetensors"
+FOLD_FILE = "fold-{}.safetensors"
 """A finished part of a training that is not; its number goes between the braces."""
 
 CARD_KEY = "cellunet"

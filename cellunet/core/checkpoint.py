@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PARTS = ("network", "average", "best")
 
-STATE_FORMAT = 2
+STATE_FORMAT = 3
 
 
 def save_state(

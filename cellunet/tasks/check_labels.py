@@ -262,7 +262,7 @@ class LabelInspection:
     """One annotation, and what to compare with the others."""
 
     checked: CheckedImage
-    """What is known of it alone; its name is still empty."""
+    """What is known of it alone."""
     shape: tuple[int, ...]
     """Rows and columns."""
     areas_px: Sequence[int]
@@ -276,7 +276,7 @@ class LabelInspection:
 
 
 def inspect_labels(
-    one: AnnotatedImage, read: Read, config: CheckConfig
+    name: str, one: AnnotatedImage, read: Read, config: CheckConfig
 ) -> LabelInspection:
     """Read an annotation and check it.
 
@@ -295,10 +295,10 @@ def inspect_labels(
     comparable = image is not None and fit is not None and annotation.annotated is None
     return LabelInspection(
         checked=CheckedImage(
-            name="",
+            name=name,
             objects=len(checks.areas_px),
             areas_px=_spread(checks.areas_px),
-            annotated_share=_share(annotation),
+            annotated_share=annotated_share(annotation),
             scribbled_px=scribbled_px(annotation.scribbles),
             correlation=None if fit is None else round(fit.here, 4),
             findings=tuple(findings),
@@ -373,11 +373,11 @@ def _listed(ids: tuple[int, ...]) -> str:
 def _spread(areas: Sequence[int]) -> tuple[float, ...]:
     if not areas:
         return ()
-    values: Any = np.percentile(areas, (0, 5, 50, 95, 100))
-    return tuple(float(v) for v in values)
+    return tuple(np.percentile(areas, (0, 5, 50, 95, 100)).tolist())
 
 
-def _share(annotation: Annotation) -> float:
+def annotated_share(annotation: Annotation) -> float:
+    """Return the share of the image's pixels that are annotated."""
     if annotation.annotated is None:
         return 1.0
     return float(annotation.annotated.mean())
@@ -391,20 +391,12 @@ MAX_SHEETS = 40
 MAX_LINES = 3
 
 
-@dataclass(frozen=True)
-class Shown:
-    """The sheets, and the images on them in their order."""
-
-    paths: tuple[Path, ...]
-    names: tuple[str, ...]
-
-
 def write_sheets(
     checked: Checked,
     drawn: Mapping[str, AnnotatedImage],
     read: Read,
     track: Track,
-) -> Shown:
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Write ``check-1.png``, ... into the output folder, in place of earlier ones.
 
     Parameters
@@ -417,6 +409,11 @@ def write_sheets(
         Reads an annotation and its image.
     track
         Progress over images.
+
+    Returns
+    -------
+    paths, names
+        The sheets, and the names of the images on them in their order.
 
     Raises
     ------
@@ -443,7 +440,7 @@ def write_sheets(
             tiles = []
     if tiles:
         paths.append(_write(checked.out, len(paths) + 1, tiles))
-    return Shown(tuple(paths), tuple(names))
+    return tuple(paths), tuple(names)
 
 
 def _chosen(checked: Checked) -> list[CheckedImage]:
@@ -560,8 +557,8 @@ def check_labels(  # noqa: PLR0913
         notes=notes,
         areas_px=_percentiles(seen.areas),
     )
-    shown = write_sheets(checked, drawn, read, track)
-    checked = replace(checked, sheets=shown.paths, shown=shown.names)
+    sheets, shown = write_sheets(checked, drawn, read, track)
+    checked = replace(checked, sheets=sheets, shown=shown)
     with write_atomically(checked.report) as path:
         text = json.dumps(checked.to_dict(), indent=1, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
@@ -569,21 +566,17 @@ def check_labels(  # noqa: PLR0913
 
 
 def _look(
-    name: str,
-    one: AnnotatedImage,
-    seen: _Seen,
-    read: Read,
-    config: CheckConfig,
+    name: str, one: AnnotatedImage, seen: _Seen, read: Read, config: CheckConfig
 ) -> None:
     try:
         with telling_bugs(one.annotation):
-            looked = inspect_labels(one, read, config)
+            looked = inspect_labels(name, one, read, config)
     except CellunetError as error:
         what = "bug" if isinstance(error, BugError) else "unreadable"
         unreadable = Finding(kind=what, message=str(error))
         seen.images[name] = CheckedImage(name=name, findings=(unreadable,))
         return
-    seen.images[name] = replace(looked.checked, name=name)
+    seen.images[name] = looked.checked
     seen.areas += looked.areas_px
     if looked.fingerprint:
         seen.prints[looked.fingerprint].append(name)
@@ -632,8 +625,5 @@ def _add(seen: _Seen, name: str, finding: Finding) -> None:
 def _percentiles(areas: list[int]) -> dict[str, float]:
     if not areas:
         return {}
-    values: Any = np.percentile(areas, PERCENTILES)
-    table: Mapping[str, float] = {
-        str(p): float(v) for p, v in zip(PERCENTILES, values, strict=True)
-    }
-    return dict(table)
+    values = np.percentile(areas, PERCENTILES).tolist()
+    return dict(zip(map(str, PERCENTILES), values, strict=True))

@@ -34,12 +34,14 @@ from cellunet.io.images import write_labels, write_plane
 from cellunet.io.png import write_png
 from cellunet.outputs.pictures import preview
 from cellunet.progress import silent_track
-from cellunet.tasks.check_labels import read_labels_with_image
+from cellunet.tasks.check_labels import annotated_share, read_labels_with_image
 from cellunet.tasks.scheduling import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from cellunet.annotations.pairs import AnnotatedImage
     from cellunet.annotations.types import Annotation
@@ -129,12 +131,20 @@ SUFFIXES = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Recipe:
-    """What to make of every annotation."""
+    """What to make of every annotation, and where."""
 
+    out: Path
     encoding: EncodingConfig
     weights: WeightConfig | None
     annotations: AnnotationConfig
-    folders: tuple[str, ...]
+
+    def paths(self, one: AnnotatedImage) -> dict[str, Path]:
+        """Return the file of each result by its folder's name."""
+        return {
+            folder: self.out / folder / f"{one.name}{suffix}"
+            for folder, suffix in SUFFIXES.items()
+            if folder != "weights" or self.weights is not None
+        }
 
 
 def make_labels(  # noqa: PLR0913
@@ -202,15 +212,13 @@ def make_labels(  # noqa: PLR0913
     if annotations.kind == "auto":
         for path in {one.annotation for one in found.drawn if one.member}:
             refuse_empty(path)
-    folders = tuple(f for f in SUFFIXES if f != "weights" or weights is not None)
     recipe = _Recipe(
-        encoding=encoding,
-        weights=weights,
-        annotations=annotations,
-        folders=folders,
+        out=out, encoding=encoding, weights=weights, annotations=annotations
     )
-    _refuse_conflicts(found.drawn, out, recipe, overwrite=overwrite)
-    for folder in (f for f in folders if f not in ("annotated", "scribbles")):
+    paths = [recipe.paths(one) for one in found.drawn]
+    results = [path for row in paths for path in row.values()]
+    _refuse_conflicts(found.drawn, results, overwrite=overwrite)
+    for folder in paths[0].keys() - {"annotated", "scribbles"}:
         # Makes the folder and a file in it, so that a folder that permits no writing
         # is one error before work, not one for each annotation.
         PendingFile(out / folder / "probe").abort()
@@ -218,11 +226,10 @@ def make_labels(  # noqa: PLR0913
     def make(one: AnnotatedImage) -> MadeImage | tuple[str, CellunetError]:
         try:
             with telling_bugs(one.annotation):
-                return _make(one, out, recipe)
+                return _make(one, recipe)
         except CellunetError as error:
             return one.name, error
 
-    results = _results(found.drawn, out, recipe)
     with (
         at_work(out, {path.parent for path in results}),
         closing(in_order(make, found.drawn, threads_for(threads))) as making,
@@ -239,38 +246,31 @@ def make_labels(  # noqa: PLR0913
     )
 
 
-def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
+def _make(one: AnnotatedImage, recipe: _Recipe) -> MadeImage:
     """Decode one annotation and write its results."""
     found = read_labels_with_image(one, annotations=recipe.annotations)
-    annotation, image = found.annotation, found.image
-    labels = annotation.labels
+    annotation, size = found.annotation, found.pixel_size_um
+    labels, annotated = annotation.labels, annotation.annotated
     scribbles = annotation.scribbles
     class_map = add_scribbles(
         encode(labels, recipe.encoding), scribbles, recipe.encoding
     )
-    weights = None
+    planes: dict[str, npt.NDArray[Any] | None] = {
+        "classes": class_map,
+        "annotated": None if annotated is None else annotated.astype(np.uint8) * 255,
+        "scribbles": scribbles,
+    }
     if recipe.weights is not None:
         weights = weight_map(labels, class_map, recipe.weights)
-    picture = preview(
-        image, labels, annotated=annotation.annotated, scribbles=scribbles
-    )
-    paths = _outputs(one, out, recipe)
-    write_labels(
-        paths["labels"],
-        annotation.labels,
-        found.pixel_size_um,
-        {"annotation": one.annotation.name, "kind": annotation.kind},
-    )
-    size = found.pixel_size_um
-    write_plane(paths["classes"], class_map, "classes", size)
-    if weights is not None:
-        if annotation.annotated is not None:
-            weights *= trainable_mask(annotation.annotated, scribbles)
-        write_plane(paths["weights"], weights, "weights", size)
+        if annotated is not None:
+            weights *= trainable_mask(annotated, scribbles)
+        planes["weights"] = weights
+    picture = preview(found.image, labels, annotated=annotated, scribbles=scribbles)
+    paths = recipe.paths(one)
+    about = {"annotation": one.annotation.name, "kind": annotation.kind}
+    write_labels(paths["labels"], labels, size, about)
     write_png(paths["previews"], picture)
-    annotated = annotation.annotated
-    marked = None if annotated is None else annotated.astype(np.uint8) * 255
-    for name, plane in (("annotated", marked), ("scribbles", scribbles)):
+    for name, plane in planes.items():
         if plane is not None:
             write_plane(paths[name], plane, name, size)
         else:
@@ -294,24 +294,10 @@ def _summary(name: str, annotation: Annotation) -> MadeImage:
         overlap_px=annotation.overlap_px,
         hidden=annotation.hidden,
         outside=annotation.outside,
-        annotated_share=_share(annotation),
+        annotated_share=annotated_share(annotation),
         scribbled_px=scribbled_px(annotation.scribbles),
         notes=annotation.notes,
     )
-
-
-def _share(annotation: Annotation) -> float:
-    if annotation.annotated is None:
-        return 1.0
-    return float(annotation.annotated.mean())
-
-
-def _outputs(one: AnnotatedImage, out: Path, recipe: _Recipe) -> dict[str, Path]:
-    return {f: out / f / f"{one.name}{SUFFIXES[f]}" for f in recipe.folders}
-
-
-def _results(drawn: Sequence[AnnotatedImage], out: Path, recipe: _Recipe) -> list[Path]:
-    return [path for one in drawn for path in _outputs(one, out, recipe).values()]
 
 
 def _check_weights(encoding: EncodingConfig, weights: WeightConfig | None) -> None:
@@ -326,10 +312,9 @@ def _check_weights(encoding: EncodingConfig, weights: WeightConfig | None) -> No
 
 
 def _refuse_conflicts(
-    drawn: Sequence[AnnotatedImage], out: Path, recipe: _Recipe, *, overwrite: bool
+    drawn: Sequence[AnnotatedImage], results: Sequence[Path], *, overwrite: bool
 ) -> None:
     """Refuse, before any work, to replace what is read or what exists."""
-    results = _results(drawn, out, recipe)
     read = {
         p.resolve()
         for one in drawn
@@ -348,7 +333,3 @@ def _refuse_conflicts(
             f"Results exist already ({len(there)}): {some(there, MAX_NAMED)}.",
             hint="Try: --overwrite, or another --out.",
         )
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

@@ -17,7 +17,7 @@ from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.normalize import network_input, rescale_channels
 from cellunet.io.images import open_image
 from cellunet.io.paths import find_inputs
-from cellunet.io.source import Region
+from cellunet.io.source import Region, array_source
 from cellunet.progress import silent_track
 from cellunet.tasks.predict.inputs import refuse_misfit
 from cellunet.tasks.predict.plane import band_rows, plane_statistics
@@ -169,8 +169,6 @@ def ranges_on_samples(
     track
         Progress over images.
     """
-    from cellunet.io.source import array_source
-
     chosen = evenly(samples, MOST_IMAGES)
     windows = (
         network_window(

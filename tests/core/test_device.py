@@ -43,7 +43,7 @@ def test_auto_takes_cuda_then_mps_then_the_processor(machine) -> None:
     assert choose_device("auto") == torch.device("cpu")
 
 
-def test_a_wish_that_can_be_had_is_honoured(machine) -> None:
+def test_a_wish_that_can_be_had_is_honored(machine) -> None:
     machine(cuda=2, mps=True)
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("cuda:1") == torch.device("cuda", 1)

@@ -25,6 +25,7 @@ from cellunet.core.trainer import (
     state_from,
 )
 from cellunet.errors import ConfigError
+from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.normalize import network_input
 from tests.networks import TINY
 
@@ -309,10 +310,13 @@ def test_a_step_is_that_of_plain_torch(tiny_images, config) -> None:
 
 
 def test_validation_is_the_loss_of_whole_images_and_leaves_the_network(
-    tiny_images, config
+    tiny_images, make_sample, config
 ) -> None:
+    # The last is seen in two windows.
+    images = [*tiny_images, prepare(make_sample((1100, 24), 7, 12), config)]
+    assert network_plan((1100, 24), config.network).rows == 2
     state = new_state(config, CPU)
-    trainer = Trainer(tiny_images, tiny_images, config, CPU)
+    trainer = Trainer(tiny_images, images, config, CPU)
     _run(trainer, state, stop_after=2)
     before = _weights(state.network)
     tally = trainer.validate(state.network)
@@ -320,7 +324,7 @@ def test_validation_is_the_loss_of_whole_images_and_leaves_the_network(
     total = count = 0.0
     hits = 0
     state.network.eval()
-    for prepared in tiny_images:
+    for prepared in images:
         image = network_input(prepared.crop.image, config.normalization)
         height, width = prepared.class_map.shape
         short = [(0, -n % config.network.stride_px) for n in (height, width)]
@@ -333,27 +337,10 @@ def test_validation_is_the_loss_of_whole_images_and_leaves_the_network(
         total += float((per_pixel * weights).sum())
         count += int((weights > 0).sum())
         hits += int(((logits.argmax(1) == true) & (weights > 0)).sum())
-    assert tally.pixels == count == 64 * 64 + 64 * 80 + 20 * 40
+    assert tally.pixels == count == 64 * 64 + 64 * 80 + 20 * 40 + 1100 * 24
     assert tally.loss == pytest.approx(total / count, rel=1e-5)
-    assert np.trace(tally.confusion) == hits
+    assert np.trace(tally.confusion) == pytest.approx(hits, abs=4)
     assert tally.confusion.sum() == count
-
-
-def test_validation_in_windows_counts_every_pixel_once(
-    make_sample, config, monkeypatch
-) -> None:
-    prepared = prepare(make_sample((150, 90), 7, 12), config)
-    trainer = Trainer([prepared], [prepared], config, CPU)
-    state = new_state(config, CPU)
-    whole = trainer.validate(state.network)
-    from cellunet.imaging import blocks
-
-    monkeypatch.setattr(blocks, "LARGEST_PX", 4 * config.network.halo_px)
-    assert blocks.network_plan((150, 90), config.network).rows > 1
-    parts = trainer.validate(state.network)
-    assert parts.pixels == whole.pixels == 150 * 90
-    assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
-    assert np.abs(parts.confusion - whole.confusion).sum() <= 4
 
 
 def test_every_epoch_leaves_a_row_with_all_numbers(tiny_images, config) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cellunet.config import AugmentConfig, TrainConfig
+from cellunet.tasks.train.request import Hooks
 from tests.networks import TINY, few_candidates
 
 if TYPE_CHECKING:
@@ -14,6 +16,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.tasks.train.request import TrainRequest
+
+
+def stop_at(call: int) -> Hooks:
+    """Return hooks that ask for a stop the `call`-th time that the training asks."""
+    calls = itertools.count(1)
+    return Hooks(should_stop=lambda: next(calls) == call)
+
+
+@pytest.fixture
+def few(tmp_path: Path, write_data: Callable[..., Path]) -> Path:
+    """Four annotated images that no other test has."""
+    return write_data(tmp_path / "few", 4, first_seed=40)
 
 
 @pytest.fixture

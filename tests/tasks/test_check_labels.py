@@ -12,8 +12,7 @@ import tifffile
 
 from cellunet.config import AnnotationConfig
 from cellunet.errors import ConfigError, InputError
-from cellunet.tasks import check_labels as check_sheets
-from cellunet.tasks.check_labels import check_labels
+from cellunet.tasks.check_labels import PER_SHEET, check_labels
 
 
 def labels_of(data, name):
@@ -169,15 +168,19 @@ def test_annotations_without_images_are_checked_as_far_as_they_go(data, tmp_path
     assert checked.sheets
 
 
-def test_many_images_fill_several_sheets(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(check_sheets, "PER_SHEET", 2)
-    for name in ("a0", "a1", "a2"):
-        labels = labels_of(data, name)
-        labels[labels == 2] = 1
-        put(data, name, labels)
-    checked = check_labels(data, tmp_path / "out")
+def test_many_images_fill_several_sheets(tmp_path):
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    # The first of two objects is in two pieces.
+    labels = np.zeros((30, 30), np.uint16)
+    labels[2:6, 2:6] = labels[20:24, 20:24] = 1
+    labels[2:6, 20:24] = 2
+    names = [f"a{number:02}" for number in range(PER_SHEET + 1)]
+    for name in names:
+        tifffile.imwrite(folder / f"{name}.tif", labels)
+    checked = check_labels(folder, tmp_path / "out")
     assert [p.name for p in checked.sheets] == ["check-1.png", "check-2.png"]
-    assert checked.shown == ("a0", "a1", "a2", "a3")
+    assert checked.shown == tuple(names)
 
 
 def test_what_cannot_be_checked_is_refused(data, tmp_path):

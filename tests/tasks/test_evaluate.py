@@ -201,13 +201,14 @@ def test_files_of_different_shape_are_both_named(tmp_path: Path) -> None:
     assert "12 x 14 px" in caught.value.message
 
 
-def test_two_evaluations_compare_on_what_neither_has_seen() -> None:
-    def evaluation(predicted: np.ndarray, **groups: str):
-        return score_pairs(
-            Scorable(name=name, labels=TRUE, predicted=predicted, group=group)
-            for name, group in groups.items()
-        )
+def evaluation(predicted: np.ndarray, **groups: str):
+    return score_pairs(
+        Scorable(name=name, labels=TRUE, predicted=predicted, group=group)
+        for name, group in groups.items()
+    )
 
+
+def test_two_evaluations_compare_on_what_neither_has_seen() -> None:
     first = evaluation(TRUE, a="unseen", b="unseen", c="trained")
     second = evaluation(HALF, a="unseen", b="trained", c="unseen")
     found = compare(first, second)["all"]
@@ -226,12 +227,6 @@ def test_two_evaluations_compare_on_what_neither_has_seen() -> None:
 
 
 def test_without_unseen_images_those_that_neither_was_trained_on_are_compared() -> None:
-    def evaluation(predicted: np.ndarray, **groups: str):
-        return score_pairs(
-            Scorable(name=name, labels=TRUE, predicted=predicted, group=group)
-            for name, group in groups.items()
-        )
-
     first = evaluation(TRUE, b="chosen", a="trained", c="unseen")
     second = evaluation(HALF, a="unseen", b="unseen", c="chosen")
     assert compare(first, second)["all"].images == ("b", "c")

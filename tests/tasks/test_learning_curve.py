@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 
 import numpy as np
@@ -21,6 +20,7 @@ from cellunet.tasks.learning_curve import (
     learning_curve,
 )
 from cellunet.tasks.train.request import Hooks
+from tests.tasks.conftest import stop_at
 
 SPLIT = SplitConfig(folds=3)
 
@@ -63,10 +63,8 @@ def test_a_model_to_start_from_is_the_first_point(asked, tiny_model, tmp_path) -
 @pytest.mark.slow
 def test_a_stopped_curve_goes_on_to_the_same_numbers(asked, tmp_path) -> None:
     whole = learning_curve(asked(), tmp_path / "whole", Hooks())
-    calls = itertools.count(1)
     out = tmp_path / "stopped"
-    hooks = Hooks(should_stop=lambda: next(calls) == 15)
-    first = learning_curve(asked(), out, hooks)
+    first = learning_curve(asked(), out, stop_at(15))
     assert not first.finished
     assert first.points
     before = (out / TRIALS_FILE).read_text().splitlines()

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from cellunet import store
 from cellunet.errors import CheckpointError, ConfigError, ModelNotFoundError
 from cellunet.tasks.models import (
     MOST_SOURCES,
-    ModelInfo,
     _sources,
     list_models,
     remove_model,
@@ -110,11 +108,6 @@ def test_sources_are_named_where_all_names_have_one() -> None:
     assert _sources({"a/1": "", "2": ""}) == "2 images"
     assert _sources({}) == "0 images"
     assert _sources({f"{i}/x": "" for i in range(MOST_SOURCES + 1)}) == "6 images"
-
-
-def test_info_holds_plain_values_only(tmp_path) -> None:
-    info = ModelInfo(name="x", path=tmp_path, shipped=False, status="ready")
-    assert replace(info, bytes=3).to_dict()["bytes"] == 3
 
 
 def test_listing_imports_no_torch(models) -> None:

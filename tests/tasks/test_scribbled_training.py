@@ -24,6 +24,7 @@ from cellunet.tasks.make_labels import make_labels
 from cellunet.tasks.train.request import Hooks
 from cellunet.tasks.train.train import train
 from tests.networks import loaded
+from tests.tasks.conftest import stop_at
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_a_stopped_training_on_scribbles_goes_on_without_saying_where_from(
     folder = scribbled()
     config = tiny_model.config.replace(epochs=1, steps_per_epoch=2)
     asked = {"config": config, "start": str(tiny_model.folder)}
-    assert not train(quick(folder, **asked), Hooks(should_stop=lambda: True)).finished
+    assert not train(quick(folder, **asked), stop_at(1)).finished
     assert train(quick(folder, config=config, start=None, resume=True)).finished
 
 

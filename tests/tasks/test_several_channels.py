@@ -36,6 +36,7 @@ from cellunet.tasks.suggest.suggest import suggest
 from cellunet.tasks.train.request import Hooks, Trained, TrainRequest
 from cellunet.tasks.train.train import train
 from tests.conftest import TinyModel, draw_nuclei
+from tests.tasks.conftest import stop_at
 
 NAMES = ("DAPI", "GFP")
 FOLDS = SplitConfig(folds=3)
@@ -175,10 +176,10 @@ def test_a_start_that_nothing_is_gained_over_is_kept_as_it_was(
         _, every = draw_nuclei((64, 64), 8, 300 + number)
         path = data / "labels" / f"a{number}.tif"
         tifffile.imwrite(path, every.astype(np.uint16))
-    spoilt = quick_two().config.replace(
+    spoiled = quick_two().config.replace(
         epochs=1, steps_per_epoch=5, learning_rate=30.0, warmup_steps=0
     )
-    trained = train(quick_two(config=spoilt, data=(data,)))
+    trained = train(quick_two(config=spoiled, data=(data,)))
     assert trained.kept_start
     image, _ = drawn(1, (90, 70))
     start = load_model(str(tiny_model.folder), threads=1)
@@ -322,10 +323,7 @@ def test_images_that_made_it_are_known_by_all_channels(
 @pytest.mark.slow
 def test_a_stopped_training_goes_on_with_its_channels(quick_two) -> None:
     whole = train(quick_two(name="whole", split=FOLDS))
-    calls = iter(range(12))
-    stopped = train(
-        quick_two(split=FOLDS), Hooks(should_stop=lambda: next(calls, None) is None)
-    )
+    stopped = train(quick_two(split=FOLDS), stop_at(13))
     assert not stopped.finished
     resumed = train(quick_two(split=FOLDS, channel=None, resume=True))
     ours, theirs = (
@@ -335,8 +333,7 @@ def test_a_stopped_training_goes_on_with_its_channels(quick_two) -> None:
 
 
 def test_resuming_with_other_channels_is_refused(quick_two) -> None:
-    calls = iter(range(2))
-    train(quick_two(), Hooks(should_stop=lambda: next(calls, None) is None))
+    train(quick_two(), stop_at(3))
     with pytest.raises(ConfigError, match=r"other settings \(channel\)"):
         train(quick_two(channel="DAPI", resume=True))
 

@@ -262,7 +262,7 @@ def _refuse_scribbles_alone(
     if start == SCRATCH:
         raise ConfigError(
             "No object is outlined: scribbles show what is inside and outside, but not "
-            "where an object ends, which a network must have learnt before.",
+            "where an object ends, which a network must have learned before.",
             hint="Outline some objects, or start from a model: --from nuclei.",
         )
 

@@ -440,7 +440,7 @@ def load(
         notes += pairs.notes
         if config.folds and pairs.validation is not None:
             notes.append(f"No folds: {folder} lists its validation images.")
-        kept: tuple[Pair, ...]
+        kept: tuple[Pair, ...] = pairs.pairs
         out: tuple[Pair, ...] = ()
         if validation is None and config.folds and pairs.validation is None:
             kept = listed(pairs)
@@ -451,8 +451,6 @@ def load(
                 seed=seed,
                 stratum=partial(_size, channel=channel),
             )
-        else:
-            kept = pairs.pairs
         training += [replace(p, name=prefix + p.name) for p in kept]
         kept_out += [replace(p, name=prefix + p.name) for p in out]
     if validation is not None:
@@ -520,23 +518,22 @@ def _prefixes(folders: Sequence[Path]) -> list[str]:
 def _read_all(
     pairs: Sequence[Pair], channel: ChannelChoice, track: Track
 ) -> list[ReadImage]:
-    read, problems, kinds = [], [], []
+    read, errors = [], []
     for pair in track(pairs, "Reading images", len(pairs)):
         try:
             read.append(_read(pair, channel))
         except CellunetError as error:
-            problems.append(error.message)
-            kinds.append(error)
-    bugs = [error for error in kinds if isinstance(error, BugError)]
-    if bugs or len(problems) == 1:
-        raise (bugs or kinds)[0]
-    if problems:
-        more = len(problems) - MAX_NAMED
-        listed = " ".join(problems[:MAX_NAMED])
+            errors.append(error)
+    for found in errors:
+        if isinstance(found, BugError) or len(errors) == 1:
+            raise found
+    if errors:
+        more = len(errors) - MAX_NAMED
+        listed = " ".join(error.message for error in errors[:MAX_NAMED])
         raise InputError(
-            f"{len(problems)} images cannot be used: {listed}"
+            f"{len(errors)} images cannot be used: {listed}"
             + (f" And {more} more." if more > 0 else ""),
-            hint=kinds[0].hint,
+            hint=errors[0].hint,
         )
     return read
 

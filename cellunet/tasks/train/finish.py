@@ -137,12 +137,12 @@ class Verdict:
 def finish(run: Run) -> tuple[ModelCard, Verdict]:
     """Choose the decode constants and write the model and its pictures.
 
-    Where training started from a model, the start is kept unless the mean gain on
-    images that were not trained on is positive.
+    Where training started from a model, the start is kept unless what was trained is
+    better on images that were not trained on, by `cellunet.metrics.fit.rank`.
 
     Raises
     ------
-    Stopped
+    TrainingStopped
         If the caller asked to stop.
     CellunetError
         If the model cannot be written.
@@ -157,7 +157,7 @@ def finish(run: Run) -> tuple[ModelCard, Verdict]:
         )
     card = _card(run, config, verdict, track)
     export_weights(run.folder / store.WEIGHTS_FILE, verdict.network, card)
-    images = [p.crop.image[0] for stage in run.stages for p in stage.validation]
+    images = [p.crop.image[0] for fold in run.folds for p in fold.validation]
     write_pictures(run.folder, verdict.truths, images, config)
     return card, verdict
 
@@ -191,19 +191,21 @@ def _verdict(run: Run, track: Track) -> Verdict:
             of_one_image=_of_one_image(run, truths),
         ),
     )
-    return _or_start(run, trained, found, track) if run.start else trained
+    return _or_start(run, run.start, trained, found, track) if run.start else trained
 
 
 def _or_start(
-    run: Run, trained: Verdict, found: Sequence[ImageScores], track: Track
+    run: Run,
+    start: PretrainedModel,
+    trained: Verdict,
+    found: Sequence[ImageScores],
+    track: Track,
 ) -> Verdict:
     """Return what was trained if it gained over the start, else the start."""
-    if run.start is None:
-        return trained
     config = run.config
-    network = copy.deepcopy(run.start.network).to(run.device)
-    theirs = run.start.card.config.decode
-    pictured = _predicted(run, [network] * len(run.stages), track)
+    network = copy.deepcopy(start.network).to(run.device)
+    theirs = start.card.config.decode
+    pictured = _predicted(run, [network] * len(run.folds), track)
     before = scorable(pictured)
     scores = fit.piece_scores(before, [theirs] * len(before), config.encoding)
     one = _of_one_image(run, before)
@@ -277,11 +279,11 @@ def _per_image(
 
 
 def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[fit.Truth]:
-    """Return the images that each stage kept out, with its network's probabilities."""
+    """Return the images that each fold kept out, with its network's probabilities."""
     work = [
         (network, prepared)
-        for network, stage in zip(networks, run.stages, strict=True)
-        for prepared in stage.validation
+        for network, fold in zip(networks, run.folds, strict=True)
+        for prepared in fold.validation
     ]
     return [
         truth_of(TorchEngine(network, run.device), prepared, run.config)

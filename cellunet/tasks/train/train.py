@@ -75,21 +75,21 @@ class Run:
     config: TrainConfig
     data: TrainingData
     start: PretrainedModel | None
-    stages: list[FoldRun]
+    folds: list[FoldRun]
     about: dict[str, Any]
-    """What the run is known by when it is resumed; ``stage`` is the one it is in."""
+    """What the run is known by when it is resumed; ``fold`` is the one it is in."""
     state: TrainState
-    """Of that stage."""
+    """Of that fold."""
     networks: list[UNet]
-    """Of the stages before."""
+    """Of the folds before."""
     histories: list[list[dict[str, float]]]
-    """Of the stages before."""
+    """Of the folds before."""
     hooks: Hooks
 
     @property
-    def number(self) -> int:
-        """Number of the stage that the run is in, from 0."""
-        return int(self.about["stage"])
+    def fold(self) -> int:
+        """Number of the fold that the run is in, from 0."""
+        return int(self.about["fold"])
 
     @property
     def start_name(self) -> str:
@@ -97,9 +97,9 @@ class Run:
         return self.start.name if self.start else SCRATCH
 
     def trainer(self) -> Trainer:
-        """Return what takes the steps of the stage that the run is in."""
-        stage = self.stages[self.number]
-        return Trainer(stage.training, stage.validation, self.config, self.device)
+        """Return what takes the steps of the fold that the run is in."""
+        fold = self.folds[self.fold]
+        return Trainer(fold.training, fold.validation, self.config, self.device)
 
 
 MARGIN = 0.93
@@ -111,8 +111,6 @@ SMALL_CROP_PX = 256
 
 WARM_STEPS, TIMED_STEPS = 3, 12
 """Steps taken, and thrown away, to learn how long one takes."""
-
-"""What of the settings of the split is saved with a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -396,7 +394,7 @@ def fitted_to(config: TrainConfig, data: TrainingData) -> TrainConfig:
 def within(
     minutes: float,
     config: TrainConfig,
-    stages: Sequence[FoldRun],
+    folds: Sequence[FoldRun],
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainConfig:
@@ -405,10 +403,10 @@ def within(
     Parameters
     ----------
     minutes
-        The budget of all stages, above 0.
+        The budget of all folds, above 0.
     config
         Its epochs stay; at least one step of each remains.
-    stages
+    folds
         Trainings that follow each other.
     device
         Where to compute.
@@ -416,7 +414,7 @@ def within(
         Returns seconds.
     """
     probe = config.replace(steps_per_epoch=WARM_STEPS + TIMED_STEPS)
-    trainer = Trainer(stages[0].training, stages[0].validation, probe, device)
+    trainer = Trainer(folds[0].training, folds[0].validation, probe, device)
     state = new_state(config, device)
     begin = 0.0
     with contextlib.closing(trainer.sampler.batches(0, 0)) as batches:
@@ -428,7 +426,7 @@ def within(
     begin = clock()
     trainer.validate(state.average)
     per_epoch = clock() - begin
-    budget = minutes * 60 * MARGIN / len(stages) - per_epoch * config.epochs
+    budget = minutes * 60 * MARGIN / len(folds) - per_epoch * config.epochs
     steps = int(max(budget, 0.0) / per_step / config.epochs)
     return config.replace(steps_per_epoch=max(steps, 1))
 
@@ -444,7 +442,7 @@ def about(
         "start": start.name if start else SCRATCH,
         "start_sha256": start.sha256 if start else "",
         **{name: _plain(request, name) for name in _usual()},
-        "stage": 0,
+        "fold": 0,
     }
 
 
@@ -517,8 +515,8 @@ def fold_runs(
 
 
 def remove_fold_runs(folder: Path) -> None:
-    """Remove the networks of finished stages."""
-    for file in folder.glob(store.STAGE_FILE.format("*")):
+    """Remove the networks of finished folds."""
+    for file in folder.glob(store.FOLD_FILE.format("*")):
         with writing(file):
             file.unlink()
 
@@ -526,7 +524,7 @@ def remove_fold_runs(folder: Path) -> None:
 def mean_history(
     histories: Sequence[Sequence[Mapping[str, float]]],
 ) -> list[dict[str, float]]:
-    """Return one row an epoch, the mean over the stages that came as far.
+    """Return one row an epoch, the mean over the folds that came as far.
 
     Examples
     --------
@@ -544,7 +542,7 @@ def mean_history(
 
 
 def _fold_file(folder: Path, number: int) -> Path:
-    return folder / store.STAGE_FILE.format(number)
+    return folder / store.FOLD_FILE.format(number)
 
 
 __all__ = ["Hooks", "RunInfo", "TrainRequest", "Trained", "train"]
@@ -579,7 +577,7 @@ def _train(request: TrainRequest, folder: Path, hooks: Hooks) -> Trained:
     run = _prepared(request, folder, hooks)
     run.hooks.on_start(_info(run))
     with in_home(NOT_LOST):
-        finished = _all_stages(run)
+        finished = _all_folds(run)
         report = Trained(
             name=run.name,
             folder=run.folder,
@@ -587,8 +585,8 @@ def _train(request: TrainRequest, folder: Path, hooks: Hooks) -> Trained:
             epoch=run.state.epoch,
             epochs=run.config.epochs,
             history=tuple(mean_history(_histories(run))),
-            fold=run.number + 1,
-            folds=len(run.stages),
+            fold=run.fold + 1,
+            folds=len(run.folds),
             notes=run.data.notes,
             start=run.start_name,
         )
@@ -634,9 +632,9 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
             hooks.on_note(note)
     else:
         refuse_other(saved, data, start, request.name)
-    stages = fold_runs(data, request.split, config, hooks.track)
+    folds = fold_runs(data, request.split, config, hooks.track)
     if saved is None and request.minutes is not None:
-        config = within(request.minutes, config, stages, device)
+        config = within(request.minutes, config, folds, device)
         hooks.on_note(
             f"A budget of {request.minutes:g} min makes {config.epochs} epochs of "
             f"{config.steps_per_epoch} steps at the speed measured here."
@@ -649,14 +647,14 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
         config=config,
         data=data,
         start=start,
-        stages=stages,
+        folds=folds,
         about=saved.about if saved else about(request, data, start),
         state=_state(request, config, start, folder, device),
         networks=[],
         histories=[],
         hooks=hooks,
     )
-    for number in range(run.number):
+    for number in range(run.fold):
         network = UNet(config.network).to(device)
         run.histories.append(checkpoint.load_fold(_fold_file(folder, number), network))
         run.networks.append(network)
@@ -692,32 +690,32 @@ def _info(run: Run) -> RunInfo:
         device=str(run.device),
         threads=run.threads,
         epochs=run.config.epochs,
-        steps_per_epoch=steps_per_epoch(run.config, len(run.stages[0].training)),
+        steps_per_epoch=steps_per_epoch(run.config, len(run.folds[0].training)),
         parameters=sum(p.numel() for p in run.state.network.parameters()),
         folder=run.folder,
         start=run.start_name,
-        folds=len(run.stages),
+        folds=len(run.folds),
     )
 
 
 def _histories(run: Run) -> list[list[dict[str, float]]]:
-    return [*run.histories, run.state.history][: len(run.stages)]
+    return [*run.histories, run.state.history][: len(run.folds)]
 
 
-def _all_stages(run: Run) -> bool:
-    """Train stage after stage; return whether all are done."""
-    while len(run.networks) < len(run.stages):
-        if len(run.stages) > 1:
-            run.hooks.on_note(f"Fold {run.number + 1} of {len(run.stages)}:")
+def _all_folds(run: Run) -> bool:
+    """Train fold after fold; return whether all are done."""
+    while len(run.networks) < len(run.folds):
+        if len(run.folds) > 1:
+            run.hooks.on_note(f"Fold {run.fold + 1} of {len(run.folds)}:")
         if not _steps(run):
             return False
         network = run.trainer().result(run.state)
         run.networks.append(network)
         run.histories.append(run.state.history)
-        if len(run.networks) < len(run.stages):
-            file = _fold_file(run.folder, run.number)
+        if len(run.networks) < len(run.folds):
+            file = _fold_file(run.folder, run.fold)
             checkpoint.save_fold(file, network, run.state.history)
-            run.about = run.about | {"stage": run.number + 1}
+            run.about = run.about | {"fold": run.fold + 1}
             run.state = first_state(run.start, run.config, run.device)
             _save(run)
     return True
@@ -730,10 +728,10 @@ def _save(run: Run) -> None:
 
 
 def _steps(run: Run) -> bool:
-    """Take the steps of a stage, saving every epoch; return whether all are taken."""
+    """Take the steps of a fold, saving every epoch; return whether all are taken."""
     trainer, hooks = run.trainer(), run.hooks
-    before = run.number * trainer.total_steps
-    total = len(run.stages) * trainer.total_steps
+    before = run.fold * trainer.total_steps
+    total = len(run.folds) * trainer.total_steps
 
     def on_epoch(summary: Mapping[str, float]) -> None:
         _save(run)

@@ -10,13 +10,9 @@ import tifffile
 
 from cellunet.cli.app import main
 from cellunet.config import TARGET, AnnotationConfig, SplitConfig
-from cellunet.tasks.train.request import Hooks, PresetChoice, began_with
+from cellunet.tasks.train.request import PresetChoice, began_with
 from cellunet.tasks.train.train import train
-
-
-@pytest.fixture
-def few(tmp_path, write_data):
-    return write_data(tmp_path / "few", 4, first_seed=40)
+from tests.tasks.conftest import stop_at
 
 
 @pytest.mark.parametrize("preset", ["default", "few"])
@@ -24,7 +20,7 @@ def test_a_training_goes_on_with_the_preset_that_it_began_with(
     preset, few, quick, quick_config
 ) -> None:
     config = quick_config.replace(preset=preset)
-    train(quick(few, config=config), Hooks(should_stop=lambda: True))
+    train(quick(few, config=config), stop_at(1))
     assert began_with("quick") == PresetChoice(preset=preset, folds=0, target=TARGET)
 
 
@@ -39,9 +35,7 @@ def test_options_of_a_training_may_be_left_out_when_it_is_resumed(
 ) -> None:
     # Of few images: a new training of them would take another preset and three folds.
     split = SplitConfig(folds=2)
-    stopped = train(
-        quick(few, config=quick_config, split=split), Hooks(should_stop=lambda: True)
-    )
+    stopped = train(quick(few, config=quick_config, split=split), stop_at(1))
     assert not stopped.finished
     words = ["train", str(few), "--name", "quick", "--resume", "--device", "cpu"]
     assert main([*words, "--threads", "1"]) == 0
@@ -60,9 +54,7 @@ def test_how_images_are_read_and_split_may_be_left_out_too(
         "split": SplitConfig(validation_fraction=0.5),
         "annotations": AnnotationConfig(ignore_value=255),
     }
-    stopped = train(
-        quick(few, config=quick_config, **asked), Hooks(should_stop=lambda: True)
-    )
+    stopped = train(quick(few, config=quick_config, **asked), stop_at(1))
     assert not stopped.finished
     words = ["train", str(few), "--name", "quick", "--resume", "--device", "cpu"]
     assert main([*words, "--ignore-value", "7"]) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +32,7 @@ from cellunet.errors import (
 from cellunet.presets import classic_preset, for_target
 from cellunet.tasks.train.request import Hooks
 from cellunet.tasks.train.train import FoldRun, train, within
+from tests.tasks.conftest import stop_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,12 +47,6 @@ MODEL_FILES = (
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, write_data) -> Path:
     return write_data(tmp_path_factory.mktemp("data") / "drawn", 5)
-
-
-def stop_at(call: int) -> Hooks:
-    """Hooks that ask for a stop the `call`-th time that the training asks."""
-    calls = itertools.count(1)
-    return Hooks(should_stop=lambda: next(calls) == call)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -18,19 +16,10 @@ from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.predict.settings import scale_of
 from cellunet.tasks.train.request import Hooks
 from cellunet.tasks.train.train import train
+from tests.tasks.conftest import stop_at
 
 FOLDS = SplitConfig(folds=3)
 MODEL_FILES = ("model.safetensors", "history.csv")
-
-
-@pytest.fixture
-def few(tmp_path, write_data):
-    return write_data(tmp_path / "few", 4, first_seed=40)
-
-
-def stop_at(call: int) -> Hooks:
-    calls = itertools.count(1)
-    return Hooks(should_stop=lambda: next(calls) == call)
 
 
 def card_of(trained) -> store.ModelCard:
@@ -77,7 +66,7 @@ def test_folds_make_one_model_that_knows_every_image(few, quick) -> None:
     assert steps == [(step, 18) for step in range(1, 19)]
     card = card_of(trained)
     assert (len(card.training), card.validation) == (4, {})
-    assert not list(trained.folder.glob("stage-*"))
+    assert not list(trained.folder.glob("fold-*"))
     assert trained.expected is not None
     assert (trained.expected.pieces, trained.expected.quarters) == (16, True)
     assert not evaluate_model(few, model="quick").groups.get("unseen")
@@ -102,7 +91,7 @@ def test_a_single_validation_image_is_another_image(few, quick) -> None:
 
 
 def test_a_start_that_is_better_is_kept(few, quick, tiny_model) -> None:
-    # A rate at which nothing that was learnt survives.
+    # A rate at which nothing that was learned survives.
     config = tiny_model.config.replace(
         epochs=1, steps_per_epoch=5, learning_rate=30.0, warmup_steps=0
     )
