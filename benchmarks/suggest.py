@@ -104,7 +104,9 @@ def covering(pool: list[list[Place]], *, doubt: bool = True) -> list[Place]:
     """Return the windows that `choose` takes."""
     flat = [p for places in pool for p in places]
     windows_ = CandidateWindows(
-        doubts=np.array([p.area * (p.seen.doubt if doubt else 1) for p in flat]),
+        uncertainties=np.array(
+            [p.area * (p.seen.uncertainty if doubt else 1) for p in flat]
+        ),
         looks=np.array([p.seen.look for p in flat]),
         images=np.array([i for i, places in enumerate(pool) for _ in places]),
         corners=np.array([(p.y, p.x) for p in flat]),
@@ -116,8 +118,8 @@ def covering(pool: list[list[Place]], *, doubt: bool = True) -> list[Place]:
 
 def doubtful(pool: list[list[Place]]) -> list[Place]:
     """Return the windows of greatest doubt, one an image."""
-    best = [max(places, key=lambda p: p.seen.doubt) for places in pool]
-    return sorted(best, key=lambda p: -p.seen.doubt)[:CROPS]
+    best = [max(places, key=lambda p: p.seen.uncertainty) for places in pool]
+    return sorted(best, key=lambda p: -p.seen.uncertainty)[:CROPS]
 
 
 METHODS = {

@@ -31,7 +31,7 @@ CROP = SuggestedCrop(
     share=0.5,
     objects=10,
     unsure=3,
-    why="unsure of 3 of 10 objects; stands for 50% of all doubt",
+    why="unsure of 3 of 10 objects; stands for 50% of all uncertainty",
 )
 
 

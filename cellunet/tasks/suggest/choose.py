@@ -1,23 +1,23 @@
 """Choose the windows of images to annotate next.
 
-A window is a square of the image. Its *doubt* is the share of it that the model is not
-sure of; its *look* is a short list of numbers by which windows are compared.
+A window is a square of the image. Its *uncertainty* is the share of it that the model
+is not sure of; its *look* is a short list of numbers by which windows are compared.
 
 Two windows i and j are alike by s(i, j) = exp(-d(i, j)^2 / (2 `ALIKE`^2)), where d is
 the root mean square difference of their looks, each number in units of its standard
 deviation over all windows. What has been annotated, A, covers a window i to the extent
 c(i) = max over j in A of s(i, j). The window that comes next is the k that adds most to
-the doubt that is covered,
+the uncertainty that is covered,
 
-    gain(k) = sum over i of a(i) * doubt(i) * max(s(i, k) - c(i), 0),
+    gain(k) = sum over i of a(i) * uncertainty(i) * max(s(i, k) - c(i), 0),
 
 and joins A. a(i) is the area that the window stands for, so that an image counts by its
-size, however many windows overlap in it. So a window is chosen if many others in doubt
-are like it and none that is annotated is: doubt that many share counts for more than
-one blurred or dirty corner, however unsure the model is of that. This is the greedy
-choice for the facility location function weighted by doubt, which is monotone and
-submodular, so that the sum that greedy choice covers is at least 1 - 1/e of the
-greatest possible, limits per image and overlaps aside (Nemhauser, Wolsey and
+size, however many windows overlap in it. So a window is chosen if many other uncertain
+ones are like it and none that is annotated is: uncertainty that many share counts for
+more than one blurred or dirty corner, however unsure the model is of that. This is the
+greedy choice for the facility location function weighted by uncertainty, which is
+monotone and submodular, so that the sum that greedy choice covers is at least 1 - 1/e
+of the greatest possible, limits per image and overlaps aside (Nemhauser, Wolsey and
 Fisher, Mathematical Programming 14, 265-294, 1978). Facility location for choosing what
 to label: Wei, Iyer and Bilmes, ICML 2015.
 """
@@ -75,12 +75,12 @@ LEAST_STEP = 1e-3
 """Steps below this (in units of the logarithmic range) are alike."""
 
 LITTLE = 0.01
-"""Share of a window that has to be object, or in doubt, for doubt to count in full: a
+"""Share of a window that has to be object, or uncertain, for that to count in full: a
 single speck in an otherwise empty window is not what a model should learn from."""
 
 FAINT = 0.05
-"""Doubt below which a window without objects is empty: in the empty fields of BBBC039
-the shipped model has at most .032, in pure noise .038."""
+"""Uncertainty below which a window without objects is empty: in the empty fields of
+BBBC039 the shipped model has at most .032, in pure noise .038."""
 
 UNSURE = 0.65
 """Objects of less confidence are counted as unsure, as in `cellunet.imaging.quality`
@@ -91,7 +91,7 @@ UNSURE = 0.65
 class Seen:
     """What a model makes of one window."""
 
-    doubt: float
+    uncertainty: float
     """Expected share of wrong pixels, from 0 (sure of all) to below 1."""
     objects: int
     """Objects that have a pixel in the window."""
@@ -100,12 +100,12 @@ class Seen:
     look: tuple[float, ...]
     """Numbers that describe its look: quantiles of the intensities and mean steps
     between pixels some distance apart, as the network sees both; the share of object
-    pixels, the objects' median diameter and density, in logarithms; the doubt."""
+    pixels, the objects' median diameter and density, in logarithms; the uncertainty."""
 
     @property
     def shows_something(self) -> bool:
-        """Whether there is anything to correct: an object, or more doubt than none."""
-        return self.objects > 0 or self.doubt > FAINT
+        """Whether there is anything to correct: an object, or some uncertainty."""
+        return self.objects > 0 or self.uncertainty > FAINT
 
 
 def starts(length: int, side: int) -> list[int]:
@@ -147,10 +147,10 @@ def see(
 ) -> Seen:
     """Return what a model makes of one window.
 
-    Doubt is D / (F + little). D is the sum, over all pixels, of one minus the
+    Uncertainty is D / (F + little). D is the sum, over all pixels, of one minus the
     probability of the likeliest class: the number of pixels that are expected to be
     wrong. F is the number of pixels that belong to an object or, to the extent of
-    their doubt, might; `LITTLE` of the window keeps it from 0.
+    their uncertainty, might; `LITTLE` of the window keeps it from 0.
 
     Parameters
     ----------
@@ -161,16 +161,16 @@ def see(
     evidence
         YX uint8 of `cellunet.imaging.measure.pixel_confidence`.
     """
-    doubts = 1.0 - evidence.astype(np.float32) / EVIDENCE_TOP
+    uncertainties = 1.0 - evidence.astype(np.float32) / EVIDENCE_TOP
     ids, which, areas = np.unique(labels, return_inverse=True, return_counts=True)
-    sums = np.bincount(which.ravel(), doubts.ravel())
+    sums = np.bincount(which.ravel(), uncertainties.ravel())
     inside = ids > 0
-    total, own = float(doubts.sum()), float(areas[inside].sum())
+    total, own = float(uncertainties.sum()), float(areas[inside].sum())
     beyond = total - float(sums[inside].sum())
-    doubt = total / (own + beyond + LITTLE * labels.size)
+    uncertainty = total / (own + beyond + LITTLE * labels.size)
     means = sums[inside] / areas[inside]
     return Seen(
-        doubt=doubt,
+        uncertainty=uncertainty,
         objects=int(inside.sum()),
         unsure=int((1.0 - means < UNSURE).sum()),
         look=(
@@ -178,7 +178,7 @@ def see(
             math.log(own / labels.size + LITTLE),
             math.log1p(_diameter(areas[inside])),
             math.log1p(float(inside.sum()) / labels.size * DENSITY_PX),
-            doubt,
+            uncertainty,
         ),
     )
 
@@ -211,8 +211,8 @@ fallen to exp(-1/2)."""
 class CandidateWindows:
     """N windows to choose from."""
 
-    doubts: npt.NDArray[np.float64]
-    """Doubt of each, at least 0, times the area that it stands for; (N,)."""
+    uncertainties: npt.NDArray[np.float64]
+    """Uncertainty of each, at least 0, times the area that it stands for; (N,)."""
     looks: npt.NDArray[np.float64]
     """Look of each; (N, L)."""
     images: npt.NDArray[np.int64]
@@ -233,7 +233,7 @@ class ChosenWindow:
     """One minus its likeness to the most similar window that is annotated or was
     chosen before: 0 for one just like it, 1 for nothing like it."""
     share: float
-    """Share of all doubt that it covers and nothing did before."""
+    """Share of all uncertainty that it covers and nothing did before."""
 
 
 def choose(
@@ -242,7 +242,7 @@ def choose(
     """Return windows to annotate, in the order of their worth.
 
     No image gives more windows than its share of `count`, unless the others have none
-    left; windows without doubt are not chosen.
+    left; windows without uncertainty are not chosen.
 
     Parameters
     ----------
@@ -254,8 +254,8 @@ def choose(
         How many to choose; fewer come back if there are no more.
     """
     alike, covered = _likeness(pool.looks, known)
-    total = float(pool.doubts.sum())
-    free = pool.doubts > 0
+    total = float(pool.uncertainties.sum())
+    free = pool.uncertainties > 0
     taken = np.zeros(int(pool.images.max(initial=-1)) + 1, np.int64)
     most = -(-count // max(len(np.unique(pool.images[free])), 1))
     chosen: list[ChosenWindow] = []
@@ -264,7 +264,7 @@ def choose(
         if not open_.any():
             most += 1
             continue
-        gains = pool.doubts @ np.maximum(alike - covered[:, np.newaxis], 0.0)
+        gains = pool.uncertainties @ np.maximum(alike - covered[:, np.newaxis], 0.0)
         # Rounded, so that the last bits of a sum do not decide between equals.
         best = int(np.argmax(np.where(open_, np.round(gains, 9), -1.0)))
         chosen.append(
@@ -562,7 +562,7 @@ def _asked_by(channel: str | None, names: tuple[str, ...]) -> tuple[str, ...]:
 def thinned(
     every: Iterable[Window], shape: tuple[int, int], side: int, most: int
 ) -> Iterator[Window]:
-    """Yield the windows that show something, of each neighborhood the most doubtful.
+    """Yield the windows that show something, of each neighborhood the most uncertain.
 
     Neighborhoods are so large that about `most` cover the plane; with few windows
     each is its own.
@@ -588,7 +588,7 @@ def thinned(
             best = {}
         if window.seen.shows_something:
             leader = best.setdefault(column // reach, window)
-            if window.seen.doubt > leader.seen.doubt:
+            if window.seen.uncertainty > leader.seen.uncertainty:
                 best[column // reach] = window
     yield from best.values()
 

@@ -35,7 +35,7 @@ class SuggestRequest:
     data: tuple[Path, ...] = ()
     """Folders of what is annotated already."""
     model: str = MODEL
-    """Name or path of the model whose doubt counts."""
+    """Name or path of the model whose uncertainty counts."""
     config: SuggestConfig = field(default_factory=SuggestConfig)
     """How many crops, of which size."""
     channel: str | None = None
@@ -80,7 +80,7 @@ class SuggestedCrop:
     width: int
     """Columns."""
     uncertainty: float
-    """`cellunet.tasks.suggest.choose.Seen.doubt`."""
+    """`cellunet.tasks.suggest.choose.Seen.uncertainty`."""
     novelty: float
     """`cellunet.tasks.suggest.choose.ChosenWindow.novelty`."""
     share: float

@@ -236,7 +236,7 @@ def _pick(
     numbers = {path: n for n, path in enumerate(dict.fromkeys(c.path for c in free))}
     looks = np.array([c.seen.look for c in free])
     pool = choose.CandidateWindows(
-        doubts=np.array([c.area * c.seen.doubt for c in free]),
+        uncertainties=np.array([c.area * c.seen.uncertainty for c in free]),
         looks=looks,
         images=np.array([numbers[c.path] for c in free]),
         corners=np.array([(c.y, c.x) for c in free]),
@@ -293,7 +293,7 @@ def described(
         x=candidate.x,
         height=side,
         width=side,
-        uncertainty=seen.doubt,
+        uncertainty=seen.uncertainty,
         novelty=choice.novelty,
         share=choice.share,
         objects=seen.objects,
@@ -311,7 +311,7 @@ def _why(candidate: choose.Candidate, choice: choose.ChosenWindow) -> str:
         first = f"unsure of {seen.unsure} of {seen.objects} objects"
     else:
         first = f"{seen.objects} objects, unsure of their edges"
-    parts = [first, f"stands for {choice.share:.0%} of all doubt"]
+    parts = [first, f"stands for {choice.share:.0%} of all uncertainty"]
     if choice.novelty >= NOVEL:
         parts.append("unlike what is annotated or listed above")
     return "; ".join(parts)

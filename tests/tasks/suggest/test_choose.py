@@ -33,15 +33,17 @@ def flat(value: float, side: int = 20) -> np.ndarray:
     return np.full((side, side), value, np.float32)
 
 
-def test_doubt_is_the_expected_share_of_wrong_pixels_of_what_is_there() -> None:
+def test_uncertainty_is_the_expected_share_of_wrong_pixels_of_what_is_there() -> None:
     labels = np.zeros((20, 20), int)
     labels[:5, :10] = 7
     evidence = np.full((20, 20), 255, np.uint8)
-    # 50 object pixels with a doubt of .2 each, 10 background pixels with .4.
+    # 50 object pixels with a uncertainty of .2 each, 10 background pixels with .4.
     evidence[:5, :10] = 204
     evidence[19, :10] = 153
     seen = see(flat(0.5), labels, evidence)
-    assert seen.doubt == pytest.approx((10 + 4) / (50 + 4 + LITTLE * 400), rel=1e-5)
+    assert seen.uncertainty == pytest.approx(
+        (10 + 4) / (50 + 4 + LITTLE * 400), rel=1e-5
+    )
     assert (seen.objects, seen.unsure) == (1, 0)
 
 
@@ -56,7 +58,7 @@ def test_an_object_of_low_confidence_is_counted_as_unsure() -> None:
 
 def test_a_window_of_sure_background_shows_nothing() -> None:
     empty = see(flat(0), np.zeros((20, 20), int), np.full((20, 20), 255, np.uint8))
-    assert empty.doubt == 0
+    assert empty.uncertainty == 0
     assert not empty.shows_something
     suspected = np.full((20, 20), 255, np.uint8)
     suspected[:3, :3] = 128
@@ -66,7 +68,7 @@ def test_a_window_of_sure_background_shows_nothing() -> None:
     assert see(flat(0), speck, np.full((20, 20), 255, np.uint8)).shows_something
 
 
-def test_a_speck_in_an_empty_window_is_less_doubtful_than_a_doubtful_field() -> None:
+def test_a_speck_in_an_empty_window_is_less_uncertain_than_a_uncertain_field() -> None:
     evidence = np.full((100, 100), 255, np.uint8)
     evidence[:3, :3] = 100
     speck = np.zeros((100, 100), int)
@@ -74,7 +76,7 @@ def test_a_speck_in_an_empty_window_is_less_doubtful_than_a_doubtful_field() -> 
     alone = see(flat(0, 100), speck, evidence)
     field = np.ones((100, 100), int)
     full = see(flat(0, 100), field, np.full((100, 100), 200, np.uint8))
-    assert alone.doubt < full.doubt
+    assert alone.uncertainty < full.uncertainty
 
 
 def test_looks_tell_sizes_and_brightness_apart_but_not_mirror_images(rng) -> None:
@@ -97,16 +99,18 @@ def test_looks_are_finite_whatever_the_window_holds() -> None:
             labels = np.full((16, 16), number)
             seen = see(flat(value, 16), labels, np.zeros((16, 16), np.uint8))
             assert np.isfinite(seen.look).all()
-            assert 0 < seen.doubt <= 1
+            assert 0 < seen.uncertainty <= 1
 
 
 NOTHING = np.empty((0, 1))
 
 
-def pool(looks, doubts=None, images=None, corners=None, side=10) -> CandidateWindows:
+def pool(
+    looks, uncertainties=None, images=None, corners=None, side=10
+) -> CandidateWindows:
     count = len(looks)
     return CandidateWindows(
-        doubts=np.array(doubts or [1.0] * count),
+        uncertainties=np.array(uncertainties or [1.0] * count),
         looks=np.array(looks, float).reshape(count, -1),
         images=np.array(images if images is not None else range(count)),
         corners=np.array(corners or [(0, 0)] * count),
@@ -121,7 +125,7 @@ def chosen(pool_: CandidateWindows, count: int, known=NOTHING) -> list[int]:
 def test_likeness_gains_and_shares_are_those_of_the_formula() -> None:
     # Two windows, one unit apart: the standard deviation is 0.5, so d = 2.
     likeness = math.exp(-4 / (2 * ALIKE**2))
-    first, second = choose(pool([0.0, 1.0], doubts=[1.0, 3.0]), NOTHING, 2)
+    first, second = choose(pool([0.0, 1.0], uncertainties=[1.0, 3.0]), NOTHING, 2)
     assert first.index == 1
     assert first.novelty == 1
     assert first.share == pytest.approx((3 + likeness) / 4)
@@ -130,9 +134,9 @@ def test_likeness_gains_and_shares_are_those_of_the_formula() -> None:
     assert second.share == pytest.approx((1 - likeness) / 4)
 
 
-def test_doubt_that_many_share_counts_for_more_than_the_greatest_doubt() -> None:
-    # Four alike with a doubt of .3 each, and one oddity with a doubt of .9.
-    assert chosen(pool([0, 0, 0, 0, 50], doubts=[0.3] * 4 + [0.9]), 1) == [0]
+def test_uncertainty_that_many_share_counts_for_more_than_the_greatest_doubt() -> None:
+    # Four alike with a uncertainty of .3 each, and one oddity with a uncertainty of .9.
+    assert chosen(pool([0, 0, 0, 0, 50], uncertainties=[0.3] * 4 + [0.9]), 1) == [0]
 
 
 def test_each_kind_comes_once_before_any_comes_twice() -> None:
@@ -142,18 +146,18 @@ def test_each_kind_comes_once_before_any_comes_twice() -> None:
 
 
 def test_what_is_annotated_is_not_chosen_again() -> None:
-    looks, doubts = [0.0, 50.0], [5.0, 1.0]
-    assert chosen(pool(looks, doubts), 1) == [0]
-    assert chosen(pool(looks, doubts), 1, known=np.array([[0.0]])) == [1]
+    looks, uncertainties = [0.0, 50.0], [5.0, 1.0]
+    assert chosen(pool(looks, uncertainties), 1) == [0]
+    assert chosen(pool(looks, uncertainties), 1, known=np.array([[0.0]])) == [1]
 
 
 def test_no_image_gives_more_than_its_share_while_others_have_some() -> None:
     corners = [(0, 0), (0, 20), (0, 40), (0, 0)]
     images = [0, 0, 0, 1]
-    doubts = [9.0, 9.0, 9.0, 0.1]
-    found = chosen(pool([0.0, 50, 100, 0], doubts, images, corners), 2)
+    uncertainties = [9.0, 9.0, 9.0, 0.1]
+    found = chosen(pool([0.0, 50, 100, 0], uncertainties, images, corners), 2)
     assert {images[i] for i in found} == {0, 1}
-    everything = chosen(pool([0.0, 50, 100, 0], doubts, images, corners), 4)
+    everything = chosen(pool([0.0, 50, 100, 0], uncertainties, images, corners), 4)
     assert sorted(everything) == [0, 1, 2, 3]
 
 
@@ -163,8 +167,8 @@ def test_windows_of_an_image_that_overlap_are_not_both_chosen() -> None:
     assert found == [0, 2]
 
 
-def test_windows_without_doubt_are_left_out() -> None:
-    assert chosen(pool([0.0, 1.0, 2.0], doubts=[0.0, 1.0, 0.0]), 3) == [1]
+def test_windows_without_uncertainty_are_left_out() -> None:
+    assert chosen(pool([0.0, 1.0, 2.0], uncertainties=[0.0, 1.0, 0.0]), 3) == [1]
 
 
 def test_a_number_that_never_varies_changes_nothing() -> None:

@@ -160,7 +160,7 @@ def test_the_table_tells_of_every_crop_in_the_order_of_worth(images, tmp_path) -
         (c.y, c.x) for c in made.crops
     ]
     assert all((tmp_path / "out" / r["file"]).is_file() for r in rows)
-    assert "of all doubt" in rows[0]["why"]
+    assert "of all uncertainty" in rows[0]["why"]
     assert [float(r["share"]) for r in rows] == sorted(
         (float(r["share"]) for r in rows), reverse=True
     )
@@ -273,7 +273,7 @@ def test_windows_are_the_same_however_high_the_bands(field) -> None:
     assert (tall[-1].y, tall[-1].x) == (130 - SIDE, 150 - SIDE)
 
 
-def test_of_many_windows_the_most_doubtful_of_each_neighborhood_are_left(
+def test_of_many_windows_the_most_uncertain_of_each_neighborhood_are_left(
     field,
 ) -> None:
     with open_image(field) as source, Scratch() as scratch:
@@ -283,8 +283,8 @@ def test_of_many_windows_the_most_doubtful_of_each_neighborhood_are_left(
         assert list(thinned(every, source.shape, SIDE, 16)) == every
         four = list(thinned(every, source.shape, SIDE, 4))
     blocks = [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
-    doubts = [max(every[i].seen.doubt for i in block) for block in blocks]
-    assert [w.seen.doubt for w in four] == doubts
+    uncertainties = [max(every[i].seen.uncertainty for i in block) for block in blocks]
+    assert [w.seen.uncertainty for w in four] == uncertainties
 
 
 def test_planes_of_a_stack_are_looked_at_one_by_one(tmp_path, nuclei_image) -> None:
