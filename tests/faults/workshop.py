@@ -155,13 +155,20 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
 def work() -> None:
     """Answer requests until there are no more."""
     import torch
+    from matplotlib.figure import Figure
 
     import cellunet.cli.app
     import cellunet.core.checkpoint
     import cellunet.tasks.predict.batch
     import cellunet.tasks.train.train  # noqa: F401
     from cellunet.engine import runtimes as ort
+    from cellunet.outputs.charts import svg
 
+    # What a training loads when it gets there: once, not in every fork.
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    figure = Figure()
+    figure.text(0, 0, "a")
+    svg(figure, "")
     ort.load_onnxruntime()
     torch.set_num_threads(1)
     tiny_presets()

@@ -53,16 +53,20 @@ PICTURES = 4
 """Validation images that are drawn with truth and prediction."""
 
 
-def write_history(
-    folder: Path, history: Sequence[Mapping[str, float]], classes: Sequence[str]
-) -> None:
-    """Write ``history.csv`` and ``curves.svg`` of the epochs so far."""
+def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write ``history.csv`` of the epochs so far."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     with write_atomically(folder / "history.csv") as path:
         path.write_text(text.getvalue(), encoding="utf-8", newline="\n")
+
+
+def draw_curves(
+    folder: Path, history: Sequence[Mapping[str, float]], classes: Sequence[str]
+) -> None:
+    """Write ``curves.svg`` of the epochs so far."""
     with write_atomically(folder / "curves.svg") as path:
         path.write_text(
             svg(learning_curves(history, classes), "Learning curves"),

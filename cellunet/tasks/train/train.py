@@ -32,6 +32,7 @@ from cellunet.tasks.train.checks import training_notes
 from cellunet.tasks.train.finish import (
     PICTURES_FOLDER,
     TrainingStopped,
+    draw_curves,
     finish,
     write_history,
 )
@@ -108,6 +109,9 @@ reading, decode constants and pictures."""
 
 SMALL_CROP_PX = 256
 """Crops up to this side cost little, however small the images are."""
+
+DRAW_EVERY_S = 30.0
+"""Seconds between drawings of the curves: each takes most of one."""
 
 WARM_STEPS, TIMED_STEPS = 3, 12
 """Steps taken, and thrown away, to learn how long one takes."""
@@ -594,7 +598,8 @@ def _train(request: TrainRequest, folder: Path, hooks: Hooks) -> Trained:
             return report
         # Once more, for a run that was killed between its last state and these.
         rows = mean_history(_histories(run))
-        write_history(run.folder, rows, run.config.encoding.classes)
+        write_history(run.folder, rows)
+        draw_curves(run.folder, rows, run.config.encoding.classes)
         try:
             card, verdict = finish(run)
         except TrainingStopped:
@@ -733,10 +738,16 @@ def _steps(run: Run) -> bool:
     before = run.fold * trainer.total_steps
     total = len(run.folds) * trainer.total_steps
 
+    drawn = time.monotonic()
+
     def on_epoch(summary: Mapping[str, float]) -> None:
+        nonlocal drawn
         _save(run)
         rows = mean_history(_histories(run))
-        write_history(run.folder, rows, run.config.encoding.classes)
+        write_history(run.folder, rows)
+        if time.monotonic() - drawn > DRAW_EVERY_S:
+            draw_curves(run.folder, rows, run.config.encoding.classes)
+            drawn = time.monotonic()
         hooks.on_epoch(summary)
 
     def on_step(state: TrainState, loss: float) -> None:

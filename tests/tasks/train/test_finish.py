@@ -22,7 +22,12 @@ from cellunet.imaging.targets import encode
 from cellunet.metrics.fit import Truth
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.predict.settings import scale_of
-from cellunet.tasks.train.finish import PICTURES, write_history, write_pictures
+from cellunet.tasks.train.finish import (
+    PICTURES,
+    draw_curves,
+    write_history,
+    write_pictures,
+)
 from cellunet.tasks.train.request import Hooks
 from cellunet.tasks.train.train import train
 from tests.networks import sample_of
@@ -35,8 +40,9 @@ ROWS = [
 
 
 def test_history_is_a_table_with_a_row_an_epoch(tmp_path) -> None:
-    write_history(tmp_path, ROWS[:1], ["rest", "boundary"])
-    write_history(tmp_path, ROWS, ["rest", "boundary"])
+    write_history(tmp_path, ROWS[:1])
+    write_history(tmp_path, ROWS)
+    draw_curves(tmp_path, ROWS, ["rest", "boundary"])
     text = (tmp_path / "history.csv").read_bytes().decode()
     assert text.splitlines()[0] == "epoch,train_loss,validation_loss"
     assert "\r" not in text
