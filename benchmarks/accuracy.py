@@ -237,7 +237,7 @@ def main() -> None:
     what.add_argument("--model", default="nuclei")
     what.add_argument("--masks", type=Path, help="a folder of label images")
     what.add_argument("--otsu", action="store_true")
-    parser.add_argument("--flips", action="store_true", help="as in predict --flips")
+    parser.add_argument("--flips", action="store_true", help="with the setting flips")
     parser.add_argument("--name", help="name of the row")
     parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
     args = parser.parse_args()
@@ -250,7 +250,7 @@ def main() -> None:
         name, segment = args.masks.name, by_masks(args.masks)
     else:
         card = store.find_model(args.model).card
-        name = f"`{args.model}`" + " with `--flips`" * args.flips
+        name = f"`{args.model}`" + " with `flips`" * args.flips
         segment = by_model(args.model, flips=args.flips)
         trained |= set(card.training.values())
         cost = operations_per_pixel(card.config.network)

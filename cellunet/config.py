@@ -7,22 +7,15 @@ here and core functions take a configuration whole. Standard library only, so th
 
 from __future__ import annotations
 
-import re
-import typing
 from dataclasses import dataclass
 from typing import Literal
 
-from cellunet.errors import ConfigError, choose
-from cellunet.settings import Config, check, group, setting, shown, unit_of
+from cellunet.errors import choose
+from cellunet.settings import Config, check, group, setting
 
 Target = Literal["three-class", "boundary"]
 
 Side = Literal["inner", "outer"]
-
-# In fields of U2OS nuclei (BBBC039) the range is 1.25 to 1.72 times the contrast of the
-# foreground (5th and 95th percentile of 147), and 5.9 and 6.3 times in the two that
-# show bright dirt.
-FOREGROUND_LIMIT = 2.0
 
 EDGES = (0.05, 0.95)
 """Fractions of the way from background to nucleus at which an outline may lie."""
@@ -46,17 +39,6 @@ FOLDS = 3
 ENGINE: Literal["auto"] = "auto"
 DEVICE = "auto"
 THREADS = 0
-
-FoundDiameter = Literal["auto", "batch", "model"]
-"""Ways to find how large objects are."""
-
-Saved = Literal[
-    "classes", "probabilities", "outlines", "rois", "geojson", "table", "report"
-]
-
-EngineName = Literal[
-    "auto", "onnxruntime", "torch", "torch-bfloat16", "openvino", "openvino-int8"
-]
 
 PROTOCOL = "standard"
 PROTOCOLS = ("standard", "caicedo2019")
@@ -92,8 +74,11 @@ class NormalizationConfig(Config):
         "noise.",
         low=0,
     )
+    # In fields of U2OS nuclei (BBBC039) the range is 1.25 to 1.72 times the contrast of
+    # the foreground (5th and 95th percentile of 147), and 5.9 and 6.3 times in the two
+    # that show bright dirt.
     foreground_limit: float = setting(
-        FOREGROUND_LIMIT,
+        2.0,
         "The range mapped to 0..1 is at most this many times the contrast of the "
         "foreground, so that bright dirt does not dim all else; 0: no limit.",
     )
@@ -354,16 +339,10 @@ class TrainConfig(Config):
         otherwise=f"few for up to {FEW_IMAGES} images from a model, else default",
         option="Options: NAME",
     )
-    normalization: NormalizationConfig = group(
-        NormalizationConfig, "How intensities become the network's input."
-    )
-    encoding: EncodingConfig = group(
-        EncodingConfig, "How instance labels become a class map."
-    )
-    weights: WeightConfig = group(
-        WeightConfig, "How much each pixel counts in the loss."
-    )
-    network: UNetConfig = group(UNetConfig, "Shape of the network.")
+    normalization: NormalizationConfig = group(NormalizationConfig)
+    encoding: EncodingConfig = group(EncodingConfig)
+    weights: WeightConfig = group(WeightConfig)
+    network: UNetConfig = group(UNetConfig)
     scale: float = setting(
         1.0,
         "Images are magnified by this factor before the network; where training "
@@ -372,10 +351,8 @@ class TrainConfig(Config):
         within=(0.05, 20),
         derived=True,
     )
-    augment: AugmentConfig = group(AugmentConfig, "How training crops are varied.")
-    decode: DecodeConfig = group(
-        DecodeConfig, "How class probabilities become labels.", derived=True
-    )
+    augment: AugmentConfig = group(AugmentConfig)
+    decode: DecodeConfig = group(DecodeConfig, derived=True)
     loss: str = setting(
         "cross-entropy", "Name of the loss in `cellunet.core.trainer.LOSSES`."
     )
@@ -460,47 +437,6 @@ class TrainConfig(Config):
 
 ALL_IMAGES = "all"
 """What `PredictConfig.image` is for every image of a file."""
-
-TRAINED = {"seed_threshold": 0.5, "min_area_px": 30, "diameter_px": 25}
-"""What the model that ships was trained with, for help texts."""
-
-
-def as_trained(name: str) -> str:
-    """Return the default of a setting that the model decides, in words."""
-    return f"as trained, {shown(TRAINED[name], unit_of(name))} in {MODEL}"
-
-
-def parse_part(text: str) -> tuple[int, int]:
-    """Return (i, n) of ``i/n``.
-
-    Raises
-    ------
-    ConfigError
-        If `text` is something else.
-    """
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
-    if not found:
-        raise ConfigError(f"--part is {text!r}.", hint="For example --part 2/8.")
-    return int(found[1]), int(found[2])
-
-
-def parse_diameter(text: str) -> float | str:
-    """Return what ``--diameter`` says.
-
-    Raises
-    ------
-    ConfigError
-        If it is neither a number nor one of the words.
-    """
-    if text in typing.get_args(FoundDiameter):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(
-            f"--diameter is {text!r}.",
-            hint="Give auto, batch, model, or a number of pixels, for example 40.",
-        ) from None
 
 
 def check_edge(edge: float | None) -> None:
@@ -589,19 +525,18 @@ class PredictConfig(Config):
         otherwise="1",
         within=(0.05, 20),
     )
-    diameter_px: FoundDiameter | float = setting(
+    diameter_px: Literal["auto", "batch", "model"] | float = setting(
         "auto",
         "How large the objects are: auto finds it for each image and sees it at a "
         "scale that suits the model, batch finds one for all images, model sees images "
         "as they are; or their median diameter in pixels.",
         otherwise="auto, unless a scale or pixel size is given",
-        parse=parse_diameter,
         within=(2, 2000),
         option="Objects: SIZE",
     )
     pixel_size_um: float | None = setting(
         None,
-        "Micrometres per pixel at which the model is to see each image, from which "
+        "Micrometers per pixel at which the model is to see each image, from which "
         "its scale follows; labels keep the image's own size.",
         otherwise="images are seen as they are",
         within=(0.001, 1000),
@@ -610,7 +545,7 @@ class PredictConfig(Config):
     min_area_px: int | None = setting(
         None,
         "Drop objects of fewer pixels.",
-        otherwise=as_trained("min_area_px"),
+        otherwise="as trained, 30 px in nuclei",
         low=0,
         option="Objects: PX",
     )
@@ -618,7 +553,7 @@ class PredictConfig(Config):
         None,
         "Probability of interior, 0 to 1, that seeds an object; higher splits more "
         "and finds less.",
-        otherwise=as_trained("seed_threshold"),
+        otherwise="as trained, 0.5 in nuclei",
         between=(0, 1),
         option="Objects: P",
     )
@@ -648,7 +583,12 @@ class PredictConfig(Config):
         label="Edge objects dropped",
         option="Objects",
     )
-    save: tuple[Saved, ...] = setting(
+    save: tuple[
+        Literal[
+            "classes", "probabilities", "outlines", "rois", "geojson", "table", "report"
+        ],
+        ...,
+    ] = setting(
         (),
         "Also write, beside each label image: classes or probabilities (TIFF), "
         "outlines (a picture), rois (for Fiji), geojson (for QuPath), or the table "
@@ -673,7 +613,6 @@ class PredictConfig(Config):
         "Segment every N-th image, from the I-th on, for N calls side by side; then "
         "the same command without it writes the table and the report of all.",
         otherwise="all images",
-        parse=parse_part,
         option="Results: I/N",
     )
     overwrite: bool = setting(False, "Replace results that exist.", option="Results")
@@ -751,7 +690,9 @@ class PredictConfig(Config):
 class ComputeConfig(Config):
     """What computes, which changes time and, between engines, a few pixels."""
 
-    engine: EngineName = setting(
+    engine: Literal[
+        "auto", "onnxruntime", "torch", "torch-bfloat16", "openvino", "openvino-int8"
+    ] = setting(
         ENGINE,
         "What runs the network: auto (onnxruntime on a CPU, else torch), "
         "onnxruntime, torch, torch-bfloat16, or, of the extra "
@@ -843,12 +784,6 @@ class SuggestConfig(Config):
         "images), rois (sets of Fiji), geojson (of QuPath).",
         option="Results: NAME",
     )
-    most_windows: int = setting(
-        4096,
-        "Windows that are compared with each other at most. Of more, only the most "
-        "doubtful of each neighborhood are.",
-        low=1,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -918,10 +853,8 @@ class EvaluateConfig(Config):
         "paper.",
         option="Options: NAME",
     )
-    bootstrap: BootstrapConfig = group(BootstrapConfig, "How intervals are drawn.")
-    encoding: EncodingConfig = group(
-        EncodingConfig, "How instance labels become a class map.", derived=True
-    )
+    bootstrap: BootstrapConfig = group(BootstrapConfig)
+    encoding: EncodingConfig = group(EncodingConfig, derived=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

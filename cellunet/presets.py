@@ -45,7 +45,7 @@ def classic_preset() -> TrainConfig:
     Stated by the study: a U-Net, 3 classes, weighted cross-entropy, random crops of
     256 x 256, learning rate 0.01, batch 5, 160 training and 40 validation images (32
     and 8 iterations an epoch). Taken from its author's published code: 64 to 1024
-    channels (31,036,611 parameters), normal initialisation, images standardised to
+    channels (31,036,611 parameters), normal initialization, images standardized to
     zero mean and unit variance, Adam with AMSGrad, 50 epochs, early stop after 10.
     """
     return TrainConfig(

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, TypeVar, cast
 from cellunet.errors import ConfigError
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 T = TypeVar("T")
 
@@ -38,8 +38,6 @@ class Setting:
     """What stands for its value on a help page."""
     otherwise: str = ""
     """What holds where it is left out, if the default does not say it."""
-    parse: Callable[[str], Any] | None = None
-    """Makes a value of what was typed, where the type alone does not tell how."""
     label: str = ""
     """Its row in a report; such settings decide the labels and are kept with them."""
     low: float | None = None
@@ -134,11 +132,10 @@ def setting(
     return cast("T", field)
 
 
-def group(kind: type[C], help: str, /, **known: Any) -> C:  # noqa: ANN401
+def group(kind: type[C], *, derived: bool = False) -> C:
     """Return a field of a `Config` that is a group of settings, as `setting` does."""
-    field: Any = dataclasses.field(
-        default_factory=kind, metadata={"setting": Setting(help=help, **known)}
-    )
+    known = Setting(help=kind.__doc__ or "", derived=derived)
+    field: Any = dataclasses.field(default_factory=kind, metadata={"setting": known})
     return cast("C", field)
 
 
@@ -256,8 +253,9 @@ def alternatives(hint: Any) -> list[Any]:  # noqa: ANN401
     """Return the types that a value may be of, None aside; sets of words first."""
     kinds: list[Any] = [hint]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-    return sorted(kinds, key=lambda kind: typing.get_origin(kind) is not Literal)
+        kinds = [k for k in typing.get_args(hint) if k not in (None, types.NoneType)]
+    # A set of words is no type, but stands for one.
+    return sorted(kinds, key=lambda kind: isinstance(kind, type))
 
 
 def typed(value: Any, hint: Any, where: str) -> Any:  # noqa: ANN401

@@ -9,7 +9,6 @@ import pytest
 from cellunet import store
 from cellunet.config import (
     MODEL,
-    TRAINED,
     PredictConfig,
     SplitConfig,
     SuggestConfig,
@@ -18,6 +17,7 @@ from cellunet.config import (
 from cellunet.config_file import as_toml, read_settings
 from cellunet.errors import ConfigError
 from cellunet.presets import PRESETS, configure, for_target
+from cellunet.settings import known_of, shown, unit_of
 
 
 @pytest.fixture
@@ -140,9 +140,8 @@ def test_settings_of_a_table_change_together() -> None:
 
 
 def test_help_texts_tell_what_the_model_that_ships_was_trained_with() -> None:
-    card = store.find_model(MODEL).card
-    assert {
-        "seed_threshold": card.config.decode.seed_threshold,
-        "min_area_px": card.config.decode.min_area_px,
-        "diameter_px": round(card.diameter_px[1]),
-    } == TRAINED
+    decode = store.find_model(MODEL).card.config.decode
+    fields = {field.name: field for field in PredictConfig.fields()}
+    for name in ("seed_threshold", "min_area_px"):
+        trained = shown(getattr(decode, name), unit_of(name))
+        assert known_of(fields[name]).otherwise == f"as trained, {trained} in {MODEL}"

@@ -87,7 +87,13 @@ def test_only_a_report_imports_what_draws_it(tmp_path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.zeros((64, 64), np.uint8))
     words = ["predict", str(path), "--out", str(tmp_path / "out"), "--quiet"]
-    assert not _loaded(_calls(*words)) & {"torch", "matplotlib", "jinja2", "PIL"}
+    assert not _loaded(_calls(*words)) & {
+        "torch",
+        "skimage",
+        "matplotlib",
+        "jinja2",
+        "PIL",
+    }
     drawn = _loaded(
         _calls(*words, "--save", "report", "--overwrite")
         + "\nassert 'matplotlib.pyplot' not in sys.modules"

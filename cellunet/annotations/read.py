@@ -402,8 +402,8 @@ def _refuse_outlines(pixels: npt.NDArray[Any], path: Path, kind: str) -> None:
         raise AnnotationError(
             f"{path} holds thin lines around empty areas: it can be the outlines of "
             "objects, or ring-shaped objects.",
-            hint="Say which, and use what it makes: cellunet make-labels --kind "
-            "outlines fills closed lines, --kind binary takes the lines themselves.",
+            hint="Say which: --kind outlines fills closed lines, --kind binary takes "
+            "the lines themselves.",
         )
 
 

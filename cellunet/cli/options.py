@@ -36,6 +36,7 @@ from cellunet.config import (
 )
 from cellunet.config_file import Settings, read_settings
 from cellunet.engine.cores import threads_for
+from cellunet.errors import ConfigError
 from cellunet.presets import PRESETS
 from cellunet.settings import Config, alternatives, known_of, shown, unit_of
 
@@ -76,14 +77,42 @@ class Options:
         of_kind = file.get(self.kind, {})
         given = {k: v for k, v in of_kind.items() if k.partition(".")[0] in self.names}
         for field in self.fields:
-            value, parse = values.pop(field.name), known_of(field).parse
+            value = values.pop(field.name)
             # An option that may be repeated and was not is an empty list.
             if value is None or value is False or value == []:
                 continue
             if isinstance(value, list):
                 value = tuple(dict.fromkeys(one.value for one in value))
-            given[field.name] = value if parse is None else parse(value)
+            elif isinstance(value, str):
+                value = parsed(value, self.kind.hints()[field.name], option_of(field))
+            given[field.name] = value
         return given
+
+
+def parsed(text: str, hint: Any, option: str) -> Any:  # noqa: ANN401
+    """Return what was typed for a value of a type that Typer does not know.
+
+    One of some words or a number, or numbers with slashes between.
+
+    Raises
+    ------
+    ConfigError
+        If it is something else.
+    """
+    *literals, kind = alternatives(hint)
+    words = [word for literal in literals for word in typing.get_args(literal)]
+    several = typing.get_args(kind) if typing.get_origin(kind) is tuple else ()
+    if (kind not in (int, float) and not several) or text in words:
+        return text
+    try:
+        if not several:
+            return kind(text)
+        return tuple(k(one) for k, one in zip(several, text.split("/"), strict=True))
+    except ValueError:
+        example = "2/8" if several else f"a number or one of {', '.join(words)}"
+        raise ConfigError(
+            f"{option} is {text!r}.", hint=f"For example {option} {example}."
+        ) from None
 
 
 def option_of(field: Field[Any]) -> str:
@@ -106,14 +135,14 @@ def help_of(kind: type[Config], field: Field[Any]) -> str:
 
 
 def _parameter(kind: type[Config], field: Field[Any]) -> inspect.Parameter:
-    known, hint = known_of(field), alternatives(kind.hints()[field.name])[-1]
+    known, hints = known_of(field), alternatives(kind.hints()[field.name])
+    hint = hints[-1] if len(hints) == 1 else str
     flag = hint is bool
-    if known.parse is not None:
-        hint = str
-    elif typing.get_origin(hint) is tuple:
-        # Typer takes no list of literals.
+    if typing.get_origin(hint) is tuple:
+        # Typer takes no list of literals, and no pair in one word.
         words = typing.get_args(typing.get_args(hint)[0])
-        hint = list[StrEnum(field.name, {w.upper(): w for w in words})]  # type: ignore[misc]
+        made_of = {word.upper(): word for word in words}
+        hint = list[StrEnum(field.name, made_of)] if words else str  # type: ignore[misc]
     made = option(
         option_of(field),
         known.metavar,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,9 +92,11 @@ def predict(
 
 def summarize(session: Session, found: Predictions, out: Path) -> None:
     """Tell the nuclei per image, what it took, where results are, and what failed."""
+    from cellunet.tasks.predict.inputs import common_folder
+
     console, report = session.console, session.report
     shown = [i for i in found.images if i.status != "failed"]
-    base = _common_folder([image.input for image in shown])
+    base = common_folder(shown)
     rows: list[tuple[str, ...]] = [_row(image, base) for image in shown[:MAX_ROWS]]
     if rows:
         heads: tuple[str, ...] = ("image", "nuclei", "time", "size", "pixel size", "")
@@ -144,23 +145,12 @@ def _told(image: ImageResult) -> str:
     return image.message if named else f"{image.input}: {image.message}"
 
 
-def _common_folder(inputs: list[str]) -> Path:
-    """Return the folder below which all inputs lie, which tables need not repeat."""
-    parents = {str(Path(name).parent) for name in inputs}
-    try:
-        return Path(os.path.commonpath(parents))
-    except ValueError:
-        # No inputs, relative beside absolute ones, or two drives.
-        return Path()
-
-
-def _row(image: ImageResult, base: Path) -> tuple[str, ...]:
-    from cellunet.tasks.predict.inputs import said
+def _row(image: ImageResult, base: str) -> tuple[str, ...]:
+    from cellunet.tasks.predict.inputs import name_below, said
 
     known = image.objects is not None
     told = {"skipped": "finished before", "planned": f"would write {image.output}"}
-    path = Path(image.input)
-    name = str(path.relative_to(base) if path.is_relative_to(base) else path)
+    name = name_below(image.input, base)
     return (
         f"{name} ({image.image})" if image.image else name,
         f"{image.objects:,}" if known else "",

@@ -85,7 +85,7 @@ def document(command: str | None, outcome: Outcome) -> str:
     ----------
     command
         Subcommand, with its own subcommand if it has one: ``"models show"``; None if
-        none was recognised.
+        none was recognized.
     outcome
         What the command ended with.
     """

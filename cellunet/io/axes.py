@@ -458,7 +458,7 @@ def choose_level(path: Path, level: int, shapes: list[Shape]) -> int:
         count = f"{len(shapes)} levels" if len(shapes) > 1 else "1 level"
         raise ImageReadError(
             f"{path} has no level {level}; it has {count}: {known}.",
-            hint="Choose one of them with --level, or rescale with --scale.",
+            hint="Set another level below [predict] in a file for --config.",
         )
     return level
 

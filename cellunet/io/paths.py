@@ -12,6 +12,7 @@ import contextlib
 import filecmp
 import fnmatch
 import glob
+import json
 import os
 import re
 import stat
@@ -369,7 +370,7 @@ KINDS = {
         "label images or pictures of results",
     ),
 }
-"""What ``--include`` takes all the same, and what one and several are called."""
+"""What `PredictConfig.include` takes, and what one and several are called."""
 
 MICROSCOPES = (
     *(".czi", ".nd2", ".lif", ".lifext", ".lof", ".xlef", ".oib", ".oif", ".oir"),
@@ -445,8 +446,10 @@ def counted(found: Mapping[str, Collection[Path]]) -> str:
 
 def note_on(found: Mapping[str, Collection[Path]]) -> str:
     """Return one line that counts what was left out and says how to take it."""
-    options = " ".join(f"--include {kind}" for kind in found)
-    return f"Left out: {counted(found)}. To take them all the same: {options}."
+    return (
+        f"Left out: {counted(found)}. To take them all the same, name them, or put "
+        f"include = {json.dumps(list(found))} below [predict] in a file for --config."
+    )
 
 
 def is_unread(name: str) -> bool:

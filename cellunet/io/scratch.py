@@ -46,6 +46,9 @@ SCRATCH_BYTES_PER_PIXEL = 0.4
 LABEL_BYTES_PER_PIXEL = 0.1
 """Of labels, which lie there twice before they are complete; such fields took 0.05."""
 
+SETTING = "scratch in --config"
+"""By which a user chooses the folder."""
+
 PREFIX = ".cellunet"
 """Begins the name of the temporary file, for as long as it has one."""
 
@@ -61,9 +64,9 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise OutputError(
             f"There is no folder {folder} for temporary files.",
-            hint="Make it, or choose another one with --scratch.",
+            hint=f"Make it, or choose another one with {SETTING}.",
         )
-    with writing(folder / PREFIX, "--scratch"), temporary(folder):
+    with writing(folder / PREFIX, SETTING), temporary(folder):
         pass
 
 
@@ -100,7 +103,7 @@ def check_room(
     else:
         wanted[there] = SCRATCH_BYTES_PER_PIXEL
     for place, of_pixel in wanted.items():
-        option = "--out" if place == output.parent else "--scratch"
+        option = "--out" if place == output.parent else SETTING
         _check_disk(output, place, round(pixels * of_pixel / 1e6), option)
 
 
@@ -116,7 +119,7 @@ def _check_disk(output: Path, place: Path, needed: int, option: str) -> None:
         free,
     )
     if needed > free:
-        choice = "--out" if option == "--out" else "--scratch or --out"
+        choice = "--out" if option == "--out" else f"{SETTING} or --out"
         raise OutputError(
             f"{output} cannot be written: it takes about {needed:,} MB in "
             f"{place} until it is finished, and {free:,} MB are free there.",
@@ -185,7 +188,7 @@ class Scratch:
         system need have no folder for temporary files.
         """
         if self._folder is not None:
-            return self._folder / PREFIX, "--scratch"
+            return self._folder / PREFIX, SETTING
         return self._output or Path(tempfile.gettempdir(), "cellunet"), "--out"
 
     def store(self) -> PlaneStore:

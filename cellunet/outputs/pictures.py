@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Rgb = tuple[int, int, int]
 
 # Of the palette of Okabe and Ito (2008), which eyes of all kinds tell apart; these two
-# also differ from grey and in lightness, and white shows where both lines agree.
+# also differ from gray and in lightness, and white shows where both lines agree.
 TRUTH: Rgb = (86, 180, 233)
 
 PREDICTION: Rgb = (230, 159, 0)
@@ -51,11 +51,11 @@ LINES_PX = 1400
 """Below lines, images are enlarged by the largest whole factor up to this side."""
 
 PREVIEW_PX = 700
-"""The same below colours, which need less room than lines."""
+"""The same below colors, which need less room than lines."""
 
 MAX_ENLARGEMENT = 16
 
-LINE_GREY = 0.65
+LINE_GRAY = 0.65
 """White of the image below lines, so that lines are brighter than any nucleus."""
 
 GAMMA = 0.7
@@ -75,9 +75,9 @@ HATCH_PX = 16
 def outlines(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return the inner outlines of all objects, one pixel wide.
 
-    A pixel is outline if it belongs to an object and one of its four neighbours has
+    A pixel is outline if it belongs to an object and one of its four neighbors has
     another label: where two objects touch, both have an outline. The frame of the
-    image is no neighbour, so that objects it cuts stay open there.
+    image is no neighbor, so that objects it cuts stay open there.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def outlines(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 def stretch(
     image: npt.NDArray[Any], *, low: float = 1.0, high: float = 99.8
 ) -> npt.NDArray[np.uint8]:
-    """Return `image` as 8-bit grey between two of its percentiles, dark parts lifted.
+    """Return `image` as 8-bit gray between two of its percentiles, dark parts lifted.
 
     Pixels that are not finite are black; so is a constant image.
 
@@ -131,13 +131,13 @@ def stretch(
     dark, bright = np.percentile(values[finite], (low, high))
     if bright <= dark:
         dark, bright = values[finite].min(), values[finite].max()
-    return grey_between(image, dark, bright)
+    return gray_between(image, dark, bright)
 
 
-def grey_between(
+def gray_between(
     image: npt.NDArray[Any], dark: float, bright: float
 ) -> npt.NDArray[np.uint8]:
-    """Return `image` as 8-bit grey, `dark` black, `bright` white, the middle lifted.
+    """Return `image` as 8-bit gray, `dark` black, `bright` white, the middle lifted.
 
     Parameters
     ----------
@@ -154,8 +154,8 @@ def grey_between(
     values = image.astype(np.float64)
     values[~np.isfinite(values)] = dark
     span = bright - dark if bright > dark else 1.0
-    grey = np.clip((values - dark) / span, 0, 1) ** GAMMA
-    stretched: npt.NDArray[np.uint8] = np.rint(255 * grey).astype(np.uint8)
+    gray = np.clip((values - dark) / span, 0, 1) ** GAMMA
+    stretched: npt.NDArray[np.uint8] = np.rint(255 * gray).astype(np.uint8)
     return stretched
 
 
@@ -172,7 +172,7 @@ def draw(
     other: npt.NDArray[Any] | None = None,
     other_color: Rgb = PREDICTION,
 ) -> npt.NDArray[np.uint8]:
-    """Return `image` in grey with the outlines of objects in colour.
+    """Return `image` in gray with the outlines of objects in color.
 
     Small images are enlarged first (`enlargement`), so that a line one pixel wide
     follows the pixels exactly and hides little of them.
@@ -186,7 +186,7 @@ def draw(
     color
         Red, green and blue of its outlines.
     other
-        A second labelling, drawn in `other_color`; where the lines of both coincide
+        A second labeling, drawn in `other_color`; where the lines of both coincide
         they are white.
 
     Returns
@@ -195,8 +195,8 @@ def draw(
         YXC, uint8, three channels.
     """
     factor = enlargement(image.shape, LINES_PX)
-    grey = np.rint(LINE_GREY * stretch(image)).astype(np.uint8)
-    canvas = _rgb(_enlarge(grey, factor))
+    gray = np.rint(LINE_GRAY * stretch(image)).astype(np.uint8)
+    canvas = _rgb(_enlarge(gray, factor))
     first = outlines(_enlarge(labels, factor))
     canvas[first] = color
     if other is not None:
@@ -206,17 +206,17 @@ def draw(
     return canvas
 
 
-def colour_objects(
+def color_objects(
     labels: npt.NDArray[Any], *, image: npt.NDArray[Any] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Return objects filled with a colour that follows from their id, outlined.
+    """Return objects filled with a color that follows from their id, outlined.
 
     Parameters
     ----------
     labels
         YX, integer.
     image
-        YX: shown in grey, the colours laid over it thinly; without it objects are
+        YX: shown in gray, the colors laid over it thinly; without it objects are
         opaque on black.
 
     Returns
@@ -226,7 +226,7 @@ def colour_objects(
     """
     factor = enlargement(labels.shape, PREVIEW_PX)
     large = _enlarge(labels, factor)
-    fill = id_colours(large)
+    fill = id_colors(large)
     edge = outlines(large)
     if image is None:
         fill[edge] = fill[edge] // 2
@@ -239,8 +239,8 @@ def colour_objects(
     return canvas
 
 
-def id_colours(labels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return a colour per pixel that depends on its id alone, black for 0.
+def id_colors(labels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return a color per pixel that depends on its id alone, black for 0.
 
     Hues follow the golden ratio, which keeps any run of consecutive ids as far apart
     as possible; three lightnesses tell close hues apart.
@@ -265,8 +265,8 @@ def id_colours(labels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     rgb = value[:, None] * (1 - saturation[:, None] * ramp)
     palette = np.rint(255 * rgb).astype(np.uint8)
     palette[ids == 0] = 0
-    coloured: npt.NDArray[np.uint8] = palette[index.reshape(labels.shape)]
-    return coloured
+    colored: npt.NDArray[np.uint8] = palette[index.reshape(labels.shape)]
+    return colored
 
 
 def preview(
@@ -292,8 +292,8 @@ def preview(
     Returns
     -------
     ndarray
-        YXC, uint8: the image beside the same with its objects coloured; without an
-        image the coloured objects alone. Longest side at most about
+        YXC, uint8: the image beside the same with its objects colored; without an
+        image the colored objects alone. Longest side at most about
         `MAX_PREVIEW_PX` a panel.
     """
     step = -(-max(*labels.shape, 1) // MAX_PREVIEW_PX)
@@ -303,13 +303,13 @@ def preview(
     if scribbles is not None:
         scribbles = scribbles[::step, ::step]
     if image is None:
-        return _scribbled(_hatched(colour_objects(labels), annotated), scribbles)
+        return _scribbled(_hatched(color_objects(labels), annotated), scribbles)
     image = image[::step, ::step]
     plain = _rgb(_enlarge(stretch(image), enlargement(image.shape, PREVIEW_PX)))
     wide = labels.shape[1] > 2 * labels.shape[0]
-    coloured = _hatched(colour_objects(labels, image=image), annotated)
-    coloured = _scribbled(coloured, scribbles)
-    return contact_sheet([plain, coloured], columns=1 if wide else 2)
+    colored = _hatched(color_objects(labels, image=image), annotated)
+    colored = _scribbled(colored, scribbles)
+    return contact_sheet([plain, colored], columns=1 if wide else 2)
 
 
 def _hatched(
@@ -330,7 +330,7 @@ def _hatched(
 def _scribbled(
     picture: npt.NDArray[np.uint8], scribbles: npt.NDArray[np.uint8] | None
 ) -> npt.NDArray[np.uint8]:
-    """Return a picture with scribbles in colours of their own."""
+    """Return a picture with scribbles in colors of their own."""
     if scribbles is None:
         return picture
     large = _enlarge(scribbles, picture.shape[0] // max(scribbles.shape[0], 1))
@@ -347,7 +347,7 @@ def contact_sheet(
     gap_px: int = 6,
     background: Rgb = PAPER,
 ) -> npt.NDArray[np.uint8]:
-    """Return several pictures in rows, each centred in a cell of the same size.
+    """Return several pictures in rows, each centered in a cell of the same size.
 
     Parameters
     ----------
@@ -358,7 +358,7 @@ def contact_sheet(
     gap_px
         Pixels between panels.
     background
-        Colour of the gaps.
+        Color of the gaps.
 
     Returns
     -------
@@ -388,8 +388,8 @@ def _enlarge(pixels: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _rgb(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return np.repeat(grey[..., None], 3, axis=2)
+def _rgb(gray: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.repeat(gray[..., None], 3, axis=2)
 
 
 SIDE_PX = 256
@@ -400,7 +400,7 @@ QUALITY = 50
 """Of WebP. At 40, 50 and 75 a picture takes 4.5, 5.2 and 7.0 kB (median of 51 fields,
 ``python -m benchmarks.report --pictures``); the eye sees no difference."""
 
-GREY = 0.8
+GRAY = 0.8
 """White of the image below outlines, so that these are brighter."""
 
 
@@ -408,7 +408,7 @@ class Thumbnail:
     """Take a plane's rows, top to bottom, and make a picture of them.
 
     The image is averaged over squares of whole pixels; the outlines are those of the
-    full resolution, each square as strongly coloured as a line crosses it. In memory
+    full resolution, each square as strongly colored as a line crosses it. In memory
     is the picture, and the band at hand.
 
     Parameters
@@ -435,7 +435,7 @@ class Thumbnail:
         self._low = statistics.low
         self._span = percentile_span(statistics, config) or 1.0
         self._shape = tuple(math.ceil(n * self._larger / self._factor) for n in shape)
-        self._grey = np.zeros(self._shape)
+        self._gray = np.zeros(self._shape)
         self._lines = np.zeros(self._shape)
         self._pixels = np.zeros(self._shape)
         self._y = 0
@@ -453,10 +453,10 @@ class Thumbnail:
                 posinf=self._low,
                 neginf=self._low,
             )
-            grey = np.clip((values - self._low) / self._span, 0, 1) ** GAMMA
+            gray = np.clip((values - self._low) / self._span, 0, 1) ** GAMMA
             corner = self._y + rows.start, columns.start
-            self._sum(self._grey, corner, grey)
-            self._sum(self._pixels, corner, np.ones_like(grey))
+            self._sum(self._gray, corner, gray)
+            self._sum(self._pixels, corner, np.ones_like(gray))
         known = np.concatenate([self._before, labels]) if self._y else labels
         # Whether the last row is outline is known when the next one is.
         self._draw(known, len(known) - 1)
@@ -491,11 +491,11 @@ class Thumbnail:
         """Return the picture as WebP, and its width and height."""
         self._draw(self._before, len(self._before))
         count = np.maximum(self._pixels, 1)
-        grey = 255 * GREY * self._grey / count
+        gray = 255 * GRAY * self._gray / count
         # A line one pixel wide covers 1 / factor of a square that it crosses.
         cover = np.clip(self._lines / count * self._factor, 0, 1)[..., np.newaxis]
-        colour = np.array(PREDICTION, np.float64)
-        mixed = grey[..., np.newaxis] * (1 - cover) + colour * cover
+        color = np.array(PREDICTION, np.float64)
+        mixed = gray[..., np.newaxis] * (1 - cover) + color * cover
         picture = np.rint(mixed).astype(np.uint8)
         encoded = imagecodecs.webp_encode(picture, level=QUALITY, lossless=False)
         return bytes(encoded), (picture.shape[1], picture.shape[0])
@@ -506,7 +506,7 @@ PNG_LEVEL = 6
 
 
 class PngRows:
-    """A PNG in 8-bit colour whose rows come from top to bottom.
+    """A PNG in 8-bit color whose rows come from top to bottom.
 
     Portable Network Graphics (ISO/IEC 15948:2003): chunks IHDR, IDAT and IEND; every
     row without a filter.
@@ -562,7 +562,7 @@ class PngRows:
 
 
 class OutlinePicture:
-    """One plane in grey with the outlines of its objects, rows from top to bottom.
+    """One plane in gray with the outlines of its objects, rows from top to bottom.
 
     Parameters
     ----------
@@ -605,8 +605,8 @@ class OutlinePicture:
     ) -> None:
         if self._rows is None or end <= first:
             return
-        grey = grey_between(image[first:end], *self._limits)
-        canvas = np.repeat(np.rint(LINE_GREY * grey).astype(np.uint8)[..., None], 3, 2)
+        gray = gray_between(image[first:end], *self._limits)
+        canvas = np.repeat(np.rint(LINE_GRAY * gray).astype(np.uint8)[..., None], 3, 2)
         canvas[outlines(labels)[first:end]] = TRUTH
         self._rows.write(canvas)
 
@@ -717,11 +717,11 @@ def tile(
         for n in labels.shape
     )
     sample = np.ix_(rows.astype(int), columns.astype(int))
-    grey = np.zeros(labels.shape, np.uint8) if image is None else stretch(image)[view]
+    gray = np.zeros(labels.shape, np.uint8) if image is None else stretch(image)[view]
     if annotation.annotated is not None:
-        grey = np.where(trainable_mask(annotation.annotated, said), grey, grey // 2)
+        gray = np.where(trainable_mask(annotation.annotated, said), gray, gray // 2)
     # Darker than the lines, as in `draw`, so that these show on the brightest nucleus.
-    dim = np.rint(LINE_GREY * grey[sample]).astype(np.uint8)
+    dim = np.rint(LINE_GRAY * gray[sample]).astype(np.uint8)
     canvas = np.repeat(dim[..., None], 3, axis=2)
     for only, color in ((None, TRUTH), (list(odd), PREDICTION)):
         canvas[_lines(labels, sample, only)] = color

@@ -11,7 +11,7 @@ properties. What is not known is left out. All text is ASCII, everything else es
 One ROI an object in a zip file, named by the object's number in the label image
 (``00012``, in a stack ``t000_z003_00012``), so that Fiji lists them in that order. An
 object of one piece without a hole is a polygon with sub-pixel coordinates, any other a
-composite. Fiji fills a polygon where the centre of a pixel lies inside, which gives the
+composite. Fiji fills a polygon where the center of a pixel lies inside, which gives the
 object's very pixels.
 """
 
@@ -41,7 +41,7 @@ NAMESPACE = uuid.UUID("7d1f0c0e-5a0c-4a0e-9a53-1f5f7c1d9b52")
 """Of the names from which ids follow: drawn at random once."""
 
 CLASS = {"name": "nucleus", "color": [230, 159, 0]}
-"""The class of detections in QuPath, and its colour, that of outlines elsewhere."""
+"""The class of detections in QuPath, and its color, that of outlines elsewhere."""
 
 
 class GeoJson:

@@ -131,7 +131,7 @@ def test_outlines_must_be_declared(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", ring)
     with pytest.raises(AnnotationError, match="thin lines") as caught:
         read_labels(tmp_path / "a.tif")
-    assert "make-labels --kind outlines" in caught.value.hint
+    assert "--kind outlines fills closed lines" in caught.value.hint
     found = read_annotation(tmp_path / "a.tif", kind="outlines")
     assert (np.count_nonzero(found.labels), found.kind) == (22 * 22, "outlines")
     taken = read_labels(tmp_path / "a.tif", kind="binary")

@@ -133,6 +133,24 @@ def test_the_protocol_is_chosen_by_name(run: Run, truth: Path, good: Path) -> No
     assert "Did you mean 'caicedo2019'?" in unknown.err
 
 
+def test_true_labels_are_read_as_the_kind_that_is_given(
+    run: Run, tmp_path: Path
+) -> None:
+    box = np.zeros((40, 40), np.uint8)
+    box[5:30, 5:30] = 255
+    ring = box.copy()
+    ring[6:29, 6:29] = 0
+    for folder, pixels in (("truth", ring), ("filled", box)):
+        (tmp_path / folder).mkdir()
+        tifffile.imwrite(tmp_path / folder / "a.tif", pixels)
+    words = ("evaluate", tmp_path / "truth", "--pred", tmp_path / "filled", "--json")
+    refused = run(*words)
+    assert refused.code == 1
+    assert "--kind outlines fills closed lines" in refused.err
+    (one,) = run(*words, "--kind", "outlines").document["result"]["evaluations"]
+    assert one["headline"]["mean_ap"]["value"] == 1.0
+
+
 def test_scores_of_each_image_go_to_a_csv_file(
     run: Run, truth: Path, good: Path, tmp_path: Path
 ) -> None:

@@ -200,7 +200,7 @@ def test_a_check_is_of_the_channel_and_limits_that_are_asked_for(
     labels = np.zeros((64, 64), np.uint8)
     labels[8:28, 8:28], labels[36:56, 36:56] = 1, 2
     noise = np.random.default_rng(0).normal(100, 9, (2, 64, 64)).astype(np.float32)
-    noise += np.array([2, 900])[:, None, None] * (labels > 0)
+    noise += np.array([4, 900])[:, None, None] * (labels > 0)
     tifffile.imwrite(
         tmp_path / "data/images/a.ome.tif", noise, metadata={"axes": "CYX"}
     )

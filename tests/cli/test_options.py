@@ -23,7 +23,6 @@ from cellunet.config import (
     THREADS,
     EvaluateConfig,
     TrainConfig,
-    parse_part,
 )
 from cellunet.metrics import matching
 from cellunet.settings import Config, setting
@@ -58,7 +57,7 @@ class DemoConfig(Config):
         (), "Also write.", option="Objects: WHAT"
     )
     part: tuple[int, int] | None = setting(
-        None, "Part.", otherwise="all", parse=parse_part, option="Options: I/N"
+        None, "Part.", otherwise="all", option="Options: I/N"
     )
     hidden: int = setting(0, "No option.")
 

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 
 from cellunet.annotations.pairs import Pair, Pairs
-from cellunet.config import DecodeConfig, SplitConfig
+from cellunet.config import AnnotationConfig, DecodeConfig, SplitConfig
 from cellunet.errors import DeviceError
 from cellunet.metrics.fit import Expected
 from cellunet.metrics.summary import Estimate
@@ -133,7 +133,7 @@ def test_a_file_and_options_change_single_settings_of_a_preset(
     words = (
         "train a b --name n --preset classic --from nuclei --val 0.3 --minutes 2.5 "
         "--epochs 3 --steps-per-epoch 4 --device cpu --threads 2 --resume --overwrite "
-        "--channel DAPI --gray --config"
+        "--channel DAPI --gray --kind outlines --ignore-value 9 --config"
     )
     run(*words.split(), settings)
     (request,) = training.requests
@@ -160,6 +160,7 @@ def test_a_file_and_options_change_single_settings_of_a_preset(
     assert request.overwrite
     assert request.minutes == 2.5
     assert (request.channel, request.gray) == ("DAPI", True)
+    assert request.annotations == AnnotationConfig(kind="outlines", ignore_value=9)
 
 
 def test_the_boundary_target_brings_its_classes(

@@ -236,7 +236,7 @@ def test_a_signal_after_two_engines_have_gone_is_no_end():
     program = (
         "import signal\n"
         "from cellunet import store\n"
-        "from cellunet.tasks.predict.session import load_engine\n"
+        "from cellunet.tasks.predict.settings import load_engine\n"
         "signal.signal(signal.SIGTERM, lambda *_: print('heard'))\n"
         "model = store.find_model('nuclei')\n"
         "asked = {'engine': 'openvino', 'device': 'cpu', 'threads': 1}\n"

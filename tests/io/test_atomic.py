@@ -43,7 +43,7 @@ def test_a_pipe_a_device_and_standard_output_are_not_replaced(tmp_path):
     link.symlink_to("/proc/self/fd/1")
     for path in (pipe, link):
         with pytest.raises(OutputError, match="a device or a pipe is there"):
-            PendingFile(path, "--csv")
+            PendingFile(path, "--out")
     assert pipe.is_fifo()
     assert link.is_symlink()
     assert len(list(tmp_path.iterdir())) == 2
@@ -52,8 +52,8 @@ def test_a_pipe_a_device_and_standard_output_are_not_replaced(tmp_path):
 def test_a_folder_by_its_shortest_name_is_refused_in_words(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutputError, match="a folder of that name") as caught:
-        PendingFile(Path(), "--csv")
-    assert "--csv" in caught.value.hint
+        PendingFile(Path(), "--out")
+    assert "--out" in caught.value.hint
 
 
 def test_partial_names_are_hidden_unique_and_never_too_long(tmp_path):

@@ -157,13 +157,13 @@ def test_one_line_counts_what_was_left_out(tmp_path):
     note = note_on(found.left_out)
     assert "1 thumbnail (" in note
     assert "4 label images or pictures of results (" in note
-    assert note.endswith("all the same: --include thumbs --include labels.")
+    assert 'include = ["thumbs", "labels"] below [predict]' in note
     assert "\n" not in note
 
 
 def test_a_folder_of_nothing_but_labels_says_how_to_take_them(tmp_path):
     touch(tmp_path, "a_cp_masks.tif")
-    with pytest.raises(InputError, match=r"1 label image .*--include labels"):
+    with pytest.raises(InputError, match=r"1 label image .*labels.* below"):
         find_inputs([str(tmp_path)])
 
 

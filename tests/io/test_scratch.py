@@ -117,7 +117,7 @@ def test_room_of_two_disks_is_checked_apart(tmp_path, monkeypatch, caplog) -> No
     free[other] = 399_000_000
     with pytest.raises(OutputError, match="about 400 MB in /dev/shm") as caught:
         check_room(output, 10**9, 0, other)
-    assert "--scratch" in caught.value.hint
+    assert "scratch in --config" in caught.value.hint
     free[other], free[tmp_path] = 10**9, 99_000_000
     with pytest.raises(OutputError, match="about 100 MB"):
         check_room(output, 10**9, 0, other)
@@ -155,7 +155,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path) -> None:
     for name in ("missing", "file"):
         with pytest.raises(OutputError, match="no folder") as caught:
             check_folder(tmp_path / name)
-        assert "--scratch" in caught.value.hint
+        assert "scratch in --config" in caught.value.hint
 
 
 def test_a_full_disk_is_one_error(tmp_path, monkeypatch) -> None:

@@ -13,11 +13,11 @@ from cellunet.outputs.pictures import (
     PAPER,
     PREDICTION,
     TRUTH,
-    colour_objects,
+    color_objects,
     contact_sheet,
     draw,
     enlargement,
-    id_colours,
+    id_colors,
     outlines,
     preview,
     stretch,
@@ -101,7 +101,7 @@ def test_images_are_enlarged_by_whole_factors():
     assert enlargement((1, 1), 512) == 16
 
 
-def test_lines_have_the_colour_of_whose_they_are():
+def test_lines_have_the_color_of_whose_they_are():
     labels = np.zeros((6, 6), np.int32)
     labels[1:5, 1:5] = 1
     other = np.zeros((6, 6), np.int32)
@@ -116,7 +116,7 @@ def test_lines_have_the_colour_of_whose_they_are():
     assert tuple(drawn[40, 15]) == (0, 0, 0)
 
 
-def test_one_labelling_alone_has_lines_of_its_own_colour_over_a_dimmed_image():
+def test_one_labeling_alone_has_lines_of_its_own_color_over_a_dimmed_image():
     image = np.array([[0, 1, 1, 1]])
     drawn = draw(image, np.array([[0, 0, 5, 5]]), color=(1, 2, 3))
     line = (drawn == (1, 2, 3)).all(axis=2)
@@ -125,30 +125,30 @@ def test_one_labelling_alone_has_lines_of_its_own_colour_over_a_dimmed_image():
     assert drawn[0, 20, 0] == round(0.65 * 255)
 
 
-def test_neighbouring_ids_have_clearly_different_colours():
-    colours = id_colours(np.arange(1, 400)).astype(int)
-    assert np.abs(np.diff(colours, axis=0)).sum(axis=1).min() > 100
-    assert colours.max(axis=1).min() > 150
+def test_neighboring_ids_have_clearly_different_colors():
+    colors = id_colors(np.arange(1, 400)).astype(int)
+    assert np.abs(np.diff(colors, axis=0)).sum(axis=1).min() > 100
+    assert colors.max(axis=1).min() > 150
 
 
-def test_a_colour_follows_from_the_id_alone():
+def test_a_color_follows_from_the_id_alone():
     np.testing.assert_array_equal(
-        id_colours(np.array([[0, 5]]))[0, 1], id_colours(np.array([9, 2, 5]))[2]
+        id_colors(np.array([[0, 5]]))[0, 1], id_colors(np.array([9, 2, 5]))[2]
     )
-    assert not id_colours(np.array([[0]])).any()
+    assert not id_colors(np.array([[0]])).any()
 
 
-def test_objects_are_coloured_where_they_are():
+def test_objects_are_colored_where_they_are():
     labels = np.zeros((700, 4), np.int32)
     labels[2:5, 1:4] = 3
-    colour = id_colours(np.array([3]))[0]
-    alone = colour_objects(labels)
-    np.testing.assert_array_equal(alone[3, 2], colour)
-    np.testing.assert_array_equal(alone[2, 2], colour // 2)
+    color = id_colors(np.array([3]))[0]
+    alone = color_objects(labels)
+    np.testing.assert_array_equal(alone[3, 2], color)
+    np.testing.assert_array_equal(alone[2, 2], color // 2)
     assert not alone[labels == 0].any()
-    over = colour_objects(labels, image=np.zeros((700, 4)))
-    np.testing.assert_array_equal(over[2, 2], colour)
-    np.testing.assert_array_equal(over[3, 2], np.rint(0.45 * colour))
+    over = color_objects(labels, image=np.zeros((700, 4)))
+    np.testing.assert_array_equal(over[2, 2], color)
+    np.testing.assert_array_equal(over[3, 2], np.rint(0.45 * color))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_preview_without_image_shows_the_objects_alone(nuclei_image):
     assert preview(None, labels).shape == (640, 640, 3)
 
 
-def test_panels_are_centred_in_equal_cells():
+def test_panels_are_centered_in_equal_cells():
     small = np.full((1, 1, 3), 7, np.uint8)
     large = np.full((3, 3, 3), 9, np.uint8)
     sheet = contact_sheet([large, small, small], columns=2, gap_px=1)

@@ -52,7 +52,7 @@ def test_the_longest_side_fits_and_small_images_are_enlarged(shape, size) -> Non
     assert imagecodecs.webp_decode(encoded).shape[:2] == size[::-1]
 
 
-def test_outlines_are_coloured_where_the_object_ends() -> None:
+def test_outlines_are_colored_where_the_object_ends() -> None:
     image = np.zeros((256, 256), np.uint8)
     image[60:120, 80:200] = 200
     encoded, _ = made(image, (image > 0).astype(np.uint32))

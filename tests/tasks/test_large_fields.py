@@ -24,7 +24,7 @@ from cellunet.io.metadata import read_provenance
 from cellunet.io.source import ArraySource
 from cellunet.io.tiff import TiffSource
 from cellunet.tasks.predict import image as side_by_side
-from cellunet.tasks.predict import session as recipes
+from cellunet.tasks.predict import settings as recipes
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.inputs import Predictions
 from cellunet.tasks.predict.outputs import read_through

@@ -16,7 +16,7 @@ import tifffile
 
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError, OutputError
-from cellunet.tasks.predict import session as recipe
+from cellunet.tasks.predict import settings as recipe
 from cellunet.tasks.predict.batch import predict
 from tests.imaging.test_outlines import fill
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellunet import store
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.io.channel_files import sites_of
 from cellunet.io.files import at_work
@@ -20,6 +19,8 @@ from cellunet.io.metadata import is_written_by_cellunet
 from cellunet.io.paths import find_inputs, note_on, output_paths
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
+from cellunet.store import find_model
+from cellunet.tasks.predict import outputs
 from cellunet.tasks.predict.image import ImageJob
 from cellunet.tasks.predict.inputs import (
     ImageResult,
@@ -28,15 +29,6 @@ from cellunet.tasks.predict.inputs import (
     find_targets,
     open_as,
     or_lost,
-)
-from cellunet.tasks.predict.outputs import (
-    RECORDS,
-    Reporter,
-    check_installed,
-    refuse_clashes,
-    run_summary,
-    table_path,
-    write_table,
 )
 from cellunet.tasks.predict.plane import PredictionStopped
 from cellunet.tasks.scheduling import in_order
@@ -48,6 +40,7 @@ if TYPE_CHECKING:
     from cellunet.io.channel_files import ChannelSite
     from cellunet.io.paths import Inputs
     from cellunet.progress import Track
+    from cellunet.tasks.predict.report import Reporter
 
 __all__ = ["ImageResult", "Predictions", "predict"]
 
@@ -98,17 +91,19 @@ def predict(  # noqa: PLR0913
     """
     begin = time.perf_counter()
     config = config or PredictConfig()
-    check_installed(config.save, config.table_format)
+    outputs.check_installed(config.save, config.table_format)
     if config.scratch is not None:
         check_folder(Path(config.scratch))
     found = find_inputs(
         inputs, stdin, exclude=_apart(inputs, out), include=config.include
     )
     found, sites = _of_channel(found, config)
-    refuse_clashes(found, output_paths(found.files, found.base, out), out, config)
-    joined = table_path(out, config)
-    opened = store.find_model(model)
-    reporter = Reporter(out, wanted="report" in config.save and not dry_run)
+    outputs.refuse_clashes(
+        found, output_paths(found.files, found.base, out), out, config
+    )
+    joined = outputs.table_path(out, config)
+    opened = find_model(model)
+    reporter = _reporter(out) if "report" in config.save and not dry_run else None
     first, every = config.part or (1, 1)
     files = found.files[first - 1 :: every]
     wanted = find_targets(found, files, out, config, sites)
@@ -165,18 +160,10 @@ def predict(  # noqa: PLR0913
         # What is made of all images together is not made of a part of them.
         alone = dry_run or config.part is not None
         report, stopped = None, stop.is_set()
-        if reporter.wanted and not alone:
-            run = run_summary(
-                opened,
-                job.recipe,
-                job.settings,
-                results,
-                out,
-                seconds,
-                stopped=stopped,
-            )
-            report = reporter.write(run, results)
-        table = None if alone else write_table(joined, results, config)
+        if reporter is not None and not alone:
+            made = opened, job.recipe, job.settings
+            report = reporter.write(*made, results, seconds, stopped=stopped)
+        table = None if alone else outputs.write_table(joined, results, config)
     return Predictions(
         model=job.model,
         engine=job.recipe.engine.name,
@@ -238,7 +225,14 @@ class _OwnLabels:
 def _folders(out: Path, results: Sequence[Path]) -> set[Path]:
     """Return the folders of results and of their records."""
     parents = {path.parent for path in results}
-    return parents | {out / RECORDS / path.relative_to(out) for path in parents}
+    return parents | {out / outputs.RECORDS / path.relative_to(out) for path in parents}
+
+
+def _reporter(out: Path) -> Reporter:
+    # Here, because most predictions make no report, and it brings charts.
+    from cellunet.tasks.predict.report import Reporter
+
+    return Reporter(out)
 
 
 def _apart(inputs: Sequence[str], out: Path) -> Path | None:

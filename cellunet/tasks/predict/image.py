@@ -14,16 +14,9 @@ import numpy as np
 from cellunet import __version__
 from cellunet.bugs import telling_bugs
 from cellunet.errors import BugError, CellunetError, OutputError
-from cellunet.imaging import quality as appearance
+from cellunet.imaging import quality
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.measure import Confidences
-from cellunet.imaging.quality import (
-    Appearance,
-    intensity,
-    out_of_distribution_warnings,
-    sharpness,
-    together,
-)
 from cellunet.imaging.resample import target_length
 from cellunet.io.files import writing
 from cellunet.io.images import create_labels
@@ -32,40 +25,12 @@ from cellunet.io.scratch import Scratch, check_room
 from cellunet.io.source import Region
 from cellunet.outputs.pictures import Thumbnail
 from cellunet.tasks.linking import frames_of, link_planes
-from cellunet.tasks.predict.inputs import (
-    ImageResult,
-    as_asked,
-    file_warnings,
-    open_as,
-    record,
-    recorded,
-    recorded_warnings,
-    refuse_misfit,
-    said,
-)
-from cellunet.tasks.predict.outputs import (
-    OptionalOutputs,
-    note_on_planes,
-    optional_output_path,
-    optional_output_paths,
-    read_through,
-    summary_of,
-)
+from cellunet.tasks.predict import inputs, outputs, settings
 from cellunet.tasks.predict.plane import (
     PredictionStopped,
     band_rows,
     pixel_bands,
     segment,
-)
-from cellunet.tasks.predict.settings import (
-    ENGINES,
-    choose_engine,
-    engine_for,
-    memory_for,
-    settings_for,
-    settings_for_image,
-    tiles_at_once,
-    window_bytes,
 )
 from cellunet.tasks.predict.sizes import (
     batch_size,
@@ -84,10 +49,8 @@ if TYPE_CHECKING:
     from cellunet.config import PredictConfig
     from cellunet.io.source import Damage, Source
     from cellunet.store import Model, ModelCard
-    from cellunet.tasks.predict.inputs import Target
-    from cellunet.tasks.predict.outputs import Reporter
     from cellunet.tasks.predict.plane import Segmented
-    from cellunet.tasks.predict.settings import InferenceSettings
+    from cellunet.tasks.predict.report import Reporter
     from cellunet.tasks.predict.sizes import Way
 
 
@@ -95,7 +58,7 @@ if TYPE_CHECKING:
 class ImageQuality:
     """An image after prediction."""
 
-    appearance: Appearance
+    appearance: quality.Appearance
     areas: npt.NDArray[np.int64]
     """Pixels of the objects of all planes."""
     confidences: npt.NDArray[np.float64]
@@ -121,7 +84,11 @@ class QualityRecorder:
     """
 
     def __init__(
-        self, source: Source, recipe: InferenceSettings, *, picture: bool = False
+        self,
+        source: Source,
+        recipe: settings.InferenceSettings,
+        *,
+        picture: bool = False,
     ) -> None:
         self._source, self._recipe, self._picture = source, recipe, picture
         self._planes: Sequence[Segmented] = ()
@@ -160,7 +127,7 @@ class QualityRecorder:
         ]
         picture, size = self._thumbnail.encode() if self._thumbnail else (b"", (0, 0))
         return ImageQuality(
-            appearance=together(looks),
+            appearance=quality.together(looks),
             areas=np.concatenate([plane.areas for plane in self._planes]),
             confidences=np.concatenate(means),
             thumbnail=picture,
@@ -170,15 +137,15 @@ class QualityRecorder:
 
     def _plane(
         self, number: int, plane: Segmented, means: npt.NDArray[np.float64]
-    ) -> Appearance:
+    ) -> quality.Appearance:
         whole = self._source.dtype.kind in "iub"
         rows = band_rows(self._source.shape[1], self._recipe.memory)
-        contrast, level = intensity(plane.statistics, whole_numbers=whole)
+        contrast, level = quality.intensity(plane.statistics, whole_numbers=whole)
         return replace(
-            appearance.objects(plane.areas, means),
+            quality.objects(plane.areas, means),
             contrast=contrast,
             level=level,
-            sharpness=sharpness(
+            sharpness=quality.sharpness(
                 lambda: pixel_bands(self._source, number, rows),
                 plane.statistics,
                 self._recipe.scale,
@@ -187,11 +154,11 @@ class QualityRecorder:
 
 
 def quality_warnings(
-    image: Appearance, card: ModelCard, scale: float
+    image: quality.Appearance, card: ModelCard, scale: float
 ) -> tuple[str, ...]:
     """Return in which ways an image is unlike those that a model was trained on."""
     low, _, high = card.diameter_px
-    return out_of_distribution_warnings(
+    return quality.out_of_distribution_warnings(
         image,
         card.training_statistics,
         # In the pixels of the training images, as the statistics are.
@@ -213,7 +180,7 @@ class ImageScheduler:
     Parameters
     ----------
     model, config, engine, device, threads
-        As for `cellunet.tasks.predict.session.settings_for`.
+        As for `cellunet.tasks.predict.settings.settings_for`.
     recipe
         What that returned.
     images
@@ -228,25 +195,28 @@ class ImageScheduler:
         device: str,
         threads: int,
         *,
-        recipe: InferenceSettings,
+        recipe: settings.InferenceSettings,
         images: int,
     ) -> None:
         alone = config.max_memory_mb is not None
-        if alone or not ENGINES[choose_engine(engine, device)].only_cpu:
+        if (
+            alone
+            or not settings.ENGINES[settings.choose_engine(engine, device)].only_cpu
+        ):
             images = 1
         self._config = config
-        self._tiles = tiles_at_once(threads)
+        self._tiles = settings.tiles_at_once(threads)
         self.at_once = min(max(images, 1), self._tiles)
         self._gate = ConcurrencyGate(self.at_once)
         self._small = recipe.engine
         if self.at_once > 1:
-            self._small = engine_for(model, config, engine, device, 1)
+            self._small = settings.engine_for(model, config, engine, device, 1)
 
     @contextlib.contextmanager
     def passing(
         self,
         source: Source,
-        recipe: InferenceSettings,
+        recipe: settings.InferenceSettings,
         card: ModelCard,
         channels: int = 1,
     ) -> Iterator[Way]:
@@ -278,17 +248,22 @@ class ImageScheduler:
             yield replace(way, recipe=fits)
 
     def _within_memory(
-        self, source: Source, recipe: InferenceSettings, channels: int, *, large: bool
-    ) -> InferenceSettings:
+        self,
+        source: Source,
+        recipe: settings.InferenceSettings,
+        channels: int,
+        *,
+        large: bool,
+    ) -> settings.InferenceSettings:
         """Return a recipe with what may be held at its magnifications."""
         scales = [recipe.scale, *([recipe.added.scale] if recipe.added else [])]
         sizes = [[target_length(n, scale) for n in source.shape] for scale in scales]
         rows = math.ceil(LARGEST_PX / min(*scales, 1.0))
-        memory = memory_for(
+        memory = settings.memory_for(
             self._config.max_memory_mb,
             source.shape,
             max(
-                window_bytes(
+                settings.window_bytes(
                     (height, width), recipe.config.network, recipe.config.image_channels
                 )
                 for height, width in sizes
@@ -317,7 +292,7 @@ class ImageJob:
         threads: int,
         config: PredictConfig,
         should_stop: Callable[[], bool],
-        reporter: Reporter,
+        reporter: Reporter | None,
         *,
         images: int,
         dry_run: bool,
@@ -326,7 +301,9 @@ class ImageJob:
         self.config, self.card, self.dry_run = config, model.card, dry_run
         self.reporter = reporter
         self._folder = Path(config.scratch) if config.scratch else None
-        recipe = settings_for(model, config, engine, device, threads, should_stop)
+        recipe = settings.settings_for(
+            model, config, engine, device, threads, should_stop
+        )
         self.size = size = batch_size(batch, recipe, config, model.card)
         if size is not None:
             recipe = with_size(recipe, config, model.card, size)
@@ -346,7 +323,7 @@ class ImageJob:
             "decode": recipe.decode.to_dict(),
             "scale": recipe.scale,
             **config.recorded(),
-            "save": sorted(optional_output_path(config)),
+            "save": sorted(outputs.optional_output_path(config)),
         }
         if "table" in config.save:
             self.settings["table_format"] = config.table_format
@@ -356,7 +333,7 @@ class ImageJob:
         self.settings |= size_settings(config, model.card, size)
         self.model = {"name": model.name, "sha256": model.sha256}
 
-    def image(self, target: Target) -> ImageResult:
+    def image(self, target: inputs.Target) -> inputs.ImageResult:
         """Segment one image, or say why not."""
         begin = time.perf_counter()
         try:
@@ -371,7 +348,7 @@ class ImageJob:
                 message = (
                     f"{target.path} does not fit into memory. Try: --max-memory MB."
                 )
-            return ImageResult(
+            return inputs.ImageResult(
                 input=str(target.path),
                 output=None,
                 status="failed",
@@ -380,7 +357,9 @@ class ImageJob:
                 seconds=time.perf_counter() - begin,
             )
 
-    def _image(self, target: Target, stack: contextlib.ExitStack) -> ImageResult:
+    def _image(
+        self, target: inputs.Target, stack: contextlib.ExitStack
+    ) -> inputs.ImageResult:
         begin = time.perf_counter()
         path, output = target.path, target.output
         provenance, recipe = self._provenance(target), self.recipe
@@ -389,26 +368,26 @@ class ImageJob:
         source: Source | None = None
         if self.config.pixel_size_um is not None:
             source = stack.enter_context(self._opened(target))
-            recipe = settings_for_image(recipe, self.config, source)
+            recipe = settings.settings_for_image(recipe, self.config, source)
             provenance["settings"] |= {
                 "scale": recipe.scale,
                 "decode": recipe.decode.to_dict(),
             }
         if self._is_done(output, provenance):
             made = read_provenance(output)
-            return ImageResult(
+            return inputs.ImageResult(
                 input=str(path),
                 output=str(output),
                 status="skipped",
-                warnings=recorded_warnings(made),
-                damaged=recorded(made),
+                warnings=inputs.recorded_warnings(made),
+                damaged=inputs.recorded(made),
                 size=(made or {}).get("size"),
             )
         if source is None:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
             return _result(source, output, status="planned")
-        channels = read_through(source, self.config) + len(target.others)
+        channels = outputs.read_through(source, self.config) + len(target.others)
         with self._beside.passing(source, recipe, self.card, channels) as way:
             if self.size is not None:
                 way = replace(way, size=self.size)
@@ -423,17 +402,17 @@ class ImageJob:
             shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
             size=way.size.to_dict() if way.size else None,
-            notes=note_on_planes(source, self.config),
+            notes=outputs.note_on_planes(source, self.config),
         )
 
-    def _opened(self, target: Target) -> Source:
-        source = open_as(
+    def _opened(self, target: inputs.Target) -> Source:
+        source = inputs.open_as(
             target.path, self.config, known=self.card.channels, image=target.image
         )
-        refuse_misfit(source, self.model["name"], self.card, self.config.channel)
+        inputs.refuse_misfit(source, self.model["name"], self.card, self.config.channel)
         return source
 
-    def _provenance(self, target: Target) -> dict[str, Any]:
+    def _provenance(self, target: inputs.Target) -> dict[str, Any]:
         path = target.path
         image = {} if target.image is None else {"image": target.image}
         others = [_file(other.path) for other in target.others]
@@ -447,7 +426,7 @@ class ImageJob:
 
     def _is_done(self, output: Path, provenance: dict[str, Any]) -> bool:
         """Return whether the very result is there; refuse to replace another."""
-        extras = optional_output_paths(output, self.config).values()
+        extras = outputs.optional_output_paths(output, self.config).values()
         there = [path for path in extras if path.exists()]
         if not output.exists():
             if there and not self.config.overwrite:
@@ -463,7 +442,7 @@ class ImageJob:
                 hint="Choose another --out.",
             )
         try:
-            same = as_asked(read_provenance(output)) == provenance
+            same = inputs.as_asked(read_provenance(output)) == provenance
         except BugError:
             raise
         except CellunetError:
@@ -471,7 +450,8 @@ class ImageJob:
             same = False
         if same:
             # Labels are written first: what was to lie beside them may be missing.
-            return len(there) == len(extras) and self.reporter.has(output, provenance)
+            reported = self.reporter is None or self.reporter.has(output, provenance)
+            return len(there) == len(extras) and reported
         if self.config.overwrite:
             return False
         raise OutputError(
@@ -483,14 +463,14 @@ class ImageJob:
     def _write(
         self,
         source: Source,
-        target: Target,
+        target: inputs.Target,
         provenance: dict[str, Any],
         way: Way,
     ) -> tuple[int, tuple[str, ...], tuple[Damage, ...]]:
         begin, output, recipe = time.perf_counter(), target.output, way.recipe
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-        observer = QualityRecorder(source, recipe, picture=self.reporter.wanted)
+        observer = QualityRecorder(source, recipe, picture=self.reporter is not None)
         pixels = math.prod((*source.plane_shape, *source.shape))
         waiting = recipe.memory.scratch_bytes
         check_room(output, pixels, waiting, self._folder)
@@ -498,24 +478,18 @@ class ImageJob:
             observed, count, warnings, damaged = self._segment(
                 source, target, provenance, observer, way, scratch
             )
-        seconds = time.perf_counter() - begin
-        self.reporter.keep(
-            output,
-            provenance,
-            summary_of(
-                observed,
-                source,
-                seconds,
-                warnings,
-                said(way.size.to_dict() if way.size else None),
-            ),
-        )
+        if self.reporter is not None:
+            seconds = time.perf_counter() - begin
+            size = inputs.said(way.size.to_dict() if way.size else None)
+            self.reporter.keep(
+                output, provenance, observed, source, seconds, warnings, size
+            )
         return count, warnings, damaged
 
     def _segment(
         self,
         source: Source,
-        target: Target,
+        target: inputs.Target,
         provenance: dict[str, Any],
         observer: QualityRecorder,
         way: Way,
@@ -530,7 +504,7 @@ class ImageJob:
         recipe, size = way.recipe, way.size
         output, name = target.output, target.name
         classes = recipe.config.encoding.classes
-        with OptionalOutputs(
+        with outputs.OptionalOutputs(
             output,
             source,
             name,
@@ -565,7 +539,7 @@ class ImageJob:
                 z_step_um=source.z_step_um,
                 time_step_s=source.time_step_s,
                 # All of the channel has been read by now.
-                provenance=provenance | record(source.damaged),
+                provenance=provenance | inputs.record(source.damaged),
             ) as sink:
                 for plane, result in enumerate(segmented):
                     y0 = 0
@@ -576,7 +550,7 @@ class ImageJob:
                         sink.write(plane, y0, written.astype(dtype, copy=False))
                         y0 += rows.shape[0]
                 observed, damaged = observer.finish(), extras.damaged
-                warnings = file_warnings(source, damaged)
+                warnings = inputs.file_warnings(source, damaged)
                 warnings += quality_warnings(
                     observed.appearance, self.card, recipe.scale
                 )
@@ -619,10 +593,10 @@ def _result(
     output: Path,
     notes: tuple[str, ...] = (),
     **what: Any,  # noqa: ANN401
-) -> ImageResult:
+) -> inputs.ImageResult:
     """Return the result of an image that was opened, with what its file tells."""
     origin = source.origin
-    return ImageResult(
+    return inputs.ImageResult(
         input=str(source.path),
         output=str(output),
         notes=(*origin.notes, *notes),

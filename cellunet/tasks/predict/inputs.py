@@ -10,6 +10,7 @@ import re
 import shlex
 import unicodedata
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cellunet.config import ALL_IMAGES
@@ -21,7 +22,6 @@ from cellunet.tasks.predict.settings import MEGABYTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from cellunet.config import PredictConfig
     from cellunet.io.channel_files import ChannelFile, ChannelSite
@@ -58,7 +58,7 @@ class ImageResult:
     """What could not be read and was taken for zeros."""
     size: dict[str, Any] | None = None
     """How large its objects are and how it was seen, as `Size.to_dict` of
-    `cellunet.tasks.predict.session`; None if that was told, or nothing was done."""
+    `cellunet.tasks.predict.sizes`; None if that was told, or nothing was done."""
     notes: tuple[str, ...] = ()
     """What to know of how it was read; nothing is wrong."""
     pixel_size_um: tuple[float, float] | None = None
@@ -73,6 +73,21 @@ class ImageResult:
     """Well, site or field, in the words of the file."""
     acquired: str = ""
     """When it was taken, in the words of the file."""
+
+
+def common_folder(results: Sequence[ImageResult]) -> str:
+    """Return the folder below which all inputs lie; '' if there is none."""
+    try:
+        return os.path.commonpath({str(Path(r.input).parent) for r in results})
+    except ValueError:
+        # No inputs, relative beside absolute ones, or two drives.
+        return ""
+
+
+def name_below(path: str, folder: str) -> str:
+    """Return a path without the folder that it begins with."""
+    whole = Path(path)
+    return str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole)
 
 
 def said(size: Mapping[str, Any] | None) -> str:

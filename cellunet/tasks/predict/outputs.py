@@ -1,4 +1,4 @@
-"""What predict writes beside the labels: files, tables and the report.
+"""What predict writes beside the labels: files of each image, one table of all.
 
 A kind is told what passes by (bands of probabilities, rows of labels, complete objects)
 and writes its file on the way; none waits for a whole plane.
@@ -7,40 +7,21 @@ and writes its file on the way; none waits for a whole plane.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
-import os
-import platform
 import unicodedata
 from dataclasses import dataclass, replace
-from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
-from cellunet import __version__
-from cellunet.config import DecodeConfig, PredictConfig
 from cellunet.errors import InputError, OutputError, choose, optional
 from cellunet.imaging.measure import Objects, column_names
-from cellunet.io.files import write_atomically
 from cellunet.io.label_tiff import TiffSink
 from cellunet.io.metadata import ImageSpec
 from cellunet.io.paths import output_paths
 from cellunet.io.source import Region
 from cellunet.outputs.pictures import OutlinePicture
-from cellunet.outputs.report import (
-    CONFIDENCE_STEP,
-    DIAMETER_STEP_PX,
-    Histogram,
-    ImageSummary,
-    RunSummary,
-    from_json,
-    to_json,
-    write_report,
-)
 from cellunet.outputs.shapes import GeoJson, Place, RoiSet
 from cellunet.outputs.tables import TABLES, is_ours, join
 from cellunet.tasks.linking import VOLUME_COLUMNS, VolumeRows
@@ -52,16 +33,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.config import PredictConfig
     from cellunet.imaging.measure import ObjectBatch, Table
     from cellunet.io.channel_files import ChannelFile
     from cellunet.io.paths import Inputs
     from cellunet.io.scratch import Scratch
     from cellunet.io.source import Damage, Source, Statistics
-    from cellunet.store import Model, ModelCard
-    from cellunet.tasks.predict.image import ImageQuality
     from cellunet.tasks.predict.inputs import ImageResult
     from cellunet.tasks.predict.plane import OnBand
-    from cellunet.tasks.predict.settings import InferenceSettings
 
 FROM = "pixel_size_from"
 """Column of a table that says where the size of a pixel stands."""
@@ -703,260 +682,6 @@ def write_table(
     return str(path)
 
 
-PAGE = "report.html"
-
 RECORDS = "report-data"
 """Folder of one record per image, beside the page. An image that a rerun finds finished
 is shown from its record; without it the image is segmented again."""
-
-LOST = "Its record in report-data is gone. Run the same command again."
-
-
-class Reporter:
-    """The page of one folder of results, and the records that it is made of.
-
-    Parameters
-    ----------
-    out
-        The folder.
-    wanted
-        Whether there is to be a page at all; otherwise nothing is written or missed.
-    """
-
-    def __init__(self, out: Path, *, wanted: bool) -> None:
-        self._out, self.wanted = out, wanted
-
-    @property
-    def page(self) -> Path:
-        """Where the page is."""
-        return self._out / PAGE
-
-    def has(self, output: Path, provenance: Mapping[str, Any]) -> bool:
-        """Return whether the record of just these labels is there, if one is wanted."""
-        if not self.wanted:
-            return True
-        try:
-            return self._read(output, "")[1] == _digest(provenance)
-        except (OSError, ValueError):
-            return False
-
-    def keep(
-        self,
-        output: Path,
-        provenance: Mapping[str, Any],
-        image: ImageSummary,
-    ) -> None:
-        """Write the record of an image, if one is wanted.
-
-        Raises
-        ------
-        OutputError
-            If there is no room or no permission.
-        """
-        if self.wanted:
-            with write_atomically(self._record(output)) as path:
-                content = to_json(image, _digest(provenance))
-                path.write_text(content, encoding="ascii")
-
-    def write(self, run: RunSummary, results: Sequence[ImageResult]) -> str:
-        """Write the page and return its path.
-
-        Raises
-        ------
-        OutputError
-            If there is no room or no permission.
-        """
-        write_report(self.page, run, lambda: self._images(run, results))
-        return str(self.page)
-
-    def _images(
-        self, run: RunSummary, results: Sequence[ImageResult]
-    ) -> Iterator[ImageSummary]:
-        for result in results:
-            name = name_below(result.input, run.folder)
-            if result.status == "failed" or result.output is None:
-                yield ImageSummary(
-                    name=name,
-                    status="failed",
-                    error=result.message,
-                    seconds=result.seconds,
-                )
-                continue
-            output = Path(result.output)
-            try:
-                image, _ = self._read(output, name)
-            except (OSError, ValueError):
-                yield ImageSummary(name=name, status="failed", error=LOST)
-                continue
-            skipped = result.status == "skipped"
-            yield replace(
-                image,
-                status="skipped" if skipped else "done",
-                link=self._large_picture(output),
-            )
-
-    def _read(self, output: Path, name: str) -> tuple[ImageSummary, str]:
-        return from_json(self._record(output).read_bytes(), name)
-
-    def _record(self, output: Path) -> Path:
-        below = output.relative_to(self._out)
-        return self._out / RECORDS / below.with_name(below.name + ".json")
-
-    def _large_picture(self, output: Path) -> str:
-        """Return where the picture of ``--save outlines`` is, if there is one."""
-        path = output.with_name(f"{output.stem}_outlines.png")
-        return path.relative_to(self._out).as_posix() if path.is_file() else ""
-
-
-def summary_of(
-    observed: ImageQuality,
-    source: Source,
-    seconds: float,
-    warnings: tuple[str, ...],
-    size: str = "",
-) -> ImageSummary:
-    """Return what a report shows of an image just segmented, seen as `size` says."""
-    planes = int(np.prod(source.plane_shape, dtype=int))
-    diameters = 2 * np.sqrt(observed.areas / np.pi)
-    return ImageSummary(
-        name=source.path.name,
-        status="done",
-        thumbnail=observed.thumbnail,
-        thumbnail_size=observed.thumbnail_size,
-        plane=f"plane {observed.plane + 1} of {planes}" if planes > 1 else "",
-        objects=len(observed.areas),
-        diameters=Histogram.of(diameters.tolist(), DIAMETER_STEP_PX),
-        confidences=Histogram.of(
-            observed.confidences.tolist(), CONFIDENCE_STEP, top=1.0
-        ),
-        shape=(*source.plane_shape, *source.shape),
-        pixel_size_um=source.pixel_size_um,
-        pixel_size_from=source.origin.pixel_size_from,
-        notes=source.origin.notes,
-        seconds=seconds,
-        warnings=warnings,
-        size=size,
-    )
-
-
-def common_folder(results: Sequence[ImageResult]) -> str:
-    """Return the folder below which all inputs lie; '' if there is none."""
-    try:
-        return os.path.commonpath({str(Path(r.input).parent) for r in results})
-    except ValueError:
-        # No inputs, relative beside absolute ones, or two drives.
-        return ""
-
-
-def name_below(path: str, folder: str) -> str:
-    """Return a path without the folder that it begins with."""
-    whole = Path(path)
-    return str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole)
-
-
-def _digest(provenance: Mapping[str, Any]) -> str:
-    content = json.dumps(provenance, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(content.encode("ascii")).hexdigest()
-
-
-PACKAGES = ("scipy", "scikit-image", "tifffile", "imagecodecs")
-
-
-def run_summary(  # noqa: PLR0913
-    model: Model,
-    recipe: InferenceSettings,
-    settings: Mapping[str, Any],
-    results: Sequence[ImageResult],
-    out: Path,
-    seconds: float,
-    *,
-    stopped: bool,
-) -> RunSummary:
-    """Return what a report says of a run.
-
-    Parameters
-    ----------
-    model, recipe, settings
-        What was applied, and how.
-    results
-        What became of each image.
-    out
-        Folder of the label images.
-    seconds
-        Time of the run.
-    stopped
-        Whether it was stopped before its end.
-    """
-    return RunSummary(
-        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        folder=common_folder(results) or "several folders",
-        results=str(out),
-        seconds=seconds,
-        stopped=stopped,
-        settings=_settings(settings, seconds, model.card.channels),
-        versions=_versions(recipe),
-        model=_model(model),
-    )
-
-
-def _settings(
-    settings: Mapping[str, Any], seconds: float, channels: tuple[str, ...]
-) -> dict[str, Any]:
-    channel = settings["channel"] or ",".join(channels) or None
-    return {
-        "Magnification": _magnification(settings),
-        **PredictConfig.rows({**settings, "channel": channel}),
-        **DecodeConfig.rows(settings["decode"]),
-        "Edge": settings["decode"]["edge"] or "as the network draws it",
-        "Also saved": settings["save"],
-        "Time of this run": f"{seconds:.1f} s",
-    }
-
-
-def _magnification(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Return the one of all images, or what that of each follows from."""
-    if settings["scale"]:
-        found = "found for all images together: " if "diameter" in settings else ""
-        return f"{found}{settings['scale']:g}" if found else settings["scale"]
-    if "diameter" in settings:
-        return "found for each image, from the size of its objects"
-    return f"to {settings['pixel_size_um']:g} µm per pixel"
-
-
-def _versions(recipe: InferenceSettings) -> dict[str, Any]:
-    found = {
-        "cellunet": __version__,
-        "Engine": recipe.engine.name,
-        "Python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found | {"System": platform.platform()}
-
-
-def _model(model: Model) -> dict[str, Any]:
-    card = model.card
-    low, median, high = card.diameter_px
-    return {
-        "Name": model.name,
-        "Training images": len(card.training),
-        "Validation images": len(card.validation),
-        "Objects learned": f"{low:.0f} to {high:.0f} px wide, median {median:.0f}",
-        "Classes": list(card.config.encoding.classes),
-        "Epochs": card.epochs,
-        "Validation scores": _scores(card),
-        "Unlike-image checks": (
-            ", ".join(card.training_statistics).replace("diameter_px", "diameter")
-            or "diameter alone: its card holds no statistics of the training images"
-        ),
-        "Trained with": ", ".join(f"{k} {v}" for k, v in card.versions.items()),
-        "SHA-256": model.sha256,
-    }
-
-
-def _scores(card: ModelCard) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in card.scores.items())

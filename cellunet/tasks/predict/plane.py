@@ -23,18 +23,8 @@ import numpy as np
 
 from cellunet.engine.base import window_of
 from cellunet.errors import CheckpointError
+from cellunet.imaging import decode
 from cellunet.imaging.blocks import Area, Block, Plan, Span, network_plan
-from cellunet.imaging.decode import (
-    ObjectMerger,
-    SeedMerger,
-    as_one,
-    finalize_block,
-    grow_block,
-    halo_px,
-    seed_and_foreground_mask,
-    seed_block,
-    waits_for_all,
-)
 from cellunet.imaging.edges import Levels, Reach, moved, smoothed
 from cellunet.imaging.measure import pixel_confidence
 from cellunet.imaging.normalize import measure_channels, network_input, rescale_channels
@@ -51,7 +41,6 @@ if TYPE_CHECKING:
     from cellunet.config import NormalizationConfig, UNetConfig
     from cellunet.engine.base import Engine
     from cellunet.imaging.blocks import Place
-    from cellunet.imaging.decode import Grown, Numbers, Seeds
     from cellunet.io.scratch import Kept, PlaneStore, Scratch
     from cellunet.io.source import Source, Statistics
     from cellunet.tasks.predict.settings import InferenceSettings, Memory
@@ -263,10 +252,12 @@ class DecodePass:
         self._marks, self._shape, self._recipe = marks, shape, recipe
         self._scratch, self._rows = scratch, rows
         self._encoding, self._decode = recipe.config.encoding, recipe.decode
-        halo = halo_px(self._encoding, self._decode)
+        halo = decode.halo_px(self._encoding, self._decode)
         self._grid = list(tiles(shape, recipe.memory.tile_px, halo))
-        self._seeds = SeedMerger(self._encoding, self._decode)
-        self._objects = ObjectMerger(self._decode, exclude_border=recipe.exclude_border)
+        self._seeds = decode.SeedMerger(self._encoding, self._decode)
+        self._objects = decode.ObjectMerger(
+            self._decode, exclude_border=recipe.exclude_border
+        )
         self._strips: dict[Place, list[Kept]] = {}
 
     def run(self, parts: Iterable[object]) -> None:
@@ -283,23 +274,25 @@ class DecodePass:
             If the recipe's `should_stop` came true.
         """
         areas = _ready([area for row in self._grid for area in row], parts, self._marks)
-        way = self._after_all if waits_for_all(self._encoding) else self._at_once
+        way = self._after_all if decode.waits_for_all(self._encoding) else self._at_once
         with closing(way(areas)) as found:
             for grown, offset in asking(self._recipe.should_stop, found):
                 self._objects.add(grown, offset)
                 self._strips[grown.place] = self._put_aside(grown.pixels)
         self._marks.forget()
 
-    def numbers(self) -> Numbers:
+    def numbers(self) -> decode.Numbers:
         """Return the final numbers of what `run` found."""
         return self._objects.numbers(self._seeds.numbers())
 
-    def bands(self, numbers: Numbers) -> Iterator[npt.NDArray[np.uint32]]:
+    def bands(self, numbers: decode.Numbers) -> Iterator[npt.NDArray[np.uint32]]:
         """Yield full-width rows of labels, top to bottom, YX."""
 
         def final(item: tuple[Area, Kept]) -> npt.NDArray[np.uint32]:
             area, strip = item
-            return finalize_block(self._scratch.fetch(strip), area.place, numbers)
+            return decode.finalize_block(
+                self._scratch.fetch(strip), area.place, numbers
+            )
 
         with closing(self._recipe.executor.map(final, self._in_bands())) as strips:
             for row in self._grid:
@@ -320,23 +313,25 @@ class DecodePass:
         rows = range(0, len(pixels), self._rows)
         return [self._scratch.keep(pixels[y : y + self._rows]) for y in rows]
 
-    def _seeded(self, area: Area) -> Seeds:
+    def _seeded(self, area: Area) -> decode.Seeds:
         end = area.y0 + area.height, area.x0 + area.width
         marks = self._marks.read(area.y0, end[0], area.x0, end[1])
-        return seed_block(marks, area)
+        return decode.seed_block(marks, area)
 
-    def _at_once(self, areas: Iterable[Area]) -> Generator[tuple[Grown, int]]:
+    def _at_once(self, areas: Iterable[Area]) -> Generator[tuple[decode.Grown, int]]:
         """Yield what has grown in each tile, and what its numbers begin after."""
 
-        def whole(area: Area) -> tuple[Seeds, Grown]:
+        def whole(area: Area) -> tuple[decode.Seeds, decode.Grown]:
             seeds = self._seeded(area)
-            return seeds, grow_block(seeds.parts, area, self._encoding, self._decode)
+            return seeds, decode.grow_block(
+                seeds.parts, area, self._encoding, self._decode
+            )
 
         with closing(self._recipe.executor.map(whole, areas)) as found:
             for seeds, grown in found:
                 yield grown, self._seeds.add(seeds)
 
-    def _after_all(self, areas: Iterable[Area]) -> Generator[tuple[Grown, int]]:
+    def _after_all(self, areas: Iterable[Area]) -> Generator[tuple[decode.Grown, int]]:
         """Yield the same where growth has to wait for the seeds of the whole plane."""
         scratch, executor = self._scratch, self._recipe.executor
         left: deque[tuple[Area, Kept, int, int]] = deque()
@@ -347,11 +342,11 @@ class DecodePass:
         self._marks.forget()
         numbers = self._seeds.numbers()
 
-        def grow(item: tuple[Area, Kept, int, int]) -> tuple[Grown, int]:
+        def grow(item: tuple[Area, Kept, int, int]) -> tuple[decode.Grown, int]:
             area, kept, offset, count = item
-            same = as_one(numbers[offset + 1 : offset + 1 + count])
+            same = decode.as_one(numbers[offset + 1 : offset + 1 + count])
             parts = scratch.fetch(kept)
-            grown = grow_block(parts, area, self._encoding, self._decode, same)
+            grown = decode.grow_block(parts, area, self._encoding, self._decode, same)
             scratch.forget(kept)
             return grown, offset
 
@@ -488,7 +483,7 @@ def segment_plane(
         marks.put(
             part.y0,
             part.x0,
-            seed_and_foreground_mask(corrected, config.encoding, recipe.decode),
+            decode.seed_and_foreground_mask(corrected, config.encoding, recipe.decode),
         )
         sure.put(part.y0, part.x0, pixel_confidence(corrected))
         bands.put(part, corrected)
@@ -601,9 +596,10 @@ def with_edge(
     scratch
         Room for the labels, as long as the result is used.
     """
-    fraction, reach = recipe.decode.edge, Reach.at(recipe.scale)
+    fraction = recipe.decode.edge
     if not fraction or not found.count:
         return found
+    reach = Reach.at(recipe.scale)
     height, width = source.shape
 
     def soft(y0: int, rows: int) -> npt.NDArray[np.int64]:
@@ -636,7 +632,7 @@ def with_edge(
 def with_halo(
     bands: Iterable[npt.NDArray[np.uint32]], height: int, halo: int
 ) -> Iterator[Rows]:
-    """Yield bands of rows with their neighbours: first row, labels, and what is new.
+    """Yield bands of rows with their neighbors: first row, labels, and what is new.
 
     Examples
     --------

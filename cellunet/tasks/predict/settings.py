@@ -19,8 +19,9 @@ import platform
 import shutil
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from cellunet.config import PredictConfig
 from cellunet.engine.base import FlippingEngine
@@ -45,18 +46,12 @@ AUTO = "auto"
 _log = logging.getLogger(__name__)
 
 
-class Loader(Protocol):
-    """Loads one kind of engine; arguments as in `load_engine`."""
-
-    def __call__(self, model: Model, *, device: str, threads: int) -> Engine:
-        """Return the engine, or raise as `load_engine` says."""
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EngineKind:
     """One row of `ENGINES`."""
 
-    load: Loader
+    load: Callable[[Model, str, int], Engine]
+    """Takes the model, the device and the threads, as `load_engine`."""
     only_cpu: bool = True
     """Whether it runs on the CPU alone."""
 
@@ -87,7 +82,7 @@ def load_engine(model: Model, *, engine: str, device: str, threads: int) -> Engi
     chosen = choose_engine(engine, device)
     if engine == AUTO and chosen == "onnxruntime":
         _tell_of_openvino()
-    loaded = ENGINES[chosen].load(model, device=device, threads=threads)
+    loaded = ENGINES[chosen].load(model, device, threads)
     model.check_unchanged()
     return loaded
 
@@ -172,7 +167,7 @@ def _gpu_found() -> bool:
     return available() != ["cpu"]
 
 
-def _load_onnxruntime(model: Model, *, device: str, threads: int) -> Engine:
+def _load_onnxruntime(model: Model, device: str, threads: int) -> Engine:
     del device
     from cellunet.engine.onnx import build, read_weights
     from cellunet.engine.runtimes import OnnxRuntimeEngine
@@ -182,37 +177,24 @@ def _load_onnxruntime(model: Model, *, device: str, threads: int) -> Engine:
     return OnnxRuntimeEngine(graph, network, source=source, threads=threads)
 
 
-def _load_openvino(model: Model, *, device: str, threads: int) -> Engine:
-    del device
-    from cellunet.engine.onnx import build, read_weights
-    from cellunet.engine.runtimes import OpenVinoEngine
-
-    network, source = model.card.config.network, str(model.weights)
-    graph = build(read_weights(model.weights, network), network)
-    return OpenVinoEngine(graph, network, source=source, threads=threads)
-
-
-def _load_openvino_int8(model: Model, *, device: str, threads: int) -> Engine:
+def _load_openvino(
+    model: Model, device: str, threads: int, *, int8: bool = False
+) -> Engine:
     del device
     from cellunet.engine.int8 import ranges_of
-    from cellunet.engine.onnx import build_int8, read_weights
+    from cellunet.engine.onnx import build, build_int8, read_weights
     from cellunet.engine.runtimes import OpenVinoEngine
 
     network, source = model.card.config.network, str(model.weights)
-    ranges = ranges_of(model)
-    graph = build_int8(read_weights(model.weights, network), network, ranges)
-    return OpenVinoEngine(graph, network, source=source, threads=threads, int8=True)
+    ranges = ranges_of(model) if int8 else {}
+    weights = read_weights(model.weights, network)
+    graph = build_int8(weights, network, ranges) if int8 else build(weights, network)
+    return OpenVinoEngine(graph, network, source=source, threads=threads, int8=int8)
 
 
-def _load_torch(model: Model, *, device: str, threads: int) -> Engine:
-    return _torch(model, device, threads, "float32")
-
-
-def _load_torch_bfloat16(model: Model, *, device: str, threads: int) -> Engine:
-    return _torch(model, device, threads, "bfloat16")
-
-
-def _torch(model: Model, device: str, threads: int, precision: str) -> Engine:
+def _load_torch(
+    model: Model, device: str, threads: int, *, precision: str = "float32"
+) -> Engine:
     from cellunet.core.checkpoint import load_network
     from cellunet.core.device import TorchEngine, choose_device, use_threads
 
@@ -221,12 +203,14 @@ def _torch(model: Model, device: str, threads: int, precision: str) -> Engine:
     return TorchEngine(load_network(model.weights), where, precision)
 
 
-ENGINES: dict[str, EngineKind] = {
-    "onnxruntime": EngineKind(load=_load_onnxruntime),
-    "torch": EngineKind(load=_load_torch, only_cpu=False),
-    "torch-bfloat16": EngineKind(load=_load_torch_bfloat16, only_cpu=False),
-    "openvino": EngineKind(load=_load_openvino),
-    "openvino-int8": EngineKind(load=_load_openvino_int8),
+ENGINES = {
+    "onnxruntime": EngineKind(_load_onnxruntime),
+    "torch": EngineKind(_load_torch, only_cpu=False),
+    "torch-bfloat16": EngineKind(
+        partial(_load_torch, precision="bfloat16"), only_cpu=False
+    ),
+    "openvino": EngineKind(_load_openvino),
+    "openvino-int8": EngineKind(partial(_load_openvino, int8=True)),
 }
 
 MEGABYTE = 1_000_000
@@ -419,7 +403,7 @@ def settings_for(
     config
         What is asked for.
     engine, device, threads
-        What computes, as in `cellunet.tasks.predict.session.load_engine`.
+        What computes, as in `load_engine`.
     should_stop
         Asked between blocks.
 

@@ -56,6 +56,10 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 5
 
+MOST_WINDOWS = 4096
+"""Windows that are compared with each other at most. Of more, only the most doubtful of
+each neighborhood are."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
@@ -178,7 +182,7 @@ def _refuse_misfit(
 def _look(run: _Run, files: Sequence[Path], track: Track) -> _Looked:
     """Return the windows of all images that show something."""
     request, side = run.request, run.request.config.side_px
-    most = request.config.most_windows // len(files)
+    most = MOST_WINDOWS // len(files)
     every: list[choose.Candidate] = []
     failures, small, bugs = [], 0, 0
     for path in track(files, "Looking at images", len(files)):
@@ -232,7 +236,7 @@ def _pick(
             "All that the images show is annotated already.",
             hint="Name other images.",
         )
-    free = evenly(free, request.config.most_windows)
+    free = evenly(free, MOST_WINDOWS)
     numbers = {path: n for n, path in enumerate(dict.fromkeys(c.path for c in free))}
     looks = np.array([c.seen.look for c in free])
     pool = choose.CandidateWindows(

@@ -26,7 +26,7 @@ from cellunet.imaging.decode import decode_plane, seed_and_foreground_mask
 from cellunet.imaging.targets import correct
 from cellunet.io.scratch import PlaneStore, Scratch
 from cellunet.tasks.predict import image as side_by_side
-from cellunet.tasks.predict import session as recipes
+from cellunet.tasks.predict import settings as recipes
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.plane import DecodePass, PredictionStopped, as_labels
 from cellunet.tasks.predict.settings import InferenceSettings, Memory
@@ -196,14 +196,14 @@ def test_all_files_are_the_same_for_any_threads_tiles_memory_and_stops(
 ) -> None:
     image = nuclei_image((200, 170), 60, 3)[0].astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", image)
-    memory_for, folders = side_by_side.memory_for, itertools.count()
+    memory_for, folders = recipes.memory_for, itertools.count()
 
     def files(
         threads: int, tile_px: int, limit: int | None = None, stop: int | None = None
     ) -> dict[str, bytes]:
         # Smaller tiles than may be asked for: smaller than a nucleus.
         monkeypatch.setattr(
-            side_by_side,
+            recipes,
             "memory_for",
             lambda *given: replace(memory_for(*given), tile_px=tile_px),
         )

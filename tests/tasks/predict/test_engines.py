@@ -17,7 +17,7 @@ from cellunet.config import TrainConfig
 from cellunet.core import device as core_device
 from cellunet.engine.int8 import measure_ranges
 from cellunet.errors import CheckpointError, ConfigError, DeviceError
-from cellunet.tasks.predict import session as choice
+from cellunet.tasks.predict import settings as choice
 from cellunet.tasks.predict.settings import (
     ENGINES,
     choose_engine,
@@ -290,7 +290,7 @@ def test_prediction_on_a_cpu_imports_no_torch_and_nothing_that_reports(
         "import sys, socket, numpy as np\n"
         "socket.socket.connect = lambda *_: sys.exit('a connection')\n"
         "from cellunet import store\n"
-        "from cellunet.tasks.predict.session import load_engine\n"
+        "from cellunet.tasks.predict.settings import load_engine\n"
         "model = store.find_model(sys.argv[1])\n"
         "run = load_engine(model, engine=sys.argv[2], device='cpu', threads=1)\n"
         "run(np.zeros((1, 2, 8, 8), np.float32))\n"

@@ -94,7 +94,7 @@ def test_files_hold_all_planes_and_appear_at_commit(source, tmp_path) -> None:
         assert tiff.series[0].axes == "TYX"
         np.testing.assert_array_equal(tiff.asarray(), expected.argmax(axis=1))
     picture = png_decode((out / "a_outlines.png").read_bytes())
-    # Enlarged by a whole factor, in colour.
+    # Enlarged by a whole factor, in color.
     assert picture.shape[0] * 30 == picture.shape[1] * 40
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2
     with (out / "a_table.csv").open(encoding="utf-8", newline="") as file:

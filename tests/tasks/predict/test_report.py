@@ -12,7 +12,6 @@ import pytest
 import tifffile
 
 from cellunet.config import PredictConfig
-from cellunet.tasks.predict import outputs as report_module
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.inputs import Predictions
 
@@ -161,6 +160,6 @@ def test_a_large_picture_is_linked_if_there_is_one(run, three, tmp_path) -> None
 
 def test_the_records_in_the_folder_hold_one_image_each(run, three, tmp_path) -> None:
     run(three)
-    folder = tmp_path / "out" / report_module.RECORDS
+    folder = tmp_path / "out" / "report-data"
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.json"))
     assert names == ["a.tif.json", "b.tif.json", "sub/c.tif.json"]

@@ -15,7 +15,7 @@ from cellunet.io.metadata import read_provenance
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import ArraySource
 from cellunet.metrics.matching import match, overlaps
-from cellunet.tasks.predict import session as size_module
+from cellunet.tasks.predict import sizes as size_module
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.plane import as_labels, segment
 from cellunet.tasks.predict.session import load_model
@@ -235,7 +235,7 @@ def test_arrays_are_seen_as_files_are(run, tmp_path, large) -> None:
 
 
 def test_two_ways_to_tell_the_size_are_refused() -> None:
-    with pytest.raises(ConfigError, match="Both diameter 'batch' and scale"):
+    with pytest.raises(ConfigError, match="Both scale and diameter"):
         PredictConfig(diameter_px="batch", scale=2.0)
     assert not PredictConfig(scale=2.0).finds_size
     assert not PredictConfig(diameter_px="model").finds_size

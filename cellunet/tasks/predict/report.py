@@ -1,0 +1,258 @@
+"""The report of a prediction: a record of each image, and the page made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import replace
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet import __version__
+from cellunet.config import DecodeConfig, PredictConfig
+from cellunet.io.files import write_atomically
+from cellunet.outputs import report
+from cellunet.tasks.predict.inputs import common_folder, name_below
+from cellunet.tasks.predict.outputs import RECORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cellunet.io.source import Source
+    from cellunet.store import Model, ModelCard
+    from cellunet.tasks.predict.image import ImageQuality
+    from cellunet.tasks.predict.inputs import ImageResult
+    from cellunet.tasks.predict.settings import InferenceSettings
+
+PAGE = "report.html"
+
+LOST = "Its record in report-data is gone. Run the same command again."
+
+
+class Reporter:
+    """The page of one folder of results, and the records that it is made of.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def has(self, output: Path, provenance: Mapping[str, Any]) -> bool:
+        """Return whether the record of just these labels is there."""
+        try:
+            return self._read(output, "")[1] == _digest(provenance)
+        except (OSError, ValueError):
+            return False
+
+    def keep(  # noqa: PLR0913
+        self,
+        output: Path,
+        provenance: Mapping[str, Any],
+        observed: ImageQuality,
+        source: Source,
+        seconds: float,
+        warnings: tuple[str, ...],
+        size: str,
+    ) -> None:
+        """Write the record of an image.
+
+        Raises
+        ------
+        OutputError
+            If there is no room or no permission.
+        """
+        image = summary_of(observed, source, seconds, warnings, size)
+        with write_atomically(self._record(output)) as path:
+            content = report.to_json(image, _digest(provenance))
+            path.write_text(content, encoding="ascii")
+
+    def write(
+        self,
+        model: Model,
+        recipe: InferenceSettings,
+        settings: Mapping[str, Any],
+        results: Sequence[ImageResult],
+        seconds: float,
+        *,
+        stopped: bool,
+    ) -> str:
+        """Write the page and return its path.
+
+        Parameters
+        ----------
+        model, recipe, settings
+            What was applied, and how.
+        results
+            What became of each image.
+        seconds
+            Time of the run.
+        stopped
+            Whether it was stopped before its end.
+
+        Raises
+        ------
+        OutputError
+            If there is no room or no permission.
+        """
+        run = report.RunSummary(
+            created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+            folder=common_folder(results) or "several folders",
+            results=str(self._out),
+            seconds=seconds,
+            stopped=stopped,
+            settings=_settings(settings, seconds, model.card.channels),
+            versions=_versions(recipe),
+            model=_model(model),
+        )
+        page = self._out / PAGE
+        report.write_report(page, run, lambda: self._images(run, results))
+        return str(page)
+
+    def _images(
+        self, run: report.RunSummary, results: Sequence[ImageResult]
+    ) -> Iterator[report.ImageSummary]:
+        for result in results:
+            name = name_below(result.input, run.folder)
+            if result.status == "failed" or result.output is None:
+                yield report.ImageSummary(
+                    name=name,
+                    status="failed",
+                    error=result.message,
+                    seconds=result.seconds,
+                )
+                continue
+            output = Path(result.output)
+            try:
+                image, _ = self._read(output, name)
+            except (OSError, ValueError):
+                yield report.ImageSummary(name=name, status="failed", error=LOST)
+                continue
+            skipped = result.status == "skipped"
+            yield replace(
+                image,
+                status="skipped" if skipped else "done",
+                link=self._large_picture(output),
+            )
+
+    def _read(self, output: Path, name: str) -> tuple[report.ImageSummary, str]:
+        return report.from_json(self._record(output).read_bytes(), name)
+
+    def _record(self, output: Path) -> Path:
+        below = output.relative_to(self._out)
+        return self._out / RECORDS / below.with_name(below.name + ".json")
+
+    def _large_picture(self, output: Path) -> str:
+        """Return where the picture of ``--save outlines`` is, if there is one."""
+        path = output.with_name(f"{output.stem}_outlines.png")
+        return path.relative_to(self._out).as_posix() if path.is_file() else ""
+
+
+def summary_of(
+    observed: ImageQuality,
+    source: Source,
+    seconds: float,
+    warnings: tuple[str, ...],
+    size: str = "",
+) -> report.ImageSummary:
+    """Return what a report shows of an image just segmented, seen as `size` says."""
+    planes = int(np.prod(source.plane_shape, dtype=int))
+    diameters = 2 * np.sqrt(observed.areas / np.pi)
+    return report.ImageSummary(
+        name=source.path.name,
+        status="done",
+        thumbnail=observed.thumbnail,
+        thumbnail_size=observed.thumbnail_size,
+        plane=f"plane {observed.plane + 1} of {planes}" if planes > 1 else "",
+        objects=len(observed.areas),
+        diameters=report.Histogram.of(diameters.tolist(), report.DIAMETER_STEP_PX),
+        confidences=report.Histogram.of(
+            observed.confidences.tolist(), report.CONFIDENCE_STEP, top=1.0
+        ),
+        shape=(*source.plane_shape, *source.shape),
+        pixel_size_um=source.pixel_size_um,
+        pixel_size_from=source.origin.pixel_size_from,
+        notes=source.origin.notes,
+        seconds=seconds,
+        warnings=warnings,
+        size=size,
+    )
+
+
+def _digest(provenance: Mapping[str, Any]) -> str:
+    content = json.dumps(provenance, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(content.encode("ascii")).hexdigest()
+
+
+PACKAGES = ("scipy", "scikit-image", "tifffile", "imagecodecs")
+
+
+def _settings(
+    settings: Mapping[str, Any], seconds: float, channels: tuple[str, ...]
+) -> dict[str, Any]:
+    channel = settings["channel"] or ",".join(channels) or None
+    return {
+        "Magnification": _magnification(settings),
+        **PredictConfig.rows({**settings, "channel": channel}),
+        **DecodeConfig.rows(settings["decode"]),
+        "Edge": settings["decode"]["edge"] or "as the network draws it",
+        "Also saved": settings["save"],
+        "Time of this run": f"{seconds:.1f} s",
+    }
+
+
+def _magnification(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Return the one of all images, or what that of each follows from."""
+    if settings["scale"]:
+        found = "found for all images together: " if "diameter" in settings else ""
+        return f"{found}{settings['scale']:g}" if found else settings["scale"]
+    if "diameter" in settings:
+        return "found for each image, from the size of its objects"
+    return f"to {settings['pixel_size_um']:g} µm per pixel"
+
+
+def _versions(recipe: InferenceSettings) -> dict[str, Any]:
+    found = {
+        "cellunet": __version__,
+        "Engine": recipe.engine.name,
+        "Python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found | {"System": platform.platform()}
+
+
+def _model(model: Model) -> dict[str, Any]:
+    card = model.card
+    low, median, high = card.diameter_px
+    return {
+        "Name": model.name,
+        "Training images": len(card.training),
+        "Validation images": len(card.validation),
+        "Objects learned": f"{low:.0f} to {high:.0f} px wide, median {median:.0f}",
+        "Classes": list(card.config.encoding.classes),
+        "Epochs": card.epochs,
+        "Validation scores": _scores(card),
+        "Unlike-image checks": (
+            ", ".join(card.training_statistics).replace("diameter_px", "diameter")
+            or "diameter alone: its card holds no statistics of the training images"
+        ),
+        "Trained with": ", ".join(f"{k} {v}" for k, v in card.versions.items()),
+        "SHA-256": model.sha256,
+    }
+
+
+def _scores(card: ModelCard) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in card.scores.items())
