@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 MOST_NAMED = 5
 
 MOST_WINDOWS = 4096
-"""Windows that are compared with each other at most. Of more, only the most doubtful of
+"""Windows that are compared with each other at most. Of more, only the most uncertain of
 each neighborhood are."""
 
 
