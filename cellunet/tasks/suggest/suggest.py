@@ -57,8 +57,8 @@ if TYPE_CHECKING:
 MOST_NAMED = 5
 
 MOST_WINDOWS = 4096
-"""Windows that are compared with each other at most. Of more, only the most uncertain of
-each neighborhood are."""
+"""Windows that are compared with each other at most. Of more, only the most uncertain
+of each neighborhood are."""
 
 
 @dataclass(frozen=True, kw_only=True)
