@@ -35,7 +35,7 @@ from cellunet.io.png import write_png
 from cellunet.outputs.pictures import preview
 from cellunet.progress import silent_track
 from cellunet.tasks.check_labels import annotated_share, read_labels_with_image
-from cellunet.tasks.scheduling import in_order
+from cellunet.tasks.scheduling import ConcurrencyGate, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from cellunet.annotations.types import Annotation
     from cellunet.config import EncodingConfig, WeightConfig
     from cellunet.progress import Track
+    from cellunet.tasks.check_labels import LabelsWithImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,9 @@ class MadeLabels:
 
 
 MAX_NAMED = 10
+
+SMALL_PX = 2**20
+"""Maps of larger images are made one at a time, so that memory does not add up."""
 
 SUFFIXES = {
     "labels": ".tif",
@@ -224,17 +228,22 @@ def make_labels(  # noqa: PLR0913
         # Makes the folder and a file in it, so that a folder that permits no writing
         # is one error before work, not one for each annotation.
         PendingFile(out / folder / "probe").abort()
+    workers = threads_for(threads)
+    gate = ConcurrencyGate(workers)
 
     def make(one: AnnotatedImage) -> MadeImage | tuple[str, CellunetError]:
         try:
             with telling_bugs(one.annotation):
-                return _make(one, recipe)
+                found = read_labels_with_image(one, annotations=annotations)
+                large = found.annotation.labels.size > SMALL_PX
+                with gate.passing(large=large):
+                    return _make(one, found, recipe)
         except CellunetError as error:
             return one.name, error
 
     with (
         at_work(out, {path.parent for path in results}),
-        closing(in_order(make, found.drawn, threads_for(threads))) as making,
+        closing(in_order(make, found.drawn, workers)) as making,
     ):
         made = list(track(making, "Making labels", total=len(found.drawn)))
     failures = [one for one in made if isinstance(one, tuple)]
@@ -248,9 +257,8 @@ def make_labels(  # noqa: PLR0913
     )
 
 
-def _make(one: AnnotatedImage, recipe: _Recipe) -> MadeImage:
-    """Decode one annotation and write its results."""
-    found = read_labels_with_image(one, annotations=recipe.annotations)
+def _make(one: AnnotatedImage, found: LabelsWithImage, recipe: _Recipe) -> MadeImage:
+    """Write what follows from one annotation."""
     annotation, size = found.annotation, found.pixel_size_um
     labels, annotated = annotation.labels, annotation.annotated
     scribbles = annotation.scribbles

@@ -23,7 +23,6 @@ from cellunet.io.images import open_image
 from cellunet.io.label_tiff import read_provenance
 from cellunet.io.source import ArraySource
 from cellunet.io.tiff import TiffSource
-from cellunet.tasks.predict import image as side_by_side
 from cellunet.tasks.predict import settings as recipes
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.inputs import Predictions
@@ -344,7 +343,7 @@ def test_temporary_files_lie_where_they_are_wanted(
 
     monkeypatch.setattr("tempfile.TemporaryFile", noted)
     # So that all that waits goes to the disk.
-    monkeypatch.setattr(side_by_side, "memory_for", lambda *_: Memory(scratch_bytes=0))
+    monkeypatch.setattr(recipes, "memory_for", lambda *_: Memory(scratch_bytes=0))
     # It is no setting that a result depends on: the finished one is skipped.
     assert only(run(tmp_path / "a.tif", scratch=str(folder))).status == "skipped"
     run(tmp_path / "a.tif", scratch=str(folder), overwrite=True, min_area_px=1)

@@ -255,3 +255,13 @@ def test_a_published_image_comes_out_whole(data_dir, tmp_path):
     source = data_dir / "bbbc039" / "masks" / name
     made = make_labels(source, tmp_path, encoding=ENCODING, weights=WeightConfig())
     assert (made.images[0].kind, made.images[0].objects) == ("colored", 110)
+
+
+def test_files_are_the_same_for_any_threads(pairs_dir, tmp_path) -> None:
+    made = {}
+    for threads in (1, 3):
+        out = tmp_path / str(threads)
+        found = make_labels(pairs_dir, out, encoding=ENCODING, threads=threads)
+        files = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.*")}
+        made[threads] = [image.name for image in found.images], files
+    assert made[1] == made[3]
