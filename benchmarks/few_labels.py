@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ def run(
         "threads": threads,
         "kept_start": trained.kept_start,
         "nuclei": nuclei,
-        "expected": trained.expected.to_dict() if trained.expected else None,
+        "expected": asdict(trained.expected) if trained.expected else None,
         "decode": trained.decode.to_dict() if trained.decode else None,
         "steps": trained.epochs * PRESETS["few"]().steps_per_epoch,
     }
