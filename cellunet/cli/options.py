@@ -203,10 +203,14 @@ def _marks(hint: Any) -> list[Options]:  # noqa: ANN401
     return [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Options)]
 
 
+def _set_level(level: str | None) -> None:
+    if level is not None:
+        logging.getLogger("cellunet").setLevel(level.upper())
+
+
 def _set_verbose(count: int) -> None:
     if count:
-        level = "INFO" if count == 1 else "DEBUG"
-        logging.getLogger("cellunet").setLevel(level)
+        _set_level("info" if count == 1 else "debug")
 
 
 def _set_quiet(ctx: typer.Context, wanted: bool) -> None:
@@ -288,6 +292,17 @@ def _messages(
             MESSAGES,
         ),
     ] = False,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        option(
+            "--log-level",
+            "LEVEL",
+            "Least severe log messages to print: debug, info, warning, error. "
+            "Default: warning.",
+            MESSAGES,
+            callback=_set_level,
+        ),
+    ] = None,
     verbose: Annotated[
         int,
         option(
