@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import Field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
