@@ -161,7 +161,7 @@ def test_colour_needs_a_choice():
 def test_gray_saved_as_colour_is_still_refused_but_recognised():
     stack = Stack(PLATE, "YXS", (5, 7, 3), colour=True)
     with pytest.raises(ImageReadError, match=r"saved as RGB\. Try: --gray\."):
-        lay_out(stack, Choice(), lambda: True)
+        lay_out(stack, Choice(), lambda: [np.ones((2, 2))] * 3)
 
 
 def test_gray_with_alpha_is_gray():
