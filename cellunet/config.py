@@ -809,6 +809,13 @@ class AnnotationConfig(Config):
         "neither in training nor in scores.",
         option="Images: N",
     )
+    planes: str | None = setting(
+        None,
+        "Planes of stacks of labels that count, each an image of its own: numbers "
+        "from 0 and ranges of them, as 0,4,10-30 or 0-100:10 (every tenth).",
+        otherwise="those on which an object is annotated",
+        option="Images: LIST",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -611,7 +611,7 @@ def paint(
         canvas.add(replace(drawing, figure=figure))
     found = canvas.annotation(kind)
     hint = [THROUGH_CENTERS] if centers and not through_centers else []
-    return replace(found, notes=(*notes, *empty, *found.notes, *hint))
+    return replace(found, notes=(*found.notes, *notes, *empty, *hint))
 
 
 def _enclosing(

@@ -84,7 +84,9 @@ def evaluate(
             "Images",
         ),
     ] = "all",
-    annotations: Annotated[dict[str, Any], Options(AnnotationConfig, "ignore_value")],
+    annotations: Annotated[
+        dict[str, Any], Options(AnnotationConfig, "ignore_value", "planes")
+    ],
     config: Annotated[PredictConfig, APPLIED],
     computing: ComputeConfig,
 ) -> Outcome:

@@ -312,7 +312,7 @@ Channel = Annotated[dict[str, Any], Options(PredictConfig, "channel", "gray")]
 Reading = Annotated[
     dict[str, Any],
     Options(PredictConfig, "channel", "gray"),
-    Options(AnnotationConfig, "ignore_value"),
+    Options(AnnotationConfig, "ignore_value", "planes"),
 ]
 
 Overwrite = Annotated[dict[str, Any], Options(PredictConfig, "overwrite")]

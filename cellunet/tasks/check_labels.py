@@ -20,6 +20,7 @@ from cellunet.annotations.check import (
     value_notes,
 )
 from cellunet.annotations.pairs import find_annotations, find_pairs, fingerprint
+from cellunet.annotations.planes import open_gray
 from cellunet.annotations.read import ANNOTATIONS, read_annotation
 from cellunet.bugs import telling_bugs
 from cellunet.config import CheckConfig
@@ -27,15 +28,13 @@ from cellunet.errors import (
     AnnotationError,
     BugError,
     CellunetError,
-    ImageReadError,
     InputError,
     choose,
 )
 from cellunet.imaging.targets import scribbled_px
 from cellunet.io.files import PendingFile, write_atomically, writing
-from cellunet.io.images import open_image
 from cellunet.io.png import write_png
-from cellunet.io.source import Region
+from cellunet.io.source import Region, one_plane
 from cellunet.outputs.pictures import COLUMNS, ROWS, sheet, tile
 from cellunet.progress import silent_track
 
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from cellunet.annotations.check import LabelFit, LabelProblems
     from cellunet.annotations.pairs import AnnotatedImage
     from cellunet.annotations.types import Annotation
-    from cellunet.io.source import Source
     from cellunet.progress import Track
 
 HINTS = ("several", "empty", "overlap", "hidden", "note")
@@ -202,12 +200,13 @@ def read_labels_with_image(
     """
     image, pixel_size_um, channels = None, None, 1
     if one.image:
-        image, pixel_size_um, channels = _read_image(one.image)
+        image, pixel_size_um, channels = _read_image(one.image, one.plane)
     annotation = read_annotation(
         one.annotation,
         kind=kind,
         shape=None if image is None else image.shape,
         channels=channels,
+        plane=one.plane,
         member=one.member,
         ignore_value=ignore_value,
         annotated=one.annotated,
@@ -223,13 +222,13 @@ def read_labels_with_image(
 
 
 def _read_image(
-    path: Path,
+    path: Path, plane: int | None
 ) -> tuple[npt.NDArray[Any], tuple[float, float] | None, int]:
     """Return the image, YX, its pixel size, and how many channels the file has.
 
     More than one plane is refused.
     """
-    with _open(path) as source:
+    with one_plane(open_gray(path), plane) as source:
         height, width = source.shape
         planes = math.prod(source.plane_shape)
         if planes != 1:
@@ -252,14 +251,6 @@ def _refuse_other_shape(
             f"{_size(image)} px.",
             hint="An annotation is drawn on the full frame of one plane.",
         )
-
-
-def _open(path: Path) -> Source:
-    """Open an image to be looked at: colors as gray, else the first channel."""
-    try:
-        return open_image(path, gray=True)
-    except ImageReadError:
-        return open_image(path, channel="0")
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -514,6 +505,7 @@ def check_labels(  # noqa: PLR0913
     validation: Path | None = None,
     kind: str = "auto",
     ignore_value: int | None = None,
+    planes: str | None = None,
     config: CheckConfig | None = None,
     track: Track = silent_track,
 ) -> Checked:
@@ -536,6 +528,8 @@ def check_labels(  # noqa: PLR0913
         `cellunet.annotations.read.ANNOTATIONS`.
     ignore_value
         Value of the pixels of label images that are not annotated.
+    planes
+        Planes of stacks, as `cellunet.annotations.pairs.find_pairs` takes them.
     config
         From when on something is odd.
     track
@@ -552,11 +546,11 @@ def check_labels(  # noqa: PLR0913
     """
     choose(ANNOTATIONS, kind, "kind of annotation")
     config = config or CheckConfig()
-    found = find_annotations(source, kind=kind)
+    found = find_annotations(source, kind=kind, planes=planes)
     drawn = {one.name: one for one in found.drawn}
     notes = found.notes
     if validation is not None:
-        kept_out = find_annotations(validation, kind=kind)
+        kept_out = find_annotations(validation, kind=kind, planes=planes)
         drawn |= {f"val/{one.name}": one for one in kept_out.drawn}
         notes += kept_out.notes
     PendingFile(out / REPORT).abort()

@@ -24,7 +24,7 @@ from cellunet.config import (
 from cellunet.errors import AnnotationError, InputError, choose
 from cellunet.imaging.targets import encode, has_background
 from cellunet.io.scratch import Scratch
-from cellunet.io.source import Region
+from cellunet.io.source import Region, one_plane
 from cellunet.metrics.matching import (
     PROTOCOLS,
     class_scores,
@@ -226,13 +226,14 @@ def score_pairs(
     )
 
 
-def evaluate_folders(
+def evaluate_folders(  # noqa: PLR0913
     predicted: Path,
     labels: Path,
     *,
     config: EvaluateConfig | None = None,
     names: Collection[str] | None = None,
     ignore_value: int | None = None,
+    planes: str | None = None,
     track: Track = silent_track,
 ) -> Evaluation:
     """Score a folder of predicted label files against a folder of true ones.
@@ -250,6 +251,9 @@ def evaluate_folders(
         Score these images alone, whatever else the folders hold; None: all.
     ignore_value
         Value of the pixels of true label images that are not annotated.
+    planes
+        Planes of stacks, as `cellunet.annotations.planes.Planes` takes them; None:
+        those on which an object is annotated.
     track
         Wraps the loop over images.
 
@@ -261,7 +265,7 @@ def evaluate_folders(
         If a file cannot be read as labels, or the two files of an image differ in
         shape.
     """
-    found = pair_folders(predicted, labels, names=names)
+    found = pair_folders(predicted, labels, names=names, planes=planes)
     tracked = track(found, "Scoring", total=len(found))
     read = (_read(pair, ignore_value) for pair in tracked)
     return score_pairs(filter(None, read), config=config)
@@ -346,12 +350,13 @@ def _scores(
 
 
 def _read(pair: LabelPair, ignore_value: int | None) -> Scorable | None:
-    found = read_annotation(pair.predicted)
+    found = read_annotation(pair.predicted, plane=pair.plane)
     predicted = found.labels
     height, width = predicted.shape
     true = read_annotation(
         pair.labels,
         shape=(height, width),
+        plane=pair.plane,
         ignore_value=ignore_value,
         annotated=pair.annotated,
         scribbles=pair.scribbles,
@@ -430,6 +435,7 @@ def evaluate_model(  # noqa: PLR0913
     config: EvaluateConfig | None = None,
     predict_config: PredictConfig | None = None,
     ignore_value: int | None = None,
+    planes: str | None = None,
     track: Track = silent_track,
 ) -> Evaluation:
     """Predict annotated images and score the labels against the annotation.
@@ -450,6 +456,9 @@ def evaluate_model(  # noqa: PLR0913
         How the model is applied.
     ignore_value
         Value of the pixels of label images that are not annotated.
+    planes
+        Planes of stacks, as `cellunet.annotations.planes.Planes` takes them; None:
+        those on which an object is annotated.
     track
         Progress over images.
 
@@ -467,7 +476,7 @@ def evaluate_model(  # noqa: PLR0913
     opened = store.find_model(model)
     config = (config or EvaluateConfig()).replace(encoding=opened.card.config.encoding)
     predict_config = predict_config or PredictConfig()
-    pairs = chosen_side(data, side)
+    pairs = chosen_side(data, side, planes)
     recipe = settings_for(opened, predict_config, engine, device, threads)
     job = _Job(
         model=opened,
@@ -489,7 +498,7 @@ def evaluate_model(  # noqa: PLR0913
         return score_pairs(filter(None, found), config=config)
 
 
-def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
+def chosen_side(data: Path, side: Side, planes: str | None = None) -> Sequence[Pair]:
     """Return the pairs of one side of a folder's own lists, or all.
 
     Where validation images alone are listed, the others are for training.
@@ -499,7 +508,9 @@ def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
     InputError
         If the folder has no such list.
     """
-    found = find_pairs(data)
+    found = find_pairs(data, planes)
+    for note in found.of_planes:
+        logger.warning("%s", note)
     if side == "all":
         return found.pairs
     names = found.validation if side == "validation" else found.train
@@ -527,7 +538,8 @@ class _Job:
     def predicted(self, pair: Pair) -> Scorable | None:
         """Return an image's true and predicted labels; None: nothing to be scored."""
         card = self.model.card
-        with open_as(pair.image, self.config, known=card.channels) as source:
+        opened = open_as(pair.image, self.config, known=card.channels)
+        with one_plane(opened, pair.plane) as source:
             refuse_misfit(source, self.model.name, card, self.config.channel)
             height, width = source.shape
             annotation = read_annotated(

@@ -22,7 +22,7 @@ from cellunet.errors import AnnotationError, ConfigError
 from cellunet.imaging.sizes import rounded
 from cellunet.io.files import writing
 from cellunet.io.scratch import Scratch
-from cellunet.io.source import Region, array_source
+from cellunet.io.source import Region, array_source, one_plane
 from cellunet.metrics.matching import score_image
 from cellunet.progress import silent_track
 from cellunet.tasks.evaluate import can_be_scored
@@ -209,7 +209,8 @@ def _read(model: Model, data: Path, config: PredictConfig) -> list[_Annotated]:
         )
     found = []
     for pair in pairs:
-        with open_as(pair.image, config, known=model.card.channels) as source:
+        opened = open_as(pair.image, config, known=model.card.channels)
+        with one_plane(opened, pair.plane) as source:
             refuse_misfit(source, model.name, model.card, config.channel)
             height, width = source.shape
             channels = len(source.file_channels)

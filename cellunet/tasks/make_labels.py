@@ -146,6 +146,7 @@ def make_labels(  # noqa: PLR0913
     weights: WeightConfig | None = None,
     kind: str = "auto",
     ignore_value: int | None = None,
+    planes: str | None = None,
     through_centers: bool = False,
     cells: bool = False,
     allow_empty: bool = False,
@@ -178,6 +179,8 @@ def make_labels(  # noqa: PLR0913
         `cellunet.annotations.read.ANNOTATIONS`.
     ignore_value
         Value of the pixels of label images that are not annotated.
+    planes
+        Planes of stacks, as `cellunet.annotations.pairs.find_pairs` takes them.
     through_centers
         Take outlines that go from pixel to pixel for those through the centers of the
         outermost pixels.
@@ -209,7 +212,7 @@ def make_labels(  # noqa: PLR0913
     """
     choose(ANNOTATIONS, kind, "kind of annotation")
     _check_weights(encoding, weights)
-    found = find_annotations(source, kind=kind)
+    found = find_annotations(source, kind=kind, planes=planes)
     if not allow_empty:
         for path in {one.annotation for one in found.drawn if one.member}:
             refuse_empty(path)

@@ -38,6 +38,7 @@ class SuggestRequest:
     gray: bool = False
     """Use the luminance of RGB images."""
     ignore_value: int | None = None
+    planes: str | None = None
     """Value of the pixels of label images in `data` that are not annotated."""
     device: str = DEVICE
     """Where to compute."""

@@ -37,7 +37,7 @@ from cellunet.imaging.normalize import measure_channels
 from cellunet.imaging.targets import has_background, scribbled_px, trainable_mask
 from cellunet.io.images import open_image
 from cellunet.io.metadata import read_provenance
-from cellunet.io.source import Region
+from cellunet.io.source import Region, one_plane
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -226,7 +226,12 @@ def _scribbles(
 
 
 def measured_in(
-    path: Path, channel: str | None, *, gray: bool, known: tuple[str, ...] = ()
+    path: Path,
+    channel: str | None,
+    *,
+    gray: bool,
+    known: tuple[str, ...] = (),
+    plane: int | None = None,
 ) -> Measured:
     """Return a function that measures the channels of an image, read band by band.
 
@@ -236,11 +241,14 @@ def measured_in(
         The image.
     channel, gray, known
         As for `cellunet.io.images.open_image`.
+    plane
+        Which plane of a stack; None: there is one.
     """
 
     @cache
     def statistics(config: NormalizationConfig) -> tuple[Statistics, ...]:
-        with open_image(path, channel=channel, gray=gray, known=known) as source:
+        file = open_image(path, channel=channel, gray=gray, known=known)
+        with one_plane(file, plane) as source:
             height, width = source.shape
 
             def bands() -> Iterator[npt.NDArray[np.generic]]:
@@ -408,6 +416,8 @@ class ChannelChoice:
     gray: bool = False
     ignore_value: int | None = None
     """Value of the pixels of label images that are not annotated."""
+    planes: str | None = None
+    """Planes of stacks, as `find_pairs` takes them."""
     known: tuple[str, ...] = ()
     """Names of the channels that the model to start from looks at, if it is several."""
 
@@ -454,7 +464,7 @@ def load(
     kept_out: list[Pair] = []
     notes: list[str] = []
     for folder, prefix in zip(folders, _prefixes(folders), strict=True):
-        pairs = find_pairs(folder)
+        pairs = find_pairs(folder, channel.planes)
         notes += pairs.notes
         if config.folds and pairs.validation is not None:
             notes.append(f"No folds: {folder} lists its validation images.")
@@ -474,12 +484,13 @@ def load(
         training += [replace(p, name=prefix + p.name) for p in kept]
         kept_out += [replace(p, name=prefix + p.name) for p in out]
     if validation is not None:
-        pairs = find_pairs(validation)
+        pairs = find_pairs(validation, channel.planes)
         notes += pairs.notes
         kept_out += pairs.pairs
     read = _read_all([*training, *kept_out], channel, track)
     notes += partly_annotated(read) + uncorrected([*training, *kept_out])
     notes += _ignored_nowhere(read, channel.ignore_value)
+    notes += _of_one_stack([*training, *kept_out], config.folds)
     sides = read[: len(training)], read[len(training) :]
     prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
     refuse_shared(*prints)
@@ -494,6 +505,17 @@ def load(
         validation_prints=prints[1],
         notes=tuple(notes),
     )
+
+
+def _of_one_stack(pairs: Sequence[Pair], folds: int) -> list[str]:
+    """Say that planes of one stack are trained on and scored on."""
+    files = {pair.image for pair in pairs}
+    if len(files) == len(pairs) or len(files) >= max(folds, 2):
+        return []
+    return [
+        "Planes of one stack are trained on and scored on: they are alike, and other "
+        "images may score lower. Annotate planes of more stacks to know."
+    ]
 
 
 def _ignored_nowhere(images: Sequence[ReadImage], value: int | None) -> list[str]:
@@ -563,7 +585,11 @@ def _read(pair: Pair, choice: ChannelChoice) -> ReadImage:
     """Read one image, and keep what there is to train on."""
     sample = read_sample(pair, choice)
     measured = measured_in(
-        pair.image, choice.channel, gray=choice.gray, known=choice.known
+        pair.image,
+        choice.channel,
+        gray=choice.gray,
+        known=choice.known,
+        plane=pair.plane,
     )
     parts = cut(sample, measured)
     return ReadImage(
@@ -590,7 +616,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
     # Here, because this brings torch, which those who only read labels do not need.
     from cellunet.core.dataset import Sample
 
-    with channel.open(pair.image) as source:
+    with one_plane(channel.open(pair.image), pair.plane) as source:
         planes = int(np.prod(source.plane_shape, dtype=int))
         if planes != 1:
             raise InputError(
@@ -629,6 +655,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         measured=None if cut_from is None else cut_from.by_channel,
         channels=names,
         kind=found.kind,
+        stack="" if pair.plane is None else str(pair.image),
     )
 
 
@@ -644,6 +671,7 @@ def read_annotated(
         pair.annotation,
         shape=shape,
         channels=channels,
+        plane=pair.plane,
         member=pair.member,
         ignore_value=ignore_value,
         annotated=pair.annotated,

@@ -80,10 +80,15 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
     else:
         # Python promises that random() repeats across versions.
         rng = random.Random(seed)
-        keys = {s.name: rng.random() for s in sorted(samples, key=lambda s: s.name)}
+        groups = _alike(samples, folds)
+        keys = {name: rng.random() for name in sorted(groups)}
+        counts = {name: sum(map(objects_of, group)) for name, group in groups.items()}
         # Crowded and sparse images take turns, so that every fold has both.
-        order = sorted(samples, key=lambda s: (-objects_of(s), keys[s.name]))
-        parts = [tuple(order[i::folds]) for i in range(folds)]
+        order = sorted(groups, key=lambda name: (-counts[name], keys[name]))
+        parts = [
+            tuple(s for name in order[i::folds] for s in groups[name])
+            for i in range(folds)
+        ]
     return [
         Fold(
             training=_with_objects(
@@ -93,6 +98,17 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
         )
         for i, validation in enumerate(parts)
     ]
+
+
+def _alike(samples: Sequence[Sample], folds: int) -> dict[str, list[Sample]]:
+    """Return what belongs into one fold: the planes of a stack, too alike to be scored.
+
+    If there are too few stacks and images for that, each plane is one of its own.
+    """
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.stack or sample.name, []).append(sample)
+    return groups if len(groups) >= folds else {s.name: [s] for s in samples}
 
 
 def is_scored(sample: Sample) -> bool:

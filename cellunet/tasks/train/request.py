@@ -73,6 +73,9 @@ class TrainRequest:
     """Use the luminance of RGB images."""
     ignore_value: int | None = None
     """Value of the pixels of label images that are not annotated."""
+    planes: str | None = None
+    """Planes of stacks, as `cellunet.annotations.planes.Planes` takes them; None: those
+    on which an object is annotated."""
 
     def __post_init__(self) -> None:
         if not self.data:

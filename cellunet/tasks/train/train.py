@@ -232,14 +232,14 @@ def as_it_began(request: TrainRequest, saved: Saved) -> TrainRequest:
 
     How images are read and split decides which images there are, so it is saved.
     """
-    began = {name: saved.about[name] for name in _usual()}
+    began = {name: saved.about.get(name, plain) for name, plain in _usual().items()}
     split = SplitConfig(**{name: began.pop(name) for name in SPLIT})
     return replace(request, split=split, **began)
 
 
 def _usual() -> dict[str, Any]:
     """Return by name what is as good as left out of how images are read and split."""
-    return {"channel": None, "gray": False, "ignore_value": None} | {
+    return {"channel": None, "gray": False, "ignore_value": None, "planes": None} | {
         name: getattr(SplitConfig(), name) for name in SPLIT
     }
 
@@ -257,7 +257,7 @@ def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
         differ.append("start")
     for name, usual in _usual().items():
         asked_for = name in request.given or _plain(request, name) != usual
-        if asked_for and _plain(request, name) != saved.about[name]:
+        if asked_for and _plain(request, name) != saved.about.get(name, usual):
             differ.append(name)
     asked, began = request.config, saved.config
     names = _asked_for(asked, request.given)
@@ -319,6 +319,7 @@ def read_images(
             channel=request.channel,
             gray=request.gray,
             ignore_value=request.ignore_value,
+            planes=request.planes,
             known=start.card.channels if start else (),
         ),
         track=hooks.track,

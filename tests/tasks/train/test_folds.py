@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,16 @@ def test_crowded_and_sparse_images_are_dealt_in_turn() -> None:
         ["a", "d"],
         ["b", "c"],
     ]
+
+
+def test_planes_of_a_stack_are_in_one_fold_unless_there_are_too_few_stacks() -> None:
+    images = [replace(named(f"{f}{k}", k + 1), stack=f) for f in "abc" for k in (0, 1)]
+    folds = make_folds(images, 3, seed=0)
+    for fold in folds:
+        assert len({s.stack for s in fold.validation}) == 1
+        assert len(fold.validation) == 2
+    one = [replace(image, stack="a") for image in images]
+    assert [len(f.validation) for f in make_folds(one, 3, seed=0)] == [2, 2, 2]
 
 
 def test_the_deal_does_not_depend_on_the_order_of_images() -> None:
