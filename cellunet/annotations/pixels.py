@@ -511,7 +511,8 @@ def refuse_white_background(drawn: npt.NDArray[np.bool_], path: Path) -> None:
         f"and {np.count_nonzero(~drawn):,} px of 0 or black in it: the background "
         "seems to be white.",
         hint="Say which, and use what it makes: cellunet make-labels --kind inverted "
-        "takes what is black for objects, --kind binary what is white.",
+        "takes what is black for objects, --kind binary what is white. Of files of "
+        "one object each: invert them (Fiji: Edit, Invert).",
     )
 
 

@@ -14,6 +14,8 @@ from cellunet.annotations.pixels import read_pixels
 from cellunet.errors import CellunetError, ConfigError, ImageReadError, InputError
 from cellunet.io.images import open_image
 from cellunet.io.paths import is_image_file
+from cellunet.io.reading import reading
+from cellunet.io.tiff_checks import scan_directories
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -162,11 +164,15 @@ def label_stack(path: Path) -> LabelStack | None:
     if not is_image_file(path):
         return None
     try:
-        with tifffile.TiffFile(path, _multifile=False) as tiff:
+        with reading(path):
+            scan_directories(path, path.stat().st_size)
+        with reading(path), tifffile.TiffFile(path, _multifile=False) as tiff:
+            if not tiff.series:
+                return None
             series = tiff.series[0]
             several = len(tiff.series) > 1
             axes, shape = series.axes, series.shape
-    except Exception:  # noqa: BLE001
+    except CellunetError:
         return None
     kept = [(a, n) for a, n in zip(axes, shape, strict=True) if n > 1 or a in "YX"]
     letters = "".join(a for a, _ in kept)

@@ -369,6 +369,7 @@ def _object_pixels(
     objects = []
     for path in files:
         inside = foreground(read_pixels(path), path)
+        refuse_white_background(inside, path)
         if shape is None:
             shape = inside.shape
         if inside.shape != shape:

@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     from cellunet.progress import Track
 
 
+FULL = (
+    "No pixel is background. Is one value of the labels the background? It should be 0."
+)
+"""Note on an annotation."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MadeImage:
     """What one annotation came out as."""
@@ -295,7 +301,9 @@ def _make(one: AnnotatedImage, out: Path, recipe: _Recipe) -> MadeImage:
             # Leave no file of an earlier call.
             with writing(paths[name]):
                 paths[name].unlink(missing_ok=True)
-    notes = value_notes({one.name: labels}) if annotation.kind == "labels" else ()
+    notes = list(value_notes({one.name: labels}) if annotation.kind == "labels" else ())
+    if labels.min() > 0:
+        notes.append(FULL)
     return _summary(one.name, replace(annotation, notes=(*annotation.notes, *notes)))
 
 
