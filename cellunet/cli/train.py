@@ -431,7 +431,14 @@ def train(
 
     name = name or default_name(data[0])
     config, parts = resolve(
-        given, data, folder, name=name, start=start, resume=resume, curve=learning_curve
+        given,
+        data,
+        folder,
+        name=name,
+        start=start,
+        resume=resume,
+        curve=learning_curve,
+        planes=reading.get("planes"),
     )
     request = TrainRequest(
         data=tuple(data),
@@ -475,6 +482,7 @@ def resolve(
     start: str | None,
     resume: bool,
     curve: bool,
+    planes: str | None = None,
 ) -> tuple[TrainConfig, SplitConfig]:
     """Return the settings of a training: those given, and of the others what suits.
 
@@ -482,7 +490,7 @@ def resolve(
     ----------
     given
         Settings by name, as `cellunet.config_file` has them.
-    data, val, name, start, resume
+    data, val, name, start, resume, planes
         As in `cellunet.tasks.train.request.TrainRequest`.
     curve
         Whether many short trainings are to make a learning curve.
@@ -498,6 +506,7 @@ def resolve(
             start=start,
             target=given.get("encoding.target"),
             keep_out="split.validation_fraction" in given,
+            planes=planes,
         )
     )
     # A curve is of many short trainings, however many images there are.

@@ -557,7 +557,7 @@ def check_labels(  # noqa: PLR0913
     seen = _Seen()
     for name, one in track(drawn.items(), "Checking labels", len(drawn)):
         _look(name, one, seen, kind, ignore_value, config)
-    _compare(seen, _validation_names(source, found.layout), config)
+    _compare(seen, _validation_names(source, found.layout, planes), config)
     checked = Checked(
         out=out,
         layout=found.layout,
@@ -599,12 +599,12 @@ def _look(
         seen.pictures[looked.shape][name] = replace(looked, areas_px=())
 
 
-def _validation_names(source: Path, layout: str) -> set[str]:
+def _validation_names(source: Path, layout: str, planes: str | None) -> set[str]:
     """Return the names of the validation images by the folder's own lists."""
     if layout != "bbbc039":
         return set()
     try:
-        return set(find_pairs(source).validation or ())
+        return set(find_pairs(source, planes).validation or ())
     except InputError:
         return set()
 
