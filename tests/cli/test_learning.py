@@ -42,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch):
         task, "learning_curve", lambda *given: requests.append(given) or curve()
     )
     pairs = tuple(Pair(Path("i"), Path("a"), f"{i}") for i in range(30))
-    monkeypatch.setattr(suited, "find_pairs", lambda folder: Pairs(pairs, "folders"))
+    monkeypatch.setattr(suited, "find_pairs", lambda *_: Pairs(pairs, "folders"))
     return requests
 
 
