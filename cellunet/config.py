@@ -8,7 +8,7 @@ here and core functions take a configuration whole. Standard library only, so th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cellunet.errors import choose
 from cellunet.settings import Config, check, group, setting
@@ -757,10 +757,21 @@ class AnnotationConfig(Config):
         "Read QuPath's cells by their outer outlines, not by their nuclei.",
         option="Images",
     )
+    planes: str | None = setting(
+        None,
+        "Planes of stacks of labels that count, each an image of its own: numbers "
+        "from 0 and ranges of them, as 0,4,10-30 or 0-100:10 (every tenth).",
+        otherwise="those on which an object is annotated",
+        option="Images: LIST",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choose(dict.fromkeys(KINDS), self.kind, "kind of annotation")
+
+    def of_one_image(self) -> dict[str, Any]:
+        """Return by name what `cellunet.annotations.read.read_annotation` takes."""
+        return {name: v for name, v in self.to_dict().items() if name != "planes"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -133,7 +133,7 @@ def loaded(
     validation: Path | None = None,
     config: SplitConfig | None = None,
     seed: int = 0,
-    ignore_value: int | None = None,
+    **annotations: Any,
 ) -> TrainingData:
     """Read annotated folders, half of the images for validation if not said else."""
     from cellunet.tasks.train.data import ChannelChoice, load
@@ -143,6 +143,6 @@ def loaded(
         validation,
         config or SplitConfig(validation_fraction=0.5),
         seed=seed,
-        channel=ChannelChoice(annotations=AnnotationConfig(ignore_value=ignore_value)),
+        channel=ChannelChoice(annotations=AnnotationConfig(**annotations)),
         track=silent_track,
     )

@@ -265,33 +265,35 @@ def _parents(items: Sequence[_Item]) -> list[int | None]:
         if figure.encloses:
             places.append(i)
             figures.append(figure.polygons)
-    if not places:
+    holders = [
+        k
+        for k, place in enumerate(places)
+        if items[place].kind in ("annotation", "tmaCore")
+        and items[place].drawing.role in ("object", "region")
+    ]
+    if not holders:
         return parents
     areas = np.array([sum(map(_area, polygons)) for polygons in figures])
     middles = np.array([polygons[0][0].mean(axis=0) for polygons in figures])
     by_x = np.argsort(middles[:, 0], kind="stable")
-    for k in np.argsort(-areas, kind="stable"):
-        item = items[places[k]]
-        if item.kind not in ("annotation", "tmaCore") or item.drawing.role not in (
-            "object",
-            "region",
-        ):
-            continue
+    xs = middles[by_x, 0]
+    # From large to small, so that the smallest around a feature remains.
+    for k in sorted(holders, key=lambda k: -areas[k]):
         outlines = [polygon[0] for polygon in figures[k]]
         low = np.min([o.min(axis=0) for o in outlines], axis=0)
         high = np.max([o.max(axis=0) for o in outlines], axis=0)
-        first, last = np.searchsorted(middles[by_x, 0], (low[0], high[0]))
-        for j in by_x[first:last]:
-            inside = areas[j] < areas[k] and low[1] <= middles[j, 1] <= high[1]
-            if inside and _holds(figures[k], middles[j]):
+        near = by_x[slice(*np.searchsorted(xs, (low[0], high[0])))]
+        near = near[(areas[near] < areas[k]) & (middles[near, 1] >= low[1])]
+        for j in near[middles[near, 1] <= high[1]]:
+            if _holds(figures[k], middles[j]):
                 parents[places[j]] = places[k]
     return parents
 
 
 def _area(polygon: Polygon) -> float:
     """Return the area of an outline, holes included."""
-    x, y = polygon[0].T
-    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+    x, y = np.vstack((polygon[0], polygon[0][:1])).T
+    return float(abs(x[1:] @ y[:-1] - y[1:] @ x[:-1]) / 2)
 
 
 def _holds(polygons: tuple[Polygon, ...], point: npt.NDArray[np.floating[Any]]) -> bool:

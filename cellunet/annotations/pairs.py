@@ -29,6 +29,7 @@ from cellunet.annotations.find import (
     scribbled_parts,
 )
 from cellunet.annotations.foreign import places, refuse_foreign
+from cellunet.annotations.planes import Planes
 from cellunet.errors import ConfigError, InputError, some
 from cellunet.io.paths import (
     DRAWN_FOLDERS,
@@ -92,6 +93,8 @@ class Pair:
         What the image is called in an annotation file of several.
     scribbles
         An image of scribbles next to another annotation, where there is one.
+    plane
+        Which plane of the stacks that both are; None: they are of one plane.
     """
 
     image: Path
@@ -100,6 +103,7 @@ class Pair:
     annotated: Path | None = None
     member: str = ""
     scribbles: Path | None = None
+    plane: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,10 +128,14 @@ class Pairs:
     train: tuple[str, ...] | None = None
     validation: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    of_planes: tuple[str, ...] = ()
+    """Those of the notes that say which planes of stacks are left out."""
 
 
-def find_pairs(folder: Path) -> Pairs:
+def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
     """Find the pairs of image and annotation in a folder.
+
+    Stacks with as many planes of labels as of the image are one pair a plane.
 
     Parameters
     ----------
@@ -135,6 +143,9 @@ def find_pairs(folder: Path) -> Pairs:
         A folder in one of the arrangements of `cellunet.annotations.find.LAYOUTS`.
         Where it lists its training images (``metadata/training.txt``), images in no
         list are left out.
+    planes
+        Planes of stacks, as `cellunet.annotations.planes.Planes` takes them; None:
+        those on which an object is annotated.
 
     Raises
     ------
@@ -154,7 +165,7 @@ def find_pairs(folder: Path) -> Pairs:
             hint="Images and annotations are matched by name; add, rename or remove "
             f"these files. {_of_pictures(folder, others)}",
         )
-    pairs = tuple(
+    pairs = [
         Pair(
             found.images[name][0],
             found.annotations[name][0],
@@ -164,12 +175,23 @@ def find_pairs(folder: Path) -> Pairs:
             _extra_scribbles(found, name),
         )
         for name in sorted(found.images)
-    )
-    sides = {side: tuple(sorted(names)) for side, names in found.lists.items()}
+    ]
     if not pairs:
         raise InputError(f"The lists in {folder / 'metadata'} name no image.")
+    whole = {pair.image: pair.name for pair in pairs}
+    choice = Planes(planes)
+    taken = choice.of(pairs, [(p.annotation, p.image) for p in pairs])
+    sides = {
+        side: tuple(sorted(p.name for p in taken if whole[p.image] in set(names)))
+        for side, names in found.lists.items()
+    }
     return Pairs(
-        pairs, found.name, sides.get("training"), sides.get("validation"), found.notes
+        tuple(taken),
+        found.name,
+        sides.get("training"),
+        sides.get("validation"),
+        (*found.notes, *choice.notes),
+        choice.notes if choice.empty else (),
     )
 
 
@@ -218,8 +240,16 @@ def split(
         training = set(by_name if pairs.train is None else pairs.train) - validation
     else:
         pool = sorted(by_name if pairs.train is None else pairs.train)
-        kinds = {name: stratum(by_name[name]) for name in pool}
-        validation = _draw(kinds, validation_fraction, seed)
+        # Planes of a stack are too alike to be on both sides, unless it is the only.
+        files: dict[str, list[str]] = {}
+        for name in pool:
+            files.setdefault(str(by_name[name].image), []).append(name)
+        groups = {names[0]: names for names in files.values()}
+        if len(groups) == 1:
+            groups = {name: [name] for name in pool}
+        kinds = {name: stratum(by_name[name]) for name in groups}
+        drawn = _draw(kinds, validation_fraction, seed)
+        validation = {name for first in drawn for name in groups[first]}
         training = set(pool) - validation
     if not training or not validation:
         raise InputError(
@@ -482,10 +512,16 @@ class LabelPair:
     """The image that shows which part of it is annotated, if there is one."""
     scribbles: Path | None = None
     """Scribbles next to the true labels, if there are any."""
+    plane: int | None = None
+    """Which plane of the stacks that both are; None: they are of one plane."""
 
 
 def pair_folders(
-    predicted: Path, labels: Path, *, names: Collection[str] | None = None
+    predicted: Path,
+    labels: Path,
+    *,
+    names: Collection[str] | None = None,
+    planes: str | None = None,
 ) -> list[LabelPair]:
     """Pair the label files of two folders by name.
 
@@ -502,6 +538,9 @@ def pair_folders(
         theirs is called ``labels``, ``masks``, ``annotations`` or ``rois``.
     names
         Pair these alone, whatever else the folders hold; None: all.
+    planes
+        Planes of stacks, as `cellunet.annotations.planes.Planes` takes them; None:
+        those on which an object is annotated.
 
     Returns
     -------
@@ -551,7 +590,7 @@ def pair_folders(
         raise InputError(
             "No image is named.", hint="Name one or more, or leave it out."
         )
-    return [
+    pairs = [
         LabelPair(
             name=name,
             predicted=by_name["predicted"][name][0],
@@ -561,6 +600,11 @@ def pair_folders(
         )
         for name in sorted(wanted)
     ]
+    choice = Planes(planes)
+    taken = choice.of(pairs, [(p.labels, p.predicted) for p in pairs])
+    for note in choice.notes if choice.empty else ():
+        logger.warning("%s", note)
+    return taken
 
 
 def _files(folder: Path, *, drawn: bool = False) -> list[tuple[str, Path]]:
@@ -697,6 +741,8 @@ class AnnotatedImage:
         What the image is called in a file of several.
     scribbles
         An image of scribbles next to the annotation, if there is one.
+    plane
+        Which plane of the stacks that both are; None: they are of one plane.
     """
 
     name: str
@@ -705,6 +751,7 @@ class AnnotatedImage:
     annotated: Path | None = None
     member: str = ""
     scribbles: Path | None = None
+    plane: int | None = None
 
 
 @dataclass(frozen=True)
@@ -727,7 +774,9 @@ class AnnotationSource:
     notes: tuple[str, ...] = ()
 
 
-def find_annotations(source: Path, *, kind: str = "auto") -> AnnotationSource:
+def find_annotations(
+    source: Path, *, kind: str = "auto", planes: str | None = None
+) -> AnnotationSource:
     """Find what there is to decode at a path.
 
     Parameters
@@ -740,6 +789,8 @@ def find_annotations(source: Path, *, kind: str = "auto") -> AnnotationSource:
         ``objects`` the files in it.
     kind
         A name in `cellunet.annotations.read.ANNOTATIONS`.
+    planes
+        Planes of stacks, as for `find_pairs`.
 
     Raises
     ------
@@ -756,17 +807,26 @@ def find_annotations(source: Path, *, kind: str = "auto") -> AnnotationSource:
     elif source.is_dir() and detect(source) is None:
         drawn, layout = _without_images(source)
     else:
-        pairs = find_pairs(source)
+        pairs = find_pairs(source, planes)
         drawn = (
             AnnotatedImage(
-                p.name, p.annotation, p.image, p.annotated, p.member, p.scribbles
+                name=p.name,
+                annotation=p.annotation,
+                image=p.image,
+                annotated=p.annotated,
+                member=p.member,
+                scribbles=p.scribbles,
+                plane=p.plane,
             )
             for p in pairs.pairs
         )
         return AnnotationSource(tuple(drawn), pairs.layout, pairs.notes)
-    ordered = tuple(sorted(drawn, key=lambda one: one.name))
+    choice = Planes(planes)
+    listed = list(drawn)
+    taken = choice.of(listed, [(one.annotation, one.image) for one in listed])
+    ordered = tuple(sorted(taken, key=lambda one: one.name))
     _refuse_same_names(ordered)
-    return AnnotationSource(ordered, layout)
+    return AnnotationSource(ordered, layout, choice.notes)
 
 
 def _in_file(source: Path) -> list[AnnotatedImage]:

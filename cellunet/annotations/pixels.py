@@ -54,8 +54,15 @@ MAX_PIXELS = 2**30
 """Labels and their components need some 16 bytes a pixel: 16 GiB at this size."""
 
 
-def read_pixels(path: Path) -> npt.NDArray[Any]:
+def read_pixels(path: Path, plane: int | None = None) -> npt.NDArray[Any]:
     """Read the one plane of a PNG or TIFF file, distinguished by content.
+
+    Parameters
+    ----------
+    path
+        The file.
+    plane
+        Number of the plane to read of a TIFF of several; None: there is one.
 
     Returns
     -------
@@ -73,7 +80,7 @@ def read_pixels(path: Path) -> npt.NDArray[Any]:
     """
     try:
         with reading(path):
-            pixels = _as_integers(_without_equal_channels(_read(path)))
+            pixels = _as_integers(_without_equal_channels(_read(path, plane)))
     except ImageReadError as error:
         # No part of an annotation is left out on request.
         hint = "Export it again." if error.hint == KEEP_GOING else error.hint
@@ -87,7 +94,7 @@ def read_pixels(path: Path) -> npt.NDArray[Any]:
     return pixels
 
 
-def _read(path: Path) -> npt.NDArray[Any]:
+def _read(path: Path, plane: int | None) -> npt.NDArray[Any]:
     with path.open("rb") as file:
         head = file.read(32)
     if not head:
@@ -98,7 +105,7 @@ def _read(path: Path) -> npt.NDArray[Any]:
         return _read_array(path)
     kind = kind_by_content(head)
     if kind == "TIFF":
-        return _read_tiff(path)
+        return _read_tiff(path, plane)
     if kind == "PNG":
         return _read_png(path)
     lossy = ", whose compression changes ids" if kind == "JPEG" else ""
@@ -251,12 +258,12 @@ def decode_bitmap(content: bytes, what: str) -> npt.NDArray[np.bool_]:
     return drawn
 
 
-def _read_tiff(path: Path) -> npt.NDArray[Any]:
+def _read_tiff(path: Path, plane: int | None) -> npt.NDArray[Any]:
     scan_directories(path, path.stat().st_size)
     # Nothing that its metadata names elsewhere is opened.
     with tifffile.TiffFile(path, _multifile=False) as tiff:
         planes = [(series.axes, series.shape) for series in tiff.series]
-        axes, shape = _one_plane(path, planes)
+        axes, shape = _one_plane(path, planes, plane)
         compression = tiff.pages[0].compression.name
         if compression in LOSSY:
             raise AnnotationError(
@@ -265,22 +272,27 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
                 hint="Export it again without compression, or with deflate or LZW.",
             )
         _check_size(path, shape)
-        pixels = _planes(path, tiff.series[0]).reshape(shape)
+        series = tiff.series[0]
+        stacked = plane is not None and math.prod(series.shape) > math.prod(shape)
+        pixels = _planes(path, series, plane if stacked else None).reshape(shape)
     return np.moveaxis(pixels, 0, -1) if axes == "SYX" else pixels
 
 
-def _planes(path: Path, series: tifffile.TiffPageSeries) -> npt.NDArray[Any]:
-    """Return the stored planes of a series, colors apart or interleaved."""
+def _planes(
+    path: Path, series: tifffile.TiffPageSeries, plane: int | None
+) -> npt.NDArray[Any]:
+    """Return the stored planes of a series, colors apart or interleaved, or one."""
     reader = SeriesReader(path, series, DamageLog(path, keep_going=False))
     rows, columns = (0, reader.grid.length), (0, reader.grid.width)
     count = math.prod(series.shape) // (reader.grid.length * reader.grid.row_values)
-    return np.stack([reader.read(k, rows, columns) for k in range(count)])
+    numbers = range(count) if plane is None else (plane,)
+    return np.stack([reader.read(k, rows, columns) for k in numbers])
 
 
 def _one_plane(
-    path: Path, planes: list[tuple[str, tuple[int, ...]]]
+    path: Path, planes: list[tuple[str, tuple[int, ...]]], plane: int | None
 ) -> tuple[str, tuple[int, ...]]:
-    """Return axes and shape of the only plane, axes of length 1 left out."""
+    """Return axes and shape of one plane, axes of length 1 left out."""
     if not planes or not planes[0][1]:
         raise AnnotationError(
             f"{path} is a TIFF file without an image.", hint="Export it again."
@@ -288,11 +300,15 @@ def _one_plane(
     axes, shape = planes[0]
     kept = [(a, n) for a, n in zip(axes, shape, strict=True) if n > 1 or a in "YX"]
     axes, shape = "".join(a for a, _ in kept), tuple(n for _, n in kept)
+    if plane is not None and axes[-2:] == "YX":
+        axes, shape = axes[-2:], shape[-2:]
     if len(planes) > 1 or axes not in ("YX", "YXS", "SYX"):
         found = "; ".join(f"{a} {' x '.join(map(str, n))}" for a, n in planes[:4])
         raise AnnotationError(
             f"{path} holds more than one plane ({found}); an annotation is one plane.",
-            hint="Save each plane as a file of its own, next to its image.",
+            hint="A stack of labels is read with an image of as many planes. If each "
+            "plane is one object: save them as files in a folder for each image, "
+            "NAME/masks beside NAME/images.",
         )
     return axes, shape
 
@@ -500,7 +516,8 @@ def refuse_white_background(drawn: npt.NDArray[np.bool_], path: Path) -> None:
         f"and {np.count_nonzero(~drawn):,} px of 0 or black in it: the background "
         "seems to be white.",
         hint="Say which, and use what it makes: cellunet make-labels --kind inverted "
-        "takes what is black for objects, --kind binary what is white.",
+        "takes what is black for objects, --kind binary what is white. Of files of "
+        "one object each: invert them (Fiji: Edit, Invert).",
     )
 
 
@@ -686,7 +703,7 @@ def with_scribbles(
     )
 
 
-def read_scribbles(path: Path) -> npt.NDArray[np.uint8]:
+def read_scribbles(path: Path, plane: int | None = None) -> npt.NDArray[np.uint8]:
     """Return scribbles painted as an image: 1 is background, 2 inside an object.
 
     Raises
@@ -694,7 +711,7 @@ def read_scribbles(path: Path) -> npt.NDArray[np.uint8]:
     AnnotationError
         If the file cannot be read, or holds other values, or none but 0.
     """
-    pixels = read_pixels(path)
+    pixels = read_pixels(path, plane)
     values: list[Any] = np.unique(pixels).tolist()
     if pixels.ndim != 2 or not set(values) <= {
         NO_SCRIBBLE,
@@ -714,7 +731,9 @@ def read_scribbles(path: Path) -> npt.NDArray[np.uint8]:
     return pixels.astype(np.uint8)
 
 
-def within(found: Annotation, sidecar: Path, path: Path) -> Annotation:
+def within(
+    found: Annotation, sidecar: Path, path: Path, plane: int | None = None
+) -> Annotation:
     """Return an annotation limited to what an image marks by other values than 0.
 
     Parameters
@@ -723,13 +742,15 @@ def within(found: Annotation, sidecar: Path, path: Path) -> Annotation:
         The annotation and where it was read.
     sidecar
         The image.
+    plane
+        Which of it, if it has several.
 
     Raises
     ------
     AnnotationError
         If the image cannot be read or has another shape.
     """
-    inside = foreground(read_pixels(sidecar), sidecar)
+    inside = foreground(read_pixels(sidecar, plane), sidecar)
     _refuse_other_shape(inside.shape, found, sidecar, path)
     scribbles = found.scribbles
     if scribbles is not None:
@@ -739,9 +760,11 @@ def within(found: Annotation, sidecar: Path, path: Path) -> Annotation:
     return replace(found, annotated=inside, scribbles=scribbles)
 
 
-def scribbled(found: Annotation, sidecar: Path, path: Path) -> Annotation:
+def scribbled(
+    found: Annotation, sidecar: Path, path: Path, plane: int | None = None
+) -> Annotation:
     """Return an annotation with the scribbles in an image; otherwise as `within`."""
-    scribbles = read_scribbles(sidecar)
+    scribbles = read_scribbles(sidecar, plane)
     _refuse_other_shape(scribbles.shape, found, sidecar, path)
     return with_scribbles(found, scribbles)
 

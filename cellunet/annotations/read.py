@@ -57,6 +57,8 @@ class ReadRequest:
     """Rows and columns of its image, where shapes do not tell; None: unknown."""
     channels: int = 1
     """Channels of its image."""
+    plane: int | None = None
+    """Which plane of a stack of labels; None: there is one."""
     member: str = ""
     """What its image is called in a file of several."""
     ignore_value: int | None = None
@@ -237,6 +239,7 @@ def read_annotation(  # noqa: PLR0913
     kind: str = "auto",
     shape: tuple[int, int] | None = None,
     channels: int = 1,
+    plane: int | None = None,
     member: str = "",
     ignore_value: int | None = None,
     annotated: Path | None = None,
@@ -257,6 +260,8 @@ def read_annotation(  # noqa: PLR0913
         Rows and columns of the image, which ROI sets and GeoJSON do not hold.
     channels
         Channels of the image, over which ImageJ counts the positions of ROIs.
+    plane
+        Number of the plane of a stack of labels; None: there is one plane.
     member
         What the image is called in a COCO file.
     ignore_value
@@ -289,6 +294,7 @@ def read_annotation(  # noqa: PLR0913
     asked = ReadRequest(
         shape=shape,
         channels=channels,
+        plane=plane,
         member=member,
         ignore_value=ignore_value,
         through_centers=through_centers,
@@ -296,9 +302,9 @@ def read_annotation(  # noqa: PLR0913
     )
     found = choose(ANNOTATIONS, kind, "kind of annotation")(path, asked)
     if annotated is not None:
-        found = within(found, annotated, path)
+        found = within(found, annotated, path, plane)
     if scribbles is not None:
-        found = scribbled(found, scribbles, path)
+        found = scribbled(found, scribbles, path, plane)
     if (
         found.annotated is not None
         and found.scribbles is None
@@ -363,6 +369,7 @@ def _object_pixels(
     objects = []
     for path in files:
         inside = foreground(read_pixels(path), path)
+        refuse_white_background(inside, path)
         if shape is None:
             shape = inside.shape
         if inside.shape != shape:
@@ -384,14 +391,13 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
     if is_drawn_file(path):
         return read_drawn(path, drawn_kind(path), asked)
     if is_scribbles(path):
-        return read_only_scribbles(path)
+        return read_only_scribbles(path, asked)
     return _decoded(path, asked, "auto")
 
 
 def read_only_scribbles(path: Path, asked: ReadRequest | None = None) -> Annotation:
     """Read an image of scribbles that is all there is; there is no object in it."""
-    del asked  # The file holds everything.
-    scribbles = read_scribbles(path)
+    scribbles = read_scribbles(path, asked.plane if asked else None)
     labels = np.zeros(scribbles.shape, np.int32)
     return with_scribbles(Annotation(labels, "scribbles"), scribbles)
 
@@ -406,7 +412,7 @@ def _read_pixels_as(kind: str) -> Reader:
 def _decoded(path: Path, asked: ReadRequest, kind: str) -> Annotation:
     """Read an image; `kind` may be ``auto``."""
     value = void_value(path) if asked.ignore_value is None else asked.ignore_value
-    pixels, annotated = _without_value(read_pixels(path), path, value)
+    pixels, annotated = _without_value(read_pixels(path, asked.plane), path, value)
     is_void = annotated is not None and asked.ignore_value is None
     if kind == "auto":
         kind = recognize(pixels)

@@ -244,8 +244,7 @@ class Polygons:
     @property
     def encloses(self) -> bool:
         """Whether any ring has 3 different points or more."""
-        rings = itertools.chain(*self.polygons)
-        return any(len(np.unique(ring, axis=0)) > 2 for ring in rings)
+        return any(map(_encloses, itertools.chain(*self.polygons)))
 
     def fill(self, shape: tuple[int, int]) -> Filled:
         """Return the pixels that lie in any of the polygons."""
@@ -255,6 +254,13 @@ class Polygons:
                 for rings in self.polygons
             ]
         )
+
+
+def _encloses(ring: Ring) -> bool:
+    if len(ring) < 3:
+        return False
+    others = ring[(ring != ring[0]).any(axis=1)]
+    return len(others) > 0 and bool((others != others[0]).any())
 
 
 @dataclass(frozen=True, eq=False)
@@ -611,7 +617,7 @@ def paint(
         canvas.add(replace(drawing, figure=figure))
     found = canvas.annotation(kind)
     hint = [THROUGH_CENTERS] if centers and not through_centers else []
-    return replace(found, notes=(*notes, *empty, *found.notes, *hint))
+    return replace(found, notes=(*found.notes, *notes, *empty, *hint))
 
 
 def _enclosing(

@@ -135,7 +135,7 @@ def calibrate(
     if new is not None:
         options["annotations"] = annotations
         return _fitted(session, name, images, new, options)
-    refuse_given(ctx, ("kind", "ignore_value", "device"), "goes with --name")
+    refuse_given(ctx, (*AnnotationConfig().to_dict(), "device"), "goes with --name")
     return _int8(session, name, images, options)
 
 

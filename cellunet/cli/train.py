@@ -433,6 +433,7 @@ def train(
         start=start,
         resume=resume,
         curve=learning_curve,
+        planes=annotations.planes,
     )
     request = TrainRequest(
         data=tuple(data),
@@ -478,6 +479,7 @@ def resolve(
     start: str | None,
     resume: bool,
     curve: bool,
+    planes: str | None = None,
 ) -> tuple[TrainConfig, SplitConfig]:
     """Return the settings of a training: those given, and of the others what suits.
 
@@ -485,7 +487,7 @@ def resolve(
     ----------
     given, split
         Settings of `TrainConfig` and `SplitConfig` by name.
-    data, val, name, start, resume
+    data, val, name, start, resume, planes
         As in `cellunet.tasks.train.request.TrainRequest`.
     curve
         Whether many short trainings are to make a learning curve.
@@ -501,6 +503,7 @@ def resolve(
             start=start,
             target=given.get("encoding.target"),
             keep_out="validation_fraction" in split,
+            planes=planes,
         )
     )
     # A curve is of many short trainings, however many images there are.

@@ -97,7 +97,8 @@ class Sample:
     weight 0 in the loss, unless `scribbles` (YX uint8, of
     `cellunet.annotations.pixels`) give the class there. `measured` returns the
     statistics of the whole image by channel, where this is a part of it; None: it is
-    whole. `channels` are their names in the file. `kind` is how the labels were drawn.
+    whole. `channels` are their names in the file. `kind` is how the labels were drawn,
+    `stack` the file of several planes that this is one of.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Sample:
     measured: Measured | None = None
     channels: tuple[str, ...] = ()
     kind: str = "labels"
+    stack: str = ""
 
     def statistics_for(self, config: NormalizationConfig) -> Sequence[Statistics]:
         """Return with which statistics each channel is scaled: of the whole image."""

@@ -33,12 +33,14 @@ import numpy as np
 from cellunet.errors import ImageReadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from cellunet.io.source import Choice
+
+    Colors = Callable[[], Sequence[npt.NDArray[np.generic]]]
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def choose_parts(
     stack: Stack,
     channel_axis: tuple[str, int, int] | None,
     choice: Choice,
-    equal_colors: Callable[[], bool],
+    colors: Colors,
 ) -> tuple[Parts, tuple[str, ...]]:
     """Return the parts to read, and the names of the channels that they make.
 
@@ -125,8 +127,8 @@ def choose_parts(
         channels or colors, if there are several.
     choice
         What the user wants.
-    equal_colors
-        Called before a color image is refused: whether its colors are all the same.
+    colors
+        Called before a color image is refused: what is seen of its colors.
 
     Raises
     ------
@@ -147,7 +149,7 @@ def choose_parts(
     elif choice.known:
         numbers = _looked_for(stack, choice.known, names)
     elif color:
-        raise _color(stack, equal_colors())
+        raise _color(stack, colors())
     else:
         raise _undecided(stack, names)
     return tuple(parts[k] for k in numbers), tuple(names[k] for k in numbers)
@@ -185,14 +187,21 @@ def _only(stack: Stack, choice: Choice) -> tuple[Parts, tuple[str, ...]]:
             )
         raise stack.refuse(
             f"and one channel ({name}), not a channel {wanted!r}.",
-            "Leave out --channel. Pages without an axis name are read as a stack; if "
-            "they are channels, save the file as OME-TIFF or ImageJ hyperstack.",
+            "Leave out --channel; where color images lie beside it, --gray reads both. "
+            "Pages without an axis name are read as a stack; if they are channels, "
+            "save the file as OME-TIFF or ImageJ hyperstack.",
         )
     return ((0, 0),), (name,)
 
 
-def _color(stack: Stack, equal: bool) -> ImageReadError:
-    if equal:
+def _color(stack: Stack, colors: Sequence[npt.NDArray[np.generic]]) -> ImageReadError:
+    """Return the refusal of a color image, with what to choose."""
+    used = [
+        name
+        for name, values in zip(COLORS, colors, strict=False)
+        if values.size and values.min() < values.max()
+    ]
+    if colors and all(np.array_equal(values, colors[0]) for values in colors):
         return stack.refuse(
             "and is in color, but its colors are equal: a gray image saved as RGB.",
             "Try: --gray.",
@@ -204,7 +213,16 @@ def _color(stack: Stack, equal: bool) -> ImageReadError:
             "Export the original again in gray; or try --gray for the luminance of "
             "its colors.",
         )
-    hint = "Try: --gray for its luminance, or --channel 0."
+    hint = (
+        "Try: --gray for its luminance, or the color that has signal: --channel NAME."
+    )
+    if len(used) == 1:
+        hint = (
+            f"Only {used[0]} has signal. Try: --channel {used[0]}, or --gray where "
+            "gray images lie beside it."
+        )
+    elif used:
+        hint = f"Try: --gray for its luminance, or one color: --channel {used[0]}."
     if stack.axes.endswith("SYX"):
         hint += (
             " If these are planes of a stack, which tifffile stores as color unless it "
@@ -352,9 +370,7 @@ class PlaneLayout:
         return [first + k * stride for k in range(count)]
 
 
-def lay_out(
-    stack: Stack, choice: Choice, equal_colors: Callable[[], bool] = lambda: False
-) -> PlaneLayout:
+def lay_out(stack: Stack, choice: Choice, colors: Colors = tuple) -> PlaneLayout:
     """Work out what is read from `stack`.
 
     Parameters
@@ -363,9 +379,9 @@ def lay_out(
         What the file holds.
     choice
         What the user wants of it.
-    equal_colors
-        Called before a color image is refused: whether red, green and blue are the
-        same everywhere, as in a gray image that was saved as color.
+    colors
+        Called before a color image is refused: what is seen of red, green and blue,
+        which are the same in a gray image that was saved as color.
 
     Raises
     ------
@@ -386,7 +402,7 @@ def lay_out(
         stack, [x for x in leading if x[0] not in "CS"], choice
     )
     channel_axis = channel_axes[0] if channel_axes else None
-    parts, names = choose_parts(stack, channel_axis, choice, equal_colors)
+    parts, names = choose_parts(stack, channel_axis, choice, colors)
     rows = stack.axes.find("YX")
     return PlaneLayout(
         shape=(stack.shape[rows], stack.shape[rows + 1]),

@@ -110,11 +110,10 @@ def open_png(path: Path, choice: Choice) -> PngSource:
             alpha=samples in (2, 4),
         )
 
-        def equal() -> bool:
-            pixels = _decode(path, decoded)
-            return bool((pixels[..., :3] == pixels[..., :1]).all())
+        def colors() -> list[npt.NDArray[Any]]:
+            return list(np.moveaxis(_decode(path, decoded)[..., :3], -1, 0))
 
-        return PngSource(path, lay_out(stack, choice, equal), dtype)
+        return PngSource(path, lay_out(stack, choice, colors), dtype)
 
 
 def _header(path: Path, size: int) -> tuple[tuple[int, int], int, np.dtype[Any]]:

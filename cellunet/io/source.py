@@ -14,7 +14,7 @@ import os
 import struct
 import zlib
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
@@ -410,6 +410,54 @@ class SinglePlane(Closing):
     cut_from: CropMetadata | None = None
     damaged: tuple[Damage, ...] = ()
     origin = Origin()
+
+
+class OnePlane(Closing):
+    """One plane of a source of several, as a source; closing it closes the other.
+
+    Parameters
+    ----------
+    source
+        The other.
+    plane
+        Number of the plane.
+    """
+
+    plane_axes = ""
+    plane_shape: tuple[int, ...] = ()
+    time_step_s: float | None = None
+
+    def __init__(self, source: Source, plane: int) -> None:
+        self._source, self._plane = source, plane
+        self.path, self.shape, self.dtype = source.path, source.shape, source.dtype
+        self.channels, self.channel_names = source.channels, source.channel_names
+        self.file_channels = source.file_channels
+        self.pixel_size_um, self.z_step_um = source.pixel_size_um, source.z_step_um
+        self.origin, self.cut_from = source.origin, source.cut_from
+        self.memory_note = source.memory_note
+
+    @property
+    def damaged(self) -> tuple[Damage, ...]:
+        """What could not be read so far, of all planes."""
+        return self._source.damaged
+
+    def held_bytes(self, rows: int) -> int:
+        """Return what reading holds; see `Source`."""
+        return self._source.held_bytes(rows)
+
+    def read(self, region: Region) -> npt.NDArray[Any]:
+        """Return a region; see `Source`."""
+        region.check(self.shape, 1)
+        return self._source.read(replace(region, plane=self._plane))
+
+    def close(self) -> None:
+        """Close the file; a later `read` opens it again."""
+        self._source.close()
+
+
+def one_plane(source: Source, plane: int | None) -> Source:
+    """Return a plane of a source, or the source itself: None, there is one plane."""
+    return source if plane is None else OnePlane(source, plane)
 
 
 def _check_shape(shape: tuple[int, ...], channels: int) -> None:

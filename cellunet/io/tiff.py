@@ -628,7 +628,7 @@ class TiffSource(Closing):
     def __init__(self, path: Path, choice: Choice) -> None:
         file = open_series(path, choice)
         try:
-            layout = lay_out(file.stack, choice, lambda: _equal_colors(file))
+            layout = lay_out(file.stack, choice, lambda: _colors(file))
         finally:
             file.close()
         self.path = path
@@ -743,16 +743,15 @@ def _channels(
     return combine(list(parts), gray=True)[np.newaxis] if layout.gray else parts
 
 
-def _equal_colors(file: OpenTiff) -> bool:
-    """Say whether red, green and blue are equal around the first plane's center."""
+def _colors(file: OpenTiff) -> list[npt.NDArray[Any]]:
+    """Return red, green and blue around the first plane's center."""
     layout = lay_out(file.stack, Choice(gray=True))
     spans = []
     for length in layout.shape:
         first = max(0, length - LOOK_PX) // 2
         spans.append((first, min(length, first + LOOK_PX)))
     first_plane = layout.stored(0)[0]
-    red, green, blue = (
+    return [
         file.pixels(first_plane + skip, *spans)[..., sample]
         for skip, sample in layout.parts
-    )
-    return bool(np.array_equal(red, green) and np.array_equal(red, blue))
+    ]

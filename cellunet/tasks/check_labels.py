@@ -14,6 +14,7 @@ import numpy as np
 
 from cellunet.annotations import check
 from cellunet.annotations.pairs import find_annotations, find_pairs, fingerprint
+from cellunet.annotations.planes import open_to_look
 from cellunet.annotations.read import read_annotation
 from cellunet.bugs import telling_bugs
 from cellunet.config import AnnotationConfig, CheckConfig
@@ -21,14 +22,12 @@ from cellunet.errors import (
     AnnotationError,
     BugError,
     CellunetError,
-    ImageReadError,
     InputError,
 )
 from cellunet.imaging.targets import scribbled_px
 from cellunet.io.files import PendingFile, write_atomically, writing
-from cellunet.io.images import open_image
 from cellunet.io.png import write_png
-from cellunet.io.source import Region
+from cellunet.io.source import Region, one_plane
 from cellunet.outputs.pictures import COLUMNS, ROWS, sheet, tile
 from cellunet.progress import silent_track
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
     from cellunet.annotations.pairs import AnnotatedImage
     from cellunet.annotations.types import Annotation
-    from cellunet.io.source import Source
     from cellunet.progress import Track
 
     Read = Callable[[AnnotatedImage], "LabelsWithImage"]
@@ -194,15 +192,18 @@ def read_labels_with_image(
     """
     image, pixel_size_um, channels = None, None, 1
     if one.image:
-        image, pixel_size_um, channels = _read_image(one.image, channel, gray=gray)
+        image, pixel_size_um, channels = _read_image(
+            one.image, channel, gray=gray, plane=one.plane
+        )
     annotation = read_annotation(
         one.annotation,
         shape=None if image is None else image.shape,
         channels=channels,
+        plane=one.plane,
         member=one.member,
         annotated=one.annotated,
         scribbles=one.scribbles,
-        **annotations.to_dict(),
+        **annotations.of_one_image(),
     )
     if image is not None:
         _refuse_other_shape(one, annotation.labels.shape, image.shape)
@@ -212,13 +213,14 @@ def read_labels_with_image(
 
 
 def _read_image(
-    path: Path, channel: str | None, *, gray: bool
+    path: Path, channel: str | None, *, gray: bool, plane: int | None
 ) -> tuple[npt.NDArray[Any], tuple[float, float] | None, int]:
     """Return the image, YX, its pixel size, and how many channels the file has.
 
     More than one plane is refused.
     """
-    with _open(path, channel, gray=gray) as source:
+    opened = open_to_look(path, channel, gray=gray)
+    with one_plane(opened, plane) as source:
         height, width = source.shape
         planes = math.prod(source.plane_shape)
         if planes != 1:
@@ -241,18 +243,6 @@ def _refuse_other_shape(
             f"{_size(image)} px.",
             hint="An annotation is drawn on the full frame of one plane.",
         )
-
-
-def _open(path: Path, channel: str | None, *, gray: bool) -> Source:
-    """Open an image to be looked at: colors as gray, else the first channel."""
-    if gray or channel is not None:
-        # Of a model that looks at several, labels follow the first.
-        first = None if channel is None else channel.partition(",")[0]
-        return open_image(path, channel=first, gray=gray)
-    try:
-        return open_image(path, gray=True)
-    except ImageReadError:
-        return open_image(path, channel="0")
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -541,18 +531,19 @@ def check_labels(  # noqa: PLR0913
     read = partial(
         read_labels_with_image, annotations=annotations, channel=channel, gray=gray
     )
-    found = find_annotations(source, kind=annotations.kind)
+    kind, planes = annotations.kind, annotations.planes
+    found = find_annotations(source, kind=kind, planes=planes)
     drawn = {one.name: one for one in found.drawn}
     notes = found.notes
     if validation is not None:
-        kept_out = find_annotations(validation, kind=annotations.kind)
+        kept_out = find_annotations(validation, kind=kind, planes=planes)
         drawn |= {f"val/{one.name}": one for one in kept_out.drawn}
         notes += kept_out.notes
     PendingFile(out / REPORT).abort()
     seen = _Seen()
     for name, one in track(drawn.items(), "Checking labels", len(drawn)):
         _look(name, one, seen, read, config)
-    _compare(seen, _validation_names(source, found.layout), config)
+    _compare(seen, _validation_names(source, found.layout, planes), config)
     checked = Checked(
         out=out,
         layout=found.layout,
@@ -589,12 +580,12 @@ def _look(
         seen.pictures[looked.shape][name] = replace(looked, areas_px=())
 
 
-def _validation_names(source: Path, layout: str) -> set[str]:
+def _validation_names(source: Path, layout: str, planes: str | None) -> set[str]:
     """Return the names of the validation images by the folder's own lists."""
     if layout != "bbbc039":
         return set()
     try:
-        return set(find_pairs(source).validation or ())
+        return set(find_pairs(source, planes).validation or ())
     except InputError:
         return set()
 

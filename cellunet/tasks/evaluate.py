@@ -26,7 +26,7 @@ from cellunet.config import (
 from cellunet.errors import AnnotationError, InputError, choose
 from cellunet.imaging.targets import encode, has_background
 from cellunet.io.scratch import Scratch
-from cellunet.io.source import Region
+from cellunet.io.source import Region, one_plane
 from cellunet.metrics.matching import (
     PROTOCOLS,
     class_scores,
@@ -257,9 +257,10 @@ def evaluate_folders(
         If a file cannot be read as labels, or the two files of an image differ in
         shape.
     """
-    found = pair_folders(predicted, labels, names=names)
-    tracked = track(found, "Scoring", total=len(found))
     annotations = annotations or AnnotationConfig()
+    planes = annotations.planes
+    found = pair_folders(predicted, labels, names=names, planes=planes)
+    tracked = track(found, "Scoring", total=len(found))
     read = (_read(pair, annotations) for pair in tracked)
     return score_pairs(filter(None, read), config=config)
 
@@ -343,15 +344,16 @@ def _scores(
 
 
 def _read(pair: LabelPair, annotations: AnnotationConfig) -> Scorable | None:
-    found = read_annotation(pair.predicted)
+    found = read_annotation(pair.predicted, plane=pair.plane)
     predicted = found.labels
     height, width = predicted.shape
     true = read_annotation(
         pair.labels,
         shape=(height, width),
+        plane=pair.plane,
         annotated=pair.annotated,
         scribbles=pair.scribbles,
-        **annotations.to_dict(),
+        **annotations.of_one_image(),
     )
     for note in true.notes:
         logger.warning("%s: %s", pair.labels, note)
@@ -464,7 +466,8 @@ def evaluate_model(  # noqa: PLR0913
     opened = store.find_model(model)
     config = (config or EvaluateConfig()).replace(encoding=opened.card.config.encoding)
     predict_config = predict_config or PredictConfig()
-    pairs = chosen_side(data, side)
+    annotations = annotations or AnnotationConfig()
+    pairs = chosen_side(data, side, annotations.planes)
     recipe = settings_for(opened, predict_config, engine, device, threads)
     scheduler = ImageScheduler(
         opened,
@@ -481,14 +484,14 @@ def evaluate_model(  # noqa: PLR0913
         config=predict_config,
         recipe=recipe,
         scheduler=scheduler,
-        annotations=annotations or AnnotationConfig(),
+        annotations=annotations,
     )
     with closing(in_order(predicted, pairs, scheduler.at_once)) as done:
         found = track(done, "Evaluating", len(pairs))
         return score_pairs(filter(None, found), config=config)
 
 
-def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
+def chosen_side(data: Path, side: Side, planes: str | None = None) -> Sequence[Pair]:
     """Return the pairs of one side of a folder's own lists, or all.
 
     Where validation images alone are listed, the others are for training.
@@ -498,7 +501,9 @@ def chosen_side(data: Path, side: Side) -> Sequence[Pair]:
     InputError
         If the folder has no such list.
     """
-    found = find_pairs(data)
+    found = find_pairs(data, planes)
+    for note in found.of_planes:
+        logger.warning("%s", note)
     if side == "all":
         return found.pairs
     names = found.validation if side == "validation" else found.train
@@ -549,7 +554,8 @@ def _predicted(
 ) -> Scorable | None:
     """Return an image's true and predicted labels; None: nothing to be scored."""
     card = model.card
-    with open_as(pair.image, config, known=card.channels) as source:
+    opened = open_as(pair.image, config, known=card.channels)
+    with one_plane(opened, pair.plane) as source:
         refuse_misfit(source, model.name, card, config.channel)
         annotation = read_scorable(pair, source, annotations)
         if annotation is None:

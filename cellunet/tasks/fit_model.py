@@ -28,7 +28,7 @@ from cellunet.errors import AnnotationError, ConfigError
 from cellunet.imaging.sizes import rounded
 from cellunet.io.files import writing
 from cellunet.io.scratch import Scratch
-from cellunet.io.source import Region, array_source
+from cellunet.io.source import Region, array_source, one_plane
 from cellunet.metrics.matching import score_image
 from cellunet.progress import silent_track
 from cellunet.tasks.evaluate import read_scorable
@@ -210,7 +210,7 @@ def _read(
     model: Model, data: Path, config: PredictConfig, annotations: AnnotationConfig
 ) -> list[_Annotated]:
     """Return the annotated images of a folder."""
-    pairs = find_pairs(data).pairs
+    pairs = find_pairs(data, annotations.planes).pairs
     if len(pairs) > MOST_IMAGES:
         raise ConfigError(
             f"{data} holds {len(pairs)} annotated images; a model is fitted to "
@@ -219,7 +219,8 @@ def _read(
         )
     found = []
     for pair in pairs:
-        with open_as(pair.image, config, known=model.card.channels) as source:
+        opened = open_as(pair.image, config, known=model.card.channels)
+        with one_plane(opened, pair.plane) as source:
             refuse_misfit(source, model.name, model.card, config.channel)
             annotation = read_scorable(pair, source, annotations)
             if annotation is None:

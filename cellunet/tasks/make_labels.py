@@ -50,6 +50,12 @@ if TYPE_CHECKING:
     from cellunet.tasks.check_labels import LabelsWithImage
 
 
+FULL = (
+    "No pixel is background. Is one value of the labels the background? It should be 0."
+)
+"""Note on an annotation."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MadeImage:
     """What one annotation came out as."""
@@ -214,7 +220,7 @@ def make_labels(  # noqa: PLR0913
     """
     annotations = annotations or AnnotationConfig()
     _check_weights(encoding, weights)
-    found = find_annotations(source, kind=annotations.kind)
+    found = find_annotations(source, kind=annotations.kind, planes=annotations.planes)
     if not allow_empty:
         for path in {one.annotation for one in found.drawn if one.member}:
             refuse_empty(path)
@@ -287,7 +293,9 @@ def _make(one: AnnotatedImage, found: LabelsWithImage, recipe: _Recipe) -> MadeI
             # Leave no file of an earlier call.
             with writing(paths[name]):
                 paths[name].unlink(missing_ok=True)
-    notes = value_notes({one.name: labels}) if annotation.kind == "labels" else ()
+    notes = list(value_notes({one.name: labels}) if annotation.kind == "labels" else ())
+    if labels.min() > 0:
+        notes.append(FULL)
     return _summary(one.name, replace(annotation, notes=(*annotation.notes, *notes)))
 
 

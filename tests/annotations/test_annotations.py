@@ -111,6 +111,14 @@ def test_a_mask_on_white_is_refused_until_it_is_said_what_is_drawn(tmp_path, pix
     assert read_labels(path, kind="binary").max() == 1
 
 
+def test_files_of_one_object_on_white_are_refused(tmp_path):
+    folder = tmp_path / "masks"
+    for name in "ab":
+        write_png(folder / f"{name}.png", black_on_white())
+    with pytest.raises(AnnotationError, match="seems to be white"):
+        read_object_folder(folder)
+
+
 def test_large_objects_are_no_white_background(tmp_path):
     one = np.zeros((12, 14), np.uint8)
     one[1:11, 1:13] = 255
@@ -335,7 +343,7 @@ def test_a_folder_without_objects_is_refused(tmp_path):
         (np.float32([[np.nan, np.nan]]), "none finite", "image or a prob"),
         (np.int16([[0, -1]]), "negative values, down to -1", "--ignore-value -1"),
         (np.uint32([[0, 2**31]]), "holds the id 2147483648", "Number the objects"),
-        (np.ones((2, 5, 5), np.uint8), "more than one plane", "each plane as a file"),
+        (np.ones((2, 5, 5), np.uint8), "more than one plane", "of as many planes"),
         (np.complex64([[0, 2]]), "floating-point values .*complex64", ""),
     ],
 )

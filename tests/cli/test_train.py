@@ -125,7 +125,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> FakeTraining:
     fake = FakeTraining()
     monkeypatch.setattr(task, "train", fake)
     pairs = tuple(Pair(Path(f"{i}.tif"), Path(f"{i}.png"), f"{i}") for i in range(30))
-    monkeypatch.setattr(suited, "find_pairs", lambda folder: Pairs(pairs, "folders"))
+    monkeypatch.setattr(suited, "find_pairs", lambda *_: Pairs(pairs, "folders"))
     return fake
 
 
@@ -321,7 +321,7 @@ def test_few_images_take_their_preset_and_folds(
     run: Run, training: FakeTraining, monkeypatch, words, images, preset, folds
 ) -> None:
     pairs = tuple(Pair(Path("i"), Path("a"), f"{i}") for i in range(images))
-    monkeypatch.setattr(suited, "find_pairs", lambda folder: Pairs(pairs, "folders"))
+    monkeypatch.setattr(suited, "find_pairs", lambda *_: Pairs(pairs, "folders"))
     run("train", "a", "--name", "cells", *words.split())
     (request,) = training.requests
     assert (request.config.preset, request.split.folds) == (preset, folds)
@@ -332,7 +332,7 @@ def test_images_with_a_list_need_no_folds(
 ) -> None:
     pairs = tuple(Pair(Path("i"), Path("a"), f"{i}") for i in range(9))
     listed = Pairs(pairs, "folders", train=("1", "2"), validation=("3",))
-    monkeypatch.setattr(suited, "find_pairs", lambda folder: listed)
+    monkeypatch.setattr(suited, "find_pairs", lambda *_: listed)
     run("train", "a", "--name", "cells")
     (request,) = training.requests
     assert (request.config.preset, request.split.folds) == ("few", 0)
@@ -452,7 +452,7 @@ def asked(monkeypatch: pytest.MonkeyPatch):
         curve_task, "learning_curve", lambda *given: requests.append(given) or curve()
     )
     pairs = tuple(Pair(Path("i"), Path("a"), f"{i}") for i in range(30))
-    monkeypatch.setattr(suited, "find_pairs", lambda folder: Pairs(pairs, "folders"))
+    monkeypatch.setattr(suited, "find_pairs", lambda *_: Pairs(pairs, "folders"))
     return requests
 
 

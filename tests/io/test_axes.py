@@ -162,7 +162,7 @@ def test_planar_colors_are_stored_planes():
 def test_gray_saved_as_color_is_still_refused_but_recognized():
     stack = Stack(PLATE, "YXS", (5, 7, 3), color=True)
     with pytest.raises(ImageReadError, match=r"saved as RGB\. Try: --gray\."):
-        lay_out(stack, Choice(), lambda: True)
+        lay_out(stack, Choice(), lambda: [np.ones((2, 2))] * 3)
 
 
 def test_gray_with_alpha_is_gray():

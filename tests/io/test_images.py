@@ -8,6 +8,7 @@ import tifffile
 
 from cellunet.errors import ImageReadError
 from cellunet.io.images import names_of_images, open_image
+from cellunet.io.png import write_png
 from tests.io.pixels import read, whole
 
 FIRST = np.arange(8 * 10, dtype=np.uint16).reshape(8, 10)
@@ -202,3 +203,30 @@ def test_three_planes_are_color_where_color_is_asked_for(tmp_path):
     with open_image(tmp_path / "a.tif", channel="green") as source:
         np.testing.assert_array_equal(whole(source), pixels[1])
         assert "taken for red, green and blue" in source.origin.notes[0]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize(("number", "name"), [(0, "red"), (1, "green"), (2, "blue")])
+def test_the_color_that_has_signal_is_named_and_no_other(
+    tmp_path, rng, suffix, number, name
+):
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[..., (number + 1) % 3] = 7  # the same everywhere: no signal
+    pixels[..., number] = rng.integers(0, 200, (20, 30))
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "png":
+        write_png(path, pixels)
+    else:
+        tifffile.imwrite(path, pixels, photometric="rgb")
+    with pytest.raises(ImageReadError, match="no channel was chosen") as caught:
+        open_image(path)
+    assert caught.value.hint.startswith(
+        f"Only {name} has signal. Try: --channel {name}"
+    )
+    with open_image(path, channel=name) as source:
+        np.testing.assert_array_equal(whole(source), pixels[..., number])
+    pixels[..., number] = 0
+    write_png(tmp_path / "b.png", pixels)
+    with pytest.raises(ImageReadError) as caught:
+        open_image(tmp_path / "b.png")
+    assert "--channel NAME" in caught.value.hint

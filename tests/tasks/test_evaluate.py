@@ -295,6 +295,31 @@ def test_only_seen_images_give_no_headline(tiny_model) -> None:
     assert set(found.groups) == {"chosen", "trained"}
 
 
+def test_planes_of_a_stack_are_scored_like_images_of_their_own(
+    tiny_model, tmp_path, write_data
+) -> None:
+    single = write_data(tmp_path / "single", 2, first_seed=30)
+    data = tmp_path / "stack"
+    for side in ("images", "labels"):
+        planes = [tifffile.imread(single / side / f"a{k}.tif") for k in (0, 1)]
+        (data / side).mkdir(parents=True)
+        how = {"ome": True, "metadata": {"axes": "TYX"}, "photometric": "minisblack"}
+        tifffile.imwrite(data / side / "m.ome.tif", np.stack(planes), **how)
+    scores = [
+        evaluate_model(folder, model=str(tiny_model.folder), threads=1).unseen
+        for folder in (single, data)
+    ]
+    assert scores[0] is not None
+    assert scores[1] is not None
+    assert set(scores[1].names) == {"m_t0", "m_t1"}
+    by_plane = [s.summaries["all"].mean_ap.value for s in scores]
+    assert by_plane[0] == by_plane[1]
+    # And the label stacks that predict writes.
+    predict([str(data / "images")], tmp_path / "out", model=str(tiny_model.folder))
+    folders = evaluate_folders(tmp_path / "out", data / "labels")
+    assert folders.names == {"m_t0", "m_t1"}
+
+
 def test_scores_are_those_of_predicted_folders(
     tiny_model, tmp_path, write_data
 ) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellunet.cli.app import main
 from cellunet.config import AnnotationConfig, EncodingConfig, WeightConfig
 from cellunet.errors import ConfigError, InputError, OutputError
 from cellunet.imaging.targets import encode, weight_map
 from cellunet.io.images import open_image
-from cellunet.tasks.make_labels import make_labels
+from cellunet.tasks.make_labels import FULL, make_labels
 
 ENCODING = EncodingConfig()
 
@@ -265,3 +266,38 @@ def test_files_are_the_same_for_any_threads(pairs_dir, tmp_path) -> None:
         files = {p.relative_to(out): p.read_bytes() for p in out.rglob("*.*")}
         made[threads] = [image.name for image in found.images], files
     assert made[1] == made[3]
+
+
+def test_labels_without_background_are_told(tmp_path):
+    (tmp_path / "a").mkdir()
+    pixels = np.ones((20, 20), np.uint8)
+    pixels[4:8, 4:8] = 2
+    tifffile.imwrite(tmp_path / "a/x.tif", pixels)
+    made = make_labels(tmp_path / "a", tmp_path / "out", encoding=ENCODING)
+    assert FULL in made.images[0].notes
+
+
+def test_outlines_of_cells_are_read_where_they_are_asked_for_and_told_once(
+    tmp_path, capsys
+):
+    def square(low, high):
+        ring = [[low, low], [high, low], [high, high], [low, high], [low, low]]
+        return {"type": "Polygon", "coordinates": [ring]}
+
+    cell = {
+        "type": "Feature",
+        "geometry": square(2, 14),
+        "nucleusGeometry": square(5, 9),
+        "properties": {"objectType": "cell"},
+    }
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((20, 20), np.uint16))
+        (tmp_path / f"{name}.geojson").write_text(json.dumps([cell]))
+    for options, area in (([], 16), (["--cells"], 144)):
+        words = ["make-labels", str(tmp_path), "--out", str(tmp_path / "out")]
+        assert main([*words, "--overwrite", *options]) == 0
+        labels = tifffile.imread(tmp_path / "out/labels/a.tif")
+        assert np.count_nonzero(labels) == area
+        told = capsys.readouterr().out
+        assert told.count("QuPath's cells are read by their") == 1
+        assert "a, b: QuPath's cells" in told

@@ -43,7 +43,7 @@ from cellunet.imaging.normalize import (
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import CropChannel, CropMetadata
 from cellunet.io.scratch import Scratch
-from cellunet.io.source import Region
+from cellunet.io.source import Region, one_plane
 from cellunet.tasks.predict.inputs import refuse_misfit
 from cellunet.tasks.predict.plane import band_rows, channel_bands, segment_plane
 from cellunet.tasks.train.data import read_annotated
@@ -610,10 +610,14 @@ def annotated(
     CellunetError
         If a folder holds no pairs, or one of them cannot be used.
     """
-    pairs = [pair for folder in request.data for pair in find_pairs(folder).pairs]
+    pairs = [
+        pair
+        for folder in request.data
+        for pair in find_pairs(folder, request.annotations.planes).pairs
+    ]
     found = Annotated(looks=[], cuts=[], windows=set(), side=request.config.side_px)
     for pair in pairs:
-        with opened(pair.image, request, model) as source:
+        with one_plane(opened(pair.image, request, model), pair.plane) as source:
             if math.prod(source.plane_shape) != 1:
                 raise InputError(
                     f"{pair.image} holds {math.prod(source.plane_shape)} planes; an "

@@ -41,7 +41,7 @@ from cellunet.imaging.normalize import measure_channels
 from cellunet.imaging.targets import has_background, scribbled_px, trainable_mask
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import read_provenance
-from cellunet.io.source import Region
+from cellunet.io.source import Region, one_plane
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -223,12 +223,14 @@ def _scribbles(
     return None if sample.scribbles is None else sample.scribbles[view] * own
 
 
-def measured_in(path: Path, choice: ChannelChoice) -> Measured:
+def measured_in(
+    path: Path, choice: ChannelChoice, plane: int | None = None
+) -> Measured:
     """Return a function that measures the channels of an image, read band by band."""
 
     @cache
     def statistics(config: NormalizationConfig) -> tuple[Statistics, ...]:
-        with choice.open(path) as source:
+        with one_plane(choice.open(path), plane) as source:
             height, width = source.shape
 
             def bands() -> Iterator[npt.NDArray[np.generic]]:
@@ -436,7 +438,7 @@ def load(
     kept_out: list[Pair] = []
     notes: list[str] = []
     for folder, prefix in zip(folders, _prefixes(folders), strict=True):
-        pairs = find_pairs(folder)
+        pairs = find_pairs(folder, channel.annotations.planes)
         notes += pairs.notes
         if config.folds and pairs.validation is not None:
             notes.append(f"No folds: {folder} lists its validation images.")
@@ -454,12 +456,13 @@ def load(
         training += [replace(p, name=prefix + p.name) for p in kept]
         kept_out += [replace(p, name=prefix + p.name) for p in out]
     if validation is not None:
-        pairs = find_pairs(validation)
+        pairs = find_pairs(validation, channel.annotations.planes)
         notes += pairs.notes
         kept_out += pairs.pairs
     read = _read_all([*training, *kept_out], channel, track)
     notes += partly_annotated(read) + uncorrected([*training, *kept_out])
     notes += _ignored_nowhere(read, channel.annotations.ignore_value)
+    notes += _of_one_stack([*training, *kept_out], config.folds)
     sides = read[: len(training)], read[len(training) :]
     prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
     refuse_shared(*prints)
@@ -474,6 +477,17 @@ def load(
         validation_prints=prints[1],
         notes=tuple(notes),
     )
+
+
+def _of_one_stack(pairs: Sequence[Pair], folds: int) -> list[str]:
+    """Say that planes of one stack are trained on and scored on."""
+    files = {pair.image for pair in pairs}
+    if len(files) == len(pairs) or len(files) >= max(folds, 2):
+        return []
+    return [
+        "Planes of one stack are trained on and scored on: they are alike, and other "
+        "images may score lower. Annotate planes of more stacks to know."
+    ]
 
 
 def _ignored_nowhere(images: Sequence[ReadImage], value: int | None) -> list[str]:
@@ -541,7 +555,7 @@ def _read_all(
 def _read(pair: Pair, choice: ChannelChoice) -> ReadImage:
     """Read one image, and keep what there is to train on."""
     sample = read_sample(pair, choice)
-    parts = cut(sample, measured_in(pair.image, choice))
+    parts = cut(sample, measured_in(pair.image, choice, pair.plane))
     return ReadImage(
         parts=tuple(parts),
         reduced=parts[0] is not sample,
@@ -566,7 +580,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
     # Here, because this brings torch, which those who only read labels do not need.
     from cellunet.core.dataset import Sample
 
-    with channel.open(pair.image) as source:
+    with one_plane(channel.open(pair.image), pair.plane) as source:
         planes = int(np.prod(source.plane_shape, dtype=int))
         if planes != 1:
             raise InputError(
@@ -605,6 +619,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         measured=None if cut_from is None else cut_from.by_channel,
         channels=names,
         kind=found.kind,
+        stack="" if pair.plane is None else str(pair.image),
     )
 
 
@@ -620,10 +635,11 @@ def read_annotated(
         pair.annotation,
         shape=shape,
         channels=channels,
+        plane=pair.plane,
         member=pair.member,
         annotated=pair.annotated,
         scribbles=pair.scribbles,
-        **annotations.to_dict(),
+        **annotations.of_one_image(),
     )
     for note in found.notes:
         logger.warning("%s: %s", pair.annotation, note)
@@ -697,10 +713,15 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
     else:
         # Python promises that random() repeats across versions.
         rng = random.Random(seed)
-        keys = {s.name: rng.random() for s in sorted(samples, key=lambda s: s.name)}
+        groups = _alike(samples, folds)
+        keys = {name: rng.random() for name in sorted(groups)}
+        counts = {name: sum(map(objects_of, group)) for name, group in groups.items()}
         # Crowded and sparse images take turns, so that every fold has both.
-        order = sorted(samples, key=lambda s: (-objects_of(s), keys[s.name]))
-        parts = [tuple(order[i::folds]) for i in range(folds)]
+        order = sorted(groups, key=lambda name: (-counts[name], keys[name]))
+        parts = [
+            tuple(s for name in order[i::folds] for s in groups[name])
+            for i in range(folds)
+        ]
     return [
         Fold(
             training=_with_objects(
@@ -710,6 +731,17 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
         )
         for i, validation in enumerate(parts)
     ]
+
+
+def _alike(samples: Sequence[Sample], folds: int) -> dict[str, list[Sample]]:
+    """Return what belongs into one fold: the planes of a stack, too alike to be scored.
+
+    If there are too few stacks and images for that, each plane is one of its own.
+    """
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.stack or sample.name, []).append(sample)
+    return groups if len(groups) >= folds else {s.name: [s] for s in samples}
 
 
 def is_scored(sample: Sample) -> bool:

@@ -205,6 +205,7 @@ def choose_preset(
     start: str | None = None,
     target: Target | None = None,
     keep_out: bool = False,
+    planes: str | None = None,
 ) -> PresetChoice:
     """Return the preset, the folds and the target for annotated folders.
 
@@ -225,6 +226,8 @@ def choose_preset(
         from has learned.
     keep_out
         Whether a share of the images is to be kept out for validation.
+    planes
+        Planes of stacks, as `find_pairs` takes them.
 
     Raises
     ------
@@ -236,7 +239,7 @@ def choose_preset(
         if start not in (None, SCRATCH):
             target = store.find_model(str(start)).card.config.encoding.target
     begins_with = pretrained_name(start, for_target(TrainConfig(), target))
-    found = [find_pairs(folder) for folder in folders]
+    found = [find_pairs(folder, planes) for folder in folders]
     count = sum(len(listed(pairs)) for pairs in found)
     if begins_with == SCRATCH or count > FEW_IMAGES:
         return PresetChoice(preset=TrainConfig.preset, folds=0, target=target)

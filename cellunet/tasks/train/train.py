@@ -226,7 +226,7 @@ def as_it_began(request: TrainRequest, saved: Saved) -> TrainRequest:
 
     How images are read and split decides which images there are, so it is saved.
     """
-    began = {name: saved.about[name] for name in _usual()}
+    began = {name: saved.about.get(name, plain) for name, plain in _usual().items()}
     return replace(
         request,
         split=SplitConfig(**{n: began.pop(n) for n in SplitConfig().to_dict()}),
@@ -257,7 +257,7 @@ def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
         differ.append("start")
     for name, usual in _usual().items():
         asked_for = name in request.given or _plain(request, name) != usual
-        if asked_for and _plain(request, name) != saved.about[name]:
+        if asked_for and _plain(request, name) != saved.about.get(name, usual):
             differ.append(name)
     asked, began = request.config, saved.config
     names = _asked_for(asked, request.given)

@@ -147,6 +147,40 @@ def test_a_stack_is_refused(data) -> None:
     assert "if they are channels" in caught.value.hint
 
 
+def stacked(data: Path, name: str, *numbers: int) -> None:
+    """Make one stack over time of these images and one of their labels."""
+    for side, path in (("images", image_of), ("labels", label_of)):
+        pixels = np.stack([tifffile.imread(path(data, k)) for k in numbers])
+        for k in numbers:
+            path(data, k).unlink()
+        how = {"ome": True, "metadata": {"axes": "TYX"}, "photometric": "minisblack"}
+        tifffile.imwrite(data / side / f"{name}.ome.tif", pixels, **how)
+
+
+def test_a_stack_with_a_stack_of_labels_is_an_image_a_plane(data) -> None:
+    expected = {k: tifffile.imread(image_of(data, k)) for k in (1, 3)}
+    drawn = {k: tifffile.imread(label_of(data, k)) for k in (1, 3)}
+    stacked(data, "movie", 1, 3)
+    found = {s.name: s for s in loaded(data).samples}
+    assert sorted(found) == ["a0", "a2", "movie_t0", "movie_t1"]
+    for name, number in (("movie_t0", 1), ("movie_t1", 3)):
+        np.testing.assert_array_equal(found[name].image[0], expected[number])
+        np.testing.assert_array_equal(found[name].labels, drawn[number])
+        assert found[name].stack.endswith("movie.ome.tif")
+
+
+def test_planes_of_the_only_stack_on_both_sides_are_told(data) -> None:
+    stacked(data, "movie", 0, 1, 2, 3)
+    told = loaded(data, config=SplitConfig(folds=2)).notes
+    assert any("Planes of one stack are trained on and scored on" in n for n in told)
+
+
+def test_the_planes_of_a_stack_that_count_can_be_named(data) -> None:
+    stacked(data, "movie", 0, 1, 2, 3)
+    found = loaded(data, planes="0-3:2")
+    assert sorted(s.name for s in found.samples) == ["movie_t0", "movie_t2"]
+
+
 def test_a_color_image_trains_by_a_channel_or_gray(data, rng) -> None:
     rgb = rng.integers(0, 255, (64, 64, 3), np.uint8)
     tifffile.imwrite(image_of(data, 0), rgb, photometric="rgb")
@@ -253,6 +287,16 @@ def test_crowded_and_sparse_images_are_dealt_in_turn() -> None:
         ["a", "d"],
         ["b", "c"],
     ]
+
+
+def test_planes_of_a_stack_are_in_one_fold_unless_there_are_too_few_stacks() -> None:
+    images = [replace(named(f"{f}{k}", k + 1), stack=f) for f in "abc" for k in (0, 1)]
+    folds = make_folds(images, 3, seed=0)
+    for fold in folds:
+        assert len({s.stack for s in fold.validation}) == 1
+        assert len(fold.validation) == 2
+    one = [replace(image, stack="a") for image in images]
+    assert [len(f.validation) for f in make_folds(one, 3, seed=0)] == [2, 2, 2]
 
 
 def test_the_deal_does_not_depend_on_the_order_of_images() -> None:

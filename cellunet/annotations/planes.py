@@ -1,0 +1,211 @@
+"""Take stacks of images and their label images apart, plane by plane."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import tifffile
+
+from cellunet.annotations.pixels import read_pixels
+from cellunet.errors import CellunetError, ConfigError, ImageReadError, InputError
+from cellunet.io.images import open_image
+from cellunet.io.paths import is_image_file
+from cellunet.io.source import reading
+from cellunet.io.tiff_checks import scan_directories
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from cellunet.io.source import Source
+
+_PART = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+
+STACKED = "TZIQ"
+"""Axes of planes: time, depth, and those that tifffile calls so without a name."""
+
+
+MOST_PLANES = 1 << 20
+"""Most planes of a range."""
+
+Item = TypeVar("Item")
+"""A dataclass with `name` and `plane`."""
+
+
+@dataclass(frozen=True)
+class LabelStack:
+    """Several planes of labels in one file."""
+
+    axes: str
+    """Letters of the axes along which planes lie."""
+    shape: tuple[int, ...]
+    """Their lengths."""
+
+    @property
+    def planes(self) -> int:
+        """How many there are."""
+        return math.prod(self.shape)
+
+    def name(self, plane: int) -> str:
+        """Return what a plane is called, after the name of its file.
+
+        Examples
+        --------
+        >>> LabelStack("TZ", (2, 12)).name(13)
+        '_t1_z01'
+        """
+        places = np.unravel_index(plane, self.shape)
+        return "".join(
+            f"_{axis.lower() if axis in 'TZ' else 'plane'}{int(k):0{len(str(n - 1))}}"
+            for axis, k, n in zip(self.axes, places, self.shape, strict=True)
+        )
+
+
+class Planes:
+    """A choice of planes, and a count of those that were left out.
+
+    Parameters
+    ----------
+    chosen
+        Numbers from 0 and ranges of them, both ends included, as ``0,4,10-30:10``;
+        None: those on which an object is annotated.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such list.
+    """
+
+    def __init__(self, chosen: str | None = None) -> None:
+        self.chosen: set[int] | None = None
+        self.taken = self.files = self.empty = 0
+        if chosen is None:
+            return
+        self.chosen = set()
+        for part in chosen.split(","):
+            found = _PART.fullmatch(part.strip())
+            if found is None or int(found[3] or 1) == 0 or len(part) > 30:
+                raise ConfigError(
+                    f"The planes are {chosen!r}; numbers from 0 are expected, with "
+                    "commas between them, and ranges: 0,4,10-30 or 0-100:10.",
+                )
+            first, last = int(found[1]), int(found[2] or found[1])
+            last = min(last, first + MOST_PLANES)
+            self.chosen |= set(range(first, last + 1, int(found[3] or 1)))
+
+    def of(
+        self, items: Iterable[Item], files: Iterable[tuple[Path, Path | None]]
+    ) -> list[Item]:
+        """Return each item, or one of every plane of its stack that is taken.
+
+        Parameters
+        ----------
+        items
+            What is annotated.
+        files
+            The annotation of each, and the image or labels that must have as many
+            planes; None: there is none.
+        """
+        found = []
+        for item, (annotation, other) in zip(items, files, strict=True):
+            stack = label_stack(annotation)
+            if stack is None or not _fits(stack, other):
+                found.append(item)
+                continue
+            planes = self._taken(annotation, stack)
+            self.files += 1
+            self.taken += len(planes)
+            plane_of: Any = item
+            found += [
+                replace(plane_of, name=plane_of.name + stack.name(k), plane=k)
+                for k in planes
+            ]
+        if self.files and not found:
+            raise InputError(
+                f"None of the planes of {self.files} stacks is taken.",
+                hint="Name planes that are there, numbered from 0: --planes."
+                if self.chosen is not None
+                else "Those on which no object is annotated are left out; name planes "
+                "to take them all the same: --planes 0-9.",
+            )
+        return found
+
+    def _taken(self, path: Path, stack: LabelStack) -> list[int]:
+        every = range(stack.planes)
+        if self.chosen is not None:
+            return [k for k in every if k in self.chosen]
+        planes = [k for k in every if read_pixels(path, plane=k).any()]
+        self.empty += len(every) - len(planes)
+        return planes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found, in a sentence."""
+        if not self.files:
+            return ()
+        told = f"Stacks read plane by plane: {self.files:,}; planes: {self.taken:,}"
+        if self.empty:
+            told += (
+                f"; left out, as without an object: {self.empty:,} (--planes takes "
+                "those that it names)"
+            )
+        return (f"{told}.",)
+
+
+def label_stack(path: Path) -> LabelStack | None:
+    """Return the planes of a TIFF of several, of one channel each; None if it is none.
+
+    What is wrong with a file is for its reader to say.
+    """
+    if not is_image_file(path):
+        return None
+    try:
+        with reading(path):
+            scan_directories(path, path.stat().st_size)
+        with reading(path), tifffile.TiffFile(path, _multifile=False) as tiff:
+            if not tiff.series:
+                return None
+            series = tiff.series[0]
+            several = len(tiff.series) > 1
+            axes, shape = series.axes, series.shape
+    except CellunetError:
+        return None
+    kept = [(a, n) for a, n in zip(axes, shape, strict=True) if n > 1 or a in "YX"]
+    letters = "".join(a for a, _ in kept)
+    if several or len(kept) < 3 or letters[-2:] != "YX":
+        return None
+    if not set(letters[:-2]) <= set(STACKED):
+        return None
+    return LabelStack(letters[:-2], tuple(n for _, n in kept[:-2]))
+
+
+def _fits(stack: LabelStack, other: Path | None) -> bool:
+    """Return whether an image, or the labels of another program, has those planes."""
+    if other is None:
+        return set(stack.axes) <= set("TZ")
+    theirs = label_stack(other)
+    if theirs is not None:
+        return theirs.planes == stack.planes
+    try:
+        with open_to_look(other) as source:
+            return math.prod(source.plane_shape) == stack.planes
+    except CellunetError:
+        return False
+
+
+def open_to_look(
+    path: Path, channel: str | None = None, *, gray: bool = False
+) -> Source:
+    """Open an image to be looked at: colors as gray, else the first channel."""
+    if gray or channel is not None:
+        # Of a model that looks at several, labels follow the first.
+        first = None if channel is None else channel.partition(",")[0]
+        return open_image(path, channel=first, gray=gray)
+    try:
+        return open_image(path, gray=True)
+    except ImageReadError:
+        return open_image(path, channel="0")
