@@ -209,6 +209,7 @@ def test_a_network_always_has_a_plan_and_a_smaller_window_is_refused() -> None:
         plan(shape, stride_px=deep.stride_px, halo_px=deep.halo_px, largest_px=1024)
 
 
+@pytest.mark.slow
 def test_flips_are_averaged_and_do_not_show_the_blocks(make_network, rng) -> None:
     config = UNetConfig(in_channels=1, channels=(4, 8))
     plain = TorchEngine(make_network(config, 3), CPU)

@@ -147,6 +147,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_are_shown_and_not_obeyed(name, written, make_image) -> None:
     harmless = written(make_image("x", warnings=("x",), plane="x", link="x"))
@@ -174,6 +175,7 @@ def test_beyond_a_number_only_images_to_look_at_have_pictures(
     assert pictured == [True] * 3 + [False] * 2 + [True] * 3 + [False] * 2
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_batch(tmp_path, run_summary, make_image) -> None:
     picture = 200_000
 

@@ -393,6 +393,7 @@ def threads_left() -> set[str]:
     return {name for name in names if name.startswith("cellunet")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("memory", [0, 2**20])
 @pytest.mark.parametrize("name", ENCODINGS)
@@ -436,6 +437,7 @@ def test_a_tile_is_begun_as_soon_as_its_marks_are_there(name, probabilities) -> 
     assert all(np.array(begun) >= whole_rows - halo - 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_a_stop_leaves_no_thread_at_work(name, threads, probabilities) -> None:

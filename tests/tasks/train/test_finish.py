@@ -143,6 +143,7 @@ def test_a_stop_in_any_fold_changes_no_bit(call, fold, few, quick, tiny_model) -
     assert resumed.expected == whole.expected
 
 
+@pytest.mark.slow
 def test_folds_make_one_model_that_knows_every_image(few, quick) -> None:
     told: list[str] = []
     steps: list[tuple[int, int]] = []
@@ -161,6 +162,7 @@ def test_folds_make_one_model_that_knows_every_image(few, quick) -> None:
     assert not evaluate_model(few, model="quick").groups.get("unseen")
 
 
+@pytest.mark.slow
 def test_a_single_image_is_trained_in_halves(few, quick) -> None:
     for number in (1, 2, 3):
         for side in ("images", "labels"):
@@ -173,12 +175,14 @@ def test_a_single_image_is_trained_in_halves(few, quick) -> None:
     assert trained.expected.pieces == 6
 
 
+@pytest.mark.slow
 def test_a_single_validation_image_is_another_image(few, quick) -> None:
     trained = train(quick(few, split=SplitConfig(validation_fraction=0.25)))
     assert trained.expected.pieces == 4
     assert not trained.expected.of_one_image
 
 
+@pytest.mark.slow
 def test_a_start_that_is_better_is_kept(few, quick, tiny_model) -> None:
     # A rate at which nothing that was learned survives.
     config = tiny_model.config.replace(
@@ -282,6 +286,7 @@ def test_dark_objects_are_trained_on_in_the_negative(few, quick, tiny_model) -> 
     assert trained.expected.f1_50.value > 0.5
 
 
+@pytest.mark.slow
 def test_known_images_are_said(quick, tiny_model) -> None:
     told: list[str] = []
     config = tiny_model.config.replace(epochs=1, steps_per_epoch=1)
@@ -300,12 +305,14 @@ def test_a_start_that_changed_is_not_resumed_from(few, quick, tiny_model) -> Non
         train(quick(few, resume=True, **asked))
 
 
+@pytest.mark.slow
 def test_other_folds_are_not_resumed(few, quick) -> None:
     train(quick(few, split=FOLDS), stop_at(2))
     with pytest.raises(ConfigError, match=r"other settings \(folds\)"):
         train(quick(few, split=SplitConfig(folds=2), resume=True))
 
 
+@pytest.mark.slow
 def test_images_without_any_object_are_refused(few, quick, home) -> None:
     for path in (few / "labels").iterdir():
         tifffile.imwrite(path, np.zeros((64, 64), np.uint16))
