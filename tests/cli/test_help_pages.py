@@ -140,6 +140,7 @@ def test_wrong_usage_names_the_page_of_its_command(run: Run, line, command) -> N
         ("train a --out o", "--out goes with --learning-curve."),
         ("evaluate b --pred a --gray", "--gray goes with a model, not with"),
         ("models calibrate m a --device cpu", "--device goes with --name."),
+        ("models calibrate m a --planes 0", "--planes goes with --name."),
         ("evaluate b --pred a --engine auto", "--engine goes with a model"),
     ],
 )
