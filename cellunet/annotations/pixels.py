@@ -112,7 +112,8 @@ def _read(path: Path, plane: int | None) -> npt.NDArray[Any]:
 def _read_array(path: Path) -> npt.NDArray[Any]:
     """Return the array in a file of NumPy, axes of length 1 left out."""
     try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+        # It maps plain values, and knows no other way to read.
+        stored = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError) as error:
         made_by = " of Cellpose" if path.name.lower().endswith(CELLPOSE) else ""
         raise AnnotationError(
@@ -161,11 +162,13 @@ VOID = (224, 224, 192)
 def void_value(path: Path) -> int | None:
     """Return 255 if a file is a PNG with the palette of Pascal VOC; otherwise None."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(32)
+            if kind_by_content(content) != "PNG":
+                return None
+            content += file.read()
     except OSError:
         return None  # For its reader to say.
-    if kind_by_content(content[:32]) != "PNG":
-        return None
     palette, _ = _without_palette(content)
     is_voc = palette is not None and len(palette) > 255 and tuple(palette[255]) == VOID
     return 255 if is_voc else None
