@@ -168,11 +168,13 @@ VOID = (224, 224, 192)
 def void_value(path: Path) -> int | None:
     """Return 255 if a file is a PNG with the palette of Pascal VOC; otherwise None."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(32)
+            if kind_by_content(content) != "PNG":
+                return None
+            content += file.read()
     except OSError:
         return None  # For its reader to say.
-    if kind_by_content(content[:32]) != "PNG":
-        return None
     palette, _ = _without_palette(content)
     is_voc = palette is not None and len(palette) > 255 and tuple(palette[255]) == VOID
     return 255 if is_voc else None

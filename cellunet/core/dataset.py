@@ -98,7 +98,8 @@ class Sample:
     `cellunet.annotations.pixels`) give the class there. `measured` returns the
     statistics of the whole image by channel, where this is a part of it; None: it is
     whole. `channels` are their names in the file. `kind` is how the labels were drawn,
-    `stack` the file of several planes that this is one of.
+    `stack` the file of several planes that this is one of, `notes` what to know of how
+    the labels were drawn.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Sample:
     channels: tuple[str, ...] = ()
     kind: str = "labels"
     stack: str = ""
+    notes: tuple[str, ...] = ()
 
     def statistics_for(self, config: NormalizationConfig) -> Sequence[Statistics]:
         """Return with which statistics each channel is scaled: of the whole image."""

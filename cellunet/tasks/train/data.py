@@ -462,6 +462,7 @@ def load(
     read = _read_all([*training, *kept_out], channel, track)
     notes += partly_annotated(read) + uncorrected([*training, *kept_out])
     notes += _ignored_nowhere(read, channel.annotations.ignore_value)
+    notes += _of_drawings(read)
     notes += _of_one_stack([*training, *kept_out], config.folds)
     sides = read[: len(training)], read[len(training) :]
     prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
@@ -477,6 +478,15 @@ def load(
         validation_prints=prints[1],
         notes=tuple(notes),
     )
+
+
+def _of_drawings(images: Sequence[ReadImage]) -> list[str]:
+    """Say what to know of how labels were drawn, once for all images."""
+    names: dict[str, list[str]] = {}
+    for image in images:
+        for note in image.parts[0].notes:
+            names.setdefault(note, []).append(whole_name(image.parts[0].name))
+    return [f"{some(told)}: {note}" for note, told in names.items()]
 
 
 def _of_one_stack(pairs: Sequence[Pair], folds: int) -> list[str]:
@@ -594,7 +604,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         cut_from, names = source.cut_from, source.channel_names
         channels = len(source.file_channels)
     found = read_annotated(
-        pair, (height, width), channel.annotations, channels=channels
+        pair, (height, width), channel.annotations, channels=channels, tell=False
     )
     labels = found.labels
     if labels.shape != (height, width):
@@ -619,6 +629,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         measured=None if cut_from is None else cut_from.by_channel,
         channels=names,
         kind=found.kind,
+        notes=found.notes,
         stack="" if pair.plane is None else str(pair.image),
     )
 
@@ -629,8 +640,12 @@ def read_annotated(
     annotations: AnnotationConfig = AnnotationConfig(),  # noqa: B008
     *,
     channels: int = 1,
+    tell: bool = True,
 ) -> Annotation:
-    """Return the annotation of a pair; `shape` is its image's, if that is known."""
+    """Return the annotation of a pair; `shape` is its image's, if that is known.
+
+    With `tell`, notes on it are logged.
+    """
     found = read_annotation(
         pair.annotation,
         shape=shape,
@@ -641,7 +656,7 @@ def read_annotated(
         scribbles=pair.scribbles,
         **annotations.of_one_image(),
     )
-    for note in found.notes:
+    for note in found.notes if tell else ():
         logger.warning("%s: %s", pair.annotation, note)
     return found
 

@@ -385,7 +385,7 @@ def test_a_model_without_a_diameter_needs_a_scale(known) -> None:
     without = replace(known, card=replace(known.card, diameter_px=(0.0, 0.0, 0.0)))
     with pytest.raises(ConfigError, match="does not know") as caught:
         scale_of(PredictConfig(diameter_px=24.0), without)
-    assert "a scale in a file" in caught.value.hint
+    assert "--scale" in caught.value.hint
 
 
 def test_a_models_own_scale_is_multiplied_within_limits(known) -> None:

@@ -181,6 +181,29 @@ def test_the_planes_of_a_stack_that_count_can_be_named(data) -> None:
     assert sorted(s.name for s in found.samples) == ["movie_t0", "movie_t2"]
 
 
+def test_what_there_is_to_say_of_drawings_is_said_once_for_all_images(data) -> None:
+    def square(low, high):
+        ring = [[low, low], [high, low], [high, high], [low, high]]
+        return {"type": "Polygon", "coordinates": [ring]}
+
+    for k in range(4):
+        cell = {
+            "type": "Feature",
+            "geometry": square(5, 30),
+            "nucleusGeometry": square(10, 20 + k),
+            "properties": {"objectType": "cell"},
+        }
+        label_of(data, k).with_suffix(".geojson").write_text(json.dumps([cell]))
+        label_of(data, k).unlink()
+    found = loaded(data)
+    told = [note for note in found.notes if "QuPath's cells" in note]
+    assert len(told) == 1
+    assert told[0].startswith("a")
+    assert "and 1 more: QuPath's cells are read by their nuclei" in told[0]
+    assert all(s.kind == "geojson" for s in found.samples)
+    assert {np.count_nonzero(s.labels) for s in found.samples} == {100, 121, 144, 169}
+
+
 def test_a_color_image_trains_by_a_channel_or_gray(data, rng) -> None:
     rgb = rng.integers(0, 255, (64, 64, 3), np.uint8)
     tifffile.imwrite(image_of(data, 0), rgb, photometric="rgb")
