@@ -86,6 +86,7 @@ def rings_of(labels, heights):
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     cuts=st.sets(st.integers(1, 59)),

@@ -360,6 +360,7 @@ def _random_labels(seed):
     return np.where(level > 0, nearest + 1, 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 3))
 def test_every_part_keeps_one_connected_core_off_its_contacts(seed, thickness) -> None:

@@ -82,6 +82,7 @@ def test_each_half_is_scored_with_the_constants_of_the_other() -> None:
     assert specks.mean_ap == 0.5
 
 
+@pytest.mark.slow
 def test_halves_are_every_other_image() -> None:
     found = fitted(*(truth(str(i), 12 if i % 2 else 0) for i in range(5)))
     assert [s.mean_ap for s in found.scores] == [1, 0.5, 1, 0.5, 1]
@@ -105,6 +106,7 @@ def test_constants_that_are_not_chosen_stay_as_they_were() -> None:
     assert (decode.growth_px, decode.max_hole_px, decode.max_core_px) == (3, 7, 99)
 
 
+@pytest.mark.slow
 def test_no_image_is_decoded_twice_with_the_same_constants(monkeypatch) -> None:
     seen: list[tuple[int, DecodeConfig]] = []
     decode_plane = fitting.decode_plane

@@ -190,6 +190,7 @@ def test_scores_become_json_and_a_flat_row() -> None:
     assert not any(isinstance(v, list) for v in row.values())
 
 
+@pytest.mark.slow
 @given(true=small_labels, found=small_labels)
 def test_scores_keep_their_order_and_bounds(
     true: np.ndarray, found: np.ndarray

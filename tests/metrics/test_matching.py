@@ -415,6 +415,7 @@ def test_merges_and_splits_equal_an_exhaustive_search(
     assert len(split) == holding(true, found)
 
 
+@pytest.mark.slow
 @given(true=small_labels, found=small_labels, seed=st.integers(0, 99))
 def test_numbering_does_not_matter(
     true: np.ndarray, found: np.ndarray, seed: int
@@ -427,6 +428,7 @@ def test_numbering_does_not_matter(
         assert matches(true, found, t20) == matches(other_true, other_found, t20)
 
 
+@pytest.mark.slow
 @given(true=small_labels, found=small_labels)
 def test_swapping_sides_swaps_merges_and_splits(
     true: np.ndarray, found: np.ndarray

@@ -381,6 +381,7 @@ def test_a_tile_is_of_one_size_whatever_the_image(shape):
     assert picture.shape[1] >= TILE_PX
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [60, 1500])
 def test_outlines_are_blue_and_odd_ones_orange(side):
     labels = np.zeros((side, side), np.int32)

@@ -355,6 +355,7 @@ class Seen(HTMLParser):
 TEMPLATE = environment().from_string('<p title="{{ value }}">{{ value }}</p>')
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_text_comes_back_as_text_and_as_an_attribute(value) -> None:
     seen = Seen()

@@ -34,6 +34,7 @@ def written(path, labels, image="a.tif", place=None) -> dict:
     return json.loads(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(labels=LABELS)
 def test_a_geometry_is_valid_and_filled_it_is_the_label(labels) -> None:
@@ -125,6 +126,7 @@ def write(path, labels, places=None) -> None:
     rois.commit()
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(labels=LABELS)
 def test_a_roi_read_back_and_filled_is_the_label(labels) -> None:

@@ -68,6 +68,7 @@ def test_an_edge_that_is_drawn_further_out_is_learned(data, tmp_path) -> None:
     assert done.settings["decode"]["edge"] == found.setting.edge
 
 
+@pytest.mark.slow
 def test_one_image_is_scored_in_quarters_and_kept_as_it_is_if_it_fits(data) -> None:
     found = fit_model("nuclei", data(1, 0, radius_px=(13, 16)), "same", threads=1)
     assert (found.images, found.pieces) == (1, 4)

@@ -437,6 +437,7 @@ def field(nuclei_image):
     return sample_of(labels, image, name="field", annotated=annotated)
 
 
+@pytest.mark.slow
 def test_a_part_is_prepared_like_its_place_in_the_whole(field, tmp_path):
     tifffile.imwrite(tmp_path / "field.tif", field.image[0])
     (part,) = cut(field, measured_in(tmp_path / "field.tif", ChannelChoice()))
@@ -454,6 +455,7 @@ def test_a_part_is_prepared_like_its_place_in_the_whole(field, tmp_path):
     assert np.abs(alone.crop.image - small.crop.image).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_part_of_a_crop_is_scaled_as_the_field_that_the_crop_was_cut_from(field):
     statistics = measure(lambda: [field.image[0] * 2], NormalizationConfig())
     crop = replace(field, measured=lambda config: [statistics])
@@ -461,6 +463,7 @@ def test_a_part_of_a_crop_is_scaled_as_the_field_that_the_crop_was_cut_from(fiel
     assert part.statistics_for(NormalizationConfig()) == [statistics]
 
 
+@pytest.mark.slow
 def test_what_a_model_knows_of_its_images_is_of_their_whole_field(
     field, tmp_path, tiny_model
 ):
@@ -490,6 +493,7 @@ def test_channels_are_measured_over_the_whole_file_in_their_order(
     assert rescale_intensity(image[1, :5], found[0], config).max() <= 1.01
 
 
+@pytest.mark.slow
 def test_what_is_mostly_annotated_stays_whole(field):
     everything = replace(field, annotated=np.ones_like(field.annotated))
     assert cut(everything, NEVER) == [everything]
@@ -499,6 +503,7 @@ def test_what_is_mostly_annotated_stays_whole(field):
     assert cut(half, NEVER) == [half]
 
 
+@pytest.mark.slow
 def test_boxes_in_a_field_become_parts_under_the_field_s_fingerprint(tmp_path, field):
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
@@ -530,6 +535,7 @@ def test_a_share_that_rounds_to_all_is_not_called_all():
     assert "(on average more than 99%)" in note
 
 
+@pytest.mark.slow
 def test_a_box_without_an_object_is_refused(tmp_path, field):
     for side in ("images", "labels"):
         (tmp_path / side).mkdir()

@@ -204,6 +204,7 @@ def test_a_start_that_is_better_is_kept(few, quick, tiny_model) -> None:
         assert np.array_equal(ours[name], values), name
 
 
+@pytest.mark.slow
 def test_a_network_that_finds_nothing_gains_nothing_where_nothing_is(
     few, quick, tiny_model
 ) -> None:

@@ -387,6 +387,7 @@ def test_steps_follow_from_the_measured_time(make_sample, quick_config) -> None:
     assert config == quick_config.replace(steps_per_epoch=91)
 
 
+@pytest.mark.slow
 def test_a_training_can_start_from_a_model(data, quick, tiny_model) -> None:
     config = tiny_model.config.replace(epochs=1, steps_per_epoch=1, learning_rate=1e-9)
     trained = train(quick(tiny_model.data, config=config, start=str(tiny_model.folder)))
