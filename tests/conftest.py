@@ -57,6 +57,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.numprocesses, option.dist = "auto", "worksteal"
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Have ``pytest -m smoke`` import no module without such a test: they are few."""
+    if config.option.markexpr != "smoke" or not collection_path.match("test_*.py"):
+        return None
+    return "mark.smoke" not in collection_path.read_text("utf-8") or None
+
+
 class DrawNuclei(Protocol):
     """Draw a field of nuclei: see `draw_nuclei`."""
 
