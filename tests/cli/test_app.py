@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +97,9 @@ def test_wrong_usage_is_a_document_where_one_was_asked_for(run: Run) -> None:
     assert error["message"] in ran.err
 
 
+NEEDS_TORCH = pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -103,7 +107,7 @@ def test_wrong_usage_is_a_document_where_one_was_asked_for(run: Run) -> None:
         ["evaluate", "{long}"],
         ["evaluate", "{images}", "--pred", "{long}"],
         ["train", "{long}"],
-        ["suggest", "{images}", "--out", "{long}"],
+        pytest.param(["suggest", "{images}", "--out", "{long}"], marks=NEEDS_TORCH),
         ["make-labels", "{long}", "--out", "{out}"],
         ["models", "show", "{long}"],
     ],

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+pytest.importorskip("torch")
+
 from cellunet.config import TrainConfig
 from cellunet.config_file import read_settings
 from cellunet.errors import ModelNotFoundError

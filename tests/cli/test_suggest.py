@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
 import tifffile
 
 from cellunet.annotations.pairs import find_pairs
