@@ -27,7 +27,7 @@ def draw(labels: np.ndarray) -> list[roifile.ImagejRoi]:
     for number in np.unique(labels[labels > 0]):
         mask = np.pad(labels == number, 1)
         y, x = max(find_contours(mask, 0.5), key=len).T
-        # The centre of the first pixel is at (0.5, 0.5); the padding is 1.
+        # The center of the first pixel is at (0.5, 0.5); the padding is 1.
         points = np.stack([x - 0.5, y - 0.5], axis=1)
         rois.append(roifile.ImagejRoi.frompoints(points, name=f"cell-{number}"))
     rois.append(roifile.ImagejRoi.frompoints(np.array(IGNORED), name="ignore"))

@@ -2,7 +2,7 @@
 
 ROI sets are read as Fiji reads them (package roifile), detections as
 QuPath reads them (GeoJSON). Each outline is filled by the rule of both: a pixel belongs
-to an object if its centre lies inside.
+to an object if its center lies inside.
 """
 
 import json
@@ -23,10 +23,10 @@ Rings = list[np.ndarray]
 
 
 def fill(rings: Rings, shape: tuple[int, int]) -> np.ndarray:
-    """Return the pixels whose centre lies in an odd number of rings."""
+    """Return the pixels whose center lies in an odd number of rings."""
     inside = np.zeros(shape, bool)
     for ring in rings:
-        # Here pixel centres are at whole numbers, in outlines at halves.
+        # Here pixel centers are at whole numbers, in outlines at halves.
         x, y = np.asarray(ring, float).T - 0.5
         inside[polygon(y, x, shape)] ^= True
     return inside

@@ -19,7 +19,7 @@ def main(out: Path) -> None:
 
     sure = table["confidence"] > 0.9
     print(f"{labels.max()} nuclei, {sure.sum()} with a confidence above 0.9")
-    print(f"median area {np.median(table['area_um2']):.0f} square micrometres")
+    print(f"median area {np.median(table['area_um2']):.0f} square micrometers")
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "u2os_B24_s9.npz", labels=labels, **table)
 

@@ -1,6 +1,6 @@
 """Measure objects while their labels pass by in bands of rows.
 
-Lengths count in pixels and, where the size of a pixel is known, in micrometres too;
+Lengths count in pixels and, where the size of a pixel is known, in micrometers too;
 coordinates are those of outlines: the pixel in row 0 and column 0 covers (0, 0) to
 (1, 1). ``docs/measurements.md`` has the formula of each column.
 
@@ -59,15 +59,15 @@ class Column:
     meaning: str
     power: int = 0
     """1 for a length and 2 for an area, which have one column in pixels and one in
-    micrometres; 0 for what has no unit."""
+    micrometers; 0 for what has no unit."""
     detail: bool = False
     """Whether it is measured only where all is asked for."""
 
 
 COLUMNS = (
     Column("area", "pixels of the object", 2),
-    Column("x", "centre of mass, from the left edge of the image", 1),
-    Column("y", "centre of mass, from the upper edge of the image", 1),
+    Column("x", "center of mass, from the left edge of the image", 1),
+    Column("y", "center of mass, from the upper edge of the image", 1),
     Column("left", "left edge of the bounding box", 1),
     Column("top", "upper edge of the bounding box", 1),
     Column("right", "right edge of the bounding box", 1),
@@ -112,7 +112,7 @@ WHOLE = ("area_px", "left_px", "top_px", "right_px", "bottom_px", "touches_borde
 """Columns of whole numbers; all others are float64."""
 
 UNITS = {0: ("",), 1: ("_px", "_um"), 2: ("_px", "_um2")}
-"""Power to what is appended for pixels and for micrometres."""
+"""Power to what is appended for pixels and for micrometers."""
 
 EVIDENCE_TOP = 255
 """Value of the evidence (`cellunet.imaging.measure`) that means certainty."""
@@ -362,7 +362,7 @@ class Sums:
         shapes
             What follows from their outlines, in the same order.
         pixel_size_um
-            Height and width of a pixel; None leaves micrometres NaN.
+            Height and width of a pixel; None leaves micrometers NaN.
         more
             Columns that do not follow from sums or outlines.
 
@@ -441,12 +441,12 @@ class Sums:
         """Return the columns with a unit, by their names without it."""
         py, px = size or (np.nan, np.nan)
         area = self.areas[ids]
-        centre = self._origin[:, ids] + self._first[:, ids] / area + 0.5
+        center = self._origin[:, ids] + self._first[:, ids] / area + 0.5
         longer, shorter = _axes(self._moments(ids, (py, px)))
         return {
             "area": area * (py * px),
-            "x": centre[1] * px,
-            "y": centre[0] * py,
+            "x": center[1] * px,
+            "y": center[0] * py,
             "left": self._low[1, ids] * px,
             "top": self._low[0, ids] * py,
             "right": (self._high[1, ids] + 1) * px,
@@ -461,8 +461,8 @@ class Sums:
     ) -> npt.NDArray[np.float64]:
         """Return rows of central second moments xx, yy, xy over the area.
 
-        Of the pixels' centres. Squares in their place would add 1/12 of a pixel; but
-        the centres inside a shape estimate its own moments without bias.
+        Of the pixels' centers. Squares in their place would add 1/12 of a pixel; but
+        the centers inside a shape estimate its own moments without bias.
         """
         area = self.areas[ids]
         my, mx = self._first[:, ids] / area
