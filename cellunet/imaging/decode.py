@@ -34,7 +34,7 @@ from scipy import ndimage
 
 from cellunet.imaging.blocks import Area
 from cellunet.imaging.growth import grow, keep_contact
-from cellunet.imaging.targets import TARGETS, correct
+from cellunet.imaging.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -726,6 +726,32 @@ def finalize_block(
         inside = np.flatnonzero(pixels < 0)
         labels.put(inside, filled.take(-pixels.take(inside)))
     return labels
+
+
+def correct(
+    probabilities: npt.NDArray[np.float32], class_odds: tuple[float, ...]
+) -> npt.NDArray[np.float32]:
+    """Undo the tilt that a weighted loss gives to probabilities.
+
+    A loss that weights class c by a_c is least at q_c proportional to a_c p_c, so p_c
+    is proportional to q_c / a_c.
+
+    Parameters
+    ----------
+    probabilities
+        KYX float32, q.
+    class_odds
+        a, one value per class.
+
+    Returns
+    -------
+    ndarray
+        KYX float32, p, which sums to 1 over K.
+    """
+    scale = (1.0 / np.asarray(class_odds, np.float32)).astype(np.float32)
+    corrected = probabilities * scale[:, np.newaxis, np.newaxis]
+    corrected /= corrected.sum(axis=0)
+    return corrected
 
 
 def decode_plane(

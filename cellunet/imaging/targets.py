@@ -160,32 +160,6 @@ def add_scribbles(
     return with_them
 
 
-def correct(
-    probabilities: npt.NDArray[np.float32], class_odds: tuple[float, ...]
-) -> npt.NDArray[np.float32]:
-    """Undo the tilt that a weighted loss gives to probabilities.
-
-    A loss that weights class c by a_c is least at q_c proportional to a_c p_c, so p_c
-    is proportional to q_c / a_c.
-
-    Parameters
-    ----------
-    probabilities
-        KYX float32, q.
-    class_odds
-        a, one value per class.
-
-    Returns
-    -------
-    ndarray
-        KYX float32, p, which sums to 1 over K.
-    """
-    scale = (1.0 / np.asarray(class_odds, np.float32)).astype(np.float32)
-    corrected = probabilities * scale[:, np.newaxis, np.newaxis]
-    corrected /= corrected.sum(axis=0)
-    return corrected
-
-
 def _encode_three_class(
     labels: npt.NDArray[np.integer], config: EncodingConfig
 ) -> npt.NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from cellunet.imaging.decode import (
     SeedMerger,
     _seen,
     as_one,
+    correct,
     decode_plane,
     distinct_pairs,
     finalize_block,
@@ -30,7 +31,7 @@ from cellunet.imaging.decode import (
     seed_block,
     waits_for_all,
 )
-from cellunet.imaging.targets import correct, encode
+from cellunet.imaging.targets import encode
 
 INNER = EncodingConfig()
 OUTER = EncodingConfig(boundary_side="outer")

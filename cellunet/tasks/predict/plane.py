@@ -29,7 +29,6 @@ from cellunet.imaging.growth import Levels, Reach, moved, smoothed
 from cellunet.imaging.measure import pixel_confidence
 from cellunet.imaging.normalize import measure_channels, network_input, rescale_channels
 from cellunet.imaging.sizes import axis_weights, resampled, target_length
-from cellunet.imaging.targets import correct
 from cellunet.io.source import Region
 from cellunet.tasks.scheduling import one_by_one, overlapped
 
@@ -479,7 +478,7 @@ def segment_plane(
     bands = _Bands(source.shape[1], config.network.classes, on_band)
 
     def finish(part: Part, probabilities: npt.NDArray[np.float32]) -> None:
-        corrected = correct(probabilities, recipe.decode.class_odds)
+        corrected = decode.correct(probabilities, recipe.decode.class_odds)
         marks.put(
             part.y0,
             part.x0,

@@ -36,9 +36,8 @@ from cellunet.engine.runtimes import plane_probabilities
 from cellunet.errors import CheckpointError
 from cellunet.imaging import blocks as blocks_module
 from cellunet.imaging.blocks import network_plan
-from cellunet.imaging.decode import decode_plane, seed_and_foreground_mask
+from cellunet.imaging.decode import correct, decode_plane, seed_and_foreground_mask
 from cellunet.imaging.normalize import measure, normalize
-from cellunet.imaging.targets import correct
 from cellunet.io.images import open_image
 from cellunet.io.scratch import PlaneStore, Scratch
 from cellunet.metrics.matching import score_image
