@@ -488,6 +488,15 @@ class PredictConfig(Config):
         label="Z planes",
         option="Images: keep|max",
     )
+    pages: Literal["channels", "time", "z"] | None = setting(
+        None,
+        "What the pages of files are that do not say it themselves: channels, time "
+        "points or Z planes.",
+        otherwise="time points, as the results then say",
+        label="Pages without a name",
+        only_if_set=True,
+        option="Images: WHAT",
+    )
     include: tuple[Literal["thumbs", "projections", "labels"], ...] = setting(
         (),
         "Also segment what folders hold beside the images: thumbs and projections "

@@ -27,7 +27,7 @@ MOST = 2
 
 APPLIED = Options(
     PredictConfig,
-    *("channel", "gray", "scale", "diameter_px", "pixel_size_um"),
+    *("channel", "gray", "pages", "scale", "diameter_px", "pixel_size_um"),
     *("min_area_px", "seed_threshold", "edge", "flips"),
 )
 """How a model is applied."""

@@ -281,6 +281,11 @@ MOST_UINT16 = 65_535
 """Most objects that a plane of uint16 labels can tell apart."""
 
 
+PAGES_NOTE = (
+    "the file does not say what its pages are (--pages channels, time or z does)"
+)
+
+
 class ImageJob:
     """A model loaded once and applied to so many images, small ones side by side."""
 
@@ -386,7 +391,7 @@ class ImageJob:
         if source is None:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
-            return _result(source, output, status="planned")
+            return _result(source, output, self._notes(source), status="planned")
         channels = outputs.read_through(source, self.config) + len(target.others)
         with self._beside.passing(source, recipe, self.card, channels) as way:
             if self.size is not None:
@@ -402,8 +407,14 @@ class ImageJob:
             shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
             size=way.size.to_dict() if way.size else None,
-            notes=outputs.note_on_planes(source, self.config),
+            notes=self._notes(source),
         )
+
+    def _notes(self, source: Source) -> tuple[str, ...]:
+        """Return what to know of how the planes of an image were read and counted."""
+        guessed = bool(source.origin.pages) and self.config.pages is None
+        counted = () if self.dry_run else outputs.note_on_planes(source, self.config)
+        return (*((PAGES_NOTE,) if guessed else ()), *counted)
 
     def _opened(self, target: inputs.Target) -> Source:
         source = inputs.open_as(
@@ -604,6 +615,7 @@ def _result(
         pixel_size_um=source.pixel_size_um,
         pixel_size_from=origin.pixel_size_from,
         image=origin.image,
+        pages=origin.pages,
         channels=source.channel_names,
         position=origin.position,
         acquired=origin.acquired,

@@ -141,6 +141,24 @@ def test_the_tile_changes_no_label(run, tmp_path, nuclei_image) -> None:
     assert run(tmp_path / "wide.tif", tile_px=64).skipped
 
 
+def test_a_plain_stack_says_how_its_pages_were_read(run, field, tmp_path) -> None:
+    pages = np.stack([tifffile.imread(field)] * 2)
+    pages[1] = pages[1].min()
+    tifffile.imwrite(tmp_path / "plain.tif", pages, photometric="minisblack")
+    (taken,) = run(tmp_path / "plain.tif").images
+    assert (taken.pages, taken.shape) == ("2 pages, read as T", (2, 90, 70))
+    assert "--pages channels" in taken.notes[0]
+    assert taken.output is not None
+    assert "pages" not in read_provenance(Path(taken.output))["settings"]
+    out = tmp_path / "said"
+    found = run(tmp_path / "plain.tif", out=out, pages="channels", channel="0")
+    (said,) = found.images
+    assert (said.pages, said.notes) == ("2 pages, read as C", ())
+    np.testing.assert_array_equal(result(found), result(run(field)))
+    assert said.output is not None
+    assert read_provenance(Path(said.output))["settings"]["pages"] == "channels"
+
+
 def test_min_area_counts_the_images_own_pixels(run, field, tiny_model) -> None:
     diameter = tiny_model_diameter(tiny_model)
     for size in ({}, {"scale": 1.5}, {"diameter_px": diameter / 1.5}):
