@@ -561,6 +561,23 @@ class PredictConfig(Config):
         low=0,
         option="Objects: PX",
     )
+    max_area_px: int | None = setting(
+        None,
+        "Drop objects of more pixels: clumps, dirt.",
+        otherwise="no limit",
+        label="Largest object",
+        only_if_set=True,
+        above=0,
+        option="Objects: PX",
+    )
+    min_confidence: float = setting(
+        0.0,
+        "Drop objects whose confidence, as --save table tells it, is below this.",
+        label="Least confidence",
+        only_if_set=True,
+        within=(0, 1),
+        option="Objects: P",
+    )
     seed_threshold: float | None = setting(
         None,
         "Probability of interior, 0 to 1, that seeds an object; higher splits more "
@@ -676,6 +693,12 @@ class PredictConfig(Config):
             hint="Give one of them: the scale follows from each of the others.",
         )
         check_edge(self.edge)
+        check(
+            self.max_area_px is None or (self.min_area_px or 0) <= self.max_area_px,
+            f"No object has at least {self.min_area_px} and at most "
+            f"{self.max_area_px} pixels.",
+            hint="Give --min-area below --max-area.",
+        )
         check(
             self.part is None or 1 <= self.part[0] <= self.part[1],
             f"part is {self.part}; it must be i of n, 1 <= i <= n.",

@@ -396,7 +396,9 @@ class ImageJob:
         with self._beside.passing(source, recipe, self.card, channels) as way:
             if self.size is not None:
                 way = replace(way, size=self.size)
-            objects, warnings, damaged = self._write(source, target, provenance, way)
+            objects, dropped, warnings, damaged = self._write(
+                source, target, provenance, way
+            )
         return _result(
             source,
             output,
@@ -407,14 +409,26 @@ class ImageJob:
             shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
             size=way.size.to_dict() if way.size else None,
-            notes=self._notes(source),
+            notes=self._notes(source, objects, dropped),
         )
 
-    def _notes(self, source: Source) -> tuple[str, ...]:
+    def _notes(
+        self, source: Source, objects: int = 0, dropped: int = 0
+    ) -> tuple[str, ...]:
         """Return what to know of how the planes of an image were read and counted."""
         guessed = bool(source.origin.pages) and self.config.pages is None
         counted = () if self.dry_run else outputs.note_on_planes(source, self.config)
-        return (*((PAGES_NOTE,) if guessed else ()), *counted)
+        notes = [PAGES_NOTE] * guessed + list(counted)
+        if dropped:
+            options = (
+                "--max-area" * (self.config.max_area_px is not None),
+                "--min-confidence" * (self.config.min_confidence > 0),
+            )
+            notes.append(
+                f"dropped {dropped:,} of {objects + dropped:,} objects "
+                f"({', '.join(filter(None, options))})"
+            )
+        return tuple(notes)
 
     def _opened(self, target: inputs.Target) -> Source:
         source = inputs.open_as(
@@ -477,7 +491,8 @@ class ImageJob:
         target: inputs.Target,
         provenance: dict[str, Any],
         way: Way,
-    ) -> tuple[int, tuple[str, ...], tuple[Damage, ...]]:
+    ) -> tuple[int, int, tuple[str, ...], tuple[Damage, ...]]:
+        """Write all files; returns what `_segment` does, what was seen aside."""
         begin, output, recipe = time.perf_counter(), target.output, way.recipe
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -486,7 +501,7 @@ class ImageJob:
         waiting = recipe.memory.scratch_bytes
         check_room(output, pixels, waiting, self._folder)
         with Scratch(output, waiting, self._folder) as scratch:
-            observed, count, warnings, damaged = self._segment(
+            observed, count, dropped, warnings, damaged = self._segment(
                 source, target, provenance, observer, way, scratch
             )
         if self.reporter is not None:
@@ -504,7 +519,7 @@ class ImageJob:
                     count,
                 ),
             )
-        return count, warnings, damaged
+        return count, dropped, warnings, damaged
 
     def _segment(
         self,
@@ -514,11 +529,11 @@ class ImageJob:
         observer: QualityRecorder,
         way: Way,
         scratch: Scratch,
-    ) -> tuple[ImageQuality, int, tuple[str, ...], tuple[Damage, ...]]:
+    ) -> tuple[ImageQuality, int, int, tuple[str, ...], tuple[Damage, ...]]:
         """Write labels and what lies beside.
 
-        Returns what was seen of the image, how many objects there are, what to say of
-        it, and what is lost.
+        Returns what was seen of the image, how many objects there are and how many
+        were dropped, what to say of it, and what is lost.
         """
         planes = int(np.prod(source.plane_shape, dtype=int))
         recipe, size = way.recipe, way.size
@@ -547,6 +562,7 @@ class ImageJob:
             ]
             observer.segmented(segmented)
             numbers, count = self._numbers(source, segmented)
+            dropped = sum(plane.dropped for plane in segmented)
             most = max(int(own.max(initial=0)) for own in numbers)
             dtype = np.uint16 if most <= MOST_UINT16 else np.uint32
             # All of the channel has been read by now.
@@ -563,16 +579,17 @@ class ImageJob:
                         y0 += rows.shape[0]
                 observed, damaged = observer.finish(), extras.damaged
                 warnings = inputs.file_warnings(source, damaged)
-                warnings += quality_warnings(
-                    observed.appearance, self.card, recipe.scale
-                )
+                # Not nothing was found where all of it was dropped.
+                seen = observed.appearance
+                seen = replace(seen, objects=seen.objects + dropped)
+                warnings += quality_warnings(seen, self.card, recipe.scale)
                 warnings += size_warnings(size, warnings)
                 sink.commit(
                     ({"warnings": warnings} if warnings else {})
                     | ({"size": size.to_dict()} if size else {})
                 )
             extras.commit()
-        return observed, count, warnings, damaged
+        return observed, count, dropped, warnings, damaged
 
     def _numbers(
         self, source: Source, planes: Sequence[Segmented]

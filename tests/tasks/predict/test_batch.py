@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import itertools
@@ -167,6 +168,55 @@ def test_min_area_counts_the_images_own_pixels(run, field, tiny_model) -> None:
         kept = result(run(field, min_area_px=60, overwrite=True, **size))
         assert 0 < kept.max() < len(areas) or areas.min() >= 60
         assert kept.max() == (areas >= 60).sum()
+
+
+def test_large_and_unsure_objects_are_dropped_for_every_tile(
+    run, tmp_path, nuclei_image
+) -> None:
+    path = tmp_path / "wide.tif"
+    tifffile.imwrite(path, nuclei_image((150, 300), 60, 41)[0])
+    whole = run(path, save=("table",), out=tmp_path / "all")
+    labels, rows = result(whole), table_of(whole)
+    areas = np.array([int(row["area_px"]) for row in rows])
+    sure = np.array([float(row["confidence"]) for row in rows])
+    # Between two objects: tables round.
+    least = float(np.mean(np.sort(sure)[len(sure) // 3 :][:2]))
+    most = int(np.sort(areas)[-4])
+    for number, (asked, kept) in enumerate(
+        (
+            ({"max_area_px": most}, areas <= most),
+            ({"min_confidence": least}, sure >= least),
+            (
+                {"max_area_px": most, "min_confidence": least},
+                (areas <= most) & (sure >= least),
+            ),
+        )
+    ):
+        assert 0 < kept.sum() < len(kept)
+        new = np.concatenate(([0], np.where(kept, np.cumsum(kept), 0)))
+        for tile in (64, 100, 1024):
+            out = tmp_path / f"{number} {tile}"
+            found = run(path, save=("table",), out=out, tile_px=tile, **asked)
+            np.testing.assert_array_equal(result(found), new[labels])
+        cells = [row["confidence"] for row in table_of(found)]
+        assert cells == [r["confidence"] for r, k in zip(rows, kept, strict=True) if k]
+        (image,) = found.images
+        assert image.objects == kept.sum()
+        assert image.notes[0].startswith(
+            f"dropped {(~kept).sum()} of {len(kept)} objects (--"
+        )
+        known = read_provenance(Path(str(image.output)))["settings"]
+        assert {name: known[name] for name in asked} == asked
+    assert not {"max_area_px", "min_confidence"} & set(whole.settings)
+    (image,) = run(path, out=tmp_path / "none", min_confidence=1.0).images
+    assert image.objects == 0
+    assert not any("Nothing was found" in warning for warning in image.warnings)
+
+
+def table_of(found: Predictions) -> list[dict[str, str]]:
+    """The rows of the table of a run."""
+    with Path(str(found.table)).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def tiny_model_diameter(tiny_model) -> float:
