@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.scratch import Scratch, check_room
 from cellunet.io.source import Region
 from cellunet.outputs.pictures import Thumbnail
+from cellunet.progress import silent_track
 from cellunet.tasks.linking import frames_of, link_planes
 from cellunet.tasks.predict import inputs, outputs, settings
 from cellunet.tasks.predict.plane import (
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
     from cellunet.config import PredictConfig
     from cellunet.io.source import Damage, Source
+    from cellunet.progress import Track
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.plane import Segmented
     from cellunet.tasks.predict.report import Reporter
@@ -281,6 +284,9 @@ MOST_UINT16 = 65_535
 """Most objects that a plane of uint16 labels can tell apart."""
 
 
+TOLD_PX = 2**24
+"""From so many pixels on, about ten seconds, the rows of an image are counted."""
+
 PAGES_NOTE = (
     "the file does not say what its pages are (--pages channels, time or z does)"
 )
@@ -302,7 +308,9 @@ class ImageJob:
         images: int,
         dry_run: bool,
         batch: Sequence[Path] = (),
+        track: Track = silent_track,
     ) -> None:
+        self._track = track
         self.config, self.card, self.dry_run = config, model.card, dry_run
         self.reporter = reporter
         self._folder = Path(config.scratch) if config.scratch else None
@@ -549,17 +557,18 @@ class ImageJob:
             others=target.others,
             scratch=scratch,
         ) as extras:
-            segmented = [
-                segment(
-                    source,
-                    plane,
-                    recipe,
-                    scratch,
-                    extras.on_band(plane),
-                    statistics=way.statistics.get(plane),
-                )
-                for plane in range(planes)
-            ]
+            with self._telling(source, name, recipe) as telling:
+                segmented = [
+                    segment(
+                        source,
+                        plane,
+                        telling,
+                        scratch,
+                        extras.on_band(plane),
+                        statistics=way.statistics.get(plane),
+                    )
+                    for plane in range(planes)
+                ]
             observer.segmented(segmented)
             numbers, count = self._numbers(source, segmented)
             dropped = sum(plane.dropped for plane in segmented)
@@ -590,6 +599,30 @@ class ImageJob:
                 )
             extras.commit()
         return observed, count, dropped, warnings, damaged
+
+    @contextlib.contextmanager
+    def _telling(
+        self, source: Source, name: str, recipe: settings.InferenceSettings
+    ) -> Iterator[settings.InferenceSettings]:
+        """Yield a recipe that tells how far a large image is, in rows of its planes."""
+        height, width = source.shape
+        total = height * math.prod(source.plane_shape) * (2 if recipe.added else 1)
+        if total * width < TOLD_PX:
+            yield recipe
+            return
+        label = f"Rows of {Path(name).name}"
+        rows = iter(self._track(range(total), label, total))
+
+        def on_rows(count: int) -> None:
+            for _ in range(count):
+                next(rows, None)
+
+        # The first is taken at once, so that the time left is that of all.
+        on_rows(1)
+        with contextlib.ExitStack() as stack:
+            if isinstance(rows, Generator):
+                stack.enter_context(contextlib.closing(rows))
+            yield replace(recipe, on_rows=on_rows)
 
     def _numbers(
         self, source: Source, planes: Sequence[Segmented]

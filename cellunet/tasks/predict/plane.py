@@ -491,9 +491,17 @@ def segment_plane(
         bands.put(part, corrected)
 
     decoding = DecodePass(marks, source.shape, recipe, scratch, rows)
+    width = source.shape[1]
+
+    def told(parts: Iterable[Part]) -> Iterator[Part]:
+        for part in parts:
+            if part.x1 == width:
+                recipe.on_rows(part.y1 - part.y0)
+            yield part
+
     with closing(network.run(recipe.engine, finish, stop)) as parts:
-        decoding.run(parts)
-    width, numbers = source.shape[1], decoding.numbers()
+        decoding.run(told(parts))
+    numbers = decoding.numbers()
     return Segmented(
         count=numbers.count,
         areas=numbers.areas,

@@ -373,6 +373,8 @@ class InferenceSettings:
     memory: Memory = Memory()
     executor: Executor = SerialExecutor()  # noqa: RUF009
     should_stop: Callable[[], bool] = lambda: False
+    on_rows: Callable[[int], None] = lambda rows: None
+    """Told how many more rows of a plane the network has seen."""
 
 
 MOST_AT_ONCE = 4

@@ -170,6 +170,47 @@ def test_min_area_counts_the_images_own_pixels(run, field, tiny_model) -> None:
         assert kept.max() == (areas >= 60).sum()
 
 
+def test_the_rows_of_a_large_image_are_told_as_the_network_goes(
+    run, tmp_path, nuclei_image, monkeypatch
+) -> None:
+    monkeypatch.setattr(predict_image, "TOLD_PX", 300 * 90 * 2)
+    image = nuclei_image((300, 90), 40, 7)[0]
+    tifffile.imwrite(tmp_path / "small.tif", image)
+    tifffile.imwrite(
+        tmp_path / "tall.tif", np.stack([image] * 2), photometric="minisblack"
+    )
+    seen: dict[str, list[int]] = {}
+
+    def track(items, label, total=None):
+        seen[label] = [total]
+        for number, item in enumerate(items):
+            seen[label].append(number)
+            yield item
+
+    run(tmp_path / "small.tif", tmp_path / "tall.tif", track=track, diameter_px="model")
+    assert seen.pop("Segmenting")[0] == 2
+    # Both planes of 300 rows.
+    assert seen == {"Rows of tall.tif": [600, *range(600)]}
+
+
+def test_a_failure_in_a_large_image_ends_its_bar(run, field, monkeypatch) -> None:
+    monkeypatch.setattr(predict_image, "TOLD_PX", 1)
+    ended = []
+
+    def track(items, label, total=None):
+        try:
+            yield from items
+        finally:
+            ended.append(label)
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise OutputError("No room.")
+
+    monkeypatch.setattr(predict_image, "segment", broken)
+    assert "No room." in failure(run(field, track=track))
+    assert ended == ["Rows of field.tif", "Segmenting"]
+
+
 def test_large_and_unsure_objects_are_dropped_for_every_tile(
     run, tmp_path, nuclei_image
 ) -> None:
