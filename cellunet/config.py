@@ -488,6 +488,15 @@ class PredictConfig(Config):
         label="Z planes",
         option="Images: keep|max",
     )
+    pages: Literal["channels", "time", "z"] | None = setting(
+        None,
+        "What the pages of files are that do not say it themselves: channels, time "
+        "points or Z planes.",
+        otherwise="time points, as the results then say",
+        label="Pages without a name",
+        only_if_set=True,
+        option="Images: WHAT",
+    )
     include: tuple[Literal["thumbs", "projections", "labels"], ...] = setting(
         (),
         "Also segment what folders hold beside the images: thumbs and projections "
@@ -551,6 +560,23 @@ class PredictConfig(Config):
         otherwise="as trained, 30 px in nuclei",
         low=0,
         option="Objects: PX",
+    )
+    max_area_px: int | None = setting(
+        None,
+        "Drop objects of more pixels: clumps, dirt.",
+        otherwise="no limit",
+        label="Largest object",
+        only_if_set=True,
+        above=0,
+        option="Objects: PX",
+    )
+    min_confidence: float = setting(
+        0.0,
+        "Drop objects whose confidence, as --save table tells it, is below this.",
+        label="Least confidence",
+        only_if_set=True,
+        within=(0, 1),
+        option="Objects: P",
     )
     seed_threshold: float | None = setting(
         None,
@@ -667,6 +693,12 @@ class PredictConfig(Config):
             hint="Give one of them: the scale follows from each of the others.",
         )
         check_edge(self.edge)
+        check(
+            self.max_area_px is None or (self.min_area_px or 0) <= self.max_area_px,
+            f"No object has at least {self.min_area_px} and at most "
+            f"{self.max_area_px} pixels.",
+            hint="Give --min-area below --max-area.",
+        )
         check(
             self.part is None or 1 <= self.part[0] <= self.part[1],
             f"part is {self.part}; it must be i of n, 1 <= i <= n.",

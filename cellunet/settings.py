@@ -40,6 +40,9 @@ class Setting:
     """What holds where it is left out, if the default does not say it."""
     label: str = ""
     """Its row in a report; such settings decide the labels and are kept with them."""
+    only_if_set: bool = False
+    """Kept with the labels only where it is not its default, so that results made
+    before there was such a setting are known again."""
     low: float | None = None
     """Smallest possible value."""
     high: float | None = None
@@ -228,7 +231,12 @@ class Config:
     def recorded(self) -> dict[str, Any]:
         """Return the settings that decide the labels, as `to_dict` has them."""
         values = self.to_dict()
-        return {f.name: values[f.name] for f in self.fields() if known_of(f).label}
+        return {
+            f.name: values[f.name]
+            for f in self.fields()
+            if known_of(f).label
+            and not (known_of(f).only_if_set and values[f.name] == f.default)
+        }
 
     @classmethod
     def rows(cls, recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,7 +244,7 @@ class Config:
         return {
             known_of(f).label: shown(value, unit) if unit else value
             for f in cls.fields()
-            if known_of(f).label
+            if known_of(f).label and f.name in recorded
             for value, unit in [(recorded[f.name], unit_of(f.name))]
         }
 

@@ -153,6 +153,12 @@ def test_a_whole_number_serves_as_a_float_and_none_where_it_may() -> None:
             "diameter_px is 1; it must be 2 to 2000",
         ),
         (lambda: PredictConfig(min_area_px=-1), "min_area_px is -1"),
+        (lambda: PredictConfig(max_area_px=0), "max_area_px is 0"),
+        (lambda: PredictConfig(min_confidence=1.5), "min_confidence is 1.5"),
+        (
+            lambda: PredictConfig(min_area_px=9, max_area_px=8),
+            "at least 9 and at most 8 pixels",
+        ),
         (lambda: PredictConfig(seed_threshold=0.0), "seed_threshold is 0;"),
         (lambda: PredictConfig(tile_px=63), "tile_px is 63; it must be at least 64"),
         (lambda: PredictConfig(part=(3, 2)), "1 <= i <= n"),
@@ -199,6 +205,16 @@ def test_the_boundary_target_changes_all_that_depends_on_it() -> None:
     assert config.network.classes == 2
     assert len(config.weights.class_weights) == len(config.decode.class_odds) == 2
     assert for_target(config, "three-class") == TrainConfig()
+
+
+def test_a_setting_that_came_later_is_kept_only_where_it_is_set() -> None:
+    plain = PredictConfig().recorded()
+    assert not {"pages", "max_area_px", "min_confidence"} & set(plain)
+    asked = PredictConfig(max_area_px=900, min_confidence=0.8).recorded()
+    assert asked == plain | {"max_area_px": 900, "min_confidence": 0.8}
+    rows = PredictConfig.rows(asked)
+    assert (rows["Largest object"], rows["Least confidence"]) == ("900 px", 0.8)
+    assert "Largest object" not in PredictConfig.rows(plain)
 
 
 def test_presets_are_named_as_in_their_table() -> None:

@@ -27,8 +27,9 @@ MOST = 2
 
 APPLIED = Options(
     PredictConfig,
-    *("channel", "gray", "scale", "diameter_px", "pixel_size_um"),
-    *("min_area_px", "seed_threshold", "edge", "flips"),
+    *("channel", "gray", "pages", "scale", "diameter_px", "pixel_size_um"),
+    *("min_area_px", "max_area_px", "min_confidence"),
+    *("seed_threshold", "edge", "flips"),
 )
 """How a model is applied."""
 

@@ -22,6 +22,7 @@ MEASURED = Options(
     PredictConfig,
     "gray",
     "z",
+    "pages",
     "level",
     "image",
     "keep_going",

@@ -158,7 +158,7 @@ def _row(image: ImageResult, base: str) -> tuple[str, ...]:
         duration(image.seconds) if image.status == "done" else "",
         said(image.size),
         _pixel_size(image),
-        told.get(image.status, ""),
+        ", ".join(filter(None, (told.get(image.status, ""), image.pages))),
     )
 
 

@@ -17,8 +17,11 @@ up one plane of a `cellunet.io.source.Source`.
 - ``T`` and ``Z`` are kept, plane by plane; ``z="max"`` takes the maximum over Z.
 - Of ``C`` (channels) and ``S`` (samples), one or more are chosen:
   `cellunet.io.axes`.
-- Pages whose axis has no name (``I``, ``Q``) are a stack. They are read as T, or as Z
-  if T is taken. With ``z="max"``, if no axis is called Z, a single such axis is Z.
+- Pages whose axis has no name (``I``, ``Q``) are a stack, unless `Choice.pages` says
+  that they are channels; of two such axes the last is channels then. Others are read
+  as T, or as Z if T is taken, or the other way round if `Choice.pages` says so. With
+  ``z="max"``, if no axis is called Z, a single such axis is Z.
+- Axes of length 1 before or behind rows and columns are dropped.
 - Anything else is refused.
 """
 
@@ -78,13 +81,14 @@ class Stack:
         Axes of length 1 are left out. A stride counts stored planes.
         """
         rows = self.axes.find("YX")
-        if rows < 0 or self.axes[rows:] not in ("YX", "YXS"):
+        behind = list(zip(self.axes[rows + 2 :], self.shape[rows + 2 :], strict=True))
+        if rows < 0 or [a for a, n in behind if n > 1] not in ([], ["S"]):
             raise self.refuse(
                 "in an order that cellunet does not know.",
                 "Save it with Y and X as the last two axes.",
             )
         named = self._named()
-        samples = self.shape[-1] if self.axes.endswith("S") else 1
+        samples = math.prod(n for _, n in behind)
         leading, stride = [], 1
         for axis, length in reversed(named[:rows]):
             if length != 1:
@@ -189,7 +193,7 @@ def _only(stack: Stack, choice: Choice) -> tuple[Parts, tuple[str, ...]]:
             f"and one channel ({name}), not a channel {wanted!r}.",
             "Leave out --channel; where color images lie beside it, --gray reads both. "
             "Pages without an axis name are read as a stack; if they are channels, "
-            "save the file as OME-TIFF or ImageJ hyperstack.",
+            "try: --pages channels.",
         )
     return ((0, 0),), (name,)
 
@@ -324,6 +328,9 @@ def combine(parts: list[npt.NDArray[Any]], gray: bool) -> npt.NDArray[Any]:
 
 UNNAMED = "IQ"
 
+PAGES = {"channels": "C", "time": "T", "z": "Z"}
+"""What pages without a name may be, and the letter of that axis."""
+
 
 @dataclass(frozen=True)
 class PlaneLayout:
@@ -347,6 +354,8 @@ class PlaneLayout:
     """Names of the channels of the result."""
     file_channels: tuple[str, ...]
     """Names of all channels of the file."""
+    pages: str = ""
+    """How many pages without a name there are, and as what they are read."""
 
     @property
     def channels(self) -> int:
@@ -388,7 +397,8 @@ def lay_out(stack: Stack, choice: Choice, colors: Colors = tuple) -> PlaneLayout
     ImageReadError
         If axes are unknown, or a channel is missing, unknown or not needed.
     """
-    leading, samples = stack.leading()
+    found, samples = stack.leading()
+    leading = named_axes(stack, found, choice)
     channel_axes = [(a, n, s) for a, n, s in leading if a in "CS"]
     if samples > 1:
         channel_axes.append(("S", samples, 0))
@@ -414,16 +424,55 @@ def lay_out(stack: Stack, choice: Choice, colors: Colors = tuple) -> PlaneLayout
         gray=len(parts) > len(names),
         channel_names=names,
         file_channels=all_names(stack, channel_axis),
+        pages=_pages(found, leading),
     )
+
+
+Axis = tuple[str, int, int]
+"""Letter, length, and stored planes from one index to the next."""
+
+
+def named_axes(stack: Stack, axes: list[Axis], choice: Choice) -> list[Axis]:
+    """Return leading axes with a letter for each that has no name."""
+    letters = [a for a, _, _ in axes]
+    unnamed = [k for k, a in enumerate(letters) if a in UNNAMED]
+    wanted = "" if choice.pages is None else PAGES[choice.pages]
+    named = [a for a in letters if a in "TZ"]
+    if named and not unnamed and wanted and wanted not in letters:
+        raise stack.refuse(
+            f"and says itself what its pages are ({', '.join(named)}).",
+            "Leave out --pages, which is for pages that have no name.",
+        )
+    if wanted == "C" and unnamed and "C" not in letters:
+        letters[unnamed.pop()] = "C"
+    to_z = choice.z == "max" and len(unnamed) == 1 and wanted != "T"
+    for place in unnamed:
+        order = "ZT" if wanted == "Z" or to_z else "TZ"
+        letters[place] = next((a for a in order if a not in letters), letters[place])
+    return [(a, n, s) for a, (_, n, s) in zip(letters, axes, strict=True)]
+
+
+def _pages(found: list[Axis], named: list[Axis]) -> str:
+    """Return how many pages have no name, and as what they are read.
+
+    Examples
+    --------
+    >>> _pages([("I", 3, 1)], [("T", 3, 1)])
+    '3 pages, read as T'
+    """
+    given = [
+        (n, a) for (old, n, _), (a, _, _) in zip(found, named, strict=True) if old != a
+    ]
+    count = " x ".join(str(n) for n, _ in given)
+    return f"{count} pages, read as {' and '.join(a for _, a in given)}" * bool(given)
 
 
 def _stack_axes(
     stack: Stack, axes: list[tuple[str, int, int]], choice: Choice
 ) -> tuple[list[tuple[str, int, int]], tuple[int, int]]:
-    """Return the axes that are kept, under the names T and Z, and the projection."""
+    """Return the axes T and Z that are kept, and the projection."""
     letters = [a for a, _, _ in axes]
-    unnamed = sum(a in UNNAMED for a in letters)
-    known = all(a in "TZ" + UNNAMED for a in letters)
+    known = all(a in "TZ" for a in letters)
     if not known or len(axes) > 2 or letters in (["T", "T"], ["Z", "Z"]):
         found = ", ".join(f"{a}: {n}" for a, n, _ in axes)
         raise stack.refuse(
@@ -431,15 +480,10 @@ def _stack_axes(
             "before Y and X, and channels (C) or colors (S).",
             "Split the file, or save it with these axes.",
         )
-    prefer = "ZT" if choice.z == "max" and unnamed == 1 else "TZ"
-    for place, letter in enumerate(letters):
-        if letter in UNNAMED:
-            letters[place] = next(a for a in prefer if a not in letters)
-    named = [(a, n, s) for a, (_, n, s) in zip(letters, axes, strict=True)]
-    depth = [(n, s) for a, n, s in named if a == "Z"]
+    depth = [(n, s) for a, n, s in axes if a == "Z"]
     if choice.z == "keep" or not depth:
-        return named, (1, 0)
-    return [x for x in named if x[0] != "Z"], depth[0]
+        return axes, (1, 0)
+    return [x for x in axes if x[0] != "Z"], depth[0]
 
 
 Shape = tuple[int, int]

@@ -17,6 +17,7 @@ from cellunet.io.png import open_png
 from cellunet.io.source import (
     HEAD_BYTES,
     Choice,
+    Pages,
     Sink,
     Source,
     ZMode,
@@ -64,6 +65,7 @@ def open_image(  # noqa: PLR0913
     limit_bytes: int | None = None,
     known: tuple[str, ...] = (),
     image: str | None = None,
+    pages: Pages | None = None,
 ) -> Source:
     """Open an image as a stack of planes of one channel, or of several.
 
@@ -91,6 +93,8 @@ def open_image(  # noqa: PLR0913
     image
         Which image of a file of several, by number from 0 or by name; None: the
         largest, the first of equals.
+    pages
+        What pages are whose axis has no name; None: T, or Z if T is taken.
 
     Returns
     -------
@@ -114,7 +118,9 @@ def open_image(  # noqa: PLR0913
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise _unknown(path)
-    choice = Choice(channel, gray, z, level, keep_going, limit_bytes, known, image)
+    choice = Choice(
+        channel, gray, z, level, keep_going, limit_bytes, known, image, pages
+    )
     return reader(path, choice)
 
 

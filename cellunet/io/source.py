@@ -162,6 +162,8 @@ class Statistics:
 
 ZMode = Literal["keep", "max"]
 
+Pages = Literal["channels", "time", "z"]
+
 
 @dataclass(frozen=True)
 class Region:
@@ -214,6 +216,8 @@ class Choice:
     """Where no channel is named: the names of those to look for."""
     image: str | None = None
     """Number (0-based) or name of the image in a file of several; None: the largest."""
+    pages: Pages | None = None
+    """What pages are whose axis has no name; None: T, or Z if T is taken."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +232,8 @@ class Origin:
     """Well, site or field, in the maker's words."""
     acquired: str = ""
     """When it was taken, in the maker's words."""
+    pages: str = ""
+    """How many pages without a name there are, and as what they are read."""
     notes: tuple[str, ...] = ()
     """What to tell: other images in the file, a size that cannot be known."""
 

@@ -248,6 +248,17 @@ def test_the_summary_tells_nuclei_per_image_and_in_all(
     assert lines[3].endswith("finished before")
 
 
+def test_the_summary_tells_as_what_pages_without_a_name_were_read(
+    run: Run, prediction: FakePrediction
+) -> None:
+    pages = "3 pages, read as T"
+    skipped = ImageResult(input="x.tif", output="o", status="skipped", pages=pages)
+    prediction.images = (replace(_done(NAME, 5), pages=pages), skipped)
+    first, second = run("predict", "a", "--out", "o").out.splitlines()[1:3]
+    assert first.endswith("  3 pages, read as T")
+    assert second.endswith("  finished before, 3 pages, read as T")
+
+
 def test_the_folder_that_all_inputs_share_is_not_repeated(
     run: Run, prediction: FakePrediction, tmp_path: Path
 ) -> None:
@@ -315,6 +326,7 @@ def test_failed_inputs_are_in_the_document_beside_the_others(
         "pixel_size_um": None,
         "pixel_size_from": "",
         "image": "",
+        "pages": "",
         "channels": [],
         "position": "",
         "acquired": "",

@@ -52,6 +52,63 @@ def test_planes_of_a_hyperstack_skip_the_other_channels():
     assert layout.parts == ((1, 0),)
 
 
+@pytest.mark.parametrize(
+    ("axes", "pages", "kept", "channels", "told"),
+    [
+        ("QYX", None, "T", 1, "3 pages, read as T"),
+        ("IYX", "time", "T", 1, "3 pages, read as T"),
+        ("IYX", "z", "Z", 1, "3 pages, read as Z"),
+        ("IYX", "channels", "", 3, "3 pages, read as C"),
+        ("QQYX", "channels", "T", 2, "3 x 2 pages, read as T and C"),
+        ("QQYX", "z", "ZT", 1, "3 x 2 pages, read as Z and T"),
+        ("ZQYX", "channels", "Z", 2, "2 pages, read as C"),
+        ("CYX", "z", "", 3, ""),
+        ("TYX", "time", "T", 1, ""),
+        ("YX", "channels", "", 1, ""),
+    ],
+)
+def test_pages_without_a_name_are_read_as_asked(axes, pages, kept, channels, told):
+    shape = (*(3, 2)[: len(axes) - 2], 5, 7)
+    choice = Choice("0", pages=pages)
+    layout = lay_out(Stack(PLATE, axes, shape), choice)
+    assert (layout.plane_axes, len(layout.file_channels)) == (kept, channels)
+    assert layout.pages == told
+
+
+def test_pages_as_channels_are_stored_planes_and_the_rest_may_be_projected():
+    choice = Choice("1", z="max", pages="channels")
+    layout = lay_out(Stack(PLATE, "QQYX", (3, 2, 5, 7)), choice)
+    assert (layout.parts, layout.plane_axes) == (((1, 0),), "")
+    assert layout.stored(0) == [0, 2, 4]
+
+
+def test_pages_that_have_a_name_are_not_renamed():
+    with pytest.raises(ImageReadError, match=r"itself what its pages are \(T\)"):
+        lay_out(Stack(PLATE, "TYX", (3, 5, 7)), Choice(pages="channels"))
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 1), (1, 5, 7, 1), (1, 1, 5, 7), (5, 7, 1, 1)])
+def test_axes_of_length_one_around_a_plane_are_dropped(tmp_path, shape):
+    pixels = np.arange(35, dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels.reshape(shape))
+    with open_image(tmp_path / "a.tif") as source:
+        assert (source.shape, source.plane_axes) == ((5, 7), "")
+        read = source.read(Region(0, 0, 5, 0, 7))
+    assert read.tolist() == [pixels.reshape(5, 7).tolist()]
+
+
+@pytest.mark.parametrize("behind", [(), (1,)])
+def test_plain_pages_are_channels_if_they_are_said_to_be(tmp_path, behind):
+    pixels = np.arange(70, dtype=np.uint16).reshape(2, 5, 7)
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels.reshape(2, 5, 7, *behind), photometric="minisblack"
+    )
+    with open_image(tmp_path / "a.tif", channel="1,0", pages="channels") as source:
+        assert source.origin.pages == "2 pages, read as C"
+        read = source.read(Region(0, 0, 5, 0, 7))
+    assert read.tolist() == pixels[::-1].tolist()
+
+
 def test_the_maximum_over_z_reads_all_of_z():
     layout = plan("TZCYX", (2, 3, 4, 5, 7), "0", z="max")
     assert (layout.plane_axes, layout.plane_shape) == ("T", (2,))

@@ -78,7 +78,8 @@ def predict(  # noqa: PLR0913
     stdin
         Where a list is read from.
     track, on_image
-        Progress over images, and each result as it comes.
+        Progress over images, and over the rows of a large one beside it, in another
+        thread; and each result as it comes.
     should_stop
         Asked between blocks; true ends the call, and finished images stay.
 
@@ -117,6 +118,7 @@ def predict(  # noqa: PLR0913
         images=len(wanted),
         dry_run=dry_run,
         batch=found.files,
+        track=track,
     )
     missing = [
         ImageResult(input=what, output=None, status="failed", message=why)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.scratch import Scratch, check_room
 from cellunet.io.source import Region
 from cellunet.outputs.pictures import Thumbnail
+from cellunet.progress import silent_track
 from cellunet.tasks.linking import frames_of, link_planes
 from cellunet.tasks.predict import inputs, outputs, settings
 from cellunet.tasks.predict.plane import (
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
     from cellunet.config import PredictConfig
     from cellunet.io.source import Damage, Source
+    from cellunet.progress import Track
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.plane import Segmented
     from cellunet.tasks.predict.report import Reporter
@@ -281,6 +284,14 @@ MOST_UINT16 = 65_535
 """Most objects that a plane of uint16 labels can tell apart."""
 
 
+TOLD_PX = 2**24
+"""From so many pixels on, about ten seconds, the rows of an image are counted."""
+
+PAGES_NOTE = (
+    "the file does not say what its pages are (--pages channels, time or z does)"
+)
+
+
 class ImageJob:
     """A model loaded once and applied to so many images, small ones side by side."""
 
@@ -297,7 +308,9 @@ class ImageJob:
         images: int,
         dry_run: bool,
         batch: Sequence[Path] = (),
+        track: Track = silent_track,
     ) -> None:
+        self._track = track
         self.config, self.card, self.dry_run = config, model.card, dry_run
         self.reporter = reporter
         self._folder = Path(config.scratch) if config.scratch else None
@@ -386,12 +399,14 @@ class ImageJob:
         if source is None:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
-            return _result(source, output, status="planned")
+            return _result(source, output, self._notes(source), status="planned")
         channels = outputs.read_through(source, self.config) + len(target.others)
         with self._beside.passing(source, recipe, self.card, channels) as way:
             if self.size is not None:
                 way = replace(way, size=self.size)
-            objects, warnings, damaged = self._write(source, target, provenance, way)
+            objects, dropped, warnings, damaged = self._write(
+                source, target, provenance, way
+            )
         return _result(
             source,
             output,
@@ -402,8 +417,26 @@ class ImageJob:
             shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
             size=way.size.to_dict() if way.size else None,
-            notes=outputs.note_on_planes(source, self.config),
+            notes=self._notes(source, objects, dropped),
         )
+
+    def _notes(
+        self, source: Source, objects: int = 0, dropped: int = 0
+    ) -> tuple[str, ...]:
+        """Return what to know of how the planes of an image were read and counted."""
+        guessed = bool(source.origin.pages) and self.config.pages is None
+        counted = () if self.dry_run else outputs.note_on_planes(source, self.config)
+        notes = [PAGES_NOTE] * guessed + list(counted)
+        if dropped:
+            options = (
+                "--max-area" * (self.config.max_area_px is not None),
+                "--min-confidence" * (self.config.min_confidence > 0),
+            )
+            notes.append(
+                f"dropped {dropped:,} of {objects + dropped:,} objects "
+                f"({', '.join(filter(None, options))})"
+            )
+        return tuple(notes)
 
     def _opened(self, target: inputs.Target) -> Source:
         source = inputs.open_as(
@@ -466,7 +499,8 @@ class ImageJob:
         target: inputs.Target,
         provenance: dict[str, Any],
         way: Way,
-    ) -> tuple[int, tuple[str, ...], tuple[Damage, ...]]:
+    ) -> tuple[int, int, tuple[str, ...], tuple[Damage, ...]]:
+        """Write all files; returns what `_segment` does, what was seen aside."""
         begin, output, recipe = time.perf_counter(), target.output, way.recipe
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -475,7 +509,7 @@ class ImageJob:
         waiting = recipe.memory.scratch_bytes
         check_room(output, pixels, waiting, self._folder)
         with Scratch(output, waiting, self._folder) as scratch:
-            observed, count, warnings, damaged = self._segment(
+            observed, count, dropped, warnings, damaged = self._segment(
                 source, target, provenance, observer, way, scratch
             )
         if self.reporter is not None:
@@ -493,7 +527,7 @@ class ImageJob:
                     count,
                 ),
             )
-        return count, warnings, damaged
+        return count, dropped, warnings, damaged
 
     def _segment(
         self,
@@ -503,11 +537,11 @@ class ImageJob:
         observer: QualityRecorder,
         way: Way,
         scratch: Scratch,
-    ) -> tuple[ImageQuality, int, tuple[str, ...], tuple[Damage, ...]]:
+    ) -> tuple[ImageQuality, int, int, tuple[str, ...], tuple[Damage, ...]]:
         """Write labels and what lies beside.
 
-        Returns what was seen of the image, how many objects there are, what to say of
-        it, and what is lost.
+        Returns what was seen of the image, how many objects there are and how many
+        were dropped, what to say of it, and what is lost.
         """
         planes = int(np.prod(source.plane_shape, dtype=int))
         recipe, size = way.recipe, way.size
@@ -523,19 +557,21 @@ class ImageJob:
             others=target.others,
             scratch=scratch,
         ) as extras:
-            segmented = [
-                segment(
-                    source,
-                    plane,
-                    recipe,
-                    scratch,
-                    extras.on_band(plane),
-                    statistics=way.statistics.get(plane),
-                )
-                for plane in range(planes)
-            ]
+            with self._telling(source, name, recipe) as telling:
+                segmented = [
+                    segment(
+                        source,
+                        plane,
+                        telling,
+                        scratch,
+                        extras.on_band(plane),
+                        statistics=way.statistics.get(plane),
+                    )
+                    for plane in range(planes)
+                ]
             observer.segmented(segmented)
             numbers, count = self._numbers(source, segmented)
+            dropped = sum(plane.dropped for plane in segmented)
             most = max(int(own.max(initial=0)) for own in numbers)
             dtype = np.uint16 if most <= MOST_UINT16 else np.uint32
             # All of the channel has been read by now.
@@ -552,16 +588,41 @@ class ImageJob:
                         y0 += rows.shape[0]
                 observed, damaged = observer.finish(), extras.damaged
                 warnings = inputs.file_warnings(source, damaged)
-                warnings += quality_warnings(
-                    observed.appearance, self.card, recipe.scale
-                )
+                # Not nothing was found where all of it was dropped.
+                seen = observed.appearance
+                seen = replace(seen, objects=seen.objects + dropped)
+                warnings += quality_warnings(seen, self.card, recipe.scale)
                 warnings += size_warnings(size, warnings)
                 sink.commit(
                     ({"warnings": warnings} if warnings else {})
                     | ({"size": size.to_dict()} if size else {})
                 )
             extras.commit()
-        return observed, count, warnings, damaged
+        return observed, count, dropped, warnings, damaged
+
+    @contextlib.contextmanager
+    def _telling(
+        self, source: Source, name: str, recipe: settings.InferenceSettings
+    ) -> Iterator[settings.InferenceSettings]:
+        """Yield a recipe that tells how far a large image is, in rows of its planes."""
+        height, width = source.shape
+        total = height * math.prod(source.plane_shape) * (2 if recipe.added else 1)
+        if total * width < TOLD_PX:
+            yield recipe
+            return
+        label = f"Rows of {Path(name).name}"
+        rows = iter(self._track(range(total), label, total))
+
+        def on_rows(count: int) -> None:
+            for _ in range(count):
+                next(rows, None)
+
+        # The first is taken at once, so that the time left is that of all.
+        on_rows(1)
+        with contextlib.ExitStack() as stack:
+            if isinstance(rows, Generator):
+                stack.enter_context(contextlib.closing(rows))
+            yield replace(recipe, on_rows=on_rows)
 
     def _numbers(
         self, source: Source, planes: Sequence[Segmented]
@@ -604,6 +665,7 @@ def _result(
         pixel_size_um=source.pixel_size_um,
         pixel_size_from=origin.pixel_size_from,
         image=origin.image,
+        pages=origin.pages,
         channels=source.channel_names,
         position=origin.position,
         acquired=origin.acquired,

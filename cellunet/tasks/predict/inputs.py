@@ -67,6 +67,8 @@ class ImageResult:
     """Where that stands in the file, or beside it."""
     image: str = ""
     """Number of the image in a file of several."""
+    pages: str = ""
+    """How many pages without a name the file has, and as what they were read."""
     channels: tuple[str, ...] = ()
     """Names of the channels that were read."""
     position: str = ""
@@ -321,6 +323,7 @@ def open_as(
         limit_bytes=None if limit is None else limit * MEGABYTE,
         known=known,
         image=image,
+        pages=config.pages,
     )
 
 

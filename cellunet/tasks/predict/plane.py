@@ -26,7 +26,7 @@ from cellunet.errors import CheckpointError
 from cellunet.imaging import decode
 from cellunet.imaging.blocks import Area, Block, Plan, Span, network_plan
 from cellunet.imaging.growth import Levels, Reach, moved, smoothed
-from cellunet.imaging.measure import pixel_confidence
+from cellunet.imaging.measure import Confidences, pixel_confidence
 from cellunet.imaging.normalize import measure_channels, network_input, rescale_channels
 from cellunet.imaging.sizes import axis_weights, resampled, target_length
 from cellunet.io.source import Region
@@ -415,6 +415,8 @@ class Segmented:
     """Full-width rows of labels, top to bottom; as long as the scratch is open."""
     evidence: Callable[[int, int], npt.NDArray[np.uint8]]
     """``evidence(y0, y1)``: of full-width rows."""
+    dropped: int = 0
+    """Objects left out because they are too large or too unsure."""
 
 
 class OnBand(Protocol):
@@ -488,9 +490,17 @@ def segment_plane(
         bands.put(part, corrected)
 
     decoding = DecodePass(marks, source.shape, recipe, scratch, rows)
+    width = source.shape[1]
+
+    def told(parts: Iterable[Part]) -> Iterator[Part]:
+        for part in parts:
+            if part.x1 == width:
+                recipe.on_rows(part.y1 - part.y0)
+            yield part
+
     with closing(network.run(recipe.engine, finish, stop)) as parts:
-        decoding.run(parts)
-    width, numbers = source.shape[1], decoding.numbers()
+        decoding.run(told(parts))
+    numbers = decoding.numbers()
     return Segmented(
         count=numbers.count,
         areas=numbers.areas,
@@ -673,7 +683,8 @@ def segment(
 
     Where the recipe names a further one, large objects are taken from the first and
     others from the further one. Probabilities are those of the first.
-    Then outlines are put where the recipe's `DecodeConfig.edge` says.
+    Then outlines are put where the recipe's `DecodeConfig.edge` says, and objects that
+    are too large or too unsure are dropped.
     """
     if statistics is None:
         rows, seen = band_rows(source.shape[1], recipe.memory), recipe.config
@@ -686,7 +697,35 @@ def segment(
             seen.image_channels,
         )
     found = _seen(source, plane, recipe, scratch, on_band, statistics)
-    return with_edge(found, source, plane, recipe, statistics, scratch)
+    found = with_edge(found, source, plane, recipe, statistics, scratch)
+    return without_unwanted(found, recipe)
+
+
+def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
+    """Return a plane without objects that are too large or too unsure for the recipe.
+
+    Areas and confidences are those that tables tell, of the final labels, so that no
+    tile changes what is dropped.
+    """
+    kept = np.ones(found.count, np.bool_)
+    if recipe.max_area_px is not None:
+        kept &= found.areas <= recipe.max_area_px
+    if recipe.min_confidence > 0:
+        confidences, y0 = Confidences(found.areas), 0
+        for rows in found.bands():
+            confidences.add(rows, found.evidence(y0, y0 + len(rows)))
+            y0 += len(rows)
+        kept &= confidences.means() >= recipe.min_confidence
+    if kept.all():
+        return found
+    numbers = _numbers(kept, 0)
+    return replace(
+        found,
+        count=int(kept.sum()),
+        areas=found.areas[kept],
+        dropped=int((~kept).sum()),
+        bands=lambda: (numbers[rows] for rows in found.bands()),
+    )
 
 
 def _seen(

@@ -368,9 +368,13 @@ class InferenceSettings:
     added: Further | None = None
     """A second look, for objects of another size (`prediction.two_sizes`)."""
     exclude_border: bool = False
+    max_area_px: int | None = None
+    min_confidence: float = 0.0
     memory: Memory = Memory()
     executor: Executor = SerialExecutor()  # noqa: RUF009
     should_stop: Callable[[], bool] = lambda: False
+    on_rows: Callable[[int], None] = lambda rows: None
+    """Told how many more rows of a plane the network has seen."""
 
 
 MOST_AT_ONCE = 4
@@ -421,6 +425,8 @@ def settings_for(
         decode=decode_at(card.config.decode, config, scale),
         scale=scale,
         exclude_border=config.exclude_border,
+        max_area_px=config.max_area_px,
+        min_confidence=config.min_confidence,
         memory=replace(memory, tile_px=min(memory.tile_px, config.tile_px)),
         executor=executor_of(memory.workers),
         should_stop=should_stop,

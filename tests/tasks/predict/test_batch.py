@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import itertools
@@ -141,6 +142,24 @@ def test_the_tile_changes_no_label(run, tmp_path, nuclei_image) -> None:
     assert run(tmp_path / "wide.tif", tile_px=64).skipped
 
 
+def test_a_plain_stack_says_how_its_pages_were_read(run, field, tmp_path) -> None:
+    pages = np.stack([tifffile.imread(field)] * 2)
+    pages[1] = pages[1].min()
+    tifffile.imwrite(tmp_path / "plain.tif", pages, photometric="minisblack")
+    (taken,) = run(tmp_path / "plain.tif").images
+    assert (taken.pages, taken.shape) == ("2 pages, read as T", (2, 90, 70))
+    assert "--pages channels" in taken.notes[0]
+    assert taken.output is not None
+    assert "pages" not in read_provenance(Path(taken.output))["settings"]
+    out = tmp_path / "said"
+    found = run(tmp_path / "plain.tif", out=out, pages="channels", channel="0")
+    (said,) = found.images
+    assert (said.pages, said.notes) == ("2 pages, read as C", ())
+    np.testing.assert_array_equal(result(found), result(run(field)))
+    assert said.output is not None
+    assert read_provenance(Path(said.output))["settings"]["pages"] == "channels"
+
+
 def test_min_area_counts_the_images_own_pixels(run, field, tiny_model) -> None:
     diameter = tiny_model_diameter(tiny_model)
     for size in ({}, {"scale": 1.5}, {"diameter_px": diameter / 1.5}):
@@ -149,6 +168,96 @@ def test_min_area_counts_the_images_own_pixels(run, field, tiny_model) -> None:
         kept = result(run(field, min_area_px=60, overwrite=True, **size))
         assert 0 < kept.max() < len(areas) or areas.min() >= 60
         assert kept.max() == (areas >= 60).sum()
+
+
+def test_the_rows_of_a_large_image_are_told_as_the_network_goes(
+    run, tmp_path, nuclei_image, monkeypatch
+) -> None:
+    monkeypatch.setattr(predict_image, "TOLD_PX", 300 * 90 * 2)
+    image = nuclei_image((300, 90), 40, 7)[0]
+    tifffile.imwrite(tmp_path / "small.tif", image)
+    tifffile.imwrite(
+        tmp_path / "tall.tif", np.stack([image] * 2), photometric="minisblack"
+    )
+    seen: dict[str, list[int]] = {}
+
+    def track(items, label, total=None):
+        seen[label] = [total]
+        for number, item in enumerate(items):
+            seen[label].append(number)
+            yield item
+
+    run(tmp_path / "small.tif", tmp_path / "tall.tif", track=track, diameter_px="model")
+    assert seen.pop("Segmenting")[0] == 2
+    # Both planes of 300 rows.
+    assert seen == {"Rows of tall.tif": [600, *range(600)]}
+
+
+def test_a_failure_in_a_large_image_ends_its_bar(run, field, monkeypatch) -> None:
+    monkeypatch.setattr(predict_image, "TOLD_PX", 1)
+    ended = []
+
+    def track(items, label, total=None):
+        try:
+            yield from items
+        finally:
+            ended.append(label)
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise OutputError("No room.")
+
+    monkeypatch.setattr(predict_image, "segment", broken)
+    assert "No room." in failure(run(field, track=track))
+    assert ended == ["Rows of field.tif", "Segmenting"]
+
+
+def test_large_and_unsure_objects_are_dropped_for_every_tile(
+    run, tmp_path, nuclei_image
+) -> None:
+    path = tmp_path / "wide.tif"
+    tifffile.imwrite(path, nuclei_image((150, 300), 60, 41)[0])
+    whole = run(path, save=("table",), out=tmp_path / "all")
+    labels, rows = result(whole), table_of(whole)
+    areas = np.array([int(row["area_px"]) for row in rows])
+    sure = np.array([float(row["confidence"]) for row in rows])
+    # Between two objects: tables round.
+    least = float(np.mean(np.sort(sure)[len(sure) // 3 :][:2]))
+    most = int(np.sort(areas)[-4])
+    for number, (asked, kept) in enumerate(
+        (
+            ({"max_area_px": most}, areas <= most),
+            ({"min_confidence": least}, sure >= least),
+            (
+                {"max_area_px": most, "min_confidence": least},
+                (areas <= most) & (sure >= least),
+            ),
+        )
+    ):
+        assert 0 < kept.sum() < len(kept)
+        new = np.concatenate(([0], np.where(kept, np.cumsum(kept), 0)))
+        for tile in (64, 100, 1024):
+            out = tmp_path / f"{number} {tile}"
+            found = run(path, save=("table",), out=out, tile_px=tile, **asked)
+            np.testing.assert_array_equal(result(found), new[labels])
+        cells = [row["confidence"] for row in table_of(found)]
+        assert cells == [r["confidence"] for r, k in zip(rows, kept, strict=True) if k]
+        (image,) = found.images
+        assert image.objects == kept.sum()
+        assert image.notes[0].startswith(
+            f"dropped {(~kept).sum()} of {len(kept)} objects (--"
+        )
+        known = read_provenance(Path(str(image.output)))["settings"]
+        assert {name: known[name] for name in asked} == asked
+    assert not {"max_area_px", "min_confidence"} & set(whole.settings)
+    (image,) = run(path, out=tmp_path / "none", min_confidence=1.0).images
+    assert image.objects == 0
+    assert not any("Nothing was found" in warning for warning in image.warnings)
+
+
+def table_of(found: Predictions) -> list[dict[str, str]]:
+    """The rows of the table of a run."""
+    with Path(str(found.table)).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def tiny_model_diameter(tiny_model) -> float:
