@@ -14,7 +14,9 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cellunet.annotations.coco import is_coco, read_coco
-from cellunet.errors import InputError
+from cellunet.annotations.imagej import overlay
+from cellunet.annotations.pixels import DECODERS, read_pixels, recognize
+from cellunet.errors import AnnotationError, InputError
 from cellunet.io.paths import (
     ARRAY_SUFFIX,
     CELLPOSE,
@@ -97,6 +99,35 @@ def is_scribbles(path: Path) -> bool:
     return path.parent.name == SCRIBBLES_FOLDER or stem(path.name).endswith(
         f"_{SCRIBBLES_FOLDER}"
     )
+
+
+def is_overlaid(path: Path) -> bool:
+    """Return whether an image holds an overlay, and is not a label image itself."""
+    if not overlay(path):
+        return False
+    try:
+        pixels = read_pixels(path)
+        DECODERS[recognize(pixels)](pixels, path)
+    except AnnotationError:
+        return True
+    return False
+
+
+def _overlaid(
+    images: Iterable[Path], others: Collection[str]
+) -> dict[str, tuple[Path, ...]]:
+    """Return images that annotate themselves, by name, where nothing else does."""
+    return grouped(
+        (name, path)
+        for path in images
+        if (name := stem(path.name)) not in others and is_overlaid(path)
+    )
+
+
+def _told(inside: Collection[str]) -> tuple[str, ...]:
+    """Say how many images annotate themselves."""
+    count = f"{len(inside):,}"
+    return (f"Annotated by the overlay inside the image: {count}.",) if inside else ()
 
 
 def _beside(folder: Path, kind: str) -> dict[str, Path]:
@@ -220,7 +251,9 @@ def detect_folders(folder: Path) -> FolderLayout | None:
     }
     drawn = {n: files for n, files in drawn.items() if files}
     scribbles = scribbled_parts(folder)
-    if not images or not (drawn or scribbles):
+    known = next(iter(drawn.values()), {})
+    inside = _overlaid(images, {*known, *scribbles})
+    if not images or not (drawn or scribbles or inside):
         return None
     for kind, places in (("images", [p.name for p in at]), ("annotations", [*drawn])):
         if len(places) > 1:
@@ -232,9 +265,9 @@ def detect_folders(folder: Path) -> FolderLayout | None:
     found = FolderLayout(
         "bbbc039" if lists else "folders",
         grouped((stem(p.name), p) for p in images),
-        _or_scribbles(next(iter(drawn.values()), {}), scribbles),
+        _or_scribbles(known | inside, scribbles),
         lists,
-        _ignored(at[0]),
+        (*_ignored(at[0]), *_told(inside)),
         annotated_parts(folder),
         scribbles,
     )
@@ -472,14 +505,15 @@ def detect_flat(folder: Path) -> FolderLayout | None:
     names = {stem(p.name) for p in images}
     found = by_image([p for p in files if p not in images], names, (*ANYTHING, ".zip"))
     scribbles = scribbled_parts(folder)
-    if not images or not (found or scribbles):
+    inside = _overlaid(images, {*found, *scribbles})
+    if not images or not (found or scribbles or inside):
         return None
     used = [path for paths in found.values() for path in paths]
     return FolderLayout(
         "flat",
         grouped((stem(p.name), p) for p in images),
-        _or_scribbles(found, scribbles),
-        notes=_ignored(folder, used),
+        _or_scribbles(found | inside, scribbles),
+        notes=(*_ignored(folder, used), *_told(inside)),
         annotated=annotated_parts(folder),
         scribbles=scribbles,
     )

@@ -1,4 +1,4 @@
-"""Read regions of interest of ImageJ and Fiji: one ``.roi``, or a zip of them.
+"""Read regions of interest of ImageJ and Fiji: ``.roi``, a zip, a TIFF's overlay.
 
 Area selections of ImageJ count from the corner of the first pixel, which covers 0 to 1
 (ImageJ documentation, "Integer and subpixel coordinates"). Of a pixel whose center lies
@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tifffile
 
 from cellunet.annotations.shapes import (
     Drawing,
@@ -29,7 +30,9 @@ from cellunet.annotations.shapes import (
     stroke_role,
 )
 from cellunet.bugs import bug, is_bug
-from cellunet.errors import AnnotationError, some
+from cellunet.errors import AnnotationError, CellunetError, some
+from cellunet.io.source import reading
+from cellunet.io.tiff_checks import scan_directories
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +135,9 @@ SPLINE_FIT = 1
 STROKES = ("point", "line", "polyline", "freeline")
 """Kinds of ROIs that can be scribbles."""
 
+BARS = tuple(name.encode("utf-16-be") for name in ("|SB|", "|CB|"))
+"""Names of the scale bars and calibration bars that ImageJ draws into overlays."""
+
 _AGAIN = "Save the set again: ROI Manager, More, Save."
 
 _DAMAGED = (
@@ -163,7 +169,7 @@ def roi_drawings(path: Path, *, channels: int = 1) -> list[Drawing]:
     Parameters
     ----------
     path
-        A ROI, or a zip of them.
+        A ROI, a zip of them, or a TIFF with an overlay.
     channels
         Channels of the image. ImageJ numbers the slices of a stack, channels first, so
         that ROIs of one plane may differ in their position.
@@ -204,8 +210,31 @@ def roi_drawings(path: Path, *, channels: int = 1) -> list[Drawing]:
     return found
 
 
+def overlay(path: Path) -> list[bytes]:
+    """Return the ROIs of the overlay that ImageJ keeps in a TIFF, bars left out.
+
+    None where there is no overlay. What is wrong with a file is for its reader to say.
+    """
+    if not path.name.lower().endswith((".tif", ".tiff")):
+        return []
+    try:
+        with reading(path):
+            scan_directories(path, path.stat().st_size)
+        with reading(path), tifffile.TiffFile(path, _multifile=False) as tiff:
+            found = (tiff.imagej_metadata or {}).get("Overlays", [])
+    except CellunetError:
+        return []
+    rois = [found] if isinstance(found, bytes) else found
+    return [roi for roi in rois if not any(name in roi for name in BARS)]
+
+
 def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the bytes of each ROI."""
+    inside = overlay(path)
+    for number, content in enumerate(inside, 1):
+        yield f"{path.stem} {number}", _limited(content, f"ROI {number}", path)
+    if inside:
+        return
     try:
         with path.open("rb") as file:
             if file.read(4) == b"Iout":

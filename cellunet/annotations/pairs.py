@@ -24,6 +24,7 @@ from cellunet.annotations.find import (
     FolderLayout,
     annotated_parts,
     detect,
+    is_overlaid,
     match_members,
     member_name,
     scribbled_parts,
@@ -832,7 +833,8 @@ def find_annotations(
 def _in_file(source: Path) -> list[AnnotatedImage]:
     """Return what one file annotates; shapes with the images next to them."""
     if not is_drawn_file(source):
-        return [AnnotatedImage(bare_stem(source.name), source)]
+        image = source if is_overlaid(source) else None
+        return [AnnotatedImage(bare_stem(source.name), source, image)]
     above = source.parent, source.parent.parent
     folders = source.parent, *(p for at in above for p in subfolders(at, IMAGE_FOLDERS))
     if source.name.lower().endswith(".json") and is_coco(source):

@@ -112,7 +112,8 @@ class Planes:
         """
         found = []
         for item, (annotation, other) in zip(items, files, strict=True):
-            stack = label_stack(annotation)
+            # An overlay in the image itself: the stack is the image.
+            stack = None if annotation == other else label_stack(annotation)
             if stack is None or not _fits(stack, other):
                 found.append(item)
                 continue

@@ -17,7 +17,7 @@ from cellunet.annotations.coco import coco_drawings, crowds, read_coco
 from cellunet.annotations.find import is_scribbles
 from cellunet.annotations.foreign import foreign_format
 from cellunet.annotations.geojson import geojson_drawings
-from cellunet.annotations.imagej import roi_drawings
+from cellunet.annotations.imagej import overlay, roi_drawings
 from cellunet.annotations.labelme import labelme_drawings, labelme_size
 from cellunet.annotations.pixels import (
     DECODERS,
@@ -392,7 +392,13 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
         return read_drawn(path, drawn_kind(path), asked)
     if is_scribbles(path):
         return read_only_scribbles(path, asked)
-    return _decoded(path, asked, "auto")
+    try:
+        return _decoded(path, asked, "auto")
+    except AnnotationError:
+        # An image that is no label image, with what was drawn on it inside.
+        if asked.plane is not None or not overlay(path):
+            raise
+        return read_drawn(path, "rois", asked)
 
 
 def read_only_scribbles(path: Path, asked: ReadRequest | None = None) -> Annotation:

@@ -383,14 +383,21 @@ def imagej_channel_names(imagej: dict[str, Any]) -> tuple[str, ...]:
     ImageJ keeps one label a plane, channels counting fastest; Bio-Formats starts it
     with a position (``c:1/3 z:2/9 - DAPI``), which is left out. Labels name channels
     if those of the first planes differ and come again (or are absent) in later ones.
+    Bio-Formats appends whole metadata to a label; its first line alone is the name.
     """
     count = imagej.get("channels", 1)
-    labels = [_POSITION.sub("", str(x)) for x in imagej.get("Labels") or []]
+    labels = [_POSITION.sub("", _first_line(x)) for x in imagej.get("Labels") or []]
     if not isinstance(count, int) or count < 1 or len(labels) < count:
         return ()
     names = tuple(labels[:count])
     repeated = all(x in ("", names[k % count]) for k, x in enumerate(labels))
     return names if repeated and "" not in names and len(set(names)) == count else ()
+
+
+def _first_line(label: object) -> str:
+    """Return the first line of a text, without control characters."""
+    line = next(iter(str(label).splitlines()), "")
+    return "".join(c for c in line if unicodedata.category(c) != "Cc").strip()
 
 
 def imagej_planes(imagej: dict[str, Any]) -> int:

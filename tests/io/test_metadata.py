@@ -190,6 +190,7 @@ def test_imagej_keeps_the_unit_in_its_description(tmp_path, unit, per_unit, expe
         (["DAPI", "GFP"] * 3, ("DAPI", "GFP")),
         (["DAPI", "GFP", "", "", "", ""], ("DAPI", "GFP")),
         (["c:1/2 t:1/2 - DAPI", "c:2/2 t:1/2 - GFP"], ("DAPI", "GFP")),
+        (["DAPI\nExposure: 25\r\nTEST", "GFP\x00\nExposure: 30"], ("DAPI", "GFP")),
         (["a_001", "a_002", "a_003", "a_004"], ()),
         (["same", "same"], ()),
         (["DAPI"], ()),
