@@ -20,6 +20,9 @@ Side = Literal["inner", "outer"]
 EDGES = (0.05, 0.95)
 """Fractions of the way from background to nucleus at which an outline may lie."""
 
+FOREGROUND = 0.5
+"""Probability of object from which on a pixel may belong to one."""
+
 TARGET: Target = "three-class"
 """What a network learns where nothing else is asked for."""
 
@@ -583,6 +586,15 @@ class PredictConfig(Config):
         "Probability of interior, 0 to 1, that seeds an object; higher splits more "
         "and finds less.",
         otherwise="as trained, 0.5 in nuclei",
+        between=(0, 1),
+        option="Objects: P",
+    )
+    min_foreground: float = setting(
+        FOREGROUND,
+        "Probability of interior or boundary, 0 to 1, from which on a pixel may belong "
+        "to an object; lower draws objects larger and joins dim parts.",
+        label="Foreground threshold",
+        only_if_set=True,
         between=(0, 1),
         option="Objects: P",
     )

@@ -154,6 +154,10 @@ def test_a_whole_number_serves_as_a_float_and_none_where_it_may() -> None:
         ),
         (lambda: PredictConfig(min_area_px=-1), "min_area_px is -1"),
         (lambda: PredictConfig(max_area_px=0), "max_area_px is 0"),
+        (
+            lambda: PredictConfig(min_foreground=0.0),
+            "min_foreground is 0",
+        ),
         (lambda: PredictConfig(min_confidence=1.5), "min_confidence is 1.5"),
         (
             lambda: PredictConfig(min_area_px=9, max_area_px=8),

@@ -29,7 +29,7 @@ APPLIED = Options(
     PredictConfig,
     *("channel", "gray", "pages", "scale", "diameter_px", "pixel_size_um"),
     *("min_area_px", "max_area_px", "min_confidence"),
-    *("seed_threshold", "edge", "flips"),
+    *("seed_threshold", "min_foreground", "edge", "flips"),
 )
 """How a model is applied."""
 

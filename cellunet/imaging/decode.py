@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from cellunet.config import FOREGROUND
 from cellunet.imaging.blocks import Area
 from cellunet.imaging.growth import grow, keep_contact
 from cellunet.imaging.targets import TARGETS
@@ -109,6 +110,7 @@ def seed_and_foreground_mask(
     probabilities: npt.NDArray[np.float32],
     encoding: EncodingConfig,
     decode: DecodeConfig,
+    foreground: float = FOREGROUND,
 ) -> npt.NDArray[np.uint8]:
     """Return all that decoding needs to know of each pixel, one byte of it.
 
@@ -118,13 +120,16 @@ def seed_and_foreground_mask(
         KYX float32, corrected for the odds of a weighted loss.
     encoding, decode
         As the model was trained, and its decode constants.
+    foreground
+        Probability of object from which on a pixel may belong to one.
 
     Returns
     -------
     ndarray
         YX uint8: `SEED`, `OPEN`, or 0.
     """
-    seeds, allowed = TARGETS[encoding.target].seed(probabilities, encoding, decode)
+    seed = TARGETS[encoding.target].seed
+    seeds, allowed = seed(probabilities, encoding, decode, foreground)
     marks = np.where(allowed, np.uint8(OPEN), np.uint8(0))
     marks[seeds] = SEED
     return marks

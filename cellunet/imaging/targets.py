@@ -87,10 +87,12 @@ class Target:
     inside: int
     """Class of the inside of objects, away from their edge."""
     seed: Callable[
-        [npt.NDArray[np.float32], EncodingConfig, DecodeConfig], tuple[Bools, Bools]
+        [npt.NDArray[np.float32], EncodingConfig, DecodeConfig, float],
+        tuple[Bools, Bools],
     ]
-    """Corrected class probabilities of a block (KYX) to its seeds and the pixels that
-    objects may grow into, both YX; each of its own pixel and direct neighbors alone."""
+    """Corrected class probabilities of a block (KYX), and the threshold of foreground,
+    to its seeds and the pixels that objects may grow into, both YX; each of its own
+    pixel and direct neighbors alone."""
     seeds_include_background: bool
     """Whether the background makes seeds too, which the merge must tell apart."""
 
@@ -187,22 +189,25 @@ def _seed_three_class(
     probabilities: npt.NDArray[np.float32],
     encoding: EncodingConfig,
     decode: DecodeConfig,
+    foreground: float,
 ) -> tuple[Bools, Bools]:
     interior = probabilities[INTERIOR]
     if encoding.boundary_side == "inner":
-        foreground = probabilities[BACKGROUND] < 0.5
-        return foreground & (interior > decode.seed_threshold), foreground
+        allowed = probabilities[BACKGROUND] < 1 - foreground
+        return allowed & (interior > decode.seed_threshold), allowed
     # Outside of the interior an outer boundary belongs to the background, except for
     # the two pixels between touching objects: one growth step, decided by `decoding`.
-    return interior > max(decode.seed_threshold, 0.5), interior > 0.5
+    return interior > max(decode.seed_threshold, foreground), interior > foreground
 
 
 def _seed_boundary(
     probabilities: npt.NDArray[np.float32],
     encoding: EncodingConfig,
     decode: DecodeConfig,
+    foreground: float,
 ) -> tuple[Bools, Bools]:
-    del encoding
+    # Its background makes seeds too: there is no class to set a threshold for.
+    del encoding, foreground
     rest = probabilities[REST] > max(decode.seed_threshold, 0.5)
     return rest, ~rest
 

@@ -16,6 +16,8 @@ from cellunet.annotations.read import read_labels
 from cellunet.config import DecodeConfig, EncodingConfig, UNetConfig
 from cellunet.imaging.blocks import Area, plan
 from cellunet.imaging.decode import (
+    OPEN,
+    SEED,
     ObjectMerger,
     SeedMerger,
     _seen,
@@ -598,3 +600,25 @@ def test_pairs_are_told_apart_by_both_numbers(pairs) -> None:
     assert found.dtype == np.int64
     assert found.shape == (len(set(pairs)), 2)
     assert [tuple(row) for row in found.tolist()] == sorted(set(pairs))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "threshold", "marks"),
+    [
+        (INNER, 0.5, [SEED, OPEN, 0, 0]),
+        (INNER, 0.25, [SEED, OPEN, OPEN, 0]),
+        (INNER, 0.75, [SEED, 0, 0, 0]),
+        (OUTER, 0.5, [SEED, 0, 0, 0]),
+        (OUTER, 0.25, [SEED, OPEN, 0, 0]),
+    ],
+)
+def test_the_foreground_threshold_opens_pixels_by_hand(
+    encoding, threshold, marks
+) -> None:
+    # Background, interior, boundary of four pixels: sure, likely, unlikely, none.
+    pixels = [(0.1, 0.9, 0.0), (0.4, 0.3, 0.3), (0.7, 0.1, 0.2), (0.9, 0.1, 0.0)]
+    probabilities = np.array(pixels, np.float32).T[:, np.newaxis]
+    found = seed_and_foreground_mask(
+        probabilities, encoding, _decode(encoding, seed_threshold=0.5), threshold
+    )
+    assert found.tolist() == [marks]

@@ -484,7 +484,9 @@ def segment_plane(
         marks.put(
             part.y0,
             part.x0,
-            decode.seed_and_foreground_mask(corrected, config.encoding, recipe.decode),
+            decode.seed_and_foreground_mask(
+                corrected, config.encoding, recipe.decode, recipe.min_foreground
+            ),
         )
         sure.put(part.y0, part.x0, pixel_confidence(corrected))
         bands.put(part, corrected)

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellunet.config import PredictConfig
+from cellunet.config import FOREGROUND, PredictConfig
 from cellunet.engine.cores import usable_cores
 from cellunet.engine.runtimes import FlippingEngine
 from cellunet.errors import ConfigError, DeviceError, choose
@@ -370,6 +370,7 @@ class InferenceSettings:
     exclude_border: bool = False
     max_area_px: int | None = None
     min_confidence: float = 0.0
+    min_foreground: float = FOREGROUND
     memory: Memory = Memory()
     executor: Executor = SerialExecutor()  # noqa: RUF009
     should_stop: Callable[[], bool] = lambda: False
@@ -417,6 +418,14 @@ def settings_for(
         If the engine, the scale or the model's files cannot be used.
     """
     card = model.card
+    if card.config.encoding.target == "boundary" and (
+        config.min_foreground != FOREGROUND
+    ):
+        raise ConfigError(
+            f"Model {model.name!r} knows boundaries alone, no foreground that a "
+            "threshold could be set for.",
+            hint="Leave out --min-foreground.",
+        )
     scale = scale_of(config, model)
     memory = memory_for(None, (0, 0), 0, 0, tiles_at_once(threads))
     return InferenceSettings(
@@ -427,6 +436,7 @@ def settings_for(
         exclude_border=config.exclude_border,
         max_area_px=config.max_area_px,
         min_confidence=config.min_confidence,
+        min_foreground=config.min_foreground,
         memory=replace(memory, tile_px=min(memory.tile_px, config.tile_px)),
         executor=executor_of(memory.workers),
         should_stop=should_stop,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.config import FOREGROUND
 from cellunet.errors import CellunetError
 from cellunet.imaging.sizes import (
     FEWEST,
@@ -245,7 +246,8 @@ def find_size(
     """
     planes = range(math.prod(source.plane_shape))
     chosen = planes[:: -(-len(planes) // MOST_PLANES)]
-    looker = _Looker(source, replace(recipe, exclude_border=False), card)
+    plain = replace(recipe, exclude_border=False, min_foreground=FOREGROUND)
+    looker = _Looker(source, plain, card)
     sizes = [looker.size(plane) for plane in chosen]
     if known is not None:
         known |= looker.statistics

@@ -170,6 +170,37 @@ def test_min_area_counts_the_images_own_pixels(run, field, tiny_model) -> None:
         assert kept.max() == (areas >= 60).sum()
 
 
+def test_a_lower_foreground_threshold_draws_objects_larger_for_every_tile(
+    run, tmp_path, nuclei_image
+) -> None:
+    path = tmp_path / "wide.tif"
+    tifffile.imwrite(path, nuclei_image((150, 300), 60, 41)[0])
+    areas = {}
+    for threshold in (0.3, 0.5, 0.7):
+        first, *others = (
+            result(
+                run(
+                    path,
+                    out=tmp_path / f"{threshold} {tile}",
+                    tile_px=tile,
+                    min_foreground=threshold,
+                )
+            )
+            for tile in (64, 100, 1024)
+        )
+        for other in others:
+            np.testing.assert_array_equal(first, other)
+        areas[threshold] = (first > 0).sum()
+    assert areas[0.3] > areas[0.5] > areas[0.7] > 0
+    known = read_provenance(tmp_path / "0.3 64" / "wide.tif")
+    assert known["settings"]["min_foreground"] == 0.3
+    # What is left as it is leaves no trace.
+    assert (
+        "min_foreground"
+        not in (read_provenance(tmp_path / "0.5 64" / "wide.tif")["settings"])
+    )
+
+
 def test_the_rows_of_a_large_image_are_told_as_the_network_goes(
     run, tmp_path, nuclei_image, monkeypatch
 ) -> None:
