@@ -230,6 +230,8 @@ class Origin:
     """When it was taken, in the maker's words."""
     notes: tuple[str, ...] = ()
     """What to tell: other images in the file, a size that cannot be known."""
+    full_px: tuple[float, float] = (1.0, 1.0)
+    """Height and width of a pixel of a pyramid's level, in those of full resolution."""
 
 
 class Source(Protocol):
