@@ -383,7 +383,7 @@ def imagej_channel_names(imagej: dict[str, Any]) -> tuple[str, ...]:
     ImageJ keeps one label a plane, channels counting fastest; Bio-Formats starts it
     with a position (``c:1/3 z:2/9 - DAPI``), which is left out. Labels name channels
     if those of the first planes differ and come again (or are absent) in later ones.
-    Bio-Formats appends whole metadata to a label; its first line alone is the name.
+    ImageJ may append what else is known of a plane: the first line alone is the name.
     """
     count = imagej.get("channels", 1)
     labels = [_POSITION.sub("", _first_line(x)) for x in imagej.get("Labels") or []]

@@ -236,6 +236,8 @@ class Origin:
     """How many pages without a name there are, and as what they are read."""
     notes: tuple[str, ...] = ()
     """What to tell: other images in the file, a size that cannot be known."""
+    full_px: tuple[float, float] = (1.0, 1.0)
+    """Height and width of a pixel of a pyramid's level, in those of full resolution."""
 
 
 class Source(Protocol):

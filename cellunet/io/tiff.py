@@ -410,8 +410,12 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         origin = replace(origin, notes=(*origin.notes, _AS_COLOR))
     if choice.image is None and len(images) > 1:
         origin = replace(origin, notes=(_others(images, chosen), *origin.notes))
-    if number and size_um is not None:
-        size_um = at_level(shapes[0], shapes[number], size_um)
+    if number:
+        full_px = at_level(shapes[0], shapes[number], (1.0, 1.0))
+        told = (*origin.notes, _level_note(number, full_px))
+        origin = replace(origin, full_px=full_px, notes=told)
+        if size_um is not None:
+            size_um = size_um[0] * full_px[0], size_um[1] * full_px[1]
     return OpenTiff(tiff, reader, stack, palette, size_um, steps, origin, log, cut)
 
 
@@ -480,6 +484,16 @@ def _others(images: Images, chosen: int) -> str:
     return (
         f"{name} of {len(images)} images in the file is read; the others: "
         f"{listed(images, chosen)}. Choose with --image N, NAME or all"
+    )
+
+
+def _level_note(number: int, full_px: tuple[float, float]) -> str:
+    """Return in which pixels the results of a level count."""
+    height, width = full_px
+    return (
+        f"level {number}: a pixel of labels, tables (columns _px) and COCO files is "
+        f"{height:.4g} x {width:.4g} pixels of full resolution, in which GeoJSON and "
+        "ROIs are drawn"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import roifile
 import tifffile
 
 from cellunet.config import PredictConfig
@@ -81,6 +84,33 @@ def test_a_level_gives_the_labels_of_its_pixels(run, image, tmp_path) -> None:
     with open_image(tmp_path / "out" / "a.tif") as labels:
         assert labels.pixel_size_um == (1.0, 1.0)
     assert found.settings["level"] == 1
+
+
+def test_outlines_of_a_level_count_pixels_of_full_resolution(
+    run, image, tmp_path
+) -> None:
+    path = pyramid(tmp_path / "a.ome.tif", image)
+    tifffile.imwrite(tmp_path / "small.tif", image[::2, ::2])
+    out = tmp_path / "out"
+    save = ("geojson", "rois", "table")
+    run(tmp_path / "small.tif", save=save)
+    found = run(path, level=1, save=save)
+    (note,) = only(found).notes
+    assert "is 2 x 2 pixels of full resolution" in note
+    small, level = (
+        json.loads((out / f"{name}.geojson").read_bytes())["features"]
+        for name in ("small", "a")
+    )
+    assert len(small) == len(level) > 0
+    for own, doubled in zip(small, level, strict=True):
+        rings = own["geometry"]["coordinates"], doubled["geometry"]["coordinates"]
+        np.testing.assert_array_equal(2 * np.array(rings[0]), np.array(rings[1]))
+    sets = (roifile.roiread(out / f"{name}_rois.zip") for name in ("small", "a"))
+    for one, other in zip(*sets, strict=True):
+        np.testing.assert_array_equal(2 * one.coordinates(), other.coordinates())
+    tables = ((out / f"{name}_table.csv").read_text() for name in ("small", "a"))
+    rows, theirs = (list(csv.DictReader(text.splitlines())) for text in tables)
+    assert [r["x_px"] for r in rows] == [r["x_px"] for r in theirs]
 
 
 def test_a_level_that_is_missing_fails_its_image_alone(run, image, tmp_path) -> None:

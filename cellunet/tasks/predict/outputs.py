@@ -83,6 +83,18 @@ class Context:
         axes = self.source.plane_axes.lower()
         return dict(zip(axes, map(int, numbers), strict=True))
 
+    def in_full(self, batch: ObjectBatch) -> ObjectBatch:
+        """Return objects with their outlines in pixels of full resolution."""
+        height, width = self.source.origin.full_px
+        if (height, width) == (1, 1):
+            return batch
+        factor = np.array((width, height))
+        outlines = [
+            [[ring * factor for ring in polygon] for polygon in outline]
+            for outline in batch.outlines
+        ]
+        return replace(batch, outlines=outlines)
+
 
 class Written(Protocol):
     """A file being written."""
@@ -209,7 +221,8 @@ class Rois(OptionalOutput):
     def on_objects(self, batch: ObjectBatch) -> None:
         """Write objects."""
         channels = len(self.context.source.file_channels)
-        self._set.add(Place.of(self.context.place(batch.plane), channels), batch)
+        place = Place.of(self.context.place(batch.plane), channels)
+        self._set.add(place, self.context.in_full(batch))
 
 
 class Detections(OptionalOutput):
@@ -224,7 +237,7 @@ class Detections(OptionalOutput):
 
     def on_objects(self, batch: ObjectBatch) -> None:
         """Write objects."""
-        self._file.add(self.context.place(batch.plane), batch)
+        self._file.add(self.context.place(batch.plane), self.context.in_full(batch))
 
 
 class Masks(OptionalOutput):
