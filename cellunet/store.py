@@ -27,7 +27,7 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
-from cellunet.io.files import locked, write_atomically
+from cellunet.io.files import is_locked, locked, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -337,6 +337,11 @@ def find_model(name: str) -> Model:
     if (path / WEIGHTS_FILE).is_file():
         return _at_path(path, name)
     known = ", ".join(sorted({m.name for m in list_folders()})) or "none"
+    if NAME.fullmatch(name) and (home() / "models" / name / STATE_FILE).is_file():
+        state = "being trained" if is_training(name) else "not trained to its end"
+        raise ModelNotFoundError(
+            f"Model {name!r} is {state}.", hint=f"Known: {known}. See: cellunet models."
+        )
     raise ModelNotFoundError(
         f"There is no model {name!r}.",
         hint=f"Known: {known}. See: cellunet models.",
@@ -426,6 +431,12 @@ def remove(name: str) -> Path:
     except OSError as error:
         raise OutputError(f"{folder} cannot be removed ({error}).") from error
     return folder
+
+
+def is_training(name: str) -> bool:
+    """Return whether a process is training under a name."""
+    folder = model_folder(name)
+    return is_locked(folder.with_name(f".{name}.lock"))
 
 
 def training(name: str) -> AbstractContextManager[bool]:

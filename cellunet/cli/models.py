@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     rich_markup_mode="rich",
-    help="List models (size, training images, score), show, calibrate, remove one.",
+    help="List models (size, training images), show, calibrate, remove one.",
     invoke_without_command=True,
 )
 
@@ -51,8 +51,8 @@ def models(
     found = list_models()
     report = Session.of(ctx).report
     if found:
-        header = ("name", "target", "trained on", "mean AP", "size", "")
-        report.table([header, *map(_row, found)], left=(0, 1, 2, 5))
+        header = ("name", "target", "trained on", "size", "")
+        report.table([header, *map(_row, found)], left=(0, 1, 2, 4))
     else:
         report.line("There are no models. Make one: cellunet train DATA --name NAME")
     return Outcome(result={"models": [info.to_dict() for info in found]})
@@ -203,13 +203,12 @@ def remove(
 
 
 def _row(info: ModelInfo) -> Row:
-    score = info.score.get("mean_ap")
-    state = "ships with cellunet" if info.shipped else ""
+    copy = f"copy of {info.copy_of}" if info.copy_of else ""
+    state = "ships with cellunet" if info.shipped else copy
     return (
         info.name,
         info.target,
         info.trained_on,
-        "" if score is None else f"{score:.3f}",
         _size(info.bytes),
         state if info.status == "ready" else info.status,
     )

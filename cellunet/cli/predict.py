@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,8 @@ from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session, 
 from cellunet.config import MODEL, ComputeConfig, PredictConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cellunet.tasks.predict.inputs import ImageResult, Predictions
 
 MAX_ROWS = 20
@@ -55,7 +58,8 @@ def predict(
     """Segment images: one label image per input.
 
     Finished results of the same model and settings are skipped, so that the same
-    command continues what was stopped.
+    command continues what was stopped. Outlines and ROIs that --save asks for later
+    are made of the labels that are there; other files are computed anew.
     """
     from cellunet.tasks.predict.batch import predict as run
 
@@ -95,7 +99,10 @@ def summarize(session: Session, found: Predictions, out: Path) -> None:
     from cellunet.tasks.predict.inputs import common_folder
 
     console, report = session.console, session.report
-    shown = [i for i in found.images if i.status != "failed"]
+    there = [i for i in found.images if i.status != "failed"]
+    # What is new comes first, and alone where there is more than fits.
+    new = [i for i in there if i.status != "skipped" or i.added]
+    shown = there if len(there) <= MAX_ROWS or not new else new
     base = common_folder(shown)
     rows: list[tuple[str, ...]] = [_row(image, base) for image in shown[:MAX_ROWS]]
     if rows:
@@ -124,8 +131,8 @@ def summarize(session: Session, found: Predictions, out: Path) -> None:
         console.alert(f"warning: {text}", "yellow")
     if found.failed:
         console.alert(f"{len(found.failed):,} failed:", "red")
-        for image in found.failed:
-            console.alert(f"  {_told(image)}", "red")
+        for line in _failures(found.failed):
+            console.alert(f"  {line}", "red")
 
 
 def _notes(found: Predictions) -> dict[str, list[str]]:
@@ -140,6 +147,32 @@ def _notes(found: Predictions) -> dict[str, list[str]]:
     return notes
 
 
+def _failures(failed: Sequence[ImageResult]) -> list[str]:
+    """Return why images failed; what many failed by is told of the first of them."""
+    alike: dict[str, list[ImageResult]] = {}
+    for image in failed:
+        alike.setdefault(_without_name(image), []).append(image)
+    lines = []
+    for images in alike.values():
+        told = [_told(image) for image in images]
+        if len(images) > MAX_NAMED_TOGETHER:
+            told = [
+                f"{counted(len(images), 'image')} by the same; the first: {told[0]}"
+            ]
+        lines += told
+    return lines
+
+
+def _without_name(image: ImageResult) -> str:
+    """Return why an image failed, without its own name or that of its results."""
+    from cellunet.io.paths import output_stem
+
+    path = Path(image.input)
+    text = image.message.replace(image.input, "*").replace(path.name, "*")
+    stem = re.escape(output_stem(path))
+    return re.sub(rf"\S*(?<!\w){stem}[._]\w\S*", "*", text)
+
+
 def _told(image: ImageResult) -> str:
     """Return why an image failed, with its name."""
     named = Path(image.input).name in image.message
@@ -150,7 +183,11 @@ def _row(image: ImageResult, base: str) -> tuple[str, ...]:
     from cellunet.tasks.predict.inputs import name_below, said
 
     known = image.objects is not None
-    told = {"skipped": "finished before", "planned": f"would write {image.output}"}
+    added = f", {' and '.join(image.added)} added" if image.added else ""
+    told = {
+        "skipped": f"finished before{added}",
+        "planned": f"would write {image.output}",
+    }
     name = name_below(image.input, base)
     return (
         f"{name} ({image.image})" if image.image else name,
@@ -177,7 +214,14 @@ def _totals(found: Predictions) -> str:
         return f"{counted(planned, 'image')} to segment; nothing was written."
     if found.skipped and not found.done:
         before = counted(len(found.skipped), "image")
-        return f"{before} finished before, nothing new."
+        kinds = dict.fromkeys(kind for i in found.skipped for kind in i.added)
+        if not kinds:
+            return f"{before} finished before, nothing new."
+        count = sum(bool(i.added) for i in found.skipped)
+        return (
+            f"{before} finished before; {' and '.join(kinds)} added to {count:,} from "
+            "the labels that were there."
+        )
     objects = sum(i.objects or 0 for i in found.images)
     told = f"{objects:,} nuclei in {counted(len(found.done), 'image')}"
     if found.skipped:

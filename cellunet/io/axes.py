@@ -28,6 +28,7 @@ up one plane of a `cellunet.io.source.Source`.
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -238,13 +239,20 @@ def _color(stack: Stack, colors: Sequence[npt.NDArray[np.generic]]) -> ImageRead
     )
 
 
-def _undecided(
-    stack: Stack, names: tuple[str, ...], hint: str = "Try: --channel 0."
-) -> ImageReadError:
+def _undecided(stack: Stack, names: tuple[str, ...], hint: str = "") -> ImageReadError:
     counted = f"{len(names)} channels"
     if any(n != str(k) for k, n in enumerate(names)):
         counted += f" ({', '.join(names)})"
+    hint = hint or f"Try: {_example(names, 1)}."
     return stack.refuse(f"and no channel was chosen; it has {counted}.", hint)
+
+
+def _example(names: tuple[str, ...], count: int) -> str:
+    """Return the option that asks for the first channels, by name if that is sure."""
+    first = names[:count]
+    by_name = all("," not in n and _find(n, names) == k for k, n in enumerate(first))
+    asked = ",".join(first if by_name else map(str, range(len(first))))
+    return f"--channel {shlex.quote(asked)}"
 
 
 def _looked_for(
@@ -254,13 +262,13 @@ def _looked_for(
     found = [k for name in known for k in _called(name, names)]
     if len(found) == len(known) and not any(map(str.isdecimal, known)):
         return found
-    numbers = ",".join(map(str, range(len(known))))
-    raise _undecided(
-        stack,
-        names,
-        f"The model looks at {len(known)}, in training {','.join(known)}: name those "
-        f"of this image in that order, for example --channel {numbers}.",
+    looks = f"The model looks at {len(known)}, in training {','.join(known)}"
+    hint = (
+        f"{looks}: name those of this image in that order, for example "
+        f"{_example(names, len(known))}."
     )
+    few = f"{looks}, which are more than this image has."
+    raise _undecided(stack, names, few if len(known) > len(names) else hint)
 
 
 def _chosen(stack: Stack, wanted: str, names: tuple[str, ...]) -> list[int]:

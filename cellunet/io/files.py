@@ -147,7 +147,7 @@ def _holder(path: Path) -> str:
     return "another process"
 
 
-def _is_locked(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Return whether a process has a file locked; remove it if none has."""
     try:
         lock = _acquire(path)
@@ -216,7 +216,7 @@ def _begin(
     with locked(out / GATE, what, hint, PATIENCE_S) as known:
         if not known:
             return
-        others = [p for p in sorted(out.glob(RUN.format("*"))) if _is_locked(p)]
+        others = [p for p in sorted(out.glob(RUN.format("*"))) if is_locked(p)]
         for other in others:
             if part is None or other in (own, whole):
                 raise BusyError(f"{what} by {_holder(other)}.", hint=hint)

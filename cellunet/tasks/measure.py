@@ -18,7 +18,6 @@ from cellunet import __version__
 from cellunet.bugs import telling_bugs
 from cellunet.config import ALL_IMAGES, NormalizationConfig
 from cellunet.errors import (
-    AnnotationError,
     BugError,
     CellunetError,
     ConfigError,
@@ -45,9 +44,11 @@ from cellunet.progress import silent_track
 from cellunet.tasks.linking import frames_of, link_planes, overlaps
 from cellunet.tasks.predict.inputs import ImageResult, first_channel, open_as
 from cellunet.tasks.predict.outputs import (
+    LabelPlane,
     OptionalOutputs,
     check_installed,
     joined_paths,
+    label_planes,
     note_on_planes,
     optional_output_paths,
     reporter_for,
@@ -57,7 +58,7 @@ from cellunet.tasks.predict.plane import band_rows, pixel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
@@ -128,20 +129,6 @@ class Measured:
             for i in self.images
         ]
         return plain
-
-
-@dataclass(frozen=True)
-class LabelPlane:
-    """One plane of a label image, its objects numbered from 1 without gaps."""
-
-    ids: npt.NDArray[np.int64]
-    """The number of each object in the file; 0 first, for the background."""
-    areas: npt.NDArray[np.int64]
-    """Pixels of objects 1, 2, ..."""
-    bands: Callable[[], Iterator[npt.NDArray[np.uint32]]]
-    """Full-width rows of labels, top to bottom."""
-    statistics: None = None
-    evidence: None = None
 
 
 def measure(
@@ -300,7 +287,7 @@ class _Job:
                 open_as(images[0].path, config, first_channel(config))
             )
             _refuse_misfit(labels, source)
-        planes = [_plane(labels, n) for n in range(math.prod(labels.plane_shape))]
+        planes = label_planes(labels)
         numbers = _Numbers(planes, frames_of(source), linked=config.link_planes)
         paths = [*optional_output_paths(target.output, config).values()]
         paths += [target.output] * numbers.new
@@ -472,40 +459,6 @@ class _Picture:
             pixel_size_from=source.origin.pixel_size_from,
             notes=source.origin.notes + notes,
             seconds=seconds,
-        )
-
-
-def _plane(source: Source, number: int) -> LabelPlane:
-    """Count the pixels of all objects of a plane."""
-    rows = band_rows(source.shape[1], Memory())
-
-    def read() -> Iterator[npt.NDArray[Any]]:
-        for y0 in range(0, source.shape[0], rows):
-            y1 = min(y0 + rows, source.shape[0])
-            yield source.read(Region(number, y0, y1, 0, source.shape[1]))[0]
-
-    parts = []
-    for band in read():
-        _refuse_no_labels(source.path, band)
-        parts.append(np.stack(np.unique(band.astype(np.int64), return_counts=True)))
-    every, counts = np.concatenate(parts, axis=1)
-    ids, place = np.unique(np.append(0, every), return_inverse=True)
-    areas = np.bincount(place[1:], counts, minlength=len(ids)).astype(np.int64)
-
-    def bands() -> Iterator[npt.NDArray[np.uint32]]:
-        for band in read():
-            yield np.searchsorted(ids, band).astype(np.uint32)
-
-    return LabelPlane(ids, areas[1:], bands)
-
-
-def _refuse_no_labels(path: Path, band: npt.NDArray[Any]) -> None:
-    fits = band.dtype.kind in "bui" or bool((band == np.rint(band)).all())
-    if not fits or band.min() < 0:
-        raise AnnotationError(
-            f"{path} holds {'fractions' if not fits else 'values below 0'}: it is no "
-            "label image.",
-            hint="Drawings, masks and outlines become label images with make-labels.",
         )
 
 

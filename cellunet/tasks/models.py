@@ -12,7 +12,7 @@ from cellunet.errors import CellunetError, ModelNotFoundError
 if TYPE_CHECKING:
     from pathlib import Path
 
-Status = Literal["ready", "unfinished", "broken"]
+Status = Literal["ready", "unfinished", "in training", "broken"]
 
 MOST_SOURCES = 5
 """Up to this many source folders are named in `ModelInfo.trained_on`."""
@@ -38,6 +38,8 @@ class ModelInfo:
     """What its network learned."""
     trained_on: str = ""
     """Where its training images came from, in words."""
+    copy_of: str = ""
+    """The model whose weights it has, because training gained nothing over it."""
     training_images: int = 0
     """Number of images that it was trained on."""
     score: dict[str, float] = field(default_factory=dict)
@@ -134,6 +136,7 @@ def _ready(model: store.Model, path: Path, *, whole: bool) -> ModelInfo:
         bytes=_size(path),
         target=card.config.encoding.target,
         trained_on=_sources(card.training),
+        copy_of=card.start.get("name", "") if card.start.get("kept") == "yes" else "",
         training_images=len(card.training),
         score=dict(card.scores),
         sha256=model.sha256 if whole else "",
@@ -155,12 +158,14 @@ def _stopped_runs() -> list[Path]:
 
 
 def _unfinished(folder: Path) -> ModelInfo:
+    busy = store.is_training(folder.name)
+    stopped = "Its training was stopped; the same command with --resume goes on."
     return ModelInfo(
         name=folder.name,
         path=folder,
         shipped=False,
-        status="unfinished",
-        problem="Its training was stopped; the same command with --resume goes on.",
+        status="in training" if busy else "unfinished",
+        problem="It is being trained." if busy else stopped,
         bytes=_size(folder),
     )
 

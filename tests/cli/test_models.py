@@ -33,6 +33,7 @@ READY = ModelInfo(
     target="three-class",
     trained_on="bbbc039 (100)",
     training_images=100,
+    copy_of="nuclei",
     score={"mean_ap": 0.8125},
     sha256="ab" * 32,
     created_with="0.1.0",
@@ -56,11 +57,11 @@ def _models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task, "show_model", show)
 
 
-def test_the_list_shows_size_images_and_score(run: Run) -> None:
+def test_the_list_shows_size_images_and_what_is_a_copy(run: Run) -> None:
     ran = run("models")
     assert (ran.code, ran.err) == (0, "")
     lines = [" ".join(line.split()) for line in ran.out.splitlines()]
-    assert lines[1] == "cells three-class bbbc039 (100) 0.812 3.8 MB"
+    assert lines[1] == "cells three-class bbbc039 (100) 3.8 MB copy of nuclei"
     assert lines[2] == "bad 0.0 kB broken"
     assert lines[3] == "nuclei 0.0 kB ships with cellunet"
 

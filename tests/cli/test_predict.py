@@ -278,6 +278,56 @@ def test_a_call_that_finds_everything_done_says_so(
     assert "1 image finished before, nothing new.\n" in err
 
 
+def test_files_that_were_added_are_told(run: Run, prediction: FakePrediction) -> None:
+    skipped = ImageResult(input="a.tif", output="o", status="skipped")
+    prediction.images = (skipped, replace(skipped, input="b.tif", added=("rois",)))
+    out = run("predict", "a", "--out", "o").out
+    assert "b.tif" in out
+    assert "finished before, rois added\n" in out
+    assert (
+        "2 images finished before; rois added to 1 from the labels that were there.\n"
+        in out
+    )
+
+
+def test_new_images_are_shown_where_many_were_finished_before(
+    run: Run, prediction: FakePrediction
+) -> None:
+    before = [
+        ImageResult(input=f"{i}.tif", output="o", status="skipped") for i in range(30)
+    ]
+    prediction.images = (*before, _done("new.tif", 7))
+    out = run("predict", "a", "--out", "o").out
+    assert out.splitlines()[1].startswith("new.tif")
+    assert "0.tif" not in out
+    assert "7 nuclei in 1 image (30 more finished before)" in out
+
+
+def test_what_many_images_fail_by_is_told_once(
+    run: Run, prediction: FakePrediction
+) -> None:
+    failed = [
+        ImageResult(
+            input=f"in/{i}.ome.tif",
+            output=None,
+            status="failed",
+            message=f"out/{i}.tif exists and in/{i}.ome.tif has 3 channels. Try 1.",
+        )
+        for i in range(300)
+    ]
+    other = replace(failed[0], input="z.tif", message="z.tif is 0 bytes.")
+    prediction.images = (*failed, other)
+    ran = run("predict", "a", "--out", "o")
+    assert ran.code == 3
+    told = ran.err.splitlines()
+    assert told[:3] == [
+        "301 failed:",
+        "  300 images by the same; the first: out/0.tif exists and "
+        "in/0.ome.tif has 3 channels. Try 1.",
+        "  z.tif is 0 bytes.",
+    ]
+
+
 def test_a_long_list_is_cut(run: Run, prediction: FakePrediction) -> None:
     prediction.images = tuple(_done(f"{i}.tif", 1) for i in range(25))
     err = run("predict", "a", "--out", "o").out
@@ -322,6 +372,7 @@ def test_failed_inputs_are_in_the_document_beside_the_others(
         "shape": [500, 1000],
         "damaged": [],
         "size": None,
+        "added": [],
         "notes": [],
         "pixel_size_um": None,
         "pixel_size_from": "",

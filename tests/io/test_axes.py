@@ -146,7 +146,7 @@ def test_several_channels_need_a_choice():
         plan("TCYX", (2, 3, 5, 7), names=("DAPI", "GFP", "RFP"))
     assert str(refusal.value) == (
         "plate3.tif has 4 axes (TCYX) and no channel was chosen; it has 3 channels "
-        "(DAPI, GFP, RFP). Try: --channel 0."
+        "(DAPI, GFP, RFP). Try: --channel DAPI."
     )
 
 
@@ -320,16 +320,19 @@ def test_channels_that_are_not_there_or_come_twice_are_refused(wanted, message):
 def test_known_channels_are_taken_by_name_alone():
     assert chosen(None, known=("gfp", "DAPI")).channel_names == ("GFP", "DAPI")
     assert chosen("0", known=("GFP", "DAPI")).channel_names == ("DAPI",)
-    for names, known in [
-        (NAMES, ("DAPI", "RFP")),
-        (("", ""), ("0", "1")),
-        (("0", "1"), ("0", "1")),
-        (("DAPI", "GFP", "GFP"), ("DAPI", "GFP")),
+    for names, known, example in [
+        (NAMES, ("DAPI", "RFP"), "DAPI,GFP"),
+        (("", ""), ("0", "1"), "0,1"),
+        (("0", "1"), ("0", "1"), "0,1"),
+        (("GFP", "GFP", "DAPI"), ("DAPI", "GFP"), "0,1"),
     ]:
         with pytest.raises(ImageReadError, match="no channel was chosen") as caught:
             chosen(None, names, known)
-        assert "--channel 0,1" in caught.value.hint
+        assert f"--channel {example}." in caught.value.hint
         assert ",".join(known) in caught.value.hint
+    with pytest.raises(ImageReadError, match="no channel was chosen") as caught:
+        chosen(None, ("DAPI", "GFP"), ("DAPI", "GFP", "RFP"))
+    assert "more than this image has" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,15 @@ def test_all_models_are_listed_the_users_first(models, tiny_model) -> None:
     assert (ready.sha256, ready.card) == ("", {})
 
 
+def test_a_model_in_training_says_so(models) -> None:
+    with pytest.raises(ModelNotFoundError, match="not trained to its end"):
+        store.find_model("another")
+    with store.training("another"):
+        assert list_models()[0].status == "in training"
+        with pytest.raises(ModelNotFoundError, match="'another' is being trained"):
+            store.find_model("another")
+
+
 def test_no_models_no_list(home, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(store, "SHIPPED", tmp_path / "none")
     assert list_models() == ()

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import zipfile
 
 import numpy as np
 import pyarrow.parquet
@@ -100,9 +101,70 @@ def test_a_rerun_completes_what_is_missing_and_joins_all(run, folder, tmp_path) 
     (out / "table.csv").unlink()
     (out / "c_rois.zip").unlink()
     found = run(folder)
-    assert [i.status for i in found.images] == ["skipped", "skipped", "done"]
+    assert [i.added for i in found.images] == [(), (), ("rois",)]
     assert (out / "table.csv").read_bytes() == whole
     assert (out / "c_rois.zip").exists()
+    (out / "c_table.csv").unlink()
+    found = run(folder)
+    assert [i.status for i in found.images] == ["skipped", "skipped", "done"]
+    assert "--save table" in found.done[0].notes[0]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_files_that_follow_from_labels_are_added_as_the_first_run_writes_them(
+    linked, run, tmp_path, nuclei_image, monkeypatch
+) -> None:
+    stack = np.stack([nuclei_image((64, 72), 8, number)[0] for number in range(2)])
+    tifffile.imwrite(tmp_path / "s.ome.tif", stack, metadata={"axes": "ZYX"})
+    kinds = ("outlines", "rois")
+    once = tmp_path / "once"
+    run(tmp_path / "s.ome.tif", save=kinds, link_planes=linked, out=once)
+    run(tmp_path / "s.ome.tif", save=(), link_planes=linked)
+
+    def computed(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("cellunet.tasks.predict.image.segment", computed)
+    found = run(tmp_path / "s.ome.tif", save=kinds, link_planes=linked)
+    assert [(i.status, i.added) for i in found.images] == [("skipped", kinds)]
+    names = sorted(path.name for path in once.iterdir())
+    assert names == ["s.tif", "s_outlines.png", "s_outlines_1.png", "s_rois.zip"]
+    added = tmp_path / "out"
+    for name in names[:3]:
+        assert (added / name).read_bytes() == (once / name).read_bytes()
+    with (
+        zipfile.ZipFile(added / "s_rois.zip") as one,
+        zipfile.ZipFile(once / "s_rois.zip") as other,
+    ):
+        # In the order of the numbers, which linked planes do not begin at 1.
+        assert {n: one.read(n) for n in one.namelist()} == {
+            n: other.read(n) for n in other.namelist()
+        }
+    # Less that is asked for is there, too.
+    assert run(tmp_path / "s.ome.tif", save=(), link_planes=linked).skipped
+
+
+def test_a_file_of_other_labels_is_not_taken_for_one_of_these(run, folder, tmp_path):
+    run(folder / "c.tif", save=("rois",))
+    run(folder / "c.tif", save=(), min_area_px=60, overwrite=True)
+    again = {"save": ("rois",), "min_area_px": 60}
+    (failed,) = run(folder / "c.tif", **again).failed
+    assert "c_rois.zip exists, but was not made with the c.tif" in failed.message
+    (image,) = run(folder / "c.tif", overwrite=True, **again).images
+    assert image.added == ("rois",)
+    labels = tifffile.imread(tmp_path / "out" / "c.tif")
+    assert len(roifile.roiread(tmp_path / "out" / "c_rois.zip")) == labels.max()
+
+
+def test_what_is_measured_otherwise_is_refused_only_where_it_was_measured(
+    run, folder
+) -> None:
+    run(folder / "c.tif", save=("rois",))
+    everything = {"save": ("table",), "measure": "all"}
+    assert run(folder / "c.tif", **everything).done
+    assert run(folder / "c.tif", save=("rois",)).skipped
+    (failed,) = run(folder / "c.tif", save=("table",)).failed
+    assert "was made with measure all (now basic)" in failed.message
 
 
 def test_a_batch_has_one_coco_file_of_all_its_images(run, folder, tmp_path) -> None:
@@ -151,11 +213,14 @@ def test_a_format_without_a_table_is_refused() -> None:
     assert caught.value.hint == "Add: --save table."
 
 
-def test_another_format_replaces_only_on_request(run, folder, tmp_path) -> None:
+def test_a_table_of_another_format_lies_beside_the_first(run, folder, tmp_path) -> None:
     run(folder / "c.tif", save=("table",))
+    whole = (tmp_path / "out" / "c_table.csv").read_bytes()
     again = {"save": ("table",), "table_format": "parquet"}
-    assert "--overwrite" in run(folder / "c.tif", **again).failed[0].message
-    assert run(folder / "c.tif", overwrite=True, **again).done
+    assert run(folder / "c.tif", **again).done
+    assert run(folder / "c.tif", **again).skipped
+    assert (tmp_path / "out" / "c_table.parquet").exists()
+    assert (tmp_path / "out" / "c_table.csv").read_bytes() == whole
 
 
 def test_a_file_of_others_in_the_tables_place_is_kept(run, folder, tmp_path) -> None:

@@ -246,7 +246,7 @@ def test_arrays_of_other_channels_are_refused(two) -> None:
 @pytest.mark.parametrize(
     ("names", "channel", "message", "hint"),
     [
-        (("Hoechst", "FITC"), None, "no channel was chosen", "--channel 0,1"),
+        (("Hoechst", "FITC"), None, "no channel was chosen", "--channel Hoechst,FITC"),
         (("", ""), None, "no channel was chosen", "training DAPI,GFP"),
         (("DAPI",), None, "has one channel, but", "as one OME-TIFF"),
         (NAMES, "DAPI", "DAPI alone is asked for", "--channel DAPI,GFP"),

@@ -142,8 +142,13 @@ def predict(  # noqa: PLR0913
             stop.set()
             return None
 
+    # What an earlier call finished takes no time, so it is no part of the progress from
+    # which the time left follows.
+    looked = map(job.finished, wanted)
+    before = list(itertools.takewhile(lambda result: result is not None, looked))
     targets = itertools.filterfalse(
-        own_labels, itertools.takewhile(lambda _: not stop.is_set(), wanted)
+        own_labels,
+        itertools.takewhile(lambda _: not stop.is_set(), wanted[len(before) :]),
     )
     with contextlib.ExitStack() as stack:
         if not dry_run:
@@ -152,7 +157,9 @@ def predict(  # noqa: PLR0913
         done = stack.enter_context(
             contextlib.closing(in_order(image, targets, job.at_once))
         )
-        for finished in track(done, "Segmenting", len(wanted)):
+        for finished in itertools.chain(
+            before, track(done, "Segmenting", len(wanted) - len(before))
+        ):
             if finished is not None:
                 results.append(finished)
                 on_image(finished)

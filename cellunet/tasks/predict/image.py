@@ -20,7 +20,7 @@ from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.measure import Confidences
 from cellunet.imaging.sizes import target_length
 from cellunet.io.files import writing
-from cellunet.io.images import create_labels
+from cellunet.io.images import create_labels, open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.scratch import Scratch, check_room
 from cellunet.io.source import Region
@@ -32,6 +32,7 @@ from cellunet.tasks.predict.plane import (
     PredictionStopped,
     band_rows,
     pixel_bands,
+    plane_statistics,
     segment,
 )
 from cellunet.tasks.predict.sizes import (
@@ -370,11 +371,23 @@ class ImageJob:
                 seconds=time.perf_counter() - begin,
             )
 
+    def finished(self, target: inputs.Target) -> inputs.ImageResult | None:
+        """Return the result of an image that is finished, if that takes no look at it.
+
+        What stands in the way of it is told where the image has its turn.
+        """
+        if self.config.pixel_size_um is not None:
+            return None
+        with contextlib.suppress(CellunetError):
+            if self._missing(target.output, self._provenance(target)) == ():
+                return _skipped(target)
+        return None
+
     def _image(
         self, target: inputs.Target, stack: contextlib.ExitStack
     ) -> inputs.ImageResult:
         begin = time.perf_counter()
-        path, output = target.path, target.output
+        output = target.output
         provenance, recipe = self._provenance(target), self.recipe
         # What is finished is skipped without a look at the image, unless its scale
         # follows from its own pixel size.
@@ -386,20 +399,22 @@ class ImageJob:
                 "scale": recipe.scale,
                 "decode": recipe.decode.to_dict(),
             }
-        if self._is_done(output, provenance):
-            made = read_provenance(output)
-            return inputs.ImageResult(
-                input=str(path),
-                output=str(output),
-                status="skipped",
-                warnings=inputs.recorded_warnings(made),
-                damaged=inputs.recorded(made),
-                size=(made or {}).get("size"),
-            )
+        missing = self._missing(output, provenance)
+        if missing == ():
+            return _skipped(target)
         if source is None:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
             return _result(source, output, self._notes(source), status="planned")
+        recomputed: tuple[str, ...] = ()
+        if missing:
+            made = read_provenance(output) or {}
+            both = outputs.saved_together(made["settings"], provenance["settings"])
+            provenance["settings"] = both
+            if outputs.are_of_labels(missing):
+                self._add(source, target, {**made, "settings": both}, missing)
+                return replace(_skipped(target), added=missing)
+            recomputed = (outputs.note_on_recomputing(missing),)
         channels = outputs.read_through(source, self.config) + len(target.others)
         with self._beside.passing(source, recipe, self.card, channels) as way:
             if self.size is not None:
@@ -417,7 +432,7 @@ class ImageJob:
             shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
             size=way.size.to_dict() if way.size else None,
-            notes=self._notes(source, objects, dropped),
+            notes=self._notes(source, objects, dropped) + recomputed,
         )
 
     def _notes(
@@ -457,41 +472,104 @@ class ImageJob:
             "input": _file(path),
         } | ({"measured": others} if others else {})
 
-    def _is_done(self, output: Path, provenance: dict[str, Any]) -> bool:
-        """Return whether the very result is there; refuse to replace another."""
-        extras = outputs.optional_output_paths(output, self.config).values()
-        there = [path for path in extras if path.exists()]
+    def _missing(
+        self, output: Path, provenance: dict[str, Any]
+    ) -> tuple[str, ...] | None:
+        """Return which files are not there beside the very labels; None: nor are they.
+
+        Raises
+        ------
+        OutputError
+            If other results are there and may not be replaced.
+        """
+        paths = outputs.optional_output_paths(output, self.config)
+        there = {kind for kind, path in paths.items() if path.exists()}
         if not output.exists():
-            if there and not self.config.overwrite:
-                raise OutputError(
-                    f"{there[0]} exists, but not the {output.name} that it "
-                    "would belong to.",
-                    hint="Choose another --out, or replace it with --overwrite.",
-                )
-            return False
+            self._refuse_to_replace(
+                [
+                    f"{paths[kind]} exists, but not the {output.name} that it would "
+                    "belong to"
+                    for kind in paths
+                    if kind in there
+                ]
+            )
+            return None
         if output.is_dir():
             raise OutputError(
                 f"{output} is a folder; the labels cannot be written there.",
                 hint="Choose another --out.",
             )
         try:
-            same = inputs.as_asked(read_provenance(output)) == provenance
+            made = read_provenance(output)
         except BugError:
             raise
         except CellunetError:
             # Cut off or of another program: not ours to skip or to replace unasked.
-            same = False
-        if same:
-            # Labels are written first: what was to lie beside them may be missing.
-            reported = self.reporter is None or self.reporter.has(output, provenance)
-            return len(there) == len(extras) and reported
-        if self.config.overwrite:
-            return False
-        raise OutputError(
-            f"{output} exists and was made from another input, by another model or "
-            "with other settings.",
-            hint="Choose another --out, or replace it with --overwrite.",
+            made = None
+        other = inputs.difference(made, provenance)
+        if other:
+            self._refuse_to_replace([f"{output} exists and {other}"])
+            return None
+        # Labels are written first: what was to lie beside them may be missing. What is
+        # there and was not made with them may be of other labels.
+        own = outputs.saved(made, self.config.table_format)
+        self._refuse_to_replace(
+            [
+                f"{paths[kind]} exists, but was not made with the {output.name} that "
+                "is there"
+                for kind in paths
+                if kind in there - own
+            ]
         )
+        missing = [kind for kind in paths if kind not in there & own]
+        if self.reporter is not None and not self.reporter.has(output, provenance):
+            missing.append("report")
+        return tuple(missing)
+
+    def _refuse_to_replace(self, found: Sequence[str]) -> None:
+        """Refuse what is there, each told in words, unless it may be replaced."""
+        if found and not self.config.overwrite:
+            raise OutputError(
+                f"{found[0]}.",
+                hint="Choose another --out, or replace it with --overwrite.",
+            )
+
+    def _add(
+        self,
+        source: Source,
+        target: inputs.Target,
+        provenance: dict[str, Any],
+        kinds: tuple[str, ...],
+    ) -> None:
+        """Write files that follow from the label image, which then names them, too."""
+        rows = band_rows(source.shape[1], self.recipe.memory)
+        norm = self.recipe.config.normalization
+        with contextlib.ExitStack() as stack:
+            # The labels are closed before the file is replaced: Windows asks for that.
+            labels = open_image(target.output)
+            stack.callback(labels.close)
+            spec = ImageSpec.like(source, labels.dtype, provenance=provenance)
+            sink = stack.enter_context(create_labels(target.output, spec))
+            extras = stack.enter_context(
+                outputs.OptionalOutputs(
+                    target.output,
+                    source,
+                    target.name,
+                    self.config.replace(save=kinds, measure="basic"),
+                    self.recipe.config.encoding.classes,
+                    intensities=False,
+                )
+            )
+            for number, plane in enumerate(outputs.label_planes(labels)):
+                seen = plane_statistics(source, number, rows, norm, channels=1)
+                own = replace(plane, statistics=seen[0])
+                y0 = 0
+                for band in extras.labels(number, own, plane.ids):
+                    sink.write(number, y0, plane.ids[band].astype(labels.dtype))
+                    y0 += len(band)
+            labels.close()
+            sink.commit()
+            extras.commit()
 
     def _write(
         self,
@@ -635,6 +713,19 @@ class ImageJob:
         numbers = link_planes(planes, frames)
         most = (max(int(numbers[n].max()) for n in frame) for frame in frames)
         return numbers, sum(most)
+
+
+def _skipped(target: inputs.Target) -> inputs.ImageResult:
+    """Return the result of an image whose labels are there."""
+    made = read_provenance(target.output)
+    return inputs.ImageResult(
+        input=str(target.path),
+        output=str(target.output),
+        status="skipped",
+        warnings=inputs.recorded_warnings(made),
+        damaged=inputs.recorded(made),
+        size=(made or {}).get("size"),
+    )
 
 
 def _file(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.io.images import names_of_images, open_image
 from cellunet.io.paths import below, output_paths
 from cellunet.io.source import Damage
+from cellunet.settings import shown, unit_of
 from cellunet.tasks.predict.settings import MEGABYTE
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class ImageResult:
     size: dict[str, Any] | None = None
     """How large its objects are and how it was seen, as `Size.to_dict` of
     `cellunet.tasks.predict.sizes`; None if that was told, or nothing was done."""
+    added: tuple[str, ...] = ()
+    """Kinds of files that were added to a result that was there."""
     notes: tuple[str, ...] = ()
     """What to know of how it was read; nothing is wrong."""
     pixel_size_um: tuple[float, float] | None = None
@@ -187,6 +190,7 @@ class Predictions:
             | {
                 "warnings": list(i.warnings),
                 "notes": list(i.notes),
+                "added": list(i.added),
                 "channels": list(i.channels),
                 "pixel_size_um": i.pixel_size_um and list(i.pixel_size_um),
                 "shape": i.shape and list(i.shape),
@@ -293,6 +297,12 @@ def _too_few(source: Source, model: str, card: ModelCard) -> ConfigError:
 FOUND_OUT = ("damaged", "size", "warnings")
 """Entries of a provenance that no one asks for, by which no result is known."""
 
+BESIDE = ("save", "table_format", "measure")
+"""Settings that decide what lies beside the labels."""
+
+MEASURED = {"table", "geojson"}
+"""Kinds of files that hold what is measured."""
+
 MOST_NAMED = 3
 """Lost parts that a warning names; the JSON document and the provenance name all."""
 
@@ -348,9 +358,84 @@ def recorded_warnings(provenance: Mapping[str, Any] | None) -> tuple[str, ...]:
     return damage_warnings(recorded(provenance)) if known is None else tuple(known)
 
 
-def as_asked(provenance: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what was asked for, without what was found out on the way."""
-    return {k: v for k, v in (provenance or {}).items() if k not in FOUND_OUT}
+def as_asked(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides labels: neither found out on the way nor saved beside."""
+    asked = {k: v for k, v in provenance.items() if k not in FOUND_OUT}
+    settings = provenance.get("settings", {})
+    return asked | {"settings": {k: v for k, v in settings.items() if k not in BESIDE}}
+
+
+def difference(made: Mapping[str, Any] | None, asked: Mapping[str, Any]) -> str:
+    """Return in words how a result differs from what is asked for; '' if it is that.
+
+    Parameters
+    ----------
+    made
+        Its provenance; None: it is no complete result of cellunet.
+    asked
+        The provenance that it would have.
+    """
+    if made is None or not made.keys() >= {"model", "settings", "input"}:
+        return "is no complete label image of cellunet predict"
+    was, now = as_asked(made), as_asked(asked)
+    if all(MEASURED & set(p["settings"].get("save", ())) for p in (made, asked)):
+        for one, whole in ((was, made), (now, asked)):
+            one["settings"]["measure"] = whole["settings"].get("measure")
+    if was == now:
+        return ""
+    told = _other_input(was["input"], now["input"])
+    if was.get("measured") != now.get("measured"):
+        told.append("with other files of further channels")
+    if was["model"] != now["model"]:
+        told.append(_other_model(was["model"], now["model"]))
+    else:
+        # Of another model, all that is as trained differs, too.
+        told += _other_settings(was["settings"], now["settings"])
+    if was.get("cellunet") != now["cellunet"]:
+        told.append(f"by cellunet {was.get('cellunet')} (now {now['cellunet']})")
+    # The engine's name says how many flips it does.
+    if not told:
+        told.append(f"by {was.get('engine')} (now {now['engine']})")
+    return f"was made {', '.join(told)}"
+
+
+def _other_input(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    if was == now:
+        return []
+    if was.get("name") != now["name"]:
+        return [f"from {was.get('name')} (now {now['name']})"]
+    if was.get("bytes") != now["bytes"]:
+        sizes = f"{was.get('bytes'):,} bytes (now {now['bytes']:,})"
+        return [f"from a {now['name']} of {sizes}"]
+    return [f"from {now['name']} before that was last modified"]
+
+
+def _other_model(was: Mapping[str, str], now: Mapping[str, str]) -> str:
+    if was["name"] != now["name"]:
+        return f"by model {was['name']!r} (now {now['name']!r})"
+    return f"by another model of the name {now['name']!r}"
+
+
+SIZES = ("diameter", "scale", "added_scale", "pixel_size_um")
+"""Settings from which constants of decoding in pixels follow."""
+
+
+def _other_settings(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the settings that differ, each with its old value and the new one."""
+    sizes = any(was.get(name) != now.get(name) for name in SIZES)
+    flat = [s | ({} if sizes else s["decode"]) for s in (dict(was), dict(now))]
+    names = [n for n in dict.fromkeys((*flat[1], *flat[0])) if n != "decode"]
+    told = []
+    for name in names:
+        old, new = (one.get(name) for one in flat)
+        if old != new:
+            unit = unit_of(name)
+            words = name.rpartition("_")[0] if unit else name
+            told.append(
+                f"with {words.replace('_', ' ')} {shown(old, unit)} "
+                f"(now {shown(new, unit)})"
+            )
+    return told
 
 
 def damage_warnings(damaged: Sequence[Damage]) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ import contextlib
 import math
 import unicodedata
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from cellunet.errors import InputError, OutputError, choose, optional
+from cellunet.errors import AnnotationError, InputError, OutputError, choose, optional
 from cellunet.imaging.measure import Objects, column_names
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.paths import output_paths
@@ -24,7 +24,9 @@ from cellunet.outputs.pictures import OutlinePicture
 from cellunet.outputs.shapes import GeoJson, Place, RoiSet
 from cellunet.outputs.tables import TABLES, is_ours, join
 from cellunet.tasks.linking import VOLUME_COLUMNS, VolumeRows
-from cellunet.tasks.predict.inputs import first_channel, open_as
+from cellunet.tasks.predict.inputs import MEASURED, first_channel, open_as
+from cellunet.tasks.predict.plane import band_rows
+from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -120,6 +122,8 @@ class OptionalOutput:
     wants_probabilities = False
     wants_rows = False
     wants_objects = False
+    of_labels = False
+    """Whether all that it holds is in the label image and the image."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -191,6 +195,7 @@ class Outlines(OptionalOutput):
     """A picture a plane; the first one stands for all of a stack."""
 
     wants_rows = True
+    of_labels = True
 
     def on_plane(self, plane: int, statistics: Statistics) -> None:
         """Begin the picture of a plane."""
@@ -212,6 +217,7 @@ class Rois(OptionalOutput):
     """Outlines for Fiji."""
 
     wants_objects = True
+    of_labels = True
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -375,6 +381,37 @@ def suffix(kind: str, config: PredictConfig) -> str:
 def optional_output_path(config: PredictConfig) -> tuple[str, ...]:
     """Return the kinds of files beside each label image: all but the one report."""
     return tuple(kind for kind in config.save if kind in OUTPUT_KINDS)
+
+
+def are_of_labels(kinds: Sequence[str]) -> bool:
+    """Return whether all these kinds of files follow from labels and image alone."""
+    return all(k in OUTPUT_KINDS and OUTPUT_KINDS[k].make.of_labels for k in kinds)
+
+
+def note_on_recomputing(kinds: Sequence[str]) -> str:
+    """Return why an image whose labels are there was segmented again."""
+    named = ", ".join(kind for kind in kinds if not are_of_labels([kind]))
+    return (
+        f"segmented again: --save {named} tells what a label image does not hold "
+        "(probabilities, confidence, or what the report shows)"
+    )
+
+
+def saved(made: Mapping[str, Any] | None, table_format: str) -> set[str]:
+    """Return the kinds of files that were written with labels of this provenance."""
+    settings = (made or {}).get("settings") or {}
+    kinds = set(settings.get("save", ()))
+    # A table of the other format is another file.
+    same = settings.get("table_format") == table_format
+    return kinds if same else kinds - {"table"}
+
+
+def saved_together(made: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a result that gets further files: they name them all."""
+    together = {**made, **asked, "save": sorted({*made["save"], *asked["save"]})}
+    if not MEASURED & set(asked["save"]):
+        together["measure"] = made["measure"]
+    return together
 
 
 def read_through(source: Source, config: PredictConfig) -> int:
@@ -641,6 +678,65 @@ class LabelsOfPlane(Protocol):
     @property
     def evidence(self) -> Callable[[int, int], npt.NDArray[np.uint8]] | None:
         """Rows of the evidence for the confidence, if there is any."""
+
+
+@dataclass(frozen=True)
+class LabelPlane:
+    """One plane of a label image, its objects numbered from 1 without gaps."""
+
+    ids: npt.NDArray[np.int64]
+    """The number of each object in the file; 0 first, for the background."""
+    areas: npt.NDArray[np.int64]
+    """Pixels of objects 1, 2, ..."""
+    bands: Callable[[], Iterator[npt.NDArray[np.uint32]]]
+    """Full-width rows of labels, top to bottom."""
+    statistics: Statistics | None = None
+    evidence: None = None
+
+
+def label_planes(source: Source) -> list[LabelPlane]:
+    """Return the planes of a label image, the pixels of all objects counted.
+
+    Raises
+    ------
+    AnnotationError
+        If its values are no labels.
+    """
+    return [_label_plane(source, n) for n in range(math.prod(source.plane_shape))]
+
+
+def _label_plane(source: Source, number: int) -> LabelPlane:
+    """Count the pixels of all objects of a plane."""
+    rows = band_rows(source.shape[1], Memory())
+
+    def read() -> Iterator[npt.NDArray[Any]]:
+        for y0 in range(0, source.shape[0], rows):
+            y1 = min(y0 + rows, source.shape[0])
+            yield source.read(Region(number, y0, y1, 0, source.shape[1]))[0]
+
+    parts = []
+    for band in read():
+        _refuse_no_labels(source.path, band)
+        parts.append(np.stack(np.unique(band.astype(np.int64), return_counts=True)))
+    every, counts = np.concatenate(parts, axis=1)
+    ids, place = np.unique(np.append(0, every), return_inverse=True)
+    areas = np.bincount(place[1:], counts, minlength=len(ids)).astype(np.int64)
+
+    def bands() -> Iterator[npt.NDArray[np.uint32]]:
+        for band in read():
+            yield np.searchsorted(ids, band).astype(np.uint32)
+
+    return LabelPlane(ids, areas[1:], bands)
+
+
+def _refuse_no_labels(path: Path, band: npt.NDArray[Any]) -> None:
+    fits = band.dtype.kind in "bui" or bool((band == np.rint(band)).all())
+    if not fits or band.min() < 0:
+        raise AnnotationError(
+            f"{path} holds {'fractions' if not fits else 'values below 0'}: it is no "
+            "label image.",
+            hint="Drawings, masks and outlines become label images with make-labels.",
+        )
 
 
 def note_on_planes(source: Source, config: PredictConfig) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from cellunet import __version__
 from cellunet.config import DecodeConfig, PredictConfig
 from cellunet.io.files import write_atomically
 from cellunet.outputs import report
-from cellunet.tasks.predict.inputs import common_folder, name_below
+from cellunet.tasks.predict.inputs import as_asked, common_folder, name_below
 from cellunet.tasks.predict.outputs import RECORDS, optional_output_path
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Reporter:
     def has(self, output: Path, provenance: Mapping[str, Any]) -> bool:
         """Return whether the record of just these labels is there."""
         try:
-            return self._read(output, "")[1] == _digest(provenance)
+            return self._read(output, "")[1] == _digest(as_asked(provenance))
         except (OSError, ValueError):
             return False
 
@@ -67,7 +67,7 @@ class Reporter:
             If there is no room or no permission.
         """
         with write_atomically(self._record(output)) as path:
-            content = report.to_json(image, _digest(provenance))
+            content = report.to_json(image, _digest(as_asked(provenance)))
             path.write_text(content, encoding="ascii")
 
     @staticmethod

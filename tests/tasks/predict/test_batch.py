@@ -431,11 +431,39 @@ def test_a_rerun_skips_what_is_finished(run, three, tmp_path) -> None:
     assert {p for p in before if before[p] != after[p]} == {tmp_path / "out" / "i1.tif"}
 
 
+def test_progress_and_its_time_are_of_what_a_rerun_has_still_to_do(
+    run, three, tmp_path
+) -> None:
+    run(three)
+    (tmp_path / "out" / "i1.tif").unlink()
+    (tmp_path / "out" / "i2.tif").unlink()
+    told = []
+
+    def track(items: Any, label: str, total: int | None = None) -> Any:
+        for item in items:
+            told.append((Path(item.input).name, label, total))
+            yield item
+
+    found = run(three, track=track)
+    assert told == [("i1.tif", "Segmenting", 2), ("i2.tif", "Segmenting", 2)]
+    names = [Path(image.input).name for image in found.images]
+    assert names == ["i0.tif", "i1.tif", "i2.tif"]
+
+
 def test_other_settings_or_inputs_replace_only_on_request(run, field, tmp_path) -> None:
     before = result(run(field))
-    assert "--overwrite" in failure(run(field, seed_threshold=0.9))
+    message = failure(run(field, seed_threshold=0.9, flips=True))
+    assert (
+        "made with flips no (now yes), with seed threshold 0.4 (now 0.9). " in message
+    )
+    assert "--overwrite" in message
+    # Constants that follow from the scale are not told beside it.
+    message = failure(run(field, scale=2.0))
+    assert "with scale none (now 2), with diameter auto (now none). Choose" in message
     os.utime(field, ns=(1, 1))
-    assert "--overwrite" in failure(run(field))
+    assert "was made from field.tif before that was last modified. Choose" in failure(
+        run(field)
+    )
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/field.tif"), before)
     assert run(field, overwrite=True).done
 
@@ -627,7 +655,7 @@ def test_classes_probabilities_and_outlines_are_saved(run, field, tmp_path) -> N
     assert (out / "field_outlines.png").read_bytes().startswith(b"\x89PNG")
     assert len(left_in(out)) == 4
     # What lies beside a result changes none of its pixels.
-    np.testing.assert_array_equal(result(run(field, overwrite=True)), labels)
+    np.testing.assert_array_equal(result(run(field, out=tmp_path / "bare")), labels)
 
 
 def test_what_is_missing_beside_a_result_is_made_again(run, field, tmp_path) -> None:
@@ -836,7 +864,7 @@ def test_another_image_of_the_same_file_is_another_result(run, two_images):
     run(two_images)
     (other,) = run(two_images, image="1").images
     assert other.status == "failed"
-    assert "other settings" in other.message
+    assert "was made with image none (now 1)" in other.message
 
 
 def test_results_of_two_files_that_would_meet_are_refused(run, two_images):
