@@ -103,7 +103,7 @@ def test_an_error_within_a_checkpoint_leaves_the_one_before(
         *train_words(annotated),
         root=root,
         matching="cellunet.commit",
-        at=4,
+        at=3,
         what="EIO",
     )
     assert ended.code == 1
