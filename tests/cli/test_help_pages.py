@@ -77,6 +77,7 @@ def test_extras_are_named_whole(page, command, extra) -> None:
     assert f"cellunet-torch[{extra}]" in words(page(command, 80))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("short", "long", "commands"),
     [

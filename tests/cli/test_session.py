@@ -252,6 +252,7 @@ sys.exit(main(["models"]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals to a process")
 @pytest.mark.parametrize(("number", "code"), [(INT, 130), (TERM, 143)])
 def test_a_process_ends_with_the_shells_code(number: int, code: int) -> None:

@@ -105,6 +105,7 @@ def permitted(*wrapper: str) -> None:
         pytest.skip(f"{' '.join(wrapper)} is not permitted ({done.stderr.decode()})")
 
 
+@pytest.mark.slow
 def test_without_network_and_home_prediction_works(tmp_path) -> None:
     wrapper = ("unshare", "-rn")
     permitted(*wrapper)

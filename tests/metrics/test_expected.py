@@ -84,6 +84,7 @@ def test_an_object_that_no_quarter_holds_is_scored_in_the_whole_image() -> None:
     assert (score.name, score.true_objects) == ("a", 1)
 
 
+@pytest.mark.slow
 def test_constants_that_find_nothing_are_never_the_better_ones() -> None:
     full, empty = truth("a"), truth("b")
     empty = replace(empty, labels=np.zeros_like(empty.labels))

@@ -370,6 +370,7 @@ def test_a_rule_out_of_range_is_refused(wrong: dict) -> None:
         MatchRule(**wrong)
 
 
+@pytest.mark.slow
 @given(true=small_labels, found=small_labels, t20=st.integers(10, 20))
 def test_matches_equal_an_exhaustive_search(
     true: np.ndarray, found: np.ndarray, t20: int
@@ -395,6 +396,7 @@ def test_matches_equal_an_exhaustive_search(
         assert matches(true, found, t20, strict) == fits[rows, columns].sum()
 
 
+@pytest.mark.slow
 @given(true=small_labels, found=small_labels)
 def test_merges_and_splits_equal_an_exhaustive_search(
     true: np.ndarray, found: np.ndarray

@@ -54,6 +54,7 @@ def test_one_value_makes_one_bar() -> None:
     assert table_rows(SIZES, bars) == [("7 to 8", 3)]
 
 
+@pytest.mark.slow
 def test_a_histogram_has_its_bars_and_its_median_where_the_numbers_say() -> None:
     data = Histogram(step=0.5, counts={2: 3, 9: 5})
     bars = bars_of(SIZES, data)
@@ -73,6 +74,7 @@ def test_counts_of_any_size_are_drawn(top) -> None:
     assert short(top) in texts(svg(histogram(SIZES, bars, None), "Size"))
 
 
+@pytest.mark.slow
 def test_the_same_numbers_give_the_same_file() -> None:
     history = rows([1.0, 0.5])
     once, again = (svg(learning_curves(history, CLASSES), "x") for _ in range(2))
@@ -98,6 +100,7 @@ def lines(history: list[dict[str, float]], place: int = 0) -> list[list[list[flo
     return [line.get_xydata().tolist() for line in axes.lines]
 
 
+@pytest.mark.slow
 def test_there_is_a_panel_for_loss_and_for_each_measure_and_class() -> None:
     found = texts(svg(learning_curves(rows([1.0, 0.5]), CLASSES), "Learning curves"))
     for title in (
