@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import hashlib
 import importlib.util
@@ -128,7 +129,7 @@ NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
 """Variable and value that keep onnxruntime from reporting its use."""
 
 
-class _GraphEngine:
+class _GraphEngine(abc.ABC):
     """What the engines have in common that run a graph of `cellunet.engine.onnx`."""
 
     _errors: tuple[type[Exception], ...] = (RuntimeError, MemoryError)
@@ -160,8 +161,9 @@ class _GraphEngine:
                 f"{self._source} failed on an image of {size}: {one_line(error)}"
             ) from error
 
+    @abc.abstractmethod
     def _run(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        raise NotImplementedError
+        """Return class probabilities of an image that fits the network."""
 
 
 class OnnxRuntimeEngine(_GraphEngine):

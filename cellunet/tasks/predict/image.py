@@ -202,11 +202,8 @@ class ImageScheduler:
         recipe: settings.InferenceSettings,
         images: int,
     ) -> None:
-        alone = config.max_memory_mb is not None
-        if (
-            alone
-            or not settings.ENGINES[settings.choose_engine(engine, device)].only_cpu
-        ):
+        kind = settings.ENGINES[settings.choose_engine(engine, device)]
+        if config.max_memory_mb is not None or not kind.only_cpu:
             images = 1
         self._config = config
         self._tiles = settings.tiles_at_once(threads)
@@ -596,14 +593,7 @@ class ImageJob:
             self.reporter.keep(
                 output,
                 provenance,
-                self.reporter.summary(
-                    observed,
-                    source,
-                    seconds,
-                    warnings,
-                    size,
-                    count,
-                ),
+                self.reporter.summary(observed, source, seconds, warnings, size, count),
             )
         return count, dropped, warnings, damaged
 

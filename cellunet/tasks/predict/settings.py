@@ -509,15 +509,10 @@ def decode_at(
     trained: DecodeConfig, config: PredictConfig, scale: float
 ) -> DecodeConfig:
     """Return the decode constants for a scale, and what is asked for instead."""
-    decode = at_scale(trained, scale)
-    if config.seed_threshold is not None:
-        decode = decode.replace(seed_threshold=config.seed_threshold)
-    if config.edge is not None:
-        decode = decode.replace(edge=config.edge)
-    if config.min_area_px is not None:
-        # In the image's own pixels, which are those that decoding sees.
-        decode = decode.replace(min_area_px=config.min_area_px)
-    return decode
+    # An area asked for counts the image's own pixels, which are those of decoding.
+    asked = {n: getattr(config, n) for n in ("seed_threshold", "edge", "min_area_px")}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return at_scale(trained, scale).replace(**given)
 
 
 def scale_of(config: PredictConfig, model: Model) -> float:
