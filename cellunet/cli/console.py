@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 if TYPE_CHECKING:
@@ -225,6 +225,12 @@ class Console:
     def error(self, text: str) -> None:
         """Print the one message of a command that could not do its work."""
         self.alert(f"cellunet: error: {text}", "red")
+
+    def files(self, written: Mapping[str, object]) -> None:
+        """Print where files are, by what they hold; None: there is none."""
+        for what, path in written.items():
+            if path:
+                self.line(f"{what}: {path}")
 
     def table(self, rows: list[Row], *, left: tuple[int, ...] = (0,)) -> None:
         """Print a table.

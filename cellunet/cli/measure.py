@@ -124,9 +124,7 @@ def summarize(session: Session, found: Measured, out: Path) -> None:
         "COCO file of all objects": found.coco,
         "Report": found.report,
     }
-    for what, path in written.items():
-        if path:
-            report.line(f"{what}: {path}")
+    report.files(written)
     for image in done[:MAX_ROWS]:
         for note in image.notes:
             report.line(f"note: {Path(image.labels).name}: {note}")

@@ -120,9 +120,7 @@ def summarize(session: Session, found: Predictions, out: Path) -> None:
         "COCO file of all objects": found.coco,
         "Report": found.report,
     }
-    for what, path in written.items():
-        if path:
-            report.line(f"{what}: {path}")
+    report.files(written)
     for text, names in _notes(found).items():
         report.line(f"note: {', '.join(names)}: {text}" if names else f"note: {text}")
     of_images = [(i.input, w) for i in found.images for w in i.warnings]

@@ -128,11 +128,9 @@ class Reporter:
         stopped
             Whether it was stopped before its end.
         """
-        return report.RunSummary(
-            created=_now(),
-            folder=common_folder(results) or "several folders",
-            results=str(self._out),
-            seconds=seconds,
+        return self._summary(
+            results,
+            seconds,
             stopped=stopped,
             settings=_settings(settings, seconds, model.card.channels),
             versions=_versions({"Engine": recipe.engine.name}),
@@ -143,11 +141,9 @@ class Reporter:
         self, config: PredictConfig, results: Sequence[ImageResult], seconds: float
     ) -> report.RunSummary:
         """Return what a report says of a run that measured labels of any origin."""
-        return report.RunSummary(
-            created=_now(),
-            folder=common_folder(results) or "several folders",
-            results=str(self._out),
-            seconds=seconds,
+        return self._summary(
+            results,
+            seconds,
             measured=True,
             settings={
                 "Luminance of RGB": config.gray,
@@ -158,6 +154,20 @@ class Reporter:
                 "Time of this run": f"{seconds:.1f} s",
             },
             versions=_versions({}),
+        )
+
+    def _summary(
+        self,
+        results: Sequence[ImageResult],
+        seconds: float,
+        **more: Any,  # noqa: ANN401
+    ) -> report.RunSummary:
+        return report.RunSummary(
+            created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+            folder=common_folder(results) or "several folders",
+            results=str(self._out),
+            seconds=seconds,
+            **more,
         )
 
     def write(self, run: report.RunSummary, results: Sequence[ImageResult]) -> str:
@@ -217,10 +227,6 @@ def _digest(provenance: Mapping[str, Any]) -> str:
 
 
 PACKAGES = ("scipy", "scikit-image", "tifffile", "imagecodecs")
-
-
-def _now() -> str:
-    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
 def _settings(
