@@ -7,6 +7,7 @@ here and core functions take a configuration whole. Standard library only, so th
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -635,6 +636,7 @@ class PredictConfig(Config):
             "geojson",
             "coco",
             "table",
+            "zarr-table",
             "report",
         ],
         ...,
@@ -642,8 +644,9 @@ class PredictConfig(Config):
         (),
         "Also write, beside each label image: classes or probabilities (TIFF), "
         "outlines (a picture), rois (for Fiji), geojson (for QuPath), coco (masks and "
-        "scores as JSON), or the table of what is measured; or one report (HTML) of "
-        "all images; repeat for more.",
+        "scores as JSON), the table of what is measured, or the same within an "
+        "OME-Zarr (zarr-table, for ngio); or one report (HTML) of all images; repeat "
+        "for more.",
         option="Results: WHAT",
     )
     table_format: Literal["csv", "parquet"] = setting(
@@ -666,6 +669,13 @@ class PredictConfig(Config):
         "the same command without it writes the table and the report of all.",
         otherwise="all images",
         option="Results: I/N",
+    )
+    into_source: str | None = setting(
+        None,
+        "Write the labels into each OME-Zarr itself, as labels/NAME; all else goes to "
+        "--out.",
+        otherwise="no, to --out like all else",
+        option="Results: NAME",
     )
     overwrite: bool = setting(False, "Replace results that exist.", option="Results")
     tile_px: int = setting(
@@ -705,6 +715,11 @@ class PredictConfig(Config):
             hint="Give one of them: the scale follows from each of the others.",
         )
         check_edge(self.edge)
+        check(
+            re.fullmatch(r"(?!\.)[\w. -]+", self.into_source or "labels") is not None,
+            f"{self.into_source!r} can name no group of labels.",
+            hint="Use letters, digits, - and _, as in --into-source nuclei.",
+        )
         check(
             self.max_area_px is None or (self.min_area_px or 0) <= self.max_area_px,
             f"No object has at least {self.min_area_px} and at most "

@@ -77,7 +77,7 @@ def predict(
         track=session.console.track,
         should_stop=should_stop,
     )
-    summarize(session, found, out)
+    summarize(session, found, out, config.into_source)
     if found.stopped:
         finished = len(found.done) + len(found.skipped)
         return stopped(
@@ -94,7 +94,9 @@ def predict(
     )
 
 
-def summarize(session: Session, found: Predictions, out: Path) -> None:
+def summarize(
+    session: Session, found: Predictions, out: Path, into: str | None = None
+) -> None:
     """Tell the nuclei per image, what it took, where results are, and what failed."""
     from cellunet.tasks.predict.inputs import common_folder
 
@@ -115,7 +117,9 @@ def summarize(session: Session, found: Predictions, out: Path) -> None:
         report.line(f"and {len(shown) - MAX_ROWS:,} more")
     report.line(_totals(found), "bold")
     written = {
-        "Label images": out if found.done or found.skipped else None,
+        "Label images": (f"labels/{into} in each image" if into else out)
+        if found.done or found.skipped
+        else None,
         "Table of all objects": found.table,
         "COCO file of all objects": found.coco,
         "Report": found.report,

@@ -249,7 +249,7 @@ def partial_path(path: Path) -> Path:
 
 
 def clear_leftovers(folders: Collection[Path]) -> None:
-    """Remove the partial files in folders that this process has to itself.
+    """Remove the partial files and folders in folders that this process has to itself.
 
     Parameters
     ----------
@@ -259,7 +259,10 @@ def clear_leftovers(folders: Collection[Path]) -> None:
     for folder in folders:
         for path in folder.glob(f".*{PARTIAL}"):
             with contextlib.suppress(OSError):
-                path.unlink()
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 @contextlib.contextmanager

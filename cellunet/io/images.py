@@ -13,6 +13,8 @@ import numpy as np
 
 from cellunet.errors import ConfigError, ImageReadError, choose
 from cellunet.io.label_tiff import ImageSpec, TiffSink
+from cellunet.io.label_zarr import ZarrSink
+from cellunet.io.ome_zarr import names_of_zarr, open_zarr
 from cellunet.io.png import open_png
 from cellunet.io.source import (
     HEAD_BYTES,
@@ -26,6 +28,8 @@ from cellunet.io.source import (
     way_out,
 )
 from cellunet.io.tiff import image_names, open_tiff
+from cellunet.io.zarr_store import SUFFIX as ZARR
+from cellunet.io.zarr_store import is_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,18 +44,26 @@ READERS: dict[str, Callable[[Path, Choice], Source]] = {
     ".stk": open_tiff,
     ".qptiff": open_tiff,
     ".png": open_png,
+    ZARR: open_zarr,
 }
 """Suffix, in lower case, to what opens such a file, its metadata read and checked."""
 
-FOLDERS: set[str] = set()
-"""Suffixes in `READERS` of formats whose image is a folder, as OME-Zarr's is."""
+FOLDERS = {ZARR}
+"""Suffixes in `READERS` of formats whose image is a folder."""
 
 WRITERS: dict[str, Callable[[Path, ImageSpec], Sink]] = {
     ".tif": TiffSink,
     ".tiff": TiffSink,
     ".btf": TiffSink,
+    ZARR: ZarrSink,
 }
 """Suffix, in lower case, to writer of label images."""
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix of a file in lower case; of a group in a Zarr, the Zarr's."""
+    suffix = path.suffix.lower()
+    return ZARR if suffix not in READERS and is_zarr(path) else suffix
 
 
 def open_image(  # noqa: PLR0913
@@ -115,7 +127,7 @@ def open_image(  # noqa: PLR0913
             hint="Try one of: --gray, --channel.",
         )
     path = Path(path)
-    reader = READERS.get(path.suffix.lower())
+    reader = READERS.get(suffix_of(path))
     if reader is None:
         raise _unknown(path)
     choice = Choice(
@@ -132,7 +144,10 @@ def names_of_images(path: Path) -> list[str]:
     ImageReadError
         If the file cannot be read.
     """
-    if READERS.get(path.suffix.lower()) is not open_tiff:
+    suffix = suffix_of(path)
+    if suffix == ZARR:
+        return names_of_zarr(path)
+    if READERS.get(suffix) is not open_tiff:
         return [""]
     with reading(path):
         return image_names(path)
@@ -172,7 +187,7 @@ def create_labels(path: Path, spec: ImageSpec) -> Sink:
     OutputError
         If the folder cannot be made or written to.
     """
-    return choose(WRITERS, path.suffix.lower(), "suffix of a label image")(path, spec)
+    return choose(WRITERS, suffix_of(path), "suffix of a label image")(path, spec)
 
 
 def write_plane(

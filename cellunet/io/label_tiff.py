@@ -35,9 +35,11 @@ import tifffile
 
 import cellunet
 from cellunet.errors import ConfigError, ImageReadError
+from cellunet.io import zarr_store
 from cellunet.io.files import PendingFile, close_unwanted, write_atomically, writing
 from cellunet.io.source import Statistics, kind_by_content, reading
 from cellunet.io.tiff_checks import scan_directories
+from cellunet.io.zarr_store import is_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import NormalizationConfig
-    from cellunet.io.source import Source
+    from cellunet.io.source import Source, StoredGrid
 
 STRIPS_PIXELS = 2**28
 """Planes of so many pixels or fewer are cut into strips: ImageJ, SimpleITK and R's
@@ -103,6 +105,8 @@ class ImageSpec:
     """Seconds from one plane to the next along T."""
     provenance: dict[str, Any] | None = None
     """What can be written as JSON; None: nothing is said."""
+    grid: StoredGrid | None = None
+    """Of an image in an OME-Zarr: the grid of its planes."""
 
     @classmethod
     def like(cls, source: Source, dtype: npt.DTypeLike, **options: Any) -> Self:  # noqa: ANN401
@@ -115,6 +119,7 @@ class ImageSpec:
             pixel_size_um=source.pixel_size_um,
             z_step_um=source.z_step_um,
             time_step_s=source.time_step_s,
+            grid=source.origin.grid,
             **options,
         )
 
@@ -394,6 +399,8 @@ def read_provenance(path: Path) -> dict[str, Any] | None:
     ImageReadError
         If the file cannot be opened, or cellunet wrote it but it is not complete.
     """
+    if is_zarr(path):
+        return zarr_store.read_provenance(path)
     with reading(path):
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -420,6 +427,8 @@ def is_written_by_cellunet(path: Path) -> bool:
 
     False as well for a file that cannot be read.
     """
+    if is_zarr(path):
+        return zarr_store.read_provenance(path) is not None
     with contextlib.suppress(OSError), path.open("rb") as file:
         return NAMESPACE.encode() in file.read(HEAD_BYTES)
     return False

@@ -24,15 +24,16 @@ from typing import TYPE_CHECKING
 import tifffile
 
 from cellunet.errors import ImageReadError, InputError
-from cellunet.io.images import FOLDERS, READERS
+from cellunet.io.images import FOLDERS, READERS, suffix_of
 from cellunet.io.label_tiff import is_written_by_cellunet
 from cellunet.io.source import reading
+from cellunet.io.zarr_store import address, is_zarr, zarr_format
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from typing import TextIO
 
-IMAGE_SUFFIXES = (".tiff", ".tif", ".btf", ".png")
+IMAGE_SUFFIXES = (".tiff", ".tif", ".btf", ".png", ".zarr")
 
 DRAWN_SUFFIXES = (".geojson.gz", ".geojson", ".json", ".roi", ".zip")
 """Of shapes rather than pixels."""
@@ -104,7 +105,7 @@ ROI_SET = "roiset"
 
 
 def is_image_file(path: Path) -> bool:
-    """Return whether `path` is a visible file that is named like a TIFF or PNG."""
+    """Return whether `path` is visible and named like a TIFF, PNG or OME-Zarr."""
     return _is_named(path, IMAGE_SUFFIXES)
 
 
@@ -126,7 +127,7 @@ def is_annotation_file(path: Path) -> bool:
 def _is_named(path: Path, suffixes: tuple[str, ...]) -> bool:
     if path.name.startswith(".") or not path.name.lower().endswith(suffixes):
         return False
-    return path.is_file()
+    return path.suffix.lower() in FOLDERS or path.is_file()
 
 
 def stem(name: str) -> str:
@@ -251,7 +252,7 @@ def annotation_files(folder: Path) -> list[Path]:
 
 
 def output_paths(
-    files: Sequence[Path], base: Path, out: Path, suffix: str = ".tif"
+    files: Sequence[Path], base: Path, out: Path, suffix: str | None = None
 ) -> dict[Path, Path]:
     """Return the result file of every image: its tree below `base`, moved to `out`.
 
@@ -264,7 +265,8 @@ def output_paths(
     out
         Folder of the results.
     suffix
-        What takes the place of the images' suffix (``.tif``, ``.ome.tif``, ...).
+        What takes the place of the images' suffix (``.ome.tif``, ``_table.csv``, ...);
+        None: that of the label image.
 
     Returns
     -------
@@ -288,7 +290,7 @@ def output_paths(
     taken: dict[str, Path] = {}
     results: dict[Path, Path] = {}
     for path in files:
-        result = out / below(path, base).parent / (output_stem(path) + suffix)
+        result = out / below(path, base).parent / _result_name(path, suffix)
         key = _key(result)
         if key in taken:
             raise InputError(
@@ -306,6 +308,13 @@ def output_paths(
     for path, result in results.items():
         _check_way(path, result, taken, checked)
     return results
+
+
+def _result_name(path: Path, suffix: str | None) -> str:
+    if suffix is None:
+        # Whose image is a folder wants its labels in one.
+        suffix = suffix_of(path) if suffix_of(path) in FOLDERS else ".tif"
+    return output_stem(path) + suffix
 
 
 def output_stem(path: Path) -> str:
@@ -351,7 +360,7 @@ def _check_way(
     """Refuse a folder in a result's place, or a file where a folder is needed."""
     # Path.is_dir and Path.exists may raise where a folder may not be entered; that is
     # for the writer to report.
-    if os.path.isdir(result):  # noqa: PTH112
+    if os.path.isdir(result) and result.suffix.lower() not in FOLDERS:  # noqa: PTH112
         raise InputError(
             f"The result of {path} would be {result}, but that is a folder.",
             hint="Rename the folder, or choose another one with --out.",
@@ -390,7 +399,7 @@ MICROSCOPES = (
     *(".czi", ".nd2", ".lif", ".lifext", ".lof", ".xlef", ".oib", ".oif", ".oir"),
     *(".lsm", ".zvi", ".stk", ".nd", ".qptiff", ".dv", ".r3d", ".ims", ".vsi", ".ets"),
     *(".ndpi", ".svs", ".scn", ".mrxs", ".bif", ".vms", ".sld", ".sldy", ".flex"),
-    *(".c01", ".ics", ".ids", ".mvd2", ".pic", ".spe", ".mrc", ".zarr", ".n5"),
+    *(".c01", ".ics", ".ids", ".mvd2", ".pic", ".spe", ".mrc", ".n5"),
 )
 """Formats of microscopes' programs, and of large images."""
 
@@ -764,6 +773,9 @@ class _Search:
     def add(self, text: str) -> None:
         """Add what one input names."""
         path = Path(text)
+        if address(text):
+            self._add_address(text)
+            return
         try:
             mode = path.stat().st_mode
         except (OSError, ValueError) as error:
@@ -771,12 +783,20 @@ class _Search:
             return
         if stat.S_ISDIR(mode) and is_unread(path.name):
             self.missing.append((text, "an image in a format that is not read"))
-        elif stat.S_ISDIR(mode) and not _is_folder_image(path.name):
+        elif stat.S_ISDIR(mode) and not _is_one_image(path):
             self._add_folder(path, text)
         elif stat.S_ISDIR(mode) or stat.S_ISREG(mode):
             self.named.add(self._add_file(path, str(path.parent)))
         else:
             self.missing.append((text, "neither a file nor a folder"))
+
+    def _add_address(self, text: str) -> None:
+        """Add a store on a server, which is looked for when it is opened."""
+        path = Path(address(text))
+        if path.suffix.lower() in READERS and path.suffix.lower() not in FOLDERS:
+            self.missing.append((text, "on a server; only OME-Zarr is read from there"))
+        else:
+            self.named.add(self._add_file(path, str(path.parent)))
 
     def _add_absent(self, text: str, error: OSError | ValueError) -> None:
         if glob.has_magic(text):
@@ -892,6 +912,13 @@ def _is_image(path: Path) -> bool:
 def _is_folder_image(name: str) -> bool:
     """Say whether a folder of this name is one image, not a folder of images."""
     return not name.startswith(".") and Path(name).suffix.lower() in FOLDERS
+
+
+def _is_one_image(path: Path) -> bool:
+    """Say whether a folder that was named is an image: a Zarr, or a group in one."""
+    return _is_folder_image(path.name) or (
+        is_zarr(path.absolute()) or zarr_format(path) is not None
+    )
 
 
 def _warnings(unread: Counter[str], named: dict[str, list[Path]]) -> Iterator[str]:

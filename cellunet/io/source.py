@@ -221,6 +221,28 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class StoredGrid:
+    """On what grid the planes of an OME-Zarr lie, for labels that lie beside them."""
+
+    image: str
+    """The image: a folder, or an address."""
+    zarr_format: int
+    """2 or 3."""
+    axes: str
+    """Letters of its axes but for channels, ending in Y and X."""
+    lengths: tuple[int, ...]
+    """Planes and pixels along them."""
+    described: tuple[dict[str, Any], ...]
+    """The same axes, as its metadata describe them."""
+    scale: tuple[float, ...]
+    """Length of a pixel along each of them, in the axis' unit."""
+    translation: tuple[float, ...]
+    """Place of the first pixel."""
+    levels: int | None
+    """Levels of the image from this one on; None: it has no smaller ones."""
+
+
+@dataclass(frozen=True)
 class Origin:
     """What a file tells of an image besides its pixels, for people to read."""
 
@@ -238,6 +260,8 @@ class Origin:
     """What to tell: other images in the file, a size that cannot be known."""
     full_px: tuple[float, float] = (1.0, 1.0)
     """Height and width of a pixel of a pyramid's level, in those of full resolution."""
+    grid: StoredGrid | None = None
+    """Of an OME-Zarr: the grid of its planes."""
 
 
 class Source(Protocol):

@@ -74,13 +74,17 @@ class CsvTable:
     path
         Where it is to appear.
     columns
-        Names of its columns behind `PLACES`.
+        Names of its columns behind those that say where an object is found.
+    places
+        Names of these.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, columns: Sequence[str], places: Sequence[str] = PLACES
+    ) -> None:
         self._columns = tuple(columns)
         self._pending = PendingFile(path)
-        header = ",".join(map(quoted, (*PLACES, *columns)))
+        header = ",".join(map(quoted, (*places, *columns)))
         with self._pending.opening():
             self._file = self._pending.temporary.open("w", encoding="utf-8", newline="")
             self._file.write(f"{header}\n")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
+from cellunet.errors import CellunetError
 from cellunet.io.channel_files import sites_of
 from cellunet.io.files import at_work
 from cellunet.io.label_tiff import is_written_by_cellunet
@@ -168,12 +169,13 @@ def predict(  # noqa: PLR0913
         # What is made of all images together is not made of a part of them.
         alone = dry_run or config.part is not None
         report, stopped = None, stop.is_set()
+        beside = _beside(wanted, results)
         if reporter is not None and not alone:
             run = reporter.run(
                 opened, job.recipe, job.settings, results, seconds, stopped=stopped
             )
-            report = reporter.write(run, results)
-        there = [i for i in results if i.status in ("done", "skipped")]
+            report = reporter.write(run, beside)
+        there = [i for i in beside if i.status in ("done", "skipped")]
         labels = [Path(i.output) for i in there if i.output and not alone]
         written = outputs.write_joined(joined, labels, config)
     return Predictions(
@@ -233,6 +235,21 @@ class _OwnLabels:
         if self._labels:
             out["labels"] = [*out.get("labels", ()), *self._labels]
         return (note_on(out),) if out else ()
+
+
+def _beside(
+    targets: Sequence[Target], results: Sequence[ImageResult]
+) -> list[ImageResult]:
+    """Return results by what their files in `out` are named after.
+
+    Labels in the store of an image are not there themselves.
+    """
+    named = {}
+    for target in targets:
+        # What has no labels failed, and has told why.
+        with contextlib.suppress(CellunetError):
+            named[str(target.labels)] = str(target.output)
+    return [replace(r, output=named.get(str(r.output), r.output)) for r in results]
 
 
 def _folders(out: Path, results: Sequence[Path]) -> set[Path]:

@@ -22,8 +22,10 @@ from cellunet.imaging.sizes import target_length
 from cellunet.io.files import writing
 from cellunet.io.images import create_labels, open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
+from cellunet.io.label_zarr import alone_in, refuse_foreign
 from cellunet.io.scratch import Scratch, check_room
 from cellunet.io.source import Region
+from cellunet.io.zarr_store import is_zarr, size_and_time
 from cellunet.outputs.pictures import Thumbnail
 from cellunet.progress import silent_track
 from cellunet.tasks.linking import frames_of, link_planes
@@ -376,7 +378,7 @@ class ImageJob:
         if self.config.pixel_size_um is not None:
             return None
         with contextlib.suppress(CellunetError):
-            if self._missing(target.output, self._provenance(target)) == ():
+            if self._missing(target, self._provenance(target)) == ():
                 return _skipped(target)
         return None
 
@@ -384,7 +386,7 @@ class ImageJob:
         self, target: inputs.Target, stack: contextlib.ExitStack
     ) -> inputs.ImageResult:
         begin = time.perf_counter()
-        output = target.output
+        output = target.labels
         provenance, recipe = self._provenance(target), self.recipe
         # What is finished is skipped without a look at the image, unless its scale
         # follows from its own pixel size.
@@ -396,7 +398,8 @@ class ImageJob:
                 "scale": recipe.scale,
                 "decode": recipe.decode.to_dict(),
             }
-        missing = self._missing(output, provenance)
+        stack.enter_context(self._alone(target))
+        missing = self._missing(target, provenance)
         if missing == ():
             return _skipped(target)
         if source is None:
@@ -470,7 +473,7 @@ class ImageJob:
         } | ({"measured": others} if others else {})
 
     def _missing(
-        self, output: Path, provenance: dict[str, Any]
+        self, target: inputs.Target, provenance: dict[str, Any]
     ) -> tuple[str, ...] | None:
         """Return which files are not there beside the very labels; None: nor are they.
 
@@ -479,7 +482,8 @@ class ImageJob:
         OutputError
             If other results are there and may not be replaced.
         """
-        paths = outputs.optional_output_paths(output, self.config)
+        output = target.labels
+        paths = outputs.optional_output_paths(target.output, self.config, output)
         there = {kind for kind, path in paths.items() if path.exists()}
         if not output.exists():
             self._refuse_to_replace(
@@ -491,7 +495,9 @@ class ImageJob:
                 ]
             )
             return None
-        if output.is_dir():
+        if is_zarr(output):
+            refuse_foreign(output)
+        elif output.is_dir():
             raise OutputError(
                 f"{output} is a folder; the labels cannot be written there.",
                 hint="Choose another --out.",
@@ -519,9 +525,17 @@ class ImageJob:
             ]
         )
         missing = [kind for kind in paths if kind not in there & own]
-        if self.reporter is not None and not self.reporter.has(output, provenance):
+        if self.reporter is not None and not self.reporter.has(
+            target.output, provenance
+        ):
             missing.append("report")
         return tuple(missing)
+
+    def _alone(self, target: inputs.Target) -> contextlib.AbstractContextManager[None]:
+        """Have the store to oneself that labels are written into, if any is."""
+        if target.into is None or self.dry_run:
+            return contextlib.nullcontext()
+        return alone_in(target.labels)
 
     def _refuse_to_replace(self, found: Sequence[str]) -> None:
         """Refuse what is there, each told in words, unless it may be replaced."""
@@ -543,10 +557,10 @@ class ImageJob:
         norm = self.recipe.config.normalization
         with contextlib.ExitStack() as stack:
             # The labels are closed before the file is replaced: Windows asks for that.
-            labels = open_image(target.output)
+            labels = open_image(target.labels)
             stack.callback(labels.close)
             spec = ImageSpec.like(source, labels.dtype, provenance=provenance)
-            sink = stack.enter_context(create_labels(target.output, spec))
+            sink = stack.enter_context(create_labels(target.labels, spec))
             extras = stack.enter_context(
                 outputs.OptionalOutputs(
                     target.output,
@@ -554,6 +568,7 @@ class ImageJob:
                     target.name,
                     self.config.replace(save=kinds, measure="basic"),
                     self.recipe.config.encoding.classes,
+                    labels=target.labels,
                     intensities=False,
                 )
             )
@@ -621,6 +636,7 @@ class ImageJob:
             name,
             self.config,
             classes,
+            labels=target.labels,
             mark=target.mark,
             others=target.others,
             scratch=scratch,
@@ -645,7 +661,7 @@ class ImageJob:
             # All of the channel has been read by now.
             found = provenance | inputs.record(source.damaged)
             spec = ImageSpec.like(source, dtype, provenance=found)
-            with create_labels(output, spec) as sink:
+            with create_labels(target.labels, spec) as sink:
                 for plane, result in enumerate(segmented):
                     y0 = 0
                     own = numbers[plane].astype(dtype)
@@ -707,10 +723,10 @@ class ImageJob:
 
 def _skipped(target: inputs.Target) -> inputs.ImageResult:
     """Return the result of an image whose labels are there."""
-    made = read_provenance(target.output)
+    made = read_provenance(target.labels)
     return inputs.ImageResult(
         input=str(target.path),
-        output=str(target.output),
+        output=str(target.labels),
         status="skipped",
         warnings=inputs.recorded_warnings(made),
         damaged=inputs.recorded(made),
@@ -721,14 +737,14 @@ def _skipped(target: inputs.Target) -> inputs.ImageResult:
 def _file(path: Path) -> dict[str, Any]:
     """Return by what a file is known again."""
     try:
-        stat = path.stat()
+        if is_zarr(path):
+            size, modified = size_and_time(path)
+        else:
+            stat = path.stat()
+            size, modified = stat.st_size, stat.st_mtime_ns
     except OSError as error:
         raise CellunetError(f"{path} cannot be read ({error}).") from error
-    return {
-        "name": path.name,
-        "bytes": stat.st_size,
-        "modified_ns": stat.st_mtime_ns,
-    }
+    return {"name": path.name, "bytes": size, "modified_ns": modified}
 
 
 def _result(

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cellunet.config import ALL_IMAGES
 from cellunet.errors import CellunetError, ConfigError, InputError
-from cellunet.io.images import names_of_images, open_image
+from cellunet.io.images import FOLDERS, names_of_images, open_image, suffix_of
 from cellunet.io.paths import below, output_paths
 from cellunet.io.source import Damage
+from cellunet.io.zarr_store import address
 from cellunet.settings import shown, unit_of
 from cellunet.tasks.predict.settings import MEGABYTE
 
@@ -471,13 +472,39 @@ class Target:
     name: str
     """What tables call it: its path below the common folder of the run."""
     output: Path
-    """Its label image."""
+    """Its label image, or what is named after it if the labels lie elsewhere."""
     image: str | None = None
     """Which image of the file; None: the largest."""
     mark: str = ""
     """The channel that the file holds, where channels have files of their own."""
     others: tuple[ChannelFile, ...] = ()
     """The files of the other channels."""
+    into: str | None = None
+    """Name of the labels in the store of the image, if they go there."""
+
+    @property
+    def labels(self) -> Path:
+        """Where the label image is written."""
+        return self.output if self.into is None else labels_within(self)
+
+
+def labels_within(target: Target) -> Path:
+    """Return where the labels of an image lie in its own store.
+
+    Raises
+    ------
+    ConfigError
+        If that is no store of this machine.
+    """
+    path = target.path
+    if suffix_of(path) not in FOLDERS or address(path):
+        where = "on a server" if address(path) else "no OME-Zarr"
+        raise ConfigError(
+            f"{address(path) or path} is {where}: no labels can be written into it.",
+            hint="Leave out --into-source; --out takes the labels of any image.",
+        )
+    group = names_of_images(path)[int(target.image or 0)] if target.image else ""
+    return path / group / "labels" / str(target.into)
 
 
 def find_targets(
@@ -509,14 +536,14 @@ def find_targets(
         If two images would write one file.
     """
     outputs = output_paths(found.files, found.base, out)
-    targets = []
+    targets, into = [], config.into_source
     for path in files:
         name = below(path, found.base).as_posix()
         if config.image != ALL_IMAGES:
             site = sites.get(path)
             mark, others = (site.mark, site.others) if site else ("", ())
             targets.append(
-                Target(path, name, outputs[path], config.image, mark, others)
+                Target(path, name, outputs[path], config.image, mark, others, into)
             )
             continue
         try:
@@ -525,13 +552,14 @@ def find_targets(
             # It is told when the image is opened.
             names = [""]
         if len(names) < 2:
-            targets.append(Target(path, name, outputs[path]))
+            targets.append(Target(path, name, outputs[path], into=into))
             continue
         for number, own in enumerate(names):
             safe = re.sub(r"[^\w.-]+", "-", own).strip("-.")[:MOST_NAME]
             stem = f"{outputs[path].stem}_{number}" + (f"_{safe}" if safe else "")
             output = outputs[path].with_name(f"{stem}{outputs[path].suffix}")
-            targets.append(Target(path, f"{name}#{number}", output, str(number)))
+            place = str(number)
+            targets.append(Target(path, f"{name}#{place}", output, place, into=into))
     _refuse_clashes(targets)
     return targets
 

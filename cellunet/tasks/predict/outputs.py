@@ -14,15 +14,24 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from cellunet.errors import AnnotationError, InputError, OutputError, choose, optional
+from cellunet.errors import (
+    AnnotationError,
+    ConfigError,
+    InputError,
+    OutputError,
+    choose,
+    optional,
+)
 from cellunet.imaging.measure import Objects, column_names
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.paths import output_paths
 from cellunet.io.source import Region
+from cellunet.io.zarr_store import is_zarr, zarr_module
 from cellunet.outputs.coco import CocoJson, is_coco_of_ours, join_coco
 from cellunet.outputs.pictures import OutlinePicture
 from cellunet.outputs.shapes import GeoJson, Place, RoiSet
 from cellunet.outputs.tables import TABLES, is_ours, join
+from cellunet.outputs.zarr_table import ZarrTable, table_path
 from cellunet.tasks.linking import VOLUME_COLUMNS, VolumeRows
 from cellunet.tasks.predict.inputs import MEASURED, first_channel, open_as
 from cellunet.tasks.predict.plane import band_rows
@@ -41,8 +50,12 @@ if TYPE_CHECKING:
     from cellunet.io.paths import Inputs
     from cellunet.io.scratch import Scratch
     from cellunet.io.source import Damage, Source, Statistics
+    from cellunet.outputs.tables import TableSink
     from cellunet.tasks.predict.plane import OnBand
     from cellunet.tasks.predict.report import Reporter
+
+IN_LABELS = "zarr-table"
+"""Kind of table that lies in the store of the labels."""
 
 FROM = "pixel_size_from"
 """Column of a table that says where the size of a pixel stands."""
@@ -268,11 +281,14 @@ class TableRows(OptionalOutput):
 
     wants_objects = True
 
+    def writer(self) -> Callable[[Path, Sequence[str]], TableSink]:
+        """Return what writes the table."""
+        return choose(TABLES, self.context.config.table_format, "format of tables")
+
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         config, source = context.config, context.source
         self._detail = config.measure == "all"
-        writer = choose(TABLES, config.table_format, "format of tables")
         columns = [*column_names(context.channels, detail=self._detail), FROM]
         self._volumes = None
         if config.link_planes and "Z" in source.plane_axes:
@@ -281,7 +297,7 @@ class TableRows(OptionalOutput):
             self._volumes = VolumeRows(context.channels, size)
             columns += VOLUME_COLUMNS
         self._frame: int | None = None
-        self._table = writer(context.path, columns + ["frame"] * self._detail)
+        self._table = self.writer()(context.path, columns + ["frame"] * self._detail)
         self.files.append(self._table)
 
     def on_objects(self, batch: ObjectBatch) -> None:
@@ -321,6 +337,14 @@ class TableRows(OptionalOutput):
         super().commit()
 
 
+class ZarrRows(TableRows):
+    """The same rows in the OME-Zarr of the labels."""
+
+    def writer(self) -> Callable[[Path, Sequence[str]], TableSink]:
+        """Return what writes the table."""
+        return ZarrTable
+
+
 @dataclass(frozen=True)
 class Join:
     """How the files of all images become one of the run."""
@@ -357,6 +381,7 @@ OUTPUT_KINDS = {
     "table": OutputKind(
         "_table.{format}", TableRows, Join("table.{format}", "table", is_ours, join)
     ),
+    IN_LABELS: OutputKind("", ZarrRows),
 }
 """Name for ``--save`` to kind."""
 
@@ -369,6 +394,8 @@ def check_installed(save: tuple[str, ...], table_format: str) -> None:
     ConfigError
         With the line that installs it.
     """
+    if IN_LABELS in save:
+        zarr_module()
     if "table" in save and table_format == "parquet":
         optional("pyarrow.parquet", "parquet", "A Parquet table")
 
@@ -426,12 +453,33 @@ def read_through(source: Source, config: PredictConfig) -> int:
     return 1 + channels if measured and not config.gray and channels > 1 else 1
 
 
-def optional_output_paths(output: Path, config: PredictConfig) -> dict[str, Path]:
-    """Return the path of each file that is to lie beside a label image."""
-    return {
+def optional_output_paths(
+    output: Path, config: PredictConfig, labels: Path | None = None
+) -> dict[str, Path]:
+    """Return the path of each file that is to lie beside a label image.
+
+    Parameters
+    ----------
+    output
+        The label image, or what files are named after in its place.
+    config
+        What is to be saved.
+    labels
+        The label image, if it lies elsewhere.
+    """
+    paths = {
         kind: output.with_name(output.stem + suffix(kind, config))
         for kind in optional_output_path(config)
     }
+    if IN_LABELS in paths:
+        if not is_zarr(labels or output):
+            raise ConfigError(
+                f"{output} is no OME-Zarr, so it holds no table.",
+                hint=f"Save the table in a file of its own: --save table, without "
+                f"{IN_LABELS}.",
+            )
+        paths[IN_LABELS] = table_path(labels or output)
+    return paths
 
 
 def refuse_clashes(
@@ -457,6 +505,8 @@ def refuse_clashes(
     """
     taken = {_key(path): image for image, path in outputs.items()}
     for kind in optional_output_path(config):
+        if kind == IN_LABELS:
+            continue
         extras = output_paths(found.files, found.base, out, suffix(kind, config))
         for image, path in extras.items():
             other = taken.setdefault(_key(path), image)
@@ -488,6 +538,8 @@ class OptionalOutputs:
         What is to be saved.
     classes
         Classes of the model.
+    labels
+        The label image, if it is not at `output`.
     mark
         What the channel of the image's file is called, where others are files too.
     others
@@ -506,6 +558,7 @@ class OptionalOutputs:
         config: PredictConfig,
         classes: tuple[str, ...],
         *,
+        labels: Path | None = None,
         mark: str = "",
         others: Sequence[ChannelFile] = (),
         scratch: Scratch | None = None,
@@ -517,7 +570,7 @@ class OptionalOutputs:
         self.in_pieces = 0
         """Objects so far that are in several pieces."""
         self._stack = contextlib.ExitStack()
-        kinds = optional_output_paths(output, config)
+        kinds = optional_output_paths(output, config, labels)
         self._measures = any(OUTPUT_KINDS[k].make.wants_objects for k in kinds)
         self._extras: list[OptionalOutput] = []
         with self._stack:

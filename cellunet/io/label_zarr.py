@@ -1,0 +1,485 @@
+"""Write label images as OME-Zarr: a store of their own, or labels within an image's.
+
+One process writes all of a store: two that write chunks of one shard would lose some
+without a word. Rows gather until they fill a row of chunks. Every level is made of the
+rows of the one before, every other pixel of every other row, so that no label is ever
+averaged; its pixels lie where the first of each two lay, as its metadata say.
+
+All is written into a hidden folder beside, the metadata last, and renamed. Labels
+within an image are listed there after that.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import contextlib
+import json
+import math
+import os
+import shutil
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from cellunet.errors import OutputError
+from cellunet.io.files import (
+    clear_leftovers,
+    locked,
+    partial_path,
+    write_atomically,
+    writing,
+)
+from cellunet.io.zarr_store import (
+    METADATA,
+    NAMESPACE,
+    read_attributes,
+    read_provenance,
+    store_of,
+    zarr_format,
+    zarr_module,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.io.label_tiff import ImageSpec
+
+LOCK = ".cellunet.lock"
+"""In the store of an image, while labels are written into it."""
+
+CHUNK_PX = 256
+
+SHARD_CHUNKS = 16
+"""Chunks side by side in a shard: as wide as four tiles that are decoded, and no higher
+than a chunk, so that no more than its rows wait."""
+
+MOST_COLORS = 10_000
+"""Labels up to which each gets a color of its own in the metadata."""
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+_KINDS = {"T": "time", "Z": "space", "Y": "space", "X": "space"}
+
+
+class _Level:
+    """One resolution while its rows come."""
+
+    def __init__(self, array: Any, step: int, leading: tuple[int, ...]) -> None:  # noqa: ANN401
+        self._array, self._step, self._leading = array, step, leading
+        self._shape = array.shape[-2:]
+        self._rows: npt.NDArray[np.uint32] | None = None
+        self._done = 0
+
+    def add(self, plane: int, y0: int, rows: npt.NDArray[Any]) -> None:
+        """Take rows of full resolution, of which some are of this level."""
+        mine = rows[-y0 % self._step :: self._step, :: self._step]
+        if not y0:
+            self._done = 0
+        while len(mine):
+            if self._rows is None:
+                high = min(CHUNK_PX, self._shape[0] - self._done)
+                self._rows, self._filled = np.empty((high, self._shape[1]), "u4"), 0
+            taken = mine[: len(self._rows) - self._filled]
+            self._rows[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            mine = mine[len(taken) :]
+            if self._filled == len(self._rows):
+                place = np.unravel_index(plane, self._leading) if self._leading else ()
+                end = self._done + self._filled
+                where = *map(int, place), slice(self._done, end)
+                self._array[where] = self._rows
+                self._done, self._rows = end, None
+
+
+class ZarrSink:
+    """The `cellunet.io.source.Sink` of OME-Zarr.
+
+    Parameters
+    ----------
+    path
+        Where the group is to appear: ``NAME.zarr``, or ``IMAGE.zarr/labels/NAME``.
+    spec
+        What the labels are; they are written as uint32.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written there, or if something else is there.
+    """
+
+    def __init__(self, path: Path, spec: ImageSpec) -> None:
+        zarr = zarr_module()
+        self.path, self._spec = path, spec
+        self._provenance = spec.provenance
+        json.dumps(spec.provenance, allow_nan=False)
+        self._format = spec.grid.zarr_format if spec.grid else 3
+        self._most = self._plane = self._y = 0
+        refuse_foreign(path)
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial = partial_path(path)
+            self._partial.mkdir()
+            self._open = True
+            store = zarr.storage.LocalStore(self._partial)
+            try:
+                self._group = zarr.create_group(store, zarr_format=self._format)
+                self._levels = self._made_levels()
+            except BaseException:
+                self.abort()
+                raise
+
+    def _writing(self) -> Any:  # noqa: ANN401
+        return writing(self.path / METADATA[self._format])
+
+    def _axes(self) -> tuple[str, tuple[dict[str, Any], ...], list[int]]:
+        """Return letters and descriptions of the axes of labels, and their lengths."""
+        spec, grid = self._spec, self._spec.grid
+        lengths = dict(zip(spec.plane_axes, spec.plane_shape, strict=True))
+        if grid is None:
+            letters = f"{spec.plane_axes}YX"
+            described = [{"name": a.lower(), "type": _KINDS[a]} for a in letters]
+            units = {"T": "second", "Z": "micrometer"}
+            units |= dict.fromkeys("YX", "micrometer") if spec.pixel_size_um else {}
+            for letter, axis in zip(letters, described, strict=True):
+                axis |= {"unit": units[letter]} if letter in units else {}
+            known = tuple(described)
+        else:
+            # An axis that was projected is no more.
+            kept = [
+                k
+                for k, (a, n) in enumerate(zip(grid.axes, grid.lengths, strict=True))
+                if a in "YX" or a in spec.plane_axes or n == 1
+            ]
+            letters = "".join(grid.axes[k] for k in kept)
+            known = tuple(grid.described[k] for k in kept)
+        return letters, known, [lengths.get(a, 1) for a in letters[:-2]]
+
+    def _made_levels(self) -> list[_Level]:
+        _, axes, leading = self._axes()
+        height, width = self._spec.shape
+        grid = self._spec.grid
+        count = grid.levels if grid and grid.levels else 1
+        while not (grid and grid.levels) and max(height, width) >> count - 1 > CHUNK_PX:
+            count += 1
+        levels = []
+        for number in range(count):
+            shape = [-(-n // 2**number) for n in (height, width)]
+            array = self._array(str(number), (*leading, *shape), axes)
+            levels.append(_Level(array, 2**number, tuple(leading)))
+        return levels
+
+    def _array(
+        self, name: str, shape: tuple[int, ...], axes: tuple[dict[str, Any], ...]
+    ) -> Any:  # noqa: ANN401
+        chunks = (*(1 for _ in shape[:-2]), *(min(n, CHUNK_PX) for n in shape[-2:]))
+        options: dict[str, Any] = {}
+        if self._format == 2:
+            options["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
+        else:
+            options["dimension_names"] = [str(axis["name"]) for axis in axes]
+            if shape[-1] > CHUNK_PX:
+                wide = min(SHARD_CHUNKS, -(-shape[-1] // CHUNK_PX)) * CHUNK_PX
+                options["shards"] = (*chunks[:-1], wide)
+        return self._group.create_array(
+            name,
+            shape=shape,
+            chunks=chunks,
+            dtype="uint32",
+            fill_value=0,
+            compressors=_zstd(self._format),
+            **options,
+        )
+
+    def write(self, plane: int, y0: int, rows: npt.NDArray[Any]) -> None:
+        """Append full-width rows; see `cellunet.io.source.Sink`.
+
+        Raises
+        ------
+        OutputError
+            If there is no room.
+        ValueError
+            If rows come out of order, or of another width: a bug.
+        """
+        height, width = self._spec.shape
+        fits = rows.ndim == 2 and rows.shape[1] == width and y0 + len(rows) <= height
+        if (plane, y0) != (self._plane, self._y) or not fits or not len(rows):
+            raise ValueError(
+                f"rows {rows.shape} at {(plane, y0)}, expected at "
+                f"{(self._plane, self._y)} of {self._spec.shape}"
+            )
+        self._most = max(self._most, int(rows.max()))
+        with self._writing():
+            for level in self._levels:
+                level.add(plane, y0, rows)
+        self._y = (y0 + len(rows)) % height
+        self._plane += not self._y
+
+    def commit(self, noted: Mapping[str, Any] | None = None) -> None:
+        """Make the labels appear; see `cellunet.io.source.Sink`.
+
+        Raises
+        ------
+        OutputError
+            If there is no room or no permission; then nothing stays behind.
+        ValueError
+            If rows are missing: a bug.
+        """
+        try:
+            if self._plane != math.prod(self._spec.plane_shape):
+                raise ValueError(f"{self._plane} planes of {self._spec.plane_shape}")
+            with self._writing():
+                self._group.update_attributes(self._attributes(noted or {}))
+                sys.audit("cellunet.commit", str(self.path))
+                self._publish()
+            list_labels(self.path)
+        finally:
+            self.abort()
+
+    def _publish(self) -> None:
+        """Rename the folder, and remove earlier labels that it replaces."""
+        refuse_foreign(self.path)
+        old = partial_path(self.path) if self.path.exists() else None
+        if old is not None:
+            self.path.rename(old)
+            saved = (self._provenance or {}).get("settings", {}).get("save", ())
+            if "zarr-table" in saved and (old / "tables").is_dir():
+                # They belong to the same labels, or are written anew.
+                (old / "tables").rename(self._partial / "tables")
+        self._partial.rename(self.path)
+        self._open = False
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _attributes(self, noted: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the metadata of the group."""
+        letters, axes, _ = self._axes()
+        scale, place = self._transform(letters)
+        datasets = []
+        for number in range(len(self._levels)):
+            factors = [1] * (len(letters) - 2) + [2**number] * 2
+            own = [s * f for s, f in zip(scale, factors, strict=True)]
+            steps: list[dict[str, Any]] = [{"type": "scale", "scale": own}]
+            if any(place):
+                steps.append({"type": "translation", "translation": list(place)})
+            datasets.append({"path": str(number), "coordinateTransformations": steps})
+        version = {2: "0.4", 3: "0.5"}[self._format]
+        multiscale: dict[str, Any] = {
+            "name": self.path.stem,
+            "axes": list(axes),
+            "datasets": datasets,
+            "type": "nearest",
+        }
+        label: dict[str, Any] = {"source": {"image": self._source()}}
+        if 0 < self._most <= MOST_COLORS:
+            values = range(1, self._most + 1)
+            label["colors"] = [{"label-value": n, "rgba": color(n)} for n in values]
+        if self._format == 2:
+            multiscale, label = ({"version": version, **m} for m in (multiscale, label))
+        ome = {"multiscales": [multiscale], "image-label": label}
+        own_key = {NAMESPACE: (self._provenance or {}) | dict(noted)}
+        if self._format == 2:
+            return ome | own_key
+        return {"ome": {"version": version, **ome}} | own_key
+
+    def _transform(self, letters: str) -> tuple[list[float], list[float]]:
+        """Return scale and translation of full size, along the axes of the labels."""
+        spec, grid = self._spec, self._spec.grid
+        if grid is not None:
+            kept = [grid.axes.index(a) for a in letters]
+            return [grid.scale[k] for k in kept], [grid.translation[k] for k in kept]
+        y, x = spec.pixel_size_um or (1.0, 1.0)
+        steps = {"T": spec.time_step_s, "Z": spec.z_step_um, "Y": y, "X": x}
+        return [steps[a] or 1.0 for a in letters], [0.0] * len(letters)
+
+    def _source(self) -> str:
+        """Return where the image is, as seen from the labels."""
+        grid = self._spec.grid
+        if is_within(self.path):
+            return "../../"
+        if grid is None or "://" in grid.image:
+            return grid.image if grid else ""
+        try:
+            path = os.path.relpath(grid.image, self.path)
+        except ValueError:
+            # Of another drive.
+            path = grid.image
+        return path.replace(os.sep, "/")
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        if self._open:
+            self._open = False
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.abort()
+
+
+def _zstd(number: int) -> Any:  # noqa: ANN401 - of a library
+    # Imported with zarr, which brings both.
+    if number == 2:
+        from numcodecs import Zstd
+
+        return Zstd(level=5)
+    from zarr.codecs import ZstdCodec
+
+    return ZstdCodec(level=5)
+
+
+def color(number: int) -> list[int]:
+    """Return red, green, blue and opacity of a label: neighbors differ in hue.
+
+    Examples
+    --------
+    >>> color(1)
+    [63, 101, 255, 255]
+    """
+    hue = number * _GOLDEN % 1.0
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
+    return [*(int(255 * c) for c in (red, green, blue)), 255]
+
+
+def is_within(path: Path) -> bool:
+    """Return whether labels lie within the store of their image."""
+    return path.parent.name == "labels" and store_of(path) != path
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse to replace a folder whose labels cellunet did not write.
+
+    Raises
+    ------
+    OutputError
+        If there is one.
+    """
+    # Of os.path, because Path.exists may raise where a folder may not be entered.
+    if not os.path.lexists(path) or read_provenance(path) is not None:
+        return
+    if is_within(path):
+        raise OutputError(
+            f"{store_of(path)} has labels {path.name!r} already, which are no labels "
+            "of cellunet.",
+            hint="Choose another name with --into-source NAME.",
+        )
+    raise OutputError(
+        f"{path} exists and is no label image of cellunet.",
+        hint="Rename it, or choose another --out.",
+    )
+
+
+@contextlib.contextmanager
+def alone_in(path: Path) -> Iterator[None]:
+    """Have to oneself the store that labels are written into, and see that it can be.
+
+    Labels that an earlier run finished and had no time to list are listed, and what
+    it left half done is removed.
+
+    Raises
+    ------
+    BusyError
+        If another process writes there.
+    OutputError
+        If the store cannot be written.
+    """
+    store = store_of(path)
+    with contextlib.ExitStack() as stack:
+        with writing(store / LOCK, "--into-source"):
+            stack.enter_context(
+                locked(
+                    store / LOCK,
+                    f"Labels are being written into {store}",
+                    "Wait until that is done; one run at a time writes into a store.",
+                )
+            )
+            clear_leftovers({path.parent})
+            if read_provenance(path) is not None:
+                list_labels(path)
+        yield
+
+
+def list_labels(path: Path) -> None:
+    """Have the store of an image list labels that were written into it.
+
+    Parameters
+    ----------
+    path
+        The group of the labels. Nothing is done if it is a store of its own, or listed.
+
+    Raises
+    ------
+    OutputError
+        If the store cannot be written.
+    """
+    if is_within(path):
+        list_in(path.parent, "labels", path.name)
+
+
+def list_in(group: Path, key: str, name: str) -> None:
+    """Name a group in the attributes of the one that it lies in, made if need be.
+
+    Parameters
+    ----------
+    group
+        ``labels`` or ``tables``.
+    key
+        The list among its attributes.
+    name
+        What to add to it.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    number = zarr_format(group.parent) or 3
+    listed = read_attributes(group)
+    holder = listed.setdefault("ome", {}) if number == 3 and key == "labels" else listed
+    names = holder.setdefault(key, [])
+    if name in names and zarr_format(group) is not None:
+        return
+    names += [name] * (name not in names)
+    if holder is not listed:
+        holder.setdefault("version", "0.5")
+    write_group(group, number, listed)
+    consolidate(store_of(group))
+
+
+def write_group(folder: Path, number: int, attributes: dict[str, Any]) -> None:
+    """Write the metadata of a group, of which the attributes appear whole.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if number == 2:
+        texts = {".zgroup": {"zarr_format": 2}, ".zattrs": attributes}
+    else:
+        whole = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+        texts = {"zarr.json": whole}
+    for name, document in texts.items():
+        with write_atomically(folder / name, "--into-source") as temporary:
+            temporary.write_text(json.dumps(document, indent=2), "utf-8")
+
+
+def consolidate(store: Path) -> None:
+    """Write consolidated metadata anew where there are some: they hide new labels."""
+    zarr = zarr_module()
+    whole = store / "zarr.json"
+    with writing(whole), warnings.catch_warnings():
+        # What is no part of the hierarchy, as rows of a table, is passed over.
+        warnings.simplefilter("ignore")
+        if (store / ".zmetadata").is_file():
+            zarr.consolidate_metadata(zarr.storage.LocalStore(store), zarr_format=2)
+        elif whole.is_file() and '"consolidated_metadata": {' in whole.read_text():
+            zarr.consolidate_metadata(zarr.storage.LocalStore(store), zarr_format=3)

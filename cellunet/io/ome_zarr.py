@@ -1,0 +1,619 @@
+"""Read OME-Zarr 0.4 (Zarr 2) and 0.5 (Zarr 3) by region, from folders and servers.
+
+Axes may come in any order; they are numbered here as T, C, Z, Y, X. A chunk that is not
+there is one of the fill value, as the format has it. A store may hold several images:
+the series that Bio-Formats' converter writes, and the fields of a plate.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellunet.bugs import bug, is_bug
+from cellunet.errors import ImageReadError, some
+from cellunet.io.axes import Stack, at_level, choose_level, lay_out
+from cellunet.io.source import (
+    READ_FAILURES,
+    Closing,
+    Damage,
+    DamageLog,
+    Origin,
+    StoredGrid,
+    brief,
+    check_piece,
+    memory_note,
+)
+from cellunet.io.tiff_pixels import RowWindow
+from cellunet.io.zarr_store import (
+    METADATA,
+    address,
+    open_group,
+    reading_zarr,
+    refuse_without_ranges,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.io.source import Choice, Region
+
+VERSIONS = ("0.4", "0.5")
+
+ORDER = "TCZYX"
+"""Axes in the order in which planes are numbered here."""
+
+_TYPES = {"time": "T", "channel": "C"}
+
+_METERS = {
+    "yotta": 1e24,
+    "zetta": 1e21,
+    "exa": 1e18,
+    "peta": 1e15,
+    "tera": 1e12,
+    "giga": 1e9,
+    "mega": 1e6,
+    "kilo": 1e3,
+    "hecto": 1e2,
+    "deca": 1e1,
+    "deci": 1e-1,
+    "centi": 1e-2,
+    "milli": 1e-3,
+    "micro": 1e-6,
+    "nano": 1e-9,
+    "pico": 1e-12,
+    "femto": 1e-15,
+    "atto": 1e-18,
+    "zepto": 1e-21,
+    "yocto": 1e-24,
+    "": 1.0,
+}
+"""Prefixes of UDUNITS-2 names, which the format recommends."""
+
+_UM = {"angstrom": 1e-4, "inch": 25_400.0, "foot": 304_800.0, "yard": 914_400.0}
+
+_SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86_400.0}
+
+ROWS_BYTES = 128 * 2**20
+"""Rows of a plane are kept between windows unless they are more than so many bytes."""
+
+STEP_ROWS = 64
+"""Rows to keep at least, of stores with lower chunks."""
+
+AT_ONCE = 10
+"""Chunks that zarr decodes at once."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of an image."""
+
+    path: str
+    """Of its array within the group of the image."""
+    scale: tuple[float, ...]
+    """Length of a pixel along each axis, in the axis' unit."""
+    translation: tuple[float, ...]
+    """Place of the first pixel's center."""
+
+
+@dataclass(frozen=True)
+class Multiscale:
+    """What the metadata of an image say."""
+
+    version: str
+    axes: str
+    """Letters in the order of the store, as `Stack` knows them."""
+    described: tuple[dict[str, Any], ...]
+    """The axes as they are written there."""
+    levels: tuple[Level, ...]
+    channel_names: tuple[str, ...]
+
+    @property
+    def named(self) -> str:
+        """Names of the axes, for messages."""
+        return ", ".join(str(axis.get("name")) for axis in self.described)
+
+
+def parse(path: Path, attributes: dict[str, Any]) -> Multiscale:
+    """Read the attributes of an image's group.
+
+    Raises
+    ------
+    ImageReadError
+        If they are of another version, or not as the format has them.
+    """
+    found = ome_of(attributes)
+    first = _first(path, found.get("multiscales"), "multiscales")
+    default = "0.5" if "ome" in attributes else "0.4"
+    version = str(found.get("version") or first.get("version") or default)
+    if not version.startswith(VERSIONS):
+        raise _refused(
+            path,
+            f"are of version {version}; cellunet reads {' and '.join(VERSIONS)}",
+            "Write it again with a newer program, ome-zarr or bioformats2raw.",
+        )
+    axes = tuple(a for a in first.get("axes", ()) if isinstance(a, dict))
+    letters = "".join(map(_letter, axes))
+    if not axes or len(set(letters)) < len(letters) or not set("YX") <= set(letters):
+        named = ", ".join(str(a.get("name")) for a in axes) or "none"
+        raise _refused(path, f"name axes that are not understood ({named})")
+    _first(path, first.get("datasets"), "datasets")
+    whole = _transform(path, first, len(axes))
+    levels = []
+    for dataset in first["datasets"]:
+        own = _transform(path, dataset, len(axes))
+        scale = tuple(a * b for a, b in zip(own[0], whole[0], strict=True))
+        offsets = zip(own[1], whole[0], whole[1], strict=True)
+        place = tuple(t * s + w for t, s, w in offsets)
+        levels.append(Level(str(dataset.get("path", "")), scale, place))
+    omero = found.get("omero")
+    channels = omero.get("channels", ()) if isinstance(omero, dict) else ()
+    names = tuple(str(c.get("label") or "") for c in channels if isinstance(c, dict))
+    return Multiscale(version, letters, axes, tuple(levels), names)
+
+
+def ome_of(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of OME-Zarr: in 0.5 below one key, in 0.4 on their own."""
+    own = attributes.get("ome")
+    return own if isinstance(own, dict) else attributes
+
+
+def _first(path: Path, value: Any, name: str) -> dict[str, Any]:  # noqa: ANN401
+    if not isinstance(value, list) or not value or not isinstance(value[0], dict):
+        raise _refused(path, f"have no {name}")
+    return dict(value[0])
+
+
+def _refused(path: Path, what: str, hint: str = "") -> ImageReadError:
+    return ImageReadError(
+        f"{address(path) or path} cannot be read: its OME-Zarr metadata {what}.",
+        hint=hint or "Write it again as OME-Zarr 0.4 or 0.5.",
+    )
+
+
+def _letter(axis: dict[str, Any]) -> str:
+    """Return T, C, Z, Y or X, a question mark for all else."""
+    name = str(axis.get("name", "")).upper()
+    letter = _TYPES.get(str(axis.get("type")), name)
+    return letter if len(letter) == 1 and letter in ORDER else "?"
+
+
+def _transform(
+    path: Path, entry: dict[str, Any], count: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return scale and translation of a level, or of all levels."""
+    scale, place = (1.0,) * count, (0.0,) * count
+    for one in entry.get("coordinateTransformations") or ():
+        kind = one.get("type") if isinstance(one, dict) else None
+        if kind not in ("scale", "translation", "identity"):
+            raise _refused(path, f"have a transformation {kind!r}")
+        if kind == "identity":
+            continue
+        values = one.get(kind)
+        if not isinstance(values, list) or len(values) != count:
+            raise _refused(path, f"have a {kind} that does not fit its {count} axes")
+        numbers = tuple(float(v) for v in values)
+        scale, place = (numbers, place) if kind == "scale" else (scale, numbers)
+    return scale, place
+
+
+def micrometers(unit: str | None) -> float | None:
+    """Return a unit of length in micrometers, None if it is none.
+
+    Examples
+    --------
+    >>> micrometers("nanometer"), micrometers("second"), micrometers(None)
+    (0.001, None, None)
+    """
+    found = re.fullmatch(r"(\w*?)met(?:er|re)", unit or "")
+    if found and found[1] in _METERS:
+        return round(_METERS[found[1]] * 1e6, 21)
+    return _UM.get(unit or "")
+
+
+def seconds(unit: str | None) -> float | None:
+    """Return a unit of time in seconds, None if it is none.
+
+    Examples
+    --------
+    >>> seconds("millisecond"), seconds("minute")
+    (0.001, 60.0)
+    """
+    found = re.fullmatch(r"(\w*?)second", unit or "")
+    return _METERS.get(found[1]) if found else _SECONDS.get(unit or "")
+
+
+def image_paths(path: Path, attributes: dict[str, Any], root: Any) -> list[str]:  # noqa: ANN401
+    """Return the groups of the images of a store, ``""`` for its own.
+
+    Raises
+    ------
+    ImageReadError
+        If it holds none.
+    """
+    found = ome_of(attributes)
+    if "multiscales" in found:
+        return [""]
+    if isinstance(found.get("plate"), dict):
+        return _fields(root, found["plate"])
+    if "well" in found:
+        return [str(i["path"]) for i in found["well"]["images"]]
+    if found.get("bioformats2raw.layout") or "bioformats2raw.layout" in attributes:
+        try:
+            series = ome_of(dict(root["OME"].attrs)).get("series")
+        except KeyError:
+            series = None
+        if isinstance(series, list):
+            return [str(s) for s in series]
+        return [str(k) for k in range(_count(lambda k: str(k) in root))]
+    raise _refused(
+        path,
+        "hold no image (no multiscales)",
+        "Name the group of an image within it.",
+    )
+
+
+def _count(there: Callable[[int], bool]) -> int:
+    number = 0
+    while there(number):
+        number += 1
+    return number
+
+
+def _fields(root: Any, plate: dict[str, Any]) -> list[str]:  # noqa: ANN401
+    """Return the fields of all wells of a plate that are there."""
+    fields = []
+    for well in plate.get("wells", ()):
+        name = str(well["path"])
+        try:
+            images = ome_of(dict(root[name].attrs))["well"]["images"]
+        except KeyError:
+            # Some programs list wells that were never taken.
+            continue
+        fields += [f"{name}/{image['path']}" for image in images]
+    return fields
+
+
+@dataclass
+class OpenZarr:
+    """One image of a store."""
+
+    array: Any
+    """Zarr's array of the level that is read."""
+    axes: str
+    """Its axes in the order of the store."""
+    stack: Stack
+    """Its axes in `ORDER`."""
+    sizes: dict[str, float]
+    """Length of a pixel along an axis, in micrometers or seconds, if it is known."""
+    origin: Origin
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of what is read: in the byte order of this machine."""
+        stored = np.dtype(self.array.dtype)
+        return np.dtype(np.uint8) if stored == np.bool_ else stored.newbyteorder("=")
+
+
+def open_level(path: Path, choice: Choice) -> OpenZarr:
+    """Open an image of a store.
+
+    Raises
+    ------
+    ImageReadError
+        If its metadata are not understood, or an array is not there.
+    """
+    root = open_group(path)
+    names = image_paths(path, dict(root.attrs), root)
+    number = choose_image(path, choice.image, names)
+    group = root[names[number]] if names[number] else root
+    found = parse(path, dict(group.attrs))
+    arrays = [_array(path, group, level, found) for level in found.levels]
+    order = [found.axes.index(a) for a in ORDER if a in found.axes]
+    rows, columns = order[-2:]
+    shapes = [(int(a.shape[rows]), int(a.shape[columns])) for a in arrays]
+    at = choose_level(path, choice.level, shapes)
+    array, level = arrays[at], found.levels[at]
+    if array.dtype.kind not in "biuf":
+        raise _refused(path, f"lead to values of type {array.dtype}, no intensities")
+    check_piece(path, _bytes(array.chunks, array), choice.limit_bytes)
+    if array.shards is not None:
+        refuse_without_ranges(path, _metadata_file(names[number], root))
+    sizes = _sizes(found, level)
+    several = len(names) > 1
+    origin = Origin(
+        pixel_size_from="OME-Zarr scale" if {"Y", "X"} <= sizes.keys() else "",
+        image=str(number) if several else "",
+        position=names[number] if several else "",
+        notes=_notes(path, names, number, choice),
+        full_px=at_level(shapes[0], shapes[at], (1.0, 1.0)),
+        grid=_grid(path, found, at, array, root),
+    )
+    stack = Stack(
+        path,
+        axes="".join(found.axes[k] for k in order),
+        shape=tuple(int(array.shape[k]) for k in order),
+        channel_names=found.channel_names,
+    )
+    return OpenZarr(array, found.axes, stack, sizes, origin)
+
+
+def _metadata_file(name: str, root: Any) -> str:  # noqa: ANN401
+    file = METADATA[root.metadata.zarr_format]
+    return f"{name}/{file}" if name else file
+
+
+def _notes(
+    path: Path, names: list[str], number: int, choice: Choice
+) -> tuple[str, ...]:
+    if len(names) < 2 or choice.image is not None:
+        return ()
+    others = some([n for k, n in enumerate(names) if k != number], 4)
+    return (f"the store holds other images too ({others}): --image",)
+
+
+def _array(path: Path, group: Any, level: Level, found: Multiscale) -> Any:  # noqa: ANN401
+    try:
+        array = group[level.path]
+    except KeyError:
+        array = None
+    if array is None or not hasattr(array, "chunks"):
+        raise _refused(path, f"name an array {level.path!r} that is not there")
+    lengths = dict(zip(found.axes, array.shape, strict=False))
+    if lengths.get("?", 1) != 1:
+        raise _refused(path, f"name an axis that is not understood ({found.named})")
+    if len(array.shape) != len(found.axes) or 0 in array.shape:
+        raise _refused(
+            path,
+            f"name {len(found.axes)} axes, but its array {level.path!r} is of shape "
+            f"{array.shape}",
+        )
+    return array
+
+
+def _bytes(shape: tuple[int, ...], array: Any) -> int:  # noqa: ANN401
+    return math.prod(shape) * int(array.dtype.itemsize)
+
+
+def choose_image(path: Path, wanted: str | None, names: list[str]) -> int:
+    """Return the number of the image to read: the first, or the one that is named.
+
+    Raises
+    ------
+    ImageReadError
+        If there is no such image.
+    """
+    if not names:
+        raise _refused(path, "name no image that is there")
+    if wanted is None:
+        return 0
+    if wanted.isdecimal() and int(wanted) < len(names):
+        return int(wanted)
+    if wanted in names:
+        return names.index(wanted)
+    listed = some([f"{k} {name}".strip() for k, name in enumerate(names)], 6)
+    raise ImageReadError(
+        f"{path} has no image {wanted!r}; it holds {listed}.",
+        hint="Choose one by its number, with --image.",
+    )
+
+
+def _sizes(found: Multiscale, level: Level) -> dict[str, float]:
+    """Return the size of a pixel along each axis whose unit is known."""
+    sizes = {}
+    for letter, axis, scale in zip(
+        found.axes, found.described, level.scale, strict=True
+    ):
+        unit = seconds if letter == "T" else micrometers
+        factor = unit(axis.get("unit"))
+        if factor is not None and math.isfinite(scale) and scale > 0:
+            # Decimal as the file has it: 1000 nm are 1 um.
+            sizes[letter] = float(f"{scale * factor:.12g}")
+    return sizes
+
+
+def _grid(path: Path, found: Multiscale, at: int, array: Any, root: Any) -> StoredGrid:  # noqa: ANN401
+    """Return on what grid labels of this image lie: its own but for channels."""
+    kept = [k for k, a in enumerate(found.axes) if a != "C"]
+    kept.sort(key=lambda k: ORDER.index(found.axes[k]))
+    level = found.levels[at]
+    return StoredGrid(
+        image=str(path) if not address(path) else address(path),
+        zarr_format=int(root.metadata.zarr_format),
+        axes="".join(found.axes[k] for k in kept),
+        lengths=tuple(int(array.shape[k]) for k in kept),
+        described=tuple(found.described[k] for k in kept),
+        scale=tuple(level.scale[k] for k in kept),
+        translation=tuple(level.translation[k] for k in kept),
+        levels=len(found.levels) - at if len(found.levels) > 1 else None,
+    )
+
+
+class ZarrSource(Closing):
+    """One image of an OME-Zarr as a `cellunet.io.source.Source`.
+
+    Made by `open_zarr`.
+    """
+
+    cut_from = None
+
+    def __init__(self, path: Path, choice: Choice) -> None:
+        opened = open_level(path, choice)
+        layout = lay_out(opened.stack, choice)
+        self.path = path
+        self.shape = layout.shape
+        self.dtype = opened.dtype
+        self.plane_axes, self.plane_shape = layout.plane_axes, layout.plane_shape
+        self.channels = layout.channels
+        self.channel_names = layout.channel_names
+        self.file_channels = layout.file_channels
+        sizes = opened.sizes
+        self.pixel_size_um = (
+            (sizes["Y"], sizes["X"]) if {"Y", "X"} <= sizes.keys() else None
+        )
+        self.z_step_um, self.time_step_s = sizes.get("Z"), sizes.get("T")
+        self.origin = opened.origin
+        self._choice, self._layout, self._stack = choice, layout, opened.stack
+        self._log = DamageLog(path, keep_going=choice.keep_going)
+        self._opened: OpenZarr | None = opened
+        chunk = dict(zip(opened.axes, opened.array.chunks, strict=True))
+        self._chunk = int(chunk["Y"]), int(chunk["X"])
+        self._piece = _bytes(opened.array.chunks, opened.array)
+        self._window: RowWindow | None = None
+        self.memory_note = memory_note(path, self._piece, self.held_bytes(1024))
+
+    @property
+    def damaged(self) -> tuple[Damage, ...]:
+        """What could not be read so far; zeros stand there."""
+        return self._log.noted
+
+    def read(self, region: Region) -> npt.NDArray[Any]:
+        """Return a region; see `cellunet.io.source.Source`."""
+        region.check(self.shape, self._layout.planes)
+        rows, columns = (region.y0, region.y1), (region.x0, region.x1)
+        with reading_zarr(self.path):
+            if not self._keeps_rows:
+                return self._pixels(region.plane, rows, columns)
+            if self._window is None:
+                self._window = RowWindow(self.shape, self._step, self._pixels)
+            return self._window.read(region.plane, rows, columns)
+
+    def held_bytes(self, rows: int) -> int:
+        """Return what reading holds; see `cellunet.io.source.Source`."""
+        # A chunk is held encoded too, which can be as long.
+        sides = zip(self.shape, self._chunk, strict=True)
+        chunks = math.prod(-(-n // c) for n, c in sides)
+        held = 2 * self._piece * min(chunks, AT_ONCE)
+        if self._keeps_rows:
+            step = self._step
+            kept = min((-(-rows // step) + 1) * step, self.shape[0])
+            held += kept * self._row_bytes
+        return held
+
+    @property
+    def _step(self) -> int:
+        """Rows to read at once, so that no chunk is decoded twice."""
+        high = self._chunk[0]
+        return high * max(STEP_ROWS // high, 1)
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.shape[1] * self.channels * self.dtype.itemsize
+
+    @property
+    def _keeps_rows(self) -> bool:
+        """Whether rows are kept: they are few, or within one chunk."""
+        whole = self._chunk[1] >= self.shape[1]
+        return whole or 2 * self._step * self._row_bytes <= ROWS_BYTES
+
+    def _pixels(
+        self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
+    ) -> npt.NDArray[Any]:
+        """Return a rectangle of a plane, CYX."""
+        first, *others = self._layout.stored(plane)
+        result = self._channels(first, rows, columns)
+        for stored in others:
+            np.maximum(result, self._channels(stored, rows, columns), out=result)
+        return result
+
+    def _channels(
+        self, stored: int, rows: tuple[int, int], columns: tuple[int, int]
+    ) -> npt.NDArray[Any]:
+        shape = len(self._layout.parts), rows[1] - rows[0], columns[1] - columns[0]
+        parts = np.empty(shape, self.dtype)
+        for number, (skip, _) in enumerate(self._layout.parts):
+            parts[number] = self._rectangle(stored + skip, rows, columns)
+        return parts
+
+    def _rectangle(
+        self, stored: int, rows: tuple[int, int], columns: tuple[int, int]
+    ) -> npt.NDArray[Any]:
+        """Return a rectangle of a stored plane; of a damaged one what there is."""
+        try:
+            return self._stored(stored, rows, columns)
+        except READ_FAILURES as error:
+            if is_bug(error):
+                raise bug(error, self.path) from error
+            if address(self.path):
+                raise
+        pixels = np.zeros((rows[1] - rows[0], columns[1] - columns[0]), self.dtype)
+        for y0, y1 in _parts(rows, self._chunk[0]):
+            for x0, x1 in _parts(columns, self._chunk[1]):
+                try:
+                    part = self._stored(stored, (y0, y1), (x0, x1))
+                except READ_FAILURES as error:
+                    lost = Damage(stored, y0, y1, x0, x1, "chunk", brief(error))
+                    self._log.note(lost, error)
+                    continue
+                top, left = y0 - rows[0], x0 - columns[0]
+                pixels[top : top + y1 - y0, left : left + x1 - x0] = part
+        return pixels
+
+    def _stored(
+        self, stored: int, rows: tuple[int, int], columns: tuple[int, int]
+    ) -> npt.NDArray[Any]:
+        opened = self._file()
+        leading = self._stack.shape[:-2]
+        places = np.unravel_index(stored, leading) if leading else ()
+        where: dict[str, Any] = {"Y": slice(*rows), "X": slice(*columns), "?": 0}
+        where |= zip(self._stack.axes[:-2], map(int, places), strict=True)
+        pixels = np.asarray(opened.array[tuple(where[a] for a in opened.axes)])
+        if opened.axes.index("Y") > opened.axes.index("X"):
+            pixels = pixels.T
+        return pixels.astype(self.dtype, copy=False)
+
+    def _file(self) -> OpenZarr:
+        """Return the image, after pickling opened anew."""
+        if self._opened is None:
+            opened = open_level(self.path, self._choice)
+            if (opened.stack, opened.dtype) != (self._stack, self.dtype):
+                raise ImageReadError(
+                    f"{self.path} has changed since it was opened.", hint="Run again."
+                )
+            self._opened = opened
+        return self._opened
+
+    def close(self) -> None:
+        """Forget what was read; `read` opens the store again."""
+        self._window = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None, "_window": None}
+
+
+def _parts(span: tuple[int, int], length: int) -> list[tuple[int, int]]:
+    """Return the parts of a span that lie in one chunk each."""
+    edges = range(span[0] // length * length, span[1], length)
+    return [(max(e, span[0]), min(e + length, span[1])) for e in edges]
+
+
+def open_zarr(path: Path, choice: Choice) -> ZarrSource:
+    """Read the metadata of an OME-Zarr and check what they claim.
+
+    Raises
+    ------
+    ImageReadError
+        If it is no OME-Zarr, is damaged, or if a channel must be chosen.
+    """
+    with reading_zarr(path):
+        return ZarrSource(path, choice)
+
+
+def names_of_zarr(path: Path) -> list[str]:
+    """Return the groups of the images of a store, as `open_zarr` numbers them.
+
+    Raises
+    ------
+    ImageReadError
+        If the store cannot be read.
+    """
+    with reading_zarr(path):
+        root = open_group(path)
+        return image_paths(path, dict(root.attrs), root)
