@@ -716,7 +716,8 @@ class PredictConfig(Config):
         )
         check_edge(self.edge)
         check(
-            re.fullmatch(r"(?!\.)[\w. -]+", self.into_source or "labels") is not None,
+            self.into_source is None
+            or re.fullmatch(r"(?!\.)[\w. -]+", self.into_source) is not None,
             f"{self.into_source!r} can name no group of labels.",
             hint="Use letters, digits, - and _, as in --into-source nuclei.",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +82,10 @@ def write_store(
     else:
         group.update_attributes({"ome": {"version": version, **ome}})
     if consolidated:
-        zarr.consolidate_metadata(path)
+        with warnings.catch_warnings():
+            # It is no part of Zarr 3 yet.
+            warnings.simplefilter("ignore")
+            zarr.consolidate_metadata(path)
     return path
 
 

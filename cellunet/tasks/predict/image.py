@@ -375,7 +375,8 @@ class ImageJob:
 
         What stands in the way of it is told where the image has its turn.
         """
-        if self.config.pixel_size_um is not None:
+        # A store is looked into alone.
+        if self.config.pixel_size_um is not None or target.into is not None:
             return None
         with contextlib.suppress(CellunetError):
             if self._missing(target, self._provenance(target)) == ():

@@ -1,0 +1,322 @@
+"""OME-Zarr in and out: the labels of the TIFF of the same pixels, nothing half done."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellunet.config import PredictConfig
+from cellunet.errors import ConfigError
+from cellunet.io.images import open_image
+from cellunet.io.label_tiff import ImageSpec, read_provenance
+from cellunet.io.label_zarr import ZarrSink, alone_in
+from cellunet.tasks.measure import measure
+from cellunet.tasks.predict.batch import predict
+
+zarr = pytest.importorskip("zarr", "3")
+
+from tests.io.zarr_stores import labels_in, write_store  # noqa: E402
+
+UM = {"scale": {"y": 0.5, "x": 0.5}, "units": {"y": "micrometer", "x": "micrometer"}}
+
+
+@pytest.fixture
+def run(tiny_model, tmp_path):
+    def call(*inputs: object, out: Path | None = None, **options):
+        return predict(
+            [str(text) for text in inputs],
+            out or tmp_path / "out",
+            model=str(tiny_model.folder),
+            threads=1,
+            config=PredictConfig(**options),
+        )
+
+    return call
+
+
+@pytest.fixture
+def pixels(nuclei_image):
+    """Two channels of nuclei, CYX."""
+    return np.stack([nuclei_image((150, 300), 40, k)[0] for k in range(2)])
+
+
+def store(path: Path, pixels, axes: str = "cyx", **options) -> Path:
+    names = ("DAPI", "GFP") if "c" in axes else ()
+    known = {"chunks": (1,) * (len(axes) - 2) + (64, 64), "channels": names}
+    return write_store(path, pixels, axes, **UM, **(known | options))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return all that lies in a folder."""
+    found = (p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found}
+
+
+@pytest.mark.parametrize("tile", [64, 1024])
+@pytest.mark.parametrize(
+    ("axes", "version"), [("yx", "0.4"), ("tzyx", "0.5"), ("cyx", "0.5")]
+)
+def test_labels_are_those_of_the_tiff_of_the_same_pixels(
+    run, tmp_path, pixels, axes, version, tile
+) -> None:
+    image = {"yx": pixels[0], "tzyx": pixels[None], "cyx": pixels}[axes]
+    options = {"channel": "GFP"} if axes == "cyx" else {}
+    description = {"axes": axes.upper(), "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    if axes == "cyx":
+        description["Channel"] = {"Name": ["DAPI", "GFP"]}
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "t.tif", image, ome=True, metadata=description)
+    store(tmp_path / "in" / "z.zarr", image, axes, version=version)
+    found = run(tmp_path / "in", tile_px=tile, save=("table",), **options)
+    assert [i.status for i in found.images] == ["done", "done"], found.failed
+    tiff = tifffile.imread(tmp_path / "out" / "t.tif")
+    made = labels_in(tmp_path / "out" / "z.zarr")
+    assert made.dtype == np.uint32
+    assert made.max() > 5
+    assert made.tobytes() == tiff.astype(np.uint32).tobytes()
+    tables = []
+    for name in ("t_table.csv", "z_table.csv"):
+        with (tmp_path / "out" / name).open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        drop = ("image", "pixel_size_from")
+        tables.append([{k: v for k, v in r.items() if k not in drop} for r in rows])
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_labels_are_a_store_of_their_own_of_the_images_version(
+    run, tmp_path, pixels, version
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels, version=version, levels=2)
+    before = files(path)
+    found = run(path, channel="DAPI")
+    assert files(path) == before, "nothing is written into an image unasked"
+    out = tmp_path / "out" / "a.zarr"
+    assert found.images[0].output == str(out)
+    group = zarr.open_group(out, mode="r")
+    ome = dict(group.attrs).get("ome", dict(group.attrs))
+    assert group.metadata.zarr_format == {"0.4": 2, "0.5": 3}[version]
+    multiscale = ome["multiscales"][0]
+    assert [a["name"] for a in multiscale["axes"]] == ["y", "x"]
+    scales = [
+        d["coordinateTransformations"][0]["scale"] for d in multiscale["datasets"]
+    ]
+    assert scales == [[0.5, 0.5], [1.0, 1.0]], "as many levels as the image"
+    full = labels_in(out)
+    assert (labels_in(out, 1) == full[::2, ::2]).all(), "labels are never averaged"
+    label = ome["image-label"]
+    assert label["source"] == {"image": "../../a.zarr"}
+    assert [c["label-value"] for c in label["colors"]] == [*range(1, full.max() + 1)]
+    assert read_provenance(out)["input"]["name"] == "a.zarr"
+    assert run(path, channel="DAPI").images[0].status == "skipped"
+
+
+def test_labels_go_into_the_image_where_that_is_asked_for(
+    run, tmp_path, pixels
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels, consolidated=True, levels=2)
+    before = files(path)
+    write_store(path / "labels" / "drawn", np.ones((150, 300), np.uint32))
+    (path / "labels" / "zarr.json").write_text(
+        json.dumps(
+            {
+                "zarr_format": 3,
+                "node_type": "group",
+                "attributes": {"ome": {"labels": ["drawn"]}, "mine": 1},
+            }
+        )
+    )
+    found = run(path, channel="DAPI", into_source="nuclei", save=("table", "report"))
+    assert found.images[0].output == str(path / "labels" / "nuclei")
+    assert not (tmp_path / "out" / "a.zarr").exists()
+    assert (tmp_path / "out" / "a_table.csv").is_file()
+    listed = json.loads((path / "labels" / "zarr.json").read_text())["attributes"]
+    assert listed == {
+        "ome": {"labels": ["drawn", "nuclei"], "version": "0.5"},
+        "mine": 1,
+    }
+    after = files(path)
+    assert {k: after[k] for k in before if k != "zarr.json"} == {
+        k: v for k, v in before.items() if k != "zarr.json"
+    }
+    assert not [name for name in after if "partial" in name or "lock" in name]
+    group = zarr.open_group(path, mode="r", use_consolidated=True)
+    assert "labels/nuclei/0" in dict(group.members(max_depth=None))
+    attributes = dict(group["labels/nuclei"].attrs)
+    assert attributes["ome"]["image-label"]["source"] == {"image": "../../"}
+    again = run(path, channel="DAPI", into_source="nuclei", save=("table", "report"))
+    assert again.images[0].status == "skipped"
+    assert len(again.skipped) == 1
+
+
+def test_labels_that_were_finished_and_not_listed_are_listed(
+    run, tmp_path, pixels
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels, version="0.4")
+    run(path, channel="DAPI", into_source="nuclei")
+    (path / "labels" / ".zattrs").unlink()
+    (path / "labels" / ".nuclei.1-a.partial").mkdir()
+    assert run(path, channel="DAPI", into_source="nuclei").skipped
+    listed = json.loads((path / "labels" / ".zattrs").read_text())
+    assert listed == {"labels": ["nuclei"]}
+    assert not (path / "labels" / ".nuclei.1-a.partial").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_labels_of_others_are_never_replaced_and_the_batch_goes_on(
+    run, tmp_path, pixels, overwrite
+) -> None:
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "t.tif", pixels[0])
+    store(tmp_path / "in" / "free.zarr", pixels[0], "yx")
+    path = store(tmp_path / "in" / "taken.zarr", pixels[0], "yx")
+    write_store(path / "labels" / "nuclei", np.ones((150, 300), np.uint32))
+    before = files(path)
+    found = run(tmp_path / "in", into_source="nuclei", overwrite=overwrite)
+    told = {Path(i.input).name: i.message for i in found.images}
+    assert told["free.zarr"] == ""
+    assert "has labels 'nuclei' already" in told["taken.zarr"]
+    assert "t.tif is no OME-Zarr" in told["t.tif"]
+    assert files(path) == before
+
+
+def test_earlier_labels_of_cellunet_are_replaced_if_asked(
+    run, tmp_path, pixels
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels)
+    run(path, channel="DAPI")
+    refused = run(path, channel="GFP").images[0]
+    assert "was made with channel DAPI (now GFP)" in refused.message
+    assert run(path, channel="GFP", overwrite=True).done
+    settings = read_provenance(tmp_path / "out" / "a.zarr")["settings"]
+    assert settings["channel"] == "GFP"
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.zarr"]
+
+
+def test_another_programs_folder_in_the_way_stays(run, tmp_path, pixels) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    other = tmp_path / "out" / "a.zarr" / "mine.txt"
+    other.parent.mkdir(parents=True)
+    other.write_text("kept")
+    found = run(path, overwrite=True)
+    assert "exists and is no label image of cellunet" in found.images[0].message
+    assert other.read_text() == "kept"
+
+
+def test_a_store_in_which_another_run_writes_is_left_alone(
+    run, tmp_path, pixels
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    with alone_in(path / "labels" / "nuclei"):
+        found = run(path, into_source="other")
+    assert "Labels are being written into" in found.images[0].message
+    assert not (path / "labels").exists()
+
+
+def test_a_store_that_cannot_be_written_is_one_line(run, tmp_path, pixels) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    (path / "labels").write_text("in the way")
+    message = run(path, into_source="nuclei").images[0].message
+    assert "cannot be written" in message
+    assert "\n" not in message
+
+
+def test_what_is_given_up_leaves_nothing(tmp_path, pixels) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    before = files(path)
+    with open_image(path) as source:
+        spec = ImageSpec.like(source, np.uint16)
+        with ZarrSink(path / "labels" / "nuclei", spec) as sink:
+            sink.write(0, 0, np.ones((70, 300), np.uint16))
+    assert files(path) == before
+
+
+def test_a_projection_has_no_z_in_its_labels(run, tmp_path, pixels) -> None:
+    path = store(tmp_path / "a.zarr", pixels, "zyx")
+    run(path, z="max")
+    group = zarr.open_group(tmp_path / "out" / "a.zarr", mode="r")
+    assert group["0"].shape == (150, 300)
+    assert len(group.attrs["ome"]["multiscales"][0]["axes"]) == 2
+
+
+def test_axes_of_length_one_stay_in_the_labels(run, tmp_path, pixels) -> None:
+    path = store(tmp_path / "a.zarr", pixels[None, :, None], "tczyx")
+    run(path, channel="DAPI")
+    group = zarr.open_group(tmp_path / "out" / "a.zarr", mode="r")
+    assert group["0"].shape == (1, 1, 150, 300)
+
+
+def test_shards_are_as_high_as_chunks(run, tmp_path, nuclei_image) -> None:
+    path = store(tmp_path / "a.zarr", nuclei_image((300, 700), 60, 0)[0], "yx")
+    run(path)
+    array = zarr.open_group(tmp_path / "out" / "a.zarr", mode="r")["0"]
+    assert (array.chunks, array.shards) == ((256, 256), (256, 768))
+    assert zarr.open_group(tmp_path / "out" / "a.zarr", mode="r")["2"].shape == (
+        75,
+        175,
+    )
+
+
+@pytest.mark.parametrize("into", [None, "nuclei"])
+def test_the_table_lies_in_the_store_of_the_labels(run, tmp_path, pixels, into) -> None:
+    path = store(tmp_path / "a.zarr", pixels)
+    kinds = {"save": ("table", "zarr-table"), "into_source": into}
+    run(path, channel="DAPI", **kinds)
+    root = path if into else tmp_path / "out" / "a.zarr"
+    name = into or "objects"
+    table = root / "tables" / name
+    own = (table / "table.csv").read_text().splitlines()
+    other = (tmp_path / "out" / "a_table.csv").read_text().splitlines()
+    assert own[0] == other[0].replace('"id"', '"label"')
+    assert own[1:] == other[1:]
+    listed = json.loads((root / "tables" / "zarr.json").read_text())["attributes"]
+    assert listed == {"tables": [name]}
+    added = run(
+        path, channel="DAPI", save=("table", "zarr-table", "rois"), into_source=into
+    )
+    assert added.images[0].added == ("rois",)
+    assert (table / "table.csv").is_file(), "rois are added, the table stays"
+
+
+def test_a_tiff_has_no_store_for_a_table(run, tmp_path, pixels) -> None:
+    tifffile.imwrite(tmp_path / "t.tif", pixels[0])
+    found = run(tmp_path / "t.tif", save=("zarr-table",))
+    assert "is no OME-Zarr, so it holds no table" in found.images[0].message
+
+
+def test_measure_and_label_images_are_read_from_zarr(run, tmp_path, pixels) -> None:
+    path = store(tmp_path / "a.zarr", pixels)
+    run(path, channel="DAPI", save=("table",))
+    found = measure(
+        str(tmp_path / "out" / "a.zarr"),
+        [str(path)],
+        tmp_path / "measured",
+        config=PredictConfig(save=("table",)),
+    )
+    assert not found.failed
+    with (tmp_path / "measured" / "a_table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (tmp_path / "out" / "a_table.csv").open(newline="") as file:
+        made = list(csv.DictReader(file))
+    assert [r["intensity_mean_GFP"] for r in rows] == [
+        r["intensity_mean_GFP"] for r in made
+    ]
+
+
+def test_label_images_in_a_folder_are_known_as_such(run, tmp_path, pixels) -> None:
+    store(tmp_path / "in" / "a.zarr", pixels[0], "yx")
+    run(tmp_path / "in", out=tmp_path / "in" / "masks")
+    found = run(tmp_path / "in", out=tmp_path / "second")
+    assert [Path(i.input).name for i in found.images] == ["a.zarr"]
+    assert "1 label image" in found.notes[0]
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
+def test_a_name_that_leads_elsewhere_is_refused(name) -> None:
+    with pytest.raises(ConfigError, match="can name no group"):
+        PredictConfig(into_source=name)
