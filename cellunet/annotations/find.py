@@ -326,7 +326,7 @@ def detect_objects(folder: Path) -> FolderLayout | None:
 
     Where annotations of a sample are named like its images, each is a label image.
     """
-    members = sorted(p for p in folder.iterdir() if p.is_dir())
+    members = sorted(p for p in folder.iterdir() if p.is_dir() and not is_image_file(p))
     samples, images, drawn = {}, [], []
     for member in members:
         if member.name.startswith("."):

@@ -53,6 +53,7 @@ from cellunet.io.paths import (
     subfolders,
     without_results,
 )
+from cellunet.io.zarr_store import store_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -472,7 +473,7 @@ def refuse_nested(folder: Path) -> None:
 def _nested(folder: Path, levels: int) -> list[Path]:
     """Return the folders in `folder` that hold pairs, down to some levels."""
     found: list[Path] = []
-    members = (p for p in sorted(folder.iterdir()) if p.is_dir())
+    members = (p for p in sorted(folder.iterdir()) if _is_folder(p))
     for path in itertools.islice(members, MOST_LOOKED_AT if levels else 0):
         if path.name.startswith("."):
             continue
@@ -619,7 +620,13 @@ def _files(folder: Path, *, drawn: bool = False) -> list[tuple[str, Path]]:
             path,
         )
         for path in without_results(sorted(folder.rglob("*")))
-        if is_image_file(path) or is_array_file(path) or (drawn and is_drawn_file(path))
+        # Nothing within a Zarr is a file of its own.
+        if store_of(path) == path
+        and (
+            is_image_file(path)
+            or is_array_file(path)
+            or (drawn and is_drawn_file(path))
+        )
     ]
     if not files:
         refuse_foreign(folder)
@@ -644,6 +651,11 @@ def _inner(folder: Path) -> Path:
     return inside[0] if len(inside) == 1 and not others else folder
 
 
+def _is_folder(path: Path) -> bool:
+    """Return whether a path is a folder, and not one image as an OME-Zarr is."""
+    return path.is_dir() and not is_image_file(path)
+
+
 def _same_names(found: Mapping[str, Path], true: Mapping[str, Path]) -> set[str]:
     """Return the names that both folders hold, marks included.
 
@@ -656,6 +668,7 @@ def _same_names(found: Mapping[str, Path], true: Mapping[str, Path]) -> set[str]
         for mark, name in bare.items()
         if name != mark
         and name in shared
+        and found[name].is_file()
         and filecmp.cmp(found[name], true[name], shallow=False)
     }
     return {name for name in shared if bare[name] not in images}
@@ -799,7 +812,7 @@ def find_annotations(
         If there is nothing to decode, partners in a folder of pairs do not match, or
         two annotations would get one name.
     """
-    if source.is_file():
+    if source.is_file() or is_image_file(source):
         drawn: Iterable[AnnotatedImage] = _in_file(source)
         layout = "file"
     elif kind == "objects" and image_files(source):
@@ -879,7 +892,7 @@ def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
             )
             for one in drawn
         ], "files"
-    members = (p for p in folder.iterdir() if p.is_dir())
+    members = (p for p in folder.iterdir() if _is_folder(p))
     objects = [
         AnnotatedImage(m.name, m / "masks") for m in members if image_files(m / "masks")
     ]

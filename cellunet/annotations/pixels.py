@@ -26,17 +26,20 @@ from cellunet.imaging.targets import (
     SCRIBBLED_INTERIOR,
 )
 from cellunet.io.decoding import decode_png
+from cellunet.io.images import open_image
 from cellunet.io.paths import CELLPOSE
 from cellunet.io.source import (
     KEEP_GOING,
     DamageLog,
     DecoderLostError,
     DecodingError,
+    Region,
     kind_by_content,
     reading,
 )
 from cellunet.io.tiff_checks import scan_directories
 from cellunet.io.tiff_pixels import SeriesReader
+from cellunet.io.zarr_store import is_zarr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +98,8 @@ def read_pixels(path: Path, plane: int | None = None) -> npt.NDArray[Any]:
 
 
 def _read(path: Path, plane: int | None) -> npt.NDArray[Any]:
+    if is_zarr(path):
+        return _read_zarr(path, plane)
     with path.open("rb") as file:
         head = file.read(32)
     if not head:
@@ -145,6 +150,19 @@ def _read_array(path: Path) -> npt.NDArray[Any]:
             hint="Save each plane as a file of its own, next to its image.",
         )
     return np.array(stored).reshape(shape)
+
+
+def _read_zarr(path: Path, plane: int | None) -> npt.NDArray[Any]:
+    with open_image(path) as source:
+        planes = math.prod(source.plane_shape)
+        if plane is None and planes > 1:
+            raise AnnotationError(
+                f"{path} holds {planes} planes; an annotation is one of them.",
+                hint="Save each plane as a file of its own, next to its image.",
+            )
+        _check_size(path, source.shape)
+        region = Region(plane or 0, 0, source.shape[0], 0, source.shape[1])
+        return source.read(region)[0]
 
 
 def _read_png(path: Path) -> npt.NDArray[Any]:

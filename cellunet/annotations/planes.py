@@ -16,6 +16,7 @@ from cellunet.io.images import open_image
 from cellunet.io.paths import is_image_file
 from cellunet.io.source import reading
 from cellunet.io.tiff_checks import scan_directories
+from cellunet.io.zarr_store import is_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -164,6 +165,8 @@ def label_stack(path: Path) -> LabelStack | None:
     """
     if not is_image_file(path):
         return None
+    if is_zarr(path):
+        return _zarr_stack(path)
     try:
         with reading(path):
             scan_directories(path, path.stat().st_size)
@@ -182,6 +185,17 @@ def label_stack(path: Path) -> LabelStack | None:
     if not set(letters[:-2]) <= set(STACKED):
         return None
     return LabelStack(letters[:-2], tuple(n for _, n in kept[:-2]))
+
+
+def _zarr_stack(path: Path) -> LabelStack | None:
+    try:
+        with open_image(path) as source:
+            several = math.prod(source.plane_shape) > 1
+            return (
+                LabelStack(source.plane_axes, source.plane_shape) if several else None
+            )
+    except CellunetError:
+        return None
 
 
 def _fits(stack: LabelStack, other: Path | None) -> bool:

@@ -36,7 +36,7 @@ from cellunet.annotations.pixels import (
 from cellunet.annotations.shapes import kind_of, paint, read_json
 from cellunet.annotations.types import Annotation
 from cellunet.errors import AnnotationError, ConfigError, choose, some
-from cellunet.io.paths import image_files, is_drawn_file
+from cellunet.io.paths import image_files, is_drawn_file, is_image_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -382,7 +382,7 @@ def _object_pixels(
 
 
 def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
-    if path.is_dir():
+    if path.is_dir() and not is_image_file(path):
         files = image_files(path / "masks") or image_files(path)
         if len(files) != 1:
             return read_object_folder(path)

@@ -16,10 +16,10 @@ from cellunet.io.source import Region
 
 zarr = pytest.importorskip("zarr", "3")
 
-from numcodecs import Blosc  # noqa: E402
-from zarr.codecs import BloscCodec, ZstdCodec  # noqa: E402
+from numcodecs import Blosc
+from zarr.codecs import BloscCodec, ZstdCodec
 
-from tests.io.zarr_stores import write_store  # noqa: E402
+from tests.io.zarr_stores import write_store
 
 UM = {"y": "micrometer", "x": "micrometer"}
 

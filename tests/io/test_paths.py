@@ -379,9 +379,9 @@ def test_a_folder_of_nothing_but_labels_says_how_to_take_them(tmp_path):
 
 def test_formats_that_are_not_read_are_counted_with_the_way_out(tmp_path):
     touch(tmp_path, "x.tif", "a.CZI", "deep/b.czi", "y.jpg", ".z.jpg", "notes.txt")
-    touch(tmp_path, "plate.zarr/0/0.tif")
+    touch(tmp_path, "plate.n5/0/0.tif")
     (warning,) = find_inputs([str(tmp_path)]).warnings
-    assert "4 files of formats that are not read (2 .czi, 1 .jpg, 1 .zarr)" in warning
+    assert "4 files of formats that are not read (2 .czi, 1 .jpg, 1 .n5)" in warning
     assert "OME-TIFF" in warning
     assert "JPEG" in warning
 

@@ -365,7 +365,7 @@ def uncorrected(pairs: Sequence[Pair]) -> list[str]:
 
 
 def _is_a_models(path: Path) -> bool:
-    found = read_provenance(path) if path.is_file() else None
+    found = read_provenance(path) if path.exists() else None
     return found is not None and not MODELS.isdisjoint(found)
 
 

@@ -20,7 +20,7 @@ from cellunet.tasks.predict.batch import predict
 
 zarr = pytest.importorskip("zarr", "3")
 
-from tests.io.zarr_stores import labels_in, write_store  # noqa: E402
+from tests.io.zarr_stores import labels_in, write_store
 
 UM = {"scale": {"y": 0.5, "x": 0.5}, "units": {"y": "micrometer", "x": "micrometer"}}
 
