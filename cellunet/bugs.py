@@ -41,7 +41,7 @@ TESTED = {
     "pillow": ("10.1.0", "13.0.0"),
     "pyarrow": ("16.0.0", "26.0.1"),
     "openvino": ("2025.0.0", "2026.4.1"),
-    "zarr": ("3.0.8", "3.4.2"),
+    "zarr": ("3.1.0", "3.4.2"),
     "fsspec": ("2024.6.0", "2026.9.0"),
 }
 """Package to the oldest and the newest version that tests passed with. The oldest is

@@ -26,6 +26,8 @@ HEAVY = (
     "jinja2",
     "PIL",
     "filelock",
+    "zarr",
+    "fsspec",
 )
 
 
@@ -84,7 +86,7 @@ def test_a_list_of_models_imports_nothing_heavy() -> None:
     "module", ["cellunet.tasks.predict.batch", "cellunet.io.images"]
 )
 def test_prediction_needs_no_torch(module: str) -> None:
-    assert "torch" not in _loaded(f"import {module}")
+    assert not _loaded(f"import {module}") & {"torch", "zarr", "fsspec"}
 
 
 @pytest.mark.slow
@@ -98,6 +100,8 @@ def test_only_a_report_imports_what_draws_it(tmp_path) -> None:
         "matplotlib",
         "jinja2",
         "PIL",
+        "zarr",
+        "fsspec",
     }
     drawn = _loaded(
         _calls(*words, "--save", "report", "--overwrite")

@@ -541,9 +541,10 @@ class ImageJob:
     def _refuse_to_replace(self, found: Sequence[str]) -> None:
         """Refuse what is there, each told in words, unless it may be replaced."""
         if found and not self.config.overwrite:
+            other = "--into-source NAME" if self.config.into_source else "--out"
             raise OutputError(
                 f"{found[0]}.",
-                hint="Choose another --out, or replace it with --overwrite.",
+                hint=f"Choose another {other}, or replace it with --overwrite.",
             )
 
     def _add(
