@@ -32,9 +32,16 @@ VARYING = (
     (re.compile(r"(onnxruntime) [\w.+]+"), r"\1"),
     (re.compile(r"_y\d+_x\d+\.tif(\s+[\d.]+\s+[\d.]+).*"), r"\1"),
 )
+NO_ZARR = "an OME-Zarr does not ship"
 NOT_RUN = {
     "cellunet train new-cells --from c-32-32-64": "its images and model do not ship",
     "cellunet predict fields --out masks": "images of large nuclei do not ship",
+    "cellunet predict field.zarr --channel DAPI --out masks": NO_ZARR,
+    "cellunet predict field.zarr --channel DAPI --out tables --into-source nuclei "
+    "--save table --save zarr-table": NO_ZARR,
+    "cellunet predict http://127.0.0.1:8765/field.zarr --channel DAPI --out remote": (
+        NO_ZARR
+    ),
 }
 """Command to the reason why it is not run here."""
 

@@ -162,7 +162,8 @@ def _read_zarr(path: Path, plane: int | None) -> npt.NDArray[Any]:
             )
         _check_size(path, source.shape)
         region = Region(plane or 0, 0, source.shape[0], 0, source.shape[1])
-        return source.read(region)[0]
+        pixels: npt.NDArray[Any] = source.read(region)[0]
+        return pixels
 
 
 def _read_png(path: Path) -> npt.NDArray[Any]:

@@ -18,6 +18,7 @@ import math
 import os
 import shutil
 import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any, Self
 
@@ -64,6 +65,10 @@ MOST_COLORS = 10_000
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 _KINDS = {"T": "time", "Z": "space", "Y": "space", "X": "space"}
+
+
+_listing = threading.Lock()
+"""Held while a store's own metadata are written: fields of a plate share them."""
 
 
 class _Level:
@@ -389,7 +394,7 @@ def alone_in(path: Path) -> Iterator[None]:
     OutputError
         If the store cannot be written.
     """
-    store = store_of(path)
+    store = path.parent.parent
     with contextlib.ExitStack() as stack:
         with writing(store / LOCK, "--into-source"):
             stack.enter_context(
@@ -439,6 +444,11 @@ def list_in(group: Path, key: str, name: str) -> None:
     OutputError
         If it cannot be written.
     """
+    with _listing:
+        _list_in(group, key, name)
+
+
+def _list_in(group: Path, key: str, name: str) -> None:
     number = zarr_format(group.parent) or 3
     listed = read_attributes(group)
     holder = listed.setdefault("ome", {}) if number == 3 and key == "labels" else listed

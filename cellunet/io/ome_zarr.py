@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.bugs import bug, is_bug
-from cellunet.errors import ImageReadError, some
+from cellunet.errors import CellunetError, ImageReadError, some
 from cellunet.io.axes import Stack, at_level, choose_level, lay_out
 from cellunet.io.source import (
     READ_FAILURES,
@@ -311,9 +311,8 @@ def open_level(path: Path, choice: Choice) -> OpenZarr:
         If its metadata are not understood, or an array is not there.
     """
     root = open_group(path)
-    names = image_paths(path, dict(root.attrs), root)
-    number = choose_image(path, choice.image, names)
-    group = root[names[number]] if names[number] else root
+    name, names = chosen_path(path, choice.image, root)
+    group = root[name] if name else root
     found = parse(path, dict(group.attrs))
     arrays = [_array(path, group, level, found) for level in found.levels]
     order = [found.axes.index(a) for a in ORDER if a in found.axes]
@@ -325,14 +324,16 @@ def open_level(path: Path, choice: Choice) -> OpenZarr:
         raise _refused(path, f"lead to values of type {array.dtype}, no intensities")
     check_piece(path, _bytes(array.chunks, array), choice.limit_bytes)
     if array.shards is not None:
-        refuse_without_ranges(path, _metadata_file(names[number], root))
+        refuse_without_ranges(path, _metadata_file(name, root))
     sizes = _sizes(found, level)
-    several = len(names) > 1
+    well, _, field = name.rpartition("/")
     origin = Origin(
         pixel_size_from="OME-Zarr scale" if {"Y", "X"} <= sizes.keys() else "",
-        image=str(number) if several else "",
-        position=names[number] if several else "",
-        notes=_notes(path, names, number, choice),
+        image=name,
+        position=name,
+        well=well.replace("/", ""),
+        field=field if well else "",
+        notes=_notes(names, name),
         full_px=at_level(shapes[0], shapes[at], (1.0, 1.0)),
         grid=_grid(path, found, at, array, root),
     )
@@ -350,12 +351,24 @@ def _metadata_file(name: str, root: Any) -> str:  # noqa: ANN401
     return f"{name}/{file}" if name else file
 
 
-def _notes(
-    path: Path, names: list[str], number: int, choice: Choice
-) -> tuple[str, ...]:
-    if len(names) < 2 or choice.image is not None:
+def chosen_path(
+    path: Path,
+    wanted: str | None,
+    root: Any,  # noqa: ANN401 - zarr's
+) -> tuple[str, list[str]]:
+    """Return the group of the image to read, and those that it was chosen from."""
+    if wanted and "/" in wanted and wanted in root:
+        # Of a plate: its wells need not all be looked into for one field.
+        return wanted, []
+    names = image_paths(path, dict(root.attrs), root)
+    name = names[choose_image(path, wanted, names)]
+    return name, names if wanted is None else []
+
+
+def _notes(names: list[str], name: str) -> tuple[str, ...]:
+    if len(names) < 2:
         return ()
-    others = some([n for k, n in enumerate(names) if k != number], 4)
+    others = some([n for n in names if n != name], 4)
     return (f"the store holds other images too ({others}): --image",)
 
 
@@ -604,6 +617,28 @@ def open_zarr(path: Path, choice: Choice) -> ZarrSource:
     """
     with reading_zarr(path):
         return ZarrSource(path, choice)
+
+
+def image_path(path: Path, wanted: str | None) -> str:
+    """Return the group of an image within its store, ``""`` if that is the store's.
+
+    Raises
+    ------
+    ImageReadError
+        If there is no such image.
+    """
+    with reading_zarr(path):
+        return chosen_path(path, wanted, open_group(path))[0]
+
+
+def is_plate(path: Path) -> bool:
+    """Return whether a store holds the wells of a plate; False if it cannot be read."""
+    try:
+        with reading_zarr(path):
+            return "plate" in ome_of(dict(open_group(path).attrs))
+    except CellunetError:
+        # It is told when the image is opened.
+        return False
 
 
 def names_of_zarr(path: Path) -> list[str]:

@@ -38,7 +38,7 @@ PLACES = ("image", "t", "z", "id")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 """First characters of what spreadsheets compute, those of Japanese ones included."""
 
-TEXTS = ("image", "pixel_size_from")
+TEXTS = ("image", "pixel_size_from", "well", "field")
 """Columns of text; all others are numbers."""
 
 INTEGERS = (

@@ -470,7 +470,7 @@ class ImageJob:
             "model": self.model,
             "engine": self.recipe.engine.name,
             "settings": self.settings | image,
-            "input": _file(path),
+            "input": _file(path, target.image),
         } | ({"measured": others} if others else {})
 
     def _missing(
@@ -736,11 +736,12 @@ def _skipped(target: inputs.Target) -> inputs.ImageResult:
     )
 
 
-def _file(path: Path) -> dict[str, Any]:
-    """Return by what a file is known again."""
+def _file(path: Path, image: str | None = None) -> dict[str, Any]:
+    """Return by what a file is known again, or one field of a plate."""
     try:
         if is_zarr(path):
-            size, modified = size_and_time(path)
+            field = image is not None and "/" in image
+            size, modified = size_and_time(path / str(image) if field else path)
         else:
             stat = path.stat()
             size, modified = stat.st_size, stat.st_mtime_ns

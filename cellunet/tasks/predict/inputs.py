@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cellunet.config import ALL_IMAGES
 from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.io.images import FOLDERS, names_of_images, open_image, suffix_of
+from cellunet.io.ome_zarr import image_path, is_plate
 from cellunet.io.paths import below, output_paths
 from cellunet.io.source import Damage
 from cellunet.io.zarr_store import address
@@ -503,8 +504,7 @@ def labels_within(target: Target) -> Path:
             f"{address(path) or path} is {where}: no labels can be written into it.",
             hint="Leave out --into-source; --out takes the labels of any image.",
         )
-    group = names_of_images(path)[int(target.image or 0)] if target.image else ""
-    return path / group / "labels" / str(target.into)
+    return path / image_path(path, target.image) / "labels" / str(target.into)
 
 
 def find_targets(
@@ -539,7 +539,9 @@ def find_targets(
     targets, into = [], config.into_source
     for path in files:
         name = below(path, found.base).as_posix()
-        if config.image != ALL_IMAGES:
+        whole_plate = config.image is None and suffix_of(path) in FOLDERS
+        every = config.image == ALL_IMAGES or (whole_plate and is_plate(path))
+        if not every:
             site = sites.get(path)
             mark, others = (site.mark, site.others) if site else ("", ())
             targets.append(
@@ -558,7 +560,8 @@ def find_targets(
             safe = re.sub(r"[^\w.-]+", "-", own).strip("-.")[:MOST_NAME]
             stem = f"{outputs[path].stem}_{number}" + (f"_{safe}" if safe else "")
             output = outputs[path].with_name(f"{stem}{outputs[path].suffix}")
-            place = str(number)
+            # Fields of a plate by their path, which is found at once.
+            place = own if "/" in own else str(number)
             targets.append(Target(path, f"{name}#{place}", output, place, into=into))
     _refuse_clashes(targets)
     return targets

@@ -281,6 +281,12 @@ class TableRows(OptionalOutput):
 
     wants_objects = True
 
+    @property
+    def _place(self) -> dict[str, str]:
+        """Where on a plate the image was taken, if it is of one."""
+        origin = self.context.source.origin
+        return {"well": origin.well, "field": origin.field} if origin.well else {}
+
     def writer(self) -> Callable[[Path, Sequence[str]], TableSink]:
         """Return what writes the table."""
         return choose(TABLES, self.context.config.table_format, "format of tables")
@@ -290,6 +296,7 @@ class TableRows(OptionalOutput):
         config, source = context.config, context.source
         self._detail = config.measure == "all"
         columns = [*column_names(context.channels, detail=self._detail), FROM]
+        columns += self._place
         self._volumes = None
         if config.link_planes and "Z" in source.plane_axes:
             voxel = (*(source.pixel_size_um or (math.nan,)), source.z_step_um)
@@ -326,7 +333,8 @@ class TableRows(OptionalOutput):
         self, place: dict[str, int], ids: npt.NDArray[np.int64], table: Table
     ) -> None:
         origin = self.context.source.origin
-        table = table | {FROM: np.full(len(ids), origin.pixel_size_from)}
+        texts = {FROM: origin.pixel_size_from, **self._place}
+        table = table | {k: np.full(len(ids), v) for k, v in texts.items()}
         if self._detail:
             table["frame"] = np.full(len(ids), place.get("t", 0))
         self._table.add(self.context.image, place, ids, table)

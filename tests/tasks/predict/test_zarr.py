@@ -316,6 +316,53 @@ def test_label_images_in_a_folder_are_known_as_such(run, tmp_path, pixels) -> No
     assert "1 label image" in found.notes[0]
 
 
+@pytest.fixture
+def plate(tmp_path, nuclei_image) -> Path:
+    """Return a plate of two wells of two fields, and one that was never taken."""
+    path = tmp_path / "plate.zarr"
+    wells = [{"path": name} for name in ("A/1", "B/12", "C/3")]
+    group = zarr.create_group(path, zarr_format=3)
+    group.update_attributes({"ome": {"version": "0.5", "plate": {"wells": wells}}})
+    for number, well in enumerate(("A/1", "B/12")):
+        images = [{"path": "0"}, {"path": "1"}]
+        own = group.create_group(well)
+        own.update_attributes({"ome": {"version": "0.5", "well": {"images": images}}})
+        for field in range(2):
+            pixels = nuclei_image((64, 80), 6, 2 * number + field)[0]
+            store(path / well / str(field), pixels, "yx")
+    return path
+
+
+def test_each_field_of_a_plate_is_an_image_with_its_well_in_the_table(
+    run, tmp_path, plate
+) -> None:
+    found = run(plate, save=("table",))
+    assert [i.status for i in found.images] == ["done"] * 4
+    with (tmp_path / "out" / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [*dict.fromkeys((r["image"], r["well"], r["field"]) for r in rows)] == [
+        ("plate.zarr#A/1/0", "A1", "0"),
+        ("plate.zarr#A/1/1", "A1", "1"),
+        ("plate.zarr#B/12/0", "B12", "0"),
+        ("plate.zarr#B/12/1", "B12", "1"),
+    ]
+    assert (tmp_path / "out" / "plate_3_B-12-1.zarr").is_dir()
+    again = run(plate, save=("table",))
+    assert len(again.skipped) == 4
+    one = run(plate, image="B/12/0", out=tmp_path / "one")
+    assert one.images[0].position == "B/12/0"
+
+
+def test_labels_go_into_the_fields_of_a_plate(run, tmp_path, plate) -> None:
+    found = run(plate, into_source="nuclei")
+    assert [Path(i.output).relative_to(plate).as_posix() for i in found.images] == [
+        f"{well}/{field}/labels/nuclei" for well in ("A/1", "B/12") for field in (0, 1)
+    ]
+    assert len(run(plate, into_source="nuclei").skipped) == 4
+    with open_image(plate / "A" / "1" / "0" / "labels" / "nuclei") as source:
+        assert source.shape == (64, 80)
+
+
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
 def test_a_name_that_leads_elsewhere_is_refused(name) -> None:
     with pytest.raises(ConfigError, match="can name no group"):
