@@ -333,13 +333,15 @@ def output_stem(path: Path) -> str:
 
 
 def below(path: Path, base: Path) -> Path:
-    """Return a path relative to a folder that it lies in.
+    """Return a path relative to a folder that it lies in; of an address its name.
 
     Raises
     ------
     InputError
         If it does not.
     """
+    if address(path):
+        return Path(path.name)
     full = Path(os.path.abspath(path))  # noqa: PTH100 - links are not resolved
     try:
         return full.relative_to(os.path.abspath(base))  # noqa: PTH100
@@ -716,7 +718,7 @@ def find_inputs(
         raise _nothing(search, out)
     return Inputs(
         files,
-        _common(search.anchors),
+        _common(search.anchors or {os.getcwd()}),  # noqa: PTH109 - a text
         search.missing,
         named=frozenset(named),
         left_out=out,
@@ -796,7 +798,10 @@ class _Search:
         if path.suffix.lower() in READERS and path.suffix.lower() not in FOLDERS:
             self.missing.append((text, "on a server; only OME-Zarr is read from there"))
         else:
-            self.named.add(self._add_file(path, str(path.parent)))
+            # Its results lie directly in the folder of all.
+            key = address(path)
+            self.files.setdefault(key, path)
+            self.named.add(key)
 
     def _add_absent(self, text: str, error: OSError | ValueError) -> None:
         if glob.has_magic(text):

@@ -159,3 +159,16 @@ def test_s3_is_read_through_fsspec(tmp_path, monkeypatch) -> None:
             whole("s3://bucket/b.zarr")
     finally:
         server.stop()
+
+
+def test_beside_files_an_address_has_its_result_directly_in_out(tmp_path) -> None:
+    write_store(tmp_path / "in" / "b" / "x.zarr", PIXELS)
+    write_store(tmp_path / "in" / "y.zarr", PIXELS)
+    url = "s3://bucket/deep/a.zarr"
+    found = find_inputs([str(tmp_path / "in"), url])
+    results = output_paths(found.files, found.base, tmp_path / "out").values()
+    assert [p.relative_to(tmp_path / "out").as_posix() for p in results] == [
+        "b/x.zarr",
+        "y.zarr",
+        "a.zarr",
+    ]

@@ -25,7 +25,7 @@ from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.label_zarr import alone_in, refuse_foreign
 from cellunet.io.scratch import Scratch, check_room
 from cellunet.io.source import Region
-from cellunet.io.zarr_store import is_zarr, size_and_time
+from cellunet.io.zarr_store import address, is_zarr, size_and_time
 from cellunet.outputs.pictures import Thumbnail
 from cellunet.progress import silent_track
 from cellunet.tasks.linking import frames_of, link_planes
@@ -362,7 +362,7 @@ class ImageJob:
                     f"{target.path} does not fit into memory. Try: --max-memory MB."
                 )
             return inputs.ImageResult(
-                input=str(target.path),
+                input=address(target.path) or str(target.path),
                 output=None,
                 status="failed",
                 message=message,
@@ -727,7 +727,7 @@ def _skipped(target: inputs.Target) -> inputs.ImageResult:
     """Return the result of an image whose labels are there."""
     made = read_provenance(target.labels)
     return inputs.ImageResult(
-        input=str(target.path),
+        input=address(target.path) or str(target.path),
         output=str(target.labels),
         status="skipped",
         warnings=inputs.recorded_warnings(made),
@@ -745,6 +745,8 @@ def _file(path: Path, image: str | None = None) -> dict[str, Any]:
         else:
             stat = path.stat()
             size, modified = stat.st_size, stat.st_mtime_ns
+    except CellunetError:
+        raise
     except OSError as error:
         raise CellunetError(f"{path} cannot be read ({error}).") from error
     return {"name": path.name, "bytes": size, "modified_ns": modified}
@@ -759,7 +761,7 @@ def _result(
     """Return the result of an image that was opened, with what its file tells."""
     origin = source.origin
     return inputs.ImageResult(
-        input=str(source.path),
+        input=address(source.path) or str(source.path),
         output=str(output),
         notes=(*origin.notes, *notes),
         pixel_size_um=source.pixel_size_um,

@@ -85,7 +85,8 @@ class ImageResult:
 def common_folder(results: Sequence[ImageResult]) -> str:
     """Return the folder below which all inputs lie; '' if there is none."""
     try:
-        return os.path.commonpath({str(Path(r.input).parent) for r in results})
+        here = [r.input for r in results if not address(r.input)]
+        return os.path.commonpath({str(Path(name).parent) for name in here})
     except ValueError:
         # No inputs, relative beside absolute ones, or two drives.
         return ""
@@ -94,6 +95,8 @@ def common_folder(results: Sequence[ImageResult]) -> str:
 def name_below(path: str, folder: str) -> str:
     """Return a path without the folder that it begins with."""
     whole = Path(path)
+    if address(path):
+        return whole.name
     return str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole)
 
 
