@@ -33,6 +33,7 @@ from cellunet.core.dataset import steps_per_epoch
 from cellunet.engine.onnx import operations_per_pixel
 from cellunet.presets import PRESETS, for_target
 from cellunet.tasks.evaluate import evaluate_model
+from cellunet.tasks.train import finish
 from cellunet.tasks.train.request import Hooks, TrainRequest
 from cellunet.tasks.train.train import train
 
@@ -108,6 +109,9 @@ def run(
             start = finer_start.write(start, experiment["finer"], config.seed)
         if "foreground_limit" in experiment:
             start = limited_start.write(start, experiment["foreground_limit"])
+        if experiment.get("keep") == "trained":
+            # What gains on images of other sources need not gain on these.
+            finish._or_start = lambda run, start, trained, found, track: trained
         trained = train(
             TrainRequest(
                 data=tuple(folders),

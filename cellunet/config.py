@@ -319,6 +319,12 @@ class AugmentConfig(Config):
     dim_range: tuple[float, float] = setting(
         (0.1, 1.0), "Smallest and largest gain of a dimmed crop.", within=(0.001, 1)
     )
+    appearance_probability: float = setting(
+        0.0,
+        "Share of crops shown as other samples would be: objects of unlike brightness "
+        "and texture, haze, uneven light, defocus, noise, coarse steps.",
+        within=(0, 1),
+    )
     intensity_probability: float = setting(
         0.5,
         "Share of crops to which each of gamma, noise and blur is applied.",

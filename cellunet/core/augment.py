@@ -232,3 +232,122 @@ def vary_intensity(
         varied += drawn
     varied *= np.float32(gain)
     return varied
+
+
+HALO_PX = 5.0
+"""So far from an object its own light still lies over the background."""
+
+DIMMEST = 0.08
+"""Of the light of the objects around it: as mitotic beside resting, or S phase in a
+field of apoptotic nuclei."""
+
+
+def vary_appearance(
+    image: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int32],
+    rng: np.random.Generator,
+) -> npt.NDArray[np.float32]:
+    """Return a crop as another sample or microscope might have shown it.
+
+    Each with probability one half: objects dimmed one by one, their insides grained or
+    spotted, light of cells out of focus, uneven light, blur of the objective, noise of
+    photons and of the camera, and steps of brightness as few bits leave them. The
+    outlines stay where they are.
+
+    Parameters
+    ----------
+    image
+        CYX float32 in the model's units; not changed.
+    labels
+        YX instance ids of the crop, 0 is background.
+    rng
+        Source of randomness.
+    """
+    dims, grains, hazes, shades, blurs, noises, steps = rng.random(7) < 0.5
+    varied = image.astype(np.float32)
+    if (dims or grains) and labels.any():
+        varied = _relit(varied, labels, dims, grains, rng)
+    if hazes:
+        # The same crop, turned and out of focus.
+        sigma = rng.uniform(6, 24)
+        away = np.maximum(image[..., ::-1, ::-1], 0.0)
+        light = ndimage.gaussian_filter(away, (0, sigma, sigma))
+        varied += np.float32(rng.uniform(0.1, 0.8)) * light
+        varied += np.float32(rng.uniform(0.0, 0.15))
+    if shades:
+        uneven = _smooth_noise(labels.shape, rng.uniform(64, 192), rng)
+        varied *= np.exp(np.float32(0.35) * uneven)
+    if blurs:
+        sigma = _log_uniform(0.5, 3.0, rng)
+        varied = ndimage.gaussian_filter(varied, (0, sigma, sigma))
+    if noises:
+        varied += _noise(varied, rng)
+    if steps:
+        levels = np.float32(_log_uniform(12, 255, rng))
+        varied = np.rint(varied * levels) / levels
+    return varied.astype(np.float32, copy=False)
+
+
+def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+def _noise(
+    image: npt.NDArray[np.float32], rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Return noise of photons, which grows with the light, and of the camera."""
+    photons, camera = _log_uniform(0.002, 0.08, rng), _log_uniform(0.002, 0.05, rng)
+    spread = np.sqrt(camera**2 + photons**2 * np.maximum(image, 0.0))
+    drawn = rng.standard_normal(image.shape, np.float32)
+    grain = rng.uniform(0.0, 1.0) if rng.random() < 0.5 else 0.0
+    if grain > 0.3:
+        # As in an image that was enlarged.
+        drawn = ndimage.gaussian_filter(drawn, (0, grain, grain))
+        drawn /= max(float(drawn.std()), 1e-6)
+    noise: npt.NDArray[np.float32] = drawn * spread.astype(np.float32)
+    return noise
+
+
+def _relit(
+    image: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int32],
+    dims: bool,
+    grains: bool,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.float32]:
+    """Return the crop with the light of each object changed, background as it was."""
+    distance, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
+    owner = labels[tuple(nearest)]
+    reach = np.clip((HALO_PX - distance) / HALO_PX, 0.0, 1.0).astype(np.float32)
+    away = (distance > 2).astype(np.float32)
+    weight = ndimage.gaussian_filter(away, 12) + np.float32(1e-3)
+    local = ndimage.gaussian_filter(image * away, (0, 12, 12))
+    local += np.float32(1e-3) * image.min(axis=(1, 2), keepdims=True)
+    local /= weight
+    excess = image - local
+    change = np.ones(labels.shape, np.float32)
+    if dims:
+        ids, place = np.unique(owner, return_inverse=True)
+        # Some fields hold a few bright objects, others a few dim ones.
+        share = rng.uniform(0.2, 0.9)
+        gain = np.exp(rng.uniform(math.log(DIMMEST), 0.0, len(ids)))
+        gain[rng.random(len(ids)) > share] = 1.0
+        change *= ndimage.gaussian_filter(
+            gain.astype(np.float32)[place.reshape(owner.shape)], 1.0
+        )
+    if grains:
+        fine = _smooth_noise(labels.shape, rng.uniform(2, 8), rng)
+        change *= np.exp(np.float32(rng.uniform(0.1, 0.7)) * fine)
+    relit: npt.NDArray[np.float32] = image + excess * (change - 1) * reach
+    return relit
+
+
+def _smooth_noise(
+    shape: tuple[int, ...], size_px: float, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Return noise YX of unit spread whose grains are so wide."""
+    knots = [max(int(length / size_px), 1) + 3 for length in shape]
+    coarse = rng.standard_normal(knots).astype(np.float32)
+    rows, columns = (_cubics(n, k) for n, k in zip(shape, knots, strict=True))
+    noise: npt.NDArray[np.float32] = rows @ coarse @ columns.T
+    return noise

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from cellunet.core.augment import TrainingCrop, flip, vary_intensity, warp, warp_grid
+from cellunet.core.augment import (
+    TrainingCrop,
+    flip,
+    vary_appearance,
+    vary_intensity,
+    warp,
+    warp_grid,
+)
 from cellunet.imaging.normalize import measure, network_input, rescale_channels
 from cellunet.imaging.sizes import looked_up, magnified
 from cellunet.imaging.targets import (
@@ -132,6 +139,15 @@ class Prepared(NamedTuple):
     weight_map: npt.NDArray[np.float32]
 
 
+class _Cut(NamedTuple):
+    """A crop with its targets: CYX in the model's units, and three times YX."""
+
+    image: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32]
+    class_map: npt.NDArray[np.uint8]
+    weight_map: npt.NDArray[np.float32]
+
+
 class Batch(NamedTuple):
     """Crops of one step: NCYX float32, NYX uint8, NYX float32."""
 
@@ -226,10 +242,14 @@ class CropSampler:
         rng = np.random.default_rng((config.seed, epoch, index))
         prepared = self.images[self._choose(epoch, index, rng)]
         if rng.random() < config.augment.warp_probability:
-            crop, class_map, weights = self._warped(prepared, rng)
+            image, labels, class_map, weights = self._warped(prepared, rng)
         else:
-            crop, class_map, weights = self._cut(prepared, rng)
-        image = vary_intensity(crop, config.augment, rng)
+            image, labels, class_map, weights = self._cut(prepared, rng)
+        varied = config.augment.appearance_probability
+        # Nothing is drawn where nothing is varied: crops stay as they were.
+        if varied > 0 and rng.random() < varied:
+            image = vary_appearance(image, labels, rng)
+        image = vary_intensity(image, config.augment, rng)
         arrays = (network_input(image, config.normalization), class_map, weights)
         return flip(arrays, int(rng.integers(8)) if config.augment.flips else 0)
 
@@ -241,30 +261,27 @@ class CropSampler:
         order = np.random.default_rng((self.config.seed, epoch, turn, 1))
         return int(order.permutation(len(self.images))[place])
 
-    def _warped(
-        self, prepared: Prepared, rng: np.random.Generator
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    def _warped(self, prepared: Prepared, rng: np.random.Generator) -> _Cut:
         grid = warp_grid(self.config.crop_px, self.config.augment, rng)
         height, width = prepared.class_map.shape
         center = crop_center(prepared.crop.annotated, rng)
         crop = warp(prepared.crop, _inside(center, grid, (height, width)), grid)
-        return (crop.image, *_encode(crop, self.config))
+        return _Cut(crop.image, crop.labels, *_encode(crop, self.config))
 
-    def _cut(
-        self, prepared: Prepared, rng: np.random.Generator
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    def _cut(self, prepared: Prepared, rng: np.random.Generator) -> _Cut:
         size = self.config.crop_px
         y, x = crop_corner(prepared.crop.annotated, size, rng)
         view = np.s_[..., y : y + size, x : x + size]
         image, class_map = prepared.crop.image[view], prepared.class_map[view]
-        weights = prepared.weight_map[view]
+        labels, weights = prepared.crop.labels[view], prepared.weight_map[view]
         short = tuple((0, size - length) for length in class_map.shape)
         if not any(missing for _, missing in short):
-            return image, class_map, weights
+            return _Cut(image, labels, class_map, weights)
         # What is beyond a small image is mirrored for the eye of the network and
         # weighs nothing.
-        return (
+        return _Cut(
             np.pad(image, ((0, 0), *short), "symmetric"),
+            np.pad(labels, short),
             np.pad(class_map, short),
             np.pad(weights, short),
         )

@@ -11,7 +11,15 @@ from scipy import ndimage
 from torch.nn import functional
 
 from cellunet.config import AugmentConfig
-from cellunet.core.augment import TrainingCrop, flip, vary_intensity, warp, warp_grid
+from cellunet.core.augment import (
+    HALO_PX,
+    TrainingCrop,
+    flip,
+    vary_appearance,
+    vary_intensity,
+    warp,
+    warp_grid,
+)
 
 STILL = AugmentConfig(
     gain_sigma=0.0,
@@ -209,3 +217,95 @@ def test_intensities_vary_by_the_seed_and_the_input_is_left_alone(rng) -> None:
     assert not np.array_equal(a, c)
     assert np.isfinite(a).all()
     assert np.array_equal(image, before)
+
+
+class _Chosen:
+    """A generator whose first draw chooses which changes are made."""
+
+    def __init__(self, *made: int, seed: int = 0) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._first = np.array([0.0 if i in made else 1.0 for i in range(7)])
+
+    def random(self, size=None, dtype=float):
+        if size == 7:
+            return self._first
+        return self._rng.random(size, dtype)
+
+    def __getattr__(self, name):
+        return getattr(self._rng, name)
+
+
+DIMMED, GRAINED, NOISY, STEPPED = 0, 1, 5, 6
+
+
+def _two_squares():
+    labels = np.zeros((96, 96), np.int32)
+    labels[10:30, 10:30] = 3
+    labels[60:80, 50:70] = 8
+    image = np.where(labels > 0, 0.9, 0.1).astype(np.float32)[np.newaxis]
+    return image, labels
+
+
+def test_objects_are_dimmed_one_by_one_and_the_background_stays() -> None:
+    image, labels = _two_squares()
+    inside = ndimage.binary_erosion(labels > 0, iterations=4)
+    far = ndimage.distance_transform_edt(labels == 0) > HALO_PX
+    apart = []
+    for seed in range(8):
+        dimmed = vary_appearance(image, labels, _Chosen(DIMMED, seed=seed))[0]
+        assert np.allclose(dimmed[far], 0.1, atol=1e-4)
+        levels = [dimmed[inside & (labels == i)] for i in (3, 8)]
+        assert all(np.ptp(level) < 0.02 for level in levels)
+        apart.append(abs(levels[0].mean() - levels[1].mean()))
+        assert all(0.1 < level.mean() < 0.92 for level in levels)
+    assert max(apart) > 0.3
+
+
+def test_grain_stays_within_objects() -> None:
+    image, labels = _two_squares()
+    grained = vary_appearance(image, labels, _Chosen(GRAINED))[0]
+    assert grained[labels > 0].std() > 0.03
+    far = ndimage.distance_transform_edt(labels == 0) > HALO_PX
+    assert np.allclose(grained[far], 0.1, atol=1e-4)
+
+
+def test_photons_make_bright_pixels_noisier() -> None:
+    labels = np.zeros((128, 128), np.int32)
+    image = np.zeros((1, 128, 128), np.float32)
+    image[0, :, 64:] = 4.0
+    noisy = [
+        vary_appearance(image, labels, _Chosen(NOISY, seed=seed)) - image
+        for seed in range(8)
+    ]
+    dark, bright = (np.std([n[0][:, half] for n in noisy]) for half in HALVES)
+    assert bright > 1.2 * dark > 0
+
+
+HALVES = (slice(0, 64), slice(64, 128))
+
+
+def test_few_bits_leave_few_levels(rng) -> None:
+    image = rng.random((1, 64, 64)).astype(np.float32)
+    stepped = vary_appearance(image, np.zeros((64, 64), np.int32), _Chosen(STEPPED))
+    assert len(np.unique(stepped)) <= 256
+    assert np.abs(stepped - image).max() <= 0.5 / 12 + 1e-6
+
+
+def test_the_same_numbers_make_the_same_crop_and_the_image_is_left_alone() -> None:
+    image, labels = _two_squares()
+    before = image.copy()
+    made = [
+        vary_appearance(image, labels, np.random.default_rng(5)).tobytes()
+        for _ in range(2)
+    ]
+    assert made[0] == made[1]
+    assert np.array_equal(image, before)
+
+
+def test_a_crop_without_objects_is_varied_too() -> None:
+    flat = np.full((1, 64, 64), 0.2, np.float32)
+    empty = np.zeros((64, 64), np.int32)
+    for seed in range(6):
+        varied = vary_appearance(flat, empty, np.random.default_rng(seed))
+        assert varied.dtype == np.float32
+        assert np.isfinite(varied).all()

@@ -103,6 +103,7 @@ def test_objects_tell_their_size_and_how_many_are_uncertain() -> None:
     assert found.diameter_px == pytest.approx(2 * (100 / np.pi) ** 0.5)
     assert (found.objects, found.uncertain_objects) == (3, 2)
     assert found.uncertain == pytest.approx(2 / 3)
+    assert found.confidence == pytest.approx(0.68)
     assert objects(np.array([10]), None).uncertain is None
     assert objects(np.array([], int), np.array([])) == Appearance()
 
@@ -208,3 +209,17 @@ def test_sizes_are_those_that_the_model_sees() -> None:
     assert said(large, magnification=0.2) == ()
     (line,) = said(replace(FINE, diameter_px=20.0), magnification=0.2)
     assert "learned 50 to 200" in line
+
+
+@pytest.mark.parametrize(("confidence", "warned"), [(0.61, True), (0.63, False)])
+def test_many_doubtful_objects_matter_where_the_mean_is_low_too(
+    confidence, warned
+) -> None:
+    doubtful = replace(FINE, uncertain=0.6, uncertain_objects=12, confidence=confidence)
+    assert bool(said(doubtful)) is warned
+
+
+@pytest.mark.parametrize(("confidence", "warned"), [(0.79, True), (0.81, False)])
+def test_soft_edges_matter_where_the_model_is_not_sure(confidence, warned) -> None:
+    soft = replace(FINE, sharpness=0.45, confidence=confidence)
+    assert bool(said(soft)) is warned
