@@ -272,6 +272,8 @@ def add(
     report = Session.of(ctx).report
     report.line(f"Added {added.name}: {added.path}", "bold")
     report.line(f"sha256 {added.sha256}")
+    if added.checked:
+        report.line("Its files have the hashes that came with them.")
     report.line(f"Use it: cellunet predict IMAGES --out DIR --model {added.name}")
     return Outcome(result=added.to_dict())
 

@@ -44,6 +44,8 @@ FORMAT_VERSION = "0.5.12"
 SUMS = "SHA256SUMS"
 """In a package: the SHA-256 of each other file, as ``sha256sum`` writes it."""
 
+ATTACHED = (store.WEIGHTS_FILE, "README.md", "cover.png")
+
 TEST_PX = 256
 
 SAME = 1e-4
@@ -169,8 +171,8 @@ def package(
         "README.md": _readme(model).encode(),
     }
     described = describe(model, files)
-    if authors:
-        described["authors"] = [{"name": author} for author in authors]
+    # DeepImageJ wants a list, be it empty.
+    described["authors"] = [{"name": author} for author in authors]
     if license_id or model.shipped:
         described["license"] = license_id or "BSD-3-Clause"
     files["rdf.yaml"] = (as_yaml(described) + "\n").encode()
@@ -277,12 +279,11 @@ def describe(model: Model, files: Mapping[str, bytes]) -> dict[str, Any]:
         "type": "model",
         "name": f"{named} (cellunet)",
         "description": f"U-Net for objects in fluorescence images: {what}.",
-        # Plain names: DeepImageJ's reader (JDLL) takes nothing else for these two.
-        "documentation": "README.md",
-        "covers": ["cover.png"],
         "cite": [{"text": cite, "doi": doi}],
         "tags": ["cellunet", "unet", "nuclei", "fluorescence-light-microscopy", "2d"],
-        "attachments": [_file(store.WEIGHTS_FILE, files)],
+        # Not as documentation and covers: the format wants mappings there, and
+        # DeepImageJ's reader (JDLL) plain names.
+        "attachments": [_file(name, files) for name in ATTACHED],
         "inputs": [
             {
                 "id": INPUT,
@@ -316,7 +317,11 @@ def describe(model: Model, files: Mapping[str, bytes]) -> dict[str, Any]:
         "weights": {
             "onnx": _file("model.onnx", files) | {"opset_version": OPSET_VERSION}
         },
-        "config": {"cellunet": _about(model)},
+        # DeepImageJ wants some name by which it can tell models apart.
+        "config": {
+            "bioimageio": {"nickname": f"cellunet-{named}"},
+            "cellunet": _about(model),
+        },
     }
 
 
