@@ -285,6 +285,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
                 features=result.features,
                 **place,
             )
+            self.reset_choices()
             self.labels.value = layer
             self.message.value = (
                 f"{len(result.features)} objects; what was measured is in the layer's "
