@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from cellunet.tasks.evaluate import evaluate_folders, evaluate_model
     from cellunet.tasks.make_labels import make_labels
     from cellunet.tasks.predict.batch import predict
+    from cellunet.tasks.predict.plane import PredictionStopped
     from cellunet.tasks.predict.session import load_model
+    from cellunet.tasks.train.arrays import train_arrays
     from cellunet.tasks.train.request import TrainRequest
     from cellunet.tasks.train.train import train
 
@@ -24,6 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CellunetError",
     "PredictConfig",
+    "PredictionStopped",
     "TrainConfig",
     "TrainRequest",
     "evaluate_folders",
@@ -32,11 +35,13 @@ __all__ = [
     "make_labels",
     "predict",
     "train",
+    "train_arrays",
 ]
 
 _HOMES = {
     "CellunetError": "cellunet.errors",
     "PredictConfig": "cellunet.config",
+    "PredictionStopped": "cellunet.tasks.predict.plane",
     "TrainConfig": "cellunet.config",
     "TrainRequest": "cellunet.tasks.train.train",
     "evaluate_folders": "cellunet.tasks.evaluate",
@@ -45,6 +50,7 @@ _HOMES = {
     "make_labels": "cellunet.tasks.make_labels",
     "predict": "cellunet.tasks.predict.batch",
     "train": "cellunet.tasks.train.train",
+    "train_arrays": "cellunet.tasks.train.arrays",
 }
 
 

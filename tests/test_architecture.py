@@ -35,6 +35,7 @@ LAYERS = {
     "core": 9,
     "tasks": 10,
     "cli": 11,
+    "napari": 11,
 }
 """Part of the package to its layer. The root of the package, which resolves the public
 names lazily, and ``__main__`` stand outside: nothing but the version may be imported
@@ -54,6 +55,10 @@ AT_HOME = {
     "typer": {"cli"},
     "rich": {"cli"},
     "click": set[str](),
+    "napari": {"napari"},
+    "magicgui": {"napari"},
+    "qtpy": {"napari"},
+    "pandas": {"napari"},
     "onnxruntime": {"engine"},
     "skimage": {"imaging", "annotations"},
     "roifile": {"annotations", "outputs"},

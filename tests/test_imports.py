@@ -28,6 +28,10 @@ HEAVY = (
     "filelock",
     "zarr",
     "fsspec",
+    "napari",
+    "qtpy",
+    "magicgui",
+    "pandas",
 )
 
 
@@ -87,6 +91,21 @@ def test_a_list_of_models_imports_nothing_heavy() -> None:
 )
 def test_prediction_needs_no_torch(module: str) -> None:
     assert not _loaded(f"import {module}") & {"torch", "zarr", "fsspec"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "cellunet.cli.app",
+        "cellunet.cli.models",
+        "cellunet.tasks.train.arrays",
+        "cellunet.tasks.predict.session",
+    ],
+)
+def test_nothing_but_its_plugin_needs_napari(module: str) -> None:
+    if module.endswith("arrays"):
+        pytest.importorskip("torch")
+    assert not _loaded(f"import {module}") & {"napari", "qtpy", "magicgui", "pandas"}
 
 
 @pytest.mark.slow

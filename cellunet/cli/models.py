@@ -1,4 +1,4 @@
-"""``cellunet models``: list them, show one, calibrate one, remove one."""
+"""``cellunet models``: list them; show, calibrate, export, add or remove one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     rich_markup_mode="rich",
-    help="List models (size, training images), show, calibrate, remove one.",
+    help="List models; show, calibrate, export, add, remove one.",
     invoke_without_command=True,
 )
 
@@ -46,16 +46,19 @@ def models(
     """List models and unfinished trainings."""
     if ctx.invoked_subcommand is not None:
         return None
+    from cellunet.store import home
     from cellunet.tasks.models import list_models
 
-    found = list_models()
+    found, folder = list_models(), home() / "models"
     report = Session.of(ctx).report
     if found:
         header = ("name", "target", "trained on", "size", "")
         report.table([header, *map(_row, found)], left=(0, 1, 2, 4))
     else:
         report.line("There are no models. Make one: cellunet train DATA --name NAME")
-    return Outcome(result={"models": [info.to_dict() for info in found]})
+    report.line(f"Your models live in {folder}")
+    models = [info.to_dict() for info in found]
+    return Outcome(result={"models": models, "folder": str(folder)})
 
 
 @app.command("show")
@@ -176,6 +179,103 @@ def _fitted(
         f"Use it: cellunet predict IMAGES --out DIR --model {found.name}"
     )
     return Outcome(result=found.to_dict())
+
+
+@app.command("export")
+@with_options
+def export(
+    ctx: typer.Context,
+    name: NameOrPath,
+    *,
+    to: Annotated[
+        str,
+        option(
+            "--to",
+            "FORM",
+            "What to write: onnx, the network as one file, or bioimageio, a package "
+            "of the BioImage Model Zoo, which cellunet can add too.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        option(
+            "--out",
+            "FILE",
+            "File to write. Default: NAME.onnx or NAME.bioimageio.zip here.",
+        ),
+    ] = None,
+    author: Annotated[
+        list[str] | None,
+        option("--author", "NAME", "Who made it, for the zoo. Repeat for more."),
+    ] = None,
+    license_id: Annotated[
+        str | None,
+        option(
+            "--license",
+            "ID",
+            "Its license as SPDX names it, for the zoo: CC-BY-4.0. Default: none; of "
+            "the model that ships, its own.",
+        ),
+    ] = None,
+    overwrite: Overwrite,
+) -> Outcome:
+    """Write a model for other programs or other people."""
+    from cellunet.tasks.export_model import export_model
+
+    made = export_model(
+        name,
+        to,
+        out=out,
+        authors=tuple(author or ()),
+        license_id=license_id,
+        **overwrite,
+    )
+    report = Session.of(ctx).report
+    report.line(f"Exported {made.name} to {made.path} ({_size(made.bytes)})", "bold")
+    if to == "bioimageio":
+        report.line(f"In another cellunet: cellunet models add {made.path.name}")
+    return Outcome(result=made.to_dict())
+
+
+@app.command("add")
+@with_options
+def add(
+    ctx: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|FOLDER",
+            help="A model that somebody shared: its folder, a zip of that, a package "
+            "of models export, or its weights file.",
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        option("--name", "NAME", "Name to add it under. Default: its own."),
+    ] = None,
+    sha256: Annotated[
+        str | None,
+        option(
+            "--sha256",
+            "HASH",
+            "Hash that models show prints where the model comes from; another one is "
+            "refused. Default: not compared.",
+        ),
+    ] = None,
+    *,
+    overwrite: Overwrite,
+) -> Outcome:
+    """Add a model that somebody shared to yours."""
+    from cellunet.tasks.add_model import add_model
+
+    added = add_model(source, name, sha256=sha256, **overwrite)
+    report = Session.of(ctx).report
+    report.line(f"Added {added.name}: {added.path}", "bold")
+    report.line(f"sha256 {added.sha256}")
+    if added.checked:
+        report.line("Its files have the hashes that came with them.")
+    report.line(f"Use it: cellunet predict IMAGES --out DIR --model {added.name}")
+    return Outcome(result=added.to_dict())
 
 
 @app.command("remove")

@@ -481,7 +481,7 @@ class Network:
     def write(self) -> list[bytes]:
         """Return all nodes as NodeProto."""
         levels = len(self._config.channels) - 1
-        features, skips = self._double("stem", self.activation(INPUT)), []
+        features, skips = self._double("stem", self.activation(self.source())), []
         for i in range(levels):
             skips.append(features)
             pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
@@ -504,6 +504,10 @@ class Network:
         """Write a node; return its output."""
         self._nodes.append(node(operator, inputs, output, **values))
         return output
+
+    def source(self) -> str:
+        """Write what makes the network's input channels; return their name."""
+        return INPUT
 
     def activation(self, name: str) -> str:
         """Write what follows on features `name`; return what readers of them read."""

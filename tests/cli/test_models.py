@@ -14,6 +14,7 @@ from cellunet.config import TrainConfig
 from cellunet.config_file import read_settings
 from cellunet.errors import ModelNotFoundError
 from cellunet.presets import PRESETS, configure
+from cellunet.store import home
 from cellunet.tasks import fit_model as fitting
 from cellunet.tasks import models as task
 from cellunet.tasks import quantize as calibration
@@ -64,10 +65,13 @@ def test_the_list_shows_size_images_and_what_is_a_copy(run: Run) -> None:
     assert lines[1] == "cells three-class bbbc039 (100) 3.8 MB copy of nuclei"
     assert lines[2] == "bad 0.0 kB broken"
     assert lines[3] == "nuclei 0.0 kB ships with cellunet"
+    assert lines[-1] == f"Your models live in {home() / 'models'}"
 
 
 def test_the_list_is_a_document(run: Run) -> None:
-    (first, *_) = run("models", "--json").document["result"]["models"]
+    result = run("models", "--json").document["result"]
+    (first, *_) = result["models"]
+    assert result["folder"].endswith("models")
     assert first == READY.to_dict()
     assert first["path"] == str(READY.path)
 
@@ -217,3 +221,34 @@ def test_an_unfinished_training_has_no_settings_to_show(run: Run) -> None:
     ran = run("models", "show", "bad", "--toml")
     assert ran.code == 1
     assert "Model 'bad' is broken, so its settings are not known." in ran.err
+
+
+def test_a_model_goes_out_and_comes_in(run: Run, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    words = ("--to", "bioimageio", "--author", "A B", "--license", "CC0-1.0")
+    ran = run("models", "export", "nuclei", *words)
+    assert ran.code == 0
+    assert ran.out.splitlines() == [
+        "Exported nuclei to nuclei.bioimageio.zip (2.0 MB)",
+        "In another cellunet: cellunet models add nuclei.bioimageio.zip",
+    ]
+    ran = run("models", "add", "nuclei.bioimageio.zip", "--name", "theirs")
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert lines[0] == f"Added theirs: {tmp_path / 'home' / 'models' / 'theirs'}"
+    assert lines[1].startswith("sha256 7fe59702")
+    assert lines[2] == "Its files have the hashes that came with them."
+
+
+def test_what_cannot_go_out_or_come_in_is_one_line(
+    run: Run, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "home"))
+    ran = run("models", "export", "nuclei", "--to", "keras", "--json")
+    assert ran.code == 1
+    assert ran.document["command"] == "models export"
+    assert "Known: bioimageio, onnx" in ran.document["error"]["hint"]
+    ran = run("models", "add", str(tmp_path / "none.zip"))
+    assert (ran.code, len(ran.err.splitlines())) == (1, 1)
+    assert run("models", "export", "nuclei").code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,18 +14,24 @@ from cellunet.io.scratch import Scratch
 from cellunet.io.source import ArraySource
 from cellunet.store import find_model
 from cellunet.tasks.predict.plane import as_labels, segment
-from cellunet.tasks.predict.settings import settings_for, settings_for_image
+from cellunet.tasks.predict.settings import (
+    settings_for,
+    settings_for_image,
+    with_scale,
+)
 from cellunet.tasks.predict.sizes import way_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
     from cellunet.imaging.measure import Table
-    from cellunet.store import ModelCard
+    from cellunet.store import Model
     from cellunet.tasks.predict.settings import InferenceSettings
-    from cellunet.tasks.predict.sizes import Size
+    from cellunet.tasks.predict.sizes import Size, Way
+
+    Diameter = float | Literal["auto", "model"]
 
 FOR_FILES = (
     "channel",
@@ -56,27 +63,24 @@ class LoadedModel:
     """A model that is ready for arrays; made by `load_model`."""
 
     def __init__(
-        self,
-        name: str,
-        card: ModelCard,
-        recipe: InferenceSettings,
-        config: PredictConfig,
+        self, model: Model, recipe: InferenceSettings, config: PredictConfig
     ) -> None:
-        self.name = name
-        self.card = card
-        self._recipe = recipe
-        self._config = config
+        self.name, self.card = model.name, model.card
+        self._model, self._recipe, self._config = model, recipe, config
 
     def __repr__(self) -> str:
         return f"<model {self.name}, {self._recipe.engine.name}>"
 
-    def segment(
+    def segment(  # noqa: PLR0913
         self,
         image: npt.NDArray[Any],
         *,
+        diameter: Diameter | None = None,
         pixel_size_um: float | tuple[float, float] | None = None,
         others: Mapping[str, npt.NDArray[Any]] | None = None,
         measure: Literal["basic", "all"] = "basic",
+        on_rows: Callable[[int, int], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
     ) -> Segmentation:
         """Segment one plane.
 
@@ -85,6 +89,10 @@ class LoadedModel:
         image
             YX, any real type: the channel that shows the objects. For a model that
             looks at several channels CYX: these, in the order of its training.
+        diameter
+            Median diameter of the objects in pixels; ``"auto"`` finds it in the image,
+            ``"model"`` takes that of the training images. None: as `load_model` was
+            told, ``"auto"`` unless it was told otherwise.
         pixel_size_um
             Side of a pixel in micrometers, or its height and width; then the table has
             micrometers too. Needed if the configuration says at which pixel size the
@@ -95,6 +103,12 @@ class LoadedModel:
             the number of its channel.
         measure
             Which columns the table has, as for ``--measure``.
+        on_rows
+            Called as ``on_rows(done, total)`` with the rows of the image that the
+            network has seen, and how many it will see.
+        should_stop
+            Asked now and then, and at least once for each block of the image; true
+            stops the work.
 
         Returns
         -------
@@ -105,6 +119,10 @@ class LoadedModel:
         ------
         ImageReadError
             If an array is no such plane.
+        ConfigError
+            If the diameter is not possible for the model.
+        PredictionStopped
+            If `should_stop` returned true.
         """
         size = _size(pixel_size_um)
         count = self.card.config.image_channels
@@ -121,11 +139,11 @@ class LoadedModel:
                     f"other than {own} and the image's shape {source.shape} are "
                     "expected."
                 )
-        recipe = settings_for_image(self._recipe, self._config, source)
         with Scratch() as scratch:
-            way = way_for(source, recipe, self._config, self.card)
+            way = self._way(source, diameter, should_stop)
+            recipe = _telling(way.recipe, source.shape[0], on_rows)
             found = segment(
-                source, 0, way.recipe, scratch, statistics=way.statistics.get(0)
+                source, 0, recipe, scratch, statistics=way.statistics.get(0)
             )
             labels = as_labels(found.bands())
             evidence = found.evidence(0, labels.shape[0])
@@ -143,6 +161,7 @@ class LoadedModel:
         self,
         image: npt.NDArray[Any],
         *,
+        diameter: Diameter | None = None,
         pixel_size_um: float | tuple[float, float] | None = None,
     ) -> Size | None:
         """Return how large the objects of a plane are and how `segment` sees it.
@@ -152,8 +171,50 @@ class LoadedModel:
         """
         count = self.card.config.image_channels
         source = ArraySource(np.asarray(image), _size(pixel_size_um), channels=count)
-        recipe = settings_for_image(self._recipe, self._config, source)
-        return way_for(source, recipe, self._config, self.card).size
+        return self._way(source, diameter).size
+
+    def _way(
+        self,
+        source: ArraySource,
+        diameter: Diameter | None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Way:
+        """Return how an image is to be seen."""
+        config, recipe = self._config, self._recipe
+        if should_stop is not None:
+            recipe = replace(recipe, should_stop=should_stop)
+        if diameter is not None:
+            config = config.replace(
+                diameter_px=diameter, scale=None, pixel_size_um=None
+            )
+            _refuse_batch(config)
+            recipe = with_scale(recipe, config, self._model)
+        recipe = settings_for_image(recipe, config, source)
+        return way_for(source, recipe, config, self.card)
+
+
+def _telling(
+    recipe: InferenceSettings, height: int, on_rows: Callable[[int, int], None] | None
+) -> InferenceSettings:
+    """Return the recipe with how far it is, told as rows done and rows in all."""
+    if on_rows is None:
+        return recipe
+    total, done = height * (2 if recipe.added else 1), 0
+
+    def tell(rows: int) -> None:
+        nonlocal done
+        done += rows
+        on_rows(done, total)
+
+    return replace(recipe, on_rows=tell)
+
+
+def _refuse_batch(config: PredictConfig) -> None:
+    if config.diameter_px == "batch":
+        raise ConfigError(
+            "The diameter of a batch concerns files, not arrays.",
+            hint="Find it with size_of() of some, and give diameter_px.",
+        )
 
 
 def _size(given: float | tuple[float, float] | None) -> tuple[float, float] | None:
@@ -195,6 +256,7 @@ def load_model(
 
         model = load_model()
         labels, table = model.segment(image)
+        larger = model.segment(other_image, diameter=60)
     """
     config = config or PredictConfig()
     wrong = [n for n in FOR_FILES if getattr(config, n) != getattr(PredictConfig, n)]
@@ -204,11 +266,7 @@ def load_model(
             hint="Leave them out, and give one plane of the channels that the model "
             "looks at.",
         )
-    if config.diameter_px == "batch":
-        raise ConfigError(
-            "The diameter of a batch concerns files, not arrays.",
-            hint="Find it with size_of() of some, and give diameter_px.",
-        )
+    _refuse_batch(config)
     opened = find_model(name)
     recipe = settings_for(opened, config, engine, device, threads)
-    return LoadedModel(opened.name, opened.card, recipe, config)
+    return LoadedModel(opened, recipe, config)

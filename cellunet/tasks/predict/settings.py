@@ -505,6 +505,21 @@ def settings_for_image(
     return replace(recipe, scale=scale, decode=decode)
 
 
+def with_scale(
+    recipe: InferenceSettings, config: PredictConfig, model: Model
+) -> InferenceSettings:
+    """Return the same recipe for the scale that the configuration asks for.
+
+    Raises
+    ------
+    ConfigError
+        As `scale_of`.
+    """
+    scale = scale_of(config, model)
+    decode = decode_at(model.card.config.decode, config, scale)
+    return replace(recipe, scale=scale, decode=decode)
+
+
 def decode_at(
     trained: DecodeConfig, config: PredictConfig, scale: float
 ) -> DecodeConfig:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+import cellunet
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError, ImageReadError, ModelNotFoundError
 from cellunet.imaging.measure import column_names
@@ -102,6 +103,36 @@ def test_settings_are_those_of_predict(tiny_model, image) -> None:
         load_model(name, threads=1).segment(image, pixel_size_um=0)
     with pytest.raises(ModelNotFoundError):
         load_model("unknown")
+
+
+def test_a_diameter_is_as_one_that_the_model_was_loaded_with(model, image, tiny_model):
+    name, config = str(tiny_model.folder), PredictConfig(diameter_px=20.0)
+    there = load_model(name, threads=1, config=config)
+    told = model.segment(image, diameter=20)
+    np.testing.assert_array_equal(told.labels, there.segment(image).labels)
+    # And back: a call changes nothing for the next one.
+    found = load_model(name, threads=1).segment(image)
+    np.testing.assert_array_equal(model.segment(image).labels, found.labels)
+    np.testing.assert_array_equal(
+        there.segment(image, diameter="auto").labels, found.labels
+    )
+    assert model.size_of(image, diameter=20) is None
+    for wrong in (1e5, "batch", -3):
+        with pytest.raises(ConfigError):
+            model.segment(image, diameter=wrong)
+
+
+def test_rows_are_counted_to_the_end(model, image) -> None:
+    told = []
+    model.segment(image, diameter="model", on_rows=lambda *rows: told.append(rows))
+    assert told[-1] == (90, 90)
+    assert told == sorted(told)
+
+
+def test_whoever_wants_to_stop_is_heard(model, image) -> None:
+    with pytest.raises(cellunet.PredictionStopped):
+        model.segment(image, should_stop=lambda: True)
+    assert model.segment(image).labels.any()
 
 
 def test_a_model_names_itself(model) -> None:
