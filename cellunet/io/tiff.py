@@ -656,7 +656,8 @@ class TiffSource(Closing):
         self.file_channels = layout.file_channels
         self.pixel_size_um = file.pixel_size_um
         self.z_step_um, self.time_step_s = file.steps
-        self.origin = replace(file.origin, pages=layout.pages)
+        told = (*file.origin.notes, *layout.notes)
+        self.origin = replace(file.origin, pages=layout.pages, notes=told)
         cut = file.cut_from
         self.cut_from = None if cut is None else cut.only(layout.channel_names)
         held = tiff_pixels.held_bytes(

@@ -216,9 +216,16 @@ def test_planar_colors_are_stored_planes():
     assert layout.stored(1) == [3]
 
 
-def test_gray_saved_as_color_is_still_refused_but_recognized():
+def test_gray_saved_as_color_is_gray():
     stack = Stack(PLATE, "YXS", (5, 7, 3), color=True)
-    with pytest.raises(ImageReadError, match=r"saved as RGB\. Try: --gray\."):
+    layout = lay_out(stack, Choice(), lambda: [np.eye(2)] * 3)
+    assert (layout.gray, layout.file_channels) == (True, ("luminance",))
+    assert layout.notes == ("a gray image that was saved as color, read as gray",)
+
+
+def test_what_is_seen_of_colors_must_have_signal_to_be_gray():
+    stack = Stack(PLATE, "YXS", (5, 7, 3), color=True)
+    with pytest.raises(ImageReadError, match="no channel was chosen"):
         lay_out(stack, Choice(), lambda: [np.ones((2, 2))] * 3)
 
 
