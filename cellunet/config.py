@@ -667,7 +667,11 @@ class PredictConfig(Config):
         otherwise="all images",
         option="Results: I/N",
     )
-    overwrite: bool = setting(False, "Replace results that exist.", option="Results")
+    overwrite: bool = setting(
+        False,
+        "Replace results that exist, computed anew even if they are the same.",
+        option="Results",
+    )
     tile_px: int = setting(
         1024,
         "Longest side of the tiles that are decoded at once; it changes memory and "

@@ -342,6 +342,11 @@ class ImageJob:
             # Each image has a scale of its own, which is in its provenance.
             self.settings |= {"pixel_size_um": config.pixel_size_um, "scale": None}
         self.settings |= size_settings(config, model.card, size)
+        if config.segment_channel is not None:
+            self.settings["segment_channel"] = config.segment_channel
+        if self.settings["scale"] is None and config.min_area_px is not None:
+            # Areas as trained follow the scale of each image, one asked for does not.
+            self.settings["fixed_min_area_px"] = config.min_area_px
         self.model = {"name": model.name, "sha256": model.sha256}
 
     def image(self, target: inputs.Target) -> inputs.ImageResult:
@@ -373,7 +378,7 @@ class ImageJob:
 
         What stands in the way of it is told where the image has its turn.
         """
-        if self.config.pixel_size_um is not None:
+        if self.config.pixel_size_um is not None or self.config.overwrite:
             return None
         with contextlib.suppress(CellunetError):
             if self._missing(target.output, self._provenance(target)) == ():
@@ -472,7 +477,9 @@ class ImageJob:
     def _missing(
         self, output: Path, provenance: dict[str, Any]
     ) -> tuple[str, ...] | None:
-        """Return which files are not there beside the very labels; None: nor are they.
+        """Return which files are not there beside the very labels.
+
+        None: nor are they, or all is to be computed anew.
 
         Raises
         ------
@@ -496,6 +503,8 @@ class ImageJob:
                 f"{output} is a folder; the labels cannot be written there.",
                 hint="Choose another --out.",
             )
+        if self.config.overwrite:
+            return None
         try:
             made = read_provenance(output)
         except BugError:

@@ -297,8 +297,8 @@ def _too_few(source: Source, model: str, card: ModelCard) -> ConfigError:
 FOUND_OUT = ("damaged", "size", "warnings")
 """Entries of a provenance that no one asks for, by which no result is known."""
 
-BESIDE = ("save", "table_format", "measure")
-"""Settings that decide what lies beside the labels."""
+BESIDE = ("save", "table_format", "measure", "segment_channel")
+"""Settings that decide what lies beside the labels, or which file is segmented."""
 
 MEASURED = {"table", "geojson"}
 """Kinds of files that hold what is measured."""
