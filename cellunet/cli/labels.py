@@ -17,6 +17,7 @@ from cellunet.config import (
     AnnotationConfig,
     CheckConfig,
     ComputeConfig,
+    PredictConfig,
     TrainConfig,
 )
 from cellunet.config_file import Settings
@@ -185,7 +186,7 @@ def make_labels(
             "Results",
         ),
     ] = False,
-    overwrite: options.Overwrite,
+    reading: Annotated[dict[str, Any], Options(PredictConfig, "pages", "overwrite")],
     computing: Annotated[dict[str, Any], Options(ComputeConfig, "threads")],
 ) -> Outcome:
     """Decode annotations to instance labels, class maps, weight maps and previews.
@@ -207,7 +208,7 @@ def make_labels(
         annotations=annotations,
         allow_empty=allow_empty,
         track=session.console.track,
-        **(overwrite | computing),
+        **(reading | computing),
     )
     summarize(session, made)
     return Outcome(
