@@ -49,7 +49,7 @@ PROTOCOLS = ("standard", "caicedo2019")
 
 KINDS = (
     *("auto", "labels", "binary", "inverted", "colored", "outlines", "objects"),
-    *("scribbles", "rois", "geojson", "coco", "labelme"),
+    *("scribbles", "rois", "geojson", "coco", "labelme", "via", "napari"),
 )
 """Rows of `cellunet.annotations.read.ANNOTATIONS`, which needs numpy."""
 

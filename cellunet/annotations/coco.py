@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -38,6 +38,7 @@ from cellunet.annotations.shapes import (
     table,
     whole,
 )
+from cellunet.annotations.via import as_coco
 from cellunet.errors import AnnotationError, some
 
 if TYPE_CHECKING:
@@ -214,10 +215,14 @@ class CocoFile:
 
     images: Mapping[str, CocoImage]
     categories: Mapping[str, str]
+    kind: str = "coco"
+    """Or ``via``, where VGG Image Annotator wrote it."""
 
 
 def is_coco(path: Path) -> bool:
-    """Return whether a JSON file is COCO's; one that is no JSON is not.
+    """Return whether a JSON file is COCO's or annotates several images like that.
+
+    VGG Image Annotator's does. One that is no JSON does not.
 
     Raises
     ------
@@ -225,7 +230,7 @@ def is_coco(path: Path) -> bool:
         If it cannot be read but begins as COCO files do.
     """
     try:
-        return kind_of(read_json(path)) == "coco"
+        return kind_of(read_json(path)) in ("coco", "via")
     except AnnotationError:
         with contextlib.suppress(OSError), path.open("rb") as file:
             head = file.read(1 << 16)
@@ -256,10 +261,12 @@ def _read(path: Path, changed_ns: int, size: int) -> CocoFile:
         size,
     )  # They are the key by which the cache notices that a file has changed.
     document = read_json(path)
-    if kind_of(document) != "coco":
+    kind = kind_of(document)
+    if kind not in ("coco", "via"):
         raise AnnotationError(f"{path} holds no lists of images and annotations.")
     try:
-        return _indexed(document)
+        whole = as_coco(document) if kind == "via" else document
+        return replace(_indexed(whole), kind=kind)
     except AnnotationError as error:
         raise AnnotationError(f"{path}: {error.message}", hint=error.hint) from error
 

@@ -22,8 +22,8 @@ from cellunet.io.paths import (
     CELLPOSE,
     DRAWN_FOLDERS,
     IMAGE_FOLDERS,
+    ONLY_SET,
     PICTURES,
-    ROI_SET,
     TRAINING_SETS,
     VALIDATION_SETS,
     annotation_files,
@@ -156,7 +156,7 @@ def _partner(annotation: Path, images: set[str], shared: Mapping[str, str]) -> s
     """
     whole = annotation_stem(annotation.name)
     bare = bare_stem(annotation.name)
-    if len(images) == 1 and whole.lower() == ROI_SET:
+    if len(images) == 1 and whole.lower() in ONLY_SET:
         return next(iter(images))
     if whole in images or bare in images:
         return whole if whole in images else bare

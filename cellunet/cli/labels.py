@@ -193,8 +193,9 @@ def make_labels(
 
     Understands label images (napari, Cellpose), BBBC039's colored PNG, binary masks,
     drawings of outlines, a folder per image with one image per object (DSB2018), ROI
-    sets of Fiji, GeoJSON of QuPath, COCO and labelme JSON. Classes and weights are as
-    the encoding and the weights of --config say.
+    sets of Fiji, GeoJSON of QuPath, JSON of COCO, labelme and VGG Image Annotator,
+    shapes of napari. Classes and weights are as the encoding and the weights of
+    --config say.
     """
     from cellunet.tasks.make_labels import make_labels as run
 
