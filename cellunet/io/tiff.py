@@ -491,9 +491,8 @@ def _level_note(number: int, full_px: tuple[float, float]) -> str:
     """Return in which pixels the results of a level count."""
     height, width = full_px
     return (
-        f"level {number}: a pixel of labels, tables (columns _px) and COCO files is "
-        f"{height:.4g} x {width:.4g} pixels of full resolution, in which GeoJSON and "
-        "ROIs are drawn"
+        f"level {number}: a pixel of labels and COCO files is {height:.4g} x "
+        f"{width:.4g} pixels of full resolution, which tables, GeoJSON and ROIs count"
     )
 
 
