@@ -304,10 +304,12 @@ def detect_sets(folder: Path) -> FolderLayout | None:
         With the command that takes them: which one is to be validated on is not known.
     """
     training, others = (
-        [p for p in subfolders(folder, names) if detect(p) is not None]
+        [p for p in _named_like(folder, names) if detect(p) is not None]
         for names in (TRAINING_SETS, VALIDATION_SETS)
     )
-    if not training and not others:
+    exact = subfolders(folder, (*TRAINING_SETS, *VALIDATION_SETS))
+    # One called test_3 alone is a sample.
+    if not (training and others) and not {*training, *others} & set(exact):
         return None
     sets = [*training, *others]
     named = " and ".join(p.name for p in sets)
@@ -321,6 +323,12 @@ def detect_sets(folder: Path) -> FolderLayout | None:
     )
 
 
+def _named_like(folder: Path, names: Collection[str]) -> list[Path]:
+    """Return folders that have one of these words in their name, as stage1_train."""
+    below = sorted(p for p in folder.iterdir() if p.is_dir())
+    return [p for p in below if set(re.split(r"[\W_]", p.name.lower())) & {*names}]
+
+
 def detect_objects(folder: Path) -> FolderLayout | None:
     """Recognize a folder per image, with one file per object (DSB2018), or per sample.
 
@@ -331,7 +339,7 @@ def detect_objects(folder: Path) -> FolderLayout | None:
     for member in members:
         if member.name.startswith("."):
             continue
-        found = detect_folders(member)
+        found = detect_folders(member) or _detect_one(member)
         if found is not None and set(found.images) == set(found.annotations):
             samples[_name(member)] = found
             continue
@@ -350,6 +358,18 @@ def detect_objects(folder: Path) -> FolderLayout | None:
         images={**joined.images, **objects.images},
         annotations={**joined.annotations, **objects.annotations},
     )
+
+
+def _detect_one(folder: Path) -> FolderLayout | None:
+    """Recognize an image and its labels that are called ``image`` and ``mask``."""
+    named = [(annotation_stem(p.name).lower(), p) for p in annotation_files(folder)]
+    image, drawn = (
+        [path for name, path in named if name in names]
+        for names in (IMAGE_FOLDERS, DRAWN_FOLDERS)
+    )
+    if len(image) != 1 or len(drawn) != 1:
+        return None
+    return FolderLayout("flat", grouped([("", image[0])]), grouped([("", drawn[0])]))
 
 
 def detect_tracking(folder: Path) -> FolderLayout | None:

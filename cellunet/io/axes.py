@@ -241,7 +241,7 @@ def _color(stack: Stack, colors: Sequence[npt.NDArray[np.generic]]) -> ImageRead
     if stack.axes.endswith("SYX"):
         hint += (
             " If these are planes of a stack, which tifffile stores as color unless it "
-            "is told not to, save them with photometric='minisblack'."
+            "is told not to: --pages channels, time or z."
         )
     return stack.refuse(
         f"and no channel was chosen; it is in color ({', '.join(COLORS)}).",

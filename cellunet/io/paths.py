@@ -42,7 +42,7 @@ SHAPES_SUFFIX = ".csv"
 
 SHAPES_HEAD = b"index,shape-type,vertex-index,axis-0"
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "raw")
 """Folders of images beside one of `DRAWN_FOLDERS`, in any case."""
 
 DRAWN_FOLDERS = (
@@ -60,16 +60,21 @@ DRAWN_FOLDERS = (
 """Folders of annotations beside those of images, in any case; the last is CVAT's and
 Pascal VOC's."""
 
+MADE_FOLDERS = ("classes", "weights", "previews", "annotated", "scribbles")
+"""Folders that make-labels writes beside ``labels``."""
+
 TRAINING_SETS = ("train", "training")
 
 VALIDATION_SETS = ("val", "valid", "validation", "test", "testing")
 
 _ANNOTATION_END = re.compile(
     r"(?<=.)(?:_cp_masks|(?: - |[ _.-])(?:masks?|labels?|seg|segmentation|gt|rois"
-    r"|roiset|shapes|annotations?)(?: ?\[\d+\])?)$",
+    r"|roiset|shapes|annotations?|object identities|object predictions"
+    r"|simple segmentation)(?: ?\[\d+\])?)$",
     re.IGNORECASE,
 )
-"""Ends of the names of annotations; napari proposes ``a - Labels [1]``."""
+"""Ends of the names of annotations; napari proposes ``a - Labels [1]``, ilastik
+``a_Object Identities``."""
 
 _IMAGE_END = re.compile(r"(?<=.)[ _.-](?:imgs?|images?|raw)$", re.IGNORECASE)
 
@@ -614,6 +619,8 @@ def _label_folders(files: Iterable[Path]) -> set[Path]:
     def holds_labels(at: Path) -> bool:
         if at.name.lower() in DRAWN_FOLDERS:
             return at.parent in images
+        if at.name in MADE_FOLDERS and at.parent / "labels" in parents:
+            return True
         sequence = _SEQUENCE.match(at.name)
         return sequence is not None and at.parent / sequence[1] in parents
 

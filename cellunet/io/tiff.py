@@ -400,7 +400,7 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         image = TiffImage(path, tiff, full, own, split=is_split(tiff))
         metadata = describe(image)
         steps = own.steps if own else imagej_steps(tiff.imagej_metadata or {})
-        planes = may_be_planes(image)
+        planes = may_be_planes(image, asked=choice.pages is not None)
         as_color = planes and _asks_for_color(series.keyframe, choice)
         stack, palette = _describe(
             image, series, metadata.channel_names, cut, planes=planes and not as_color
@@ -575,18 +575,18 @@ def makes_colors(image: TiffImage) -> bool:
     return colormap is not None and not is_ramp(colormap)
 
 
-def may_be_planes(image: TiffImage) -> bool:
+def may_be_planes(image: TiffImage, *, asked: bool = False) -> bool:
     """Say whether what is stored as planar color are planes of a stack.
 
     tifffile stores an array of 3 or 4 planes as planar color unless it is told not to;
-    its description tells the shape of the array. Color of 8 bits may be color.
+    its description tells the shape of the array. Color of 8 bits may be color, unless
+    it is `asked` for that they are planes.
     """
     page = image.page
     return (
-        image.series.kind == "shaped"
-        and int(page.planarconfig or 1) == _SEPARATE
+        int(page.planarconfig or 1) == _SEPARATE
         and image.series.axes.endswith("SYX")
-        and page.dtype != np.uint8
+        and (asked or (image.series.kind == "shaped" and page.dtype != np.uint8))
     )
 
 

@@ -379,6 +379,20 @@ def test_hyperstacks_and_colors_give_channels(tmp_path, rng):
     np.testing.assert_array_equal(found, stored[[2, 1]])
 
 
+def test_planes_stored_as_planar_color_are_what_pages_says(tmp_path, rng):
+    stored = rng.integers(0, 200, (3, 30, 33)).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stored, photometric="rgb", planarconfig="separate")
+    with pytest.raises(ImageReadError, match="--pages channels, time or z"):
+        open_image(path)
+    with open_image(path, pages="z") as source:
+        assert (source.plane_axes, source.plane_shape) == ("Z", (3,))
+    with open_image(path, pages="channels", channel="1") as source:
+        assert source.plane_shape == ()
+        found = source.read(Region(0, 0, 30, 0, 33))[0]
+        np.testing.assert_array_equal(found, stored[1])
+
+
 def test_channels_of_stacks_and_projections(tmp_path, rng):
     stored = rng.integers(0, 200, (4, 2, 30, 33)).astype(np.uint16)
     path = tmp_path / "z.ome.tif"
