@@ -12,8 +12,9 @@ import unicodedata
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol, TypeVar
+from urllib.parse import unquote
 
-from cellunet.annotations.coco import is_coco, read_coco
+from cellunet.annotations.coco import is_coco, note_on_lost, read_coco
 from cellunet.annotations.imagej import overlay
 from cellunet.annotations.pixels import DECODERS, read_pixels, recognize
 from cellunet.errors import AnnotationError, InputError
@@ -419,6 +420,7 @@ def detect_coco(folder: Path) -> FolderLayout | None:
         "coco",
         grouped((_image_name(p, match, taken), p) for p in images),
         grouped((name, path) for name, _, path in listed),
+        notes=tuple(note for p in files if (note := note_on_lost(p))),
         annotated=annotated_parts(folder),
         scribbles=scribbled_parts(folder),
         members={name: member for name, member, _ in listed},
@@ -491,7 +493,8 @@ def match_members(
 def _tail_keys(name: str) -> list[str]:
     """Return under what a file's name is looked up, the surest first."""
     whole = _listed_stem(name).casefold()
-    shorter = (_UPLOADED.sub("", whole), _ROBOFLOW.sub("", whole))
+    plain = unquote(whole)
+    shorter = (plain, _UPLOADED.sub("", plain), _ROBOFLOW.sub("", plain))
     return list(dict.fromkeys((whole, *shorter)))
 
 

@@ -654,7 +654,8 @@ def _enclosing(
     if not kept:
         raise AnnotationError(
             f"{path}: nothing that was drawn encloses anything: {some(empty)}.",
-            hint="Export polygons or masks, not boxes or lines alone.",
+            hint="Export polygons or masks, not boxes or lines alone. Points and lines "
+            "named 'interior' or 'background' are scribbles.",
         )
     told = f"{len(empty)} of {len(drawings)} shapes enclose nothing and are left out"
     return kept, [f"{told}: {some(empty)}."]
