@@ -424,7 +424,10 @@ def _other_settings(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     """Return the settings that differ, each with its old value and the new one."""
     sizes = any(was.get(name) != now.get(name) for name in SIZES)
     flat = [s | ({} if sizes else s["decode"]) for s in (dict(was), dict(now))]
-    names = [n for n in dict.fromkeys((*flat[1], *flat[0])) if n != "decode"]
+    hidden = {"decode"}
+    if flat[0].get("min_area_px") != flat[1].get("min_area_px"):
+        hidden.add("fixed_min_area_px")
+    names = [n for n in dict.fromkeys((*flat[1], *flat[0])) if n not in hidden]
     told = []
     for name in names:
         old, new = (one.get(name) for one in flat)
