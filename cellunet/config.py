@@ -50,7 +50,7 @@ PROTOCOLS = ("standard", "caicedo2019")
 
 KINDS = (
     *("auto", "labels", "binary", "inverted", "colored", "outlines", "objects"),
-    *("scribbles", "rois", "geojson", "coco", "labelme"),
+    *("scribbles", "rois", "geojson", "coco", "labelme", "via", "napari"),
 )
 """Rows of `cellunet.annotations.read.ANNOTATIONS`, which needs numpy."""
 
@@ -683,7 +683,11 @@ class PredictConfig(Config):
         otherwise="no, to --out like all else",
         option="Results: NAME",
     )
-    overwrite: bool = setting(False, "Replace results that exist.", option="Results")
+    overwrite: bool = setting(
+        False,
+        "Replace results that exist, computed anew even if they are the same.",
+        option="Results",
+    )
     tile_px: int = setting(
         1024,
         "Longest side of the tiles that are decoded at once; it changes memory and "

@@ -162,14 +162,16 @@ class TinyModel:
 
 @pytest.fixture(scope="session")
 def write_data() -> Callable[..., Path]:
-    """``write_data(folder, count)``: annotated images of 64 x 64 px in `folder`."""
+    """``write_data(folder, count)``: annotated square images in `folder`."""
     import tifffile
 
-    def write(folder: Path, count: int = 6, *, first_seed: int = 0) -> Path:
+    def write(
+        folder: Path, count: int = 6, *, first_seed: int = 0, side_px: int = 64
+    ) -> Path:
         for side in ("images", "labels"):
             (folder / side).mkdir(parents=True)
         for number in range(count):
-            image, labels = draw_nuclei((64, 64), 8, first_seed + number)
+            image, labels = draw_nuclei((side_px, side_px), 8, first_seed + number)
             tifffile.imwrite(folder / "images" / f"a{number}.tif", image)
             name = folder / "labels" / f"a{number}.tif"
             tifffile.imwrite(name, labels.astype(np.uint16))

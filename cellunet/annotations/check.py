@@ -127,6 +127,11 @@ if TYPE_CHECKING:
 LONGEST_PX = 1024
 """Larger images are thinned to this side before they are compared."""
 
+LEAST_SIDE_PX = 112
+"""A shift of a single smaller image is no finding, as few objects decide it. Of crops
+of 126 public images whose labels are in place, 11 % of those of 64 pixels a side fit
+better moved, 5 % of 96, 1 % of 112, none of 192."""
+
 LEAST_ALIKE = 3
 """Images that have to agree on a shift for an offset of all of them to be reported."""
 
@@ -144,12 +149,15 @@ class LabelFit:
     """Of the shift with the largest correlation, of the sign of `here`."""
     shift_px: tuple[int, int]
     """By how many pixels down and to the right that is."""
+    small: bool = False
+    """Whether the image is too small for it to say something alone."""
 
     def is_shifted(self, config: CheckConfig) -> bool:
         """Return whether the labels belong somewhere else."""
         far = np.hypot(*self.shift_px) >= config.shift_px
         gain = abs(self.best) - abs(self.here)
-        return bool(far and gain > config.shift_gain and not self.is_other(config))
+        sure = not self.small and not self.is_other(config)
+        return bool(far and gain > config.shift_gain and sure)
 
     def is_other(self, config: CheckConfig) -> bool:
         """Return whether the labels fit nowhere."""
@@ -204,7 +212,7 @@ def fit_of(
     values = _thinned(brightness(image), step)
     objects = (labels[::step, ::step] > 0)[: values.shape[0], : values.shape[1]]
     counted = inside[::step, ::step][: values.shape[0], : values.shape[1]].copy()
-    reach = max(min(config.reach_px // step, min(values.shape) // 4), 0)
+    reach = min(config.reach_px // step, min(values.shape) // 4)
     counted[:reach] = counted[:, :reach] = False
     counted[values.shape[0] - reach :] = counted[:, values.shape[1] - reach :] = False
     if not counted.any() or np.unique(objects[counted]).size < 2:
@@ -215,7 +223,12 @@ def fit_of(
         return None
     place = np.unravel_index(np.nanargmax(found * np.sign(here or 1)), found.shape)
     dy, dx = (int(p - reach) * step for p in place)
-    return LabelFit(here=here, best=float(found[place]), shift_px=(dy, dx))
+    return LabelFit(
+        here=here,
+        best=float(found[place]),
+        shift_px=(dy, dx),
+        small=min(image.shape) < LEAST_SIDE_PX,
+    )
 
 
 def common_shift(fits: Sequence[LabelFit]) -> tuple[int, int]:

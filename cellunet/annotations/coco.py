@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -38,6 +38,7 @@ from cellunet.annotations.shapes import (
     table,
     whole,
 )
+from cellunet.annotations.via import as_coco
 from cellunet.errors import AnnotationError, some
 
 if TYPE_CHECKING:
@@ -214,10 +215,16 @@ class CocoFile:
 
     images: Mapping[str, CocoImage]
     categories: Mapping[str, str]
+    lost: tuple[str, ...] = ()
+    """Annotations of images that are not listed."""
+    kind: str = "coco"
+    """Or ``via``, where VGG Image Annotator wrote it."""
 
 
 def is_coco(path: Path) -> bool:
-    """Return whether a JSON file is COCO's; one that is no JSON is not.
+    """Return whether a JSON file is COCO's or annotates several images like that.
+
+    VGG Image Annotator's does. One that is no JSON does not.
 
     Raises
     ------
@@ -225,7 +232,7 @@ def is_coco(path: Path) -> bool:
         If it cannot be read but begins as COCO files do.
     """
     try:
-        return kind_of(read_json(path)) == "coco"
+        return kind_of(read_json(path)) in ("coco", "via")
     except AnnotationError:
         with contextlib.suppress(OSError), path.open("rb") as file:
             head = file.read(1 << 16)
@@ -256,28 +263,29 @@ def _read(path: Path, changed_ns: int, size: int) -> CocoFile:
         size,
     )  # They are the key by which the cache notices that a file has changed.
     document = read_json(path)
-    if kind_of(document) != "coco":
+    kind = kind_of(document)
+    if kind not in ("coco", "via"):
         raise AnnotationError(f"{path} holds no lists of images and annotations.")
     try:
-        return _indexed(document)
+        whole = as_coco(document) if kind == "via" else document
+        return replace(_indexed(whole), kind=kind)
     except AnnotationError as error:
         raise AnnotationError(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def _indexed(document: dict[str, Any]) -> CocoFile:
     images = [table(i, "An image") for i in document["images"]]
-    # Some programs write the same number as text in one of both places.
-    by_id: dict[str, list[dict[str, Any]]] = {str(_id(i)): [] for i in images}
+    by_id: dict[str, list[dict[str, Any]]] = {_id(i): [] for i in images}
     if len(by_id) < len(images):
         raise AnnotationError("Two images have the same id.")
     lost = []
     for one in document["annotations"]:
         annotation = table(one, "An annotation")
         try:
-            by_id[str(annotation["image_id"])].append(annotation)
+            by_id[_key(annotation["image_id"])].append(annotation)
         except KeyError:
             lost.append(f"{annotation.get('id')} (image {annotation.get('image_id')})")
-    if lost:
+    if lost and not any(by_id.values()):
         raise AnnotationError(
             f"{len(lost)} annotations belong to an image that is not listed: "
             f"{some(lost)}.",
@@ -288,7 +296,7 @@ def _indexed(document: dict[str, Any]) -> CocoFile:
     return CocoFile(
         {
             name: CocoImage(
-                _size(image), tuple(by_id[str(_id(image))]), _path(image).as_posix()
+                _size(image), tuple(by_id[_id(image)]), _path(image).as_posix()
             )
             for name, image in named.items()
         },
@@ -296,14 +304,21 @@ def _indexed(document: dict[str, Any]) -> CocoFile:
             str(c.get("id")): str(c.get("name"))
             for c in (table(c, "A category") for c in rows(categories, "categories"))
         },
+        tuple(lost),
     )
 
 
-def _id(image: dict[str, Any]) -> int | str:
+def _id(image: dict[str, Any]) -> str:
     found = image.get("id")
-    if not isinstance(found, int | str):
+    if not isinstance(found, int | float | str):
         raise AnnotationError(f"An image has the id {found}; a number is expected.")
-    return found
+    return _key(found)
+
+
+def _key(given: object) -> str:
+    """Return an id as text: 1 may stand as "1" or 1.0 in one of both places."""
+    whole_number = isinstance(given, float) and given.is_integer()
+    return str(int(given) if whole_number else given)  # type: ignore[call-overload]
 
 
 def _named(images: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -337,6 +352,13 @@ def _path(image: dict[str, Any]) -> PurePosixPath:
     if not kept:
         raise AnnotationError(f"Image {_id(image)} has no file_name.")
     return PurePosixPath(*kept)
+
+
+def note_on_lost(path: Path) -> str:
+    """Return a sentence on annotations of images that are not listed, if any are."""
+    lost = read_coco(path).lost
+    told = f"annotations whose image {path} does not list: {len(lost):,}"
+    return f"Left out, as {told} ({some(list(lost))})." if lost else ""
 
 
 def refuse_empty(path: Path) -> None:

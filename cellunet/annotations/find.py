@@ -12,8 +12,9 @@ import unicodedata
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol, TypeVar
+from urllib.parse import unquote
 
-from cellunet.annotations.coco import is_coco, read_coco
+from cellunet.annotations.coco import is_coco, note_on_lost, read_coco
 from cellunet.annotations.imagej import overlay
 from cellunet.annotations.pixels import DECODERS, read_pixels, recognize
 from cellunet.errors import AnnotationError, InputError
@@ -22,8 +23,8 @@ from cellunet.io.paths import (
     CELLPOSE,
     DRAWN_FOLDERS,
     IMAGE_FOLDERS,
+    ONLY_SET,
     PICTURES,
-    ROI_SET,
     TRAINING_SETS,
     VALIDATION_SETS,
     annotation_files,
@@ -156,7 +157,7 @@ def _partner(annotation: Path, images: set[str], shared: Mapping[str, str]) -> s
     """
     whole = annotation_stem(annotation.name)
     bare = bare_stem(annotation.name)
-    if len(images) == 1 and whole.lower() == ROI_SET:
+    if len(images) == 1 and whole.lower() in ONLY_SET:
         return next(iter(images))
     if whole in images or bare in images:
         return whole if whole in images else bare
@@ -304,10 +305,12 @@ def detect_sets(folder: Path) -> FolderLayout | None:
         With the command that takes them: which one is to be validated on is not known.
     """
     training, others = (
-        [p for p in subfolders(folder, names) if detect(p) is not None]
+        [p for p in _named_like(folder, names) if detect(p) is not None]
         for names in (TRAINING_SETS, VALIDATION_SETS)
     )
-    if not training and not others:
+    exact = subfolders(folder, (*TRAINING_SETS, *VALIDATION_SETS))
+    # One called test_3 alone is a sample.
+    if not (training and others) and not {*training, *others} & set(exact):
         return None
     sets = [*training, *others]
     named = " and ".join(p.name for p in sets)
@@ -321,6 +324,12 @@ def detect_sets(folder: Path) -> FolderLayout | None:
     )
 
 
+def _named_like(folder: Path, names: Collection[str]) -> list[Path]:
+    """Return folders that have one of these words in their name, as stage1_train."""
+    below = sorted(p for p in folder.iterdir() if p.is_dir())
+    return [p for p in below if set(re.split(r"[\W_]", p.name.lower())) & {*names}]
+
+
 def detect_objects(folder: Path) -> FolderLayout | None:
     """Recognize a folder per image, with one file per object (DSB2018), or per sample.
 
@@ -331,7 +340,7 @@ def detect_objects(folder: Path) -> FolderLayout | None:
     for member in members:
         if member.name.startswith("."):
             continue
-        found = detect_folders(member)
+        found = detect_folders(member) or _detect_one(member)
         if found is not None and set(found.images) == set(found.annotations):
             samples[_name(member)] = found
             continue
@@ -350,6 +359,18 @@ def detect_objects(folder: Path) -> FolderLayout | None:
         images={**joined.images, **objects.images},
         annotations={**joined.annotations, **objects.annotations},
     )
+
+
+def _detect_one(folder: Path) -> FolderLayout | None:
+    """Recognize an image and its labels that are called ``image`` and ``mask``."""
+    named = [(annotation_stem(p.name).lower(), p) for p in annotation_files(folder)]
+    image, drawn = (
+        [path for name, path in named if name in names]
+        for names in (IMAGE_FOLDERS, DRAWN_FOLDERS)
+    )
+    if len(image) != 1 or len(drawn) != 1:
+        return None
+    return FolderLayout("flat", grouped([("", image[0])]), grouped([("", drawn[0])]))
 
 
 def detect_tracking(folder: Path) -> FolderLayout | None:
@@ -399,6 +420,7 @@ def detect_coco(folder: Path) -> FolderLayout | None:
         "coco",
         grouped((_image_name(p, match, taken), p) for p in images),
         grouped((name, path) for name, _, path in listed),
+        notes=tuple(note for p in files if (note := note_on_lost(p))),
         annotated=annotated_parts(folder),
         scribbles=scribbled_parts(folder),
         members={name: member for name, member, _ in listed},
@@ -471,7 +493,8 @@ def match_members(
 def _tail_keys(name: str) -> list[str]:
     """Return under what a file's name is looked up, the surest first."""
     whole = _listed_stem(name).casefold()
-    shorter = (_UPLOADED.sub("", whole), _ROBOFLOW.sub("", whole))
+    plain = unquote(whole)
+    shorter = (plain, _UPLOADED.sub("", plain), _ROBOFLOW.sub("", plain))
     return list(dict.fromkeys((whole, *shorter)))
 
 

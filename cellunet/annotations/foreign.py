@@ -39,17 +39,16 @@ class ForeignFormat:
 
 FORMATS = (
     ForeignFormat(
-        "a project or export of VGG Image Annotator",
-        (".json", ".csv"),
-        r'"shape_attributes"|"_via_|^#?"?filename"?,"?file_size|__VIA_',
-        "In VGG Image Annotator: Annotation, Export Annotations (COCO format).",
+        "a table of VGG Image Annotator",
+        (".csv",),
+        r'^#?"?filename"?,"?file_size',
+        "In VGG Image Annotator: Annotation, Export Annotations (as json).",
     ),
     ForeignFormat(
-        "shapes of napari",
-        (".csv",),
-        r"^index,shape-type,vertex-index,axis-0",
-        "In napari: right-click the layer of shapes, Convert to Labels, and save the "
-        "layer of labels as TIFF.",
+        "a project of VGG Image Annotator 3",
+        (".json",),
+        r'^\s*{\s*"project"\s*:\s*{\s*"pid"',
+        "In VGG Image Annotator: export annotations as COCO.",
     ),
     ForeignFormat(
         "XML of CVAT",

@@ -31,7 +31,7 @@ from cellunet.annotations.shapes import (
     stroke_role,
     table,
 )
-from cellunet.errors import AnnotationError, some
+from cellunet.errors import AnnotationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,23 +113,14 @@ def geojson_drawings(
     Raises
     ------
     AnnotationError
-        If there are points or lines of other classes among them, which enclose
-        nothing, if features lie on several planes, or the document is no GeoJSON.
+        If features lie on several planes, or the document is no GeoJSON.
     """
     features = list(_features(document))
     nuclei = not cells and any(f.get("nucleusGeometry") for f, _ in features)
-    items: list[_Item] = []
-    others: list[str] = []
-    for position, (feature, parent) in enumerate(features):
-        item, other = _item(feature, position + 1, parent, nuclei=nuclei)
-        items.append(item)
-        others += other
-    if others:
-        raise AnnotationError(
-            f"What encloses nothing cannot be an object: {some(others)}.",
-            hint="Delete these, draw areas in their place, or make scribbles of points "
-            "and lines by the class 'interior' or 'background'.",
-        )
+    items = [
+        _item(feature, number, parent, nuclei=nuclei)
+        for number, (feature, parent) in enumerate(features, 1)
+    ]
     planes = {item.plane for item in items} - {()}
     if len(planes) > 1:
         raise AnnotationError(
@@ -173,8 +164,8 @@ def _features(document: object) -> Iterator[tuple[dict[str, Any], int | None]]:
 
 def _item(
     feature: dict[str, Any], number: int, parent: int | None, *, nuclei: bool
-) -> tuple[_Item, list[str]]:
-    """Return a feature, and its name if it can be neither object nor scribble."""
+) -> _Item:
+    """Return a feature; what is neither area nor scribble encloses nothing."""
     properties = table(feature.get("properties") or {}, f"Properties of {number}")
     class_name = _class(properties)
     name = str(properties.get("name") or class_name or f"feature {number}")
@@ -183,23 +174,23 @@ def _item(
     given = feature.get(what)
     if given is None:
         drawing = Drawing(f"{name} (feature {number} has no {what})", Polygons(()))
-        return _Item(drawing, kind, parent), []
+        return _Item(drawing, kind, parent)
     geometry = table(given, f"The geometry of {name}")
     shape, named = _not_an_area(geometry), class_name or properties.get("name")
     role = role_of(named) if shape is None else stroke_role(named)
     if role is None or shape not in (None, *STROKES):
-        return _Item(Drawing(name, Polygons(())), kind, parent), [f"{name} ({shape})"]
+        return _Item(Drawing(f"{name} ({shape})", Polygons(())), kind, parent)
     at = geometry.get("plane")
     plane = (at.get("z"), at.get("t")) if isinstance(at, dict) else ()
     missing = True in (properties.get("isMissing"), feature.get("isMissing"))
     figure = _figure(geometry, name)
-    return _Item(Drawing(name, figure, role), kind, parent, plane, missing), []
+    return _Item(Drawing(name, figure, role), kind, parent, plane, missing)
 
 
 def _object_type(feature: dict[str, Any], properties: dict[str, Any]) -> str | None:
     for given in (properties.get("objectType"), properties.get("object_type")):
         if isinstance(given, str):
-            return given
+            return "tmaCore" if given == "tma_core" else given
     given = feature.get("id")
     return _OLDER.get(given) if isinstance(given, str) else None
 

@@ -30,7 +30,7 @@ from cellunet.annotations.shapes import (
     stroke_role,
 )
 from cellunet.bugs import bug, is_bug
-from cellunet.errors import AnnotationError, CellunetError, some
+from cellunet.errors import AnnotationError, CellunetError
 from cellunet.io.source import reading
 from cellunet.io.tiff_checks import scan_directories
 
@@ -177,17 +177,16 @@ def roi_drawings(path: Path, *, channels: int = 1) -> list[Drawing]:
     Raises
     ------
     AnnotationError
-        If the file is damaged, or holds angles or text, points or lines of other
-        names, which enclose nothing, or ROIs of several planes of a stack.
+        If the file is damaged, or holds ROIs of several planes of a stack.
     """
-    found, others, planes = [], [], set()
+    found, planes = [], set()
     for entry, content in _contents(path):
         roi = _decoded(entry, content, path)
         name = roi.name or entry
         kind = _other_kind(roi)
         role = role_of(name) if kind is None else stroke_role(name)
         if role is None or kind not in (None, *STROKES):
-            others.append(f"{name} ({kind})")
+            found.append(Drawing(f"{name} ({kind})", Polygons(())))
             continue
         plane = -(-roi.position // channels)
         planes.add((plane, roi.z_position, roi.t_position))
@@ -195,12 +194,6 @@ def roi_drawings(path: Path, *, channels: int = 1) -> list[Drawing]:
         with np.errstate(invalid="ignore"):
             figure = _figure(roi, name, path)
         found.append(Drawing(name, figure, role))
-    if others:
-        raise AnnotationError(
-            f"{path} holds ROIs that enclose no area: {some(others)}.",
-            hint="Delete them in the ROI Manager, draw areas in their place, or rename "
-            "points and lines: 'interior' or 'background' makes scribbles of them.",
-        )
     planes.discard((0, 0, 0))
     if len(planes) > 1:
         raise AnnotationError(

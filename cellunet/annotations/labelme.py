@@ -1,7 +1,8 @@
 """Read the JSON of labelme, one file per image.
 
 labelme draws on the image with its upper left corner at (0, 0), so that a pixel covers
-0 to 1; a rectangle is two opposite corners, a circle its center and a point on it
+0 to 1; a rectangle is two opposite corners (all four where it may be turned, and as
+X-AnyLabeling writes it), a circle its center and a point on it
 (``labelme/shape.py``). Its own conversion to masks also takes every pixel that an
 outline touches; here, as everywhere, a pixel belongs to the object that holds its
 center. A mask is a PNG in the JSON, whose first and last pixel its two points are.
@@ -32,12 +33,15 @@ from cellunet.annotations.shapes import (
     table,
     whole,
 )
-from cellunet.errors import AnnotationError, some
+from cellunet.errors import AnnotationError
 
 if TYPE_CHECKING:
     from cellunet.annotations.shapes import Figure, Role
 
 NOTHING = Polygons(())
+
+CORNERS = 4
+"""Of a rectangle that is given by all of them."""
 
 
 class Shape(Protocol):
@@ -52,6 +56,8 @@ def _polygon(points: object, what: str) -> Polygons:
 
 
 def _rectangle(points: object, what: str) -> Polygons:
+    if len(rows(points, what)) == CORNERS:
+        return _polygon(points, what)
     if (corners := _two(points, what)) is None:
         return NOTHING
     (x0, y0), (x1, y1) = corners
@@ -96,6 +102,8 @@ SHAPES: dict[str, Shape] = {
     "polygon": _polygon,
     "rectangle": _rectangle,
     "circle": _circle,
+    "oriented_rectangle": _polygon,
+    "rotation": _polygon,
 }
 
 STROKES: dict[str, Shape] = {
@@ -106,7 +114,7 @@ STROKES: dict[str, Shape] = {
 }
 """Shapes that can be scribbles."""
 
-AREAS = ("polygon", "rectangle", "circle", "mask")
+AREAS = (*SHAPES, "mask")
 
 
 def labelme_size(document: object) -> tuple[int, int] | None:
@@ -128,13 +136,11 @@ def labelme_drawings(document: object) -> list[Drawing]:
     Raises
     ------
     AnnotationError
-        If a shape is neither polygon, rectangle, circle nor mask, nor a scribble, or
-        no shape at all.
+        If a shape is not what it says to be.
     """
     shapes = rows(table(document, "The document").get("shapes"), "shapes")
     groups: dict[tuple[object, ...], list[Figure]] = {}
     names: dict[tuple[object, ...], tuple[str, Role]] = {}
-    others = []
     for position, one in enumerate(shapes, 1):
         shape = table(one, f"Shape {position}")
         label = shape.get("label")
@@ -143,7 +149,10 @@ def labelme_drawings(document: object) -> list[Drawing]:
         is_stroke = isinstance(kind, str) and kind in STROKES
         role = stroke_role(label) if is_stroke else role_of(label)
         if not (is_stroke or kind in AREAS) or role is None:
-            others.append(f"{name}: {shown(kind)}")
+            # It encloses nothing: a line, a point, a text.
+            left_out = f"{name}: {shown(kind)}"
+            names["alone", position] = left_out, "object"
+            groups["alone", position] = [NOTHING]
             continue
         group = None if is_stroke else shape.get("group_id")
         key = ("alone", position) if group is None else (str(label), str(group))
@@ -154,12 +163,6 @@ def labelme_drawings(document: object) -> list[Drawing]:
             else (SHAPES | STROKES)[kind](shape.get("points"), name)
         )
         groups.setdefault(key, []).append(figure)
-    if others:
-        raise AnnotationError(
-            f"Objects are of the shapes {', '.join(AREAS)}; found: {some(others)}.",
-            hint="Delete these, draw polygons in their place, or make scribbles of "
-            "points and lines by the label 'interior' or 'background'.",
-        )
     return [
         Drawing(names[key][0], _together(figures), names[key][1])
         for key, figures in groups.items()

@@ -245,7 +245,13 @@ def _numbers_objects(indices: npt.NDArray[Any], palette: npt.NDArray[np.uint8]) 
 
 
 def _as_integers(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return whole numbers in floating point as integers, if none can be rounded."""
+    """Return whole numbers in floating point as integers, if none can be rounded.
+
+    Where nothing is 0, NaN is the background: ImageJ's threshold can leave it so.
+    """
+    nothing = pixels != pixels
+    if nothing.any() and not nothing.all() and pixels.all():
+        pixels = np.where(nothing, 0, pixels)
     if pixels.dtype.kind != "f" or not pixels.size or not np.isfinite(pixels).all():
         return pixels
     exact = 2 ** (np.finfo(pixels.dtype).nmant + 1)

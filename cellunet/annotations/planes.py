@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from cellunet.io.source import Source
+    from cellunet.io.source import Pages, Source
 
 _PART = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 
@@ -213,14 +213,18 @@ def _fits(stack: LabelStack, other: Path | None) -> bool:
 
 
 def open_to_look(
-    path: Path, channel: str | None = None, *, gray: bool = False
+    path: Path,
+    channel: str | None = None,
+    *,
+    gray: bool = False,
+    pages: Pages | None = None,
 ) -> Source:
     """Open an image to be looked at: colors as gray, else the first channel."""
     if gray or channel is not None:
         # Of a model that looks at several, labels follow the first.
         first = None if channel is None else channel.partition(",")[0]
-        return open_image(path, channel=first, gray=gray)
+        return open_image(path, channel=first, gray=gray, pages=pages)
     try:
-        return open_image(path, gray=True)
+        return open_image(path, gray=True, pages=pages)
     except ImageReadError:
-        return open_image(path, channel="0")
+        return open_image(path, channel="0", pages=pages)

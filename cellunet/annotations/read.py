@@ -19,6 +19,7 @@ from cellunet.annotations.foreign import foreign_format
 from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import overlay, roi_drawings
 from cellunet.annotations.labelme import labelme_drawings, labelme_size
+from cellunet.annotations.napari import napari_drawings
 from cellunet.annotations.pixels import (
     DECODERS,
     MAX_PIXELS,
@@ -36,7 +37,12 @@ from cellunet.annotations.pixels import (
 from cellunet.annotations.shapes import kind_of, paint, read_json
 from cellunet.annotations.types import Annotation
 from cellunet.errors import AnnotationError, ConfigError, choose, some
-from cellunet.io.paths import image_files, is_drawn_file, is_image_file
+from cellunet.io.paths import (
+    SHAPES_SUFFIX,
+    image_files,
+    is_drawn_file,
+    is_image_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,6 +130,8 @@ def drawn_kind(path: Path) -> str:
         return "rois"
     if name.endswith((".geojson", ".geojson.gz")):
         return "geojson"
+    if name.endswith(SHAPES_SUFFIX):
+        return "napari"
     kind = kind_of(read_json(path))
     if kind is None and (foreign := foreign_format(path)):
         raise AnnotationError(
@@ -131,7 +139,8 @@ def drawn_kind(path: Path) -> str:
         )
     if kind is None:
         raise AnnotationError(
-            f"{path} is JSON, but neither GeoJSON nor of COCO or labelme.",
+            f"{path} is JSON, but neither GeoJSON nor of COCO, labelme or VGG Image "
+            "Annotator.",
             hint="Export it again in one of these formats.",
         )
     return kind
@@ -154,6 +163,10 @@ def _labelme(path: Path, asked: ReadRequest) -> Annotation:
     return _painted(drawings, size, path, "labelme", asked)
 
 
+def _napari(path: Path, asked: ReadRequest) -> Annotation:
+    return _painted(napari_drawings(path), asked.shape, path, "napari", asked)
+
+
 def _coco(path: Path, asked: ReadRequest) -> Annotation:
     # The file tells the shape; whether it is the image's is for the caller.
     file, member = read_coco(path), asked.member
@@ -167,7 +180,7 @@ def _coco(path: Path, asked: ReadRequest) -> Annotation:
         )
     size = file.images[member].size or asked.shape
     drawings = coco_drawings(file, member)
-    found = _painted(drawings, size, path, "coco", asked)
+    found = _painted(drawings, size, path, file.kind, asked)
     if not (count := crowds(file, member)):
         return found
     note = (
@@ -216,6 +229,8 @@ DRAWN: dict[str, DrawnReader] = {
     "geojson": _geojson,
     "coco": _coco,
     "labelme": _labelme,
+    "via": _coco,
+    "napari": _napari,
 }
 
 __all__ = ["ANNOTATIONS", "Annotation", "read_annotation", "read_labels"]

@@ -263,6 +263,24 @@ def _encloses(ring: Ring) -> bool:
     return len(others) > 0 and bool((others != others[0]).any())
 
 
+ELLIPSE_POINTS = 720
+"""Of an outline; at a radius of 500 px it lies .005 px within the ellipse."""
+
+
+def ellipse(center: Ring, across: Ring, down: Ring) -> Ring:
+    """Return the outline of an ellipse, (N, 2), of its center and two half axes.
+
+    Examples
+    --------
+    >>> outline = ellipse(np.array([5, 5]), np.array([3, 0]), np.array([0, 2]))
+    >>> fill([outline], (10, 10)).sum(axis=1).tolist()
+    [0, 0, 0, 4, 6, 6, 4, 0, 0, 0]
+    """
+    angles = np.linspace(0, 2 * np.pi, ELLIPSE_POINTS, endpoint=False)[:, np.newaxis]
+    outline: Ring = center + np.cos(angles) * across + np.sin(angles) * down
+    return outline
+
+
 @dataclass(frozen=True, eq=False)
 class Figures:
     """Several figures of different kinds that are one."""
@@ -636,7 +654,8 @@ def _enclosing(
     if not kept:
         raise AnnotationError(
             f"{path}: nothing that was drawn encloses anything: {some(empty)}.",
-            hint="Export polygons or masks, not boxes or lines alone.",
+            hint="Export polygons or masks, not boxes or lines alone. Points and lines "
+            "named 'interior' or 'background' are scribbles.",
         )
     told = f"{len(empty)} of {len(drawings)} shapes enclose nothing and are left out"
     return kept, [f"{told}: {some(empty)}."]
@@ -775,17 +794,9 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
         If the file is missing, too large, cut off, nested too deeply or no JSON.
     """
     try:
-        text = _read(path)
         # QuPath up to 0.4 writes measurements that are NaN bare. Numbers that are read
         # are checked where they are read.
-        return json.loads(text)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise AnnotationError(
-            f"{path} cannot be read: {reason}.", hint="Copy or export it again."
-        ) from error
-    except (EOFError, zlib.error) as error:
-        raise AnnotationError(f"{path} is cut off: {error}.", hint=_AGAIN) from error
+        return json.loads(read_bytes(path))
     except RecursionError as error:
         raise AnnotationError(
             f"{path} is nested too deeply to be an annotation.", hint=_AGAIN
@@ -794,19 +805,38 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
         raise AnnotationError(f"{path} is no JSON: {error}.", hint=_AGAIN) from error
 
 
-def _read(path: Path) -> bytes:
-    with path.open("rb") as plain:
-        packed = plain.read(2) == b"\x1f\x8b"
-        plain.seek(0)
-        # At most what is allowed, whatever a gzip header claims.
-        file = gzip.GzipFile(fileobj=plain) if packed else plain
-        text = file.read(MAX_BYTES + 1)
+def read_bytes(path: Path) -> bytes:
+    """Return the text of a file of shapes, also of a gzipped one.
+
+    Raises
+    ------
+    AnnotationError
+        If the file is missing, too large or cut off.
+    """
+    try:
+        with path.open("rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            # At most what is allowed, whatever a gzip header claims.
+            file = gzip.GzipFile(fileobj=plain) if packed else plain
+            text = file.read(MAX_BYTES + 1)
+    except (EOFError, zlib.error) as error:
+        raise AnnotationError(f"{path} is cut off: {error}.", hint=_AGAIN) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise AnnotationError(
+            f"{path} cannot be read: {reason}.", hint="Copy or export it again."
+        ) from error
     if len(text) > MAX_BYTES:
         raise AnnotationError(
-            f"{path} holds more than {MAX_BYTES >> 20} MiB of JSON.",
+            f"{path} holds more than {MAX_BYTES >> 20} MiB of text.",
             hint="Export fewer images or objects a file.",
         )
     return bytes(text).removeprefix(b"\xef\xbb\xbf")
+
+
+VIA_METADATA = "_via_img_metadata"
+"""Where a project of VGG Image Annotator keeps its regions."""
 
 
 def kind_of(document: object) -> str | None:
@@ -826,6 +856,10 @@ def kind_of(document: object) -> str | None:
         return "labelme"
     if isinstance(document.get("images"), list):
         return "coco" if isinstance(document.get("annotations"), list) else None
+    first = next(iter(document.values()), None)
+    is_via_image = isinstance(first, dict) and {"filename", "regions"} <= first.keys()
+    if VIA_METADATA in document or is_via_image:
+        return "via"
     return "geojson" if isinstance(document.get("type"), str) else None
 
 

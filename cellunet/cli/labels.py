@@ -17,6 +17,7 @@ from cellunet.config import (
     AnnotationConfig,
     CheckConfig,
     ComputeConfig,
+    PredictConfig,
     TrainConfig,
 )
 from cellunet.config_file import Settings
@@ -185,15 +186,16 @@ def make_labels(
             "Results",
         ),
     ] = False,
-    overwrite: options.Overwrite,
+    reading: Annotated[dict[str, Any], Options(PredictConfig, "pages", "overwrite")],
     computing: Annotated[dict[str, Any], Options(ComputeConfig, "threads")],
 ) -> Outcome:
     """Decode annotations to instance labels, class maps, weight maps and previews.
 
     Understands label images (napari, Cellpose), BBBC039's colored PNG, binary masks,
     drawings of outlines, a folder per image with one image per object (DSB2018), ROI
-    sets of Fiji, GeoJSON of QuPath, COCO and labelme JSON. Classes and weights are as
-    the encoding and the weights of --config say.
+    sets of Fiji, GeoJSON of QuPath, JSON of COCO, labelme and VGG Image Annotator,
+    shapes of napari. Classes and weights are as the encoding and the weights of
+    --config say.
     """
     from cellunet.tasks.make_labels import make_labels as run
 
@@ -207,7 +209,7 @@ def make_labels(
         annotations=annotations,
         allow_empty=allow_empty,
         track=session.console.track,
-        **(overwrite | computing),
+        **(reading | computing),
     )
     summarize(session, made)
     return Outcome(

@@ -366,7 +366,7 @@ Model = Annotated[
     ),
 ]
 
-Channel = Annotated[dict[str, Any], Options(PredictConfig, "channel", "gray")]
+Channel = Annotated[dict[str, Any], Options(PredictConfig, "channel", "gray", "pages")]
 
 Overwrite = Annotated[dict[str, Any], Options(PredictConfig, "overwrite")]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cellunet.cli import options
 from cellunet.cli.console import counted, duration
-from cellunet.cli.options import option
+from cellunet.cli.options import Options, option
 from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session, stopped
 from cellunet.config import MODEL, ComputeConfig, PredictConfig
 
@@ -43,7 +44,16 @@ def predict(
     ],
     model: options.Model = MODEL,
     *,
-    config: PredictConfig,
+    like: Annotated[
+        Path | None,
+        option(
+            "--like",
+            "LABEL.tif",
+            "Repeat the run that made this label image: its model, engine and "
+            "settings; options that are given come before. Default: none.",
+        ),
+    ] = None,
+    config: Annotated[dict[str, Any], Options(PredictConfig)],
     dry_run: Annotated[
         bool,
         option(
@@ -53,7 +63,7 @@ def predict(
             "Results",
         ),
     ] = False,
-    computing: ComputeConfig,
+    computing: Annotated[dict[str, Any], Options(ComputeConfig)],
 ) -> Outcome:
     """Segment images: one label image per input.
 
@@ -64,19 +74,28 @@ def predict(
     from cellunet.tasks.predict.batch import predict as run
 
     session = Session.of(ctx)
+    earlier = None
+    if like is not None:
+        from cellunet.tasks.predict.like import earlier_run
+
+        own = "model" in options.given_words(ctx)
+        earlier = earlier_run(like, model if own else None)
+        model, computing = earlier.model, earlier.computing | computing
     again = session.command()
     should_stop = session.can_stop(f"Finished images are kept. Continue with: {again}")
     found = run(
         inputs,
         out,
         model=model,
-        config=config,
-        **computing.to_dict(),
+        config=earlier.config(config) if earlier else PredictConfig().changed(config),
+        **ComputeConfig().changed(computing).to_dict(),
         dry_run=dry_run,
         stdin=sys.stdin if "-" in inputs else None,
         track=session.console.track,
         should_stop=should_stop,
     )
+    if earlier is not None:
+        found = replace(found, notes=(*found.notes, *earlier.differences(found.engine)))
     summarize(session, found, out, config.into_source)
     if found.stopped:
         finished = len(found.done) + len(found.skipped)

@@ -21,7 +21,7 @@ from cellunet.cli.session import (
 from cellunet.config import MODEL, AnnotationConfig, SuggestConfig
 
 if TYPE_CHECKING:
-    from cellunet.tasks.suggest.request import Suggested
+    from cellunet.tasks.suggest.request import Suggested, SuggestRequest
 
 
 def suggest(
@@ -72,7 +72,7 @@ def suggest(
     suggested = run(request, track=session.console.track)
     for note in suggested.notes:
         session.console.line(note)
-    summarize(session, suggested, request.data)
+    summarize(session, suggested, request)
     return Outcome(
         code=BUG if suggested.bugs else INPUTS_FAILED if suggested.failures else 0,
         result=suggested.to_dict(),
@@ -80,7 +80,7 @@ def suggest(
     )
 
 
-def summarize(session: Session, suggested: Suggested, data: tuple[Path, ...]) -> None:
+def summarize(session: Session, suggested: Suggested, request: SuggestRequest) -> None:
     """Tell which crops were chosen, why, and what to do with them."""
     report = session.report
     rows = [
@@ -94,9 +94,11 @@ def summarize(session: Session, suggested: Suggested, data: tuple[Path, ...]) ->
         f"{suggested.model}: {suggested.out}",
         "bold",
     )
-    folders = [*map(str, data), str(suggested.out)]
+    folders = [*map(str, request.data), str(suggested.out)]
     if suggested.channels:
         folders += ["--channel", ",".join(suggested.channels)]
+    if request.pages and request.data:
+        folders += ["--pages", request.pages]
     again = shell_line(["cellunet", "train", *folders])
     drawn = suggested.out / suggested.annotations
     report.line(f"Correct what is in {drawn}, then: {again}")

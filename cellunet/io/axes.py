@@ -109,6 +109,9 @@ COLORS = ("red", "green", "blue")
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luminance: Recommendation ITU-R BT.601-7, 2.5.1."""
 
+GRAY = ("luminance",)
+"""Name of the one channel that colors make."""
+
 Parts = tuple[tuple[int, int], ...]
 """Per channel to combine: stored planes to skip, and number of the sample."""
 
@@ -133,7 +136,8 @@ def choose_parts(
     choice
         What the user wants.
     colors
-        Called before a color image is refused: what is seen of its colors.
+        Called where a color image is read and nothing is chosen: what is seen of them.
+        If they are equal, and not empty, it is a gray image.
 
     Raises
     ------
@@ -147,14 +151,15 @@ def choose_parts(
     color = axis == "S" and stack.color
     names = all_names(stack, channel_axis)
     parts = [(k * stride, 0) if stride else (0, k) for k in range(count)]
-    if color and choice.gray:
-        return tuple(parts), ("luminance",)
+    seen = colors() if color and not choice.gray and choice.channel is None else ()
+    if (color and choice.gray) or _are_equal(seen):
+        return tuple(parts), GRAY
     if choice.channel is not None:
         numbers = _chosen(stack, choice.channel, names)
     elif choice.known:
         numbers = _looked_for(stack, choice.known, names)
     elif color:
-        raise _color(stack, colors())
+        raise _color(stack, seen)
     else:
         raise _undecided(stack, names)
     return tuple(parts[k] for k in numbers), tuple(names[k] for k in numbers)
@@ -199,18 +204,23 @@ def _only(stack: Stack, choice: Choice) -> tuple[Parts, tuple[str, ...]]:
     return ((0, 0),), (name,)
 
 
-def _color(stack: Stack, colors: Sequence[npt.NDArray[np.generic]]) -> ImageReadError:
-    """Return the refusal of a color image, with what to choose."""
-    used = [
+def _are_equal(colors: Sequence[npt.NDArray[np.generic]]) -> bool:
+    """Return whether colors have signal, and all the same: a gray image."""
+    same = all(np.array_equal(values, colors[0]) for values in colors)
+    return same and bool(_with_signal(colors))
+
+
+def _with_signal(colors: Sequence[npt.NDArray[np.generic]]) -> list[str]:
+    return [
         name
         for name, values in zip(COLORS, colors, strict=False)
         if values.size and values.min() < values.max()
     ]
-    if colors and all(np.array_equal(values, colors[0]) for values in colors):
-        return stack.refuse(
-            "and is in color, but its colors are equal: a gray image saved as RGB.",
-            "Try: --gray.",
-        )
+
+
+def _color(stack: Stack, colors: Sequence[npt.NDArray[np.generic]]) -> ImageReadError:
+    """Return the refusal of a color image, with what to choose."""
+    used = _with_signal(colors)
     if stack.indexed:
         return stack.refuse(
             "and is in indexed color: its values number the colors of a palette, they "
@@ -231,7 +241,7 @@ def _color(stack: Stack, colors: Sequence[npt.NDArray[np.generic]]) -> ImageRead
     if stack.axes.endswith("SYX"):
         hint += (
             " If these are planes of a stack, which tifffile stores as color unless it "
-            "is told not to, save them with photometric='minisblack'."
+            "is told not to: --pages channels, time or z."
         )
     return stack.refuse(
         f"and no channel was chosen; it is in color ({', '.join(COLORS)}).",
@@ -334,6 +344,9 @@ def combine(parts: list[npt.NDArray[Any]], gray: bool) -> npt.NDArray[Any]:
     return total
 
 
+AS_GRAY = "a gray image that was saved as color, read as gray"
+"""Note on an image."""
+
 UNNAMED = "IQ"
 
 PAGES = {"channels": "C", "time": "T", "z": "Z"}
@@ -364,6 +377,8 @@ class PlaneLayout:
     """Names of all channels of the file."""
     pages: str = ""
     """How many pages without a name there are, and as what they are read."""
+    notes: tuple[str, ...] = ()
+    """What to tell of that."""
 
     @property
     def channels(self) -> int:
@@ -397,8 +412,7 @@ def lay_out(stack: Stack, choice: Choice, colors: Colors = tuple) -> PlaneLayout
     choice
         What the user wants of it.
     colors
-        Called before a color image is refused: what is seen of red, green and blue,
-        which are the same in a gray image that was saved as color.
+        As for `choose_parts`: what is seen of red, green and blue.
 
     Raises
     ------
@@ -422,6 +436,7 @@ def lay_out(stack: Stack, choice: Choice, colors: Colors = tuple) -> PlaneLayout
     channel_axis = channel_axes[0] if channel_axes else None
     parts, names = choose_parts(stack, channel_axis, choice, colors)
     rows = stack.axes.find("YX")
+    is_gray = names == GRAY and not choice.gray
     return PlaneLayout(
         shape=(stack.shape[rows], stack.shape[rows + 1]),
         plane_axes="".join(a for a, _, _ in axes),
@@ -431,8 +446,9 @@ def lay_out(stack: Stack, choice: Choice, colors: Colors = tuple) -> PlaneLayout
         parts=parts,
         gray=len(parts) > len(names),
         channel_names=names,
-        file_channels=all_names(stack, channel_axis),
+        file_channels=GRAY if is_gray else all_names(stack, channel_axis),
         pages=_pages(found, leading),
+        notes=(AS_GRAY,) * is_gray,
     )
 
 

@@ -38,7 +38,12 @@ IMAGE_SUFFIXES = (".tiff", ".tif", ".btf", ".png", ".zarr")
 DRAWN_SUFFIXES = (".geojson.gz", ".geojson", ".json", ".roi", ".zip")
 """Of shapes rather than pixels."""
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
+SHAPES_SUFFIX = ".csv"
+"""Of a table that holds shapes of napari if it begins as `SHAPES_HEAD`."""
+
+SHAPES_HEAD = b"index,shape-type,vertex-index,axis-0"
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "raw")
 """Folders of images beside one of `DRAWN_FOLDERS`, in any case."""
 
 DRAWN_FOLDERS = (
@@ -56,16 +61,21 @@ DRAWN_FOLDERS = (
 """Folders of annotations beside those of images, in any case; the last is CVAT's and
 Pascal VOC's."""
 
+MADE_FOLDERS = ("classes", "weights", "previews", "annotated", "scribbles")
+"""Folders that make-labels writes beside ``labels``."""
+
 TRAINING_SETS = ("train", "training")
 
 VALIDATION_SETS = ("val", "valid", "validation", "test", "testing")
 
 _ANNOTATION_END = re.compile(
     r"(?<=.)(?:_cp_masks|(?: - |[ _.-])(?:masks?|labels?|seg|segmentation|gt|rois"
-    r"|roiset|annotations?)(?: ?\[\d+\])?)$",
+    r"|roiset|shapes|annotations?|object identities|object predictions"
+    r"|simple segmentation)(?: ?\[\d+\])?)$",
     re.IGNORECASE,
 )
-"""Ends of the names of annotations; napari proposes ``a - Labels [1]``."""
+"""Ends of the names of annotations; napari proposes ``a - Labels [1]``, ilastik
+``a_Object Identities``."""
 
 _IMAGE_END = re.compile(r"(?<=.)[ _.-](?:imgs?|images?|raw)$", re.IGNORECASE)
 
@@ -100,8 +110,8 @@ RESULTS = re.compile(
 )
 """Ends of what cellunet and Cellpose write beside label images, never images."""
 
-ROI_SET = "roiset"
-"""What the ROI Manager of Fiji calls a set unless told otherwise."""
+ONLY_SET = ("roiset", "shapes")
+"""What Fiji's ROI Manager and napari call a file of shapes unless told otherwise."""
 
 
 def is_image_file(path: Path) -> bool:
@@ -110,7 +120,13 @@ def is_image_file(path: Path) -> bool:
 
 
 def is_drawn_file(path: Path) -> bool:
-    """Return whether `path` is a visible file that is named like drawn shapes."""
+    """Return whether `path` is a visible file of drawn shapes, by name.
+
+    A table is one by its content: those of measurements lie beside images, too.
+    """
+    if _is_named(path, (SHAPES_SUFFIX,)):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            return SHAPES_HEAD in file.read(len(SHAPES_HEAD) + 3)
     return _is_named(path, DRAWN_SUFFIXES)
 
 
@@ -121,7 +137,7 @@ def is_array_file(path: Path) -> bool:
 
 def is_annotation_file(path: Path) -> bool:
     """Return whether `path` is a visible file that can be an annotation."""
-    return _is_named(path, (*IMAGE_SUFFIXES, *DRAWN_SUFFIXES, ARRAY_SUFFIX))
+    return _is_named(path, (*IMAGE_SUFFIXES, ARRAY_SUFFIX)) or is_drawn_file(path)
 
 
 def _is_named(path: Path, suffixes: tuple[str, ...]) -> bool:
@@ -154,7 +170,7 @@ def annotation_stem(name: str) -> str:
     >>> annotation_stem("a.tif.geojson"), annotation_stem("a_RoiSet.zip")
     ('a', 'a_RoiSet')
     """
-    suffixes = (*DRAWN_SUFFIXES, ARRAY_SUFFIX)
+    suffixes = (*DRAWN_SUFFIXES, ARRAY_SUFFIX, SHAPES_SUFFIX)
     bare = _without(unicodedata.normalize("NFC", name), suffixes)
     return stem(bare)
 
@@ -614,6 +630,8 @@ def _label_folders(files: Iterable[Path]) -> set[Path]:
     def holds_labels(at: Path) -> bool:
         if at.name.lower() in DRAWN_FOLDERS:
             return at.parent in images
+        if at.name in MADE_FOLDERS and at.parent / "labels" in parents:
+            return True
         sequence = _SEQUENCE.match(at.name)
         return sequence is not None and at.parent / sequence[1] in parents
 

@@ -14,6 +14,7 @@ from cellunet.io.axes import Stack, choose_level, combine, lay_out
 from cellunet.io.decoding import PNG, decode_png, isolated_bytes
 from cellunet.io.files import write_atomically
 from cellunet.io.source import (
+    Origin,
     SinglePlane,
     check_claim,
     check_kind,
@@ -51,6 +52,7 @@ class PngSource(SinglePlane):
         self.channels = layout.channels
         self.channel_names = layout.channel_names
         self.file_channels = layout.file_channels
+        self.origin = Origin(notes=layout.notes)
         samples = max(k for _, k in layout.parts) + 1
         values = math.prod(self.shape) * samples
         self._decoded_bytes = values * dtype.itemsize

@@ -400,7 +400,7 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         image = TiffImage(path, tiff, full, own, split=is_split(tiff))
         metadata = describe(image)
         steps = own.steps if own else imagej_steps(tiff.imagej_metadata or {})
-        planes = may_be_planes(image)
+        planes = may_be_planes(image, asked=choice.pages is not None)
         as_color = planes and _asks_for_color(series.keyframe, choice)
         stack, palette = _describe(
             image, series, metadata.channel_names, cut, planes=planes and not as_color
@@ -491,9 +491,8 @@ def _level_note(number: int, full_px: tuple[float, float]) -> str:
     """Return in which pixels the results of a level count."""
     height, width = full_px
     return (
-        f"level {number}: a pixel of labels, tables (columns _px) and COCO files is "
-        f"{height:.4g} x {width:.4g} pixels of full resolution, in which GeoJSON and "
-        "ROIs are drawn"
+        f"level {number}: a pixel of labels and COCO files is {height:.4g} x "
+        f"{width:.4g} pixels of full resolution, which tables, GeoJSON and ROIs count"
     )
 
 
@@ -576,18 +575,18 @@ def makes_colors(image: TiffImage) -> bool:
     return colormap is not None and not is_ramp(colormap)
 
 
-def may_be_planes(image: TiffImage) -> bool:
+def may_be_planes(image: TiffImage, *, asked: bool = False) -> bool:
     """Say whether what is stored as planar color are planes of a stack.
 
     tifffile stores an array of 3 or 4 planes as planar color unless it is told not to;
-    its description tells the shape of the array. Color of 8 bits may be color.
+    its description tells the shape of the array. Color of 8 bits may be color, unless
+    it is `asked` for that they are planes.
     """
     page = image.page
     return (
-        image.series.kind == "shaped"
-        and int(page.planarconfig or 1) == _SEPARATE
+        int(page.planarconfig or 1) == _SEPARATE
         and image.series.axes.endswith("SYX")
-        and page.dtype != np.uint8
+        and (asked or (image.series.kind == "shaped" and page.dtype != np.uint8))
     )
 
 
@@ -656,7 +655,8 @@ class TiffSource(Closing):
         self.file_channels = layout.file_channels
         self.pixel_size_um = file.pixel_size_um
         self.z_step_um, self.time_step_s = file.steps
-        self.origin = replace(file.origin, pages=layout.pages)
+        told = (*file.origin.notes, *layout.notes)
+        self.origin = replace(file.origin, pages=layout.pages, notes=told)
         cut = file.cut_from
         self.cut_from = None if cut is None else cut.only(layout.channel_names)
         held = tiff_pixels.held_bytes(

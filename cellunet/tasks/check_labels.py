@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from cellunet.annotations.pairs import AnnotatedImage
     from cellunet.annotations.types import Annotation
+    from cellunet.io.source import Pages, Source
     from cellunet.progress import Track
 
     Read = Callable[[AnnotatedImage], "LabelsWithImage"]
@@ -172,6 +173,7 @@ def read_labels_with_image(
     annotations: AnnotationConfig,
     channel: str | None = None,
     gray: bool = False,
+    pages: Pages | None = None,
 ) -> LabelsWithImage:
     """Read an annotation and its image.
 
@@ -184,6 +186,8 @@ def read_labels_with_image(
     channel, gray
         Which channel of the image is meant; left out, colors are taken as gray, else
         the first channel.
+    pages
+        What its pages are, if it does not say so.
 
     Raises
     ------
@@ -192,9 +196,8 @@ def read_labels_with_image(
     """
     image, pixel_size_um, channels = None, None, 1
     if one.image:
-        image, pixel_size_um, channels = _read_image(
-            one.image, channel, gray=gray, plane=one.plane
-        )
+        opened = open_to_look(one.image, channel, gray=gray, pages=pages)
+        image, pixel_size_um, channels = _read_image(opened, one.plane)
     annotation = read_annotation(
         one.annotation,
         shape=None if image is None else image.shape,
@@ -213,19 +216,18 @@ def read_labels_with_image(
 
 
 def _read_image(
-    path: Path, channel: str | None, *, gray: bool, plane: int | None
+    opened: Source, plane: int | None
 ) -> tuple[npt.NDArray[Any], tuple[float, float] | None, int]:
     """Return the image, YX, its pixel size, and how many channels the file has.
 
     More than one plane is refused.
     """
-    opened = open_to_look(path, channel, gray=gray)
     with one_plane(opened, plane) as source:
         height, width = source.shape
         planes = math.prod(source.plane_shape)
         if planes != 1:
             raise AnnotationError(
-                f"{path} is {_size(source.shape)} px in {planes} planes "
+                f"{opened.path} is {_size(source.shape)} px in {planes} planes "
                 f"({source.plane_axes}).",
                 hint="An annotation is drawn on the full frame of one plane.",
             )
@@ -494,6 +496,7 @@ def check_labels(  # noqa: PLR0913
     annotations: AnnotationConfig | None = None,
     channel: str | None = None,
     gray: bool = False,
+    pages: Pages | None = None,
     config: CheckConfig | None = None,
     track: Track = silent_track,
 ) -> Checked:
@@ -513,8 +516,9 @@ def check_labels(  # noqa: PLR0913
         A folder of validation images, which may not hold a training image.
     annotations
         How annotations are read.
-    channel, gray
-        Which channel of the images shows the objects.
+    channel, gray, pages
+        Which channel of the images shows the objects, and what pages are that have no
+        name.
     config
         From when on something is odd.
     track
@@ -529,7 +533,11 @@ def check_labels(  # noqa: PLR0913
     """
     config, annotations = config or CheckConfig(), annotations or AnnotationConfig()
     read = partial(
-        read_labels_with_image, annotations=annotations, channel=channel, gray=gray
+        read_labels_with_image,
+        annotations=annotations,
+        channel=channel,
+        gray=gray,
+        pages=pages,
     )
     kind, planes = annotations.kind, annotations.planes
     found = find_annotations(source, kind=kind, planes=planes)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cellunet.annotations.pairs import AnnotatedImage
     from cellunet.annotations.types import Annotation
     from cellunet.config import EncodingConfig, WeightConfig
+    from cellunet.io.source import Pages
     from cellunet.progress import Track
     from cellunet.tasks.check_labels import LabelsWithImage
 
@@ -165,6 +166,7 @@ def make_labels(  # noqa: PLR0913
     weights: WeightConfig | None = None,
     annotations: AnnotationConfig | None = None,
     allow_empty: bool = False,
+    pages: Pages | None = None,
     overwrite: bool = False,
     threads: int = THREADS,
     track: Track = silent_track,
@@ -194,6 +196,8 @@ def make_labels(  # noqa: PLR0913
         How annotations are read.
     allow_empty
         Whether a COCO file may list images and not one object.
+    pages
+        What the pages of images are that do not say so.
     overwrite
         Whether to replace results that are there already.
     threads
@@ -240,7 +244,9 @@ def make_labels(  # noqa: PLR0913
     def make(one: AnnotatedImage) -> MadeImage | tuple[str, CellunetError]:
         try:
             with telling_bugs(one.annotation):
-                found = read_labels_with_image(one, annotations=annotations)
+                found = read_labels_with_image(
+                    one, annotations=annotations, pages=pages
+                )
                 large = found.annotation.labels.size > SMALL_PX
                 with gate.passing(large=large):
                     return _make(one, found, recipe)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from cellunet.config import TrainConfig
     from cellunet.core.dataset import Sample
-    from cellunet.io.source import Source, Statistics
+    from cellunet.io.source import Pages, Source, Statistics
     from cellunet.progress import Track
 
 MOST_IMAGES = 32
@@ -66,6 +66,7 @@ def calibrate(  # noqa: PLR0913
     *,
     channel: str | None = None,
     gray: bool = False,
+    pages: Pages | None = None,
     threads: int = THREADS,
     overwrite: bool = False,
     track: Track = silent_track,
@@ -81,8 +82,9 @@ def calibrate(  # noqa: PLR0913
     inputs
         Images like those that it will be applied to: files, folders or patterns. No
         annotations are needed. Of stacks the plane in the middle is taken.
-    channel, gray
-        Which channels the model looks at, as for prediction.
+    channel, gray, pages
+        Which channels the model looks at, and what pages are that have no name, as for
+        prediction.
     threads
         CPU threads; 0 for as many as this process may use cores.
     overwrite
@@ -111,7 +113,11 @@ def calibrate(  # noqa: PLR0913
         for path in track(files, "Calibrating", len(files)):
             try:
                 with open_image(
-                    path, channel=channel, gray=gray, known=opened.card.channels
+                    path,
+                    channel=channel,
+                    gray=gray,
+                    known=opened.card.channels,
+                    pages=pages,
                 ) as source:
                     refuse_misfit(source, opened.name, opened.card, channel)
                     middle = math.prod(source.plane_shape) // 2

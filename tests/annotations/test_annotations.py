@@ -195,6 +195,14 @@ def test_the_void_of_pascal_voc_does_not_count(tmp_path):
     assert found.labels.max() == 255
 
 
+def test_nan_is_the_background_where_nothing_is_0(tmp_path):
+    stored = np.full((20, 30), np.nan, np.float32)
+    stored[3:9, 4:10], stored[12:18, 15:25] = 7, 9
+    tifffile.imwrite(tmp_path / "a.tif", stored)
+    found = read_annotation(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found.labels, np.nan_to_num(stored))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_whole_numbers_in_floating_point_are_ids(tmp_path, dtype):
     ids = np.array([[0, 1, 1], [70_000, 0, 2**24]])
@@ -408,7 +416,7 @@ def test_an_unknown_kind_is_refused_with_those_there_are(tmp_path):
     with pytest.raises(ConfigError, match="Known: auto, binary, coco, colored"):
         read_labels(tmp_path, kind="coloured")
     pixels = ["labels", "binary", "inverted", "colored", "outlines", "objects"]
-    drawn = ["scribbles", "rois", "geojson", "coco", "labelme"]
+    drawn = ["scribbles", "rois", "geojson", "coco", "labelme", "via", "napari"]
     assert list(ANNOTATIONS) == ["auto", *pixels, *drawn]
 
 
@@ -591,7 +599,7 @@ def test_what_cellpose_pickles_is_refused_unopened_with_the_way_out(tmp_path, ki
 
 def test_json_of_another_kind_is_refused(tmp_path):
     (tmp_path / "a.json").write_text('{"fps": 3}')
-    with pytest.raises(AnnotationError, match="neither GeoJSON nor of COCO or labelme"):
+    with pytest.raises(AnnotationError, match="neither GeoJSON nor of COCO, labelme"):
         read_annotation(tmp_path / "a.json")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.annotations.coco import is_coco, read_coco
+from cellunet.annotations.coco import is_coco, note_on_lost, read_coco
 from cellunet.annotations.pairs import find_annotations
 from cellunet.annotations.read import read_annotation
 from cellunet.cli.app import main
@@ -126,6 +126,18 @@ def test_categories_say_what_does_not_count(write):
     )
     assert found.annotated.tolist() == [[False] * 2 + [True] * 4 + [False] * 2] * 6
     assert found.labels.max() == 1
+
+
+def test_annotations_of_images_that_are_not_listed_are_left_out(write):
+    path = write(annotation(1, [SQUARE]), annotation(2, [SQUARE], image_id=99))
+    assert read_annotation(path).labels.max() == 1
+    assert "does not list: 1 (2 (image 99))" in note_on_lost(path)
+
+
+@pytest.mark.parametrize("image_id", [1, "1", 1.0])
+def test_an_id_is_the_same_as_a_number_and_as_text(write, image_id):
+    path = write(annotation(1, [SQUARE], image_id=image_id))
+    assert read_annotation(path).labels.max() == 1
 
 
 def test_a_file_that_changed_is_read_again(write):

@@ -44,6 +44,14 @@ def test_a_shift_is_found_and_measured(field, shift):
     assert fit.shift_px == (-shift[0], -shift[1])
 
 
+@pytest.mark.parametrize(("side", "told"), [(64, False), (128, True)])
+def test_of_a_single_small_image_no_shift_is_told(side, told, nuclei_image):
+    image, labels = nuclei_image((side, side), 8, 7)
+    fit = fit_of(image, moved(labels, 4, 0), None, CONFIG)
+    assert fit.shift_px == (-4, 0)
+    assert fit.is_shifted(CONFIG) == told
+
+
 def test_a_single_pixel_is_no_shift(field):
     image, labels = field
     assert not fit_of(image, moved(labels, 1, 0), None, CONFIG).is_shifted(CONFIG)

@@ -11,14 +11,11 @@ from cellunet.annotations.pairs import find_annotations, find_pairs, pair_folder
 from cellunet.annotations.read import read_annotation
 from cellunet.errors import AnnotationError, InputError
 
-VIA = '{"a.tif650": {"filename": "a.tif", "size": 650, "regions": [{"shape_%s": {}}]}}'
-NAPARI = "index,shape-type,vertex-index,axis-0,axis-1\n0,polygon,0,1.5,2.5\n"
+VIA = "#filename,file_size,file_attributes\n"
 
 FILES = {
-    "via_region_data.json": (VIA % "attributes", "VGG Image Annotator", "COCO format"),
-    "project.json": ('{"_via_settings": {}}', "VGG Image Annotator", "COCO format"),
-    "via.csv": ("#filename,file_size,file_attributes\n", "VGG Image Annot", "COCO"),
-    "a.csv": (NAPARI, "shapes of napari", "Convert to Labels"),
+    "project.json": ('{"project": {"pid": "x"}}', "VGG Image Annotator 3", "as COCO"),
+    "via.csv": (VIA, "VGG Image Annotator", "as json"),
     "annotations.xml": (
         '<?xml version="1.0"?>\n<annotations>\n  <version>1.1</version>',
         "XML of CVAT",
@@ -52,17 +49,17 @@ def test_it_is_found_in_the_folder_of_annotations_too(image):
     (image / "images").mkdir()
     (image / "a.tif").rename(image / "images/a.tif")
     (image / "labels").mkdir()
-    (image / "labels/a.csv").write_text(NAPARI)
-    with pytest.raises(InputError, match=r"shapes of napari \(labels/a\.csv\)"):
+    (image / "labels/a.csv").write_text(VIA)
+    with pytest.raises(InputError, match=r"VGG Image Annotator \(labels/a\.csv\)"):
         find_pairs(image)
-    with pytest.raises(InputError, match="shapes of napari"):
+    with pytest.raises(InputError, match="VGG Image Annotator"):
         pair_folders(image / "images", image / "labels")
 
 
 def test_a_file_that_is_named_is_refused_by_what_it_is(tmp_path):
-    path = tmp_path / "via_region_data.json"
-    path.write_text(VIA % "attributes")
-    with pytest.raises(AnnotationError, match="VGG Image Annotator, which is not read"):
+    path = tmp_path / "project.json"
+    path.write_text(FILES["project.json"][0])
+    with pytest.raises(AnnotationError, match="Image Annotator 3, which is not read"):
         read_annotation(path)
 
 
@@ -74,7 +71,7 @@ def test_a_file_that_is_named_is_refused_by_what_it_is(tmp_path):
         ("notes.txt", "12 34\n"),
         ("a.xml", "<html>"),
         ("a.json", '{"fps": 3}'),
-        ("a.tif", NAPARI),
+        ("a.tif", VIA),
     ],
 )
 def test_other_files_are_none_of_them(tmp_path, name, text):

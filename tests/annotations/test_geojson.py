@@ -110,6 +110,16 @@ def test_a_cell_is_its_nucleus_unless_its_outline_is_asked_for(read):
     assert outlines.notes == (OUTLINES,)
 
 
+@pytest.mark.parametrize("kind", ["Point", "LineString"])
+def test_a_point_or_line_left_in_costs_itself_alone(read, kind):
+    at = [3, 3] if kind == "Point" else [[3, 3], [5, 5]]
+    stray = feature({"type": kind, "coordinates": at}, objectType="annotation")
+    found = read(collection(feature(polygon(ring(3, 3, 5, 5))), stray))
+    assert areas(found) == [4]
+    (note,) = found.notes
+    assert f"feature 2 ({kind})" in note
+
+
 def test_cells_of_which_none_has_a_nucleus_are_their_outlines(read):
     assert areas(read(cell((1, 1, 9, 9)))) == [64]
 

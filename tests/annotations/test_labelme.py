@@ -116,21 +116,23 @@ def test_labels_say_what_does_not_count(read):
     assert found.labels.max() == 1
 
 
-@pytest.mark.parametrize(
-    ("kind", "points"),
-    [
-        ("oriented_rectangle", [[0, 0], [3, 0], [3, 3], [0, 3]]),
-        (["polygon"], [[0, 0]]),
-    ],
-)
-def test_other_shapes_are_refused_by_name(read, kind, points):
-    name = kind if isinstance(kind, str) else "polygon"
-    with pytest.raises(AnnotationError, match=rf"nucleus \(shape 1\): .*{name}"):
-        read(shape(points, kind))
+@pytest.mark.parametrize("kind", ["rectangle", "oriented_rectangle", "rotation"])
+def test_a_rectangle_may_be_given_by_its_four_corners(read, kind):
+    found = read(shape([[1, 0], [4, 0], [4, 2], [1, 2]], kind))
+    assert (found.labels > 0).sum() == 6
+
+
+@pytest.mark.parametrize("kind", ["line", "spiral", ["polygon"]])
+def test_other_shapes_are_left_out_by_name(read, kind):
+    square = shape([[1, 0], [4, 0], [4, 2], [1, 2]])
+    found = read(square, shape([[0, 0], [3, 3]], kind, label="x"))
+    assert found.labels.max() == 1
+    (note,) = found.notes
+    assert "1 of 2 shapes enclose nothing and are left out: x (shape 2): " in note
 
 
 @pytest.mark.parametrize("kind", ["point", "points", "line", "linestrip"])
-def test_strokes_that_say_neither_inside_nor_outside_are_refused(read, kind):
+def test_strokes_alone_that_say_neither_inside_nor_outside_are_refused(read, kind):
     with pytest.raises(AnnotationError, match=rf"spot \(shape 1\): .*{kind}") as caught:
         read(shape([[0, 0], [1, 1]], kind, label="spot"))
     assert "'interior' or 'background'" in caught.value.hint

@@ -459,6 +459,37 @@ def test_an_image_is_known_by_the_channels_that_a_model_has_seen(rng):
 
 
 @pytest.mark.parametrize(
+    ("image", "labels"), [("image.tif", "mask.tif"), ("img.png", "Label.PNG")]
+)
+def test_folders_of_an_image_and_a_mask_that_have_no_other_name(
+    tmp_path, image, labels
+):
+    for sample in ("s1", "s2"):
+        touch(tmp_path, f"{sample}/{image}", f"{sample}/{labels}", f"{sample}/x.txt")
+    expected = [(n, image, f"{n}/{labels}") for n in ("s1", "s2")]
+    assert found(tmp_path) == expected
+
+
+def test_sets_are_known_by_a_word_of_their_name_and_samples_are_none(tmp_path):
+    for name in ("stage1_train", "stage1_test"):
+        touch(
+            tmp_path / "sets", f"{name}/images/{name}.tif", f"{name}/masks/{name}.tif"
+        )
+    with pytest.raises(InputError) as caught:
+        find_pairs(tmp_path / "sets")
+    at = tmp_path / "sets"
+    assert (
+        f"train {at / 'stage1_train'} --val {at / 'stage1_test'}" in caught.value.hint
+    )
+    for name in ("test_1", "test_2"):
+        touch(tmp_path / "samples", f"{name}/images/a.tif", f"{name}/masks/a.tif")
+    assert [p.name for p in find_pairs(tmp_path / "samples").pairs] == [
+        "test_1",
+        "test_2",
+    ]
+
+
+@pytest.mark.parametrize(
     ("image", "annotation"),
     [
         ("a.ome.tif", "a.ome_cp_masks.tif"),
@@ -466,6 +497,8 @@ def test_an_image_is_known_by_the_channels_that_a_model_has_seen(rng):
         ("a.tif", "a - Labels [1].tif"),
         ("a.tif", "a-labels.tif"),
         ("a.tif", "a.tif_mask.png"),
+        ("a.tif", "a_Object Identities.tif"),
+        ("raw/a.tif", "labels/a_Simple Segmentation.tif"),
         ("001_img.png", "001_masks.png"),
         ("A1_image.tif", "A1_label.tif"),
         ("img_01.tif", "mask_01.tif"),

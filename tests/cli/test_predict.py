@@ -16,7 +16,9 @@ from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError
 from cellunet.io.source import Damage
 from cellunet.tasks.predict import batch as task
+from cellunet.tasks.predict import like
 from cellunet.tasks.predict.inputs import ImageResult, Predictions
+from cellunet.tasks.predict.like import EarlierRun
 from cellunet.tasks.predict.outputs import OUTPUT_KINDS
 
 if TYPE_CHECKING:
@@ -198,6 +200,33 @@ def test_a_table_format_without_a_table_is_refused(
     assert found.code == 1
     assert "--save table" in found.err
     assert prediction.calls == []
+
+
+def test_a_run_is_repeated_and_options_come_before(
+    run: Run, prediction: FakePrediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    earlier = EarlierRun(
+        label=Path("a.tif"),
+        model="mine",
+        engine="torch 2.1 cuda bfloat16, 4 flips",
+        version="0.0.1",
+        settings={"flips": True, "scale": 2.0, "channel": "DAPI"},
+    )
+
+    def earlier_run(label: Path, model: str | None) -> EarlierRun:
+        asked.append((label, model))
+        return earlier
+
+    monkeypatch.setattr(like, "earlier_run", earlier_run)
+    found = run("predict", "b", "--out", "o", "--like", "a.tif", "--diameter", "9")
+    assert "a.tif was made by cellunet 0.0.1 (now" in found.out
+    run("predict", "b", "--out", "o", "--like", "a.tif", "--model", "m", "--device=cpu")
+    assert asked == [(Path("a.tif"), None), (Path("a.tif"), "m")]
+    (_, _, first), (_, _, other) = prediction.calls
+    assert first["config"] == PredictConfig(flips=True, channel="DAPI", diameter_px=9.0)
+    assert (first["model"], first["engine"]) == ("mine", "torch-bfloat16")
+    assert (first["device"], other["device"]) == ("cuda", "cpu")
 
 
 def test_the_table_of_the_run_is_told(run: Run, prediction: FakePrediction) -> None:

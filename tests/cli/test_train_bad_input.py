@@ -41,7 +41,7 @@ def told(run: Run, monkeypatch, toml):
 
 @pytest.fixture
 def data(tmp_path: Path, write_data) -> Path:
-    return write_data(tmp_path / "drawn", 5)
+    return write_data(tmp_path / "drawn", 5, side_px=112)
 
 
 def spoil(data: Path, side: str, numbers: Iterable[int], made_of) -> None:
@@ -196,7 +196,7 @@ def test_labels_of_another_image_are_told_with_whose_they_are(told, data):
 
 
 def test_one_image_on_both_sides_is_refused(run, data, write_data):
-    val = write_data(data.parent / "val", 1)
+    val = write_data(data.parent / "val", 1, side_px=112)
     (val / "images" / "a0.tif").rename(val / "images" / "other.tif")
     (val / "labels" / "a0.tif").rename(val / "labels" / "other.tif")
     ran = run("train", data, "--val", val, "--name", "both")

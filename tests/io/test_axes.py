@@ -216,9 +216,16 @@ def test_planar_colors_are_stored_planes():
     assert layout.stored(1) == [3]
 
 
-def test_gray_saved_as_color_is_still_refused_but_recognized():
+def test_gray_saved_as_color_is_gray():
     stack = Stack(PLATE, "YXS", (5, 7, 3), color=True)
-    with pytest.raises(ImageReadError, match=r"saved as RGB\. Try: --gray\."):
+    layout = lay_out(stack, Choice(), lambda: [np.eye(2)] * 3)
+    assert (layout.gray, layout.file_channels) == (True, ("luminance",))
+    assert layout.notes == ("a gray image that was saved as color, read as gray",)
+
+
+def test_what_is_seen_of_colors_must_have_signal_to_be_gray():
+    stack = Stack(PLATE, "YXS", (5, 7, 3), color=True)
+    with pytest.raises(ImageReadError, match="no channel was chosen"):
         lay_out(stack, Choice(), lambda: [np.ones((2, 2))] * 3)
 
 
@@ -370,6 +377,20 @@ def test_hyperstacks_and_colors_give_channels(tmp_path, rng):
     tifffile.imwrite(tmp_path / "p.tif", stored, **planar)
     found = pixels(tmp_path / "p.tif", "blue,green")
     np.testing.assert_array_equal(found, stored[[2, 1]])
+
+
+def test_planes_stored_as_planar_color_are_what_pages_says(tmp_path, rng):
+    stored = rng.integers(0, 200, (3, 30, 33)).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stored, photometric="rgb", planarconfig="separate")
+    with pytest.raises(ImageReadError, match="--pages channels, time or z"):
+        open_image(path)
+    with open_image(path, pages="z") as source:
+        assert (source.plane_axes, source.plane_shape) == ("Z", (3,))
+    with open_image(path, pages="channels", channel="1") as source:
+        assert source.plane_shape == ()
+        found = source.read(Region(0, 0, 30, 0, 33))[0]
+        np.testing.assert_array_equal(found, stored[1])
 
 
 def test_channels_of_stacks_and_projections(tmp_path, rng):

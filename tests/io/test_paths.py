@@ -319,11 +319,20 @@ def test_results_beside_an_image_are_left_out_unless_asked_for(tmp_path, result)
         ("01/t000.tif", "01_GT/TRA/man_track000.tif"),
         ("img_01.tif", "mask_01.tif"),
         ("a_img.tif", "a_label.tif"),
+        ("a.tif", "a_Object Identities.tif"),
     ],
 )
 def test_labels_of_pairs_are_left_out(tmp_path, image, label):
     touch(tmp_path, image, label)
     assert listed(tmp_path) == [image]
+
+
+def test_what_make_labels_wrote_is_left_out(tmp_path):
+    made = [f"X/{name}/a.tif" for name in ("classes", "weights", "annotated")]
+    touch(tmp_path, "a.tif", "X/labels/a_mask.tif", "X/previews/a.png", *made)
+    assert listed(tmp_path / ".") == ["a.tif", "X/labels/a_mask.tif"]
+    touch(tmp_path, "annotated/images/b.tif")
+    assert "annotated/images/b.tif" in listed(tmp_path)
 
 
 @pytest.mark.parametrize(

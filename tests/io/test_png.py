@@ -69,13 +69,12 @@ def test_colors_need_a_choice(tmp_path, samples):
         np.testing.assert_allclose(whole(source), expected, rtol=1e-6)
 
 
-def test_gray_saved_as_rgba_is_recognized(tmp_path):
+def test_gray_saved_as_rgba_is_read_as_gray(tmp_path):
     pixels = np.full((3, 4, 4), 7, np.uint8)
-    pixels[..., 3] = 255
-    with pytest.raises(
-        ImageReadError, match=r"a gray image saved as RGB\. Try: --gray"
-    ):
-        open_image(save(tmp_path / "a.png", pixels))
+    pixels[0, 0, :3], pixels[..., 3] = 90, 255
+    with open_image(save(tmp_path / "a.png", pixels)) as source:
+        np.testing.assert_allclose(whole(source), pixels[..., 0], rtol=1e-6)
+        assert source.channel_names == ("luminance",)
 
 
 def test_a_palette_makes_colors(tmp_path):

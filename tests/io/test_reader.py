@@ -254,13 +254,14 @@ def test_colors_interleaved_or_planar(tmp_path, planar, options):
         np.testing.assert_allclose(whole(source), expected, rtol=1e-6)
 
 
-def test_gray_saved_as_color_is_recognized(tmp_path):
-    pixels = np.repeat(numbers((4, 5, 1), "u1"), 3, axis=2)
-    path = save(tmp_path / "a.tif", pixels, photometric="rgb")
-    with pytest.raises(
-        ImageReadError, match=r"a gray image saved as RGB\. Try: --gray"
-    ):
-        open_image(path)
+def test_gray_saved_as_color_is_read_as_gray(tmp_path):
+    pixels = numbers((4, 5), "u1")
+    color = np.repeat(pixels[..., np.newaxis], 3, axis=2)
+    path = save(tmp_path / "a.tif", color, photometric="rgb")
+    with open_image(path) as source:
+        np.testing.assert_allclose(whole(source), pixels, rtol=1e-6)
+        assert source.file_channels == ("luminance",)
+        assert "saved as color" in source.origin.notes[0]
 
 
 def test_alpha_beside_gray_is_dropped(tmp_path):

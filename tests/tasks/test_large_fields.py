@@ -29,7 +29,7 @@ from cellunet.io.tiff import TiffSource
 from cellunet.tasks.predict import settings as recipes
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.inputs import Predictions
-from cellunet.tasks.predict.outputs import read_through
+from cellunet.tasks.predict.outputs import read_through, table_in_full
 from cellunet.tasks.predict.session import load_model
 from cellunet.tasks.predict.settings import Memory
 
@@ -110,7 +110,24 @@ def test_outlines_of_a_level_count_pixels_of_full_resolution(
         np.testing.assert_array_equal(2 * one.coordinates(), other.coordinates())
     tables = ((out / f"{name}_table.csv").read_text() for name in ("small", "a"))
     rows, theirs = (list(csv.DictReader(text.splitlines())) for text in tables)
-    assert [r["x_px"] for r in rows] == [r["x_px"] for r in theirs]
+    for row, other in zip(rows, theirs, strict=True):
+        for name in ("x_px", "bottom_px", "major_axis_px", "perimeter_px"):
+            assert float(other[name]) == pytest.approx(2 * float(row[name]))
+        assert int(other["area_px"]) == 4 * int(row["area_px"])
+    measured = level[0]["properties"]["measurements"]
+    assert measured["area_px"] == int(theirs[0]["area_px"])
+
+
+def test_the_columns_of_pixels_that_are_not_square_in_full_resolution() -> None:
+    ids = np.array([4, 10])
+    table = {"area_px": ids, "left_px": ids, "y_px": ids / 4, "perimeter_px": ids * 1.0}
+    found = table_in_full(table, 2.5, 3)
+    assert [found[name].tolist() for name in ("area_px", "left_px", "y_px")] == [
+        [30, 75],
+        [12, 30],
+        [2.5, 6.25],
+    ]
+    assert np.isnan(found["perimeter_px"]).all()
 
 
 def test_a_level_that_is_missing_fails_its_image_alone(run, image, tmp_path) -> None:

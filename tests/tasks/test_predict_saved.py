@@ -151,7 +151,7 @@ def test_a_file_of_other_labels_is_not_taken_for_one_of_these(run, folder, tmp_p
     (failed,) = run(folder / "c.tif", **again).failed
     assert "c_rois.zip exists, but was not made with the c.tif" in failed.message
     (image,) = run(folder / "c.tif", overwrite=True, **again).images
-    assert image.added == ("rois",)
+    assert (image.status, image.added) == ("done", ())
     labels = tifffile.imread(tmp_path / "out" / "c.tif")
     assert len(roifile.roiread(tmp_path / "out" / "c_rois.zip")) == labels.max()
 

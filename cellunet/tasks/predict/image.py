@@ -344,6 +344,11 @@ class ImageJob:
             # Each image has a scale of its own, which is in its provenance.
             self.settings |= {"pixel_size_um": config.pixel_size_um, "scale": None}
         self.settings |= size_settings(config, model.card, size)
+        if config.segment_channel is not None:
+            self.settings["segment_channel"] = config.segment_channel
+        if self.settings["scale"] is None and config.min_area_px is not None:
+            # Areas as trained follow the scale of each image, one asked for does not.
+            self.settings["fixed_min_area_px"] = config.min_area_px
         self.model = {"name": model.name, "sha256": model.sha256}
 
     def image(self, target: inputs.Target) -> inputs.ImageResult:
@@ -376,7 +381,8 @@ class ImageJob:
         What stands in the way of it is told where the image has its turn.
         """
         # A store is looked into alone.
-        if self.config.pixel_size_um is not None or target.into is not None:
+        alone = self.config.pixel_size_um is not None or target.into is not None
+        if alone or self.config.overwrite:
             return None
         with contextlib.suppress(CellunetError):
             if self._missing(target, self._provenance(target)) == ():
@@ -476,7 +482,9 @@ class ImageJob:
     def _missing(
         self, target: inputs.Target, provenance: dict[str, Any]
     ) -> tuple[str, ...] | None:
-        """Return which files are not there beside the very labels; None: nor are they.
+        """Return which files are not there beside the very labels.
+
+        None: nor are they, or all is to be computed anew.
 
         Raises
         ------
@@ -503,6 +511,8 @@ class ImageJob:
                 f"{output} is a folder; the labels cannot be written there.",
                 hint="Choose another --out.",
             )
+        if self.config.overwrite:
+            return None
         try:
             made = read_provenance(output)
         except BugError:

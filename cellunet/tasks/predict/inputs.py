@@ -302,8 +302,8 @@ def _too_few(source: Source, model: str, card: ModelCard) -> ConfigError:
 FOUND_OUT = ("damaged", "size", "warnings")
 """Entries of a provenance that no one asks for, by which no result is known."""
 
-BESIDE = ("save", "table_format", "measure")
-"""Settings that decide what lies beside the labels."""
+BESIDE = ("save", "table_format", "measure", "segment_channel")
+"""Settings that decide what lies beside the labels, or which file is segmented."""
 
 MEASURED = {"table", "geojson"}
 """Kinds of files that hold what is measured."""
@@ -429,7 +429,10 @@ def _other_settings(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     """Return the settings that differ, each with its old value and the new one."""
     sizes = any(was.get(name) != now.get(name) for name in SIZES)
     flat = [s | ({} if sizes else s["decode"]) for s in (dict(was), dict(now))]
-    names = [n for n in dict.fromkeys((*flat[1], *flat[0])) if n != "decode"]
+    hidden = {"decode"}
+    if flat[0].get("min_area_px") != flat[1].get("min_area_px"):
+        hidden.add("fixed_min_area_px")
+    names = [n for n in dict.fromkeys((*flat[1], *flat[0])) if n not in hidden]
     told = []
     for name in names:
         old, new = (one.get(name) for one in flat)

@@ -22,7 +22,7 @@ from cellunet.errors import (
     choose,
     optional,
 )
-from cellunet.imaging.measure import Objects, column_names
+from cellunet.imaging.measure import COLUMNS, Objects, column_names
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.paths import output_paths
 from cellunet.io.source import Region
@@ -99,7 +99,7 @@ class Context:
         return dict(zip(axes, map(int, numbers), strict=True))
 
     def in_full(self, batch: ObjectBatch) -> ObjectBatch:
-        """Return objects with their outlines in pixels of full resolution."""
+        """Return objects with outlines and columns in pixels of full resolution."""
         height, width = self.source.origin.full_px
         if (height, width) == (1, 1):
             return batch
@@ -108,7 +108,39 @@ class Context:
             [[ring * factor for ring in polygon] for polygon in outline]
             for outline in batch.outlines
         ]
-        return replace(batch, outlines=outlines)
+        return replace(
+            batch, outlines=outlines, table=table_in_full(batch.table, height, width)
+        )
+
+
+ALONG = {"x": 1, "left": 1, "right": 1, "y": 0, "top": 0, "bottom": 0}
+"""Measured along one axis, by the number of that axis of YX."""
+
+
+def table_in_full(table: Table, height: float, width: float) -> Table:
+    """Return a table whose columns in pixels count those of full resolution.
+
+    Parameters
+    ----------
+    table
+        Of a pyramid's level.
+    height, width
+        Of its pixel, in pixels of full resolution. If they differ, what is measured
+        along no axis is not known.
+    """
+    any_way = height if math.isclose(height, width, rel_tol=1e-3) else math.nan
+    found = dict(table)
+    for column in COLUMNS:
+        name = f"{column.name}_px"
+        if not column.power or name not in found:
+            continue
+        one = any_way
+        if column.name in ALONG:
+            one = (height, width)[ALONG[column.name]]
+        scaled = found[name] * (height * width if column.power == 2 else one)
+        whole = found[name].dtype.kind == "i"
+        found[name] = np.rint(scaled).astype(np.int64) if whole else scaled
+    return found
 
 
 class Written(Protocol):
@@ -333,6 +365,8 @@ class TableRows(OptionalOutput):
         self, place: dict[str, int], ids: npt.NDArray[np.int64], table: Table
     ) -> None:
         origin = self.context.source.origin
+        if origin.full_px != (1, 1):
+            table = table_in_full(table, *origin.full_px)
         texts = {FROM: origin.pixel_size_from, **self._place}
         table = table | {k: np.full(len(ids), v) for k, v in texts.items()}
         if self._detail:

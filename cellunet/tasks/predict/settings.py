@@ -520,12 +520,16 @@ def with_scale(
     return replace(recipe, scale=scale, decode=decode)
 
 
+CONSTANTS = ("seed_threshold", "edge", "min_area_px")
+"""Constants of decoding that can be asked for."""
+
+
 def decode_at(
     trained: DecodeConfig, config: PredictConfig, scale: float
 ) -> DecodeConfig:
     """Return the decode constants for a scale, and what is asked for instead."""
     # An area asked for counts the image's own pixels, which are those of decoding.
-    asked = {n: getattr(config, n) for n in ("seed_threshold", "edge", "min_area_px")}
+    asked = {n: getattr(config, n) for n in CONSTANTS}
     given = {name: value for name, value in asked.items() if value is not None}
     return at_scale(trained, scale).replace(**given)
 

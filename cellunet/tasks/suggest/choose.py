@@ -450,7 +450,11 @@ def opened(path: Path, request: SuggestRequest, model: Model) -> Source:
     """
     card = model.card
     source = open_image(
-        path, channel=request.channel, gray=request.gray, known=card.channels
+        path,
+        channel=request.channel,
+        gray=request.gray,
+        known=card.channels,
+        pages=request.pages,
     )
     refuse_misfit(source, model.name, card, request.channel, more=True)
     return source

@@ -19,6 +19,8 @@ from cellunet.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cellunet.io.source import Pages
+
 
 TABLE = "suggested.csv"
 """Name of the table of crops in their folder, by which it is known again."""
@@ -43,6 +45,8 @@ class SuggestRequest:
     with commas between."""
     gray: bool = False
     """Use the luminance of RGB images."""
+    pages: Pages | None = None
+    """What pages are that have no name; None: time points."""
     annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     """How those of `data` are read."""
     device: str = DEVICE

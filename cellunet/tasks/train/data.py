@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from cellunet.annotations.types import Annotation
     from cellunet.config import NormalizationConfig, SplitConfig
     from cellunet.core.dataset import Measured, Sample
-    from cellunet.io.source import Source, Statistics
+    from cellunet.io.source import Pages, Source, Statistics
     from cellunet.progress import Track
 
     Box = tuple[slice, slice]
@@ -391,13 +391,20 @@ class ChannelChoice:
 
     channel: str | None = None
     gray: bool = False
+    pages: Pages | None = None
     annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     known: tuple[str, ...] = ()
     """Names of the channels that the model to start from looks at, if it is several."""
 
     def open(self, path: Path) -> Source:
         """Open the channels of an image."""
-        return open_image(path, channel=self.channel, gray=self.gray, known=self.known)
+        return open_image(
+            path,
+            channel=self.channel,
+            gray=self.gray,
+            known=self.known,
+            pages=self.pages,
+        )
 
 
 def load(

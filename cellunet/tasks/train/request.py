@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.config import DecodeConfig, Target
+    from cellunet.io.source import Pages
     from cellunet.metrics.fit import Expected
     from cellunet.progress import OnEpoch, Track
 
@@ -71,6 +72,8 @@ class TrainRequest:
     with commas between."""
     gray: bool = False
     """Use the luminance of RGB images."""
+    pages: Pages | None = None
+    """What pages are that have no name; None: time points."""
     annotations: AnnotationConfig = field(default_factory=AnnotationConfig)
     """How annotations are read."""
 

@@ -240,7 +240,7 @@ def as_it_began(request: TrainRequest, saved: Saved) -> TrainRequest:
 def _usual() -> dict[str, Any]:
     """Return by name what is as good as left out of how images are read and split."""
     split, annotations = SplitConfig().to_dict(), AnnotationConfig().to_dict()
-    return {"channel": None, "gray": False, **split, **annotations}
+    return {"channel": None, "gray": False, "pages": None, **split, **annotations}
 
 
 def _plain(request: TrainRequest, name: str) -> Any:  # noqa: ANN401
@@ -318,6 +318,7 @@ def read_images(
         channel=images.ChannelChoice(
             channel=request.channel,
             gray=request.gray,
+            pages=request.pages,
             annotations=request.annotations,
             known=start.card.channels if start else (),
         ),

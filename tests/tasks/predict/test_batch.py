@@ -303,6 +303,23 @@ def test_a_diameter_is_a_scale(run, field, tiny_model, tmp_path) -> None:
     np.testing.assert_array_equal(result(by_diameter), result(by_scale))
 
 
+def test_overwrite_computes_anew_what_is_there(run, field) -> None:
+    labels = run(field).done[0].output
+    before = Path(labels).read_bytes()
+    assert run(field).skipped
+    again = run(field, overwrite=True, save=("outlines",))
+    assert again.done[0].added == ()
+    assert run(field, save=("outlines",)).skipped
+    assert run(field, overwrite=True).done
+    assert Path(labels).read_bytes() == before
+
+
+def test_an_area_that_is_asked_for_tells_results_apart(run, field) -> None:
+    """As trained, it follows the scale at which each image is seen."""
+    trained = run(field).settings["decode"]["min_area_px"]
+    assert "with fixed min area none (now " in failure(run(field, min_area_px=trained))
+
+
 def test_a_seed_threshold_is_applied_and_told(run, field) -> None:
     loose = run(field, seed_threshold=0.1)
     strict = run(field, seed_threshold=0.999, overwrite=True)
@@ -822,9 +839,9 @@ def test_a_rerun_says_again_what_was_said_of_an_image(run, tmp_path, rng) -> Non
     tifffile.imwrite(tmp_path / "empty.tif", noise)
     (first,) = run(tmp_path / "empty.tif").images
     assert first.warnings[0].startswith("Hardly more than noise")
-    for overwrite in (False, True):
+    for status, overwrite in (("skipped", False), ("done", True)):
         (again,) = run(tmp_path / "empty.tif", overwrite=overwrite).images
-        assert again.status == "skipped"
+        assert again.status == status
         assert again.warnings == first.warnings
 
 

@@ -1,0 +1,163 @@
+"""Repeat a run: settings from the provenance of a label image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cellunet import __version__
+from cellunet.config import PredictConfig
+from cellunet.errors import ConfigError, InputError, ModelNotFoundError
+from cellunet.io.label_tiff import read_provenance
+from cellunet.store import find_model
+from cellunet.tasks.predict.settings import CONSTANTS, decode_at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from cellunet.store import Model, ModelCard
+
+SIZES = ("scale", "diameter_px", "pixel_size_um")
+"""Settings of which one can be given, as the scale follows from each."""
+
+DIGITS = 12
+"""Of a SHA-256, as messages show it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierRun:
+    """How a label image was made."""
+
+    label: Path
+    model: str
+    """Name or path of the model."""
+    engine: str
+    """In words, version and device included."""
+    version: str
+    """Of cellunet."""
+    settings: Mapping[str, Any]
+    """By the fields of `PredictConfig`, those that were as trained left out."""
+    notes: tuple[str, ...] = ()
+    """What cannot be repeated, in sentences."""
+
+    @property
+    def computing(self) -> dict[str, str]:
+        """What computed, by the fields of `ComputeConfig`."""
+        kind, _, device, *more = self.engine.partition(",")[0].split()
+        precision = "".join(f"-{p}" for p in more if p in ("int8", "bfloat16"))
+        return {"engine": kind + precision, "device": device}
+
+    def config(self, given: Mapping[str, Any]) -> PredictConfig:
+        """Return the settings, with those that are `given` in place of its own.
+
+        Raises
+        ------
+        ConfigError
+            If they do not go together.
+        """
+        sized = any(name in given for name in SIZES)
+        own = {k: v for k, v in self.settings.items() if not (sized and k in SIZES)}
+        try:
+            return PredictConfig.from_dict({**own, **given})
+        except ConfigError as error:
+            raise ConfigError(
+                f"With the settings of {self.label}: {error.message}", hint=error.hint
+            ) from error
+
+    def differences(self, engine: str) -> tuple[str, ...]:
+        """Return why labels may differ from those of the run, in sentences."""
+        others = (("cellunet", self.version, __version__), ("", self.engine, engine))
+        changed = [
+            f"{f'{name} {was}'.strip()} (now {now})"
+            for name, was, now in others
+            if was != now
+        ]
+        told = f"{self.label} was made by {' and '.join(changed)}: labels may differ"
+        return (*self.notes, *([f"{told} in a few pixels"] if changed else []))
+
+
+def earlier_run(label: Path, model: str | None = None) -> EarlierRun:
+    """Return how a label image was made.
+
+    Parameters
+    ----------
+    label
+        A label image of ``cellunet predict``.
+    model
+        Name or path of the model to use; None: that of the run, by its name.
+
+    Raises
+    ------
+    InputError
+        If it is no complete label image of cellunet.
+    ModelNotFoundError, ConfigError
+        If the model of the run is not there, or another one has its name.
+    """
+    made = read_provenance(label)
+    if made is None or not made.keys() >= {"model", "settings", "engine"}:
+        raise InputError(
+            f"{label} does not say how it was made: it is no label image of cellunet "
+            "predict, or was saved again by another program.",
+            hint="Name one that cellunet predict wrote.",
+        )
+    name, sha256 = made["model"]["name"], made["model"]["sha256"]
+    try:
+        opened = find_model(model or name)
+    except ModelNotFoundError as error:
+        if model is not None:
+            raise
+        raise ModelNotFoundError(
+            f"{label} was made by model {name!r} (SHA-256 {sha256[:DIGITS]}...), which "
+            "is not here.",
+            hint="Say where it is: --model PATH.",
+        ) from error
+    same = opened.sha256 == sha256
+    if model is None and not same:
+        raise ConfigError(
+            f"{label} was made by a model {name!r} of SHA-256 {sha256[:DIGITS]}...; "
+            f"that of this name is another one now ({opened.sha256[:DIGITS]}...).",
+            hint="Say where the first one is, or that this one is meant: --model PATH.",
+        )
+    return EarlierRun(
+        label=label,
+        model=model or name,
+        engine=made["engine"],
+        version=str(made.get("cellunet")),
+        settings=_settings(made["settings"], opened.card, same=same),
+        notes=() if same else (_of_another(label, opened),),
+    )
+
+
+def _of_another(label: Path, model: Model) -> str:
+    return (
+        f"{label} was made by another model; constants of decoding (--min-area, "
+        f"--seed-threshold, --edge) are those of {model.name}"
+    )
+
+
+def _settings(
+    recorded: Mapping[str, Any], card: ModelCard, *, same: bool
+) -> dict[str, Any]:
+    """Return recorded settings as they were asked for."""
+    found = {k: v for k, v in recorded.items() if k not in FOLLOWS}
+    scale, own = recorded["scale"], card.config.scale
+    if "diameter" in recorded:
+        found["diameter_px"] = recorded["diameter"]
+    elif "pixel_size_um" not in recorded and scale is not None:
+        found |= {"diameter_px": "model"} if scale == own else {"scale": scale / own}
+    if same:
+        as_trained = decode_at(
+            card.config.decode, PredictConfig(), own if scale is None else scale
+        )
+        decode = recorded["decode"]
+        found |= {
+            n: decode[n] for n in CONSTANTS if decode[n] != getattr(as_trained, n)
+        }
+    if "fixed_min_area_px" in recorded:
+        found["min_area_px"] = recorded["fixed_min_area_px"]
+    return found
+
+
+FOLLOWS = ("decode", "scale", "added_scale", "diameter", "fixed_min_area_px")
+"""What is recorded of a run, and follows from its settings, the model and the image."""

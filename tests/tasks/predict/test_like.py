@@ -1,0 +1,144 @@
+"""A run is repeated from a label image of it, to the byte."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellunet.config import PredictConfig
+from cellunet.errors import (
+    ConfigError,
+    ImageReadError,
+    InputError,
+    ModelNotFoundError,
+)
+from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.like import earlier_run
+
+
+@pytest.fixture
+def named(tiny_model, tmp_path, monkeypatch) -> str:
+    """The name of a model in a home of its own."""
+    folder = tmp_path / "home" / "models" / "mine"
+    shutil.copytree(tiny_model.folder, folder)
+    monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "home"))
+    return "mine"
+
+
+@pytest.fixture
+def images(tmp_path, nuclei_image) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(2):
+        pixels = np.stack([nuclei_image((70, 80), 9, 40 + n)[0] for n in range(2)])
+        tifffile.imwrite(
+            folder / f"a{number}.ome.tif",
+            pixels,
+            resolution=(20_000, 20_000),
+            resolutionunit="CENTIMETER",
+            metadata={
+                "axes": "CYX",
+                "Channel": {"Name": ["DAPI", "GFP"]},
+                "PhysicalSizeX": 0.5,
+                "PhysicalSizeY": 0.5,
+            },
+        )
+    return folder
+
+
+def run(images: Path, out: Path, name: str, **options) -> Path:
+    config = options.pop("config", None) or PredictConfig(channel="DAPI", **options)
+    found = predict([str(images)], out, model=name, config=config, threads=1)
+    assert not found.failed, found.failed
+    return out / "a0.tif"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scale": 1.5, "min_area_px": 4, "edge": 0.3},
+        {"diameter_px": 17.0, "seed_threshold": 0.3},
+        {"diameter_px": "model", "flips": True, "exclude_border": True},
+        {"diameter_px": "batch"},
+        {"pixel_size_um": 0.4, "min_area_px": 9},
+        {"min_area_px": 30, "max_area_px": 90, "min_confidence": 0.4},
+        {"save": ("table", "rois"), "measure": "all"},
+    ],
+)
+def test_a_run_is_repeated_to_the_byte(options, images, named, tmp_path):
+    first = run(images, tmp_path / "first", named, **options)
+    earlier = earlier_run(first)
+    assert earlier.computing == {"engine": "onnxruntime", "device": "cpu"}
+    again = run(images, tmp_path / "again", earlier.model, config=earlier.config({}))
+    for path in (first, first.with_name("a1.tif")):
+        assert path.read_bytes() == (again.parent / path.name).read_bytes()
+    assert {p.name for p in first.parent.iterdir()} == {
+        p.name for p in again.parent.iterdir()
+    }
+    assert earlier.differences(earlier.engine) == ()
+
+
+def test_a_file_per_channel_is_repeated(named, tmp_path, nuclei_image):
+    folder = tmp_path / "plate"
+    folder.mkdir()
+    for number in (1, 2):
+        pixels = nuclei_image((64, 64), 8, number)[0]
+        tifffile.imwrite(folder / f"A01_s1_w{number}.tif", pixels)
+    config = PredictConfig(segment_channel="w2", save=("table",))
+    predict([str(folder)], tmp_path / "out", model=named, config=config)
+    earlier = earlier_run(tmp_path / "out" / "A01_s1_w2.tif")
+    assert earlier.config({}).segment_channel == "w2"
+
+
+def test_what_is_given_comes_before_and_one_size_excludes_the_others(
+    images, named, tmp_path
+):
+    label = run(images, tmp_path / "out", named, scale=1.5, flips=True)
+    found = earlier_run(label).config({"pixel_size_um": 0.5, "channel": "GFP"})
+    assert (found.scale, found.pixel_size_um, found.flips) == (None, 0.5, True)
+    assert found.channel == "GFP"
+
+
+def test_what_does_not_go_with_the_run_is_named(images, named, tmp_path):
+    label = run(images, tmp_path / "out", named, link_planes=True)
+    with pytest.raises(ConfigError, match=r"settings of .*a0\.tif: A maximum proj"):
+        earlier_run(label).config({"z": "max"})
+
+
+def test_a_model_that_is_not_there_or_another_one_is_one_line(
+    images, named, tiny_model, tmp_path
+):
+    label = run(images, tmp_path / "out", named)
+    folder = tmp_path / "home" / "models" / "mine"
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(ModelNotFoundError, match=r"by model 'mine' .*--model PATH"):
+        earlier_run(label)
+    assert earlier_run(label, str(tmp_path / "moved")).notes == ()
+    shutil.copytree(Path(__file__).parents[3] / "cellunet/models/nuclei", folder)
+    with pytest.raises(ConfigError, match="another one now"):
+        earlier_run(label)
+    (note,) = earlier_run(label, "mine").notes
+    assert "constants of decoding" in note
+
+
+def test_other_versions_are_told(images, named, tmp_path):
+    earlier = earlier_run(run(images, tmp_path / "out", named))
+    (told,) = earlier.differences("torch 9 cuda")
+    assert told.endswith(
+        "was made by onnxruntime "
+        f"{earlier.engine.split()[1]} cpu (now torch 9 cuda): labels may differ in a "
+        "few pixels"
+    )
+
+
+def test_what_does_not_say_how_it_was_made_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", np.ones((8, 8), np.uint16))
+    with pytest.raises(InputError, match="does not say how it was made"):
+        earlier_run(tmp_path / "x.tif")
+    with pytest.raises(ImageReadError, match="does not exist"):
+        earlier_run(tmp_path / "y.tif")
