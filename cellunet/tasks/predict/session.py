@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
-from cellunet.errors import ConfigError, ImageReadError
+from cellunet.errors import ConfigError, ImageReadError, optional
 from cellunet.imaging.measure import measure_labels
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import ArraySource
 from cellunet.store import find_model
 from cellunet.tasks.predict.plane import as_labels, segment
-from cellunet.tasks.predict.settings import settings_for, settings_for_image
+from cellunet.tasks.predict.settings import (
+    rescaled,
+    settings_for,
+    settings_for_image,
+)
 from cellunet.tasks.predict.sizes import way_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
+    import pandas as pd
 
-    from cellunet.imaging.measure import Table
-    from cellunet.store import ModelCard
+    from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.settings import InferenceSettings
     from cellunet.tasks.predict.sizes import Size
 
@@ -42,28 +46,46 @@ FOR_FILES = (
 """Settings that concern files, and mean nothing for arrays."""
 
 
+class ObjectTable(dict[str, "npt.NDArray[Any]"]):
+    """Name of a column to its values, one per object."""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a data frame: one row per object, the number of the object as index.
+
+        Raises
+        ------
+        ConfigError
+            If pandas is not installed.
+        """
+        pandas = optional("pandas", "pandas", "A data frame")
+        frame: pd.DataFrame = pandas.DataFrame(dict(self)).set_index("id")
+        return frame
+
+
 class Segmentation(NamedTuple):
     """What was found in one image."""
 
     labels: npt.NDArray[np.uint32]
     """YX: 0 background, objects from 1 without gaps."""
-    table: Table
-    """Name of a column to its values, one an object: ``id``, then the columns of
-    `cellunet.imaging.measure`."""
+    table: ObjectTable
+    """The column ``id``, then those of ``cellunet predict --save table`` from
+    ``area_px`` on."""
 
 
 class LoadedModel:
     """A model that is ready for arrays; made by `load_model`."""
 
+    name: str
+    """Name of the model."""
+    card: ModelCard
+    """What travels with its weights: settings, training images, scores."""
+
     def __init__(
-        self,
-        name: str,
-        card: ModelCard,
-        recipe: InferenceSettings,
-        config: PredictConfig,
+        self, model: Model, recipe: InferenceSettings, config: PredictConfig
     ) -> None:
-        self.name = name
-        self.card = card
+        self.name = model.name
+        self.card = model.card
+        self._model = model
         self._recipe = recipe
         self._config = config
 
@@ -74,6 +96,7 @@ class LoadedModel:
         self,
         image: npt.NDArray[Any],
         *,
+        diameter: Literal["auto", "model"] | float | None = None,
         pixel_size_um: float | tuple[float, float] | None = None,
         others: Mapping[str, npt.NDArray[Any]] | None = None,
         measure: Literal["basic", "all"] = "basic",
@@ -85,6 +108,10 @@ class LoadedModel:
         image
             YX, any real type: the channel that shows the objects. For a model that
             looks at several channels CYX: these, in the order of its training.
+        diameter
+            Median diameter of the objects in pixels; ``auto`` finds it, ``model``
+            shows the image as it is. None: as `load_model` was told. The model is
+            not loaded again.
         pixel_size_um
             Side of a pixel in micrometers, or its height and width; then the table has
             micrometers too. Needed if the configuration says at which pixel size the
@@ -105,6 +132,15 @@ class LoadedModel:
         ------
         ImageReadError
             If an array is no such plane.
+        ConfigError
+            If the diameter or the pixel size is impossible.
+
+        Examples
+        --------
+        ::
+
+            labels, table = model.segment(image, diameter=30)
+            frame = table.to_pandas()
         """
         size = _size(pixel_size_um)
         count = self.card.config.image_channels
@@ -121,9 +157,10 @@ class LoadedModel:
                     f"other than {own} and the image's shape {source.shape} are "
                     "expected."
                 )
-        recipe = settings_for_image(self._recipe, self._config, source)
+        recipe, config = self._seen_at(diameter)
+        recipe = settings_for_image(recipe, config, source)
         with Scratch() as scratch:
-            way = way_for(source, recipe, self._config, self.card)
+            way = way_for(source, recipe, config, self.card)
             found = segment(
                 source, 0, way.recipe, scratch, statistics=way.statistics.get(0)
             )
@@ -137,7 +174,24 @@ class LoadedModel:
             evidence=evidence,
             detail=measure == "all",
         )
-        return Segmentation(labels, table)
+        return Segmentation(labels, ObjectTable(table))
+
+    def _seen_at(
+        self, diameter: Literal["auto", "model"] | float | None
+    ) -> tuple[InferenceSettings, PredictConfig]:
+        if diameter is None:
+            return self._recipe, self._config
+        if isinstance(diameter, str) and diameter not in ("auto", "model"):
+            raise ConfigError(
+                f"The diameter is {diameter!r}; a number of pixels, 'auto' or 'model' "
+                "is expected.",
+                hint="For images of one kind find it with size_of() of some.",
+            )
+        # A diameter takes the place of every other way to tell the magnification.
+        config = self._config.replace(
+            diameter_px=diameter, scale=None, pixel_size_um=None
+        )
+        return rescaled(self._recipe, config, self._model), config
 
     def size_of(
         self,
@@ -147,8 +201,8 @@ class LoadedModel:
     ) -> Size | None:
         """Return how large the objects of a plane are and how `segment` sees it.
 
-        None if that was told: by a scale, a diameter or a pixel size, or because it
-        is to be seen as it is.
+        None if `load_model` was told: by a scale, a diameter or a pixel size, or
+        to show images as they are.
         """
         count = self.card.config.image_channels
         source = ArraySource(np.asarray(image), _size(pixel_size_um), channels=count)
@@ -211,4 +265,4 @@ def load_model(
         )
     opened = find_model(name)
     recipe = settings_for(opened, config, engine, device, threads)
-    return LoadedModel(opened.name, opened.card, recipe, config)
+    return LoadedModel(opened, recipe, config)

@@ -443,6 +443,21 @@ def settings_for(
     )
 
 
+def rescaled(
+    recipe: InferenceSettings, config: PredictConfig, model: Model
+) -> InferenceSettings:
+    """Return how a model is applied at another scale or diameter, not loaded again.
+
+    Raises
+    ------
+    ConfigError
+        As of `settings_for`.
+    """
+    scale = scale_of(config, model)
+    decode = decode_at(model.card.config.decode, config, scale)
+    return replace(recipe, scale=scale, decode=decode)
+
+
 def tiles_at_once(threads: int) -> int:
     """Return how many tiles are decoded at once; `threads` 0: as the cores allow."""
     return min(threads or usable_cores(), MOST_AT_ONCE)
