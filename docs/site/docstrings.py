@@ -15,7 +15,7 @@ class Docstrings(griffe.Extension):
     """Give each setting its help text, default and limits as documentation."""
 
     def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:  # noqa: ANN401
-        """Replace ``name = setting(default, help, ...)`` by the default and the help."""
+        """Replace ``setting(default, help, ...)`` by the default and the help."""
         kind = getattr(config, attr.parent.name if attr.parent else "", None)
         if attr.docstring or not dataclasses.is_dataclass(kind):
             return

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import typer
+import yaml
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, InclusionLevel
 from nbconvert import MarkdownExporter
 
@@ -30,6 +32,25 @@ PROJECT = ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 
 
+REMOTE = re.compile(r'<(?:script|link|img)\b[^>]*(?:src|href)="(?:https?:)?//[^>]*>')
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put pages that the navigation does not name at the end of the guides."""
+    named = yaml.dump(config.nav)
+    for path in sorted(DOCS.glob("*.md")):
+        if path.name not in named:
+            config.nav[1]["Guides"].append(path.name)
+    return config
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Refuse pages that load anything from another server."""
+    for page in Path(config.site_dir).rglob("*.html"):
+        for found in REMOTE.findall(page.read_text(encoding="utf-8")):
+            raise PluginError(f"{page.name} loads from another server: {found}")
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add pages that docs/ does not hold, and the files that pages link to."""
     files.append(File.generated(config, "cli.md", content=command_line()))
@@ -41,7 +62,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page in [*files.documentation_pages()]:
         for target in linked(page.content_string, origin_of(page.src_uri)):
             uri = site_uri(target)
-            if not target.is_relative_to(DOCS) and files.get_file_from_path(uri) is None:
+            if (
+                not target.is_relative_to(DOCS)
+                and files.get_file_from_path(uri) is None
+            ):
                 file = File.generated(
                     config,
                     uri,
