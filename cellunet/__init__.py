@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cellunet.config import PredictConfig, TrainConfig
     from cellunet.errors import CellunetError
+    from cellunet.imaging.outlines import outlines
+    from cellunet.outputs.pictures import draw_outlines
     from cellunet.tasks.evaluate import evaluate_folders, evaluate_model
     from cellunet.tasks.make_labels import make_labels
     from cellunet.tasks.predict.batch import predict
     from cellunet.tasks.predict.plane import PredictionStopped
-    from cellunet.tasks.predict.session import load_model
+    from cellunet.tasks.predict.session import (
+        LoadedModel,
+        ObjectTable,
+        Segmentation,
+        load_model,
+    )
     from cellunet.tasks.train.arrays import train_arrays
     from cellunet.tasks.train.request import TrainRequest
     from cellunet.tasks.train.train import train
@@ -25,14 +32,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CellunetError",
+    "LoadedModel",
+    "ObjectTable",
     "PredictConfig",
     "PredictionStopped",
+    "Segmentation",
     "TrainConfig",
     "TrainRequest",
+    "draw_outlines",
     "evaluate_folders",
     "evaluate_model",
     "load_model",
     "make_labels",
+    "outlines",
     "predict",
     "train",
     "train_arrays",
@@ -40,14 +52,19 @@ __all__ = [
 
 _HOMES = {
     "CellunetError": "cellunet.errors",
+    "LoadedModel": "cellunet.tasks.predict.session",
+    "ObjectTable": "cellunet.tasks.predict.session",
     "PredictConfig": "cellunet.config",
     "PredictionStopped": "cellunet.tasks.predict.plane",
+    "Segmentation": "cellunet.tasks.predict.session",
     "TrainConfig": "cellunet.config",
     "TrainRequest": "cellunet.tasks.train.train",
+    "draw_outlines": "cellunet.outputs.pictures",
     "evaluate_folders": "cellunet.tasks.evaluate",
     "evaluate_model": "cellunet.tasks.evaluate",
     "load_model": "cellunet.tasks.predict.session",
     "make_labels": "cellunet.tasks.make_labels",
+    "outlines": "cellunet.imaging.outlines",
     "predict": "cellunet.tasks.predict.batch",
     "train": "cellunet.tasks.train.train",
     "train_arrays": "cellunet.tasks.train.arrays",

@@ -1,7 +1,7 @@
 """Pictures for people: outlines over images, thumbnails, contact sheets.
 
-A small plane is enlarged and drawn whole (`draw`); of a large one, which is drawn at
-its own size, only one band of rows is held at a time.
+A small plane is enlarged and drawn whole (`draw_outlines`); of a large one, which is
+drawn at its own size, only one band of rows is held at a time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import imagecodecs
 import numpy as np
 
+from cellunet.errors import ConfigError
 from cellunet.imaging.normalize import percentile_span
 from cellunet.imaging.targets import (
     SCRIBBLED_BACKGROUND,
@@ -164,7 +165,7 @@ def enlargement(shape: tuple[int, ...], side_px: int) -> int:
     return int(np.clip(side_px // max(*shape, 1), 1, MAX_ENLARGEMENT))
 
 
-def draw(
+def draw_outlines(
     image: npt.NDArray[Any],
     labels: npt.NDArray[Any],
     *,
@@ -172,10 +173,10 @@ def draw(
     other: npt.NDArray[Any] | None = None,
     other_color: Rgb = PREDICTION,
 ) -> npt.NDArray[np.uint8]:
-    """Return `image` in gray with the outlines of objects in color.
+    """Return an image in gray with the outlines of objects in color.
 
-    Small images are enlarged first (`enlargement`), so that a line one pixel wide
-    follows the pixels exactly and hides little of them.
+    Images below half of `LINES_PX` a side are enlarged first, by a whole factor, so
+    that a line one pixel wide follows the pixels exactly and hides little of them.
 
     Parameters
     ----------
@@ -193,7 +194,18 @@ def draw(
     -------
     ndarray
         YXC, uint8, three channels.
+
+    Raises
+    ------
+    ConfigError
+        If the arrays are no planes of one shape.
     """
+    shapes = {np.shape(a) for a in (image, labels, other) if a is not None}
+    if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):
+        raise ConfigError(
+            f"Outlines cannot be drawn: shapes {sorted(shapes)} are given.",
+            hint="Give one plane, and labels of its shape.",
+        )
     factor = enlargement(image.shape, LINES_PX)
     gray = np.rint(LINE_GRAY * stretch(image)).astype(np.uint8)
     canvas = _rgb(_enlarge(gray, factor))
@@ -616,7 +628,7 @@ class OutlinePicture:
             image, labels = (
                 np.concatenate(part) for part in zip(*self._kept, strict=True)
             )
-            write_png(self._path, draw(image, labels))
+            write_png(self._path, draw_outlines(image, labels))
             return
         ((image, labels),) = self._kept
         self._draw(image, labels, self._above, len(labels))

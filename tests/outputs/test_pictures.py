@@ -14,6 +14,7 @@ from imagecodecs import png_decode
 
 from cellunet.annotations.types import Annotation
 from cellunet.config import NormalizationConfig
+from cellunet.errors import ConfigError
 from cellunet.imaging.normalize import measure
 from cellunet.io.source import Statistics
 from cellunet.outputs import pictures as overlay
@@ -32,7 +33,7 @@ from cellunet.outputs.pictures import (
     Thumbnail,
     color_objects,
     contact_sheet,
-    draw,
+    draw_outlines,
     enlargement,
     id_colors,
     lettered,
@@ -126,7 +127,7 @@ def test_lines_have_the_color_of_whose_they_are():
     labels[1:5, 1:5] = 1
     other = np.zeros((6, 6), np.int32)
     other[1:5, 1:4] = 1
-    drawn = draw(np.zeros((6, 6)), labels, other=other)
+    drawn = draw_outlines(np.zeros((6, 6)), labels, other=other)
     assert (drawn.dtype, drawn.shape) == (np.uint8, (96, 96, 3))
     # One pixel is 16: rows 16 to 79 and columns 16 to 79 (truth) or 63 (prediction).
     assert tuple(drawn[40, 16]) == AGREEMENT
@@ -138,11 +139,18 @@ def test_lines_have_the_color_of_whose_they_are():
 
 def test_one_labeling_alone_has_lines_of_its_own_color_over_a_dimmed_image():
     image = np.array([[0, 1, 1, 1]])
-    drawn = draw(image, np.array([[0, 0, 5, 5]]), color=(1, 2, 3))
+    drawn = draw_outlines(image, np.array([[0, 0, 5, 5]]), color=(1, 2, 3))
     line = (drawn == (1, 2, 3)).all(axis=2)
     # Enlarged 16 times, the line is the first of 16 columns of pixel 2.
     np.testing.assert_array_equal(np.flatnonzero(line[0]), [32])
     assert drawn[0, 20, 0] == round(0.65 * 255)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 4, 3)])
+def test_outlines_of_another_shape_are_refused(shape: tuple[int, ...]):
+    with pytest.raises(ConfigError, match=r"shapes .*\(4, 3\)") as caught:
+        draw_outlines(np.zeros((4, 3)), np.zeros(shape, int))
+    assert "labels of its shape" in caught.value.hint
 
 
 def test_neighboring_ids_have_clearly_different_colors():
@@ -339,7 +347,7 @@ def test_bands_of_any_height_draw_what_the_whole_plane_shows(
         for y0, y1 in pairwise(edges):
             picture.write(image[y0:y1], labels[y0:y1])
         picture.commit()
-        expected = draw(image, labels)
+        expected = draw_outlines(image, labels)
     found = png_decode(path.read_bytes())
     np.testing.assert_array_equal(found, expected)
     assert (found == TRUTH).all(axis=2).any()
@@ -353,7 +361,7 @@ def test_a_small_plane_is_enlarged(tmp_path, nuclei_image) -> None:
     picture.write(image[40:], labels[40:])
     picture.commit()
     found = png_decode((tmp_path / "a.png").read_bytes())
-    np.testing.assert_array_equal(found, draw(image, labels))
+    np.testing.assert_array_equal(found, draw_outlines(image, labels))
     picture.abort()
 
 

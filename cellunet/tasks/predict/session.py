@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
-from cellunet.errors import ConfigError, ImageReadError
+from cellunet.errors import ConfigError, ImageReadError, optional
 from cellunet.imaging.measure import measure_labels
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import ArraySource
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
+    import pandas as pd
 
-    from cellunet.imaging.measure import Table
-    from cellunet.store import Model
+    from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.settings import InferenceSettings
     from cellunet.tasks.predict.sizes import Size, Way
 
@@ -49,18 +49,39 @@ FOR_FILES = (
 """Settings that concern files, and mean nothing for arrays."""
 
 
+class ObjectTable(dict[str, "npt.NDArray[Any]"]):
+    """Name of a column to its values, one per object."""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a data frame: one row per object, the number of the object as index.
+
+        Raises
+        ------
+        ConfigError
+            If pandas is not installed.
+        """
+        pandas = optional("pandas", "pandas", "A data frame")
+        frame: pd.DataFrame = pandas.DataFrame(dict(self)).set_index("id")
+        return frame
+
+
 class Segmentation(NamedTuple):
     """What was found in one image."""
 
     labels: npt.NDArray[np.uint32]
     """YX: 0 background, objects from 1 without gaps."""
-    table: Table
-    """Name of a column to its values, one an object: ``id``, then the columns of
-    `cellunet.imaging.measure`."""
+    table: ObjectTable
+    """The column ``id``, then those of ``cellunet predict --save table`` from
+    ``area_px`` on."""
 
 
 class LoadedModel:
     """A model that is ready for arrays; made by `load_model`."""
+
+    name: str
+    """Name of the model."""
+    card: ModelCard
+    """What travels with its weights: settings, training images, scores."""
 
     def __init__(
         self, model: Model, recipe: InferenceSettings, config: PredictConfig
@@ -91,8 +112,8 @@ class LoadedModel:
             looks at several channels CYX: these, in the order of its training.
         diameter
             Median diameter of the objects in pixels; ``"auto"`` finds it in the image,
-            ``"model"`` takes that of the training images. None: as `load_model` was
-            told, ``"auto"`` unless it was told otherwise.
+            ``"model"`` shows the image as it is. None: as `load_model` was told,
+            ``"auto"`` unless it was told otherwise. The model is not loaded again.
         pixel_size_um
             Side of a pixel in micrometers, or its height and width; then the table has
             micrometers too. Needed if the configuration says at which pixel size the
@@ -120,9 +141,16 @@ class LoadedModel:
         ImageReadError
             If an array is no such plane.
         ConfigError
-            If the diameter is not possible for the model.
+            If the diameter or the pixel size is impossible.
         PredictionStopped
             If `should_stop` returned true.
+
+        Examples
+        --------
+        ::
+
+            labels, table = model.segment(image, diameter=30)
+            frame = table.to_pandas()
         """
         size = _size(pixel_size_um)
         count = self.card.config.image_channels
@@ -155,7 +183,7 @@ class LoadedModel:
             evidence=evidence,
             detail=measure == "all",
         )
-        return Segmentation(labels, table)
+        return Segmentation(labels, ObjectTable(table))
 
     def size_of(
         self,
@@ -166,8 +194,8 @@ class LoadedModel:
     ) -> Size | None:
         """Return how large the objects of a plane are and how `segment` sees it.
 
-        None if that was told: by a scale, a diameter or a pixel size, or because it
-        is to be seen as it is.
+        None if `load_model` was told: by a scale, a diameter or a pixel size, or
+        to show images as they are.
         """
         count = self.card.config.image_channels
         source = ArraySource(np.asarray(image), _size(pixel_size_um), channels=count)

@@ -23,7 +23,7 @@ from cellunet.io.files import write_atomically, writing
 from cellunet.io.png import write_png
 from cellunet.metrics import fit
 from cellunet.outputs.charts import learning_curves, svg
-from cellunet.outputs.pictures import draw
+from cellunet.outputs.pictures import draw_outlines
 from cellunet.tasks.predict.settings import InferenceSettings, at_scale
 from cellunet.tasks.quantize import ranges_on_samples
 from cellunet.tasks.train.checks import training_statistics
@@ -109,7 +109,7 @@ def write_pictures(
         truth = truths[index]
         probabilities = truth.probabilities.astype(np.float32)
         labels = decode_plane(probabilities, config.encoding, config.decode)
-        picture = draw(images[index], truth.labels, other=labels)
+        picture = draw_outlines(images[index], truth.labels, other=labels)
         name = truth.name.replace("/", "_")
         write_png(pictures / f"{name}.png", picture)
 

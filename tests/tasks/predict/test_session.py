@@ -154,3 +154,53 @@ sys.exit(f"imported: {heavy}" if heavy else 0)
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_diameter_is_told_without_loading_the_model_again(
+    model, image, tiny_model
+) -> None:
+    name, median = str(tiny_model.folder), model.card.diameter_px[1]
+    for diameter in (median, 2 * median, "model"):
+        told = PredictConfig(diameter_px=diameter)
+        expected = load_model(name, threads=1, config=told).segment(image)
+        found = model.segment(image, diameter=diameter)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        np.testing.assert_array_equal(
+            found.table["confidence"], expected.table["confidence"]
+        )
+
+
+def test_a_diameter_takes_the_place_of_what_the_model_was_loaded_with(
+    model, image, tiny_model
+) -> None:
+    config = PredictConfig(scale=0.5)
+    loaded = load_model(str(tiny_model.folder), threads=1, config=config)
+    np.testing.assert_array_equal(
+        loaded.segment(image, diameter="model").labels,
+        model.segment(image, diameter="model").labels,
+    )
+
+
+@pytest.mark.parametrize("diameter", [1, 1e6, float("nan"), "batch", "small"])
+def test_an_impossible_diameter_is_refused(model, image, diameter) -> None:
+    with pytest.raises(ConfigError):
+        model.segment(image, diameter=diameter)
+
+
+def test_a_table_becomes_a_data_frame(model, image) -> None:
+    pytest.importorskip("pandas")
+    table = model.segment(image).table
+    frame = table.to_pandas()
+    assert frame.index.name == "id"
+    assert frame.index.tolist() == table["id"].tolist()
+    assert list(frame) == [name for name in table if name != "id"]
+    np.testing.assert_array_equal(frame["area_px"], table["area_px"])
+
+
+def test_a_data_frame_without_pandas_says_what_to_install(
+    model, image, monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigError, match="pandas") as caught:
+        model.segment(image).table.to_pandas()
+    assert 'pip install "cellunet-torch[pandas]"' in caught.value.hint
