@@ -26,6 +26,7 @@ HEAVY = (
     "jinja2",
     "PIL",
     "filelock",
+    *("nd2", "liffile", "czifile", "pylibCZIrw", "oiffile", "oirfile", "h5py"),
 )
 
 
@@ -98,6 +99,7 @@ def test_only_a_report_imports_what_draws_it(tmp_path) -> None:
         "matplotlib",
         "jinja2",
         "PIL",
+        *("nd2", "liffile", "czifile", "pylibCZIrw", "oiffile", "oirfile", "h5py"),
     }
     drawn = _loaded(
         _calls(*words, "--save", "report", "--overwrite")

@@ -32,6 +32,7 @@ from cellunet.annotations.find import (
 from cellunet.annotations.foreign import places, refuse_foreign
 from cellunet.annotations.planes import Planes
 from cellunet.errors import ConfigError, InputError, some
+from cellunet.io.images import JPEGS
 from cellunet.io.paths import (
     DRAWN_FOLDERS,
     IMAGE_FOLDERS,
@@ -71,8 +72,8 @@ SEQUENCE = "SEG"
 """Folder of the true labels of one sequence of the Cell Tracking Challenge."""
 
 PIXELS = (
-    "Images and label images are read as TIFF or PNG; export the others so from where "
-    "they were made, as JPEG changes values."
+    "Label images are read as TIFF or PNG; export the others so from where they were "
+    "made, as JPEG changes values."
 )
 
 
@@ -431,7 +432,7 @@ def _nothing_found(folder: Path) -> InputError:
 
 def _of_pictures(folder: Path, others: Counter[str]) -> str:
     """Return what to do about pictures, and about those of a set."""
-    if not set(others) & set(PICTURES):
+    if not set(others) & {*PICTURES, *JPEGS}:
         return ""
     sets = subfolders(folder, (*TRAINING_SETS, *VALIDATION_SETS))
     named = ", ".join(str(p) for p in sets if annotation_files(p))
@@ -495,7 +496,10 @@ def _others(folder: Path) -> Counter[str]:
     return Counter(
         p.suffix.lower() or p.name
         for p in files
-        if p.is_file() and not p.name.startswith(".") and not is_annotation_file(p)
+        if p.is_file()
+        and not p.name.startswith(".")
+        and not is_annotation_file(p)
+        and (p.parent.name.lower() in DRAWN_FOLDERS or not is_image_file(p))
     )
 
 

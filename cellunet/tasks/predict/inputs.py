@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cellunet.config import ALL_IMAGES
 from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.io.images import names_of_images, open_image
+from cellunet.io.microscopes import MAKERS
 from cellunet.io.paths import below, output_paths
 from cellunet.io.source import Damage
 from cellunet.settings import shown, unit_of
@@ -512,7 +513,7 @@ def find_targets(
     targets = []
     for path in files:
         name = below(path, found.base).as_posix()
-        if config.image != ALL_IMAGES:
+        if not _in_scenes(path, config):
             site = sites.get(path)
             mark, others = (site.mark, site.others) if site else ("", ())
             targets.append(
@@ -534,6 +535,17 @@ def find_targets(
             targets.append(Target(path, f"{name}#{number}", output, str(number)))
     _refuse_clashes(targets)
     return targets
+
+
+def _in_scenes(path: Path, config: PredictConfig) -> bool:
+    """Say whether each image of a file is segmented.
+
+    What microscopes' programs keep together are positions and series, peers of each
+    other; a TIFF may hold smaller copies and a scanner's label.
+    """
+    if config.image is None:
+        return path.suffix.lower() in MAKERS
+    return config.image == ALL_IMAGES
 
 
 def _refuse_clashes(targets: Sequence[Target]) -> None:
