@@ -41,6 +41,9 @@ TESTED = {
     "pillow": ("10.1.0", "13.0.0"),
     "pyarrow": ("16.0.0", "26.0.1"),
     "openvino": ("2025.0.0", "2026.4.1"),
+    "liffile": ("2025.11.8", "2026.10.14"),
+    "oiffile": ("2025.1.1", "2026.10.15"),
+    "h5py": ("3.11.0", "3.16.0"),
 }
 """Package to the oldest and the newest version that tests passed with. The oldest is
 the lower bound in ``pyproject.toml``; ``.ci/matrix`` tests both."""
