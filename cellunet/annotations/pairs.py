@@ -33,6 +33,7 @@ from cellunet.annotations.foreign import places, refuse_foreign
 from cellunet.annotations.planes import Planes
 from cellunet.errors import ConfigError, InputError, some
 from cellunet.io.images import JPEGS
+from cellunet.io.jpeg import ALTERED
 from cellunet.io.paths import (
     DRAWN_FOLDERS,
     IMAGE_FOLDERS,
@@ -192,9 +193,15 @@ def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
         found.name,
         sides.get("training"),
         sides.get("validation"),
-        (*found.notes, *choice.notes),
+        (*found.notes, *choice.notes, *_on_jpegs(pairs)),
         choice.notes if choice.empty else (),
     )
+
+
+def _on_jpegs(pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """Say how many images have lost intensities, if any have."""
+    names = [p.image.name for p in pairs if p.image.suffix.lower() in JPEGS]
+    return (f"{some(names, MAX_NAMED)}: {ALTERED}.",) * bool(names)
 
 
 def split(

@@ -204,8 +204,10 @@ def test_pictures_and_files_of_microscopes_are_images_to_annotate(tmp_path, suff
     touch(tmp_path, f"images/a.{suffix}", "labels/a_masks.tif")
     touch(tmp_path, f"flat/b.{suffix}", "flat/b_masks.png")
     for folder in (tmp_path, tmp_path / "flat"):
-        (pair,) = find_pairs(folder).pairs
-        assert pair.image.suffix == f".{suffix}"
+        found = find_pairs(folder)
+        assert [p.image.suffix for p in found.pairs] == [f".{suffix}"]
+        told = [note for note in found.notes if "altered the intensities" in note]
+        assert len(told) == suffix.lower().startswith("jp")
 
 
 def test_what_a_program_exported_goes_before_the_file_that_it_came_from(tmp_path):
