@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.errors import ImageReadError
 from cellunet.io.metadata import unit_um
 from cellunet.io.scenes import (
     Scene,
@@ -46,9 +45,6 @@ class Lif:
         except BaseException:
             self._file.close()
             raise
-        if not self.scenes:
-            self._file.close()
-            raise ImageReadError(f"{path} holds no image.")
 
     def _add(self, image: Any) -> None:  # noqa: ANN401
         """Take an image, tile by tile."""

@@ -101,7 +101,7 @@ class CziByLibrary:
         known = [dtypes(pixels, np.void) for pixels in self._types]
         dtype = np.result_type(*known) if np.void not in known else np.dtype(np.uint8)
         refusal = _MIXED if len(colors) > 1 else ""
-        if np.void in known:
+        if np.void in known and box.w > 0:
             refusal = f"its pixels are {self._types[known.index(np.void)]}"
         if others:
             refusal = f"it has an axis {others[0]} besides T, Z and C"

@@ -255,6 +255,16 @@ def test_frames_that_nikons_file_lacks_are_damage(tmp_path, monkeypatch):
             source.read(Region(4, 0, 31, 0, 38))
 
 
+def test_a_file_without_an_image_is_told(tmp_path):
+    czi = pytest.importorskip("pylibCZIrw.czi")
+    with czi.create_czi(str(tmp_path / "a.czi")):
+        pass
+    write_lif(tmp_path / "a.lif", {})
+    for name in ("a.czi", "a.lif"):
+        with pytest.raises(ImageReadError, match=rf"{name} holds no image"):
+            open_image(tmp_path / name)
+
+
 def test_channels_of_8_and_16_bits_keep_their_values(tmp_path):
     czi = pytest.importorskip("pylibCZIrw.czi")
     path = tmp_path / "a.czi"
