@@ -147,7 +147,7 @@ class SceneSource(Closing):
         container = opener(path)
         try:
             images = [(scene.name, scene.plane_shape) for scene in container.scenes]
-            if not any(min(scene.shape) or scene.refusal for scene in container.scenes):
+            if not any(min(s.shape) > 0 or s.refusal for s in container.scenes):
                 raise ImageReadError(f"{path} holds no image.", hint="Export it again.")
             self._number = choose_image(path, choice.image, images)
             self._scene = scene = container.scenes[self._number]
