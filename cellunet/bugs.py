@@ -43,6 +43,9 @@ TESTED = {
     "openvino": ("2025.0.0", "2026.4.1"),
     "zarr": ("3.1.0", "3.4.2"),
     "fsspec": ("2024.6.0", "2026.9.0"),
+    "liffile": ("2025.11.8", "2026.10.14"),
+    "oiffile": ("2025.1.1", "2026.10.15"),
+    "h5py": ("3.11.0", "3.16.0"),
 }
 """Package to the oldest and the newest version that tests passed with. The oldest is
 the lower bound in ``pyproject.toml``; ``.ci/matrix`` tests both."""

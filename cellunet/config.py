@@ -507,11 +507,11 @@ class PredictConfig(Config):
         only_if_set=True,
         option="Images: WHAT",
     )
-    include: tuple[Literal["thumbs", "projections", "labels"], ...] = setting(
+    include: tuple[Literal["thumbs", "projections", "labels", "jpegs"], ...] = setting(
         (),
         "Also segment what folders hold beside the images: thumbs and projections "
-        "(or copies of planes) of a plate, labels (or pictures of results); repeat "
-        "for more. Files that are named are always taken.",
+        "(or copies of planes) of a plate, labels (or pictures of results), jpegs; "
+        "repeat for more. Files that are named are always taken.",
         option="Images: WHAT",
     )
     level: int = setting(
@@ -527,7 +527,7 @@ class PredictConfig(Config):
         "Image to segment of a file that holds several (positions, a converter's "
         "pyramid levels, a scanner's label), by number from 0 or by name; all: each "
         "with a result of its own.",
-        otherwise="the largest",
+        otherwise="the largest; of a microscope's own file all",
         option="Images: N|NAME|all",
     )
     keep_going: bool = setting(

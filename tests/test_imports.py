@@ -32,6 +32,7 @@ HEAVY = (
     "qtpy",
     "magicgui",
     "pandas",
+    *("nd2", "liffile", "czifile", "pylibCZIrw", "oiffile", "oirfile", "h5py"),
 )
 
 
@@ -121,6 +122,7 @@ def test_only_a_report_imports_what_draws_it(tmp_path) -> None:
         "PIL",
         "zarr",
         "fsspec",
+        *("nd2", "liffile", "czifile", "pylibCZIrw", "oiffile", "oirfile", "h5py"),
     }
     drawn = _loaded(
         _calls(*words, "--save", "report", "--overwrite")

@@ -519,7 +519,9 @@ def _ambiguous(name: str, others: list[str]) -> InputError:
 
 def detect_flat(folder: Path) -> FolderLayout | None:
     """Recognize images and annotations in one folder, distinguished by name."""
-    files = without_results(annotation_files(folder))
+    files = without_results(
+        list(dict.fromkeys([*annotation_files(folder), *image_files(folder)]))
+    )
     pixels = [p for p in files if is_image_file(p)]
     images = [p for p in pixels if bare_stem(p.name) == stem(p.name)]
     started = [p for p in images if starts_as_annotation(p.name)]

@@ -32,6 +32,8 @@ from cellunet.annotations.find import (
 from cellunet.annotations.foreign import places, refuse_foreign
 from cellunet.annotations.planes import Planes
 from cellunet.errors import ConfigError, InputError, some
+from cellunet.io.images import JPEGS
+from cellunet.io.jpeg import ALTERED
 from cellunet.io.paths import (
     DRAWN_FOLDERS,
     IMAGE_FOLDERS,
@@ -72,8 +74,8 @@ SEQUENCE = "SEG"
 """Folder of the true labels of one sequence of the Cell Tracking Challenge."""
 
 PIXELS = (
-    "Images and label images are read as TIFF or PNG; export the others so from where "
-    "they were made, as JPEG changes values."
+    "Label images are read as TIFF or PNG; export the others so from where they were "
+    "made, as JPEG changes values."
 )
 
 
@@ -192,9 +194,15 @@ def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
         found.name,
         sides.get("training"),
         sides.get("validation"),
-        (*found.notes, *choice.notes),
+        (*found.notes, *choice.notes, *_on_jpegs(pairs)),
         choice.notes if choice.empty else (),
     )
+
+
+def _on_jpegs(pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """Say how many images have lost intensities, if any have."""
+    names = [p.image.name for p in pairs if p.image.suffix.lower() in JPEGS]
+    return (f"{some(names, MAX_NAMED)}: {ALTERED}.",) * bool(names)
 
 
 def split(
@@ -432,7 +440,7 @@ def _nothing_found(folder: Path) -> InputError:
 
 def _of_pictures(folder: Path, others: Counter[str]) -> str:
     """Return what to do about pictures, and about those of a set."""
-    if not set(others) & set(PICTURES):
+    if not set(others) & {*PICTURES, *JPEGS}:
         return ""
     sets = subfolders(folder, (*TRAINING_SETS, *VALIDATION_SETS))
     named = ", ".join(str(p) for p in sets if annotation_files(p))
@@ -496,7 +504,10 @@ def _others(folder: Path) -> Counter[str]:
     return Counter(
         p.suffix.lower() or p.name
         for p in files
-        if p.is_file() and not p.name.startswith(".") and not is_annotation_file(p)
+        if p.is_file()
+        and not p.name.startswith(".")
+        and not is_annotation_file(p)
+        and (p.parent.name.lower() in DRAWN_FOLDERS or not is_image_file(p))
     )
 
 

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.errors import ImageReadError
+from cellunet.errors import ImageReadError, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -513,6 +513,62 @@ def _stack_axes(
 Shape = tuple[int, int]
 
 PixelSize = tuple[float, float]
+
+_MOST_LISTED = 6
+
+
+def choose_image(
+    path: Path, wanted: str | None, images: Sequence[tuple[str, Shape]]
+) -> int:
+    """Return the number of the image to read: the largest, or the one that is named.
+
+    Parameters
+    ----------
+    path
+        The file, for the message.
+    wanted
+        Number or name; None: the largest, the first of equals.
+    images
+        Name, height and width of each.
+
+    Raises
+    ------
+    ImageReadError
+        If there is no such image, or several have that name.
+    """
+    if wanted is None:
+        areas = [math.prod(shape) for _, shape in images]
+        return areas.index(max(areas))
+    folded = wanted.casefold()
+    found = [k for k, (name, _) in enumerate(images) if name.casefold() == folded]
+    if wanted.isdecimal() and int(wanted) < len(images):
+        found = [int(wanted)]
+    if len(found) != 1:
+        what = "several images" if found else "no image"
+        raise ImageReadError(
+            f"{path} has {what} {wanted!r}; it holds {_listed(images)}.",
+            hint="Choose one by its number, with --image.",
+        )
+    return found[0]
+
+
+def note_on_others(images: Sequence[tuple[str, Shape]], chosen: int) -> str:
+    """Return what to tell of the images that are not read."""
+    name = f"image {chosen} {images[chosen][0]}".rstrip()
+    return (
+        f"{name} of {len(images)} images in the file is read; the others: "
+        f"{_listed(images, chosen)}. Choose with --image N, NAME or all"
+    )
+
+
+def _listed(images: Sequence[tuple[str, Shape]], without: int | None = None) -> str:
+    """Return numbers, names and sizes of images, but for one of them."""
+    texts = [
+        f"{number} {name}".rstrip() + f" ({width} x {height} px)"
+        for number, (name, (height, width)) in enumerate(images)
+        if number != without
+    ]
+    return some(texts, _MOST_LISTED)
 
 
 def choose_level(path: Path, level: int, shapes: list[Shape]) -> int:

@@ -67,6 +67,8 @@ class Codec:
 PNG = Codec("PNG")
 """Files named .png, too; their filters are sequential along a row: not for numpy."""
 
+JPEG = Codec("JPEG")
+
 CODECS: dict[int, Codec] = {
     number: codec
     for codec, numbers in {
@@ -75,7 +77,7 @@ CODECS: dict[int, Codec] = {
         Codec("CCITT T.4"): (3,),
         Codec("CCITT T.6"): (4,),
         Codec("LZW"): (5,),
-        Codec("JPEG"): (6, 7, 33007, 34892),
+        JPEG: (6, 7, 33007, 34892),
         Codec("deflate"): (8, 32946, 50013),
         Codec("JPEG XR"): (22610, 34934),
         Codec("PackBits"): (32773,),
@@ -355,7 +357,18 @@ def decode_png(content: bytes, decoded_bytes: int) -> npt.NDArray[Any]:
     DecodingError
         If it is damaged.
     """
-    (result,) = SHARED.decode(PNG.name, "png", [(content,)], decoded_bytes)
+    return _decode_file(PNG, "png", content, decoded_bytes)
+
+
+def decode_jpeg(content: bytes, decoded_bytes: int) -> npt.NDArray[Any]:
+    """Decode a JPEG file, as `decode_png` does."""
+    return _decode_file(JPEG, "jpeg", content, decoded_bytes)
+
+
+def _decode_file(
+    codec: Codec, decoder: str, content: bytes, decoded_bytes: int
+) -> npt.NDArray[Any]:
+    (result,) = SHARED.decode(codec.name, decoder, [(content,)], decoded_bytes)
     if isinstance(result, DecodingError):
         raise result
     return result
@@ -372,6 +385,11 @@ _MORE_BYTES = 128 * 2**20
 def png(data: bytes) -> Any:  # noqa: ANN401
     """Decode a PNG file."""
     return imagecodecs.png_decode(data)
+
+
+def jpeg(data: bytes) -> Any:  # noqa: ANN401
+    """Decode a JPEG file."""
+    return imagecodecs.jpeg_decode(data)
 
 
 def tiff(
@@ -408,7 +426,7 @@ def page_decoder(path: str, state: str, offset: int) -> Callable[..., Any]:
         return decode
 
 
-DECODERS: dict[str, Callable[..., Any]] = {"png": png, "tiff": tiff}
+DECODERS: dict[str, Callable[..., Any]] = {"png": png, "jpeg": jpeg, "tiff": tiff}
 
 
 def main() -> None:

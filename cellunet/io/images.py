@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.errors import ConfigError, ImageReadError, choose
+from cellunet.io.jpeg import open_jpeg
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.label_zarr import ZarrSink
+from cellunet.io.microscopes import MAKERS, open_scene, scene_names
 from cellunet.io.ome_zarr import names_of_zarr, open_zarr
 from cellunet.io.png import open_png
 from cellunet.io.source import (
@@ -36,15 +38,18 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+JPEGS = (".jpg", ".jpeg")
+"""Suffixes of pictures that have lost intensities."""
+
+TIFFS = (".tif", ".tiff", ".btf", ".lsm", ".stk", ".qptiff")
+"""Suffixes of TIFF and of formats that are built on it."""
+
 READERS: dict[str, Callable[[Path, Choice], Source]] = {
-    ".tif": open_tiff,
-    ".tiff": open_tiff,
-    ".btf": open_tiff,
-    ".lsm": open_tiff,
-    ".stk": open_tiff,
-    ".qptiff": open_tiff,
+    **dict.fromkeys(TIFFS, open_tiff),
     ".png": open_png,
     ZARR: open_zarr,
+    **dict.fromkeys(JPEGS, open_jpeg),
+    **dict.fromkeys(MAKERS, open_scene),
 }
 """Suffix, in lower case, to what opens such a file, its metadata read and checked."""
 
@@ -147,10 +152,11 @@ def names_of_images(path: Path) -> list[str]:
     suffix = suffix_of(path)
     if suffix == ZARR:
         return names_of_zarr(path)
-    if READERS.get(suffix) is not open_tiff:
-        return [""]
+    reader = READERS.get(suffix)
     with reading(path):
-        return image_names(path)
+        if reader is open_scene:
+            return scene_names(path)
+        return image_names(path) if reader is open_tiff else [""]
 
 
 def _unknown(path: Path) -> ImageReadError:

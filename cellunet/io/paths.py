@@ -18,14 +18,16 @@ import stat
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tifffile
 
 from cellunet.errors import ImageReadError, InputError
-from cellunet.io.images import FOLDERS, READERS, suffix_of
+from cellunet.io.images import FOLDERS, JPEGS, READERS, TIFFS, suffix_of
 from cellunet.io.label_tiff import is_written_by_cellunet
+from cellunet.io.microscopes import INSTALL, MAKERS, is_installed
 from cellunet.io.source import reading
 from cellunet.io.zarr_store import address, is_zarr, zarr_format
 
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 IMAGE_SUFFIXES = (".tiff", ".tif", ".btf", ".png", ".zarr")
+"""Of pixels that programs for annotation read and write."""
+
+OTHER_SUFFIXES = (".lsm", *MAKERS, *JPEGS)
+"""Of images alone: where one of `IMAGE_SUFFIXES` has the same name, that one counts."""
 
 DRAWN_SUFFIXES = (".geojson.gz", ".geojson", ".json", ".roi", ".zip")
 """Of shapes rather than pixels."""
@@ -115,8 +121,8 @@ ONLY_SET = ("roiset", "shapes")
 
 
 def is_image_file(path: Path) -> bool:
-    """Return whether `path` is visible and named like a TIFF, PNG or OME-Zarr."""
-    return _is_named(path, IMAGE_SUFFIXES)
+    """Return whether `path` is a visible file that is named like an image."""
+    return _is_named(path, (*IMAGE_SUFFIXES, *OTHER_SUFFIXES))
 
 
 def is_drawn_file(path: Path) -> bool:
@@ -156,7 +162,8 @@ def stem(name: str) -> str:
     >>> stem("plate 3.w1.OME.TIF")
     'plate 3.w1'
     """
-    bare = _without(unicodedata.normalize("NFC", name), IMAGE_SUFFIXES)
+    suffixes = (*IMAGE_SUFFIXES, *OTHER_SUFFIXES)
+    bare = _without(unicodedata.normalize("NFC", name), suffixes)
     return _without(bare, (".ome",))
 
 
@@ -257,7 +264,13 @@ def image_files(folder: Path) -> list[Path]:
     """Return the image files directly in `folder`, sorted; none if it is no folder."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if is_image_file(p))
+    found = [p for p in folder.iterdir() if is_image_file(p)]
+    names = {stem(p.name) for p in found if p.name.lower().endswith(IMAGE_SUFFIXES)}
+    return sorted(
+        p
+        for p in found
+        if p.name.lower().endswith(IMAGE_SUFFIXES) or stem(p.name) not in names
+    )
 
 
 def annotation_files(folder: Path) -> list[Path]:
@@ -342,8 +355,11 @@ def output_stem(path: Path) -> str:
     ('well A1.v2', 'a')
     """
     name = path.stem
-    is_tiff = path.suffix.lower() in READERS and path.suffix.lower() != ".png"
-    if is_tiff and name.lower().endswith(".ome") and len(name) > len(".ome"):
+    if (
+        path.suffix.lower() in TIFFS
+        and name.lower().endswith(".ome")
+        and len(name) > len(".ome")
+    ):
         name = name[: -len(".ome")]
     return name
 
@@ -410,6 +426,7 @@ KINDS = {
         "label image or picture of results",
         "label images or pictures of results",
     ),
+    "jpegs": ("JPEG picture", "JPEG pictures"),
 }
 """What `PredictConfig.include` takes, and what one and several are called."""
 
@@ -421,8 +438,10 @@ MICROSCOPES = (
 )
 """Formats of microscopes' programs, and of large images."""
 
-PICTURES = (".jpg", ".jpeg", ".jp2", ".j2k", ".bmp", ".gif", ".webp", ".heic")
+PICTURES = (".jp2", ".j2k", ".bmp", ".gif", ".webp", ".heic")
 """Formats of pictures, most of which alter intensities."""
+
+_OIF_FOLDER = ".oif.files"
 
 _KNOWN = {*MICROSCOPES, *PICTURES}
 
@@ -494,7 +513,15 @@ def note_on(found: Mapping[str, Collection[Path]]) -> str:
 def is_unread(name: str) -> bool:
     """Return whether a name is that of an image in a known format that is not read."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - of 100,000 names
+    if suffix in MAKERS:
+        return not is_readable(suffix)
     return suffix in _KNOWN and suffix not in READERS and suffix not in FOLDERS
+
+
+@lru_cache
+def is_readable(suffix: str) -> bool:
+    """Say whether files of a suffix are read, and what reads them is installed."""
+    return suffix in READERS and (suffix not in MAKERS or is_installed(suffix))
 
 
 def note_on_unread(suffixes: Mapping[str, int]) -> str:
@@ -508,15 +535,17 @@ def way_out(suffixes: Iterable[str]) -> str:
     """Return what to do with files of formats that are not read."""
     known = set(suffixes)
     ways = []
-    if known & set(MICROSCOPES):
+    if known & set(MAKERS):
+        ways.append(f"To read {', '.join(sorted(known & set(MAKERS)))}: {INSTALL}.")
+    if known & set(MICROSCOPES) - set(MAKERS):
         ways.append(
             "Export those of a microscope as OME-TIFF, in its program, with bfconvert "
             "or in Fiji (File, Export, OME-TIFF)."
         )
     if known & set(PICTURES):
         ways.append(
-            "Of pictures (JPEG alters intensities), export the originals as TIFF or "
-            "PNG."
+            "Of pictures, most of which alter intensities, export the originals as "
+            "TIFF or PNG."
         )
     return " ".join(ways)
 
@@ -665,7 +694,18 @@ def _holds(path: Path, mark: bytes) -> bool:
     return False
 
 
-_SEARCHES = {"thumbs": _thumbs, "projections": _projections, "labels": _labels}
+def _jpegs(files: Collection[Path], named: Collection[Path]) -> set[Path]:
+    """Return pictures that have lost intensities, as people add to their images."""
+    del named
+    return {p for p in files if p.suffix.lower() in JPEGS}
+
+
+_SEARCHES = {
+    "thumbs": _thumbs,
+    "projections": _projections,
+    "labels": _labels,
+    "jpegs": _jpegs,
+}
 
 SHOWN = 5
 """Most names listed in one message."""
@@ -908,6 +948,9 @@ class _Search:
                 real = os.path.realpath(os.path.join(at, name))  # noqa: PTH118
                 if is_unread(name):
                     names.append(name)
+                elif name.lower().endswith(_OIF_FOLDER):
+                    # The planes of the OIF beside it.
+                    continue
                 elif not name.startswith(".") and real not in seen:
                     seen.add(real)
                     kept.append(name)
@@ -929,7 +972,7 @@ def _fits(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:
 
 def _is_image(path: Path) -> bool:
     """Say whether a name is not hidden and has an image's suffix."""
-    return not path.name.startswith(".") and path.suffix.lower() in READERS
+    return not path.name.startswith(".") and is_readable(path.suffix.lower())
 
 
 def _is_folder_image(name: str) -> bool:

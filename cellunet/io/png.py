@@ -1,9 +1,10 @@
-"""Read and write PNG."""
+"""Read pictures, which are decoded whole; read and write PNG."""
 
 from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import imagecodecs
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.io.axes import PlaneLayout
+    from cellunet.io.decoding import Codec
     from cellunet.io.source import Choice, Region
 
 DEFLATE_RATIO = 1040
@@ -38,15 +40,27 @@ _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples a pixel by color type (PNG specification, 11.2.1); 3 is a palette."""
 
 
-class PngSource(SinglePlane):
-    """One PNG as a `cellunet.io.source.Source`.
+Decode = Callable[[bytes, int], "npt.NDArray[Any]"]
+"""What decodes a file's content; the second argument is what to expect, in bytes."""
 
-    Its physical size chunk (pHYs) speaks of print and screens and is ignored, so
+
+class PictureSource(SinglePlane):
+    """One PNG or JPEG as a `cellunet.io.source.Source`; it is decoded as a whole.
+
+    What it says of sizes speaks of print and screens and is ignored, so
     `pixel_size_um` is None.
     """
 
-    def __init__(self, path: Path, layout: PlaneLayout, dtype: np.dtype[Any]) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        layout: PlaneLayout,
+        dtype: np.dtype[Any],
+        codec: Codec,
+        decode: Decode,
+        origin: Origin,
+    ) -> None:
+        self.path, self.origin, self._decode = path, origin, decode
         self.shape = layout.shape
         self.dtype = np.dtype(np.float32) if layout.gray else dtype
         self.channels = layout.channels
@@ -60,7 +74,7 @@ class PngSource(SinglePlane):
         plane = self.channels * math.prod(self.shape) * self.dtype.itemsize
         size = path.stat().st_size
         self._held = size + self._decoded_bytes + plane
-        self._held += isolated_bytes(PNG, size, self._decoded_bytes)
+        self._held += isolated_bytes(codec, size, self._decoded_bytes)
         self.memory_note = memory_note(path, self._decoded_bytes, self._held)
         self._layout = layout
         self._plane: npt.NDArray[Any] | None = None
@@ -70,7 +84,7 @@ class PngSource(SinglePlane):
         region.check(self.shape, 1)
         if self._plane is None:
             with reading(self.path):
-                pixels = _decode(self.path, self._decoded_bytes)
+                pixels = _decoded(self.path, self._decode, self._decoded_bytes)
                 samples = [k for _, k in self._layout.parts]
                 parts = [pixels[..., k] for k in samples]
                 self._plane = combine(parts, self._layout.gray)
@@ -90,7 +104,7 @@ class PngSource(SinglePlane):
         return {**self.__dict__, "_plane": None}
 
 
-def open_png(path: Path, choice: Choice) -> PngSource:
+def open_png(path: Path, choice: Choice) -> PictureSource:
     """Read the header of a PNG.
 
     Raises
@@ -100,22 +114,56 @@ def open_png(path: Path, choice: Choice) -> PngSource:
     """
     with reading(path):
         size = check_kind(path, "PNG")
-        shape, samples, dtype = _header(path, size)
-        choose_level(path, choice.level, [shape])
-        decoded = math.prod(shape) * samples * dtype.itemsize
-        check_piece(path, decoded, choice.limit_bytes)
-        stack = Stack(
-            path,
-            axes="YXS",
-            shape=(*shape, samples),
-            color=samples >= 3,
-            alpha=samples in (2, 4),
+        return open_picture(
+            path, choice, PNG, decode_png, _header(path, size), PictureSource.origin
         )
 
-        def colors() -> list[npt.NDArray[Any]]:
-            return list(np.moveaxis(_decode(path, decoded)[..., :3], -1, 0))
 
-        return PngSource(path, lay_out(stack, choice, colors), dtype)
+def open_picture(
+    path: Path,
+    choice: Choice,
+    codec: Codec,
+    decode: Decode,
+    header: tuple[tuple[int, int], int, np.dtype[Any]],
+    origin: Origin,
+) -> PictureSource:
+    """Open a file of one picture.
+
+    Parameters
+    ----------
+    path
+        The file.
+    choice
+        What the user wants of it.
+    codec, decode
+        What decodes it.
+    header
+        Height and width, samples a pixel, and their type, as its header says.
+    origin
+        What to tell of it.
+
+    Raises
+    ------
+    ImageReadError
+        If it is too large, or a channel must be chosen.
+    """
+    shape, samples, dtype = header
+    choose_level(path, choice.level, [shape])
+    decoded = math.prod(shape) * samples * dtype.itemsize
+    check_piece(path, decoded, choice.limit_bytes)
+    stack = Stack(
+        path,
+        axes="YXS",
+        shape=(*shape, samples),
+        color=samples >= 3,
+        alpha=samples in (2, 4),
+    )
+
+    def colors() -> list[npt.NDArray[Any]]:
+        return list(np.moveaxis(_decoded(path, decode, decoded)[..., :3], -1, 0))
+
+    layout = lay_out(stack, choice, colors)
+    return PictureSource(path, layout, dtype, codec, decode, origin)
 
 
 def _header(path: Path, size: int) -> tuple[tuple[int, int], int, np.dtype[Any]]:
@@ -141,9 +189,9 @@ def _header(path: Path, size: int) -> tuple[tuple[int, int], int, np.dtype[Any]]
     return (height, width), samples, dtype
 
 
-def _decode(path: Path, decoded_bytes: int) -> npt.NDArray[Any]:
+def _decoded(path: Path, decode: Decode, decoded_bytes: int) -> npt.NDArray[Any]:
     """Return all pixels, shape (height, width, samples); palettes become colors."""
-    pixels = decode_png(path.read_bytes(), decoded_bytes)
+    pixels = decode(path.read_bytes(), decoded_bytes)
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 

@@ -637,26 +637,23 @@ _DELTAVISION = 96
 HEAD_BYTES = 128
 """First bytes of a file that tell what it is."""
 
-MICROSCOPES = {
-    "Zeiss CZI",
-    "Nikon ND2",
-    "Leica LIF",
-    "Olympus OIR",
-    "Olympus OIB or Zeiss ZVI",
-    "DeltaVision",
-    "HDF5",
-}
-"""Kinds of microscopes' own files that are not read."""
-
 EXPORT = (
     "Export it as OME-TIFF in the microscope's program, in Fiji, or with Bio-Formats' "
     "converter (bfconvert)."
 )
 
-_WAY_OUT = dict.fromkeys(MICROSCOPES, EXPORT) | {
+_WAY_OUT = {
     "TIFF": "Rename it to .tif.",
     "PNG": "Rename it to .png.",
-    "JPEG": "Export the original again as TIFF: JPEG has altered the intensities.",
+    "JPEG": "Rename it to .jpg; better, export the original again as TIFF: JPEG has "
+    "altered the intensities.",
+    "Zeiss CZI": "Rename it to .czi.",
+    "Nikon ND2": "Rename it to .nd2.",
+    "Leica LIF": "Rename it to .lif.",
+    "Olympus OIR": "Rename it to .oir.",
+    "Olympus OIB or Zeiss ZVI": f"Rename it to .oib; or, if it is a ZVI: {EXPORT}",
+    "DeltaVision": "Rename it to .dv.",
+    "HDF5": f"Rename it to .ims if it is of Imaris; else: {EXPORT}",
     "ZIP": "Unpack it first.",
     "gzip": "Unpack it first.",
     "Git LFS pointer (the image was not downloaded)": "Run: git lfs pull.",
@@ -681,7 +678,9 @@ class _Quieten(logging.Filter):
         return True
 
 
-for _name in ("tifffile", "imagecodecs"):
+_TALKATIVE = ("tifffile", "imagecodecs", "liffile", "czifile", "oirfile", "nd2")
+
+for _name in _TALKATIVE:
     logging.getLogger(_name).addFilter(_Quieten())
 
 
@@ -749,8 +748,8 @@ def way_out(kind: str) -> str:
     return _WAY_OUT.get(kind, "Export it as TIFF, OME-TIFF or PNG.")
 
 
-def check_kind(path: Path, expected: str) -> int:
-    """Check that a file is of the kind that its name claims; return its bytes.
+def check_kind(path: Path, *expected: str) -> int:
+    """Check that a file is of a kind that its name claims; return its bytes.
 
     Raises
     ------
@@ -765,10 +764,10 @@ def check_kind(path: Path, expected: str) -> int:
             f"{path} is empty (0 bytes).", hint="Copy or export it again."
         )
     kind = kind_by_content(head)
-    if kind != expected:
+    if kind not in expected:
         found = f"its content is {kind}" if kind else "it is not an image"
         raise ImageReadError(
-            f"{path} is named like a {expected} file, but {found}.",
+            f"{path} is named like a {expected[0]} file, but {found}.",
             hint=way_out(kind),
         )
     return size

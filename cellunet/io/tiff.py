@@ -23,9 +23,18 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from cellunet.errors import ImageReadError, some
+from cellunet.errors import ImageReadError
 from cellunet.io import tiff_checks, tiff_pixels
-from cellunet.io.axes import COLORS, Stack, at_level, choose_level, combine, lay_out
+from cellunet.io.axes import (
+    COLORS,
+    Stack,
+    at_level,
+    choose_image,
+    choose_level,
+    combine,
+    lay_out,
+    note_on_others,
+)
 from cellunet.io.label_tiff import CropMetadata
 from cellunet.io.metadata import (
     TiffImage,
@@ -81,8 +90,6 @@ def is_ramp(colormap: npt.NDArray[Any]) -> bool:
     line = hue[:, np.newaxis] * np.linspace(0.0, 1.0, table.shape[1])
     return bool(np.abs(table - line).max() <= TOLERANCE * hue.max())
 
-
-_MOST_LISTED = 6
 
 Images = list[tuple["tifffile.TiffPageSeries", "OmeImage | None"]]
 """Each image of a file, with what OME-XML says of it."""
@@ -269,30 +276,6 @@ def _part_of(image: OmeImage, kept: list[list[int]]) -> OmeImage:
     return replace(image, channel_names=names, lengths=tuple(map(len, kept)))
 
 
-def choose_image(path: Path, wanted: str | None, images: Images) -> int:
-    """Return the number of the image to read: the largest, or the one that is named.
-
-    Raises
-    ------
-    ImageReadError
-        If there is no such image, or several have that name.
-    """
-    if wanted is None:
-        areas = [math.prod(plane_shape(series)) for series, _ in images]
-        return areas.index(max(areas))
-    names = [image_name(one) for one in images]
-    found = [k for k, name in enumerate(names) if name.casefold() == wanted.casefold()]
-    if wanted.isdecimal() and int(wanted) < len(images):
-        found = [int(wanted)]
-    if len(found) != 1:
-        what = "several images" if found else "no image"
-        raise ImageReadError(
-            f"{path} has {what} {wanted!r}; it holds {listed(images)}.",
-            hint="Choose one by its number, with --image.",
-        )
-    return found[0]
-
-
 def image_name(one: tuple[tifffile.TiffPageSeries, OmeImage | None]) -> str:
     """Return the name of an image; empty if it has none."""
     series, ome = one
@@ -302,17 +285,6 @@ def image_name(one: tuple[tifffile.TiffPageSeries, OmeImage | None]) -> str:
 def plane_shape(series: tifffile.TiffPageSeries) -> tuple[int, int]:
     """Return height and width of the planes of a series."""
     return int(series.keyframe.imagelength), int(series.keyframe.imagewidth)
-
-
-def listed(images: Images, without: int | None = None) -> str:
-    """Return numbers, names and sizes of images, but for one of them."""
-    texts = []
-    for number, one in enumerate(images):
-        height, width = plane_shape(one[0])
-        name = f" {image_name(one)}" if image_name(one) else ""
-        if number != without:
-            texts.append(f"{number}{name} ({width} x {height} px)")
-    return some(texts, _MOST_LISTED)
 
 
 _GRAY, _RGB, _PALETTE, _YCBCR = (0, 1, 4), 2, 3, 6
@@ -389,7 +361,8 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
     """
     log = DamageLog(path, keep_going=choice.keep_going)
     with _images(path) as (tiff, size, ome, images):
-        chosen = choose_image(path, choice.image, images)
+        named = [(image_name(one), plane_shape(one[0])) for one in images]
+        chosen = choose_image(path, choice.image, named)
         full, own = images[chosen]
         shapes = [plane_shape(level) for level in full.levels]
         number = choose_level(path, choice.level, shapes)
@@ -409,7 +382,7 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
     if as_color:
         origin = replace(origin, notes=(*origin.notes, _AS_COLOR))
     if choice.image is None and len(images) > 1:
-        origin = replace(origin, notes=(_others(images, chosen), *origin.notes))
+        origin = replace(origin, notes=(note_on_others(named, chosen), *origin.notes))
     if number:
         full_px = at_level(shapes[0], shapes[number], (1.0, 1.0))
         told = (*origin.notes, _level_note(number, full_px))
@@ -476,15 +449,6 @@ def _origin(
         notes=tuple(notes),
     )
     return size, origin
-
-
-def _others(images: Images, chosen: int) -> str:
-    """Return what to tell of the images that are not read."""
-    name = f"image {chosen} {image_name(images[chosen])}".rstrip()
-    return (
-        f"{name} of {len(images)} images in the file is read; the others: "
-        f"{listed(images, chosen)}. Choose with --image N, NAME or all"
-    )
 
 
 def _level_note(number: int, full_px: tuple[float, float]) -> str:

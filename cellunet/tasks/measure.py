@@ -27,7 +27,7 @@ from cellunet.imaging import normalize
 from cellunet.io.channel_files import ChannelFile, channel_file
 from cellunet.io.files import writing
 from cellunet.io.images import create_labels, names_of_images, open_image
-from cellunet.io.label_tiff import ImageSpec
+from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.paths import (
     below,
     find_inputs,
@@ -284,7 +284,12 @@ class _Job:
         source = labels
         if images:
             source = stack.enter_context(
-                open_as(images[0].path, config, first_channel(config))
+                open_as(
+                    images[0].path,
+                    config,
+                    first_channel(config),
+                    image=config.image or (_made_of(target.path) or ("", None))[1],
+                )
             )
             _refuse_misfit(labels, source)
         planes = label_planes(labels)
@@ -496,11 +501,14 @@ def _pairs(
         return {}, []
     own = {os.path.realpath(path) for path in files}
     images = [path for path in given.files if os.path.realpath(path) not in own]
+    belong, seen = _of_several(files, images)
+    images = [path for path in images if path not in seen]
     keys: dict[object, list[Path]] = defaultdict(list)
     for path in files:
+        if path in belong:
+            continue
         for key in _keys(path, below(path, found.base).parent):
             keys[key].append(path)
-    belong: dict[Path, list[ChannelFile]] = defaultdict(list)
     left = []
     for path in images:
         folder = below(path, given.base).parent
@@ -515,9 +523,34 @@ def _pairs(
                 hint="Measure one folder at a time.",
             )
         belong[hits[0][0]].append(_channel(path))
-    if not belong and len(files) == 1:
+    if not belong and len(files) == 1 and images:
         return {files[0]: [_channel(path) for path in images]}, []
     return belong, left
+
+
+def _of_several(
+    files: Sequence[Path], images: Sequence[Path]
+) -> tuple[dict[Path, list[ChannelFile]], set[Path]]:
+    """Return the image of each label image of one of several images in a file."""
+    belong: dict[Path, list[ChannelFile]] = defaultdict(list)
+    seen = set()
+    for path in files:
+        made = _made_of(path)
+        found = [p for p in images if made is not None and p.name == made[0]]
+        if len(found) == 1:
+            belong[path] = [_channel(found[0])]
+            seen.add(found[0])
+    return belong, seen
+
+
+def _made_of(path: Path) -> tuple[str, str] | None:
+    """Return the file, and number or name of the image in it, that labels are of."""
+    with contextlib.suppress(CellunetError):
+        made = read_provenance(path) or {}
+        image = made.get("settings", {}).get("image")
+        if image is not None:
+            return str(made["input"]["name"]), str(image)
+    return None
 
 
 def _keys(path: Path, folder: Path) -> list[object]:

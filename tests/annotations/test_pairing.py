@@ -190,13 +190,30 @@ def test_missing_extra_and_doubled_partners_are_named_in_one_message(tmp_path):
     )
 
 
-def test_a_partner_that_is_a_jpeg_is_told(tmp_path):
-    touch(tmp_path, "images/a.tif", "labels/a.tif", "images/b.jpg", "labels/b.png")
+def test_a_partner_of_a_format_that_is_not_read_is_told(tmp_path):
+    touch(tmp_path, "images/a.tif", "labels/a.tif", "images/b.bmp", "labels/b.png")
     with pytest.raises(
-        InputError, match=r"annotation b; left out: 1 \.jpg\."
+        InputError, match=r"annotation b; left out: 1 \.bmp\."
     ) as caught:
         find_pairs(tmp_path)
     assert "TIFF or PNG" in caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "JPEG", "nd2", "czi", "lif", "dv", "lsm"])
+def test_pictures_and_files_of_microscopes_are_images_to_annotate(tmp_path, suffix):
+    touch(tmp_path, f"images/a.{suffix}", "labels/a_masks.tif")
+    touch(tmp_path, f"flat/b.{suffix}", "flat/b_masks.png")
+    for folder in (tmp_path, tmp_path / "flat"):
+        found = find_pairs(folder)
+        assert [p.image.suffix for p in found.pairs] == [f".{suffix}"]
+        told = [note for note in found.notes if "altered the intensities" in note]
+        assert len(told) == suffix.lower().startswith("jp")
+
+
+def test_what_a_program_exported_goes_before_the_file_that_it_came_from(tmp_path):
+    touch(tmp_path, "images/a.nd2", "images/a.tif", "images/a.jpg", "labels/a.tif")
+    (pair,) = find_pairs(tmp_path).pairs
+    assert pair.image.name == "a.tif"
 
 
 def test_at_most_ten_names_are_listed(tmp_path):
@@ -223,8 +240,8 @@ def test_an_image_folder_without_objects_is_named(tmp_path):
         (("images/a.tif", "labels/a.npz"), r"1; left out: 1 \.npz", "cellunet suggest"),
         (("images/a.tif", "b.npy"), "recognized: 1, annotations: 1", "Understood"),
         (
-            ("train/_annotations.coco.json", "train/a_tif.rf.0a1b.jpg"),
-            r"left out: 1 \.jpg",
+            ("train/_annotations.coco.json", "train/a_tif.rf.0a1b.webp"),
+            r"left out: 1 \.webp",
             "Then name the set: ",
         ),
         (("a.txt",), r"annotations: 0; left out: 1 \.txt", "Understood"),

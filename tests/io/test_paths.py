@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 from cellunet.errors import InputError
+from cellunet.io import microscopes, paths
 from cellunet.io.images import READERS, write_labels
 from cellunet.io.paths import (
     find_inputs,
@@ -387,28 +388,63 @@ def test_a_folder_of_nothing_but_labels_says_how_to_take_them(tmp_path):
 
 
 def test_formats_that_are_not_read_are_counted_with_the_way_out(tmp_path):
-    touch(tmp_path, "x.tif", "a.CZI", "deep/b.czi", "y.jpg", ".z.jpg", "notes.txt")
+    touch(tmp_path, "x.tif", "a.ZVI", "deep/b.zvi", "y.bmp", ".z.bmp", "notes.txt")
     touch(tmp_path, "plate.n5/0/0.tif")
     (warning,) = find_inputs([str(tmp_path)]).warnings
-    assert "4 files of formats that are not read (2 .czi, 1 .jpg, 1 .n5)" in warning
+    assert "4 files of formats that are not read (1 .bmp, 1 .n5, 2 .zvi)" in warning
     assert "OME-TIFF" in warning
-    assert "JPEG" in warning
+    assert "export the originals as TIFF or PNG" in warning
 
 
 def test_a_folder_of_formats_that_are_not_read_is_refused_with_the_way_out(tmp_path):
-    with pytest.raises(InputError, match=r"1 file of formats .*1 \.nd2") as caught:
-        find_inputs([str(touch(tmp_path, "a.nd2"))])
+    with pytest.raises(InputError, match=r"1 file of formats .*1 \.zvi") as caught:
+        find_inputs([str(touch(tmp_path, "a.zvi"))])
     assert "bfconvert" in (caught.value.hint or "")
 
 
 def test_a_pattern_warns_of_what_it_asks_for_alone(tmp_path):
-    touch(tmp_path, "x.tif", "a.czi")
+    touch(tmp_path, "x.tif", "a.zvi")
     assert find_inputs([f"{tmp_path}/**/*.tif"]).warnings == ()
     assert len(find_inputs([f"{tmp_path}/*"]).warnings) == 1
 
 
 def test_formats_that_are_read_are_no_others():
-    assert not any(is_unread(f"a{suffix}") for suffix in READERS)
+    assert not any(is_unread(f"a{suffix}") for suffix in READERS if suffix != ".oir")
+
+
+@pytest.fixture
+def without_readers(monkeypatch):
+    """Let no library of the extra be there."""
+    monkeypatch.setattr(microscopes.importlib.util, "find_spec", lambda _: None)
+    paths.is_readable.cache_clear()
+    yield
+    paths.is_readable.cache_clear()
+
+
+@pytest.mark.usefixtures("without_readers")
+def test_who_lacks_the_extra_is_told_how_to_install_it(tmp_path):
+    touch(tmp_path, "x.tif", "a.nd2", "b.ND2", "c.lif", "d.dv")
+    found = find_inputs([str(tmp_path)])
+    assert [p.name for p in found.files] == ["d.dv", "x.tif"]
+    (warning,) = found.warnings
+    assert warning == (
+        "Left out: 3 files of formats that are not read (1 .lif, 2 .nd2). To read "
+        '.lif, .nd2: pip install "cellunet-torch[formats]".'
+    )
+
+
+def test_jpegs_in_folders_are_left_out_but_named_ones_are_not(tmp_path):
+    touch(tmp_path, "a.tif", "a.jpg", "b.JPEG")
+    found = find_inputs([str(tmp_path)])
+    assert [p.name for p in found.files] == ["a.tif"]
+    assert "2 JPEG pictures" in note_on(found.left_out)
+    assert len(find_inputs([str(tmp_path)], include=("jpegs",)).files) == 3
+    assert len(find_inputs([str(tmp_path / "a.jpg")]).files) == 1
+
+
+def test_the_planes_of_an_oif_are_no_images(tmp_path):
+    touch(tmp_path, "a.oif", "a.oif.files/s_C001.tif", "a.oif.files/s_C002.tif")
+    assert [p.name for p in find_inputs([str(tmp_path)]).files] == ["a.oif"]
 
 
 def test_listing_many_files_opens_few_of_them(tmp_path, monkeypatch):

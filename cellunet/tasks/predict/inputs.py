@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cellunet.config import ALL_IMAGES
 from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.io.images import FOLDERS, names_of_images, open_image, suffix_of
+from cellunet.io.microscopes import MAKERS
 from cellunet.io.ome_zarr import image_path, is_plate
 from cellunet.io.paths import below, output_paths
 from cellunet.io.source import Damage
@@ -545,9 +546,7 @@ def find_targets(
     targets, into = [], config.into_source
     for path in files:
         name = below(path, found.base).as_posix()
-        whole_plate = config.image is None and suffix_of(path) in FOLDERS
-        every = config.image == ALL_IMAGES or (whole_plate and is_plate(path))
-        if not every:
+        if not _in_scenes(path, config):
             site = sites.get(path)
             mark, others = (site.mark, site.others) if site else ("", ())
             targets.append(
@@ -571,6 +570,19 @@ def find_targets(
             targets.append(Target(path, f"{name}#{place}", output, place, into=into))
     _refuse_clashes(targets)
     return targets
+
+
+def _in_scenes(path: Path, config: PredictConfig) -> bool:
+    """Say whether each image of a file is segmented.
+
+    What microscopes' programs keep together are positions and series, peers of each
+    other, as the fields of a plate are; a TIFF may hold smaller copies and a
+    scanner's label.
+    """
+    if config.image is None:
+        suffix = suffix_of(path)
+        return suffix in MAKERS or (suffix in FOLDERS and is_plate(path))
+    return config.image == ALL_IMAGES
 
 
 def _refuse_clashes(targets: Sequence[Target]) -> None:

@@ -768,11 +768,11 @@ def test_a_label_image_among_others_is_left_out_when_its_turn_comes(
 
 
 def test_formats_that_are_not_read_fail_where_they_are_named(run, field) -> None:
-    other = field.with_name("a.czi")
-    other.write_bytes(b"ZISRAWFILE")
+    other = field.with_name("a.zvi")
+    other.write_bytes(b"\xd0\xcf\x11\xe0")
     folder = run(field.parent)
     assert [i.status for i in folder.images] == ["done"]
-    assert "1 .czi" in folder.warnings[0]
+    assert "1 .zvi" in folder.warnings[0]
     named = run(field, other)
     assert [i.status for i in named.images] == ["skipped", "failed"]
     assert named.warnings == ()
@@ -899,13 +899,13 @@ def test_a_dry_run_fails_where_the_run_would(run, two_images):
 
 
 def test_files_of_microscopes_in_a_folder_are_counted_and_named(run, field):
-    for name in ("a.czi", "b.czi"):
-        (field.parent / name).write_bytes(b"ZISRAWFILE" + bytes(100))
-    (field.parent / "c.dv").write_bytes(b"a film")
+    for name in ("a.zvi", "b.zvi"):
+        (field.parent / name).write_bytes(b"\xd0\xcf\x11\xe0" + bytes(100))
+    (field.parent / "c.pic").write_bytes(b"a film")
     found = run(field.parent, dry_run=True)
     assert len(found.images) == 1
     (warning,) = found.warnings
-    assert "3 files of formats that are not read (2 .czi, 1 .dv)" in warning
+    assert "3 files of formats that are not read (1 .pic, 2 .zvi)" in warning
 
 
 def test_the_table_says_where_the_size_of_a_pixel_stands(run, tmp_path, nuclei_image):

@@ -1,0 +1,130 @@
+"""The table of the files of microscopes' programs: what opens each, and what it needs.
+
+The libraries that read them are an extra, imported when the first such file is opened.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cellunet.errors import ImageReadError
+from cellunet.io.imaris import Imaris
+from cellunet.io.leica import Lif
+from cellunet.io.mrc import Mrc
+from cellunet.io.nikon import Nd2
+from cellunet.io.olympus import Oir, Olympus
+from cellunet.io.scenes import SceneSource
+from cellunet.io.source import check_kind, reading
+from cellunet.io.zeiss import Czi, CziByLibrary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from cellunet.io.scenes import Container
+    from cellunet.io.source import Choice
+
+INSTALL = 'pip install "cellunet-torch[formats]"'
+"""What installs all libraries named here."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """How the files of one suffix are opened."""
+
+    kinds: tuple[str, ...]
+    """What they are by content, as `cellunet.io.source.kind_by_content` calls it; none
+    where that is not known by the first bytes."""
+    library: str
+    """What reads them; empty if nothing is needed."""
+    opener: Callable[[Path], Container]
+    """Opens one."""
+    size: str
+    """Where the size of a pixel stands, for people to read."""
+    newer: str = ""
+    """The Python version that the library needs, if that is newer than cellunet's."""
+
+
+_DELTAVISION = Maker(("DeltaVision",), "", Mrc, "the DeltaVision header")
+
+_CZI = ("Zeiss CZI",)
+
+_CZI_SIZE = "Scaling of the CZI metadata"
+
+_OIF_SIZE = "Reference Image Parameter of the Olympus settings"
+
+MAKERS = {
+    ".nd2": Maker(("Nikon ND2", "JPEG 2000"), "nd2", Nd2, "the ND2 metadata"),
+    ".lif": Maker(("Leica LIF",), "liffile", Lif, "the LIF metadata"),
+    # For older Python there is a czifile of 2019, which misreads what is new since.
+    ".czi": Maker(_CZI, "czifile", Czi, _CZI_SIZE)
+    if sys.version_info >= (3, 12)
+    else Maker(_CZI, "pylibCZIrw", CziByLibrary, _CZI_SIZE),
+    ".oib": Maker(("Olympus OIB or Zeiss ZVI",), "oiffile", Olympus, _OIF_SIZE),
+    ".oif": Maker((), "oiffile", Olympus, _OIF_SIZE),
+    ".oir": Maker(("Olympus OIR",), "oirfile", Oir, "the OIR metadata", newer="3.12"),
+    ".ims": Maker(("HDF5",), "h5py", Imaris, "DataSetInfo of Imaris"),
+    ".dv": _DELTAVISION,
+    ".r3d": _DELTAVISION,
+    ".mrc": Maker((), "", Mrc, "the MRC header"),
+}
+"""Suffix, in lower case, to what opens such files."""
+
+
+def is_installed(suffix: str) -> bool:
+    """Say whether what reads files of a suffix is there."""
+    library = MAKERS[suffix].library
+    return not library or importlib.util.find_spec(library) is not None
+
+
+def what_to_install(suffix: str) -> str:
+    """Return how to make files of a suffix readable."""
+    newer = MAKERS[suffix].newer
+    return f"Try: {INSTALL}" + (f", with Python {newer} or newer." if newer else ".")
+
+
+def open_scene(path: Path, choice: Choice) -> SceneSource:
+    """Open one scene of a microscope's file.
+
+    Raises
+    ------
+    ImageReadError
+        If its library is missing, if it is damaged or not what its name says, or if
+        something must be chosen.
+    """
+    with reading(path):
+        return SceneSource(
+            path, choice, _checked(path), MAKERS[path.suffix.lower()].size
+        )
+
+
+def scene_names(path: Path) -> list[str]:
+    """Return the names of the scenes of a microscope's file.
+
+    Raises
+    ------
+    ImageReadError
+        As `open_scene`.
+    """
+    container = _checked(path)(path)
+    try:
+        return [scene.name for scene in container.scenes]
+    finally:
+        container.close()
+
+
+def _checked(path: Path) -> Callable[[Path], Container]:
+    """Return what opens a file, once its content is what its name says."""
+    suffix = path.suffix.lower()
+    maker = MAKERS[suffix]
+    if maker.kinds:
+        check_kind(path, *maker.kinds)
+    if not is_installed(suffix):
+        raise ImageReadError(
+            f"{path} is read with the library {maker.library}, which is not installed.",
+            hint=what_to_install(suffix),
+        )
+    return maker.opener

@@ -1,0 +1,324 @@
+"""Read files of several scenes: the interface of a container, and one scene of it.
+
+A microscope's own file holds scenes: positions, series or tiles, each a stack of planes
+with metadata of its own. A `Container` is such a file, open; `SceneSource` makes one of
+its scenes a `cellunet.io.source.Source`, as `cellunet.io.tiff` does of a TIFF.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cellunet.errors import ImageReadError
+from cellunet.io.axes import (
+    Stack,
+    choose_image,
+    choose_level,
+    combine,
+    lay_out,
+    note_on_others,
+)
+from cellunet.io.source import (
+    Choice,
+    Closing,
+    Damage,
+    DamageLog,
+    Origin,
+    check_piece,
+    memory_note,
+    reading,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from cellunet.io.axes import PixelSize
+    from cellunet.io.source import Region
+
+
+class MissingPlaneError(ValueError):
+    """A plane that the metadata name is not in the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One image of a container."""
+
+    name: str = ""
+    """As the file calls it."""
+    axes: str
+    """Letters of T, Z and C in any order, then Y and X, then S of colors."""
+    shape: tuple[int, ...]
+    """Lengths of `axes`."""
+    dtype: np.dtype[Any]
+    """Type of its values."""
+    channel_names: tuple[str, ...] = ()
+    """Names of the channels as far as the file gives them."""
+    pixel_size_um: PixelSize | None = None
+    """Height and width of a pixel."""
+    steps: tuple[float | None, float | None] = (None, None)
+    """Micrometers along Z and seconds along T from one plane to the next."""
+    acquired: str = ""
+    """When it was taken, in the words of the file."""
+    notes: tuple[str, ...] = ()
+    """What to tell of it."""
+    whole_bytes: int = 0
+    """Bytes that are decoded at once for any part of a plane; 0: only that part."""
+    refusal: str = ""
+    """Why it cannot be read, to follow the name of the file; empty if it can be."""
+
+    @property
+    def plane_shape(self) -> tuple[int, int]:
+        """Height and width."""
+        rows = self.axes.index("YX")
+        return self.shape[rows], self.shape[rows + 1]
+
+
+class Container(Protocol):
+    """An open file of one or more scenes."""
+
+    @property
+    def scenes(self) -> Sequence[Scene]:
+        """All that it holds."""
+        ...
+
+    def read(
+        self,
+        scene: int,
+        place: Mapping[str, int],
+        rows: slice,
+        columns: slice,
+    ) -> npt.NDArray[Any]:
+        """Return a rectangle of a plane, shape (height, width) or with samples behind.
+
+        Parameters
+        ----------
+        scene
+            Number of the scene.
+        place
+            Index along each leading axis of the scene.
+        rows, columns
+            What to read, within the plane.
+
+        Raises
+        ------
+        MissingPlaneError
+            If the file does not hold that plane.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+class SceneSource(Closing):
+    """One scene of a container as a `cellunet.io.source.Source`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    choice
+        What the user wants of it.
+    opener
+        Opens it; its name is kept when this is pickled.
+    size_from
+        Where the size of a pixel stands, for people to read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        choice: Choice,
+        opener: Callable[[Path], Container],
+        size_from: str,
+    ) -> None:
+        self.path = path
+        self._opener = opener
+        self._log = DamageLog(path, keep_going=choice.keep_going)
+        container = opener(path)
+        try:
+            images = [(scene.name, scene.plane_shape) for scene in container.scenes]
+            if not any(min(s.shape) > 0 or s.refusal for s in container.scenes):
+                raise ImageReadError(f"{path} holds no image.", hint="Export it again.")
+            self._number = choose_image(path, choice.image, images)
+            self._scene = scene = container.scenes[self._number]
+            if scene.refusal:
+                raise ImageReadError(
+                    f"{path}: {scene.refusal}.",
+                    hint="Export it as OME-TIFF, or choose another image of the file "
+                    "with --image.",
+                )
+            choose_level(path, choice.level, [scene.plane_shape])
+            check_piece(path, scene.whole_bytes, choice.limit_bytes)
+            self._container: Container | None = container
+            self._layout = layout = lay_out(self._stack(), choice, self._colors)
+        finally:
+            container.close()
+            self._container = None
+        self.shape, self.channels = layout.shape, layout.channels
+        self.dtype = np.dtype(np.float32) if layout.gray else scene.dtype
+        self.plane_axes, self.plane_shape = layout.plane_axes, layout.plane_shape
+        self.channel_names = layout.channel_names
+        self.file_channels = layout.file_channels
+        self.pixel_size_um = scene.pixel_size_um
+        self.z_step_um, self.time_step_s = scene.steps
+        self.cut_from = None
+        others = choice.image is None and len(images) > 1
+        self.origin = Origin(
+            pixel_size_from=size_from if scene.pixel_size_um else "",
+            image=str(self._number) if len(images) > 1 else "",
+            position=scene.name if len(images) > 1 else "",
+            acquired=scene.acquired,
+            notes=(
+                *((note_on_others(images, self._number),) if others else ()),
+                *scene.notes,
+            ),
+            pages=layout.pages,
+        )
+        self.memory_note = memory_note(path, scene.whole_bytes, self.held_bytes(1))
+        self._whole: tuple[int, npt.NDArray[Any]] | None = None
+
+    def _stack(self) -> Stack:
+        scene = self._scene
+        color = "S" in scene.axes and scene.shape[-1] >= 3
+        return Stack(
+            self.path,
+            scene.axes,
+            scene.shape,
+            color=color,
+            alpha=color and scene.shape[-1] == 4,
+            channel_names=scene.channel_names,
+        )
+
+    @property
+    def damaged(self) -> tuple[Damage, ...]:
+        """What could not be read so far; zeros stand there."""
+        return self._log.noted
+
+    def held_bytes(self, rows: int) -> int:
+        """Return what reading holds; see `cellunet.io.source.Source`."""
+        height, width = self.shape
+        row = len(self._layout.parts) * width * self.dtype.itemsize
+        if not self._scene.whole_bytes:
+            return min(rows, height) * row
+        return 2 * self._scene.whole_bytes + 2 * height * row
+
+    def read(self, region: Region) -> npt.NDArray[Any]:
+        """Return a region; see `cellunet.io.source.Source`."""
+        region.check(self.shape, self._layout.planes)
+        rows, columns = slice(region.y0, region.y1), slice(region.x0, region.x1)
+        with reading(self.path):
+            if not self._scene.whole_bytes:
+                return self._pixels(region.plane, rows, columns)
+            if self._whole is None or self._whole[0] != region.plane:
+                # Two planes are not held at once.
+                self._whole = None
+                every = slice(0, self.shape[0]), slice(0, self.shape[1])
+                self._whole = region.plane, self._pixels(region.plane, *every)
+            return self._whole[1][:, rows, columns].copy()
+
+    def _pixels(self, plane: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        """Return a rectangle of a plane, CYX."""
+        first, *others = self._layout.stored(plane)
+        result = self._channels(first, rows, columns)
+        for stored in others:
+            part = self._channels(stored, rows, columns)
+            np.maximum(result, part, out=result)
+        return result
+
+    def _channels(self, stored: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        """Return the channels of a rectangle of one stored plane, CYX."""
+        read: dict[int, npt.NDArray[Any]] = {}
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        parts = np.empty((len(self._layout.parts), *shape), self._scene.dtype)
+        for number, (skip, sample) in enumerate(self._layout.parts):
+            if skip not in read:
+                read = {skip: self._stored(stored + skip, rows, columns)}
+            pixels = read[skip]
+            parts[number] = pixels if pixels.ndim == 2 else pixels[..., sample]
+        return (
+            combine(list(parts), gray=True)[np.newaxis] if self._layout.gray else parts
+        )
+
+    def _stored(self, stored: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        scene = self._scene
+        leading = scene.shape[: scene.axes.index("YX")]
+        places = np.unravel_index(stored, leading) if leading else ()
+        place = dict(zip(scene.axes, map(int, places), strict=False))
+        try:
+            return self._opened().read(self._number, place, rows, columns)
+        except MissingPlaneError as error:
+            where = " ".join(f"{axis} {index}" for axis, index in place.items())
+            reason = f"{where} is not in the file" if where else "it is not in the file"
+            lost = (rows.start, rows.stop, columns.start, columns.stop)
+            self._log.note(Damage(stored, *lost, "rows", reason), error)
+            samples = scene.shape[-1:] if "S" in scene.axes else ()
+            shape = lost[1] - lost[0], lost[3] - lost[2], *samples
+            return np.zeros(shape, scene.dtype)
+
+    def _colors(self) -> list[npt.NDArray[Any]]:
+        """Return red, green and blue around the first plane's center."""
+        spans = []
+        for length in self._scene.plane_shape:
+            first = max(0, length - LOOK_PX) // 2
+            spans.append(slice(first, min(length, first + LOOK_PX)))
+        return list(np.moveaxis(self._stored(0, *spans)[..., :3], -1, 0))
+
+    def _opened(self) -> Container:
+        if self._container is None:
+            container = self._opener(self.path)
+            scenes = container.scenes
+            if len(scenes) <= self._number or scenes[self._number] != self._scene:
+                container.close()
+                raise ImageReadError(
+                    f"{self.path} has changed since it was opened.", hint="Run again."
+                )
+            self._container = container
+        return self._container
+
+    def close(self) -> None:
+        """Close the file and forget what was decoded; `read` opens it again."""
+        if self._container is not None:
+            self._container.close()
+        self._container = self._whole = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_container": None, "_whole": None}
+
+
+LOOK_PX = 512
+"""Part of a color image that is looked at to see whether it is really gray."""
+
+
+def pixel_size(height: float | None, width: float | None) -> PixelSize | None:
+    """Return the size of a pixel if it can be one."""
+    sizes = height, width
+    if any(n is None or not math.isfinite(n) or n <= 0 for n in sizes):
+        return None
+    return sizes  # type: ignore[return-value]
+
+
+def step(length: float | None) -> float | None:
+    """Return the length of a step, if there is one."""
+    return abs(length) if length and math.isfinite(length) else None
+
+
+def unread(name: str, refusal: str) -> Scene:
+    """Return a scene that cannot be read, and why."""
+    return Scene(
+        name=name, axes="YX", shape=(0, 0), dtype=np.dtype(np.uint8), refusal=refusal
+    )
+
+
+def array_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Return the bytes of an array."""
+    return math.prod(shape) * dtype.itemsize
