@@ -81,13 +81,14 @@ def predict(
         own = "model" in options.given_words(ctx)
         earlier = earlier_run(like, model if own else None)
         model, computing = earlier.model, earlier.computing | computing
+    asked = earlier.config(config) if earlier else PredictConfig().changed(config)
     again = session.command()
     should_stop = session.can_stop(f"Finished images are kept. Continue with: {again}")
     found = run(
         inputs,
         out,
         model=model,
-        config=earlier.config(config) if earlier else PredictConfig().changed(config),
+        config=asked,
         **ComputeConfig().changed(computing).to_dict(),
         dry_run=dry_run,
         stdin=sys.stdin if "-" in inputs else None,
@@ -96,7 +97,7 @@ def predict(
     )
     if earlier is not None:
         found = replace(found, notes=(*found.notes, *earlier.differences(found.engine)))
-    summarize(session, found, out, config.into_source)
+    summarize(session, found, out, asked.into_source)
     if found.stopped:
         finished = len(found.done) + len(found.skipped)
         return stopped(

@@ -356,7 +356,7 @@ def output_stem(path: Path) -> str:
     """
     name = path.stem
     if (
-        path.suffix.lower() in TIFFS
+        path.suffix.lower() in (*TIFFS, *FOLDERS)
         and name.lower().endswith(".ome")
         and len(name) > len(".ome")
     ):
@@ -427,6 +427,10 @@ KINDS = {
         "label images or pictures of results",
     ),
     "jpegs": ("JPEG picture", "JPEG pictures"),
+    "exported": (
+        "microscope's file beside an image of its name",
+        "microscopes' files beside images of their names",
+    ),
 }
 """What `PredictConfig.include` takes, and what one and several are called."""
 
@@ -506,8 +510,11 @@ def counted(found: Mapping[str, Collection[Path]]) -> str:
 
 def note_on(found: Mapping[str, Collection[Path]]) -> str:
     """Return one line that counts what was left out and says how to take it."""
-    options = " ".join(f"--include {kind}" for kind in found)
-    return f"Left out: {counted(found)}. To take them all the same: {options}."
+    options = [f"--include {kind}" for kind in found if kind != "exported"]
+    ways = [f"To take them all the same: {' '.join(options)}."] if options else []
+    if "exported" in found:
+        ways.append("To segment a microscope's file instead of its export, name it.")
+    return f"Left out: {counted(found)}. {' '.join(ways)}"
 
 
 def is_unread(name: str) -> bool:
@@ -700,11 +707,25 @@ def _jpegs(files: Collection[Path], named: Collection[Path]) -> set[Path]:
     return {p for p in files if p.suffix.lower() in JPEGS}
 
 
+def _exported(files: Collection[Path], named: Collection[Path]) -> set[Path]:
+    """Return microscopes' files whose image was exported into the same folder.
+
+    Both would write one result.
+    """
+    pixels = {_place(p) for p in (*files, *named) if _is_named(p, IMAGE_SUFFIXES)}
+    return {p for p in files if p.suffix.lower() in MAKERS and _place(p) in pixels}
+
+
+def _place(path: Path) -> tuple[Path, str]:
+    return path.parent, output_stem(path)
+
+
 _SEARCHES = {
     "thumbs": _thumbs,
     "projections": _projections,
     "labels": _labels,
     "jpegs": _jpegs,
+    "exported": _exported,
 }
 
 SHOWN = 5

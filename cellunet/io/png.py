@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import imagecodecs
@@ -60,13 +61,13 @@ class PictureSource(SinglePlane):
         decode: Decode,
         origin: Origin,
     ) -> None:
-        self.path, self.origin, self._decode = path, origin, decode
+        self.path, self._decode = path, decode
         self.shape = layout.shape
         self.dtype = np.dtype(np.float32) if layout.gray else dtype
         self.channels = layout.channels
         self.channel_names = layout.channel_names
         self.file_channels = layout.file_channels
-        self.origin = Origin(notes=layout.notes)
+        self.origin = replace(origin, notes=(*origin.notes, *layout.notes))
         samples = max(k for _, k in layout.parts) + 1
         values = math.prod(self.shape) * samples
         self._decoded_bytes = values * dtype.itemsize

@@ -187,7 +187,7 @@ def test_what_a_task_prints_does_not_mix_with_the_document(
 
     _listing(monkeypatch, chatter)
     ran = run("models", "--json")
-    assert ran.document["result"] == {"models": []}
+    assert ran.document["result"]["models"] == []
     assert "some library says hello" in ran.err
     assert "hello" in run("models").out
 

@@ -442,6 +442,17 @@ def test_jpegs_in_folders_are_left_out_but_named_ones_are_not(tmp_path):
     assert len(find_inputs([str(tmp_path / "a.jpg")]).files) == 1
 
 
+def test_an_export_beside_its_original_is_the_image(tmp_path):
+    touch(tmp_path, "a.dv", "a.ome.tif", "b.dv", "sub/a.dv")
+    found = find_inputs([str(tmp_path)])
+    assert [p.name for p in found.files] == ["a.ome.tif", "b.dv", "a.dv"]
+    assert note_on(found.left_out) == (
+        f"Left out: 1 microscope's file beside an image of its name ({tmp_path.name}"
+        "/a.dv). To segment a microscope's file instead of its export, name it."
+    )
+    assert len(find_inputs([str(tmp_path / "a.dv")]).files) == 1
+
+
 def test_the_planes_of_an_oif_are_no_images(tmp_path):
     touch(tmp_path, "a.oif", "a.oif.files/s_C001.tif", "a.oif.files/s_C002.tif")
     assert [p.name for p in find_inputs([str(tmp_path)]).files] == ["a.oif"]

@@ -20,11 +20,8 @@ import tifffile
 
 from cellunet.config import PredictConfig
 from cellunet.errors import ConfigError, OutputError
-from cellunet.io import images as files
-from cellunet.io import paths as inputs
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import read_provenance
-from cellunet.io.source import ArraySource
 from cellunet.io.tiff import TiffSource
 from cellunet.tasks.predict import settings as recipes
 from cellunet.tasks.predict.batch import predict
@@ -329,36 +326,6 @@ def test_a_disk_that_fills_leaves_one_clear_error_and_nothing_else(
 
 
 # --- formats and shapes ---
-
-
-class Chunks(ArraySource):
-    """Stands for a format whose image is a folder of arrays."""
-
-    def __init__(self, path: Path, choice: object) -> None:
-        super().__init__(np.load(path / "0.npy"), (0.65, 0.65))
-        self.path = path
-
-
-def test_a_format_of_folders_is_two_rows_of_tables(
-    run, image, tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setitem(files.READERS, ".chunks", Chunks)
-    monkeypatch.setattr(files, "FOLDERS", {".chunks"})
-    monkeypatch.setattr(inputs, "FOLDERS", {".chunks"})
-    folder = tmp_path / "in" / "field.chunks"
-    folder.mkdir(parents=True)
-    np.save(folder / "0.npy", image)
-    (folder / "not an image.tif").write_bytes(b"")
-    tifffile.imwrite(tmp_path / "plain.tif", image)
-    expected = only(run(tmp_path / "plain.tif"))
-    found = only(run(folder, save=("table", "report")))
-    assert (found.status, found.objects) == ("done", expected.objects)
-    # Found in a folder too, and what lies in it is not taken for images.
-    assert only(run(tmp_path / "in", save=("table", "report"))).status == "skipped"
-    np.testing.assert_array_equal(
-        tifffile.imread(tmp_path / "out" / "field.tif"),
-        tifffile.imread(tmp_path / "out" / "plain.tif"),
-    )
 
 
 @pytest.mark.parametrize("shape", [(1, 20_000), (20_000, 1)])
