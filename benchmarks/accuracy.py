@@ -29,7 +29,7 @@ from tables import rewrite
 from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs, fingerprint
 from cellunet.annotations.read import read_labels
-from cellunet.config import EvaluateConfig, PredictConfig
+from cellunet.command_config import EvaluateConfig, PredictConfig
 from cellunet.engine.onnx import operations_per_pixel
 from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch

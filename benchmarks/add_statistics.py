@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cellunet import store
 from cellunet.annotations.pairs import find_pairs, fingerprint
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.core.checkpoint import export_weights, load_network
 from cellunet.core.dataset import Sample
 from cellunet.tasks.predict.settings import settings_for

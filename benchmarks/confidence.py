@@ -27,7 +27,7 @@ from scipy.stats import rankdata
 
 from cellunet import store
 from cellunet.annotations.pairs import find_pairs, fingerprint
-from cellunet.config import MODEL, PredictConfig
+from cellunet.command_config import MODEL, PredictConfig
 from cellunet.imaging.measure import EVIDENCE_TOP, pixel_confidence
 from cellunet.imaging.targets import BACKGROUND, INTERIOR
 from cellunet.io.images import open_image

@@ -32,7 +32,7 @@ from tables import rewrite
 
 from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.engine.int8 import ranges_of
 from cellunet.engine.onnx import (
     INPUT,

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.imaging.measure import pixel_confidence
 from cellunet.io.images import create_labels
 from cellunet.io.label_tiff import ImageSpec

@@ -29,7 +29,7 @@ import numpy as np
 
 from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs
-from cellunet.config import SplitConfig
+from cellunet.command_config import SplitConfig
 from cellunet.core.checkpoint import load_network
 from cellunet.core.dataset import prepare
 from cellunet.core.device import choose_device

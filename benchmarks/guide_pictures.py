@@ -18,9 +18,10 @@ import tifffile
 from PIL import Image
 from skimage.transform import resize
 
-from cellunet import PredictConfig, load_model
+from cellunet.command_config import PredictConfig
 from cellunet.metrics.matching import score_image
 from cellunet.outputs.pictures import color_objects
+from cellunet.tasks.predict.session import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

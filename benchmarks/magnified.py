@@ -14,7 +14,8 @@ from accuracy import PARTS, chosen, pixels
 from scipy import ndimage
 
 from cellunet import store
-from cellunet.config import MODEL, NormalizationConfig, PredictConfig
+from cellunet.command_config import MODEL, PredictConfig
+from cellunet.config import NormalizationConfig
 from cellunet.imaging.normalize import measure
 from cellunet.imaging.sizes import looked_up, magnified
 from cellunet.metrics.matching import score_image

@@ -12,7 +12,7 @@ from add_statistics import samples_of
 from refit import chosen_anew
 
 from cellunet import store
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.core.checkpoint import export_weights, load_network, weights_of
 from cellunet.core.unet import mean_network
 from cellunet.tasks.predict.settings import settings_for

@@ -15,7 +15,8 @@ from pathlib import Path
 from add_statistics import samples_of
 
 from cellunet import store
-from cellunet.config import DecodeConfig, PredictConfig, TrainConfig
+from cellunet.command_config import PredictConfig
+from cellunet.config import DecodeConfig, TrainConfig
 from cellunet.core.checkpoint import export_weights, load_network
 from cellunet.core.dataset import Sample, prepare
 from cellunet.engine.runtimes import Engine

@@ -24,7 +24,7 @@ from scipy import stats
 
 from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs
-from cellunet.config import PredictConfig, TrainConfig
+from cellunet.command_config import PredictConfig
 from cellunet.core.checkpoint import load_network
 from cellunet.core.dataset import Sample, prepare
 from cellunet.core.device import TorchEngine, choose_device, use_threads
@@ -149,7 +149,7 @@ def sample_of(place: Place) -> Sample:
 
 def trained(start: store.Model, samples: list[Sample], seed: int) -> InferenceSettings:
     """Return the start model after a short training on some crops."""
-    config: TrainConfig = start.card.config.replace(
+    config = start.card.config.replace(
         epochs=1,
         steps_per_epoch=STEPS,
         batch=8,

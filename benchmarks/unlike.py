@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from cellunet import store
 from cellunet.annotations.pairs import find_pairs, fingerprint
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.core.dataset import Sample
 from cellunet.tasks.predict.image import quality_warnings
 from cellunet.tasks.predict.settings import settings_for

@@ -10,7 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cellunet.config import PredictConfig, TrainConfig
+    from cellunet.command_config import PredictConfig
+    from cellunet.config import TrainConfig
     from cellunet.errors import CellunetError
     from cellunet.imaging.outlines import outlines
     from cellunet.outputs.pictures import draw_outlines
@@ -54,7 +55,7 @@ _HOMES = {
     "CellunetError": "cellunet.errors",
     "LoadedModel": "cellunet.tasks.predict.session",
     "ObjectTable": "cellunet.tasks.predict.session",
-    "PredictConfig": "cellunet.config",
+    "PredictConfig": "cellunet.command_config",
     "PredictionStopped": "cellunet.tasks.predict.plane",
     "Segmentation": "cellunet.tasks.predict.session",
     "TrainConfig": "cellunet.config",

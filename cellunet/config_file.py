@@ -12,15 +12,15 @@ import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cellunet.config import (
+from cellunet.command_config import (
     AnnotationConfig,
     CheckConfig,
     EvaluateConfig,
     PredictConfig,
     SplitConfig,
     SuggestConfig,
-    TrainConfig,
 )
+from cellunet.config import TrainConfig
 from cellunet.errors import ConfigError
 from cellunet.settings import Config, known_of, typed
 

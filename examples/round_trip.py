@@ -15,7 +15,7 @@ import roifile
 import tifffile
 from skimage.draw import polygon
 
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.tasks.predict.batch import predict
 
 HERE = Path(__file__).parent

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cellunet.config import AnnotationConfig, SplitConfig, TrainConfig, UNetConfig
+from cellunet.command_config import AnnotationConfig, SplitConfig
+from cellunet.config import TrainConfig, UNetConfig
 from cellunet.progress import silent_track
 
 if TYPE_CHECKING:

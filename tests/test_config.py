@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellunet import config as module
+from cellunet.command_config import PredictConfig, SplitConfig
 from cellunet.config import (
     AugmentConfig,
     DecodeConfig,
     EncodingConfig,
     NormalizationConfig,
-    PredictConfig,
-    SplitConfig,
     TrainConfig,
     UNetConfig,
     WeightConfig,

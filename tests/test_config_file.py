@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from cellunet import store
-from cellunet.config import (
-    MODEL,
-    PredictConfig,
-    SplitConfig,
-    SuggestConfig,
-    TrainConfig,
-)
+from cellunet.command_config import MODEL, PredictConfig, SplitConfig, SuggestConfig
+from cellunet.config import TrainConfig
 from cellunet.config_file import as_toml, read_settings
 from cellunet.errors import ConfigError
 from cellunet.presets import PRESETS, configure, for_target

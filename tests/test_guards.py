@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from cellunet import store
-from cellunet.config import MODEL
+from cellunet.command_config import MODEL
 from cellunet.engine.onnx import operations_per_pixel
 
 FIELD = Path(__file__).parents[1] / "examples" / "images" / "u2os_N12_s7.tif"

@@ -72,7 +72,8 @@ def test_every_public_name_is_documented(site: Path) -> None:
 
 def test_every_setting_is_explained(site: Path) -> None:
     page = " ".join(text(site / "api-settings.html").split())
-    from cellunet.config import PredictConfig, TrainConfig
+    from cellunet.command_config import PredictConfig
+    from cellunet.config import TrainConfig
     from cellunet.settings import known_of
 
     for kind in (PredictConfig, TrainConfig):

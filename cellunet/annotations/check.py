@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import CheckConfig
+    from cellunet.command_config import CheckConfig
 
 LEAST_AREA_PX = 30
 """Objects of fewer pixels have no shape worth measuring."""
@@ -120,7 +120,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import CheckConfig
+    from cellunet.command_config import CheckConfig
 
     Floats = npt.NDArray[np.float64]
 

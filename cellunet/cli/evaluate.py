@@ -10,7 +10,7 @@ import typer
 from cellunet.cli.options import Options, option, out, refuse_given
 from cellunet.cli.scores import check_csv, summarize, write_csv
 from cellunet.cli.session import Outcome, Session
-from cellunet.config import (
+from cellunet.command_config import (
     MODEL,
     AnnotationConfig,
     ComputeConfig,

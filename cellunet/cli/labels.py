@@ -13,13 +13,13 @@ from cellunet.cli import options
 from cellunet.cli.console import counted
 from cellunet.cli.options import Options, option
 from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session
-from cellunet.config import (
+from cellunet.command_config import (
     AnnotationConfig,
     CheckConfig,
     ComputeConfig,
     PredictConfig,
-    TrainConfig,
 )
+from cellunet.config import TrainConfig
 from cellunet.config_file import Settings
 from cellunet.errors import some
 from cellunet.presets import configure

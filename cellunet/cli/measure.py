@@ -11,7 +11,7 @@ import typer
 from cellunet.cli.console import counted
 from cellunet.cli.options import Options, option
 from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 
 if TYPE_CHECKING:
     from cellunet.tasks.measure import Measured

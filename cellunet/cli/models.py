@@ -17,7 +17,8 @@ from cellunet.cli.options import (
     with_options,
 )
 from cellunet.cli.session import Outcome, Session
-from cellunet.config import AnnotationConfig, TrainConfig
+from cellunet.command_config import AnnotationConfig
+from cellunet.config import TrainConfig
 from cellunet.config_file import as_toml
 from cellunet.errors import ConfigError
 

@@ -28,12 +28,8 @@ import typer
 
 from cellunet.cli.console import counted
 from cellunet.cli.session import Outcome, Session
-from cellunet.config import (
-    MODEL,
-    ComputeConfig,
-    PredictConfig,
-    TrainConfig,
-)
+from cellunet.command_config import MODEL, ComputeConfig, PredictConfig
+from cellunet.config import TrainConfig
 from cellunet.config_file import Settings, read_settings
 from cellunet.engine.cores import threads_for
 from cellunet.errors import ConfigError

@@ -15,7 +15,7 @@ from cellunet.cli import options
 from cellunet.cli.console import counted, duration
 from cellunet.cli.options import Options, option
 from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session, stopped
-from cellunet.config import MODEL, ComputeConfig, PredictConfig
+from cellunet.command_config import MODEL, ComputeConfig, PredictConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

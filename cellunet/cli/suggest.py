@@ -18,7 +18,7 @@ from cellunet.cli.session import (
     Session,
     shell_line,
 )
-from cellunet.config import MODEL, AnnotationConfig, SuggestConfig
+from cellunet.command_config import MODEL, AnnotationConfig, SuggestConfig
 
 if TYPE_CHECKING:
     from cellunet.tasks.suggest.request import Suggested, SuggestRequest

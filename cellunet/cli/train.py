@@ -20,14 +20,8 @@ from cellunet.cli.console import Bar, Console, counted, time_left
 from cellunet.cli.options import Options, option
 from cellunet.cli.scores import interval
 from cellunet.cli.session import Outcome, Session, stopped
-from cellunet.config import (
-    FOLDS,
-    MODEL,
-    SCRATCH,
-    AnnotationConfig,
-    SplitConfig,
-    TrainConfig,
-)
+from cellunet.command_config import FOLDS, MODEL, SCRATCH, AnnotationConfig, SplitConfig
+from cellunet.config import TrainConfig
 from cellunet.config_file import Settings
 from cellunet.presets import configure
 

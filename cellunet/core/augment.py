@@ -347,7 +347,6 @@ def _smooth_noise(
 ) -> npt.NDArray[np.float32]:
     """Return noise YX of unit spread whose grains are so wide."""
     knots = [max(int(length / size_px), 1) + 3 for length in shape]
-    coarse = rng.standard_normal(knots).astype(np.float32)
+    coarse = rng.standard_normal(knots, np.float32)
     rows, columns = (_cubics(n, k) for n, k in zip(shape, knots, strict=True))
-    noise: npt.NDArray[np.float32] = rows @ coarse @ columns.T
-    return noise
+    return (rows @ coarse @ columns.T).astype(np.float32, copy=False)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellunet.config import BootstrapConfig
+from cellunet.command_config import BootstrapConfig
 from cellunet.imaging.decode import decode_plane
 from cellunet.metrics.matching import score_image
 from cellunet.metrics.summary import Estimate, estimate_means, summarize

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.config import BootstrapConfig
+from cellunet.command_config import BootstrapConfig
 from cellunet.errors import InputError, some
 
 if TYPE_CHECKING:

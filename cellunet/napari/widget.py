@@ -11,7 +11,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from cellunet.config import MODEL, SCRATCH
+from cellunet.command_config import MODEL, SCRATCH
 from cellunet.errors import CellunetError
 from cellunet.napari.jobs import Desk, Job
 from cellunet.napari.layers import Choice, Collected, Planes, Result, training_pairs

@@ -17,7 +17,7 @@ from cellunet.annotations.pairs import find_annotations, find_pairs, fingerprint
 from cellunet.annotations.planes import open_to_look
 from cellunet.annotations.read import read_annotation
 from cellunet.bugs import telling_bugs
-from cellunet.config import AnnotationConfig, CheckConfig
+from cellunet.command_config import AnnotationConfig, CheckConfig
 from cellunet.errors import (
     AnnotationError,
     BugError,

@@ -14,7 +14,7 @@ from cellunet import store
 from cellunet.annotations.check import value_notes
 from cellunet.annotations.pairs import content_hash, find_pairs, is_known, pair_folders
 from cellunet.annotations.read import read_annotation
-from cellunet.config import (
+from cellunet.command_config import (
     DEVICE,
     ENGINE,
     MODEL,

@@ -15,7 +15,7 @@ import imagecodecs
 import numpy as np
 
 from cellunet import __version__, store
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.engine.export import OPSET_VERSION, build_for_others
 from cellunet.engine.onnx import INPUT, OUTPUT, read_weights
 from cellunet.engine.runtimes import open_session

@@ -17,7 +17,7 @@ import numpy as np
 
 from cellunet import store
 from cellunet.annotations.pairs import content_hash, find_pairs
-from cellunet.config import (
+from cellunet.command_config import (
     DEVICE,
     ENGINE,
     THREADS,

@@ -16,7 +16,8 @@ import numpy as np
 
 from cellunet import __version__
 from cellunet.bugs import telling_bugs
-from cellunet.config import ALL_IMAGES, NormalizationConfig
+from cellunet.command_config import ALL_IMAGES
+from cellunet.config import NormalizationConfig
 from cellunet.errors import (
     BugError,
     CellunetError,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import PredictConfig
+    from cellunet.command_config import PredictConfig
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Sink, Source
     from cellunet.progress import Track

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import store
-from cellunet.config import THREADS
+from cellunet.command_config import THREADS
 from cellunet.engine.int8 import measure_ranges
 from cellunet.engine.onnx import read_weights
 from cellunet.errors import CellunetError, ConfigError, OutputError

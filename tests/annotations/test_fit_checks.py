@@ -11,7 +11,7 @@ from cellunet.annotations.check import (
     fit_of,
     small_picture,
 )
-from cellunet.config import CheckConfig
+from cellunet.command_config import CheckConfig
 
 CONFIG = CheckConfig()
 

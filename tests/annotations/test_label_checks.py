@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cellunet.annotations.check import find_label_problems, solidity
-from cellunet.config import CheckConfig
+from cellunet.command_config import CheckConfig
 from cellunet.errors import ConfigError
 
 CONFIG = CheckConfig()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
-from cellunet.config import BootstrapConfig, EvaluateConfig, PredictConfig
+from cellunet.command_config import BootstrapConfig, EvaluateConfig, PredictConfig
 from cellunet.tasks import evaluate as task
 from cellunet.tasks.evaluate import Evaluation, Group, Scorable, score_pairs
 

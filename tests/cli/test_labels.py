@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.config import AnnotationConfig, EncodingConfig, WeightConfig
+from cellunet.command_config import AnnotationConfig
+from cellunet.config import EncodingConfig, WeightConfig
 from cellunet.tasks import make_labels as task
 from cellunet.tasks.make_labels import MadeImage, MadeLabels
 

@@ -13,7 +13,7 @@ import pytest
 from cellunet.annotations.read import ANNOTATIONS
 from cellunet.cli.app import app
 from cellunet.cli.options import Options, help_of, with_options
-from cellunet.config import (
+from cellunet.command_config import (
     DEVICE,
     ENGINE,
     KINDS,
@@ -22,8 +22,8 @@ from cellunet.config import (
     PROTOCOLS,
     THREADS,
     EvaluateConfig,
-    TrainConfig,
 )
+from cellunet.config import TrainConfig
 from cellunet.metrics import matching
 from cellunet.settings import Config, setting
 from cellunet.tasks.evaluate import evaluate_model

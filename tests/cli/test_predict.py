@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError
 from cellunet.io.source import Damage
 from cellunet.tasks.predict import batch as task

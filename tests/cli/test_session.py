@@ -29,7 +29,7 @@ from cellunet.cli.session import (
     plain,
     shell_line,
 )
-from cellunet.config import EvaluateConfig
+from cellunet.command_config import EvaluateConfig
 from cellunet.errors import DeviceError
 from cellunet.metrics.matching import ClassScores, ImageScores, MatchRule
 from cellunet.metrics.summary import Estimate, Paired, Summary, Totals

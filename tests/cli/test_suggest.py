@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 import tifffile
 
 from cellunet.annotations.pairs import find_pairs
-from cellunet.config import AnnotationConfig, SuggestConfig
+from cellunet.command_config import AnnotationConfig, SuggestConfig
 from cellunet.tasks.suggest import suggest as task
 from cellunet.tasks.suggest.request import Suggested, SuggestedCrop, SuggestRequest
 

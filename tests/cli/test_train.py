@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cellunet.annotations.pairs import Pair, Pairs
-from cellunet.config import AnnotationConfig, DecodeConfig, SplitConfig
+from cellunet.command_config import AnnotationConfig, SplitConfig
+from cellunet.config import DecodeConfig
 from cellunet.errors import DeviceError
 from cellunet.metrics.fit import Expected
 from cellunet.metrics.summary import Estimate

@@ -12,7 +12,7 @@ import pytest
 
 from cellunet import store
 from cellunet.cli.app import main
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.engine import runtimes
 from cellunet.errors import BusyError, CheckpointError
 from cellunet.io.files import at_work

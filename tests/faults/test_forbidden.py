@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cellunet import store
-from cellunet.config import MODEL
+from cellunet.command_config import MODEL
 
 PACKAGE = Path(store.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import ImageReadError
 from cellunet.io import microscopes
 from cellunet.io.images import names_of_images, open_image

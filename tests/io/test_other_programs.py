@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.config import EncodingConfig, PredictConfig, WeightConfig
+from cellunet.command_config import PredictConfig
+from cellunet.config import EncodingConfig, WeightConfig
 from cellunet.tasks.make_labels import make_labels
 from cellunet.tasks.predict.batch import predict
 

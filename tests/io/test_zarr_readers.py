@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.tasks.predict.batch import predict
 
 pytest.importorskip("zarr", "3")

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from cellunet.config import BootstrapConfig
+from cellunet.command_config import BootstrapConfig
 from cellunet.errors import ConfigError, InputError
 from cellunet.metrics import summary
 from cellunet.metrics.matching import (

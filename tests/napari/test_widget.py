@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from cellunet import load_model
 from cellunet.tasks.models import list_models
+from cellunet.tasks.predict.session import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -58,7 +58,7 @@ def quick(
     pictures are small.
     """
     torch = pytest.importorskip("torch")
-    from cellunet.config import SplitConfig
+    from cellunet.command_config import SplitConfig
     from cellunet.tasks.train.request import TrainRequest
 
     few_candidates(monkeypatch.setattr)

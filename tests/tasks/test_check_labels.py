@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.config import AnnotationConfig
+from cellunet.command_config import AnnotationConfig
 from cellunet.errors import ConfigError, InputError
 from cellunet.tasks.check_labels import PER_SHEET, check_labels
 

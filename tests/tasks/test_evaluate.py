@@ -13,7 +13,8 @@ import pytest
 import tifffile
 
 from cellunet import store
-from cellunet.config import EncodingConfig, EvaluateConfig, PredictConfig
+from cellunet.command_config import EvaluateConfig, PredictConfig
+from cellunet.config import EncodingConfig
 from cellunet.errors import AnnotationError, ConfigError, InputError, ModelNotFoundError
 from cellunet.tasks.evaluate import (
     Scorable,

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from cellunet import store
 from cellunet.annotations.pairs import content_hash
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import AnnotationError, ConfigError
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.fit_model import fit_model

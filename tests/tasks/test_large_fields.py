@@ -18,7 +18,7 @@ import pytest
 import roifile
 import tifffile
 
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError, OutputError
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import read_provenance

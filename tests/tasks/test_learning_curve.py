@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 import tifffile
 
-from cellunet.config import SplitConfig
+from cellunet.command_config import SplitConfig
 from cellunet.errors import BusyError, ConfigError, InputError
 from cellunet.tasks.learning_curve import (
     PICTURE_FILE,

@@ -10,7 +10,8 @@ import pytest
 import tifffile
 
 from cellunet.cli.app import main
-from cellunet.config import AnnotationConfig, EncodingConfig, WeightConfig
+from cellunet.command_config import AnnotationConfig
+from cellunet.config import EncodingConfig, WeightConfig
 from cellunet.errors import ConfigError, InputError, OutputError
 from cellunet.imaging.targets import encode, weight_map
 from cellunet.io.images import open_image

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import CellunetError
 from cellunet.tasks.measure import measure
 

@@ -14,7 +14,8 @@ import roifile
 import tifffile
 
 from cellunet import store
-from cellunet.config import AnnotationConfig, EncodingConfig, WeightConfig
+from cellunet.command_config import AnnotationConfig
+from cellunet.config import EncodingConfig, WeightConfig
 from cellunet.core.dataset import prepare
 from cellunet.errors import AnnotationError
 from cellunet.imaging.targets import encode, weight_map

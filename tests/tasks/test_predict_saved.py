@@ -15,7 +15,7 @@ import pytest
 import roifile
 import tifffile
 
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError, OutputError
 from cellunet.tasks.predict import settings as recipe
 from cellunet.tasks.predict.batch import predict

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from cellunet import store
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import CheckpointError, ConfigError, InputError, OutputError
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.io.label_tiff import read_provenance

@@ -12,7 +12,8 @@ import tifffile
 from scipy import ndimage
 
 from cellunet import store
-from cellunet.config import EncodingConfig, SplitConfig, WeightConfig
+from cellunet.command_config import SplitConfig
+from cellunet.config import EncodingConfig, WeightConfig
 from cellunet.core.augment import warp, warp_grid
 from cellunet.core.dataset import CropSampler, prepare
 from cellunet.errors import ConfigError, InputError

@@ -16,12 +16,8 @@ import tifffile
 from scipy import ndimage
 
 from cellunet import store
-from cellunet.config import (
-    NormalizationConfig,
-    PredictConfig,
-    SplitConfig,
-    SuggestConfig,
-)
+from cellunet.command_config import PredictConfig, SplitConfig, SuggestConfig
+from cellunet.config import NormalizationConfig
 from cellunet.errors import CellunetError, ConfigError, ImageReadError, InputError
 from cellunet.io.images import open_image
 from cellunet.presets import classic_preset

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
+from cellunet.command_config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.errors import CellunetError
 from cellunet.io.channel_files import sites_of
 from cellunet.io.files import at_work

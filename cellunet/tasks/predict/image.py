@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import PredictConfig
+    from cellunet.command_config import PredictConfig
     from cellunet.io.source import Damage, Source
     from cellunet.progress import Track
     from cellunet.store import Model, ModelCard

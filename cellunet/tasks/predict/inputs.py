@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cellunet.config import ALL_IMAGES
+from cellunet.command_config import ALL_IMAGES
 from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.io.images import FOLDERS, names_of_images, open_image, suffix_of
 from cellunet.io.microscopes import MAKERS
@@ -27,7 +27,7 @@ from cellunet.tasks.predict.settings import MEGABYTE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from cellunet.config import PredictConfig
+    from cellunet.command_config import PredictConfig
     from cellunet.io.channel_files import ChannelFile, ChannelSite
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Source

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cellunet import __version__
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError, InputError, ModelNotFoundError
 from cellunet.io.label_tiff import read_provenance
 from cellunet.store import find_model

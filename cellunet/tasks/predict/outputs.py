@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import PredictConfig
+    from cellunet.command_config import PredictConfig
     from cellunet.imaging.measure import ObjectBatch, Table
     from cellunet.io.channel_files import ChannelFile
     from cellunet.io.paths import Inputs

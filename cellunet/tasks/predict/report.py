@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import __version__
-from cellunet.config import DecodeConfig, PredictConfig
+from cellunet.command_config import PredictConfig
+from cellunet.config import DecodeConfig
 from cellunet.io.files import write_atomically
 from cellunet.outputs import report
 from cellunet.tasks.predict.inputs import as_asked, common_folder, name_below

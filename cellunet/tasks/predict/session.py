@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from cellunet.config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
+from cellunet.command_config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.errors import ConfigError, ImageReadError, optional
 from cellunet.imaging.measure import measure_labels
 from cellunet.io.scratch import Scratch

@@ -23,7 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cellunet.config import FOREGROUND, PredictConfig
+from cellunet.command_config import PredictConfig
+from cellunet.config import FOREGROUND
 from cellunet.engine.cores import usable_cores
 from cellunet.engine.runtimes import FlippingEngine
 from cellunet.errors import ConfigError, DeviceError, choose

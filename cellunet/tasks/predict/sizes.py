@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import PredictConfig
+    from cellunet.command_config import PredictConfig
     from cellunet.imaging.sizes import Look
     from cellunet.io.source import Source, Statistics
     from cellunet.store import ModelCard

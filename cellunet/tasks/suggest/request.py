@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cellunet.config import (
+from cellunet.command_config import (
     DEVICE,
     ENGINE,
     MODEL,

@@ -13,7 +13,7 @@ import numpy as np
 
 from cellunet import store
 from cellunet.bugs import telling_bugs
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import (
     BugError,
     CellunetError,

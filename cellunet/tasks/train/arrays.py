@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from cellunet import store
-from cellunet.config import AnnotationConfig, SplitConfig
+from cellunet.command_config import AnnotationConfig, SplitConfig
 from cellunet.errors import AnnotationError
 from cellunet.io.files import writing
 from cellunet.io.images import write_labels

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from cellunet.annotations import check
-from cellunet.config import SCRATCH, CheckConfig
+from cellunet.command_config import SCRATCH, CheckConfig
 from cellunet.errors import ConfigError, InputError, some
 from cellunet.imaging.quality import Appearance, summarize
 from cellunet.io.scratch import Scratch

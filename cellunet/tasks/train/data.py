@@ -27,7 +27,7 @@ from cellunet.annotations.pairs import (
     split,
 )
 from cellunet.annotations.read import read_annotation
-from cellunet.config import AnnotationConfig
+from cellunet.command_config import AnnotationConfig
 from cellunet.errors import (
     AnnotationError,
     BugError,
@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 
     from cellunet.annotations.pairs import Pair
     from cellunet.annotations.types import Annotation
-    from cellunet.config import NormalizationConfig, SplitConfig
+    from cellunet.command_config import SplitConfig
+    from cellunet.config import NormalizationConfig
     from cellunet.core.dataset import Measured, Sample
     from cellunet.io.source import Pages, Source, Statistics
     from cellunet.progress import Track

@@ -10,7 +10,8 @@ import numpy as np
 
 from cellunet import store
 from cellunet.annotations.pairs import is_known
-from cellunet.config import SCRATCH, TrainConfig
+from cellunet.command_config import SCRATCH
+from cellunet.config import TrainConfig
 from cellunet.core.checkpoint import load_network
 from cellunet.core.unet import widened
 from cellunet.errors import ConfigError

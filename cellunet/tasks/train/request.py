@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from cellunet import store
 from cellunet.annotations.pairs import find_pairs, listed
-from cellunet.config import (
+from cellunet.command_config import (
     DEVICE,
-    FEW_IMAGES,
     FOLDS,
     MODEL,
     SCRATCH,
-    TARGET,
     THREADS,
     AnnotationConfig,
     SplitConfig,
-    TrainConfig,
 )
+from cellunet.config import FEW_IMAGES, TARGET, TrainConfig
 from cellunet.errors import ConfigError
 from cellunet.presets import PRESETS, for_target
 from cellunet.progress import silent_epoch, silent_track

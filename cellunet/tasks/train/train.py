@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import store
-from cellunet.config import (
-    SCRATCH,
-    TARGET,
-    AnnotationConfig,
-    SplitConfig,
-    TrainConfig,
-)
+from cellunet.command_config import SCRATCH, AnnotationConfig, SplitConfig
+from cellunet.config import TARGET, TrainConfig
 from cellunet.core import checkpoint
 from cellunet.core.dataset import prepare, steps_per_epoch
 from cellunet.core.device import choose_device, use_threads

@@ -18,7 +18,7 @@ import pytest
 import tifffile
 
 from cellunet import store
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import (
     ConfigError,
     InputError,

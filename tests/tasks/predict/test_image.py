@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 import tifffile
 
 from cellunet import store
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.core.dataset import Sample
 from cellunet.imaging.quality import Appearance
 from cellunet.io.images import open_image

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import (
     ConfigError,
     ImageReadError,

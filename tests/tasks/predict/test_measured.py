@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from cellunet.cli.app import main
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError
 
 

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from imagecodecs import png_decode
 
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError, InputError
 from cellunet.imaging.measure import pixel_confidence
 from cellunet.io.images import open_image

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cellunet import store
+from cellunet.command_config import PredictConfig
 from cellunet.config import (
     DecodeConfig,
     EncodingConfig,
-    PredictConfig,
     TrainConfig,
     UNetConfig,
     WeightConfig,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.inputs import Predictions
 

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 import cellunet
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError, ImageReadError, ModelNotFoundError
 from cellunet.imaging.measure import column_names
 from cellunet.tasks.predict.batch import predict

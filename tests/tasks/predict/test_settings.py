@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from cellunet import store
-from cellunet.config import DecodeConfig, PredictConfig, TrainConfig, UNetConfig
+from cellunet.command_config import PredictConfig
+from cellunet.config import DecodeConfig, TrainConfig, UNetConfig
 from cellunet.core import device as core_device
 from cellunet.engine.int8 import measure_ranges
 from cellunet.errors import CheckpointError, ConfigError, DeviceError

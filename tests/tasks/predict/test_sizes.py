@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from cellunet import store
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError
 from cellunet.io.label_tiff import read_provenance
 from cellunet.io.scratch import Scratch

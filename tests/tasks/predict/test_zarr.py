@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.config import PredictConfig
+from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance

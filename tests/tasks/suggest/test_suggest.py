@@ -15,7 +15,7 @@ import tifffile
 
 from cellunet import store
 from cellunet.annotations.pairs import find_pairs
-from cellunet.config import PredictConfig, SplitConfig, SuggestConfig
+from cellunet.command_config import PredictConfig, SplitConfig, SuggestConfig
 from cellunet.core.dataset import prepare
 from cellunet.errors import (
     AnnotationError,

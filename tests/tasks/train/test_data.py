@@ -17,7 +17,8 @@ import tifffile
 
 from cellunet import store
 from cellunet.annotations.pairs import Pair, fingerprint
-from cellunet.config import NormalizationConfig, PredictConfig, SplitConfig, TrainConfig
+from cellunet.command_config import PredictConfig, SplitConfig
+from cellunet.config import NormalizationConfig, TrainConfig
 from cellunet.core.dataset import Sample, prepare
 from cellunet.errors import AnnotationError, ConfigError, ImageReadError, InputError
 from cellunet.imaging.normalize import measure, rescale_intensity

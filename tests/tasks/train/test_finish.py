@@ -15,7 +15,8 @@ import tifffile
 from imagecodecs import png_decode
 
 from cellunet import store
-from cellunet.config import EncodingConfig, PredictConfig, SplitConfig
+from cellunet.command_config import PredictConfig, SplitConfig
+from cellunet.config import EncodingConfig
 from cellunet.core.dataset import Sample
 from cellunet.errors import ConfigError, InputError, OutputError
 from cellunet.imaging.targets import encode

@@ -11,7 +11,8 @@ pytest.importorskip("torch")
 
 
 from cellunet import store
-from cellunet.config import MODEL, SCRATCH, TrainConfig, UNetConfig
+from cellunet.command_config import MODEL, SCRATCH
+from cellunet.config import TrainConfig, UNetConfig
 from cellunet.core.dataset import Sample
 from cellunet.core.unet import UNet
 from cellunet.errors import ConfigError

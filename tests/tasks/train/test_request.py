@@ -9,7 +9,8 @@ pytest.importorskip("torch")
 import tifffile
 
 from cellunet.cli.app import main
-from cellunet.config import TARGET, AnnotationConfig, SplitConfig
+from cellunet.command_config import AnnotationConfig, SplitConfig
+from cellunet.config import TARGET
 from cellunet.tasks.train.request import PresetChoice, began_with
 from cellunet.tasks.train.train import train
 from tests.tasks.conftest import stop_at

@@ -15,7 +15,8 @@ pytest.importorskip("torch")
 import tifffile
 
 from cellunet import store
-from cellunet.config import SplitConfig, TrainConfig, UNetConfig
+from cellunet.command_config import SplitConfig
+from cellunet.config import TrainConfig, UNetConfig
 from cellunet.core.checkpoint import read_state
 from cellunet.core.dataset import prepare
 from cellunet.core.device import choose_device
