@@ -97,7 +97,7 @@ def add_model(
         )
     path = Path(source)
     with _opened(path) as shared:
-        folder = _free_folder(name or shared.name, overwrite=overwrite)
+        folder = _free_folder(name, shared.name, overwrite=overwrite)
         checked = _check_sums(shared)
         contents = {n: read() for n, read in shared.files.items() if n != SUMS}
     with TemporaryDirectory(prefix="cellunet-") as temporary:
@@ -142,7 +142,10 @@ def _opened(path: Path) -> Iterator[_Shared]:
             f"{path} is no zip, or it is cut off.", hint="Copy it again."
         )
     else:
-        named = path.parent.name if path.name == store.WEIGHTS_FILE else path.stem
+        named = path.stem
+        if path.name == store.WEIGHTS_FILE:
+            # Given from within its folder, it names none.
+            named = path.parent.resolve().name
         yield _Shared(path, named, {store.WEIGHTS_FILE: path.read_bytes})
 
 
@@ -238,15 +241,22 @@ def _no_model(path: Path, *, unfinished: bool) -> InputError:
     )
 
 
-def _free_folder(name: str, *, overwrite: bool) -> Path:
-    """Return the folder of a model's name.
+def _free_folder(given: str | None, own: str, *, overwrite: bool) -> Path:
+    """Return the folder of the name that was given, or of the model's own.
 
     Raises
     ------
     ConfigError
         If the name is taken or cannot name a model.
     """
-    folder = store.model_folder(name)
+    name = given or own
+    try:
+        folder = store.model_folder(name)
+    except ConfigError as error:
+        if given:
+            raise
+        hint = "Give it a name: --name MY-CELLS."
+        raise ConfigError(error.message, hint=hint) from error
     if (store.SHIPPED / name / store.WEIGHTS_FILE).is_file():
         raise ConfigError(
             f"{name!r} is the name of a model that ships with cellunet.",

@@ -67,6 +67,21 @@ def test_so_is_a_zip_of_it_and_a_file_alone(shared) -> None:
     assert _mine() == ["b", "c", "my-flat", "theirs"]
 
 
+def test_from_within_its_folder_a_file_is_named_after_it(shared, monkeypatch) -> None:
+    monkeypatch.chdir(shared)
+    assert add_model(store.WEIGHTS_FILE).name == "theirs"
+
+
+def test_where_its_own_name_cannot_name_a_model_one_is_asked_for(shared) -> None:
+    folder = shared.rename(shared.parent / "My cells")
+    zipped = _zip(shared.parent / "a.zip", {f"My cells/{store.WEIGHTS_FILE}": CONTENT})
+    for source in (folder, folder / store.WEIGHTS_FILE, zipped):
+        with pytest.raises(ConfigError, match="'My cells' cannot name") as caught:
+            add_model(str(source))
+        assert "--name" in caught.value.hint
+    assert add_model(str(zipped), "my-cells").name == "my-cells"
+
+
 def test_a_package_that_was_exported_comes_back_as_it_was(home, tmp_path) -> None:
     path = tmp_path / "cells.bioimageio.zip"
     export_model("nuclei", "bioimageio", out=path)
