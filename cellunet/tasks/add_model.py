@@ -169,7 +169,12 @@ def _in_zip(path: Path, archive: zipfile.ZipFile) -> _Shared:
     """Return the files of the one folder of a zip that holds weights."""
     for member in archive.infolist():
         _refuse_outside(path, member)
-    names = [m.filename for m in archive.infolist() if not m.is_dir()]
+    names = [
+        m.filename
+        for m in archive.infolist()
+        # macOS keeps there what it knows of the files; no model is among that.
+        if not (m.is_dir() or m.filename.startswith("__MACOSX/"))
+    ]
     models = [n for n in names if PurePosixPath(n).name == store.WEIGHTS_FILE]
     if not models:
         unfinished = any(PurePosixPath(n).name == store.STATE_FILE for n in names)

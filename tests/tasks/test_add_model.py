@@ -82,6 +82,12 @@ def test_where_its_own_name_cannot_name_a_model_one_is_asked_for(shared) -> None
     assert add_model(str(zipped), "my-cells").name == "my-cells"
 
 
+def test_what_macos_puts_beside_is_no_second_model(home, tmp_path) -> None:
+    inside = f"cells/{store.WEIGHTS_FILE}"
+    files = {inside: CONTENT, f"__MACOSX/{inside}": b"attributes"}
+    assert add_model(str(_zip(tmp_path / "a.zip", files))).name == "cells"
+
+
 def test_a_package_that_was_exported_comes_back_as_it_was(home, tmp_path) -> None:
     path = tmp_path / "cells.bioimageio.zip"
     export_model("nuclei", "bioimageio", out=path)
