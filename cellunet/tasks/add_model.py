@@ -31,6 +31,9 @@ MOST_BYTES = 2**31
 """A zip may say that it holds far more than anybody has room for."""
 
 
+TAKEN = f"Give {store.WEIGHTS_FILE}, its folder, or a zip of that."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Added:
     """What was added."""
@@ -127,7 +130,7 @@ def _opened(path: Path) -> Iterator[_Shared]:
     elif not path.is_file():
         raise InputError(
             f"There is no {path}.",
-            hint="Give a weights file, a folder with one, or a zip of the folder.",
+            hint=TAKEN,
         )
     elif zipfile.is_zipfile(path):
         try:
@@ -311,7 +314,10 @@ def _check(source: Path, weights: bytes, folder: Path) -> str:
         return model.sha256
     except CheckpointError as error:
         said = error.message.replace(str(file), str(source))
-        raise CheckpointError(said, hint=error.hint) from error
+        # Of a name that no model has, the file itself is most likely the wrong one.
+        other = source.is_file() and source.suffix not in (".safetensors", ".zip")
+        hint = TAKEN if other and error.hint == store.AGAIN else error.hint
+        raise CheckpointError(said, hint=hint) from error
 
 
 def _write(folder: Path, contents: dict[str, bytes]) -> None:

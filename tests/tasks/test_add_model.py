@@ -210,6 +210,17 @@ def test_a_model_that_cannot_be_used_is_refused_by_its_own_name(
     assert _mine() == []
 
 
+def test_of_another_kind_of_file_what_is_taken_is_said(home, tmp_path) -> None:
+    for name, hint in (
+        ("a.txt", "Give model.safetensors, its folder, or a zip of that."),
+        ("a.safetensors", "Copy it again, or train the model again."),
+    ):
+        (tmp_path / name).write_text("hello")
+        with pytest.raises(CheckpointError, match="is not a safetensors") as caught:
+            add_model(str(tmp_path / name))
+        assert caught.value.hint == hint
+
+
 def test_a_zip_that_is_cut_off_or_damaged_is_refused(home, tmp_path) -> None:
     path = _zip(tmp_path / "a.zip", {store.WEIGHTS_FILE: CONTENT})
     whole = path.read_bytes()
