@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import stat
 import zipfile
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 BESIDE = ("history.csv", "curves.svg")
 """What a training leaves beside the weights, and is taken along."""
+
+PICTURE = re.compile(r'[^<>:"/\\|?*\x00-\x1f]+\.png')
+"""Without characters by which Windows would write somewhere else, or not at all."""
 
 MOST_BYTES = 2**31
 """A zip may say that it holds far more than anybody has room for."""
@@ -156,7 +160,9 @@ def _wanted(name: str) -> bool:
     """Return whether a file of a model's folder is taken along."""
     path = PurePosixPath(name)
     return name in (store.WEIGHTS_FILE, SUMS, *BESIDE) or (
-        path.parent.as_posix() == "validation" and path.suffix == ".png"
+        path.parent.as_posix() == "validation"
+        and PICTURE.fullmatch(path.name) is not None
+        and store.DEVICE_NAME.fullmatch(path.name) is None
     )
 
 

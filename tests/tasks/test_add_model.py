@@ -139,6 +139,16 @@ def test_a_zip_that_climbs_out_is_refused_whole(home, tmp_path, name) -> None:
     assert not list(tmp_path.rglob("out.txt"))
 
 
+def test_pictures_are_left_out_whose_names_windows_takes_otherwise(
+    home, tmp_path
+) -> None:
+    named = ("field (1).png", "ä.png", "a:b.png", "sub\\x.png", "con.png", "a.b.txt")
+    files = {f"validation/{name}": b"picture" for name in named}
+    path = _zip(tmp_path / "a.zip", {store.WEIGHTS_FILE: CONTENT, **files})
+    taken = {p.name for p in (add_model(str(path)).path / "validation").iterdir()}
+    assert taken == {"field (1).png", "ä.png"}
+
+
 def test_a_link_in_a_zip_is_refused(home, tmp_path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
