@@ -309,11 +309,12 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
                 "There is no labels layer.",
                 hint="Segment the image first, and correct what it finds.",
             )
-        pairs = training_pairs(planes, layer)
         name, minutes = self.new_name.value.strip(), float(self.minutes.value) or None
         start = self.model.value
 
         def work(job: Job) -> Trained:
+            job.tell("Reading the planes ...")
+            pairs = training_pairs(planes, layer)
             job.tell("Loading PyTorch ...")
             from cellunet.tasks.train.arrays import train_arrays
             from cellunet.tasks.train.request import Hooks

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from cellunet.errors import CellunetError
 from cellunet.tasks.models import list_models
 from cellunet.tasks.predict.session import load_model
 
@@ -275,6 +276,25 @@ def test_corrected_labels_become_a_model_in_the_list(
     assert "exists already" in trained()
     widget.new_name.value = "a b"
     assert trained().startswith("'a b' cannot name a model.")
+
+
+def test_the_window_does_not_wait_for_planes_to_be_read(
+    qt, viewer, trained, image, monkeypatch
+) -> None:
+    readers = []
+    read = qt.layers.Planes.read
+
+    def reading(planes, index):
+        readers.append(threading.current_thread())
+        read(planes, index)
+        raise CellunetError("Far enough.")
+
+    monkeypatch.setattr(qt.layers.Planes, "read", reading)
+    viewer.add_image(image)
+    viewer.add_labels(np.ones(image.shape, int))
+    assert trained() == "Far enough."
+    (reader,) = readers
+    assert reader is not threading.current_thread()
 
 
 def test_a_training_that_is_cancelled_leaves_no_model(
