@@ -34,6 +34,16 @@ SHOWN, ALL = "the plane shown", "all planes, one by one"
 
 NO_CHANNELS = "none"
 
+NEW_NAME, FIND_DIAMETER = "name of new model", "find the diameter"
+
+FIELDS = {
+    "--name": NEW_NAME,
+    "--model": "model",
+    "--from": "model",
+    "--diameter": FIND_DIAMETER,
+}
+"""Options of the command line, and the fields that are for the same."""
+
 
 class CellunetWidget(QWidget):  # type: ignore[misc]
     """What is chosen, two buttons, and how far the work is.
@@ -108,7 +118,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
             "channels all of them, with commas between.",
         )
         self.model = widgets.ComboBox(label="model", choices=_model_names, value=MODEL)
-        self.find_diameter = widgets.CheckBox(label="find the diameter", value=True)
+        self.find_diameter = widgets.CheckBox(label=FIND_DIAMETER, value=True)
         self.diameter = widgets.FloatSpinBox(
             label="diameter (px)", value=30, min=2, max=2000, step=1
         )
@@ -116,7 +126,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
         self.labels = widgets.ComboBox(
             label="corrected labels", choices=self._layers(Labels), nullable=True
         )
-        self.new_name = widgets.LineEdit(label="name of new model", value="my-cells")
+        self.new_name = widgets.LineEdit(label=NEW_NAME, value="my-cells")
         self.minutes = widgets.FloatSpinBox(
             label="minutes (0: as needed)",
             value=0,
@@ -376,9 +386,13 @@ def _numbers(text: str) -> tuple[int, ...]:
 def one_line(error: Exception) -> str:
     """Return what to show of an error: what and where, and what to do next.
 
-    Hints that name options of the command line are left out.
+    Of hints that name options of the command line what the window has is told.
     """
     if not isinstance(error, CellunetError):
         return f"{type(error).__name__}: {error}"
-    hint = "" if "--" in error.hint or "cellunet models" in error.hint else error.hint
+    hint = error.hint
+    if "--" in hint or "cellunet models" in hint:
+        named = re.findall(r"--[a-z-]+", hint)
+        fields = [FIELDS[option] for option in named if option in FIELDS]
+        hint = f"Change above: {', '.join(fields)}." if fields else ""
     return f"{error.message} {hint}".strip()

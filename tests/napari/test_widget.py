@@ -272,8 +272,10 @@ def test_corrected_labels_become_a_model_in_the_list(
     assert widget.model.value == "mine"
     (card,) = [i for i in list_models() if i.name == "mine"]
     assert card.status == "ready"
-    # The name is taken now.
-    assert "exists already" in trained()
+    # The name is taken now, and another one can be given here.
+    assert trained().endswith("exists already. Change above: name of new model.")
+    widget.new_name.value = "nuclei"
+    assert trained().endswith("ships with cellunet. Change above: name of new model.")
     widget.new_name.value = "a b"
     assert trained().startswith("'a b' cannot name a model.")
 
