@@ -93,8 +93,8 @@ class PredictConfig(Config):
     )
     level: int = setting(
         0,
-        "Level of a pyramidal TIFF to segment; 0 is full size, and labels are of the "
-        "level's size.",
+        "Level of a pyramid (TIFF, OME-Zarr) to segment; 0 is full size, and labels "
+        "are of the level's size.",
         label="Level of pyramids",
         low=0,
         option="Images: N",

@@ -147,7 +147,7 @@ def summarize(
     report.files(written)
     for text, names in _notes(found).items():
         report.line(f"note: {', '.join(names)}: {text}" if names else f"note: {text}")
-    of_images = [(i.input, w) for i in found.images for w in i.warnings]
+    of_images = [(_named(i, i.input), w) for i in found.images for w in i.warnings]
     named = [f"{name}: {text}" for name, text in _some(of_images)]
     for text in (*found.warnings, *named):
         console.alert(f"warning: {text}", "yellow")
@@ -198,7 +198,14 @@ def _without_name(image: ImageResult) -> str:
 def _told(image: ImageResult) -> str:
     """Return why an image failed, with its name."""
     named = Path(image.input).name in image.message
-    return image.message if named else f"{image.input}: {image.message}"
+    if named and not image.image:
+        return image.message
+    return f"{_named(image, image.input)}: {image.message}"
+
+
+def _named(image: ImageResult, name: str) -> str:
+    """Return the name of a file, with the image in it if it holds several."""
+    return f"{name} ({image.image})" if image.image else name
 
 
 def _row(image: ImageResult, base: str) -> tuple[str, ...]:
@@ -212,7 +219,7 @@ def _row(image: ImageResult, base: str) -> tuple[str, ...]:
     }
     name = name_below(image.input, base)
     return (
-        f"{name} ({image.image})" if image.image else name,
+        _named(image, name),
         f"{image.objects:,}" if known else "",
         duration(image.seconds) if image.status == "done" else "",
         said(image.size),

@@ -106,8 +106,9 @@ class Nd2:
         if index >= (self._file.attributes.sequenceCount or 0):
             raise MissingPlaneError(f"frame {index}")
         frame = self._file.read_frame(index)
-        if frame.flags.writeable:
-            # Of the file a frame is a view; of one that is not there, zeros.
+        if frame.flags.writeable and not frame.any():
+            # Of the file a frame is a view, or decoded if it is JPEG 2000; of one that
+            # is not there, zeros.
             raise MissingPlaneError(f"frame {index}")
         # Axes of length 1 are gone.
         described = self.scenes[scene]

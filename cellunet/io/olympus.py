@@ -32,6 +32,7 @@ class Olympus:
         self._file = oiffile.OifFile(path)
         try:
             self._series = self._file.series[0]
+            self._planes = dict(zip(self._series.indices, self._series, strict=True))
             self.scenes = [self._scene(self._file.mainfile)]
         except BaseException:
             self._file.close()
@@ -67,10 +68,9 @@ class Olympus:
         """Return a part of a plane; see `cellunet.io.scenes.Container`."""
         del scene
         index = tuple(place[axis] for axis in self._series.axes)
-        found = dict(zip(self._series.indices, self._series, strict=True))
-        if index not in found:
+        if index not in self._planes:
             raise MissingPlaneError(f"plane {place}")
-        return np.asarray(self._file.asarray(found[index])[rows, columns])
+        return np.asarray(self._file.asarray(self._planes[index])[rows, columns])
 
     def close(self) -> None:
         """Close the file."""

@@ -84,14 +84,18 @@ class CziByLibrary:
 
         cache = czi.CacheOptions(max_memory_usage=CZI_CACHE_BYTES)
         self._file = czi.CziReader(str(path), cache_options=cache)
-        box = self._file.total_bounding_box_no_pyramid
-        rectangles = self._file.scenes_bounding_rectangle_no_pyramid
-        whole = self._file.total_bounding_rectangle_no_pyramid
-        self._scenes = list((rectangles or {None: whole}).items())
-        self._axes = {axis: n for axis, (_, n) in box.items() if axis not in "XY"}
-        self._types = list(self._file.pixel_types.values())
-        text = _czi_text(path, self._file.raw_metadata)
-        self.scenes = [self._scene(text, number) for number in range(len(self._scenes))]
+        try:
+            box = self._file.total_bounding_box_no_pyramid
+            rectangles = self._file.scenes_bounding_rectangle_no_pyramid
+            whole = self._file.total_bounding_rectangle_no_pyramid
+            self._scenes = list((rectangles or {None: whole}).items())
+            self._axes = {axis: n for axis, (_, n) in box.items() if axis not in "XY"}
+            self._types = list(self._file.pixel_types.values())
+            text = _czi_text(path, self._file.raw_metadata)
+            self.scenes = [self._scene(text, k) for k in range(len(self._scenes))]
+        except BaseException:
+            self._file.close()
+            raise
 
     def _scene(self, text: _CziText, number: int) -> Scene:
         index, box = self._scenes[number]

@@ -284,13 +284,12 @@ class _Job:
         labels = stack.enter_context(self._labels(target.path))
         source = labels
         if images:
+            name, made = _made_of(target.path)
+            image = config.image or made.get("image")
+            if name == images[0].path.name and not config.level:
+                config = config.replace(level=made.get("level", 0))
             source = stack.enter_context(
-                open_as(
-                    images[0].path,
-                    config,
-                    first_channel(config),
-                    image=config.image or (_made_of(target.path) or ("", None))[1],
-                )
+                open_as(images[0].path, config, first_channel(config), image=image)
             )
             _refuse_misfit(labels, source)
         planes = label_planes(labels)
@@ -475,7 +474,7 @@ def _refuse_misfit(labels: Source, image: Source) -> None:
         raise InputError(
             f"{labels.path} is {told[0]} px, {image.path} is {told[1]} px.",
             hint="Labels are of the image's own planes; of its maximum projection: "
-            "--z max.",
+            "--z max; of a smaller level of it: --level N.",
         )
 
 
@@ -536,22 +535,22 @@ def _of_several(
     belong: dict[Path, list[ChannelFile]] = defaultdict(list)
     seen = set()
     for path in files:
-        made = _made_of(path)
-        found = [p for p in images if made is not None and p.name == made[0]]
+        name, made = _made_of(path)
+        found = [p for p in images if p.name == name and "image" in made]
         if len(found) == 1:
             belong[path] = [_channel(found[0])]
             seen.add(found[0])
     return belong, seen
 
 
-def _made_of(path: Path) -> tuple[str, str] | None:
-    """Return the file, and number or name of the image in it, that labels are of."""
+def _made_of(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the file that labels are of, and the settings by which it was read."""
     with contextlib.suppress(CellunetError):
         made = read_provenance(path) or {}
-        image = made.get("settings", {}).get("image")
-        if image is not None:
-            return str(made["input"]["name"]), str(image)
-    return None
+        settings = made.get("settings", {})
+        known = {k: v for k, v in settings.items() if v is not None}
+        return str(made.get("input", {}).get("name", "")), known
+    return "", {}
 
 
 def _keys(path: Path, folder: Path) -> list[object]:

@@ -424,6 +424,23 @@ def test_a_failure_that_does_not_name_its_file_is_told_with_it(
     assert ran.document["error"]["message"].endswith("the first: a.tif: Odd.")
 
 
+def test_each_image_of_a_file_is_told_by_its_own_name(
+    run: Run, prediction: FakePrediction
+) -> None:
+    prediction.images = (
+        replace(_failed("p.lif"), image="0"),
+        replace(_done("p.lif", 1, warnings=("Odd size.",)), image="1"),
+        ImageResult(input="p.lif", output="o", status="skipped", image="2"),
+    )
+    ran = run("predict", "a", "--out", "o")
+    assert "  p.lif (0): p.lif is 0 bytes." in ran.err
+    assert "warning: p.lif (1): Odd size.\n" in ran.err
+    prediction.images = prediction.images[2:]
+    assert run("predict", "a", "--out", "o").out.splitlines()[1].split("  ")[0] == (
+        "p.lif (2)"
+    )
+
+
 def test_warnings_are_told_and_many_of_them_cut(
     run: Run, prediction: FakePrediction
 ) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cellunet.command_config import PredictConfig
-from cellunet.errors import ImageReadError
+from cellunet.errors import ConfigError, ImageReadError
 from cellunet.io import microscopes
 from cellunet.io.images import names_of_images, open_image
 from cellunet.io.jpeg import ALTERED
@@ -255,6 +255,20 @@ def test_frames_that_nikons_file_lacks_are_damage(tmp_path, monkeypatch):
             source.read(Region(4, 0, 31, 0, 38))
 
 
+def test_frames_that_nikons_library_decoded_are_read(tmp_path, monkeypatch):
+    nd2 = pytest.importorskip("nd2")
+    path = write_nd2(tmp_path / "a.nd2")
+    with open_image(path, channel="0") as source:
+        expected = source.read(Region(3, 0, 31, 0, 38))
+    found = nd2.ND2File.read_frame
+    # JPEG 2000 of old files comes as an array of its own, no view of the file.
+    monkeypatch.setattr(
+        nd2.ND2File, "read_frame", lambda file, k: found(file, k).copy()
+    )
+    with open_image(path, channel="0") as source:
+        np.testing.assert_array_equal(source.read(Region(3, 0, 31, 0, 38)), expected)
+
+
 def test_a_file_without_an_image_is_told(tmp_path):
     czi = pytest.importorskip("pylibCZIrw.czi")
     with czi.create_czi(str(tmp_path / "a.czi")):
@@ -373,7 +387,14 @@ def test_each_scene_gets_a_result_of_its_own_that_measure_knows(scenes, tiny_mod
     labels = [Path(i.output or "") for i in found.images]
     assert [p.name for p in labels] == ["a_0_Series001.tif", "a_1_Series-2-b.tif"]
     again = predict([str(scenes)], out, model=model, config=config)
-    assert [i.status for i in again.images] == ["skipped"] * 2
+    assert [(i.status, i.image) for i in again.images] == [
+        ("skipped", "0"),
+        ("skipped", "1"),
+    ]
+    wrong = predict(
+        [str(scenes)], out / "w", model=model, config=config.replace(channel="red")
+    )
+    assert [i.image for i in wrong.failed] == ["0", "1"]
     assert [(i.image, i.position) for i in found.images] == [
         ("0", "Series001"),
         ("1", "Series 2/b"),
@@ -385,6 +406,22 @@ def test_each_scene_gets_a_result_of_its_own_that_measure_knows(scenes, tiny_mod
     measured = measure(str(out), [str(scenes)], scenes.parent / "m", config=own)
     assert [i.message for i in measured.images] == ["", "", ""]
     assert all(i.images == (str(scenes),) for i in measured.images)
+
+
+def test_microscopes_files_of_further_channels_are_measured(tmp_path, tiny_model):
+    options = {"model": str(tiny_model.folder)}
+    config = PredictConfig(segment_channel="w1", z="max", save=("table",))
+    for number in (1, 2):
+        write_mrc(tmp_path / f"s1_w{number}.mrc", STACK[0, 0].astype(np.float32))
+    found = predict([str(tmp_path)], tmp_path / "out", config=config, **options)
+    assert [i.status for i in found.images] == ["done"]
+    head = (tmp_path / "out" / "table.csv").read_text("utf-8").partition("\n")[0]
+    assert "intensity_mean_w1" in head
+    assert "intensity_mean_w2" in head
+    for number in (1, 2):
+        write_lif(tmp_path / f"s2_w{number}.lif", SCENES)
+    with pytest.raises(ConfigError, match=r"s2_w1\.lif holds 2 images"):
+        predict([str(tmp_path)], tmp_path / "out", config=config, **options)
 
 
 def test_the_batch_goes_on_behind_files_that_cannot_be_read(tmp_path, tiny_model):

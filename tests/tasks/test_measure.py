@@ -13,6 +13,7 @@ import tifffile
 from cellunet.command_config import PredictConfig
 from cellunet.errors import CellunetError
 from cellunet.tasks.measure import measure
+from cellunet.tasks.predict.batch import predict
 
 TABLE = PredictConfig(save=("table",))
 
@@ -198,6 +199,28 @@ def test_one_image_of_several_is_measured(tmp_path) -> None:
         assert run(tmp_path, "l", "i", config=config)[1][0]["intensity_mean"] == mean
     with pytest.raises(CellunetError, match="not on all"):
         run(tmp_path, "l", "i", config=TABLE.replace(image="all"))
+
+
+def test_labels_of_a_level_are_measured_on_it(
+    tmp_path, tiny_model, nuclei_image
+) -> None:
+    pixels = np.kron(nuclei_image((80, 100), 12, 5)[0], np.ones((2, 2), np.uint16))
+    path = tmp_path / "i/a.tif"
+    path.parent.mkdir()
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(pixels, subifds=1)
+        tiff.write(pixels[::2, ::2], subfiletype=1)
+    model, config = str(tiny_model.folder), TABLE.replace(level=1)
+    predict([str(path)], tmp_path / "l", model=model, config=config, threads=1)
+    found, measured = run(tmp_path, "l/a.tif", "i")
+    assert not found.failed, found.failed
+    expected = rows(tmp_path / "l" / "table.csv")
+    assert len(expected) > 3
+    for name in ("area_px", "intensity_mean"):
+        assert [r[name] for r in measured] == [r[name] for r in expected]
+    tifffile.imwrite(tmp_path / "b.tif", pixels)
+    (failed,) = run(tmp_path, "l/a.tif", "b.tif")[0].failed
+    assert "of a smaller level of it: --level N." in failed.message
 
 
 def test_a_report_shows_what_was_measured_and_what_failed(tmp_path) -> None:

@@ -372,6 +372,7 @@ class ImageJob:
                 status="failed",
                 message=message,
                 bug=isinstance(error, BugError),
+                image=target.image or "",
                 seconds=time.perf_counter() - begin,
             )
 
@@ -743,6 +744,7 @@ def _skipped(target: inputs.Target) -> inputs.ImageResult:
         warnings=inputs.recorded_warnings(made),
         damaged=inputs.recorded(made),
         size=(made or {}).get("size"),
+        image=target.image or "",
     )
 
 

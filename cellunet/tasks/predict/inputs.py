@@ -541,17 +541,18 @@ def find_targets(
     ------
     InputError
         If two images would write one file.
+    ConfigError
+        If files of further channels belong to one that holds several images.
     """
     outputs = output_paths(found.files, found.base, out)
     targets, into = [], config.into_source
     for path in files:
         name = below(path, found.base).as_posix()
+        site = sites.get(path)
+        mark, others = (site.mark, site.others) if site else ("", ())
+        one = Target(path, name, outputs[path], config.image, mark, others, into)
         if not _in_scenes(path, config):
-            site = sites.get(path)
-            mark, others = (site.mark, site.others) if site else ("", ())
-            targets.append(
-                Target(path, name, outputs[path], config.image, mark, others, into)
-            )
+            targets.append(one)
             continue
         try:
             names = names_of_images(path)
@@ -559,14 +560,20 @@ def find_targets(
             # It is told when the image is opened.
             names = [""]
         if len(names) < 2:
-            targets.append(Target(path, name, outputs[path], into=into))
+            targets.append(replace(one, image=None))
             continue
+        if others:
+            raise ConfigError(
+                f"{path} holds {len(names)} images, so no file of another channel is "
+                "known to show the same.",
+                hint="Choose one image of each file with --image N or NAME.",
+            )
         for number, own in enumerate(names):
             safe = re.sub(r"[^\w.-]+", "-", own).strip("-.")[:MOST_NAME]
             stem = f"{outputs[path].stem}_{number}" + (f"_{safe}" if safe else "")
             output = outputs[path].with_name(f"{stem}{outputs[path].suffix}")
             # Fields of a plate by their path, which is found at once.
-            place = own if "/" in own else str(number)
+            place = own if suffix_of(path) in FOLDERS and "/" in own else str(number)
             targets.append(Target(path, f"{name}#{place}", output, place, into=into))
     _refuse_clashes(targets)
     return targets

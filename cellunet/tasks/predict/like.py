@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,19 @@ def earlier_run(label: Path, model: str | None = None) -> EarlierRun:
         engine=made["engine"],
         version=str(made.get("cellunet")),
         settings=_settings(made["settings"], opened.card, same=same),
-        notes=() if same else (_of_another(label, opened),),
+        notes=(
+            *_of_image(label, made["settings"].get("image")),
+            *(() if same else (_of_another(label, opened),)),
+        ),
+    )
+
+
+def _of_image(label: Path, image: str | None) -> tuple[str, ...]:
+    if image is None:
+        return ()
+    return (
+        f"{label} is of image {image} of its file, which --like does not choose by; "
+        f"--image {shlex.quote(image)} segments that of each file alone",
     )
 
 
@@ -159,5 +172,12 @@ def _settings(
     return found
 
 
-FOLLOWS = ("decode", "scale", "added_scale", "diameter", "fixed_min_area_px")
+FOLLOWS = (
+    "decode",
+    "scale",
+    "added_scale",
+    "diameter",
+    "fixed_min_area_px",
+    "image",
+)
 """What is recorded of a run, and follows from its settings, the model and the image."""

@@ -517,8 +517,8 @@ def optional_output_paths(
         if not is_zarr(labels or output):
             raise ConfigError(
                 f"{output} is no OME-Zarr, so it holds no table.",
-                hint=f"Save the table in a file of its own: --save table, without "
-                f"{IN_LABELS}.",
+                hint="Save the table in a file of its own: --save table, without "
+                f"{IN_LABELS}; with --like, --save table replaces it.",
             )
         paths[IN_LABELS] = table_path(labels or output)
     return paths

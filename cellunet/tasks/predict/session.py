@@ -38,6 +38,9 @@ FOR_FILES = (
     "gray",
     "z",
     "level",
+    "image",
+    "pages",
+    "include",
     "keep_going",
     "save",
     "table_format",
@@ -45,6 +48,8 @@ FOR_FILES = (
     "segment_channel",
     "link_planes",
     "overwrite",
+    "part",
+    "into_source",
 )
 """Settings that concern files, and mean nothing for arrays."""
 

@@ -18,6 +18,7 @@ from cellunet.errors import (
 )
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.like import earlier_run
+from tests.io.microscope_files import write_lif
 
 
 @pytest.fixture
@@ -93,6 +94,24 @@ def test_a_file_per_channel_is_repeated(named, tmp_path, nuclei_image):
     predict([str(folder)], tmp_path / "out", model=named, config=config)
     earlier = earlier_run(tmp_path / "out" / "A01_s1_w2.tif")
     assert earlier.config({}).segment_channel == "w2"
+
+
+def test_all_images_of_other_files_are_segmented(named, tmp_path, nuclei_image):
+    pixels = [nuclei_image((64, 64), 8, number)[0] for number in range(2)]
+    for name in ("a.lif", "b.lif"):
+        write_lif(tmp_path / name, {"one": pixels[0], "two": pixels[1]})
+    predict([str(tmp_path / "a.lif")], tmp_path / "out", model=named)
+    earlier = earlier_run(tmp_path / "out" / "a_1_two.tif")
+    (note,) = earlier.notes
+    assert "is of image 1 of its file" in note
+    found = predict(
+        [str(tmp_path / "b.lif")],
+        tmp_path / "like",
+        model=named,
+        config=earlier.config({}),
+    )
+    assert [i.image for i in found.done] == ["0", "1"]
+    assert earlier.config({"image": "1"}).image == "1"
 
 
 def test_what_is_given_comes_before_and_one_size_excludes_the_others(

@@ -99,6 +99,12 @@ def test_settings_are_those_of_predict(tiny_model, image) -> None:
     assert not found.table["touches_border"].any()
     with pytest.raises(ConfigError, match="channel, save"):
         load_model(name, config=PredictConfig(channel="1", save=("table",)))
+    for files in ({"image": "1"}, {"pages": "z"}, {"include": ("labels",)}):
+        with pytest.raises(ConfigError, match="concern files"):
+            load_model(name, config=PredictConfig(**files))
+    for files in ({"part": (1, 2)}, {"into_source": "nuclei"}):
+        with pytest.raises(ConfigError, match="concern files"):
+            load_model(name, config=PredictConfig(**files))
     with pytest.raises(ConfigError, match="above 0"):
         load_model(name, threads=1).segment(image, pixel_size_um=0)
     with pytest.raises(ModelNotFoundError):

@@ -287,6 +287,7 @@ def test_a_tiff_has_no_store_for_a_table(run, tmp_path, pixels) -> None:
     tifffile.imwrite(tmp_path / "t.tif", pixels[0])
     found = run(tmp_path / "t.tif", save=("zarr-table",))
     assert "is no OME-Zarr, so it holds no table" in found.images[0].message
+    assert "with --like, --save table replaces it" in found.images[0].message
 
 
 def test_measure_and_label_images_are_read_from_zarr(run, tmp_path, pixels) -> None:
