@@ -248,6 +248,8 @@ class ZarrSink:
     def _publish(self) -> None:
         """Rename the folder, and remove earlier labels that it replaces."""
         refuse_foreign(self.path)
+        if self._spec.same_labels and (self.path / "tables").is_dir():
+            shutil.copytree(self.path / "tables", self._partial / "tables")
         old = partial_path(self.path) if self.path.exists() else None
         if old is not None:
             self.path.rename(old)

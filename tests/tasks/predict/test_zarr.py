@@ -367,3 +367,47 @@ def test_labels_go_into_the_fields_of_a_plate(run, tmp_path, plate) -> None:
 def test_a_name_that_leads_elsewhere_is_refused(name) -> None:
     with pytest.raises(ConfigError, match="can name no group"):
         PredictConfig(into_source=name)
+
+
+def test_a_table_that_is_replaced_is_one_of_the_new_labels(
+    run, tmp_path, pixels
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    kinds = {"save": ("zarr-table",)}
+    assert run(path, **kinds).done
+    out = tmp_path / "out" / "a.zarr"
+    first = (out / "tables" / "objects" / "table.csv").read_text().splitlines()
+    found = run(path, overwrite=True, min_area_px=100, **kinds)
+    assert not found.failed, found.images[0].message
+    rows = (out / "tables" / "objects" / "table.csv").read_text().splitlines()[1:]
+    assert len(rows) == labels_in(out).max() < len(first) - 1
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.zarr"]
+    assert run(path, overwrite=True).done
+    assert not (out / "tables").exists(), "no table of earlier labels stays"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_earlier_labels_stay_if_new_ones_cannot_take_their_place(
+    run, tmp_path, pixels, monkeypatch, kept
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    run(path, save=("zarr-table",))
+    out = tmp_path / "out" / "a.zarr"
+    before = files(out)
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial") and target == out:
+            if self.name in seen:
+                return rename(self, target)
+            raise PermissionError(13, "Permission denied")
+        seen.add(target.name)
+        return rename(self, target)
+
+    seen: set[str] = set()
+    monkeypatch.setattr(Path, "rename", refuse)
+    options = {"save": ("zarr-table", "rois")} if kept else {"overwrite": True}
+    found = run(path, **options)
+    assert "a.zarr" in found.images[0].message
+    assert files(out) == before
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.zarr"]
