@@ -33,7 +33,7 @@ KIND = "feature_table"
 
 def table_path(labels: Path) -> Path:
     """Return where the table of labels lies: beside ``labels``, or in their store."""
-    if labels.parent.name == "labels":
+    if is_within(labels):
         return labels.parent.parent / "tables" / labels.name
     return labels / "tables" / OWN
 

@@ -386,6 +386,14 @@ def test_a_table_that_is_replaced_is_one_of_the_new_labels(
     assert not (out / "tables").exists(), "no table of earlier labels stays"
 
 
+def test_results_in_a_folder_called_labels_stay_there(run, tmp_path, pixels) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    out = tmp_path / "study" / "labels"
+    assert run(path, out=out, save=("zarr-table",)).done
+    assert (out / "a.zarr" / "tables" / "objects" / "table.csv").is_file()
+    assert [p.name for p in (tmp_path / "study").iterdir()] == ["labels"]
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_earlier_labels_stay_if_new_ones_cannot_take_their_place(
     run, tmp_path, pixels, monkeypatch, kept
