@@ -53,13 +53,18 @@ def address(path: Path | str) -> str:
 def is_zarr(path: Path) -> bool:
     """Return whether a path names an OME-Zarr, or a group within one, by its name.
 
+    A file in a folder of such a name is none.
+
     Examples
     --------
     >>> is_zarr(Path("a.ome.zarr")), is_zarr(Path("plate.zarr/A/1/0"))
     (True, True)
     """
     named = (part.lower().endswith(SUFFIX) for part in path.parts)
-    return any(named) or bool(address(path))
+    if address(path):
+        return True
+    # Of os.path, because Path.is_file may raise where a folder may not be entered.
+    return any(named) and not os.path.isfile(path)  # noqa: PTH113
 
 
 def store_of(path: Path) -> Path:

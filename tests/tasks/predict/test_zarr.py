@@ -394,6 +394,19 @@ def test_results_in_a_folder_called_labels_stay_there(run, tmp_path, pixels) -> 
     assert [p.name for p in (tmp_path / "study").iterdir()] == ["labels"]
 
 
+def test_a_tiff_in_a_folder_called_zarr_is_a_tiff(run, tmp_path, nuclei_image) -> None:
+    path = tmp_path / "exp.zarr" / "y.tif"
+    path.parent.mkdir()
+    out = tmp_path / "out.zarr"
+    tifffile.imwrite(path, nuclei_image((64, 80), 6, 0)[0])
+    assert run(path, out=out).done
+    assert len(run(path, out=out).skipped) == 1
+    tifffile.imwrite(path, nuclei_image((70, 80), 6, 1)[0])
+    assert "y.tif exists and was made from" in run(path, out=out).images[0].message
+    refused = run(path, out=tmp_path / "t.zarr", save=("zarr-table",)).images[0]
+    assert "is no OME-Zarr, so it holds no table" in refused.message
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_earlier_labels_stay_if_new_ones_cannot_take_their_place(
     run, tmp_path, pixels, monkeypatch, kept
