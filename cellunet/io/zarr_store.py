@@ -232,11 +232,13 @@ def size_and_time(path: Path) -> tuple[int, int]:
     size = newest = 0
     root = os.fspath(path)
     for at, folders, names in os.walk(root):
-        if at == root:
-            folders[:] = sorted(set(folders) - {"labels", "tables"})
+        # At any depth: a store may hold several images. What is hidden is what a
+        # killed run left.
+        kept = (n for n in folders if not n.startswith("."))
+        folders[:] = sorted(set(kept) - {"labels", "tables"})
         for name in names:
             # Of the group itself: what lists labels and tables may change.
-            if at == root and (name == ".zmetadata" or name.startswith(".cellunet")):
+            if name.startswith(".cellunet") or (at == root and name == ".zmetadata"):
                 continue
             found = os.stat(os.path.join(at, name))  # noqa: PTH116, PTH118 - of many
             size += found.st_size if at != root else 0

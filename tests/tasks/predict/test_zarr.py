@@ -407,6 +407,17 @@ def test_a_tiff_in_a_folder_called_zarr_is_a_tiff(run, tmp_path, nuclei_image) -
     assert "is no OME-Zarr, so it holds no table" in refused.message
 
 
+def test_labels_in_a_series_change_no_image(run, tmp_path, pixels) -> None:
+    path = tmp_path / "s.zarr"
+    layout = {"ome": {"version": "0.5", "bioformats2raw.layout": 3}}
+    zarr.create_group(path, zarr_format=3).update_attributes(layout)
+    store(path / "0", pixels[0], "yx")
+    kinds = {"into_source": "nuclei", "save": ("zarr-table",)}
+    assert run(path, **kinds).done
+    again = run(path, **kinds)
+    assert len(again.skipped) == 1, again.images[0].message
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_earlier_labels_stay_if_new_ones_cannot_take_their_place(
     run, tmp_path, pixels, monkeypatch, kept
