@@ -406,7 +406,7 @@ def alone_in(path: Path) -> Iterator[None]:
                     "Wait until that is done; one run at a time writes into a store.",
                 )
             )
-            clear_leftovers({path.parent})
+            clear_leftovers({store, path.parent})
             if read_provenance(path) is not None:
                 list_labels(path)
         yield

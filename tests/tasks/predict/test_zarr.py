@@ -418,6 +418,17 @@ def test_labels_in_a_series_change_no_image(run, tmp_path, pixels) -> None:
     assert len(again.skipped) == 1, again.images[0].message
 
 
+def test_what_a_killed_run_left_in_an_image_is_removed(run, tmp_path, pixels) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    assert run(path, into_source="nuclei").done
+    left = path / ".t.1-a.partial"
+    left.mkdir()
+    (left / "table.csv").write_text("image,label")
+    again = run(path, into_source="nuclei")
+    assert len(again.skipped) == 1, again.images[0].message
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_earlier_labels_stay_if_new_ones_cannot_take_their_place(
     run, tmp_path, pixels, monkeypatch, kept
