@@ -347,7 +347,7 @@ def color(number: int) -> list[int]:
     Examples
     --------
     >>> color(1)
-    [63, 101, 255, 255]
+    [63, 119, 255, 255]
     """
     hue = number * _GOLDEN % 1.0
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)

@@ -193,23 +193,25 @@ def read_attributes(folder: Path) -> dict[str, Any]:
 
     Raises
     ------
-    OSError, ValueError
+    ImageReadError
         If they cannot be read.
     """
     number = zarr_format(folder)
     file = folder / METADATA[number or 2]
     if number is None or not file.is_file():
         return {}
-    document = json.loads(file.read_text("utf-8"))
-    found = document.get("attributes", {}) if number == 3 else document
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} is no JSON object")
+    with reading(file):
+        found = json.loads(file.read_text("utf-8"))
+        if number == 3 and isinstance(found, dict):
+            found = found.get("attributes", {})
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
     return found
 
 
 def read_provenance(folder: Path) -> dict[str, Any] | None:
     """Return the provenance of labels that cellunet wrote; None of all others."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError):
         found = read_attributes(folder).get(NAMESPACE)
         return found if isinstance(found, dict) else None
     return None

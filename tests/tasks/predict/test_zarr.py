@@ -429,6 +429,31 @@ def test_what_a_killed_run_left_in_an_image_is_removed(run, tmp_path, pixels) ->
     assert not left.exists()
 
 
+@pytest.mark.parametrize("into", [None, "nuclei"])
+def test_a_store_whose_metadata_are_no_object_is_one_line(
+    run, tmp_path, pixels, into
+) -> None:
+    store(tmp_path / "in" / "good.zarr", pixels[0], "yx")
+    bad = store(tmp_path / "in" / "bad.zarr", pixels[0], "yx")
+    (bad / "zarr.json").write_text("[]")
+    found = run(tmp_path / "in", into_source=into)
+    told = {Path(i.input).name: i.message for i in found.images}
+    assert told["good.zarr"] == ""
+    assert "bad.zarr cannot be read" in told["bad.zarr"]
+
+
+@pytest.mark.parametrize("text", ["[]", "{"])
+def test_a_damaged_list_of_labels_is_told_as_damage(
+    run, tmp_path, pixels, text
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    (path / "labels").mkdir()
+    (path / "labels" / "zarr.json").write_text(text)
+    message = run(path, into_source="nuclei").images[0].message
+    assert "zarr.json cannot be read; it is damaged" in message
+    assert (path / "labels" / "zarr.json").read_text() == text
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_earlier_labels_stay_if_new_ones_cannot_take_their_place(
     run, tmp_path, pixels, monkeypatch, kept
