@@ -253,11 +253,12 @@ class ZarrSink:
         old = partial_path(self.path) if self.path.exists() else None
         if old is not None:
             self.path.rename(old)
-            saved = (self._provenance or {}).get("settings", {}).get("save", ())
-            if "zarr-table" in saved and (old / "tables").is_dir():
-                # They belong to the same labels, or are written anew.
-                (old / "tables").rename(self._partial / "tables")
-        self._partial.rename(self.path)
+        try:
+            self._partial.rename(self.path)
+        except BaseException:
+            if old is not None:
+                old.rename(self.path)
+            raise
         self._open = False
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
