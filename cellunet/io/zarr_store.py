@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellunet.bugs import is_bug
-from cellunet.errors import ConfigError, ImageReadError, optional
+from cellunet.errors import CellunetError, ConfigError, ImageReadError, optional
 from cellunet.io.source import READ_FAILURES, brief, reading
 
 if TYPE_CHECKING:
@@ -106,6 +106,17 @@ def reading_zarr(path: Path) -> Iterator[None]:
             raise ImageReadError(
                 f"{address(path) or path} cannot be read: {brief(error)}.",
                 hint="Check the address, and that it may be read from here.",
+            ) from error
+        except READ_FAILURES as error:
+            # These have words of their own, which a folder of a Zarr fits.
+            if isinstance(error, CellunetError | FileNotFoundError | MemoryError):
+                raise
+            if is_bug(error):
+                raise
+            raise ImageReadError(
+                f"{address(path) or path} cannot be read; its OME-Zarr is damaged or "
+                f"incomplete ({brief(error)}).",
+                hint="Copy the whole folder again, or export it again.",
             ) from error
 
 
