@@ -107,6 +107,8 @@ class ImageSpec:
     """What can be written as JSON; None: nothing is said."""
     grid: StoredGrid | None = None
     """Of an image in an OME-Zarr: the grid of its planes."""
+    same_labels: bool = False
+    """Whether they are those that are there: tables in their store stay."""
 
     @classmethod
     def like(cls, source: Source, dtype: npt.DTypeLike, **options: Any) -> Self:  # noqa: ANN401

@@ -248,14 +248,17 @@ class ZarrSink:
     def _publish(self) -> None:
         """Rename the folder, and remove earlier labels that it replaces."""
         refuse_foreign(self.path)
+        if self._spec.same_labels and (self.path / "tables").is_dir():
+            shutil.copytree(self.path / "tables", self._partial / "tables")
         old = partial_path(self.path) if self.path.exists() else None
         if old is not None:
             self.path.rename(old)
-            saved = (self._provenance or {}).get("settings", {}).get("save", ())
-            if "zarr-table" in saved and (old / "tables").is_dir():
-                # They belong to the same labels, or are written anew.
-                (old / "tables").rename(self._partial / "tables")
-        self._partial.rename(self.path)
+        try:
+            self._partial.rename(self.path)
+        except BaseException:
+            if old is not None:
+                old.rename(self.path)
+            raise
         self._open = False
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
@@ -345,7 +348,7 @@ def color(number: int) -> list[int]:
     Examples
     --------
     >>> color(1)
-    [63, 101, 255, 255]
+    [63, 119, 255, 255]
     """
     hue = number * _GOLDEN % 1.0
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
@@ -404,7 +407,7 @@ def alone_in(path: Path) -> Iterator[None]:
                     "Wait until that is done; one run at a time writes into a store.",
                 )
             )
-            clear_leftovers({path.parent})
+            clear_leftovers({store, path.parent})
             if read_provenance(path) is not None:
                 list_labels(path)
         yield

@@ -154,8 +154,10 @@ def parse(path: Path, attributes: dict[str, Any]) -> Multiscale:
         place = tuple(t * s + w for t, s, w in offsets)
         levels.append(Level(str(dataset.get("path", "")), scale, place))
     omero = found.get("omero")
-    channels = omero.get("channels", ()) if isinstance(omero, dict) else ()
-    names = tuple(str(c.get("label") or "") for c in channels if isinstance(c, dict))
+    channels = omero.get("channels") if isinstance(omero, dict) else None
+    names = tuple(
+        str(c.get("label") or "") for c in channels or () if isinstance(c, dict)
+    )
     return Multiscale(version, letters, axes, tuple(levels), names)
 
 

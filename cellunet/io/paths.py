@@ -428,8 +428,8 @@ KINDS = {
     ),
     "jpegs": ("JPEG picture", "JPEG pictures"),
     "exported": (
-        "microscope's file beside an image of its name",
-        "microscopes' files beside images of their names",
+        "microscope's file or Zarr beside an image of its name",
+        "microscopes' files or Zarrs beside images of their names",
     ),
 }
 """What `PredictConfig.include` takes, and what one and several are called."""
@@ -513,7 +513,7 @@ def note_on(found: Mapping[str, Collection[Path]]) -> str:
     options = [f"--include {kind}" for kind in found if kind != "exported"]
     ways = [f"To take them all the same: {' '.join(options)}."] if options else []
     if "exported" in found:
-        ways.append("To segment a microscope's file instead of its export, name it.")
+        ways.append("To segment one of these instead, name it.")
     return f"Left out: {counted(found)}. {' '.join(ways)}"
 
 
@@ -710,10 +710,17 @@ def _jpegs(files: Collection[Path], named: Collection[Path]) -> set[Path]:
 def _exported(files: Collection[Path], named: Collection[Path]) -> set[Path]:
     """Return microscopes' files whose image was exported into the same folder.
 
-    Both would write one result.
+    Both would write one result, or with a Zarr two of one image.
     """
-    pixels = {_place(p) for p in (*files, *named) if _is_named(p, IMAGE_SUFFIXES)}
-    return {p for p in files if p.suffix.lower() in MAKERS and _place(p) in pixels}
+    exports = [p for p in (*files, *named) if _is_named(p, IMAGE_SUFFIXES)]
+    pixels = {_place(p) for p in exports}
+    flat = {_place(p) for p in exports if p.suffix.lower() not in FOLDERS}
+    return {
+        p
+        for p in files
+        if (p.suffix.lower() in MAKERS and _place(p) in pixels)
+        or (p.suffix.lower() in FOLDERS and _place(p) in flat)
+    }
 
 
 def _place(path: Path) -> tuple[Path, str]:

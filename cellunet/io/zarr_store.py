@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellunet.bugs import is_bug
-from cellunet.errors import ConfigError, ImageReadError, optional
+from cellunet.errors import CellunetError, ConfigError, ImageReadError, optional
 from cellunet.io.source import READ_FAILURES, brief, reading
 
 if TYPE_CHECKING:
@@ -53,13 +53,18 @@ def address(path: Path | str) -> str:
 def is_zarr(path: Path) -> bool:
     """Return whether a path names an OME-Zarr, or a group within one, by its name.
 
+    A file in a folder of such a name is none.
+
     Examples
     --------
     >>> is_zarr(Path("a.ome.zarr")), is_zarr(Path("plate.zarr/A/1/0"))
     (True, True)
     """
     named = (part.lower().endswith(SUFFIX) for part in path.parts)
-    return any(named) or bool(address(path))
+    if address(path):
+        return True
+    # Of os.path, because Path.is_file may raise where a folder may not be entered.
+    return any(named) and not os.path.isfile(path)  # noqa: PTH113
 
 
 def store_of(path: Path) -> Path:
@@ -101,6 +106,17 @@ def reading_zarr(path: Path) -> Iterator[None]:
             raise ImageReadError(
                 f"{address(path) or path} cannot be read: {brief(error)}.",
                 hint="Check the address, and that it may be read from here.",
+            ) from error
+        except READ_FAILURES as error:
+            # These have words of their own, which a folder of a Zarr fits.
+            if isinstance(error, CellunetError | FileNotFoundError | MemoryError):
+                raise
+            if is_bug(error):
+                raise
+            raise ImageReadError(
+                f"{address(path) or path} cannot be read; its OME-Zarr is damaged or "
+                f"incomplete ({brief(error)}).",
+                hint="Copy the whole folder again, or export it again.",
             ) from error
 
 
@@ -188,23 +204,25 @@ def read_attributes(folder: Path) -> dict[str, Any]:
 
     Raises
     ------
-    OSError, ValueError
+    ImageReadError
         If they cannot be read.
     """
     number = zarr_format(folder)
     file = folder / METADATA[number or 2]
     if number is None or not file.is_file():
         return {}
-    document = json.loads(file.read_text("utf-8"))
-    found = document.get("attributes", {}) if number == 3 else document
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} is no JSON object")
+    with reading(file):
+        found = json.loads(file.read_text("utf-8"))
+        if number == 3 and isinstance(found, dict):
+            found = found.get("attributes", {})
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
     return found
 
 
 def read_provenance(folder: Path) -> dict[str, Any] | None:
     """Return the provenance of labels that cellunet wrote; None of all others."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError):
         found = read_attributes(folder).get(NAMESPACE)
         return found if isinstance(found, dict) else None
     return None
@@ -227,11 +245,13 @@ def size_and_time(path: Path) -> tuple[int, int]:
     size = newest = 0
     root = os.fspath(path)
     for at, folders, names in os.walk(root):
-        if at == root:
-            folders[:] = sorted(set(folders) - {"labels", "tables"})
+        # At any depth: a store may hold several images. What is hidden is what a
+        # killed run left.
+        kept = (n for n in folders if not n.startswith("."))
+        folders[:] = sorted(set(kept) - {"labels", "tables"})
         for name in names:
             # Of the group itself: what lists labels and tables may change.
-            if at == root and (name == ".zmetadata" or name.startswith(".cellunet")):
+            if name.startswith(".cellunet") or (at == root and name == ".zmetadata"):
                 continue
             found = os.stat(os.path.join(at, name))  # noqa: PTH116, PTH118 - of many
             size += found.st_size if at != root else 0

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from cellunet.errors import OutputError
 from cellunet.io.files import partial_path, writing
-from cellunet.io.label_zarr import list_in, write_group
-from cellunet.io.zarr_store import read_attributes, zarr_format
+from cellunet.io.label_zarr import is_within, list_in, write_group
+from cellunet.io.zarr_store import read_attributes, read_provenance, zarr_format
 from cellunet.outputs.tables import CsvTable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ KIND = "feature_table"
 
 def table_path(labels: Path) -> Path:
     """Return where the table of labels lies: beside ``labels``, or in their store."""
-    if labels.parent.name == "labels":
+    if is_within(labels):
         return labels.parent.parent / "tables" / labels.name
     return labels / "tables" / OWN
 
@@ -52,8 +52,9 @@ class ZarrTable:
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self._path = path
         store = path.parent.parent
-        # The store of new labels is not there yet.
-        self._partial = partial_path((store if store.exists() else store.parent) / "t")
+        # The store of labels alone is not there yet, or is replaced meanwhile.
+        own = not store.exists() or read_provenance(store) is not None
+        self._partial = partial_path((store.parent if own else store) / "t")
         with writing(path):
             self._partial.mkdir(parents=True)
         self._rows = CsvTable(self._partial / "table.csv", columns, COLUMNS)

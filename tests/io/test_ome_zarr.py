@@ -215,6 +215,40 @@ def test_metadata_that_are_wrong_are_told_in_one_line(tmp_path, change, told) ->
     assert "\n" not in str(caught.value)
 
 
+def ill(ome: dict) -> None:
+    del ome["multiscales"]
+    ome["well"] = {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ill,
+        lambda ome: ome["multiscales"][0]["datasets"][0]["coordinateTransformations"][
+            0
+        ].update(scale=["a", 1]),
+    ],
+)
+def test_metadata_of_other_types_are_told_as_damage(tmp_path, change) -> None:
+    path = broken(write_store(tmp_path / "a.zarr", ramp(8, 8)), change)
+    with pytest.raises(ImageReadError, match=r"OME-Zarr is damaged or incomplete \("):
+        open_image(path)
+
+
+def test_metadata_that_are_cut_off_are_told_as_damage(tmp_path) -> None:
+    path = write_store(tmp_path / "a.zarr", ramp(8, 8))
+    (path / "zarr.json").write_text((path / "zarr.json").read_text()[:-20])
+    with pytest.raises(ImageReadError, match="damaged or incomplete") as caught:
+        open_image(path)
+    assert caught.value.hint == "Copy the whole folder again, or export it again."
+
+
+def test_channels_that_are_null_are_none(tmp_path) -> None:
+    path = write_store(tmp_path / "a.zarr", ramp(8, 8), channels=("DAPI",))
+    path = broken(path, lambda ome: ome["omero"].update(channels=None))
+    assert whole(path).shape == (1, 8, 8)
+
+
 def test_what_is_no_store_is_told(tmp_path) -> None:
     (tmp_path / "a.zarr").mkdir()
     with pytest.raises(ImageReadError, match="is no Zarr group"):
@@ -223,7 +257,7 @@ def test_what_is_no_store_is_told(tmp_path) -> None:
         open_image(tmp_path / "b.zarr")
     shutil.rmtree(tmp_path / "a.zarr")
     zarr.create_array(tmp_path / "a.zarr", shape=(4, 4), dtype="u1")
-    with pytest.raises(ImageReadError, match=r"a\.zarr"):
+    with pytest.raises(ImageReadError, match=r"a\.zarr .* damaged or incomplete"):
         open_image(tmp_path / "a.zarr")
 
 

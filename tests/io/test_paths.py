@@ -447,10 +447,24 @@ def test_an_export_beside_its_original_is_the_image(tmp_path):
     found = find_inputs([str(tmp_path)])
     assert [p.name for p in found.files] == ["a.ome.tif", "b.dv", "a.dv"]
     assert note_on(found.left_out) == (
-        f"Left out: 1 microscope's file beside an image of its name ({tmp_path.name}"
-        "/a.dv). To segment a microscope's file instead of its export, name it."
+        "Left out: 1 microscope's file or Zarr beside an image of its name "
+        f"({tmp_path.name}/a.dv). To segment one of these instead, name it."
     )
     assert len(find_inputs([str(tmp_path / "a.dv")]).files) == 1
+
+
+def test_a_zarr_beside_a_tiff_of_its_name_is_left_out(tmp_path):
+    touch(tmp_path, "x.tif", "y.png")
+    for name in ("x.ome.zarr", "y.zarr", "z.zarr"):
+        (tmp_path / name).mkdir()
+    found = find_inputs([str(tmp_path)])
+    assert [p.name for p in found.files] == ["x.tif", "y.png", "z.zarr"]
+    assert note_on(found.left_out) == (
+        "Left out: 2 microscopes' files or Zarrs beside images of their names "
+        f"({tmp_path.name}/x.ome.zarr, {tmp_path.name}/y.zarr). "
+        "To segment one of these instead, name it."
+    )
+    assert len(find_inputs([str(tmp_path / "x.ome.zarr")]).files) == 1
 
 
 def test_the_planes_of_an_oif_are_no_images(tmp_path):

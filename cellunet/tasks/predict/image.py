@@ -572,7 +572,9 @@ class ImageJob:
             # The labels are closed before the file is replaced: Windows asks for that.
             labels = open_image(target.labels)
             stack.callback(labels.close)
-            spec = ImageSpec.like(source, labels.dtype, provenance=provenance)
+            spec = ImageSpec.like(
+                source, labels.dtype, provenance=provenance, same_labels=True
+            )
             sink = stack.enter_context(create_labels(target.labels, spec))
             extras = stack.enter_context(
                 outputs.OptionalOutputs(

@@ -23,10 +23,11 @@ from cellunet.errors import (
     optional,
 )
 from cellunet.imaging.measure import COLUMNS, Objects, column_names
+from cellunet.io.images import FOLDERS, suffix_of
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.paths import output_paths
 from cellunet.io.source import Region
-from cellunet.io.zarr_store import is_zarr, zarr_module
+from cellunet.io.zarr_store import zarr_module
 from cellunet.outputs.coco import CocoJson, is_coco_of_ours, join_coco
 from cellunet.outputs.pictures import OutlinePicture
 from cellunet.outputs.shapes import GeoJson, Place, RoiSet
@@ -514,7 +515,7 @@ def optional_output_paths(
         for kind in optional_output_path(config)
     }
     if IN_LABELS in paths:
-        if not is_zarr(labels or output):
+        if suffix_of(labels or output) not in FOLDERS:
             raise ConfigError(
                 f"{output} is no OME-Zarr, so it holds no table.",
                 hint="Save the table in a file of its own: --save table, without "

@@ -368,3 +368,115 @@ def test_labels_go_into_the_fields_of_a_plate(run, tmp_path, plate) -> None:
 def test_a_name_that_leads_elsewhere_is_refused(name) -> None:
     with pytest.raises(ConfigError, match="can name no group"):
         PredictConfig(into_source=name)
+
+
+def test_a_table_that_is_replaced_is_one_of_the_new_labels(
+    run, tmp_path, pixels
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    kinds = {"save": ("zarr-table",)}
+    assert run(path, **kinds).done
+    out = tmp_path / "out" / "a.zarr"
+    first = (out / "tables" / "objects" / "table.csv").read_text().splitlines()
+    found = run(path, overwrite=True, min_area_px=100, **kinds)
+    assert not found.failed, found.images[0].message
+    rows = (out / "tables" / "objects" / "table.csv").read_text().splitlines()[1:]
+    assert len(rows) == labels_in(out).max() < len(first) - 1
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.zarr"]
+    assert run(path, overwrite=True).done
+    assert not (out / "tables").exists(), "no table of earlier labels stays"
+
+
+def test_results_in_a_folder_called_labels_stay_there(run, tmp_path, pixels) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    out = tmp_path / "study" / "labels"
+    assert run(path, out=out, save=("zarr-table",)).done
+    assert (out / "a.zarr" / "tables" / "objects" / "table.csv").is_file()
+    assert [p.name for p in (tmp_path / "study").iterdir()] == ["labels"]
+
+
+def test_a_tiff_in_a_folder_called_zarr_is_a_tiff(run, tmp_path, nuclei_image) -> None:
+    path = tmp_path / "exp.zarr" / "y.tif"
+    path.parent.mkdir()
+    out = tmp_path / "out.zarr"
+    tifffile.imwrite(path, nuclei_image((64, 80), 6, 0)[0])
+    assert run(path, out=out).done
+    assert len(run(path, out=out).skipped) == 1
+    tifffile.imwrite(path, nuclei_image((70, 80), 6, 1)[0])
+    assert "y.tif exists and was made from" in run(path, out=out).images[0].message
+    refused = run(path, out=tmp_path / "t.zarr", save=("zarr-table",)).images[0]
+    assert "is no OME-Zarr, so it holds no table" in refused.message
+
+
+def test_labels_in_a_series_change_no_image(run, tmp_path, pixels) -> None:
+    path = tmp_path / "s.zarr"
+    layout = {"ome": {"version": "0.5", "bioformats2raw.layout": 3}}
+    zarr.create_group(path, zarr_format=3).update_attributes(layout)
+    store(path / "0", pixels[0], "yx")
+    kinds = {"into_source": "nuclei", "save": ("zarr-table",)}
+    assert run(path, **kinds).done
+    again = run(path, **kinds)
+    assert len(again.skipped) == 1, again.images[0].message
+
+
+def test_what_a_killed_run_left_in_an_image_is_removed(run, tmp_path, pixels) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    assert run(path, into_source="nuclei").done
+    left = path / ".t.1-a.partial"
+    left.mkdir()
+    (left / "table.csv").write_text("image,label")
+    again = run(path, into_source="nuclei")
+    assert len(again.skipped) == 1, again.images[0].message
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("into", [None, "nuclei"])
+def test_a_store_whose_metadata_are_no_object_is_one_line(
+    run, tmp_path, pixels, into
+) -> None:
+    store(tmp_path / "in" / "good.zarr", pixels[0], "yx")
+    bad = store(tmp_path / "in" / "bad.zarr", pixels[0], "yx")
+    (bad / "zarr.json").write_text("[]")
+    found = run(tmp_path / "in", into_source=into)
+    told = {Path(i.input).name: i.message for i in found.images}
+    assert told["good.zarr"] == ""
+    assert "bad.zarr cannot be read" in told["bad.zarr"]
+
+
+@pytest.mark.parametrize("text", ["[]", "{"])
+def test_a_damaged_list_of_labels_is_told_as_damage(
+    run, tmp_path, pixels, text
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    (path / "labels").mkdir()
+    (path / "labels" / "zarr.json").write_text(text)
+    message = run(path, into_source="nuclei").images[0].message
+    assert "zarr.json cannot be read; it is damaged" in message
+    assert (path / "labels" / "zarr.json").read_text() == text
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_earlier_labels_stay_if_new_ones_cannot_take_their_place(
+    run, tmp_path, pixels, monkeypatch, kept
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    run(path, save=("zarr-table",))
+    out = tmp_path / "out" / "a.zarr"
+    before = files(out)
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial") and target == out:
+            if self.name in seen:
+                return rename(self, target)
+            raise PermissionError(13, "Permission denied")
+        seen.add(target.name)
+        return rename(self, target)
+
+    seen: set[str] = set()
+    monkeypatch.setattr(Path, "rename", refuse)
+    options = {"save": ("zarr-table", "rois")} if kept else {"overwrite": True}
+    found = run(path, **options)
+    assert "a.zarr" in found.images[0].message
+    assert files(out) == before
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.zarr"]
