@@ -108,10 +108,9 @@ def reading_zarr(path: Path) -> Iterator[None]:
                 hint="Check the address, and that it may be read from here.",
             ) from error
         except READ_FAILURES as error:
-            # These have words of their own, which a folder of a Zarr fits.
-            if isinstance(error, CellunetError | FileNotFoundError | MemoryError):
-                raise
-            if is_bug(error):
+            # These have words of their own.
+            told = CellunetError | FileNotFoundError | PermissionError | MemoryError
+            if isinstance(error, told) or is_bug(error):
                 raise
             raise ImageReadError(
                 f"{address(path) or path} cannot be read; its OME-Zarr is damaged or "
