@@ -181,6 +181,7 @@ class SceneSource(Closing):
             notes=(
                 *((note_on_others(images, self._number),) if others else ()),
                 *scene.notes,
+                *layout.notes,
             ),
             pages=layout.pages,
         )

@@ -13,6 +13,7 @@ import pytest
 from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.io import microscopes
+from cellunet.io.axes import AS_GRAY
 from cellunet.io.images import names_of_images, open_image
 from cellunet.io.jpeg import ALTERED
 from cellunet.io.source import Region
@@ -313,6 +314,17 @@ def test_a_compressed_color_czi_and_tiles_with_a_gap_are_read(tmp_path):
         assert not source.read(Region(0, 25, 40, 40, 60)).any()
     np.testing.assert_array_equal(read[21:, :34], STACK[0, 0, 0])
     assert not read[21:, 34:].any()
+
+
+def test_a_gray_image_saved_as_color_is_told(tmp_path):
+    czi = pytest.importorskip("pylibCZIrw.czi")
+    gray = STACK[0, 0, 0].astype(np.uint8)
+    with czi.create_czi(str(tmp_path / "a.czi")) as file:
+        file.write(np.repeat(gray[..., np.newaxis], 3, axis=2))
+    with open_image(tmp_path / "a.czi") as source:
+        assert source.origin.notes == (AS_GRAY,)
+        read = source.read(Region(0, 0, 21, 0, 34))[0]
+    np.testing.assert_allclose(read, gray, rtol=1e-6)
 
 
 SCENES = {"Series001": STACK[:, :, :, :16, :20], "Series 2/b": STACK}
