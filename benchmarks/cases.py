@@ -2,10 +2,12 @@
 
     python benchmarks/cases.py CASES --cellunet OLD/bin/cellunet NEW/bin/cellunet
 
-`cases.toml` says of each case what to call in a copy of its folder, and what has to
-come of it. The table says of each build: right; wrong (it went on, and something else
-came out, silently or nearly so); refused; unclear (the right thing was done, and what
-has to be said is missing). The exit code is 0 if all is right with the last build.
+CASES holds a folder for each case, called as in `cases.toml`: files of public reports,
+which are not kept here. `cases.toml` says of each case what to call in a copy of its
+folder, and what has to come of it. The table says of each build: right; wrong (it went
+on, and something else came out, silently or nearly so); refused; unclear (the right
+thing was done, and what has to be said is missing). The exit code is 0 if all is right
+with the last build.
 """
 
 from __future__ import annotations

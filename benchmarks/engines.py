@@ -8,8 +8,8 @@ engines take turns, so that they meet the same machine. The peak is the best of 
 large matrix products in ONNX Runtime, in float32, on as many threads, taking turns with
 them. Beside it the processor time of all threads, which other programs on the machine
 hardly change. DATA holds the folder `bbbc039`, whose 50 official validation images are
-segmented by the very engines that were timed. Replaces what an earlier run left in
-`benchmarks/results-engines.json` and between the marks in docs/performance.md.
+segmented by the very engines that were timed. Prints the tables, and replaces what an
+earlier run left in `benchmarks/results-engines.json`.
 
 The model must be calibrated for eight bits (`cellunet models calibrate`).
 """
@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from tables import rewrite
 
 from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs
@@ -51,7 +50,6 @@ from cellunet.tasks.train.data import read_annotated
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results-engines.json"
-PAGE = HERE.parent / "docs" / "performance.md"
 SIZES = ((520, 696), (1024, 1024))
 SIDE = 2048
 NAMES = ("onnxruntime", "torch", "openvino", "openvino-int8", "onnxruntime on int8")
@@ -261,7 +259,7 @@ def main() -> None:
         "accuracy": accuracy,
     }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    rewrite(PAGE, "engines", tables(results))
+    print(tables(results))
 
 
 if __name__ == "__main__":

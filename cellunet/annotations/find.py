@@ -32,6 +32,7 @@ from cellunet.io.paths import (
     bare_stem,
     image_files,
     is_companion,
+    is_folder,
     is_image_file,
     shared_stem,
     starts_as_annotation,
@@ -326,7 +327,7 @@ def detect_sets(folder: Path) -> FolderLayout | None:
 
 def _named_like(folder: Path, names: Collection[str]) -> list[Path]:
     """Return folders that have one of these words in their name, as stage1_train."""
-    below = sorted(p for p in folder.iterdir() if p.is_dir())
+    below = sorted(p for p in folder.iterdir() if is_folder(p))
     return [p for p in below if set(re.split(r"[\W_]", p.name.lower())) & {*names}]
 
 
@@ -335,7 +336,7 @@ def detect_objects(folder: Path) -> FolderLayout | None:
 
     Where annotations of a sample are named like its images, each is a label image.
     """
-    members = sorted(p for p in folder.iterdir() if p.is_dir() and not is_image_file(p))
+    members = sorted(p for p in folder.iterdir() if is_folder(p))
     samples, images, drawn = {}, [], []
     for member in members:
         if member.name.startswith("."):

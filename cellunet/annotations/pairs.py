@@ -49,6 +49,7 @@ from cellunet.io.paths import (
     is_array_file,
     is_companion,
     is_drawn_file,
+    is_folder,
     is_image_file,
     shared_stem,
     stem,
@@ -481,7 +482,7 @@ def refuse_nested(folder: Path) -> None:
 def _nested(folder: Path, levels: int) -> list[Path]:
     """Return the folders in `folder` that hold pairs, down to some levels."""
     found: list[Path] = []
-    members = (p for p in sorted(folder.iterdir()) if _is_folder(p))
+    members = (p for p in sorted(folder.iterdir()) if is_folder(p))
     for path in itertools.islice(members, MOST_LOOKED_AT if levels else 0):
         if path.name.startswith("."):
             continue
@@ -660,11 +661,6 @@ def _inner(folder: Path) -> Path:
     others = [p for p in there if p not in known and (p.is_dir() or is_image_file(p))]
     inside = drawn or images
     return inside[0] if len(inside) == 1 and not others else folder
-
-
-def _is_folder(path: Path) -> bool:
-    """Return whether a path is a folder, and not one image as an OME-Zarr is."""
-    return path.is_dir() and not is_image_file(path)
 
 
 def _same_names(found: Mapping[str, Path], true: Mapping[str, Path]) -> set[str]:
@@ -903,7 +899,7 @@ def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
             )
             for one in drawn
         ], "files"
-    members = (p for p in folder.iterdir() if _is_folder(p))
+    members = (p for p in folder.iterdir() if is_folder(p))
     objects = [
         AnnotatedImage(m.name, m / "masks") for m in members if image_files(m / "masks")
     ]

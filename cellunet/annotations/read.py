@@ -41,7 +41,7 @@ from cellunet.io.paths import (
     SHAPES_SUFFIX,
     image_files,
     is_drawn_file,
-    is_image_file,
+    is_folder,
 )
 
 if TYPE_CHECKING:
@@ -397,7 +397,7 @@ def _object_pixels(
 
 
 def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
-    if path.is_dir() and not is_image_file(path):
+    if is_folder(path):
         files = image_files(path / "masks") or image_files(path)
         if len(files) != 1:
             return read_object_folder(path)

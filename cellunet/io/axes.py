@@ -436,7 +436,9 @@ def lay_out(stack: Stack, choice: Choice, colors: Colors = tuple) -> PlaneLayout
     channel_axis = channel_axes[0] if channel_axes else None
     parts, names = choose_parts(stack, channel_axis, choice, colors)
     rows = stack.axes.find("YX")
-    is_gray = names == GRAY and not choice.gray
+    gray = len(parts) > len(names)
+    # A channel may be called as gray is, and still be one of several.
+    is_gray = gray and not choice.gray
     return PlaneLayout(
         shape=(stack.shape[rows], stack.shape[rows + 1]),
         plane_axes="".join(a for a, _, _ in axes),
@@ -444,7 +446,7 @@ def lay_out(stack: Stack, choice: Choice, colors: Colors = tuple) -> PlaneLayout
         strides=tuple(s for _, _, s in axes),
         projected=projected,
         parts=parts,
-        gray=len(parts) > len(names),
+        gray=gray,
         channel_names=names,
         file_channels=GRAY if is_gray else all_names(stack, channel_axis),
         pages=_pages(found, leading),

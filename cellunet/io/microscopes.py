@@ -1,24 +1,20 @@
 """The table of the files of microscopes' programs: what opens each, and what it needs.
 
-The libraries that read them are an extra, imported when the first such file is opened.
+The libraries that read them are an extra; they and the modules that call them are
+imported when the first such file is opened.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellunet.errors import ImageReadError
-from cellunet.io.imaris import Imaris
-from cellunet.io.leica import Lif
-from cellunet.io.mrc import Mrc
-from cellunet.io.nikon import Nd2
-from cellunet.io.olympus import Oir, Olympus
 from cellunet.io.scenes import SceneSource
 from cellunet.io.source import check_kind, reading
-from cellunet.io.zeiss import Czi, CziByLibrary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,15 +36,15 @@ class Maker:
     where that is not known by the first bytes."""
     library: str
     """What reads them; empty if nothing is needed."""
-    opener: Callable[[Path], Container]
-    """Opens one."""
+    opener: str
+    """Module below `cellunet.io` and its class that opens one."""
     size: str
     """Where the size of a pixel stands, for people to read."""
     newer: str = ""
     """The Python version that the library needs, if that is newer than cellunet's."""
 
 
-_DELTAVISION = Maker(("DeltaVision",), "", Mrc, "the DeltaVision header")
+_DELTAVISION = Maker(("DeltaVision",), "", "mrc.Mrc", "the DeltaVision header")
 
 _CZI = ("Zeiss CZI",)
 
@@ -57,19 +53,23 @@ _CZI_SIZE = "Scaling of the CZI metadata"
 _OIF_SIZE = "Reference Image Parameter of the Olympus settings"
 
 MAKERS = {
-    ".nd2": Maker(("Nikon ND2", "JPEG 2000"), "nd2", Nd2, "the ND2 metadata"),
-    ".lif": Maker(("Leica LIF",), "liffile", Lif, "the LIF metadata"),
+    ".nd2": Maker(("Nikon ND2", "JPEG 2000"), "nd2", "nikon.Nd2", "the ND2 metadata"),
+    ".lif": Maker(("Leica LIF",), "liffile", "leica.Lif", "the LIF metadata"),
     # For older Python there is a czifile of 2019, which misreads what is new since.
-    ".czi": Maker(_CZI, "czifile", Czi, _CZI_SIZE)
+    ".czi": Maker(_CZI, "czifile", "zeiss.Czi", _CZI_SIZE)
     if sys.version_info >= (3, 12)
-    else Maker(_CZI, "pylibCZIrw", CziByLibrary, _CZI_SIZE),
-    ".oib": Maker(("Olympus OIB or Zeiss ZVI",), "oiffile", Olympus, _OIF_SIZE),
-    ".oif": Maker((), "oiffile", Olympus, _OIF_SIZE),
-    ".oir": Maker(("Olympus OIR",), "oirfile", Oir, "the OIR metadata", newer="3.12"),
-    ".ims": Maker(("HDF5",), "h5py", Imaris, "DataSetInfo of Imaris"),
+    else Maker(_CZI, "pylibCZIrw", "zeiss.CziByLibrary", _CZI_SIZE),
+    ".oib": Maker(
+        ("Olympus OIB or Zeiss ZVI",), "oiffile", "olympus.Olympus", _OIF_SIZE
+    ),
+    ".oif": Maker((), "oiffile", "olympus.Olympus", _OIF_SIZE),
+    ".oir": Maker(
+        ("Olympus OIR",), "oirfile", "olympus.Oir", "the OIR metadata", newer="3.12"
+    ),
+    ".ims": Maker(("HDF5",), "h5py", "imaris.Imaris", "DataSetInfo of Imaris"),
     ".dv": _DELTAVISION,
     ".r3d": _DELTAVISION,
-    ".mrc": Maker((), "", Mrc, "the MRC header"),
+    ".mrc": Maker((), "", "mrc.Mrc", "the MRC header"),
 }
 """Suffix, in lower case, to what opens such files."""
 
@@ -83,7 +83,7 @@ def is_installed(suffix: str) -> bool:
 def what_to_install(suffix: str) -> str:
     """Return how to make files of a suffix readable."""
     newer = MAKERS[suffix].newer
-    return f"Try: {INSTALL}" + (f", with Python {newer} or newer." if newer else ".")
+    return INSTALL + (f", with Python {newer} or newer" if newer else "")
 
 
 def open_scene(path: Path, choice: Choice) -> SceneSource:
@@ -125,6 +125,10 @@ def _checked(path: Path) -> Callable[[Path], Container]:
     if not is_installed(suffix):
         raise ImageReadError(
             f"{path} is read with the library {maker.library}, which is not installed.",
-            hint=what_to_install(suffix),
+            hint=f"Try: {what_to_install(suffix)}.",
         )
-    return maker.opener
+    module, _, name = maker.opener.partition(".")
+    opener: Callable[[Path], Container] = getattr(
+        importlib.import_module(f"cellunet.io.{module}"), name
+    )
+    return opener

@@ -411,11 +411,12 @@ def choose_image(path: Path, wanted: str | None, names: list[str]) -> int:
         return 0
     if wanted.isdecimal() and int(wanted) < len(names):
         return int(wanted)
-    if wanted in names:
-        return names.index(wanted)
+    folded = [name.casefold() for name in names]
+    if wanted.casefold() in folded:
+        return folded.index(wanted.casefold())
     listed = some([f"{k} {name}".strip() for k, name in enumerate(names)], 6)
     raise ImageReadError(
-        f"{path} has no image {wanted!r}; it holds {listed}.",
+        f"{address(path) or path} has no image {wanted!r}; it holds {listed}.",
         hint="Choose one by its number, with --image.",
     )
 

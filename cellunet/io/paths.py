@@ -27,7 +27,7 @@ import tifffile
 from cellunet.errors import ImageReadError, InputError
 from cellunet.io.images import FOLDERS, JPEGS, READERS, TIFFS, suffix_of
 from cellunet.io.label_tiff import is_written_by_cellunet
-from cellunet.io.microscopes import INSTALL, MAKERS, is_installed
+from cellunet.io.microscopes import MAKERS, is_installed, what_to_install
 from cellunet.io.source import reading
 from cellunet.io.zarr_store import address, is_zarr, zarr_format
 
@@ -123,6 +123,11 @@ ONLY_SET = ("roiset", "shapes")
 def is_image_file(path: Path) -> bool:
     """Return whether `path` is a visible file that is named like an image."""
     return _is_named(path, (*IMAGE_SUFFIXES, *OTHER_SUFFIXES))
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder, and not one image as an OME-Zarr is."""
+    return path.is_dir() and not is_image_file(path)
 
 
 def is_drawn_file(path: Path) -> bool:
@@ -435,12 +440,11 @@ KINDS = {
 """What `PredictConfig.include` takes, and what one and several are called."""
 
 MICROSCOPES = (
-    *(".czi", ".nd2", ".lif", ".lifext", ".lof", ".xlef", ".oib", ".oif", ".oir"),
-    *(".lsm", ".zvi", ".stk", ".nd", ".qptiff", ".dv", ".r3d", ".ims", ".vsi", ".ets"),
-    *(".ndpi", ".svs", ".scn", ".mrxs", ".bif", ".vms", ".sld", ".sldy", ".flex"),
-    *(".c01", ".ics", ".ids", ".mvd2", ".pic", ".spe", ".mrc", ".n5"),
+    *(".lifext", ".lof", ".xlef", ".zvi", ".nd", ".vsi", ".ets", ".ndpi", ".svs"),
+    *(".scn", ".mrxs", ".bif", ".vms", ".sld", ".sldy", ".flex", ".c01", ".ics"),
+    *(".ids", ".mvd2", ".pic", ".spe", ".n5"),
 )
-"""Formats of microscopes' programs, and of large images."""
+"""Formats of microscopes' programs, and of large images, that nothing here reads."""
 
 PICTURES = (".jp2", ".j2k", ".bmp", ".gif", ".webp", ".heic")
 """Formats of pictures, most of which alter intensities."""
@@ -522,7 +526,7 @@ def is_unread(name: str) -> bool:
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - of 100,000 names
     if suffix in MAKERS:
         return not is_readable(suffix)
-    return suffix in _KNOWN and suffix not in READERS and suffix not in FOLDERS
+    return suffix in _KNOWN
 
 
 @lru_cache
@@ -542,9 +546,11 @@ def way_out(suffixes: Iterable[str]) -> str:
     """Return what to do with files of formats that are not read."""
     known = set(suffixes)
     ways = []
-    if known & set(MAKERS):
-        ways.append(f"To read {', '.join(sorted(known & set(MAKERS)))}: {INSTALL}.")
-    if known & set(MICROSCOPES) - set(MAKERS):
+    installs: dict[str, list[str]] = {}
+    for suffix in sorted(known & set(MAKERS)):
+        installs.setdefault(what_to_install(suffix), []).append(suffix)
+    ways += [f"To read {', '.join(those)}: {how}." for how, those in installs.items()]
+    if known & set(MICROSCOPES):
         ways.append(
             "Export those of a microscope as OME-TIFF, in its program, with bfconvert "
             "or in Fiji (File, Export, OME-TIFF)."

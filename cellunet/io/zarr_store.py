@@ -150,15 +150,16 @@ def open_group(path: Path) -> Any:  # noqa: ANN401 - zarr's
         optional(_NEEDS[scheme], extra, f"An address {scheme}://")
         where = zarr.storage.FsspecStore.from_url(where, read_only=True)
     elif not path.exists():
-        raise ImageReadError(f"{path} does not exist.")
+        raise ImageReadError(
+            f"{path} does not exist.",
+            hint="Check the path, and that its drive is connected.",
+        )
     else:
         where = zarr.storage.LocalStore(path, read_only=True)
     try:
         # Consolidated metadata would hide labels that were added later.
         return zarr.open_group(where, mode="r", use_consolidated=False)
-    except (*READ_FAILURES, *remote_failures()) as error:
-        if is_bug(error) or not isinstance(error, FileNotFoundError):
-            raise
+    except FileNotFoundError as error:
         raise ImageReadError(
             f"{address(path) or path} is no Zarr group: it holds neither zarr.json nor "
             ".zgroup.",
@@ -250,9 +251,9 @@ def size_and_time(path: Path) -> tuple[int, int]:
         folders[:] = sorted(set(kept) - {"labels", "tables"})
         for name in names:
             # Of the group itself: what lists labels and tables may change.
-            if name.startswith(".cellunet") or (at == root and name == ".zmetadata"):
+            if at == root or name.startswith(".cellunet"):
                 continue
             found = os.stat(os.path.join(at, name))  # noqa: PTH116, PTH118 - of many
-            size += found.st_size if at != root else 0
-            newest = max(newest, found.st_mtime_ns if at != root else 0)
+            size += found.st_size
+            newest = max(newest, found.st_mtime_ns)
     return size, newest

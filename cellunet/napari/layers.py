@@ -56,7 +56,7 @@ class Planes:
                 f"{layer.name} is an RGB picture.",
                 hint="Right-click the layer, choose Split RGB, and take one channel.",
             )
-        self.layer, self._choice = layer, choice
+        self.layer, self.choice = layer, choice
         self.data = layer.data[0] if layer.multiscale else layer.data
         axis = choice.channel_axis
         if axis is not None:
@@ -78,18 +78,18 @@ class Planes:
 
     def indices(self) -> list[Index]:
         """Return the index of each plane that is meant."""
-        if not self._choice.every_plane:
+        if not self.choice.every_plane:
             return [self.shown]
         return list(itertools.product(*map(range, self.shape[:-2])))
 
     def read(self, index: Index) -> npt.NDArray[Any]:
         """Return a plane, YX, or CYX of several channels."""
-        axis = self._choice.channel_axis
+        axis = self.choice.channel_axis
         if axis is None:
             return np.asarray(self.data[index])
         found = [
             np.asarray(self.data[(*index[:axis], channel, *index[axis:])])
-            for channel in self._choice.channels
+            for channel in self.choice.channels
         ]
         return np.stack(found) if len(found) > 1 else found[0]
 
@@ -181,17 +181,18 @@ def training_pairs(
     name = planes.layer.name
     data = labels.data[0] if labels.multiscale else labels.data
     if tuple(data.shape) == planes.shape[-2:]:
-        chosen = {planes.shown: np.asarray(data)}
+        places: dict[tuple[int, ...], Any] = {planes.shown: ...}
     elif tuple(data.shape) == planes.shape:
-        every = itertools.product(*map(range, planes.shape[:-2]))
-        found = {index: np.asarray(data[index]) for index in every}
-        chosen = {index: plane for index, plane in found.items() if plane.any()}
+        places = {i: i for i in itertools.product(*map(range, planes.shape[:-2]))}
     else:
         raise CellunetError(
             f"{labels.name} is of shape {tuple(data.shape)}, {name} of {planes.shape}.",
             hint="Choose the labels that belong to this image.",
         )
-    if not any(plane.any() for plane in chosen.values()):
+    # One after the other: a layer may be larger than memory, its drawn planes not.
+    read = ((index, np.asarray(data[place])) for index, place in places.items())
+    chosen = {index: plane for index, plane in read if plane.any()}
+    if not chosen:
         raise CellunetError(
             f"{labels.name} is empty.",
             hint="Segment the image and correct the labels, or paint all nuclei.",

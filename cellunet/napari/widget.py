@@ -245,10 +245,12 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
             )
         if layer.ndim < 2:
             raise CellunetError(f"{layer.name} has no rows and columns.")
+        axis = self.channel_axis.value
         choice = Choice(
             every_plane=self.planes.value == ALL,
-            channel_axis=self.channel_axis.value,
-            channels=_numbers(self.channel.value),
+            channel_axis=axis,
+            # What the hidden field still holds says nothing.
+            channels=(0,) if axis is None else _numbers(self.channel.value),
         )
         return Planes(layer, choice, self._viewer.dims.point)
 
@@ -309,7 +311,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
 
     def _prepare_training(self) -> Work:
         planes, layer = self._planes(), self.labels.value
-        if len(_numbers(self.channel.value)) > 1:
+        if len(planes.choice.channels) > 1:
             raise CellunetError(
                 "Training from layers takes one channel.",
                 hint="Choose one, or train on files: cellunet train.",

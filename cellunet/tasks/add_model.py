@@ -7,7 +7,6 @@ safetensors, nothing is unpickled, and nothing is unpacked to a path that a zip 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import stat
 import zipfile
@@ -20,10 +19,10 @@ from cellunet import store
 from cellunet.engine.onnx import read_weights
 from cellunet.errors import CheckpointError, ConfigError, InputError
 from cellunet.io.files import write_atomically, writing
-from cellunet.tasks.export_model import KINDS, SUMS
+from cellunet.tasks.export_model import KINDS, SUMS, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 BESIDE = ("history.csv", "curves.svg")
 """What a training leaves beside the weights, and is taken along."""
@@ -105,8 +104,10 @@ def add_model(
     path = Path(source)
     with _opened(path) as shared:
         folder = _free_folder(name, shared.name, overwrite=overwrite)
-        checked = _check_sums(shared)
-        contents = {n: read() for n, read in shared.files.items() if n != SUMS}
+        # Read once: what is compared is what is written.
+        contents = {name: read() for name, read in shared.files.items()}
+    checked = _check_sums(path, contents)
+    contents.pop(SUMS, None)
     with TemporaryDirectory(prefix="cellunet-") as temporary:
         found = _check(path, contents[store.WEIGHTS_FILE], Path(temporary))
     if sha256 is not None and found.lower() != sha256.strip().lower():
@@ -284,7 +285,7 @@ def _free_folder(given: str | None, own: str, *, overwrite: bool) -> Path:
     return folder
 
 
-def _check_sums(shared: _Shared) -> tuple[str, ...]:
+def _check_sums(source: Path, contents: Mapping[str, bytes]) -> tuple[str, ...]:
     """Compare files with the hashes that came along; return which were.
 
     Raises
@@ -292,17 +293,15 @@ def _check_sums(shared: _Shared) -> tuple[str, ...]:
     CheckpointError
         If one differs.
     """
-    if SUMS not in shared.files:
-        return ()
     checked = []
-    for line in shared.files[SUMS]().decode(errors="replace").splitlines():
+    for line in contents.get(SUMS, b"").decode(errors="replace").splitlines():
         expected, _, name = line.partition("  ")
-        if name not in shared.files:
+        if name not in contents:
             continue
-        found = hashlib.sha256(shared.files[name]()).hexdigest()
+        found = sha256_of(contents[name])
         if found != expected:
             raise CheckpointError(
-                f"{name} in {shared.source} is not the file that was shared: its "
+                f"{name} in {source} is not the file that was shared: its "
                 f"SHA-256 begins with {found[:8]}, not {expected[:8]}.",
                 hint="Copy it again.",
             )

@@ -176,7 +176,9 @@ def package(
     if license_id or model.shipped:
         described["license"] = license_id or "BSD-3-Clause"
     files["rdf.yaml"] = (as_yaml(described) + "\n").encode()
-    sums = [f"{_sha256(content)}  {name}\n" for name, content in sorted(files.items())]
+    sums = [
+        f"{sha256_of(content)}  {name}\n" for name, content in sorted(files.items())
+    ]
     return files | {SUMS: "".join(sums).encode()}
 
 
@@ -226,7 +228,8 @@ def own_probabilities(
             if percentile_span(seen, norm) != seen.high - seen.low:
                 raise CheckpointError(
                     f"The test image of {model.name} would be scaled by more than its "
-                    "percentiles."
+                    "percentiles.",
+                    hint="Write the network alone: --to onnx.",
                 )
     bands: list[npt.NDArray[np.float32]] = []
     with Scratch() as scratch:
@@ -255,7 +258,8 @@ def _check_same(
     if not most < SAME:
         raise CheckpointError(
             f"The exported graph computes probabilities that differ by {most:.2g} from "
-            "cellunet's own, so nothing was written."
+            "cellunet's own, so nothing was written.",
+            hint="Please report it, with what cellunet doctor prints.",
         )
 
 
@@ -348,10 +352,11 @@ def _preprocessing(config: TrainConfig) -> dict[str, Any]:
 
 
 def _file(name: str, files: Mapping[str, bytes]) -> dict[str, Any]:
-    return {"source": name, "sha256": _sha256(files[name])}
+    return {"source": name, "sha256": sha256_of(files[name])}
 
 
-def _sha256(content: bytes) -> str:
+def sha256_of(content: bytes) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -285,9 +285,11 @@ class _Job:
         source = labels
         if images:
             name, made = _made_of(target.path)
-            image = config.image or made.get("image")
-            if name == images[0].path.name and not config.level:
-                config = config.replace(level=made.get("level", 0))
+            image = config.image
+            if name == images[0].path.name:
+                # What is known of the file that was segmented says nothing of others.
+                image = image or made.get("image")
+                config = config.replace(level=config.level or made.get("level", 0))
             source = stack.enter_context(
                 open_as(images[0].path, config, first_channel(config), image=image)
             )
@@ -534,9 +536,12 @@ def _of_several(
     """Return the image of each label image of one of several images in a file."""
     belong: dict[Path, list[ChannelFile]] = defaultdict(list)
     seen = set()
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for path in images:
+        by_name[path.name].append(path)
     for path in files:
         name, made = _made_of(path)
-        found = [p for p in images if p.name == name and "image" in made]
+        found = by_name[name] if "image" in made else []
         if len(found) == 1:
             belong[path] = [_channel(found[0])]
             seen.add(found[0])

@@ -301,6 +301,12 @@ def test_a_name_that_holds_a_comma_goes_first():
     assert chosen("DAPI,GFP", ("x", "DAPI,GFP")).channel_names == ("DAPI,GFP",)
 
 
+def test_a_channel_called_luminance_is_one_of_several():
+    layout = chosen("luminance", ("luminance", "DAPI"))
+    assert (layout.gray, layout.notes) == (False, ())
+    assert layout.file_channels == ("luminance", "DAPI")
+
+
 def test_three_channels_are_no_luminance():
     layout = chosen("0,1,2")
     assert (layout.channels, layout.gray) == (3, False)

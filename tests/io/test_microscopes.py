@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import tracemalloc
 from pathlib import Path
@@ -16,6 +17,7 @@ from cellunet.io import microscopes
 from cellunet.io.axes import AS_GRAY
 from cellunet.io.images import names_of_images, open_image
 from cellunet.io.jpeg import ALTERED
+from cellunet.io.paths import way_out
 from cellunet.io.source import Region
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict.batch import predict
@@ -221,6 +223,22 @@ def test_a_missing_library_is_told_with_what_installs_it(tmp_path, monkeypatch, 
     assert str(caught.value) == (
         f"{path} is read with the library {library}, which is not installed. "
         'Try: pip install "cellunet-torch[formats]".'
+    )
+
+
+@pytest.mark.parametrize("maker", microscopes.MAKERS.values(), ids=microscopes.MAKERS)
+def test_what_opens_a_file_is_found_where_the_table_says(maker):
+    module, _, name = maker.opener.partition(".")
+    opener = getattr(importlib.import_module(f"cellunet.io.{module}"), name)
+    assert callable(opener.close)
+
+
+def test_a_library_that_needs_a_newer_python_is_told_with_it():
+    assert microscopes.what_to_install(".oir").endswith(", with Python 3.12 or newer")
+    assert "Python" not in microscopes.what_to_install(".nd2")
+    install = 'pip install "cellunet-torch[formats]"'
+    assert way_out([".oir", ".nd2"]) == (
+        f"To read .nd2: {install}. To read .oir: {install}, with Python 3.12 or newer."
     )
 
 

@@ -133,6 +133,10 @@ def test_of_channels_the_one_that_is_named(
     for wrong, message in (("2", "channels 0 to 1, not 2"), ("x", "is no number")):
         widget.channel.value = wrong
         assert message in segmented()
+    # What is not shown any more says nothing.
+    viewer.add_image(image, name="flat")
+    widget.image.value = viewer.layers["flat"]
+    assert segmented().startswith(f"{len(found.table['id'])} objects")
 
 
 def test_of_levels_the_full_size(viewer, segmented, image, found) -> None:
@@ -189,7 +193,7 @@ def test_an_impossible_diameter_is_one_line(viewer, widget, segmented, image) ->
     assert len(viewer.layers) == 1
 
 
-def test_cancel_adds_no_layer(viewer, widget, segmented, image, monkeypatch) -> None:
+def test_cancel_adds_no_layer(viewer, widget, segmented, image) -> None:
     viewer.add_image(np.tile(image, (4, 4)))
     loading = widget._model
     widget._model = lambda name: (widget.stop(), loading(name))[1]

@@ -381,8 +381,8 @@ class ImageJob:
 
         What stands in the way of it is told where the image has its turn.
         """
-        # A store is looked into alone.
-        alone = self.config.pixel_size_um is not None or target.into is not None
+        # A store is looked through for its size, which is done once, in its turn.
+        alone = self.config.pixel_size_um is not None or is_zarr(target.path)
         if alone or self.config.overwrite:
             return None
         with contextlib.suppress(CellunetError):

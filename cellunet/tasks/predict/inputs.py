@@ -5,6 +5,7 @@ Its level, its scale, its damage.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -490,9 +491,9 @@ class Target:
     into: str | None = None
     """Name of the labels in the store of the image, if they go there."""
 
-    @property
+    @functools.cached_property
     def labels(self) -> Path:
-        """Where the label image is written."""
+        """Where the label image is written; within a store, which is opened for it."""
         return self.output if self.into is None else labels_within(self)
 
 

@@ -217,15 +217,15 @@ class LoadedModel:
         if should_stop is not None:
             recipe = replace(recipe, should_stop=should_stop)
         if diameter is not None:
-            if isinstance(diameter, str) and diameter not in ("auto", "model"):
-                raise ConfigError(
-                    f"The diameter is {diameter!r}; a number of pixels, 'auto' or "
-                    "'model' is expected.",
-                    hint="For images of one kind find it with size_of() of some.",
-                )
             config = config.replace(
                 diameter_px=diameter, scale=None, pixel_size_um=None
             )
+            _refuse_batch(config)
+            if isinstance(diameter, str) and diameter not in ("auto", "model"):
+                raise ConfigError(
+                    f"The diameter is {diameter!r}.",
+                    hint="Give a number of pixels, 'auto' or 'model'.",
+                )
             recipe = with_scale(recipe, config, self._model)
         recipe = settings_for_image(recipe, config, source)
         return way_for(source, recipe, config, self.card)

@@ -99,10 +99,13 @@ def test_settings_are_those_of_predict(tiny_model, image) -> None:
     assert not found.table["touches_border"].any()
     with pytest.raises(ConfigError, match="channel, save"):
         load_model(name, config=PredictConfig(channel="1", save=("table",)))
-    for files in ({"image": "1"}, {"pages": "z"}, {"include": ("labels",)}):
-        with pytest.raises(ConfigError, match="concern files"):
-            load_model(name, config=PredictConfig(**files))
-    for files in ({"part": (1, 2)}, {"into_source": "nuclei"}):
+    for files in (
+        {"image": "1"},
+        {"pages": "z"},
+        {"include": ("labels",)},
+        {"part": (1, 2)},
+        {"into_source": "nuclei"},
+    ):
         with pytest.raises(ConfigError, match="concern files"):
             load_model(name, config=PredictConfig(**files))
     with pytest.raises(ConfigError, match="above 0"):
@@ -111,21 +114,16 @@ def test_settings_are_those_of_predict(tiny_model, image) -> None:
         load_model("unknown")
 
 
-def test_a_diameter_is_as_one_that_the_model_was_loaded_with(model, image, tiny_model):
+def test_a_diameter_changes_nothing_for_the_next_call(model, image, tiny_model):
     name, config = str(tiny_model.folder), PredictConfig(diameter_px=20.0)
     there = load_model(name, threads=1, config=config)
-    told = model.segment(image, diameter=20)
-    np.testing.assert_array_equal(told.labels, there.segment(image).labels)
-    # And back: a call changes nothing for the next one.
+    model.segment(image, diameter=20)
     found = load_model(name, threads=1).segment(image)
     np.testing.assert_array_equal(model.segment(image).labels, found.labels)
     np.testing.assert_array_equal(
         there.segment(image, diameter="auto").labels, found.labels
     )
     assert model.size_of(image, diameter=20) is None
-    for wrong in (1e5, "batch", -3):
-        with pytest.raises(ConfigError):
-            model.segment(image, diameter=wrong)
 
 
 def test_rows_are_counted_to_the_end(model, image) -> None:
@@ -187,7 +185,7 @@ def test_a_diameter_takes_the_place_of_what_the_model_was_loaded_with(
     )
 
 
-@pytest.mark.parametrize("diameter", [1, 1e6, float("nan"), "batch", "small"])
+@pytest.mark.parametrize("diameter", [1, -3, 1e6, float("nan"), "batch", "small"])
 def test_an_impossible_diameter_is_refused(model, image, diameter) -> None:
     with pytest.raises(ConfigError):
         model.segment(image, diameter=diameter)
