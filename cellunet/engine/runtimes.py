@@ -66,7 +66,7 @@ class FlippingEngine:
 
 def window_of(
     block: Block,
-    plan: Plan,
+    shape: tuple[int, int],
     read: Callable[[int, int, int, int], npt.NDArray[np.float32]],
 ) -> npt.NDArray[np.float32]:
     """Return the network's input for a block, 1CYX float32.
@@ -75,14 +75,14 @@ def window_of(
     ----------
     block
         The block to compute.
-    plan
-        The plan that it belongs to.
+    shape
+        Height and width of the plane that the network sees.
     read
         ``read(y0, y1, x0, x1)`` returns the network's input there, CYX float32. It is
         asked for pixels of the plane only; a window that reaches beyond is mirrored.
     """
     y, x = block.y, block.x
-    height, width = plan.shape
+    height, width = shape
     window = read(y.start, min(y.stop, height), x.start, min(x.stop, width))
     short = (y.stop - y.start - window.shape[1], x.stop - x.start - window.shape[2])
     if any(short):
@@ -114,7 +114,9 @@ def plane_probabilities(
     whole = np.empty((classes, *plan.shape), np.float32)
     for block in plan.blocks:
         y, x = block.y, block.x
-        window = window_of(block, plan, lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1])
+        window = window_of(
+            block, plan.shape, lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1]
+        )
         own = np.s_[
             :,
             y.core_start - y.start : y.core_stop - y.start,

@@ -183,13 +183,62 @@ def seed_block(marks: npt.NDArray[np.uint8], area: Area) -> Seeds:
 
 
 @dataclass(frozen=True)
-class _Strip:
+class Strip:
     """A part of a block that its neighbors see too."""
 
     y0: int
     x0: int
     parts: npt.NDArray[np.int32]
-    offset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedBorder:
+    """What the merge needs of `Seeds`: counts, and the strips that neighbors see too.
+
+    It holds no view of the block, so that the block may go, and little is sent.
+    """
+
+    area: Area
+    pixels: npt.NDArray[np.int64]
+    sides: npt.NDArray[np.int64]
+    top: Strip
+    bottom: Strip
+    left: Strip
+    right: Strip
+
+
+def seed_border(seeds: Seeds, halo: int) -> SeedBorder:
+    """Return what the merge needs of the seeds of a block.
+
+    Parameters
+    ----------
+    seeds
+        Step 2.
+    halo
+        `halo_px`.
+    """
+    area = seeds.area
+    (top, bottom), (left, right) = ((c.start, c.stop) for c in area.core)
+
+    def strip(first: int, last: int | None, *, rows: bool) -> Strip:
+        first = max(first, 0)
+        y0, x0 = (area.y0 + first, area.x0) if rows else (area.y0, area.x0 + first)
+        own = seeds.parts[first:last] if rows else seeds.parts[:, first:last]
+        return Strip(y0, x0, own.copy())
+
+    return SeedBorder(
+        area=area,
+        pixels=seeds.pixels,
+        sides=seeds.sides,
+        top=strip(0, top + halo, rows=True),
+        bottom=strip(bottom - halo, None, rows=True),
+        left=strip(0, left + halo, rows=False),
+        right=strip(right - halo, None, rows=False),
+    )
+
+
+Known = tuple[Strip, int]
+"""A strip, and what the numbers of its components begin after."""
 
 
 class SeedMerger:
@@ -206,16 +255,15 @@ class SeedMerger:
 
     def __init__(self, encoding: EncodingConfig, decode: DecodeConfig) -> None:
         self._encoding, self._decode = encoding, decode
-        self._halo = halo_px(encoding, decode)
         self._total = 1
         self._pixels = [np.zeros(1, np.int64)]
         self._sides = [np.zeros(1, np.int64)]
         self._joins = [np.zeros((0, 2), np.int64)]
-        self._above: dict[int, _Strip] = {}
-        self._row: dict[int, _Strip] = {}
-        self._left: _Strip | None = None
+        self._above: dict[int, Known] = {}
+        self._row: dict[int, Known] = {}
+        self._left: Known | None = None
 
-    def add(self, seeds: Seeds) -> int:
+    def add(self, seeds: SeedBorder) -> int:
         """Take the next block; return what its components' numbers begin after.
 
         Component c of the block is number ``add(seeds) + c`` of the plane, until
@@ -229,16 +277,16 @@ class SeedMerger:
         self._total += count
         self._pixels.append(seeds.pixels[1:])
         self._sides.append(seeds.sides[1:])
-        mine = _Strip(seeds.area.y0, seeds.area.x0, seeds.parts, offset)
         # The blocks to come do not touch the one above to the left.
         others = [self._above.pop(column - 1, None)]
         others += [self._above.get(column + d) for d in (0, 1)]
-        for other in (*others, self._left):
+        faces = [(other, seeds.top) for other in others]
+        for other, mine in (*faces, (self._left, seeds.left)):
             if other is not None:
-                self._joins.append(_joins(other, mine))
+                self._joins.append(_joins(other, (mine, offset)))
         if seeds.area.y0 + seeds.area.core[0].stop < seeds.area.plane[0]:
-            self._row[column] = _lower(seeds, offset, self._halo)
-        self._left = _right(seeds, offset, self._halo)
+            self._row[column] = seeds.bottom, offset
+        self._left = seeds.right, offset
         return offset
 
     def numbers(self) -> npt.NDArray[np.int64]:
@@ -284,23 +332,9 @@ def as_one(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     return np.concatenate(([0], same)).astype(np.int32)
 
 
-def _lower(seeds: Seeds, offset: int, halo: int) -> _Strip:
-    """Return the rows that the blocks below see too."""
-    start = max(seeds.area.core[0].stop - halo, 0)
-    return _Strip(
-        seeds.area.y0 + start, seeds.area.x0, seeds.parts[start:].copy(), offset
-    )
-
-
-def _right(seeds: Seeds, offset: int, halo: int) -> _Strip:
-    """Return the columns that the block on the right sees too."""
-    start = max(seeds.area.core[1].stop - halo, 0)
-    part = seeds.parts[:, start:].copy()
-    return _Strip(seeds.area.y0, seeds.area.x0 + start, part, offset)
-
-
-def _joins(a: _Strip, b: _Strip) -> npt.NDArray[np.int64]:
-    """Return rows (component of a, component of b) that share a pixel, global."""
+def _joins(one: Known, other: Known) -> npt.NDArray[np.int64]:
+    """Return rows (component of one, of the other) that share a pixel, global."""
+    (a, after_a), (b, after_b) = one, other
     y0, x0 = max(a.y0, b.y0), max(a.x0, b.x0)
     ends = [(s.y0 + s.parts.shape[0], s.x0 + s.parts.shape[1]) for s in (a, b)]
     y1, x1 = (min(e) for e in zip(*ends, strict=True))
@@ -312,7 +346,7 @@ def _joins(a: _Strip, b: _Strip) -> npt.NDArray[np.int64]:
     )
     both = (first > 0) & (second > 0)
     joins = distinct_pairs(first[both], second[both])
-    joins += np.array([a.offset, b.offset])
+    joins += np.array([after_a, after_b])
     return joins
 
 
@@ -455,22 +489,18 @@ class HoleMerger:
         self._row: dict[int, Edge] = {}
         self._left: Edge | None = None
 
-    def add(
-        self, place: Place, pixels: npt.NDArray[np.int32], holes: Holes, seeds: int
-    ) -> None:
+    def add(self, grown: Grown, seeds: int) -> None:
         """Take the next block.
 
         Parameters
         ----------
-        place
-            Where it lies.
-        pixels
-            YX int32: objects by number, regions by their negative number, else 0.
-        holes
-            What is known of its regions.
+        grown
+            Step 3; of its pixels only the edges are looked at.
         seeds
             What the numbers of its objects begin after, from `SeedMerger.add`.
         """
+        place, holes = grown.place, grown.holes
+        top, bottom, left, right = grown.edges
         column = place[1]
         if column == 0:
             self._above, self._row, self._left = self._row, {}, None
@@ -482,12 +512,12 @@ class HoleMerger:
         self._open.append(holes.open + offset)
         self._neighbors.append(holes.neighbors + np.array([offset, seeds]))
         if column in self._above:
-            mine = _side(pixels[0], offset, seeds)
+            mine = _side(top, offset, seeds)
             self._face(_side(*self._above.pop(column)), mine)
         if self._left is not None:
-            self._face(_side(*self._left), _side(pixels[:, 0], offset, seeds))
-        self._row[column] = pixels[-1].copy(), offset, seeds
-        self._left = pixels[:, -1].copy(), offset, seeds
+            self._face(_side(*self._left), _side(left, offset, seeds))
+        self._row[column] = bottom, offset, seeds
+        self._left = right, offset, seeds
 
     def _face(self, one: Side, other: Side) -> None:
         self._joins.append(_touching(one[1], other[1]))
@@ -541,16 +571,16 @@ def _single(
 
 @dataclass(frozen=True, kw_only=True)
 class Grown:
-    """Step 3 of one core.
+    """Step 3 of one core, its pixels aside.
 
-    `pixels` is YX int32: the block's number of a component, the negative number of a
-    region of background that may be a hole, or 0. `numbers` are the components that are
-    there, with their `areas` and `first_pixels`; `at_frame` those that touch the frame
-    of the plane.
+    Pixels are the block's number of a component, the negative number of a region of
+    background that may be a hole, or 0; `edges` are those at the top, at the bottom, on
+    the left and on the right. `numbers` are the components that are there, with their
+    `areas` and `first_pixels`; `at_frame` those that touch the frame of the plane.
     """
 
     place: Place
-    pixels: npt.NDArray[np.int32]
+    edges: tuple[npt.NDArray[np.int32], ...]
     holes: Holes
     numbers: npt.NDArray[np.int64]
     areas: npt.NDArray[np.int64]
@@ -577,8 +607,10 @@ def grow_block(
     encoding: EncodingConfig,
     decode: DecodeConfig,
     same: npt.NDArray[np.int32] | None = None,
-) -> Grown:
+) -> tuple[npt.NDArray[np.int32], Grown]:
     """Grow a block's seeds and measure what lies in its core.
+
+    Returns the pixels of the core, YX int32, and what the merge needs of them.
 
     Parameters
     ----------
@@ -605,9 +637,11 @@ def grow_block(
     x = firsts % objects.shape[1] + area.x0 + area.core[1].start
     regions, holes = find_holes(objects, area, decode.max_hole_px)
     frame = [np.zeros(0, np.int32), *(edge for _, edge in area.frame(objects))]
-    return Grown(
+    pixels = np.where(regions > 0, -regions, objects)
+    edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
+    return pixels, Grown(
         place=area.place,
-        pixels=np.where(regions > 0, -regions, objects),
+        edges=tuple(edge.copy() for edge in edges),
         holes=holes,
         numbers=there,
         areas=areas,
@@ -657,7 +691,7 @@ class ObjectMerger:
         self._blocks: list[tuple[Grown, int]] = []
 
     def add(self, grown: Grown, offset: int) -> None:
-        """Take the next block; of its pixels only the sides are kept.
+        """Take the next block.
 
         Parameters
         ----------
@@ -666,9 +700,8 @@ class ObjectMerger:
         offset
             What its components' numbers begin after, from `SeedMerger.add`.
         """
-        self._holes.add(grown.place, grown.pixels, grown.holes, offset)
-        kept = replace(grown, pixels=np.zeros((0, 0), np.int32))
-        self._blocks.append((kept, offset))
+        self._holes.add(grown, offset)
+        self._blocks.append((replace(grown, edges=()), offset))
 
     def numbers(self, seeds: npt.NDArray[np.int64]) -> Numbers:
         """Return the final number of every component and of every filled hole.
@@ -719,7 +752,7 @@ def finalize_block(
     Parameters
     ----------
     pixels
-        Step 3, `Grown.pixels`.
+        Step 3, from `grow_block`.
     place
         Place of the block.
     numbers
@@ -783,9 +816,9 @@ def decode_plane(
     corrected = correct(probabilities, decode.class_odds)
     seeds = seed_block(seed_and_foreground_mask(corrected, encoding, decode), area)
     merger, objects = SeedMerger(encoding, decode), ObjectMerger(decode)
-    offset = merger.add(seeds)
+    offset = merger.add(seed_border(seeds, halo_px(encoding, decode)))
     numbers = merger.numbers()
     same = as_one(numbers[1:]) if waits_for_all(encoding) else None
-    grown = grow_block(seeds.parts, area, encoding, decode, same)
+    pixels, grown = grow_block(seeds.parts, area, encoding, decode, same)
     objects.add(grown, offset)
-    return finalize_block(grown.pixels, area.place, objects.numbers(numbers))
+    return finalize_block(pixels, area.place, objects.numbers(numbers))

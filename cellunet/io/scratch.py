@@ -21,17 +21,17 @@ import threading
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import imagecodecs
 import numpy as np
 
 from cellunet.errors import OutputError
-from cellunet.io.files import close_unwanted, writing
+from cellunet.io.files import close_unwanted, write_atomically, writing
 from cellunet.io.source import Closing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -149,8 +149,33 @@ class _OnDisk:
     dtype: np.dtype[Any]
 
 
-Kept: TypeAlias = "npt.NDArray[Any] | _OnDisk"
+@dataclass(frozen=True)
+class _InFile:
+    """An array in a file of its own."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+Kept: TypeAlias = "npt.NDArray[Any] | _OnDisk | _InFile"
 """What stands for an array that was put aside."""
+
+
+class Room(Protocol):
+    """Where arrays of a plane wait: a `Scratch`, or one that several machines share."""
+
+    def keep(self, array: npt.NDArray[Any], name: str) -> Kept:
+        """Put an array aside under a name that no other has."""
+        ...
+
+    def fetch(self, kept: Kept) -> npt.NDArray[Any]:
+        """Return an array that was put aside; it is not to be changed."""
+        ...
+
+    def forget(self, kept: Kept) -> None:
+        """Give back the memory of an array."""
+        ...
 
 
 class Scratch(Closing):
@@ -195,14 +220,15 @@ class Scratch(Closing):
         """Return a new, empty store for one kind of arrays of one plane."""
         return PlaneStore(self)
 
-    def keep(self, array: npt.NDArray[Any]) -> Kept:
-        """Put an array aside; `array` must not change afterwards.
+    def keep(self, array: npt.NDArray[Any], name: str = "") -> Kept:
+        """Put an array aside; `array` must not change afterwards, `name` is not needed.
 
         Raises
         ------
         OutputError
             If there is no room on the disk.
         """
+        del name
         with self._lock:
             if array.nbytes <= self._room:
                 self._room -= array.nbytes
@@ -221,14 +247,14 @@ class Scratch(Closing):
         """Return an array that was put aside; it is not to be changed."""
         if isinstance(kept, np.ndarray):
             return kept
+        if isinstance(kept, _InFile):
+            raise TypeError(f"{kept} lies in another scratch")
         with self._lock, writing(*self._writes):
             if self._file is None:
                 raise ValueError("the scratch was closed")
             self._file.seek(kept.offset)
             packed = self._file.read(kept.length)
-        size = math.prod(kept.shape) * kept.dtype.itemsize
-        flat = np.frombuffer(imagecodecs.zstd_decode(packed, out=size), kept.dtype)
-        return flat.reshape(kept.shape)
+        return _unpacked(packed, kept)
 
     def forget(self, kept: Kept) -> None:
         """Give back the memory of an array; what is on the disk stays until the end."""
@@ -244,33 +270,140 @@ class Scratch(Closing):
                 self._file = None
 
 
-@dataclass(frozen=True)
-class _Rectangle:
-    """An array and where it lies in the plane."""
-
-    x0: int
-    width: int
-    kept: Kept
+def _unpacked(packed: bytes, kept: _OnDisk | _InFile) -> npt.NDArray[Any]:
+    size = math.prod(kept.shape) * kept.dtype.itemsize
+    flat = np.frombuffer(imagecodecs.zstd_decode(packed, out=size), kept.dtype)
+    return flat.reshape(kept.shape)
 
 
 @dataclass(frozen=True)
-class _Row:
-    """Rectangles side by side, of one height."""
+class SharedScratch:
+    """Room in a folder that several machines see: an array is a file of its own.
+
+    A file appears when it is complete, so that one that is there is done, whoever
+    wrote it. The folder is made and removed by whoever has it made.
+    """
+
+    folder: Path
+
+    def keep(self, array: npt.NDArray[Any], name: str) -> Kept:
+        """Put an array aside; see `Room`.
+
+        Raises
+        ------
+        OutputError
+            If there is no room on the disk, or the folder is not there.
+        """
+        if not self.folder.is_dir():
+            raise OutputError(
+                f"There is no folder {self.folder} here.",
+                hint="All workers must see the folder of the results by the same path; "
+                f"{SETTING} names another folder for what is on its way.",
+            )
+        with write_atomically(self.folder / name, SETTING) as temporary:
+            temporary.write_bytes(imagecodecs.zstd_encode(array.tobytes(), LEVEL))
+        return _InFile(name, array.shape, array.dtype)
+
+    def find(
+        self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike
+    ) -> Kept | None:
+        """Return an array that was put aside before, None if there is none."""
+        if not (self.folder / name).is_file():
+            return None
+        return _InFile(name, shape, np.dtype(dtype))
+
+    def fetch(self, kept: Kept) -> npt.NDArray[Any]:
+        """Return an array that was put aside; see `Room`.
+
+        Raises
+        ------
+        OutputError
+            If it is not there.
+        """
+        if isinstance(kept, np.ndarray):
+            return kept
+        if isinstance(kept, _OnDisk):
+            raise TypeError(f"{kept} lies in another scratch")
+        try:
+            return _unpacked((self.folder / kept.name).read_bytes(), kept)
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder / kept.name} cannot be read ({error.strerror}).",
+                hint="All workers must see this folder by the same path, and nobody "
+                "may remove it meanwhile. The same command continues.",
+            ) from error
+
+    def forget(self, kept: Kept) -> None:
+        """Do nothing: files stay until the folder goes, for who has to begin again."""
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """An array that was put aside, and where it lies in the plane."""
 
     y0: int
-    height: int
-    rectangles: list[_Rectangle]
+    x0: int
+    kept: Kept
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The row below it, and the column to the right."""
+        height, width = self.kept.shape
+        return self.y0 + height, self.x0 + width
+
+
+def assembled(
+    rectangles: Sequence[Rectangle],
+    y0: int,
+    y1: int,
+    x0: int,
+    x1: int,
+    *,
+    room: Room,
+) -> npt.NDArray[Any]:
+    """Return rows y0 <= y < y1, columns x0 <= x < x1; it is not to be changed.
+
+    Parameters
+    ----------
+    rectangles
+        That cover it, from `PlaneStore.within`.
+    y0, y1, x0, x1
+        Which pixels.
+    room
+        Where the rectangles were put aside.
+    """
+    out: npt.NDArray[Any] | None = None
+    for part in rectangles:
+        array = room.fetch(part.kept)
+        if (part.y0, part.x0, *part.ends) == (y0, x0, y1, x1):
+            return array
+        if out is None:
+            out = np.empty((y1 - y0, x1 - x0), array.dtype)
+        top, bottom = max(part.y0, y0), min(part.ends[0], y1)
+        left, right = max(part.x0, x0), min(part.ends[1], x1)
+        out[top - y0 : bottom - y0, left - x0 : right - x0] = array[
+            top - part.y0 : bottom - part.y0, left - part.x0 : right - part.x0
+        ]
+    if out is None:
+        raise ValueError(f"nothing was put at {(y0, y1, x0, x1)}")
+    return out
 
 
 class PlaneStore:
     """Rectangles that together cover a plane, row of rectangles by row.
 
-    Made by `Scratch.store`. What was put in can be read at once, by other threads too.
+    Those of a row are of one height. What was put in can be read at once, by other
+    threads too.
+
+    Parameters
+    ----------
+    room
+        Where they are put aside.
     """
 
-    def __init__(self, scratch: Scratch) -> None:
-        self._scratch = scratch
-        self._rows: list[_Row] = []
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._rows: list[list[Rectangle]] = []
 
     def put(self, y0: int, x0: int, array: npt.NDArray[Any]) -> None:
         """Put a rectangle aside, YX, in raster order of their first pixels.
@@ -280,46 +413,42 @@ class PlaneStore:
         OutputError
             If there is no room on the disk.
         """
-        if not self._rows or self._rows[-1].y0 != y0:
-            self._rows.append(_Row(y0, array.shape[0], []))
-        kept = self._scratch.keep(array)
-        self._rows[-1].rectangles.append(_Rectangle(x0, array.shape[1], kept))
+        self.add(y0, x0, self._room.keep(array, ""))
+
+    def add(self, y0: int, x0: int, kept: Kept) -> None:
+        """Take a rectangle that was put aside; in the same order."""
+        rectangle = Rectangle(y0, x0, kept)
+        if self._rows and self._rows[-1][0].y0 == y0:
+            self._rows[-1].append(rectangle)
+        else:
+            self._rows.append([rectangle])
 
     def holds(self, y1: int, x1: int) -> bool:
         """Return whether all was put that lies above row y1 and left of column x1."""
         rows = self._rows
-        place = bisect_left([r.y0 for r in rows], y1) - 1
-        if place < 0 or rows[place].y0 + rows[place].height < y1:
+        place = bisect_left([row[0].y0 for row in rows], y1) - 1
+        if place < 0 or rows[place][0].ends[0] < y1:
             return False
-        last = rows[place].rectangles[-1:]
-        done = bool(last) and last[0].x0 + last[0].width >= x1
-        return done or place + 1 < len(rows)
+        return rows[place][-1].ends[1] >= x1 or place + 1 < len(rows)
+
+    def within(self, y0: int, y1: int, x0: int, x1: int) -> list[Rectangle]:
+        """Return the rectangles that hold rows y0 <= y < y1, columns x0 <= x < x1."""
+        return [
+            rectangle
+            for row in _within(self._rows, [r[0].y0 for r in self._rows], y0, y1)
+            for rectangle in _within(row, [r.x0 for r in row], x0, x1)
+        ]
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[Any]:
         """Return rows y0 <= y < y1, columns x0 <= x < x1; it is not to be changed."""
-        out: npt.NDArray[Any] | None = None
-        for row in _within(self._rows, [r.y0 for r in self._rows], y0, y1):
-            rectangles = row.rectangles
-            for part in _within(rectangles, [r.x0 for r in rectangles], x0, x1):
-                array = self._scratch.fetch(part.kept)
-                if (row.y0, part.x0, *array.shape) == (y0, x0, y1 - y0, x1 - x0):
-                    return array
-                if out is None:
-                    out = np.empty((y1 - y0, x1 - x0), array.dtype)
-                top, bottom = max(row.y0, y0), min(row.y0 + row.height, y1)
-                left, right = max(part.x0, x0), min(part.x0 + part.width, x1)
-                out[top - y0 : bottom - y0, left - x0 : right - x0] = array[
-                    top - row.y0 : bottom - row.y0, left - part.x0 : right - part.x0
-                ]
-        if out is None:
-            raise ValueError(f"nothing was put at {(y0, y1, x0, x1)}")
-        return out
+        found = self.within(y0, y1, x0, x1)
+        return assembled(found, y0, y1, x0, x1, room=self._room)
 
     def forget(self) -> None:
         """Give back the memory of everything; nothing can be read any more."""
         for row in self._rows:
-            for part in row.rectangles:
-                self._scratch.forget(part.kept)
+            for rectangle in row:
+                self._room.forget(rectangle.kept)
         self._rows = []
 
 

@@ -127,7 +127,7 @@ def test_a_window_beyond_the_plane_is_mirrored_and_reads_pixels_of_the_plane_onl
         asked.append((y0, y1, x0, x1))
         return image[:, y0:y1, x0:x1]
 
-    (window,) = window_of(blocks.blocks[0], blocks, read)[0]
+    (window,) = window_of(blocks.blocks[0], blocks.shape, read)[0]
     assert asked == [(0, 5, 0, 3)]
     assert window.shape == (8, 4)
     assert window[:, 0].tolist() == [0, 3, 6, 9, 12, 12, 9, 6]

@@ -31,6 +31,7 @@ from cellunet.imaging.decode import (
     least_members,
     seed_and_foreground_mask,
     seed_block,
+    seed_border,
     waits_for_all,
 )
 from cellunet.imaging.targets import encode
@@ -87,8 +88,9 @@ def _decode_blocks(
     )
     seeds = [seed_block(marks[v[1:]], a) for a, v, _ in areas]
     merger = SeedMerger(encoding, decode)
+    borders = [seed_border(s, halo_px(encoding, decode)) for s in seeds]
     offsets = {
-        s.area.place: merger.add(s) for s in sorted(seeds, key=lambda s: s.area.place)
+        s.area.place: merger.add(s) for s in sorted(borders, key=lambda s: s.area.place)
     }
     merged = merger.numbers()
     grown = []
@@ -99,12 +101,12 @@ def _decode_blocks(
             same = as_one(merged[first : first + len(block.pixels) - 1])
         grown.append(grow_block(block.parts, block.area, encoding, decode, same))
     objects = ObjectMerger(decode, exclude_border=exclude_border)
-    for block in sorted(grown, key=lambda block: block.place):
+    for _, block in sorted(grown, key=lambda item: item[1].place):
         objects.add(block, offsets[block.place])
     numbers = objects.numbers(merged)
     labels = np.zeros(shape, np.uint32)
-    for block, (_, _, core) in zip(grown, areas, strict=True):
-        labels[core] = finalize_block(block.pixels, block.place, numbers)
+    for (pixels, block), (_, _, core) in zip(grown, areas, strict=True):
+        labels[core] = finalize_block(pixels, block.place, numbers)
     assert np.bincount(labels.ravel())[1:].tolist() == numbers.areas.tolist()
     assert len(numbers.areas) == numbers.count
     return labels

@@ -21,15 +21,21 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from cellunet.engine.runtimes import window_of
-from cellunet.errors import CheckpointError
 from cellunet.imaging import decode
-from cellunet.imaging.blocks import Area, Block, Plan, Span, network_plan
+from cellunet.imaging.blocks import Area
 from cellunet.imaging.growth import Levels, Reach, moved, smoothed
-from cellunet.imaging.measure import Confidences, pixel_confidence
-from cellunet.imaging.normalize import measure_channels, network_input, rescale_channels
-from cellunet.imaging.sizes import axis_weights, resampled, target_length
+from cellunet.imaging.measure import Confidences
+from cellunet.imaging.normalize import measure_channels, rescale_channels
+from cellunet.io.scratch import PlaneStore, SharedScratch
 from cellunet.io.source import Region
+from cellunet.tasks.predict.blocks import (
+    DecodeStep,
+    NetworkStep,
+    Place,
+    SeededTile,
+    SharedNetworkStep,
+    Tile,
+)
 from cellunet.tasks.scheduling import one_by_one, overlapped
 
 if TYPE_CHECKING:
@@ -37,15 +43,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import NormalizationConfig, UNetConfig
-    from cellunet.engine.runtimes import Engine
-    from cellunet.imaging.blocks import Place
-    from cellunet.io.scratch import Kept, PlaneStore, Scratch
+    from cellunet.config import NormalizationConfig
+    from cellunet.imaging.blocks import Place as GridPlace
+    from cellunet.io.scratch import Kept, Scratch
     from cellunet.io.source import Source, Statistics
+    from cellunet.tasks.predict.blocks import GrownTile, NetworkBlock, Part, Seen
     from cellunet.tasks.predict.settings import InferenceSettings, Memory
+    from cellunet.tasks.scheduling import Executor
 
-    Read = Callable[[int, int, int, int], npt.NDArray[np.float32]]
-    Finish = Callable[["Part", npt.NDArray[np.float32]], None]
     Rows = tuple[int, npt.NDArray[np.int32], slice]
 
 T = TypeVar("T")
@@ -69,160 +74,6 @@ def asking(should_stop: Callable[[], bool], items: Iterable[T]) -> Iterator[T]:
         yield item
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A rectangle of the plane that one block of the network is for.
-
-    Rows y0 <= y < y1 and columns x0 <= x < x1; together the parts cover the plane once.
-    """
-
-    y0: int
-    y1: int
-    x0: int
-    x1: int
-
-
-class NetworkPass:
-    """One plane through the network, at the plane's own scale or another.
-
-    At another scale the network sees the resampled plane, and its probabilities are
-    resampled to the plane's own pixels.
-
-    Parameters
-    ----------
-    read
-        ``read(y0, y1, x0, x1)`` returns scaled intensities there, CYX float32.
-    shape
-        Height and width of the plane.
-    scale
-        Magnification before the network.
-    network
-        Its shape.
-    normalization
-        How intensities become its input channels.
-    """
-
-    def __init__(
-        self,
-        read: Read,
-        shape: tuple[int, int],
-        scale: float,
-        network: UNetConfig,
-        normalization: NormalizationConfig,
-    ) -> None:
-        self._normalization = normalization
-        self._shape = shape
-        if scale == 1.0:
-            self._read = read
-            self.plan = network_plan(shape, network)
-        else:
-            height, width = (target_length(n, scale) for n in shape)
-            self._read = resampled(read, shape, (height, width))
-            # The pixels of the resampled plane that one of the plane reaches to.
-            margin = math.ceil(2 * max(scale, 1.0)) + 2
-            self.plan = network_plan((height, width), network, margin)
-
-    def run(
-        self, engine: Engine, finish: Finish, should_stop: Callable[[], bool]
-    ) -> Generator[Part]:
-        """Yield each part, in raster order, when `finish` is done with it.
-
-        `finish` takes a part with its probabilities, KYX float32. To be closed.
-
-        The next window is read, and the part before finished, while the network
-        computes; `finish` may be called from another thread, never twice at once.
-
-        Raises
-        ------
-        Stopped
-            If `should_stop` came true.
-        CheckpointError
-            If the network does not compute numbers.
-        """
-        rows, columns = (
-            _edges(spans, length, target)
-            for spans, length, target in zip(
-                _spans(self.plan), self._shape, self.plan.shape, strict=True
-            )
-        )
-
-        def part_of(block: Block) -> Part:
-            (y0, y1), (x0, x1) = rows[block.row], columns[block.column]
-            return Part(y0=y0, y1=y1, x0=x0, x1=x1)
-
-        def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
-            return network_input(self._read(y0, y1, x0, x1), self._normalization)
-
-        def compute(
-            block: Block, window: npt.NDArray[np.float32]
-        ) -> npt.NDArray[np.float32]:
-            if should_stop():
-                raise PredictionStopped
-            probabilities: npt.NDArray[np.float32] = engine(window)[0]
-            _check_numbers(probabilities, part_of(block))
-            return probabilities
-
-        def done(block: Block, probabilities: npt.NDArray[np.float32]) -> Part:
-            part = part_of(block)
-            finish(part, self._own(block, part, probabilities))
-            return part
-
-        def prepare(block: Block) -> npt.NDArray[np.float32]:
-            return window_of(block, self.plan, read)
-
-        # For a single block threads would have nothing to do beside it.
-        run = overlapped if len(self.plan.blocks) > 1 else one_by_one
-        yield from run(self.plan.blocks, prepare, compute, done)
-
-    def _own(
-        self, block: Block, part: Part, probabilities: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float32]:
-        """Return the probabilities of a part's own pixels from those of a window."""
-        size = self.plan.shape
-        if size == self._shape:
-            own: npt.NDArray[np.float32] = probabilities[
-                :,
-                part.y0 - block.y.start : part.y1 - block.y.start,
-                part.x0 - block.x.start : part.x1 - block.x.start,
-            ]
-            return own
-        top, bottom, rows = axis_weights(size[0], self._shape[0], part.y0, part.y1)
-        left, right, across = axis_weights(size[1], self._shape[1], part.x0, part.x1)
-        seen = probabilities[
-            :,
-            top - block.y.start : bottom - block.y.start,
-            left - block.x.start : right - block.x.start,
-        ]
-        return np.stack([(across @ (rows @ plane).T).T for plane in seen])
-
-
-def _check_numbers(probabilities: npt.NDArray[np.float32], part: Part) -> None:
-    """Refuse NaN, which would be taken for an image without objects.
-
-    A pixel where one class is NaN is NaN in all, by the softmax.
-    """
-    if np.isnan(probabilities[0]).any():
-        raise CheckpointError(
-            f"The model does not compute numbers at x {part.x0} to {part.x1 - 1}, y "
-            f"{part.y0} to {part.y1 - 1}: its weights are damaged or far too large.",
-            hint="Copy the model again, or choose another with --model.",
-        )
-
-
-def _spans(plan: Plan) -> tuple[list[Span], list[Span]]:
-    """Return the spans of the plan's rows and of its columns."""
-    return (
-        [plan.at(row, 0).y for row in range(plan.rows)],
-        [plan.at(0, column).x for column in range(plan.columns)],
-    )
-
-
-def _edges(spans: list[Span], length: int, target: int) -> list[tuple[int, int]]:
-    """Return which pixels of an axis of `length` each span of `target` is for."""
-    inner = [round(span.core_start * length / target) for span in spans[1:]]
-    return list(pairwise([0, *inner, length]))
-
-
 class DecodePass:
     """The decoding of one plane.
 
@@ -234,10 +85,10 @@ class DecodePass:
         Height and width of the plane.
     recipe
         Settings, and what executes.
-    scratch
-        Room for provisional labels.
-    rows
-        Full-width rows of labels to hold at once.
+    step
+        What is done to a tile.
+    executor
+        What does it; None: that of the recipe.
     """
 
     def __init__(
@@ -245,19 +96,19 @@ class DecodePass:
         marks: PlaneStore,
         shape: tuple[int, int],
         recipe: InferenceSettings,
-        scratch: Scratch,
-        rows: int,
+        step: DecodeStep,
+        executor: Executor | None = None,
     ) -> None:
         self._marks, self._shape, self._recipe = marks, shape, recipe
-        self._scratch, self._rows = scratch, rows
-        self._encoding, self._decode = recipe.config.encoding, recipe.decode
-        halo = decode.halo_px(self._encoding, self._decode)
+        self._step, self._executor = step, executor or recipe.executor
+        encoding, constants = step.encoding, step.decode
+        halo = decode.halo_px(encoding, constants)
         self._grid = list(tiles(shape, recipe.memory.tile_px, halo))
-        self._seeds = decode.SeedMerger(self._encoding, self._decode)
+        self._seeds = decode.SeedMerger(encoding, constants)
         self._objects = decode.ObjectMerger(
-            self._decode, exclude_border=recipe.exclude_border
+            constants, exclude_border=recipe.exclude_border
         )
-        self._strips: dict[Place, list[Kept]] = {}
+        self._strips: dict[GridPlace, list[Kept]] = {}
 
     def run(self, parts: Iterable[object]) -> None:
         """Decode all tiles but for their final numbers.
@@ -273,11 +124,12 @@ class DecodePass:
             If the recipe's `should_stop` came true.
         """
         areas = _ready([area for row in self._grid for area in row], parts, self._marks)
-        way = self._after_all if decode.waits_for_all(self._encoding) else self._at_once
-        with closing(way(areas)) as found:
-            for grown, offset in asking(self._recipe.should_stop, found):
+        waits = decode.waits_for_all(self._step.encoding)
+        way = self._after_all if waits else self._at_once
+        with closing(way(map(self._tile, areas))) as found:
+            for (grown, strips), offset in asking(self._recipe.should_stop, found):
                 self._objects.add(grown, offset)
-                self._strips[grown.place] = self._put_aside(grown.pixels)
+                self._strips[grown.place] = strips
         self._marks.forget()
 
     def numbers(self) -> decode.Numbers:
@@ -289,9 +141,8 @@ class DecodePass:
 
         def final(item: tuple[Area, Kept]) -> npt.NDArray[np.uint32]:
             area, strip = item
-            return decode.finalize_block(
-                self._scratch.fetch(strip), area.place, numbers
-            )
+            pixels = self._step.room.fetch(strip)
+            return decode.finalize_block(pixels, area.place, numbers)
 
         with closing(self._recipe.executor.map(final, self._in_bands())) as strips:
             for row in self._grid:
@@ -308,50 +159,34 @@ class DecodePass:
             for strips in zip(*(self._strips[area.place] for area in row), strict=True):
                 yield from zip(row, strips, strict=True)
 
-    def _put_aside(self, pixels: npt.NDArray[np.int32]) -> list[Kept]:
-        rows = range(0, len(pixels), self._rows)
-        return [self._scratch.keep(pixels[y : y + self._rows]) for y in rows]
+    def _tile(self, area: Area) -> Tile:
+        y1, x1 = area.y0 + area.height, area.x0 + area.width
+        return Tile(area, self._marks.within(area.y0, y1, area.x0, x1))
 
-    def _seeded(self, area: Area) -> decode.Seeds:
-        end = area.y0 + area.height, area.x0 + area.width
-        marks = self._marks.read(area.y0, end[0], area.x0, end[1])
-        return decode.seed_block(marks, area)
-
-    def _at_once(self, areas: Iterable[Area]) -> Generator[tuple[decode.Grown, int]]:
+    def _at_once(self, tiles: Iterable[Tile]) -> Generator[tuple[GrownTile, int]]:
         """Yield what has grown in each tile, and what its numbers begin after."""
-
-        def whole(area: Area) -> tuple[decode.Seeds, decode.Grown]:
-            seeds = self._seeded(area)
-            return seeds, decode.grow_block(
-                seeds.parts, area, self._encoding, self._decode
-            )
-
-        with closing(self._recipe.executor.map(whole, areas)) as found:
+        with closing(self._executor.map(self._step.whole, tiles)) as found:
             for seeds, grown in found:
                 yield grown, self._seeds.add(seeds)
 
-    def _after_all(self, areas: Iterable[Area]) -> Generator[tuple[decode.Grown, int]]:
+    def _after_all(self, tiles: Iterable[Tile]) -> Generator[tuple[GrownTile, int]]:
         """Yield the same where growth has to wait for the seeds of the whole plane."""
-        scratch, executor = self._scratch, self._recipe.executor
         left: deque[tuple[Area, Kept, int, int]] = deque()
-        with closing(executor.map(self._seeded, areas)) as found:
-            for seeds in asking(self._recipe.should_stop, found):
+        with closing(self._executor.map(self._step.seed, tiles)) as found:
+            for seeds, kept in asking(self._recipe.should_stop, found):
                 offset, count = self._seeds.add(seeds), len(seeds.pixels) - 1
-                left.append((seeds.area, scratch.keep(seeds.parts), offset, count))
+                left.append((seeds.area, kept, offset, count))
         self._marks.forget()
         numbers = self._seeds.numbers()
 
-        def grow(item: tuple[Area, Kept, int, int]) -> tuple[decode.Grown, int]:
-            area, kept, offset, count = item
-            same = decode.as_one(numbers[offset + 1 : offset + 1 + count])
-            parts = scratch.fetch(kept)
-            grown = decode.grow_block(parts, area, self._encoding, self._decode, same)
-            scratch.forget(kept)
-            return grown, offset
+        def seeded() -> Iterator[SeededTile]:
+            # What has been grown is forgotten: the list would hold its memory.
+            while left:
+                area, kept, offset, count = left.popleft()
+                same = decode.as_one(numbers[offset + 1 : offset + 1 + count])
+                yield SeededTile(area, kept, offset, same)
 
-        # What has been grown is forgotten: the list would hold its memory.
-        items = (left.popleft() for _ in range(len(left)))
-        yield from executor.map(grow, items)
+        yield from self._executor.map(self._step.grow, seeded())
 
 
 def _core_width(area: Area) -> int:
@@ -461,54 +296,69 @@ def segment_plane(
     Stopped
         If ``recipe.should_stop()`` came true.
     """
-    config = recipe.config
-    rows, stop = band_rows(source.shape[1], recipe.memory), recipe.should_stop
-    seen = config.image_channels
+    rows = band_rows(source.shape[1], recipe.memory)
     if statistics is None:
-        statistics = plane_statistics(
-            source, plane, rows, config.normalization, stop, seen
-        )
-
-    def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
-        pixels = source.read(Region(plane, y0, y1, x0, x1))
-        return rescale_channels(pixels[:seen], statistics, config.normalization)
-
-    network = NetworkPass(
-        read, source.shape, recipe.scale, config.network, config.normalization
+        statistics = statistics_for(source, plane, recipe)
+    place = recipe.elsewhere or Place(recipe.engine, source, scratch, recipe.executor)
+    network = _network_step(plane, recipe, place, statistics)
+    seen = _SeenPlane(source.shape, network, on_band)
+    step = DecodeStep(
+        encoding=recipe.config.encoding,
+        decode=recipe.decode,
+        room=place.room,
+        rows=rows,
+        key=f"{network.key}-{recipe.memory.tile_px}",
     )
-    marks, sure = scratch.store(), scratch.store()
-    bands = _Bands(source.shape[1], config.network.classes, on_band)
-
-    def finish(part: Part, probabilities: npt.NDArray[np.float32]) -> None:
-        corrected = decode.correct(probabilities, recipe.decode.class_odds)
-        marks.put(
-            part.y0,
-            part.x0,
-            decode.seed_and_foreground_mask(
-                corrected, config.encoding, recipe.decode, recipe.min_foreground
-            ),
-        )
-        sure.put(part.y0, part.x0, pixel_confidence(corrected))
-        bands.put(part, corrected)
-
-    decoding = DecodePass(marks, source.shape, recipe, scratch, rows)
-    width = source.shape[1]
+    decoding = DecodePass(seen.marks, source.shape, recipe, step, place.executor)
 
     def told(parts: Iterable[Part]) -> Iterator[Part]:
         for part in parts:
-            if part.x1 == width:
+            if part.x1 == source.shape[1]:
                 recipe.on_rows(part.y1 - part.y0)
             yield part
 
-    with closing(network.run(recipe.engine, finish, stop)) as parts:
+    with closing(seen.parts(place.executor, recipe.should_stop)) as parts:
         decoding.run(told(parts))
     numbers = decoding.numbers()
     return Segmented(
         count=numbers.count,
         areas=numbers.areas,
         statistics=statistics[0],
-        bands=lambda: asking(stop, decoding.bands(numbers)),
-        evidence=lambda y0, y1: sure.read(y0, y1, 0, width),
+        bands=lambda: asking(recipe.should_stop, decoding.bands(numbers)),
+        evidence=lambda y0, y1: seen.sure.read(y0, y1, 0, source.shape[1]),
+    )
+
+
+def _network_step(
+    plane: int,
+    recipe: InferenceSettings,
+    place: Place,
+    statistics: Sequence[Statistics],
+) -> NetworkStep:
+    return NetworkStep(
+        engine=place.engine,
+        source=place.source,
+        plane=plane,
+        statistics=tuple(statistics),
+        config=recipe.config,
+        decode=recipe.decode,
+        scale=recipe.scale,
+        min_foreground=recipe.min_foreground,
+        room=place.room,
+    )
+
+
+def statistics_for(
+    source: Source, plane: int, recipe: InferenceSettings
+) -> tuple[Statistics, ...]:
+    """Return statistics of the channels that a recipe's model looks at."""
+    return plane_statistics(
+        source,
+        plane,
+        band_rows(source.shape[1], recipe.memory),
+        recipe.config.normalization,
+        recipe.should_stop,
+        recipe.config.image_channels,
     )
 
 
@@ -539,22 +389,69 @@ def plane_statistics(
     return measure_channels(bands, config)
 
 
-class _Bands:
-    """Joins the parts of each row of the network's blocks, if anybody wants them."""
+class _SeenPlane:
+    """What the network makes of a plane, part by part.
 
-    def __init__(self, width: int, classes: int, on_band: OnBand | None) -> None:
-        self._width, self._classes, self._on_band = width, classes, on_band
-        self._band = np.empty((classes, 0, width), np.float32)
+    Parameters
+    ----------
+    shape
+        Height and width of the plane.
+    step
+        What is done to a block.
+    on_band
+        Takes the probabilities of each row of blocks, if anybody wants them.
+    """
 
-    def put(self, part: Part, probabilities: npt.NDArray[np.float32]) -> None:
-        if self._on_band is None:
+    def __init__(
+        self, shape: tuple[int, int], step: NetworkStep, on_band: OnBand | None
+    ) -> None:
+        self._width, self._step, self._on_band = shape[1], step, on_band
+        self.marks, self.sure = PlaneStore(step.room), PlaneStore(step.room)
+        self._band = np.empty((0, 0, 0), np.float32)
+
+    def parts(
+        self, executor: Executor, should_stop: Callable[[], bool]
+    ) -> Generator[Part]:
+        """Yield each part, in raster order, when all of it is there. To be closed.
+
+        Here the next window is read, and the part before finished, while the network
+        computes; elsewhere each block is a task by itself.
+
+        Raises
+        ------
+        PredictionStopped
+            If `should_stop` came true.
+        CheckpointError
+            If the network does not compute numbers.
+        """
+        step, blocks = self._step, self._step.blocks
+        if isinstance(step.room, SharedScratch):
+            wanted = self._on_band is not None
+            shared = SharedNetworkStep(step=step, room=step.room, probabilities=wanted)
+            with closing(executor.map(shared, blocks)) as found:
+                yield from map(self._take, found)
             return
-        if part.x0 == 0:
-            shape = (self._classes, part.y1 - part.y0, self._width)
-            self._band = np.empty(shape, np.float32)
-        self._band[:, :, part.x0 : part.x1] = probabilities
-        if part.x1 == self._width:
-            self._on_band(part.y0, self._band)
+
+        def finish(item: NetworkBlock, probabilities: npt.NDArray[np.float32]) -> Part:
+            return self._take(step.finish(item, probabilities))
+
+        # For a single block threads would have nothing to do beside it.
+        run = overlapped if len(blocks) > 1 else one_by_one
+        yield from run(asking(should_stop, blocks), step.prepare, step.compute, finish)
+
+    def _take(self, seen: Seen) -> Part:
+        part = seen.part
+        self.marks.add(part.y0, part.x0, seen.marks)
+        self.sure.add(part.y0, part.x0, seen.sure)
+        if self._on_band is not None:
+            probabilities = self._step.room.fetch(seen.probabilities)
+            if part.x0 == 0:
+                shape = *probabilities.shape[:2], self._width
+                self._band = np.empty(shape, np.float32)
+            self._band[:, :, part.x0 : part.x1] = probabilities
+            if part.x1 == self._width:
+                self._on_band(part.y0, self._band)
+        return part
 
 
 def band_rows(width: int, memory: Memory) -> int:
@@ -689,15 +586,7 @@ def segment(
     are too large or too unsure are dropped.
     """
     if statistics is None:
-        rows, seen = band_rows(source.shape[1], recipe.memory), recipe.config
-        statistics = plane_statistics(
-            source,
-            plane,
-            rows,
-            seen.normalization,
-            recipe.should_stop,
-            seen.image_channels,
-        )
+        statistics = statistics_for(source, plane, recipe)
     found = _seen(source, plane, recipe, scratch, on_band, statistics)
     found = with_edge(found, source, plane, recipe, statistics, scratch)
     return without_unwanted(found, recipe)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cellunet.engine.runtimes import Engine
     from cellunet.io.source import Source
     from cellunet.store import Model
+    from cellunet.tasks.predict.blocks import Place
     from cellunet.tasks.scheduling import Executor
 
 AUTO = "auto"
@@ -374,6 +375,8 @@ class InferenceSettings:
     min_foreground: float = FOREGROUND
     memory: Memory = Memory()
     executor: Executor = SerialExecutor()  # noqa: RUF009
+    elsewhere: Place | None = None
+    """Where blocks are worked on, if not here."""
     should_stop: Callable[[], bool] = lambda: False
     on_rows: Callable[[int], None] = lambda rows: None
     """Told how many more rows of a plane the network has seen."""

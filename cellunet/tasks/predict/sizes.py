@@ -36,8 +36,8 @@ from cellunet.tasks.predict.inputs import open_as
 from cellunet.tasks.predict.plane import (
     as_labels,
     band_rows,
-    plane_statistics,
     segment_plane,
+    statistics_for,
 )
 from cellunet.tasks.predict.settings import Further, at_scale, decode_at
 
@@ -246,7 +246,10 @@ def find_size(
     """
     planes = range(math.prod(source.plane_shape))
     chosen = planes[:: -(-len(planes) // MOST_PLANES)]
-    plain = replace(recipe, exclude_border=False, min_foreground=FOREGROUND)
+    # A few windows are looked at here, wherever the planes are worked on.
+    plain = replace(
+        recipe, exclude_border=False, min_foreground=FOREGROUND, elsewhere=None
+    )
     looker = _Looker(source, plain, card)
     sizes = [looker.size(plane) for plane in chosen]
     if known is not None:
@@ -305,10 +308,7 @@ class _Looker:
 
     def size(self, plane: int) -> Size:
         """Return how large the objects of one plane are."""
-        norm, stop = self._recipe.config.normalization, self._recipe.should_stop
-        rows = band_rows(self._source.shape[1], self._recipe.memory)
-        seen = self._recipe.config.image_channels
-        statistics = plane_statistics(self._source, plane, rows, norm, stop, seen)
+        statistics = statistics_for(self._source, plane, self._recipe)
         self.statistics[plane] = statistics
         coarse = self._coarse(plane, statistics)
         look = together([one.look for one in coarse]) if coarse else None

@@ -39,12 +39,13 @@ from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.decode import correct, decode_plane, seed_and_foreground_mask
 from cellunet.imaging.normalize import measure, normalize
 from cellunet.io.images import open_image
-from cellunet.io.scratch import PlaneStore, Scratch
+from cellunet.io.scratch import PlaneStore, Rectangle, Scratch
 from cellunet.metrics.matching import score_image
 from cellunet.tasks.predict import image as side_by_side
 from cellunet.tasks.predict import plane as segment_module
 from cellunet.tasks.predict import settings as recipes
 from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.blocks import DecodeStep
 from cellunet.tasks.predict.plane import (
     DecodePass,
     PredictionStopped,
@@ -376,15 +377,24 @@ class Watched(PlaneStore):
                 self.put(y0, x0, self._all[y0:y1, x0:x1].copy())
                 yield self.read_down_to
 
-    def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+    def within(self, y0: int, y1: int, x0: int, x1: int) -> list[Rectangle]:
         assert self.holds(y1, x1)
         self.read_down_to = max(self.read_down_to, y1)
-        return super().read(y0, y1, x0, x1)
+        return super().within(y0, y1, x0, x1)
 
 
 def marks_of(probabilities: np.ndarray, recipe: InferenceSettings) -> np.ndarray:
     corrected = correct(probabilities, recipe.decode.class_odds)
     return seed_and_foreground_mask(corrected, recipe.config.encoding, recipe.decode)
+
+
+def decoding_of(
+    marks: PlaneStore, recipe: InferenceSettings, scratch: Scratch
+) -> DecodePass:
+    step = DecodeStep(
+        encoding=recipe.config.encoding, decode=recipe.decode, room=scratch, rows=7
+    )
+    return DecodePass(marks, SHAPE, recipe, step)
 
 
 def threads_left() -> set[str]:
@@ -407,7 +417,7 @@ def test_labels_depend_neither_on_threads_nor_on_tiles(
         assert expected.max() > 5
         with Scratch(memory_bytes=memory) as scratch:
             marks = Watched(scratch, marks_of(field, recipe))
-            decoding = DecodePass(marks, SHAPE, recipe, scratch, 7)
+            decoding = decoding_of(marks, recipe, scratch)
             decoding.run(marks.parts())
             labels = as_labels(decoding.bands(decoding.numbers()))
         np.testing.assert_array_equal(labels, expected)
@@ -421,7 +431,7 @@ def test_a_tile_is_begun_as_soon_as_its_marks_are_there(name, probabilities) -> 
     halo = 12
     with Scratch() as scratch:
         marks = Watched(scratch, marks_of(probabilities(len(encoding.classes)), recipe))
-        decoding = DecodePass(marks, SHAPE, recipe, scratch, 7)
+        decoding = decoding_of(marks, recipe, scratch)
         begun: list[int] = []
 
         def parts() -> Iterator[int]:
@@ -451,7 +461,7 @@ def test_a_stop_leaves_no_thread_at_work(name, threads, probabilities) -> None:
         with Scratch() as scratch:
             field = probabilities(len(encoding.classes))
             marks = Watched(scratch, marks_of(field, recipe))
-            decoding = DecodePass(marks, SHAPE, recipe, scratch, 7)
+            decoding = decoding_of(marks, recipe, scratch)
             with pytest.raises(PredictionStopped):
                 decoding.run(marks.parts())
             assert not threads_left()
