@@ -280,6 +280,14 @@ class PredictConfig(Config):
         above=0,
         option="Computing: MB",
     )
+    dask: str | None = setting(
+        None,
+        "Share out the blocks of each image among the workers of the Dask scheduler at "
+        "ADDRESS, or of local[N]: N processes of this machine, each of one thread; of "
+        "the extra cellunet-torch[dask] (docs/clusters.md).",
+        otherwise="no, all in this process",
+        option="Computing: ADDRESS",
+    )
     scratch: str | None = setting(
         None,
         "Folder for temporary files, which exists; they have no name and vanish with "
@@ -307,6 +315,14 @@ class PredictConfig(Config):
             or re.fullmatch(r"(?!\.)[\w. -]+", self.into_source) is not None,
             f"{self.into_source!r} can name no group of labels.",
             hint="Use letters, digits, - and _, as in --into-source nuclei.",
+        )
+        check(
+            self.dask is None
+            or re.fullmatch(r"local\[[1-9]\d*\]|(\w+://)?[^\[\]\s]+:\d+", self.dask)
+            is not None,
+            f"dask is {self.dask!r}.",
+            hint="Give the address of a scheduler, as tcp://node1:8786, or local[N], "
+            'in quotes: --dask "local[4]".',
         )
         check(
             self.max_area_px is None or (self.min_area_px or 0) <= self.max_area_px,

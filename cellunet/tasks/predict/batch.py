@@ -32,6 +32,7 @@ from cellunet.tasks.predict.inputs import (
     or_lost,
 )
 from cellunet.tasks.predict.plane import PredictionStopped
+from cellunet.tasks.predict.workers import connected
 from cellunet.tasks.scheduling import in_order
 
 if TYPE_CHECKING:
@@ -155,6 +156,12 @@ def predict(  # noqa: PLR0913
         if not dry_run:
             folders = _folders(out, [target.output for target in wanted])
             stack.enter_context(at_work(out, folders, config.part))
+            if config.dask is not None and len(before) < len(wanted):
+                try:
+                    cluster = connected(config.dask, should_stop)
+                    job.cluster = stack.enter_context(cluster)
+                except PredictionStopped:
+                    stop.set()
         done = stack.enter_context(
             contextlib.closing(in_order(image, targets, job.at_once))
         )

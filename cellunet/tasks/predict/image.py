@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -44,6 +45,11 @@ from cellunet.tasks.predict.sizes import (
     way_for,
     with_size,
 )
+from cellunet.tasks.predict.workers import (
+    folder_of,
+    refuse_other_devices,
+    shipped_engine,
+)
 from cellunet.tasks.scheduling import ConcurrencyGate, executor_of
 
 if TYPE_CHECKING:
@@ -58,6 +64,7 @@ if TYPE_CHECKING:
     from cellunet.tasks.predict.plane import Segmented
     from cellunet.tasks.predict.report import Reporter
     from cellunet.tasks.predict.sizes import Way
+    from cellunet.tasks.predict.workers import Cluster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,10 +212,12 @@ class ImageScheduler:
         images: int,
     ) -> None:
         kind = settings.ENGINES[settings.choose_engine(engine, device)]
-        if config.max_memory_mb is not None or not kind.only_cpu:
+        if config.max_memory_mb is not None or config.dask or not kind.only_cpu:
             images = 1
         self._config = config
-        self._tiles = settings.tiles_at_once(threads)
+        # A worker has one tile at a time in work.
+        self._here = settings.tiles_at_once(threads)
+        self._tiles = 1 if config.dask else self._here
         self.at_once = min(max(images, 1), self._tiles)
         self._gate = ConcurrencyGate(self.at_once)
         self._small = recipe.engine
@@ -277,7 +286,8 @@ class ImageScheduler:
             source.channels,
         )
         memory = replace(memory, tile_px=min(memory.tile_px, self._config.tile_px))
-        return replace(recipe, memory=memory, executor=executor_of(memory.workers))
+        workers = self._here if self._config.dask else memory.workers
+        return replace(recipe, memory=memory, executor=executor_of(workers))
 
 
 MOST_UINT16 = 65_535
@@ -314,6 +324,10 @@ class ImageJob:
         self.config, self.card, self.dry_run = config, model.card, dry_run
         self.reporter = reporter
         self._folder = Path(config.scratch) if config.scratch else None
+        self.cluster: Cluster | None = None
+        if config.dask is not None:
+            refuse_other_devices(engine, device)
+            device = "cpu"
         recipe = settings.settings_for(
             model, config, engine, device, threads, should_stop
         )
@@ -350,6 +364,10 @@ class ImageJob:
             # Areas as trained follow the scale of each image, one asked for does not.
             self.settings["fixed_min_area_px"] = config.min_area_px
         self.model = {"name": model.name, "sha256": model.sha256}
+        if config.dask is not None:
+            self._shipped = shipped_engine(
+                model, config, engine, threads, recipe.engine.name
+            )
 
     def image(self, target: inputs.Target) -> inputs.ImageResult:
         """Segment one image, or say why not."""
@@ -612,8 +630,11 @@ class ImageJob:
         observer = QualityRecorder(source, recipe, picture=self.reporter is not None)
         pixels = math.prod((*source.plane_shape, *source.shape))
         waiting = recipe.memory.scratch_bytes
-        check_room(output, pixels, waiting, self._folder)
-        with Scratch(output, waiting, self._folder) as scratch:
+        check_room(output, pixels, 0 if self.cluster else waiting, self._folder)
+        with (
+            self._elsewhere(target, provenance, way) as way,
+            Scratch(output, waiting, self._folder) as scratch,
+        ):
             observed, count, dropped, warnings, damaged = self._segment(
                 source, target, provenance, observer, way, scratch
             )
@@ -626,6 +647,26 @@ class ImageJob:
                 self.reporter.summary(observed, source, seconds, warnings, size, count),
             )
         return count, dropped, warnings, damaged
+
+    @contextlib.contextmanager
+    def _elsewhere(
+        self, target: inputs.Target, provenance: dict[str, Any], way: Way
+    ) -> Iterator[Way]:
+        """Yield the way with the place where blocks are worked on, if not here."""
+        if self.cluster is None:
+            yield way
+            return
+        path = target.path
+        # Workers have working directories of their own.
+        whole = path if address(path) else Path(os.path.abspath(path))  # noqa: PTH100
+        folder = folder_of(
+            target.labels, provenance, self._folder or target.output.parent
+        )
+        with (
+            self._opened(replace(target, path=whole)) as source,
+            self.cluster.place(self._shipped, source, folder) as place,
+        ):
+            yield replace(way, recipe=replace(way.recipe, elsewhere=place))
 
     def _segment(
         self,

@@ -50,6 +50,7 @@ FOR_FILES = (
     "overwrite",
     "part",
     "into_source",
+    "dask",
 )
 """Settings that concern files, and mean nothing for arrays."""
 
