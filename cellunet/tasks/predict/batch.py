@@ -156,12 +156,8 @@ def predict(  # noqa: PLR0913
         if not dry_run:
             folders = _folders(out, [target.output for target in wanted])
             stack.enter_context(at_work(out, folders, config.part))
-            if config.dask is not None and len(before) < len(wanted):
-                try:
-                    cluster = connected(config.dask, should_stop)
-                    job.cluster = stack.enter_context(cluster)
-                except PredictionStopped:
-                    stop.set()
+            where = config.dask if len(before) < len(wanted) else None
+            job.cluster = stack.enter_context(connected(where, should_stop))
         done = stack.enter_context(
             contextlib.closing(in_order(image, targets, job.at_once))
         )

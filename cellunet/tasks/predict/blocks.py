@@ -245,6 +245,10 @@ class SharedNetworkStep:
         """Return what the network makes of a block."""
         return self._found(item) or self._seen(item)
 
+    def __del__(self) -> None:
+        # A worker keeps it as long as there are blocks, and then tells nobody.
+        self.step.source.close()
+
     def _seen(self, item: NetworkBlock) -> Seen:
         step = self.step
         found = step.finish(item, step.compute(item, step.prepare(item)))

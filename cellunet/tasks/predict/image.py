@@ -46,9 +46,9 @@ from cellunet.tasks.predict.sizes import (
     with_size,
 )
 from cellunet.tasks.predict.workers import (
+    EngineOnWorkers,
     folder_of,
     refuse_other_devices,
-    shipped_engine,
 )
 from cellunet.tasks.scheduling import ConcurrencyGate, executor_of
 
@@ -364,10 +364,13 @@ class ImageJob:
             # Areas as trained follow the scale of each image, one asked for does not.
             self.settings["fixed_min_area_px"] = config.min_area_px
         self.model = {"name": model.name, "sha256": model.sha256}
-        if config.dask is not None:
-            self._shipped = shipped_engine(
-                model, config, engine, threads, recipe.engine.name
-            )
+        self._engine = EngineOnWorkers(
+            model=model,
+            config=config,
+            engine=engine,
+            threads=threads,
+            name=recipe.engine.name,
+        )
 
     def image(self, target: inputs.Target) -> inputs.ImageResult:
         """Segment one image, or say why not."""
@@ -399,9 +402,10 @@ class ImageJob:
 
         What stands in the way of it is told where the image has its turn.
         """
-        # A store is looked through for its size, which is done once, in its turn.
-        alone = self.config.pixel_size_um is not None or is_zarr(target.path)
-        if alone or self.config.overwrite:
+        # A store is looked through for its size, which is done once, in its turn; but
+        # no workers are waited for where all is finished.
+        large = is_zarr(target.path) and self.config.dask is None
+        if large or self.config.pixel_size_um is not None or self.config.overwrite:
             return None
         with contextlib.suppress(CellunetError):
             if self._missing(target, self._provenance(target)) == ():
@@ -664,7 +668,7 @@ class ImageJob:
         )
         with (
             self._opened(replace(target, path=whole)) as source,
-            self.cluster.place(self._shipped, source, folder) as place,
+            self.cluster.place(self._engine, source, folder) as place,
         ):
             yield replace(way, recipe=replace(way.recipe, elsewhere=place))
 

@@ -1,10 +1,10 @@
 """Blocks of planes as tasks on the workers of a Dask cluster.
 
-What a worker needs comes with its tasks: the step that it runs, the weights of the
-model as the machine has them that asks, and the path of the image, which it opens
-itself. What it makes of a block goes into a folder that all see, and a few borders go
-back, to be merged. A file in the folder is a block that is done, so that a worker, a
-scheduler or a command that ends takes no finished block with it.
+What a worker needs comes with its tasks: the step that it runs, and the paths of the
+image, which it opens itself, and of a folder that all see. There lie the weights of the
+model, and what workers make of blocks; a few borders go back, to be merged. A file in
+the folder is a block that is done, so that a worker, a scheduler or a command that ends
+takes no finished block with it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import pkgutil
 import re
 import shutil
-import tempfile
 import threading
 import time
 import uuid
@@ -37,7 +37,7 @@ from cellunet.errors import (
     one_line,
     optional,
 )
-from cellunet.io.files import writing
+from cellunet.io.files import write_atomically, writing
 from cellunet.io.scratch import SETTING, SharedScratch
 from cellunet.store import WEIGHTS_FILE, find_model
 from cellunet.tasks.predict.blocks import Place
@@ -86,7 +86,7 @@ IGNORE_SIGINT = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 @dataclass(kw_only=True, unsafe_hash=True)
 class ShippedEngine:
-    """An engine that is loaded where it is first called, from weights that came along.
+    """An engine that is loaded where it is first called, from weights that all see.
 
     What computes there must be what computes here, to the version, or labels would
     depend on which worker a block was given to.
@@ -94,10 +94,10 @@ class ShippedEngine:
 
     name: str
     """Of the engine on the machine that asks."""
-    model: str
-    sha256: str
-    weights: bytes
+    weights: Path
     """The file of the model."""
+    sha256: str
+    """Of the model."""
     engine: str
     """A name in `cellunet.tasks.predict.settings.ENGINES`."""
     threads: int
@@ -121,18 +121,14 @@ _loading = threading.Lock()
 
 @functools.lru_cache(maxsize=1)
 def _loaded(shipped: ShippedEngine) -> Engine:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / WEIGHTS_FILE
-        path.write_bytes(shipped.weights)
-        model = find_model(str(path))
-        if model.sha256 != shipped.sha256:
-            raise CheckpointError(
-                f"Model {shipped.model!r} did not arrive as it was sent: its SHA-256 "
-                f"is {model.sha256}, not {shipped.sha256}."
-            )
-        engine = engine_for(
-            model, shipped.config, shipped.engine, "cpu", shipped.threads
+    model = find_model(str(shipped.weights))
+    if model.sha256 != shipped.sha256:
+        raise CheckpointError(
+            f"{shipped.weights} is not the model that the command has: its SHA-256 is "
+            f"{model.sha256}, not {shipped.sha256}.",
+            hint="All workers must see this folder by the same path.",
         )
+    engine = engine_for(model, shipped.config, shipped.engine, "cpu", shipped.threads)
     if engine.name != shipped.name:
         raise DeviceError(
             f"The engine is {engine.name}; the command has {shipped.name}.",
@@ -142,10 +138,9 @@ def _loaded(shipped: ShippedEngine) -> Engine:
     return engine
 
 
-def shipped_engine(
-    model: Model, config: PredictConfig, engine: str, threads: int, name: str
-) -> ShippedEngine:
-    """Return the engine of this name for workers.
+@dataclass(frozen=True, kw_only=True)
+class EngineOnWorkers:
+    """What workers are to compute with.
 
     Parameters
     ----------
@@ -156,17 +151,35 @@ def shipped_engine(
     name
         Of the engine that is loaded here.
     """
-    weights = model.weights.read_bytes()
-    model.check_unchanged()
-    return ShippedEngine(
-        name=name,
-        model=model.name,
-        sha256=model.sha256,
-        weights=weights,
-        engine=choose_engine(engine, "cpu"),
-        threads=threads or 1,
-        config=config,
-    )
+
+    model: Model
+    config: PredictConfig
+    engine: str
+    threads: int
+    name: str
+
+    def shipped_to(self, folder: Path) -> ShippedEngine:
+        """Put the weights into a folder that all workers see; return the engine.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be written.
+        CheckpointError
+            If they have been replaced meanwhile.
+        """
+        weights = folder / WEIGHTS_FILE
+        with write_atomically(weights, SETTING) as temporary:
+            temporary.write_bytes(self.model.weights.read_bytes())
+        self.model.check_unchanged()
+        return ShippedEngine(
+            name=self.name,
+            weights=weights,
+            sha256=self.model.sha256,
+            engine=choose_engine(self.engine, "cpu"),
+            threads=self.threads or 1,
+            config=self.config,
+        )
 
 
 def refuse_other_devices(engine: str, device: str) -> None:
@@ -205,17 +218,17 @@ class Cluster:
 
     def __init__(
         self,
-        client: Any,
+        client: Any,  # noqa: ANN401
         address: str,
-        should_stop: Callable[[], bool],  # noqa: ANN401
+        should_stop: Callable[[], bool],
     ) -> None:
         self._client, self._address, self._should_stop = client, address, should_stop
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
         """Yield ``function(item)`` for each item, in order; closed, it ends its tasks.
 
-        `function` is sent once, as a task of its own: a task can be done again where a
-        worker is lost that had its result.
+        Each task brings the function along, so that it depends on no other one: Dask
+        gives tasks to workers that have what they depend on, be others idle or not.
 
         Raises
         ------
@@ -227,7 +240,7 @@ class Cluster:
             As `function` does, with the worker's address.
         """
         name = f"cellunet-{getattr(function, '__name__', 'network')}-{uuid.uuid4().hex}"
-        sent = self._client.submit(_same, function, key=f"{name}-step", pure=False)
+        packed = pickle.dumps(function)
         begun: deque[Any] = deque()
         threads = sum(self._client.nthreads().values())
         most = AHEAD * max(threads, 1)
@@ -235,7 +248,7 @@ class Cluster:
             for number, item in enumerate(items):
                 key = f"{name}-{number}"
                 begun.append(
-                    self._client.submit(_call, sent, _Item(item), key=key, pure=False)
+                    self._client.submit(_call, packed, _Item(item), key=key, pure=False)
                 )
                 if len(begun) >= most:
                     yield self._result(begun.popleft())
@@ -244,7 +257,7 @@ class Cluster:
         finally:
             # Nobody may be there any more to cancel them.
             with contextlib.suppress(Exception):
-                self._client.cancel([*begun, sent], force=True)
+                self._client.cancel(list(begun), force=True)
 
     def _result(self, future: Any) -> Any:  # noqa: ANN401
         """Return the result of a task, which may be done again for it."""
@@ -271,20 +284,25 @@ class Cluster:
         )
 
     @contextlib.contextmanager
-    def place(self, engine: Engine, source: Source, folder: Path) -> Iterator[Place]:
+    def place(
+        self, engine: EngineOnWorkers, source: Source, folder: Path
+    ) -> Iterator[Place]:
         """Yield where the blocks of an image are worked on.
 
         Parameters
         ----------
-        engine, source
-            What computes and the image, as workers open them.
+        engine
+            What computes.
+        source
+            The image, by a path that all workers see.
         folder
             Where finished blocks lie. It stays after an error, for the next run, and is
             removed otherwise.
         """
         with writing(folder, SETTING):
             folder.mkdir(exist_ok=True)
-        yield Place(engine, source, SharedScratch(folder), self)
+        shipped = engine.shipped_to(folder)
+        yield Place(shipped, source, SharedScratch(folder), self)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -295,16 +313,19 @@ class _Item:
         self.value = value
 
 
-def _same(function: T) -> T:
+@functools.lru_cache(maxsize=2)
+def _unpacked(packed: bytes) -> Callable[[Any], Any]:
+    """Return a function once for all its items: it has a file open."""
+    function: Callable[[Any], Any] = pickle.loads(packed)
     return function
 
 
-def _call(function: Callable[[Any], R], item: _Item) -> R:
+def _call(packed: bytes, item: _Item) -> Any:  # noqa: ANN401
     """Apply a function on a worker; errors on purpose name the worker."""
     from distributed import get_worker
 
     try:
-        return function(item.value)
+        return _unpacked(packed)(item.value)
     except CellunetError as error:
         where = f"On worker {get_worker().address}: {error.message}"
         raise type(error)(where, hint=error.hint) from error
@@ -338,8 +359,12 @@ def _unfit(what: str) -> DeviceError:
 
 
 @contextlib.contextmanager
-def connected(where: str, should_stop: Callable[[], bool]) -> Iterator[Cluster]:
+def connected(
+    where: str | None, should_stop: Callable[[], bool]
+) -> Iterator[Cluster | None]:
     """Yield a cluster whose workers can be given blocks, and let go of it.
+
+    None if none is asked for, or the caller asks to stop.
 
     Parameters
     ----------
@@ -354,21 +379,34 @@ def connected(where: str, should_stop: Callable[[], bool]) -> Iterator[Cluster]:
         If the extra is not installed.
     DeviceError
         If there is no scheduler or no worker, or a worker has another cellunet or none.
-    PredictionStopped
-        If the caller asks to stop.
     """
+    if where is None:
+        yield None
+        return
     distributed = optional("distributed", "dask", "--dask")
-    found = LOCAL.fullmatch(where)
+    cluster = None
     with _quietly(), contextlib.ExitStack() as stack:
-        count, scheduler = 1, where
-        if found:
-            count = int(found[1])
-            cluster = stack.enter_context(_workers_here(distributed, count))
-            scheduler = cluster.scheduler_address
-        client = stack.enter_context(_client(distributed, scheduler, should_stop))
-        _wait_for_workers(client, count, where, should_stop)
-        _check_workers(client)
-        yield Cluster(client, where, should_stop)
+        with contextlib.suppress(PredictionStopped):
+            cluster = _cluster(distributed, where, stack, should_stop)
+        yield cluster
+
+
+def _cluster(
+    distributed: ModuleType,
+    where: str,
+    stack: contextlib.ExitStack,
+    should_stop: Callable[[], bool],
+) -> Cluster:
+    """Return a cluster whose workers are there and checked, closed by `stack`."""
+    found, count, scheduler = LOCAL.fullmatch(where), 1, where
+    if found:
+        count = int(found[1])
+        here = stack.enter_context(_workers_here(distributed, count))
+        scheduler = here.scheduler_address
+    client = stack.enter_context(_client(distributed, scheduler, should_stop))
+    _wait_for_workers(client, count, where, should_stop)
+    _check_workers(client)
+    return Cluster(client, where, should_stop)
 
 
 @contextlib.contextmanager
