@@ -282,9 +282,9 @@ class PredictConfig(Config):
     )
     dask: str | None = setting(
         None,
-        "Share out the blocks of each image among the workers of the Dask scheduler at "
-        "ADDRESS, or of local[N]: N processes of this machine, each of one thread; of "
-        "the extra cellunet-torch[dask] (docs/clusters.md).",
+        "Share out the blocks of each image among the workers of a Dask scheduler, or "
+        "of local[N], N processes of this machine; of the extra cellunet-torch[dask] "
+        "(docs/clusters.md).",
         otherwise="no, all in this process",
         option="Computing: ADDRESS",
     )

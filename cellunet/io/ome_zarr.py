@@ -483,6 +483,7 @@ class ZarrSource(Closing):
         self._chunk = int(chunk["Y"]), int(chunk["X"])
         self._piece = _bytes(opened.array.chunks, opened.array)
         self._window: RowWindow | None = None
+        self._alone = True
         self.memory_note = memory_note(path, self._piece, self.held_bytes(1024))
 
     @property
@@ -526,8 +527,9 @@ class ZarrSource(Closing):
     @property
     def _keeps_rows(self) -> bool:
         """Whether rows are kept: they are few, or within one chunk."""
-        whole = self._chunk[1] >= self.shape[1]
-        return whole or 2 * self._step * self._row_bytes <= ROWS_BYTES
+        if self._chunk[1] >= self.shape[1]:
+            return True
+        return self._alone and 2 * self._step * self._row_bytes <= ROWS_BYTES
 
     def _pixels(
         self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
@@ -601,7 +603,8 @@ class ZarrSource(Closing):
         self._window = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": None, "_window": None}
+        # Where it is sent, some blocks of a row are read, and the others elsewhere.
+        return {**self.__dict__, "_opened": None, "_window": None, "_alone": False}
 
 
 def _parts(span: tuple[int, int], length: int) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ computed piece by piece.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -27,7 +28,7 @@ import imagecodecs
 import numpy as np
 
 from cellunet.errors import OutputError
-from cellunet.io.files import close_unwanted, write_atomically, writing
+from cellunet.io.files import close_unwanted, partial_path, writing
 from cellunet.io.source import Closing
 
 if TYPE_CHECKING:
@@ -300,17 +301,23 @@ class SharedScratch:
                 hint="All workers must see the folder of the results by the same path; "
                 f"{SETTING} names another folder for what is on its way.",
             )
-        with write_atomically(self.folder / name, SETTING) as temporary:
+        path = self.folder / name
+        with writing(path, SETTING):
+            # Not flushed to the disk, which takes as long as a block: a file that a
+            # loss of power leaves empty is no file.
+            temporary = partial_path(path)
             temporary.write_bytes(imagecodecs.zstd_encode(array.tobytes(), LEVEL))
+            temporary.replace(path)
         return _InFile(name, array.shape, array.dtype)
 
     def find(
         self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike
     ) -> Kept | None:
         """Return an array that was put aside before, None if there is none."""
-        if not (self.folder / name).is_file():
-            return None
-        return _InFile(name, shape, np.dtype(dtype))
+        with contextlib.suppress(FileNotFoundError):
+            if (self.folder / name).stat().st_size:
+                return _InFile(name, shape, np.dtype(dtype))
+        return None
 
     def fetch(self, kept: Kept) -> npt.NDArray[Any]:
         """Return an array that was put aside; see `Room`.

@@ -167,6 +167,14 @@ def test_a_source_travels_to_another_process(tmp_path) -> None:
     assert (again.read(Region(0, 0, 20, 0, 30))[0] == pixels).all()
 
 
+def test_where_it_travels_to_no_row_is_read_beyond_the_block(tmp_path) -> None:
+    path = write_store(tmp_path / "a.zarr", ramp(64, 400), chunks=(16, 16))
+    with open_image(path) as source:
+        again = pickle.loads(pickle.dumps(source))
+        # Whole rows are kept here: 64 and as many more of 400 pixels.
+        assert source.held_bytes(64) - again.held_bytes(64) == 64 * 400 * 2
+
+
 def test_series_of_a_converter_are_images_of_one_file(tmp_path) -> None:
     root = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
     root.update_attributes({"bioformats2raw.layout": 3})

@@ -261,20 +261,22 @@ class Cluster:
 
     def _result(self, future: Any) -> Any:  # noqa: ANN401
         """Return the result of a task, which may be done again for it."""
-        while not self._should_stop():
-            if future.status == "error":
-                raise _explained(future.exception())
-            if future.cancelled():
-                raise self._lost()
-            try:
-                return future.result(timeout=POLL_S)
-            except TimeoutError:
-                continue
+        from distributed import wait
+
+        ended = concurrent.futures.CancelledError
+        # The result is fetched once it is there: a time limit would end that halfway.
+        while not future.done():
+            if self._should_stop():
+                raise PredictionStopped
+            with contextlib.suppress(TimeoutError, ended):
+                wait(future, timeout=POLL_S)
+        if future.status == "error":
+            raise _explained(future.exception())
+        try:
+            return future.result()
+        except (OSError, ended) as error:
             # What the task raised is seen above.
-            except (OSError, concurrent.futures.CancelledError) as error:
-                if future.status != "error":
-                    raise self._lost() from error
-        raise PredictionStopped
+            raise self._lost() from error
 
     def _lost(self) -> DeviceError:
         return DeviceError(
@@ -412,14 +414,15 @@ def _cluster(
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Keep Dask from logging what is told in our words, and from setting variables."""
-    logger, before = logging.getLogger("distributed"), dict(os.environ)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    logger, variables = logging.getLogger("distributed"), set(os.environ)
+    # Loggers below it have levels of their own.
+    before, logger.handlers = logger.handlers, [logging.NullHandler()]
+    propagated, logger.propagate = logger.propagate, False
     try:
         yield
     finally:
-        logger.setLevel(level)
-        for name in os.environ.keys() - before.keys():
+        logger.handlers, logger.propagate = before, propagated
+        for name in set(os.environ) - variables:
             if name.endswith("_NUM_THREADS"):
                 del os.environ[name]
 

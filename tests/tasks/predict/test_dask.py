@@ -347,7 +347,7 @@ def command(image: Path, out: Path, model: Path, dask: str) -> subprocess.Popen[
         f"{WINDOW_PX}; from cellunet.cli.app import main; sys.exit(main())"
     )
     words = ["predict", image, "--out", out, "--model", model, "--json"]
-    words += ["--dask", dask, "--tile", "64"]
+    words += ["--dask", dask, "--tile", "64", "--diameter", "model"]
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, words)],
         stdout=subprocess.PIPE,
@@ -360,20 +360,20 @@ def command(image: Path, out: Path, model: Path, dask: str) -> subprocess.Popen[
 def blocks_done(out: Path, least: int, process: subprocess.Popen[str]) -> None:
     """Wait until so many blocks of the network are finished."""
     while len(list(out.glob(".*.blocks/*-sure-*"))) < least:
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, "".join(process.communicate())
         time.sleep(0.02)
 
 
 @pytest.fixture
 def large(tmp_path, nuclei_image) -> Path:
-    """An image of some hundred blocks."""
-    pixels = np.tile(nuclei_image((320, 320), 120, 3)[0], (3, 3))
+    """An image of more than two hundred blocks."""
+    pixels = np.tile(nuclei_image((320, 320), 120, 3)[0], (2, 2))
     return write_store(tmp_path / "large.zarr", pixels, chunks=(128, 128))
 
 
 @pytest.fixture
 def expected(run, large, tmp_path) -> dict[str, bytes]:
-    run(large, out="here")
+    run(large, out="here", diameter_px="model")
     return files(tmp_path / "here")
 
 

@@ -1,0 +1,115 @@
+"""Predict one large image on workers of this machine, and compare time and labels.
+
+    python benchmarks/dask_scaling.py [FOLDER_OF_IMAGES] [--size 8320x11136]
+        [--workers 1 2] [-- MORE OPTIONS OF PREDICT]
+
+An OME-Zarr is made of the images of the folder (by default those of the examples), set
+side by side in a random order. It is segmented by one process of one thread, and with
+``--dask "local[N]"``; the labels must be the same to the pixel. `image_seconds` is the
+time of the image alone, `seconds` that of the command, which also starts the workers.
+Peaks are what a process owns of the memory (PSS), sampled every 20 ms. Linux only.
+Results are added to `benchmarks/results-dask.json`.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import zarr
+from memory import EVERY_SECONDS, TILE_PX, field, owned, pixels, tree
+from tables import cores_of_others, machine
+
+from cellunet.io.paths import find_inputs
+
+RESULTS = Path(__file__).with_name("results-dask.json")
+EXAMPLES = Path(__file__).parents[1] / "examples" / "images"
+
+
+def save(path: Path, folder: Path, shape: tuple[int, int]) -> None:
+    """Write a large image as OME-Zarr 0.5."""
+    images = [pixels(file) for file in find_inputs([str(folder)]).files]
+    images = [image for image in images if image.shape == images[0].shape]
+    group = zarr.create_group(path)
+    array = group.create_array(
+        "0", shape=shape, chunks=(TILE_PX, TILE_PX), dtype=images[0].dtype
+    )
+    across = -(-shape[1] // TILE_PX)
+    for number, tile in enumerate(field(images, shape)):
+        y0, x0 = (TILE_PX * n for n in divmod(number, across))
+        y1, x1 = min(y0 + TILE_PX, shape[0]), min(x0 + TILE_PX, shape[1])
+        array[y0:y1, x0:x1] = tile[: y1 - y0, : x1 - x0]
+    scale = [{"type": "scale", "scale": [1.0, 1.0]}]
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    levels = [{"path": "0", "coordinateTransformations": scale}]
+    multiscales = [{"name": "field", "axes": axes, "datasets": levels}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": multiscales}
+
+
+def watched(command: list[str]) -> tuple[dict[str, object], float, dict[int, int]]:
+    """Run a command; return its result, seconds, and the peak of each process."""
+    begin, peaks = time.perf_counter(), {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            for pid in tree(process.pid):
+                peaks[pid] = max(peaks.get(pid, 0), owned(pid))
+            time.sleep(EVERY_SECONDS)
+        text = process.stdout.read()
+    if process.returncode:
+        raise SystemExit(text)
+    seconds = time.perf_counter() - begin
+    own = peaks.pop(process.pid)
+    return json.loads(text)["result"]["images"][0], seconds, {0: own, **peaks}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=EXAMPLES)
+    parser.add_argument("--size", default="8320x11136")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args, more = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
+    height, width = map(int, args.size.split("x"))
+    ways = {"one process, one thread": ["--threads", "1"]}
+    ways |= {f"local[{n}]": ["--dask", f"local[{n}]"] for n in args.workers}
+    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    rows, labels = {}, set()
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary, "field.zarr")
+        save(path, args.folder, (height, width))
+        for way, options in ways.items():
+            out = Path(temporary, way.replace("[", "-").strip("]"))
+            words = ["predict", str(path), "--out", str(out), "--json", *options, *more]
+            others = cores_of_others()
+            image, seconds, peaks = watched([sys.executable, "-m", "cellunet", *words])
+            made = zarr.open_array(out / "field.zarr" / "0", mode="r")
+            digest = hashlib.sha256()
+            for y0 in range(0, height, 1024):
+                digest.update(made[y0 : y0 + 1024].tobytes())
+            labels.add(digest.hexdigest())
+            rows[way] = {
+                "objects": image["objects"],
+                "seconds": round(seconds, 1),
+                "image_seconds": round(image["seconds"], 1),
+                "command_mb": round(peaks.pop(0) / 1e6),
+                "worker_mb": round(max(peaks.values(), default=0) / 1e6),
+                "others": round(others, 1),
+            }
+            print(way, rows[way], flush=True)
+    first = rows.get(f"local[{args.workers[0]}]", {}).get("image_seconds", 0)
+    for n in args.workers[1:]:
+        row = rows[f"local[{n}]"]
+        row["times_faster"] = round(first / row["image_seconds"], 2)
+        print(f"local[{n}]: {row['times_faster']} times local[{args.workers[0]}]")
+    print("labels", "the same" if len(labels) == 1 else "DIFFER")
+    results[" ".join([args.size, *more])] = {"machine": machine(), **rows}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    sys.exit(len(labels) != 1)
+
+
+if __name__ == "__main__":
+    main()
