@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import zarr
 from memory import EVERY_SECONDS, TILE_PX, field, owned, pixels, tree
 from tables import cores_of_others, machine
@@ -58,7 +59,7 @@ def watched(command: list[str]) -> tuple[dict[str, object], float, dict[int, int
             for pid in tree(process.pid):
                 peaks[pid] = max(peaks.get(pid, 0), owned(pid))
             time.sleep(EVERY_SECONDS)
-        text = process.stdout.read()
+        text = process.communicate()[0]
     if process.returncode:
         raise SystemExit(text)
     seconds = time.perf_counter() - begin
@@ -89,7 +90,7 @@ def main() -> None:
             made = zarr.open_array(out / "field.zarr" / "0", mode="r")
             digest = hashlib.sha256()
             for y0 in range(0, height, 1024):
-                digest.update(made[y0 : y0 + 1024].tobytes())
+                digest.update(np.asarray(made[y0 : y0 + 1024]).tobytes())
             labels.add(digest.hexdigest())
             rows[way] = {
                 "objects": image["objects"],

@@ -66,6 +66,7 @@ AT_HOME = {
     "roifile": {"annotations", "outputs"},
     "pyarrow": {"outputs"},
     "platformdirs": {"store"},
+    "distributed": {"tasks"},
 }
 """Package to the only parts that may import it, for its types aside."""
 

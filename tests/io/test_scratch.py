@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellunet.errors import OutputError
-from cellunet.io.scratch import Scratch, check_folder, check_room
+from cellunet.io.scratch import Scratch, SharedScratch, check_folder, check_room
 
 MEMORY = pytest.mark.parametrize("memory", [0, 2_000, 2**20])
 
@@ -175,3 +175,17 @@ def test_a_full_disk_is_one_error(tmp_path, monkeypatch) -> None:
         pytest.raises(OutputError, match="no room"),
     ):
         scratch.keep(np.zeros((5, 5)))
+
+
+def test_a_shared_scratch_finds_what_is_finished(tmp_path) -> None:
+    room, array = SharedScratch(tmp_path), np.arange(12, dtype=np.int32).reshape(3, 4)
+    kept = room.keep(array, "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert room.find("a", (3, 4), np.int32) == kept
+    np.testing.assert_array_equal(room.fetch(kept), array)
+    (tmp_path / "b").touch()
+    assert room.find("b", (3, 4), np.int32) is None, "a loss of power left it empty"
+    assert room.find("c", (3, 4), np.int32) is None
+    (tmp_path / "a").unlink()
+    with pytest.raises(OutputError, match="must see this folder by the same path"):
+        room.fetch(kept)

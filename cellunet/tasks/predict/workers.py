@@ -69,7 +69,10 @@ WORKERS_S = 60.0
 """How long to wait for the first worker."""
 
 POLL_S = 0.1
-"""How often to ask whether to stop."""
+"""How often to ask whether to stop while workers are waited for."""
+
+PAUSE_S = 0.01
+"""The same while a block is waited for."""
 
 CLOSE_S = 1.0
 """How long to wait for the other side when something is closed."""
@@ -261,20 +264,18 @@ class Cluster:
 
     def _result(self, future: Any) -> Any:  # noqa: ANN401
         """Return the result of a task, which may be done again for it."""
-        from distributed import wait
-
-        ended = concurrent.futures.CancelledError
-        # The result is fetched once it is there: a time limit would end that halfway.
-        while not future.done():
-            if self._should_stop():
-                raise PredictionStopped
-            with contextlib.suppress(TimeoutError, ended):
-                wait(future, timeout=POLL_S)
+        while not self._should_stop():
+            if future.done():
+                break
+            time.sleep(PAUSE_S)
+        else:
+            raise PredictionStopped
         if future.status == "error":
             raise _explained(future.exception())
         try:
+            # Without a time limit, which would end the fetching halfway.
             return future.result()
-        except (OSError, ended) as error:
+        except (OSError, concurrent.futures.CancelledError) as error:
             # What the task raised is seen above.
             raise self._lost() from error
 
