@@ -12,6 +12,7 @@ Results are added to `benchmarks/results-dask.json`.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -21,8 +22,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import zarr
-from memory import EVERY_SECONDS, TILE_PX, field, owned, pixels, tree
+from memory import EVERY_SECONDS, TILE_PX, field, owned, pixels
 from tables import cores_of_others, machine
 
 from cellunet.io.paths import find_inputs
@@ -56,15 +58,18 @@ def watched(command: list[str]) -> tuple[dict[str, object], float, dict[int, int
     begin, peaks = time.perf_counter(), {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
-            for pid in tree(process.pid):
-                peaks[pid] = max(peaks.get(pid, 0), owned(pid))
+            # Workers are children of another thread than the first.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                own = psutil.Process(process.pid)
+                for pid in [p.pid for p in (own, *own.children(recursive=True))]:
+                    peaks[pid] = max(peaks.get(pid, 0), owned(pid))
             time.sleep(EVERY_SECONDS)
         text = process.communicate()[0]
     if process.returncode:
         raise SystemExit(text)
     seconds = time.perf_counter() - begin
-    own = peaks.pop(process.pid)
-    return json.loads(text)["result"]["images"][0], seconds, {0: own, **peaks}
+    peaks[0] = peaks.pop(process.pid)
+    return json.loads(text)["result"]["images"][0], seconds, peaks
 
 
 def main() -> None:

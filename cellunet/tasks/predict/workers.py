@@ -438,6 +438,9 @@ def _workers_here(distributed: ModuleType, count: int) -> Iterator[Any]:
         threads_per_worker=1,
         processes=True,
         dashboard_address=None,
+        # Its web server, which nobody asked for, would be on port 8787 for all to see,
+        # and warn where that is taken.
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
         silence_logs=logging.CRITICAL + 1,
         memory_limit=_memory_limit(count),
         preload=[IGNORE_SIGINT],

@@ -63,6 +63,7 @@ def cluster() -> Iterator[object]:
         processes=False,
         protocol="tcp://",
         dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
         silence_logs=logging.CRITICAL,
         memory_limit=0,
     ) as cluster:
@@ -77,6 +78,8 @@ def small_windows(monkeypatch) -> None:
 @pytest.fixture
 def run(tiny_model, tmp_path, small_windows) -> Callable[..., Predictions]:
     def call(*inputs: object, out: str = "out", stop=lambda: False, **options):
+        if "scale" not in options:
+            options.setdefault("diameter_px", "model")
         return predict(
             [str(text) for text in inputs],
             tmp_path / out,
@@ -91,7 +94,7 @@ def run(tiny_model, tmp_path, small_windows) -> Callable[..., Predictions]:
 
 @pytest.fixture
 def pixels(nuclei_image) -> np.ndarray:
-    return nuclei_image((200, 330), 90, 3)[0]
+    return nuclei_image((130, 260), 60, 3)[0]
 
 
 @pytest.fixture
@@ -127,7 +130,7 @@ def test_labels_are_those_of_one_process_for_any_number_of_workers(
     here = run(image, out="here")
     assert not computed
     there = run(image, out="there", dask=cluster.scheduler_address)
-    assert len(computed) > 20, "many blocks"
+    assert len(computed) >= 18, "many blocks"
     assert there.images[0].status == "done", there.failed
     assert there.images[0].objects == here.images[0].objects > 20
     assert labels_in(tmp_path / "there" / "a.zarr").max() > 20
@@ -137,11 +140,9 @@ def test_labels_are_those_of_one_process_for_any_number_of_workers(
 @pytest.mark.parametrize(
     "options",
     [
-        {"save": ("classes", "probabilities", "table", "outlines")},
-        {"scale": 0.6},
-        {"scale": 1.9, "edge": 0.4},
-        {"flips": True, "exclude_border": True},
-        {"diameter_px": "model", "min_confidence": 0.5},
+        {"save": ("classes", "probabilities", "table"), "diameter_px": "auto"},
+        {"scale": 0.6, "edge": 0.4, "exclude_border": True},
+        {"scale": 1.3, "flips": True, "min_confidence": 0.5},
     ],
     ids=str,
 )
@@ -254,6 +255,16 @@ def test_a_folder_that_workers_do_not_see_is_named(tmp_path) -> None:
     with pytest.raises(OutputError, match=r"no folder .*elsewhere.*scratch in"):
         room.keep(np.zeros(3), "a")
     assert not list(tmp_path.iterdir()), "a worker makes no folder"
+
+
+def test_workers_without_cellunet_are_refused() -> None:
+    class Client:
+        def run(self, *_: object, **__: object) -> dict[str, object]:
+            lost = ModuleNotFoundError("No module named 'cellunet'")
+            return {"tcp://node2:1234": lost}
+
+    with pytest.raises(DeviceError, match=r"tcp://node2:1234 has no cellunet.*pip"):
+        workers._check_workers(Client())
 
 
 def test_workers_with_another_cellunet_are_refused(
@@ -373,7 +384,7 @@ def large(tmp_path, nuclei_image) -> Path:
 
 @pytest.fixture
 def expected(run, large, tmp_path) -> dict[str, bytes]:
-    run(large, out="here", diameter_px="model")
+    run(large, out="here")
     return files(tmp_path / "here")
 
 
