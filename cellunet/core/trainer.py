@@ -17,8 +17,9 @@ import torch
 from torch.nn import functional
 
 from cellunet.core.dataset import Batch, CropSampler, Prepared
-from cellunet.core.device import autocast_dtype
+from cellunet.core.device import autocast_dtype, sent, within_memory
 from cellunet.core.unet import UNet, initialize
+from cellunet.engine.cores import threads_for
 from cellunet.errors import choose
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.normalize import network_input
@@ -56,6 +57,9 @@ def cross_entropy(
     )  # N Y X
     return (per_pixel * weight_map).sum() / annotated_px
 
+
+MOST_THREADS = 8
+"""Threads that make crops for an accelerator; more would wait for Python's lock."""
 
 LOSSES = {"cross-entropy": cross_entropy}
 """Name in `TrainConfig.loss` to a function of logits, class map and weight map."""
@@ -194,7 +198,9 @@ class Trainer:
         config: TrainConfig,
         device: torch.device,
     ) -> None:
-        self.sampler = CropSampler(training, config)
+        # One thread keeps up with the CPU, which it would only take cores from.
+        crop_threads = 1 if device.type == "cpu" else min(threads_for(0), MOST_THREADS)
+        self.sampler = CropSampler(training, config, threads=crop_threads)
         self.validation = validation
         self.config = config
         self.device = device
@@ -258,21 +264,29 @@ class Trainer:
 
     def step(self, state: TrainState, batch: Batch) -> float:
         """Take one optimizer step and return the loss."""
-        network, device = state.network.train(), self.device
+        network = state.network.train()
         for group in state.optimizer.param_groups:
             group["lr"] = self.learning_rate(state)
-        batch = type(batch)(*(part.to(device) for part in batch))
-        image = batch.image.to(memory_format=torch.channels_last)
-        with self._mixed_precision():
-            logits = network(image)
-        loss = self.loss(logits, batch.class_map, batch.weight_map)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
-        self._update_average(state)
-        value = float(loss.detach())
-        state.tally.add(value, logits.detach(), batch)
+        side = self.config.crop_px
+        crops = f"A step of {self.config.batch} crops of {side} x {side} px"
+        hint = "Make batch or crop_px smaller (--config), or train on --device cpu."
+        with within_memory(self.device, crops, hint):
+            batch = self._sent(batch)
+            with self._mixed_precision():
+                logits = network(batch.image)
+            loss = self.loss(logits, batch.class_map, batch.weight_map)
+            state.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            state.optimizer.step()
+            self._update_average(state)
+            value = float(loss.detach())
+            state.tally.add(value, logits.detach(), batch)
         return value
+
+    def _sent(self, batch: Batch) -> Batch:
+        """Return a batch on the device, its image with channels last."""
+        image, *others = (sent(part, self.device) for part in batch)
+        return Batch(image.to(memory_format=torch.channels_last), *others)
 
     def _mixed_precision(self) -> contextlib.AbstractContextManager[object]:
         # Not an autocast that is switched off: not every torch has one for MPS.
@@ -323,11 +337,14 @@ class Trainer:
         return tally
 
     def _validate_batch(self, network: UNet, batch: Batch, tally: Tally) -> None:
-        batch = type(batch)(*(part.to(self.device) for part in batch))
-        image = batch.image.to(memory_format=torch.channels_last)
-        with self._mixed_precision():
-            logits = network(image)
-        loss = self.loss(logits, batch.class_map, batch.weight_map)
+        height, width = batch.class_map.shape[-2:]
+        window = f"A validation window of {height} x {width} px"
+        hint = "Validate on smaller images (--val DIR), or train on --device cpu."
+        with within_memory(self.device, window, hint):
+            batch = self._sent(batch)
+            with self._mixed_precision():
+                logits = network(batch.image)
+            loss = self.loss(logits, batch.class_map, batch.weight_map)
         tally.add(float(loss), logits, batch)
 
     def _end_epoch(self, state: TrainState, validation: Tally) -> None:

@@ -446,6 +446,27 @@ def about(
     }
 
 
+def moved(saved: Saved, device: torch.device, threads: int) -> list[str]:
+    """Return what to say of a run that goes on elsewhere than it last was.
+
+    Parameters
+    ----------
+    saved
+        The run; one that an older version saved does not say where it was.
+    device, threads
+        Where it goes on.
+    """
+    there = saved.about.get("device"), saved.about.get("threads")
+    if None in there or there == (str(device), threads):
+        return []
+    return [
+        f"So far this training ran on {there[0]} (threads: {there[1]}); it continues "
+        f"on {device} (threads: {threads}), where sums are added in another order: "
+        "the weights will differ in their last digits from those of a run that "
+        "stayed where it was."
+    ]
+
+
 def refuse_other(
     saved: Saved, data: TrainingData, start: PretrainedModel | None, name: str
 ) -> None:
@@ -633,6 +654,8 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
             hooks.on_note(note)
     else:
         refuse_other(saved, data, start, request.name)
+        for note in moved(saved, device, threads):
+            hooks.on_note(note)
     folds = fold_runs(data, request.split, config, hooks.track)
     if saved is None and request.minutes is not None:
         config = within(request.minutes, config, folds, device)
@@ -640,6 +663,7 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
             f"A budget of {request.minutes:g} min makes {config.epochs} epochs of "
             f"{config.steps_per_epoch} steps at the speed measured here."
         )
+    began = saved.about if saved else about(request, data, start)
     run = Run(
         name=request.name,
         folder=folder,
@@ -649,7 +673,7 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
         data=data,
         start=start,
         folds=folds,
-        about=saved.about if saved else about(request, data, start),
+        about={**began, "device": str(device), "threads": threads},
         state=_state(request, config, start, folder, device),
         networks=[],
         histories=[],
