@@ -157,11 +157,11 @@ class PredictConfig(Config):
         above=0,
         option="Objects: PX",
     )
-    min_confidence: float = setting(
-        0.0,
-        "Drop objects whose confidence, as --save table tells it, is below this.",
-        label="Least confidence",
-        only_if_set=True,
+    min_confidence: float | None = setting(
+        None,
+        "Drop objects whose confidence, as --save table tells it, is below this; 0 "
+        "keeps all.",
+        otherwise="as trained, 0.6 in nuclei",
         within=(0, 1),
         option="Objects: P",
     )

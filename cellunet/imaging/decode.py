@@ -35,6 +35,7 @@ from scipy import ndimage
 from cellunet.config import FOREGROUND
 from cellunet.imaging.blocks import Area
 from cellunet.imaging.growth import grow, keep_contact
+from cellunet.imaging.measure import Confidences, pixel_confidence
 from cellunet.imaging.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -788,4 +789,25 @@ def decode_plane(
     same = as_one(numbers[1:]) if waits_for_all(encoding) else None
     grown = grow_block(seeds.parts, area, encoding, decode, same)
     objects.add(grown, offset)
-    return finalize_block(grown.pixels, area.place, objects.numbers(numbers))
+    labels = finalize_block(grown.pixels, area.place, objects.numbers(numbers))
+    return _without_unsure(labels, corrected, decode.min_confidence)
+
+
+def _without_unsure(
+    labels: npt.NDArray[np.uint32],
+    corrected: npt.NDArray[np.float32],
+    least: float,
+) -> npt.NDArray[np.uint32]:
+    """Return labels YX, numbered anew, without objects of a lower confidence."""
+    if least == 0 or not labels.any():
+        return labels
+    confidences = Confidences(np.bincount(labels.ravel())[1:])
+    confidences.add(labels, pixel_confidence(corrected))
+    return new_numbers(confidences.means() >= least)[labels]
+
+
+def new_numbers(kept: npt.NDArray[np.bool_], after: int = 0) -> npt.NDArray[np.uint32]:
+    """Return new numbers, from `after` + 1, by label; 0 for what is not kept."""
+    numbers = np.zeros(len(kept) + 1, np.uint32)
+    numbers[1:][kept] = after + 1 + np.arange(int(kept.sum()))
+    return numbers

@@ -450,11 +450,12 @@ class ImageJob:
         guessed = bool(source.origin.pages) and self.config.pages is None
         counted = () if self.dry_run else outputs.note_on_planes(source, self.config)
         notes = [PAGES_NOTE] * guessed + list(counted)
-        if dropped:
-            options = (
-                "--max-area" * (self.config.max_area_px is not None),
-                "--min-confidence" * (self.config.min_confidence > 0),
-            )
+        options = (
+            "--max-area" * (self.config.max_area_px is not None),
+            "--min-confidence" * bool(self.config.min_confidence),
+        )
+        # What the model's own confidence drops is as little news as its seeds are.
+        if dropped and any(options):
             notes.append(
                 f"dropped {dropped:,} of {objects + dropped:,} objects "
                 f"({', '.join(filter(None, options))})"

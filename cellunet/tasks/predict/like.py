@@ -165,7 +165,9 @@ def _settings(
         )
         decode = recorded["decode"]
         found |= {
-            n: decode[n] for n in CONSTANTS if decode[n] != getattr(as_trained, n)
+            n: decode[n]
+            for n in CONSTANTS
+            if n in decode and decode[n] != getattr(as_trained, n)
         }
     if "fixed_min_area_px" in recorded:
         found["min_area_px"] = recorded["fixed_min_area_px"]

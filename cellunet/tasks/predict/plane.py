@@ -712,15 +712,15 @@ def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
     kept = np.ones(found.count, np.bool_)
     if recipe.max_area_px is not None:
         kept &= found.areas <= recipe.max_area_px
-    if recipe.min_confidence > 0:
+    if recipe.decode.min_confidence > 0:
         confidences, y0 = Confidences(found.areas), 0
         for rows in found.bands():
             confidences.add(rows, found.evidence(y0, y0 + len(rows)))
             y0 += len(rows)
-        kept &= confidences.means() >= recipe.min_confidence
+        kept &= confidences.means() >= recipe.decode.min_confidence
     if kept.all():
         return found
-    numbers = _numbers(kept, 0)
+    numbers = decode.new_numbers(kept)
     return replace(
         found,
         count=int(kept.sum()),
@@ -769,7 +769,10 @@ class _Both:
         second = self._apart(self.second, self.first, self.large)
         small = self._apart(self.first, self.second, second)
         first = self.large | small
-        numbers = _numbers(first, 0), _numbers(second, int(first.sum()))
+        numbers = (
+            decode.new_numbers(first),
+            decode.new_numbers(second, int(first.sum())),
+        )
         sure = scratch.store()
         for y0, ours, theirs in self._bands():
             y1, width = y0 + len(ours), ours.shape[1]
@@ -811,10 +814,3 @@ class _Both:
         for first, second in zip(self.first.bands(), self.second.bands(), strict=True):
             yield y0, first, second
             y0 += len(first)
-
-
-def _numbers(kept: npt.NDArray[np.bool_], after: int) -> npt.NDArray[np.uint32]:
-    """Return a table of new numbers by label, 0 for what is not kept."""
-    numbers = np.zeros(len(kept) + 1, np.uint32)
-    numbers[1:][kept] = after + 1 + np.arange(int(kept.sum()))
-    return numbers

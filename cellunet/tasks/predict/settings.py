@@ -370,7 +370,6 @@ class InferenceSettings:
     """A second look, for objects of another size (`prediction.two_sizes`)."""
     exclude_border: bool = False
     max_area_px: int | None = None
-    min_confidence: float = 0.0
     min_foreground: float = FOREGROUND
     memory: Memory = Memory()
     executor: Executor = SerialExecutor()  # noqa: RUF009
@@ -436,7 +435,6 @@ def settings_for(
         scale=scale,
         exclude_border=config.exclude_border,
         max_area_px=config.max_area_px,
-        min_confidence=config.min_confidence,
         min_foreground=config.min_foreground,
         memory=replace(memory, tile_px=min(memory.tile_px, config.tile_px)),
         executor=executor_of(memory.workers),
@@ -521,7 +519,7 @@ def with_scale(
     return replace(recipe, scale=scale, decode=decode)
 
 
-CONSTANTS = ("seed_threshold", "edge", "min_area_px")
+CONSTANTS = ("seed_threshold", "edge", "min_area_px", "min_confidence")
 """Constants of decoding that can be asked for."""
 
 
