@@ -161,7 +161,7 @@ class PredictConfig(Config):
         None,
         "Drop objects whose confidence, as --save table tells it, is below this; 0 "
         "keeps all.",
-        otherwise="as trained, 0.6 in nuclei",
+        otherwise="as trained, 0.5 in nuclei",
         within=(0, 1),
         option="Objects: P",
     )

@@ -148,7 +148,10 @@ class QualityRecorder:
         rows = band_rows(self._source.shape[1], self._recipe.memory)
         contrast, level = quality.intensity(plane.statistics, whole_numbers=whole)
         return replace(
-            quality.objects(plane.areas, means),
+            quality.objects(
+                np.concatenate([plane.areas, plane.unsure[0]]),
+                np.concatenate([means, plane.unsure[1]]),
+            ),
             contrast=contrast,
             level=level,
             sharpness=quality.sharpness(

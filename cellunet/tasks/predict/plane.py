@@ -402,6 +402,9 @@ LEAST_ROWS = 16
 """And at least."""
 
 
+NOTHING = np.zeros(0, np.int64), np.zeros(0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Segmented:
     """Labels of a plane as bands of rows, and what was seen on the way."""
@@ -417,6 +420,9 @@ class Segmented:
     """``evidence(y0, y1)``: of full-width rows."""
     dropped: int = 0
     """Objects left out because they are too large or too unsure."""
+    unsure: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]] = NOTHING
+    """Areas and confidences of those that were too unsure: what a model is not sure of
+    tells how well it knows an image."""
 
 
 class OnBand(Protocol):
@@ -709,7 +715,7 @@ def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
     Areas and confidences are those that tables tell, of the final labels, so that no
     tile changes what is dropped.
     """
-    kept = np.ones(found.count, np.bool_)
+    kept, unsure = np.ones(found.count, np.bool_), NOTHING
     if recipe.max_area_px is not None:
         kept &= found.areas <= recipe.max_area_px
     if recipe.decode.min_confidence > 0:
@@ -717,7 +723,9 @@ def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
         for rows in found.bands():
             confidences.add(rows, found.evidence(y0, y0 + len(rows)))
             y0 += len(rows)
-        kept &= confidences.means() >= recipe.decode.min_confidence
+        means = confidences.means()
+        low = means < recipe.decode.min_confidence
+        kept, unsure = kept & ~low, (found.areas[low], means[low])
     if kept.all():
         return found
     numbers = decode.new_numbers(kept)
@@ -726,6 +734,7 @@ def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
         count=int(kept.sum()),
         areas=found.areas[kept],
         dropped=int((~kept).sum()),
+        unsure=unsure,
         bands=lambda: (numbers[rows] for rows in found.bands()),
     )
 
