@@ -412,7 +412,7 @@ def _card(
 def _write(model: Model, folder: Path, card: ModelCard) -> None:
     """Write the same weights with another card."""
     weights = folder / store.WEIGHTS_FILE
-    with writing(folder):
+    with store.in_home(), writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with store.training(card.name):
         with writing(folder):
