@@ -342,7 +342,7 @@ def _stage(
     usual = trial.scores(now)
     nothing = np.zeros_like(usual)
     if not tried or len(usual) < 2:
-        return now, nothing, f"{TITLES[what]}: as it was; there is too little to tell."
+        return now, nothing, f"{TITLES[what]}: unchanged; too little data to tell."
     every = [now, *tried]
     aps = np.stack([trial.scores(setting)[:, 0] for setting in every])
     gains = np.zeros_like(usual)
@@ -357,7 +357,7 @@ def _stage(
         return (
             now,
             nothing,
-            f"{TITLES[what]}: as it was; nothing else is surely better.",
+            f"{TITLES[what]}: unchanged; nothing else is clearly better.",
         )
     value = getattr(best, what)
     said = value if isinstance(value, str) else f"{value:g}"
