@@ -57,9 +57,8 @@ class PredictConfig(Config):
     )
     segment_channel: str | None = setting(
         None,
-        "Of images that are stored as a file per channel (..._w1, -ch2), segment those "
-        "of this channel, by its mark or name, and measure the others under its "
-        "labels.",
+        "For images stored as one file per channel (..._w1, -ch2): segment this "
+        "channel, given by its mark or name, and measure the others under its labels.",
         otherwise="every file by itself",
         option="Images: NAME",
     )
@@ -77,8 +76,8 @@ class PredictConfig(Config):
     )
     pages: Literal["channels", "time", "z"] | None = setting(
         None,
-        "What the pages of files are that do not say it themselves: channels, time "
-        "points or Z planes.",
+        "How to read pages that a file does not name: as channels, time points or Z "
+        "planes.",
         otherwise="time points, as the results then say",
         label="Pages without a name",
         only_if_set=True,
@@ -262,7 +261,7 @@ class PredictConfig(Config):
     )
     overwrite: bool = setting(
         False,
-        "Replace results that exist, computed anew even if they are the same.",
+        "Replace existing results, even if they would be the same.",
         option="Results",
     )
     tile_px: int = setting(
@@ -282,8 +281,8 @@ class PredictConfig(Config):
     )
     scratch: str | None = setting(
         None,
-        "Folder for temporary files, which exists; they have no name and vanish with "
-        "the process.",
+        "Existing folder for temporary files; they have no name and vanish with the "
+        "process.",
         otherwise="--out",
     )
 
@@ -459,8 +458,8 @@ class SuggestConfig(Config):
     )
     annotations: Literal["labels", "rois", "geojson"] = setting(
         "labels",
-        "What the model's annotation is written as, to be corrected: labels (label "
-        "images), rois (sets of Fiji), geojson (of QuPath).",
+        "Format in which the model's annotation is written for correction: labels "
+        "(label images), rois (sets of Fiji), geojson (of QuPath).",
         option="Results: NAME",
     )
 

@@ -50,7 +50,7 @@ def predict(
             "--like",
             "LABEL.tif",
             "Repeat the run that made this label image: its model, engine and "
-            "settings; options that are given come before. Default: none.",
+            "settings; options that you give take precedence. Default: none.",
         ),
     ] = None,
     config: Annotated[dict[str, Any], Options(PredictConfig)],
@@ -59,7 +59,7 @@ def predict(
         option(
             "--dry-run",
             "",
-            "Check everything and tell what would be done. Default: no.",
+            "Check everything and show what would be done. Default: no.",
             "Results",
         ),
     ] = False,

@@ -387,7 +387,7 @@ def train(
     ] = False,
     out: Annotated[
         Path | None,
-        options.out("Folder for what --learning-curve writes.", panel="Results"),
+        options.out("Folder for the results of --learning-curve.", panel="Results"),
     ] = None,
     resume: Annotated[
         bool,

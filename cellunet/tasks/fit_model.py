@@ -350,7 +350,7 @@ def _stage(
     usual = trial.scores(now)
     nothing = np.zeros_like(usual)
     if not tried or len(usual) < 2:
-        return now, nothing, f"{TITLES[what]}: as it was; there is too little to tell."
+        return now, nothing, f"{TITLES[what]}: unchanged; too little data to tell."
     every = [now, *tried]
     aps = np.stack([trial.scores(setting)[:, 0] for setting in every])
     gains = np.zeros_like(usual)
@@ -365,7 +365,7 @@ def _stage(
         return (
             now,
             nothing,
-            f"{TITLES[what]}: as it was; nothing else is surely better.",
+            f"{TITLES[what]}: unchanged; nothing else is clearly better.",
         )
     value = getattr(best, what)
     said = value if isinstance(value, str) else f"{value:g}"
@@ -416,7 +416,7 @@ def _card(
 def _write(model: Model, folder: Path, card: ModelCard) -> None:
     """Write the same weights with another card."""
     weights = folder / store.WEIGHTS_FILE
-    with writing(folder):
+    with store.in_home(), writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with store.training(card.name):
         with writing(folder):

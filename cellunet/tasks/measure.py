@@ -254,8 +254,9 @@ class _Job:
                 if self._needs and not images:
                     raise InputError(
                         f"No image belongs to {target.path}.",
-                        hint="Names tell: a.tif and a_masks.tif, or A01_w1.tif and "
-                        "A01_w2.tif. A single label image takes all images.",
+                        hint="They are matched by name: a.tif and a_masks.tif, or "
+                        "A01_w1.tif and A01_w2.tif. A single label image takes all "
+                        "images.",
                     )
                 count, notes, files = self._write(target, images or [], stack)
         except CellunetError as error:

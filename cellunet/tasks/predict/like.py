@@ -118,7 +118,8 @@ def earlier_run(label: Path, model: str | None = None) -> EarlierRun:
         raise ConfigError(
             f"{label} was made by a model {name!r} of SHA-256 {sha256[:DIGITS]}...; "
             f"that of this name is another one now ({opened.sha256[:DIGITS]}...).",
-            hint="Say where the first one is, or that this one is meant: --model PATH.",
+            hint="Give the path of the first one, or of this one to use it: --model "
+            "PATH.",
         )
     return EarlierRun(
         label=label,

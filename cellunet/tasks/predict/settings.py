@@ -566,7 +566,7 @@ def _possible(scale: float, model: Model) -> float:
     own = model.card.config.scale
     if not SCALES[0] <= scale <= SCALES[1]:
         raise ConfigError(
-            f"Model {model.name!r} sees images magnified by {own:g} as it is; "
+            f"Model {model.name!r} already magnifies images by {own:g}; "
             f"{scale:g} in all is too far from 1.",
             hint=f"A scale from {SCALES[0] / own:.3g} to {SCALES[1] / own:.3g} is "
             "possible for it.",

@@ -18,7 +18,7 @@ from cellunet.core.dataset import prepare, steps_per_epoch
 from cellunet.core.device import choose_device, use_threads
 from cellunet.core.trainer import Trainer, new_state, state_from
 from cellunet.core.unet import UNet
-from cellunet.errors import CellunetError, ConfigError, OutputError
+from cellunet.errors import CellunetError, ConfigError
 from cellunet.io.files import PendingFile, clear_leftovers, writing
 from cellunet.presets import PRESETS, for_target
 from cellunet.tasks.train import data as images
@@ -140,7 +140,7 @@ def locked_name(request: TrainRequest) -> Iterator[Path]:
             hint="Choose another: --name MY-CELLS.",
         )
     with contextlib.ExitStack() as stack:
-        with in_home("Set CELLUNET_HOME to a folder that can be written."):
+        with store.in_home():
             with writing(folder):
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 locked = stack.enter_context(store.training(request.name))
@@ -178,15 +178,6 @@ def _refuse_unwritable(folder: Path) -> None:
     # Data that are refused later leave no empty folder behind.
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-
-@contextlib.contextmanager
-def in_home(hint: str) -> Iterator[None]:
-    """Give errors of writing into the models' folder a hint that fits there."""
-    try:
-        yield
-    except OutputError as error:
-        raise OutputError(error.message, hint=hint) from error
 
 
 def saved_run(request: TrainRequest, folder: Path) -> Saved | None:
@@ -597,7 +588,7 @@ def train(request: TrainRequest, hooks: Hooks | None = None) -> Trained:
 def _train(request: TrainRequest, folder: Path, hooks: Hooks) -> Trained:
     run = _prepared(request, folder, hooks)
     run.hooks.on_start(_info(run))
-    with in_home(NOT_LOST):
+    with store.in_home(NOT_LOST):
         finished = _all_folds(run)
         report = Trained(
             name=run.name,
