@@ -18,6 +18,7 @@ from cellunet.io.channel_files import sites_of
 from cellunet.io.files import at_work
 from cellunet.io.label_tiff import is_written_by_cellunet
 from cellunet.io.paths import find_inputs, note_on, output_paths
+from cellunet.io.plates import PlatePattern, marker_of, refuse_several_channels
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
 from cellunet.store import find_model
@@ -31,6 +32,7 @@ from cellunet.tasks.predict.inputs import (
     open_as,
     or_lost,
 )
+from cellunet.tasks.predict.places import PlacedImage, Placing
 from cellunet.tasks.predict.plane import PredictionStopped
 from cellunet.tasks.scheduling import in_order
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from cellunet.io.channel_files import ChannelSite
     from cellunet.io.paths import Inputs
     from cellunet.progress import Track
+    from cellunet.tasks.predict.places import Places
 
 __all__ = ["ImageResult", "Predictions", "predict"]
 
@@ -95,10 +98,12 @@ def predict(  # noqa: PLR0913
     outputs.check_installed(config.save, config.table_format)
     if config.scratch is not None:
         check_folder(Path(config.scratch))
+    pattern = config.plate_pattern and PlatePattern(config.plate_pattern)
+    placing = Placing(pattern or None, config.samples and Path(config.samples) or None)
     found = find_inputs(
         inputs, stdin, exclude=_apart(inputs, out), include=config.include
     )
-    found, sites = _of_channel(found, config)
+    found, sites = _of_channel(found, config, pattern or None)
     outputs.refuse_clashes(
         found, output_paths(found.files, found.base, out), out, config
     )
@@ -107,7 +112,7 @@ def predict(  # noqa: PLR0913
     reporter = None if dry_run else outputs.reporter_for(out, config)
     first, every = config.part or (1, 1)
     files = found.files[first - 1 :: every]
-    wanted = find_targets(found, files, out, config, sites)
+    wanted, places = _placed(find_targets(found, files, out, config, sites), placing, config)
     job = ImageJob(
         opened,
         engine,
@@ -170,6 +175,10 @@ def predict(  # noqa: PLR0913
         alone = dry_run or config.part is not None
         report, stopped = None, stop.is_set()
         beside = _beside(wanted, results)
+        for result, own in zip(results, beside, strict=True):
+            if result.status == "skipped" and not alone:
+                paths = Path(str(own.output)), Path(str(result.output))
+                outputs.refresh_tables(*paths, config, result.columns)
         if reporter is not None and not alone:
             run = reporter.run(
                 opened, job.recipe, job.settings, results, seconds, stopped=stopped
@@ -188,23 +197,43 @@ def predict(  # noqa: PLR0913
         table=written.get("table"),
         coco=written.get("coco"),
         report=report,
-        notes=own_labels.notes(),
-        warnings=found.warnings,
+        notes=(*own_labels.notes(), *places.notes),
+        warnings=(*found.warnings, *places.warnings),
     )
 
 
+def _placed(
+    targets: list[Target], placing: Placing, config: PredictConfig
+) -> tuple[list[Target], Places]:
+    """Return targets with the columns of their images, and what to tell of these."""
+    images = [
+        PlacedImage(t.path, t.name, t.image, tuple(other.path for other in t.others))
+        for t in targets
+    ]
+    places = placing.columns_of(
+        images,
+        whole=config.part is None,
+        shown=bool({"table", "report", outputs.IN_LABELS} & {*config.save}),
+    )
+    columns = zip(targets, places.columns, strict=True)
+    return [replace(target, columns=own) for target, own in columns], places
+
+
 def _of_channel(
-    found: Inputs, config: PredictConfig
+    found: Inputs, config: PredictConfig, pattern: PlatePattern | None
 ) -> tuple[Inputs, dict[Path, ChannelSite]]:
     """Return the inputs that are to be segmented, and the files that belong to each."""
     if config.segment_channel is None:
+        if pattern is not None:
+            refuse_several_channels(pattern, found.files)
         return found, {}
 
     def names_in(path: Path) -> tuple[str, ...]:
         with open_as(path, config) as source:
             return source.file_channels
 
-    chosen = sites_of(found.files, config.segment_channel, names_in)
+    mark = marker_of(pattern)
+    chosen = sites_of(found.files, config.segment_channel, names_in, mark)
     lost = [(str(path), why) for path, why in chosen.lost.items()]
     files = [path for path in found.files if path in chosen.sites]
     return replace(found, files=files, missing=found.missing + lost), chosen.sites

@@ -371,6 +371,7 @@ class ImageJob:
                 output=None,
                 status="failed",
                 message=message,
+                columns=target.columns,
                 bug=isinstance(error, BugError),
                 image=target.image or "",
                 seconds=time.perf_counter() - begin,
@@ -413,7 +414,13 @@ class ImageJob:
         if source is None:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
-            return _result(source, output, self._notes(source), status="planned")
+            return _result(
+                source,
+                target,
+                self._notes(source),
+                status="planned",
+                shape=(*source.plane_shape, *source.shape),
+            )
         recomputed: tuple[str, ...] = ()
         if missing:
             made = read_provenance(output) or {}
@@ -432,7 +439,7 @@ class ImageJob:
             )
         return _result(
             source,
-            output,
+            target,
             status="done",
             objects=objects,
             seconds=time.perf_counter() - begin,
@@ -585,6 +592,7 @@ class ImageJob:
                     self.recipe.config.encoding.classes,
                     labels=target.labels,
                     intensities=False,
+                    columns=target.columns,
                 )
             )
             for number, plane in enumerate(outputs.label_planes(labels)):
@@ -655,6 +663,7 @@ class ImageJob:
             mark=target.mark,
             others=target.others,
             scratch=scratch,
+            columns=target.columns,
         ) as extras:
             with self._telling(source, name, recipe) as telling:
                 segmented = [
@@ -747,6 +756,7 @@ def _skipped(target: inputs.Target) -> inputs.ImageResult:
         damaged=inputs.recorded(made),
         size=(made or {}).get("size"),
         image=target.image or "",
+        columns=target.columns,
     )
 
 
@@ -768,7 +778,7 @@ def _file(path: Path, image: str | None = None) -> dict[str, Any]:
 
 def _result(
     source: Source,
-    output: Path,
+    target: inputs.Target,
     notes: tuple[str, ...] = (),
     **what: Any,  # noqa: ANN401
 ) -> inputs.ImageResult:
@@ -776,7 +786,8 @@ def _result(
     origin = source.origin
     return inputs.ImageResult(
         input=address(source.path) or str(source.path),
-        output=str(output),
+        output=str(target.labels),
+        columns=target.columns,
         notes=(*origin.notes, *notes),
         pixel_size_um=source.pixel_size_um,
         pixel_size_from=origin.pixel_size_from,
