@@ -344,7 +344,8 @@ class PredictConfig(Config):
             hint="Add: --save table.",
         )
         check(
-            self.samples is None or bool({"table", "zarr-table", "report"} & {*self.save}),
+            self.samples is None
+            or bool({"table", "zarr-table", "report"} & {*self.save}),
             "A sheet of samples was given, but nothing is saved that shows it.",
             hint="Add: --save table --save report.",
         )

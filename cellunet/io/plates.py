@@ -1,15 +1,18 @@
-"""What the paths of files tell of a plate: its name, the well, the field, the channel."""
+"""What the paths of files tell of a plate: its name, well, field and channel."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cellunet.errors import ConfigError
 from cellunet.io.channel_files import GUID, ChannelFile, channel_file
 from cellunet.io.paths import output_stem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 MOST_ROWS, MOST_COLUMNS = 32, 48
 """Of a plate of 1536 wells: rows A to AF, columns 1 to 48."""
@@ -21,7 +24,7 @@ _END = rf"(?:{GUID})?(?:\.ome)?\.\w+$"
 _STEPS = r"(?:TimePoint_(?P<time>\d+)/)?(?:ZStep_(?P<z>\d+)/)?"
 
 _IMAGEXPRESS = (
-    r"(?P<well>[A-Z]{1,2}\d\d)(?:_s(?P<field>\d+))?"
+    r"(?P<well>(?-i:[A-Z]{1,2})\d\d)(?:_s(?P<field>\d+))?"
     rf"(?:_(?P<channel>w\d{{1,2}})(?:[A-Z][^_/.-]*)?)?(?:_thumb)?{_END}"
 )
 
@@ -62,7 +65,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     ),
 }
 """Name of a maker's software or microscope to the paths of its files, without regard
-to case."""
+to case but for wells before sites: ``_s12`` is none."""
 
 _WELL_GROUPS = ("well", "row", "column")
 
@@ -177,7 +180,8 @@ class PlatePattern:
             )
         try:
             self._expressions = [
-                re.compile(one, re.IGNORECASE if known else 0) for one in known or (text,)
+                re.compile(one, re.IGNORECASE if known else 0)
+                for one in known or (text,)
             ]
         except re.error as error:
             where = "" if error.pos is None else f" at character {error.pos + 1}"
@@ -222,7 +226,9 @@ class PlatePattern:
                 f"--plate-pattern {self.text} takes {given!r} for the well of {path}.",
                 hint="Wells are A1 to AF48, rows letters or numbers from 1.",
             )
-        groups = {k: v for k, v in groups.items() if k not in (*_WELL_GROUPS, "channel")}
+        groups = {
+            k: v for k, v in groups.items() if k not in (*_WELL_GROUPS, "channel")
+        }
         if "z" in groups:
             # In a table z is the plane within a file.
             groups["plane"] = groups.pop("z")
@@ -263,18 +269,20 @@ def _channel(path: Path, text: str, found: re.Match[str]) -> ChannelFile | None:
         folder = Path(text[:start] + text[end:name])
     others = "\0".join(f"{k}={v}" for k, v in groups.items() if k != "channel")
     own = channel_file(path)
-    word = own.name if own and own.mark.casefold() == found["channel"].casefold() else ""
+    word = (
+        own.name if own and own.mark.casefold() == found["channel"].casefold() else ""
+    )
     return ChannelFile(path, (folder, others, ""), found["channel"], word)
 
 
 def marker_of(pattern: PlatePattern | None) -> Callable[[Path], ChannelFile | None]:
-    """Return what tells the channel of a file: the pattern, or names as they are."""
+    """Return what tells the channel of a file: the pattern, else marks in its name."""
     if pattern is None:
         return channel_file
 
     def marked(path: Path) -> ChannelFile | None:
         found = pattern.read(path)
-        return found.channel if found else None
+        return (found and found.channel) or channel_file(path)
 
     return marked
 
@@ -287,12 +295,11 @@ def refuse_several_channels(pattern: PlatePattern, files: Sequence[Path]) -> Non
     ConfigError
         If a site has files of several channels.
     """
-    mark = marker_of(pattern)
     sites: dict[object, set[str]] = {}
     for path in files:
-        found = mark(path)
-        if found is not None:
-            sites.setdefault(found.site, set()).add(found.mark)
+        found = pattern.read(path)
+        if found is not None and found.channel is not None:
+            sites.setdefault(found.channel.site, set()).add(found.channel.mark)
     marks = sorted({one for of_site in sites.values() for one in of_site})
     if any(len(of_site) > 1 for of_site in sites.values()):
         raise ConfigError(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cellunet.errors import InputError
 from cellunet.io.plates import WHERE, well_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 Value = str | float
 """Of a cell; NaN is a number that is not given."""
@@ -86,7 +89,7 @@ def read_samples(path: Path) -> SampleSheet:
         raise InputError(f"{path} is empty.", hint=f"{_expected()} {AS_CSV}")
     (first, header), *body = lines
     names = [name.strip() for name in header]
-    while names and not names[-1] and not any(row[len(names) - 1 :] for _, row in body):
+    while names and not names[-1] and not any(any(r[len(names) - 1 :]) for _, r in body):
         names.pop()
     _refuse_names(path, first, names)
     kind, key = _key_column(path, names)
@@ -225,7 +228,8 @@ def _row(
     well = well_name(row[key]) if kind == "well" else ""
     if kind == "well" and not well:
         raise InputError(
-            f"{path}, line {line}: {row[key]!r} is no well.", hint="Wells are A1 to AF48."
+            f"{path}, line {line}: {row[key]!r} is no well.",
+            hint="Wells are A1 to AF48.",
         )
     values: dict[str, Value] = {}
     for name, nothing in missing.items():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
     from cellunet.metrics.fit import Point
@@ -299,7 +300,11 @@ def plate_map(about: PlateMap, colors: Colors = LIGHT) -> Figure:
         linewidths=0,
         zorder=2,
     )
-    written = {"ha": "center", "va": "center", "fontsize": _letter_px(cell)}
+    written: dict[str, Any] = {
+        "ha": "center",
+        "va": "center",
+        "fontsize": _letter_px(cell),
+    }
     if about.columns == LARGEST_WITH_NUMBERS:
         for (row, column), value in known.items():
             ink = "#000000" if value > low + 0.6 * (high - low) else "#ffffff"
@@ -323,7 +328,12 @@ def _draw_grid(axes: Axes, about: PlateMap, colors: Colors, cell: int) -> None:
     axes.set_xlim(0, about.columns)
     axes.set_ylim(about.rows, 0)
     axes.spines[:].set_visible(False)
-    style = {"color": colors.grid, "linewidth": 0.7, "clip_on": False, "zorder": 1}
+    style: dict[str, Any] = {
+        "color": colors.grid,
+        "linewidth": 0.7,
+        "clip_on": False,
+        "zorder": 1,
+    }
     axes.hlines(range(about.rows + 1), 0, about.columns, **style)
     axes.vlines(range(about.columns + 1), 0, about.rows, **style)
     step = 1 if cell > 12 else 4
@@ -339,12 +349,16 @@ LARGEST_WITH_NUMBERS = 12
 
 
 def _draw_scale(
-    figure: Figure, mesh: Any, colors: Colors, whole: tuple[int, int], height: int  # noqa: ANN401
+    figure: Figure,
+    colored: ScalarMappable,
+    colors: Colors,
+    whole: tuple[int, int],
+    height: int,
 ) -> None:
     """Draw which color is which value."""
     left, width = (whole[0] - RIGHT_PX + 12) / whole[0], 10 / whole[0]
     box = (left, BOTTOM_PX / whole[1], width, height / whole[1])
-    bar = figure.colorbar(mesh, cax=figure.add_axes(box))
+    bar = figure.colorbar(colored, cax=figure.add_axes(box))
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=colors.ink, length=0, labelsize=9)
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.6g}")

@@ -123,7 +123,7 @@ class Samples:
             if name in WHERE:
                 continue
             groups = self._groups.setdefault(name, {})
-            unknown = value == "" or value != value  # noqa: PLR0124 - NaN
+            unknown = value == "" or value != value
             key = UNKNOWN if unknown else value
             if key in groups or len(groups) <= MOST_GROUPS:
                 groups.setdefault(key, Sums()).add(image)

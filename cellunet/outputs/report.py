@@ -200,7 +200,7 @@ class ImageSummary:
         shown = (
             (name, value if isinstance(value, str) else f"{value:.9g}")
             for name, value in self.columns.items()
-            if value == value  # noqa: PLR0124 - NaN is nothing
+            if value == value
         )
         return ", ".join(f"{name} {value}" for name, value in shown if value)
 
@@ -607,7 +607,9 @@ class _Plate:
 
 def _plates(plates: Plates) -> Iterator[_Plate]:
     for name, wells in list(plates.wells.items())[:MOST_PLATES]:
-        counts = {at: float(s.objects) if s.images else math.nan for at, s in wells.items()}
+        counts = {
+            at: float(s.objects) if s.images else math.nan for at, s in wells.items()
+        }
         drawn = [_drawn_map("Objects per well", wells, counts, whole=True)]
         for channel in plates.channels:
             title = f"Mean intensity{f', {channel}' if channel else ''}"
@@ -635,7 +637,7 @@ def _drawn_map(
     )
     light, dark = (charts.plate_map(about, c) for c in (charts.LIGHT, charts.DARK))
     width, height = (round(inches / charts.PX) for inches in light.get_size_inches())
-    known = {at: v for at, v in values.items() if v == v}  # noqa: PLR0124 - NaN
+    known = {at: v for at, v in values.items() if v == v}
     low, high = (f(known, key=known.__getitem__, default=None) for f in (min, max))
     said = "nothing is known"
     if low is not None and high is not None:

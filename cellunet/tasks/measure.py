@@ -37,7 +37,6 @@ from cellunet.io.paths import (
     shared_stem,
     without_results,
 )
-from cellunet.io.plates import PlatePattern
 from cellunet.io.scratch import MEMORY_BYTES, Scratch
 from cellunet.io.source import Region, Statistics
 from cellunet.outputs.pictures import Thumbnail
@@ -171,8 +170,7 @@ def measure(
             "A label image is measured on one image of each file, not on all.",
             hint="Choose one with --image N or NAME, and an --out for each.",
         )
-    pattern = PlatePattern(config.plate_pattern) if config.plate_pattern else None
-    placing = Placing(pattern, Path(config.samples) if config.samples else None)
+    placing = Placing(config)
     found = find_inputs([labels], include=("thumbs", "projections", "labels"))
     files = without_results(found.files)
     given = find_inputs(images, exclude=out) if images else None

@@ -18,11 +18,12 @@ from cellunet.io.channel_files import sites_of
 from cellunet.io.files import at_work
 from cellunet.io.label_tiff import is_written_by_cellunet
 from cellunet.io.paths import find_inputs, note_on, output_paths
-from cellunet.io.plates import PlatePattern, marker_of, refuse_several_channels
+from cellunet.io.plates import marker_of, refuse_several_channels
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
 from cellunet.store import find_model
 from cellunet.tasks.predict import outputs
+from cellunet.tasks.predict.estimate import estimate
 from cellunet.tasks.predict.image import ImageJob
 from cellunet.tasks.predict.inputs import (
     ImageResult,
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
 
     from cellunet.io.channel_files import ChannelSite
     from cellunet.io.paths import Inputs
+    from cellunet.io.plates import PlatePattern
     from cellunet.progress import Track
+    from cellunet.tasks.predict.estimate import Estimate
     from cellunet.tasks.predict.places import Places
 
 __all__ = ["ImageResult", "Predictions", "predict"]
@@ -98,12 +101,11 @@ def predict(  # noqa: PLR0913
     outputs.check_installed(config.save, config.table_format)
     if config.scratch is not None:
         check_folder(Path(config.scratch))
-    pattern = config.plate_pattern and PlatePattern(config.plate_pattern)
-    placing = Placing(pattern or None, config.samples and Path(config.samples) or None)
+    placing = Placing(config)
     found = find_inputs(
         inputs, stdin, exclude=_apart(inputs, out), include=config.include
     )
-    found, sites = _of_channel(found, config, pattern or None)
+    found, sites = _of_channel(found, config, placing.pattern)
     outputs.refuse_clashes(
         found, output_paths(found.files, found.base, out), out, config
     )
@@ -112,7 +114,8 @@ def predict(  # noqa: PLR0913
     reporter = None if dry_run else outputs.reporter_for(out, config)
     first, every = config.part or (1, 1)
     files = found.files[first - 1 :: every]
-    wanted, places = _placed(find_targets(found, files, out, config, sites), placing, config)
+    planned = find_targets(found, files, out, config, sites)
+    wanted, places = _placed(planned, placing)
     job = ImageJob(
         opened,
         engine,
@@ -175,10 +178,7 @@ def predict(  # noqa: PLR0913
         alone = dry_run or config.part is not None
         report, stopped = None, stop.is_set()
         beside = _beside(wanted, results)
-        for result, own in zip(results, beside, strict=True):
-            if result.status == "skipped" and not alone:
-                paths = Path(str(own.output)), Path(str(result.output))
-                outputs.refresh_tables(*paths, config, result.columns)
+        _refresh_tables([] if alone else wanted, results, config)
         if reporter is not None and not alone:
             run = reporter.run(
                 opened, job.recipe, job.settings, results, seconds, stopped=stopped
@@ -199,21 +199,49 @@ def predict(  # noqa: PLR0913
         report=report,
         notes=(*own_labels.notes(), *places.notes),
         warnings=(*found.warnings, *places.warnings),
+        estimate=_estimated(job, wanted, results, out),
     )
 
 
-def _placed(
-    targets: list[Target], placing: Placing, config: PredictConfig
-) -> tuple[list[Target], Places]:
-    """Return targets with the columns of their images, and what to tell of these."""
-    images = [
-        PlacedImage(t.path, t.name, t.image, tuple(other.path for other in t.others))
-        for t in targets
+def _by_labels(targets: Sequence[Target]) -> dict[str, Target]:
+    """Return targets by their label images, as results name them."""
+    found = {}
+    for target in targets:
+        # What has no labels failed, and has told why.
+        with contextlib.suppress(CellunetError):
+            found[str(target.labels)] = target
+    return found
+
+
+def _estimated(
+    job: ImageJob, targets: Sequence[Target], results: Sequence[ImageResult], out: Path
+) -> Estimate | None:
+    """Return what the images that a dry run planned would take, if there are any."""
+    of = _by_labels(targets)
+    planned = [
+        (of[str(r.output)], r) for r in results if r.status == "planned" and r.output
     ]
+    return estimate(job, planned, out) if planned else None
+
+
+def _refresh_tables(
+    targets: Sequence[Target], results: Sequence[ImageResult], config: PredictConfig
+) -> None:
+    """Have the tables of images that were finished before say what is known now."""
+    of = _by_labels(targets)
+    for result in results:
+        own = of.get(str(result.output))
+        if own is not None and result.status == "skipped":
+            outputs.refresh_tables(own.output, own.labels, config, own.columns)
+
+
+def _placed(targets: list[Target], placing: Placing) -> tuple[list[Target], Places]:
+    """Return targets with the columns of their images, and what to tell of these."""
     places = placing.columns_of(
-        images,
-        whole=config.part is None,
-        shown=bool({"table", "report", outputs.IN_LABELS} & {*config.save}),
+        [
+            PlacedImage(t.path, t.name, t.image, tuple(f.path for f in t.others))
+            for t in targets
+        ]
     )
     columns = zip(targets, places.columns, strict=True)
     return [replace(target, columns=own) for target, own in columns], places
@@ -273,11 +301,7 @@ def _beside(
 
     Labels in the store of an image are not there themselves.
     """
-    named = {}
-    for target in targets:
-        # What has no labels failed, and has told why.
-        with contextlib.suppress(CellunetError):
-            named[str(target.labels)] = str(target.output)
+    named = {labels: str(t.output) for labels, t in _by_labels(targets).items()}
     return [replace(r, output=named.get(str(r.output), r.output)) for r in results]
 
 

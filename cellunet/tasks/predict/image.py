@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -328,8 +329,7 @@ class ImageJob:
             device,
             threads,
             recipe=recipe,
-            # Nothing is computed in a dry run.
-            images=1 if dry_run else images,
+            images=images,
         )
         self.at_once = self._beside.at_once
         self.settings = {
@@ -350,6 +350,12 @@ class ImageJob:
             # Areas as trained follow the scale of each image, one asked for does not.
             self.settings["fixed_min_area_px"] = config.min_area_px
         self.model = {"name": model.name, "sha256": model.sha256}
+
+    def for_measuring(self, reporter: Reporter | None) -> Self:
+        """Return the same job of a dry run that segments, with records elsewhere."""
+        job = copy.copy(self)
+        job.dry_run, job.reporter = False, reporter
+        return job
 
     def image(self, target: inputs.Target) -> inputs.ImageResult:
         """Segment one image, or say why not."""

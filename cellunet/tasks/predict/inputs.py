@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Source
     from cellunet.store import ModelCard
+    from cellunet.tasks.predict.estimate import Estimate
     from cellunet.tasks.predict.places import ImageColumns
 
 Status = Literal["done", "skipped", "failed", "planned"]
@@ -163,6 +164,8 @@ class Predictions:
     """What lay among the images and was left out, in sentences."""
     warnings: tuple[str, ...] = ()
     """What to look at that concerns no single image, in sentences."""
+    estimate: Estimate | None = None
+    """What the batch would take, of a dry run of which images could be measured."""
 
     @property
     def done(self) -> tuple[ImageResult, ...]:
@@ -194,6 +197,7 @@ class Predictions:
         plain = dict(vars(self)) | {
             "notes": list(self.notes),
             "warnings": list(self.warnings),
+            "estimate": self.estimate and self.estimate.to_dict(),
         }
         plain["images"] = [
             vars(i)

@@ -913,9 +913,7 @@ def refresh_tables(
         refresh(path, columns)
 
 
-def intensities_of(
-    output: Path, config: PredictConfig
-) -> dict[str, tuple[float, int]]:
+def intensities_of(output: Path, config: PredictConfig) -> dict[str, tuple[float, int]]:
     """Return sum and number of the objects' mean intensities, by channel.
 
     Nothing where no table is beside the labels, or in them.

@@ -1,24 +1,24 @@
-"""Columns that are the same in all rows of an image: of the plate, and of the samples."""
+"""Columns that are the same in all rows of an image: plate, well, ..., and samples."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.imaging.measure import INTENSITIES, column_names
 from cellunet.io.images import FOLDERS, names_of_images, suffix_of
 from cellunet.io.paths import output_stem
-from cellunet.io.plates import WHERE, plate_of_zarr, recognized, well_name
+from cellunet.io.plates import WHERE, PlatePattern, plate_of_zarr, recognized, well_name
 from cellunet.io.samples import read_samples
 from cellunet.io.zarr_store import address
 from cellunet.outputs.tables import AFTER, FROM, PLACES, safe_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
-    from cellunet.io.plates import PlatePattern
+    from cellunet.command_config import PredictConfig
     from cellunet.io.samples import SampleRow, SampleSheet, Value
 
     ImageColumns = Mapping[str, Value]
@@ -56,37 +56,27 @@ class Placing:
 
     Parameters
     ----------
-    pattern
-        What the paths of files tell, if anything.
-    sheet
-        Path of the sheet of samples, if there is one.
+    config
+        The pattern, the sheet, and whether anything is saved that shows columns.
 
     Raises
     ------
     CellunetError
-        If the sheet is none, or a column has the name of another.
+        If the pattern or the sheet is none, or a column has the name of another.
     """
 
-    def __init__(self, pattern: PlatePattern | None, sheet: Path | None) -> None:
-        self._pattern = pattern
-        self._sheet = None if sheet is None else read_samples(sheet)
+    def __init__(self, config: PredictConfig) -> None:
+        text, sheet = config.plate_pattern, config.samples
+        self.pattern = None if text is None else PlatePattern(text)
+        """What the paths of files tell, if anything."""
+        self._sheet = None if sheet is None else read_samples(Path(sheet))
         if self._sheet is not None:
             _refuse_taken(self._sheet.columns, str(sheet), "Rename it in the sheet.")
+        self._whole = config.part is None
+        self._shown = bool({"table", "zarr-table", "report"} & {*config.save})
 
-    def columns_of(
-        self, images: Sequence[PlacedImage], *, whole: bool = True, shown: bool = True
-    ) -> Places:
-        """Return the columns of images.
-
-        Parameters
-        ----------
-        images
-            All that are worked on.
-        whole
-            Whether they are all of the run, so that what fits none is worth telling.
-        shown
-            Whether anything is saved that shows columns, so that a plate that nobody
-            asked for is worth telling, too.
+    def columns_of(self, images: Sequence[PlacedImage]) -> Places:
+        """Return the columns of all images that are worked on.
 
         Raises
         ------
@@ -101,18 +91,18 @@ class Placing:
             {name: safe_path(own.get(name, "")) for name in order} for own in found
         ]
         notes, warnings = [], []
-        if self._pattern is not None:
+        if self.pattern is not None:
             _refuse_taken(
                 [n for n in order if n not in WHERE],
                 "--plate-pattern",
                 "Rename the group.",
             )
-            warnings += _unfitting(self._pattern, images, found, whole=whole)
-        elif shown and not any(found):
+            warnings += _unfitting(self.pattern, images, found, whole=self._whole)
+        elif self._shown and not any(found):
             notes += _recognized(images)
         warnings += _alike(images, found)
         if self._sheet is not None:
-            for message, is_note in self._add_samples(images, places, whole=whole):
+            for message, is_note in self._add_samples(images, places):
                 (notes if is_note else warnings).append(message)
         return Places(tuple(places), tuple(notes), tuple(warnings))
 
@@ -120,8 +110,8 @@ class Placing:
         found = {}
         if suffix_of(image.path) in FOLDERS and not address(image.path):
             found = plate_of_zarr(image.path, _path_within(image))
-        if not found and self._pattern is not None:
-            told = self._pattern.read(image.path)
+        if not found and self.pattern is not None:
+            told = self.pattern.read(image.path)
             found = told.columns if told else {}
         return found
 
@@ -129,8 +119,6 @@ class Placing:
         self,
         images: Sequence[PlacedImage],
         places: list[dict[str, Value]],
-        *,
-        whole: bool,
     ) -> Iterator[tuple[str, bool]]:
         """Add the columns of the sheet; yields what to tell, and if it is a note."""
         sheet = self._sheet
@@ -141,7 +129,7 @@ class Placing:
         taken = {row.line for row in rows if row is not None}
         left = [row for row in sheet.rows if row.line not in taken]
         without = [i.name for i, row in zip(images, rows, strict=True) if row is None]
-        if len(without) == len(images) and images and whole:
+        if len(without) == len(images) and images and self._whole:
             raise _no_row(sheet, images, places)
         for place, row in zip(places, rows, strict=True):
             values = sheet.missing if row is None else row.values
@@ -153,7 +141,7 @@ class Placing:
                 f"{sheet.path}, and empty cells in the table; the first: {without[0]}.",
                 False,
             )
-        if left and whole:
+        if left and self._whole:
             what = "row belongs" if len(left) == 1 else "rows belong"
             yield (
                 f"{len(left):,} {what} to no image in {sheet.path}; the first: line "
@@ -205,8 +193,8 @@ def _refuse_known(sheet: SampleSheet, places: Sequence[ImageColumns]) -> None:
     for name in sheet.columns:
         if name in known:
             raise ConfigError(
-                f"{sheet.path} has a column {name!r}, which the images' own paths tell, "
-                "too.",
+                f"{sheet.path} has a column {name!r}, which the images' own paths "
+                "tell, too.",
                 hint="Rename it in the sheet.",
             )
 
@@ -224,10 +212,13 @@ def _unfitting(
         return []
     first = without[0].path
     if len(without) == len(images) and whole:
+        maker = recognized([i.path for i in images])
         raise InputError(
             f"--plate-pattern {pattern.text} fits none of {len(images):,} images; the "
             f"first: {first}.",
-            hint="A pattern without / is looked for in names of files, one with it in "
+            hint=f"Try: --plate-pattern {maker}."
+            if maker
+            else "A pattern without / is looked for in names of files, one with it in "
             "whole paths, as docs/plates.md shows.",
         )
     return [
@@ -263,8 +254,9 @@ def _alike(
     one, other = alike[0]
     return [
         f"{len(alike):,} images are of the same plate, well and field as another, and "
-        f"their objects are added up; the first: {other.name} and {one.name}. A group "
-        "plate or field in --plate-pattern tells them apart."
+        f"their objects are added up; the first: {other.name} and {one.name}. Groups "
+        "plate, field, z or time in --plate-pattern tell them apart, or channel with "
+        "--segment-channel."
     ]
 
 
@@ -285,11 +277,13 @@ def _rows_by_image(
         plates = {row.plate for row in sheet.rows}
         if len(plates) > 1:
             raise ConfigError(
-                f"{sheet.path} is of {len(plates)} plates, but of no image the plate is "
-                "known.",
+                f"{sheet.path} is of {len(plates)} plates, but of no image the plate "
+                "is known.",
                 hint="Give --plate-pattern a group plate: (?P<plate>...).",
             )
-    by_key = {(row.plate if sheet.by_plate else "", row.well): row for row in sheet.rows}
+    by_key = {
+        (row.plate if sheet.by_plate else "", row.well): row for row in sheet.rows
+    }
     found = []
     for place in places:
         plate = str(place.get("plate", "")) or next(iter(plates))
