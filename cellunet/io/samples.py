@@ -73,6 +73,11 @@ class SampleSheet:
     """Whether a row is of a well of one plate."""
 
 
+def is_given(value: Value) -> bool:
+    """Return whether a value says anything: no empty text, and not NaN."""
+    return value != "" and value == value
+
+
 def read_samples(path: Path) -> SampleSheet:
     """Read a sheet: CSV, with commas, semicolons or tabs.
 
@@ -89,8 +94,10 @@ def read_samples(path: Path) -> SampleSheet:
         raise InputError(f"{path} is empty.", hint=f"{_expected()} {AS_CSV}")
     (first, header), *body = lines
     names = [name.strip() for name in header]
-    while names and not names[-1] and not any(any(r[len(names) - 1 :]) for _, r in body):
-        names.pop()
+    width = max((k + 1 for k, name in enumerate(names) if name), default=0)
+    if not any(any(row[width:]) for _, row in body):
+        # Commas behind the last column, as spreadsheets write them.
+        del names[width:]
     _refuse_names(path, first, names)
     kind, key = _key_column(path, names)
     plate = _column(names, ("plate",)) if kind == "well" else None

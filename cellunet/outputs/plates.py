@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cellunet.io.plates import WHERE, row_letters, well_place
+from cellunet.io.samples import is_given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -123,8 +124,7 @@ class Samples:
             if name in WHERE:
                 continue
             groups = self._groups.setdefault(name, {})
-            unknown = value == "" or value != value
-            key = UNKNOWN if unknown else value
+            key = value if is_given(value) else UNKNOWN
             if key in groups or len(groups) <= MOST_GROUPS:
                 groups.setdefault(key, Sums()).add(image)
         self.channels += [c for c in image.intensities if c not in self.channels]
@@ -134,7 +134,7 @@ class Samples:
         for name, groups in self._groups.items():
             if len(groups) <= MOST_GROUPS:
                 known = sorted(groups, key=_order)
-                yield name, [(_shown(value), groups[value]) for value in known]
+                yield name, [(value_shown(value), groups[value]) for value in known]
 
     @property
     def left_out(self) -> list[str]:
@@ -147,5 +147,6 @@ def _order(value: str | float) -> tuple[bool, bool, float, str]:
     return value == UNKNOWN, text, 0.0 if text else float(value), str(value)
 
 
-def _shown(value: str | float) -> str:
+def value_shown(value: str | float) -> str:
+    """Return a value of a sheet as text."""
     return value if isinstance(value, str) else f"{value:.9g}"

@@ -33,8 +33,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from cellunet.io.files import PendingFile, writing
+from cellunet.io.samples import is_given
 from cellunet.outputs import charts
-from cellunet.outputs.plates import Plates, Samples, layout_of, name_of
+from cellunet.outputs.plates import (
+    Plates,
+    Samples,
+    layout_of,
+    name_of,
+    value_shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -197,12 +204,11 @@ class ImageSummary:
     @property
     def place(self) -> str:
         """What tables say of it, in words."""
-        shown = (
-            (name, value if isinstance(value, str) else f"{value:.9g}")
+        return ", ".join(
+            f"{name} {value_shown(value)}"
             for name, value in self.columns.items()
-            if value == value
+            if is_given(value)
         )
-        return ", ".join(f"{name} {value}" for name, value in shown if value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from cellunet.errors import OutputError, choose, optional
 from cellunet.imaging.measure import WHOLE
 from cellunet.io.files import PendingFile, close_unwanted, writing
 from cellunet.io.plates import WHERE
+from cellunet.io.samples import is_given
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -464,9 +465,8 @@ def _refresh_parquet(path: Path, known: Mapping[str, str | float]) -> None:
         with writing(path):
             old = parquet.read_table(path)
             given = {
-                # Neither a text without a letter nor NaN says anything.
                 name: arrow.array(
-                    [value if value and value == value else None] * len(old),
+                    [value if is_given(value) else None] * len(old),
                     schema.field(name).type,
                 )
                 for name, value in known.items()
