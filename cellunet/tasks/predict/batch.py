@@ -187,6 +187,7 @@ def predict(  # noqa: PLR0913
         there = [i for i in beside if i.status in ("done", "skipped")]
         labels = [Path(i.output) for i in there if i.output and not alone]
         written = outputs.write_joined(joined, labels, config)
+    estimated = _estimated(job, wanted, results, out)
     return Predictions(
         model=job.model,
         engine=job.recipe.engine.name,
@@ -198,8 +199,12 @@ def predict(  # noqa: PLR0913
         coco=written.get("coco"),
         report=report,
         notes=(*own_labels.notes(), *places.notes),
-        warnings=(*found.warnings, *places.warnings),
-        estimate=_estimated(job, wanted, results, out),
+        warnings=(
+            *found.warnings,
+            *places.warnings,
+            *(estimated.warnings if estimated else ()),
+        ),
+        estimate=estimated,
     )
 
 

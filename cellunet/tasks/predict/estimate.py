@@ -57,9 +57,15 @@ class Estimate:
         return sum(self.bytes.values())
 
     @property
-    def fits(self) -> bool:
-        """Whether there is room on the disk."""
-        return self.total_bytes <= self.free_bytes
+    def warnings(self) -> tuple[str, ...]:
+        """What to look at, in sentences: whether there is room on the disk."""
+        missing = self.total_bytes - self.free_bytes
+        if missing <= 0:
+            return ()
+        return (
+            f"The results would take about {missing / 1e9:.1f} GB more than the disk "
+            "of --out has free. Choose another --out, or save less.",
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""

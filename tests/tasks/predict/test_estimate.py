@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -75,6 +76,13 @@ def test_bytes_are_those_of_the_run_and_nothing_is_left(run, images, tmp_path) -
         real = sum(path.stat().st_size for path in paths)
         # Drawn fields hold other nuclei; they do not weigh half or twice as much.
         assert real / 2 < about.bytes[kind] < real * 2, kind
+
+
+def test_what_does_not_fit_on_the_disk_is_told(run, images, monkeypatch) -> None:
+    full = shutil.disk_usage(images)._replace(free=1)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: full)
+    (warning,) = run().warnings
+    assert "0.0 GB more than the disk of --out has free" in warning
 
 
 def test_what_is_finished_is_no_part_of_it(run, images) -> None:
