@@ -113,6 +113,11 @@ class Placing:
         if not found and self.pattern is not None:
             told = self.pattern.read(image.path)
             found = told.columns if told else {}
+            if told and (image.image or "").isdecimal():
+                # Images of one file are fields of a well.
+                found = {"field": str(image.image)} | {
+                    k: v for k, v in found.items() if v
+                }
         return found
 
     def _add_samples(

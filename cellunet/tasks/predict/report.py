@@ -139,7 +139,8 @@ class Reporter:
             results,
             seconds,
             stopped=stopped,
-            settings=_settings(settings, seconds, model.card.channels),
+            settings=_settings(settings, seconds, model.card.channels)
+            | _of_samples(self._config),
             versions=_versions({"Engine": recipe.engine.name}),
             model=_model(model),
         )
@@ -159,6 +160,7 @@ class Reporter:
                 "Measured": config.measure,
                 "Also saved": list(optional_output_path(config)),
                 "Time of this run": f"{seconds:.1f} s",
+                **_of_samples(config),
             },
             versions=_versions({}),
         )
@@ -268,6 +270,11 @@ def _settings(
         "Also saved": settings["save"],
         "Time of this run": f"{seconds:.1f} s",
     }
+
+
+def _of_samples(config: PredictConfig) -> dict[str, Any]:
+    known = {"Plate pattern": config.plate_pattern, "Samples": config.samples}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _magnification(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401

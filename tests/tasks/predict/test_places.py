@@ -340,3 +340,14 @@ def test_a_well_of_which_all_images_failed_is_no_empty_one(
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "a cross is one whose images failed" in page
     assert "Objects per well, 2 of 384 wells: from" in page
+
+
+def test_images_of_one_file_are_fields_of_its_well(tmp_path) -> None:
+    config = PredictConfig(plate_pattern=r"(?P<well>[A-P]\d+)", save=("table",))
+    images = [PlacedImage(Path("B3.nd2"), f"B3.nd2#{n}", str(n)) for n in (0, 1)]
+    found = Placing(config).columns_of(images)
+    assert found.columns == (
+        {"well": "B03", "field": "0"},
+        {"well": "B03", "field": "1"},
+    )
+    assert found.warnings == ()
