@@ -12,7 +12,6 @@ from cellunet.io.images import FOLDERS, names_of_images, suffix_of
 from cellunet.io.paths import output_stem
 from cellunet.io.plates import WHERE, PlatePattern, plate_of_zarr, recognized, well_name
 from cellunet.io.samples import read_samples
-from cellunet.io.zarr_store import address
 from cellunet.outputs.tables import AFTER, FROM, PLACES, safe_path
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ class Placing:
 
     def _of_path(self, image: PlacedImage) -> dict[str, str]:
         found = {}
-        if suffix_of(image.path) in FOLDERS and not address(image.path):
+        if suffix_of(image.path) in FOLDERS:
             found = plate_of_zarr(image.path, _path_within(image))
         if not found and self.pattern is not None:
             told = self.pattern.read(image.path)
@@ -310,12 +309,15 @@ def _rows_by_file(
     files: dict[str, list[Path]] = {}
     of_file: dict[Path, list[int]] = {}
     for number, image in enumerate(images):
-        name = image.name.partition("#")[0]
-        folder = name.rpartition("/")[0]
+        # Labels that are measured are called otherwise than their images.
+        before, found_name, _ = image.name.rpartition(image.path.name)
+        folder = before if found_name else "".join(image.name.rpartition("/")[:2])
         for path in (image.path, *image.others):
             of_file.setdefault(path, []).append(number)
-            relative = f"{folder}/{path.name}" if folder else path.name
-            keys = (str(path), path.absolute().as_posix(), relative, path.name)
+            keys = (
+                *(path.as_posix(), path.absolute().as_posix()),
+                *(folder + path.name, path.name),
+            )
             for key in dict.fromkeys((*keys, output_stem(path))):
                 if path not in files.setdefault(key, []):
                     files[key].append(path)
