@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ def write_plates(folder: Path, wells: int, fields: int) -> tuple[Path, Path]:
         images = {"images": [{"path": str(n)} for n in range(fields)]}
         own.attrs["ome"] = {"version": "0.5", "well": images}
         image = own.create_group(str(field))
-        multiscales = {
+        multiscales: dict[str, Any] = {
             "axes": [{"name": a, "type": "space"} for a in "yx"],
             "datasets": [
                 {
