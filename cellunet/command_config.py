@@ -62,6 +62,24 @@ class PredictConfig(Config):
         otherwise="every file by itself",
         option="Images: NAME",
     )
+    plate_pattern: str | None = setting(
+        None,
+        "Plate, well, field, ... by the names of files: imagexpress, operetta, "
+        "micro-manager, cellvoyager or incell, or a regular expression with named "
+        "groups: well (or row and column), plate, field, channel, z, time "
+        "(docs/plates.md). They are columns of the table, and the report shows the "
+        "plates.",
+        otherwise="none; of an OME-Zarr plate its own wells",
+        option="Images: PATTERN",
+    )
+    samples: str | None = setting(
+        None,
+        "Sheet of what is known of each well or file (CSV): a column well (and plate) "
+        "or file, then any others, as treatment and dose, which the table and the "
+        "report have, too.",
+        otherwise="none",
+        option="Images: SHEET",
+    )
     gray: bool = setting(
         False,
         "Use the brightness of RGB images.",
@@ -323,6 +341,12 @@ class PredictConfig(Config):
             f"Measuring {self.measure} was asked for, but nothing is saved that holds "
             "it.",
             hint="Add: --save table.",
+        )
+        check(
+            self.samples is None
+            or bool({"table", "zarr-table", "report"} & {*self.save}),
+            "A sheet of samples was given, but nothing is saved that shows it.",
+            hint="Add: --save table --save report.",
         )
         check(
             self.segment_channel is None or self.image != ALL_IMAGES,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellunet.cli import options
-from cellunet.cli.console import counted, duration
+from cellunet.cli.console import counted, disk_size, duration
 from cellunet.cli.options import Options, option
 from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session, stopped
 from cellunet.command_config import MODEL, ComputeConfig, PredictConfig
@@ -59,7 +59,9 @@ def predict(
         option(
             "--dry-run",
             "",
-            "Check everything and show what would be done. Default: no.",
+            "Check everything, show what would be done, and estimate time and disk: "
+            "the first images are segmented into nothing, for a few seconds. Default: "
+            "no.",
             "Results",
         ),
     ] = False,
@@ -136,6 +138,8 @@ def summarize(
     if len(shown) > MAX_ROWS:
         report.line(f"and {len(shown) - MAX_ROWS:,} more")
     report.line(_totals(found), "bold")
+    for line in _estimated(found):
+        report.line(line)
     written = {
         "Label images": (f"labels/{into} in each image" if into else out)
         if found.done or found.skipped
@@ -259,6 +263,20 @@ def _totals(found: Predictions) -> str:
     speed = f", {pixels / found.seconds / 1e6:.2f} Mpx/s" if found.seconds > 0 else ""
     name = found.model.get("name", "")
     return f"{told}; {duration(found.seconds)}{speed}; {found.engine}, model {name}."
+
+
+def _estimated(found: Predictions) -> tuple[str, ...]:
+    """Return what a dry run says of time and disk."""
+    about, planned = found.estimate, sum(i.status == "planned" for i in found.images)
+    if about is None:
+        why = "no image could be measured; they fail, or have more than 33 Mpx"
+        return (f"No estimate of time and disk: {why}.",) * bool(planned)
+    kinds = ", ".join(f"{kind} {disk_size(n)}" for kind, n in about.bytes.items())
+    return (
+        f"Estimate: about {duration(about.seconds)} and {disk_size(about.total_bytes)} "
+        f"({kinds}); {disk_size(about.free_bytes)} free. It is that of "
+        f"{counted(about.measured, 'image')}, segmented now and thrown away.",
+    )
 
 
 def _some(named: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -18,10 +18,12 @@ from cellunet.io.channel_files import sites_of
 from cellunet.io.files import at_work
 from cellunet.io.label_tiff import is_written_by_cellunet
 from cellunet.io.paths import find_inputs, note_on, output_paths
+from cellunet.io.plates import marker_of, refuse_several_channels
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
 from cellunet.store import find_model
 from cellunet.tasks.predict import outputs
+from cellunet.tasks.predict.estimate import estimate
 from cellunet.tasks.predict.image import ImageJob
 from cellunet.tasks.predict.inputs import (
     ImageResult,
@@ -31,6 +33,7 @@ from cellunet.tasks.predict.inputs import (
     open_as,
     or_lost,
 )
+from cellunet.tasks.predict.places import PlacedImage, Placing
 from cellunet.tasks.predict.plane import PredictionStopped
 from cellunet.tasks.scheduling import in_order
 
@@ -40,7 +43,10 @@ if TYPE_CHECKING:
 
     from cellunet.io.channel_files import ChannelSite
     from cellunet.io.paths import Inputs
+    from cellunet.io.plates import PlatePattern
     from cellunet.progress import Track
+    from cellunet.tasks.predict.estimate import Estimate
+    from cellunet.tasks.predict.places import Places
 
 __all__ = ["ImageResult", "Predictions", "predict"]
 
@@ -95,10 +101,11 @@ def predict(  # noqa: PLR0913
     outputs.check_installed(config.save, config.table_format)
     if config.scratch is not None:
         check_folder(Path(config.scratch))
+    placing = Placing(config)
     found = find_inputs(
         inputs, stdin, exclude=_apart(inputs, out), include=config.include
     )
-    found, sites = _of_channel(found, config)
+    found, sites = _of_channel(found, config, placing.pattern)
     outputs.refuse_clashes(
         found, output_paths(found.files, found.base, out), out, config
     )
@@ -107,7 +114,8 @@ def predict(  # noqa: PLR0913
     reporter = None if dry_run else outputs.reporter_for(out, config)
     first, every = config.part or (1, 1)
     files = found.files[first - 1 :: every]
-    wanted = find_targets(found, files, out, config, sites)
+    planned = find_targets(found, files, out, config, sites)
+    wanted, places = _placed(planned, placing)
     job = ImageJob(
         opened,
         engine,
@@ -170,6 +178,7 @@ def predict(  # noqa: PLR0913
         alone = dry_run or config.part is not None
         report, stopped = None, stop.is_set()
         beside = _beside(wanted, results)
+        _refresh_tables([] if alone else wanted, results, config)
         if reporter is not None and not alone:
             run = reporter.run(
                 opened, job.recipe, job.settings, results, seconds, stopped=stopped
@@ -178,6 +187,7 @@ def predict(  # noqa: PLR0913
         there = [i for i in beside if i.status in ("done", "skipped")]
         labels = [Path(i.output) for i in there if i.output and not alone]
         written = outputs.write_joined(joined, labels, config)
+    estimated = _estimated(job, wanted, results, out)
     return Predictions(
         model=job.model,
         engine=job.recipe.engine.name,
@@ -188,23 +198,75 @@ def predict(  # noqa: PLR0913
         table=written.get("table"),
         coco=written.get("coco"),
         report=report,
-        notes=own_labels.notes(),
-        warnings=found.warnings,
+        notes=(*own_labels.notes(), *places.notes),
+        warnings=(
+            *found.warnings,
+            *places.warnings,
+            *(estimated.warnings if estimated else ()),
+        ),
+        estimate=estimated,
     )
 
 
+def _by_labels(targets: Sequence[Target]) -> dict[str, Target]:
+    """Return targets by their label images, as results name them."""
+    found = {}
+    for target in targets:
+        # What has no labels failed, and has told why.
+        with contextlib.suppress(CellunetError):
+            found[str(target.labels)] = target
+    return found
+
+
+def _estimated(
+    job: ImageJob, targets: Sequence[Target], results: Sequence[ImageResult], out: Path
+) -> Estimate | None:
+    """Return what the images that a dry run planned would take, if there are any."""
+    of = _by_labels(targets)
+    planned = [
+        (of[str(r.output)], r) for r in results if r.status == "planned" and r.output
+    ]
+    return estimate(job, planned, out) if planned else None
+
+
+def _refresh_tables(
+    targets: Sequence[Target], results: Sequence[ImageResult], config: PredictConfig
+) -> None:
+    """Have the tables of images that were finished before say what is known now."""
+    of = _by_labels(targets)
+    for result in results:
+        own = of.get(str(result.output))
+        if own is not None and result.status == "skipped":
+            outputs.refresh_tables(own.output, own.labels, config, own.columns)
+
+
+def _placed(targets: list[Target], placing: Placing) -> tuple[list[Target], Places]:
+    """Return targets with the columns of their images, and what to tell of these."""
+    places = placing.columns_of(
+        [
+            PlacedImage(t.path, t.name, t.image, tuple(f.path for f in t.others))
+            for t in targets
+        ]
+    )
+    columns = zip(targets, places.columns, strict=True)
+    return [replace(target, columns=own) for target, own in columns], places
+
+
 def _of_channel(
-    found: Inputs, config: PredictConfig
+    found: Inputs, config: PredictConfig, pattern: PlatePattern | None
 ) -> tuple[Inputs, dict[Path, ChannelSite]]:
     """Return the inputs that are to be segmented, and the files that belong to each."""
     if config.segment_channel is None:
+        if pattern is not None:
+            refuse_several_channels(pattern, found.files)
         return found, {}
 
     def names_in(path: Path) -> tuple[str, ...]:
         with open_as(path, config) as source:
             return source.file_channels
 
-    chosen = sites_of(found.files, config.segment_channel, names_in)
+    mark = marker_of(pattern)
+    chosen = sites_of(found.files, config.segment_channel, names_in, mark)
     lost = [(str(path), why) for path, why in chosen.lost.items()]
     files = [path for path in found.files if path in chosen.sites]
     return replace(found, files=files, missing=found.missing + lost), chosen.sites
@@ -244,11 +306,7 @@ def _beside(
 
     Labels in the store of an image are not there themselves.
     """
-    named = {}
-    for target in targets:
-        # What has no labels failed, and has told why.
-        with contextlib.suppress(CellunetError):
-            named[str(target.labels)] = str(target.output)
+    named = {labels: str(t.output) for labels, t in _by_labels(targets).items()}
     return [replace(r, output=named.get(str(r.output), r.output)) for r in results]
 
 

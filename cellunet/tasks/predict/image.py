@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -331,8 +332,7 @@ class ImageJob:
             device,
             threads,
             recipe=recipe,
-            # Nothing is computed in a dry run.
-            images=1 if dry_run else images,
+            images=images,
         )
         self.at_once = self._beside.at_once
         self.settings = {
@@ -354,6 +354,12 @@ class ImageJob:
             self.settings["fixed_min_area_px"] = config.min_area_px
         self.model = {"name": model.name, "sha256": model.sha256}
 
+    def for_measuring(self, reporter: Reporter | None) -> Self:
+        """Return the same job of a dry run that segments, with records elsewhere."""
+        job = copy.copy(self)
+        job.dry_run, job.reporter = False, reporter
+        return job
+
     def image(self, target: inputs.Target) -> inputs.ImageResult:
         """Segment one image, or say why not."""
         begin = time.perf_counter()
@@ -374,6 +380,7 @@ class ImageJob:
                 output=None,
                 status="failed",
                 message=message,
+                columns=target.columns,
                 bug=isinstance(error, BugError),
                 image=target.image or "",
                 seconds=time.perf_counter() - begin,
@@ -416,7 +423,13 @@ class ImageJob:
         if source is None:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
-            return _result(source, output, self._notes(source), status="planned")
+            return _result(
+                source,
+                target,
+                self._notes(source),
+                status="planned",
+                shape=(*source.plane_shape, *source.shape),
+            )
         recomputed: tuple[str, ...] = ()
         if missing:
             made = read_provenance(output) or {}
@@ -435,7 +448,7 @@ class ImageJob:
             )
         return _result(
             source,
-            output,
+            target,
             status="done",
             objects=objects,
             seconds=time.perf_counter() - begin,
@@ -589,6 +602,7 @@ class ImageJob:
                     self.recipe.config.encoding.classes,
                     labels=target.labels,
                     intensities=False,
+                    columns=target.columns,
                 )
             )
             for number, plane in enumerate(outputs.label_planes(labels)):
@@ -659,6 +673,7 @@ class ImageJob:
             mark=target.mark,
             others=target.others,
             scratch=scratch,
+            columns=target.columns,
         ) as extras:
             with self._telling(source, name, recipe) as telling:
                 segmented = [
@@ -751,6 +766,7 @@ def _skipped(target: inputs.Target) -> inputs.ImageResult:
         damaged=inputs.recorded(made),
         size=(made or {}).get("size"),
         image=target.image or "",
+        columns=target.columns,
     )
 
 
@@ -772,7 +788,7 @@ def _file(path: Path, image: str | None = None) -> dict[str, Any]:
 
 def _result(
     source: Source,
-    output: Path,
+    target: inputs.Target,
     notes: tuple[str, ...] = (),
     **what: Any,  # noqa: ANN401
 ) -> inputs.ImageResult:
@@ -780,7 +796,8 @@ def _result(
     origin = source.origin
     return inputs.ImageResult(
         input=address(source.path) or str(source.path),
-        output=str(output),
+        output=str(target.labels),
+        columns=target.columns,
         notes=(*origin.notes, *notes),
         pixel_size_um=source.pixel_size_um,
         pixel_size_from=origin.pixel_size_from,

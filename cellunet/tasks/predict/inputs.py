@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Source
     from cellunet.store import ModelCard
+    from cellunet.tasks.predict.estimate import Estimate
+    from cellunet.tasks.predict.places import ImageColumns
 
 Status = Literal["done", "skipped", "failed", "planned"]
 
@@ -82,6 +84,8 @@ class ImageResult:
     """Well, site or field, in the words of the file."""
     acquired: str = ""
     """When it was taken, in the words of the file."""
+    columns: ImageColumns = field(default_factory=dict)
+    """What tables say of the whole image: plate, well, field, ..., and the samples."""
 
 
 def common_folder(results: Sequence[ImageResult]) -> str:
@@ -160,6 +164,8 @@ class Predictions:
     """What lay among the images and was left out, in sentences."""
     warnings: tuple[str, ...] = ()
     """What to look at that concerns no single image, in sentences."""
+    estimate: Estimate | None = None
+    """What the batch would take, of a dry run of which images could be measured."""
 
     @property
     def done(self) -> tuple[ImageResult, ...]:
@@ -191,6 +197,7 @@ class Predictions:
         plain = dict(vars(self)) | {
             "notes": list(self.notes),
             "warnings": list(self.warnings),
+            "estimate": self.estimate and self.estimate.to_dict(),
         }
         plain["images"] = [
             vars(i)
@@ -490,6 +497,8 @@ class Target:
     """The files of the other channels."""
     into: str | None = None
     """Name of the labels in the store of the image, if they go there."""
+    columns: ImageColumns = field(default_factory=dict)
+    """What tables say of the whole image."""
 
     @functools.cached_property
     def labels(self) -> Path:
