@@ -32,6 +32,7 @@ from cellunet.imaging.targets import (
     encode,
     trainable_mask,
 )
+from cellunet.ranks import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from cellunet.config import NormalizationConfig, TrainConfig
     from cellunet.io.source import Statistics
+    from cellunet.ranks import Ranks
 
     Measured = Callable[[NormalizationConfig], Sequence[Statistics]]
 
@@ -201,10 +203,16 @@ class CropSampler:
         Prepared training images.
     config
         Crop size, batch, augmentation, seed and how images are chosen.
+    ranks
+        Which process this is: of every batch it draws its share, so that the shares of
+        all are the batch that one process would draw.
     """
 
-    def __init__(self, images: Sequence[Prepared], config: TrainConfig) -> None:
+    def __init__(
+        self, images: Sequence[Prepared], config: TrainConfig, ranks: Ranks = ALONE
+    ) -> None:
         self.images = images
+        self._share = ranks.share(config.batch)
         self.config = config
         self.steps_per_epoch = steps_per_epoch(config, len(images))
         areas = [
@@ -229,9 +237,9 @@ class CropSampler:
                 yield ready.result()
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return the batch of one step."""
+        """Return the batch of one step, or this process's share of it."""
         first = step * self.config.batch
-        crops = [self.crop(epoch, first + i) for i in range(self.config.batch)]
+        crops = [self.crop(epoch, first + i) for i in self._share]
         # Turned views are copied once, into the batch.
         parts = (np.stack(part) for part in zip(*crops, strict=True))
         return Batch(*(torch.from_numpy(np.ascontiguousarray(p)) for p in parts))
