@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 """Variables of the environment that go with ``WORLD_SIZE``."""
 
-START = "torchrun --nproc-per-node N -m cellunet train ..."
+START = "torchrun --nproc-per-node N -m cellunet train DATA"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,8 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
     if missing:
         raise ConfigError(
             f"WORLD_SIZE is {size}, as in a training on several processes, but "
-            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set.",
-            hint=f"Start all processes with: {START}. To train in one process: unset "
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set.",
+            hint=f"Start all processes with: {START}. To train in one process, unset "
             "WORLD_SIZE.",
         )
     rank = _number(environment, "RANK", 0)

@@ -655,8 +655,7 @@ def _prepared(
     """Check and read everything that the first step needs."""
     threads = use_threads(request.threads)
     with together(ranks):
-        read = _read(request, folder, hooks)
-        ranks.share(read.config.batch)
+        read = _read(request, folder, hooks, ranks)
     config, request = read.config, read.request
     refuse_different(
         ranks,
@@ -700,12 +699,14 @@ def _prepared(
     return run
 
 
-def _read(request: TrainRequest, folder: Path, hooks: Hooks) -> _Read:
+def _read(request: TrainRequest, folder: Path, hooks: Hooks, ranks: Ranks) -> _Read:
     """Read the run to resume, the model to start from and the images."""
     saved = saved_run(request, folder)
     if saved:
         request = as_it_began(request, saved)
     config = saved.config if saved else request.config
+    # Refused before images are read, which may take long.
+    ranks.share(config.batch)
     start = pretrained.read_pretrained(
         saved.about["start"] if saved else pretrained_name(request.start, config)
     )
