@@ -24,6 +24,7 @@ from cellunet.cli import models
 from cellunet.cli.console import Console
 from cellunet.cli.doctor import doctor
 from cellunet.cli.evaluate import evaluate
+from cellunet.cli.join import join
 from cellunet.cli.labels import check, make_labels
 from cellunet.cli.measure import measure
 from cellunet.cli.options import option, with_options
@@ -147,6 +148,7 @@ def root(
 for name, function in (
     ("train", train),
     ("predict", predict),
+    ("join", join),
     ("evaluate", evaluate),
     ("suggest", suggest),
     ("check", check),

@@ -21,7 +21,7 @@ from cellunet.io.paths import find_inputs, note_on, output_paths
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
 from cellunet.store import find_model
-from cellunet.tasks.predict import outputs
+from cellunet.tasks.predict import outputs, parts
 from cellunet.tasks.predict.image import ImageJob
 from cellunet.tasks.predict.inputs import (
     ImageResult,
@@ -102,7 +102,7 @@ def predict(  # noqa: PLR0913
     outputs.refuse_clashes(
         found, output_paths(found.files, found.base, out), out, config
     )
-    joined = outputs.joined_paths(out, config)
+    outputs.joined_paths(out, config)
     opened = find_model(model)
     reporter = None if dry_run else outputs.reporter_for(out, config)
     first, every = config.part or (1, 1)
@@ -155,6 +155,7 @@ def predict(  # noqa: PLR0913
         if not dry_run:
             folders = _folders(out, [target.output for target in wanted])
             stack.enter_context(at_work(out, folders, config.part))
+            parts.begin(out, config.part)
         done = stack.enter_context(
             contextlib.closing(in_order(image, targets, job.at_once))
         )
@@ -165,32 +166,37 @@ def predict(  # noqa: PLR0913
                 results.append(finished)
                 on_image(finished)
         results = [or_lost(result) for result in results]
-        seconds = time.perf_counter() - begin
-        # What is made of all images together is not made of a part of them.
-        alone = dry_run or config.part is not None
-        report, stopped = None, stop.is_set()
-        beside = _beside(wanted, results)
-        if reporter is not None and not alone:
-            run = reporter.run(
-                opened, job.recipe, job.settings, results, seconds, stopped=stopped
+        predictions = Predictions(
+            model=job.model,
+            engine=job.recipe.engine.name,
+            settings=job.settings,
+            images=tuple(results),
+            seconds=time.perf_counter() - begin,
+            stopped=stop.is_set(),
+            notes=own_labels.notes(),
+            warnings=found.warnings,
+        )
+        if dry_run:
+            return predictions
+        return parts.finish(
+            parts.Finished(
+                out=out,
+                config=config,
+                files=found.files,
+                found=predictions,
+                beside=_beside(wanted, results),
+                run=None
+                if reporter is None
+                else reporter.run(
+                    opened,
+                    job.recipe,
+                    job.settings,
+                    results,
+                    predictions.seconds,
+                    stopped=predictions.stopped,
+                ),
             )
-            report = reporter.write(run, beside)
-        there = [i for i in beside if i.status in ("done", "skipped")]
-        labels = [Path(i.output) for i in there if i.output and not alone]
-        written = outputs.write_joined(joined, labels, config)
-    return Predictions(
-        model=job.model,
-        engine=job.recipe.engine.name,
-        settings=job.settings,
-        images=tuple(results),
-        seconds=seconds,
-        stopped=stopped,
-        table=written.get("table"),
-        coco=written.get("coco"),
-        report=report,
-        notes=own_labels.notes(),
-        warnings=found.warnings,
-    )
+        )
 
 
 def _of_channel(
