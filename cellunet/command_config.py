@@ -266,7 +266,7 @@ class PredictConfig(Config):
     part: tuple[int, int] | None = setting(
         None,
         "Segment every N-th image, from the I-th on, for N calls side by side; then "
-        "the same command without it writes the table and the report of all.",
+        "cellunet join writes the table and the report of all.",
         otherwise="all images",
         option="Results: I/N",
     )

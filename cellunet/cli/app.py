@@ -12,6 +12,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -23,6 +24,7 @@ from cellunet.cli import models
 from cellunet.cli.console import Console
 from cellunet.cli.doctor import doctor
 from cellunet.cli.evaluate import evaluate
+from cellunet.cli.join import join
 from cellunet.cli.labels import check, make_labels
 from cellunet.cli.measure import measure
 from cellunet.cli.options import option, with_options
@@ -38,7 +40,14 @@ from cellunet.cli.session import (
 )
 from cellunet.cli.suggest import suggest
 from cellunet.cli.train import train
-from cellunet.errors import BugError, CellunetError, ConfigError, InputError
+from cellunet.errors import (
+    BugError,
+    CellunetError,
+    ConfigError,
+    InputError,
+    RankError,
+)
+from cellunet.ranks import is_further
 
 NAMES = ["--help", "-h"]
 """Options that show a help page."""
@@ -139,6 +148,7 @@ def root(
 for name, function in (
     ("train", train),
     ("predict", predict),
+    ("join", join),
     ("evaluate", evaluate),
     ("suggest", suggest),
     ("check", check),
@@ -170,6 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A shell asks for words; Typer answers and ends the process.
         app(prog_name="cellunet")
     words = tuple(sys.argv[1:] if argv is None else argv)
+    if _command(words) == "train" and is_further(os.environ):
+        return _beside_the_first(words)
     as_json = "--json" in _options(words)
     console = Console()
     with _logging_to(console), listening() as stop:
@@ -191,6 +203,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             console.error(f"Standard output cannot be written ({error.strerror}).")
             return REFUSED
+    return outcome.code
+
+
+def _beside_the_first(words: tuple[str, ...]) -> int:
+    """Run one of several processes of a training, whose first one speaks for all.
+
+    Only that the processes have lost each other, and bugs, are told by each.
+    """
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        listening() as stop,
+    ):
+        stop.silent = True
+        console = Console(nowhere)
+        outcome = _outcome(
+            Session(argv=words, console=console, report=console, stop=stop)
+        )
+    failure = outcome.failure
+    if failure is not None and failure.type in (RankError.__name__, "Bug"):
+        Console().error(str(failure))
     return outcome.code
 
 

@@ -108,6 +108,11 @@ def predict(
             f"Continue with: {again}",
             **found.to_dict(),
         )
+    return outcome_of(found)
+
+
+def outcome_of(found: Predictions) -> Outcome:
+    """Return what a finished batch ended with."""
     some_failed = INPUTS_FAILED if found.failed or found.damaged else 0
     return Outcome(
         code=BUG if found.bugs else some_failed,

@@ -153,6 +153,8 @@ class Stop:
     """Whether the task asks for the flag, so that the first signal can be a wish."""
     announce: bool = True
     """Whether the first signal is acknowledged by a line on standard error."""
+    silent: bool = False
+    """Whether another process does that."""
     advice: str = ""
     """What to tell about results so far when the command ends at once."""
     received: int | None = None
@@ -183,7 +185,7 @@ class Stop:
             _restore_defaults()
             _release_decoders()
             raise StoppedNow
-        if self.announce:
+        if self.announce and not self.silent:
             _say(
                 "cellunet: stopping at the next good place; once more stops at once.\n"
             )

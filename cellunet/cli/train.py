@@ -221,6 +221,9 @@ def sparkline(values: list[float]) -> str:
 
 
 def _device(info: RunInfo) -> str:
+    if info.processes > 1:
+        own = counted(info.threads, "thread") if info.device == "cpu" else "one GPU"
+        return f"{info.processes} processes, each on {own}"
     if info.device != "cpu":
         return info.device
     return f"cpu, {counted(info.threads, 'thread')}"

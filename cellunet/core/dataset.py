@@ -33,6 +33,7 @@ from cellunet.imaging.targets import (
     encode,
     trainable_mask,
 )
+from cellunet.ranks import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from cellunet.config import NormalizationConfig, TrainConfig
     from cellunet.io.source import Statistics
+    from cellunet.ranks import Ranks
 
     Measured = Callable[[NormalizationConfig], Sequence[Statistics]]
 
@@ -202,14 +204,22 @@ class CropSampler:
         Prepared training images.
     config
         Crop size, batch, augmentation, seed and how images are chosen.
+    ranks
+        Which process this is: of every batch it draws its share, so that the shares of
+        all are the batch that one process would draw.
     threads
         Batches in work at once; they are the same for any number.
     """
 
     def __init__(
-        self, images: Sequence[Prepared], config: TrainConfig, threads: int = 1
+        self,
+        images: Sequence[Prepared],
+        config: TrainConfig,
+        ranks: Ranks = ALONE,
+        threads: int = 1,
     ) -> None:
         self.images = images
+        self._share = ranks.share(config.batch)
         self.config = config
         self.threads = threads
         self.steps_per_epoch = steps_per_epoch(config, len(images))
@@ -236,9 +246,9 @@ class CropSampler:
                 yield ready.result()
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return the batch of one step."""
+        """Return the batch of one step, or this process's share of it."""
         first = step * self.config.batch
-        crops = [self.crop(epoch, first + i) for i in range(self.config.batch)]
+        crops = [self.crop(epoch, first + i) for i in self._share]
         # Turned views are copied once, into the batch.
         parts = (np.stack(part) for part in zip(*crops, strict=True))
         return Batch(*(torch.from_numpy(np.ascontiguousarray(p)) for p in parts))

@@ -9,6 +9,7 @@ import torch
 
 from cellunet.engine.cores import threads_for
 from cellunet.errors import DeviceError
+from cellunet.ranks import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.core.unet import UNet
+    from cellunet.ranks import Ranks
 
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
@@ -33,13 +35,16 @@ def available() -> list[str]:
     return [*found, "cpu"]
 
 
-def choose_device(wish: str) -> torch.device:
+def choose_device(wish: str, ranks: Ranks = ALONE) -> torch.device:
     """Return the device asked for, or refuse.
 
     Parameters
     ----------
     wish
         ``auto`` (CUDA, else MPS, else CPU), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    ranks
+        Which process of a training this is: of several each takes a GPU of its own, or
+        all the CPU.
 
     Raises
     ------
@@ -47,6 +52,8 @@ def choose_device(wish: str) -> torch.device:
         If the device is not there; the message lists those that are.
     """
     there = available()
+    if not ranks.alone:
+        return _one_each(wish, ranks, there)
     if wish == "auto":
         return torch.device(there[0])
     if wish in there:
@@ -54,6 +61,22 @@ def choose_device(wish: str) -> torch.device:
     raise DeviceError(
         f"Device {wish!r} is not available here.",
         hint=f"Available: {', '.join(there)}. Try: --device {there[0]}.",
+    )
+
+
+def _one_each(wish: str, ranks: Ranks, there: list[str]) -> torch.device:
+    """Return the device of one process of several."""
+    if wish == "cpu" or (wish == "auto" and "cuda" not in there):
+        return torch.device("cpu")
+    own = f"cuda:{ranks.local}"
+    if wish in ("auto", "cuda") and own in there:
+        return torch.device(own)
+    gpus = sum(name.startswith("cuda:") for name in there)
+    raise DeviceError(
+        f"Process {ranks.local} of this machine has no GPU of its own: there "
+        f"{'is' if gpus == 1 else 'are'} {gpus}, and {wish!r} was asked for.",
+        hint="Start as many processes as there are GPUs, with --device cuda, or train "
+        "with --device cpu.",
     )
 
 

@@ -22,7 +22,7 @@ from cellunet.io.plates import marker_of, refuse_several_channels
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
 from cellunet.store import find_model
-from cellunet.tasks.predict import outputs
+from cellunet.tasks.predict import outputs, parts
 from cellunet.tasks.predict.estimate import estimate
 from cellunet.tasks.predict.image import ImageJob
 from cellunet.tasks.predict.inputs import (
@@ -109,7 +109,7 @@ def predict(  # noqa: PLR0913
     outputs.refuse_clashes(
         found, output_paths(found.files, found.base, out), out, config
     )
-    joined = outputs.joined_paths(out, config)
+    outputs.joined_paths(out, config)
     opened = find_model(model)
     reporter = None if dry_run else outputs.reporter_for(out, config)
     first, every = config.part or (1, 1)
@@ -163,6 +163,7 @@ def predict(  # noqa: PLR0913
         if not dry_run:
             folders = _folders(out, [target.output for target in wanted])
             stack.enter_context(at_work(out, folders, config.part))
+            parts.begin(out, config.part)
         done = stack.enter_context(
             contextlib.closing(in_order(image, targets, job.at_once))
         )
@@ -173,39 +174,44 @@ def predict(  # noqa: PLR0913
                 results.append(finished)
                 on_image(finished)
         results = [or_lost(result) for result in results]
-        seconds = time.perf_counter() - begin
-        # What is made of all images together is not made of a part of them.
-        alone = dry_run or config.part is not None
-        report, stopped = None, stop.is_set()
-        beside = _beside(wanted, results)
-        _refresh_tables([] if alone else wanted, results, config)
-        if reporter is not None and not alone:
-            run = reporter.run(
-                opened, job.recipe, job.settings, results, seconds, stopped=stopped
+        predictions = Predictions(
+            model=job.model,
+            engine=job.recipe.engine.name,
+            settings=job.settings,
+            images=tuple(results),
+            seconds=time.perf_counter() - begin,
+            stopped=stop.is_set(),
+            notes=(*own_labels.notes(), *places.notes),
+            warnings=(*found.warnings, *places.warnings),
+        )
+        if not dry_run:
+            # What is made of all images together is not made of a part of them.
+            if config.part is None:
+                _refresh_tables(wanted, results, config)
+            return parts.finish(
+                parts.Finished(
+                    out=out,
+                    config=config,
+                    files=found.files,
+                    found=predictions,
+                    beside=_beside(wanted, results),
+                    run=None
+                    if reporter is None
+                    else reporter.run(
+                        opened,
+                        job.recipe,
+                        job.settings,
+                        results,
+                        predictions.seconds,
+                        stopped=predictions.stopped,
+                    ),
+                )
             )
-            report = reporter.write(run, beside)
-        there = [i for i in beside if i.status in ("done", "skipped")]
-        labels = [Path(i.output) for i in there if i.output and not alone]
-        written = outputs.write_joined(joined, labels, config)
     estimated = _estimated(job, wanted, results, out)
-    return Predictions(
-        model=job.model,
-        engine=job.recipe.engine.name,
-        settings=job.settings,
-        images=tuple(results),
-        seconds=seconds,
-        stopped=stopped,
-        table=written.get("table"),
-        coco=written.get("coco"),
-        report=report,
-        notes=(*own_labels.notes(), *places.notes),
-        warnings=(
-            *found.warnings,
-            *places.warnings,
-            *(estimated.warnings if estimated else ()),
-        ),
-        estimate=estimated,
-    )
+    if estimated is None:
+        return predictions
+    warnings = (*predictions.warnings, *estimated.warnings)
+    return replace(predictions, estimate=estimated, warnings=warnings)
 
 
 def _by_labels(targets: Sequence[Target]) -> dict[str, Target]:

@@ -143,7 +143,7 @@ def test_a_run_that_moves_is_told_what_will_differ(data, quick, monkeypatch) -> 
     monkeypatch.setattr("cellunet.tasks.train.train.use_threads", lambda wish: 7)
     train(quick(data, resume=True), hooks())
     (told,) = [n for n in notes if n.startswith("So far")]
-    assert "ran on cpu (threads: 1); it continues on cpu (threads: 7)" in told
+    assert "threads: 1, processes: 1); it continues on cpu (threads: 7," in told
     assert "last digits" in told
     # What is said once is not said again: the run is there now.
     train(quick(data, resume=True), hooks())
