@@ -272,6 +272,12 @@ class PredictConfig(Config):
         low=64,
         option="Computing: PX",
     )
+    no_skip: bool = setting(
+        False,
+        "Compute all of a large image, the parts too in which nothing stands out from "
+        "the background and its noise; it changes time, never a label.",
+        option="Computing",
+    )
     max_memory_mb: int | None = setting(
         None,
         "Bound on the memory of the process in megabytes; what does not fit waits in "

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cellunet.config import DecodeConfig, TrainConfig, UNetConfig
     from cellunet.engine.runtimes import Engine
     from cellunet.io.source import Source
-    from cellunet.store import Model
+    from cellunet.store import Model, ModelCard
     from cellunet.tasks.scheduling import Executor
 
 AUTO = "auto"
@@ -372,6 +372,8 @@ class InferenceSettings:
     max_area_px: int | None = None
     min_confidence: float = 0.0
     min_foreground: float = FOREGROUND
+    skip: bool = False
+    """Leave out what holds no object (`cellunet.imaging.empty`)."""
     memory: Memory = Memory()
     executor: Executor = SerialExecutor()  # noqa: RUF009
     should_stop: Callable[[], bool] = lambda: False
@@ -438,10 +440,18 @@ def settings_for(
         max_area_px=config.max_area_px,
         min_confidence=config.min_confidence,
         min_foreground=config.min_foreground,
+        skip=_may_skip(config, card),
         memory=replace(memory, tile_px=min(memory.tile_px, config.tile_px)),
         executor=executor_of(memory.workers),
         should_stop=should_stop,
     )
+
+
+def _may_skip(config: PredictConfig, card: ModelCard) -> bool:
+    """Return whether to skip what is empty: not where more is asked for than usual."""
+    seed, trained = config.seed_threshold, card.config.decode.seed_threshold
+    lowered = config.min_foreground < FOREGROUND or (seed is not None and seed < trained)
+    return not (config.no_skip or lowered)
 
 
 def tiles_at_once(threads: int) -> int:
