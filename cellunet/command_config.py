@@ -91,6 +91,16 @@ class PredictConfig(Config):
         "repeat for more. Files that are named are always taken.",
         option="Images: WHAT",
     )
+    within: str | None = setting(
+        None,
+        "Segment within regions alone: ROIs of ImageJ or GeoJSON of QuPath, in pixels "
+        "of full resolution; a file for all images, or a folder of files named like "
+        "them. Nuclei whose center lies within count, whole.",
+        otherwise="all of the image",
+        label="Within regions of",
+        only_if_set=True,
+        option="Images: FILE|DIR",
+    )
     level: int = setting(
         0,
         "Level of a pyramid (TIFF, OME-Zarr) to segment; 0 is full size, and labels "

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Cells = npt.NDArray[np.bool_]
 
+
 class Within(Protocol):
     """Says which cells of a window, from y0, x0 on, are asked for.
 
@@ -38,6 +39,7 @@ class Within(Protocol):
 
     def __call__(self, y0: int, x0: int, shape: tuple[int, ...]) -> Cells:
         """Return so many cells, YX bool."""
+
 
 CELL_PX = 16
 """Side of a cell, in pixels that the network sees."""
@@ -101,9 +103,7 @@ def strength(
     return around
 
 
-def _strength(
-    plane: npt.NDArray[np.float32], noise: float
-) -> npt.NDArray[np.float32]:
+def _strength(plane: npt.NDArray[np.float32], noise: float) -> npt.NDArray[np.float32]:
     means = _small_means(plane)
     surroundings = ndimage.uniform_filter(means, SURROUNDINGS)
     most = np.zeros_like(means)
@@ -281,8 +281,8 @@ class Selection:
 
     @property
     def skipped(self) -> float:
-        """Share that the network was not asked of, of all that was looked at."""
-        return 1.0 - self._seen / self._all if self._all else 0.0
+        """Share that the network was not asked of, of all that it might have been."""
+        return max(1.0 - self._seen / self._all, 0.0) if self._all else 0.0
 
     def asked(self, block: Block) -> Cells:
         """Return the cells of a block's window that it is for, if they are asked for.
@@ -296,9 +296,11 @@ class Selection:
             rows[0] // CELL_PX : -(-rows[1] // CELL_PX),
             columns[0] // CELL_PX : -(-columns[1] // CELL_PX),
         ] = True
-        self._all += (rows[1] - rows[0]) * (columns[1] - columns[0])
+        area = (rows[1] - rows[0]) * (columns[1] - columns[0])
         if self._within is not None:
             cells &= self._within(block.y.start, block.x.start, cells.shape)
+            area = min(int(np.count_nonzero(cells)) * CELL_PX**2, area)
+        self._all += area
         return cells
 
     def seen(

@@ -25,7 +25,7 @@ from cellunet.engine.runtimes import window_of
 from cellunet.errors import CheckpointError
 from cellunet.imaging import decode
 from cellunet.imaging.blocks import Area, Block, Plan, Span, network_plan
-from cellunet.imaging.empty import Rectangle, Selection, can_be_told
+from cellunet.imaging.empty import CELL_PX, Rectangle, Selection, can_be_told
 from cellunet.imaging.growth import Levels, Reach, moved, smoothed
 from cellunet.imaging.measure import EVIDENCE_TOP, Confidences, pixel_confidence
 from cellunet.imaging.normalize import (
@@ -44,9 +44,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.annotations.regions import RegionMask
     from cellunet.config import NormalizationConfig, UNetConfig
     from cellunet.engine.runtimes import Engine
     from cellunet.imaging.blocks import Place
+    from cellunet.imaging.empty import Within
     from cellunet.io.scratch import Kept, PlaneStore, Scratch
     from cellunet.io.source import Source, Statistics
     from cellunet.tasks.predict.settings import InferenceSettings, Memory
@@ -130,7 +132,7 @@ class NetworkPass:
         wanted; returns what says which of them the network is to see, None: all.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         read: Read,
         shape: tuple[int, int],
@@ -221,9 +223,7 @@ class NetworkPass:
             for wanted, window in pairs
         ]
 
-    def _pieces(
-        self, block: Block, part: Part, found: Sequence[_View]
-    ) -> list[Piece]:
+    def _pieces(self, block: Block, part: Part, found: Sequence[_View]) -> list[Piece]:
         """Return the pieces of a part that the network has seen."""
         if self.plan.shape != self._shape and found:
             whole = background((self._classes, *self.plan.block_shape))
@@ -625,16 +625,47 @@ def _chooser(
                 max(of.noise, least) / (percentile_span(of, norm) or 1.0) * recipe.scale
                 for of in statistics
             ]
-        if noise is None:
+        if noise is None and recipe.within is None:
             return None
         return Selection(
             recipe.config.network,
             margin_px,
             noise,
+            recipe.within and _cells_near(recipe.within, plan.shape),
             any_window=recipe.engine.any_window,
         )
 
     return choose
+
+
+WITHIN_PX = 128
+"""So far beyond a region objects are whole, in pixels that the network sees."""
+
+
+def _cells_near(regions: RegionMask, shape: tuple[int, int]) -> Within:
+    """Return what says which cells hold objects whose center may lie in a region.
+
+    Parameters
+    ----------
+    regions
+        In pixels of the plane.
+    shape
+        Height and width of the plane as the network sees it.
+    """
+    of = [own / seen for own, seen in zip(regions.shape, shape, strict=True)]
+
+    def cells(y0: int, x0: int, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        rows, columns = (
+            (start + CELL_PX * np.arange(count)[:, None] + _REACH) * factor
+            for start, count, factor in zip((y0, x0), shape, of, strict=True)
+        )
+        return regions.near(rows, columns)
+
+    return cells
+
+
+_REACH = np.array([-WITHIN_PX, CELL_PX + WITHIN_PX])
+"""From the first pixel of a cell, what may be the center of what lies in it."""
 
 
 def plane_statistics(
@@ -831,7 +862,25 @@ def segment(
         )
     found = _seen(source, plane, recipe, scratch, on_band, statistics)
     found = with_edge(found, source, plane, recipe, statistics, scratch)
+    if recipe.within is not None:
+        found = replace(_kept(found, recipe.within.holds(*centers(found))), dropped=0)
     return without_unwanted(found, recipe)
+
+
+def centers(
+    found: Segmented,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the row and the column of the center of mass of each object."""
+    sums, top = np.zeros((2, found.count + 1)), 0
+    for rows in found.bands():
+        y, x = np.nonzero(rows)
+        labels = rows[y, x]
+        for own, place in zip(sums, (y + top, x), strict=True):
+            # Whole numbers below 2^53: exact in any order.
+            own += np.bincount(labels, place, len(own))
+        top += len(rows)
+    y, x = sums[:, 1:] / np.maximum(found.areas, 1)
+    return y, x
 
 
 def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
@@ -849,6 +898,11 @@ def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
             confidences.add(rows, found.evidence(y0, y0 + len(rows)))
             y0 += len(rows)
         kept &= confidences.means() >= recipe.min_confidence
+    return _kept(found, kept)
+
+
+def _kept(found: Segmented, kept: npt.NDArray[np.bool_]) -> Segmented:
+    """Return a plane with those of its objects alone that are to be kept."""
     if kept.all():
         return found
     numbers = _numbers(kept, 0)
@@ -917,6 +971,7 @@ class _Both:
 
         return replace(
             self.first,
+            skipped=(self.first.skipped + self.second.skipped) / 2,
             count=len(areas),
             areas=areas,
             bands=bands,

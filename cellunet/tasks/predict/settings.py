@@ -36,6 +36,7 @@ from cellunet.tasks.scheduling import SerialExecutor, executor_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cellunet.annotations.regions import RegionMask
     from cellunet.config import DecodeConfig, TrainConfig, UNetConfig
     from cellunet.engine.runtimes import Engine
     from cellunet.io.source import Source
@@ -374,6 +375,8 @@ class InferenceSettings:
     min_foreground: float = FOREGROUND
     skip: bool = False
     """Leave out what holds no object (`cellunet.imaging.empty`)."""
+    within: RegionMask | None = None
+    """Objects whose center lies there count; None: all."""
     memory: Memory = Memory()
     executor: Executor = SerialExecutor()  # noqa: RUF009
     should_stop: Callable[[], bool] = lambda: False
@@ -450,7 +453,9 @@ def settings_for(
 def _may_skip(config: PredictConfig, card: ModelCard) -> bool:
     """Return whether to skip what is empty: not where more is asked for than usual."""
     seed, trained = config.seed_threshold, card.config.decode.seed_threshold
-    lowered = config.min_foreground < FOREGROUND or (seed is not None and seed < trained)
+    lowered = config.min_foreground < FOREGROUND or (
+        seed is not None and seed < trained
+    )
     return not (config.no_skip or lowered)
 
 
