@@ -101,7 +101,9 @@ def read_regions(path: Path) -> Regions:
     AnnotationError
         If the file is missing, damaged, of another format, or holds no area.
     """
-    kind = drawn_kind(path)
+    kind = "no"
+    if path.name.lower().endswith(SUFFIXES):
+        kind = drawn_kind(path)
     if kind == "rois":
         drawings = roi_drawings(path)
     elif kind == "geojson":

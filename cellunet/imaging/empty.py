@@ -277,12 +277,12 @@ class Selection:
         self._stride, self._halo = network.stride_px, network.halo_px
         self._margin, self._noise, self._within = margin_px, noise, within
         self._any_window = any_window
-        self._seen, self._all = 0.0, 0
+        self._seen = self._all = 0
 
     @property
     def skipped(self) -> float:
         """Share that the network was not asked of, of all that it might have been."""
-        return max(1.0 - self._seen / self._all, 0.0) if self._all else 0.0
+        return 1.0 - self._seen / self._all if self._all else 0.0
 
     def asked(self, block: Block) -> Cells:
         """Return the cells of a block's window that it is for, if they are asked for.
@@ -296,11 +296,9 @@ class Selection:
             rows[0] // CELL_PX : -(-rows[1] // CELL_PX),
             columns[0] // CELL_PX : -(-columns[1] // CELL_PX),
         ] = True
-        area = (rows[1] - rows[0]) * (columns[1] - columns[0])
         if self._within is not None:
             cells &= self._within(block.y.start, block.x.start, cells.shape)
-            area = min(int(np.count_nonzero(cells)) * CELL_PX**2, area)
-        self._all += area
+        self._all += self._pixels(block, cells)
         return cells
 
     def seen(
@@ -328,18 +326,20 @@ class Selection:
         if not self._any_window:
             if cells.any():
                 wanted = Rectangle(top, bottom, left, right)
-                self._seen += wanted.cost(0)
+                self._seen += self._pixels(block, asked)
                 yield wanted, Rectangle(0, shape[0], 0, shape[1])
             return
+        seen = np.zeros_like(asked)
         for found in rectangles(cells, self._halo / CELL_PX):
+            seen[found.slices] = asked[found.slices]
             wanted = Rectangle(
                 max(found.y0 * CELL_PX, top),
                 min(found.y1 * CELL_PX, bottom),
                 max(found.x0 * CELL_PX, left),
                 min(found.x1 * CELL_PX, right),
             )
-            self._seen += wanted.cost(0)
             yield wanted, wanted.within(self._stride, self._halo, shape)
+        self._seen += self._pixels(block, seen)
 
     def _spans(self, block: Block) -> list[tuple[int, int]]:
         """Return the rows and the columns of a block's window that it is for."""
@@ -350,3 +350,11 @@ class Selection:
             )
             for s in (block.y, block.x)
         ]
+
+    def _pixels(self, block: Block, cells: Cells) -> int:
+        """Return how many pixels that the block is for lie in some cells."""
+        heights, widths = (
+            np.diff(np.clip(np.arange(count + 1) * CELL_PX, *ends))
+            for count, ends in zip(cells.shape, self._spans(block), strict=True)
+        )
+        return int(heights @ cells @ widths)

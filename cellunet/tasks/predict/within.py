@@ -60,12 +60,17 @@ class RegionFiles:
             for suffix in SUFFIXES
             if (path := self._named / f"{name}{suffix}").is_file()
         ]
-        if len(found) != 1:
-            several = " and ".join(path.name for path in found)
+        if not found:
             raise AnnotationError(
-                f"{self._named} holds {several or 'no file'} for {image.name}, not one "
-                "file of regions.",
-                hint=f"Name it {output_stem(image)}.geojson, .zip or .roi.",
+                f"{self._named} holds no regions of {image.name}.",
+                hint=f"Name them {output_stem(image)}.geojson, .zip or .roi.",
+            )
+        if len(found) > 1:
+            names_found = " and ".join(path.name for path in found)
+            raise AnnotationError(
+                f"{self._named} holds several files of regions of {image.name}: "
+                f"{names_found}.",
+                hint="Leave one of them there.",
             )
         return self._read(found[0])
 
