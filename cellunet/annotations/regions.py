@@ -223,7 +223,7 @@ class RegionMask:
             whole = np.pad(band, short, constant_values=padding)
             squares = whole.reshape(len(whole) // SQUARE_PX, SQUARE_PX, -1, SQUARE_PX)
             held = squares.all((1, 3)) if padding else squares.any((1, 3))
-            found[y0 // SQUARE_PX :][: len(held)] = held
+            found[y0 // SQUARE_PX : (y0 + len(whole)) // SQUARE_PX] = held
 
     def holds(
         self, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]

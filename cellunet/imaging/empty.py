@@ -47,9 +47,13 @@ CELL_PX = 16
 SMALL_PX = 4
 """Side of the squares whose means are looked at; the larger ones are made of these."""
 
-SQUARES = (2, 4, 8)
+SQUARES = ((2, 0.01), (4, 0.008), (8, 0.005))
 """Sides of the squares that may stand out, in `SMALL_PX`: small, median and large
-objects."""
+objects. And by how much of the range of intensities that becomes 0 to 1; less of the
+large ones, which are nearly their surroundings."""
+
+LEVEL_SIDE = 4
+"""Side of those whose brightness itself is looked at."""
 
 SURROUNDINGS = 17
 """Side of the square that they stand out from: even slopes do not stand out."""
@@ -57,11 +61,8 @@ SURROUNDINGS = 17
 SIGMAS = 5.0
 """By so many standard deviations of its mean a square stands out from the noise."""
 
-CONTRAST = 0.01
-"""And by so much of the range of intensities that becomes 0 to 1."""
-
-LEVEL = 0.2
-"""Of that range; what is brighter may be the inside of an object."""
+LEVEL = 0.15
+"""Of the range; what is brighter may be the inside of an object."""
 
 
 def can_be_told(config: NormalizationConfig) -> bool:
@@ -107,13 +108,13 @@ def _strength(plane: npt.NDArray[np.float32], noise: float) -> npt.NDArray[np.fl
     means = _small_means(plane)
     surroundings = ndimage.uniform_filter(means, SURROUNDINGS)
     most = np.zeros_like(means)
-    for side in SQUARES:
+    for side, contrast in SQUARES:
         square = ndimage.uniform_filter(means, side)
-        if side == SQUARES[1]:
+        if side == LEVEL_SIDE:
             np.maximum(most, square / np.float32(LEVEL), out=most)
         square -= surroundings
         np.abs(square, out=square)
-        square /= np.float32(max(SIGMAS * noise / (side * SMALL_PX), CONTRAST))
+        square /= np.float32(max(SIGMAS * noise / (side * SMALL_PX), contrast))
         np.maximum(most, square, out=most)
     of = CELL_PX // SMALL_PX
     height, width = most.shape

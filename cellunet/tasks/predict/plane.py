@@ -631,7 +631,7 @@ def _chooser(
             recipe.config.network,
             margin_px,
             noise,
-            recipe.within and _cells_near(recipe.within, plan.shape),
+            _cells_near(recipe.within, plan.shape) if recipe.within else None,
             any_window=recipe.engine.any_window,
         )
 

@@ -141,7 +141,11 @@ def test_probabilities_are_those_of_all_pixels(
     for own in (recipe, replace(recipe, skip=False)):
         rows: list[np.ndarray] = []
         with open_image(path) as source, Scratch() as scratch:
-            segment(source, 0, own, scratch, lambda _, band: rows.append(band.copy()))
+
+            def keep(y0: int, band: np.ndarray, into: list[np.ndarray] = rows) -> None:
+                into.append(band.copy())
+
+            segment(source, 0, own, scratch, keep)
         maps.append(np.concatenate(rows, 1))
     np.testing.assert_array_equal(*maps)
 
