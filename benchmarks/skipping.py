@@ -159,7 +159,9 @@ def mosaic(images: list[Pixels]) -> Pixels:
     for place in range(side**2):
         image = images[place % len(images)]
         # Mirrored beyond its edge, so that there is no step that no microscope makes.
-        short = [(0, n - own) for n, own in zip((height, width), image.shape)]
+        short = [
+            (0, n - own) for n, own in zip((height, width), image.shape, strict=True)
+        ]
         y, x = place // side * height, place % side * width
         field[y : y + height, x : x + width] = np.pad(image, short, "symmetric")
     return field
@@ -170,7 +172,7 @@ def compared(model: Model, images: list[Pixels]) -> dict[str, float]:
     recipe = settings_for(model, PredictConfig(diameter_px="model"), "auto", "cpu", 0)
     found = {"fields": 0, "objects": 0, "differ": 0, "skipped": 0.0}
     for first in range(0, len(images), 9):
-        source = array_source(mosaic(images[first : first + 9]))
+        source = array_source(mosaic(images[first : first + 9])[np.newaxis])
         labels = []
         for skip in (False, True):
             with Scratch() as scratch:
