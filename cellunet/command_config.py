@@ -108,6 +108,16 @@ class PredictConfig(Config):
         "repeat for more. Files that are named are always taken.",
         option="Images: WHAT",
     )
+    within: str | None = setting(
+        None,
+        "Segment within regions alone: ROIs of ImageJ or GeoJSON of QuPath, in pixels "
+        "of full resolution; a file for all images, or a folder of files named like "
+        "them. Nuclei whose center lies within count, whole.",
+        otherwise="all of the image",
+        label="Within regions of",
+        only_if_set=True,
+        option="Images: FILE|DIR",
+    )
     level: int = setting(
         0,
         "Level of a pyramid (TIFF, OME-Zarr) to segment; 0 is full size, and labels "
@@ -288,6 +298,12 @@ class PredictConfig(Config):
         "time, never a label.",
         low=64,
         option="Computing: PX",
+    )
+    no_skip: bool = setting(
+        False,
+        "Compute all of a large image, the parts too in which nothing stands out from "
+        "the background and its noise; it changes time, never a label.",
+        option="Computing",
     )
     max_memory_mb: int | None = setting(
         None,

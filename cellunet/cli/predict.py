@@ -218,7 +218,7 @@ def _named(image: ImageResult, name: str) -> str:
 
 
 def _row(image: ImageResult, base: str) -> tuple[str, ...]:
-    from cellunet.tasks.predict.inputs import name_below, said
+    from cellunet.tasks.predict.inputs import name_below, said, said_of_parts
 
     known = image.objects is not None
     added = f", {' and '.join(image.added)} added" if image.added else ""
@@ -227,13 +227,14 @@ def _row(image: ImageResult, base: str) -> tuple[str, ...]:
         "planned": f"would write {image.output}",
     }
     name = name_below(image.input, base)
+    parts = said_of_parts(image.skipped_share, image.within)
     return (
         _named(image, name),
         f"{image.objects:,}" if known else "",
         duration(image.seconds) if image.status == "done" else "",
         said(image.size),
         _pixel_size(image),
-        ", ".join(filter(None, (told.get(image.status, ""), image.pages))),
+        ", ".join(filter(None, (told.get(image.status, ""), image.pages, parts))),
     )
 
 

@@ -171,6 +171,8 @@ class TorchEngine:
         self, network: UNet, device: torch.device, precision: str = "float32"
     ) -> None:
         self.device = device
+        # Elsewhere the way to convolve is chosen by the size.
+        self.any_window = device.type == "cpu"
         self._low = autocast_dtype(device, precision)
         self.name = f"torch {torch.__version__} {device.type}"
         if self._low is not None:

@@ -185,9 +185,7 @@ def predict(  # noqa: PLR0913
             warnings=(*found.warnings, *places.warnings),
         )
         if not dry_run:
-            # What is made of all images together is not made of a part of them.
-            if config.part is None:
-                _refresh_tables(wanted, results, config)
+            _refresh_tables(wanted, results, config)
             return parts.finish(
                 parts.Finished(
                     out=out,
@@ -207,11 +205,7 @@ def predict(  # noqa: PLR0913
                     ),
                 )
             )
-    estimated = _estimated(job, wanted, results, out)
-    if estimated is None:
-        return predictions
-    warnings = (*predictions.warnings, *estimated.warnings)
-    return replace(predictions, estimate=estimated, warnings=warnings)
+    return _with_estimate(predictions, job, wanted, out)
 
 
 def _by_labels(targets: Sequence[Target]) -> dict[str, Target]:
@@ -224,21 +218,32 @@ def _by_labels(targets: Sequence[Target]) -> dict[str, Target]:
     return found
 
 
-def _estimated(
-    job: ImageJob, targets: Sequence[Target], results: Sequence[ImageResult], out: Path
-) -> Estimate | None:
-    """Return what the images that a dry run planned would take, if there are any."""
+def _with_estimate(
+    predictions: Predictions, job: ImageJob, targets: Sequence[Target], out: Path
+) -> Predictions:
+    """Return a dry run with what its planned images would take, if there are any."""
     of = _by_labels(targets)
     planned = [
-        (of[str(r.output)], r) for r in results if r.status == "planned" and r.output
+        (of[str(r.output)], r)
+        for r in predictions.images
+        if r.status == "planned" and r.output
     ]
-    return estimate(job, planned, out) if planned else None
+    if not planned:
+        return predictions
+    found = estimate(job, planned, out)
+    warnings = (*predictions.warnings, *found.warnings)
+    return replace(predictions, estimate=found, warnings=warnings)
 
 
 def _refresh_tables(
     targets: Sequence[Target], results: Sequence[ImageResult], config: PredictConfig
 ) -> None:
-    """Have the tables of images that were finished before say what is known now."""
+    """Have the tables of images that were finished before say what is known now.
+
+    Not of a part of a batch, whose neighbors may be at work on them.
+    """
+    if config.part is not None:
+        return
     of = _by_labels(targets)
     for result in results:
         own = of.get(str(result.output))

@@ -45,6 +45,7 @@ from cellunet.tasks.predict.sizes import (
     way_for,
     with_size,
 )
+from cellunet.tasks.predict.within import RegionFiles, region_warnings, within_of
 from cellunet.tasks.scheduling import ConcurrencyGate, executor_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.annotations.regions import RegionMask
     from cellunet.command_config import PredictConfig
     from cellunet.io.source import Damage, Source
     from cellunet.progress import Track
@@ -75,6 +77,8 @@ class ImageQuality:
     thumbnail_size: tuple[int, int] = (0, 0)
     plane: int = 0
     """Which plane it shows."""
+    skipped: float = 0.0
+    """Share of the pixels in which nothing can be."""
 
 
 class QualityRecorder:
@@ -140,6 +144,7 @@ class QualityRecorder:
             thumbnail=picture,
             thumbnail_size=size,
             plane=self._shown,
+            skipped=float(np.mean([plane.skipped for plane in self._planes])),
         )
 
     def _plane(
@@ -318,6 +323,7 @@ class ImageJob:
         self.config, self.card, self.dry_run = config, model.card, dry_run
         self.reporter = reporter
         self._folder = Path(config.scratch) if config.scratch else None
+        self._regions = RegionFiles(config.within)
         recipe = settings.settings_for(
             model, config, engine, device, threads, should_stop
         )
@@ -443,9 +449,11 @@ class ImageJob:
         with self._beside.passing(source, recipe, self.card, channels) as way:
             if self.size is not None:
                 way = replace(way, size=self.size)
-            objects, dropped, warnings, damaged = self._write(
-                source, target, provenance, way
+            recipe = replace(way.recipe, within=self._within(source, target))
+            written = self._write(
+                source, target, provenance, replace(way, recipe=recipe)
             )
+            objects, dropped, warnings, damaged, skipped = written
         return _result(
             source,
             target,
@@ -456,6 +464,8 @@ class ImageJob:
             shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
             size=way.size.to_dict() if way.size else None,
+            skipped_share=skipped,
+            within=within_of(recipe.within),
             notes=self._notes(source, objects, dropped) + recomputed,
         )
 
@@ -489,13 +499,28 @@ class ImageJob:
         path = target.path
         image = {} if target.image is None else {"image": target.image}
         others = [_file(other.path) for other in target.others]
-        return {
-            "cellunet": __version__,
-            "model": self.model,
-            "engine": self.recipe.engine.name,
-            "settings": self.settings | image,
-            "input": _file(path, target.image),
-        } | ({"measured": others} if others else {})
+        within = {}
+        if self.config.within is not None:
+            regions = self._regions.of(path)
+            within = {"within": {"file": regions.path.name, "sha256": regions.sha256}}
+        return (
+            within
+            | {
+                "cellunet": __version__,
+                "model": self.model,
+                "engine": self.recipe.engine.name,
+                "settings": self.settings | image,
+                "input": _file(path, target.image),
+            }
+            | ({"measured": others} if others else {})
+        )
+
+    def _within(self, source: Source, target: inputs.Target) -> RegionMask | None:
+        """Return where objects of an image are looked for; None: everywhere."""
+        if self.config.within is None:
+            return None
+        regions = self._regions.of(target.path)
+        return regions.mask(source.shape, source.origin.full_px)
 
     def _missing(
         self, target: inputs.Target, provenance: dict[str, Any]
@@ -622,7 +647,7 @@ class ImageJob:
         target: inputs.Target,
         provenance: dict[str, Any],
         way: Way,
-    ) -> tuple[int, int, tuple[str, ...], tuple[Damage, ...]]:
+    ) -> tuple[int, int, tuple[str, ...], tuple[Damage, ...], float]:
         """Write all files; returns what `_segment` does, what was seen aside."""
         begin, output, recipe = time.perf_counter(), target.output, way.recipe
         with writing(output):
@@ -638,12 +663,15 @@ class ImageJob:
         if self.reporter is not None:
             seconds = time.perf_counter() - begin
             size = inputs.said(way.size.to_dict() if way.size else None)
+            parts = inputs.said_of_parts(observed.skipped, within_of(recipe.within))
+            size = ", ".join(filter(None, (size, parts)))
             self.reporter.keep(
                 output,
                 provenance,
                 self.reporter.summary(observed, source, seconds, warnings, size, count),
             )
-        return count, dropped, warnings, damaged
+        share = round(observed.skipped, 4)
+        return count, dropped, warnings, damaged, share
 
     def _segment(
         self,
@@ -711,9 +739,15 @@ class ImageJob:
                 seen = replace(seen, objects=seen.objects + dropped)
                 warnings += quality_warnings(seen, self.card, recipe.scale)
                 warnings += size_warnings(size, warnings)
+                warnings += region_warnings(recipe.within)
                 sink.commit(
                     ({"warnings": warnings} if warnings else {})
                     | ({"size": size.to_dict()} if size else {})
+                    | (
+                        {"skipped_share": share}
+                        if (share := round(observed.skipped, 4))
+                        else {}
+                    )
                 )
             extras.commit()
         return observed, count, dropped, warnings, damaged
@@ -765,6 +799,7 @@ def _skipped(target: inputs.Target) -> inputs.ImageResult:
         warnings=inputs.recorded_warnings(made),
         damaged=inputs.recorded(made),
         size=(made or {}).get("size"),
+        skipped_share=(made or {}).get("skipped_share", 0.0),
         image=target.image or "",
         columns=target.columns,
     )

@@ -63,6 +63,11 @@ class ImageResult:
     """Lengths of T and Z if there are, height and width."""
     damaged: tuple[Damage, ...] = ()
     """What could not be read and was taken for zeros."""
+    skipped_share: float = 0.0
+    """Share of the pixels in which nothing could be, so that none was computed."""
+    within: dict[str, Any] | None = None
+    """The regions within which it was segmented: the file, their number, and their
+    area in pixels of the image; None: all of it."""
     size: dict[str, Any] | None = None
     """How large its objects are and how it was seen, as `Size.to_dict` of
     `cellunet.tasks.predict.sizes`; None if that was told, or nothing was done."""
@@ -121,6 +126,28 @@ def said(size: Mapping[str, Any] | None) -> str:
     also = f" and {size['added_scale']:g}" if size["added_scale"] else ""
     unsure = "" if size["sure"] else ", unsure of their size"
     return f"{what}seen at {size['scale']:g}{also}{unsure}"
+
+
+def said_of_parts(share: float, within: Mapping[str, Any] | None) -> str:
+    """Return `ImageResult.skipped_share` and `within` in words, if there is something.
+
+    Examples
+    --------
+    >>> said_of_parts(0.634, {"file": "a.roi", "regions": 2, "area_px": 1500})
+    'within 2 regions of 1,500 px, 63 % of it empty and skipped'
+    >>> said_of_parts(0.634, None), said_of_parts(0.0, None)
+    ('63 % empty and skipped', '')
+    """
+    told = []
+    if within is not None:
+        regions = f"{within['regions']:,} region{'s' * (within['regions'] != 1)}"
+        told.append(f"within {regions} of {within['area_px']:,} px")
+    if round(100 * share):
+        told.append(
+            f"{share:.0%}".replace("%", " %" + " of it" * bool(told))
+            + " empty and skipped"
+        )
+    return ", ".join(told)
 
 
 def or_lost(result: ImageResult) -> ImageResult:
@@ -308,7 +335,7 @@ def _too_few(source: Source, model: str, card: ModelCard) -> ConfigError:
     )
 
 
-FOUND_OUT = ("damaged", "size", "warnings")
+FOUND_OUT = ("damaged", "size", "skipped_share", "warnings")
 """Entries of a provenance that no one asks for, by which no result is known."""
 
 BESIDE = ("save", "table_format", "measure", "segment_channel")
@@ -400,6 +427,8 @@ def difference(made: Mapping[str, Any] | None, asked: Mapping[str, Any]) -> str:
     told = _other_input(was["input"], now["input"])
     if was.get("measured") != now.get("measured"):
         told.append("with other files of further channels")
+    if was.get("within") != now.get("within"):
+        told.append("within other regions")
     if was["model"] != now["model"]:
         told.append(_other_model(was["model"], now["model"]))
     else:

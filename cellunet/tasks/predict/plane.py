@@ -25,9 +25,16 @@ from cellunet.engine.runtimes import window_of
 from cellunet.errors import CheckpointError
 from cellunet.imaging import decode
 from cellunet.imaging.blocks import Area, Block, Plan, Span, network_plan
+from cellunet.imaging.empty import CELL_PX, Rectangle, Selection, can_be_told
 from cellunet.imaging.growth import Levels, Reach, moved, smoothed
-from cellunet.imaging.measure import Confidences, pixel_confidence
-from cellunet.imaging.normalize import measure_channels, network_input, rescale_channels
+from cellunet.imaging.measure import EVIDENCE_TOP, Confidences, pixel_confidence
+from cellunet.imaging.normalize import (
+    ROUNDING,
+    measure_channels,
+    network_input,
+    percentile_span,
+    rescale_channels,
+)
 from cellunet.imaging.sizes import axis_weights, resampled, target_length
 from cellunet.io.source import Region
 from cellunet.tasks.scheduling import one_by_one, overlapped
@@ -37,16 +44,20 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.annotations.regions import RegionMask
     from cellunet.config import NormalizationConfig, UNetConfig
     from cellunet.engine.runtimes import Engine
     from cellunet.imaging.blocks import Place
+    from cellunet.imaging.empty import Within
     from cellunet.io.scratch import Kept, PlaneStore, Scratch
     from cellunet.io.source import Source, Statistics
     from cellunet.tasks.predict.settings import InferenceSettings, Memory
 
     Read = Callable[[int, int, int, int], npt.NDArray[np.float32]]
-    Finish = Callable[["Part", npt.NDArray[np.float32]], None]
+    Finish = Callable[["Part", Sequence["Piece"]], None]
+    Choose = Callable[[Plan, int], Selection | None]
     Rows = tuple[int, npt.NDArray[np.int32], slice]
+    _View = tuple[Rectangle, Rectangle, npt.NDArray[np.float32]]
 
 T = TypeVar("T")
 
@@ -81,6 +92,22 @@ class Part:
     x0: int
     x1: int
 
+    def within(self, other: Part) -> tuple[slice, slice]:
+        """Return where it lies in an array of another one."""
+        return (
+            slice(self.y0 - other.y0, self.y1 - other.y0),
+            slice(self.x0 - other.x0, self.x1 - other.x0),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """What the network says of a rectangle of the plane."""
+
+    area: Part
+    probabilities: npt.NDArray[np.float32]
+    """KYX."""
+
 
 class NetworkPass:
     """One plane through the network, at the plane's own scale or another.
@@ -100,6 +127,9 @@ class NetworkPass:
         Its shape.
     normalization
         How intensities become its input channels.
+    choose
+        Takes the plan of the blocks, and how many pixels beyond a block's core are
+        wanted; returns what says which of them the network is to see, None: all.
     """
 
     def __init__(
@@ -109,9 +139,11 @@ class NetworkPass:
         scale: float,
         network: UNetConfig,
         normalization: NormalizationConfig,
+        *,
+        choose: Choose = lambda _plan, _margin: None,
     ) -> None:
-        self._normalization = normalization
-        self._shape = shape
+        self._normalization, self._classes = normalization, network.classes
+        self._shape, margin = shape, 0
         if scale == 1.0:
             self._read = read
             self.plan = network_plan(shape, network)
@@ -121,13 +153,15 @@ class NetworkPass:
             # The pixels of the resampled plane that one of the plane reaches to.
             margin = math.ceil(2 * max(scale, 1.0)) + 2
             self.plan = network_plan((height, width), network, margin)
+        self._selection = choose(self.plan, margin)
 
     def run(
         self, engine: Engine, finish: Finish, should_stop: Callable[[], bool]
     ) -> Generator[Part]:
         """Yield each part, in raster order, when `finish` is done with it.
 
-        `finish` takes a part with its probabilities, KYX float32. To be closed.
+        `finish` takes a part with the pieces of it that the network has seen. What it
+        has not seen is background. To be closed.
 
         The next window is read, and the part before finished, while the network
         computes; `finish` may be called from another thread, never twice at once.
@@ -150,42 +184,78 @@ class NetworkPass:
             (y0, y1), (x0, x1) = rows[block.row], columns[block.column]
             return Part(y0=y0, y1=y1, x0=x0, x1=x1)
 
-        def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
-            return network_input(self._read(y0, y1, x0, x1), self._normalization)
+        def compute(block: Block, views: Sequence[_View]) -> list[_View]:
+            found = []
+            for wanted, window, image in views:
+                if should_stop():
+                    raise PredictionStopped
+                probabilities: npt.NDArray[np.float32] = engine(image[np.newaxis])[0]
+                _check_numbers(probabilities, part_of(block))
+                found.append((wanted, window, probabilities))
+            return found
 
-        def compute(
-            block: Block, window: npt.NDArray[np.float32]
-        ) -> npt.NDArray[np.float32]:
-            if should_stop():
-                raise PredictionStopped
-            probabilities: npt.NDArray[np.float32] = engine(window)[0]
-            _check_numbers(probabilities, part_of(block))
-            return probabilities
-
-        def done(block: Block, probabilities: npt.NDArray[np.float32]) -> Part:
+        def done(block: Block, found: Sequence[_View]) -> Part:
             part = part_of(block)
-            finish(part, self._own(block, part, probabilities))
+            finish(part, self._pieces(block, part, found))
             return part
-
-        def prepare(block: Block) -> npt.NDArray[np.float32]:
-            return window_of(block, self.plan, read)
 
         # For a single block threads would have nothing to do beside it.
         run = overlapped if len(self.plan.blocks) > 1 else one_by_one
-        yield from run(self.plan.blocks, prepare, compute, done)
+        yield from run(self.plan.blocks, self._views, compute, done)
+
+    def _views(self, block: Block) -> list[_View]:
+        """Return the network's input for what it is asked of a block."""
+        chosen = self._selection
+        asked = None if chosen is None else chosen.asked(block)
+        if asked is not None and not asked.any():
+            return []
+        scaled = window_of(block, self.plan, self._read)[0]
+        whole = Rectangle(0, scaled.shape[1], 0, scaled.shape[2])
+        pairs: Iterable[tuple[Rectangle, Rectangle]] = [(whole, whole)]
+        if chosen is not None and asked is not None:
+            pairs = chosen.seen(block, asked, scaled)
+        return [
+            (
+                wanted,
+                window,
+                network_input(scaled[:, *window.slices], self._normalization),
+            )
+            for wanted, window in pairs
+        ]
+
+    def _pieces(self, block: Block, part: Part, found: Sequence[_View]) -> list[Piece]:
+        """Return the pieces of a part that the network has seen."""
+        if self.plan.shape != self._shape and found:
+            whole = background((self._classes, *self.plan.block_shape))
+            for wanted, window, probabilities in found:
+                whole[:, *wanted.slices] = probabilities[:, *wanted.seen_from(window)]
+            return [Piece(area=part, probabilities=self._own(block, part, whole))]
+        pieces = []
+        for wanted, window, probabilities in found:
+            area = Part(
+                y0=max(block.y.start + wanted.y0, part.y0),
+                y1=min(block.y.start + wanted.y1, part.y1),
+                x0=max(block.x.start + wanted.x0, part.x0),
+                x1=min(block.x.start + wanted.x1, part.x1),
+            )
+            y0, x0 = block.y.start + window.y0, block.x.start + window.x0
+            own = np.s_[:, area.y0 - y0 : area.y1 - y0, area.x0 - x0 : area.x1 - x0]
+            pieces.append(Piece(area=area, probabilities=probabilities[own]))
+        return pieces
+
+    @property
+    def skipped(self) -> float:
+        """Share of the plane that the network was not asked of, after a run."""
+        return 0.0 if self._selection is None else self._selection.skipped
 
     def _own(
         self, block: Block, part: Part, probabilities: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        """Return the probabilities of a part's own pixels from those of a window."""
+        """Return the probabilities of a part's own pixels from those of a window.
+
+        Of a plane that the network sees at another scale.
+        """
         size = self.plan.shape
-        if size == self._shape:
-            own: npt.NDArray[np.float32] = probabilities[
-                :,
-                part.y0 - block.y.start : part.y1 - block.y.start,
-                part.x0 - block.x.start : part.x1 - block.x.start,
-            ]
-            return own
         top, bottom, rows = axis_weights(size[0], self._shape[0], part.y0, part.y1)
         left, right, across = axis_weights(size[1], self._shape[1], part.x0, part.x1)
         seen = probabilities[
@@ -423,6 +493,8 @@ class Segmented:
     unsure: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]] = NOTHING
     """Areas and confidences of those that were too unsure: what a model is not sure of
     tells how well it knows an image."""
+    skipped: float = 0.0
+    """Share of the plane that the network did not see, where nothing can be."""
 
 
 class OnBand(Protocol):
@@ -480,22 +552,35 @@ def segment_plane(
         return rescale_channels(pixels[:seen], statistics, config.normalization)
 
     network = NetworkPass(
-        read, source.shape, recipe.scale, config.network, config.normalization
+        read,
+        source.shape,
+        recipe.scale,
+        config.network,
+        config.normalization,
+        choose=_chooser(source, recipe, statistics, skip=on_band is None),
     )
     marks, sure = scratch.store(), scratch.store()
     bands = _Bands(source.shape[1], config.network.classes, on_band)
 
-    def finish(part: Part, probabilities: npt.NDArray[np.float32]) -> None:
-        corrected = decode.correct(probabilities, recipe.decode.class_odds)
-        marks.put(
-            part.y0,
-            part.x0,
-            decode.seed_and_foreground_mask(
-                corrected, config.encoding, recipe.decode, recipe.min_foreground
-            ),
+    def marked(corrected: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        return decode.seed_and_foreground_mask(
+            corrected, config.encoding, recipe.decode, recipe.min_foreground
         )
-        sure.put(part.y0, part.x0, pixel_confidence(corrected))
-        bands.put(part, corrected)
+
+    empty = marked(background((config.network.classes, 1, 1)))[0, 0]
+
+    def finish(part: Part, pieces: Sequence[Piece]) -> None:
+        shape = part.y1 - part.y0, part.x1 - part.x0
+        own, certain = np.full(shape, empty), np.full(shape, EVIDENCE_TOP, np.uint8)
+        bands.begin(part)
+        for piece in pieces:
+            corrected = decode.correct(piece.probabilities, recipe.decode.class_odds)
+            place = piece.area.within(part)
+            own[place], certain[place] = marked(corrected), pixel_confidence(corrected)
+            bands.add(piece.area, corrected)
+        marks.put(part.y0, part.x0, own)
+        sure.put(part.y0, part.x0, certain)
+        bands.end(part)
 
     decoding = DecodePass(marks, source.shape, recipe, scratch, rows)
     width = source.shape[1]
@@ -515,7 +600,78 @@ def segment_plane(
         statistics=statistics[0],
         bands=lambda: asking(stop, decoding.bands(numbers)),
         evidence=lambda y0, y1: sure.read(y0, y1, 0, width),
+        skipped=network.skipped,
     )
+
+
+def background(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+    """Return the probabilities, KYX, of what is certainly no object."""
+    probabilities = np.zeros(shape, np.float32)
+    probabilities[0] = 1.0
+    return probabilities
+
+
+def _chooser(
+    source: Source,
+    recipe: InferenceSettings,
+    statistics: Sequence[Statistics],
+    *,
+    skip: bool,
+) -> Choose:
+    """Return what says how to choose what the network sees of a plane."""
+    norm = recipe.config.normalization
+
+    def choose(plan: Plan, margin_px: int) -> Selection | None:
+        noise = None
+        # A small plane is seen at once: there is little to gain.
+        if skip and recipe.skip and can_be_told(norm) and len(plan.blocks) > 1:
+            least = 0.0 if source.dtype.kind == "f" else ROUNDING
+            noise = [
+                # Pixels that the network sees are means over some of the plane's.
+                max(of.noise, least) / (percentile_span(of, norm) or 1.0) * recipe.scale
+                for of in statistics
+            ]
+        if noise is None and recipe.within is None:
+            return None
+        return Selection(
+            recipe.config.network,
+            margin_px,
+            noise,
+            _cells_near(recipe.within, plan.shape) if recipe.within else None,
+            any_window=recipe.engine.any_window,
+        )
+
+    return choose
+
+
+WITHIN_PX = 128
+"""So far beyond a region objects are whole, in pixels that the network sees."""
+
+
+def _cells_near(regions: RegionMask, shape: tuple[int, int]) -> Within:
+    """Return what says which cells hold objects whose center may lie in a region.
+
+    Parameters
+    ----------
+    regions
+        In pixels of the plane.
+    shape
+        Height and width of the plane as the network sees it.
+    """
+    of = [own / seen for own, seen in zip(regions.shape, shape, strict=True)]
+
+    def cells(y0: int, x0: int, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        rows, columns = (
+            (start + CELL_PX * np.arange(count)[:, None] + _REACH) * factor
+            for start, count, factor in zip((y0, x0), shape, of, strict=True)
+        )
+        return regions.near(rows, columns)
+
+    return cells
+
+
+_REACH = np.array([-WITHIN_PX, CELL_PX + WITHIN_PX])
+"""From the first pixel of a cell, what may be the center of what lies in it."""
 
 
 def plane_statistics(
@@ -550,16 +706,22 @@ class _Bands:
 
     def __init__(self, width: int, classes: int, on_band: OnBand | None) -> None:
         self._width, self._classes, self._on_band = width, classes, on_band
-        self._band = np.empty((classes, 0, width), np.float32)
+        self._band, self._top = np.empty((classes, 0, width), np.float32), 0
 
-    def put(self, part: Part, probabilities: npt.NDArray[np.float32]) -> None:
-        if self._on_band is None:
-            return
-        if part.x0 == 0:
+    def begin(self, part: Part) -> None:
+        """Take what is not added for background."""
+        if self._on_band is not None and part.x0 == 0:
+            self._top = part.y0
             shape = (self._classes, part.y1 - part.y0, self._width)
-            self._band = np.empty(shape, np.float32)
-        self._band[:, :, part.x0 : part.x1] = probabilities
-        if part.x1 == self._width:
+            self._band = background(shape)
+
+    def add(self, area: Part, probabilities: npt.NDArray[np.float32]) -> None:
+        if self._on_band is not None:
+            rows = slice(area.y0 - self._top, area.y1 - self._top)
+            self._band[:, rows, area.x0 : area.x1] = probabilities
+
+    def end(self, part: Part) -> None:
+        if self._on_band is not None and part.x1 == self._width:
             self._on_band(part.y0, self._band)
 
 
@@ -706,7 +868,25 @@ def segment(
         )
     found = _seen(source, plane, recipe, scratch, on_band, statistics)
     found = with_edge(found, source, plane, recipe, statistics, scratch)
+    if recipe.within is not None:
+        found = replace(_kept(found, recipe.within.holds(*centers(found))), dropped=0)
     return without_unwanted(found, recipe)
+
+
+def centers(
+    found: Segmented,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the row and the column of the center of mass of each object."""
+    sums, top = np.zeros((2, found.count + 1)), 0
+    for rows in found.bands():
+        y, x = np.nonzero(rows)
+        labels = rows[y, x]
+        for own, place in zip(sums, (y + top, x), strict=True):
+            # Whole numbers below 2^53: exact in any order.
+            own += np.bincount(labels, place, len(own))
+        top += len(rows)
+    y, x = sums[:, 1:] / np.maximum(found.areas, 1)
+    return y, x
 
 
 def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
@@ -726,6 +906,11 @@ def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
         means = confidences.means()
         low = means < recipe.decode.min_confidence
         kept, unsure = kept & ~low, (found.areas[low], means[low])
+    return replace(_kept(found, kept), unsure=unsure)
+
+
+def _kept(found: Segmented, kept: npt.NDArray[np.bool_]) -> Segmented:
+    """Return a plane with those of its objects alone that are to be kept."""
     if kept.all():
         return found
     numbers = decode.new_numbers(kept)
@@ -734,7 +919,6 @@ def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
         count=int(kept.sum()),
         areas=found.areas[kept],
         dropped=int((~kept).sum()),
-        unsure=unsure,
         bands=lambda: (numbers[rows] for rows in found.bands()),
     )
 
@@ -798,6 +982,7 @@ class _Both:
 
         return replace(
             self.first,
+            skipped=(self.first.skipped + self.second.skipped) / 2,
             count=len(areas),
             areas=areas,
             bands=bands,

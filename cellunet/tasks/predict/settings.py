@@ -36,10 +36,11 @@ from cellunet.tasks.scheduling import SerialExecutor, executor_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cellunet.annotations.regions import RegionMask
     from cellunet.config import DecodeConfig, TrainConfig, UNetConfig
     from cellunet.engine.runtimes import Engine
     from cellunet.io.source import Source
-    from cellunet.store import Model
+    from cellunet.store import Model, ModelCard
     from cellunet.tasks.scheduling import Executor
 
 AUTO = "auto"
@@ -371,6 +372,10 @@ class InferenceSettings:
     exclude_border: bool = False
     max_area_px: int | None = None
     min_foreground: float = FOREGROUND
+    skip: bool = False
+    """Leave out what holds no object (`cellunet.imaging.empty`)."""
+    within: RegionMask | None = None
+    """Objects whose center lies there count; None: all."""
     memory: Memory = Memory()
     executor: Executor = SerialExecutor()  # noqa: RUF009
     should_stop: Callable[[], bool] = lambda: False
@@ -436,10 +441,20 @@ def settings_for(
         exclude_border=config.exclude_border,
         max_area_px=config.max_area_px,
         min_foreground=config.min_foreground,
+        skip=_may_skip(config, card),
         memory=replace(memory, tile_px=min(memory.tile_px, config.tile_px)),
         executor=executor_of(memory.workers),
         should_stop=should_stop,
     )
+
+
+def _may_skip(config: PredictConfig, card: ModelCard) -> bool:
+    """Return whether to skip what is empty: not where more is asked for than usual."""
+    seed, trained = config.seed_threshold, card.config.decode.seed_threshold
+    lowered = config.min_foreground < FOREGROUND or (
+        seed is not None and seed < trained
+    )
+    return not (config.no_skip or lowered)
 
 
 def tiles_at_once(threads: int) -> int:

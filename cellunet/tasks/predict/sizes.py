@@ -246,7 +246,7 @@ def find_size(
     """
     planes = range(math.prod(source.plane_shape))
     chosen = planes[:: -(-len(planes) // MOST_PLANES)]
-    plain = replace(recipe, exclude_border=False, min_foreground=FOREGROUND)
+    plain = replace(recipe, exclude_border=False, min_foreground=FOREGROUND, skip=False)
     looker = _Looker(source, plain, card)
     sizes = [looker.size(plane) for plane in chosen]
     if known is not None:
