@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from cellunet.config import FOREGROUND
 from cellunet.imaging.blocks import Area
+from cellunet.imaging.components import components
 from cellunet.imaging.growth import grow, keep_contact
 from cellunet.imaging.targets import TARGETS
 
@@ -171,7 +171,8 @@ def seed_block(marks: npt.NDArray[np.uint8], area: Area) -> Seeds:
     area
         Where the block lies.
     """
-    parts, count = ndimage.label(marks == SEED)
+    found = components(marks == SEED)
+    parts, count = found.labels(), found.count
     core = parts[area.core]
     # Most pixels are none's; counting those too takes twice as long.
     pixels = np.bincount(core[core > 0], minlength=count + 1)
@@ -382,21 +383,18 @@ def find_holes(
     holes
         What is known of them.
     """
-    # As wide as `bincount` and `take` want them, which else convert them themselves.
-    labeled = np.empty(objects.shape, np.intp)
-    count = ndimage.label(objects == 0, output=labeled)
-    areas = np.bincount(labeled.ravel(), minlength=count + 1)
-    small = areas <= largest_px
+    found = components(objects == 0)
+    small = found.areas <= largest_px
     small[0] = False
     # What is small are a few pixels, and all that is looked at from here on.
-    inside = np.flatnonzero(small.take(labeled))
-    numbers = np.cumsum(small, dtype=np.int32).take(labeled.take(inside))
+    inside, whose = found.pixels(small)
+    numbers = np.cumsum(small, dtype=np.int32).take(whose)
     regions = np.zeros(objects.shape, np.int32)
     regions.put(inside, numbers)
     at_frame = [np.zeros(0, np.int32), *(edge for _, edge in area.frame(regions))]
     opened = np.unique(np.concatenate(at_frame)).astype(np.int64)
     return regions, Holes(
-        areas=areas[small].astype(np.int64),
+        areas=found.areas[small],
         open=opened[opened > 0],
         neighbors=_neighbors(objects, inside, numbers),
     )
