@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
 import math
 import os
@@ -130,6 +131,21 @@ def plain(value: Any) -> Any:  # noqa: ANN401
     if hasattr(value, "item"):
         return plain(value.item())
     raise TypeError(f"{type(value).__name__} has no form in JSON.")
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Let nobody look for garbage inside, nor at what was made there later.
+
+    Imports make many objects and leave none; Python's looks at all of them would take a
+    twentieth of a short call. `main` undoes it.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")
