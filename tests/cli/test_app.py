@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import os
@@ -310,6 +311,12 @@ def test_another_program_of_the_same_import_name_is_refused(
     assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
     assert "also holds cellunet, another program" in ran.err
     assert "pip uninstall -y cellunet cellunet-torch" in ran.err
+
+
+def test_a_call_leaves_the_collection_of_garbage_as_it_was(run: Run) -> None:
+    run("predict", "nothing-here", "--out", "nowhere")
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
 
 
 def test_what_commands_need_is_installed_with_them() -> None:
