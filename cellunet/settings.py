@@ -193,7 +193,7 @@ class Config:
     @classmethod
     def hints(cls) -> dict[str, Any]:
         """Return the types of the fields."""
-        return _hints(cls)
+        return _hints(cls)  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as nested dictionaries and lists."""
