@@ -21,6 +21,7 @@ from cellunet.cli.session import (
     Outcome,
     Session,
     importing,
+    share_heap,
     stopped,
 )
 from cellunet.command_config import MODEL, ComputeConfig, PredictConfig
@@ -79,6 +80,7 @@ def predict(
     command continues what was stopped. Outlines and ROIs that --save asks for later
     are made of the labels that are there; other files are computed anew.
     """
+    share_heap()
     with importing():
         from cellunet.tasks.predict.batch import predict as run
 

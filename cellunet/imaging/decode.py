@@ -36,6 +36,7 @@ from cellunet.imaging.blocks import Area
 from cellunet.imaging.components import components
 from cellunet.imaging.growth import grow, keep_contact
 from cellunet.imaging.targets import TARGETS
+from cellunet.io.scratch import CACHED_PX, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,9 +130,12 @@ def seed_and_foreground_mask(
         YX uint8: `SEED`, `OPEN`, or 0.
     """
     seed = TARGETS[encoding.target].seed
-    seeds, allowed = seed(probabilities, encoding, decode, foreground)
-    marks = np.where(allowed, np.uint8(OPEN), np.uint8(0))
-    marks[seeds] = SEED
+    marks = np.zeros(probabilities.shape[1:], np.uint8)
+    for piece in pieces(probabilities.shape[1:], CACHED_PX):
+        some = probabilities[:, *piece]
+        seeds, allowed = seed(some, encoding, decode, foreground)
+        marks[piece][allowed] = OPEN
+        marks[piece][seeds] = SEED
     return marks
 
 
@@ -752,8 +756,12 @@ def correct(
         KYX float32, p, which sums to 1 over K.
     """
     scale = (1.0 / np.asarray(class_odds, np.float32)).astype(np.float32)
-    corrected = probabilities * scale[:, np.newaxis, np.newaxis]
-    corrected /= corrected.sum(axis=0)
+    corrected = np.empty(probabilities.shape, np.float32)
+    for piece in pieces(probabilities.shape[1:], CACHED_PX):
+        some = corrected[:, *piece]
+        factors = scale[:, np.newaxis, np.newaxis]
+        np.multiply(probabilities[:, *piece], factors, out=some)
+        some /= some.sum(axis=0)
     return corrected
 
 

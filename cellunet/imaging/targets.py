@@ -90,7 +90,7 @@ class Target:
     ]
     """Corrected class probabilities of a block (KYX), and the threshold of foreground,
     to its seeds and the pixels that objects may grow into, both YX; each of its own
-    pixel and direct neighbors alone."""
+    pixel alone."""
     seeds_include_background: bool
     """Whether the background makes seeds too, which the merge must tell apart."""
 
