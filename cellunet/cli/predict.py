@@ -14,7 +14,16 @@ import typer
 from cellunet.cli import options
 from cellunet.cli.console import counted, disk_size, duration
 from cellunet.cli.options import Options, option
-from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session, stopped
+from cellunet.cli.session import (
+    BUG,
+    INPUTS_FAILED,
+    Failure,
+    Outcome,
+    Session,
+    importing,
+    share_heap,
+    stopped,
+)
 from cellunet.command_config import MODEL, ComputeConfig, PredictConfig
 
 if TYPE_CHECKING:
@@ -73,7 +82,9 @@ def predict(
     command continues what was stopped. Outlines and ROIs that --save asks for later
     are made of the labels that are there; other files are computed anew.
     """
-    from cellunet.tasks.predict.batch import predict as run
+    share_heap()
+    with importing():
+        from cellunet.tasks.predict.batch import predict as run
 
     session = Session.of(ctx)
     earlier = None

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from cellunet.io.paths import Inputs
     from cellunet.io.plates import PlatePattern
     from cellunet.progress import Track
-    from cellunet.tasks.predict.estimate import Estimate
     from cellunet.tasks.predict.places import Places
 
 __all__ = ["ImageResult", "Predictions", "predict"]
@@ -228,9 +227,9 @@ def _with_estimate(
         for r in predictions.images
         if r.status == "planned" and r.output
     ]
-    if not planned:
+    found = estimate(job, planned, out) if planned else None
+    if found is None:
         return predictions
-    found = estimate(job, planned, out)
     warnings = (*predictions.warnings, *found.warnings)
     return replace(predictions, estimate=found, warnings=warnings)
 
