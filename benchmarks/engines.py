@@ -184,8 +184,8 @@ def differences(one: np.ndarray, other: np.ndarray) -> int:
 
 def tables(results: dict[str, Any]) -> str:
     rows = [
-        "| threads | engine | size | ms | of the processor | Mpx/s | GFLOP/s "
-        "| of the float32 peak |",
+        "| threads | engine | size | ms | processor, ms | Mpx/s | GFLOP/s "
+        "| share of float32 peak |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in results["speed"]:

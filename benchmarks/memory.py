@@ -1,10 +1,11 @@
 """Predict large fields in a process of its own, and watch its memory.
 
     python benchmarks/memory.py FOLDER_OF_IMAGES [--sizes 8320x11136 32000x32000]
-        [--model NAME] [-- MORE OPTIONS OF PREDICT]
+        [--sparse] [--model NAME] [-- MORE OPTIONS OF PREDICT]
 
 A field is made of the images of the folder (all of one size), set side by side in a
 random order and cut off at the size asked for, and saved as a tiled, deflated TIFF.
+Of a sparse field three of four images are replaced by their background and noise.
 The peak is the sum over the process tree of what each process owns of the memory (PSS,
 /proc/PID/smaps_rollup), sampled every 20 ms. Linux only. Results are added to
 `benchmarks/results-memory.json`.
@@ -38,6 +39,14 @@ def pixels(path: Path) -> np.ndarray:
         return source.read(Region(0, 0, height, 0, width))[0]
 
 
+def emptied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the background of an image and its noise."""
+    steps = np.abs(np.diff(image.astype(np.float64), axis=1))
+    level, noise = np.percentile(image, 10), np.median(steps) / 0.954
+    values = np.rint(rng.normal(level, noise, image.shape))
+    return np.clip(values, 0, np.iinfo(image.dtype).max).astype(image.dtype)
+
+
 def field(images: list[np.ndarray], shape: tuple[int, int]) -> Iterator[np.ndarray]:
     """Yield the tiles of a field in raster order."""
     height, width = images[0].shape
@@ -55,6 +64,13 @@ def field(images: list[np.ndarray], shape: tuple[int, int]) -> Iterator[np.ndarr
             band[y - y0, : shape[1]] = rows(y)[: shape[1]]
         for x0 in range(0, band.shape[1], TILE_PX):
             yield band[:, x0 : x0 + TILE_PX]
+
+
+def sparse(images: list[np.ndarray]) -> list[np.ndarray]:
+    """Return images of which, picked at random, three of four are empty."""
+    rng = np.random.default_rng(1)
+    empty = [emptied(image, rng) for image in images for _ in range(3)]
+    return images + empty
 
 
 def save(path: Path, images: list[np.ndarray], shape: tuple[int, int]) -> None:
@@ -109,12 +125,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sizes", nargs="*", default=["8320x11136", "32000x32000"])
+    parser.add_argument("--sparse", action="store_true")
     parser.add_argument("--model", default="nuclei")
     # A list that follows other options is more than argparse can tell from them.
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, more = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
     images = [pixels(path) for path in find_inputs([str(args.folder)]).files]
     images = [image for image in images if image.shape == images[0].shape]
+    images = sparse(images) if args.sparse else images
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for size in args.sizes:
         height, width = map(int, size.split("x"))
@@ -127,7 +145,8 @@ def main() -> None:
             seconds, peak, samples = watched(command)
             with tifffile.TiffFile(out / path.name) as labels:
                 objects = labels.series[0].dtype
-        key = " ".join([size, args.model, *more])
+        kind = ["sparse"] if args.sparse else []
+        key = " ".join([size, args.model, *kind, *more])
         results[key] = {
             "megapixels": height * width / 1e6,
             "seconds": round(seconds, 1),

@@ -17,26 +17,42 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cellunet.config import TrainConfig
+    from cellunet.core.dataset import Prepared
 
 NONE = "none"
 PASSIVE = "PASSIVE"
 BUSY = "while True: pass"
 
 
+def examples(config: TrainConfig) -> list[Prepared]:
+    """Return the annotated examples of this repository, ready to be trained on."""
+    from cellunet.annotations.pairs import find_pairs
+    from cellunet.core.dataset import prepare
+    from cellunet.tasks.train.data import ChannelChoice, read_sample
+
+    one = ChannelChoice()
+    pairs = find_pairs(Path(__file__).parent.parent / "examples" / "annotated").pairs
+    return [prepare(read_sample(pair, one), config) for pair in pairs]
+
+
 def steps(threads: int, count: int) -> dict[str, float]:
     """Return seconds of a step, on the clock and of the processor."""
     # Before cellunet, which would choose.
     import torch
-    from parts_of_training import FIELDS, IMAGES, sample
 
     from cellunet.config import TrainConfig
-    from cellunet.core.dataset import CropSampler, prepare
+    from cellunet.core.dataset import CropSampler
     from cellunet.core.device import use_threads
     from cellunet.core.trainer import Trainer, new_state
 
     use_threads(threads)
     config, device = TrainConfig(), torch.device("cpu")
-    prepared = [prepare(sample(IMAGES / name), config) for name in FIELDS]
+    prepared = examples(config)
     batch = CropSampler(prepared, config).batch(0, 0)
     trainer = Trainer(prepared, prepared, config, device)
     state = new_state(config, device)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cellunet.tasks.train.request import TrainRequest
     from cellunet.tasks.train.train import train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "CellunetError",

@@ -57,11 +57,28 @@ class PredictConfig(Config):
     )
     segment_channel: str | None = setting(
         None,
-        "Of images that are stored as a file per channel (..._w1, -ch2), segment those "
-        "of this channel, by its mark or name, and measure the others under its "
-        "labels.",
+        "For images stored as one file per channel (..._w1, -ch2): segment this "
+        "channel, given by its mark or name, and measure the others under its labels.",
         otherwise="every file by itself",
         option="Images: NAME",
+    )
+    plate_pattern: str | None = setting(
+        None,
+        "Plate, well, field, ... by the names of files: imagexpress, operetta, "
+        "micro-manager, cellvoyager or incell, or a regular expression with named "
+        "groups: well (or row and column), plate, field, channel, z, time "
+        "(docs/plates.md). They are columns of the table, and the report shows the "
+        "plates.",
+        otherwise="none; of an OME-Zarr plate its own wells",
+        option="Images: PATTERN",
+    )
+    samples: str | None = setting(
+        None,
+        "Sheet of what is known of each well or file (CSV): a column well (and plate) "
+        "or file, then any others, as treatment and dose, which the table and the "
+        "report have, too.",
+        otherwise="none",
+        option="Images: SHEET",
     )
     gray: bool = setting(
         False,
@@ -77,8 +94,8 @@ class PredictConfig(Config):
     )
     pages: Literal["channels", "time", "z"] | None = setting(
         None,
-        "What the pages of files are that do not say it themselves: channels, time "
-        "points or Z planes.",
+        "How to read pages that a file does not name: as channels, time points or Z "
+        "planes.",
         otherwise="time points, as the results then say",
         label="Pages without a name",
         only_if_set=True,
@@ -90,6 +107,16 @@ class PredictConfig(Config):
         "(or copies of planes) of a plate, labels (or pictures of results), jpegs; "
         "repeat for more. Files that are named are always taken.",
         option="Images: WHAT",
+    )
+    within: str | None = setting(
+        None,
+        "Segment within regions alone: ROIs of ImageJ or GeoJSON of QuPath, in pixels "
+        "of full resolution; a file for all images, or a folder of files named like "
+        "them. Nuclei whose center lies within count, whole.",
+        otherwise="all of the image",
+        label="Within regions of",
+        only_if_set=True,
+        option="Images: FILE|DIR",
     )
     level: int = setting(
         0,
@@ -157,11 +184,11 @@ class PredictConfig(Config):
         above=0,
         option="Objects: PX",
     )
-    min_confidence: float = setting(
-        0.0,
-        "Drop objects whose confidence, as --save table tells it, is below this.",
-        label="Least confidence",
-        only_if_set=True,
+    min_confidence: float | None = setting(
+        None,
+        "Drop objects whose confidence, as --save table tells it, is below this; 0 "
+        "keeps all.",
+        otherwise="as trained, 0.5 in nuclei",
         within=(0, 1),
         option="Objects: P",
     )
@@ -249,7 +276,7 @@ class PredictConfig(Config):
     part: tuple[int, int] | None = setting(
         None,
         "Segment every N-th image, from the I-th on, for N calls side by side; then "
-        "the same command without it writes the table and the report of all.",
+        "cellunet join writes the table and the report of all.",
         otherwise="all images",
         option="Results: I/N",
     )
@@ -262,7 +289,7 @@ class PredictConfig(Config):
     )
     overwrite: bool = setting(
         False,
-        "Replace results that exist, computed anew even if they are the same.",
+        "Replace existing results, even if they would be the same.",
         option="Results",
     )
     tile_px: int = setting(
@@ -271,6 +298,12 @@ class PredictConfig(Config):
         "time, never a label.",
         low=64,
         option="Computing: PX",
+    )
+    no_skip: bool = setting(
+        False,
+        "Compute all of a large image, the parts too in which nothing stands out from "
+        "the background and its noise; it changes time, never a label.",
+        option="Computing",
     )
     max_memory_mb: int | None = setting(
         None,
@@ -290,8 +323,8 @@ class PredictConfig(Config):
     )
     scratch: str | None = setting(
         None,
-        "Folder for temporary files, which exists; they have no name and vanish with "
-        "the process.",
+        "Existing folder for temporary files; they have no name and vanish with the "
+        "process.",
         otherwise="--out",
     )
 
@@ -340,6 +373,12 @@ class PredictConfig(Config):
             f"Measuring {self.measure} was asked for, but nothing is saved that holds "
             "it.",
             hint="Add: --save table.",
+        )
+        check(
+            self.samples is None
+            or bool({"table", "zarr-table", "report"} & {*self.save}),
+            "A sheet of samples was given, but nothing is saved that shows it.",
+            hint="Add: --save table --save report.",
         )
         check(
             self.segment_channel is None or self.image != ALL_IMAGES,
@@ -475,8 +514,8 @@ class SuggestConfig(Config):
     )
     annotations: Literal["labels", "rois", "geojson"] = setting(
         "labels",
-        "What the model's annotation is written as, to be corrected: labels (label "
-        "images), rois (sets of Fiji), geojson (of QuPath).",
+        "Format in which the model's annotation is written for correction: labels "
+        "(label images), rois (sets of Fiji), geojson (of QuPath).",
         option="Results: NAME",
     )
 

@@ -203,6 +203,13 @@ class DecodeConfig(Config):
         "Boundary target only: a closed region of more pixels is background.",
         above=0,
     )
+    min_confidence: float = setting(
+        0.0,
+        "Objects whose confidence, the mean probability of the likeliest class of "
+        "their pixels, is below this are dropped.",
+        within=(0, 1),
+        label="Least confidence",
+    )
     edge: float = setting(
         0.0,
         "Outlines lie where the image has come this fraction of the way from the "

@@ -12,6 +12,7 @@
     ├── CheckpointError        weights or a run's state: missing, corrupt, foreign
     ├── ModelNotFoundError     no model of that name or path (also FileNotFoundError)
     ├── DeviceError            the device or engine asked for is not available
+    ├── RankError              the processes of one training do not go together
     └── BugError               cellunet or a library is at fault, and not a file
 
 The core raises them; only ``cellunet.cli.app.main`` catches them, and the system's
@@ -93,6 +94,10 @@ class ModelNotFoundError(CellunetError, FileNotFoundError):
 
 class DeviceError(CellunetError):
     """The device or engine that was asked for is not available."""
+
+
+class RankError(CellunetError):
+    """The processes of one training have lost each other or differ."""
 
 
 class BugError(CellunetError):

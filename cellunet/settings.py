@@ -8,6 +8,7 @@ quick.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from dataclasses import dataclass
@@ -171,6 +172,12 @@ def shown(value: object, unit: str = "") -> str:
     return f"{text} {unit}".strip()
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the types of a class's fields; Python evaluates them anew each time."""
+    return typing.get_type_hints(kind)
+
+
 class Config:
     """Checks of the limits, and the round trip through plain dictionaries."""
 
@@ -186,7 +193,7 @@ class Config:
     @classmethod
     def hints(cls) -> dict[str, Any]:
         """Return the types of the fields."""
-        return typing.get_type_hints(cls)
+        return _hints(cls)  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as nested dictionaries and lists."""

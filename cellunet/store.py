@@ -8,6 +8,7 @@ cellunet are in the package.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -30,8 +31,7 @@ from cellunet.errors import (
 from cellunet.io.files import is_locked, locked, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -279,6 +279,10 @@ class Model:
             )
 
 
+NO_HOME = Path("/nonexistent/cellunet")
+"""The folder of models of a user without a home; nothing can be written there."""
+
+
 def home() -> Path:
     """Return the folder of the user's models: ``CELLUNET_HOME`` or the system's."""
     chosen = os.environ.get("CELLUNET_HOME")
@@ -286,7 +290,24 @@ def home() -> Path:
         return Path(chosen)
     from platformdirs import user_data_path
 
-    return user_data_path("cellunet")
+    # A user without a home, as in a container, can use the shipped models, and keep
+    # none. Old versions of platformdirs return a path with ~, newer ones refuse.
+    try:
+        folder = user_data_path("cellunet")
+    except RuntimeError:
+        return NO_HOME
+    return folder if folder.is_absolute() else NO_HOME
+
+
+@contextlib.contextmanager
+def in_home(
+    hint: str = "Set CELLUNET_HOME to a folder that can be written.",
+) -> Iterator[None]:
+    """Give errors of writing into the models' folder a hint that fits there."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(error.message, hint=hint) from error
 
 
 def model_folder(name: str) -> Path:
@@ -439,7 +460,7 @@ def is_training(name: str) -> bool:
     return is_locked(folder.with_name(f".{name}.lock"))
 
 
-def training(name: str) -> AbstractContextManager[bool]:
+def training(name: str) -> contextlib.AbstractContextManager[bool]:
     """Have the folder of a model's name to oneself inside.
 
     False is entered if the file system knows no locks.

@@ -212,11 +212,11 @@ def test_the_boundary_target_changes_all_that_depends_on_it() -> None:
 
 def test_a_setting_that_came_later_is_kept_only_where_it_is_set() -> None:
     plain = PredictConfig().recorded()
-    assert not {"pages", "max_area_px", "min_confidence"} & set(plain)
-    asked = PredictConfig(max_area_px=900, min_confidence=0.8).recorded()
-    assert asked == plain | {"max_area_px": 900, "min_confidence": 0.8}
+    assert not {"pages", "max_area_px"} & set(plain)
+    asked = PredictConfig(max_area_px=900).recorded()
+    assert asked == plain | {"max_area_px": 900}
     rows = PredictConfig.rows(asked)
-    assert (rows["Largest object"], rows["Least confidence"]) == ("900 px", 0.8)
+    assert rows["Largest object"] == "900 px"
     assert "Largest object" not in PredictConfig.rows(plain)
 
 

@@ -20,7 +20,7 @@ KINDS = [
 def test_the_drawing_shows_every_error() -> None:
     drawing = errors.__doc__ or ""
     assert all(kind.__name__ in drawing for kind in KINDS)
-    assert len(KINDS) == 11
+    assert len(KINDS) == 12
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -175,3 +175,31 @@ def test_every_script_is_tested_and_listed() -> None:
         *("session.py", "round_trip.py", "pipeline.sh"),
     }
     assert all(name in listed for name in [*scripts, "workflow/Snakefile"])
+
+
+def test_the_documentation_quotes_the_scripts_for_clusters_as_they_are() -> None:
+    page = (EXAMPLES.parent / "docs" / "clusters.md").read_text(encoding="utf-8")
+    listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    files = [p for p in (EXAMPLES / "cluster").rglob("*") if p.is_file()]
+    assert len(files) == 5
+    for file in files:
+        assert "```\n" in page.partition(file.read_text(encoding="utf-8"))[2], file.name
+        parts = file.relative_to(EXAMPLES / "cluster").parts
+        assert parts[0] in listed, file.name
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script of bash")
+def test_the_parts_of_a_slurm_array_join(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    images, out = tmp_path / "my images", tmp_path / "out put"
+    images.mkdir()
+    for name in ("dsb_small_nuclei.tif", "u2os_B24_s9.tif"):
+        shutil.copy(EXAMPLES / "images" / name, images)
+    script = ["bash", EXAMPLES / "cluster" / "slurm.sh", images, out, 2]
+    for part in (2, 1):
+        succeed(script, environment | {"SLURM_ARRAY_TASK_ID": str(part)})
+    succeed(["cellunet", "join", out], environment)
+    found = [row["image"] for row in rows(out / "table.csv")]
+    assert list(dict.fromkeys(found)) == ["dsb_small_nuclei.tif", "u2os_B24_s9.tif"]
+    assert (out / "report.html").is_file()

@@ -36,9 +36,9 @@ HEAVY = (
 )
 
 
-def _loaded(code: str) -> set[str]:
+def _loaded(code: str, among: tuple[str, ...] = HEAVY) -> set[str]:
     """Return which of the heavy packages a fresh interpreter has after `code`."""
-    report = f"import sys; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    report = f"import sys; print(*[m for m in {among!r} if m in sys.modules])"
     ran = subprocess.run(
         [sys.executable, "-c", f"{code}\n{report}"],
         capture_output=True,
@@ -116,6 +116,7 @@ def test_only_a_report_imports_what_draws_it(tmp_path) -> None:
     words = ["predict", str(path), "--out", str(tmp_path / "out"), "--quiet"]
     assert not _loaded(_calls(*words)) & {
         "torch",
+        "scipy",
         "skimage",
         "matplotlib",
         "jinja2",
@@ -131,9 +132,21 @@ def test_only_a_report_imports_what_draws_it(tmp_path) -> None:
     assert drawn >= {"matplotlib", "jinja2"}
 
 
+@pytest.mark.slow
+def test_a_prediction_imports_no_other_command_and_reads_no_annotations(
+    tmp_path,
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8))
+    words = ["predict", str(path), "--out", str(tmp_path / "out"), "--quiet"]
+    others = ("rich", "cellunet.cli.train", "cellunet.cli.models", "cellunet.core")
+    others += ("cellunet.annotations", "cellunet.imaging.cores", "cellunet.metrics")
+    assert not _loaded(_calls(*words), others)
+
+
 def test_decode_workers_import_imaging_alone() -> None:
     loaded = _loaded("import cellunet.imaging.decode, cellunet.tasks.scheduling")
-    assert not loaded & {"torch", "onnxruntime", "skimage"}
+    assert not loaded & {"torch", "onnxruntime", "scipy", "skimage"}
 
 
 def test_who_has_no_torch_is_told_what_to_install(tmp_path: Path) -> None:

@@ -75,6 +75,35 @@ def test_segmenting_opens_no_socket_and_leaves_a_new_home_empty(
     assert families(trace) <= {"AF_UNIX"}
 
 
+ON_A_NODE = """
+from cellunet.cli.app import main
+words = ["predict", sys.argv[1], "--out", "masks", "--save", "table", "--part", "1/1"]
+sys.exit(main(words) or main(["join", "masks"]))
+"""
+
+
+@pytest.mark.parametrize(
+    "home", [None, pytest.param("file/home", marks=pytest.mark.slow)]
+)
+def test_a_node_without_a_home_segments_and_joins(tmp_path: Path, home) -> None:
+    # Nobody can make a folder below a file.
+    (tmp_path / "file").touch()
+    kept = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "PYTHONPATH")
+    names = ("HOME", "USERPROFILE", "LOCALAPPDATA") if home else ()
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", f"{AUDITED}{ON_A_NODE}", str(IMAGE)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={name: os.environ[name] for name in kept if name in os.environ}
+        | {name: str(tmp_path / str(home)) for name in names},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "masks" / "table.csv").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "masks"}
+
+
 def tracing(trace: Path) -> tuple[list[str], Path]:
     """Return the words before a command that write its calls of the network to a file.
 

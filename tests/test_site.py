@@ -15,7 +15,7 @@ import pytest
 import typer.main
 
 import cellunet
-from cellunet.cli.app import app
+from cellunet.cli.app import make_app
 
 pytest.importorskip("mkdocs")
 pytest.importorskip("nbconvert")
@@ -72,7 +72,7 @@ def test_the_command_line_is_there_whole(site: Path) -> None:
             found += missing(inner, f"{name} {inner.name}")
         return found
 
-    assert missing(typer.main.get_command(app), "cellunet") == []
+    assert missing(typer.main.get_command(make_app()), "cellunet") == []
 
 
 def test_every_public_name_is_documented(site: Path) -> None:

@@ -125,6 +125,25 @@ def test_home_is_what_the_environment_says(home, monkeypatch) -> None:
     assert store.home().is_absolute()
 
 
+@pytest.mark.parametrize("theirs", ["refused", "~/.local/share/cellunet"])
+def test_without_a_home_there_are_the_models_that_ship(
+    theirs, tmp_path, monkeypatch
+) -> None:
+    """As where a container runs as a user that it does not know."""
+
+    def answer(_name: str) -> Path:
+        if theirs == "refused":
+            raise RuntimeError("could not determine the home directory")
+        return Path(theirs)
+
+    monkeypatch.delenv("CELLUNET_HOME", raising=False)
+    monkeypatch.setattr("platformdirs.user_data_path", answer)
+    put(tmp_path / "shipped" / "nuclei")
+    assert store.find_model("nuclei").shipped
+    assert [m.name for m in store.list_folders()] == ["nuclei"]
+    assert store.model_folder("mine").is_absolute()
+
+
 @pytest.mark.parametrize("name", ["a", "A.b_c-1", "9" * 64])
 def test_plain_names_have_a_folder_in_home(name, home) -> None:
     assert store.model_folder(name) == home / "models" / name

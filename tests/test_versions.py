@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from cellunet import __version__
 from cellunet.bugs import TESTED, _numbers, installed, outside_tested
 
 PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
+RECIPE = (PROJECT.parent / "packaging" / "conda" / "recipe.yaml").read_text(
+    encoding="utf-8"
+)
 
 
 def test_the_oldest_tested_version_is_the_lower_bound():
@@ -34,3 +38,25 @@ def test_a_version_outside_is_told(monkeypatch, oldest, newest, told):
 
 def test_what_is_not_there_has_no_version():
     assert installed("no-such-package") is None
+
+
+def test_one_version_is_named_everywhere():
+    changes = (PROJECT.parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    citation = (PROJECT.parent / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.findall(r"^## \[(\d.*?)\]", changes, re.M)[0] == __version__
+    assert re.findall(r"^version: (.*)", citation, re.M) == [__version__]
+    assert re.findall(r'^  version: "(.*)"', RECIPE, re.M) == [__version__]
+
+
+def test_the_recipe_asks_for_what_the_wheel_asks_for():
+    asked = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
+    block = RECIPE.partition("  run:\n")[2].partition("  run_constraints:")[0]
+    python, *libraries = re.findall(r"- (.*)", block)
+    assert python == "python >=${{ python_min }}"
+    assert f'python_min: "{asked["requires-python"].removeprefix(">=")}"' in RECIPE
+    # Conda's name for matplotlib without Qt.
+    theirs = [
+        name.replace(" ", "").replace("matplotlib-base", "matplotlib")
+        for name in libraries
+    ]
+    assert theirs == asked["dependencies"]

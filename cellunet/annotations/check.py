@@ -356,9 +356,9 @@ def value_notes(labels: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
     values = {int(v) for image in rest.values() for v in np.unique(image[image > 0])}
     if len(odd) > 1 and set(odd) == values:
         yield (
-            f"All values of the label images ({some(list(map(str, odd)))}) mark what "
-            "is no single object: are they classes? Every object needs a number of its "
-            "own; cellunet make-labels --kind colored numbers connected pieces."
+            f"No value of the label images ({some(list(map(str, odd)))}) marks a "
+            "single object: are they classes? Every object needs its own "
+            "number; cellunet make-labels --kind colored numbers connected pieces."
         )
         return
     for value, names in odd.items():

@@ -614,7 +614,7 @@ def _only_listed(found: FolderLayout) -> FolderLayout:
         some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
         notes = (
             *notes,
-            "Left out, as neither training.txt nor validation.txt names them: "
+            "Left out, because neither training.txt nor validation.txt names them: "
             f"{len(left_out)} of {len(found.images)} images ({some}).",
         )
     return FolderLayout(

@@ -131,8 +131,8 @@ class Planes:
                 f"None of the planes of {self.files} stacks is taken.",
                 hint="Name planes that are there, numbered from 0: --planes."
                 if self.chosen is not None
-                else "Those on which no object is annotated are left out; name planes "
-                "to take them all the same: --planes 0-9.",
+                else "Planes without an annotated object are left out; name them to "
+                "use them anyway: --planes 0-9.",
             )
         return found
 
@@ -152,8 +152,8 @@ class Planes:
         told = f"Stacks read plane by plane: {self.files:,}; planes: {self.taken:,}"
         if self.empty:
             told += (
-                f"; left out, as without an object: {self.empty:,} (--planes takes "
-                "those that it names)"
+                f"; left out, without an object: {self.empty:,} (--planes names "
+                "planes to use)"
             )
         return (f"{told}.",)
 

@@ -327,7 +327,7 @@ def read_annotation(  # noqa: PLR0913
     ):
         raise AnnotationError(
             f"{path} marks no pixel of its image as annotated.",
-            hint="Leave the image out, or take back what marks it as ignored.",
+            hint="Leave the image out, or remove the mark that ignores it.",
         )
     if found.annotated is not None and found.annotated.all():
         return replace(found, annotated=None)

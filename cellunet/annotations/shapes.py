@@ -653,7 +653,7 @@ def _enclosing(
         return kept, []
     if not kept:
         raise AnnotationError(
-            f"{path}: nothing that was drawn encloses anything: {some(empty)}.",
+            f"{path}: no shape encloses an area: {some(empty)}.",
             hint="Export polygons or masks, not boxes or lines alone. Points and lines "
             "named 'interior' or 'background' are scribbles.",
         )

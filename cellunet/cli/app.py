@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib.metadata
 import inspect
 import logging
@@ -11,7 +12,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -19,14 +21,8 @@ import typer.main
 
 from cellunet import __version__
 from cellunet.bugs import library_versions
-from cellunet.cli import models
 from cellunet.cli.console import Console
-from cellunet.cli.doctor import doctor
-from cellunet.cli.evaluate import evaluate
-from cellunet.cli.labels import check, make_labels
-from cellunet.cli.measure import measure
 from cellunet.cli.options import option, with_options
-from cellunet.cli.predict import predict
 from cellunet.cli.session import (
     BUG,
     Failure,
@@ -34,11 +30,17 @@ from cellunet.cli.session import (
     Session,
     StoppedNow,
     document,
+    importing,
     listening,
 )
-from cellunet.cli.suggest import suggest
-from cellunet.cli.train import train
-from cellunet.errors import BugError, CellunetError, ConfigError, InputError
+from cellunet.errors import (
+    BugError,
+    CellunetError,
+    ConfigError,
+    InputError,
+    RankError,
+)
+from cellunet.ranks import is_further
 
 NAMES = ["--help", "-h"]
 """Options that show a help page."""
@@ -84,17 +86,23 @@ DISTRIBUTION, NAMESAKE = "cellunet-torch", "cellunet"
 """What this program is called where packages are installed from, and another one
 that is imported by the same name."""
 
+COMMANDS = {
+    "train": "cellunet.cli.train:train",
+    "predict": "cellunet.cli.predict:predict",
+    "join": "cellunet.cli.join:join",
+    "evaluate": "cellunet.cli.evaluate:evaluate",
+    "suggest": "cellunet.cli.suggest:suggest",
+    "check": "cellunet.cli.labels:check",
+    "make-labels": "cellunet.cli.labels:make_labels",
+    "measure": "cellunet.cli.measure:measure",
+    "doctor": "cellunet.cli.doctor:doctor",
+    "models": "cellunet.cli.models:app",
+}
+"""Where each command lies: a function, or what Typer made of several."""
+
 # Typer keeps this class in a private module, and an old Typer in another package; its
 # public subclass leads to it wherever it lives.
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
-
-app = typer.Typer(
-    name="cellunet",
-    help="One mask per nucleus or cell from fluorescence microscopy images.",
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": NAMES},
-)
 
 
 def _print_version(wanted: bool) -> None:
@@ -109,8 +117,6 @@ def _prose(function: Callable[..., object]) -> str:
     return "\n\n".join(" ".join(p.split()) for p in paragraphs.split("\n\n"))
 
 
-@app.callback(invoke_without_command=True)
-@with_options
 def root(
     ctx: typer.Context,
     version: Annotated[
@@ -136,19 +142,28 @@ def root(
         raise typer.BadParameter("A command is missing.", ctx=ctx)
 
 
-for name, function in (
-    ("train", train),
-    ("predict", predict),
-    ("evaluate", evaluate),
-    ("suggest", suggest),
-    ("check", check),
-    ("make-labels", make_labels),
-    ("measure", measure),
-    ("doctor", doctor),
-):
-    app.command(name, help=_prose(function))(with_options(function))
+def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Return the command line with these commands; a call needs its own alone."""
+    app = typer.Typer(
+        name="cellunet",
+        help="One mask per nucleus or cell from fluorescence microscopy images.",
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": NAMES},
+    )
+    app.callback(invoke_without_command=True)(with_options(root))
+    for name in names:
+        command = _load(name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name, help=_prose(command))(with_options(command))
+    return app
 
-app.add_typer(models.app, name="models")
+
+def _load(name: str) -> Any:  # noqa: ANN401
+    module, _, attribute = COMMANDS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -168,8 +183,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if COMPLETING in os.environ:
         # A shell asks for words; Typer answers and ends the process.
-        app(prog_name="cellunet")
+        make_app()(prog_name="cellunet")
     words = tuple(sys.argv[1:] if argv is None else argv)
+    if _command(words) == "train" and is_further(os.environ):
+        return _beside_the_first(words)
     as_json = "--json" in _options(words)
     console = Console()
     with _logging_to(console), listening() as stop:
@@ -191,6 +208,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             console.error(f"Standard output cannot be written ({error.strerror}).")
             return REFUSED
+        finally:
+            gc.unfreeze()
+    return outcome.code
+
+
+def _beside_the_first(words: tuple[str, ...]) -> int:
+    """Run one of several processes of a training, whose first one speaks for all.
+
+    Only that the processes have lost each other, and bugs, are told by each.
+    """
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        listening() as stop,
+    ):
+        stop.silent = True
+        console = Console(nowhere)
+        outcome = _outcome(
+            Session(argv=words, console=console, report=console, stop=stop)
+        )
+    failure = outcome.failure
+    if failure is not None and failure.type in (RankError.__name__, "Bug"):
+        Console().error(str(failure))
     return outcome.code
 
 
@@ -268,7 +308,10 @@ def _run(session: Session) -> Outcome:
         raise typer.BadParameter(
             "An argument is empty; perhaps a variable of the shell is not set."
         )
-    command = plain_pages(typer.main.get_command(app))
+    first = session.argv[:1]
+    with importing():
+        app = make_app(first if first and first[0] in COMMANDS else COMMANDS)
+        command = plain_pages(typer.main.get_command(app))
     try:
         with command.make_context("cellunet", list(session.argv), obj=session) as ctx:
             outcome = command.invoke(ctx)
@@ -299,13 +342,12 @@ def _options(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def _command(words: tuple[str, ...]) -> str | None:
     """Return the subcommand that the words name, its own subcommand included."""
-    own = {command.name for command in models.app.registered_commands}
-    known = {command.name for command in app.registered_commands}
     for i, word in enumerate(words):
         if word == "models":
+            own = {command.name for command in _load(word).registered_commands}
             inner = [w for w in words[i + 1 :] if not w.startswith("-")][:1]
-            return " ".join(["models", *(w for w in inner if w in own)])
-        if word in known:
+            return " ".join([word, *(w for w in inner if w in own)])
+        if word in COMMANDS:
             return word
     return None
 

@@ -68,6 +68,24 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def disk_size(count: int) -> str:
+    """Return a number of bytes in the unit that a person would use.
+
+    Examples
+    --------
+    >>> disk_size(950), disk_size(25_600), disk_size(1_240_000_000)
+    ('950 B', '26 kB', '1.2 GB')
+    """
+    units = ("B", "kB", "MB", "GB", "TB")
+    power = min(max(len(str(count)) - 1, 0) // 3, len(units) - 1)
+    shown = count / 1000**power
+    return (
+        f"{shown:.1f} {units[power]}"
+        if power > 0 and shown < 10
+        else (f"{shown:.0f} {units[power]}")
+    )
+
+
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun.
 

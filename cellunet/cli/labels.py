@@ -128,8 +128,8 @@ def check(
         option(
             "--val",
             "DIR",
-            "Annotated folder of validation images, which may hold no image of "
-            "SOURCE. Default: none.",
+            "Annotated folder of validation images, none of them in SOURCE. Default: "
+            "none.",
             "Images",
         ),
     ] = None,
@@ -172,8 +172,8 @@ def make_labels(
         option(
             "--allow-empty",
             "",
-            "Take a COCO file that lists images and not one object. Default: no, it is "
-            "a fault of the export.",
+            "Accept a COCO file that lists images but no object. Default: no, such an "
+            "export is usually faulty.",
             "Images",
         ),
     ] = False,

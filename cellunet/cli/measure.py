@@ -26,6 +26,8 @@ MEASURED = Options(
     "level",
     "image",
     "keep_going",
+    "plate_pattern",
+    "samples",
     "link_planes",
     "table_format",
     "measure",

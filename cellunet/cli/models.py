@@ -259,8 +259,8 @@ def add(
         option(
             "--sha256",
             "HASH",
-            "Hash that models show prints where the model comes from; another one is "
-            "refused. Default: not compared.",
+            "Expected hash, as models show prints it where the model comes from; any "
+            "other is refused. Default: not compared.",
         ),
     ] = None,
     *,
@@ -286,7 +286,7 @@ def remove(
     name: Name,
     yes: Annotated[
         bool,
-        option("--yes", "", "Do remove it. Default: no, tell what would be."),
+        option("--yes", "", "Remove it. Default: no, only show what would be removed."),
     ] = False,
 ) -> Outcome:
     """Remove a model or an unfinished training of yours, with all of its files."""
@@ -296,7 +296,7 @@ def remove(
         info = show_model(name)
         raise ConfigError(
             f"This would remove {info.path} ({_size(info.bytes)}), for good.",
-            hint=f"If that is meant: cellunet models remove {name} --yes",
+            hint=f"To do so: cellunet models remove {name} --yes",
         )
     folder = remove_model(name)
     Session.of(ctx).report.line(f"Removed {folder}")

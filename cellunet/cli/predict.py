@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellunet.cli import options
-from cellunet.cli.console import counted, duration
+from cellunet.cli.console import counted, disk_size, duration
 from cellunet.cli.options import Options, option
-from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session, stopped
+from cellunet.cli.session import (
+    BUG,
+    INPUTS_FAILED,
+    Failure,
+    Outcome,
+    Session,
+    importing,
+    share_heap,
+    stopped,
+)
 from cellunet.command_config import MODEL, ComputeConfig, PredictConfig
 
 if TYPE_CHECKING:
@@ -50,7 +59,7 @@ def predict(
             "--like",
             "LABEL.tif",
             "Repeat the run that made this label image: its model, engine and "
-            "settings; options that are given come before. Default: none.",
+            "settings; options that you give take precedence. Default: none.",
         ),
     ] = None,
     config: Annotated[dict[str, Any], Options(PredictConfig)],
@@ -59,7 +68,9 @@ def predict(
         option(
             "--dry-run",
             "",
-            "Check everything and tell what would be done. Default: no.",
+            "Check everything, show what would be done, and estimate time and disk: "
+            "the first images are segmented into nothing, for a few seconds. Default: "
+            "no.",
             "Results",
         ),
     ] = False,
@@ -71,7 +82,9 @@ def predict(
     command continues what was stopped. Outlines and ROIs that --save asks for later
     are made of the labels that are there; other files are computed anew.
     """
-    from cellunet.tasks.predict.batch import predict as run
+    share_heap()
+    with importing():
+        from cellunet.tasks.predict.batch import predict as run
 
     session = Session.of(ctx)
     earlier = None
@@ -106,6 +119,11 @@ def predict(
             f"Continue with: {again}",
             **found.to_dict(),
         )
+    return outcome_of(found)
+
+
+def outcome_of(found: Predictions) -> Outcome:
+    """Return what a finished batch ended with."""
     some_failed = INPUTS_FAILED if found.failed or found.damaged else 0
     return Outcome(
         code=BUG if found.bugs else some_failed,
@@ -136,6 +154,8 @@ def summarize(
     if len(shown) > MAX_ROWS:
         report.line(f"and {len(shown) - MAX_ROWS:,} more")
     report.line(_totals(found), "bold")
+    for line in _estimated(found):
+        report.line(line)
     written = {
         "Label images": (f"labels/{into} in each image" if into else out)
         if found.done or found.skipped
@@ -209,7 +229,7 @@ def _named(image: ImageResult, name: str) -> str:
 
 
 def _row(image: ImageResult, base: str) -> tuple[str, ...]:
-    from cellunet.tasks.predict.inputs import name_below, said
+    from cellunet.tasks.predict.inputs import name_below, said, said_of_parts
 
     known = image.objects is not None
     added = f", {' and '.join(image.added)} added" if image.added else ""
@@ -218,13 +238,14 @@ def _row(image: ImageResult, base: str) -> tuple[str, ...]:
         "planned": f"would write {image.output}",
     }
     name = name_below(image.input, base)
+    parts = said_of_parts(image.skipped_share, image.within)
     return (
         _named(image, name),
         f"{image.objects:,}" if known else "",
         duration(image.seconds) if image.status == "done" else "",
         said(image.size),
         _pixel_size(image),
-        ", ".join(filter(None, (told.get(image.status, ""), image.pages))),
+        ", ".join(filter(None, (told.get(image.status, ""), image.pages, parts))),
     )
 
 
@@ -259,6 +280,20 @@ def _totals(found: Predictions) -> str:
     speed = f", {pixels / found.seconds / 1e6:.2f} Mpx/s" if found.seconds > 0 else ""
     name = found.model.get("name", "")
     return f"{told}; {duration(found.seconds)}{speed}; {found.engine}, model {name}."
+
+
+def _estimated(found: Predictions) -> tuple[str, ...]:
+    """Return what a dry run says of time and disk."""
+    about, planned = found.estimate, sum(i.status == "planned" for i in found.images)
+    if about is None:
+        why = "no image could be measured; they fail, or have more than 33 Mpx"
+        return (f"No estimate of time and disk: {why}.",) * bool(planned)
+    kinds = ", ".join(f"{kind} {disk_size(n)}" for kind, n in about.bytes.items())
+    return (
+        f"Estimate: about {duration(about.seconds)} and {disk_size(about.total_bytes)} "
+        f"({kinds}); {disk_size(about.free_bytes)} free. It is that of "
+        f"{counted(about.measured, 'image')}, segmented now and thrown away.",
+    )
 
 
 def _some(named: list[tuple[str, str]]) -> list[tuple[str, str]]:

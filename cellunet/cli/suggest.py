@@ -39,8 +39,8 @@ def suggest(
         option(
             "--data",
             "DIR",
-            "Annotated folder: what is annotated already, which the crops are to "
-            "differ from; repeat for more. Default: none.",
+            "Folder that is annotated already; crops are chosen to differ from it. "
+            "Repeat for more. Default: none.",
         ),
     ] = None,
     model: options.Model = MODEL,
@@ -115,5 +115,5 @@ def _failure(suggested: Suggested) -> Failure | None:
         bugs=suggested.bugs,
         message=f"{len(suggested.failures)} of {count} images could not be looked at; "
         f"the first: {name}: {message}",
-        hint="The crops are of the others.",
+        hint="The crops are from the others.",
     )

@@ -221,6 +221,9 @@ def sparkline(values: list[float]) -> str:
 
 
 def _device(info: RunInfo) -> str:
+    if info.processes > 1:
+        own = counted(info.threads, "thread") if info.device == "cpu" else "one GPU"
+        return f"{info.processes} processes, each on {own}"
     if info.device != "cpu":
         return info.device
     return f"cpu, {counted(info.threads, 'thread')}"
@@ -387,7 +390,7 @@ def train(
     ] = False,
     out: Annotated[
         Path | None,
-        options.out("Folder for what --learning-curve writes.", panel="Results"),
+        options.out("Folder for the results of --learning-curve.", panel="Results"),
     ] = None,
     resume: Annotated[
         bool,

@@ -250,9 +250,9 @@ def vary_appearance(
     """Return a crop as another sample or microscope might have shown it.
 
     Each with probability one half: objects dimmed one by one, their insides grained or
-    spotted, light of cells out of focus, uneven light, blur of the objective, noise of
-    photons and of the camera, and steps of brightness as few bits leave them. The
-    outlines stay where they are.
+    spotted, light of the cells' bodies, light of cells out of focus, uneven light, blur
+    of the objective, noise of photons and of the camera, and steps of brightness as few
+    bits leave them. The outlines stay where they are.
 
     Parameters
     ----------
@@ -263,10 +263,12 @@ def vary_appearance(
     rng
         Source of randomness.
     """
-    dims, grains, hazes, shades, blurs, noises, steps = rng.random(7) < 0.5
+    dims, grains, bodies, hazes, shades, blurs, noises, steps = rng.random(8) < 0.5
     varied = image.astype(np.float32)
     if (dims or grains) and labels.any():
         varied = _relit(varied, labels, dims, grains, rng)
+    if bodies and labels.any():
+        varied += _cell_bodies(labels, rng)
     if hazes:
         # The same crop, turned and out of focus.
         sigma = rng.uniform(6, 24)
@@ -340,6 +342,26 @@ def _relit(
         change *= np.exp(np.float32(rng.uniform(0.1, 0.7)) * fine)
     relit: npt.NDArray[np.float32] = image + excess * (change - 1) * reach
     return relit
+
+
+def _cell_bodies(
+    labels: npt.NDArray[np.int32], rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Return light YX of the cells around objects: what shines and is no object.
+
+    It ends somewhere around each object, here sharply and there softly, also far from
+    it: bodies and tails of cells that take some of the stain, or shine by themselves.
+    """
+    distance = ndimage.distance_transform_edt(labels == 0).astype(np.float32)
+    length = np.float32(_log_uniform(6, 40, rng))
+    ragged = _smooth_noise(labels.shape, _log_uniform(12, 64, rng), rng)
+    softness = np.float32(_log_uniform(0.03, 0.6, rng))
+    depth = (np.float32(rng.uniform(0.5, 1.5)) - distance / length + ragged) / softness
+    inside = 1 / (1 + np.exp(-np.clip(depth, -30, 30)))
+    fine = _smooth_noise(labels.shape, _log_uniform(3, 24, rng), rng)
+    bright = np.float32(_log_uniform(0.03, 0.4, rng))
+    light: npt.NDArray[np.float32] = bright * inside * np.exp(np.float32(0.3) * fine)
+    return light.astype(np.float32, copy=False)
 
 
 def _smooth_noise(

@@ -8,6 +8,7 @@ annotated image changes nothing for the others.
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +33,7 @@ from cellunet.imaging.targets import (
     encode,
     trainable_mask,
 )
+from cellunet.ranks import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from cellunet.config import NormalizationConfig, TrainConfig
     from cellunet.io.source import Statistics
+    from cellunet.ranks import Ranks
 
     Measured = Callable[[NormalizationConfig], Sequence[Statistics]]
 
@@ -201,11 +204,24 @@ class CropSampler:
         Prepared training images.
     config
         Crop size, batch, augmentation, seed and how images are chosen.
+    ranks
+        Which process this is: of every batch it draws its share, so that the shares of
+        all are the batch that one process would draw.
+    threads
+        Batches in work at once; they are the same for any number.
     """
 
-    def __init__(self, images: Sequence[Prepared], config: TrainConfig) -> None:
+    def __init__(
+        self,
+        images: Sequence[Prepared],
+        config: TrainConfig,
+        ranks: Ranks = ALONE,
+        threads: int = 1,
+    ) -> None:
         self.images = images
+        self._share = ranks.share(config.batch)
         self.config = config
+        self.threads = threads
         self.steps_per_epoch = steps_per_epoch(config, len(images))
         areas = [
             max(int(np.count_nonzero(i.crop.annotated)), config.crop_px**2)
@@ -220,18 +236,19 @@ class CropSampler:
     def batches(self, epoch: int, first_step: int) -> Generator[Batch]:
         """Yield the batches of an epoch from `first_step` on, made ahead of use."""
         steps = range(first_step, self.steps_per_epoch)
-        with ThreadPoolExecutor(1, "cellunet-crops") as pool:
-            ahead = [pool.submit(self.batch, epoch, s) for s in steps[:2]]
+        early = 2 * self.threads
+        with ThreadPoolExecutor(self.threads, "cellunet-crops") as pool:
+            ahead = deque(pool.submit(self.batch, epoch, s) for s in steps[:early])
             for step in steps:
-                ready = ahead.pop(0)
-                if step + 2 < steps.stop:
-                    ahead.append(pool.submit(self.batch, epoch, step + 2))
+                ready = ahead.popleft()
+                if step + early < steps.stop:
+                    ahead.append(pool.submit(self.batch, epoch, step + early))
                 yield ready.result()
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return the batch of one step."""
+        """Return the batch of one step, or this process's share of it."""
         first = step * self.config.batch
-        crops = [self.crop(epoch, first + i) for i in range(self.config.batch)]
+        crops = [self.crop(epoch, first + i) for i in self._share]
         # Turned views are copied once, into the batch.
         parts = (np.stack(part) for part in zip(*crops, strict=True))
         return Batch(*(torch.from_numpy(np.ascontiguousarray(p)) for p in parts))

@@ -9,12 +9,20 @@ import torch
 
 from cellunet.engine.cores import threads_for
 from cellunet.errors import DeviceError
+from cellunet.ranks import ALONE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     import numpy.typing as npt
 
     from cellunet.core.unet import UNet
+    from cellunet.ranks import Ranks
+
+
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+"""In errors of torch that have no type of their own."""
 
 
 def available() -> list[str]:
@@ -27,13 +35,16 @@ def available() -> list[str]:
     return [*found, "cpu"]
 
 
-def choose_device(wish: str) -> torch.device:
+def choose_device(wish: str, ranks: Ranks = ALONE) -> torch.device:
     """Return the device asked for, or refuse.
 
     Parameters
     ----------
     wish
         ``auto`` (CUDA, else MPS, else CPU), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    ranks
+        Which process of a training this is: of several each takes a GPU of its own, or
+        all the CPU.
 
     Raises
     ------
@@ -41,6 +52,8 @@ def choose_device(wish: str) -> torch.device:
         If the device is not there; the message lists those that are.
     """
     there = available()
+    if not ranks.alone:
+        return _one_each(wish, ranks, there)
     if wish == "auto":
         return torch.device(there[0])
     if wish in there:
@@ -48,6 +61,22 @@ def choose_device(wish: str) -> torch.device:
     raise DeviceError(
         f"Device {wish!r} is not available here.",
         hint=f"Available: {', '.join(there)}. Try: --device {there[0]}.",
+    )
+
+
+def _one_each(wish: str, ranks: Ranks, there: list[str]) -> torch.device:
+    """Return the device of one process of several."""
+    if wish == "cpu" or (wish == "auto" and "cuda" not in there):
+        return torch.device("cpu")
+    own = f"cuda:{ranks.local}"
+    if wish in ("auto", "cuda") and own in there:
+        return torch.device(own)
+    gpus = sum(name.startswith("cuda:") for name in there)
+    raise DeviceError(
+        f"Process {ranks.local} of this machine has no GPU of its own: there "
+        f"{'is' if gpus == 1 else 'are'} {gpus}, and {wish!r} was asked for.",
+        hint="Start as many processes as there are GPUs, with --device cuda, or train "
+        "with --device cpu.",
     )
 
 
@@ -85,6 +114,42 @@ def _native_bfloat16(device: torch.device) -> bool:
     return False
 
 
+def sent(host: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor on a device; to CUDA through pinned memory, without waiting."""
+    if device.type != "cuda":
+        return host.to(device)
+    # torch keeps the pinned copy from being used again before it has been read.
+    return host.pin_memory().to(device, non_blocking=True)
+
+
+@contextlib.contextmanager
+def within_memory(device: torch.device, what: str, hint: str) -> Iterator[None]:
+    """Say what did not fit into the memory of a device, and what to try.
+
+    Parameters
+    ----------
+    device
+        Where it was computed.
+    what
+        What was computed, with its size.
+    hint
+        What takes less.
+
+    Raises
+    ------
+    DeviceError
+        If the memory of the device ran out.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # Only CUDA has a type of its own for it; MPS and the CPU have words.
+        named = isinstance(error, torch.cuda.OutOfMemoryError)
+        if not named and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        raise DeviceError(f"{what} did not fit into {device}.", hint=hint) from error
+
+
 class TorchEngine:
     """Runs a U-Net in torch.
 
@@ -106,6 +171,8 @@ class TorchEngine:
         self, network: UNet, device: torch.device, precision: str = "float32"
     ) -> None:
         self.device = device
+        # Elsewhere the way to convolve is chosen by the size.
+        self.any_window = device.type == "cpu"
         self._low = autocast_dtype(device, precision)
         self.name = f"torch {torch.__version__} {device.type}"
         if self._low is not None:
@@ -114,11 +181,21 @@ class TorchEngine:
         self._network = network.eval()
 
     def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return class probabilities, NKYX float32, of NCYX float32 windows."""
+        """Return class probabilities, NKYX float32, of NCYX float32 windows.
+
+        Raises
+        ------
+        DeviceError
+            If they do not fit into the memory of the device.
+        """
         # On CUDA convolutions would otherwise round their inputs to ten bits (TF32).
         exact = torch.backends.cudnn.flags(allow_tf32=False)
-        with torch.inference_mode(), exact:
-            batch = self._sent(image).contiguous(memory_format=torch.channels_last)
+        window = f"A window of {image.shape[-2]} x {image.shape[-1]} px"
+        hint = "Close what else uses the device, or compute on another: --device cpu."
+        with torch.inference_mode(), exact, within_memory(self.device, window, hint):
+            batch = sent(torch.from_numpy(image), self.device).contiguous(
+                memory_format=torch.channels_last
+            )
             with self._mixed_precision():
                 logits = self._network(batch)
             return self._received(torch.softmax(logits.float(), dim=1))
@@ -128,14 +205,6 @@ class TorchEngine:
         if self._low is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self._low)
-
-    def _sent(self, image: npt.NDArray[np.float32]) -> torch.Tensor:
-        """Return an image on the device."""
-        host = torch.from_numpy(image)
-        if self.device.type != "cuda":
-            return host.to(self.device)
-        # torch keeps the pinned copy from being used again before it has been read.
-        return host.pin_memory().to(self.device, non_blocking=True)
 
     def _received(self, result: torch.Tensor) -> npt.NDArray[np.float32]:
         """Return a result as an array that nothing else writes to."""

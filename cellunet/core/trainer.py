@@ -16,21 +16,25 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from cellunet.core import distributed
 from cellunet.core.dataset import Batch, CropSampler, Prepared
-from cellunet.core.device import autocast_dtype
+from cellunet.core.device import autocast_dtype, sent, within_memory
 from cellunet.core.unet import UNet, initialize
+from cellunet.engine.cores import threads_for
 from cellunet.errors import choose
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.normalize import network_input
 from cellunet.progress import silent_epoch
+from cellunet.ranks import ALONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
     from cellunet.config import TrainConfig
     from cellunet.progress import OnEpoch
+    from cellunet.ranks import Ranks
 
 
 def cross_entropy(
@@ -56,6 +60,9 @@ def cross_entropy(
     )  # N Y X
     return (per_pixel * weight_map).sum() / annotated_px
 
+
+MOST_THREADS = 8
+"""Threads that make crops for an accelerator; more would wait for Python's lock."""
 
 LOSSES = {"cross-entropy": cross_entropy}
 """Name in `TrainConfig.loss` to a function of logits, class map and weight map."""
@@ -87,6 +94,23 @@ class Tally:
         cells.masked_fill_(batch.weight_map <= 0, beyond)
         counts = torch.bincount(cells.flatten(), minlength=beyond + 1)[:beyond]
         self.confusion += counts.cpu().numpy().reshape(self.classes, self.classes)
+
+    def merge(self, other: Tally, ranks: Ranks = ALONE) -> Tally:
+        """Add another one, that of every process; return the sum of these."""
+        own = [other.loss_sum, other.pixels, *other.confusion.ravel()]
+        every = distributed.summed(ranks, torch.tensor(own, dtype=torch.float64))
+        numbers = every.numpy()
+        counts = numbers[2:].astype(np.int64).reshape(self.confusion.shape)
+        added = Tally(
+            classes=self.classes,
+            loss_sum=float(numbers[0]),
+            pixels=int(numbers[1]),
+            confusion=counts,
+        )
+        self.loss_sum += added.loss_sum
+        self.pixels += added.pixels
+        self.confusion += added.confusion
+        return added
 
     @property
     def loss(self) -> float:
@@ -185,6 +209,9 @@ class Trainer:
         Everything that decides the weights.
     device
         Where to compute.
+    ranks
+        Which process this is; each of several is given the same images, takes its
+        share of every batch and has the same state after every step.
     """
 
     def __init__(
@@ -193,8 +220,13 @@ class Trainer:
         validation: Sequence[Prepared],
         config: TrainConfig,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.sampler = CropSampler(training, config)
+        # One thread keeps up with the CPU, which it would only take cores from.
+        crop_threads = 1 if device.type == "cpu" else min(threads_for(0), MOST_THREADS)
+        self.sampler = CropSampler(training, config, ranks, crop_threads)
+        self.ranks = ranks
+        self._divided: tuple[UNet, torch.nn.Module] | None = None
         self.validation = validation
         self.config = config
         self.device = device
@@ -239,7 +271,7 @@ class Trainer:
                     loss = self.step(state, batch)
                     state.step += 1
                     on_step(state, loss)
-                    if should_stop():
+                    if distributed.any_of(self.ranks, should_stop()):
                         return False
             tally = self.validate(self.kept(state), should_stop)
             if tally is None:
@@ -257,22 +289,51 @@ class Trainer:
         return state.best if self.config.keep == "best" else self.kept(state)
 
     def step(self, state: TrainState, batch: Batch) -> float:
-        """Take one optimizer step and return the loss."""
-        network, device = state.network.train(), self.device
+        """Take one optimizer step and return the loss of the whole batch."""
+        network = state.network.train()
         for group in state.optimizer.param_groups:
             group["lr"] = self.learning_rate(state)
-        batch = type(batch)(*(part.to(device) for part in batch))
-        image = batch.image.to(memory_format=torch.channels_last)
-        with self._mixed_precision():
-            logits = network(image)
-        loss = self.loss(logits, batch.class_map, batch.weight_map)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
-        self._update_average(state)
-        value = float(loss.detach())
-        state.tally.add(value, logits.detach(), batch)
-        return value
+        side = self.config.crop_px
+        crops = f"A step of {self.config.batch} crops of {side} x {side} px"
+        hint = "Make batch or crop_px smaller (--config), or train on --device cpu."
+        with within_memory(self.device, crops, hint):
+            batch = self._sent(batch)
+            with distributed.telling_lost(self.ranks):
+                with self._mixed_precision():
+                    logits = self._computing(network)(batch.image)
+                loss = self.loss(logits, batch.class_map, batch.weight_map)
+                state.optimizer.zero_grad(set_to_none=True)
+                self._weighed(loss, batch).backward()  # type: ignore[no-untyped-call]
+            state.optimizer.step()
+            self._update_average(state)
+            own = Tally(classes=self.config.network.classes)
+            own.add(float(loss.detach()), logits.detach(), batch)
+        return state.tally.merge(own, self.ranks).loss
+
+    def _computing(self, network: UNet) -> torch.nn.Module:
+        """Return what computes a network in training: of several processes, shared."""
+        if self.ranks.alone:
+            return network
+        if self._divided is None or self._divided[0] is not network:
+            self._divided = network, distributed.divided(network, self.device)
+        return self._divided[1]
+
+    def _weighed(self, loss: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the loss of a share so that the mean over processes is the batch's.
+
+        A loss is a mean over annotated pixels, of which shares hold more or fewer.
+        """
+        if self.ranks.alone:
+            return loss
+        own = (batch.weight_map > 0).sum().cpu().double()
+        every = distributed.summed(self.ranks, own.clone())
+        share = own.clamp(min=1) / every.clamp(min=1)
+        return loss * float(share * self.ranks.size)
+
+    def _sent(self, batch: Batch) -> Batch:
+        """Return a batch on the device, its image with channels last."""
+        image, *others = (sent(part, self.device) for part in batch)
+        return Batch(image.to(memory_format=torch.channels_last), *others)
 
     def _mixed_precision(self) -> contextlib.AbstractContextManager[object]:
         # Not an autocast that is switched off: not every torch has one for MPS.
@@ -311,23 +372,42 @@ class Trainer:
     def validate(
         self, network: UNet, should_stop: Callable[[], bool] = lambda: False
     ) -> Tally | None:
-        """Return loss and confusion over all validation images; None if stopped."""
-        tally = Tally(classes=self.config.network.classes)
+        """Return loss and confusion over all validation images; None if stopped.
+
+        Every window counts once, whatever the number of processes that share them.
+        """
+        own = Tally(classes=self.config.network.classes)
         network.eval()
         with torch.inference_mode():
-            for prepared in self.validation:
-                for batch in _windows(prepared, self.config):
-                    self._validate_batch(network, batch, tally)
-                    if should_stop():
-                        return None
+            for batch in self._own_windows():
+                if batch is not None:
+                    self._validate_batch(network, batch, own)
+                if distributed.any_of(self.ranks, should_stop()):
+                    return None
+        tally = Tally(classes=self.config.network.classes)
+        tally.merge(own, self.ranks)
         return tally
 
+    def _own_windows(self) -> Iterator[Batch | None]:
+        """Yield this process's windows; None at the end, where others have one more."""
+        first, size = self.ranks.rank, self.ranks.size
+        before = 0
+        for prepared in self.validation:
+            start = (first - before) % size
+            yield from _windows(prepared, self.config, start, size)
+            before += _count(prepared, self.config)
+        if 0 < before % size <= first:
+            yield None
+
     def _validate_batch(self, network: UNet, batch: Batch, tally: Tally) -> None:
-        batch = type(batch)(*(part.to(self.device) for part in batch))
-        image = batch.image.to(memory_format=torch.channels_last)
-        with self._mixed_precision():
-            logits = network(image)
-        loss = self.loss(logits, batch.class_map, batch.weight_map)
+        height, width = batch.class_map.shape[-2:]
+        window = f"A validation window of {height} x {width} px"
+        hint = "Validate on smaller images (--val DIR), or train on --device cpu."
+        with within_memory(self.device, window, hint):
+            batch = self._sent(batch)
+            with self._mixed_precision():
+                logits = network(batch.image)
+            loss = self.loss(logits, batch.class_map, batch.weight_map)
         tally.add(float(loss), logits, batch)
 
     def _end_epoch(self, state: TrainState, validation: Tally) -> None:
@@ -350,12 +430,21 @@ class Trainer:
         return bool(patience and state.epoch and state.epochs_without_gain >= patience)
 
 
-def _windows(prepared: Prepared, config: TrainConfig) -> list[Batch]:
-    """Return an image's blocks as batches of one, weighted in their cores alone."""
-    blocks = network_plan(prepared.class_map.shape, config.network)
+def _count(prepared: Prepared, config: TrainConfig) -> int:
+    """Return how many windows an image has."""
+    return len(network_plan(prepared.class_map.shape, config.network).blocks)
+
+
+def _windows(
+    prepared: Prepared, config: TrainConfig, start: int, step: int
+) -> Iterator[Batch]:
+    """Yield every `step`-th of an image's blocks, weighted in their cores alone."""
+    plan = network_plan(prepared.class_map.shape, config.network)
+    blocks = plan.blocks[start::step]
+    if not blocks:
+        return
     image = network_input(prepared.crop.image, config.normalization)
-    batches = []
-    for block in blocks.blocks:
+    for block in blocks:
         view = np.s_[..., block.y.start : block.y.stop, block.x.start : block.x.stop]
         weights = np.zeros_like(prepared.weight_map)
         core = np.s_[
@@ -366,13 +455,10 @@ def _windows(prepared: Prepared, config: TrainConfig) -> list[Batch]:
         parts = (image[view], prepared.class_map[view], weights[view])
         short = [
             (0, length - have)
-            for length, have in zip(blocks.block_shape, parts[1].shape, strict=True)
+            for length, have in zip(plan.block_shape, parts[1].shape, strict=True)
         ]
-        batches.append(
-            Batch(
-                torch.from_numpy(np.pad(parts[0], ((0, 0), *short), "symmetric")[None]),
-                torch.from_numpy(np.pad(parts[1], short)[None]),
-                torch.from_numpy(np.pad(parts[2], short)[None]),
-            )
+        yield Batch(
+            torch.from_numpy(np.pad(parts[0], ((0, 0), *short), "symmetric")[None]),
+            torch.from_numpy(np.pad(parts[1], short)[None]),
+            torch.from_numpy(np.pad(parts[2], short)[None]),
         )
-    return batches

@@ -32,6 +32,9 @@ class Engine(Protocol):
 
     name: str
     """As it stands in the provenance of results, device and version included."""
+    any_window: bool
+    """Whether it says the same of a pixel, to the last bit, in windows of any size that
+    hold what the network sees around it."""
 
     def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return class probabilities, NKYX float32, of NCYX float32 windows."""
@@ -53,6 +56,7 @@ class FlippingEngine:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.name = f"{engine.name}, 4 flips"
+        self.any_window = engine.any_window
 
     def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return class probabilities, NKYX float32, of NCYX float32 windows."""
@@ -134,6 +138,7 @@ NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
 class _GraphEngine(abc.ABC):
     """What the engines have in common that run a graph of `cellunet.engine.onnx`."""
 
+    any_window = True
     _errors: tuple[type[Exception], ...] = (RuntimeError, MemoryError)
     """What its runtime raises."""
 

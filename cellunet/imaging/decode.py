@@ -30,12 +30,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from cellunet.config import FOREGROUND
 from cellunet.imaging.blocks import Area
+from cellunet.imaging.components import components
 from cellunet.imaging.growth import grow, keep_contact
+from cellunet.imaging.measure import Confidences, pixel_confidence
 from cellunet.imaging.targets import TARGETS
+from cellunet.io.scratch import CACHED_PX, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,9 +131,12 @@ def seed_and_foreground_mask(
         YX uint8: `SEED`, `OPEN`, or 0.
     """
     seed = TARGETS[encoding.target].seed
-    seeds, allowed = seed(probabilities, encoding, decode, foreground)
-    marks = np.where(allowed, np.uint8(OPEN), np.uint8(0))
-    marks[seeds] = SEED
+    marks = np.zeros(probabilities.shape[1:], np.uint8)
+    for piece in pieces(probabilities.shape[1:], CACHED_PX):
+        some = probabilities[:, *piece]
+        seeds, allowed = seed(some, encoding, decode, foreground)
+        marks[piece][allowed] = OPEN
+        marks[piece][seeds] = SEED
     return marks
 
 
@@ -171,7 +176,8 @@ def seed_block(marks: npt.NDArray[np.uint8], area: Area) -> Seeds:
     area
         Where the block lies.
     """
-    parts, count = ndimage.label(marks == SEED)
+    found = components(marks == SEED)
+    parts, count = found.labels(), found.count
     core = parts[area.core]
     # Most pixels are none's; counting those too takes twice as long.
     pixels = np.bincount(core[core > 0], minlength=count + 1)
@@ -416,21 +422,18 @@ def find_holes(
     holes
         What is known of them.
     """
-    # As wide as `bincount` and `take` want them, which else convert them themselves.
-    labeled = np.empty(objects.shape, np.intp)
-    count = ndimage.label(objects == 0, output=labeled)
-    areas = np.bincount(labeled.ravel(), minlength=count + 1)
-    small = areas <= largest_px
+    found = components(objects == 0)
+    small = found.areas <= largest_px
     small[0] = False
     # What is small are a few pixels, and all that is looked at from here on.
-    inside = np.flatnonzero(small.take(labeled))
-    numbers = np.cumsum(small, dtype=np.int32).take(labeled.take(inside))
+    inside, whose = found.pixels(small)
+    numbers = np.cumsum(small, dtype=np.int32).take(whose)
     regions = np.zeros(objects.shape, np.int32)
     regions.put(inside, numbers)
     at_frame = [np.zeros(0, np.int32), *(edge for _, edge in area.frame(regions))]
     opened = np.unique(np.concatenate(at_frame)).astype(np.int64)
     return regions, Holes(
-        areas=areas[small].astype(np.int64),
+        areas=found.areas[small],
         open=opened[opened > 0],
         neighbors=_neighbors(objects, inside, numbers),
     )
@@ -787,8 +790,12 @@ def correct(
         KYX float32, p, which sums to 1 over K.
     """
     scale = (1.0 / np.asarray(class_odds, np.float32)).astype(np.float32)
-    corrected = probabilities * scale[:, np.newaxis, np.newaxis]
-    corrected /= corrected.sum(axis=0)
+    corrected = np.empty(probabilities.shape, np.float32)
+    for piece in pieces(probabilities.shape[1:], CACHED_PX):
+        some = corrected[:, *piece]
+        factors = scale[:, np.newaxis, np.newaxis]
+        np.multiply(probabilities[:, *piece], factors, out=some)
+        some /= some.sum(axis=0)
     return corrected
 
 
@@ -821,4 +828,25 @@ def decode_plane(
     same = as_one(numbers[1:]) if waits_for_all(encoding) else None
     pixels, grown = grow_block(seeds.parts, area, encoding, decode, same)
     objects.add(grown, offset)
-    return finalize_block(pixels, area.place, objects.numbers(numbers))
+    labels = finalize_block(pixels, area.place, objects.numbers(numbers))
+    return _without_unsure(labels, corrected, decode.min_confidence)
+
+
+def _without_unsure(
+    labels: npt.NDArray[np.uint32],
+    corrected: npt.NDArray[np.float32],
+    least: float,
+) -> npt.NDArray[np.uint32]:
+    """Return labels YX, numbered anew, without objects of a lower confidence."""
+    if least == 0 or not labels.any():
+        return labels
+    confidences = Confidences(np.bincount(labels.ravel())[1:])
+    confidences.add(labels, pixel_confidence(corrected))
+    return new_numbers(confidences.means() >= least)[labels]
+
+
+def new_numbers(kept: npt.NDArray[np.bool_], after: int = 0) -> npt.NDArray[np.uint32]:
+    """Return new numbers, from `after` + 1, by label; 0 for what is not kept."""
+    numbers = np.zeros(len(kept) + 1, np.uint32)
+    numbers[1:][kept] = after + 1 + np.arange(int(kept.sum()))
+    return numbers

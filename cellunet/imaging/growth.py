@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -213,6 +212,8 @@ class Levels:
 
 def smoothed(scaled: npt.NDArray[np.float32], reach: Reach) -> Smooth:
     """Return a block of scaled intensities, YX, lightly smoothed, in whole numbers."""
+    from scipy import ndimage
+
     soft = ndimage.gaussian_filter(
         scaled.astype(np.float64), reach.sigma, mode="nearest", truncate=TRUNCATE
     )

@@ -35,7 +35,7 @@ import numpy as np
 from cellunet.imaging.medians import Medians, Rings
 from cellunet.imaging.outlines import Tracer
 from cellunet.imaging.shapes import feret_diameters, hulls, pixel_corners, shapes_of
-from cellunet.io.scratch import Scratch, pieces
+from cellunet.io.scratch import CACHED_PX, Scratch, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -165,8 +165,10 @@ def pixel_confidence(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.u
     ndarray
         YX uint8.
     """
-    top = probabilities.max(axis=0)
-    kept: npt.NDArray[np.uint8] = np.rint(top * EVIDENCE_TOP).astype(np.uint8)
+    kept = np.empty(probabilities.shape[1:], np.uint8)
+    for piece in pieces(probabilities.shape[1:], CACHED_PX):
+        top = probabilities[:, *piece].max(axis=0)
+        kept[piece] = np.rint(top * EVIDENCE_TOP)
     return kept
 
 

@@ -155,15 +155,22 @@ def _steps(
     top = 2 * BINS_PER_RANGE
     counts = np.zeros(top + 1, np.int64)
     for rows, columns in pieces(band.shape):
-        values = band[rows, columns.start : columns.stop + lag].astype(np.float32)
-        with np.errstate(invalid="ignore", over="ignore"):
-            # Infinite pixels, left out just below.
-            steps = np.abs(values[:, lag:] - values[:, :-lag])
-            steps *= np.float32(BINS_PER_RANGE / span)
-        if band.dtype.kind == "f":
+        values = band[rows, columns.start : columns.stop + lag]
+        before, after = values[:, :-lag], values[:, lag:]
+        if band.dtype in (np.uint8, np.uint16):
+            # Of whole numbers there are few steps, so what is scaled is each size.
+            sizes = np.maximum(before, after) - np.minimum(before, after)
+            times = np.bincount(sizes.ravel())
+            steps = np.arange(len(times), dtype=np.float32)
+        else:
+            times = None
+            with np.errstate(invalid="ignore", over="ignore"):
+                # Infinite pixels, left out just below.
+                steps = np.abs(after.astype(np.float32) - before.astype(np.float32))
             steps = steps[np.isfinite(steps)]
+        steps *= np.float32(BINS_PER_RANGE / span)
         places = np.minimum(steps, top).astype(np.int32)
-        counts += np.bincount(places.ravel(), minlength=top + 1)
+        counts += np.bincount(places, times, minlength=top + 1).astype(np.int64)
     return counts
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from scipy import sparse
 
 from cellunet.imaging.measure import EVIDENCE_TOP
 
@@ -251,9 +250,42 @@ def target_length(length: int, scale: float) -> int:
     return max(round(length * scale), 1)
 
 
+PIECE_PX = 65_536
+"""Target pixels that are made at once: what fits into a processor's cache."""
+
+
+@dataclass(frozen=True)
+class AxisWeights:
+    """The weights by which target pixels follow from source pixels.
+
+    Target pixel i is the sum over k of ``weights[i, k]`` times the source pixel
+    ``sources[i, k]``. ``self @ rows`` weighs rows, in the order of k in float32, so
+    that the result depends on nothing else.
+    """
+
+    sources: npt.NDArray[np.intp]
+    weights: npt.NDArray[np.float32]
+
+    def __matmul__(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the target rows of source rows."""
+        rows = np.ascontiguousarray(rows)
+        result = np.zeros((len(self.sources), rows.shape[1]), np.float32)
+        step = max(PIECE_PX // max(rows.shape[1], 1), 1)
+        for y in range(0, len(result), step):
+            part = np.s_[y : y + step]
+            for source, weight in zip(
+                self.sources[part].T, self.weights[part].T, strict=True
+            ):
+                if weight.any():
+                    taken = rows.take(source, axis=0)
+                    taken *= weight[:, None]
+                    result[part] += taken
+        return result
+
+
 def axis_weights(
     length: int, target: int, start: int, stop: int
-) -> tuple[int, int, sparse.csr_array]:
+) -> tuple[int, int, AxisWeights]:
     """Return the weights by which target pixels follow from source pixels.
 
     Parameters
@@ -266,26 +298,20 @@ def axis_weights(
     Returns
     -------
     first, last, weights
-        The source pixels needed, first <= i < last, and a matrix of shape
-        (stop - start, last - first) whose rows sum to 1.
+        The source pixels needed, first <= i < last, and the weights of these by target
+        pixel, which sum to 1.
     """
     step = length / target
     reach = max(step, 1.0)
     center = (np.arange(start, stop) + 0.5) * step - 0.5
     low = np.ceil(center - reach).astype(int)
-    offsets = np.arange(int(2 * np.ceil(reach)) + 2)
-    source = low[:, None] + offsets
+    source = low[:, None] + np.arange(int(2 * np.ceil(reach)) + 2)
     weight = np.maximum(1.0 - np.abs(source - center[:, None]) / reach, 0.0)
     weight *= (source >= 0) & (source < length)
     weight /= weight.sum(axis=1, keepdims=True)
     source = np.clip(source, 0, length - 1)
     first, last = int(source.min()), int(source.max()) + 1
-    rows = np.repeat(np.arange(stop - start), len(offsets))
-    matrix = sparse.csr_array(
-        (weight.ravel().astype(np.float32), (rows, (source - first).ravel())),
-        shape=(stop - start, last - first),
-    )
-    return first, last, matrix
+    return first, last, AxisWeights(source - first, weight.astype(np.float32))
 
 
 def resampled(

@@ -7,6 +7,8 @@ probabilities become seeds and the pixels that objects may grow into. What follo
 
 A scribble gives its own pixels a class. It is no object, says nothing of the pixels
 around it, and takes no part in scores.
+
+Prediction needs the seeds alone, so what encodes imports scipy when it is called.
 """
 
 from __future__ import annotations
@@ -16,10 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from cellunet.errors import ConfigError
-from cellunet.imaging.growth import grow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from cellunet.config import DecodeConfig, EncodingConfig, WeightConfig
 
     Bools = npt.NDArray[np.bool_]
-    Pair = tuple[tuple[slice, slice], tuple[slice, slice]]
-    """Views of all pixels with a neighbor on one side, and of those neighbors."""
 
 NO_SCRIBBLE, SCRIBBLED_BACKGROUND, SCRIBBLED_INTERIOR = 0, 1, 2
 """Values of a plane of scribbles."""
@@ -92,7 +90,7 @@ class Target:
     ]
     """Corrected class probabilities of a block (KYX), and the threshold of foreground,
     to its seeds and the pixels that objects may grow into, both YX; each of its own
-    pixel and direct neighbors alone."""
+    pixel alone."""
     seeds_include_background: bool
     """Whether the background makes seeds too, which the merge must tell apart."""
 
@@ -165,6 +163,10 @@ def add_scribbles(
 def _encode_three_class(
     labels: npt.NDArray[np.integer], config: EncodingConfig
 ) -> npt.NDArray[np.uint8]:
+    from scipy import ndimage
+
+    from cellunet.imaging.cores import cores
+
     objects = labels > 0
     thickness = config.boundary_px if config.boundary_side == "inner" else 0
     class_map = np.zeros(labels.shape, np.uint8)
@@ -173,7 +175,9 @@ def _encode_three_class(
     if config.boundary_side == "outer":
         around = objects
         for step in range(config.boundary_px):
-            around = ndimage.binary_dilation(around, _neighbors(step))
+            # 4 and 8 neighbors in turn make an octagon, nearer to a disc than either.
+            octagon = ndimage.generate_binary_structure(2, 1 + step % 2)
+            around = ndimage.binary_dilation(around, octagon)
         class_map[around & ~objects] = BOUNDARY
     return class_map
 
@@ -181,6 +185,8 @@ def _encode_three_class(
 def _encode_boundary(
     labels: npt.NDArray[np.integer], config: EncodingConfig
 ) -> npt.NDArray[np.uint8]:
+    from cellunet.imaging.cores import cores
+
     core = cores(labels, config.boundary_px)
     return np.where((labels > 0) & ~core, EDGE, REST).astype(np.uint8)
 
@@ -210,15 +216,6 @@ def _seed_boundary(
     del encoding, foreground
     rest = probabilities[REST] > max(decode.seed_threshold, 0.5)
     return rest, ~rest
-
-
-def _neighbors(step: int) -> Bools:
-    """Return the structuring element of a step: 4 and 8 neighbors in turn.
-
-    In turn they make an octagon, nearer to a disc than either alone.
-    """
-    octagon: Bools = ndimage.generate_binary_structure(2, 1 + step % 2)
-    return octagon
 
 
 TARGETS = {
@@ -317,6 +314,8 @@ def border_map(
     ndarray
         YX float32.
     """
+    from scipy import ndimage
+
     border = np.zeros(labels.shape, np.float32)
     if config.border_weight == 0:
         return border
@@ -346,6 +345,8 @@ def _objects_near_others(
     neither d1 nor d2 of a pixel whose border weight counts. An object alone in its
     window is left out, since a second one is needed for a weight.
     """
+    from scipy import ndimage
+
     ids, compact = np.unique(labels, return_inverse=True)
     compact = compact.reshape(labels.shape)
     if ids[0] != 0:
@@ -362,236 +363,3 @@ def _objects_near_others(
         if np.any((view > 0) & ~mine):
             found.append(((rows, columns), mine))
     return found
-
-
-GROWTH_STEPS = 10
-"""Levels of growth when a core is tried: as many as the decoder takes by default."""
-
-CROSS = ndimage.generate_binary_structure(2, 1)
-"""Handed to `ndimage.label`, which makes it anew otherwise: half of a small call."""
-
-ALL, FIRST, LAST = slice(None), slice(None, -1), slice(1, None)
-
-SIDES: tuple[Pair, ...] = (((ALL, FIRST), (ALL, LAST)), ((FIRST, ALL), (LAST, ALL)))
-
-CORNERS: tuple[Pair, ...] = (
-    ((FIRST, FIRST), (LAST, LAST)),
-    ((FIRST, LAST), (LAST, FIRST)),
-)
-
-
-def cores(labels: npt.NDArray[np.integer], thickness: int) -> Bools:
-    """Return the pixels of objects that lie deeper than a boundary.
-
-    Every 4-connected part of an object keeps one 4-connected, non-empty core from which
-    it can be grown back. Where a boundary of `thickness` would cut the core in pieces,
-    leave none, or let a neighbor grow into the part (so that less than 9 tenths of it
-    came back), the part gets a thinner one. Between two parts the thinner of their
-    boundaries counts on both sides, so that both grow back to where they meet.
-
-    Parameters
-    ----------
-    labels
-        YX, instance ids, 0 background.
-    thickness
-        Boundary thickness in pixels, counted in octagonal steps (4 and 8 neighbors
-        in turn); 0 leaves out only the pixels next to another label.
-
-    Returns
-    -------
-    ndarray
-        YX bool. Pixels with a 4-neighbor of another label are no core, unless the
-        part would have none at all: then its deepest pixel is.
-    """
-    from skimage.measure import label
-
-    if not labels.any():
-        return np.zeros(labels.shape, bool)
-    parts = label(labels, background=0, connectivity=1).astype(np.int32)
-    edges = _Edges(parts)
-    thick = np.full(int(parts.max()) + 1, thickness, np.uint8)
-    core = _connected(edges, edges.depths(thickness)[-1], thick)
-    for _ in range(thickness):
-        lost = _lost(parts, core)
-        if not (lost & (thick > 0)).any():
-            break
-        touching = _touching(parts, lost)
-        thick[lost & (thick > 0)] -= 1
-        thick[touching & (thick > 1)] -= 1
-        core = _connected(edges, edges.eroded(thick), thick)
-    return core
-
-
-class _Edges:
-    """Where parts end: what every boundary starts from, whatever its thickness.
-
-    Bytes, not numbers of parts, are what is compared and joined from here on.
-    """
-
-    def __init__(self, parts: npt.NDArray[np.int32]) -> None:
-        self.parts = parts
-        self.inside = parts > 0
-        self.differ = [(pair, parts[pair[0]] != parts[pair[1]]) for pair in SIDES]
-        self.contact = self._touching(
-            [d & self.inside[a] & self.inside[b] for (a, b), d in self.differ]
-        )
-        self._same: dict[int, list[tuple[Pair, Bools]]] = {}
-
-    def _touching(self, marked: list[Bools]) -> Bools:
-        both = np.zeros(self.parts.shape, bool)
-        for (here, there), mark in zip(SIDES, marked, strict=True):
-            both[here] |= mark
-            both[there] |= mark
-        return both
-
-    def same(self, step: int) -> list[tuple[Pair, Bools]]:
-        """Return pairs of 4 or 8 neighbors, and which of them are one part."""
-        if step % 2 not in self._same:
-            pairs = [(pair, ~differ) for pair, differ in self.differ]
-            if step % 2:
-                pairs += [(p, self.parts[p[0]] == self.parts[p[1]]) for p in CORNERS]
-            self._same[step % 2] = pairs
-        return self._same[step % 2]
-
-    def depths(self, thickness: int) -> list[Bools]:
-        """Return the parts without their boundaries, 0 to `thickness` steps deep."""
-        left = [self.inside & ~self.contact]
-        edge = self._touching([differ for _, differ in self.differ])
-        for step in range(1, thickness + 1):
-            if step > 1:
-                before = edge.copy()
-                for (here, there), same in self.same(step - 1):
-                    edge[here] |= same & before[there]
-                    edge[there] |= same & before[here]
-            left.append(self.inside & ~edge)
-        return left
-
-    def eroded(self, thick: npt.NDArray[np.uint8]) -> Bools:
-        """Return the parts without their boundaries, `thick` steps deep each."""
-        mine = thick.take(self.parts)
-        # How many steps a boundary that starts at a pixel still reaches inwards: the
-        # fewer of both sides, except from the background.
-        reach = np.zeros(self.parts.shape, np.uint8)
-        deep = np.where(self.inside, mine, np.uint8(255))
-        for (here, there), differ in self.differ:
-            fewer = differ * np.minimum(deep[here], deep[there])
-            reach[here] = np.maximum(reach[here], fewer)
-            reach[there] = np.maximum(reach[there], fewer)
-        for step in range(1, int(thick.max(initial=0))):
-            before = reach * (reach > step)
-            for (here, there), same in self.same(step):
-                reach[here] = np.maximum(reach[here], same * before[there])
-                reach[there] = np.maximum(reach[there], same * before[here])
-        core: Bools = self.inside & (reach == 0) & ~self.contact
-        return core
-
-
-def _connected(edges: _Edges, core: Bools, thick: npt.NDArray[np.uint8]) -> Bools:
-    """Mend the core of every part that has none or more than one piece."""
-    parts = edges.parts
-    pieces, count = ndimage.label(core, CROSS)
-    # One pixel of each run in a row is enough to know a piece's part.
-    begins = core.copy()
-    begins[:, 1:] &= ~core[:, :-1]
-    where = np.flatnonzero(begins)
-    owner = np.zeros(count + 1, np.int64)
-    owner[pieces.take(where)] = parts.take(where)
-    pieces_per_part = np.bincount(owner[1:], minlength=len(thick))
-    wrong = np.flatnonzero(pieces_per_part != 1)
-    boxes = ndimage.find_objects(parts) if (wrong > 0).any() else ()
-    for number in wrong[wrong > 0]:
-        # One pixel wider, so that only the frame of the image ends the view early.
-        rows, columns = (
-            slice(max(b.start - 1, 0), b.stop + 1) for b in boxes[number - 1]
-        )
-        part = parts[rows, columns] == number
-        view = core[rows, columns]
-        contact = edges.contact[rows, columns] & part
-        whole = _whole_core(part, contact, int(thick[number]))
-        if not whole.any():
-            whole = _forced_core(part, ndimage.binary_dilation(view & ~part))
-        view[part] = whole[part]
-    return core
-
-
-def _lost(parts: npt.NDArray[np.int32], core: Bools) -> Bools:
-    """Return which parts grow back from their cores with an IoU below .9."""
-    grown = grow(parts * core, parts > 0, GROWTH_STEPS)
-    areas = np.bincount(parts.ravel())
-    # All but a few pixels come back as they were.
-    other = np.flatnonzero(grown != parts)
-    count = len(areas)
-    gone = np.bincount(parts.take(other), minlength=count)
-    gained = np.bincount(grown.take(other), minlength=count)
-    lost: Bools = (areas - gone) * 10 < (areas + gained) * 9
-    lost[0] = False
-    return lost
-
-
-def _touching(parts: npt.NDArray[np.int32], chosen: Bools) -> Bools:
-    """Return the parts that touch a chosen one, by an edge or a corner."""
-    there = np.pad(chosen.take(parts), 1)
-    # Three rows, and then three columns.
-    there = there[:-2] | there[1:-1] | there[2:]
-    there = there[:, :-2] | there[:, 1:-1] | there[:, 2:]
-    touching = np.zeros(len(chosen), bool)
-    touching[parts[there]] = True
-    touching[0] = False
-    return touching & ~chosen
-
-
-def _whole_core(part: Bools, contact: Bools, thickness: int) -> Bools:
-    """Return one connected core of a part, as deep as it can be; or none."""
-    edges = _Edges(part.astype(np.int32))
-    depths = [depth & ~contact for depth in edges.depths(thickness)]
-    whole = next((d for d in depths[::-1] if ndimage.label(d, CROSS)[1] == 1), None)
-    if whole is None:
-        return _largest_piece(depths[0])
-    deepest = depths[-1]
-    if deepest.any():
-        bridged = deepest | _bridges(whole, deepest)
-        if ndimage.label(bridged, CROSS)[1] == 1:
-            return bridged
-    return whole
-
-
-def _largest_piece(core: Bools) -> Bools:
-    pieces, count = ndimage.label(core, CROSS)
-    if count < 2:
-        return core
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    return np.asarray(pieces == np.argmax(sizes))
-
-
-def _forced_core(part: Bools, beside_core: Bools) -> Bools:
-    """Return a core of a part of which every pixel touches another label.
-
-    Its upper left pixels, since growth from below and from the right gives way where
-    two fronts meet: so the part's neighbors keep their own pixels. Pixels that would
-    join another part's core are left out where that leaves any.
-    """
-    framed = np.pad(part, 1)
-    above_own, left_of_own = framed[2:, 1:-1], framed[1:-1, 2:]
-    for core in (part & above_own & left_of_own, part & left_of_own, part & above_own):
-        if (core & ~beside_core).any():
-            return _largest_piece(core & ~beside_core)
-    first = np.zeros(part.shape, bool)
-    first[np.unravel_index(np.argmax(part), part.shape)] = True
-    return first
-
-
-def _bridges(whole: Bools, pieces: Bools) -> Bools:
-    """Return the thin paths through `whole` that join the pieces of a core."""
-    from skimage.morphology import skeletonize
-
-    paths, count = ndimage.label(skeletonize(whole) & ~pieces, np.ones((3, 3)))
-    numbers, _ = ndimage.label(pieces, CROSS)
-    bridges = np.zeros(whole.shape, bool)
-    for path in range(1, count + 1):
-        # One step wider than the skeleton, which is connected by corners only.
-        wide = ndimage.binary_dilation(paths == path, np.ones((3, 3))) & whole
-        touched = np.unique(numbers[ndimage.binary_dilation(wide) & pieces])
-        if len(touched) > 1:
-            bridges |= wide
-    return bridges

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     Site = tuple[Path, str, str]
 
-_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+GUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+"""Identifier at the end of a name, in any case."""
+
+_GUID = re.compile(GUID, re.IGNORECASE)
 
 _MARKS = (
     # MetaXpress and MetaMorph: A01_s1_w1, exp_w1DAPI_s1_t1.
@@ -120,7 +123,10 @@ class ChannelSites:
 
 
 def sites_of(
-    files: Sequence[Path], name: str, names_in: Callable[[Path], Iterable[str]]
+    files: Sequence[Path],
+    name: str,
+    names_in: Callable[[Path], Iterable[str]],
+    mark: Callable[[Path], ChannelFile | None] = channel_file,
 ) -> ChannelSites:
     """Return the sites of which one channel's file is to be segmented.
 
@@ -133,13 +139,15 @@ def sites_of(
         files, or within them.
     names_in
         Returns the names of the channels in a file.
+    mark
+        Returns what is known of the channel of a file by its path.
 
     Raises
     ------
     ConfigError
         If no file is of that channel, or two files of a site are.
     """
-    marked = {path: channel_file(path) for path in files}
+    marked = {path: mark(path) for path in files}
     wanted = {p for p, f in marked.items() if f is not None and f.is_called(name)}
     if not wanted:
         marks = _marks_inside(marked, name, names_in)
@@ -148,7 +156,7 @@ def sites_of(
         marked = dict(_by_word(files, name))
         wanted = {p for p, f in marked.items() if f and f.is_called(name)}
     if not wanted:
-        raise _unknown(files, name)
+        raise _unknown([mark(path) for path in files], name)
     by_site: dict[Site | Path, list[ChannelFile]] = {}
     for path, found in marked.items():
         own = found or ChannelFile(path, (path.parent, path.name, ""), "")
@@ -160,7 +168,9 @@ def sites_of(
             raise ConfigError(
                 f"{mine[0].path} and {mine[1].path} are both of channel {name!r} of "
                 "one site.",
-                hint="Name images of which each channel is there once.",
+                hint="Name images of which each channel is there once; a "
+                "--plate-pattern needs groups for all else that names tell apart "
+                "(field, z, time).",
             )
         if not mine:
             lost[of_site[0].path] = f"there is no file of channel {name!r} for it"
@@ -205,12 +215,11 @@ def _marks_inside(
     return marks
 
 
-def _unknown(files: Sequence[Path], name: str) -> ConfigError:
-    marked = map(channel_file, files)
+def _unknown(marked: Sequence[ChannelFile | None], name: str) -> ConfigError:
     marks = sorted({f.mark + f.name for f in marked if f is not None})
     known = f" They are of {', '.join(marks[:8])}." if marks else ""
     return ConfigError(
-        f"None of {len(files):,} images is of a channel {name!r}.{known}",
+        f"None of {len(marked):,} images is of a channel {name!r}.{known}",
         hint="Name the channel by what its files' names hold, such as w1 or ch2. Of "
         "files that hold all channels themselves: --channel.",
     )

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from cellunet.io.source import Choice
 
 ALTERED = (
-    "JPEG has altered the intensities: fine structure and what is measured are off; "
-    "where there is an original, save it as TIFF"
+    "JPEG has altered the intensities: fine structure and measurements are "
+    "inaccurate; if there is an original, save it as TIFF"
 )
 """What is told of every JPEG."""
 

@@ -328,13 +328,10 @@ def open_level(path: Path, choice: Choice) -> OpenZarr:
     if array.shards is not None:
         refuse_without_ranges(path, _metadata_file(name, root))
     sizes = _sizes(found, level)
-    well, _, field = name.rpartition("/")
     origin = Origin(
         pixel_size_from="OME-Zarr scale" if {"Y", "X"} <= sizes.keys() else "",
         image=name,
         position=name,
-        well=well.replace("/", ""),
-        field=field if well else "",
         notes=_notes(names, name),
         full_px=at_level(shapes[0], shapes[at], (1.0, 1.0)),
         grid=_grid(path, found, at, array, root),

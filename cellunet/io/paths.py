@@ -515,7 +515,7 @@ def counted(found: Mapping[str, Collection[Path]]) -> str:
 def note_on(found: Mapping[str, Collection[Path]]) -> str:
     """Return one line that counts what was left out and says how to take it."""
     options = [f"--include {kind}" for kind in found if kind != "exported"]
-    ways = [f"To take them all the same: {' '.join(options)}."] if options else []
+    ways = [f"To include them anyway: {' '.join(options)}."] if options else []
     if "exported" in found:
         ways.append("To segment one of these instead, name it.")
     return f"Left out: {counted(found)}. {' '.join(ways)}"
@@ -552,13 +552,13 @@ def way_out(suffixes: Iterable[str]) -> str:
     ways += [f"To read {', '.join(those)}: {how}." for how, those in installs.items()]
     if known & set(MICROSCOPES):
         ways.append(
-            "Export those of a microscope as OME-TIFF, in its program, with bfconvert "
+            "Export a microscope's files as OME-TIFF, in its program, with bfconvert "
             "or in Fiji (File, Export, OME-TIFF)."
         )
     if known & set(PICTURES):
         ways.append(
-            "Of pictures, most of which alter intensities, export the originals as "
-            "TIFF or PNG."
+            "Most picture formats alter intensities: export the originals as TIFF or "
+            "PNG."
         )
     return " ".join(ways)
 

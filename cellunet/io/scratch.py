@@ -133,7 +133,7 @@ def temporary(folder: Path) -> IO[bytes]:
     return tempfile.TemporaryFile(dir=folder, prefix=PREFIX, suffix=".partial")
 
 
-MEMORY_BYTES = 64 * 2**20
+MEMORY_BYTES = 24 * 2**20
 """Arrays beyond this wait on the disk, not in memory."""
 
 LEVEL = 1
@@ -469,6 +469,11 @@ def _within(items: list[T], starts: list[int], first: int, stop: int) -> list[T]
 
 PIECE_PX = 2**18
 """Pixels of a piece, at most."""
+
+
+CACHED_PX = 2**15
+"""Pixels of a piece that is gone through several times: what a processor's cache holds
+of a few numbers each."""
 
 
 def pieces(

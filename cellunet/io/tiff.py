@@ -292,7 +292,7 @@ _GRAY, _RGB, _PALETTE, _YCBCR = (0, 1, 4), 2, 3, 6
 transparency mask hold one value a pixel, red-green-blue, palette, YCbCr."""
 
 _AS_COLOR = (
-    "its 3 planes are taken for red, green and blue, as is asked for; a stack that "
+    "its 3 planes are read as red, green and blue, as requested; a stack that "
     "tifffile stored as planar color is read without --gray and --channel"
 )
 

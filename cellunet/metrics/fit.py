@@ -40,6 +40,8 @@ SEED_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 MIN_AREAS_PX = (6, 8, 10, 12, 15, 20, 30, 40, 60)
 
+MIN_CONFIDENCES = (0.0, 0.5, 0.6, 0.7)
+
 ROUNDS = 2
 """Times that all constants are gone through, one after the other."""
 
@@ -70,7 +72,7 @@ def fit(
     start: DecodeConfig,
     track: Track,
 ) -> DecodeFit:
-    """Choose the odds of boundary and background, seed threshold and minimum area.
+    """Choose the odds of the classes, seed threshold, least area and confidence.
 
     One constant after the other, twice, to the highest mean AP (IoU .50 to .95).
 
@@ -151,7 +153,13 @@ def _areas(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
         yield best.replace(min_area_px=area)
 
 
-CHOICES = (_boundaries, _backgrounds, _seeds, _areas)
+def _confidences(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
+    del start
+    for confidence in MIN_CONFIDENCES:
+        yield best.replace(min_confidence=confidence)
+
+
+CHOICES = (_boundaries, _backgrounds, _seeds, _areas, _confidences)
 """What is tried of one constant, given the best so far and where the search began."""
 
 

@@ -300,7 +300,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
             self.reset_choices()
             self.labels.value = layer
             self.message.value = (
-                f"{len(result.features)} objects; what was measured is in the layer's "
+                f"{len(result.features)} objects; measurements are in the layer's "
                 "features."
             )
 

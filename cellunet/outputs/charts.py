@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from cellunet.io.plates import row_letters
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
     from cellunet.metrics.fit import Point
@@ -241,6 +244,124 @@ def short(count: int) -> str:
             scaled = count / size
             return f"{scaled:.1f}{unit}" if scaled < 10 else f"{scaled:.0f}{unit}"
     return str(count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlateMap:
+    """One value of each well of a plate."""
+
+    title: str
+    rows: int
+    columns: int
+    values: Mapping[tuple[int, int], float]
+    """By row and column, from 0; NaN where it is not known."""
+    failed: Collection[tuple[int, int]] = ()
+    """Wells of which every image failed."""
+    whole: bool = False
+    """Whether the values are counts, whose colors begin at 0."""
+
+
+CELL_PX = {12: 27, 24: 17, 48: 10}
+"""Side of a well, by the columns of a plate."""
+
+LEFT_PX, TOP_PX, RIGHT_PX, BOTTOM_PX = 28, 18, 64, 8
+
+
+@_settings()
+def plate_map(about: PlateMap, colors: Colors = LIGHT) -> Figure:
+    """Draw the wells of a plate, each in the color of its value.
+
+    A well without an image is an empty square, and has no color of any value.
+    """
+    from matplotlib.colors import Normalize
+
+    cell = CELL_PX[about.columns]
+    width, height = cell * about.columns, cell * about.rows
+    whole = (LEFT_PX + width + RIGHT_PX, TOP_PX + height + BOTTOM_PX)
+    figure = _figure(*whole)
+    figure.set_facecolor(colors.paper)
+    axes = figure.add_axes(
+        (LEFT_PX / whole[0], BOTTOM_PX / whole[1], width / whole[0], height / whole[1]),
+        facecolor=colors.paper,
+    )
+    known = {at: v for at, v in about.values.items() if math.isfinite(v)}
+    low = 0.0 if about.whole else min(known.values(), default=0.0)
+    high = max(known.values(), default=1.0)
+    _draw_grid(axes, about, colors, cell)
+    # Squares of one shape: a plate of 1,536 paths would be a large file.
+    wells = axes.scatter(
+        [column + 0.5 for _, column in known],
+        [row + 0.5 for row, _ in known],
+        s=(cell - 1) ** 2,
+        c=list(known.values()),
+        marker="s",
+        cmap="viridis",
+        norm=Normalize(low, high if high > low else low + 1),
+        linewidths=0,
+        zorder=2,
+    )
+    written: dict[str, Any] = {
+        "ha": "center",
+        "va": "center",
+        "fontsize": _letter_px(cell),
+    }
+    if about.columns == LARGEST_WITH_NUMBERS:
+        for (row, column), value in known.items():
+            ink = "#000000" if value > low + 0.6 * (high - low) else "#ffffff"
+            axes.text(column + 0.5, row + 0.5, _brief(value), color=ink, **written)
+    for row, column in about.failed:
+        axes.text(column + 0.5, row + 0.5, "x", color=colors.median, **written)
+    _draw_scale(figure, wells, colors, whole, height)
+    return figure
+
+
+def _letter_px(cell: int) -> int:
+    return 8 if cell > 12 else 6
+
+
+def _brief(value: float) -> str:
+    return short(round(value)) if value >= 100 else f"{value:.3g}"
+
+
+def _draw_grid(axes: Axes, about: PlateMap, colors: Colors, cell: int) -> None:
+    """Draw the empty wells, and the names of rows and columns."""
+    axes.set_xlim(0, about.columns)
+    axes.set_ylim(about.rows, 0)
+    axes.spines[:].set_visible(False)
+    style: dict[str, Any] = {
+        "color": colors.grid,
+        "linewidth": 0.7,
+        "clip_on": False,
+        "zorder": 1,
+    }
+    axes.hlines(range(about.rows + 1), 0, about.columns, **style)
+    axes.vlines(range(about.columns + 1), 0, about.rows, **style)
+    step = 1 if cell > 12 else 4
+    across, down = (range(0, n, step) for n in (about.columns, about.rows))
+    axes.set_xticks([n + 0.5 for n in across], [str(n + 1) for n in across])
+    axes.set_yticks([n + 0.5 for n in down], [row_letters(n) for n in down])
+    axes.tick_params(colors=colors.ink, length=0, labelsize=_letter_px(cell))
+    axes.tick_params(top=True, labeltop=True, labelbottom=False)
+
+
+LARGEST_WITH_NUMBERS = 12
+"""Columns of the largest plate whose wells have room for a number."""
+
+
+def _draw_scale(
+    figure: Figure,
+    colored: ScalarMappable,
+    colors: Colors,
+    whole: tuple[int, int],
+    height: int,
+) -> None:
+    """Draw which color is which value."""
+    left, width = (whole[0] - RIGHT_PX + 12) / whole[0], 10 / whole[0]
+    box = (left, BOTTOM_PX / whole[1], width, height / whole[1])
+    bar = figure.colorbar(colored, cax=figure.add_axes(box))
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=colors.ink, length=0, labelsize=9)
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.6g}")
 
 
 BLUE, VERMILION = "#0072b2", "#d55e00"

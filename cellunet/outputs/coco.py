@@ -19,8 +19,6 @@ import re
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from cellunet.annotations.coco import encode_counts, runs_of
-from cellunet.annotations.shapes import fill_window
 from cellunet.errors import OutputError
 from cellunet.io.files import PendingFile, close_unwanted, writing
 from cellunet.outputs.shapes import CLASS
@@ -123,6 +121,9 @@ def mask(outline: Outline, shape: tuple[int, int]) -> dict[str, Any]:
     >>> mask([[square]], (2, 4))
     {'size': [2, 4], 'counts': '242'}
     """
+    from cellunet.annotations.coco import encode_counts, runs_of
+    from cellunet.annotations.shapes import fill_window
+
     filled = fill_window([ring for polygon in outline for ring in polygon], shape)
     return {"size": list(shape), "counts": encode_counts(runs_of(filled, shape))}
 

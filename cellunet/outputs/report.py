@@ -22,6 +22,7 @@ import base64
 import bisect
 import hashlib
 import json
+import math
 import os
 import re
 import unicodedata
@@ -32,13 +33,23 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from cellunet.io.files import PendingFile, writing
+from cellunet.io.samples import is_given
 from cellunet.outputs import charts
+from cellunet.outputs.plates import (
+    Plates,
+    Samples,
+    layout_of,
+    name_of,
+    value_shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from jinja2 import Environment, Template
+
+    from cellunet.outputs.plates import Sums
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -183,6 +194,21 @@ class ImageSummary:
     """Why it failed."""
     link: str = ""
     """Path of a larger picture, relative to the report's folder."""
+    columns: Mapping[str, str | float] = field(default_factory=dict)
+    """What tables say of the whole image: plate, well, ..., and the samples. It is of
+    this run, and in no record."""
+    intensities: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    """By channel the sum over objects of their mean intensity, and their number; of a
+    table, and in no record."""
+
+    @property
+    def place(self) -> str:
+        """What tables say of it, in words."""
+        return ", ".join(
+            f"{name} {value_shown(value)}"
+            for name, value in self.columns.items()
+            if is_given(value)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,11 +312,15 @@ class Totals:
     pixel_sizes: set[tuple[float, float] | None] = field(default_factory=set)
     """The different ones, two at the most."""
     look: LookFirst = field(default_factory=LookFirst)
+    plates: Plates = field(default_factory=Plates)
+    samples: Samples = field(default_factory=Samples)
 
     def add(self, image: ImageSummary) -> None:
         """Count one image."""
         self.images += 1
         self.look.add(self.images, image)
+        self.plates.add(image)
+        self.samples.add(image)
         if image.status == "failed":
             self.failed += 1
             return
@@ -472,6 +502,10 @@ def _px(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
+def _mean(value: float) -> str:
+    return "" if math.isnan(value) else charts.number(value)
+
+
 def _um(size: tuple[float, float]) -> str:
     y, x = size
     return f"{x:.4g}" if y == x else f"{x:.4g} (width) by {y:.4g} (height)"
@@ -500,6 +534,7 @@ def environment() -> Environment:
         "counted": _counted,
         "link": link,
         "options": OPTION.split,
+        "mean": _mean,
         "px": _px,
         "reasons": reasons,
         "source_hash": source_hash,
@@ -550,6 +585,82 @@ def _drawn(about: charts.Chart, data: Histogram) -> _Drawn:
     )
 
 
+MOST_PLATES = 12
+"""Plates that are drawn; their wells are in the table, all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Map:
+    """One quantity of a plate as the page shows it."""
+
+    title: str
+    alt: str
+    light: bytes
+    dark: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plate:
+    """A plate as the page shows it."""
+
+    name: str
+    maps: list[_Map]
+    wells: list[tuple[str, Sums]]
+    """Those with images, by name."""
+
+
+def _plates(plates: Plates) -> Iterator[_Plate]:
+    for name, wells in list(plates.wells.items())[:MOST_PLATES]:
+        counts = {
+            at: float(s.objects) if s.images else math.nan for at, s in wells.items()
+        }
+        drawn = [_drawn_map("Objects per well", wells, counts, whole=True)]
+        for channel in plates.channels:
+            title = f"Mean intensity{f', {channel}' if channel else ''}"
+            means = {at: sums.intensity(channel) for at, sums in wells.items()}
+            drawn.append(_drawn_map(title, wells, means, whole=False))
+        shown = [(name_of(at), wells[at]) for at in sorted(wells)]
+        yield _Plate(name=name, maps=drawn, wells=shown)
+
+
+def _drawn_map(
+    title: str,
+    wells: Mapping[tuple[int, int], Sums],
+    values: Mapping[tuple[int, int], float],
+    *,
+    whole: bool,
+) -> _Map:
+    rows, columns = layout_of(wells)
+    about = charts.PlateMap(
+        title=title,
+        rows=rows,
+        columns=columns,
+        values=values,
+        failed={at for at, sums in wells.items() if not sums.images},
+        whole=whole,
+    )
+    light, dark = (charts.plate_map(about, c) for c in (charts.LIGHT, charts.DARK))
+    width, height = (round(inches / charts.PX) for inches in light.get_size_inches())
+    known = {at: v for at, v in values.items() if v == v}
+    low, high = (f(known, key=known.__getitem__, default=None) for f in (min, max))
+    said = "nothing is known"
+    if low is not None and high is not None:
+        said = (
+            f"from {charts.number(known[low])} in {name_of(low)} to "
+            f"{charts.number(known[high])} in {name_of(high)}"
+        )
+    return _Map(
+        title=title,
+        alt=f"{title}, {len(known)} of {rows * columns} wells: {said}.",
+        light=charts.svg(light, title).encode("utf-8"),
+        dark=charts.svg(dark, title).encode("utf-8"),
+        width=width,
+        height=height,
+    )
+
+
 def write_report(
     path: Path,
     run: RunSummary,
@@ -594,6 +705,8 @@ def write_report(
                     _drawn(SIZES, totals.diameters.histogram()),
                     *([] if run.measured else [_drawn(CERTAINTY, sure)]),
                 ],
+                plates=_plates(totals.plates),
+                most_plates=MOST_PLATES,
                 rows=_rows(images(), most_pictures),
                 group=GROUP,
                 most_cards=MOST_CARDS,

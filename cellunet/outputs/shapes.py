@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 import uuid
 import zipfile
 from dataclasses import dataclass
@@ -29,13 +30,13 @@ import numpy as np
 from cellunet.io.files import PendingFile, close_unwanted, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from cellunet.imaging.measure import ObjectBatch
-    from cellunet.imaging.outlines import Outline, Polygon
+    from cellunet.imaging.measure import ObjectBatch, Table
+    from cellunet.imaging.outlines import Outline, Ring
 
 NAMESPACE = uuid.UUID("7d1f0c0e-5a0c-4a0e-9a53-1f5f7c1d9b52")
 """Of the names from which ids follow: drawn at random once."""
@@ -68,9 +69,7 @@ class GeoJson:
         """Append the objects of a batch; `place` has ``t`` and ``z`` if there are."""
         with writing(self._pending.path):
             for feature in features(self._image, place, batch):
-                # NaN is no JSON; `features` leaves it out, and this makes sure.
-                text = json.dumps(feature, separators=(",", ":"), allow_nan=False)
-                self._file.write(self._between + text)
+                self._file.write(self._between + feature)
                 self._between = ",\n"
 
     def commit(self) -> None:
@@ -86,10 +85,11 @@ class GeoJson:
         self._pending.abort()
 
 
-def features(
-    image: str, place: dict[str, int], batch: ObjectBatch
-) -> Iterator[dict[str, Any]]:
-    """Yield each object of a batch as a Feature.
+def features(image: str, place: dict[str, int], batch: ObjectBatch) -> Iterator[str]:
+    """Yield each object of a batch as a Feature, in JSON.
+
+    Put together as text: by way of dictionaries it takes four times as long, for a
+    large field as long as the network.
 
     Parameters
     ----------
@@ -101,49 +101,82 @@ def features(
         The objects.
     """
     plane = {"c": -1, "z": place.get("z", 0), "t": place.get("t", 0)}
-    names = list(batch.table)
-    rows = zip(*(column.tolist() for column in batch.table.values()), strict=True)
     where = json.dumps([image, plane["t"], plane["z"]])
-    for number, outline, row in zip(
-        batch.ids.tolist(), batch.outlines, rows, strict=True
+    between = f',"plane":{_json(plane)}}},"properties":{{"objectType":"detection",'
+    known = f'"classification":{_json(CLASS)},"measurements":'
+    text_of = Coordinates()
+    measured = _measurements(batch.table, len(batch.ids))
+    for number, outline, values in zip(
+        batch.ids.tolist(), batch.outlines, measured, strict=True
     ):
-        known = zip(names, map(_rounded, row), strict=True)
-        yield {
-            "type": "Feature",
-            "id": str(uuid.uuid5(NAMESPACE, f"{where} {number}")),
-            "geometry": {**geometry(outline), "plane": plane},
-            "properties": {
-                "objectType": "detection",
-                "name": str(number),
-                "classification": CLASS,
-                "measurements": {k: v for k, v in known if v is not None},
-            },
-        }
+        name = uuid.uuid5(NAMESPACE, f"{where} {number}")
+        yield (
+            f'{{"type":"Feature","id":"{name}","geometry":{{'
+            f'{geometry(outline, text_of)}{between}"name":"{number}",'
+            f"{known}{{{values}}}}}}}"
+        )
 
 
-def geometry(outline: Outline) -> dict[str, Any]:
-    """Return an outline as a GeoJSON geometry."""
-    pieces = [_closed(polygon) for polygon in outline]
+def _json(value: Any) -> str:  # noqa: ANN401
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _measurements(table: Table, count: int) -> list[str]:
+    """Return what is known of each object, as the members of a JSON object."""
+    columns = []
+    for name, values in table.items():
+        front = f"{_json(name)}:"
+        columns.append([front + t if t else "" for t in numbers(values)])
+    if not columns:
+        return [""] * count
+    return [",".join(filter(None, row)) for row in zip(*columns, strict=True)]
+
+
+def numbers(values: npt.NDArray[Any]) -> list[str]:
+    """Return numbers in JSON with nine significant digits, as in CSV tables.
+
+    Whole ones have no point; what is not known is an empty text.
+    """
+    if values.dtype == bool:
+        return ["true" if value else "false" for value in values.tolist()]
+    if np.issubdtype(values.dtype, np.integer):
+        return list(map(str, values.tolist()))
+    # Adding 0 makes 0 of -0.
+    texts = list(map("{:.9g}".format, (values + 0.0).tolist()))
+    with np.errstate(invalid="ignore"):
+        beside = np.abs(values - np.rint(values))
+        nearly_whole = (beside > 0) & (beside <= 1e-8 * np.abs(values))
+    for k in np.flatnonzero(nearly_whole | ~(np.abs(values) < 1e9)).tolist():
+        texts[k] = _number(float(values[k]))
+    return texts
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return ""
+    return str(int(value) if value.is_integer() else float(f"{value:.9g}"))
+
+
+class Coordinates(dict[float, str]):
+    """Texts of coordinates, each made once; whole numbers have no point."""
+
+    def __missing__(self, value: float) -> str:
+        text = self[value] = str(int(value) if value.is_integer() else value)
+        return text
+
+    def ring(self, points: Ring) -> str:
+        """Return a ring with its first point repeated."""
+        texts = map(self.__getitem__, points.ravel().tolist())
+        pairs = [f"[{x},{y}]" for x, y in zip(texts, texts, strict=True)]
+        return f"[{','.join(pairs)},{pairs[0]}]"
+
+
+def geometry(outline: Outline, text_of: Coordinates) -> str:
+    """Return the members of an outline's GeoJSON geometry."""
+    pieces = [f"[{','.join(map(text_of.ring, polygon))}]" for polygon in outline]
     if len(pieces) == 1:
-        return {"type": "Polygon", "coordinates": pieces[0]}
-    return {"type": "MultiPolygon", "coordinates": pieces}
-
-
-def _closed(polygon: Polygon) -> list[list[list[float]]]:
-    rings = [ring.tolist() for ring in polygon]
-    return [[*map(_short, ring), _short(ring[0])] for ring in rings]
-
-
-def _short(point: list[float]) -> list[float]:
-    """Return a point with whole numbers as such: 12 in place of 12.0."""
-    return [int(v) if v.is_integer() else v for v in point]
-
-
-def _rounded(value: float) -> float | None:
-    """Return nine significant digits as in CSV tables, None for what is not known."""
-    if isinstance(value, int) or not math.isfinite(value):
-        return value if isinstance(value, int) else None
-    return int(value) if value.is_integer() else float(f"{value:.9g}")
+        return f'"type":"Polygon","coordinates":{pieces[0]}'
+    return f'"type":"MultiPolygon","coordinates":[{",".join(pieces)}]'
 
 
 MOVE, LINE, CLOSE = 0.0, 1.0, 4.0
@@ -212,7 +245,7 @@ def roi_bytes(outline: Outline, place: Place, number: int) -> bytes:
     roi.version = FORMAT_VERSION
     roi.left, roi.top = map(int, low)
     roi.right, roi.bottom = map(int, high)
-    if len(outline) == 1 and len(outline[0]) == 1:
+    if _is_polygon(outline):
         roi.roitype = roifile.ROI_TYPE.POLYGON
         roi.options = roifile.ROI_OPTIONS.SUB_PIXEL_RESOLUTION
         roi.n_coordinates = len(points)
@@ -225,6 +258,82 @@ def roi_bytes(outline: Outline, place: Place, number: int) -> bytes:
         roi.shape_roi_size = len(roi.multi_coordinates)
     content: bytes = roi.tobytes()
     return content
+
+
+def _is_polygon(outline: Outline) -> bool:
+    return len(outline) == 1 and len(outline[0]) == 1
+
+
+HEAD = struct.Struct(">8s 4h H 42s i")
+"""The first 64 bytes of a ROI: top, left, bottom, right and the number of points are
+its own, and the place of the second header at the end."""
+
+SECOND = struct.Struct(">16s 2i 40s")
+"""The second header: the place and the length of the name are the ROI's own."""
+
+MOST_POINTS = 2**16 - 1
+"""Points of a ROI that are counted in its usual place."""
+
+
+class _Rois:
+    """The ROIs of one batch: `roi_bytes` of each, polygons all at once.
+
+    `roifile` takes a tenth of a millisecond for a ROI. So it writes one, and what
+    differs is put into a copy of that.
+    """
+
+    def __init__(self, outlines: Sequence[Outline], place: Place) -> None:
+        self._outlines, self._place = outlines, place
+        fits = [
+            _is_polygon(o) and len(o[0][0]) <= MOST_POINTS and len(o[0][0]) > 0
+            for o in outlines
+        ]
+        rings = [o[0][0] for o, fit in zip(outlines, fits, strict=True) if fit]
+        self._of = np.cumsum(fits) - 1
+        self._fits = fits
+        if not rings:
+            return
+        counts = np.array([len(ring) for ring in rings])
+        ends = np.cumsum(counts)
+        starts = ends - counts
+        points = np.concatenate(rings)
+        low = np.floor(np.minimum.reduceat(points, starts)).astype(np.int64)
+        high = np.ceil(np.maximum.reduceat(points, starts)).astype(np.int64)
+        # top, left, bottom, right
+        boxes = np.concatenate((low[:, ::-1], high[:, ::-1]), 1).astype(np.int16)
+        self._heads = [
+            (*box, count, start, end)
+            for box, count, start, end in zip(
+                boxes.tolist(),
+                counts.tolist(),
+                starts.tolist(),
+                ends.tolist(),
+                strict=True,
+            )
+        ]
+        whole = np.rint(points).astype(np.int64) - np.repeat(low, counts, axis=0)
+        self._whole = [v.astype(">i2").tobytes() for v in whole.T]
+        self._exact = [v.astype(">f4").tobytes() for v in points.T]
+        square = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
+        empty = roi_bytes([[square]], place, 0)
+        self._head = HEAD.unpack(empty[: HEAD.size])
+        second = self._head[-1]
+        self._second = SECOND.unpack(empty[second : second + SECOND.size])
+
+    def content(self, index: int, number: int) -> bytes:
+        """Return the ROI of one of them; `number` is its label."""
+        if not self._fits[index]:
+            return roi_bytes(self._outlines[index], self._place, number)
+        *box, count, start, end = self._heads[self._of[index]]
+        second = HEAD.size + 12 * count
+        name = self._place.name(number)
+        x, y = (v[2 * start : 2 * end] for v in self._whole)
+        exact_x, exact_y = (v[4 * start : 4 * end] for v in self._exact)
+        head = HEAD.pack(self._head[0], *box, count, self._head[6], second)
+        front, *_, back = self._second
+        tail = SECOND.pack(front, second + SECOND.size, len(name), back)
+        parts = (head, x, y, exact_x, exact_y, tail, name.encode("utf-16-be"))
+        return b"".join(parts)
 
 
 def _path(outline: Outline) -> npt.NDArray[np.float32]:
@@ -256,12 +365,12 @@ class RoiSet:
 
     def add(self, place: Place, batch: ObjectBatch) -> None:
         """Append the objects of a batch."""
-        objects = zip(batch.ids.tolist(), batch.outlines, strict=True)
+        rois = _Rois(batch.outlines, place)
         with writing(self._pending.path):
-            for number, outline in objects:
+            for index, number in enumerate(batch.ids.tolist()):
                 entry = zipfile.ZipInfo(f"{place.name(number)}.roi", ZIP_DATE)
                 entry.compress_type = zipfile.ZIP_DEFLATED
-                self._zip.writestr(entry, roi_bytes(outline, place, number))
+                self._zip.writestr(entry, rois.content(index, number))
 
     def commit(self) -> None:
         """Make the complete file appear."""

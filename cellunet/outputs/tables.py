@@ -4,7 +4,8 @@ A table is written object by object and appears when it is complete. Its first c
 say where an object is found: ``image``, the image's path below the common folder of the
 run, with ``/`` between folders; ``t`` and ``z``, numbers from 0 where the image has
 those axes; and ``id``, the object's number in the label image. The others are those of
-`cellunet.imaging.measure`.
+`cellunet.imaging.measure`; then, behind `FROM`, what is the same for all objects of an
+image: its place on a plate, and what is known of the sample.
 
 CSV is UTF-8 (RFC 4180 but for line feeds alone): text in double quotes, numbers as
 they are, with nine significant digits unless they are whole, and nothing for what is
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import shutil
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -25,9 +27,18 @@ import numpy as np
 from cellunet.errors import OutputError, choose, optional
 from cellunet.imaging.measure import WHOLE
 from cellunet.io.files import PendingFile, close_unwanted, writing
+from cellunet.io.plates import WHERE
+from cellunet.io.samples import is_given
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
 
     from cellunet.imaging.measure import Table
@@ -38,13 +49,26 @@ PLACES = ("image", "t", "z", "id")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 """First characters of what spreadsheets compute, those of Japanese ones included."""
 
-TEXTS = ("image", "pixel_size_from", "well", "field")
-"""Columns of text; all others are numbers."""
+FROM = "pixel_size_from"
+"""Column that says where the size of a pixel stands."""
+
+TEXTS = ("image", FROM, *WHERE)
+"""Columns of text; those of samples may be, too, all others are numbers."""
+
+VOLUME_COLUMNS = (
+    *("volume_vx", "volume_um3", "planes", "z_first", "z_last", "z_mean"),
+)
+"""Columns that a table of linked objects has besides those of a plane."""
+
+AFTER = (*VOLUME_COLUMNS, "frame")
+"""Columns behind those of whole images."""
 
 INTEGERS = (
     *("t", "z", "id", *WHOLE),
     *("frame", "volume_vx", "planes", "z_first", "z_last"),
 )
+
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:e[+-]\d+)?")
 
 EXACT = 2.0**53
 """Whole numbers below this are exact as float64."""
@@ -75,13 +99,20 @@ class CsvTable:
         Where it is to appear.
     columns
         Names of its columns behind those that say where an object is found.
+    texts
+        Those of them that hold text, besides `TEXTS`.
     places
-        Names of these.
+        Names of those that say where an object is found.
     """
 
     def __init__(
-        self, path: Path, columns: Sequence[str], places: Sequence[str] = PLACES
+        self,
+        path: Path,
+        columns: Sequence[str],
+        texts: Sequence[str] = (),
+        places: Sequence[str] = PLACES,
     ) -> None:
+        del texts  # which any cell of CSV may hold
         self._columns = tuple(columns)
         self._pending = PendingFile(path)
         header = ",".join(map(quoted, (*places, *columns)))
@@ -119,10 +150,13 @@ class ParquetTable:
     null, and paths are as they are.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, columns: Sequence[str], texts: Sequence[str] = ()
+    ) -> None:
         self._arrow = optional("pyarrow", "parquet", "A Parquet table")
         parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
-        self._schema = table_schema(self._arrow, (*PLACES, *columns))
+        self._texts = texts
+        self._schema = table_schema(self._arrow, (*PLACES, *columns), texts)
         self._pending = PendingFile(path)
         with self._pending.opening():
             self._file = parquet.ParquetWriter(
@@ -135,6 +169,8 @@ class ParquetTable:
             return
         given: dict[str, Any] = {"image": [image] * len(ids), "id": ids, **table}
         given |= {a: [place.get(a)] * len(ids) for a in ("t", "z")}
+        # Of a text that is not known nothing is there, as of a number.
+        given |= {n: [v or None for v in given[n].tolist()] for n in self._texts}
         arrays = [
             self._arrow.array(given[f.name], f.type, from_pandas=True)
             for f in self._schema
@@ -155,15 +191,18 @@ class ParquetTable:
         self._pending.abort()
 
 
-def table_schema(arrow: Any, names: Iterable[str]) -> Any:  # noqa: ANN401 - of a library
-    """Return the schema of columns of these names."""
-    kinds = dict.fromkeys(TEXTS, arrow.string()) | dict.fromkeys(
-        INTEGERS, arrow.int64()
-    )
+def table_schema(
+    arrow: Any,  # noqa: ANN401 - a library
+    names: Iterable[str],
+    texts: Iterable[str] = (),
+) -> Any:  # noqa: ANN401 - of it
+    """Return the schema of columns of these names, of which `texts` hold text, too."""
+    kinds = dict.fromkeys((*TEXTS, *texts), arrow.string())
+    kinds |= dict.fromkeys(INTEGERS, arrow.int64())
     return arrow.schema([(name, kinds.get(name, arrow.float64())) for name in names])
 
 
-TABLES: dict[str, Callable[[Path, Sequence[str]], TableSink]] = {
+TABLES: dict[str, Callable[..., TableSink]] = {
     "csv": CsvTable,
     "parquet": ParquetTable,
 }
@@ -263,12 +302,22 @@ def _rows_in(
     """Yield the rows of a table with other columns as text."""
     place = {name: k for k, name in enumerate(header)}
     for row in list_rows(part):
-        cells = [row[place[c]] if c in place else "" for c in columns]
-        texts = [
-            quoted(cell) if name in TEXTS else cell
-            for name, cell in zip(columns, cells, strict=True)
-        ]
-        yield ",".join(texts) + "\n"
+        yield _line(columns, [row[place[c]] if c in place else "" for c in columns])
+
+
+def _line(
+    columns: Sequence[str], cells: Sequence[str], texts: Collection[str] = ()
+) -> str:
+    """Return a row: what is no number is text, and so are the columns `texts`."""
+    line = [
+        cell if name not in (*TEXTS, *texts) and _is_number(cell) else quoted(cell)
+        for name, cell in zip(columns, cells, strict=True)
+    ]
+    return ",".join(line) + "\n"
+
+
+def _is_number(cell: str) -> bool:
+    return not cell or _NUMBER.fullmatch(cell) is not None
 
 
 def is_ours(path: Path) -> bool:
@@ -285,10 +334,15 @@ def _csv_names(path: Path) -> list[str]:
 
 
 def _parquet_names(path: Path) -> list[str]:
+    return list(_parquet_kinds(path))
+
+
+def _parquet_kinds(path: Path) -> dict[str, str]:
+    """Return the names of the columns, with what they hold in the library's words."""
     arrow = optional("pyarrow", "parquet", "A Parquet table")
     parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
     try:
-        return list(parquet.read_schema(path).names)
+        return {field.name: str(field.type) for field in parquet.read_schema(path)}
     except (OSError, arrow.ArrowException) as error:
         raise _unreadable(path, error) from error
 
@@ -318,8 +372,10 @@ def _unreadable(path: Path, error: Exception) -> OutputError:
 def _join_parquet(parts: Sequence[Path], path: Path) -> None:
     arrow = optional("pyarrow", "parquet", "A Parquet table")
     parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
-    names = dict.fromkeys(name for part in parts for name in _parquet_names(part))
-    schema = table_schema(arrow, names)
+    kinds = [_parquet_kinds(part) for part in parts]
+    names = dict.fromkeys(name for own in kinds for name in own)
+    texts = {n for own in kinds for n, kind in own.items() if kind == "string"}
+    schema = table_schema(arrow, names, texts)
     pending = PendingFile(path)
     try:
         with (
@@ -331,7 +387,7 @@ def _join_parquet(parts: Sequence[Path], path: Path) -> None:
             for part in parts:
                 for batch in parquet.ParquetFile(part).iter_batches():
                     arrays = [
-                        batch.column(field.name)
+                        batch.column(field.name).cast(field.type)
                         if field.name in batch.schema.names
                         else arrow.nulls(len(batch), field.type)
                         for field in schema
@@ -350,4 +406,131 @@ _NAMES: dict[str, Callable[[Path], list[str]]] = {
 _JOINS: dict[str, Callable[[Sequence[Path], Path], None]] = {
     ".csv": _join_csv,
     ".parquet": _join_parquet,
+}
+
+
+def refresh(path: Path, known: Mapping[str, str | float]) -> None:
+    """Have a table say what is known of its image now, and nothing else of that kind.
+
+    Parameters
+    ----------
+    path
+        A table that this module wrote, suffix ``.csv`` or ``.parquet``.
+    known
+        Name of a column behind `FROM` to what it holds in every row.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be read, or not be written anew.
+    """
+    choose(_REFRESHERS, path.suffix, "suffix of a table")(path, known)
+
+
+def _refreshed(names: Sequence[str], known: Iterable[str]) -> list[str]:
+    """Return the columns of a table with others of whole images."""
+    end = names.index(FROM) + 1 if FROM in names else len(names)
+    return [*names[:end], *known, *(n for n in names[end:] if n in AFTER)]
+
+
+def _refresh_csv(path: Path, known: Mapping[str, str | float]) -> None:
+    names = _csv_names(path)
+    columns = _refreshed(names, known)
+    cells = {k: v if isinstance(v, str) else _number(v) for k, v in known.items()}
+    texts = {k for k, v in known.items() if isinstance(v, str)}
+    first = next(list_rows(path), None)
+    was = dict(zip(names, first, strict=True)) if first else cells
+    if columns == names and cells.items() <= was.items():
+        return
+    pending = PendingFile(path)
+    try:
+        with writing(path), pending.temporary.open("w", encoding="utf-8") as file:
+            file.write(",".join(map(quoted, columns)) + "\n")
+            for row in list_rows(path):
+                own = dict(zip(names, row, strict=True)) | cells
+                file.write(_line(columns, [own[name] for name in columns], texts))
+        pending.commit()
+    finally:
+        pending.abort()
+
+
+def _refresh_parquet(path: Path, known: Mapping[str, str | float]) -> None:
+    arrow = optional("pyarrow", "parquet", "A Parquet table")
+    parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
+    columns = _refreshed(_parquet_names(path), known)
+    texts = [name for name, value in known.items() if isinstance(value, str)]
+    schema = table_schema(arrow, columns, texts)
+    pending = PendingFile(path)
+    try:
+        with writing(path):
+            old = parquet.read_table(path)
+            given = {
+                name: arrow.array(
+                    [value if is_given(value) else None] * len(old),
+                    schema.field(name).type,
+                )
+                for name, value in known.items()
+            }
+            new = arrow.table(
+                [given.get(n) if n in given else old.column(n) for n in columns],
+                schema=schema,
+            )
+            if not new.equals(old):
+                parquet.write_table(new, str(pending.temporary), compression="zstd")
+                pending.commit()
+    except arrow.ArrowException as error:
+        raise _unreadable(path, error) from error
+    finally:
+        pending.abort()
+
+
+_REFRESHERS: dict[str, Callable[[Path, Mapping[str, str | float]], None]] = {
+    ".csv": _refresh_csv,
+    ".parquet": _refresh_parquet,
+}
+
+INTENSITY = "intensity_mean"
+
+
+def mean_intensities(path: Path) -> dict[str, tuple[float, int]]:
+    """Return the sum of the objects' mean intensities and their number, by channel.
+
+    Parameters
+    ----------
+    path
+        A table that this module wrote; the name of an only channel is empty.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be read.
+    """
+    columns = choose(_COLUMNS, path.suffix, "suffix of a table")(path, INTENSITY)
+    return {
+        name.removeprefix(INTENSITY).removeprefix("_"): (sum(values), len(values))
+        for name, values in columns.items()
+    }
+
+
+def _csv_columns(path: Path, start: str) -> dict[str, list[float]]:
+    names = _csv_names(path)
+    places = {k: name for k, name in enumerate(names) if name.startswith(start)}
+    found: dict[str, list[float]] = {name: [] for name in places.values()}
+    for row in list_rows(path):
+        for place, name in places.items():
+            if row[place]:
+                found[name].append(float(row[place]))
+    return found
+
+
+def _parquet_columns(path: Path, start: str) -> dict[str, list[float]]:
+    parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
+    names = [name for name in _parquet_names(path) if name.startswith(start)]
+    table = parquet.read_table(path, columns=names)
+    return {n: table.column(n).drop_null().to_pylist() for n in names}
+
+
+_COLUMNS: dict[str, Callable[[Path, str], dict[str, list[float]]]] = {
+    ".csv": _csv_columns,
+    ".parquet": _parquet_columns,
 }

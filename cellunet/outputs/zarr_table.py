@@ -30,6 +30,9 @@ OWN = "objects"
 
 KIND = "feature_table"
 
+ROWS = "table.csv"
+"""The rows in the group of a table."""
+
 
 def table_path(labels: Path) -> Path:
     """Return where the table of labels lies: beside ``labels``, or in their store."""
@@ -47,9 +50,13 @@ class ZarrTable:
         The group: ``.../tables/NAME``.
     columns
         Names of its columns behind `COLUMNS`.
+    texts
+        As of `CsvTable`.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, columns: Sequence[str], texts: Sequence[str] = ()
+    ) -> None:
         self._path = path
         store = path.parent.parent
         # The store of labels alone is not there yet, or is replaced meanwhile.
@@ -57,7 +64,7 @@ class ZarrTable:
         self._partial = partial_path((store.parent if own else store) / "t")
         with writing(path):
             self._partial.mkdir(parents=True)
-        self._rows = CsvTable(self._partial / "table.csv", columns, COLUMNS)
+        self._rows = CsvTable(self._partial / ROWS, columns, texts, COLUMNS)
 
     def add(self, image: str, place: dict[str, int], ids: Any, table: Table) -> None:  # noqa: ANN401
         """Append objects of one plane."""

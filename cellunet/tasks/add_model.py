@@ -327,7 +327,7 @@ def _check(source: Path, weights: bytes, folder: Path) -> str:
 
 def _write(folder: Path, contents: dict[str, bytes]) -> None:
     """Write the files of a model, its weights last."""
-    with writing(folder):
+    with store.in_home(), writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with store.training(folder.name):
         last = (store.WEIGHTS_FILE,)

@@ -274,8 +274,8 @@ def can_be_scored(annotation: Annotation, name: str) -> bool:
         return False
     if annotated is not None and not has_background(annotation.labels, annotated):
         logger.warning(
-            "%s: single objects count, not the background. Scores say how many are "
-            "found, not what else is found, nor whether outlines are too wide.",
+            "%s: only single objects count, not the background. Scores show how many "
+            "are found, but not false objects or outlines that are too wide.",
             name,
         )
     return True

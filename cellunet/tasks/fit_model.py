@@ -58,6 +58,8 @@ EDGES = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
 
 SEEDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
+CONFIDENCES = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8)
+
 WHOLE = 3
 """From so many images on each is a piece; two are halved, one is quartered."""
 
@@ -71,6 +73,13 @@ class Setting:
     curve: str | None = None
     edge: float | None = None
     seed_threshold: float | None = None
+    min_confidence: float | None = None
+
+    @property
+    def decode(self) -> dict[str, Any]:
+        """Constants of decoding that are fitted, by name."""
+        names = ("edge", "seed_threshold", "min_confidence")
+        return {n: v for n, v in vars(self).items() if n in names and v is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +288,7 @@ class _Trial:
             ("edge", [Setting(edge=e) for e in EDGES]),
             ("curve", [Setting(curve=c) for c in curves]),
             ("seed_threshold", [Setting(seed_threshold=s) for s in SEEDS]),
+            ("min_confidence", [Setting(min_confidence=c) for c in CONFIDENCES]),
         ]
 
     def _curve(self) -> str:
@@ -316,9 +326,7 @@ class _Trial:
         else:
             decode = at_scale(recipe.config.decode, setting.scale)
             recipe = replace(recipe, scale=setting.scale, decode=decode)
-        changes = {"edge": setting.edge, "seed_threshold": setting.seed_threshold}
-        given = {k: v for k, v in changes.items() if v is not None}
-        recipe = replace(recipe, decode=recipe.decode.replace(**given))
+        recipe = replace(recipe, decode=recipe.decode.replace(**setting.decode))
         with Scratch() as scratch, closing(source):
             return as_labels(segment(source, 0, recipe, scratch).bands())
 
@@ -342,7 +350,7 @@ def _stage(
     usual = trial.scores(now)
     nothing = np.zeros_like(usual)
     if not tried or len(usual) < 2:
-        return now, nothing, f"{TITLES[what]}: as it was; there is too little to tell."
+        return now, nothing, f"{TITLES[what]}: unchanged; too little data to tell."
     every = [now, *tried]
     aps = np.stack([trial.scores(setting)[:, 0] for setting in every])
     gains = np.zeros_like(usual)
@@ -357,7 +365,7 @@ def _stage(
         return (
             now,
             nothing,
-            f"{TITLES[what]}: as it was; nothing else is surely better.",
+            f"{TITLES[what]}: unchanged; nothing else is clearly better.",
         )
     value = getattr(best, what)
     said = value if isinstance(value, str) else f"{value:g}"
@@ -369,6 +377,7 @@ TITLES = {
     "curve": "Intensity curve",
     "edge": "Edge",
     "seed_threshold": "Seed threshold",
+    "min_confidence": "Least confidence",
 }
 
 
@@ -381,12 +390,7 @@ def _card(
 ) -> ModelCard:
     """Return the card of the fitted model."""
     card, config = model.card, model.card.config
-    changes: dict[str, Any] = {}
-    if setting.edge is not None:
-        changes["edge"] = setting.edge
-    if setting.seed_threshold is not None:
-        changes["seed_threshold"] = setting.seed_threshold
-    config = config.replace(decode=config.decode.replace(**changes))
+    config = config.replace(decode=config.decode.replace(**setting.decode))
     if setting.curve is not None:
         norm = config.normalization.replace(curve=setting.curve)
         config = config.replace(normalization=norm)
@@ -412,7 +416,7 @@ def _card(
 def _write(model: Model, folder: Path, card: ModelCard) -> None:
     """Write the same weights with another card."""
     weights = folder / store.WEIGHTS_FILE
-    with writing(folder):
+    with store.in_home(), writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with store.training(card.name):
         with writing(folder):

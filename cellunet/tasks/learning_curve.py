@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from cellunet.errors import ConfigError, InputError
 from cellunet.io.files import at_work, write_atomically
 from cellunet.metrics import fit
 from cellunet.outputs.charts import learning_chart, svg
+from cellunet.ranks import ranks_of
 from cellunet.tasks.train.data import Fold, is_scored, make_folds, objects_of
 from cellunet.tasks.train.finish import constants, truth_of
 from cellunet.tasks.train.pretrained import read_pretrained, widen_channels
@@ -99,6 +101,11 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
         If the data or the settings cannot be used, or `out` cannot be written, holds
         the curve of other images or settings, or another process works in it.
     """
+    if not ranks_of(os.environ).alone:
+        raise ConfigError(
+            "A learning curve is made in one process.",
+            hint="Start it without torchrun.",
+        )
     device = choose_device(request.device)
     use_threads(request.threads)
     start = read_pretrained(pretrained_name(request.start, request.config))

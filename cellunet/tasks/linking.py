@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
     Numbers = npt.NDArray[np.int64]
 
-VOLUME_COLUMNS = (
-    *("volume_vx", "volume_um3", "planes", "z_first", "z_last", "z_mean"),
-)
-"""Columns that a table of linked objects has besides those of a plane."""
-
 
 class Plane(Protocol):
     """One plane of labels."""

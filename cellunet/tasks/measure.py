@@ -55,6 +55,7 @@ from cellunet.tasks.predict.outputs import (
     reporter_for,
     write_joined,
 )
+from cellunet.tasks.predict.places import PlacedImage, Placing
 from cellunet.tasks.predict.plane import band_rows, pixel_bands
 from cellunet.tasks.predict.settings import Memory
 
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Sink, Source
     from cellunet.progress import Track
+    from cellunet.tasks.predict.places import ImageColumns
     from cellunet.tasks.predict.report import Reporter
 
 MOST_NAMED = 3
@@ -168,6 +170,7 @@ def measure(
             "A label image is measured on one image of each file, not on all.",
             hint="Choose one with --image N or NAME, and an --out for each.",
         )
+    placing = Placing(config)
     found = find_inputs([labels], include=("thumbs", "projections", "labels"))
     files = without_results(found.files)
     given = find_inputs(images, exclude=out) if images else None
@@ -181,12 +184,23 @@ def measure(
         for what, why in (*found.missing, *(given.missing if given else ()))
     ]
     shown = [_shown(result) for result in results]
-    for path in track(files, "Measuring", len(files)):
-        target = _Target(path, below(path, found.base).as_posix(), outputs[path])
+    names = [below(path, found.base).as_posix() for path in files]
+    places = placing.columns_of(
+        [
+            _placed(path, name, belong.get(path, []), config)
+            for path, name in zip(files, names, strict=True)
+        ]
+    )
+    targets = [
+        _Target(path, name, outputs[path], columns)
+        for path, name, columns in zip(files, names, places.columns, strict=True)
+    ]
+    for target in track(targets, "Measuring", len(files)):
+        path = target.path
         start = time.perf_counter()
         results.append(job.measured(target, belong.get(path)))
         seconds = time.perf_counter() - start
-        shown.append(_shown(results[-1], target.output, seconds))
+        shown.append(_shown(results[-1], target, seconds))
     done = [r.output for r in shown if r.output is not None]
     written = write_joined(joined, list(map(Path, done)), config)
     seconds = time.perf_counter() - begin
@@ -200,18 +214,31 @@ def measure(
         table=written.get("table"),
         coco=written.get("coco"),
         report=report,
-        notes=_on_left(left),
+        notes=(*_on_left(left), *places.notes, *places.warnings),
     )
 
 
+def _placed(
+    labels: Path, name: str, images: Sequence[ChannelFile], config: PredictConfig
+) -> PlacedImage:
+    """Return what columns are found by: paths of the images, or of the labels."""
+    made_of, made = _made_of(labels)
+    own = [image.path for image in images] or [labels.with_name(made_of or labels.name)]
+    image = config.image
+    if made_of == own[0].name:
+        image = image or made.get("image")
+    return PlacedImage(own[0], name, image, (labels, *own[1:]))
+
+
 def _shown(
-    result: MeasuredLabels, output: Path | None = None, seconds: float = 0.0
+    result: MeasuredLabels, target: _Target | None = None, seconds: float = 0.0
 ) -> ImageResult:
     """Return what a report is told of a label image."""
     done = result.objects is not None
     return ImageResult(
         input=result.labels,
-        output=str(output) if done else None,
+        output=str(target.output) if target and done else None,
+        columns=target.columns if target else {},
         status="done" if done else "failed",
         objects=result.objects,
         seconds=seconds,
@@ -224,6 +251,7 @@ class _Target:
     path: Path
     name: str
     output: Path
+    columns: ImageColumns
 
 
 class _Job:
@@ -254,8 +282,9 @@ class _Job:
                 if self._needs and not images:
                     raise InputError(
                         f"No image belongs to {target.path}.",
-                        hint="Names tell: a.tif and a_masks.tif, or A01_w1.tif and "
-                        "A01_w2.tif. A single label image takes all images.",
+                        hint="They are matched by name: a.tif and a_masks.tif, or "
+                        "A01_w1.tif and A01_w2.tif. A single label image takes all "
+                        "images.",
                     )
                 count, notes, files = self._write(target, images or [], stack)
         except CellunetError as error:
@@ -315,6 +344,7 @@ class _Job:
                 others=images[1:],
                 scratch=stack.enter_context(Scratch(target.output, MEMORY_BYTES)),
                 intensities=bool(images),
+                columns=target.columns,
             )
         )
         sink = stack.enter_context(numbers.sink(target, source))

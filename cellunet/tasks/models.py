@@ -159,7 +159,7 @@ def _stopped_runs() -> list[Path]:
 
 def _unfinished(folder: Path) -> ModelInfo:
     busy = store.is_training(folder.name)
-    stopped = "Its training was stopped; the same command with --resume goes on."
+    stopped = "Its training was stopped; the same command with --resume continues it."
     return ModelInfo(
         name=folder.name,
         path=folder,

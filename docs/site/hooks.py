@@ -19,7 +19,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, InclusionLevel
 from nbconvert import MarkdownExporter
 
-from cellunet.cli.app import app
+from cellunet.cli.app import make_app
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -139,7 +139,9 @@ def command_line() -> str:
         "`cellunet COMMAND --help` says the same.",
         "",
     ]
-    return "\n".join([*lines, *_command(typer.main.get_command(app), "cellunet", 2)])
+    return "\n".join(
+        [*lines, *_command(typer.main.get_command(make_app()), "cellunet", 2)]
+    )
 
 
 def _command(command: Any, name: str, level: int) -> list[str]:  # noqa: ANN401

@@ -266,7 +266,7 @@ def test_an_empty_collection_is_an_image_without_objects(read):
         (collection(feature(None)), "feature 1 has no geometry"),
         (collection(feature(3)), "geometry of feature 1 is 3"),
         (collection(feature({"type": "Polygon"})), "coordinates of feature 1 is null"),
-        (collection(feature(polygon([[0, 0], [1, 1]]))), "encloses anything: feat"),
+        (collection(feature(polygon([[0, 0], [1, 1]]))), "encloses an area: feat"),
         (collection(feature(polygon([[0, 0], [1, 1], ["x", 2]]))), "no pair x, y"),
         ({"type": "FeatureCollection"}, "features is null"),
         ({"type": "Topology"}, "feature 1 .Topology"),

@@ -141,9 +141,9 @@ def test_strokes_alone_that_say_neither_inside_nor_outside_are_refused(read, kin
 @pytest.mark.parametrize(
     ("one", "message"),
     [
-        (shape([[0, 0], [1, 1]]), r"encloses anything: nucleus \(shape 1\)"),
+        (shape([[0, 0], [1, 1]]), r"encloses an area: nucleus \(shape 1\)"),
         (shape([[0, 0], [1, 1], [2, 5]], "circle"), "3 points; 2 are expected"),
-        (shape([[1, 1], [1, 1]], "circle"), "encloses anything"),
+        (shape([[1, 1], [1, 1]], "circle"), "encloses an area"),
         (shape([[1, 1], [2, 2]], "mask"), "mask of nucleus .* is no PNG"),
         (shape(None), "points|null"),
         (7, "Shape 1 is 7"),

@@ -129,7 +129,7 @@ def test_published_lists_are_honoured_and_the_rest_is_left_out(tmp_path):
     assert (pairs.train, pairs.validation) == (("a", "c"), ("b",))
     assert [p.name for p in pairs.pairs] == ["a", "b", "c"]
     assert pairs.notes == (
-        "Left out, as neither training.txt nor validation.txt names them: "
+        "Left out, because neither training.txt nor validation.txt names them: "
         "1 of 4 images (d).",
     )
     train, validation = split(pairs, validation_fraction=0.5, seed=0)

@@ -180,7 +180,7 @@ def test_evaluate_scores_stacks_plane_by_plane(data, tmp_path, capsys):
     assert main(words) == 0
     told = capsys.readouterr()
     assert told.out.split("images", 1)[1].split()[0] == "1"
-    assert "left out, as without an object: 3" in told.err
+    assert "left out, without an object: 3" in told.err
 
 
 def test_make_labels_writes_a_label_image_of_each_plane(data, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import os
@@ -310,6 +311,31 @@ def test_another_program_of_the_same_import_name_is_refused(
     assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
     assert "also holds cellunet, another program" in ran.err
     assert "pip uninstall -y cellunet cellunet-torch" in ran.err
+
+
+def test_a_call_leaves_the_collection_of_garbage_as_it_was(run: Run) -> None:
+    run("predict", "nothing-here", "--out", "nowhere")
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of the GNU C library")
+def test_threads_share_one_heap() -> None:
+    code = (
+        "import ctypes, threading\n"
+        "from cellunet.cli.session import share_heap\n"
+        "share_heap()\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.malloc.restype = ctypes.c_void_p\n"
+        "for _ in range(4):\n"
+        "    t = threading.Thread(target=lambda: libc.malloc(5000))\n"
+        "    t.start(); t.join()\n"
+        "libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, 'stdout'))\n"
+        "libc.fflush(None)\n"
+    )
+    words = [sys.executable, "-c", code]
+    ran = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert ran.stdout.count("<heap nr=") == 1
 
 
 def test_what_commands_need_is_installed_with_them() -> None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer.main
 
-from cellunet.cli.app import app
+from cellunet.cli.app import make_app
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
 
-TREE = typer.main.get_command(app)
+TREE = typer.main.get_command(make_app())
 WIDTHS = [60, 80, 120]
 
 

@@ -109,8 +109,8 @@ def test_removal_without_yes_tells_what_it_would_do(
     ran = run("models", "remove", "cells")
     assert ran.code == 1
     assert ran.err == (
-        f"cellunet: error: This would remove {READY.path} (3.8 MB), for good. If that "
-        "is meant: cellunet models remove cells --yes\n"
+        f"cellunet: error: This would remove {READY.path} (3.8 MB), for good. To do "
+        "so: cellunet models remove cells --yes\n"
     )
 
 

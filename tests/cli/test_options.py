@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
 
 from cellunet.annotations.read import ANNOTATIONS
-from cellunet.cli.app import app
-from cellunet.cli.options import Options, help_of, with_options
+from cellunet.cli.app import COMMANDS
+from cellunet.cli.options import Options, help_of
 from cellunet.command_config import (
     DEVICE,
     ENGINE,
@@ -75,9 +77,10 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         """Do some of it."""
         made.append(values)
 
-    monkeypatch.setattr(app, "registered_commands", [*app.registered_commands])
-    app.command("demo")(with_options(demo))
-    app.command("two")(with_options(two))
+    module = SimpleNamespace(demo=demo, two=two)
+    monkeypatch.setitem(sys.modules, "demo_commands", module)
+    for name in ("demo", "two"):
+        monkeypatch.setitem(COMMANDS, name, f"demo_commands:{name}")
     return made
 
 

@@ -410,6 +410,7 @@ def test_failed_inputs_are_in_the_document_beside_the_others(
         "channels": [],
         "position": "",
         "acquired": "",
+        "columns": {},
     }
 
 

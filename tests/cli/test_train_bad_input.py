@@ -95,12 +95,12 @@ ALL = range(5)
         ),
         pytest.param(
             *("labels", ALL, lambda i, x: np.where(x > 0, 1 + x % 2, 0)),
-            ["All values of the label images (1, 2) mark", "^--ignore-value"],
+            ["No value of the label images (1, 2) marks", "^--ignore-value"],
             id="classes in place of objects",
         ),
         pytest.param(
             *("images", (0, 3), lambda i, x: 0 * i + 7),
-            ["Images of one value everywhere: 2 of 5 (a0, a3)", "another channel"],
+            ["Images with a single value: 2 of 5 (a0, a3)", "another channel"],
             id="blank images",
         ),
         pytest.param(
@@ -136,7 +136,7 @@ def test_what_is_odd_about_images_is_told(
         ("labels", lambda i, x: 0 * x, ["training images has an annotated object"]),
         (
             *("images", lambda i, x: np.full_like(i, i.sum() % 9973)),
-            ["Every training image has one value everywhere (a0, a1, a2", "channel"],
+            ["Every training image has a single value (a0, a1, a2", "channel"],
         ),
     ],
 )

@@ -224,10 +224,10 @@ class _Chosen:
 
     def __init__(self, *made: int, seed: int = 0) -> None:
         self._rng = np.random.default_rng(seed)
-        self._first = np.array([0.0 if i in made else 1.0 for i in range(7)])
+        self._first = np.array([0.0 if i in made else 1.0 for i in range(8)])
 
     def random(self, size=None, dtype=float):
-        if size == 7:
+        if size == 8:
             return self._first
         return self._rng.random(size, dtype)
 
@@ -235,7 +235,7 @@ class _Chosen:
         return getattr(self._rng, name)
 
 
-DIMMED, GRAINED, NOISY, STEPPED = 0, 1, 5, 6
+DIMMED, GRAINED, BODIES, NOISY, STEPPED = 0, 1, 2, 6, 7
 
 
 def _two_squares():
@@ -267,6 +267,24 @@ def test_grain_stays_within_objects() -> None:
     assert grained[labels > 0].std() > 0.03
     far = ndimage.distance_transform_edt(labels == 0) > HALO_PX
     assert np.allclose(grained[far], 0.1, atol=1e-4)
+
+
+def test_bodies_of_cells_shine_around_objects_and_end_somewhere() -> None:
+    labels = np.zeros((256, 256), np.int32)
+    labels[20:40, 20:40] = 1
+    image = 0.8 * (labels > 0)[None].astype(np.float32)
+    near = ndimage.distance_transform_edt(labels == 0) < 4
+    far = ndimage.distance_transform_edt(labels == 0) > 200
+    lights = [
+        (vary_appearance(image, labels, _Chosen(BODIES, seed=seed)) - image)[0]
+        for seed in range(8)
+    ]
+    assert all(light.min() >= -1e-6 and np.isfinite(light).all() for light in lights)
+    # Dimmer than the objects, brighter beside them than far away, and each another.
+    assert max(light.max() for light in lights) < 1.2
+    assert np.mean([light[near].mean() for light in lights]) > 0.05
+    assert np.mean([light[far].mean() for light in lights]) < 0.01
+    assert np.ptp([light[near].mean() for light in lights]) > 0.05
 
 
 def test_photons_make_bright_pixels_noisier() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -240,7 +241,8 @@ def test_batches_made_ahead_are_those_made_alone_from_any_step(
 ) -> None:
     sampler = CropSampler(tiny_images, tiny_config)
     expected = [sampler.batch(1, s) for s in range(4)]
-    for first in range(5):
+    for first, threads in itertools.product(range(5), (1, 3)):
+        sampler = CropSampler(tiny_images, tiny_config, threads=threads)
         found = list(sampler.batches(1, first))
         assert len(found) == 4 - first
         for a, b in zip(found, expected[first:], strict=True):

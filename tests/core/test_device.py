@@ -132,6 +132,35 @@ def test_bfloat16_is_asked_for_named_and_near(rng) -> None:
     assert 0 < np.abs(found - exact).max() < 2e-2
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(torch.cuda.OutOfMemoryError("CUDA: no more"), id="CUDA"),
+        pytest.param(RuntimeError("MPS backend out of memory (...)"), id="MPS"),
+        pytest.param(
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"), id="CPU"
+        ),
+    ],
+)
+def test_a_window_that_does_not_fit_the_device_says_so(error, monkeypatch) -> None:
+    network, engine = _engine()
+
+    def fail(image):
+        raise error
+
+    monkeypatch.setattr(network, "forward", fail)
+    with pytest.raises(DeviceError) as caught:
+        engine(np.zeros((1, 2, 16, 24), np.float32))
+    assert caught.value.message == "A window of 16 x 24 px did not fit into cpu."
+    assert "--device cpu" in caught.value.hint
+
+
+def test_another_error_of_torch_is_not_taken_for_want_of_memory() -> None:
+    _, engine = _engine()
+    with pytest.raises(RuntimeError, match="channels"):
+        engine(np.zeros((1, 1, 16, 24), np.float32))
+
+
 @pytest.mark.gpu
 @GPU
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from cellunet.core.trainer import (
     new_state,
     state_from,
 )
-from cellunet.errors import ConfigError
+from cellunet.errors import ConfigError, DeviceError
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.normalize import network_input
 from tests.networks import TINY
@@ -448,6 +448,39 @@ def test_the_optimizer_is_the_one_asked_for(config) -> None:
 def test_an_unknown_loss_is_refused(tiny_images, config) -> None:
     with pytest.raises(ConfigError, match="focal"):
         _trainer(tiny_images, config.replace(loss="focal"))
+
+
+def _full(*args):
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_a_step_that_does_not_fit_the_device_names_batch_and_crop(
+    tiny_images, config, monkeypatch
+) -> None:
+    config = config.replace(batch=3, crop_px=32)
+    trainer = _trainer(tiny_images, config)
+    state = new_state(config, CPU)
+    monkeypatch.setattr(trainer, "loss", _full)
+    with pytest.raises(DeviceError) as caught:
+        trainer.step(state, trainer.sampler.batch(0, 0))
+    assert caught.value.message == (
+        "A step of 3 crops of 32 x 32 px did not fit into cpu."
+    )
+    assert "batch or crop_px" in caught.value.hint
+    with pytest.raises(DeviceError, match=r"A validation window of .* px did not fit"):
+        trainer.validate(state.network)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "threads"), [("cpu", 6, 1), ("cuda", 6, 6), ("mps", 64, 8)]
+)
+def test_several_threads_make_crops_for_an_accelerator(
+    device, cores, threads, tiny_images, config, monkeypatch
+) -> None:
+    monkeypatch.setattr("cellunet.core.trainer.threads_for", lambda wish: cores)
+    config = config.replace(precision="float32")
+    trainer = _trainer(tiny_images, config, torch.device(device))
+    assert trainer.sampler.threads == threads
 
 
 @pytest.mark.gpu

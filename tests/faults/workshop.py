@@ -157,10 +157,10 @@ def work() -> None:
     import torch
     from matplotlib.figure import Figure
 
-    import cellunet.cli.app
     import cellunet.core.checkpoint
     import cellunet.tasks.predict.batch
     import cellunet.tasks.train.train  # noqa: F401
+    from cellunet.cli.app import make_app
     from cellunet.engine import runtimes as ort
     from cellunet.outputs.charts import svg
 
@@ -170,6 +170,8 @@ def work() -> None:
     figure.text(0, 0, "a")
     svg(figure, "")
     ort.load_onnxruntime()
+    # All commands are imported with it.
+    make_app()
     torch.set_num_threads(1)
     tiny_presets()
     sys.stdout.write("ready\n")

@@ -463,6 +463,21 @@ def test_a_seed_needs_more_than_the_threshold_and_lies_in_the_foreground() -> No
     assert found.tolist() == [[0, 1]]
 
 
+def test_unsure_objects_are_dropped_and_the_others_numbered_anew() -> None:
+    # Three objects, each a pixel of interior, of confidence .55, .6 and .9.
+    interior = np.array([[0.55, 0, 0, 0.6, 0, 0, 0.9]], np.float32)
+    probabilities = np.stack([1 - interior, interior, np.zeros_like(interior)])
+    decode = _decode(INNER, min_area_px=0, seed_threshold=0.3, growth_px=0)
+    for least, expected in (
+        (0.0, [1, 0, 0, 2, 0, 0, 3]),
+        (0.59, [0, 0, 0, 1, 0, 0, 2]),
+        (0.61, [0, 0, 0, 0, 0, 0, 1]),
+        (1.0, [0] * 7),
+    ):
+        found = decode_plane(probabilities, INNER, decode.replace(min_confidence=least))
+        assert found.tolist() == [expected]
+
+
 def test_a_plane_of_one_class_and_a_plane_of_one_pixel() -> None:
     for encoding in (INNER, OUTER, EDGE):
         decode = _decode(encoding, min_area_px=0)

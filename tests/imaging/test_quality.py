@@ -93,6 +93,15 @@ def test_bands_change_no_sharpness(enough, rng, monkeypatch) -> None:
     assert sharp(image, cuts=(1, 9, 30)) == sharp(image)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_whole_numbers_are_as_sharp_as_the_same_in_floats(dtype, rng) -> None:
+    noisy = bars(8, 1.0) / 5 + rng.normal(20, 4, (60, 320))
+    image = np.clip(noisy, 0, 255).astype(dtype)
+    statistics = known(image)
+    whole = sharpness(lambda: [image], statistics)
+    assert whole == sharpness(lambda: [image.astype(np.float32)], statistics)
+
+
 @pytest.mark.parametrize("shape", [(9, 1), (9, 3)])
 def test_a_plane_too_narrow_has_no_sharpness(shape) -> None:
     assert sharp(np.arange(shape[0] * shape[1]).reshape(shape)) is None

@@ -13,6 +13,7 @@ from scipy import ndimage
 from cellunet.annotations.read import read_labels
 from cellunet.config import DecodeConfig, EncodingConfig, WeightConfig
 from cellunet.errors import ConfigError
+from cellunet.imaging.cores import cores
 from cellunet.imaging.decode import correct, decode_plane
 from cellunet.imaging.growth import grow
 from cellunet.imaging.targets import (
@@ -20,7 +21,6 @@ from cellunet.imaging.targets import (
     INTERIOR,
     TARGETS,
     border_map,
-    cores,
     encode,
     weight_map,
 )

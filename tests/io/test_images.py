@@ -202,7 +202,7 @@ def test_three_planes_are_color_where_color_is_asked_for(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", planarconfig=2)
     with open_image(tmp_path / "a.tif", channel="green") as source:
         np.testing.assert_array_equal(whole(source), pixels[1])
-        assert "taken for red, green and blue" in source.origin.notes[0]
+        assert "read as red, green and blue" in source.origin.notes[0]
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

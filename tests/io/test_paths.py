@@ -377,7 +377,7 @@ def test_one_line_counts_what_was_left_out(tmp_path):
     note = note_on(found.left_out)
     assert "1 thumbnail (" in note
     assert "4 label images or pictures of results (" in note
-    assert note.endswith("all the same: --include thumbs --include labels.")
+    assert note.endswith("anyway: --include thumbs --include labels.")
     assert "\n" not in note
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,10 +17,12 @@ from cellunet.outputs.charts import (
     MOST_BARS,
     SIDES,
     Chart,
+    PlateMap,
     bars_of,
     histogram,
     learning_chart,
     learning_curves,
+    plate_map,
     short,
     svg,
     table_rows,
@@ -150,3 +153,39 @@ def test_scores_stand_above_the_numbers_of_images_and_none_is_half_way_below_one
 
 def test_a_single_point_can_be_drawn() -> None:
     svg(learning_chart(points_of([trial(0, 0.5)])), "Learning curve")
+
+
+def drawn(**changes) -> tuple[list[str], int]:
+    """Return the texts of a plate's map, and how many wells have a color."""
+    about = {"title": "t", "rows": 8, "columns": 12, "values": {}, "whole": True}
+    text = svg(plate_map(PlateMap(**about | changes)), "t")
+    wells = ElementTree.fromstring(text).find(".//*[@id='PathCollection_1']")
+    drawn = [] if wells is None else [e.get("style", "") for e in wells.iter()]
+    return texts(text), sum("fill: #" in style for style in drawn)
+
+
+def test_a_well_without_an_image_is_empty_and_one_without_objects_is_not() -> None:
+    words, colored = drawn(values={(0, 0): 0.0, (7, 11): 12.0, (3, 3): math.nan})
+    assert colored == 2
+    assert {"0", "12", "A", "H"} <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "last"), [(8, 12, "H"), (16, 24, "P"), (32, 48, "AC")]
+)
+def test_a_plate_has_all_its_wells_and_names_of_rows(rows, columns, last) -> None:
+    wells = {(r, c): float(r + c) for r in range(rows) for c in range(columns)}
+    words, colored = drawn(rows=rows, columns=columns, values=wells)
+    assert colored == rows * columns
+    assert [w for w in words if re.fullmatch("[A-Z]+", w)][-1] == last
+
+
+def test_a_well_whose_images_failed_has_a_cross() -> None:
+    assert "x" in drawn(failed={(1, 1)})[0]
+    assert "x" not in drawn()[0]
+
+
+def test_the_scale_of_counts_begins_at_zero_and_that_of_intensities_does_not() -> None:
+    values = {(0, 0): 1000.0, (0, 1): 1010.0}
+    assert "1,002" in drawn(values=values, whole=False)[0]
+    assert "1,002" not in drawn(values=values)[0]

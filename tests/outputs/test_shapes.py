@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import uuid
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,15 @@ from shapely.geometry import shape
 
 from cellunet.imaging.measure import ObjectBatch, column_names, measure_labels
 from cellunet.imaging.outlines import outlines
-from cellunet.outputs.shapes import GeoJson, Place, RoiSet, geometry, roi_bytes
+from cellunet.outputs.shapes import (
+    Coordinates,
+    GeoJson,
+    Place,
+    RoiSet,
+    geometry,
+    numbers,
+    roi_bytes,
+)
 from tests.imaging.test_outlines import LABELS, fill
 
 
@@ -39,7 +49,7 @@ def written(path, labels, image="a.tif", place=None) -> dict:
 @given(labels=LABELS)
 def test_a_geometry_is_valid_and_filled_it_is_the_label(labels) -> None:
     for number, outline in outlines(labels).items():
-        found = json.loads(json.dumps(geometry(outline)))
+        found = json.loads(f"{{{geometry(outline, Coordinates())}}}")
         assert shape(found).is_valid
         assert shape(found).area > 0
         pieces = found["coordinates"]
@@ -134,6 +144,48 @@ def test_a_roi_read_back_and_filled_is_the_label(labels) -> None:
         rings = read(outline).coordinates(multi=True)
         filled = fill([[ring.astype(float) for ring in rings]], labels.shape)
         np.testing.assert_array_equal(filled, labels == number)
+
+
+@settings(max_examples=50)
+@given(labels=LABELS)
+def test_a_set_holds_the_rois_of_its_objects(labels) -> None:
+    found = outlines(labels)
+    batch = ObjectBatch(0, np.array(list(found)), {}, list(found.values()))
+    place = Place(t=1, z=2)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.zip")
+        rois = RoiSet(path)
+        rois.add(place, batch)
+        rois.commit()
+        with zipfile.ZipFile(path) as archive:
+            contents = [archive.read(name) for name in archive.namelist()]
+    assert contents == [roi_bytes(o, place, n) for n, o in found.items()]
+
+
+def test_a_polygon_of_more_points_than_fit_its_usual_place_is_there(tmp_path) -> None:
+    # A comb: four points a tooth.
+    labels = np.zeros((3, 40_000), np.uint8)
+    labels[0], labels[1, ::2] = 1, 1
+    write(tmp_path / "a.zip", labels)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        (name,) = archive.namelist()
+        roi = roifile.ImagejRoi.frombytes(archive.read(name))
+    assert len(roi.coordinates()) == len(outlines(labels)[1][0][0]) > 2**16
+
+
+def test_numbers_have_nine_digits_and_whole_ones_no_point() -> None:
+    values = [12.0, -0.0, 1 / 3, 207.775, 1e-7, 2.5e-7, 1e12, np.nan, np.inf]
+    assert numbers(np.array(values)) == [
+        *("12", "0", "0.333333333", "207.775", "1e-07", "2.5e-07", "1000000000000"),
+        *("", ""),
+    ]
+    # What rounding alone makes whole keeps its point.
+    near = [11.9999999999, 123456789.4, 9876543210.5, -1234.00000001]
+    assert numbers(np.array(near)) == [
+        *("12.0", "123456789.0", "9876543210.0", "-1234.0")
+    ]
+    assert numbers(np.array([True, False])) == ["true", "false"]
+    assert numbers(np.array([3, -4])) == ["3", "-4"]
 
 
 def test_a_simple_object_is_a_polygon_with_subpixel_points() -> None:

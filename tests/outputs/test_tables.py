@@ -11,7 +11,17 @@ import pytest
 from cellunet import errors as optional_module
 from cellunet.errors import ConfigError, OutputError
 from cellunet.imaging.measure import column_names, measure_labels
-from cellunet.outputs.tables import FORMULA, PLACES, TABLES, is_ours, join, safe_path
+from cellunet.outputs.tables import (
+    FORMULA,
+    FROM,
+    PLACES,
+    TABLES,
+    is_ours,
+    join,
+    mean_intensities,
+    refresh,
+    safe_path,
+)
 
 NAMES = ["a.tif", "=1+1.tif", "+a.tif", "-a.tif", "@a.tif", '"x",\n;=1.tif', "ä😀.tif"]
 
@@ -163,3 +173,75 @@ def test_without_the_library_the_line_that_installs_it_is_told(
     with pytest.raises(ConfigError, match="needs the package pyarrow") as caught:
         TABLES["parquet"](tmp_path / "t.parquet", [])
     assert caught.value.hint == 'Try: pip install "cellunet-torch[parquet]".'
+
+
+def known(path, columns: dict, *, rows_of: int = 2, channels=("",)) -> None:
+    """Write a table whose rows say what is known of the whole image."""
+    texts = [name for name, value in columns.items() if isinstance(value, str)]
+    measured = [f"intensity_mean{f'_{c}' if c else ''}" for c in channels]
+    names = [*measured, FROM, *columns, "frame"]
+    sink = TABLES[path.suffix[1:]](path, names, texts)
+    ids = np.arange(1, rows_of + 1)
+    table = dict.fromkeys(measured, ids * 1.5) | {"frame": ids * 0}
+    same = {FROM: "", **columns}
+    table |= {name: np.full(rows_of, value) for name, value in same.items()}
+    sink.add("a.tif", {}, ids, table)
+    sink.commit()
+
+
+BEFORE = {"well": "A01", "field": "1", "drug": "x"}
+NOW = {"well": "A01", "batch": "007", "drug": 'a, "b"', "dose": 0.0, "none": np.nan}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_table_is_refreshed_to_what_is_known_now(tmp_path, kind, count) -> None:
+    path, other = tmp_path / f"t.{kind}", tmp_path / f"other.{kind}"
+    known(path, BEFORE, rows_of=count)
+    known(other, NOW, rows_of=count)
+    refresh(path, NOW)
+    if kind == "csv":
+        assert path.read_bytes() == other.read_bytes()
+    else:
+        assert pyarrow.parquet.read_table(path).equals(
+            pyarrow.parquet.read_table(other)
+        )
+    assert sorted(p.name for p in tmp_path.iterdir()) == [other.name, path.name]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_that_says_it_already_is_not_touched(tmp_path, kind) -> None:
+    path = tmp_path / f"t.{kind}"
+    known(path, NOW)
+    before = path.stat()
+    refresh(path, NOW)
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (
+        before.st_ino,
+        before.st_mtime_ns,
+    )
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_with_other_columns_of_samples_are_joined(tmp_path, kind) -> None:
+    parts = [tmp_path / f"{n}.{kind}" for n in "ab"]
+    known(parts[0], BEFORE)
+    known(parts[1], NOW)
+    path = tmp_path / f"all.{kind}"
+    join(parts, path)
+    if kind == "csv":
+        found = [tuple(r[n] for n in ("field", "drug", "dose")) for r in rows(path)]
+        assert found[0] == ("1", "x", "")
+        assert found[2] == ("", 'a, "b"', "0")
+    else:
+        told = pyarrow.parquet.read_table(path).to_pylist()
+        assert (told[0]["field"], told[0]["dose"]) == ("1", None)
+        assert (told[2]["field"], told[2]["dose"]) == (None, 0.0)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_mean_intensities_are_added_up_by_channel(tmp_path, kind) -> None:
+    path = tmp_path / f"t.{kind}"
+    known(path, BEFORE, channels=("DAPI", "GFP"))
+    assert mean_intensities(path) == {"DAPI": (4.5, 2), "GFP": (4.5, 2)}
+    known(path, BEFORE, rows_of=0)
+    assert mean_intensities(path) == {"": (0, 0)}

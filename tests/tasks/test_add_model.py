@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from cellunet import store
-from cellunet.errors import CellunetError, CheckpointError, ConfigError, InputError
+from cellunet.errors import (
+    CellunetError,
+    CheckpointError,
+    ConfigError,
+    InputError,
+    OutputError,
+)
 from cellunet.store import find_model
 from cellunet.tasks.add_model import add_model
 from cellunet.tasks.export_model import export_model
@@ -271,6 +277,16 @@ def test_a_taken_name_is_refused_until_it_may_be_replaced(shared) -> None:
     for name, message in (("nuclei", "ships with"), ("a b", "cannot name a model")):
         with pytest.raises(CellunetError, match=message):
             add_model(str(shared), name)
+
+
+def test_where_models_cannot_be_kept_another_home_is_asked_for(
+    shared, tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(OutputError) as caught:
+        add_model(str(shared))
+    assert caught.value.hint == "Set CELLUNET_HOME to a folder that can be written."
 
 
 def test_reports_are_plain_values(shared, tmp_path) -> None:

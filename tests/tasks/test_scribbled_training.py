@@ -142,7 +142,7 @@ def test_single_objects_beside_scribbles_are_trained_on_and_not_scored(
     assert any("there will be no score" in note for note in told)
     assert not any("forgets" in note for note in told)
     evaluate_model(folder, model=start, threads=1)
-    assert "a0: single objects count, not the background" in caplog.text
+    assert "a0: only single objects count, not the background" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,12 @@ from cellunet.io.channel_files import sites_of
 from cellunet.io.files import at_work
 from cellunet.io.label_tiff import is_written_by_cellunet
 from cellunet.io.paths import find_inputs, note_on, output_paths
+from cellunet.io.plates import marker_of, refuse_several_channels
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
 from cellunet.store import find_model
-from cellunet.tasks.predict import outputs
+from cellunet.tasks.predict import outputs, parts
+from cellunet.tasks.predict.estimate import estimate
 from cellunet.tasks.predict.image import ImageJob
 from cellunet.tasks.predict.inputs import (
     ImageResult,
@@ -31,6 +33,7 @@ from cellunet.tasks.predict.inputs import (
     open_as,
     or_lost,
 )
+from cellunet.tasks.predict.places import PlacedImage, Placing
 from cellunet.tasks.predict.plane import PredictionStopped
 from cellunet.tasks.predict.workers import connected
 from cellunet.tasks.scheduling import in_order
@@ -41,7 +44,9 @@ if TYPE_CHECKING:
 
     from cellunet.io.channel_files import ChannelSite
     from cellunet.io.paths import Inputs
+    from cellunet.io.plates import PlatePattern
     from cellunet.progress import Track
+    from cellunet.tasks.predict.places import Places
 
 __all__ = ["ImageResult", "Predictions", "predict"]
 
@@ -96,19 +101,21 @@ def predict(  # noqa: PLR0913
     outputs.check_installed(config.save, config.table_format)
     if config.scratch is not None:
         check_folder(Path(config.scratch))
+    placing = Placing(config)
     found = find_inputs(
         inputs, stdin, exclude=_apart(inputs, out), include=config.include
     )
-    found, sites = _of_channel(found, config)
+    found, sites = _of_channel(found, config, placing.pattern)
     outputs.refuse_clashes(
         found, output_paths(found.files, found.base, out), out, config
     )
-    joined = outputs.joined_paths(out, config)
+    outputs.joined_paths(out, config)
     opened = find_model(model)
     reporter = None if dry_run else outputs.reporter_for(out, config)
     first, every = config.part or (1, 1)
     files = found.files[first - 1 :: every]
-    wanted = find_targets(found, files, out, config, sites)
+    planned = find_targets(found, files, out, config, sites)
+    wanted, places = _placed(planned, placing)
     job = ImageJob(
         opened,
         engine,
@@ -156,6 +163,7 @@ def predict(  # noqa: PLR0913
         if not dry_run:
             folders = _folders(out, [target.output for target in wanted])
             stack.enter_context(at_work(out, folders, config.part))
+            parts.begin(out, config.part)
             where = config.dask if len(before) < len(wanted) else None
             job.cluster = stack.enter_context(connected(where, should_stop))
         done = stack.enter_context(
@@ -168,46 +176,110 @@ def predict(  # noqa: PLR0913
                 results.append(finished)
                 on_image(finished)
         results = [or_lost(result) for result in results]
-        seconds = time.perf_counter() - begin
-        # What is made of all images together is not made of a part of them.
-        alone = dry_run or config.part is not None
-        report, stopped = None, stop.is_set()
-        beside = _beside(wanted, results)
-        if reporter is not None and not alone:
-            run = reporter.run(
-                opened, job.recipe, job.settings, results, seconds, stopped=stopped
+        predictions = Predictions(
+            model=job.model,
+            engine=job.recipe.engine.name,
+            settings=job.settings,
+            images=tuple(results),
+            seconds=time.perf_counter() - begin,
+            stopped=stop.is_set(),
+            notes=(*own_labels.notes(), *places.notes),
+            warnings=(*found.warnings, *places.warnings),
+        )
+        if not dry_run:
+            _refresh_tables(wanted, results, config)
+            return parts.finish(
+                parts.Finished(
+                    out=out,
+                    config=config,
+                    files=found.files,
+                    found=predictions,
+                    beside=_beside(wanted, results),
+                    run=None
+                    if reporter is None
+                    else reporter.run(
+                        opened,
+                        job.recipe,
+                        job.settings,
+                        results,
+                        predictions.seconds,
+                        stopped=predictions.stopped,
+                    ),
+                )
             )
-            report = reporter.write(run, beside)
-        there = [i for i in beside if i.status in ("done", "skipped")]
-        labels = [Path(i.output) for i in there if i.output and not alone]
-        written = outputs.write_joined(joined, labels, config)
-    return Predictions(
-        model=job.model,
-        engine=job.recipe.engine.name,
-        settings=job.settings,
-        images=tuple(results),
-        seconds=seconds,
-        stopped=stopped,
-        table=written.get("table"),
-        coco=written.get("coco"),
-        report=report,
-        notes=own_labels.notes(),
-        warnings=found.warnings,
+    return _with_estimate(predictions, job, wanted, out)
+
+
+def _by_labels(targets: Sequence[Target]) -> dict[str, Target]:
+    """Return targets by their label images, as results name them."""
+    found = {}
+    for target in targets:
+        # What has no labels failed, and has told why.
+        with contextlib.suppress(CellunetError):
+            found[str(target.labels)] = target
+    return found
+
+
+def _with_estimate(
+    predictions: Predictions, job: ImageJob, targets: Sequence[Target], out: Path
+) -> Predictions:
+    """Return a dry run with what its planned images would take, if there are any."""
+    of = _by_labels(targets)
+    planned = [
+        (of[str(r.output)], r)
+        for r in predictions.images
+        if r.status == "planned" and r.output
+    ]
+    found = estimate(job, planned, out) if planned else None
+    if found is None:
+        return predictions
+    warnings = (*predictions.warnings, *found.warnings)
+    return replace(predictions, estimate=found, warnings=warnings)
+
+
+def _refresh_tables(
+    targets: Sequence[Target], results: Sequence[ImageResult], config: PredictConfig
+) -> None:
+    """Have the tables of images that were finished before say what is known now.
+
+    Not of a part of a batch, whose neighbors may be at work on them.
+    """
+    if config.part is not None:
+        return
+    of = _by_labels(targets)
+    for result in results:
+        own = of.get(str(result.output))
+        if own is not None and result.status == "skipped":
+            outputs.refresh_tables(own.output, own.labels, config, own.columns)
+
+
+def _placed(targets: list[Target], placing: Placing) -> tuple[list[Target], Places]:
+    """Return targets with the columns of their images, and what to tell of these."""
+    places = placing.columns_of(
+        [
+            PlacedImage(t.path, t.name, t.image, tuple(f.path for f in t.others))
+            for t in targets
+        ]
     )
+    columns = zip(targets, places.columns, strict=True)
+    return [replace(target, columns=own) for target, own in columns], places
 
 
 def _of_channel(
-    found: Inputs, config: PredictConfig
+    found: Inputs, config: PredictConfig, pattern: PlatePattern | None
 ) -> tuple[Inputs, dict[Path, ChannelSite]]:
     """Return the inputs that are to be segmented, and the files that belong to each."""
     if config.segment_channel is None:
+        if pattern is not None:
+            refuse_several_channels(pattern, found.files)
         return found, {}
 
     def names_in(path: Path) -> tuple[str, ...]:
         with open_as(path, config) as source:
             return source.file_channels
 
-    chosen = sites_of(found.files, config.segment_channel, names_in)
+    mark = marker_of(pattern)
+    chosen = sites_of(found.files, config.segment_channel, names_in, mark)
     lost = [(str(path), why) for path, why in chosen.lost.items()]
     files = [path for path in found.files if path in chosen.sites]
     return replace(found, files=files, missing=found.missing + lost), chosen.sites
@@ -247,11 +319,7 @@ def _beside(
 
     Labels in the store of an image are not there themselves.
     """
-    named = {}
-    for target in targets:
-        # What has no labels failed, and has told why.
-        with contextlib.suppress(CellunetError):
-            named[str(target.labels)] = str(target.output)
+    named = {labels: str(t.output) for labels, t in _by_labels(targets).items()}
     return [replace(r, output=named.get(str(r.output), r.output)) for r in results]
 
 

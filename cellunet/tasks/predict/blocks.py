@@ -27,23 +27,33 @@ from cellunet.imaging.decode import (
     seed_block,
     seed_border,
 )
-from cellunet.imaging.measure import pixel_confidence
-from cellunet.imaging.normalize import network_input, rescale_channels
+from cellunet.imaging.empty import CELL_PX, Rectangle, Selection, can_be_told
+from cellunet.imaging.measure import EVIDENCE_TOP, pixel_confidence
+from cellunet.imaging.normalize import (
+    ROUNDING,
+    network_input,
+    percentile_span,
+    rescale_channels,
+)
 from cellunet.imaging.sizes import axis_weights, resampled, target_length
 from cellunet.io.scratch import SharedScratch, assembled
 from cellunet.io.source import Region
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
+    from cellunet.annotations.regions import RegionMask
     from cellunet.config import DecodeConfig, EncodingConfig, TrainConfig
     from cellunet.engine.runtimes import Engine
     from cellunet.imaging.blocks import Area
     from cellunet.imaging.decode import Grown, SeedBorder, Seeds
-    from cellunet.io.scratch import Kept, Rectangle, Room
+    from cellunet.imaging.empty import Cells
+    from cellunet.io.scratch import Kept, Room
+    from cellunet.io.scratch import Rectangle as KeptRectangle
     from cellunet.io.source import Source, Statistics
+    from cellunet.tasks.predict.settings import InferenceSettings
     from cellunet.tasks.scheduling import Executor
 
     Read = Callable[[int, int, int, int], npt.NDArray[np.float32]]
@@ -58,37 +68,43 @@ class Place(NamedTuple):
     executor: Executor
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A rectangle of the plane that one block of the network is for.
+class NetworkBlock(NamedTuple):
+    """A block of the network, and the part of the plane that it is for.
 
-    Rows y0 <= y < y1 and columns x0 <= x < x1; together the parts cover the plane once.
+    Together the parts cover the plane once.
     """
 
-    y0: int
-    y1: int
-    x0: int
-    x1: int
-
-
-class NetworkBlock(NamedTuple):
-    """A block of the network, and the part that it is for."""
-
     block: Block
-    part: Part
+    part: Rectangle
+    asked: Cells | None = None
+    """Cells of its window (`cellunet.imaging.empty`) that the network may be asked of;
+    None: it is to see all of it."""
+
+
+class View(NamedTuple):
+    """A window for some pixels of a block, both from the block's first pixel on."""
+
+    wanted: Rectangle
+    window: Rectangle
+    values: npt.NDArray[np.float32]
+    """Of the window: the network's input, CYX, then what it says, KYX."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """What the network made of a part."""
 
-    part: Part
+    part: Rectangle
     marks: Kept
     """Of `cellunet.imaging.decode.seed_and_foreground_mask`."""
     sure: Kept
     """Of `cellunet.imaging.measure.pixel_confidence`."""
     probabilities: Kept
-    """Corrected for the odds of a weighted loss, KYX float32."""
+    """Corrected for the odds of a weighted loss, KYX float32; nothing if not wanted."""
+    asked_px: int
+    """Pixels that the network might have been asked of, where some are left out."""
+    seen_px: int
+    """Those that it was asked of."""
 
 
 _reading = threading.Lock()
@@ -100,7 +116,7 @@ class NetworkStep:
     """One plane through the network, at the plane's own scale or another.
 
     At another scale the network sees the resampled plane, and its probabilities are
-    resampled to the plane's own pixels.
+    resampled to the plane's own pixels. What it need not see is background.
     """
 
     engine: Engine
@@ -116,26 +132,44 @@ class NetworkStep:
     min_foreground: float
     room: Room
     """Where marks and confidences are put aside."""
+    maps: bool
+    """Whether probabilities are wanted too."""
+    selection: Selection | None = None
+    """Says what to leave out; None: nothing."""
 
     @property
-    def blocks(self) -> list[NetworkBlock]:
-        """All blocks in raster order."""
-        margin = 0
-        if self.scale != 1.0:
-            # The pixels of the resampled plane that one of the plane reaches to.
-            margin = math.ceil(2 * max(self.scale, 1.0)) + 2
-        plan = network_plan(self._seen_shape, self.config.network, margin)
+    def plan(self) -> Plan:
+        """Its blocks, in pixels that the network sees."""
+        return network_plan(self._seen_shape, self.config.network, self.margin_px)
+
+    @property
+    def margin_px(self) -> int:
+        """Pixels of the resampled plane that one of the plane reaches to."""
+        return 0 if self.scale == 1.0 else math.ceil(2 * max(self.scale, 1.0)) + 2
+
+    def blocks(self, within: RegionMask | None = None) -> Iterator[NetworkBlock]:
+        """Yield all blocks in raster order.
+
+        Parameters
+        ----------
+        within
+            Regions of the plane that are asked for, where there is a selection.
+        """
+        plan = self.plan
         rows, columns = (
             _edges(spans, length, target)
             for spans, length, target in zip(
                 _spans(plan), self.source.shape, plan.shape, strict=True
             )
         )
-        found = []
         for block in plan.blocks:
-            (y0, y1), (x0, x1) = rows[block.row], columns[block.column]
-            found.append(NetworkBlock(block, Part(y0=y0, y1=y1, x0=x0, x1=x1)))
-        return found
+            asked = None
+            if self.selection is not None:
+                asked = self.selection.cells(block)
+                if within is not None:
+                    asked &= _cells_near(within, self._seen_shape, block, asked.shape)
+            part = Rectangle(*rows[block.row], *columns[block.column])
+            yield NetworkBlock(block, part, asked)
 
     @cached_property
     def _seen_shape(self) -> tuple[int, int]:
@@ -153,46 +187,84 @@ class NetworkStep:
             pixels[: len(self.statistics)], self.statistics, self.config.normalization
         )
 
-    def _input(self, y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
+    def _scaled(self, y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         if self.scale == 1.0:
             read: Read = self._read
         else:
             read = resampled(self._read, self.source.shape, self._seen_shape)
-        return network_input(read(y0, y1, x0, x1), self.config.normalization)
+        return read(y0, y1, x0, x1)
 
-    def prepare(self, item: NetworkBlock) -> npt.NDArray[np.float32]:
-        """Return the window of a block, 1CYX float32."""
-        return window_of(item.block, self._seen_shape, self._input)
+    def prepare(self, item: NetworkBlock) -> list[View]:
+        """Return the network's input for what it is asked of a block."""
+        block, asked, chosen = item.block, item.asked, self.selection
+        if asked is not None and not asked.any():
+            return []
+        scaled = window_of(block, self._seen_shape, self._scaled)[0]
+        whole = Rectangle(0, scaled.shape[1], 0, scaled.shape[2])
+        pairs: Iterable[tuple[Rectangle, Rectangle]] = [(whole, whole)]
+        if chosen is not None and asked is not None:
+            pairs = chosen.seen(block, asked, scaled)
+        norm = self.config.normalization
+        return [
+            View(wanted, window, network_input(scaled[:, *window.slices], norm))
+            for wanted, window in pairs
+        ]
 
-    def compute(
-        self, item: NetworkBlock, window: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float32]:
-        """Return the class probabilities of a window, KYX float32.
+    def compute(self, item: NetworkBlock, views: Sequence[View]) -> list[View]:
+        """Return the class probabilities of windows.
 
         Raises
         ------
         CheckpointError
             If the network does not compute numbers.
         """
-        probabilities: npt.NDArray[np.float32] = self.engine(window)[0]
-        _check_numbers(probabilities, item.part)
-        return probabilities
+        found = []
+        for view in views:
+            probabilities = self.engine(view.values[np.newaxis])[0]
+            _check_numbers(probabilities, item.part)
+            found.append(view._replace(values=probabilities))
+        return found
 
-    def finish(
-        self, item: NetworkBlock, probabilities: npt.NDArray[np.float32]
-    ) -> Seen:
+    def finish(self, item: NetworkBlock, views: Sequence[View]) -> Seen:
         """Return what is needed of the probabilities of a block's own part."""
-        own = self._own(item.block, item.part, probabilities)
-        corrected = correct(own, self.decode.class_odds)
-        marks = seed_and_foreground_mask(
-            corrected, self.config.encoding, self.decode, self.min_foreground
-        )
-        sure = pixel_confidence(corrected)
+        part = item.part
+        shape = part.y1 - part.y0, part.x1 - part.x0
+        marks, sure = np.full(shape, self._empty), np.full(shape, EVIDENCE_TOP, "u1")
+        maps = background((self._classes, *shape) if self.maps else (1, 0, 0))
+        for area, probabilities in self._pieces(item, views):
+            corrected = correct(probabilities, self.decode.class_odds)
+            place = area.seen_from(part)
+            marks[place] = self._marks(corrected)
+            sure[place] = pixel_confidence(corrected)
+            if self.maps:
+                maps[:, *place] = corrected
+        asked_px = seen_px = 0
+        if self.selection is not None and item.asked is not None:
+            asked_px = self.selection.pixels(item.block, item.asked)
+            seen = [view.wanted for view in views]
+            seen_px = self.selection.pixels(item.block, item.asked, seen)
         return Seen(
-            part=item.part,
+            part=part,
             marks=self.room.keep(marks, self.name(item, "marks")),
             sure=self.room.keep(sure, self.name(item, "sure")),
-            probabilities=corrected,
+            probabilities=maps,
+            asked_px=asked_px,
+            seen_px=seen_px,
+        )
+
+    @property
+    def _classes(self) -> int:
+        return self.config.network.classes
+
+    @cached_property
+    def _empty(self) -> np.uint8:
+        """The mark of what is certainly no object."""
+        mark: np.uint8 = self._marks(background((self._classes, 1, 1)))[0, 0]
+        return mark
+
+    def _marks(self, corrected: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        return seed_and_foreground_mask(
+            corrected, self.config.encoding, self.decode, self.min_foreground
         )
 
     def name(self, item: NetworkBlock, what: str) -> str:
@@ -202,30 +274,145 @@ class NetworkStep:
     @cached_property
     def key(self) -> str:
         """What tells this plane, seen this way, from others of the same image."""
-        known = self.plane, self.statistics, self.scale, self.decode
+        known = self.plane, self.statistics, self.scale, self.decode, self.selection
         words = repr((*known, self.min_foreground, self._seen_shape))
         return hashlib.sha256(words.encode()).hexdigest()[:12]
 
-    def _own(
-        self, block: Block, part: Part, probabilities: npt.NDArray[np.float32]
+    def _pieces(
+        self, item: NetworkBlock, views: Sequence[View]
+    ) -> Iterator[tuple[Rectangle, npt.NDArray[np.float32]]]:
+        """Yield rectangles of the plane that the network has seen of a part."""
+        block, part = item.block, item.part
+        if self._seen_shape != self.source.shape:
+            if views:
+                yield part, self._resampled(block, part, views)
+            return
+        top, left = block.y.start, block.x.start
+        for wanted, window, probabilities in views:
+            area = Rectangle(
+                max(top + wanted.y0, part.y0),
+                min(top + wanted.y1, part.y1),
+                max(left + wanted.x0, part.x0),
+                min(left + wanted.x1, part.x1),
+            )
+            yield area, probabilities[:, *area.seen_from(window.moved(top, left))]
+
+    def _resampled(
+        self, block: Block, part: Rectangle, views: Sequence[View]
     ) -> npt.NDArray[np.float32]:
-        """Return the probabilities of a part's own pixels from those of a window."""
+        """Return the probabilities of a part's own pixels from those at another scale.
+
+        KYX.
+        """
+        y, x = block.y, block.x
+        whole = background((self._classes, y.stop - y.start, x.stop - x.start))
+        for wanted, window, probabilities in views:
+            whole[:, *wanted.slices] = probabilities[:, *wanted.seen_from(window)]
         size, shape = self._seen_shape, self.source.shape
-        if size == shape:
-            own: npt.NDArray[np.float32] = probabilities[
-                :,
-                part.y0 - block.y.start : part.y1 - block.y.start,
-                part.x0 - block.x.start : part.x1 - block.x.start,
-            ]
-            return own
         top, bottom, rows = axis_weights(size[0], shape[0], part.y0, part.y1)
         left, right, across = axis_weights(size[1], shape[1], part.x0, part.x1)
-        seen = probabilities[
-            :,
-            top - block.y.start : bottom - block.y.start,
-            left - block.x.start : right - block.x.start,
+        seen = whole[
+            :, top - y.start : bottom - y.start, left - x.start : right - x.start
         ]
         return np.stack([(across @ (rows @ plane).T).T for plane in seen])
+
+
+def network_step(
+    plane: int,
+    recipe: InferenceSettings,
+    place: Place,
+    statistics: Sequence[Statistics],
+    *,
+    maps: bool,
+) -> NetworkStep:
+    """Return what is done to each block of a plane.
+
+    Parameters
+    ----------
+    plane
+        Its number.
+    recipe
+        Engine and settings.
+    place
+        Where the blocks are worked on.
+    statistics
+        Of each channel that the network sees.
+    maps
+        Whether probabilities are wanted too; then no pixel is left out as empty.
+    """
+    step = NetworkStep(
+        engine=place.engine,
+        source=place.source,
+        plane=plane,
+        statistics=tuple(statistics),
+        config=recipe.config,
+        decode=recipe.decode,
+        scale=recipe.scale,
+        min_foreground=recipe.min_foreground,
+        room=place.room,
+        maps=maps,
+    )
+    norm, noise = recipe.config.normalization, None
+    # A small plane is seen at once: there is little to gain.
+    skip = recipe.skip and not maps and len(step.plan.blocks) > 1
+    if skip and can_be_told(norm):
+        least = 0.0 if place.source.dtype.kind == "f" else ROUNDING
+        noise = tuple(
+            # Pixels that the network sees are means over some of the plane's.
+            max(of.noise, least) / (percentile_span(of, norm) or 1.0) * recipe.scale
+            for of in statistics
+        )
+    if noise is None and recipe.within is None:
+        return step
+    selection = Selection(
+        network=recipe.config.network,
+        margin_px=step.margin_px,
+        noise=noise,
+        any_window=recipe.engine.any_window,
+    )
+    return replace(step, selection=selection)
+
+
+def background(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+    """Return the probabilities, KYX, of what is certainly no object."""
+    probabilities = np.zeros(shape, np.float32)
+    probabilities[0] = 1.0
+    return probabilities
+
+
+WITHIN_PX = 128
+"""So far beyond a region objects are whole, in pixels that the network sees."""
+
+_REACH = np.array([-WITHIN_PX, CELL_PX + WITHIN_PX])
+"""From the first pixel of a cell, what may be the center of what lies in it."""
+
+
+def _cells_near(
+    regions: RegionMask,
+    seen_shape: tuple[int, int],
+    block: Block,
+    cells: tuple[int, ...],
+) -> Cells:
+    """Return which cells of a block hold objects whose center may lie in a region.
+
+    Parameters
+    ----------
+    regions
+        In pixels of the plane.
+    seen_shape
+        Height and width of the plane as the network sees it.
+    block
+        The block.
+    cells
+        How many cells its window has, down and across.
+    """
+    of = [own / seen for own, seen in zip(regions.shape, seen_shape, strict=True)]
+    starts = block.y.start, block.x.start
+    rows, columns = (
+        (start + CELL_PX * np.arange(count)[:, None] + _REACH) * factor
+        for start, count, factor in zip(starts, cells, of, strict=True)
+    )
+    return regions.near(rows, columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,8 +425,6 @@ class SharedNetworkStep:
 
     step: NetworkStep
     room: SharedScratch
-    probabilities: bool
-    """Whether they are wanted too."""
 
     def __call__(self, item: NetworkBlock) -> Seen:
         """Return what the network makes of a block."""
@@ -252,31 +437,43 @@ class SharedNetworkStep:
     def _seen(self, item: NetworkBlock) -> Seen:
         step = self.step
         found = step.finish(item, step.compute(item, step.prepare(item)))
-        kept: Kept = np.zeros(0, np.float32)
-        if self.probabilities:
-            name = step.name(item, "probabilities")
-            kept = self.room.keep(step.room.fetch(found.probabilities), name)
+        counts = np.array([found.asked_px, found.seen_px])
+        self.room.keep(counts, step.name(item, "counts"))
+        if not step.maps:
+            return found
+        maps = step.room.fetch(found.probabilities)
+        kept = self.room.keep(maps, step.name(item, "probabilities"))
         return replace(found, probabilities=kept)
 
     def _found(self, item: NetworkBlock) -> Seen | None:
-        part, classes = item.part, self.step.config.network.classes
+        part, step = item.part, self.step
         shape = part.y1 - part.y0, part.x1 - part.x0
 
         def find(
             what: str, shape: tuple[int, ...], dtype: npt.DTypeLike
         ) -> Kept | None:
-            return self.room.find(self.step.name(item, what), shape, dtype)
+            return self.room.find(step.name(item, what), shape, dtype)
 
         marks, sure = (find(what, shape, np.uint8) for what in ("marks", "sure"))
-        kept: Kept | None = np.zeros(0, np.float32)
-        if self.probabilities:
-            kept = find("probabilities", (classes, *shape), np.float32)
-        if marks is None or sure is None or kept is None:
+        counts = find("counts", (2,), np.int64)
+        maps: Kept | None = np.zeros(0, np.float32)
+        if step.maps:
+            classes = step.config.network.classes
+            maps = find("probabilities", (classes, *shape), np.float32)
+        if marks is None or sure is None or counts is None or maps is None:
             return None
-        return Seen(part=part, marks=marks, sure=sure, probabilities=kept)
+        asked_px, seen_px = map(int, self.room.fetch(counts))
+        return Seen(
+            part=part,
+            marks=marks,
+            sure=sure,
+            probabilities=maps,
+            asked_px=asked_px,
+            seen_px=seen_px,
+        )
 
 
-def _check_numbers(probabilities: npt.NDArray[np.float32], part: Part) -> None:
+def _check_numbers(probabilities: npt.NDArray[np.float32], part: Rectangle) -> None:
     """Refuse NaN, which would be taken for an image without objects.
 
     A pixel where one class is NaN is NaN in all, by the softmax.
@@ -307,7 +504,7 @@ class Tile(NamedTuple):
     """A tile to decode, and the marks that it needs."""
 
     area: Area
-    marks: Sequence[Rectangle]
+    marks: Sequence[KeptRectangle]
 
 
 class SeededTile(NamedTuple):

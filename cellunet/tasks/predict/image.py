@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -45,6 +46,7 @@ from cellunet.tasks.predict.sizes import (
     way_for,
     with_size,
 )
+from cellunet.tasks.predict.within import RegionFiles, region_warnings, within_of
 from cellunet.tasks.predict.workers import (
     EngineOnWorkers,
     folder_of,
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.annotations.regions import RegionMask
     from cellunet.command_config import PredictConfig
     from cellunet.io.source import Damage, Source
     from cellunet.progress import Track
@@ -81,6 +84,8 @@ class ImageQuality:
     thumbnail_size: tuple[int, int] = (0, 0)
     plane: int = 0
     """Which plane it shows."""
+    skipped: float = 0.0
+    """Share of the pixels in which nothing can be."""
 
 
 class QualityRecorder:
@@ -146,6 +151,7 @@ class QualityRecorder:
             thumbnail=picture,
             thumbnail_size=size,
             plane=self._shown,
+            skipped=float(np.mean([plane.skipped for plane in self._planes])),
         )
 
     def _plane(
@@ -155,7 +161,10 @@ class QualityRecorder:
         rows = band_rows(self._source.shape[1], self._recipe.memory)
         contrast, level = quality.intensity(plane.statistics, whole_numbers=whole)
         return replace(
-            quality.objects(plane.areas, means),
+            quality.objects(
+                np.concatenate([plane.areas, plane.unsure[0]]),
+                np.concatenate([means, plane.unsure[1]]),
+            ),
             contrast=contrast,
             level=level,
             sharpness=quality.sharpness(
@@ -328,6 +337,7 @@ class ImageJob:
         if config.dask is not None:
             refuse_other_devices(engine, device)
             device = "cpu"
+        self._regions = RegionFiles(config.within)
         recipe = settings.settings_for(
             model, config, engine, device, threads, should_stop
         )
@@ -342,8 +352,7 @@ class ImageJob:
             device,
             threads,
             recipe=recipe,
-            # Nothing is computed in a dry run.
-            images=1 if dry_run else images,
+            images=images,
         )
         self.at_once = self._beside.at_once
         self.settings = {
@@ -370,7 +379,14 @@ class ImageJob:
             engine=engine,
             threads=threads,
             name=recipe.engine.name,
+            any_window=recipe.engine.any_window,
         )
+
+    def for_measuring(self, reporter: Reporter | None) -> Self:
+        """Return the same job of a dry run that segments, with records elsewhere."""
+        job = copy.copy(self)
+        job.dry_run, job.reporter = False, reporter
+        return job
 
     def image(self, target: inputs.Target) -> inputs.ImageResult:
         """Segment one image, or say why not."""
@@ -392,6 +408,7 @@ class ImageJob:
                 output=None,
                 status="failed",
                 message=message,
+                columns=target.columns,
                 bug=isinstance(error, BugError),
                 image=target.image or "",
                 seconds=time.perf_counter() - begin,
@@ -435,7 +452,13 @@ class ImageJob:
         if source is None:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
-            return _result(source, output, self._notes(source), status="planned")
+            return _result(
+                source,
+                target,
+                self._notes(source),
+                status="planned",
+                shape=(*source.plane_shape, *source.shape),
+            )
         recomputed: tuple[str, ...] = ()
         if missing:
             made = read_provenance(output) or {}
@@ -449,12 +472,14 @@ class ImageJob:
         with self._beside.passing(source, recipe, self.card, channels) as way:
             if self.size is not None:
                 way = replace(way, size=self.size)
-            objects, dropped, warnings, damaged = self._write(
-                source, target, provenance, way
+            recipe = replace(way.recipe, within=self._within(source, target))
+            written = self._write(
+                source, target, provenance, replace(way, recipe=recipe)
             )
+            objects, dropped, warnings, damaged, skipped = written
         return _result(
             source,
-            output,
+            target,
             status="done",
             objects=objects,
             seconds=time.perf_counter() - begin,
@@ -462,6 +487,8 @@ class ImageJob:
             shape=(*source.plane_shape, *source.shape),
             damaged=damaged,
             size=way.size.to_dict() if way.size else None,
+            skipped_share=skipped,
+            within=within_of(recipe.within),
             notes=self._notes(source, objects, dropped) + recomputed,
         )
 
@@ -472,11 +499,12 @@ class ImageJob:
         guessed = bool(source.origin.pages) and self.config.pages is None
         counted = () if self.dry_run else outputs.note_on_planes(source, self.config)
         notes = [PAGES_NOTE] * guessed + list(counted)
-        if dropped:
-            options = (
-                "--max-area" * (self.config.max_area_px is not None),
-                "--min-confidence" * (self.config.min_confidence > 0),
-            )
+        options = (
+            "--max-area" * (self.config.max_area_px is not None),
+            "--min-confidence" * bool(self.config.min_confidence),
+        )
+        # What the model's own confidence drops is as little news as its seeds are.
+        if dropped and any(options):
             notes.append(
                 f"dropped {dropped:,} of {objects + dropped:,} objects "
                 f"({', '.join(filter(None, options))})"
@@ -494,13 +522,28 @@ class ImageJob:
         path = target.path
         image = {} if target.image is None else {"image": target.image}
         others = [_file(other.path) for other in target.others]
-        return {
-            "cellunet": __version__,
-            "model": self.model,
-            "engine": self.recipe.engine.name,
-            "settings": self.settings | image,
-            "input": _file(path, target.image),
-        } | ({"measured": others} if others else {})
+        within = {}
+        if self.config.within is not None:
+            regions = self._regions.of(path)
+            within = {"within": {"file": regions.path.name, "sha256": regions.sha256}}
+        return (
+            within
+            | {
+                "cellunet": __version__,
+                "model": self.model,
+                "engine": self.recipe.engine.name,
+                "settings": self.settings | image,
+                "input": _file(path, target.image),
+            }
+            | ({"measured": others} if others else {})
+        )
+
+    def _within(self, source: Source, target: inputs.Target) -> RegionMask | None:
+        """Return where objects of an image are looked for; None: everywhere."""
+        if self.config.within is None:
+            return None
+        regions = self._regions.of(target.path)
+        return regions.mask(source.shape, source.origin.full_px)
 
     def _missing(
         self, target: inputs.Target, provenance: dict[str, Any]
@@ -607,6 +650,7 @@ class ImageJob:
                     self.recipe.config.encoding.classes,
                     labels=target.labels,
                     intensities=False,
+                    columns=target.columns,
                 )
             )
             for number, plane in enumerate(outputs.label_planes(labels)):
@@ -626,7 +670,7 @@ class ImageJob:
         target: inputs.Target,
         provenance: dict[str, Any],
         way: Way,
-    ) -> tuple[int, int, tuple[str, ...], tuple[Damage, ...]]:
+    ) -> tuple[int, int, tuple[str, ...], tuple[Damage, ...], float]:
         """Write all files; returns what `_segment` does, what was seen aside."""
         begin, output, recipe = time.perf_counter(), target.output, way.recipe
         with writing(output):
@@ -645,12 +689,15 @@ class ImageJob:
         if self.reporter is not None:
             seconds = time.perf_counter() - begin
             size = inputs.said(way.size.to_dict() if way.size else None)
+            parts = inputs.said_of_parts(observed.skipped, within_of(recipe.within))
+            size = ", ".join(filter(None, (size, parts)))
             self.reporter.keep(
                 output,
                 provenance,
                 self.reporter.summary(observed, source, seconds, warnings, size, count),
             )
-        return count, dropped, warnings, damaged
+        share = round(observed.skipped, 4)
+        return count, dropped, warnings, damaged, share
 
     @contextlib.contextmanager
     def _elsewhere(
@@ -700,6 +747,7 @@ class ImageJob:
             mark=target.mark,
             others=target.others,
             scratch=scratch,
+            columns=target.columns,
         ) as extras:
             with self._telling(source, name, recipe) as telling:
                 segmented = [
@@ -737,9 +785,15 @@ class ImageJob:
                 seen = replace(seen, objects=seen.objects + dropped)
                 warnings += quality_warnings(seen, self.card, recipe.scale)
                 warnings += size_warnings(size, warnings)
+                warnings += region_warnings(recipe.within)
                 sink.commit(
                     ({"warnings": warnings} if warnings else {})
                     | ({"size": size.to_dict()} if size else {})
+                    | (
+                        {"skipped_share": share}
+                        if (share := round(observed.skipped, 4))
+                        else {}
+                    )
                 )
             extras.commit()
         return observed, count, dropped, warnings, damaged
@@ -791,7 +845,9 @@ def _skipped(target: inputs.Target) -> inputs.ImageResult:
         warnings=inputs.recorded_warnings(made),
         damaged=inputs.recorded(made),
         size=(made or {}).get("size"),
+        skipped_share=(made or {}).get("skipped_share", 0.0),
         image=target.image or "",
+        columns=target.columns,
     )
 
 
@@ -813,7 +869,7 @@ def _file(path: Path, image: str | None = None) -> dict[str, Any]:
 
 def _result(
     source: Source,
-    output: Path,
+    target: inputs.Target,
     notes: tuple[str, ...] = (),
     **what: Any,  # noqa: ANN401
 ) -> inputs.ImageResult:
@@ -821,7 +877,8 @@ def _result(
     origin = source.origin
     return inputs.ImageResult(
         input=address(source.path) or str(source.path),
-        output=str(output),
+        output=str(target.labels),
+        columns=target.columns,
         notes=(*origin.notes, *notes),
         pixel_size_um=source.pixel_size_um,
         pixel_size_from=origin.pixel_size_from,

@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Source
     from cellunet.store import ModelCard
+    from cellunet.tasks.predict.estimate import Estimate
+    from cellunet.tasks.predict.places import ImageColumns
 
 Status = Literal["done", "skipped", "failed", "planned"]
 
@@ -61,6 +63,11 @@ class ImageResult:
     """Lengths of T and Z if there are, height and width."""
     damaged: tuple[Damage, ...] = ()
     """What could not be read and was taken for zeros."""
+    skipped_share: float = 0.0
+    """Share of the pixels in which nothing could be, so that none was computed."""
+    within: dict[str, Any] | None = None
+    """The regions within which it was segmented: the file, their number, and their
+    area in pixels of the image; None: all of it."""
     size: dict[str, Any] | None = None
     """How large its objects are and how it was seen, as `Size.to_dict` of
     `cellunet.tasks.predict.sizes`; None if that was told, or nothing was done."""
@@ -82,6 +89,8 @@ class ImageResult:
     """Well, site or field, in the words of the file."""
     acquired: str = ""
     """When it was taken, in the words of the file."""
+    columns: ImageColumns = field(default_factory=dict)
+    """What tables say of the whole image: plate, well, field, ..., and the samples."""
 
 
 def common_folder(results: Sequence[ImageResult]) -> str:
@@ -117,6 +126,28 @@ def said(size: Mapping[str, Any] | None) -> str:
     also = f" and {size['added_scale']:g}" if size["added_scale"] else ""
     unsure = "" if size["sure"] else ", unsure of their size"
     return f"{what}seen at {size['scale']:g}{also}{unsure}"
+
+
+def said_of_parts(share: float, within: Mapping[str, Any] | None) -> str:
+    """Return `ImageResult.skipped_share` and `within` in words, if there is something.
+
+    Examples
+    --------
+    >>> said_of_parts(0.634, {"file": "a.roi", "regions": 2, "area_px": 1500})
+    'within 2 regions of 1,500 px, 63 % of it empty and skipped'
+    >>> said_of_parts(0.634, None), said_of_parts(0.0, None)
+    ('63 % empty and skipped', '')
+    """
+    told = []
+    if within is not None:
+        regions = f"{within['regions']:,} region{'s' * (within['regions'] != 1)}"
+        told.append(f"within {regions} of {within['area_px']:,} px")
+    if round(100 * share):
+        told.append(
+            f"{share:.0%}".replace("%", " %" + " of it" * bool(told))
+            + " empty and skipped"
+        )
+    return ", ".join(told)
 
 
 def or_lost(result: ImageResult) -> ImageResult:
@@ -160,6 +191,8 @@ class Predictions:
     """What lay among the images and was left out, in sentences."""
     warnings: tuple[str, ...] = ()
     """What to look at that concerns no single image, in sentences."""
+    estimate: Estimate | None = None
+    """What the batch would take, of a dry run of which images could be measured."""
 
     @property
     def done(self) -> tuple[ImageResult, ...]:
@@ -191,6 +224,7 @@ class Predictions:
         plain = dict(vars(self)) | {
             "notes": list(self.notes),
             "warnings": list(self.warnings),
+            "estimate": self.estimate and self.estimate.to_dict(),
         }
         plain["images"] = [
             vars(i)
@@ -301,7 +335,7 @@ def _too_few(source: Source, model: str, card: ModelCard) -> ConfigError:
     )
 
 
-FOUND_OUT = ("damaged", "size", "warnings")
+FOUND_OUT = ("damaged", "size", "skipped_share", "warnings")
 """Entries of a provenance that no one asks for, by which no result is known."""
 
 BESIDE = ("save", "table_format", "measure", "segment_channel")
@@ -393,6 +427,8 @@ def difference(made: Mapping[str, Any] | None, asked: Mapping[str, Any]) -> str:
     told = _other_input(was["input"], now["input"])
     if was.get("measured") != now.get("measured"):
         told.append("with other files of further channels")
+    if was.get("within") != now.get("within"):
+        told.append("within other regions")
     if was["model"] != now["model"]:
         told.append(_other_model(was["model"], now["model"]))
     else:
@@ -490,6 +526,8 @@ class Target:
     """The files of the other channels."""
     into: str | None = None
     """Name of the labels in the store of the image, if they go there."""
+    columns: ImageColumns = field(default_factory=dict)
+    """What tables say of the whole image."""
 
     @functools.cached_property
     def labels(self) -> Path:

@@ -118,7 +118,8 @@ def earlier_run(label: Path, model: str | None = None) -> EarlierRun:
         raise ConfigError(
             f"{label} was made by a model {name!r} of SHA-256 {sha256[:DIGITS]}...; "
             f"that of this name is another one now ({opened.sha256[:DIGITS]}...).",
-            hint="Say where the first one is, or that this one is meant: --model PATH.",
+            hint="Give the path of the first one, or of this one to use it: --model "
+            "PATH.",
         )
     return EarlierRun(
         label=label,
@@ -165,7 +166,9 @@ def _settings(
         )
         decode = recorded["decode"]
         found |= {
-            n: decode[n] for n in CONSTANTS if decode[n] != getattr(as_trained, n)
+            n: decode[n]
+            for n in CONSTANTS
+            if n in decode and decode[n] != getattr(as_trained, n)
         }
     if "fixed_min_area_px" in recorded:
         found["min_area_px"] = recorded["fixed_min_area_px"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -31,9 +31,17 @@ from cellunet.io.zarr_store import zarr_module
 from cellunet.outputs.coco import CocoJson, is_coco_of_ours, join_coco
 from cellunet.outputs.pictures import OutlinePicture
 from cellunet.outputs.shapes import GeoJson, Place, RoiSet
-from cellunet.outputs.tables import TABLES, is_ours, join
-from cellunet.outputs.zarr_table import ZarrTable, table_path
-from cellunet.tasks.linking import VOLUME_COLUMNS, VolumeRows
+from cellunet.outputs.tables import (
+    FROM,
+    TABLES,
+    VOLUME_COLUMNS,
+    is_ours,
+    join,
+    mean_intensities,
+    refresh,
+)
+from cellunet.outputs.zarr_table import ROWS, ZarrTable, table_path
+from cellunet.tasks.linking import VolumeRows
 from cellunet.tasks.predict.inputs import MEASURED, first_channel, open_as
 from cellunet.tasks.predict.plane import band_rows
 from cellunet.tasks.predict.settings import Memory
@@ -52,14 +60,12 @@ if TYPE_CHECKING:
     from cellunet.io.scratch import Scratch
     from cellunet.io.source import Damage, Source, Statistics
     from cellunet.outputs.tables import TableSink
+    from cellunet.tasks.predict.places import ImageColumns
     from cellunet.tasks.predict.plane import OnBand
     from cellunet.tasks.predict.report import Reporter
 
 IN_LABELS = "zarr-table"
 """Kind of table that lies in the store of the labels."""
-
-FROM = "pixel_size_from"
-"""Column of a table that says where the size of a pixel stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +84,8 @@ class Context:
     """Names of the channels whose intensities are measured."""
     config: PredictConfig
     """What is to be saved."""
+    columns: ImageColumns = field(default_factory=dict)
+    """What a table says of the whole image."""
 
     def image_file(
         self, name: str, dtype: npt.DTypeLike, channels: tuple[str, ...] = ()
@@ -314,13 +322,7 @@ class TableRows(OptionalOutput):
 
     wants_objects = True
 
-    @property
-    def _place(self) -> dict[str, str]:
-        """Where on a plate the image was taken, if it is of one."""
-        origin = self.context.source.origin
-        return {"well": origin.well, "field": origin.field} if origin.well else {}
-
-    def writer(self) -> Callable[[Path, Sequence[str]], TableSink]:
+    def writer(self) -> Callable[..., TableSink]:
         """Return what writes the table."""
         return choose(TABLES, self.context.config.table_format, "format of tables")
 
@@ -329,7 +331,7 @@ class TableRows(OptionalOutput):
         config, source = context.config, context.source
         self._detail = config.measure == "all"
         columns = [*column_names(context.channels, detail=self._detail), FROM]
-        columns += self._place
+        columns += context.columns
         self._volumes = None
         if config.link_planes and "Z" in source.plane_axes:
             voxel = (*(source.pixel_size_um or (math.nan,)), source.z_step_um)
@@ -337,7 +339,9 @@ class TableRows(OptionalOutput):
             self._volumes = VolumeRows(context.channels, size)
             columns += VOLUME_COLUMNS
         self._frame: int | None = None
-        self._table = self.writer()(context.path, columns + ["frame"] * self._detail)
+        columns += ["frame"] * self._detail
+        texts = [k for k, v in context.columns.items() if isinstance(v, str)]
+        self._table = self.writer()(context.path, columns, texts)
         self.files.append(self._table)
 
     def on_objects(self, batch: ObjectBatch) -> None:
@@ -368,8 +372,8 @@ class TableRows(OptionalOutput):
         origin = self.context.source.origin
         if origin.full_px != (1, 1):
             table = table_in_full(table, *origin.full_px)
-        texts = {FROM: origin.pixel_size_from, **self._place}
-        table = table | {k: np.full(len(ids), v) for k, v in texts.items()}
+        same = {FROM: origin.pixel_size_from, **self.context.columns}
+        table = table | {k: np.full(len(ids), v) for k, v in same.items()}
         if self._detail:
             table["frame"] = np.full(len(ids), place.get("t", 0))
         self._table.add(self.context.image, place, ids, table)
@@ -383,7 +387,7 @@ class TableRows(OptionalOutput):
 class ZarrRows(TableRows):
     """The same rows in the OME-Zarr of the labels."""
 
-    def writer(self) -> Callable[[Path, Sequence[str]], TableSink]:
+    def writer(self) -> Callable[..., TableSink]:
         """Return what writes the table."""
         return ZarrTable
 
@@ -591,6 +595,8 @@ class OptionalOutputs:
         Room for what all measurements need, if they are wanted.
     intensities
         Whether those of the image are measured.
+    columns
+        What tables say of the whole image.
     """
 
     def __init__(  # noqa: PLR0913
@@ -606,6 +612,7 @@ class OptionalOutputs:
         others: Sequence[ChannelFile] = (),
         scratch: Scratch | None = None,
         intensities: bool = True,
+        columns: ImageColumns | None = None,
     ) -> None:
         self._source, self._mark, self._others = source, mark, others
         self._detail = scratch if config.measure == "all" else None
@@ -626,6 +633,7 @@ class OptionalOutputs:
                     classes=classes,
                     channels=self._names,
                     config=config,
+                    columns=columns or {},
                 )
                 self._extras.append(OUTPUT_KINDS[kind].make(context))
                 self._stack.callback(self._extras[-1].abort)
@@ -884,6 +892,36 @@ def joined_paths(out: Path, config: PredictConfig) -> dict[str, Path]:
     return found
 
 
+def _tables(output: Path, labels: Path, config: PredictConfig) -> list[Path]:
+    """Return the files of rows of an image, of the kinds that are saved."""
+    paths = optional_output_paths(output, config, labels)
+    own = [paths["table"]] if "table" in paths else []
+    return own + ([paths[IN_LABELS] / ROWS] if IN_LABELS in paths else [])
+
+
+def refresh_tables(
+    output: Path, labels: Path, config: PredictConfig, columns: ImageColumns
+) -> None:
+    """Have the tables of a finished image say what is known of it now.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be read or written.
+    """
+    for path in _tables(output, labels, config):
+        refresh(path, columns)
+
+
+def intensities_of(output: Path, config: PredictConfig) -> dict[str, tuple[float, int]]:
+    """Return sum and number of the objects' mean intensities, by channel.
+
+    Nothing where no table is beside the labels, or in them.
+    """
+    tables = [path for path in _tables(output, output, config) if path.exists()]
+    return mean_intensities(tables[0]) if tables else {}
+
+
 def write_joined(
     paths: Mapping[str, Path], outputs: Sequence[Path], config: PredictConfig
 ) -> dict[str, str]:
@@ -924,7 +962,7 @@ def reporter_for(out: Path, config: PredictConfig) -> Reporter | None:
     # Here, because most runs make no report, and it brings charts.
     from cellunet.tasks.predict.report import Reporter
 
-    return Reporter(out)
+    return Reporter(out, config)
 
 
 RECORDS = "report-data"

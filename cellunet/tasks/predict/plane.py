@@ -30,11 +30,11 @@ from cellunet.io.scratch import PlaneStore, SharedScratch
 from cellunet.io.source import Region
 from cellunet.tasks.predict.blocks import (
     DecodeStep,
-    NetworkStep,
     Place,
     SeededTile,
     SharedNetworkStep,
     Tile,
+    network_step,
 )
 from cellunet.tasks.scheduling import one_by_one, overlapped
 
@@ -45,9 +45,16 @@ if TYPE_CHECKING:
 
     from cellunet.config import NormalizationConfig
     from cellunet.imaging.blocks import Place as GridPlace
+    from cellunet.imaging.empty import Rectangle
     from cellunet.io.scratch import Kept, Scratch
     from cellunet.io.source import Source, Statistics
-    from cellunet.tasks.predict.blocks import GrownTile, NetworkBlock, Part, Seen
+    from cellunet.tasks.predict.blocks import (
+        GrownTile,
+        NetworkBlock,
+        NetworkStep,
+        Seen,
+        View,
+    )
     from cellunet.tasks.predict.settings import InferenceSettings, Memory
     from cellunet.tasks.scheduling import Executor
 
@@ -236,6 +243,8 @@ BAND_ROWS = 1024
 LEAST_ROWS = 16
 """And at least."""
 
+NOTHING = np.zeros(0, np.int64), np.zeros(0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Segmented:
@@ -252,6 +261,11 @@ class Segmented:
     """``evidence(y0, y1)``: of full-width rows."""
     dropped: int = 0
     """Objects left out because they are too large or too unsure."""
+    unsure: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]] = NOTHING
+    """Areas and confidences of those that were too unsure: what a model is not sure of
+    tells how well it knows an image."""
+    skipped: float = 0.0
+    """Share of the plane that the network did not see, where nothing can be."""
 
 
 class OnBand(Protocol):
@@ -300,7 +314,7 @@ def segment_plane(
     if statistics is None:
         statistics = statistics_for(source, plane, recipe)
     place = recipe.elsewhere or Place(recipe.engine, source, scratch, recipe.executor)
-    network = _network_step(plane, recipe, place, statistics)
+    network = network_step(plane, recipe, place, statistics, maps=on_band is not None)
     seen = _SeenPlane(source.shape, network, on_band)
     step = DecodeStep(
         encoding=recipe.config.encoding,
@@ -311,13 +325,14 @@ def segment_plane(
     )
     decoding = DecodePass(seen.marks, source.shape, recipe, step, place.executor)
 
-    def told(parts: Iterable[Part]) -> Iterator[Part]:
+    def told(parts: Iterable[Rectangle]) -> Iterator[Rectangle]:
         for part in parts:
             if part.x1 == source.shape[1]:
                 recipe.on_rows(part.y1 - part.y0)
             yield part
 
-    with closing(seen.parts(place.executor, recipe.should_stop)) as parts:
+    blocks = network.blocks(recipe.within)
+    with closing(seen.parts(blocks, place.executor, recipe.should_stop)) as parts:
         decoding.run(told(parts))
     numbers = decoding.numbers()
     return Segmented(
@@ -326,25 +341,7 @@ def segment_plane(
         statistics=statistics[0],
         bands=lambda: asking(recipe.should_stop, decoding.bands(numbers)),
         evidence=lambda y0, y1: seen.sure.read(y0, y1, 0, source.shape[1]),
-    )
-
-
-def _network_step(
-    plane: int,
-    recipe: InferenceSettings,
-    place: Place,
-    statistics: Sequence[Statistics],
-) -> NetworkStep:
-    return NetworkStep(
-        engine=place.engine,
-        source=place.source,
-        plane=plane,
-        statistics=tuple(statistics),
-        config=recipe.config,
-        decode=recipe.decode,
-        scale=recipe.scale,
-        min_foreground=recipe.min_foreground,
-        room=place.room,
+        skipped=seen.skipped,
     )
 
 
@@ -408,10 +405,19 @@ class _SeenPlane:
         self._width, self._step, self._on_band = shape[1], step, on_band
         self.marks, self.sure = PlaneStore(step.room), PlaneStore(step.room)
         self._band = np.empty((0, 0, 0), np.float32)
+        self._asked_px = self._seen_px = 0
+
+    @property
+    def skipped(self) -> float:
+        """Share that the network did not see, of all that was asked for."""
+        return 1.0 - self._seen_px / self._asked_px if self._asked_px else 0.0
 
     def parts(
-        self, executor: Executor, should_stop: Callable[[], bool]
-    ) -> Generator[Part]:
+        self,
+        blocks: Iterable[NetworkBlock],
+        executor: Executor,
+        should_stop: Callable[[], bool],
+    ) -> Generator[Rectangle]:
         """Yield each part, in raster order, when all of it is there. To be closed.
 
         Here the next window is read, and the part before finished, while the network
@@ -424,23 +430,24 @@ class _SeenPlane:
         CheckpointError
             If the network does not compute numbers.
         """
-        step, blocks = self._step, self._step.blocks
+        step = self._step
         if isinstance(step.room, SharedScratch):
-            wanted = self._on_band is not None
-            shared = SharedNetworkStep(step=step, room=step.room, probabilities=wanted)
+            shared = SharedNetworkStep(step=step, room=step.room)
             with closing(executor.map(shared, blocks)) as found:
                 yield from map(self._take, found)
             return
 
-        def finish(item: NetworkBlock, probabilities: npt.NDArray[np.float32]) -> Part:
-            return self._take(step.finish(item, probabilities))
+        def finish(item: NetworkBlock, views: Sequence[View]) -> Rectangle:
+            return self._take(step.finish(item, views))
 
         # For a single block threads would have nothing to do beside it.
-        run = overlapped if len(blocks) > 1 else one_by_one
+        run = overlapped if len(step.plan.blocks) > 1 else one_by_one
         yield from run(asking(should_stop, blocks), step.prepare, step.compute, finish)
 
-    def _take(self, seen: Seen) -> Part:
+    def _take(self, seen: Seen) -> Rectangle:
         part = seen.part
+        self._asked_px += seen.asked_px
+        self._seen_px += seen.seen_px
         self.marks.add(part.y0, part.x0, seen.marks)
         self.sure.add(part.y0, part.x0, seen.sure)
         if self._on_band is not None:
@@ -589,7 +596,25 @@ def segment(
         statistics = statistics_for(source, plane, recipe)
     found = _seen(source, plane, recipe, scratch, on_band, statistics)
     found = with_edge(found, source, plane, recipe, statistics, scratch)
+    if recipe.within is not None:
+        found = replace(_kept(found, recipe.within.holds(*centers(found))), dropped=0)
     return without_unwanted(found, recipe)
+
+
+def centers(
+    found: Segmented,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the row and the column of the center of mass of each object."""
+    sums, top = np.zeros((2, found.count + 1)), 0
+    for rows in found.bands():
+        y, x = np.nonzero(rows)
+        labels = rows[y, x]
+        for own, place in zip(sums, (y + top, x), strict=True):
+            # Whole numbers below 2^53: exact in any order.
+            own += np.bincount(labels, place, len(own))
+        top += len(rows)
+    y, x = sums[:, 1:] / np.maximum(found.areas, 1)
+    return y, x
 
 
 def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
@@ -598,18 +623,25 @@ def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
     Areas and confidences are those that tables tell, of the final labels, so that no
     tile changes what is dropped.
     """
-    kept = np.ones(found.count, np.bool_)
+    kept, unsure = np.ones(found.count, np.bool_), NOTHING
     if recipe.max_area_px is not None:
         kept &= found.areas <= recipe.max_area_px
-    if recipe.min_confidence > 0:
+    if recipe.decode.min_confidence > 0:
         confidences, y0 = Confidences(found.areas), 0
         for rows in found.bands():
             confidences.add(rows, found.evidence(y0, y0 + len(rows)))
             y0 += len(rows)
-        kept &= confidences.means() >= recipe.min_confidence
+        means = confidences.means()
+        low = means < recipe.decode.min_confidence
+        kept, unsure = kept & ~low, (found.areas[low], means[low])
+    return replace(_kept(found, kept), unsure=unsure)
+
+
+def _kept(found: Segmented, kept: npt.NDArray[np.bool_]) -> Segmented:
+    """Return a plane with those of its objects alone that are to be kept."""
     if kept.all():
         return found
-    numbers = _numbers(kept, 0)
+    numbers = decode.new_numbers(kept)
     return replace(
         found,
         count=int(kept.sum()),
@@ -658,7 +690,10 @@ class _Both:
         second = self._apart(self.second, self.first, self.large)
         small = self._apart(self.first, self.second, second)
         first = self.large | small
-        numbers = _numbers(first, 0), _numbers(second, int(first.sum()))
+        numbers = (
+            decode.new_numbers(first),
+            decode.new_numbers(second, int(first.sum())),
+        )
         sure = scratch.store()
         for y0, ours, theirs in self._bands():
             y1, width = y0 + len(ours), ours.shape[1]
@@ -675,6 +710,7 @@ class _Both:
 
         return replace(
             self.first,
+            skipped=(self.first.skipped + self.second.skipped) / 2,
             count=len(areas),
             areas=areas,
             bands=bands,
@@ -700,10 +736,3 @@ class _Both:
         for first, second in zip(self.first.bands(), self.second.bands(), strict=True):
             yield y0, first, second
             y0 += len(first)
-
-
-def _numbers(kept: npt.NDArray[np.bool_], after: int) -> npt.NDArray[np.uint32]:
-    """Return a table of new numbers by label, 0 for what is not kept."""
-    numbers = np.zeros(len(kept) + 1, np.uint32)
-    numbers[1:][kept] = after + 1 + np.arange(int(kept.sum()))
-    return numbers

@@ -19,7 +19,11 @@ from cellunet.config import DecodeConfig
 from cellunet.io.files import write_atomically
 from cellunet.outputs import report
 from cellunet.tasks.predict.inputs import as_asked, common_folder, name_below
-from cellunet.tasks.predict.outputs import RECORDS, optional_output_path
+from cellunet.tasks.predict.outputs import (
+    RECORDS,
+    intensities_of,
+    optional_output_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,10 +46,12 @@ class Reporter:
     ----------
     out
         The folder.
+    config
+        What is saved there.
     """
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
+    def __init__(self, out: Path, config: PredictConfig) -> None:
+        self._out, self._config = out, config
 
     def has(self, output: Path, provenance: Mapping[str, Any]) -> bool:
         """Return whether the record of just these labels is there."""
@@ -133,7 +139,8 @@ class Reporter:
             results,
             seconds,
             stopped=stopped,
-            settings=_settings(settings, seconds, model.card.channels),
+            settings=_settings(settings, seconds, model.card.channels)
+            | _of_samples(self._config),
             versions=_versions({"Engine": recipe.engine.name}),
             model=_model(model),
         )
@@ -153,6 +160,7 @@ class Reporter:
                 "Measured": config.measure,
                 "Also saved": list(optional_output_path(config)),
                 "Time of this run": f"{seconds:.1f} s",
+                **_of_samples(config),
             },
             versions=_versions({}),
         )
@@ -180,11 +188,15 @@ class Reporter:
             If there is no room or no permission.
         """
         page = self._out / PAGE
-        report.write_report(page, run, lambda: self._images(run, results))
+        images = _with_intensities(results, self._config)
+        report.write_report(page, run, lambda: self._images(run, results, images))
         return str(page)
 
     def _images(
-        self, run: report.RunSummary, results: Sequence[ImageResult]
+        self,
+        run: report.RunSummary,
+        results: Sequence[ImageResult],
+        intensities: Mapping[str, Mapping[str, tuple[float, int]]],
     ) -> Iterator[report.ImageSummary]:
         for result in results:
             name = name_below(result.input, run.folder)
@@ -194,19 +206,24 @@ class Reporter:
                     status="failed",
                     error=result.message,
                     seconds=result.seconds,
+                    columns=result.columns,
                 )
                 continue
             output = Path(result.output)
             try:
                 image, _ = self._read(output, name)
             except (OSError, ValueError):
-                yield report.ImageSummary(name=name, status="failed", error=LOST)
+                yield report.ImageSummary(
+                    name=name, status="failed", error=LOST, columns=result.columns
+                )
                 continue
             skipped = result.status == "skipped"
             yield replace(
                 image,
                 status="skipped" if skipped else "done",
                 link=self._large_picture(output),
+                columns=result.columns,
+                intensities=intensities.get(result.output, {}),
             )
 
     def _read(self, output: Path, name: str) -> tuple[report.ImageSummary, str]:
@@ -220,6 +237,17 @@ class Reporter:
         """Return where the picture of ``--save outlines`` is, if there is one."""
         path = output.with_name(f"{output.stem}_outlines.png")
         return path.relative_to(self._out).as_posix() if path.is_file() else ""
+
+
+def _with_intensities(
+    results: Sequence[ImageResult], config: PredictConfig
+) -> dict[str, dict[str, tuple[float, int]]]:
+    """Return what tables say of the images of plates and samples, by result."""
+    return {
+        result.output: intensities_of(Path(result.output), config)
+        for result in results
+        if result.columns and result.output is not None and result.status != "failed"
+    }
 
 
 def _digest(provenance: Mapping[str, Any]) -> str:
@@ -242,6 +270,11 @@ def _settings(
         "Also saved": settings["save"],
         "Time of this run": f"{seconds:.1f} s",
     }
+
+
+def _of_samples(config: PredictConfig) -> dict[str, Any]:
+    known = {"Plate pattern": config.plate_pattern, "Samples": config.samples}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _magnification(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401

@@ -46,6 +46,8 @@ FOR_FILES = (
     "table_format",
     "measure",
     "segment_channel",
+    "plate_pattern",
+    "samples",
     "link_planes",
     "overwrite",
     "part",

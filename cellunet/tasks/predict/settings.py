@@ -36,10 +36,11 @@ from cellunet.tasks.scheduling import SerialExecutor, executor_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cellunet.annotations.regions import RegionMask
     from cellunet.config import DecodeConfig, TrainConfig, UNetConfig
     from cellunet.engine.runtimes import Engine
     from cellunet.io.source import Source
-    from cellunet.store import Model
+    from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.blocks import Place
     from cellunet.tasks.scheduling import Executor
 
@@ -371,8 +372,11 @@ class InferenceSettings:
     """A second look, for objects of another size (`prediction.two_sizes`)."""
     exclude_border: bool = False
     max_area_px: int | None = None
-    min_confidence: float = 0.0
     min_foreground: float = FOREGROUND
+    skip: bool = False
+    """Leave out what holds no object (`cellunet.imaging.empty`)."""
+    within: RegionMask | None = None
+    """Objects whose center lies there count; None: all."""
     memory: Memory = Memory()
     executor: Executor = SerialExecutor()  # noqa: RUF009
     elsewhere: Place | None = None
@@ -439,12 +443,21 @@ def settings_for(
         scale=scale,
         exclude_border=config.exclude_border,
         max_area_px=config.max_area_px,
-        min_confidence=config.min_confidence,
         min_foreground=config.min_foreground,
+        skip=_may_skip(config, card),
         memory=replace(memory, tile_px=min(memory.tile_px, config.tile_px)),
         executor=executor_of(memory.workers),
         should_stop=should_stop,
     )
+
+
+def _may_skip(config: PredictConfig, card: ModelCard) -> bool:
+    """Return whether to skip what is empty: not where more is asked for than usual."""
+    seed, trained = config.seed_threshold, card.config.decode.seed_threshold
+    lowered = config.min_foreground < FOREGROUND or (
+        seed is not None and seed < trained
+    )
+    return not (config.no_skip or lowered)
 
 
 def tiles_at_once(threads: int) -> int:
@@ -524,7 +537,7 @@ def with_scale(
     return replace(recipe, scale=scale, decode=decode)
 
 
-CONSTANTS = ("seed_threshold", "edge", "min_area_px")
+CONSTANTS = ("seed_threshold", "edge", "min_area_px", "min_confidence")
 """Constants of decoding that can be asked for."""
 
 
@@ -571,7 +584,7 @@ def _possible(scale: float, model: Model) -> float:
     own = model.card.config.scale
     if not SCALES[0] <= scale <= SCALES[1]:
         raise ConfigError(
-            f"Model {model.name!r} sees images magnified by {own:g} as it is; "
+            f"Model {model.name!r} already magnifies images by {own:g}; "
             f"{scale:g} in all is too far from 1.",
             hint=f"A scale from {SCALES[0] / own:.3g} to {SCALES[1] / own:.3g} is "
             "possible for it.",

@@ -248,7 +248,11 @@ def find_size(
     chosen = planes[:: -(-len(planes) // MOST_PLANES)]
     # A few windows are looked at here, wherever the planes are worked on.
     plain = replace(
-        recipe, exclude_border=False, min_foreground=FOREGROUND, elsewhere=None
+        recipe,
+        exclude_border=False,
+        min_foreground=FOREGROUND,
+        skip=False,
+        elsewhere=None,
     )
     looker = _Looker(source, plain, card)
     sizes = [looker.size(plane) for plane in chosen]

@@ -97,6 +97,8 @@ class ShippedEngine:
 
     name: str
     """Of the engine on the machine that asks."""
+    any_window: bool
+    """See `cellunet.engine.runtimes.Engine`."""
     weights: Path
     """The file of the model."""
     sha256: str
@@ -151,7 +153,7 @@ class EngineOnWorkers:
         As for `cellunet.tasks.predict.settings.settings_for`.
     threads
         Of the network on a worker; 0 for one.
-    name
+    name, any_window
         Of the engine that is loaded here.
     """
 
@@ -160,6 +162,7 @@ class EngineOnWorkers:
     engine: str
     threads: int
     name: str
+    any_window: bool
 
     def shipped_to(self, folder: Path) -> ShippedEngine:
         """Put the weights into a folder that all workers see; return the engine.
@@ -177,6 +180,7 @@ class EngineOnWorkers:
         self.model.check_unchanged()
         return ShippedEngine(
             name=self.name,
+            any_window=self.any_window,
             weights=weights,
             sha256=self.model.sha256,
             engine=choose_engine(self.engine, "cpu"),

@@ -116,7 +116,12 @@ def suggest(request: SuggestRequest, *, track: Track = silent_track) -> Suggeste
         )
     _refuse_misfit(request, model, found.files)
     recipe = settings_for(
-        model, PredictConfig(), request.engine, request.device, request.threads
+        model,
+        # How sure the network is matters everywhere.
+        PredictConfig(no_skip=True),
+        request.engine,
+        request.device,
+        request.threads,
     )
     with writing(request.out):
         request.out.parent.mkdir(parents=True, exist_ok=True)

@@ -126,7 +126,7 @@ def refuse_blank(samples: Sequence[Sample]) -> None:
     if all(_is_blank(sample) for sample in samples):
         names = [sample.name for sample in samples]
         raise InputError(
-            f"Every training image has one value everywhere ({some(names)}), so there "
+            f"Every training image has a single value ({some(names)}), so there "
             "is nothing to learn from.",
             hint="Are they of another channel, or exported empty? Export them again.",
         )
@@ -143,14 +143,14 @@ def suspicious_images(samples: Sequence[Sample]) -> Iterator[str]:
     blank = [sample.name for sample in samples if _is_blank(sample)]
     if blank:
         yield (
-            f"Images of one value everywhere: {len(blank)} of {len(samples)} "
+            f"Images with a single value: {len(blank)} of {len(samples)} "
             f"({some(blank)}). They teach nothing: are they of another channel, or "
             "exported empty?"
         )
     drawn = [s.name for s in samples if s.name not in blank and _is_drawn(s)]
     if drawn:
         yield (
-            f"Images of one value in each object and one around them: {len(drawn)} of "
+            f"Images with one value inside objects and one outside: {len(drawn)} of "
             f"{len(samples)} ({some(drawn)}). Were labels saved in place of images?"
         )
     yield from _of_contrast([s for s in samples if s.name not in blank])
@@ -279,8 +279,8 @@ def _of_objects(training: Sequence[Sample]) -> Iterator[str]:
     elif total < FEW_OBJECTS:
         yield (
             f"The training images hold {total} outlined "
-            f"object{'' if total == 1 else 's'} in all: expect little of it, or "
-            "outline more."
+            f"object{'' if total == 1 else 's'} in all: expect little, or outline "
+            "more."
         )
     empty = [
         sample.name
@@ -311,7 +311,7 @@ def _of_scores(data: TrainingData) -> Iterator[str]:
     yield (
         "No object is outlined, with its background, in the images to score: there "
         "will be no score, and the constants of decoding stay as they are."
-        + ("" if data.validation else " Validation is of the training images.")
+        + ("" if data.validation else " Validation uses the training images.")
     )
 
 

@@ -109,11 +109,13 @@ class RunInfo:
     """The model that it started from, or ``scratch``."""
     folds: int
     """Networks trained one after the other; 1 where some images are kept out."""
+    processes: int = 1
+    """How many share every step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """Callbacks of a training; silent by default."""
+    """Callbacks of a training; silent by default. Each process calls its own."""
 
     on_note: Callable[[str], None] = lambda note: None
     on_start: Callable[[RunInfo], None] = lambda info: None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,14 @@ from cellunet.command_config import SCRATCH, AnnotationConfig, SplitConfig
 from cellunet.config import TARGET, TrainConfig
 from cellunet.core import checkpoint
 from cellunet.core.dataset import prepare, steps_per_epoch
-from cellunet.core.device import choose_device, use_threads
+from cellunet.core.device import choose_device, torch_version, use_threads
+from cellunet.core.distributed import connected, gathered, refuse_different, together
 from cellunet.core.trainer import Trainer, new_state, state_from
 from cellunet.core.unet import UNet
-from cellunet.errors import CellunetError, ConfigError, OutputError
+from cellunet.errors import CellunetError, ConfigError
 from cellunet.io.files import PendingFile, clear_leftovers, writing
 from cellunet.presets import PRESETS, for_target
+from cellunet.ranks import ALONE, ranks_of
 from cellunet.tasks.train import data as images
 from cellunet.tasks.train import pretrained
 from cellunet.tasks.train.checks import training_notes
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from cellunet.core.dataset import Prepared, Sample
     from cellunet.core.trainer import TrainState
     from cellunet.progress import Track
+    from cellunet.ranks import Ranks
     from cellunet.tasks.train.data import TrainingData
     from cellunet.tasks.train.pretrained import PretrainedModel
 
@@ -81,6 +85,8 @@ class Run:
     histories: list[list[dict[str, float]]]
     """Of the folds before."""
     hooks: Hooks
+    ranks: Ranks
+    """Which process this is; the first one alone writes."""
 
     @property
     def fold(self) -> int:
@@ -95,7 +101,9 @@ class Run:
     def trainer(self) -> Trainer:
         """Return what takes the steps of the fold that the run is in."""
         fold = self.folds[self.fold]
-        return Trainer(fold.training, fold.validation, self.config, self.device)
+        return Trainer(
+            fold.training, fold.validation, self.config, self.device, self.ranks
+        )
 
 
 MARGIN = 0.93
@@ -140,7 +148,7 @@ def locked_name(request: TrainRequest) -> Iterator[Path]:
             hint="Choose another: --name MY-CELLS.",
         )
     with contextlib.ExitStack() as stack:
-        with in_home("Set CELLUNET_HOME to a folder that can be written."):
+        with store.in_home():
             with writing(folder):
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 locked = stack.enter_context(store.training(request.name))
@@ -178,15 +186,6 @@ def _refuse_unwritable(folder: Path) -> None:
     # Data that are refused later leave no empty folder behind.
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-
-@contextlib.contextmanager
-def in_home(hint: str) -> Iterator[None]:
-    """Give errors of writing into the models' folder a hint that fits there."""
-    try:
-        yield
-    except OutputError as error:
-        raise OutputError(error.message, hint=hint) from error
 
 
 def saved_run(request: TrainRequest, folder: Path) -> Saved | None:
@@ -397,6 +396,8 @@ def within(
     folds: Sequence[FoldRun],
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
+    *,
+    ranks: Ranks = ALONE,
 ) -> TrainConfig:
     """Return the settings with as many steps as fit a time budget, as measured here.
 
@@ -412,9 +413,11 @@ def within(
         Where to compute.
     clock
         Returns seconds.
+    ranks
+        Which process this is; the first one's clock counts.
     """
     probe = config.replace(steps_per_epoch=WARM_STEPS + TIMED_STEPS)
-    trainer = Trainer(folds[0].training, folds[0].validation, probe, device)
+    trainer = Trainer(folds[0].training, folds[0].validation, probe, device, ranks)
     state = new_state(config, device)
     begin = 0.0
     with contextlib.closing(trainer.sampler.batches(0, 0)) as batches:
@@ -428,7 +431,7 @@ def within(
     per_epoch = clock() - begin
     budget = minutes * 60 * MARGIN / len(folds) - per_epoch * config.epochs
     steps = int(max(budget, 0.0) / per_step / config.epochs)
-    return config.replace(steps_per_epoch=max(steps, 1))
+    return config.replace(steps_per_epoch=gathered(ranks, max(steps, 1))[0])
 
 
 def about(
@@ -444,6 +447,30 @@ def about(
         **{name: _plain(request, name) for name in _usual()},
         "fold": 0,
     }
+
+
+def moved(began: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    """Return what to say of a run that goes on elsewhere than it last was.
+
+    Parameters
+    ----------
+    began
+        What is known of the run; an older version did not save where it was.
+    there
+        Device, threads and processes with which it goes on.
+    """
+    before = {name: began.get(name) for name in there}
+    if None in before.values() or before == there:
+        return []
+    ran, runs = (
+        f"{at['device']} (threads: {at['threads']}, processes: {at['processes']})"
+        for at in (before, there)
+    )
+    return [
+        f"So far this training ran on {ran}; it continues on {runs}, where sums are "
+        "added in another order: the weights will differ in their last digits from "
+        "those of a run that stayed where it was."
+    ]
 
 
 def refuse_other(
@@ -569,14 +596,21 @@ def train(request: TrainRequest, hooks: Hooks | None = None) -> Trained:
         If the data, the settings, the name or the device cannot be used; before any
         step is taken. OutputError if the run's folder cannot be written.
     """
-    with locked_name(request) as folder:
-        return _train(request, folder, hooks or Hooks())
+    ranks = ranks_of(os.environ)
+    device = choose_device(request.device, ranks)
+    with connected(ranks, device), contextlib.ExitStack() as stack:
+        with together(ranks):
+            # The first process has the folder to itself, for all of them.
+            folder = store.model_folder(request.name)
+            if ranks.first:
+                folder = stack.enter_context(locked_name(request))
+        run = _prepared(request, folder, device, hooks or Hooks(), ranks)
+        return _train(run)
 
 
-def _train(request: TrainRequest, folder: Path, hooks: Hooks) -> Trained:
-    run = _prepared(request, folder, hooks)
+def _train(run: Run) -> Trained:
     run.hooks.on_start(_info(run))
-    with in_home(NOT_LOST):
+    with store.in_home(NOT_LOST):
         finished = _all_folds(run)
         report = Trained(
             name=run.name,
@@ -590,7 +624,8 @@ def _train(request: TrainRequest, folder: Path, hooks: Hooks) -> Trained:
             notes=run.data.notes,
             start=run.start_name,
         )
-        if not finished:
+        # What follows is the work of one: the others need not wait for it.
+        if not finished or not run.ranks.first:
             return report
         # Once more, for a run that was killed between its last state and these.
         rows = mean_history(_histories(run))
@@ -613,14 +648,82 @@ def _train(request: TrainRequest, folder: Path, hooks: Hooks) -> Trained:
     )
 
 
-def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """What is known before the first step and before any time is measured."""
+
+    request: TrainRequest
+    saved: Saved | None
+    config: TrainConfig
+    start: PretrainedModel | None
+    data: TrainingData
+    folds: list[FoldRun]
+
+
+def _prepared(
+    request: TrainRequest,
+    folder: Path,
+    device: torch.device,
+    hooks: Hooks,
+    ranks: Ranks,
+) -> Run:
     """Check and read everything that the first step needs."""
-    device = choose_device(request.device)
     threads = use_threads(request.threads)
+    with together(ranks):
+        read = _read(request, folder, hooks, ranks)
+    config, request = read.config, read.request
+    refuse_different(
+        ranks,
+        {
+            "images": (read.data.training_prints, read.data.validation_prints),
+            "settings": config.to_dict(),
+            "weights to start from": read.start.sha256 if read.start else SCRATCH,
+            "versions": torch_version(),
+        },
+    )
+    if read.saved is None and request.minutes is not None:
+        config = within(request.minutes, config, read.folds, device, ranks=ranks)
+        hooks.on_note(
+            f"A budget of {request.minutes:g} min makes {config.epochs} epochs of "
+            f"{config.steps_per_epoch} steps at the speed measured here."
+        )
+    there = {"device": str(device), "threads": threads, "processes": ranks.size}
+    began = read.saved.about if read.saved else about(request, read.data, read.start)
+    for note in moved(began, there) if read.saved else ():
+        hooks.on_note(note)
+    with together(ranks):
+        run = Run(
+            name=request.name,
+            folder=folder,
+            device=device,
+            threads=threads,
+            config=config,
+            data=read.data,
+            start=read.start,
+            folds=read.folds,
+            about=began | there,
+            state=_state(read, config, folder, device, ranks),
+            networks=[],
+            histories=[],
+            hooks=hooks,
+            ranks=ranks,
+        )
+        for number in range(run.fold):
+            network = UNet(config.network).to(device)
+            history = checkpoint.load_fold(_fold_file(folder, number), network)
+            run.histories.append(history)
+            run.networks.append(network)
+    return run
+
+
+def _read(request: TrainRequest, folder: Path, hooks: Hooks, ranks: Ranks) -> _Read:
+    """Read the run to resume, the model to start from and the images."""
     saved = saved_run(request, folder)
     if saved:
         request = as_it_began(request, saved)
     config = saved.config if saved else request.config
+    # Refused before images are read, which may take long.
+    ranks.share(config.batch)
     start = pretrained.read_pretrained(
         saved.about["start"] if saved else pretrained_name(request.start, config)
     )
@@ -634,40 +737,18 @@ def _prepared(request: TrainRequest, folder: Path, hooks: Hooks) -> Run:
     else:
         refuse_other(saved, data, start, request.name)
     folds = fold_runs(data, request.split, config, hooks.track)
-    if saved is None and request.minutes is not None:
-        config = within(request.minutes, config, folds, device)
-        hooks.on_note(
-            f"A budget of {request.minutes:g} min makes {config.epochs} epochs of "
-            f"{config.steps_per_epoch} steps at the speed measured here."
-        )
-    run = Run(
-        name=request.name,
-        folder=folder,
-        device=device,
-        threads=threads,
+    return _Read(
+        request=request,
+        saved=saved,
         config=config,
-        data=data,
         start=start,
+        data=data,
         folds=folds,
-        about=saved.about if saved else about(request, data, start),
-        state=_state(request, config, start, folder, device),
-        networks=[],
-        histories=[],
-        hooks=hooks,
     )
-    for number in range(run.fold):
-        network = UNet(config.network).to(device)
-        run.histories.append(checkpoint.load_fold(_fold_file(folder, number), network))
-        run.networks.append(network)
-    return run
 
 
 def _state(
-    request: TrainRequest,
-    config: TrainConfig,
-    start: PretrainedModel | None,
-    folder: Path,
-    device: torch.device,
+    read: _Read, config: TrainConfig, folder: Path, device: torch.device, ranks: Ranks
 ) -> TrainState:
     """Return the state to go on from.
 
@@ -675,12 +756,13 @@ def _state(
     be well.
     """
     file = folder / store.STATE_FILE
-    if request.resume:
+    if read.saved:
         return checkpoint.load_state(file, config, device)
-    state = first_state(start, config, device)
-    with writing(file):
-        file.unlink(missing_ok=True)
-    remove_fold_runs(folder)
+    state = first_state(read.start, config, device)
+    if ranks.first:
+        with writing(file):
+            file.unlink(missing_ok=True)
+        remove_fold_runs(folder)
     return state
 
 
@@ -696,6 +778,7 @@ def _info(run: Run) -> RunInfo:
         folder=run.folder,
         start=run.start_name,
         folds=len(run.folds),
+        processes=run.ranks.size,
     )
 
 
@@ -714,8 +797,9 @@ def _all_folds(run: Run) -> bool:
         run.networks.append(network)
         run.histories.append(run.state.history)
         if len(run.networks) < len(run.folds):
-            file = _fold_file(run.folder, run.fold)
-            checkpoint.save_fold(file, network, run.state.history)
+            if run.ranks.first:
+                file = _fold_file(run.folder, run.fold)
+                checkpoint.save_fold(file, network, run.state.history)
             run.about = run.about | {"fold": run.fold + 1}
             run.state = first_state(run.start, run.config, run.device)
             _save(run)
@@ -723,9 +807,10 @@ def _all_folds(run: Run) -> bool:
 
 
 def _save(run: Run) -> None:
-    checkpoint.save_state(
-        run.folder / store.STATE_FILE, run.state, run.config, run.about
-    )
+    if run.ranks.first:
+        checkpoint.save_state(
+            run.folder / store.STATE_FILE, run.state, run.config, run.about
+        )
 
 
 def _steps(run: Run) -> bool:
@@ -738,6 +823,8 @@ def _steps(run: Run) -> bool:
 
     def on_epoch(summary: Mapping[str, float]) -> None:
         nonlocal drawn
+        if not run.ranks.first:
+            return
         _save(run)
         rows = mean_history(_histories(run))
         write_history(run.folder, rows)

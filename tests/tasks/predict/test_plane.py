@@ -50,6 +50,7 @@ from cellunet.tasks.predict.plane import (
     DecodePass,
     PredictionStopped,
     as_labels,
+    segment,
     segment_plane,
     tiles,
 )
@@ -107,6 +108,27 @@ def test_labels_are_those_of_the_whole_plane_for_every_tile(
         np.testing.assert_array_equal(found, expected)
     if min(shape) > 60:
         assert expected.max() > 10
+
+
+def test_what_training_scores_is_what_predict_drops_for_every_tile(
+    recipe, tmp_path, nuclei_image
+) -> None:
+    image = nuclei_image((70, 300), 40, 9)[0]
+    probabilities = probabilities_of(image, recipe)
+    encoding, path = recipe.config.encoding, saved(tmp_path, image)
+    every = decode_plane(probabilities, encoding, recipe.decode).max()
+    corrected = correct(probabilities, recipe.decode.class_odds)
+    sure = corrected.max(axis=0)[
+        decode_plane(probabilities, encoding, recipe.decode) > 0
+    ]
+    unsure = recipe.decode.replace(min_confidence=float(sure.mean()))
+    expected = decode_plane(probabilities, encoding, unsure)
+    assert 0 < expected.max() < every
+    for tile_px in (64, 100, 1024):
+        settings = replace(recipe, decode=unsure, memory=Memory(tile_px=tile_px))
+        with open_image(path) as source, Scratch(memory_bytes=MEMORY) as scratch:
+            found = as_labels(segment(source, 0, settings, scratch).bands())
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_several_blocks_of_the_network_make_the_same_labels(

@@ -393,7 +393,7 @@ def test_a_models_own_scale_is_multiplied_within_limits(known) -> None:
     config = known.card.config
     own = replace(known, card=replace(known.card, config=config.replace(scale=0.1)))
     assert scale_of(PredictConfig(scale=2.0), own) == pytest.approx(0.2)
-    with pytest.raises(ConfigError, match=r"magnified by 0\.1 as it is; 0\.01 in all"):
+    with pytest.raises(ConfigError, match=r"images by 0\.1; 0\.01 in all"):
         scale_of(PredictConfig(scale=0.1), own)
 
 

@@ -342,8 +342,8 @@ def test_each_field_of_a_plate_is_an_image_with_its_well_in_the_table(
     with (tmp_path / "out" / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [*dict.fromkeys((r["image"], r["well"], r["field"]) for r in rows)] == [
-        ("plate.zarr#A/1/0", "A1", "0"),
-        ("plate.zarr#A/1/1", "A1", "1"),
+        ("plate.zarr#A/1/0", "A01", "0"),
+        ("plate.zarr#A/1/1", "A01", "1"),
         ("plate.zarr#B/12/0", "B12", "0"),
         ("plate.zarr#B/12/1", "B12", "1"),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,25 @@ def test_a_stop_changes_no_bit(call, data, quick, whole) -> None:
     assert resumed.finished
     assert files_of(resumed.folder) == whole()
     assert not (resumed.folder / store.STATE_FILE).exists()
+
+
+def test_a_run_that_moves_is_told_what_will_differ(data, quick, monkeypatch) -> None:
+    notes: list[str] = []
+
+    def hooks():
+        return replace(stop_at(1), on_note=notes.append)
+
+    train(quick(data, threads=1), hooks())
+    train(quick(data, threads=1, resume=True), hooks())
+    assert not [n for n in notes if n.startswith("So far")]
+    monkeypatch.setattr("cellunet.tasks.train.train.use_threads", lambda wish: 7)
+    train(quick(data, resume=True), hooks())
+    (told,) = [n for n in notes if n.startswith("So far")]
+    assert "threads: 1, processes: 1); it continues on cpu (threads: 7," in told
+    assert "last digits" in told
+    # What is said once is not said again: the run is there now.
+    train(quick(data, resume=True), hooks())
+    assert len([n for n in notes if n.startswith("So far")]) == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,277 @@
+"""Read the regions of an image within which objects are looked for.
+
+They are drawn as annotations are: a ROI or a set of them by ImageJ, GeoJSON by QuPath,
+in pixels of full resolution. What is named or classed ``ignore`` is cut out of the
+others, and where some are ``region`` (annotations that hold detections are, too), the
+others are objects and do not count, as where labels are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellunet.annotations.geojson import geojson_drawings
+from cellunet.annotations.imagej import roi_drawings
+from cellunet.annotations.read import drawn_kind
+from cellunet.annotations.shapes import (
+    Drawing,
+    Oval,
+    Polygons,
+    Strokes,
+    read_bytes,
+    read_json,
+)
+from cellunet.errors import AnnotationError, some
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    Area = Polygons | Oval
+
+SUFFIXES = (".geojson", ".geojson.gz", ".json", ".zip", ".roi")
+"""Of files that regions are read from."""
+
+SQUARE_PX = 16
+"""Side of the squares by which `RegionMask` knows a region."""
+
+BAND_PX = 2**20
+"""Pixels of a region that are drawn at once, some 30 bytes each."""
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions that a file holds."""
+
+    path: Path
+    sha256: str
+    """Of the file."""
+    kept: tuple[tuple[str, Area], ...]
+    """By name, what counts."""
+    ignored: tuple[tuple[str, Area], ...] = ()
+    """What is cut out of it."""
+    left_out: tuple[str, ...] = ()
+    """Names of what encloses nothing."""
+
+    def mask(
+        self, shape: tuple[int, int], full_px: tuple[float, float] = (1.0, 1.0)
+    ) -> RegionMask:
+        """Return which pixels of an image lie in the regions.
+
+        Parameters
+        ----------
+        shape
+            Height and width of the image.
+        full_px
+            Height and width of its pixels in those of full resolution.
+
+        Raises
+        ------
+        AnnotationError
+            If a coordinate is not finite, or no region holds a pixel of the image.
+        """
+        kept, ignored = (
+            tuple((name, _scaled(area, full_px)) for name, area in areas)
+            for areas in (self.kept, self.ignored)
+        )
+        own = replace(self, kept=kept, ignored=ignored)
+        found = RegionMask(own, shape)
+        if not found.area_px:
+            height, width = (round(n * f) for n, f in zip(shape, full_px, strict=True))
+            raise AnnotationError(
+                f"No region of {self.path} ({some([n for n, _ in self.kept])}) holds a "
+                f"pixel of the image, which has {height} x {width}.",
+                hint="Regions are in pixels of full resolution, from the upper left; "
+                "is the file of another image?",
+            )
+        return found
+
+
+def read_regions(path: Path) -> Regions:
+    """Return the regions that were drawn in ImageJ or QuPath.
+
+    Raises
+    ------
+    AnnotationError
+        If the file is missing, damaged, of another format, or holds no area.
+    """
+    kind = "no"
+    if path.name.lower().endswith(SUFFIXES):
+        kind = drawn_kind(path)
+    if kind == "rois":
+        drawings = roi_drawings(path)
+    elif kind == "geojson":
+        drawings, _ = geojson_drawings(read_json(path))
+    else:
+        raise AnnotationError(
+            f"{path} is no file of regions: it holds {kind} annotations.",
+            hint="Regions are ROIs of ImageJ (.roi, .zip) or GeoJSON, as QuPath "
+            "exports it.",
+        )
+    encloses = [(d, area) for d in drawings if (area := _area_of(d)) is not None]
+    wanted = "region" if any(d.role == "region" for d, _ in encloses) else "object"
+    kept = tuple((d.name, area) for d, area in encloses if d.role == wanted)
+    names = {id(d) for d, _ in encloses}
+    left_out = tuple(d.name for d in drawings if id(d) not in names)
+    if not kept:
+        what = f": {some(list(left_out))} enclose nothing" if left_out else ""
+        raise AnnotationError(
+            f"{path} holds no region{what}.",
+            hint="Draw the outline of an area around what is to be segmented.",
+        )
+    return Regions(
+        path,
+        hashlib.sha256(read_bytes(path)).hexdigest(),
+        kept,
+        tuple((d.name, area) for d, area in encloses if d.role == "ignore"),
+        left_out,
+    )
+
+
+def _area_of(drawing: Drawing) -> Area | None:
+    """Return what a drawing encloses; None if that is nothing."""
+    figure = drawing.figure
+    if isinstance(figure, Oval):
+        return figure
+    if isinstance(figure, Polygons) and figure.encloses:
+        return figure
+    if isinstance(figure, Polygons | Strokes):
+        return None
+    raise TypeError(f"no region is drawn as {type(figure).__name__}")
+
+
+def _scaled(area: Area, full_px: tuple[float, float]) -> Area:
+    """Return an area in pixels of another size."""
+    y, x = full_px
+    if isinstance(area, Oval):
+        return Oval(area.x0 / x, area.y0 / y, area.x1 / x, area.y1 / y)
+    rings = tuple(
+        tuple(np.asarray(ring, np.float64) / (x, y) for ring in polygon)
+        for polygon in area.polygons
+    )
+    return replace(area, polygons=rings)
+
+
+def _moved_up(area: Area, by: int) -> Area:
+    """Return an area so many rows further up."""
+    if isinstance(area, Oval):
+        return replace(area, y0=area.y0 - by, y1=area.y1 - by)
+    rings = tuple(
+        tuple(np.asarray(ring, np.float64) - (0, by) for ring in polygon)
+        for polygon in area.polygons
+    )
+    return replace(area, polygons=rings)
+
+
+class RegionMask:
+    """Which pixels of an image lie in regions, without an array of the image.
+
+    Parameters
+    ----------
+    regions
+        In pixels of the image.
+    shape
+        Height and width of the image.
+
+    Raises
+    ------
+    AnnotationError
+        If a coordinate is not finite.
+    """
+
+    def __init__(self, regions: Regions, shape: tuple[int, int]) -> None:
+        self.regions, self.shape = regions, shape
+        squares = [-(-n // SQUARE_PX) for n in shape]
+        self.some = np.zeros(squares, np.bool_)
+        """YX, by squares of `SQUARE_PX`: whether any pixel lies in a region."""
+        self._all = np.zeros(squares, np.bool_)
+        self.area_px = 0
+        """Pixels that lie in a region."""
+        self.crossing: dict[str, None] = {}
+        """Names of regions whose outline crosses itself."""
+        rows = max(BAND_PX // shape[1] // SQUARE_PX, 1) * SQUARE_PX
+        for y0 in range(0, shape[0], rows):
+            self._add(y0, self._rows(y0, min(rows, shape[0] - y0)))
+
+    def _rows(self, y0: int, count: int) -> npt.NDArray[np.bool_]:
+        """Return which pixels of some rows lie in a region."""
+        band = np.zeros((count, self.shape[1]), np.bool_)
+        for areas, value in ((self.regions.kept, True), (self.regions.ignored, False)):
+            for name, area in areas:
+                try:
+                    found = _moved_up(area, y0).fill(band.shape)
+                except AnnotationError as error:
+                    raise AnnotationError(
+                        f"{self.regions.path}: {name}: {error.message}", hint=error.hint
+                    ) from error
+                if found.crosses:
+                    self.crossing[name] = None
+                band[found.window][found.inside] = value
+        return band
+
+    def _add(self, y0: int, band: npt.NDArray[np.bool_]) -> None:
+        self.area_px += int(np.count_nonzero(band))
+        short = [(0, -n % SQUARE_PX) for n in band.shape]
+        # What is beyond the image does not keep a square from being whole.
+        for found, padding in ((self.some, False), (self._all, True)):
+            whole = np.pad(band, short, constant_values=padding)
+            squares = whole.reshape(len(whole) // SQUARE_PX, SQUARE_PX, -1, SQUARE_PX)
+            held = squares.all((1, 3)) if padding else squares.any((1, 3))
+            found[y0 // SQUARE_PX : (y0 + len(whole)) // SQUARE_PX] = held
+
+    def holds(
+        self, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which points lie in a pixel of a region.
+
+        Pixels lie around whole numbers, 0 in the middle of the first.
+        """
+        rows, columns = (np.rint(v).astype(np.int64) for v in (y, x))
+        place = rows // SQUARE_PX, columns // SQUARE_PX
+        inside: npt.NDArray[np.bool_] = self._all[place]
+        unsure = np.flatnonzero(self.some[place] & ~inside)
+        for square in np.unique(place[0][unsure]):
+            y0 = int(square) * SQUARE_PX
+            band = self._rows(y0, min(SQUARE_PX, self.shape[0] - y0))
+            here = unsure[place[0][unsure] == square]
+            inside[here] = band[rows[here] - y0, columns[here]]
+        return inside
+
+    @cached_property
+    def _sums(self) -> npt.NDArray[np.int64]:
+        """Squares that hold some, above and left of each corner."""
+        sums = self.some.astype(np.int64).cumsum(0).cumsum(1)
+        return np.pad(sums, ((1, 0), (1, 0)))
+
+    def near(
+        self, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which cells of a grid are at squares that hold a pixel of a region.
+
+        Parameters
+        ----------
+        rows, columns
+            N2, first pixel of each row of cells and the one after the last.
+
+        Returns
+        -------
+        ndarray
+            YX bool. Cells beyond the image are near what is at its edge.
+        """
+        (y0, y1), (x0, x1) = (
+            (
+                np.clip(np.floor(ends[:, 0] / SQUARE_PX), 0, n - 1).astype(np.int64),
+                np.clip(np.ceil(ends[:, 1] / SQUARE_PX), 1, n).astype(np.int64),
+            )
+            for ends, n in ((rows, len(self.some)), (columns, self.some.shape[1]))
+        )
+        sums = self._sums
+        held = sums[np.ix_(y1, x1)] - sums[np.ix_(y0, x1)]
+        held += sums[np.ix_(y0, x0)] - sums[np.ix_(y1, x0)]
+        return held > 0

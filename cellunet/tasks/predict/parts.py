@@ -1,0 +1,319 @@
+"""Parts of a batch (``--part I/N``): what each leaves, and the one table of all.
+
+A part ends with a record: its images, what became of each, and with what they were
+made. Whoever joins the parts needs neither the images nor the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellunet.command_config import PredictConfig
+from cellunet.errors import InputError, some
+from cellunet.io.files import at_work, write_atomically, writing
+from cellunet.io.source import Damage
+from cellunet.io.zarr_store import address
+from cellunet.outputs.report import RunSummary
+from cellunet.tasks.predict import outputs
+from cellunet.tasks.predict.inputs import (
+    ImageResult,
+    Predictions,
+    common_folder,
+    or_lost,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    Part = tuple[int, int]
+
+FOLDER = "parts-data"
+"""Folder in that of the results that holds a record of each part."""
+
+FORMAT = 1
+
+SAME = ("model", "engine", "settings", "batch")
+"""What parts that belong together have in common."""
+
+NAME = re.compile(r"(\d+)-of-(\d+)\.json")
+
+AGAIN = (
+    "Run these again, each with its --part, or the command without --part, which also "
+    "segments what is missing."
+)
+
+
+def begin(out: Path, part: Part | None) -> None:
+    """Remove the record of a part that begins anew; of a whole batch those of all.
+
+    What is killed from now on leaves none, and is missed.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be removed.
+    """
+    paths = _records(out).values() if part is None else [_record(out, part)]
+    for path in paths:
+        with writing(path):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (out / FOLDER).rmdir()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A batch that has ended, or a part of it."""
+
+    out: Path
+    config: PredictConfig
+    files: Sequence[Path]
+    """Those of the whole batch, in its order."""
+    found: Predictions
+    """What became of those of the part."""
+    beside: Sequence[ImageResult]
+    """The same by what their further files are named after."""
+    run: RunSummary | None
+    """What the report says of it, if one is asked for."""
+
+
+def finish(ended: Finished) -> Predictions:
+    """Write the record of a part; of a whole batch the table and the report.
+
+    Raises
+    ------
+    OutputError
+        If there is no room or no permission.
+    """
+    out, config = ended.out, ended.config
+    if config.part is not None:
+        _keep(ended, config.part)
+        return ended.found
+    report, reporter = None, outputs.reporter_for(out, config)
+    if reporter is not None and ended.run is not None:
+        report = reporter.write(ended.run, ended.beside)
+    there = [i for i in ended.beside if i.status in ("done", "skipped")]
+    labels = [Path(i.output) for i in there if i.output]
+    paths = outputs.joined_paths(out, config)
+    written = outputs.write_joined(paths, labels, config)
+    return replace(
+        ended.found,
+        table=written.get("table"),
+        coco=written.get("coco"),
+        report=report,
+    )
+
+
+def _keep(part: Finished, number: Part) -> None:
+    names = [address(path) or str(path) for path in part.files]
+    place = {name: number for number, name in enumerate(names)}
+    found = part.found
+    values = {
+        "format": FORMAT,
+        "batch": {"images": len(names), "sha256": _digest(names)},
+        "config": part.config.to_dict(),
+        "model": found.model,
+        "engine": found.engine,
+        "settings": found.settings,
+        "seconds": found.seconds,
+        "stopped": found.stopped,
+        "notes": found.notes,
+        "warnings": found.warnings,
+        "run": None if part.run is None else asdict(part.run),
+        "images": [
+            {
+                **vars(result),
+                "damaged": [vars(damage) for damage in result.damaged],
+                "output": _below(result.output, part.out),
+                "beside": _below(own.output, part.out),
+                # What is not there at all comes first, as in a whole batch.
+                "number": place.get(result.input, -1),
+            }
+            for result, own in zip(found.images, part.beside, strict=True)
+        ],
+    }
+    with write_atomically(_record(part.out, number)) as path:
+        path.write_text(json.dumps(values), encoding="utf-8")
+
+
+def join(out: Path) -> Predictions:
+    """Make the table, the COCO file and the report of all parts of a batch.
+
+    Parameters
+    ----------
+    out
+        Folder of the results.
+
+    Returns
+    -------
+    Predictions
+        As of a call for all images; the seconds are those of all parts together.
+
+    Raises
+    ------
+    InputError
+        If parts are missing, were stopped, or do not belong together.
+    BusyError
+        If a part is being written.
+    OutputError
+        If there is no room or no permission.
+    """
+    if not out.is_dir() or not _records(out):
+        raise InputError(
+            f"{out} holds no finished part of a batch.",
+            hint="Parts are made by: cellunet predict INPUTS --out DIR --part I/N.",
+        )
+    with at_work(out):
+        parts = _read_all(out)
+        images = sorted(
+            (image for part in parts for image in part["images"]),
+            key=lambda image: int(image["number"]),
+        )
+        results = [or_lost(_result(image, out)) for image in images]
+        beside = [
+            replace(result, output=result.output and _within(image["beside"], out))
+            for result, image in zip(results, images, strict=True)
+        ]
+        first, seconds = parts[0], sum(part["seconds"] for part in parts)
+        found = Predictions(
+            model=first["model"],
+            engine=first["engine"],
+            settings=first["settings"],
+            images=tuple(results),
+            seconds=seconds,
+            notes=_once(note for part in parts for note in part["notes"]),
+            warnings=_once(text for part in parts for text in part["warnings"]),
+        )
+        config = PredictConfig.from_dict(first["config"]).replace(part=None)
+        return finish(
+            Finished(
+                out=out,
+                config=config,
+                files=(),
+                found=found,
+                beside=beside,
+                run=_run_of_all([part["run"] for part in parts], found, out),
+            )
+        )
+
+
+def _run_of_all(
+    runs: Sequence[Mapping[str, Any] | None], found: Predictions, out: Path
+) -> RunSummary | None:
+    """Return what the report says of all parts, by what it would say of the first."""
+    known = [run for run in runs if run is not None]
+    if not known:
+        return None
+    run = RunSummary(**known[0])
+    timed = {"Time of this run": f"{found.seconds:.1f} s in {len(runs)} parts"}
+    return replace(
+        run,
+        created=max(run["created"] for run in known),
+        seconds=found.seconds,
+        folder=common_folder(found.images) or run.folder,
+        results=str(out),
+        settings={**run.settings, **timed},
+    )
+
+
+def _read_all(out: Path) -> list[dict[str, Any]]:
+    """Return the records of a complete set of parts, in their order."""
+    sets: dict[int, dict[int, Path]] = defaultdict(dict)
+    for (number, count), path in _records(out).items():
+        sets[count][number] = path
+    # Where a batch was divided anew, the division that is complete, else the last.
+    count = max(sets, key=lambda n: (len(sets[n]) == n, _newest(sets[n].values())))
+    parts = {number: _read(path) for number, path in sorted(sets[count].items())}
+    missing = [f"{i} (missing)" for i in range(1, count + 1) if i not in parts]
+    stopped = [
+        f"{i} (stopped after {len(part['images']):,} images)"
+        for i, part in parts.items()
+        if part["stopped"]
+    ]
+    if missing or stopped:
+        raise InputError(
+            f"{len(missing) + len(stopped)} of the {count} parts in {out} are not "
+            f"finished: {some([*missing, *stopped], 10)}.",
+            hint=AGAIN,
+        )
+    base, *others = parts.items()
+    for number, part in others:
+        differ = [name for name in SAME if part[name] != base[1][name]]
+        if differ:
+            named = "list of images" if differ[0] == "batch" else differ[0]
+            raise InputError(
+                f"Part {number} of {count} in {out} was made with another {named} "
+                f"than part {base[0]}.",
+                hint="Run the parts that are out of date again, with --overwrite if "
+                "their results are to be replaced.",
+            )
+    return list(parts.values())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = values["format"] == FORMAT
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error}).", hint=AGAIN) from error
+    if not known:
+        raise InputError(f"{path} is of another version of cellunet.", hint=AGAIN)
+    return values
+
+
+def _records(out: Path) -> dict[Part, Path]:
+    """Return the records in a folder of results by part and number of parts."""
+    found = {}
+    for path in (out / FOLDER).glob("*-of-*.json"):
+        name = NAME.fullmatch(path.name)
+        if name:
+            found[int(name[1]), int(name[2])] = path
+    return found
+
+
+def _record(out: Path, part: Part) -> Path:
+    return out / FOLDER / f"{part[0]}-of-{part[1]}.json"
+
+
+def _newest(paths: Iterable[Path]) -> float:
+    return max(path.stat().st_mtime for path in paths)
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _below(output: str | None, out: Path) -> str | None:
+    """Return a result as it is found again wherever the folder is seen from."""
+    if output is None:
+        return None
+    path = Path(output)
+    if path.is_relative_to(out):
+        return path.relative_to(out).as_posix()
+    return str(path.absolute())
+
+
+def _within(output: str | None, out: Path) -> str | None:
+    return output and str(out / output)
+
+
+def _result(image: Mapping[str, Any], out: Path) -> ImageResult:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in image.items()
+        if name not in ("number", "beside")
+    }
+    values["damaged"] = tuple(Damage(**damage) for damage in image["damaged"])
+    values["output"] = _within(image["output"], out)
+    return ImageResult(**values)
+
+
+def _once(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))

@@ -1,0 +1,110 @@
+"""Find the regions of an image within which it is to be segmented."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellunet.errors import AnnotationError, InputError
+from cellunet.io.paths import output_stem
+
+if TYPE_CHECKING:
+    from cellunet.annotations.regions import RegionMask, Regions
+
+
+class RegionFiles:
+    """The files of regions of a run: one for all images, or one for each.
+
+    Parameters
+    ----------
+    named
+        A file, or a folder of files that are named like the images; None: nothing is
+        asked for.
+
+    Raises
+    ------
+    InputError
+        If it is not there.
+    AnnotationError
+        If the one file cannot be used.
+    """
+
+    def __init__(self, named: str | None) -> None:
+        self._named = Path(named or "")
+        self._read = cache(_read)
+        if named is None or self._named.is_dir():
+            return
+        if not self._named.exists():
+            raise InputError(
+                f"There is no {self._named} with regions to segment within.",
+                hint="--within takes a file of ROIs or GeoJSON, or a folder of them.",
+            )
+        self._read(self._named)
+
+    def of(self, image: Path) -> Regions:
+        """Return the regions of an image.
+
+        Raises
+        ------
+        AnnotationError
+            If there are none, or more than one file, or it cannot be used.
+        """
+        if not self._named.is_dir():
+            return self._read(self._named)
+        from cellunet.annotations.regions import SUFFIXES
+
+        names = dict.fromkeys((image.name, output_stem(image)))
+        found = [
+            path
+            for name in names
+            for suffix in SUFFIXES
+            if (path := self._named / f"{name}{suffix}").is_file()
+        ]
+        if not found:
+            raise AnnotationError(
+                f"{self._named} holds no regions of {image.name}.",
+                hint=f"Name them {output_stem(image)}.geojson, .zip or .roi.",
+            )
+        if len(found) > 1:
+            names_found = " and ".join(path.name for path in found)
+            raise AnnotationError(
+                f"{self._named} holds several files of regions of {image.name}: "
+                f"{names_found}.",
+                hint="Leave one of them there.",
+            )
+        return self._read(found[0])
+
+
+def _read(path: Path) -> Regions:
+    # What reads annotations takes as long to import as a small image takes.
+    from cellunet.annotations.regions import read_regions
+
+    return read_regions(path)
+
+
+def within_of(mask: RegionMask | None) -> dict[str, Any] | None:
+    """Return what results tell of regions."""
+    if mask is None:
+        return None
+    regions = mask.regions
+    return {
+        "file": str(regions.path),
+        "regions": len(regions.kept),
+        "area_px": mask.area_px,
+    }
+
+
+def region_warnings(mask: RegionMask | None) -> tuple[str, ...]:
+    """Return what to look at in the drawing of regions."""
+    found = []
+    if mask is not None and mask.regions.left_out:
+        names = ", ".join(mask.regions.left_out)
+        found.append(f"{mask.regions.path}: {names} enclose nothing and do not count.")
+    if mask is not None and mask.crossing:
+        names = ", ".join(mask.crossing)
+        found.append(
+            f"{mask.regions.path}: the outlines of {names} cross themselves; what they "
+            "enclose twice does not count. Draw them again."
+        )
+    return tuple(found)

@@ -1,0 +1,135 @@
+"""Regions hold the pixels that were drawn around, without an array of the image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import roifile
+
+from cellunet.annotations.regions import Regions, read_regions
+from cellunet.annotations.shapes import Oval, Polygons, fill
+from cellunet.errors import AnnotationError
+
+TRIANGLE = [[10.0, 5.0], [90.0, 20.0], [30.0, 70.0], [10.0, 5.0]]
+
+
+def feature(ring: list[list[float]], name: str = "tissue", **more: Any) -> Any:
+    properties = {"objectType": "annotation", "name": name} | more
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    return {"type": "Feature", "properties": properties, "geometry": geometry}
+
+
+def saved(folder: Path, *features: Any, name: str = "r.geojson") -> Path:
+    path = folder / name
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+def test_a_region_of_qupath_holds_the_pixels_whose_centers_lie_within(tmp_path) -> None:
+    mask = read_regions(saved(tmp_path, feature(TRIANGLE))).mask((100, 120))
+    expected = fill([np.array(TRIANGLE)], (100, 120))
+    y, x = np.indices((100, 120))
+    found = mask.holds(y.ravel().astype(float), x.ravel().astype(float))
+    np.testing.assert_array_equal(found.reshape(100, 120), expected)
+    assert mask.area_px == expected.sum()
+
+
+def test_a_set_of_rois_is_read_as_well(tmp_path) -> None:
+    path = tmp_path / "set.zip"
+    box = roifile.ImagejRoi.frompoints([[10, 20], [30, 20], [30, 50], [10, 50]])
+    roifile.roiwrite(path, [box])
+    assert read_regions(path).mask((100, 100)).area_px == 20 * 30
+
+
+def test_several_regions_are_one_and_what_is_ignored_is_cut_out(tmp_path) -> None:
+    left = [[0.0, 0.0], [10.0, 0.0], [10.0, 10.0], [0.0, 10.0]]
+    right = [[5.0, 0.0], [15.0, 0.0], [15.0, 10.0], [5.0, 10.0]]
+    hole = [[2.0, 2.0], [4.0, 2.0], [4.0, 4.0], [2.0, 4.0]]
+    path = saved(
+        tmp_path, feature(left, "a"), feature(right, "b"), feature(hole, "ignore")
+    )
+    assert read_regions(path).mask((20, 20)).area_px == 15 * 10 - 4
+
+
+def test_nuclei_that_lie_in_an_annotation_are_no_regions(tmp_path) -> None:
+    small = [[20.0, 20.0], [25.0, 20.0], [25.0, 25.0], [20.0, 25.0]]
+    path = saved(
+        tmp_path,
+        feature(TRIANGLE),
+        feature(small, "nucleus", objectType="detection"),
+    )
+    assert [name for name, _ in read_regions(path).kept] == ["tissue"]
+
+
+def test_coordinates_are_those_of_full_resolution(tmp_path) -> None:
+    regions = read_regions(saved(tmp_path, feature(TRIANGLE)))
+    half = regions.mask((50, 60), (2.0, 2.0))
+    assert half.area_px == fill([np.array(TRIANGLE) / 2], (50, 60)).sum()
+
+
+def test_squares_near_a_region_are_found_on_a_grid_of_any_step(tmp_path) -> None:
+    box = [[32.0, 16.0], [48.0, 16.0], [48.0, 32.0], [32.0, 32.0]]
+    mask = read_regions(saved(tmp_path, feature(box))).mask((64, 64))
+    ends = np.array([(n, n + 8) for n in range(0, 64, 8)], float)
+    near = mask.near(ends, ends)
+    assert np.argwhere(near).tolist() == [[2, 4], [2, 5], [3, 4], [3, 5]]
+
+
+def test_ovals_are_regions(tmp_path) -> None:
+    regions = Regions(tmp_path, "", (("o", Oval(10, 10, 30, 40)),))
+    assert regions.mask((64, 64)).area_px == pytest.approx(np.pi * 10 * 15, rel=0.02)
+
+
+def test_a_region_that_crosses_itself_is_named(tmp_path) -> None:
+    bow = [[0.0, 0.0], [20.0, 20.0], [20.0, 0.0], [0.0, 20.0], [0.0, 0.0]]
+    mask = read_regions(saved(tmp_path, feature(bow, "bow"))).mask((32, 32))
+    assert list(mask.crossing) == ["bow"]
+
+
+def test_what_lies_outside_the_image_is_refused(tmp_path) -> None:
+    far = [[500.0, 0.0], [600.0, 0.0], [600.0, 100.0]]
+    regions = read_regions(saved(tmp_path, feature(far, "far")))
+    with pytest.raises(AnnotationError, match=r"far.* holds a pixel .* 100 x 120"):
+        regions.mask((100, 120))
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        ('{"type": "FeatureCollection", "features": []}', "a.geojson", "no region"),
+        (
+            '{"type": "Feature", "properties": {"name": "p"}, "geometry":'
+            ' {"type": "Point", "coordinates": [3, 4]}}',
+            "a.geojson",
+            "no region: p .*enclose nothing",
+        ),
+        ("hello", "a.geojson", "is no JSON"),
+        ("hello", "a.txt", "no file of regions"),
+        ('{"version": "5.0", "shapes": [], "flags": {}}', "a.json", "labelme"),
+        ("hello", "a.zip", "no complete zip"),
+    ],
+)
+def test_files_that_hold_no_region_are_told_in_one_line(
+    content, name, message, tmp_path
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(AnnotationError, match=message) as raised:
+        read_regions(path)
+    assert name in str(raised.value)
+
+
+def test_polygons_may_have_holes(tmp_path) -> None:
+    outer = np.array([(0, 0), (20, 0), (20, 20), (0, 20)], float)
+    inner = np.array([(5, 5), (10, 5), (10, 10), (5, 10)], float)
+    regions = Regions(tmp_path, "", (("p", Polygons(((outer, inner),))),))
+    mask = regions.mask((32, 32))
+    assert mask.area_px == 400 - 25
+    assert mask.holds(np.array([7.0, 2.0]), np.array([7.0, 2.0])).tolist() == [
+        False,
+        True,
+    ]

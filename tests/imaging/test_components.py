@@ -1,0 +1,61 @@
+"""Components by runs: their pixels, numbers, areas, against scipy's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from scipy import ndimage
+
+from cellunet.imaging.components import components
+
+
+def test_corners_do_not_join_and_numbers_follow_the_first_pixels() -> None:
+    mask = np.array([[0, 1, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1]], bool)
+    found = components(mask)
+    assert found.labels().tolist() == [[0, 1, 0, 2], [2, 0, 0, 2], [2, 2, 2, 2]]
+    assert found.labels().dtype == np.int32
+    assert found.areas.tolist() == [0, 1, 7]
+
+
+def test_the_last_pixel_of_a_row_does_not_touch_the_first_of_the_next() -> None:
+    assert components(np.array([[0, 1], [1, 0]], bool)).count == 2
+
+
+def test_pixels_of_chosen_components_come_in_raster_order() -> None:
+    mask = np.array([[1, 1, 0, 1], [0, 0, 0, 1], [1, 0, 0, 1]], bool)
+    pixels, whose = components(mask).pixels(np.array([False, False, True, True]))
+    assert pixels.tolist() == [3, 7, 8, 11]
+    assert whose.tolist() == [2, 2, 3, 2]
+
+
+@given(
+    arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)),
+)
+@settings(max_examples=200)
+def test_any_mask_has_the_components_of_scipy(mask) -> None:
+    found, (labels, count) = components(mask), ndimage.label(mask)
+    assert found.count == count
+    np.testing.assert_array_equal(found.labels(), labels)
+    np.testing.assert_array_equal(
+        found.areas[1:], np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    )
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_path_that_winds_is_one(transposed) -> None:
+    snake = np.zeros((41, 41), bool)
+    snake[::2] = True
+    snake[1::4, -1] = snake[3::4, 0] = True
+    mask = snake.T if transposed else snake
+    assert components(mask).count == 1
+    assert components(~mask).count == ndimage.label(~mask)[1]
+
+
+@given(share=st.floats(0.3, 0.7), seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_noise_has_the_components_of_scipy(share, seed) -> None:
+    mask = np.random.default_rng(seed).random((60, 70)) < share
+    np.testing.assert_array_equal(components(mask).labels(), ndimage.label(mask)[0])

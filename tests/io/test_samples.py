@@ -1,0 +1,105 @@
+"""Sheets of samples: read as spreadsheets write them, and refused in words."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from cellunet.errors import InputError
+from cellunet.io.samples import read_samples
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    def read(content: str | bytes, encoding: str = "utf-8"):
+        path = tmp_path / "s.csv"
+        whole = content if isinstance(content, bytes) else content.encode(encoding)
+        path.write_bytes(whole)
+        return read_samples(path)
+
+    return read
+
+
+def test_wells_are_the_key_and_all_else_is_known_of_them(sheet) -> None:
+    found = sheet("Well,treatment,dose\na1,DMSO,0\nB012,drug,1.5\n\n,,\n")
+    assert found.columns == ("treatment", "dose")
+    assert [(r.line, r.well, r.file, dict(r.values)) for r in found.rows] == [
+        (2, "A01", "", {"treatment": "DMSO", "dose": 0.0}),
+        (3, "B12", "", {"treatment": "drug", "dose": 1.5}),
+    ]
+    assert not found.by_plate
+
+
+def test_files_come_before_wells_as_the_key(sheet) -> None:
+    found = sheet("file_name,well\na.tif,A1\n".replace("file_name", "File"))
+    (row,) = found.rows
+    assert (row.file, row.well, row.values) == ("a.tif", "", {"well": "A1"})
+
+
+def test_a_plate_may_be_part_of_the_key(sheet) -> None:
+    found = sheet("plate,well,drug\n1,A1,x\n2,A1,y\n")
+    assert [(r.plate, r.well, r.values["drug"]) for r in found.rows] == [
+        ("1", "A01", "x"),
+        ("2", "A01", "y"),
+    ]
+    assert found.by_plate
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_what_excel_writes_is_read(sheet, separator, encoding, end) -> None:
+    lines = [("well", "treatment", "dose"), ("A1", "2 µM Ä", "1"), ("A2", "-", "")]
+    found = sheet("".join(separator.join(n) + end for n in lines), encoding)
+    one, two = (row.values for row in found.rows)
+    assert one == {"treatment": "2 µM Ä", "dose": 1.0}
+    assert two["treatment"] == "-"
+    assert math.isnan(two["dose"])
+
+
+def test_names_that_look_like_numbers_stay_as_they_are(sheet) -> None:
+    found = sheet("well,batch,dose,mixed,empty\nA1,007,1e-3,1,\nA2,012,-2,x,\n")
+    one, two = (row.values for row in found.rows)
+    assert (one["batch"], one["dose"], one["mixed"]) == ("007", 0.001, "1")
+    assert (two["batch"], two["dose"], two["mixed"]) == ("012", -2.0, "x")
+    assert found.missing["empty"] == ""
+    assert math.isnan(found.missing["dose"])
+
+
+def test_columns_without_name_and_cells_are_those_of_a_spreadsheet(sheet) -> None:
+    assert sheet("well,a,,\nA1,x,,\nA2,y\n").columns == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "s.csv is empty"),
+        ("well,a\n", "has a header and no row"),
+        ("well\nA1\n", "no column beside well"),
+        ("wells,a\nA1,x\n", "no column file or well; its columns are wells, a"),
+        ("well,a\nA1,x\na01,y\n", "lines 2 and 3 are both of well A01"),
+        ("file,a\nx.tif,1\nx.tif,1\n", "lines 2 and 3 are both of x.tif"),
+        ("well,a\nX99,x\n", "line 2: 'X99' is no well"),
+        ("well,a\n,x\n", "line 2 names no well"),
+        ("well,a\nA1,x,y\n", "line 2 has 3 cells, but the header 2"),
+        ("well,a,A\nA1,x,y\n", "column 'A' is there twice"),
+        ("well,,a\nA1,x,y\n", "column 2 has no name"),
+        ("well,=a\nA1,x\n", "would compute the name '=a'"),
+        ("well,a\nA1,=1+1\n", "line 2: a spreadsheet would compute a '=1+1'"),
+        ("well,a\nA1,+cmd|' /C calc'!A0\n", "line 2: a spreadsheet would compute"),
+        (b"well,a\nA1,2 \xb5M\n", "line 2: a character is not in UTF-8"),
+        (b"PK\x03\x04\x14\x00", "is a workbook, and no CSV file"),
+        ('well,a\nA1,"x\n', "line 2: unexpected end of data"),
+    ],
+)
+def test_a_sheet_that_is_none_is_refused_with_its_line(sheet, content, said) -> None:
+    with pytest.raises(InputError) as told:
+        sheet(content)
+    assert said in told.value.message
+    assert told.value.hint
+
+
+def test_a_sheet_that_is_not_there_is_told(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"no\.csv cannot be read"):
+        read_samples(tmp_path / "no.csv")

@@ -1,0 +1,177 @@
+"""Parts of a batch: joined they are the whole, and what is missing is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tifffile
+
+from cellunet.command_config import PredictConfig
+from cellunet.errors import BusyError, InputError
+from cellunet.io.files import at_work
+from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.parts import FOLDER, join
+
+SAVE = ("table", "coco", "report")
+
+
+@pytest.fixture
+def images(tmp_path, nuclei_image) -> Path:
+    """Three images, the middle one in a folder of its own."""
+    folder = tmp_path / "images"
+    (folder / "inner").mkdir(parents=True)
+    for number, name in enumerate(("a.tif", "inner/b.tif", "z.tif")):
+        tifffile.imwrite(folder / name, nuclei_image((64, 64), 8, number)[0])
+    return folder
+
+
+@pytest.fixture
+def part(tiny_model, tmp_path, images):
+    """``part(1, 2)``: segment the first of two parts; ``part()``: all images."""
+
+    def call(number=None, count=None, *, out="out", should_stop=None, **config):
+        return predict(
+            [str(images)],
+            tmp_path / out,
+            model=str(tiny_model.folder),
+            threads=1,
+            config=PredictConfig(
+                part=count and (number, count), **{"save": ("table",), **config}
+            ),
+            should_stop=should_stop or (lambda: False),
+        )
+
+    return call
+
+
+def test_joined_parts_are_what_one_call_writes(part, tmp_path) -> None:
+    for number in (2, 1):
+        assert (found := part(number, 2, save=SAVE)).table is found.report is None
+    joined, whole = join(tmp_path / "out"), part(out="whole", save=SAVE)
+    for name in ("table.csv", "coco.json"):
+        ours, theirs = (tmp_path / folder / name for folder in ("out", "whole"))
+        assert ours.read_bytes() == theirs.read_bytes()
+    inputs = [image.input for image in joined.images]
+    assert inputs == [image.input for image in whole.images]
+    assert [Path(name).name for name in inputs] == ["a.tif", "b.tif", "z.tif"]
+    assert joined.engine == whole.engine
+    assert joined.settings == json.loads(json.dumps(whole.settings))
+    page = Path(joined.report).read_text("utf-8")
+    assert "in 3 images" in page
+    assert " s in 2 parts" in page
+
+
+def test_neither_images_nor_model_nor_the_place_of_the_results_are_needed(
+    part, images, tmp_path, monkeypatch
+) -> None:
+    for number in (1, 2):
+        part(number, 2)
+    whole = part(out="whole")
+    for path in images.rglob("*.tif"):
+        path.unlink()
+    monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "nowhere"))
+    monkeypatch.chdir((tmp_path / "out").rename(tmp_path / "moved").parent)
+    found = join(Path("moved"))
+    assert len(found.done) == 3
+    assert Path("moved/table.csv").read_bytes() == Path(whole.table).read_bytes()
+
+
+def test_missing_and_stopped_parts_are_named(part, tmp_path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="holds no finished part"):
+        join(out)
+    part(1, 4)
+    part(3, 4, should_stop=lambda: True)
+    with pytest.raises(InputError) as refused:
+        join(out)
+    assert refused.value.message == (
+        f"3 of the 4 parts in {out} are not finished: 2 (missing), 4 (missing), "
+        "3 (stopped after 0 images)."
+    )
+    assert not (out / "table.csv").exists()
+
+
+def test_a_part_that_begins_again_is_missing_until_it_has_ended(
+    part, images, tmp_path, monkeypatch
+) -> None:
+    for number in (1, 2):
+        part(number, 2)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cellunet.tasks.predict.image.ImageJob.image", killed)
+        with pytest.raises(KeyboardInterrupt):
+            part(2, 2, overwrite=True)
+    with pytest.raises(InputError, match=r"1 of the 2 parts .* 2 \(missing\)"):
+        join(tmp_path / "out")
+
+
+def test_a_part_at_work_is_named(part, tmp_path) -> None:
+    part(1, 2)
+    with (
+        at_work(tmp_path / "out", part=(2, 2)),
+        pytest.raises(BusyError, match=r"is being written by process \d+ on"),
+    ):
+        join(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"scale": 2.0}, "another settings than part 1"),
+        ({"save": ("table", "rois")}, "another settings than part 1"),
+    ],
+)
+def test_parts_of_other_settings_do_not_join(change, match, part, tmp_path) -> None:
+    part(1, 2)
+    part(2, 2, **change)
+    with pytest.raises(InputError, match=match):
+        join(tmp_path / "out")
+
+
+def test_parts_of_other_images_do_not_join(part, images, tmp_path) -> None:
+    part(1, 2)
+    (images / "z.tif").unlink()
+    part(2, 2)
+    with pytest.raises(InputError, match="another list of images than part 1"):
+        join(tmp_path / "out")
+
+
+def test_of_two_divisions_the_complete_one_counts(part, tmp_path) -> None:
+    part(1, 3)
+    for number in (1, 2):
+        part(number, 2)
+    part(2, 3)
+    assert len(join(tmp_path / "out").images) == 3
+
+
+def test_a_call_for_all_leaves_no_record_of_parts(part, tmp_path) -> None:
+    part(1, 2)
+    assert (tmp_path / "out" / FOLDER / "1-of-2.json").is_file()
+    assert len(part().skipped) == 2
+    assert not (tmp_path / "out" / FOLDER).exists()
+
+
+def test_failed_and_removed_images_are_named_among_the_others(
+    part, images, tmp_path
+) -> None:
+    (images / "z.tif").write_bytes(b"no image")
+    for number in (1, 2):
+        part(number, 2)
+    (tmp_path / "out" / "inner" / "b.tif").unlink()
+    found = join(tmp_path / "out")
+    assert [image.status for image in found.images] == ["done", "failed", "failed"]
+    assert "was removed" in found.images[1].message
+    assert "z.tif" in found.images[2].message
+
+
+def test_a_record_that_is_cut_off_is_named(part, tmp_path) -> None:
+    part(1, 1)
+    path = tmp_path / "out" / FOLDER / "1-of-1.json"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"1-of-1\.json cannot be read"):
+        join(tmp_path / "out")
