@@ -411,6 +411,8 @@ def test_failed_inputs_are_in_the_document_beside_the_others(
         "position": "",
         "acquired": "",
         "columns": {},
+        "skipped_share": 0.0,
+        "within": None,
     }
 
 
