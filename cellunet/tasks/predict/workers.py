@@ -16,7 +16,6 @@ import hashlib
 import json
 import logging
 import os
-import pickle
 import pkgutil
 import re
 import shutil
@@ -24,7 +23,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -247,7 +246,7 @@ class Cluster:
             As `function` does, with the worker's address.
         """
         name = f"cellunet-{getattr(function, '__name__', 'network')}-{uuid.uuid4().hex}"
-        packed = pickle.dumps(function)
+        shared = _Function(name, function)
         begun: deque[Any] = deque()
         threads = sum(self._client.nthreads().values())
         most = AHEAD * max(threads, 1)
@@ -255,7 +254,7 @@ class Cluster:
             for number, item in enumerate(items):
                 key = f"{name}-{number}"
                 begun.append(
-                    self._client.submit(_call, packed, _Item(item), key=key, pure=False)
+                    self._client.submit(_call, shared, _Item(item), key=key, pure=False)
                 )
                 if len(begun) >= most:
                     yield self._result(begun.popleft())
@@ -320,19 +319,26 @@ class _Item:
         self.value = value
 
 
+@dataclass(frozen=True)
+class _Function:
+    """A function that comes with each of its items, and is told by its name."""
+
+    name: str
+    call: Callable[[Any], Any] = field(compare=False)
+
+
 @functools.lru_cache(maxsize=2)
-def _unpacked(packed: bytes) -> Callable[[Any], Any]:
-    """Return a function once for all its items: it has a file open."""
-    function: Callable[[Any], Any] = pickle.loads(packed)
+def _first(function: _Function) -> _Function:
+    """Return the copy of a function that came first: it has a file open."""
     return function
 
 
-def _call(packed: bytes, item: _Item) -> Any:  # noqa: ANN401
+def _call(function: _Function, item: _Item) -> Any:  # noqa: ANN401
     """Apply a function on a worker; errors on purpose name the worker."""
     from distributed import get_worker
 
     try:
-        return _unpacked(packed)(item.value)
+        return _first(function).call(item.value)
     except CellunetError as error:
         where = f"On worker {get_worker().address}: {error.message}"
         raise type(error)(where, hint=error.hint) from error
