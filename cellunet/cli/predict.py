@@ -259,8 +259,9 @@ def _pixel_size(image: ImageResult) -> str:
 
 
 def _totals(found: Predictions) -> str:
-    if all(image.status in ("planned", "failed") for image in found.images):
-        planned = sum(image.status == "planned" for image in found.images)
+    planned = sum(image.status == "planned" for image in found.images)
+    undone = all(image.status in ("planned", "failed") for image in found.images)
+    if undone and (planned or not found.stopped):
         return f"{counted(planned, 'image')} to segment; nothing was written."
     if found.skipped and not found.done:
         before = counted(len(found.skipped), "image")

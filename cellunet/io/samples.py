@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,7 +32,16 @@ AS_CSV = "In the spreadsheet: Save As, CSV UTF-8 (comma delimited)."
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 """What reads as a number and means one: ``007`` is a name."""
 
-_COMPUTED = re.compile(r"[=@\t\r\n＝＋－＠]|[+-][^\w .%/+-]|[+-].*[(!|]")  # noqa: RUF001
+_COMPUTED = re.compile(
+    r"[=@\t\r\n＝＋－＠]"  # noqa: RUF001
+    # A sign before a cell's name, or before anything with an operator, but for numbers
+    # and genotypes such as +/-.
+    r"|[+-](?!\d*\.?\d*([eE][+-]?\d+)?$|/?[+-]?$)"
+    r"(\$?[A-Za-z]{1,3}\$?\d+$|.*[-+*/^&=<>(!|:])"
+)
+"""What spreadsheets compute when they open a CSV file."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
@@ -93,7 +103,7 @@ def read_samples(path: Path) -> SampleSheet:
     if not lines:
         raise InputError(f"{path} is empty.", hint=f"{_expected()} {AS_CSV}")
     (first, header), *body = lines
-    names = [name.strip() for name in header]
+    names = [_plain(name.strip()) for name in header]
     width = max((k + 1 for k, name in enumerate(names) if name), default=0)
     if not any(any(row[width:]) for _, row in body):
         # Commas behind the last column, as spreadsheets write them.
@@ -120,6 +130,11 @@ def read_samples(path: Path) -> SampleSheet:
         raise InputError(f"{path} has a header and no row.", hint=_expected())
     _refuse_twice(path, rows)
     return SampleSheet(path, tuple(columns), missing, rows, plate is not None)
+
+
+def _plain(name: str) -> str:
+    """Return a name as tables have it, if it is one of theirs in other letters."""
+    return name.casefold() if name.casefold() in WHERE else name
 
 
 def _expected() -> str:
@@ -217,8 +232,18 @@ def _filled(path: Path, line: int, row: list[str], names: list[str]) -> list[str
 def _missing(name: str, cells: list[str]) -> Value:
     """Return what stands for nothing in a column of these cells."""
     there = [cell for cell in cells if cell]
-    numbers = there and all(map(_NUMBER.fullmatch, there)) and name not in WHERE
+    numbers = there and all(map(_is_number, there)) and name not in WHERE
     return float("nan") if numbers else ""
+
+
+def _is_number(cell: str) -> bool:
+    """Return whether a cell is a number that tables hold: barcodes are names."""
+    if not _NUMBER.fullmatch(cell):
+        return False
+    value = float(cell)
+    # Tables have nine digits: what they would change is a name, such as a barcode.
+    rounded = value.is_integer() and float(f"{value:.9g}") != value
+    return math.isfinite(value) and not rounded
 
 
 def _row(
@@ -241,10 +266,13 @@ def _row(
     values: dict[str, Value] = {}
     for name, nothing in missing.items():
         cell = row[names.index(name)]
-        if _COMPUTED.match(cell):
+        if _COMPUTED.match(cell) or _CONTROL.search(cell):
+            what = "a spreadsheet would compute"
+            if _CONTROL.search(cell):
+                what = "a control character is in"
             raise InputError(
-                f"{path}, line {line}: a spreadsheet would compute {name} {cell!r}.",
-                hint="Write it as text that does not begin so.",
+                f"{path}, line {line}: {what} {name} {cell!r}.",
+                hint="Write it as text without that.",
             )
         read: Callable[[str], Value] = str if isinstance(nothing, str) else float
         values[name] = read(cell) if cell else nothing

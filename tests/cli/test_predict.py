@@ -483,6 +483,17 @@ def test_a_signal_ends_after_the_image_and_says_how_to_continue(
     assert "\nContinue with: cellunet predict 'my images' --out o" in ran.err
 
 
+def test_a_stop_before_the_first_image_is_not_told_as_a_dry_run(
+    run: Run, prediction: FakePrediction
+) -> None:
+    prediction.images = (_done("0.tif", 1),)
+    prediction.at = lambda i: signal.raise_signal(signal.SIGTERM)
+    ran = run("predict", "a", "--out", "o")
+    assert ran.code == 143
+    assert "to segment" not in ran.out + ran.err
+    assert "0 images finished." in ran.err
+
+
 def test_a_list_without_paths_is_refused_by_the_task(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

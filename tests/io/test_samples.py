@@ -103,3 +103,39 @@ def test_a_sheet_that_is_none_is_refused_with_its_line(sheet, content, said) -> 
 def test_a_sheet_that_is_not_there_is_told(tmp_path) -> None:
     with pytest.raises(InputError, match=r"no\.csv cannot be read"):
         read_samples(tmp_path / "no.csv")
+
+
+@pytest.mark.parametrize(
+    "cell", ["-2+3", "+A1*5", "+B12", "=1", "@x", "-1e5*2", "+(1)"]
+)
+def test_cells_that_a_spreadsheet_computes_are_refused(sheet, cell) -> None:
+    with pytest.raises(InputError, match="line 2: a spreadsheet would compute dose"):
+        sheet(f"well,dose\nA1,{cell}\n")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["+/-", "-/-", "+", "-", "-5", "-1.5e-3", "+drug", "+ drug", "-5 mM", "-10%"],
+)
+def test_signs_that_compute_nothing_are_kept(sheet, cell) -> None:
+    (row,) = sheet(f"well,dose\nA1,{cell}\n").rows
+    assert row.values["dose"] in (cell, float(cell) if cell[-1].isdigit() else cell)
+
+
+def test_control_characters_are_refused(sheet) -> None:
+    with pytest.raises(InputError, match="line 2: a control character is in dose"):
+        sheet("well,dose\nA1,a\0b\n")
+
+
+def test_numbers_that_tables_would_change_are_names(sheet) -> None:
+    names = ("12345678901234567890", "9007199254740993", "1e999", "1234567891")
+    for name in names:
+        (row, _) = sheet(f"well,code\nA1,{name}\nA2,5\n").rows
+        assert row.values["code"] == name
+    (row,) = sheet("well,code\nA1,123456789\n").rows
+    assert row.values["code"] == 123456789.0
+
+
+def test_where_an_image_lies_is_named_in_any_case(sheet) -> None:
+    found = sheet("file,Well,PLATE,Drug\na.tif,A01,p1,x\n")
+    assert found.columns == ("well", "plate", "Drug")
