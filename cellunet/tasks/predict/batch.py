@@ -111,10 +111,10 @@ def predict(  # noqa: PLR0913
     outputs.joined_paths(out, config)
     opened = find_model(model)
     reporter = None if dry_run else outputs.reporter_for(out, config)
+    targets, places = _placed(find_targets(found, out, config, sites), placing)
     first, every = config.part or (1, 1)
-    files = found.files[first - 1 :: every]
-    planned = find_targets(found, files, out, config, sites)
-    wanted, places = _placed(planned, placing)
+    own = {*found.files[first - 1 :: every]}
+    wanted = [target for target in targets if target.path in own]
     job = ImageJob(
         opened,
         engine,
@@ -154,7 +154,7 @@ def predict(  # noqa: PLR0913
     # which the time left follows.
     looked = map(job.finished, wanted)
     before = list(itertools.takewhile(lambda result: result is not None, looked))
-    targets = itertools.filterfalse(
+    todo = itertools.filterfalse(
         own_labels,
         itertools.takewhile(lambda _: not stop.is_set(), wanted[len(before) :]),
     )
@@ -164,7 +164,7 @@ def predict(  # noqa: PLR0913
             stack.enter_context(at_work(out, folders, config.part))
             parts.begin(out, config.part)
         done = stack.enter_context(
-            contextlib.closing(in_order(image, targets, job.at_once))
+            contextlib.closing(in_order(image, todo, job.at_once))
         )
         for finished in itertools.chain(
             before, track(done, "Segmenting", len(wanted) - len(before))
