@@ -128,6 +128,13 @@ def predict(  # noqa: PLR0913
         batch=found.files,
         track=track,
     )
+    made = parts.made_with(
+        found.files,
+        places.columns,
+        model=job.model,
+        engine=job.recipe.engine.name,
+        settings=job.settings,
+    )
     missing = [
         ImageResult(input=what, output=None, status="failed", message=why)
         for what, why in found.missing
@@ -162,7 +169,8 @@ def predict(  # noqa: PLR0913
         if not dry_run:
             folders = _folders(out, [target.output for target in wanted])
             stack.enter_context(at_work(out, folders, config.part))
-            parts.begin(out, config.part)
+            by_labels = {k: t.columns for k, t in _by_labels(wanted).items()}
+            parts.begin(out, config.part, made, by_labels)
         done = stack.enter_context(
             contextlib.closing(in_order(image, todo, job.at_once))
         )
@@ -190,6 +198,7 @@ def predict(  # noqa: PLR0913
                     out=out,
                     config=config,
                     files=found.files,
+                    made=made,
                     found=predictions,
                     beside=_beside(wanted, results),
                     run=None
@@ -237,12 +246,7 @@ def _with_estimate(
 def _refresh_tables(
     targets: Sequence[Target], results: Sequence[ImageResult], config: PredictConfig
 ) -> None:
-    """Have the tables of images that were finished before say what is known now.
-
-    Not of a part of a batch, whose neighbors may be at work on them.
-    """
-    if config.part is not None:
-        return
+    """Have the tables of images that were finished before say what is known now."""
     of = _by_labels(targets)
     for result in results:
         own = of.get(str(result.output))
