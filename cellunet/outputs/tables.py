@@ -17,6 +17,7 @@ which names the same file; no column's name begins so, and all else are numbers.
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import re
 import shutil
@@ -69,6 +70,9 @@ INTEGERS = (
 )
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:e[+-]\d+)?")
+
+_CELL = re.compile(r'(?:^|,)("(?:[^"]|"")*"|[^,]*)')
+"""A cell of CSV as it is written."""
 
 EXACT = 2.0**53
 """Whole numbers below this are exact as float64."""
@@ -299,15 +303,34 @@ def _copy_rows(part: Path, head: str, file: TextIO) -> bool:
 def _rows_in(
     part: Path, header: Sequence[str], columns: Sequence[str]
 ) -> Iterator[str]:
-    """Yield the rows of a table with other columns as text."""
+    """Yield the rows of a table with other columns as text, cells as they are there.
+
+    What is text and what a number is known by the quotes alone.
+    """
     place = {name: k for k, name in enumerate(header)}
-    for row in list_rows(part):
-        yield _line(columns, [row[place[c]] if c in place else "" for c in columns])
+    try:
+        with part.open(encoding="utf-8", newline="") as file:
+            for record in itertools.islice(_records(file), 1, None):
+                cells = _CELL.findall(record)
+                line = [cells[place[c]] if c in place else "" for c in columns]
+                yield ",".join(line) + "\n"
+    except (OSError, ValueError, LookupError) as error:
+        raise _unreadable(part, error) from error
 
 
-def _line(
-    columns: Sequence[str], cells: Sequence[str], texts: Collection[str] = ()
-) -> str:
+def _records(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the records of CSV without their ends; text in quotes may hold lines."""
+    record = ""
+    for line in lines:
+        record += line
+        if record.count('"') % 2 == 0:
+            yield record.rstrip("\r\n")
+            record = ""
+    if record:
+        raise ValueError("a quote is not closed")
+
+
+def _line(columns: Sequence[str], cells: Sequence[str], texts: Collection[str]) -> str:
     """Return a row: what is no number is text, and so are the columns `texts`."""
     line = [
         cell if name not in (*TEXTS, *texts) and _is_number(cell) else quoted(cell)

@@ -238,6 +238,17 @@ def test_tables_with_other_columns_of_samples_are_joined(tmp_path, kind) -> None
         assert (told[2]["field"], told[2]["dose"]) == (None, 0.0)
 
 
+def test_joined_text_stays_text_where_channels_differ(tmp_path) -> None:
+    texts = {"batch": "12", "none": "", "drug": 'a, "b"\nc'}
+    parts = [tmp_path / f"{name}.csv" for name in "ab"]
+    known(parts[0], texts | {"dose": 7.0})
+    known(parts[1], texts | {"dose": np.nan}, channels=("DAPI",))
+    join(parts, tmp_path / "all.csv")
+    text = (tmp_path / "all.csv").read_text(encoding="utf-8")
+    assert text.count(',"","12","","a, ""b""\nc",7,0,\n') == 2
+    assert text.count(',"","12","","a, ""b""\nc",,0,3\n') == 1
+
+
 @pytest.mark.parametrize("kind", TABLES)
 def test_mean_intensities_are_added_up_by_channel(tmp_path, kind) -> None:
     path = tmp_path / f"t.{kind}"

@@ -112,10 +112,10 @@ def predict(  # noqa: PLR0913
     outputs.joined_paths(out, config)
     opened = find_model(model)
     reporter = None if dry_run else outputs.reporter_for(out, config)
+    targets, places = _placed(find_targets(found, out, config, sites), placing)
     first, every = config.part or (1, 1)
-    files = found.files[first - 1 :: every]
-    planned = find_targets(found, files, out, config, sites)
-    wanted, places = _placed(planned, placing)
+    own = {*found.files[first - 1 :: every]}
+    wanted = [target for target in targets if target.path in own]
     job = ImageJob(
         opened,
         engine,
@@ -128,6 +128,13 @@ def predict(  # noqa: PLR0913
         dry_run=dry_run,
         batch=found.files,
         track=track,
+    )
+    made = parts.made_with(
+        found.files,
+        places.columns,
+        model=job.model,
+        engine=job.recipe.engine.name,
+        settings=job.settings,
     )
     missing = [
         ImageResult(input=what, output=None, status="failed", message=why)
@@ -155,7 +162,7 @@ def predict(  # noqa: PLR0913
     # which the time left follows.
     looked = map(job.finished, wanted)
     before = list(itertools.takewhile(lambda result: result is not None, looked))
-    targets = itertools.filterfalse(
+    todo = itertools.filterfalse(
         own_labels,
         itertools.takewhile(lambda _: not stop.is_set(), wanted[len(before) :]),
     )
@@ -163,11 +170,12 @@ def predict(  # noqa: PLR0913
         if not dry_run:
             folders = _folders(out, [target.output for target in wanted])
             stack.enter_context(at_work(out, folders, config.part))
-            parts.begin(out, config.part)
+            by_labels = {k: t.columns for k, t in _by_labels(wanted).items()}
+            parts.begin(out, config.part, made, by_labels)
             where = config.dask if len(before) < len(wanted) else None
             job.cluster = stack.enter_context(connected(where, should_stop))
         done = stack.enter_context(
-            contextlib.closing(in_order(image, targets, job.at_once))
+            contextlib.closing(in_order(image, todo, job.at_once))
         )
         for finished in itertools.chain(
             before, track(done, "Segmenting", len(wanted) - len(before))
@@ -193,6 +201,7 @@ def predict(  # noqa: PLR0913
                     out=out,
                     config=config,
                     files=found.files,
+                    made=made,
                     found=predictions,
                     beside=_beside(wanted, results),
                     run=None
@@ -240,12 +249,7 @@ def _with_estimate(
 def _refresh_tables(
     targets: Sequence[Target], results: Sequence[ImageResult], config: PredictConfig
 ) -> None:
-    """Have the tables of images that were finished before say what is known now.
-
-    Not of a part of a batch, whose neighbors may be at work on them.
-    """
-    if config.part is not None:
-        return
+    """Have the tables of images that were finished before say what is known now."""
     of = _by_labels(targets)
     for result in results:
         own = of.get(str(result.output))

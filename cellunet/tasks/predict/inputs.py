@@ -555,7 +555,6 @@ def labels_within(target: Target) -> Path:
 
 def find_targets(
     found: Inputs,
-    files: Sequence[Path],
     out: Path,
     config: PredictConfig,
     sites: Mapping[Path, ChannelSite],
@@ -566,8 +565,6 @@ def find_targets(
     ----------
     found
         All inputs of the run.
-    files
-        Those of them that this call is to segment.
     out
         Folder of the results.
     config
@@ -585,7 +582,7 @@ def find_targets(
     """
     outputs = output_paths(found.files, found.base, out)
     targets, into = [], config.into_source
-    for path in files:
+    for path in found.files:
         name = below(path, found.base).as_posix()
         site = sites.get(path)
         mark, others = (site.mark, site.others) if site else ("", ())

@@ -32,15 +32,23 @@ from cellunet.tasks.predict.inputs import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from cellunet.tasks.predict.places import ImageColumns
+
     Part = tuple[int, int]
 
 FOLDER = "parts-data"
 """Folder in that of the results that holds a record of each part."""
 
-FORMAT = 1
+FORMAT = 2
 
-SAME = ("model", "engine", "settings", "batch")
-"""What parts that belong together have in common."""
+SAME = {
+    "model": "model",
+    "engine": "engine",
+    "settings": "settings",
+    "batch": "list of images",
+    "columns": "plate pattern or sheet of samples",
+}
+"""What parts that belong together have in common, in a record and in words."""
 
 NAME = re.compile(r"(\d+)-of-(\d+)\.json")
 
@@ -50,22 +58,97 @@ AGAIN = (
 )
 
 
-def begin(out: Path, part: Part | None) -> None:
-    """Remove the record of a part that begins anew; of a whole batch those of all.
+def made_with(
+    files: Sequence[Path],
+    columns: Sequence[ImageColumns],
+    *,
+    model: Mapping[str, str],
+    engine: str,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what a record says of a batch: `SAME`, as it is read again.
+
+    Parameters
+    ----------
+    files, columns
+        Those of the whole batch.
+    model, engine, settings
+        As in `Predictions`.
+    """
+    names = _names(files)
+    made = {
+        "model": model,
+        "engine": engine,
+        "settings": settings,
+        "batch": {"images": len(names), "sha256": _digest(names)},
+        "columns": _digest(map(json.dumps, columns)),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(made))
+    return plain
+
+
+def begin(
+    out: Path,
+    part: Part | None,
+    made: Mapping[str, Any],
+    columns: Mapping[str, ImageColumns],
+) -> None:
+    """Remove the records that are out of date once a part or a whole batch begins.
 
     What is killed from now on leaves none, and is missed.
+
+    Parameters
+    ----------
+    out
+        Folder of the results.
+    part
+        The part that begins, if it is one.
+    made
+        From `made_with`.
+    columns
+        Label image to columns of what this call segments.
 
     Raises
     ------
     OutputError
         If one cannot be removed.
     """
-    paths = _records(out).values() if part is None else [_record(out, part)]
-    for path in paths:
-        with writing(path):
-            path.unlink(missing_ok=True)
+    own = {_below(labels, out): json.dumps(told) for labels, told in columns.items()}
+    for number, path in _records(out).items():
+        # The parts of one division share no images, so they need no look.
+        peer = part is not None and number[1] == part[1]
+        if number == part or (
+            not peer and _is_outdated(path, made, own, whole=part is None)
+        ):
+            with writing(path):
+                path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         (out / FOLDER).rmdir()
+
+
+def _is_outdated(
+    path: Path,
+    made: Mapping[str, Any],
+    own: Mapping[str | None, str],
+    *,
+    whole: bool,
+) -> bool:
+    """Say whether the record of another part does not hold after this call.
+
+    It is one of the same batch as a whole call, or shares images with this one that
+    have other columns from now on, or may be made anew in another way.
+    """
+    try:
+        record = _read(path)
+    except InputError:
+        # Whoever joins the parts is told.
+        return whole
+    if whole and record["batch"] == made["batch"]:
+        return True
+    theirs = {i["output"]: json.dumps(i["columns"]) for i in record["images"]}
+    shared = theirs.keys() & own.keys()
+    otherwise = any(record[n] != made[n] for n in ("model", "engine", "settings"))
+    return any(otherwise or theirs[name] != own[name] for name in shared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +159,8 @@ class Finished:
     config: PredictConfig
     files: Sequence[Path]
     """Those of the whole batch, in its order."""
+    made: Mapping[str, Any]
+    """From `made_with`."""
     found: Predictions
     """What became of those of the part."""
     beside: Sequence[ImageResult]
@@ -112,16 +197,12 @@ def finish(ended: Finished) -> Predictions:
 
 
 def _keep(part: Finished, number: Part) -> None:
-    names = [address(path) or str(path) for path in part.files]
-    place = {name: number for number, name in enumerate(names)}
+    place = {name: number for number, name in enumerate(_names(part.files))}
     found = part.found
     values = {
         "format": FORMAT,
-        "batch": {"images": len(names), "sha256": _digest(names)},
+        **part.made,
         "config": part.config.to_dict(),
-        "model": found.model,
-        "engine": found.engine,
-        "settings": found.settings,
         "seconds": found.seconds,
         "stopped": found.stopped,
         "notes": found.notes,
@@ -197,6 +278,7 @@ def join(out: Path) -> Predictions:
                 out=out,
                 config=config,
                 files=(),
+                made=first,
                 found=found,
                 beside=beside,
                 run=_run_of_all([part["run"] for part in parts], found, out),
@@ -247,10 +329,9 @@ def _read_all(out: Path) -> list[dict[str, Any]]:
     for number, part in others:
         differ = [name for name in SAME if part[name] != base[1][name]]
         if differ:
-            named = "list of images" if differ[0] == "batch" else differ[0]
             raise InputError(
-                f"Part {number} of {count} in {out} was made with another {named} "
-                f"than part {base[0]}.",
+                f"Part {number} of {count} in {out} was made with another "
+                f"{SAME[differ[0]]} than part {base[0]}.",
                 hint="Run the parts that are out of date again, with --overwrite if "
                 "their results are to be replaced.",
             )
@@ -286,7 +367,11 @@ def _newest(paths: Iterable[Path]) -> float:
     return max(path.stat().st_mtime for path in paths)
 
 
-def _digest(names: Sequence[str]) -> str:
+def _names(files: Iterable[Path]) -> list[str]:
+    return [address(path) or str(path) for path in files]
+
+
+def _digest(names: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()
 
 

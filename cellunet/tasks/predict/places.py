@@ -71,11 +71,13 @@ class Placing:
         self._sheet = None if sheet is None else read_samples(Path(sheet))
         if self._sheet is not None:
             _refuse_taken(self._sheet.columns, str(sheet), "Rename it in the sheet.")
-        self._whole = config.part is None
         self._shown = bool({"table", "zarr-table", "report"} & {*config.save})
 
     def columns_of(self, images: Sequence[PlacedImage]) -> Places:
-        """Return the columns of all images that are worked on.
+        """Return the columns of all images, also those of other parts of a batch.
+
+        What holds of one image may follow from the others: which columns there are,
+        and whether a row is of it alone.
 
         Raises
         ------
@@ -96,7 +98,7 @@ class Placing:
                 "--plate-pattern",
                 "Rename the group.",
             )
-            warnings += _unfitting(self.pattern, images, found, whole=self._whole)
+            warnings += _unfitting(self.pattern, images, found)
         elif self._shown and not any(found):
             notes += _recognized(images)
         warnings += _alike(images, found)
@@ -133,7 +135,7 @@ class Placing:
         taken = {row.line for row in rows if row is not None}
         left = [row for row in sheet.rows if row.line not in taken]
         without = [i.name for i, row in zip(images, rows, strict=True) if row is None]
-        if len(without) == len(images) and images and self._whole:
+        if len(without) == len(images) and images:
             raise _no_row(sheet, images, places)
         for place, row in zip(places, rows, strict=True):
             values = sheet.missing if row is None else row.values
@@ -145,7 +147,7 @@ class Placing:
                 f"{sheet.path}, and empty cells in the table; the first: {without[0]}.",
                 False,
             )
-        if left and self._whole:
+        if left:
             what = "row belongs" if len(left) == 1 else "rows belong"
             yield (
                 f"{len(left):,} {what} to no image in {sheet.path}; the first: line "
@@ -207,15 +209,13 @@ def _unfitting(
     pattern: PlatePattern,
     images: Sequence[PlacedImage],
     found: Sequence[Mapping[str, str]],
-    *,
-    whole: bool,
 ) -> list[str]:
     """Return what to say of images that a pattern does not fit; refuse if none fits."""
     without = [i for i, own in zip(images, found, strict=True) if not own]
     if not without:
         return []
     first = without[0].path
-    if len(without) == len(images) and whole:
+    if len(without) == len(images):
         maker = recognized([i.path for i in images])
         raise InputError(
             f"--plate-pattern {pattern.text} fits none of {len(images):,} images; the "

@@ -31,9 +31,11 @@ def images(tmp_path, nuclei_image) -> Path:
 def part(tiny_model, tmp_path, images):
     """``part(1, 2)``: segment the first of two parts; ``part()``: all images."""
 
-    def call(number=None, count=None, *, out="out", should_stop=None, **config):
+    def call(
+        number=None, count=None, *, inputs=images, out="out", should_stop=None, **config
+    ):
         return predict(
-            [str(images)],
+            [str(inputs)],
             tmp_path / out,
             model=str(tiny_model.folder),
             threads=1,
@@ -174,4 +176,65 @@ def test_a_record_that_is_cut_off_is_named(part, tmp_path) -> None:
     path = tmp_path / "out" / FOLDER / "1-of-1.json"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match=r"1-of-1\.json cannot be read"):
+        join(tmp_path / "out")
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    """``sheet("x")``: all three images were given this drug."""
+
+    def write(drug: str) -> dict[str, str]:
+        path = tmp_path / "sheet.csv"
+        rows = "".join(f"{name},{drug}\n" for name in "abz")
+        path.write_text(f"file,drug\n{rows}", encoding="utf-8")
+        return {"samples": str(path)}
+
+    return write
+
+
+def test_finished_images_have_the_columns_of_a_changed_sheet(
+    part, sheet, tmp_path
+) -> None:
+    for drug in ("old", "new"):
+        for number in (1, 2):
+            found = part(number, 2, save=SAVE, **sheet(drug))
+    assert len(found.skipped) == 1
+    joined, whole = join(tmp_path / "out"), part(out="whole", save=SAVE, **sheet("new"))
+    assert Path(joined.table).read_bytes() == Path(whole.table).read_bytes()
+
+
+def test_parts_of_other_sheets_do_not_join(part, sheet, tmp_path) -> None:
+    part(1, 2, **sheet("old"))
+    for change in (sheet("new"), {}):
+        part(2, 2, **change)
+        with pytest.raises(InputError, match="another plate pattern or sheet of sampl"):
+            join(tmp_path / "out")
+
+
+@pytest.mark.parametrize("change", ["settings", "sheet"])
+def test_an_old_division_does_not_join_once_a_newer_one_replaced_results(
+    change, part, sheet, tmp_path
+) -> None:
+    for number in (1, 2):
+        part(number, 2, **sheet("old"))
+    if change == "sheet":
+        part(1, 3, **sheet("new"))
+    else:
+        part(1, 3, scale=2.0, overwrite=True, **sheet("old"))
+    with pytest.raises(InputError, match=r"2 of the 3 parts .* 2 \(missing\), 3"):
+        join(tmp_path / "out")
+
+
+def test_a_call_for_a_few_images_leaves_the_records_of_parts(
+    part, images, tmp_path
+) -> None:
+    for number in (1, 2):
+        part(number, 2)
+    kept = part(inputs=images / "inner")
+    assert len(kept.images) == 1
+    (images / "c.tif").write_bytes((images / "a.tif").read_bytes())
+    part(inputs=images / "c.tif", scale=2.0)
+    assert len(join(tmp_path / "out").images) == 3
+    part(inputs=images / "a.tif", scale=2.0, overwrite=True)
+    with pytest.raises(InputError, match=r"1 of the 2 parts .* 1 \(missing\)"):
         join(tmp_path / "out")

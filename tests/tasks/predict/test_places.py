@@ -14,6 +14,7 @@ from cellunet.command_config import PredictConfig
 from cellunet.errors import CellunetError, ConfigError
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.parts import join
 from cellunet.tasks.predict.places import PlacedImage, Placing
 
 WELLS = ("A01", "B02", "P24")
@@ -125,13 +126,70 @@ def test_parts_of_a_run_and_the_run_after_them_have_the_columns(
     run, plate, sheet, tmp_path
 ) -> None:
     known = {"save": ("table",), "samples": sheet(TREATED), **PATTERN}
-    run(plate, out="once", **known)
+    once = run(plate, out="once", **known)
     for part in ((1, 2), (2, 2)):
         found = run(plate, **known, part=part)
-        assert found.notes == ()
+        assert (found.notes, found.warnings) == (once.notes, once.warnings)
         assert not (tmp_path / "out" / "table.csv").exists()
+    joined = join(tmp_path / "out")
+    assert (joined.notes, joined.warnings) == (once.notes, once.warnings)
+    assert files(tmp_path / "out") == files(tmp_path / "once")
     assert len(run(plate, **known).skipped) == 6
     assert files(tmp_path / "out") == files(tmp_path / "once")
+
+
+@pytest.fixture
+def fields(tmp_path, nuclei_image):
+    """Five images: of two wells, one with a time, one of no well, one of a folder."""
+    folder = tmp_path / "fields"
+    (folder / "inner").mkdir(parents=True)
+    names = ("A01_f1", "A02_f1", "A02_f1_t3", "blank", "inner/blank")
+    for number, name in enumerate(names):
+        tifffile.imwrite(folder / f"{name}.tif", nuclei_image((64, 64), 6, number)[0])
+    return folder
+
+
+OPTIONAL = r"(?P<well>[A-P]\d+)_f(?P<field>\d)(?:_t(?P<time>\d))?"
+
+
+def test_parts_have_all_columns_in_the_order_of_the_whole(
+    run, fields, sheet, tmp_path
+) -> None:
+    text = "file,batch,dose\nA01_f1,12,1\nA02_f1,b,\nA02_f1_t3,,3\n"
+    known = {"save": ("table",), "plate_pattern": OPTIONAL, "samples": sheet(text)}
+    run(fields, out="once", **known)
+    # The last two have no image, those before no well or no time.
+    for number in range(1, 8):
+        run(fields, **known, part=(number, 7))
+    join(tmp_path / "out")
+    assert files(tmp_path / "out") == files(tmp_path / "once")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "said"),
+    [
+        (OPTIONAL, "file,drug\nblank,x\n", "blank may be"),
+        (OPTIONAL, "well,drug\nC5,x\n", "No row of"),
+        (r"(?P<well>Q\d+)", "file,drug\nA01_f1,x\n", "fits none of 5 images"),
+        (None, "well,drug\nA1,x\n", "no image is known to be of one"),
+    ],
+)
+def test_a_part_is_refused_where_the_whole_is(
+    run, fields, sheet, pattern, text, said
+) -> None:
+    known = {"save": ("table",), "plate_pattern": pattern, "samples": sheet(text)}
+    for number in (1, 5):
+        with pytest.raises(CellunetError, match=said):
+            run(fields, **known, part=(number, 5))
+
+
+def test_a_part_tells_what_another_part_has_in_common_with_it(run, fields) -> None:
+    pattern = r"(?P<well>[A-P]\d+)_f(?P<field>\d)"
+    found = run(fields, plate_pattern=pattern, save=("table",), part=(3, 3))
+    assert [warning[:45] for warning in found.warnings] == [
+        f"--plate-pattern {pattern} does not fit 2 of 5"[:45],
+        "1 images are of the same plate, well and fiel",
+    ]
 
 
 def test_parquet_has_numbers_and_nothing_where_nothing_is_known(
