@@ -323,7 +323,7 @@ class ImageJob:
         self.config, self.card, self.dry_run = config, model.card, dry_run
         self.reporter = reporter
         self._folder = Path(config.scratch) if config.scratch else None
-        self._regions = RegionFiles(config.within)
+        self._regions = RegionFiles(config.within) if config.within else None
         recipe = settings.settings_for(
             model, config, engine, device, threads, should_stop
         )
@@ -500,7 +500,7 @@ class ImageJob:
         image = {} if target.image is None else {"image": target.image}
         others = [_file(other.path) for other in target.others]
         within = {}
-        if self.config.within is not None:
+        if self._regions is not None:
             regions = self._regions.of(path)
             within = {"within": {"file": regions.path.name, "sha256": regions.sha256}}
         return (
@@ -517,7 +517,7 @@ class ImageJob:
 
     def _within(self, source: Source, target: inputs.Target) -> RegionMask | None:
         """Return where objects of an image are looked for; None: everywhere."""
-        if self.config.within is None:
+        if self._regions is None:
             return None
         regions = self._regions.of(target.path)
         return regions.mask(source.shape, source.origin.full_px)

@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellunet.annotations.regions import SUFFIXES, read_regions
 from cellunet.errors import AnnotationError, InputError
 from cellunet.io.paths import output_stem
 
@@ -20,8 +19,7 @@ class RegionFiles:
     Parameters
     ----------
     named
-        A file, or a folder of files that are named like the images; None: nothing is
-        asked for.
+        A file, or a folder of files that are named like the images.
 
     Raises
     ------
@@ -31,10 +29,13 @@ class RegionFiles:
         If the one file cannot be used.
     """
 
-    def __init__(self, named: str | None) -> None:
-        self._named = Path(named or "")
+    def __init__(self, named: str) -> None:
+        # Imported here, because few predictions have regions.
+        from cellunet.annotations.regions import SUFFIXES, read_regions
+
+        self._named, self._suffixes = Path(named), SUFFIXES
         self._read = cache(read_regions)
-        if named is None or self._named.is_dir():
+        if self._named.is_dir():
             return
         if not self._named.exists():
             raise InputError(
@@ -57,7 +58,7 @@ class RegionFiles:
         found = [
             path
             for name in names
-            for suffix in SUFFIXES
+            for suffix in self._suffixes
             if (path := self._named / f"{name}{suffix}").is_file()
         ]
         if not found:

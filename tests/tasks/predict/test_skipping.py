@@ -91,6 +91,21 @@ def test_labels_and_confidences_are_the_same_with_and_without(
     assert whole.max() > 8
 
 
+@pytest.mark.parametrize("value", [1e36, -1e36, 3e38])
+def test_huge_pixels_lose_no_object(
+    value, sparse, recipe, tmp_path, small_windows
+) -> None:
+    path = tmp_path / "field.tif"
+    image = sparse.astype(np.float32)
+    image[::8, 2] = image[330, 300] = value
+    tifffile.imwrite(path, image)
+    whole, _ = segmented(path, replace(recipe, skip=False))
+    quick, found = segmented(path, recipe)
+    np.testing.assert_array_equal(quick, whole)
+    assert found.count > 8
+    assert found.skipped > 0.3
+
+
 def test_where_the_size_of_windows_matters_each_is_seen_whole(
     sparse, recipe, tmp_path, small_windows
 ) -> None:
