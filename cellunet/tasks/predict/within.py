@@ -34,7 +34,7 @@ class RegionFiles:
         from cellunet.annotations.regions import SUFFIXES, read_regions
 
         self._named, self._suffixes = Path(named), SUFFIXES
-        self._read = cache(read_regions)
+        self.read = cache(read_regions)
         if self._named.is_dir():
             return
         if not self._named.exists():
@@ -42,7 +42,7 @@ class RegionFiles:
                 f"There is no {self._named} with regions to segment within.",
                 hint="--within takes a file of ROIs or GeoJSON, or a folder of them.",
             )
-        self._read(self._named)
+        self.read(self._named)
 
     def of(self, image: Path) -> Regions:
         """Return the regions of an image.
@@ -53,7 +53,7 @@ class RegionFiles:
             If there are none, or more than one file, or it cannot be used.
         """
         if not self._named.is_dir():
-            return self._read(self._named)
+            return self.read(self._named)
         names = dict.fromkeys((image.name, output_stem(image)))
         found = [
             path
@@ -73,7 +73,7 @@ class RegionFiles:
                 f"{names_found}.",
                 hint="Leave one of them there.",
             )
-        return self._read(found[0])
+        return self.read(found[0])
 
 
 def within_of(mask: RegionMask | None) -> dict[str, Any] | None:
