@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 """Crossings of edges and rows in memory at once."""
 
-MAX_COORDINATE = 1e300
-"""Differences and products by a few of such numbers are still finite."""
+MAX_COORDINATE = 1e150
+"""Products of two such numbers, and sums of these, are still finite."""
 
 MAX_CROSSINGS = 1 << 26
 """A drawing of more, 67 million, is no outline; it would take minutes."""
