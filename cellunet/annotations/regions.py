@@ -58,6 +58,8 @@ class Regions:
     """What is cut out of it."""
     left_out: tuple[str, ...] = ()
     """Names of what encloses nothing."""
+    on_plane: bool = False
+    """Whether they were drawn on one plane of a stack."""
 
     def mask(
         self, shape: tuple[int, int], full_px: tuple[float, float] = (1.0, 1.0)
@@ -137,6 +139,7 @@ def read_regions(path: Path) -> Regions:
         kept,
         tuple((d.name, area) for d, area in encloses if d.role == "ignore"),
         left_out,
+        any(d.plane for d, _ in encloses),
     )
 
 

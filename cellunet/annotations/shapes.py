@@ -546,11 +546,14 @@ class Drawing:
         ``object``; ``ignore``, a part of the image that does not count; ``region``, a
         part that is annotated, where only parts are; ``background`` and ``interior``,
         scribbles.
+    plane
+        Of a stack, on which it was drawn, as its format tells it; (): on none.
     """
 
     name: str
     figure: Figure
     role: Role = "object"
+    plane: tuple[Any, ...] = ()
 
 
 def role_of(class_name: object) -> Role:

@@ -430,12 +430,15 @@ class ImageJob:
         if source is None:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
+            mask = self._within(source, target)
             return _result(
                 source,
                 target,
                 self._notes(source),
                 status="planned",
                 shape=(*source.plane_shape, *source.shape),
+                warnings=region_warnings(mask, source),
+                within=within_of(mask),
             )
         recomputed: tuple[str, ...] = ()
         if missing:
@@ -752,7 +755,7 @@ class ImageJob:
                 seen = replace(seen, objects=seen.objects + too_large)
                 warnings += quality_warnings(seen, self.card, recipe.scale)
                 warnings += size_warnings(size, warnings)
-                warnings += region_warnings(recipe.within)
+                warnings += region_warnings(recipe.within, source)
                 sink.commit(
                     ({"warnings": warnings} if warnings else {})
                     | ({"size": size.to_dict()} if size else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from cellunet.io.paths import output_stem
 
 if TYPE_CHECKING:
     from cellunet.annotations.regions import RegionMask, Regions
+    from cellunet.io.source import Source
 
 
 class RegionFiles:
@@ -88,9 +90,15 @@ def within_of(mask: RegionMask | None) -> dict[str, Any] | None:
     }
 
 
-def region_warnings(mask: RegionMask | None) -> tuple[str, ...]:
-    """Return what to look at in the drawing of regions."""
+def region_warnings(mask: RegionMask | None, source: Source) -> tuple[str, ...]:
+    """Return what to look at in the drawing of regions, for an image."""
     found = []
+    planes = math.prod(source.plane_shape)
+    if mask is not None and mask.regions.on_plane and planes > 1:
+        found.append(
+            f"{mask.regions.path}: the regions were drawn on one plane of a stack; "
+            f"they count on all {planes:,}."
+        )
     if mask is not None and mask.regions.left_out:
         names = ", ".join(mask.regions.left_out)
         found.append(f"{mask.regions.path}: {names} enclose nothing and do not count.")
