@@ -3,11 +3,12 @@
     python benchmarks/skipping.py DATA [--model NAME] [--every 10]
 
 The network sees every image of the folders in `DATA`, as it is and made worse:
-dimmed until it drowns in noise, on a slope, with hot pixels, with dirt, magnified and
-reduced. Each cell in which it marks a pixel must be one that is not left out. The
-margin is by how much what stands out in such a cell exceeds the least at which a cell
-is seen; below 1 an object would be lost. Then the images of each folder, side by side
-in fields of several windows, are segmented with and without: the labels must be equal.
+dimmed until it drowns in noise, on a slope, with hot pixels, with huge values, with
+dirt, magnified and reduced. Each cell in which it marks a pixel must be one that is not
+left out. The margin is by how much what stands out in such a cell exceeds the least at
+which a cell is seen; below 1 an object would be lost. Then the images of each folder,
+side by side in fields of several windows, are segmented with and without: the labels
+must be equal.
 Rows go to `benchmarks/results-skipping.json`, a row of figures per folder and kind.
 """
 
@@ -76,6 +77,9 @@ def worse(image: Pixels, seed: int) -> Iterator[tuple[str, Pixels]]:
     hot = values.copy()
     hot[rng.random(image.shape) < 1 / 5000] += 3 * contrast
     yield "hot pixels", counts(hot)
+    huge = values.copy()
+    huge[rng.random(image.shape) < 1 / 5000] = 1e36
+    yield "huge values", huge
     dirty = values.copy()
     for _ in range(12):
         cy, cx = rng.random(2) * image.shape

@@ -88,7 +88,6 @@ class _Item:
     """QuPath's type of object; None: not of QuPath."""
     parent: int | None
     """Place of the feature that it is listed in."""
-    plane: tuple[Any, ...] = ()
     missing: bool = False
     """Whether it is a core of which nothing is left."""
 
@@ -121,7 +120,7 @@ def geojson_drawings(
         _item(feature, number, parent, nuclei=nuclei)
         for number, (feature, parent) in enumerate(features, 1)
     ]
-    planes = {item.plane for item in items} - {()}
+    planes = {item.drawing.plane for item in items} - {()}
     if len(planes) > 1:
         raise AnnotationError(
             f"The features lie on {len(planes)} planes of a stack.",
@@ -184,7 +183,7 @@ def _item(
     plane = (at.get("z"), at.get("t")) if isinstance(at, dict) else ()
     missing = True in (properties.get("isMissing"), feature.get("isMissing"))
     figure = _figure(geometry, name)
-    return _Item(Drawing(name, figure, role), kind, parent, plane, missing)
+    return _Item(Drawing(name, figure, role, plane), kind, parent, missing)
 
 
 def _object_type(feature: dict[str, Any], properties: dict[str, Any]) -> str | None:

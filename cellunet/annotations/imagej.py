@@ -188,13 +188,14 @@ def roi_drawings(path: Path, *, channels: int = 1) -> list[Drawing]:
         if role is None or kind not in (None, *STROKES):
             found.append(Drawing(f"{name} ({kind})", Polygons(())))
             continue
-        plane = -(-roi.position // channels)
-        planes.add((plane, roi.z_position, roi.t_position))
+        place = -(-roi.position // channels), roi.z_position, roi.t_position
+        plane = place if any(place) else ()
+        planes.add(plane)
         # Damaged coordinates may be NaN that numpy warns of; they are refused.
         with np.errstate(invalid="ignore"):
             figure = _figure(roi, name, path)
-        found.append(Drawing(name, figure, role))
-    planes.discard((0, 0, 0))
+        found.append(Drawing(name, figure, role, plane))
+    planes.discard(())
     if len(planes) > 1:
         raise AnnotationError(
             f"The ROIs of {path} lie on {len(planes)} planes of a stack.",

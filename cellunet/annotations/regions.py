@@ -58,6 +58,8 @@ class Regions:
     """What is cut out of it."""
     left_out: tuple[str, ...] = ()
     """Names of what encloses nothing."""
+    on_plane: bool = False
+    """Whether they were drawn on one plane of a stack."""
 
     def mask(
         self, shape: tuple[int, int], full_px: tuple[float, float] = (1.0, 1.0)
@@ -77,7 +79,7 @@ class Regions:
             If a coordinate is not finite, or no region holds a pixel of the image.
         """
         kept, ignored = (
-            tuple((name, _scaled(area, full_px)) for name, area in areas)
+            tuple((name, _placed(area, full_px)) for name, area in areas)
             for areas in (self.kept, self.ignored)
         )
         own = replace(self, kept=kept, ignored=ignored)
@@ -107,7 +109,13 @@ def read_regions(path: Path) -> Regions:
     if kind == "rois":
         drawings = roi_drawings(path)
     elif kind == "geojson":
-        drawings, _ = geojson_drawings(read_json(path))
+        document = read_json(path)
+        try:
+            drawings, _ = geojson_drawings(document)
+        except AnnotationError as error:
+            raise AnnotationError(
+                f"{path}: {error.message}", hint=error.hint
+            ) from error
     else:
         raise AnnotationError(
             f"{path} is no file of regions: it holds {kind} annotations.",
@@ -131,6 +139,7 @@ def read_regions(path: Path) -> Regions:
         kept,
         tuple((d.name, area) for d, area in encloses if d.role == "ignore"),
         left_out,
+        any(d.plane for d, _ in encloses),
     )
 
 
@@ -146,24 +155,13 @@ def _area_of(drawing: Drawing) -> Area | None:
     raise TypeError(f"no region is drawn as {type(figure).__name__}")
 
 
-def _scaled(area: Area, full_px: tuple[float, float]) -> Area:
-    """Return an area in pixels of another size."""
-    y, x = full_px
+def _placed(area: Area, px: tuple[float, float] = (1.0, 1.0), top: int = 0) -> Area:
+    """Return an area in pixels of another height and width, from row `top` on."""
+    y, x = px
     if isinstance(area, Oval):
-        return Oval(area.x0 / x, area.y0 / y, area.x1 / x, area.y1 / y)
+        return Oval(area.x0 / x, area.y0 / y - top, area.x1 / x, area.y1 / y - top)
     rings = tuple(
-        tuple(np.asarray(ring, np.float64) / (x, y) for ring in polygon)
-        for polygon in area.polygons
-    )
-    return replace(area, polygons=rings)
-
-
-def _moved_up(area: Area, by: int) -> Area:
-    """Return an area so many rows further up."""
-    if isinstance(area, Oval):
-        return replace(area, y0=area.y0 - by, y1=area.y1 - by)
-    rings = tuple(
-        tuple(np.asarray(ring, np.float64) - (0, by) for ring in polygon)
+        tuple(np.asarray(ring, np.float64) / (x, y) - (0, top) for ring in polygon)
         for polygon in area.polygons
     )
     return replace(area, polygons=rings)
@@ -205,7 +203,7 @@ class RegionMask:
         for areas, value in ((self.regions.kept, True), (self.regions.ignored, False)):
             for name, area in areas:
                 try:
-                    found = _moved_up(area, y0).fill(band.shape)
+                    found = _placed(area, top=y0).fill(band.shape)
                 except AnnotationError as error:
                     raise AnnotationError(
                         f"{self.regions.path}: {name}: {error.message}", hint=error.hint

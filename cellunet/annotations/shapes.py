@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 """Crossings of edges and rows in memory at once."""
 
-MAX_COORDINATE = 1e300
-"""Differences and products by a few of such numbers are still finite."""
+MAX_COORDINATE = 1e150
+"""Products of two such numbers, and sums of these, are still finite."""
 
 MAX_CROSSINGS = 1 << 26
 """A drawing of more, 67 million, is no outline; it would take minutes."""
@@ -546,11 +546,14 @@ class Drawing:
         ``object``; ``ignore``, a part of the image that does not count; ``region``, a
         part that is annotated, where only parts are; ``background`` and ``interior``,
         scribbles.
+    plane
+        Of a stack, on which it was drawn, as its format tells it; (): on none.
     """
 
     name: str
     figure: Figure
     role: Role = "object"
+    plane: tuple[Any, ...] = ()
 
 
 def role_of(class_name: object) -> Role:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellunet.imaging.normalize import CLIP
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -76,7 +78,8 @@ def occupied(
     ndarray
         YX bool by cells of `CELL_PX`; the last ones may reach beyond the window.
     """
-    found: npt.NDArray[np.bool_] = strength(scaled, noise) > 1.0
+    # What is not a number is not known to be empty.
+    found: npt.NDArray[np.bool_] = ~(strength(scaled, noise) <= 1.0)
     return found
 
 
@@ -88,6 +91,7 @@ def strength(
     Parameters and shape are as of `occupied`. What stands out in a cell counts in the
     eight around it, too.
     """
+    # Imported here, because small images need no scipy, which loads slowly.
     from scipy import ndimage
 
     own = [_strength(plane, of) for plane, of in zip(scaled, noise, strict=True)]
@@ -98,7 +102,8 @@ def strength(
 def _strength(plane: npt.NDArray[np.float32], noise: float) -> npt.NDArray[np.float32]:
     from scipy import ndimage
 
-    means = _small_means(plane)
+    # As the network sees it: beyond that, sums of huge values would hide the others.
+    means = _small_means(np.clip(plane, *CLIP))
     surroundings = ndimage.uniform_filter(means, SURROUNDINGS)
     most = np.zeros_like(means)
     for side, contrast in SQUARES:

@@ -162,13 +162,14 @@ def _steps(
             sizes = np.maximum(before, after) - np.minimum(before, after)
             times = np.bincount(sizes.ravel())
             steps = np.arange(len(times), dtype=np.float32)
+            steps *= np.float32(BINS_PER_RANGE / span)
         else:
             times = None
             with np.errstate(invalid="ignore", over="ignore"):
-                # Infinite pixels, left out just below.
+                # Infinite pixels, and steps that are infinite, left out just below.
                 steps = np.abs(after.astype(np.float32) - before.astype(np.float32))
+                steps *= np.float32(BINS_PER_RANGE / span)
             steps = steps[np.isfinite(steps)]
-        steps *= np.float32(BINS_PER_RANGE / span)
         places = np.minimum(steps, top).astype(np.int32)
         counts += np.bincount(places, times, minlength=top + 1).astype(np.int64)
     return counts

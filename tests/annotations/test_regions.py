@@ -111,6 +111,11 @@ def test_what_lies_outside_the_image_is_refused(tmp_path) -> None:
         ("hello", "a.txt", "no file of regions"),
         ('{"version": "5.0", "shapes": [], "flags": {}}', "a.json", "labelme"),
         ("hello", "a.zip", "no complete zip"),
+        (
+            '{"type": "Polygon", "coordinates": [[["a", 1], [2, 2], [3, 1]]]}',
+            "a.geojson",
+            "A ring of feature 1 holds a point that is no pair",
+        ),
     ],
 )
 def test_files_that_hold_no_region_are_told_in_one_line(
@@ -121,6 +126,18 @@ def test_files_that_hold_no_region_are_told_in_one_line(
     with pytest.raises(AnnotationError, match=message) as raised:
         read_regions(path)
     assert name in str(raised.value)
+
+
+@pytest.mark.parametrize("far", [1e9, 1e150])
+def test_what_reaches_far_beyond_the_image_holds_all_of_it(far, tmp_path) -> None:
+    box = [[-far, -far], [far, -far], [far, far], [-far, far]]
+    assert read_regions(saved(tmp_path, feature(box))).mask((30, 40)).area_px == 1200
+
+
+def test_what_is_beyond_all_bounds_is_refused(tmp_path) -> None:
+    box = [[-1e300, -1e300], [1e300, -1e300], [1e300, 1e300]]
+    with pytest.raises(AnnotationError, match=r"r\.geojson: .* beyond 1e\+150 pixels"):
+        read_regions(saved(tmp_path, feature(box)))
 
 
 def test_polygons_may_have_holes(tmp_path) -> None:

@@ -120,10 +120,10 @@ def test_a_document_whose_type_is_no_text_is_refused(tmp_path) -> None:
     assert refused(tmp_path, "geojson", content)
 
 
-@pytest.mark.parametrize("far", [1e308, -1.1e300])
+@pytest.mark.parametrize("far", [1e308, -1.1e150])
 @pytest.mark.parametrize("kind", ["circle", "rectangle"])
 def test_coordinates_beyond_any_image_are_refused(tmp_path, kind, far) -> None:
     shape = {"label": "n", "shape_type": kind, "points": [[1, 2], [far, 3]]}
     document = seeds.documents("labelme") | {"shapes": [shape]}
     told = refused(tmp_path, "labelme", json.dumps(document).encode())
-    assert "beyond 1e+300 pixels" in told
+    assert "beyond 1e+150 pixels" in told

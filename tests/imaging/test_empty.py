@@ -88,6 +88,21 @@ def test_only_where_background_is_dark_to_the_network_it_is_known() -> None:
     assert not can_be_told(NormalizationConfig(curve="square-root"))
 
 
+@pytest.mark.parametrize("value", [1e35, -1e35, 3e38])
+def test_a_huge_pixel_hides_no_object_beside_it(value, rng) -> None:
+    image = noisy(rng, (256, 320))
+    there = disc((256, 320), 130, 165, 16)
+    image[0][there] += 1
+    image[0, 100:104, 100:104] = value
+    found = occupied(image, [NOISE])
+    assert found[there.reshape(16, CELL_PX, 20, CELL_PX).any((1, 3))].all()
+    assert not found[-3:].any()
+
+
+def test_what_is_not_a_number_is_not_known_to_be_empty() -> None:
+    assert occupied(np.full((1, 64, 64), np.nan, np.float32), [NOISE]).all()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.9])
 def test_rectangles_hold_every_cell_that_is_set_and_lie_apart(share, rng) -> None:
     cells = rng.random((23, 31)) < share

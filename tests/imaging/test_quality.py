@@ -102,6 +102,18 @@ def test_whole_numbers_are_as_sharp_as_the_same_in_floats(dtype, rng) -> None:
     assert whole == sharpness(lambda: [image.astype(np.float32)], statistics)
 
 
+@pytest.mark.parametrize("span", [1e-40, 1e-3, 1.0])
+def test_huge_steps_and_tiny_ranges_are_no_warning(span) -> None:
+    image = np.zeros((32, 64), np.float32)
+    image[:, 32:] = span
+    image[3, 3], image[4, 4] = 3e38, -3e38
+    statistics = Statistics(
+        low=0.0, high=span, mean=0.0, std=span, noise=0.0, count=image.size
+    )
+    found = sharpness(lambda: [image], statistics)
+    assert found is None or 0 < found <= 1
+
+
 @pytest.mark.parametrize("shape", [(9, 1), (9, 3)])
 def test_a_plane_too_narrow_has_no_sharpness(shape) -> None:
     assert sharp(np.arange(shape[0] * shape[1]).reshape(shape)) is None

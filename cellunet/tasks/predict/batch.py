@@ -239,10 +239,14 @@ def _with_estimate(
         for r in predictions.images
         if r.status == "planned" and r.output
     ]
-    found = estimate(job, planned, out) if planned else None
-    if found is None:
+    if not planned:
         return predictions
-    warnings = (*predictions.warnings, *found.warnings)
+    found, failures = estimate(job, planned, out)
+    warnings = (
+        *predictions.warnings,
+        *(f"An image cannot be measured: {why}" for why in failures),
+        *(found.warnings if found else ()),
+    )
     return replace(predictions, estimate=found, warnings=warnings)
 
 

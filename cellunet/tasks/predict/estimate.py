@@ -72,7 +72,9 @@ class Estimate:
         return dict(vars(self))
 
 
-def estimate(job: ImageJob, planned: Planned, out: Path) -> Estimate | None:
+def estimate(
+    job: ImageJob, planned: Planned, out: Path
+) -> tuple[Estimate | None, tuple[str, ...]]:
     """Estimate a batch by its first images.
 
     Labels and files are written into a temporary folder, which is gone at the end.
@@ -91,6 +93,8 @@ def estimate(job: ImageJob, planned: Planned, out: Path) -> Estimate | None:
     Estimate
         None if no image could be measured: they fail, or have more than `MOST_PX`
         pixels.
+    tuple of str
+        Why images failed that were to be measured.
     """
     few = [(t, r) for t, r in planned if 0 < _pixels(r) <= MOST_PX]
     with tempfile.TemporaryDirectory(prefix="cellunet-") as folder:
@@ -98,16 +102,17 @@ def estimate(job: ImageJob, planned: Planned, out: Path) -> Estimate | None:
         with contextlib.suppress(PredictionStopped):
             measuring.run(few)
         if not measuring.timed_px:
-            return None
+            return None, tuple(measuring.failures)
         whole = sum(_pixels(result) for _, result in planned)
         share = whole / measuring.seen_px
-        return Estimate(
+        found = Estimate(
             measured=measuring.count,
             images=len(planned),
             seconds=measuring.seconds * whole / measuring.timed_px,
             bytes={k: round(n * share) for k, n in measuring.bytes.items()},
             free_bytes=shutil.disk_usage(_existing(out)).free,
         )
+        return found, tuple(measuring.failures)
 
 
 class _Measuring:
@@ -120,6 +125,7 @@ class _Measuring:
         self.count = self.seen_px = self.timed_px = 0
         self.seconds = 0.0
         self.bytes: dict[str, int] = {}
+        self.failures: list[str] = []
 
     def run(self, few: Planned) -> None:
         """Segment one image, then some more side by side, which are timed."""
@@ -145,7 +151,9 @@ class _Measuring:
         number, (target, planned) = item
         output = self._folder / str(number) / target.output.name
         own = replace(target, output=output, into=None)
-        if self._job.image(own).status != "done":
+        result = self._job.image(own)
+        if result.status != "done":
+            self.failures.append(result.message)
             return {}
         return {"": _pixels(planned), **_bytes_of(output, self._folder, self._config)}
 

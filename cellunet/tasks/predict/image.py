@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -55,7 +56,7 @@ from cellunet.tasks.predict.workers import (
 from cellunet.tasks.scheduling import ConcurrencyGate, executor_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -337,7 +338,7 @@ class ImageJob:
         if config.dask is not None:
             refuse_other_devices(engine, device)
             device = "cpu"
-        self._regions = RegionFiles(config.within)
+        self._regions = RegionFiles(config.within) if config.within else None
         recipe = settings.settings_for(
             model, config, engine, device, threads, should_stop
         )
@@ -452,12 +453,15 @@ class ImageJob:
         if source is None:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
+            mask = self._within(source, target)
             return _result(
                 source,
                 target,
                 self._notes(source),
                 status="planned",
                 shape=(*source.plane_shape, *source.shape),
+                warnings=region_warnings(mask, source),
+                within=within_of(mask),
             )
         recomputed: tuple[str, ...] = ()
         if missing:
@@ -493,23 +497,33 @@ class ImageJob:
         )
 
     def _notes(
-        self, source: Source, objects: int = 0, dropped: int = 0
+        self,
+        source: Source,
+        objects: int = 0,
+        dropped: Mapping[str, int] = MappingProxyType({}),
     ) -> tuple[str, ...]:
         """Return what to know of how the planes of an image were read and counted."""
         guessed = bool(source.origin.pages) and self.config.pages is None
         counted = () if self.dry_run else outputs.note_on_planes(source, self.config)
         notes = [PAGES_NOTE] * guessed + list(counted)
-        options = (
-            "--max-area" * (self.config.max_area_px is not None),
-            "--min-confidence" * bool(self.config.min_confidence),
-        )
-        # What the model's own confidence drops is as little news as its seeds are.
-        if dropped and any(options):
+        if dropped:
+            count = sum(dropped.values())
             notes.append(
-                f"dropped {dropped:,} of {objects + dropped:,} objects "
-                f"({', '.join(filter(None, options))})"
+                f"dropped {count:,} of {objects + count:,} objects "
+                f"({', '.join(dropped)})"
             )
         return tuple(notes)
+
+    def _dropped(self, planes: Sequence[Segmented]) -> dict[str, int]:
+        """Return how many objects each option that was given has dropped, if any."""
+        found = {
+            "--max-area": sum(plane.too_large for plane in planes),
+            # What the model's own confidence drops is as little news as its seeds are.
+            "--min-confidence": sum(len(plane.unsure[0]) for plane in planes)
+            if self.config.min_confidence is not None
+            else 0,
+        }
+        return {option: count for option, count in found.items() if count}
 
     def _opened(self, target: inputs.Target) -> Source:
         source = inputs.open_as(
@@ -523,7 +537,7 @@ class ImageJob:
         image = {} if target.image is None else {"image": target.image}
         others = [_file(other.path) for other in target.others]
         within = {}
-        if self.config.within is not None:
+        if self._regions is not None:
             regions = self._regions.of(path)
             within = {"within": {"file": regions.path.name, "sha256": regions.sha256}}
         return (
@@ -540,7 +554,7 @@ class ImageJob:
 
     def _within(self, source: Source, target: inputs.Target) -> RegionMask | None:
         """Return where objects of an image are looked for; None: everywhere."""
-        if self.config.within is None:
+        if self._regions is None:
             return None
         regions = self._regions.of(target.path)
         return regions.mask(source.shape, source.origin.full_px)
@@ -670,7 +684,7 @@ class ImageJob:
         target: inputs.Target,
         provenance: dict[str, Any],
         way: Way,
-    ) -> tuple[int, int, tuple[str, ...], tuple[Damage, ...], float]:
+    ) -> tuple[int, dict[str, int], tuple[str, ...], tuple[Damage, ...], float]:
         """Write all files; returns what `_segment` does, what was seen aside."""
         begin, output, recipe = time.perf_counter(), target.output, way.recipe
         with writing(output):
@@ -727,11 +741,11 @@ class ImageJob:
         observer: QualityRecorder,
         way: Way,
         scratch: Scratch,
-    ) -> tuple[ImageQuality, int, int, tuple[str, ...], tuple[Damage, ...]]:
+    ) -> tuple[ImageQuality, int, dict[str, int], tuple[str, ...], tuple[Damage, ...]]:
         """Write labels and what lies beside.
 
         Returns what was seen of the image, how many objects there are and how many
-        were dropped, what to say of it, and what is lost.
+        each option dropped, what to say of it, and what is lost.
         """
         planes = int(np.prod(source.plane_shape, dtype=int))
         recipe, size = way.recipe, way.size
@@ -763,7 +777,7 @@ class ImageJob:
                 ]
             observer.segmented(segmented)
             numbers, count = self._numbers(source, segmented)
-            dropped = sum(plane.dropped for plane in segmented)
+            dropped = self._dropped(segmented)
             most = max(int(own.max(initial=0)) for own in numbers)
             dtype = np.uint16 if most <= MOST_UINT16 else np.uint32
             # All of the channel has been read by now.
@@ -780,12 +794,14 @@ class ImageJob:
                         y0 += rows.shape[0]
                 observed, damaged = observer.finish(), extras.damaged
                 warnings = inputs.file_warnings(source, damaged)
-                # Not nothing was found where all of it was dropped.
+                # Not nothing was found where all of it was dropped; what was unsure
+                # counts already.
                 seen = observed.appearance
-                seen = replace(seen, objects=seen.objects + dropped)
+                too_large = sum(plane.too_large for plane in segmented)
+                seen = replace(seen, objects=seen.objects + too_large)
                 warnings += quality_warnings(seen, self.card, recipe.scale)
                 warnings += size_warnings(size, warnings)
-                warnings += region_warnings(recipe.within)
+                warnings += region_warnings(recipe.within, source)
                 sink.commit(
                     ({"warnings": warnings} if warnings else {})
                     | ({"size": size.to_dict()} if size else {})

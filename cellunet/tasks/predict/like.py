@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellunet import __version__
 from cellunet.command_config import PredictConfig
-from cellunet.errors import ConfigError, InputError, ModelNotFoundError
+from cellunet.errors import (
+    CellunetError,
+    ConfigError,
+    InputError,
+    ModelNotFoundError,
+)
 from cellunet.io.label_tiff import read_provenance
+from cellunet.settings import unit_of
 from cellunet.store import find_model
 from cellunet.tasks.predict.settings import CONSTANTS, decode_at
+from cellunet.tasks.predict.within import RegionFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from cellunet.store import Model, ModelCard
 
@@ -39,6 +47,8 @@ class EarlierRun:
     """Of cellunet."""
     settings: Mapping[str, Any]
     """By the fields of `PredictConfig`, those that were as trained left out."""
+    regions: Mapping[str, str] | None = None
+    """Name and SHA-256 of the file of regions, if there was one."""
     notes: tuple[str, ...] = ()
     """What cannot be repeated, in sentences."""
 
@@ -55,16 +65,44 @@ class EarlierRun:
         Raises
         ------
         ConfigError
-            If they do not go together.
+            If they do not go together, or the regions are others now.
+        InputError, AnnotationError
+            If the regions are not there, or cannot be used.
         """
         sized = any(name in given for name in SIZES)
         own = {k: v for k, v in self.settings.items() if not (sized and k in SIZES)}
-        try:
+        with self._named():
+            if "within" not in given:
+                self._check_regions()
             return PredictConfig.from_dict({**own, **given})
-        except ConfigError as error:
-            raise ConfigError(
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say in errors whose settings they are."""
+        try:
+            yield
+        except CellunetError as error:
+            raise type(error)(
                 f"With the settings of {self.label}: {error.message}", hint=error.hint
             ) from error
+
+    def _check_regions(self) -> None:
+        if self.regions is None:
+            return
+        named = Path(self.settings["within"])
+        files = RegionFiles(str(named))
+        path = named / self.regions["file"] if named.is_dir() else named
+        # In a folder there need be no regions but those of the images of this run.
+        if not path.is_file():
+            return
+        now, was = files.read(path).sha256, self.regions["sha256"]
+        if now != was:
+            raise ConfigError(
+                f"{path} holds other regions now (SHA-256 {now[:DIGITS]}..., then "
+                f"{was[:DIGITS]}...).",
+                hint="Give the path of the first ones, or of these to use them: "
+                "--within PATH.",
+            )
 
     def differences(self, engine: str) -> tuple[str, ...]:
         """Return why labels may differ from those of the run, in sentences."""
@@ -127,9 +165,10 @@ def earlier_run(label: Path, model: str | None = None) -> EarlierRun:
         engine=made["engine"],
         version=str(made.get("cellunet")),
         settings=_settings(made["settings"], opened.card, same=same),
+        regions=made.get("within"),
         notes=(
             *_of_image(label, made["settings"].get("image")),
-            *(() if same else (_of_another(label, opened),)),
+            *(() if same else (_of_another(label, opened, made["settings"]),)),
         ),
     )
 
@@ -143,11 +182,18 @@ def _of_image(label: Path, image: str | None) -> tuple[str, ...]:
     )
 
 
-def _of_another(label: Path, model: Model) -> str:
-    return (
-        f"{label} was made by another model; constants of decoding (--min-area, "
-        f"--seed-threshold, --edge) are those of {model.name}"
+def _of_another(label: Path, model: Model, recorded: Mapping[str, Any]) -> str:
+    names = [n.rpartition("_")[0] if unit_of(n) else n for n in CONSTANTS]
+    options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+    told = (
+        f"{label} was made by another model; constants of decoding ({options}) are "
+        f"those of {model.name}"
     )
+    was = recorded["decode"].get("min_confidence", 0.0)
+    least = model.card.config.decode.min_confidence
+    if was == least:
+        return told
+    return f"{told}, which drops below {least:g}: --min-confidence {was:g} as then"
 
 
 def _settings(

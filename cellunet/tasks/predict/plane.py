@@ -259,11 +259,11 @@ class Segmented:
     """Full-width rows of labels, top to bottom; as long as the scratch is open."""
     evidence: Callable[[int, int], npt.NDArray[np.uint8]]
     """``evidence(y0, y1)``: of full-width rows."""
-    dropped: int = 0
-    """Objects left out because they are too large or too unsure."""
+    too_large: int = 0
+    """Objects left out because of their area."""
     unsure: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]] = NOTHING
-    """Areas and confidences of those that were too unsure: what a model is not sure of
-    tells how well it knows an image."""
+    """Areas and confidences of others left out as too unsure: what a model is not sure
+    of tells how well it knows an image."""
     skipped: float = 0.0
     """Share of the plane that the network did not see, where nothing can be."""
 
@@ -597,7 +597,7 @@ def segment(
     found = _seen(source, plane, recipe, scratch, on_band, statistics)
     found = with_edge(found, source, plane, recipe, statistics, scratch)
     if recipe.within is not None:
-        found = replace(_kept(found, recipe.within.holds(*centers(found))), dropped=0)
+        found = _kept(found, recipe.within.holds(*centers(found)))
     return without_unwanted(found, recipe)
 
 
@@ -625,16 +625,17 @@ def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
     """
     kept, unsure = np.ones(found.count, np.bool_), NOTHING
     if recipe.max_area_px is not None:
-        kept &= found.areas <= recipe.max_area_px
+        kept = found.areas <= recipe.max_area_px
+    too_large = found.count - int(kept.sum())
     if recipe.decode.min_confidence > 0:
         confidences, y0 = Confidences(found.areas), 0
         for rows in found.bands():
             confidences.add(rows, found.evidence(y0, y0 + len(rows)))
             y0 += len(rows)
         means = confidences.means()
-        low = means < recipe.decode.min_confidence
+        low = kept & (means < recipe.decode.min_confidence)
         kept, unsure = kept & ~low, (found.areas[low], means[low])
-    return replace(_kept(found, kept), unsure=unsure)
+    return replace(_kept(found, kept), too_large=too_large, unsure=unsure)
 
 
 def _kept(found: Segmented, kept: npt.NDArray[np.bool_]) -> Segmented:
@@ -646,7 +647,6 @@ def _kept(found: Segmented, kept: npt.NDArray[np.bool_]) -> Segmented:
         found,
         count=int(kept.sum()),
         areas=found.areas[kept],
-        dropped=int((~kept).sum()),
         bands=lambda: (numbers[rows] for rows in found.bands()),
     )
 

@@ -435,7 +435,9 @@ class _Looker:
             pixels = self._read(plane, _Window(y0, y1, window.x0, x1))
             count, height, width = pixels.shape
             squares = pixels.reshape(count, height // by, by, width // by, by)
-            bands.append(squares.mean((2, 4), dtype=np.float32))
+            # Huge pixels; means that are not finite are dark to the network.
+            with np.errstate(over="ignore", invalid="ignore"):
+                bands.append(squares.mean((2, 4), dtype=np.float32))
         return np.concatenate(bands, 1)
 
     def _small_windows(self, coarse: Sequence[_Seen]) -> list[_Window]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from cellunet.io.paths import output_stem
 
 if TYPE_CHECKING:
     from cellunet.annotations.regions import RegionMask, Regions
+    from cellunet.io.source import Source
 
 
 class RegionFiles:
@@ -19,8 +21,7 @@ class RegionFiles:
     Parameters
     ----------
     named
-        A file, or a folder of files that are named like the images; None: nothing is
-        asked for.
+        A file, or a folder of files that are named like the images.
 
     Raises
     ------
@@ -30,17 +31,20 @@ class RegionFiles:
         If the one file cannot be used.
     """
 
-    def __init__(self, named: str | None) -> None:
-        self._named = Path(named or "")
-        self._read = cache(_read)
-        if named is None or self._named.is_dir():
+    def __init__(self, named: str) -> None:
+        # Imported here, because few predictions have regions.
+        from cellunet.annotations.regions import SUFFIXES, read_regions
+
+        self._named, self._suffixes = Path(named), SUFFIXES
+        self.read = cache(read_regions)
+        if self._named.is_dir():
             return
         if not self._named.exists():
             raise InputError(
                 f"There is no {self._named} with regions to segment within.",
                 hint="--within takes a file of ROIs or GeoJSON, or a folder of them.",
             )
-        self._read(self._named)
+        self.read(self._named)
 
     def of(self, image: Path) -> Regions:
         """Return the regions of an image.
@@ -51,14 +55,12 @@ class RegionFiles:
             If there are none, or more than one file, or it cannot be used.
         """
         if not self._named.is_dir():
-            return self._read(self._named)
-        from cellunet.annotations.regions import SUFFIXES
-
+            return self.read(self._named)
         names = dict.fromkeys((image.name, output_stem(image)))
         found = [
             path
             for name in names
-            for suffix in SUFFIXES
+            for suffix in self._suffixes
             if (path := self._named / f"{name}{suffix}").is_file()
         ]
         if not found:
@@ -73,14 +75,7 @@ class RegionFiles:
                 f"{names_found}.",
                 hint="Leave one of them there.",
             )
-        return self._read(found[0])
-
-
-def _read(path: Path) -> Regions:
-    # What reads annotations takes as long to import as a small image takes.
-    from cellunet.annotations.regions import read_regions
-
-    return read_regions(path)
+        return self.read(found[0])
 
 
 def within_of(mask: RegionMask | None) -> dict[str, Any] | None:
@@ -95,9 +90,15 @@ def within_of(mask: RegionMask | None) -> dict[str, Any] | None:
     }
 
 
-def region_warnings(mask: RegionMask | None) -> tuple[str, ...]:
-    """Return what to look at in the drawing of regions."""
+def region_warnings(mask: RegionMask | None, source: Source) -> tuple[str, ...]:
+    """Return what to look at in the drawing of regions, for an image."""
     found = []
+    planes = math.prod(source.plane_shape)
+    if mask is not None and mask.regions.on_plane and planes > 1:
+        found.append(
+            f"{mask.regions.path}: the regions were drawn on one plane of a stack; "
+            f"they count on all {planes:,}."
+        )
     if mask is not None and mask.regions.left_out:
         names = ", ".join(mask.regions.left_out)
         found.append(f"{mask.regions.path}: {names} enclose nothing and do not count.")

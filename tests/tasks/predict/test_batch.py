@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,8 +275,13 @@ def test_large_and_unsure_objects_are_dropped_for_every_tile(
         assert cells == [r["confidence"] for r, k in zip(rows, kept, strict=True) if k]
         (image,) = found.images
         assert image.objects == kept.sum()
-        assert image.notes[0].startswith(
-            f"dropped {(~kept).sum()} of {len(kept)} objects (--"
+        dropped_by = {
+            "max_area_px": "--max-area",
+            "min_confidence": "--min-confidence",
+        }
+        assert image.notes[0] == (
+            f"dropped {(~kept).sum()} of {len(kept)} objects "
+            f"({', '.join(dropped_by[name] for name in asked)})"
         )
         known = read_provenance(Path(str(image.output)))["settings"]
         assert {n: {**known, **known["decode"]}[n] for n in asked} == asked
@@ -284,6 +290,43 @@ def test_large_and_unsure_objects_are_dropped_for_every_tile(
     (image,) = run(path, out=tmp_path / "none", min_confidence=1.0).images
     assert image.objects == 0
     assert not any("Nothing was found" in warning for warning in image.warnings)
+
+
+def test_only_what_an_option_dropped_is_told_as_its_doing(
+    run, tmp_path, nuclei_image, monkeypatch
+) -> None:
+    path = tmp_path / "wide.tif"
+    tifffile.imwrite(path, nuclei_image((150, 300), 60, 41)[0])
+    whole = run(path, save=("table",), out=tmp_path / "all")
+    sure = np.sort([float(row["confidence"]) for row in table_of(whole)])
+    own = recipe.settings_for
+
+    def strict(model: Any, config: PredictConfig, *more: Any) -> Any:
+        """As of a model whose own least confidence drops some."""
+        found = own(model, config, *more)
+        least = float(np.mean(sure[4:6]))
+        return replace(found, decode=found.decode.replace(min_confidence=least))
+
+    monkeypatch.setattr(recipe, "settings_for", strict)
+    appearances = []
+    warn = predict_image.quality_warnings
+
+    def spy(seen: Any, *more: Any) -> tuple[str, ...]:
+        appearances.append(seen)
+        return warn(seen, *more)
+
+    monkeypatch.setattr(predict_image, "quality_warnings", spy)
+    options: dict[str, Any] = {"diameter_px": "model", "max_area_px": 1_000_000}
+    [image] = run(path, out=tmp_path / "own", **options).images
+    assert image.objects == len(sure) - 5
+    assert not any("dropped" in note for note in image.notes)
+    # Each of them counts once in what is warned of.
+    assert appearances[-1].objects == len(sure)
+    [image] = run(path, out=tmp_path / "none", max_area_px=1).images
+    assert image.notes[0] == (
+        f"dropped {len(sure)} of {len(sure)} objects (--max-area)"
+    )
+    assert appearances[-1].objects == len(sure)
 
 
 def table_of(found: Predictions) -> list[dict[str, str]]:

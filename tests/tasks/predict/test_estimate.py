@@ -12,7 +12,9 @@ import tifffile
 
 from cellunet.cli.app import main
 from cellunet.command_config import PredictConfig
+from cellunet.errors import OutputError
 from cellunet.tasks.predict import estimate as module
+from cellunet.tasks.predict import image as predict_image
 from cellunet.tasks.predict.batch import predict
 
 
@@ -83,6 +85,16 @@ def test_what_does_not_fit_on_the_disk_is_told(run, images, monkeypatch) -> None
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: full)
     (warning,) = run().warnings
     assert "0.0 GB more than the disk of --out has free" in warning
+
+
+def test_why_an_image_cannot_be_measured_is_told(run, images, monkeypatch) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise OutputError("No room.")
+
+    monkeypatch.setattr(predict_image, "segment", broken)
+    found = run()
+    assert found.estimate is None
+    assert set(found.warnings) == {"An image cannot be measured: No room."}
 
 
 def test_what_is_finished_is_no_part_of_it(run, images) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellunet import store
 from cellunet.command_config import PredictConfig
 from cellunet.errors import (
+    AnnotationError,
     ConfigError,
     ImageReadError,
     InputError,
@@ -129,6 +132,35 @@ def test_what_does_not_go_with_the_run_is_named(images, named, tmp_path):
         earlier_run(label).config({"z": "max"})
 
 
+def test_other_regions_than_those_of_the_run_are_refused(images, named, tmp_path):
+    def draw(path: Path, side: float) -> None:
+        box = [[0.0, 0.0], [side, 0.0], [side, side], [0.0, side]]
+        path.write_text(json.dumps({"type": "Polygon", "coordinates": [box]}))
+
+    folder = tmp_path / "regions"
+    folder.mkdir()
+    for number in range(2):
+        draw(folder / f"a{number}.geojson", 60)
+    one = tmp_path / "r.geojson"
+    draw(one, 60)
+    for within, drawn in ((one, one), (folder, folder / "a0.geojson")):
+        label = run(images, tmp_path / within.stem, named, within=str(within))
+        again = earlier_run(label)
+        assert again.config({}).within == str(within)
+        draw(drawn, 50)
+        with pytest.raises(
+            ConfigError, match=r"settings of .*a0\.tif: .*other regions now .*--within"
+        ):
+            again.config({})
+        assert again.config({"within": str(drawn)}).within == str(drawn)
+        drawn.write_text("{")
+        with pytest.raises(AnnotationError, match=r"settings of .*a0\.tif: .*no JSON"):
+            again.config({})
+    one.unlink()
+    with pytest.raises(InputError, match=r"settings of .*a0\.tif: There is no "):
+        earlier_run(tmp_path / "r" / "a0.tif").config({})
+
+
 def test_a_model_that_is_not_there_or_another_one_is_one_line(
     images, named, tiny_model, tmp_path
 ):
@@ -142,7 +174,10 @@ def test_a_model_that_is_not_there_or_another_one_is_one_line(
     with pytest.raises(ConfigError, match="another one now"):
         earlier_run(label)
     (note,) = earlier_run(label, "mine").notes
-    assert "constants of decoding" in note
+    assert "(--seed-threshold, --edge, --min-area, --min-confidence)" in note
+    least = store.find_model("mine").card.config.decode.min_confidence
+    assert least > 0
+    assert note.endswith(f"drops below {least:g}: --min-confidence 0 as then")
 
 
 def test_other_versions_are_told(images, named, tmp_path):

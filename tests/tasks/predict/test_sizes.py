@@ -66,6 +66,14 @@ def found_share(true, found) -> float:
     return len(match(table, 10)) / true.max()
 
 
+def test_huge_pixels_do_not_hide_how_large_the_others_are(model, recipe, large) -> None:
+    image = large[0].astype(np.float32)
+    image[100:104, 100:104] = 3e38
+    size = find_size(ArraySource(image), recipe, model.card)
+    assert size is not None
+    assert size.diameter_px == pytest.approx(92, rel=0.15)
+
+
 def test_objects_of_a_usual_size_are_seen_as_they_are(model, recipe, usual) -> None:
     image, labels = usual
     found = find_size(ArraySource(image), recipe, model.card)

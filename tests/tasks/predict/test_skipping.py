@@ -91,6 +91,22 @@ def test_labels_and_confidences_are_the_same_with_and_without(
     assert whole.max() > 8
 
 
+@pytest.mark.parametrize("value", [1e36, -1e36, 3e38])
+def test_huge_pixels_lose_no_object(
+    value, sparse, recipe, tmp_path, small_windows
+) -> None:
+    path = tmp_path / "field.tif"
+    # Of a camera's range, as fractions: beside it the value is beyond all bounds.
+    image = (sparse / 65535).astype(np.float32)
+    image[60:63, 60:63] = image[330, 300] = value
+    tifffile.imwrite(path, image)
+    whole, _ = segmented(path, replace(recipe, skip=False))
+    quick, found = segmented(path, recipe)
+    np.testing.assert_array_equal(quick, whole)
+    assert found.count > 8
+    assert found.skipped > 0.3
+
+
 def test_where_the_size_of_windows_matters_each_is_seen_whole(
     sparse, recipe, tmp_path, small_windows
 ) -> None:
@@ -159,7 +175,7 @@ def run(tiny_model, tmp_path, sparse) -> Run:
     (tmp_path / "in").mkdir()
     tifffile.imwrite(tmp_path / "in" / "field.tif", sparse)
 
-    def call(out: str, **options: Any) -> Predictions:
+    def call(out: str, *, dry_run: bool = False, **options: Any) -> Predictions:
         return predict(
             [str(tmp_path / "in")],
             tmp_path / out,
@@ -167,6 +183,7 @@ def run(tiny_model, tmp_path, sparse) -> Run:
             engine="onnxruntime",
             threads=1,
             config=PredictConfig(diameter_px="model", **options),
+            dry_run=dry_run,
         )
 
     return call
@@ -282,6 +299,40 @@ def test_other_regions_make_other_results(run, tmp_path) -> None:
 def test_a_file_that_is_not_there_ends_the_run_at_once(run, tmp_path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         run("out", within=str(tmp_path / "nowhere.zip"))
+
+
+BOX = [(0.0, 0.0), (140.0, 0.0), (140.0, 130.0), (0.0, 130.0)]
+
+
+def test_a_dry_run_checks_regions(run, tmp_path) -> None:
+    far = [(x + 5000, y) for x, y in BOX]
+    [failed] = run(
+        "out", dry_run=True, within=regions(tmp_path / "far.geojson", far)
+    ).images
+    assert failed.status == "failed"
+    assert "far.geojson (part 1) holds a pixel of the image" in failed.message
+    near = regions(tmp_path / "near.geojson", BOX)
+    [planned] = run("out", dry_run=True, within=near).images
+    assert planned.status == "planned"
+    assert planned.within is not None
+    assert planned.within["area_px"] == 140 * 130
+
+
+def test_regions_of_one_plane_count_on_all_and_a_warning_says_so(
+    run, sparse, tmp_path
+) -> None:
+    path = Path(regions(tmp_path / "r.geojson", BOX))
+    drawn = json.loads(path.read_text())
+    drawn["features"][0]["geometry"]["plane"] = {"c": -1, "z": 1, "t": 0}
+    path.write_text(json.dumps(drawn))
+    [plane] = run("plane", within=str(path)).images
+    assert not any("plane" in text for text in plane.warnings)
+    field = tmp_path / "in" / "field.tif"
+    tifffile.imwrite(field, np.stack([sparse, sparse]), metadata={"axes": "ZYX"})
+    [stack] = run("stack", within=str(path)).images
+    [told] = [text for text in stack.warnings if "one plane of a stack" in text]
+    assert told.endswith("they count on all 2.")
+    assert stack.objects == 2 * plane.objects
 
 
 def test_an_outline_that_crosses_itself_is_warned_of(run, tmp_path) -> None:
