@@ -49,6 +49,7 @@ def started(log: Path, *words: str | Path) -> subprocess.Popen:
         )
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals as Unix has them")
 def test_two_processes_are_stopped_and_one_goes_on(

@@ -474,6 +474,7 @@ def test_a_worker_that_is_killed_changes_nothing(
     assert files(out) == expected
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_ctrl_c_ends_the_workers_and_the_same_command_continues(
     large, expected, tmp_path, tiny_model
@@ -498,6 +499,7 @@ def test_ctrl_c_ends_the_workers_and_the_same_command_continues(
     assert files(out) == expected
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_a_scheduler_that_is_restarted_is_given_the_rest(
     large, expected, tmp_path, tiny_model
