@@ -7,7 +7,7 @@ From the images in examples/ alone: ``python benchmarks/guide_pictures.py``.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -133,4 +133,6 @@ def _panel(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "pictures")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path, nargs="?", default=ROOT / "docs" / "pictures")
+    main(parser.parse_args().out)

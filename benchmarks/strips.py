@@ -10,7 +10,7 @@ docs/outputs.md.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from pathlib import Path
 from statistics import median
@@ -68,4 +68,6 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path)
+    main(parser.parse_args().out)

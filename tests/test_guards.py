@@ -16,7 +16,9 @@ from cellunet import store
 from cellunet.command_config import MODEL
 from cellunet.engine.onnx import operations_per_pixel
 
-FIELD = Path(__file__).parents[1] / "examples" / "images" / "u2os_N12_s7.tif"
+ROOT = Path(__file__).parents[1]
+FIELD = ROOT / "examples" / "images" / "u2os_N12_s7.tif"
+MOST_OF_A_FILE = 1_500_000
 MOST_FLOP_PER_PX = 28_500
 MOST_MEGABYTES = 700
 MOST_BYTES_OF_A_ROW = 100
@@ -33,6 +35,17 @@ lines = Path("/proc/self/status").read_text().splitlines()
 peak = next(int(li.split()[1]) for li in lines if li.startswith("VmHWM:"))
 print(json.dumps({"code": code, "peak": peak * 1024}))
 """
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone")
+def test_no_file_of_the_repository_is_large() -> None:
+    named = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    files = [ROOT / name for name in named.stdout.split("\0") if name]
+    assert len(files) > 500
+    large = [f.name for f in files if f.is_file() and f.stat().st_size > MOST_OF_A_FILE]
+    assert not large
 
 
 def test_the_shipped_network_costs_no_more_per_pixel() -> None:
