@@ -299,8 +299,8 @@ class Trainer:
             group["lr"] = self.learning_rate(state)
         side = self.config.crop_px
         crops = f"A step of {self.config.batch} crops of {side} x {side} px"
-        hint = "Make batch or crop_px smaller (--config), or train on --device cpu."
-        with within_memory(self.device, crops, hint):
+        less = "Make batch or crop_px smaller (--config)"
+        with within_memory(self.device, crops, less):
             batch = self._sent(batch)
             with distributed.telling_lost(self.ranks):
                 with self._mixed_precision():
@@ -406,8 +406,8 @@ class Trainer:
     def _validate_batch(self, network: UNet, batch: Batch, tally: Tally) -> None:
         height, width = batch.class_map.shape[-2:]
         window = f"A validation window of {height} x {width} px"
-        hint = "Validate on smaller images (--val DIR), or train on --device cpu."
-        with within_memory(self.device, window, hint):
+        less = "Validate on smaller images (--val DIR)"
+        with within_memory(self.device, window, less):
             batch = self._sent(batch)
             with self._mixed_precision():
                 logits = network(batch.image)
