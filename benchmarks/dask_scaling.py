@@ -24,10 +24,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import zarr
-from memory import EVERY_SECONDS, TILE_PX, field, owned, pixels
+from memory import EVERY_SECONDS, TILE_PX, field, images_of, owned
 from tables import cores_of_others, machine
-
-from cellunet.io.paths import find_inputs
 
 RESULTS = Path(__file__).with_name("results-dask.json")
 EXAMPLES = Path(__file__).parents[1] / "examples" / "images"
@@ -35,8 +33,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples" / "images"
 
 def save(path: Path, folder: Path, shape: tuple[int, int]) -> None:
     """Write a large image as OME-Zarr 0.5."""
-    images = [pixels(file) for file in find_inputs([str(folder)]).files]
-    images = [image for image in images if image.shape == images[0].shape]
+    images = images_of(folder)
     group = zarr.create_group(path)
     array = group.create_array(
         "0", shape=shape, chunks=(TILE_PX, TILE_PX), dtype=images[0].dtype

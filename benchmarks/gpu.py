@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from memory import pixels, save, watched
+from memory import images_of, save, watched
 from tables import HERE, machine
 from waiting import examples
 
@@ -42,7 +42,6 @@ from cellunet.core.device import available, choose_device
 from cellunet.core.trainer import Trainer, new_state
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.normalize import network_input
-from cellunet.io.paths import find_inputs
 from cellunet.presets import PRESETS
 from cellunet.tasks.predict.session import load_model
 from cellunet.tasks.predict.settings import load_engine
@@ -57,12 +56,6 @@ EXAMPLES = HERE.parent / "examples"
 ASPECT = 11136 / 8320
 """Width over height of the field of docs/performance.md."""
 WARM_STEPS = 3
-
-
-def images_of(folder: Path) -> list[np.ndarray]:
-    """Return the images of a folder that have the size of its last one."""
-    found = [pixels(path) for path in find_inputs([str(folder)]).files]
-    return [image for image in found if image.shape == found[-1].shape]
 
 
 def parity(device: str, images: list[np.ndarray]) -> dict[str, Any]:

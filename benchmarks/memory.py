@@ -39,6 +39,12 @@ def pixels(path: Path) -> np.ndarray:
         return source.read(Region(0, 0, height, 0, width))[0]
 
 
+def images_of(folder: Path) -> list[np.ndarray]:
+    """Return the images of a folder that have the size of its last one."""
+    found = [pixels(path) for path in find_inputs([str(folder)]).files]
+    return [image for image in found if image.shape == found[-1].shape]
+
+
 def emptied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return the background of an image and its noise."""
     steps = np.abs(np.diff(image.astype(np.float64), axis=1))
@@ -130,8 +136,7 @@ def main() -> None:
     # A list that follows other options is more than argparse can tell from them.
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, more = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
-    images = [pixels(path) for path in find_inputs([str(args.folder)]).files]
-    images = [image for image in images if image.shape == images[0].shape]
+    images = images_of(args.folder)
     images = sparse(images) if args.sparse else images
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for size in args.sizes:

@@ -23,12 +23,11 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 import zarr
+from memory import pixels
 from tables import HERE, cores_of_others, machine
 
 from cellunet.command_config import PredictConfig
-from cellunet.io.images import open_image
 from cellunet.io.plates import row_letters
-from cellunet.io.source import Region
 from cellunet.tasks.predict.batch import predict
 
 RESULTS = HERE / "results-plate.json"
@@ -42,11 +41,7 @@ PLACES = ("image", "plate", "time")
 
 def pieces(wells: int, fields: int) -> Iterator[tuple[int, int, npt.NDArray]]:
     """Yield the numbers of well and field, and the pixels."""
-    whole = []
-    for name in FIELDS:
-        with open_image(HERE.parent / "examples" / "images" / name) as source:
-            height, width = source.shape
-            whole.append(source.read(Region(0, 0, height, 0, width))[0])
+    whole = [pixels(HERE.parent / "examples" / "images" / name) for name in FIELDS]
     rng = np.random.default_rng(0)
     for number in range(wells * fields):
         field = whole[number % len(whole)]
@@ -63,7 +58,7 @@ def write_plates(folder: Path, wells: int, fields: int) -> tuple[Path, Path]:
     names = [f"{row_letters(n // COLUMNS)}/{n % COLUMNS + 1:02}" for n in range(wells)]
     plate = {"wells": [{"path": name} for name in names]}
     group.update_attributes({"ome": {"version": "0.5", "plate": plate}})
-    for well, field, pixels in pieces(wells, fields):
+    for well, field, piece in pieces(wells, fields):
         name = names[well]
         own = group.require_group(name)
         images = {"images": [{"path": str(n)} for n in range(fields)]}
@@ -79,9 +74,9 @@ def write_plates(folder: Path, wells: int, fields: int) -> tuple[Path, Path]:
             ],
         }
         image.attrs["ome"] = {"version": "0.5", "multiscales": [multiscales]}
-        image.create_array("0", data=pixels, chunks=pixels.shape)
+        image.create_array("0", data=piece, chunks=piece.shape)
         path = tiffs / f"P_{name.replace('/', '')}_s{field}.TIF"
-        tifffile.imwrite(path, pixels, compression="zlib")
+        tifffile.imwrite(path, piece, compression="zlib")
     return tiffs, store
 
 

@@ -123,7 +123,7 @@ def sent(host: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def within_memory(device: torch.device, what: str, hint: str) -> Iterator[None]:
+def within_memory(device: torch.device, what: str, less: str) -> Iterator[None]:
     """Say what did not fit into the memory of a device, and what to try.
 
     Parameters
@@ -132,8 +132,8 @@ def within_memory(device: torch.device, what: str, hint: str) -> Iterator[None]:
         Where it was computed.
     what
         What was computed, with its size.
-    hint
-        What takes less.
+    less
+        How to need less, or to have more.
 
     Raises
     ------
@@ -147,7 +147,10 @@ def within_memory(device: torch.device, what: str, hint: str) -> Iterator[None]:
         named = isinstance(error, torch.cuda.OutOfMemoryError)
         if not named and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        raise DeviceError(f"{what} did not fit into {device}.", hint=hint) from error
+        elsewhere = "" if device.type == "cpu" else ", or compute on --device cpu"
+        raise DeviceError(
+            f"{what} did not fit into {device}.", hint=f"{less}{elsewhere}."
+        ) from error
 
 
 class TorchEngine:
@@ -191,8 +194,8 @@ class TorchEngine:
         # On CUDA convolutions would otherwise round their inputs to ten bits (TF32).
         exact = torch.backends.cudnn.flags(allow_tf32=False)
         window = f"A window of {image.shape[-2]} x {image.shape[-1]} px"
-        hint = "Close what else uses the device, or compute on another: --device cpu."
-        with torch.inference_mode(), exact, within_memory(self.device, window, hint):
+        less = "Close what else uses its memory"
+        with torch.inference_mode(), exact, within_memory(self.device, window, less):
             batch = sent(torch.from_numpy(image), self.device).contiguous(
                 memory_format=torch.channels_last
             )

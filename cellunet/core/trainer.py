@@ -95,22 +95,26 @@ class Tally:
         counts = torch.bincount(cells.flatten(), minlength=beyond + 1)[:beyond]
         self.confusion += counts.cpu().numpy().reshape(self.classes, self.classes)
 
-    def merge(self, other: Tally, ranks: Ranks = ALONE) -> Tally:
-        """Add another one, that of every process; return the sum of these."""
-        own = [other.loss_sum, other.pixels, *other.confusion.ravel()]
+    def merge(self, other: Tally) -> None:
+        """Add another one."""
+        self.loss_sum += other.loss_sum
+        self.pixels += other.pixels
+        self.confusion += other.confusion
+
+    def of_all(self, ranks: Ranks) -> Tally:
+        """Return the sum of those of all processes."""
+        if ranks.alone:
+            return self
+        own = [self.loss_sum, self.pixels, *self.confusion.ravel()]
         every = distributed.summed(ranks, torch.tensor(own, dtype=torch.float64))
-        numbers = every.numpy()
-        counts = numbers[2:].astype(np.int64).reshape(self.confusion.shape)
-        added = Tally(
+        loss_sum, pixels, *counts = every.tolist()
+        confusion = np.array(counts, np.int64).reshape(self.confusion.shape)
+        return Tally(
             classes=self.classes,
-            loss_sum=float(numbers[0]),
-            pixels=int(numbers[1]),
-            confusion=counts,
+            loss_sum=loss_sum,
+            pixels=int(pixels),
+            confusion=confusion,
         )
-        self.loss_sum += added.loss_sum
-        self.pixels += added.pixels
-        self.confusion += added.confusion
-        return added
 
     @property
     def loss(self) -> float:
@@ -295,8 +299,8 @@ class Trainer:
             group["lr"] = self.learning_rate(state)
         side = self.config.crop_px
         crops = f"A step of {self.config.batch} crops of {side} x {side} px"
-        hint = "Make batch or crop_px smaller (--config), or train on --device cpu."
-        with within_memory(self.device, crops, hint):
+        less = "Make batch or crop_px smaller (--config)"
+        with within_memory(self.device, crops, less):
             batch = self._sent(batch)
             with distributed.telling_lost(self.ranks):
                 with self._mixed_precision():
@@ -308,7 +312,9 @@ class Trainer:
             self._update_average(state)
             own = Tally(classes=self.config.network.classes)
             own.add(float(loss.detach()), logits.detach(), batch)
-        return state.tally.merge(own, self.ranks).loss
+        whole = own.of_all(self.ranks)
+        state.tally.merge(whole)
+        return whole.loss
 
     def _computing(self, network: UNet) -> torch.nn.Module:
         """Return what computes a network in training: of several processes, shared."""
@@ -384,9 +390,7 @@ class Trainer:
                     self._validate_batch(network, batch, own)
                 if distributed.any_of(self.ranks, should_stop()):
                     return None
-        tally = Tally(classes=self.config.network.classes)
-        tally.merge(own, self.ranks)
-        return tally
+        return own.of_all(self.ranks)
 
     def _own_windows(self) -> Iterator[Batch | None]:
         """Yield this process's windows; None at the end, where others have one more."""
@@ -402,8 +406,8 @@ class Trainer:
     def _validate_batch(self, network: UNet, batch: Batch, tally: Tally) -> None:
         height, width = batch.class_map.shape[-2:]
         window = f"A validation window of {height} x {width} px"
-        hint = "Validate on smaller images (--val DIR), or train on --device cpu."
-        with within_memory(self.device, window, hint):
+        less = "Validate on smaller images (--val DIR)"
+        with within_memory(self.device, window, less):
             batch = self._sent(batch)
             with self._mixed_precision():
                 logits = network(batch.image)

@@ -16,6 +16,7 @@ from cellunet.core.device import (
     autocast_dtype,
     available,
     choose_device,
+    within_memory,
 )
 from cellunet.errors import DeviceError
 from tests.networks import random_network
@@ -152,7 +153,15 @@ def test_a_window_that_does_not_fit_the_device_says_so(error, monkeypatch) -> No
     with pytest.raises(DeviceError) as caught:
         engine(np.zeros((1, 2, 16, 24), np.float32))
     assert caught.value.message == "A window of 16 x 24 px did not fit into cpu."
-    assert "--device cpu" in caught.value.hint
+    assert caught.value.hint == "Close what else uses its memory."
+
+
+def test_what_does_not_fit_a_gpu_may_fit_the_cpu() -> None:
+    cuda = torch.device("cuda", 1)
+    with pytest.raises(DeviceError) as caught, within_memory(cuda, "A step", "Less"):
+        raise torch.cuda.OutOfMemoryError("CUDA: no more")
+    assert caught.value.message == "A step did not fit into cuda:1."
+    assert caught.value.hint == "Less, or compute on --device cpu."
 
 
 def test_another_error_of_torch_is_not_taken_for_want_of_memory() -> None:
