@@ -241,7 +241,7 @@ def find_size(
     ------
     ImageReadError
         If it cannot be read.
-    Stopped
+    PredictionStopped
         If ``recipe.should_stop()`` came true.
     """
     planes = range(math.prod(source.plane_shape))
