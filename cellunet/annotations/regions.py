@@ -19,6 +19,7 @@ from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import roi_drawings
 from cellunet.annotations.read import drawn_kind
 from cellunet.annotations.shapes import (
+    MAX_COORDINATE,
     Drawing,
     Oval,
     Polygons,
@@ -167,6 +168,20 @@ def _placed(area: Area, px: tuple[float, float] = (1.0, 1.0), top: int = 0) -> A
     return replace(area, polygons=rings)
 
 
+def _rows_of(area: Area) -> tuple[float, float]:
+    """Return where an area begins and ends from top to bottom.
+
+    Anywhere, if a coordinate is beyond all bounds: then drawing it says so.
+    """
+    if isinstance(area, Oval):
+        points = np.array([(area.x0, area.y0), (area.x1, area.y1)])
+    else:
+        points = np.concatenate([ring for rings in area.polygons for ring in rings])
+    if not (np.abs(points) <= MAX_COORDINATE).all():
+        return -np.inf, np.inf
+    return float(points[:, 1].min()), float(points[:, 1].max())
+
+
 class RegionMask:
     """Which pixels of an image lie in regions, without an array of the image.
 
@@ -185,6 +200,11 @@ class RegionMask:
 
     def __init__(self, regions: Regions, shape: tuple[int, int]) -> None:
         self.regions, self.shape = regions, shape
+        self._drawn = [
+            (name, area, value, _rows_of(area))
+            for areas, value in ((regions.kept, True), (regions.ignored, False))
+            for name, area in areas
+        ]
         squares = [-(-n // SQUARE_PX) for n in shape]
         self.some = np.zeros(squares, np.bool_)
         """YX, by squares of `SQUARE_PX`: whether any pixel lies in a region."""
@@ -200,17 +220,18 @@ class RegionMask:
     def _rows(self, y0: int, count: int) -> npt.NDArray[np.bool_]:
         """Return which pixels of some rows lie in a region."""
         band = np.zeros((count, self.shape[1]), np.bool_)
-        for areas, value in ((self.regions.kept, True), (self.regions.ignored, False)):
-            for name, area in areas:
-                try:
-                    found = _placed(area, top=y0).fill(band.shape)
-                except AnnotationError as error:
-                    raise AnnotationError(
-                        f"{self.regions.path}: {name}: {error.message}", hint=error.hint
-                    ) from error
-                if found.crosses:
-                    self.crossing[name] = None
-                band[found.window][found.inside] = value
+        for name, area, value, (top, bottom) in self._drawn:
+            if bottom < y0 or top > y0 + count:
+                continue
+            try:
+                found = _placed(area, top=y0).fill(band.shape)
+            except AnnotationError as error:
+                raise AnnotationError(
+                    f"{self.regions.path}: {name}: {error.message}", hint=error.hint
+                ) from error
+            if found.crosses:
+                self.crossing[name] = None
+            band[found.window][found.inside] = value
         return band
 
     def _add(self, y0: int, band: npt.NDArray[np.bool_]) -> None:
