@@ -17,7 +17,7 @@ import numpy as np
 
 from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import roi_drawings
-from cellunet.annotations.read import drawn_kind
+from cellunet.annotations.read import drawn_kind, naming
 from cellunet.annotations.shapes import (
     MAX_COORDINATE,
     Drawing,
@@ -110,13 +110,8 @@ def read_regions(path: Path) -> Regions:
     if kind == "rois":
         drawings = roi_drawings(path)
     elif kind == "geojson":
-        document = read_json(path)
-        try:
-            drawings, _ = geojson_drawings(document)
-        except AnnotationError as error:
-            raise AnnotationError(
-                f"{path}: {error.message}", hint=error.hint
-            ) from error
+        with naming(path):
+            drawings, _ = geojson_drawings(read_json(path))
     else:
         raise AnnotationError(
             f"{path} is no file of regions: it holds {kind} annotations.",

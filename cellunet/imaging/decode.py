@@ -350,7 +350,9 @@ def _joins(one: Known, other: Known) -> npt.NDArray[np.int64]:
         ]
         for s in (a, b)
     )
-    return _touching(first, second) + np.array([after_a, after_b])
+    joins = _touching(first, second)
+    joins += np.array([after_a, after_b])
+    return joins
 
 
 def _background(

@@ -179,6 +179,11 @@ class Rectangle:
         )
 
     @property
+    def pixels(self) -> int:
+        """How many it holds."""
+        return (self.y1 - self.y0) * (self.x1 - self.x0)
+
+    @property
     def slices(self) -> tuple[slice, slice]:
         """Its rows and its columns."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
