@@ -233,11 +233,15 @@ class RegionMask:
         self.area_px += int(np.count_nonzero(band))
         short = [(0, -n % SQUARE_PX) for n in band.shape]
         # What is beyond the image does not keep a square from being whole.
-        for found, padding in ((self.some, False), (self._all, True)):
+        for found, held, padding in (
+            (self.some, np.any, False),
+            (self._all, np.all, True),
+        ):
             whole = np.pad(band, short, constant_values=padding)
-            squares = whole.reshape(len(whole) // SQUARE_PX, SQUARE_PX, -1, SQUARE_PX)
-            held = squares.all((1, 3)) if padding else squares.any((1, 3))
-            found[y0 // SQUARE_PX : (y0 + len(whole)) // SQUARE_PX] = held
+            # Rows first: whole rows lie together in memory.
+            rows = held(whole.reshape(-1, SQUARE_PX, whole.shape[1]), 1)
+            squares = held(rows.reshape(len(rows), -1, SQUARE_PX), 2)
+            found[y0 // SQUARE_PX :][: len(squares)] = squares
 
     def holds(
         self, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]
