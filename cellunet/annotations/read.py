@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,7 +46,7 @@ from cellunet.io.paths import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -109,8 +110,15 @@ def read_drawn(path: Path, kind: str, asked: ReadRequest) -> Annotation:
         If the file is damaged, holds what encloses nothing, or the size of its image
         is unknown.
     """
-    try:
+    with naming(path):
         return DRAWN[kind](path, asked)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors say in which file they are."""
+    try:
+        yield
     except AnnotationError as error:
         if str(path) in error.message:
             raise

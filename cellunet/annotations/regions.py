@@ -17,8 +17,9 @@ import numpy as np
 
 from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import roi_drawings
-from cellunet.annotations.read import drawn_kind
+from cellunet.annotations.read import drawn_kind, naming
 from cellunet.annotations.shapes import (
+    MAX_COORDINATE,
     Drawing,
     Oval,
     Polygons,
@@ -109,13 +110,8 @@ def read_regions(path: Path) -> Regions:
     if kind == "rois":
         drawings = roi_drawings(path)
     elif kind == "geojson":
-        document = read_json(path)
-        try:
-            drawings, _ = geojson_drawings(document)
-        except AnnotationError as error:
-            raise AnnotationError(
-                f"{path}: {error.message}", hint=error.hint
-            ) from error
+        with naming(path):
+            drawings, _ = geojson_drawings(read_json(path))
     else:
         raise AnnotationError(
             f"{path} is no file of regions: it holds {kind} annotations.",
@@ -167,6 +163,20 @@ def _placed(area: Area, px: tuple[float, float] = (1.0, 1.0), top: int = 0) -> A
     return replace(area, polygons=rings)
 
 
+def _rows_of(area: Area) -> tuple[float, float]:
+    """Return where an area begins and ends from top to bottom.
+
+    Anywhere, if a coordinate is beyond all bounds: then drawing it says so.
+    """
+    if isinstance(area, Oval):
+        points = np.array([(area.x0, area.y0), (area.x1, area.y1)])
+    else:
+        points = np.concatenate([ring for rings in area.polygons for ring in rings])
+    if not (np.abs(points) <= MAX_COORDINATE).all():
+        return -np.inf, np.inf
+    return float(points[:, 1].min()), float(points[:, 1].max())
+
+
 class RegionMask:
     """Which pixels of an image lie in regions, without an array of the image.
 
@@ -185,6 +195,11 @@ class RegionMask:
 
     def __init__(self, regions: Regions, shape: tuple[int, int]) -> None:
         self.regions, self.shape = regions, shape
+        self._drawn = [
+            (name, area, value, _rows_of(area))
+            for areas, value in ((regions.kept, True), (regions.ignored, False))
+            for name, area in areas
+        ]
         squares = [-(-n // SQUARE_PX) for n in shape]
         self.some = np.zeros(squares, np.bool_)
         """YX, by squares of `SQUARE_PX`: whether any pixel lies in a region."""
@@ -200,28 +215,33 @@ class RegionMask:
     def _rows(self, y0: int, count: int) -> npt.NDArray[np.bool_]:
         """Return which pixels of some rows lie in a region."""
         band = np.zeros((count, self.shape[1]), np.bool_)
-        for areas, value in ((self.regions.kept, True), (self.regions.ignored, False)):
-            for name, area in areas:
-                try:
-                    found = _placed(area, top=y0).fill(band.shape)
-                except AnnotationError as error:
-                    raise AnnotationError(
-                        f"{self.regions.path}: {name}: {error.message}", hint=error.hint
-                    ) from error
-                if found.crosses:
-                    self.crossing[name] = None
-                band[found.window][found.inside] = value
+        for name, area, value, (top, bottom) in self._drawn:
+            if bottom < y0 or top > y0 + count:
+                continue
+            try:
+                found = _placed(area, top=y0).fill(band.shape)
+            except AnnotationError as error:
+                raise AnnotationError(
+                    f"{self.regions.path}: {name}: {error.message}", hint=error.hint
+                ) from error
+            if found.crosses:
+                self.crossing[name] = None
+            band[found.window][found.inside] = value
         return band
 
     def _add(self, y0: int, band: npt.NDArray[np.bool_]) -> None:
         self.area_px += int(np.count_nonzero(band))
         short = [(0, -n % SQUARE_PX) for n in band.shape]
         # What is beyond the image does not keep a square from being whole.
-        for found, padding in ((self.some, False), (self._all, True)):
+        for found, held, padding in (
+            (self.some, np.any, False),
+            (self._all, np.all, True),
+        ):
             whole = np.pad(band, short, constant_values=padding)
-            squares = whole.reshape(len(whole) // SQUARE_PX, SQUARE_PX, -1, SQUARE_PX)
-            held = squares.all((1, 3)) if padding else squares.any((1, 3))
-            found[y0 // SQUARE_PX : (y0 + len(whole)) // SQUARE_PX] = held
+            # Rows first: whole rows lie together in memory.
+            rows = held(whole.reshape(-1, SQUARE_PX, whole.shape[1]), 1)
+            squares = held(rows.reshape(len(rows), -1, SQUARE_PX), 2)
+            found[y0 // SQUARE_PX :][: len(squares)] = squares
 
     def holds(
         self, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]

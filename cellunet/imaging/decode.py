@@ -350,8 +350,7 @@ def _joins(one: Known, other: Known) -> npt.NDArray[np.int64]:
         ]
         for s in (a, b)
     )
-    both = (first > 0) & (second > 0)
-    joins = distinct_pairs(first[both], second[both])
+    joins = _touching(first, second)
     joins += np.array([after_a, after_b])
     return joins
 

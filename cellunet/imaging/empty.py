@@ -166,8 +166,22 @@ class Rectangle:
         )
 
     def moved(self, y: int, x: int) -> Rectangle:
-        """Return it so many pixels further down and to the right."""
+        """Return it so far further down and to the right."""
         return Rectangle(self.y0 + y, self.y1 + y, self.x0 + x, self.x1 + x)
+
+    def cut(self, other: Rectangle) -> Rectangle:
+        """Return what lies in another one too."""
+        return Rectangle(
+            max(self.y0, other.y0),
+            min(self.y1, other.y1),
+            max(self.x0, other.x0),
+            min(self.x1, other.x1),
+        )
+
+    @property
+    def pixels(self) -> int:
+        """How many it holds."""
+        return (self.y1 - self.y0) * (self.x1 - self.x0)
 
     @property
     def slices(self) -> tuple[slice, slice]:
@@ -220,12 +234,7 @@ def rectangles(cells: Cells, halo: float) -> Iterator[Rectangle]:
     for part, start in zip(np.split(own, [place], axis), (0, place), strict=True):
         dy, dx = (start, 0) if axis == 0 else (0, start)
         for found in rectangles(part, halo):
-            yield Rectangle(
-                whole.y0 + dy + found.y0,
-                whole.y0 + dy + found.y1,
-                whole.x0 + dx + found.x0,
-                whole.x0 + dx + found.x1,
-            )
+            yield found.moved(whole.y0 + dy, whole.x0 + dx)
 
 
 def _best_cut(cells: Cells, halo: float) -> tuple[int, int] | None:
@@ -274,10 +283,9 @@ class Selection:
 
     def cells(self, block: Block) -> Cells:
         """Return which cells of a block's window it is for; no pixel is looked at."""
-        rows, columns = self._spans(block)
         shape = [-(-(s.stop - s.start) // CELL_PX) for s in (block.y, block.x)]
         cells: Cells = np.zeros(shape, np.bool_)
-        cells[Rectangle(*rows, *columns).cells] = True
+        cells[self._own(block).cells] = True
         return cells
 
     def seen(
@@ -301,20 +309,15 @@ class Selection:
         if self.noise is not None:
             cells = asked & occupied(scaled, self.noise)
         shape = scaled.shape[1], scaled.shape[2]
-        (top, bottom), (left, right) = self._spans(block)
+        own = self._own(block)
         if not self.any_window:
             if cells.any():
-                whole = Rectangle(0, shape[0], 0, shape[1])
-                yield Rectangle(top, bottom, left, right), whole
+                yield own, Rectangle(0, shape[0], 0, shape[1])
             return
         halo = self.network.halo_px
         for found in rectangles(cells, halo / CELL_PX):
-            wanted = Rectangle(
-                max(found.y0 * CELL_PX, top),
-                min(found.y1 * CELL_PX, bottom),
-                max(found.x0 * CELL_PX, left),
-                min(found.x1 * CELL_PX, right),
-            )
+            ends = (CELL_PX * n for n in (found.y0, found.y1, found.x0, found.x1))
+            wanted = Rectangle(*ends).cut(own)
             yield wanted, wanted.within(self.network.stride_px, halo, shape)
 
     def pixels(
@@ -330,17 +333,18 @@ class Selection:
             for wanted in among:
                 cells[wanted.cells] = asked[wanted.cells]
         heights, widths = (
-            np.diff(np.clip(np.arange(count + 1) * CELL_PX, *ends))
-            for count, ends in zip(cells.shape, self._spans(block), strict=True)
+            np.diff(np.clip(np.arange(count + 1) * CELL_PX, own.start, own.stop))
+            for count, own in zip(cells.shape, self._own(block).slices, strict=True)
         )
         return int(heights @ cells @ widths)
 
-    def _spans(self, block: Block) -> list[tuple[int, int]]:
-        """Return the rows and the columns of a block's window that it is for."""
-        return [
+    def _own(self, block: Block) -> Rectangle:
+        """Return what a block's window is for."""
+        (top, bottom), (left, right) = (
             (
                 max(s.core_start - self.margin_px - s.start, 0),
                 min(s.core_stop + self.margin_px, s.stop) - s.start,
             )
             for s in (block.y, block.x)
-        ]
+        )
+        return Rectangle(top, bottom, left, right)

@@ -325,19 +325,25 @@ class SharedScratch:
         Raises
         ------
         OutputError
-            If it is not there.
+            If it is not there, or damaged.
         """
         if isinstance(kept, np.ndarray):
             return kept
         if isinstance(kept, _OnDisk):
             raise TypeError(f"{kept} lies in another scratch")
+        path = self.folder / kept.name
         try:
-            return _unpacked((self.folder / kept.name).read_bytes(), kept)
+            return _unpacked(path.read_bytes(), kept)
         except OSError as error:
             raise OutputError(
-                f"{self.folder / kept.name} cannot be read ({error.strerror}).",
+                f"{path} cannot be read ({error.strerror}).",
                 hint="All workers must see this folder by the same path, and nobody "
                 "may remove it meanwhile. The same command continues.",
+            ) from error
+        except imagecodecs.ZstdError as error:
+            raise OutputError(
+                f"{path} is damaged.",
+                hint="Remove it: the same command computes it again.",
             ) from error
 
     def forget(self, kept: Kept) -> None:

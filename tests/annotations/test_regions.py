@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import roifile
 
+from cellunet.annotations import regions as region_module
 from cellunet.annotations.regions import Regions, read_regions
 from cellunet.annotations.shapes import Oval, Polygons, fill
 from cellunet.errors import AnnotationError
@@ -138,6 +139,39 @@ def test_what_is_beyond_all_bounds_is_refused(tmp_path) -> None:
     box = [[-1e300, -1e300], [1e300, -1e300], [1e300, 1e300]]
     with pytest.raises(AnnotationError, match=r"r\.geojson: .* beyond 1e\+150 pixels"):
         read_regions(saved(tmp_path, feature(box)))
+
+
+def test_each_region_is_drawn_in_its_own_rows_alone(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(region_module, "BAND_PX", 16 * 40)
+    drawn, whole = [], Polygons.fill
+
+    def counted(self: Polygons, shape: tuple[int, int]) -> Any:
+        drawn.append(shape)
+        return whole(self, shape)
+
+    monkeypatch.setattr(Polygons, "fill", counted)
+    # Of a hundred bands of 16 rows, the two from row 96 to 128.
+    box = [[10.0, 100.0], [20.0, 100.0], [20.0, 125.0], [10.0, 125.0]]
+    mask = read_regions(saved(tmp_path, feature(box))).mask((1600, 40))
+    assert mask.area_px == 10 * 25
+    assert drawn == [(16, 40)] * 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+def test_a_coordinate_that_is_no_place_is_refused_wherever_it_is(
+    value, tmp_path
+) -> None:
+    ring = np.array([(2, 2), (9, 2), (9, value)])
+    regions = Regions(
+        tmp_path,
+        "",
+        (("good", Oval(1, 1, 9, 9)), ("bad", Polygons(((ring,),)))),
+    )
+    with pytest.raises(AnnotationError, match=r"bad: A coordinate is not a finite"):
+        regions.mask((32, 32))
+    below = Regions(tmp_path, "", (("bad", Oval(1, value, 9, value)),))
+    with pytest.raises(AnnotationError, match=r"bad: A coordinate is not a finite"):
+        below.mask((32, 32))
 
 
 def test_polygons_may_have_holes(tmp_path) -> None:

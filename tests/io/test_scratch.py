@@ -186,6 +186,11 @@ def test_a_shared_scratch_finds_what_is_finished(tmp_path) -> None:
     (tmp_path / "b").touch()
     assert room.find("b", (3, 4), np.int32) is None, "a loss of power left it empty"
     assert room.find("c", (3, 4), np.int32) is None
+    whole = (tmp_path / "a").read_bytes()
+    for damaged in (whole[:-3], bytes(len(whole))):
+        (tmp_path / "a").write_bytes(damaged)
+        with pytest.raises(OutputError, match=r"a is damaged\. Remove it"):
+            room.fetch(kept)
     (tmp_path / "a").unlink()
     with pytest.raises(OutputError, match="must see this folder by the same path"):
         room.fetch(kept)

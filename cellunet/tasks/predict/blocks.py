@@ -289,12 +289,7 @@ class NetworkStep:
             return
         top, left = block.y.start, block.x.start
         for wanted, window, probabilities in views:
-            area = Rectangle(
-                max(top + wanted.y0, part.y0),
-                min(top + wanted.y1, part.y1),
-                max(left + wanted.x0, part.x0),
-                min(left + wanted.x1, part.x1),
-            )
+            area = wanted.moved(top, left).cut(part)
             yield area, probabilities[:, *area.seen_from(window.moved(top, left))]
 
     def _resampled(

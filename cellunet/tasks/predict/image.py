@@ -86,7 +86,7 @@ class ImageQuality:
     plane: int = 0
     """Which plane it shows."""
     skipped: float = 0.0
-    """Share of the pixels in which nothing can be."""
+    """Share of the pixels in which nothing can be, in four digits."""
 
 
 class QualityRecorder:
@@ -152,7 +152,7 @@ class QualityRecorder:
             thumbnail=picture,
             thumbnail_size=size,
             plane=self._shown,
-            skipped=float(np.mean([plane.skipped for plane in self._planes])),
+            skipped=round(float(np.mean([p.skipped for p in self._planes])), 4),
         )
 
     def _plane(
@@ -710,8 +710,7 @@ class ImageJob:
                 provenance,
                 self.reporter.summary(observed, source, seconds, warnings, size, count),
             )
-        share = round(observed.skipped, 4)
-        return count, dropped, warnings, damaged, share
+        return count, dropped, warnings, damaged, observed.skipped
 
     @contextlib.contextmanager
     def _elsewhere(
@@ -805,11 +804,7 @@ class ImageJob:
                 sink.commit(
                     ({"warnings": warnings} if warnings else {})
                     | ({"size": size.to_dict()} if size else {})
-                    | (
-                        {"skipped_share": share}
-                        if (share := round(observed.skipped, 4))
-                        else {}
-                    )
+                    | ({"skipped_share": observed.skipped} if observed.skipped else {})
                 )
             extras.commit()
         return observed, count, dropped, warnings, damaged

@@ -72,7 +72,7 @@ def asking(should_stop: Callable[[], bool], items: Iterable[T]) -> Iterator[T]:
 
     Raises
     ------
-    Stopped
+    PredictionStopped
         If somebody does.
     """
     for item in items:
@@ -127,7 +127,7 @@ class DecodePass:
 
         Raises
         ------
-        Stopped
+        PredictionStopped
             If the recipe's `should_stop` came true.
         """
         areas = _ready([area for row in self._grid for area in row], parts, self._marks)
@@ -307,7 +307,7 @@ def segment_plane(
         If the plane cannot be read.
     OutputError
         If there is no room in the scratch.
-    Stopped
+    PredictionStopped
         If ``recipe.should_stop()`` came true.
     """
     rows = band_rows(source.shape[1], recipe.memory)
@@ -373,7 +373,7 @@ def plane_statistics(
 
     Raises
     ------
-    Stopped
+    PredictionStopped
         If `should_stop` came true.
     """
     if source.cut_from is not None:
@@ -697,10 +697,9 @@ class _Both:
         sure = scratch.store()
         for y0, ours, theirs in self._bands():
             y1, width = y0 + len(ours), ours.shape[1]
-            evidence = self.first.evidence(y0, y1)
             added = (numbers[0][ours] == 0) & (numbers[1][theirs] > 0)
-            evidence[added] = self.second.evidence(y0, y1)[added]
-            sure.put(y0, 0, evidence)
+            looks = (look.evidence(y0, y1) for look in (self.second, self.first))
+            sure.put(y0, 0, np.where(added, *looks))
         areas = np.concatenate((self.first.areas[first], self.second.areas[second]))
 
         def bands() -> Iterator[npt.NDArray[np.uint32]]:

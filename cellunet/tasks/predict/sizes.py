@@ -19,6 +19,7 @@ import numpy as np
 
 from cellunet.config import FOREGROUND
 from cellunet.errors import CellunetError
+from cellunet.imaging.empty import Rectangle
 from cellunet.imaging.sizes import (
     FEWEST,
     apart,
@@ -241,7 +242,7 @@ def find_size(
     ------
     ImageReadError
         If it cannot be read.
-    Stopped
+    PredictionStopped
         If ``recipe.should_stop()`` came true.
     """
     planes = range(math.prod(source.plane_shape))
@@ -278,24 +279,10 @@ def common_size(sizes: Sequence[Size]) -> Size:
 
 
 @dataclass(frozen=True)
-class _Window:
-    """Rows y0 <= y < y1 and columns x0 <= x < x1 of a plane."""
-
-    y0: int
-    y1: int
-    x0: int
-    x1: int
-
-    @property
-    def pixels(self) -> int:
-        return (self.y1 - self.y0) * (self.x1 - self.x0)
-
-
-@dataclass(frozen=True)
 class _Seen:
     """A window and what a look found there."""
 
-    window: _Window
+    window: Rectangle
     look: Look
     labels: npt.NDArray[np.uint32]
 
@@ -341,7 +328,7 @@ class _Looker:
         self,
         plane: int,
         statistics: Sequence[Statistics],
-        windows: Sequence[_Window],
+        windows: Sequence[Rectangle],
         scale: float,
         first: Look,
     ) -> Size:
@@ -393,7 +380,7 @@ class _Looker:
         self,
         plane: int,
         statistics: Sequence[Statistics],
-        windows: Sequence[_Window],
+        windows: Sequence[Rectangle],
         scale: float | None = None,
     ) -> list[_Seen]:
         """Return what is seen of windows, at the model's own scale or another."""
@@ -404,7 +391,7 @@ class _Looker:
 
     def _seen(
         self,
-        window: _Window,
+        window: Rectangle,
         pixels: npt.NDArray[Any],
         statistics: Sequence[Statistics],
         scale: float | None = None,
@@ -420,19 +407,21 @@ class _Looker:
             evidence = found.evidence(0, len(labels))
         return _Seen(window, look_of(labels, evidence), labels)
 
-    def _read(self, plane: int, window: _Window) -> npt.NDArray[Any]:
+    def _read(self, plane: int, window: Rectangle) -> npt.NDArray[Any]:
         region = Region(plane, window.y0, window.y1, window.x0, window.x1)
         pixels = self._source.read(region)
         return pixels[: self._recipe.config.image_channels]
 
-    def _reduced(self, plane: int, window: _Window, by: int) -> npt.NDArray[np.float32]:
+    def _reduced(
+        self, plane: int, window: Rectangle, by: int
+    ) -> npt.NDArray[np.float32]:
         """Return means over squares of so many pixels, those at the edges cut off."""
         rows = band_rows(window.x1 - window.x0, self._recipe.memory) // by * by
         bands = []
         for y0 in range(window.y0, window.y1 - by + 1, rows):
             y1 = y0 + min(rows, (window.y1 - y0) // by * by)
             x1 = window.x0 + (window.x1 - window.x0) // by * by
-            pixels = self._read(plane, _Window(y0, y1, window.x0, x1))
+            pixels = self._read(plane, Rectangle(y0, y1, window.x0, x1))
             count, height, width = pixels.shape
             squares = pixels.reshape(count, height // by, by, width // by, by)
             # Huge pixels; means that are not finite are dark to the network.
@@ -440,7 +429,7 @@ class _Looker:
                 bands.append(squares.mean((2, 4), dtype=np.float32))
         return np.concatenate(bands, 1)
 
-    def _small_windows(self, coarse: Sequence[_Seen]) -> list[_Window]:
+    def _small_windows(self, coarse: Sequence[_Seen]) -> list[Rectangle]:
         """Return where to look for small objects: in the middle of the plane.
 
         Where the coarse look found anything, there.
@@ -452,16 +441,16 @@ class _Looker:
         if found:
             return found
         y0, x0 = max(height - side, 0) // 2, max(width - side, 0) // 2
-        return [_Window(y0, min(y0 + side, height), x0, min(x0 + side, width))]
+        return [Rectangle(y0, min(y0 + side, height), x0, min(x0 + side, width))]
 
 
-def _coarse_windows(shape: tuple[int, int]) -> list[_Window]:
+def _coarse_windows(shape: tuple[int, int]) -> list[Rectangle]:
     """Return the parts of a plane that are looked at reduced: all, or a grid."""
     height, width = shape
     if height * width <= COARSE_PX:
-        return [_Window(0, height, 0, width)]
+        return [Rectangle(0, height, 0, width)]
     rows, columns = (_grid(length) for length in shape)
-    return [_Window(*y, *x) for y in rows for x in columns]
+    return [Rectangle(*y, *x) for y in rows for x in columns]
 
 
 def _grid(length: int) -> list[tuple[int, int]]:
@@ -485,7 +474,7 @@ def _enlarged(seen: _Seen, by: int) -> _Seen:
     return replace(seen, look=own)
 
 
-def _fullest(coarse: Sequence[_Seen], side: int, most_px: int) -> list[_Window]:
+def _fullest(coarse: Sequence[_Seen], side: int, most_px: int) -> list[Rectangle]:
     """Return windows where a coarse look found objects, fullest and less full ones.
 
     Parameters
@@ -500,7 +489,7 @@ def _fullest(coarse: Sequence[_Seen], side: int, most_px: int) -> list[_Window]:
     if len(coarse) == 1 and coarse[0].window.pixels <= most_px:
         return [coarse[0].window]
     cells = sorted(_cells(coarse, side), key=lambda cell: (-cell[0], cell[1:]))
-    full = [_Window(*cell[1:]) for cell in cells if cell[0] > 0]
+    full = [Rectangle(*cell[1:]) for cell in cells if cell[0] > 0]
     wanted = max(most_px // side**2, 1)
     return full[:: max(len(full) // wanted, 1)][:wanted]
 

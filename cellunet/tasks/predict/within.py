@@ -92,20 +92,22 @@ def within_of(mask: RegionMask | None) -> dict[str, Any] | None:
 
 def region_warnings(mask: RegionMask | None, source: Source) -> tuple[str, ...]:
     """Return what to look at in the drawing of regions, for an image."""
-    found = []
-    planes = math.prod(source.plane_shape)
-    if mask is not None and mask.regions.on_plane and planes > 1:
+    if mask is None:
+        return ()
+    regions, path = mask.regions, mask.regions.path
+    found, planes = [], math.prod(source.plane_shape)
+    if regions.on_plane and planes > 1:
         found.append(
-            f"{mask.regions.path}: the regions were drawn on one plane of a stack; "
-            f"they count on all {planes:,}."
+            f"{path}: the regions were drawn on one plane of a stack; they count on "
+            f"all {planes:,}."
         )
-    if mask is not None and mask.regions.left_out:
-        names = ", ".join(mask.regions.left_out)
-        found.append(f"{mask.regions.path}: {names} enclose nothing and do not count.")
-    if mask is not None and mask.crossing:
+    if regions.left_out:
+        names = ", ".join(regions.left_out)
+        found.append(f"{path}: {names} enclose nothing and do not count.")
+    if mask.crossing:
         names = ", ".join(mask.crossing)
         found.append(
-            f"{mask.regions.path}: the outlines of {names} cross themselves; what they "
-            "enclose twice does not count. Draw them again."
+            f"{path}: the outlines of {names} cross themselves; what they enclose "
+            "twice does not count. Draw them again."
         )
     return tuple(found)

@@ -452,7 +452,7 @@ def _workers_here(distributed: ModuleType, count: int) -> Iterator[Any]:
         # and warn where that is taken.
         scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
         silence_logs=logging.CRITICAL + 1,
-        memory_limit=_memory_limit(count),
+        memory_limit=int(distributed.system.MEMORY_LIMIT // count),
         preload=[IGNORE_SIGINT],
     )
     try:
@@ -466,12 +466,6 @@ def _workers_here(distributed: ModuleType, count: int) -> Iterator[Any]:
                 psutil.Process(nanny.pid).kill()
         with contextlib.suppress(TimeoutError):
             cluster.close(timeout=CLOSE_S)
-
-
-def _memory_limit(count: int) -> int:
-    from distributed.system import MEMORY_LIMIT
-
-    return int(MEMORY_LIMIT // count)
 
 
 @contextlib.contextmanager

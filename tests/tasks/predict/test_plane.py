@@ -54,7 +54,13 @@ from cellunet.tasks.predict.plane import (
     segment_plane,
     tiles,
 )
-from cellunet.tasks.predict.settings import InferenceSettings, Memory, settings_for
+from cellunet.tasks.predict.settings import (
+    Further,
+    InferenceSettings,
+    Memory,
+    at_scale,
+    settings_for,
+)
 from cellunet.tasks.scheduling import executor_of
 
 SCALES = (1.0, 0.6, 1.9)
@@ -129,6 +135,22 @@ def test_what_training_scores_is_what_predict_drops_for_every_tile(
         with open_image(path) as source, Scratch(memory_bytes=MEMORY) as scratch:
             found = as_labels(segment(source, 0, settings, scratch).bands())
         np.testing.assert_array_equal(found, expected)
+
+
+def test_two_sizes_in_one_plane_are_told_apart_wherever_arrays_wait(
+    recipe, tmp_path, nuclei_image
+) -> None:
+    path = saved(tmp_path, nuclei_image((70, 300), 40, 9)[0])
+    further = Further(scale=1.3, decode=at_scale(recipe.decode, 1.3), large_px=12)
+    found = []
+    for memory in (2**24, 0):
+        with open_image(path) as source, Scratch(memory_bytes=memory) as scratch:
+            both = segment(source, 0, replace(recipe, added=further), scratch)
+            found.append((as_labels(both.bands()), both.evidence(0, 70).copy()))
+    (labels, sure), (again, sure_again) = found
+    assert labels.max() > 10
+    np.testing.assert_array_equal(again, labels)
+    np.testing.assert_array_equal(sure_again, sure)
 
 
 def test_several_blocks_of_the_network_make_the_same_labels(
