@@ -315,14 +315,17 @@ def _read_all(out: Path) -> list[dict[str, Any]]:
     parts = {number: _read(path) for number, path in sorted(sets[count].items())}
     missing = [f"{i} (missing)" for i in range(1, count + 1) if i not in parts]
     stopped = [
-        f"{i} (stopped after {len(part['images']):,} images)"
+        f"{i} (stopped after {len(part['images']):,} image"
+        f"{'s'[: len(part['images']) != 1]})"
         for i, part in parts.items()
         if part["stopped"]
     ]
-    if missing or stopped:
+    left = [*missing, *stopped]
+    if left:
+        are = "is" if len(left) == 1 else "are"
         raise InputError(
-            f"{len(missing) + len(stopped)} of the {count} parts in {out} are not "
-            f"finished: {some([*missing, *stopped], 10)}.",
+            f"{len(left)} of the {count} parts in {out} {are} not finished: "
+            f"{some(left, 10)}.",
             hint=AGAIN,
         )
     base, *others = parts.items()
