@@ -460,27 +460,33 @@ def _refresh_csv(path: Path, known: Mapping[str, str | float]) -> None:
 def _refresh_parquet(path: Path, known: Mapping[str, str | float]) -> None:
     arrow = optional("pyarrow", "parquet", "A Parquet table")
     parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
-    columns = _refreshed(_parquet_names(path), known)
+    names = _parquet_names(path)
+    columns = _refreshed(names, known)
     texts = [name for name, value in known.items() if isinstance(value, str)]
     schema = table_schema(arrow, columns, texts)
     pending = PendingFile(path)
     try:
         with writing(path):
-            old = parquet.read_table(path)
+            count = parquet.read_metadata(path).num_rows
             given = {
                 name: arrow.array(
-                    [value if is_given(value) else None] * len(old),
+                    [value if is_given(value) else None] * count,
                     schema.field(name).type,
                 )
                 for name, value in known.items()
             }
+            if columns == names and (
+                not known
+                or parquet.read_table(path, columns=[*known]).equals(arrow.table(given))
+            ):
+                return
+            old = parquet.read_table(path)
             new = arrow.table(
-                [given.get(n) if n in given else old.column(n) for n in columns],
+                [given[n] if n in given else old.column(n) for n in columns],
                 schema=schema,
             )
-            if not new.equals(old):
-                parquet.write_table(new, str(pending.temporary), compression="zstd")
-                pending.commit()
+            parquet.write_table(new, str(pending.temporary), compression="zstd")
+            pending.commit()
     except arrow.ArrowException as error:
         raise _unreadable(path, error) from error
     finally:

@@ -221,6 +221,23 @@ def test_a_table_that_says_it_already_is_not_touched(tmp_path, kind) -> None:
     )
 
 
+@pytest.mark.parametrize("columns", [NOW, {}])
+def test_of_a_table_that_says_it_already_other_columns_are_not_read(
+    tmp_path, monkeypatch, columns
+) -> None:
+    path, wanted = tmp_path / "t.parquet", []
+    known(path, columns)
+    read = pyarrow.parquet.read_table
+
+    def reading(path, columns=None):
+        wanted.append(columns)
+        return read(path, columns=columns)
+
+    monkeypatch.setattr(pyarrow.parquet, "read_table", reading)
+    refresh(path, columns)
+    assert wanted == ([list(columns)] if columns else [])
+
+
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_number_that_was_text_before_is_refreshed(tmp_path, kind) -> None:
     path, other = tmp_path / f"t.{kind}", tmp_path / f"other.{kind}"
