@@ -71,7 +71,7 @@ class Placing:
         self._sheet = None if sheet is None else read_samples(Path(sheet))
         if self._sheet is not None:
             _refuse_taken(self._sheet.columns, str(sheet), "Rename it in the sheet.")
-        self._shown = bool({"table", "zarr-table", "report"} & {*config.save})
+        self._shown = config.shows_columns
 
     def columns_of(self, images: Sequence[PlacedImage]) -> Places:
         """Return the columns of all images, also those of other parts of a batch.
