@@ -20,7 +20,6 @@ from cellunet.errors import InputError, some
 from cellunet.io.files import at_work, write_atomically, writing
 from cellunet.io.source import Damage
 from cellunet.io.zarr_store import address
-from cellunet.outputs.report import RunSummary
 from cellunet.tasks.predict import outputs
 from cellunet.tasks.predict.inputs import (
     ImageResult,
@@ -32,6 +31,7 @@ from cellunet.tasks.predict.inputs import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from cellunet.outputs.report import RunSummary
     from cellunet.tasks.predict.places import ImageColumns
 
     Part = tuple[int, int]
@@ -293,6 +293,9 @@ def _run_of_all(
     known = [run for run in runs if run is not None]
     if not known:
         return None
+    # Here, because most runs make no report.
+    from cellunet.outputs.report import RunSummary
+
     run = RunSummary(**known[0])
     timed = {"Time of this run": f"{found.seconds:.1f} s in {len(runs)} parts"}
     return replace(
