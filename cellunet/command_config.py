@@ -375,8 +375,7 @@ class PredictConfig(Config):
             hint="Add: --save table.",
         )
         check(
-            self.samples is None
-            or bool({"table", "zarr-table", "report"} & {*self.save}),
+            self.samples is None or self.shows_columns,
             "A sheet of samples was given, but nothing is saved that shows it.",
             hint="Add: --save table --save report.",
         )
@@ -395,6 +394,11 @@ class PredictConfig(Config):
             f"The table format {self.table_format} was given, but no table is saved.",
             hint="Add: --save table.",
         )
+
+    @property
+    def shows_columns(self) -> bool:
+        """Whether anything is saved that shows what is known of whole images."""
+        return bool({"table", "zarr-table", "report"} & {*self.save})
 
     @property
     def finds_size(self) -> bool:

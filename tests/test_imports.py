@@ -141,6 +141,7 @@ def test_a_prediction_imports_no_other_command_and_reads_no_annotations(
     words = ["predict", str(path), "--out", str(tmp_path / "out"), "--quiet"]
     others = ("rich", "cellunet.cli.train", "cellunet.cli.models", "cellunet.core")
     others += ("cellunet.annotations", "cellunet.imaging.cores", "cellunet.metrics")
+    others += ("cellunet.outputs.report", "cellunet.outputs.charts")
     assert not _loaded(_calls(*words), others)
 
 

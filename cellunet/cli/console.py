@@ -79,11 +79,8 @@ def disk_size(count: int) -> str:
     units = ("B", "kB", "MB", "GB", "TB")
     power = min(max(len(str(count)) - 1, 0) // 3, len(units) - 1)
     shown = count / 1000**power
-    return (
-        f"{shown:.1f} {units[power]}"
-        if power > 0 and shown < 10
-        else (f"{shown:.0f} {units[power]}")
-    )
+    digits = 1 if power > 0 and shown < 10 else 0
+    return f"{shown:.{digits}f} {units[power]}"
 
 
 def counted(count: int, noun: str) -> str:

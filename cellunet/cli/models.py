@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cellunet.cli.console import counted
+from cellunet.cli.console import counted, disk_size
 from cellunet.cli.options import (
     Channel,
     Computing,
@@ -232,7 +232,9 @@ def export(
         **overwrite,
     )
     report = Session.of(ctx).report
-    report.line(f"Exported {made.name} to {made.path} ({_size(made.bytes)})", "bold")
+    report.line(
+        f"Exported {made.name} to {made.path} ({disk_size(made.bytes)})", "bold"
+    )
     if to == "bioimageio":
         report.line(f"In another cellunet: cellunet models add {made.path.name}")
     return Outcome(result=made.to_dict())
@@ -295,7 +297,7 @@ def remove(
     if not yes:
         info = show_model(name)
         raise ConfigError(
-            f"This would remove {info.path} ({_size(info.bytes)}), for good.",
+            f"This would remove {info.path} ({disk_size(info.bytes)}), for good.",
             hint=f"To do so: cellunet models remove {name} --yes",
         )
     folder = remove_model(name)
@@ -310,7 +312,7 @@ def _row(info: ModelInfo) -> Row:
         info.name,
         info.target,
         info.trained_on,
-        _size(info.bytes),
+        disk_size(info.bytes),
         state if info.status == "ready" else info.status,
     )
 
@@ -320,7 +322,7 @@ def _facts(info: ModelInfo) -> list[Row]:
         ("status", info.status),
         ("problem", info.problem),
         ("path", str(info.path)),
-        ("size", _size(info.bytes)),
+        ("size", disk_size(info.bytes)),
         ("target", info.target),
         ("trained on", info.trained_on),
         *((f"score {name}", f"{value:.3f}") for name, value in info.score.items()),
@@ -346,7 +348,3 @@ def _warns(info: ModelInfo) -> str:
     if not known:
         return "unusual sizes alone; the card holds no statistics of training images"
     return "unusual " + ", ".join(known).replace("diameter_px", "sizes")
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

@@ -262,6 +262,8 @@ def _totals(found: Predictions) -> str:
     planned = sum(image.status == "planned" for image in found.images)
     undone = all(image.status in ("planned", "failed") for image in found.images)
     if undone and (planned or not found.stopped):
+        if found.failed and not planned:
+            return "No image could be segmented."
         return f"{counted(planned, 'image')} to segment; nothing was written."
     if found.skipped and not found.done:
         before = counted(len(found.skipped), "image")
@@ -287,8 +289,11 @@ def _estimated(found: Predictions) -> tuple[str, ...]:
     """Return what a dry run says of time and disk."""
     about, planned = found.estimate, sum(i.status == "planned" for i in found.images)
     if about is None:
-        why = "no image could be measured; they fail, or have more than 33 Mpx"
-        return (f"No estimate of time and disk: {why}.",) * bool(planned)
+        from cellunet.tasks.predict.estimate import MOST_PX
+
+        why = f"they fail, or have more than {MOST_PX // 10**6} Mpx"
+        told = f"No estimate of time and disk: no image could be measured; {why}."
+        return (told,) * bool(planned)
     kinds = ", ".join(f"{kind} {disk_size(n)}" for kind, n in about.bytes.items())
     return (
         f"Estimate: about {duration(about.seconds)} and {disk_size(about.total_bytes)} "

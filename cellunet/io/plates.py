@@ -91,6 +91,17 @@ def row_letters(number: int) -> str:
     return (chr(64 + high) if high else "") + chr(65 + low)
 
 
+def name_of(well: tuple[int, int]) -> str:
+    """Return the name of a well by its row and column from 0, as tables have it.
+
+    Examples
+    --------
+    >>> name_of((0, 8)), name_of((31, 47))
+    ('A09', 'AF48')
+    """
+    return f"{row_letters(well[0])}{well[1] + 1:02d}"
+
+
 def well_place(text: str) -> tuple[int, int] | None:
     """Return row and column of a well, from 0; None if it is no well of a plate.
 
@@ -120,7 +131,7 @@ def well_name(text: str) -> str:
     ('A01', 'B12', 'AF48', '')
     """
     place = well_place(text)
-    return f"{row_letters(place[0])}{place[1] + 1:02d}" if place else ""
+    return name_of(place) if place else ""
 
 
 def plate_of_zarr(path: Path, image: str | None) -> Columns:

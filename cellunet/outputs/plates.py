@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cellunet.io.plates import WHERE, row_letters, well_place
+from cellunet.io.plates import WHERE, well_place
 from cellunet.io.samples import is_given
 
 if TYPE_CHECKING:
@@ -97,17 +97,6 @@ def layout_of(wells: Mapping[Well, Sums]) -> tuple[int, int]:
     """
     rows, columns = (max(one) + 1 for one in zip(*wells, strict=True))
     return next(s for s in LAYOUTS if rows <= s[0] and columns <= s[1])
-
-
-def name_of(well: Well) -> str:
-    """Return the name of a well.
-
-    Examples
-    --------
-    >>> name_of((31, 47))
-    'AF48'
-    """
-    return f"{row_letters(well[0])}{well[1] + 1:02d}"
 
 
 class Samples:

@@ -33,13 +33,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from cellunet.io.files import PendingFile, writing
+from cellunet.io.plates import name_of
 from cellunet.io.samples import is_given
 from cellunet.outputs import charts
 from cellunet.outputs.plates import (
     Plates,
     Samples,
     layout_of,
-    name_of,
     value_shown,
 )
 

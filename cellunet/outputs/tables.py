@@ -34,7 +34,6 @@ from cellunet.io.samples import is_given
 if TYPE_CHECKING:
     from collections.abc import (
         Callable,
-        Collection,
         Iterable,
         Iterator,
         Mapping,
@@ -68,8 +67,6 @@ INTEGERS = (
     *("t", "z", "id", *WHOLE),
     *("frame", "volume_vx", "planes", "z_first", "z_last"),
 )
-
-_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:e[+-]\d+)?")
 
 _CELL = re.compile(r'(?:^|,)("(?:[^"]|"")*"|[^,]*)')
 """A cell of CSV as it is written."""
@@ -307,15 +304,18 @@ def _rows_in(
 
     What is text and what a number is known by the quotes alone.
     """
-    place = {name: k for k, name in enumerate(header)}
+    for row in _rows(part, header):
+        yield ",".join(row.get(name, "") for name in columns) + "\n"
+
+
+def _rows(path: Path, header: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Yield the cells of each row by name, text in its quotes."""
     try:
-        with part.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             for record in itertools.islice(_records(file), 1, None):
-                cells = _CELL.findall(record)
-                line = [cells[place[c]] if c in place else "" for c in columns]
-                yield ",".join(line) + "\n"
-    except (OSError, ValueError, LookupError) as error:
-        raise _unreadable(part, error) from error
+                yield dict(zip(header, _CELL.findall(record), strict=True))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _records(lines: Iterable[str]) -> Iterator[str]:
@@ -328,19 +328,6 @@ def _records(lines: Iterable[str]) -> Iterator[str]:
             record = ""
     if record:
         raise ValueError("a quote is not closed")
-
-
-def _line(columns: Sequence[str], cells: Sequence[str], texts: Collection[str]) -> str:
-    """Return a row: what is no number is text, and so are the columns `texts`."""
-    line = [
-        cell if name not in (*TEXTS, *texts) and _is_number(cell) else quoted(cell)
-        for name, cell in zip(columns, cells, strict=True)
-    ]
-    return ",".join(line) + "\n"
-
-
-def _is_number(cell: str) -> bool:
-    return not cell or _NUMBER.fullmatch(cell) is not None
 
 
 def is_ours(path: Path) -> bool:
@@ -368,13 +355,6 @@ def _parquet_kinds(path: Path) -> dict[str, str]:
         return {field.name: str(field.type) for field in parquet.read_schema(path)}
     except (OSError, arrow.ArrowException) as error:
         raise _unreadable(path, error) from error
-
-
-def list_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the rows of a CSV table below its header, as text."""
-    rows = _lines(path)
-    next(rows, None)
-    yield from rows
 
 
 def _lines(path: Path) -> Iterator[list[str]]:
@@ -459,19 +439,19 @@ def _refreshed(names: Sequence[str], known: Iterable[str]) -> list[str]:
 def _refresh_csv(path: Path, known: Mapping[str, str | float]) -> None:
     names = _csv_names(path)
     columns = _refreshed(names, known)
-    cells = {k: v if isinstance(v, str) else _number(v) for k, v in known.items()}
-    texts = {k for k, v in known.items() if isinstance(v, str)}
-    first = next(list_rows(path), None)
-    was = dict(zip(names, first, strict=True)) if first else cells
-    if columns == names and cells.items() <= was.items():
+    cells = {
+        k: quoted(v) if isinstance(v, str) else _number(v) for k, v in known.items()
+    }
+    first = next(_rows(path, names), cells)
+    if columns == names and cells.items() <= first.items():
         return
     pending = PendingFile(path)
     try:
         with writing(path), pending.temporary.open("w", encoding="utf-8") as file:
             file.write(",".join(map(quoted, columns)) + "\n")
-            for row in list_rows(path):
-                own = dict(zip(names, row, strict=True)) | cells
-                file.write(_line(columns, [own[name] for name in columns], texts))
+            for row in _rows(path, names):
+                own = row | cells
+                file.write(",".join(own[name] for name in columns) + "\n")
         pending.commit()
     finally:
         pending.abort()
@@ -480,27 +460,33 @@ def _refresh_csv(path: Path, known: Mapping[str, str | float]) -> None:
 def _refresh_parquet(path: Path, known: Mapping[str, str | float]) -> None:
     arrow = optional("pyarrow", "parquet", "A Parquet table")
     parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
-    columns = _refreshed(_parquet_names(path), known)
+    names = _parquet_names(path)
+    columns = _refreshed(names, known)
     texts = [name for name, value in known.items() if isinstance(value, str)]
     schema = table_schema(arrow, columns, texts)
     pending = PendingFile(path)
     try:
         with writing(path):
-            old = parquet.read_table(path)
+            count = parquet.read_metadata(path).num_rows
             given = {
                 name: arrow.array(
-                    [value if is_given(value) else None] * len(old),
+                    [value if is_given(value) else None] * count,
                     schema.field(name).type,
                 )
                 for name, value in known.items()
             }
+            if columns == names and (
+                not known
+                or parquet.read_table(path, columns=[*known]).equals(arrow.table(given))
+            ):
+                return
+            old = parquet.read_table(path)
             new = arrow.table(
-                [given.get(n) if n in given else old.column(n) for n in columns],
+                [given[n] if n in given else old.column(n) for n in columns],
                 schema=schema,
             )
-            if not new.equals(old):
-                parquet.write_table(new, str(pending.temporary), compression="zstd")
-                pending.commit()
+            parquet.write_table(new, str(pending.temporary), compression="zstd")
+            pending.commit()
     except arrow.ArrowException as error:
         raise _unreadable(path, error) from error
     finally:
@@ -536,10 +522,11 @@ def mean_intensities(path: Path) -> dict[str, tuple[float, int]]:
 
 
 def _csv_columns(path: Path, start: str) -> dict[str, list[float]]:
-    names = _csv_names(path)
+    rows = _lines(path)
+    names = next(rows, [])
     places = {k: name for k, name in enumerate(names) if name.startswith(start)}
     found: dict[str, list[float]] = {name: [] for name in places.values()}
-    for row in list_rows(path):
+    for row in rows:
         for place, name in places.items():
             if row[place]:
                 found[name].append(float(row[place]))

@@ -60,7 +60,7 @@ from cellunet.tasks.predict.plane import band_rows, pixel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -70,6 +70,9 @@ if TYPE_CHECKING:
     from cellunet.progress import Track
     from cellunet.tasks.predict.places import ImageColumns
     from cellunet.tasks.predict.report import Reporter
+
+    Made = tuple[str, Mapping[str, Any]]
+    """The file that labels are of, and the settings by which it was read."""
 
 MOST_NAMED = 3
 
@@ -174,7 +177,8 @@ def measure(
     found = find_inputs([labels], include=("thumbs", "projections", "labels"))
     files = without_results(found.files)
     given = find_inputs(images, exclude=out) if images else None
-    belong, left = _pairs(found, files, given)
+    made = {path: _made_of(path) for path in files}
+    belong, left = _pairs(found, made, given)
     outputs = output_paths(files, found.base, out)
     joined = joined_paths(out, config)
     reporter = reporter_for(out, config)
@@ -187,12 +191,12 @@ def measure(
     names = [below(path, found.base).as_posix() for path in files]
     places = placing.columns_of(
         [
-            _placed(path, name, belong.get(path, []), config)
+            _placed(path, name, belong.get(path, []), config, made[path])
             for path, name in zip(files, names, strict=True)
         ]
     )
     targets = [
-        _Target(path, name, outputs[path], columns)
+        _Target(path, name, outputs[path], made[path], columns)
         for path, name, columns in zip(files, names, places.columns, strict=True)
     ]
     for target in track(targets, "Measuring", len(files)):
@@ -219,14 +223,18 @@ def measure(
 
 
 def _placed(
-    labels: Path, name: str, images: Sequence[ChannelFile], config: PredictConfig
+    labels: Path,
+    name: str,
+    images: Sequence[ChannelFile],
+    config: PredictConfig,
+    made: Made,
 ) -> PlacedImage:
     """Return what columns are found by: paths of the images, or of the labels."""
-    made_of, made = _made_of(labels)
+    made_of, settings = made
     own = [image.path for image in images] or [labels.with_name(made_of or labels.name)]
     image = config.image
     if made_of == own[0].name:
-        image = image or made.get("image")
+        image = image or settings.get("image")
     return PlacedImage(own[0], name, image, (labels, *own[1:]))
 
 
@@ -251,6 +259,7 @@ class _Target:
     path: Path
     name: str
     output: Path
+    made: Made
     columns: ImageColumns
 
 
@@ -313,7 +322,7 @@ class _Job:
         labels = stack.enter_context(self._labels(target.path))
         source = labels
         if images:
-            name, made = _made_of(target.path)
+            name, made = target.made
             image = config.image
             if name == images[0].path.name:
                 # What is known of the file that was segmented says nothing of others.
@@ -520,7 +529,7 @@ def _refuse_existing(paths: Sequence[Path], config: PredictConfig) -> None:
 
 
 def _pairs(
-    found: Inputs, files: Sequence[Path], given: Inputs | None
+    found: Inputs, made: Mapping[Path, Made], given: Inputs | None
 ) -> tuple[dict[Path, list[ChannelFile]], list[Path]]:
     """Return the images of each label image, and those that belong to none.
 
@@ -531,12 +540,12 @@ def _pairs(
     """
     if given is None:
         return {}, []
-    own = {os.path.realpath(path) for path in files}
+    own = {os.path.realpath(path) for path in made}
     images = [path for path in given.files if os.path.realpath(path) not in own]
-    belong, seen = _of_several(files, images)
+    belong, seen = _of_several(made, images)
     images = [path for path in images if path not in seen]
     keys: dict[object, list[Path]] = defaultdict(list)
-    for path in files:
+    for path in made:
         if path in belong:
             continue
         for key in _keys(path, below(path, found.base).parent):
@@ -555,13 +564,13 @@ def _pairs(
                 hint="Measure one folder at a time.",
             )
         belong[hits[0][0]].append(_channel(path))
-    if not belong and len(files) == 1 and images:
-        return {files[0]: [_channel(path) for path in images]}, []
+    if not belong and len(made) == 1 and images:
+        return {next(iter(made)): [_channel(path) for path in images]}, []
     return belong, left
 
 
 def _of_several(
-    files: Sequence[Path], images: Sequence[Path]
+    made: Mapping[Path, Made], images: Sequence[Path]
 ) -> tuple[dict[Path, list[ChannelFile]], set[Path]]:
     """Return the image of each label image of one of several images in a file."""
     belong: dict[Path, list[ChannelFile]] = defaultdict(list)
@@ -569,17 +578,16 @@ def _of_several(
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path in images:
         by_name[path.name].append(path)
-    for path in files:
-        name, made = _made_of(path)
-        found = by_name[name] if "image" in made else []
+    for path, (name, settings) in made.items():
+        found = by_name[name] if "image" in settings else []
         if len(found) == 1:
             belong[path] = [_channel(found[0])]
             seen.add(found[0])
     return belong, seen
 
 
-def _made_of(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return the file that labels are of, and the settings by which it was read."""
+def _made_of(path: Path) -> Made:
+    """Return what is known of labels; nothing if the file cannot be read."""
     with contextlib.suppress(CellunetError):
         made = read_provenance(path) or {}
         settings = made.get("settings", {})

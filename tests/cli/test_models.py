@@ -64,8 +64,8 @@ def test_the_list_shows_size_images_and_what_is_a_copy(run: Run) -> None:
     assert (ran.code, ran.err) == (0, "")
     lines = [" ".join(line.split()) for line in ran.out.splitlines()]
     assert lines[1] == "cells three-class bbbc039 (100) 3.8 MB copy of nuclei"
-    assert lines[2] == "bad 0.0 kB broken"
-    assert lines[3] == "nuclei 0.0 kB ships with cellunet"
+    assert lines[2] == "bad 0 B broken"
+    assert lines[3] == "nuclei 0 B ships with cellunet"
     assert lines[-1] == f"Your models live in {home() / 'models'}"
 
 

@@ -466,6 +466,15 @@ def test_a_dry_run_tells_what_would_be_written(
     assert "Label images" not in err
 
 
+def test_images_that_all_failed_are_not_told_as_a_dry_run(
+    run: Run, prediction: FakePrediction
+) -> None:
+    prediction.images = (_failed("a.tif"), _failed("b.tif"))
+    ran = run("predict", "a", "--out", "o")
+    assert ran.out == "No image could be segmented.\n"
+    assert "2 failed:" in ran.err
+
+
 def test_a_signal_ends_after_the_image_and_says_how_to_continue(
     run: Run, prediction: FakePrediction
 ) -> None:

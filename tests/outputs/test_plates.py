@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from cellunet.outputs import report
 from cellunet.outputs.plates import MOST_GROUPS, Plates, Samples, Sums, layout_of
 from cellunet.outputs.report import ImageSummary, write_report
 
@@ -111,11 +112,23 @@ def test_a_report_shows_each_plate_and_each_channel(page) -> None:
     assert "<b>" not in text.replace("<bdi>", "")
 
 
+@pytest.mark.parametrize(
+    ("count", "said"), [(2, "1 more plate:"), (3, "2 more plates:")]
+)
+def test_plates_that_are_not_drawn_are_counted(page, monkeypatch, count, said) -> None:
+    monkeypatch.setattr(report, "MOST_PLATES", 1)
+    text = page(
+        *(image(columns={"plate": f"P{n}", "well": "A01"}) for n in range(count))
+    )
+    assert f"{said} in the table of all objects alone." in text
+    assert text.count("<figcaption>Objects per well") == 1
+
+
 def test_a_report_without_wells_or_samples_says_nothing_of_them(page) -> None:
     text = page(image(3))
     assert "Objects per well" not in text
     assert 'id="samples"' not in text
-    assert "--save table" not in text
+    assert "<code>--save</code> table" not in text
 
 
 def test_without_a_table_a_report_says_how_intensities_are_shown(page) -> None:

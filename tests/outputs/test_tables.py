@@ -221,6 +221,35 @@ def test_a_table_that_says_it_already_is_not_touched(tmp_path, kind) -> None:
     )
 
 
+@pytest.mark.parametrize("columns", [NOW, {}])
+def test_of_a_table_that_says_it_already_other_columns_are_not_read(
+    tmp_path, monkeypatch, columns
+) -> None:
+    path, wanted = tmp_path / "t.parquet", []
+    known(path, columns)
+    read = pyarrow.parquet.read_table
+
+    def reading(path, columns=None):
+        wanted.append(columns)
+        return read(path, columns=columns)
+
+    monkeypatch.setattr(pyarrow.parquet, "read_table", reading)
+    refresh(path, columns)
+    assert wanted == ([list(columns)] if columns else [])
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_number_that_was_text_before_is_refreshed(tmp_path, kind) -> None:
+    path, other = tmp_path / f"t.{kind}", tmp_path / f"other.{kind}"
+    known(path, {"dose": "1"})
+    known(other, {"dose": 1.0})
+    refresh(path, {"dose": 1.0})
+    if kind == "csv":
+        assert path.read_bytes() == other.read_bytes()
+    else:
+        assert str(pyarrow.parquet.read_schema(path).field("dose").type) == "double"
+
+
 @pytest.mark.parametrize("kind", TABLES)
 def test_tables_with_other_columns_of_samples_are_joined(tmp_path, kind) -> None:
     parts = [tmp_path / f"{n}.{kind}" for n in "ab"]

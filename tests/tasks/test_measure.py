@@ -12,6 +12,7 @@ import tifffile
 
 from cellunet.command_config import PredictConfig
 from cellunet.errors import CellunetError
+from cellunet.tasks import measure as module
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict.batch import predict
 
@@ -45,6 +46,22 @@ def run(tmp_path, labels, *images, config=TABLE):
     )
     table = tmp_path / "out" / "table.csv"
     return found, rows(table) if table.exists() else []
+
+
+def test_what_labels_were_made_of_is_read_once(tmp_path, monkeypatch) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"labels/{name}_masks.tif", boxes(1))
+        write(tmp_path / f"images/{name}.tif", boxes(9))
+    read, names = module.read_provenance, []
+
+    def counting(path):
+        names.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(module, "read_provenance", counting)
+    found, _ = run(tmp_path, "labels", "images")
+    assert [image.objects for image in found.images] == [1, 1]
+    assert sorted(names) == ["a_masks.tif", "b_masks.tif"]
 
 
 def test_each_label_image_finds_the_files_of_its_channels(tmp_path) -> None:

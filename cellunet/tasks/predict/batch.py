@@ -39,7 +39,7 @@ from cellunet.tasks.predict.workers import connected
 from cellunet.tasks.scheduling import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import TextIO
 
     from cellunet.io.channel_files import ChannelSite
@@ -147,6 +147,7 @@ def predict(  # noqa: PLR0913
     results = list(missing)
     stop = threading.Event()
     own_labels = _OwnLabels(found, config)
+    by_labels = _by_labels(wanted)
 
     def image(target: Target) -> ImageResult | None:
         if stop.is_set() or should_stop():
@@ -170,8 +171,8 @@ def predict(  # noqa: PLR0913
         if not dry_run:
             folders = _folders(out, [target.output for target in wanted])
             stack.enter_context(at_work(out, folders, config.part))
-            by_labels = {k: t.columns for k, t in _by_labels(wanted).items()}
-            parts.begin(out, config.part, made, by_labels)
+            columns = {labels: t.columns for labels, t in by_labels.items()}
+            parts.begin(out, config.part, made, columns)
             where = config.dask if len(before) < len(wanted) else None
             job.cluster = stack.enter_context(connected(where, should_stop))
         done = stack.enter_context(
@@ -195,7 +196,7 @@ def predict(  # noqa: PLR0913
             warnings=(*found.warnings, *places.warnings),
         )
         if not dry_run:
-            _refresh_tables(wanted, results, config)
+            _refresh_tables(by_labels, results, config)
             return parts.finish(
                 parts.Finished(
                     out=out,
@@ -203,7 +204,7 @@ def predict(  # noqa: PLR0913
                     files=found.files,
                     made=made,
                     found=predictions,
-                    beside=_beside(wanted, results),
+                    beside=_beside(by_labels, results),
                     run=None
                     if reporter is None
                     else reporter.run(
@@ -216,7 +217,7 @@ def predict(  # noqa: PLR0913
                     ),
                 )
             )
-    return _with_estimate(predictions, job, wanted, out)
+    return _with_estimate(predictions, job, by_labels, out)
 
 
 def _by_labels(targets: Sequence[Target]) -> dict[str, Target]:
@@ -230,10 +231,9 @@ def _by_labels(targets: Sequence[Target]) -> dict[str, Target]:
 
 
 def _with_estimate(
-    predictions: Predictions, job: ImageJob, targets: Sequence[Target], out: Path
+    predictions: Predictions, job: ImageJob, of: Mapping[str, Target], out: Path
 ) -> Predictions:
     """Return a dry run with what its planned images would take, if there are any."""
-    of = _by_labels(targets)
     planned = [
         (of[str(r.output)], r)
         for r in predictions.images
@@ -251,10 +251,9 @@ def _with_estimate(
 
 
 def _refresh_tables(
-    targets: Sequence[Target], results: Sequence[ImageResult], config: PredictConfig
+    of: Mapping[str, Target], results: Sequence[ImageResult], config: PredictConfig
 ) -> None:
     """Have the tables of images that were finished before say what is known now."""
-    of = _by_labels(targets)
     for result in results:
         own = of.get(str(result.output))
         if own is not None and result.status == "skipped":
@@ -321,13 +320,13 @@ class _OwnLabels:
 
 
 def _beside(
-    targets: Sequence[Target], results: Sequence[ImageResult]
+    of: Mapping[str, Target], results: Sequence[ImageResult]
 ) -> list[ImageResult]:
     """Return results by what their files in `out` are named after.
 
     Labels in the store of an image are not there themselves.
     """
-    named = {labels: str(t.output) for labels, t in _by_labels(targets).items()}
+    named = {labels: str(target.output) for labels, target in of.items()}
     return [replace(r, output=named.get(str(r.output), r.output)) for r in results]
 
 

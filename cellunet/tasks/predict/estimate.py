@@ -63,8 +63,8 @@ class Estimate:
         if missing <= 0:
             return ()
         return (
-            f"The results would take about {missing / 1e9:.1f} GB more than the disk "
-            "of --out has free. Choose another --out, or save less.",
+            f"The results would take about {math.ceil(missing / 1e6):,} MB more than "
+            "the disk of --out has free. Choose another --out, or save less.",
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from cellunet.errors import InputError, some
 from cellunet.io.files import at_work, write_atomically, writing
 from cellunet.io.source import Damage
 from cellunet.io.zarr_store import address
-from cellunet.outputs.report import RunSummary
 from cellunet.tasks.predict import outputs
 from cellunet.tasks.predict.inputs import (
     ImageResult,
@@ -32,6 +31,7 @@ from cellunet.tasks.predict.inputs import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from cellunet.outputs.report import RunSummary
     from cellunet.tasks.predict.places import ImageColumns
 
     Part = tuple[int, int]
@@ -293,6 +293,9 @@ def _run_of_all(
     known = [run for run in runs if run is not None]
     if not known:
         return None
+    # Here, because most runs make no report.
+    from cellunet.outputs.report import RunSummary
+
     run = RunSummary(**known[0])
     timed = {"Time of this run": f"{found.seconds:.1f} s in {len(runs)} parts"}
     return replace(
@@ -315,14 +318,17 @@ def _read_all(out: Path) -> list[dict[str, Any]]:
     parts = {number: _read(path) for number, path in sorted(sets[count].items())}
     missing = [f"{i} (missing)" for i in range(1, count + 1) if i not in parts]
     stopped = [
-        f"{i} (stopped after {len(part['images']):,} images)"
+        f"{i} (stopped after {len(part['images']):,} image"
+        f"{'s'[: len(part['images']) != 1]})"
         for i, part in parts.items()
         if part["stopped"]
     ]
-    if missing or stopped:
+    left = [*missing, *stopped]
+    if left:
+        are = "is" if len(left) == 1 else "are"
         raise InputError(
-            f"{len(missing) + len(stopped)} of the {count} parts in {out} are not "
-            f"finished: {some([*missing, *stopped], 10)}.",
+            f"{len(left)} of the {count} parts in {out} {are} not finished: "
+            f"{some(left, 10)}.",
             hint=AGAIN,
         )
     base, *others = parts.items()

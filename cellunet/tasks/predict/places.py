@@ -71,7 +71,7 @@ class Placing:
         self._sheet = None if sheet is None else read_samples(Path(sheet))
         if self._sheet is not None:
             _refuse_taken(self._sheet.columns, str(sheet), "Rename it in the sheet.")
-        self._shown = bool({"table", "zarr-table", "report"} & {*config.save})
+        self._shown = config.shows_columns
 
     def columns_of(self, images: Sequence[PlacedImage]) -> Places:
         """Return the columns of all images, also those of other parts of a batch.
@@ -143,8 +143,9 @@ class Placing:
                 place[name] = _as_well(name, values[name])
         if without:
             yield (
-                f"{len(without):,} of {len(images):,} images have no row in "
-                f"{sheet.path}, and empty cells in the table; the first: {without[0]}.",
+                f"{len(without):,} of {len(images):,} images "
+                f"{'has' if len(without) == 1 else 'have'} no row in {sheet.path}, and "
+                f"empty cells in the table; the first: {without[0]}.",
                 False,
             )
         if left:
@@ -227,7 +228,7 @@ def _unfitting(
         )
     return [
         f"--plate-pattern {pattern.text} does not fit {len(without):,} of "
-        f"{len(images):,} images, which have no well; the first: {first}."
+        f"{len(images):,} images, for which no well is known; the first: {first}."
     ]
 
 
@@ -256,9 +257,10 @@ def _alike(
     if not alike:
         return []
     one, other = alike[0]
+    images_are = "1 image is" if len(alike) == 1 else f"{len(alike):,} images are"
     return [
-        f"{len(alike):,} images are of the same plate, well and field as another, and "
-        f"their objects are added up; the first: {other.name} and {one.name}. Groups "
+        f"{images_are} of the same plate, well and field as another, and the objects "
+        f"are added up; the first: {other.name} and {one.name}. Groups "
         "plate, field, z or time in --plate-pattern tell them apart, or channel with "
         "--segment-channel."
     ]
@@ -306,7 +308,8 @@ def _rows_by_file(
     InputError
         If a row is of several files, or two rows are of one.
     """
-    files: dict[str, list[Path]] = {}
+    # By what it may be called, each file once: thousands may have one name.
+    files: dict[str, dict[Path, None]] = {}
     of_file: dict[Path, list[int]] = {}
     for number, image in enumerate(images):
         # Labels that are measured are called otherwise than their images.
@@ -319,11 +322,10 @@ def _rows_by_file(
                 *(folder + path.name, path.name),
             )
             for key in dict.fromkeys((*keys, output_stem(path))):
-                if path not in files.setdefault(key, []):
-                    files[key].append(path)
+                files.setdefault(key, {})[path] = None
     found: list[SampleRow | None] = [None] * len(images)
     for row in sheet.rows:
-        hits = files.get(row.file.replace("\\", "/").removeprefix("./"), [])
+        hits = list(files.get(row.file.replace("\\", "/").removeprefix("./"), ()))
         if len(hits) > 1:
             raise InputError(
                 f"{sheet.path}, line {row.line}: {row.file} may be {hits[0]} or "

@@ -84,7 +84,7 @@ def test_what_does_not_fit_on_the_disk_is_told(run, images, monkeypatch) -> None
     full = shutil.disk_usage(images)._replace(free=1)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: full)
     (warning,) = run().warnings
-    assert "0.0 GB more than the disk of --out has free" in warning
+    assert " about 1 MB more than the disk of --out has free" in warning
 
 
 def test_why_an_image_cannot_be_measured_is_told(run, images, monkeypatch) -> None:

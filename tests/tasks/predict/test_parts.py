@@ -95,6 +95,16 @@ def test_missing_and_stopped_parts_are_named(part, tmp_path) -> None:
     assert not (out / "table.csv").exists()
 
 
+def test_one_part_that_is_stopped_after_one_image_is_named(part, tmp_path) -> None:
+    part(1, 1, should_stop=(tmp_path / "out" / "a.tif").exists)
+    with pytest.raises(InputError) as refused:
+        join(tmp_path / "out")
+    assert refused.value.message == (
+        f"1 of the 1 parts in {tmp_path / 'out'} is not finished: "
+        "1 (stopped after 1 image)."
+    )
+
+
 def test_a_part_that_begins_again_is_missing_until_it_has_ended(
     part, images, tmp_path, monkeypatch
 ) -> None:

@@ -188,7 +188,7 @@ def test_a_part_tells_what_another_part_has_in_common_with_it(run, fields) -> No
     found = run(fields, plate_pattern=pattern, save=("table",), part=(3, 3))
     assert [warning[:45] for warning in found.warnings] == [
         f"--plate-pattern {pattern} does not fit 2 of 5"[:45],
-        "1 images are of the same plate, well and fiel",
+        "1 image is of the same plate, well and field ",
     ]
 
 
