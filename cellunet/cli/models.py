@@ -119,7 +119,7 @@ def calibrate(
         option(
             "--name",
             "NEW",
-            "Fit size, contrast, edge and seeds to annotated images and keep the model "
+            "Fit size, contrast, edge, seeds and least confidence to annotated images and keep the model "
             "under this name. Default: none, measure the ranges.",
         ),
     ] = None,
