@@ -119,8 +119,8 @@ def calibrate(
         option(
             "--name",
             "NEW",
-            "Fit size, contrast, edge, seeds and least confidence to annotated images and keep the model "
-            "under this name. Default: none, measure the ranges.",
+            "Fit size, contrast, edge, seeds and least confidence to annotated images "
+            "and keep the model under this name. Default: none, measure the ranges.",
         ),
     ] = None,
     *,

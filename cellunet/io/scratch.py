@@ -351,7 +351,7 @@ class SharedScratch:
 
 
 @dataclass(frozen=True)
-class Rectangle:
+class KeptTile:
     """An array that was put aside, and where it lies in the plane."""
 
     y0: int
@@ -366,7 +366,7 @@ class Rectangle:
 
 
 def assembled(
-    rectangles: Sequence[Rectangle],
+    rectangles: Sequence[KeptTile],
     y0: int,
     y1: int,
     x0: int,
@@ -416,7 +416,7 @@ class PlaneStore:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._rows: list[list[Rectangle]] = []
+        self._rows: list[list[KeptTile]] = []
 
     def put(self, y0: int, x0: int, array: npt.NDArray[Any]) -> None:
         """Put a rectangle aside, YX, in raster order of their first pixels.
@@ -430,7 +430,7 @@ class PlaneStore:
 
     def add(self, y0: int, x0: int, kept: Kept) -> None:
         """Take a rectangle that was put aside; in the same order."""
-        rectangle = Rectangle(y0, x0, kept)
+        rectangle = KeptTile(y0, x0, kept)
         if self._rows and self._rows[-1][0].y0 == y0:
             self._rows[-1].append(rectangle)
         else:
@@ -444,7 +444,7 @@ class PlaneStore:
             return False
         return rows[place][-1].ends[1] >= x1 or place + 1 < len(rows)
 
-    def within(self, y0: int, y1: int, x0: int, x1: int) -> list[Rectangle]:
+    def within(self, y0: int, y1: int, x0: int, x1: int) -> list[KeptTile]:
         """Return the rectangles that hold rows y0 <= y < y1, columns x0 <= x < x1."""
         return [
             rectangle

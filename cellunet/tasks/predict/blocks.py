@@ -50,8 +50,7 @@ if TYPE_CHECKING:
     from cellunet.imaging.blocks import Area
     from cellunet.imaging.decode import Grown, SeedBorder, Seeds
     from cellunet.imaging.empty import Cells
-    from cellunet.io.scratch import Kept, Room
-    from cellunet.io.scratch import Rectangle as KeptRectangle
+    from cellunet.io.scratch import Kept, KeptTile, Room
     from cellunet.io.source import Source, Statistics
     from cellunet.tasks.predict.settings import InferenceSettings
     from cellunet.tasks.scheduling import Executor
@@ -499,7 +498,7 @@ class Tile(NamedTuple):
     """A tile to decode, and the marks that it needs."""
 
     area: Area
-    marks: Sequence[KeptRectangle]
+    marks: Sequence[KeptTile]
 
 
 class SeededTile(NamedTuple):

@@ -39,7 +39,7 @@ from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.decode import correct, decode_plane, seed_and_foreground_mask
 from cellunet.imaging.normalize import measure, normalize
 from cellunet.io.images import open_image
-from cellunet.io.scratch import PlaneStore, Rectangle, Scratch
+from cellunet.io.scratch import KeptTile, PlaneStore, Scratch
 from cellunet.metrics.matching import score_image
 from cellunet.tasks.predict import image as side_by_side
 from cellunet.tasks.predict import plane as segment_module
@@ -421,7 +421,7 @@ class Watched(PlaneStore):
                 self.put(y0, x0, self._all[y0:y1, x0:x1].copy())
                 yield self.read_down_to
 
-    def within(self, y0: int, y1: int, x0: int, x1: int) -> list[Rectangle]:
+    def within(self, y0: int, y1: int, x0: int, x1: int) -> list[KeptTile]:
         assert self.holds(y1, x1)
         self.read_down_to = max(self.read_down_to, y1)
         return super().within(y0, y1, x0, x1)
