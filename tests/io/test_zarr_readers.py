@@ -1,10 +1,15 @@
 """What other programs read of the labels and tables that are written as OME-Zarr.
 
-Viv is not among them: it is a library of web pages, and nothing here runs Node.
+Viv runs in Node; ``VIV`` names the folder with a ``node_modules`` that holds
+``@vivjs/loaders``.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -16,6 +21,7 @@ from cellunet.tasks.predict.batch import predict
 
 pytest.importorskip("zarr", "3")
 
+from tests.io.servers import Ranges
 from tests.io.zarr_stores import labels_in, write_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -98,3 +104,33 @@ def test_naparis_reader_gives_labels_on_the_scale_of_the_image(written) -> None:
     assert image[1]["scale"] == labels[1]["scale"] == [0.5, 0.5]
     true = labels_in(written / "labels" / "nuclei")
     assert (np.asarray(labels[0][0]) == true).all()
+
+
+VIV = """
+import { loadOmeZarr } from "@vivjs/loaders";
+const { data } = await loadOmeZarr(process.argv[2], { type: "multiscales" });
+const levels = [];
+for (const level of data) {
+  const selection = level.labels.slice(0, -2).map(() => 0);
+  const { data: values, height, width } = await level.getRaster({ selection });
+  levels.push({ dtype: level.dtype, shape: [height, width], values: [...values] });
+}
+console.log(JSON.stringify(levels));
+"""
+
+
+def test_viv_reads_labels_of_every_level(written, serve) -> None:
+    folder = os.environ.get("VIV")
+    if not folder or not shutil.which("node"):
+        pytest.skip("VIV does not name a folder with @vivjs/loaders, or Node is absent")
+    script = Path(folder, "read.mjs")
+    script.write_text(VIV, encoding="utf-8")
+    true = labels_in(written / "labels" / "nuclei")
+    for path in ("a.zarr/labels/nuclei", "out/a.zarr"):
+        command = ["node", script, f"{serve(Ranges)}/{path}"]
+        read = subprocess.run(command, capture_output=True, text=True, check=True)
+        whole, half = json.loads(read.stdout)
+        assert whole["dtype"] == half["dtype"] == "Uint32"
+        assert (np.reshape(whole["values"], whole["shape"]) == true).all()
+        assert half["shape"] == [75, 150]
+        assert set(half["values"]) <= set(true.ravel().tolist())

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import re
-import threading
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,64 +17,10 @@ from cellunet.io.zarr_store import address
 pytest.importorskip("zarr", "3")
 pytest.importorskip("aiohttp")
 
+from tests.io.servers import Plain, Ranges
 from tests.io.zarr_stores import write_store
 
 PIXELS = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) + 1
-
-
-class Plain(http.server.SimpleHTTPRequestHandler):
-    """As ``python -m http.server``: it sends whole files."""
-
-    def log_message(self, *args) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        if "forbidden" in self.path:
-            self.send_error(403)
-        elif "broken" in self.path and "/c/" in self.path:
-            self.send_error(500)
-        else:
-            super().do_GET()
-
-
-class Ranges(Plain):
-    """Sends the bytes that a Range request names."""
-
-    def do_GET(self) -> None:
-        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-        file = Path(self.translate_path(self.path))
-        if not asked or not file.is_file():
-            super().do_GET()
-            return
-        data, (first, last) = file.read_bytes(), asked.groups()
-        start = int(first) if first else len(data) - int(last)
-        end = min(int(last) + 1, len(data)) if first and last else len(data)
-        self.send_response(206)
-        self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
-        self.send_header("Content-Length", str(end - start))
-        self.end_headers()
-        self.wfile.write(data[start:end])
-
-
-@pytest.fixture
-def serve(tmp_path):
-    """Return the address at which a handler serves the folder of the test."""
-    running = []
-
-    def start(handler: type) -> str:
-        server = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0), partial(handler, directory=str(tmp_path))
-        )
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        running.append((server, thread))
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server, thread in running:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def whole(url: str) -> np.ndarray:
