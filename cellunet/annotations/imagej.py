@@ -9,6 +9,7 @@ since people see ImageJ's mask when they draw. Nothing is ever unpacked to disk.
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import re
@@ -159,7 +160,9 @@ _NOT_A_ROI = (
 )
 
 
-def roi_drawings(path: Path, *, channels: int = 1) -> list[Drawing]:
+def roi_drawings(
+    path: Path, *, channels: int = 1, packed: bytes | None = None
+) -> list[Drawing]:
     """Return the ROIs of a file, in their order.
 
     Polygon, freehand, traced, oval, rectangle (rounded, rotated) and composite
@@ -173,6 +176,8 @@ def roi_drawings(path: Path, *, channels: int = 1) -> list[Drawing]:
     channels
         Channels of the image. ImageJ numbers the slices of a stack, channels first, so
         that ROIs of one plane may differ in their position.
+    packed
+        The content of the file, if it was read before.
 
     Raises
     ------
@@ -180,7 +185,7 @@ def roi_drawings(path: Path, *, channels: int = 1) -> list[Drawing]:
         If the file is damaged, or holds ROIs of several planes of a stack.
     """
     found, planes = [], set()
-    for entry, content in _contents(path):
+    for entry, content in _contents(path, packed):
         roi = _decoded(entry, content, path)
         name = roi.name or entry
         kind = _other_kind(roi)
@@ -222,7 +227,7 @@ def overlay(path: Path) -> list[bytes]:
     return [roi for roi in rois if not any(name in roi for name in BARS)]
 
 
-def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
+def _contents(path: Path, packed: bytes | None) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the bytes of each ROI."""
     inside = overlay(path)
     for number, content in enumerate(inside, 1):
@@ -230,15 +235,15 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
     if inside:
         return
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if packed is None else io.BytesIO(packed) as file:
             if file.read(4) == b"Iout":
                 file.seek(0)
                 yield path.stem, _limited(file.read(MAX_ROI_BYTES + 1), path.name, path)
                 return
-        with zipfile.ZipFile(path) as packed:
-            for entry in _entries(packed, path):
-                with packed.open(entry) as file:
-                    content = file.read(MAX_ROI_BYTES + 1)
+            rois = zipfile.ZipFile(file)
+            for entry in _entries(rois, path):
+                with rois.open(entry) as one:
+                    content = one.read(MAX_ROI_BYTES + 1)
                 yield (
                     PurePosixPath(entry.filename).stem,
                     _limited(content, entry.filename, path),

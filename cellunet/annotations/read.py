@@ -140,7 +140,18 @@ def drawn_kind(path: Path) -> str:
         return "geojson"
     if name.endswith(SHAPES_SUFFIX):
         return "napari"
-    kind = kind_of(read_json(path))
+    return json_kind(path, read_json(path))
+
+
+def json_kind(path: Path, document: object) -> str:
+    """Return the name in `DRAWN` of what a JSON document is.
+
+    Raises
+    ------
+    AnnotationError
+        If it is of another kind, or none.
+    """
+    kind = kind_of(document)
     if kind is None and (foreign := foreign_format(path)):
         raise AnnotationError(
             f"{path} is {foreign.name}, which is not read.", hint=foreign.instead

@@ -17,7 +17,7 @@ import numpy as np
 
 from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import roi_drawings
-from cellunet.annotations.read import drawn_kind, naming
+from cellunet.annotations.read import json_kind, naming
 from cellunet.annotations.shapes import (
     MAX_COORDINATE,
     Drawing,
@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 
     Area = Polygons | Oval
 
-SUFFIXES = (".geojson", ".geojson.gz", ".json", ".zip", ".roi")
+_ROIS = (".zip", ".roi")
+
+_GEOJSON = (".geojson", ".geojson.gz")
+
+SUFFIXES = (*_GEOJSON, ".json", *_ROIS)
 """Of files that regions are read from."""
 
 SQUARE_PX = 16
@@ -104,20 +108,7 @@ def read_regions(path: Path) -> Regions:
     AnnotationError
         If the file is missing, damaged, of another format, or holds no area.
     """
-    kind = "no"
-    if path.name.lower().endswith(SUFFIXES):
-        kind = drawn_kind(path)
-    if kind == "rois":
-        drawings = roi_drawings(path)
-    elif kind == "geojson":
-        with naming(path):
-            drawings, _ = geojson_drawings(read_json(path))
-    else:
-        raise AnnotationError(
-            f"{path} is no file of regions: it holds {kind} annotations.",
-            hint="Regions are ROIs of ImageJ (.roi, .zip) or GeoJSON, as QuPath "
-            "exports it.",
-        )
+    drawings, content = _drawings(path)
     encloses = [(d, area) for d in drawings if (area := _area_of(d)) is not None]
     wanted = "region" if any(d.role == "region" for d, _ in encloses) else "object"
     kept = tuple((d.name, area) for d, area in encloses if d.role == wanted)
@@ -131,11 +122,30 @@ def read_regions(path: Path) -> Regions:
         )
     return Regions(
         path,
-        hashlib.sha256(read_bytes(path)).hexdigest(),
+        hashlib.sha256(content).hexdigest(),
         kept,
         tuple((d.name, area) for d, area in encloses if d.role == "ignore"),
         left_out,
         any(d.plane for d, _ in encloses),
+    )
+
+
+def _drawings(path: Path) -> tuple[list[Drawing], bytes]:
+    """Return what is drawn in a file, and the content of that, read once."""
+    name, kind = path.name.lower(), "no"
+    if name.endswith(SUFFIXES):
+        content = read_bytes(path)
+        if name.endswith(_ROIS):
+            return roi_drawings(path, packed=content), content
+        document = read_json(path, content)
+        kind = "geojson" if name.endswith(_GEOJSON) else json_kind(path, document)
+        if kind == "geojson":
+            with naming(path):
+                return geojson_drawings(document)[0], content
+    raise AnnotationError(
+        f"{path} is no file of regions: it holds {kind} annotations.",
+        hint="Regions are ROIs of ImageJ (.roi, .zip) or GeoJSON, as QuPath exports "
+        "it.",
     )
 
 

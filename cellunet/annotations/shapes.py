@@ -788,8 +788,15 @@ MAX_BYTES = 1 << 29
 _AGAIN = "Export it again."
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401
+def read_json(path: Path, content: bytes | None = None) -> Any:  # noqa: ANN401
     """Return the document in a JSON file, also a gzipped one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    content
+        What `read_bytes` returned of it, if it was read before.
 
     Raises
     ------
@@ -799,7 +806,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
     try:
         # QuPath up to 0.4 writes measurements that are NaN bare. Numbers that are read
         # are checked where they are read.
-        return json.loads(read_bytes(path))
+        return json.loads(read_bytes(path) if content is None else content)
     except RecursionError as error:
         raise AnnotationError(
             f"{path} is nested too deeply to be an annotation.", hint=_AGAIN

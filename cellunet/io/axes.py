@@ -514,13 +514,15 @@ def _stack_axes(
 
 Shape = tuple[int, int]
 
+NamedShape = tuple[str, Shape | None]
+
 PixelSize = tuple[float, float]
 
 _MOST_LISTED = 6
 
 
 def choose_image(
-    path: Path, wanted: str | None, images: Sequence[tuple[str, Shape]]
+    path: Path | str, wanted: str | None, images: Sequence[NamedShape]
 ) -> int:
     """Return the number of the image to read: the largest, or the one that is named.
 
@@ -531,7 +533,7 @@ def choose_image(
     wanted
         Number or name; None: the largest, the first of equals.
     images
-        Name, height and width of each.
+        Name, height and width of each; None where they count as equal.
 
     Raises
     ------
@@ -539,7 +541,7 @@ def choose_image(
         If there is no such image, or several have that name.
     """
     if wanted is None:
-        areas = [math.prod(shape) for _, shape in images]
+        areas = [math.prod(shape or ()) for _, shape in images]
         return areas.index(max(areas))
     folded = wanted.casefold()
     found = [k for k, (name, _) in enumerate(images) if name.casefold() == folded]
@@ -554,7 +556,7 @@ def choose_image(
     return found[0]
 
 
-def note_on_others(images: Sequence[tuple[str, Shape]], chosen: int) -> str:
+def note_on_others(images: Sequence[NamedShape], chosen: int) -> str:
     """Return what to tell of the images that are not read."""
     name = f"image {chosen} {images[chosen][0]}".rstrip()
     return (
@@ -563,11 +565,12 @@ def note_on_others(images: Sequence[tuple[str, Shape]], chosen: int) -> str:
     )
 
 
-def _listed(images: Sequence[tuple[str, Shape]], without: int | None = None) -> str:
+def _listed(images: Sequence[NamedShape], without: int | None = None) -> str:
     """Return numbers, names and sizes of images, but for one of them."""
     texts = [
-        f"{number} {name}".rstrip() + f" ({width} x {height} px)"
-        for number, (name, (height, width)) in enumerate(images)
+        f"{number} {name}".rstrip()
+        + (f" ({shape[1]} x {shape[0]} px)" if shape else "")
+        for number, (name, shape) in enumerate(images)
         if number != without
     ]
     return some(texts, _MOST_LISTED)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellunet.errors import ImageReadError
-from cellunet.io.scenes import SceneSource
+from cellunet.io.scenes import SceneSource, scenes_of
 from cellunet.io.source import check_kind, reading
 
 if TYPE_CHECKING:
@@ -109,11 +109,7 @@ def scene_names(path: Path) -> list[str]:
     ImageReadError
         As `open_scene`.
     """
-    container = _checked(path)(path)
-    try:
-        return [scene.name for scene in container.scenes]
-    finally:
-        container.close()
+    return [scene.name for scene in scenes_of(path, _checked(path))]
 
 
 def _checked(path: Path) -> Callable[[Path], Container]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from cellunet.bugs import bug, is_bug
 from cellunet.errors import CellunetError, ImageReadError, some
-from cellunet.io.axes import Stack, at_level, choose_level, lay_out
+from cellunet.io.axes import Stack, at_level, choose_image, choose_level, lay_out
 from cellunet.io.source import (
     READ_FAILURES,
     Closing,
@@ -360,7 +360,10 @@ def chosen_path(
         # Of a plate: its wells need not all be looked into for one field.
         return wanted, []
     names = image_paths(path, dict(root.attrs), root)
-    name = names[choose_image(path, wanted, names)]
+    if not names:
+        raise _refused(path, "name no image that is there")
+    images = [(name, None) for name in names]
+    name = names[choose_image(address(path) or path, wanted, images)]
     return name, names if wanted is None else []
 
 
@@ -392,30 +395,6 @@ def _array(path: Path, group: Any, level: Level, found: Multiscale) -> Any:  # n
 
 def _bytes(shape: tuple[int, ...], array: Any) -> int:  # noqa: ANN401
     return math.prod(shape) * int(array.dtype.itemsize)
-
-
-def choose_image(path: Path, wanted: str | None, names: list[str]) -> int:
-    """Return the number of the image to read: the first, or the one that is named.
-
-    Raises
-    ------
-    ImageReadError
-        If there is no such image.
-    """
-    if not names:
-        raise _refused(path, "name no image that is there")
-    if wanted is None:
-        return 0
-    if wanted.isdecimal() and int(wanted) < len(names):
-        return int(wanted)
-    folded = [name.casefold() for name in names]
-    if wanted.casefold() in folded:
-        return folded.index(wanted.casefold())
-    listed = some([f"{k} {name}".strip() for k, name in enumerate(names)], 6)
-    raise ImageReadError(
-        f"{address(path) or path} has no image {wanted!r}; it holds {listed}.",
-        hint="Choose one by its number, with --image.",
-    )
 
 
 def _sizes(found: Multiscale, level: Level) -> dict[str, float]:

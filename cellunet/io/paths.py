@@ -320,12 +320,12 @@ def output_paths(
     >>> [p.parts[-2:] for p in paths.values()]
     [('a', 'b.tif')]
     """
-    images = {_key(path): path for path in files}
+    images = {file_key(path): path for path in files}
     taken: dict[str, Path] = {}
     results: dict[Path, Path] = {}
     for path in files:
         result = out / below(path, base).parent / _result_name(path, suffix)
-        key = _key(result)
+        key = file_key(result)
         if key in taken:
             raise InputError(
                 f"{taken[key]} and {path} would both write {result}.",
@@ -388,9 +388,14 @@ def below(path: Path, base: Path) -> Path:
         ) from error
 
 
-def _key(path: Path) -> str:
+def file_key(path: Path) -> str:
     """Return what two names of one file have in common on any file system."""
-    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
+    return folded(os.path.realpath(path))
+
+
+def folded(path: Path | str) -> str:
+    """Return what two spellings of a path have in common on any file system."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def _check_way(
@@ -408,10 +413,11 @@ def _check_way(
         if folder in checked:
             break
         checked.add(folder)
-        if _key(folder) in taken:
+        other = taken.get(file_key(folder))
+        if other is not None:
             raise InputError(
-                f"The results of {taken[_key(folder)]} and {path} are in each other's "
-                f"way: {folder} would have to be a file and a folder.",
+                f"The results of {other} and {path} are in each other's way: {folder} "
+                "would have to be a file and a folder.",
                 hint="Rename one of the two.",
             )
         if os.path.isfile(folder):  # noqa: PTH113

@@ -7,6 +7,7 @@ its scenes a `cellunet.io.source.Source`, as `cellunet.io.tiff` does of a TIFF.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -144,26 +145,26 @@ class SceneSource(Closing):
         self.path = path
         self._opener = opener
         self._log = DamageLog(path, keep_going=choice.keep_going)
-        container = opener(path)
+        self._container: Container | None = None
+        self._whole: tuple[int, npt.NDArray[Any]] | None = None
+        scenes = scenes_of(path, opener)
+        images = [(scene.name, scene.plane_shape) for scene in scenes]
+        if not any(min(s.shape) > 0 or s.refusal for s in scenes):
+            raise ImageReadError(f"{path} holds no image.", hint="Export it again.")
+        self._number = choose_image(path, choice.image, images)
+        self._scene = scene = scenes[self._number]
+        if scene.refusal:
+            raise ImageReadError(
+                f"{path}: {scene.refusal}.",
+                hint="Export it as OME-TIFF, or choose another image of the file "
+                "with --image.",
+            )
+        choose_level(path, choice.level, [scene.plane_shape])
+        check_piece(path, scene.whole_bytes, choice.limit_bytes)
         try:
-            images = [(scene.name, scene.plane_shape) for scene in container.scenes]
-            if not any(min(s.shape) > 0 or s.refusal for s in container.scenes):
-                raise ImageReadError(f"{path} holds no image.", hint="Export it again.")
-            self._number = choose_image(path, choice.image, images)
-            self._scene = scene = container.scenes[self._number]
-            if scene.refusal:
-                raise ImageReadError(
-                    f"{path}: {scene.refusal}.",
-                    hint="Export it as OME-TIFF, or choose another image of the file "
-                    "with --image.",
-                )
-            choose_level(path, choice.level, [scene.plane_shape])
-            check_piece(path, scene.whole_bytes, choice.limit_bytes)
-            self._container: Container | None = container
             self._layout = layout = lay_out(self._stack(), choice, self._colors)
         finally:
-            container.close()
-            self._container = None
+            self.close()
         self.shape, self.channels = layout.shape, layout.channels
         self.dtype = np.dtype(np.float32) if layout.gray else scene.dtype
         self.plane_axes, self.plane_shape = layout.plane_axes, layout.plane_shape
@@ -186,7 +187,6 @@ class SceneSource(Closing):
             pages=layout.pages,
         )
         self.memory_note = memory_note(path, scene.whole_bytes, self.held_bytes(1))
-        self._whole: tuple[int, npt.NDArray[Any]] | None = None
 
     def _stack(self) -> Stack:
         scene = self._scene
@@ -294,6 +294,26 @@ class SceneSource(Closing):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_container": None, "_whole": None}
+
+
+def scenes_of(path: Path, opener: Callable[[Path], Container]) -> tuple[Scene, ...]:
+    """Return the scenes of a file, which is opened for them while it is a new one."""
+    stat = path.stat()
+    return _scenes(path, opener, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=128)
+def _scenes(
+    path: Path,
+    opener: Callable[[Path], Container],
+    size: int,
+    modified_ns: int,
+) -> tuple[Scene, ...]:
+    container = opener(path)
+    try:
+        return tuple(container.scenes)
+    finally:
+        container.close()
 
 
 LOOK_PX = 512

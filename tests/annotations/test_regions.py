@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,23 @@ def test_a_set_of_rois_is_read_as_well(tmp_path) -> None:
     box = roifile.ImagejRoi.frompoints([[10, 20], [30, 20], [30, 50], [10, 50]])
     roifile.roiwrite(path, [box])
     assert read_regions(path).mask((100, 100)).area_px == 20 * 30
+
+
+@pytest.mark.parametrize("name", ["r.geojson", "r.json", "r.zip", "r.roi"])
+def test_a_file_of_regions_is_opened_once(name, tmp_path, monkeypatch) -> None:
+    path, opened, real = tmp_path / name, [], io.open
+    if name.endswith("json"):
+        saved(tmp_path, feature(TRIANGLE), name=name)
+    else:
+        roifile.roiwrite(path, [roifile.ImagejRoi.frompoints(TRIANGLE)])
+
+    def counted(file: Any, *rest: Any, **more: Any) -> Any:
+        opened.append(file)
+        return real(file, *rest, **more)
+
+    monkeypatch.setattr(io, "open", counted)
+    assert len(read_regions(path).kept) == 1
+    assert opened == [path]
 
 
 def test_several_regions_are_one_and_what_is_ignored_is_cut_out(tmp_path) -> None:

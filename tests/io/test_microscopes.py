@@ -365,6 +365,28 @@ def test_the_largest_scene_is_read_and_others_by_number_or_name(scenes):
             assert source.origin.notes == ()
 
 
+def test_a_file_is_opened_to_list_its_scenes_and_then_once_for_each(
+    tmp_path, monkeypatch
+):
+    leica = pytest.importorskip("cellunet.io.leica")
+    opened = []
+
+    class Counted(leica.Lif):
+        def __init__(self, path: Path) -> None:
+            opened.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr(leica, "Lif", Counted)
+    path = write_lif(tmp_path / "a.lif", SCENES)
+    for number in range(len(names_of_images(path))):
+        with open_image(path, channel="0", image=str(number)) as source:
+            source.read(Region(0, 0, 16, 0, 20))
+            source.read(Region(1, 0, 16, 0, 20))
+    assert len(opened) == 1 + len(SCENES)
+    write_lif(path, {"other": STACK})
+    assert names_of_images(path) == ["other"]
+
+
 def test_a_scene_that_is_not_there_is_refused_with_those_that_are(scenes):
     with pytest.raises(ImageReadError, match=r"no image 'c'; it holds 0 Series001"):
         open_image(scenes, channel="0", image="c")
@@ -404,6 +426,7 @@ def test_positions_of_nikons_file_are_scenes(tmp_path, monkeypatch):
     with nd2.ND2File(path) as file:
         z_loop = file.experiment[1]
     monkeypatch.setattr(nd2.ND2File, "experiment", [loop, z_loop])
+    path = write_nd2(tmp_path / "positions.nd2")
     assert names_of_images(path) == ["A", "B", ""]
     with open_image(path, channel="0", image="b") as source:
         assert (source.plane_axes, source.plane_shape) == ("Z", (10,))

@@ -186,6 +186,8 @@ def test_series_of_a_converter_are_images_of_one_file(tmp_path) -> None:
     assert whole(tmp_path / "a.zarr", image="1").shape == (1, 8, 9)
     with open_image(tmp_path / "a.zarr") as source:
         assert "other images too (1)" in source.origin.notes[0]
+    with pytest.raises(ImageReadError, match=r"no image '2'; it holds 0 0, 1 1\."):
+        open_image(tmp_path / "a.zarr", image="2")
 
 
 def broken(path: Path, change) -> Path:

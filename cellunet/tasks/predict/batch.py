@@ -106,15 +106,14 @@ def predict(  # noqa: PLR0913
         inputs, stdin, exclude=_apart(inputs, out), include=config.include
     )
     found, sites = _of_channel(found, config, placing.pattern)
-    outputs.refuse_clashes(
-        found, output_paths(found.files, found.base, out), out, config
-    )
+    named = output_paths(found.files, found.base, out)
+    outputs.refuse_clashes(found, named, out, config)
     outputs.joined_paths(out, config)
     opened = find_model(model)
     reporter = None if dry_run else outputs.reporter_for(out, config)
-    targets, places = _placed(find_targets(found, out, config, sites), placing)
     first, every = config.part or (1, 1)
     own = {*found.files[first - 1 :: every]}
+    targets, places = _placed(find_targets(found, named, config, sites, own), placing)
     wanted = [target for target in targets if target.path in own]
     job = ImageJob(
         opened,
@@ -131,7 +130,7 @@ def predict(  # noqa: PLR0913
     )
     made = parts.made_with(
         found.files,
-        places.columns,
+        {target.name: target.columns for target in targets},
         model=job.model,
         engine=job.recipe.engine.name,
         settings=job.settings,

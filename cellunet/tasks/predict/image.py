@@ -89,6 +89,19 @@ class ImageQuality:
     """Share of the pixels in which nothing can be, in four digits."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What is known of an image whose files are written."""
+
+    quality: ImageQuality
+    objects: int
+    dropped: Mapping[str, int]
+    """How many objects each option that was given has dropped, if any."""
+    warnings: tuple[str, ...]
+    damaged: tuple[Damage, ...]
+    """What was lost."""
+
+
 class QualityRecorder:
     """Looks on while the labels of an image pass by.
 
@@ -480,20 +493,19 @@ class ImageJob:
             written = self._write(
                 source, target, provenance, replace(way, recipe=recipe)
             )
-            objects, dropped, warnings, damaged, skipped = written
         return _result(
             source,
             target,
             status="done",
-            objects=objects,
+            objects=written.objects,
             seconds=time.perf_counter() - begin,
-            warnings=warnings,
+            warnings=written.warnings,
             shape=(*source.plane_shape, *source.shape),
-            damaged=damaged,
+            damaged=written.damaged,
             size=way.size.to_dict() if way.size else None,
-            skipped_share=skipped,
+            skipped_share=written.quality.skipped,
             within=within_of(recipe.within),
-            notes=self._notes(source, objects, dropped) + recomputed,
+            notes=self._notes(source, written.objects, written.dropped) + recomputed,
         )
 
     def _notes(
@@ -684,12 +696,11 @@ class ImageJob:
         target: inputs.Target,
         provenance: dict[str, Any],
         way: Way,
-    ) -> tuple[int, dict[str, int], tuple[str, ...], tuple[Damage, ...], float]:
-        """Write all files; returns what `_segment` does, what was seen aside."""
+    ) -> Written:
+        """Write all files."""
         begin, output, recipe = time.perf_counter(), target.output, way.recipe
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-        observer = QualityRecorder(source, recipe, picture=self.reporter is not None)
         pixels = math.prod((*source.plane_shape, *source.shape))
         waiting = recipe.memory.scratch_bytes
         check_room(output, pixels, 0 if self.cluster else waiting, self._folder)
@@ -697,20 +708,21 @@ class ImageJob:
             self._elsewhere(target, provenance, way) as way,
             Scratch(output, waiting, self._folder) as scratch,
         ):
-            observed, count, dropped, warnings, damaged = self._segment(
-                source, target, provenance, observer, way, scratch
-            )
+            written = self._segment(source, target, provenance, way, scratch)
         if self.reporter is not None:
             seconds = time.perf_counter() - begin
             size = inputs.said(way.size.to_dict() if way.size else None)
-            parts = inputs.said_of_parts(observed.skipped, within_of(recipe.within))
+            seen = written.quality
+            parts = inputs.said_of_parts(seen.skipped, within_of(recipe.within))
             size = ", ".join(filter(None, (size, parts)))
             self.reporter.keep(
                 output,
                 provenance,
-                self.reporter.summary(observed, source, seconds, warnings, size, count),
+                self.reporter.summary(
+                    seen, source, seconds, written.warnings, size, written.objects
+                ),
             )
-        return count, dropped, warnings, damaged, observed.skipped
+        return written
 
     @contextlib.contextmanager
     def _elsewhere(
@@ -737,17 +749,13 @@ class ImageJob:
         source: Source,
         target: inputs.Target,
         provenance: dict[str, Any],
-        observer: QualityRecorder,
         way: Way,
         scratch: Scratch,
-    ) -> tuple[ImageQuality, int, dict[str, int], tuple[str, ...], tuple[Damage, ...]]:
-        """Write labels and what lies beside.
-
-        Returns what was seen of the image, how many objects there are and how many
-        each option dropped, what to say of it, and what is lost.
-        """
+    ) -> Written:
+        """Write labels and what lies beside."""
         planes = int(np.prod(source.plane_shape, dtype=int))
         recipe, size = way.recipe, way.size
+        observer = QualityRecorder(source, recipe, picture=self.reporter is not None)
         output, name = target.output, target.name
         classes = recipe.config.encoding.classes
         with outputs.OptionalOutputs(
@@ -807,7 +815,13 @@ class ImageJob:
                     | ({"skipped_share": observed.skipped} if observed.skipped else {})
                 )
             extras.commit()
-        return observed, count, dropped, warnings, damaged
+        return Written(
+            quality=observed,
+            objects=count,
+            dropped=dropped,
+            warnings=warnings,
+            damaged=damaged,
+        )
 
     @contextlib.contextmanager
     def _telling(

@@ -9,7 +9,6 @@ import functools
 import os
 import re
 import shlex
-import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,14 +18,14 @@ from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.io.images import FOLDERS, names_of_images, open_image, suffix_of
 from cellunet.io.microscopes import MAKERS
 from cellunet.io.ome_zarr import image_path, is_plate
-from cellunet.io.paths import below, output_paths
+from cellunet.io.paths import below, file_key, folded
 from cellunet.io.source import Damage
 from cellunet.io.zarr_store import address
 from cellunet.settings import shown, unit_of
 from cellunet.tasks.predict.settings import MEGABYTE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from cellunet.command_config import PredictConfig
     from cellunet.io.channel_files import ChannelFile, ChannelSite
@@ -555,23 +554,28 @@ def labels_within(target: Target) -> Path:
 
 def find_targets(
     found: Inputs,
-    out: Path,
+    outputs: Mapping[Path, Path],
     config: PredictConfig,
     sites: Mapping[Path, ChannelSite],
+    own: Collection[Path],
 ) -> list[Target]:
-    """Return what to segment.
+    """Return what to segment, and what other parts of the batch do.
 
     Parameters
     ----------
     found
         All inputs of the run.
-    out
-        Folder of the results.
+    outputs
+        Image to result, as `output_paths` returns it.
     config
         Which image of each file is meant: all of them have results of their own, named
         by number and name behind the name of the file.
     sites
         By the file to segment, the others of its site.
+    own
+        Files of this part. Of the others only those are opened on which columns of its
+        images depend, or of which an image might have one's result: the rest counts as
+        one image each.
 
     Raises
     ------
@@ -580,14 +584,17 @@ def find_targets(
     ConfigError
         If files of further channels belong to one that holds several images.
     """
-    outputs = output_paths(found.files, found.base, out)
     targets, into = [], config.into_source
+    opened: Collection[Path] = {*own, *_in_the_way(outputs)}
+    if config.plate_pattern is not None or config.samples is not None:
+        opened = {*found.files}
     for path in found.files:
         name = below(path, found.base).as_posix()
         site = sites.get(path)
         mark, others = (site.mark, site.others) if site else ("", ())
         one = Target(path, name, outputs[path], config.image, mark, others, into)
-        if not _in_scenes(path, config):
+        known = path in opened or suffix_of(path) in FOLDERS
+        if not known or not _in_scenes(path, config):
             targets.append(one)
             continue
         try:
@@ -604,15 +611,30 @@ def find_targets(
                 "known to show the same.",
                 hint="Choose one image of each file with --image N or NAME.",
             )
-        for number, own in enumerate(names):
-            safe = re.sub(r"[^\w.-]+", "-", own).strip("-.")[:MOST_NAME]
+        for number, title in enumerate(names):
+            safe = re.sub(r"[^\w.-]+", "-", title).strip("-.")[:MOST_NAME]
             stem = f"{outputs[path].stem}_{number}" + (f"_{safe}" if safe else "")
             output = outputs[path].with_name(f"{stem}{outputs[path].suffix}")
             # Fields of a plate by their path, which is found at once.
-            place = own if suffix_of(path) in FOLDERS and "/" in own else str(number)
+            field_path = suffix_of(path) in FOLDERS and "/" in title
+            place = title if field_path else str(number)
             targets.append(Target(path, f"{name}#{place}", output, place, into=into))
-    _refuse_clashes(targets)
+    if len(targets) > len(found.files):
+        _refuse_clashes(targets)
     return targets
+
+
+def _in_the_way(outputs: Mapping[Path, Path]) -> Iterator[Path]:
+    """Yield files of which one image might have the result of another file's.
+
+    Those of ``a.lif`` are named ``a_0``, ``a_1_name``, ...
+    """
+    files = {folded(output): path for path, output in outputs.items()}
+    for key, path in files.items():
+        for mark in re.finditer(r"_(?=\d)", key):
+            other = files.get(key[: mark.start()] + Path(key).suffix)
+            if other is not None:
+                yield from (path, other)
 
 
 def _in_scenes(path: Path, config: PredictConfig) -> bool:
@@ -629,16 +651,13 @@ def _in_scenes(path: Path, config: PredictConfig) -> bool:
 
 
 def _refuse_clashes(targets: Sequence[Target]) -> None:
-    inputs = {_key(target.path) for target in targets}
+    inputs = {file_key(target.path) for target in targets}
     taken: dict[str, Target] = {}
     for target in targets:
-        other = taken.setdefault(_key(target.output), target)
-        if other is not target or _key(target.output) in inputs:
+        key = file_key(target.output)
+        other = taken.setdefault(key, target)
+        if other is not target or key in inputs:
             raise InputError(
                 f"{other.path} and {target.path} would both write {target.output}.",
                 hint="Rename one, or run on them one at a time with different --out.",
             )
-
-
-def _key(path: Path) -> str:
-    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()

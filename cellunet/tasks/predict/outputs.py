@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import unicodedata
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -25,7 +24,7 @@ from cellunet.errors import (
 from cellunet.imaging.measure import COLUMNS, Objects, column_names
 from cellunet.io.images import FOLDERS, suffix_of
 from cellunet.io.label_tiff import ImageSpec, TiffSink
-from cellunet.io.paths import output_paths
+from cellunet.io.paths import folded, output_paths
 from cellunet.io.source import Region
 from cellunet.io.zarr_store import zarr_module
 from cellunet.outputs.coco import CocoJson, is_coco_of_ours, join_coco
@@ -550,22 +549,18 @@ def refuse_clashes(
     InputError
         If two images would write one file, or a file would replace an image.
     """
-    taken = {_key(path): image for image, path in outputs.items()}
+    taken = {folded(path): image for image, path in outputs.items()}
     for kind in optional_output_path(config):
         if kind == IN_LABELS:
             continue
         extras = output_paths(found.files, found.base, out, suffix(kind, config))
         for image, path in extras.items():
-            other = taken.setdefault(_key(path), image)
+            other = taken.setdefault(folded(path), image)
             if other != image:
                 raise InputError(
                     f"{other} and {image} would both write {path}.",
                     hint=f"Rename one, or leave out --save {kind}.",
                 )
-
-
-def _key(path: Path) -> str:
-    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 class OptionalOutputs:

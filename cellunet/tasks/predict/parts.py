@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 FOLDER = "parts-data"
 """Folder in that of the results that holds a record of each part."""
 
-FORMAT = 2
+FORMAT = 3
 
 SAME = {
     "model": "model",
@@ -60,7 +60,7 @@ AGAIN = (
 
 def made_with(
     files: Sequence[Path],
-    columns: Sequence[ImageColumns],
+    columns: Mapping[str, ImageColumns],
     *,
     model: Mapping[str, str],
     engine: str,
@@ -70,8 +70,10 @@ def made_with(
 
     Parameters
     ----------
-    files, columns
+    files
         Those of the whole batch.
+    columns
+        Image to its columns; what tells nothing may be missing.
     model, engine, settings
         As in `Predictions`.
     """
@@ -81,7 +83,11 @@ def made_with(
         "engine": engine,
         "settings": settings,
         "batch": {"images": len(names), "sha256": _digest(names)},
-        "columns": _digest(map(json.dumps, columns)),
+        "columns": _digest(
+            json.dumps((name, own))
+            for name, own in columns.items()
+            if {*own.values()} - {""}
+        ),
     }
     plain: dict[str, Any] = json.loads(json.dumps(made))
     return plain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,8 @@ class RegionFiles:
         from cellunet.annotations.regions import SUFFIXES, read_regions
 
         self._named, self._suffixes = Path(named), SUFFIXES
-        self.read = cache(read_regions)
+        # An image has its regions read once, be others in work beside it.
+        self.read = lru_cache(maxsize=128)(read_regions)
         if self._named.is_dir():
             return
         if not self._named.exists():

@@ -11,8 +11,11 @@ import tifffile
 from cellunet.command_config import PredictConfig
 from cellunet.errors import BusyError, InputError
 from cellunet.io.files import at_work
+from cellunet.io.images import names_of_images
+from cellunet.tasks.predict import inputs as predict_inputs
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.parts import FOLDER, join
+from tests.io.microscope_files import write_lif
 
 SAVE = ("table", "coco", "report")
 
@@ -248,3 +251,74 @@ def test_a_call_for_a_few_images_leaves_the_records_of_parts(
     part(inputs=images / "a.tif", scale=2.0, overwrite=True)
     with pytest.raises(InputError, match=r"1 of the 2 parts .* 1 \(missing\)"):
         join(tmp_path / "out")
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[str]:
+    """Names of the files whose images are listed."""
+    names: list[str] = []
+
+    def listed(path: Path) -> list[str]:
+        names.append(path.name)
+        return names_of_images(path)
+
+    monkeypatch.setattr(predict_inputs, "names_of_images", listed)
+    return names
+
+
+@pytest.fixture
+def lifs(tmp_path, nuclei_image):
+    """``lifs("a", "b")``: a folder of LIF with two images each."""
+    pytest.importorskip("liffile")
+    folder = tmp_path / "lifs"
+    folder.mkdir()
+
+    def write(*stems: str) -> Path:
+        pixels = [nuclei_image((64, 64), 8, number)[0] for number in range(2)]
+        for stem in stems:
+            path = folder / f"{stem}.lif"
+            write_lif(path, {"one": pixels[0], "0_one": pixels[1]})
+        return folder
+
+    return write
+
+
+def test_a_part_opens_its_own_files_and_those_in_each_others_way(
+    part, lifs, opened
+) -> None:
+    files = lifs("a", "b", "b_1x", "c", "d_c")
+    assert [Path(i.output).name for i in part(1, 5, inputs=files).images] == [
+        "a_0_one.tif",
+        "a_1_0_one.tif",
+    ]
+    assert opened == ["a.lif", "b.lif", "b_1x.lif"]
+
+
+def test_parts_of_files_of_several_images_join_to_the_whole(
+    part, lifs, tmp_path
+) -> None:
+    files = lifs("a", "b", "c")
+    for number in (1, 2):
+        part(number, 2, inputs=files, save=SAVE)
+    joined = join(tmp_path / "out")
+    whole = part(inputs=files, out="whole", save=SAVE)
+    assert len(joined.images) == 6
+    assert Path(joined.table).read_bytes() == Path(whole.table).read_bytes()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_images_of_two_parts_that_would_write_one_file_are_refused_by_each(
+    number, part, lifs
+) -> None:
+    # The second image of a.lif is a_1_0_one, as is the first of a_1.lif.
+    with pytest.raises(InputError, match=r"would both write .*a_1_0_one\.tif"):
+        part(number, 3, inputs=lifs("a", "a_1", "z"))
+
+
+def test_with_a_sheet_a_part_knows_the_images_of_all_files(
+    part, lifs, opened, tmp_path
+) -> None:
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("file,drug\na.lif,x\nb.lif,y\n", encoding="utf-8")
+    part(1, 2, inputs=lifs("a", "b"), samples=str(sheet))
+    assert opened == ["a.lif", "b.lif"]
