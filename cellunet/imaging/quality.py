@@ -109,10 +109,8 @@ def intensity(
     return contrast, (statistics.mean - statistics.low) / span
 
 
-def sharpness(
-    bands: Bands, statistics: Statistics, magnification: float = 1.0
-) -> float | None:
-    """Return how much steeper the edges are over a short than over a long distance.
+class Sharpness:
+    """How much steeper the edges of a plane are over a short than over a long distance.
 
     A step that is complete within `SHORT_PX` gives 1; a ramp longer than `LONG_PX`
     gives one half. What noise alone would make is taken off both (in squares); what is
@@ -120,32 +118,38 @@ def sharpness(
 
     Parameters
     ----------
-    bands
-        As for `cellunet.imaging.normalize.measure`.
     statistics
-        Of the same plane.
+        Of the plane.
     magnification
         By how much the model sees the image enlarged.
-
-    Returns
-    -------
-    float or None
-        None if the plane is too narrow or holds nothing steeper than its noise.
     """
-    span = statistics.high - statistics.low
-    lags = [max(1, round(px / magnification)) for px in (SHORT_PX, LONG_PX)]
-    if span <= 0:
-        return None
-    counts = np.zeros((2, 2 * BINS_PER_RANGE + 1), np.int64)
-    every, y = int(np.clip(statistics.count // ENOUGH_PIXELS, 1, MOST_SKIPPED)), 0
-    for band in bands():
-        rows = band[-y % every :: every]
-        y += len(band)
-        for row, lag in enumerate(lags):
-            counts[row] += _steps(rows, lag, span)
-    noise = STEEP_NOISE * statistics.noise / span
-    short, long = (math.sqrt(max(_percentile(c) ** 2 - noise**2, 0.0)) for c in counts)
-    return short / long if long > 0 else None
+
+    def __init__(self, statistics: Statistics, magnification: float = 1.0) -> None:
+        self._span = statistics.high - statistics.low
+        self._noise = statistics.noise
+        self._lags = [max(1, round(px / magnification)) for px in (SHORT_PX, LONG_PX)]
+        rows = statistics.count // ENOUGH_PIXELS
+        self._every, self._y = int(np.clip(rows, 1, MOST_SKIPPED)), 0
+        self._counts = np.zeros((2, 2 * BINS_PER_RANGE + 1), np.int64)
+
+    def add(self, band: npt.NDArray[np.generic]) -> None:
+        """Take the next full-width rows of the plane, YX."""
+        if self._span <= 0:
+            return
+        rows = band[-self._y % self._every :: self._every]
+        self._y += len(band)
+        for counts, lag in zip(self._counts, self._lags, strict=True):
+            counts += _steps(rows, lag, self._span)
+
+    def value(self) -> float | None:
+        """Return it; None if the plane is too narrow or no steeper than its noise."""
+        if self._span <= 0:
+            return None
+        noise = STEEP_NOISE * self._noise / self._span
+        short, long = (
+            math.sqrt(max(_percentile(c) ** 2 - noise**2, 0.0)) for c in self._counts
+        )
+        return short / long if long > 0 else None
 
 
 def _steps(

@@ -53,9 +53,12 @@ if TYPE_CHECKING:
 LOCK = ".cellunet.lock"
 """In the store of an image, while labels are written into it."""
 
-CHUNK_PX = 256
+CHUNK_PX = 512
 
-SHARD_CHUNKS = 16
+ONE_CHUNK_PX = 1024
+"""Up to this height and width a level is one chunk: each costs milliseconds."""
+
+SHARD_CHUNKS = 8
 """Chunks side by side in a shard: as wide as four tiles that are decoded, and no higher
 than a chunk, so that no more than its rows wait."""
 
@@ -76,7 +79,7 @@ class _Level:
 
     def __init__(self, array: Any, step: int, leading: tuple[int, ...]) -> None:  # noqa: ANN401
         self._array, self._step, self._leading = array, step, leading
-        self._shape = array.shape[-2:]
+        self._shape, self._high = array.shape[-2:], array.chunks[-2]
         self._rows: npt.NDArray[np.uint32] | None = None
         self._done = 0
 
@@ -87,7 +90,7 @@ class _Level:
             self._done = 0
         while len(mine):
             if self._rows is None:
-                high = min(CHUNK_PX, self._shape[0] - self._done)
+                high = min(self._high, self._shape[0] - self._done)
                 self._rows, self._filled = np.empty((high, self._shape[1]), "u4"), 0
             taken = mine[: len(self._rows) - self._filled]
             self._rows[self._filled : self._filled + len(taken)] = taken
@@ -130,9 +133,8 @@ class ZarrSink:
             self._partial = partial_path(path)
             self._partial.mkdir()
             self._open = True
-            store = zarr.storage.LocalStore(self._partial)
+            self._store = zarr.storage.LocalStore(self._partial)
             try:
-                self._group = zarr.create_group(store, zarr_format=self._format)
                 self._levels = self._made_levels()
             except BaseException:
                 self.abort()
@@ -169,8 +171,9 @@ class ZarrSink:
         height, width = self._spec.shape
         grid = self._spec.grid
         count = grid.levels if grid and grid.levels else 1
-        while not (grid and grid.levels) and max(height, width) >> count - 1 > CHUNK_PX:
-            count += 1
+        if not (grid and grid.levels):
+            while max(height, width) >> count - 1 > ONE_CHUNK_PX:
+                count += 1
         levels = []
         for number in range(count):
             shape = [-(-n // 2**number) for n in (height, width)]
@@ -181,17 +184,21 @@ class ZarrSink:
     def _array(
         self, name: str, shape: tuple[int, ...], axes: tuple[dict[str, Any], ...]
     ) -> Any:  # noqa: ANN401
-        chunks = (*(1 for _ in shape[:-2]), *(min(n, CHUNK_PX) for n in shape[-2:]))
+        height, width = shape[-2:]
+        side = ONE_CHUNK_PX if max(height, width) <= ONE_CHUNK_PX else CHUNK_PX
+        chunks = (*(1 for _ in shape[:-2]), min(height, side), min(width, side))
         options: dict[str, Any] = {}
         if self._format == 2:
             options["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
         else:
             options["dimension_names"] = [str(axis["name"]) for axis in axes]
-            if shape[-1] > CHUNK_PX:
-                wide = min(SHARD_CHUNKS, -(-shape[-1] // CHUNK_PX)) * CHUNK_PX
+            if width > side:
+                wide = min(SHARD_CHUNKS, -(-width // side)) * side
                 options["shards"] = (*chunks[:-1], wide)
-        return self._group.create_array(
-            name,
+        return zarr_module().create_array(
+            self._store,
+            name=name,
+            zarr_format=self._format,
             shape=shape,
             chunks=chunks,
             dtype="uint32",
@@ -238,7 +245,7 @@ class ZarrSink:
             if self._plane != math.prod(self._spec.plane_shape):
                 raise ValueError(f"{self._plane} planes of {self._spec.plane_shape}")
             with self._writing():
-                self._group.update_attributes(self._attributes(noted or {}))
+                write_group(self._partial, self._format, self._attributes(noted or {}))
                 sys.audit("cellunet.commit", str(self.path))
                 self._publish()
             list_labels(self.path)

@@ -118,6 +118,11 @@ def executor_of(workers: int) -> Executor:
     return ThreadExecutor(workers) if workers > 1 else SerialExecutor()
 
 
+def in_turn(executor: Executor) -> Executor:
+    """Return what works on one item at a time, beside the caller if `executor` does."""
+    return executor if isinstance(executor, SerialExecutor) else ThreadExecutor(1)
+
+
 A = TypeVar("A")
 
 B = TypeVar("B")

@@ -16,10 +16,10 @@ from cellunet.imaging.quality import (
     MAX_CONTRAST,
     PERCENTILES,
     Appearance,
+    Sharpness,
     intensity,
     objects,
     out_of_distribution_warnings,
-    sharpness,
     summarize,
     together,
 )
@@ -32,8 +32,14 @@ def known(image) -> Statistics:
 
 
 def sharp(image, magnification: float = 1.0, cuts=()) -> float | None:
-    bands = np.split(image, cuts)
-    return sharpness(lambda: bands, known(image), magnification)
+    return sharpness(np.split(image, cuts), known(image), magnification)
+
+
+def sharpness(bands, statistics: Statistics, magnification: float = 1.0):
+    found = Sharpness(statistics, magnification)
+    for band in bands:
+        found.add(band)
+    return found.value()
 
 
 def bars(width: int, soft: float) -> np.ndarray:
@@ -98,8 +104,8 @@ def test_whole_numbers_are_as_sharp_as_the_same_in_floats(dtype, rng) -> None:
     noisy = bars(8, 1.0) / 5 + rng.normal(20, 4, (60, 320))
     image = np.clip(noisy, 0, 255).astype(dtype)
     statistics = known(image)
-    whole = sharpness(lambda: [image], statistics)
-    assert whole == sharpness(lambda: [image.astype(np.float32)], statistics)
+    whole = sharpness([image], statistics)
+    assert whole == sharpness([image.astype(np.float32)], statistics)
 
 
 @pytest.mark.parametrize("span", [1e-40, 1e-3, 1.0])
@@ -110,7 +116,7 @@ def test_huge_steps_and_tiny_ranges_are_no_warning(span) -> None:
     statistics = Statistics(
         low=0.0, high=span, mean=0.0, std=span, noise=0.0, count=image.size
     )
-    found = sharpness(lambda: [image], statistics)
+    found = sharpness([image], statistics)
     assert found is None or 0 < found <= 1
 
 

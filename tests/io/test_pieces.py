@@ -57,7 +57,7 @@ def statistics() -> Callable[[], object]:
 
 def sharp() -> Callable[[], object]:
     pixels = line(np.uint16)
-    return lambda: quality.sharpness(lambda: [pixels], STATISTICS)
+    return lambda: quality.Sharpness(STATISTICS).add(pixels)
 
 
 def drawn() -> Callable[[], object]:
@@ -113,12 +113,14 @@ def test_no_result_depends_on_the_pieces(rng, monkeypatch, most) -> None:
         picture = Thumbnail(
             labels.shape, STATISTICS, NormalizationConfig(noise_floor=1.0)
         )
+        sharp = quality.Sharpness(STATISTICS)
         for y in range(0, len(labels), 5):
             picture.add(pixels[y : y + 5], labels[y : y + 5])
+            sharp.add(pixels[y : y + 5])
         return (
             outlines.outlines(labels),
             measure_labels(labels, [np.nan_to_num(pixels)]),
-            quality.sharpness(lambda: [pixels], STATISTICS),
+            sharp.value(),
             picture.encode(),
         )
 

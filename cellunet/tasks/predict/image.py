@@ -7,11 +7,12 @@ import copy
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
@@ -36,7 +37,6 @@ from cellunet.tasks.predict import inputs, outputs, settings
 from cellunet.tasks.predict.plane import (
     PredictionStopped,
     band_rows,
-    pixel_bands,
     plane_statistics,
     segment,
 )
@@ -53,7 +53,7 @@ from cellunet.tasks.predict.workers import (
     folder_of,
     refuse_other_devices,
 )
-from cellunet.tasks.scheduling import ConcurrencyGate, executor_of
+from cellunet.tasks.scheduling import ConcurrencyGate, executor_of, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -102,6 +102,19 @@ class Written:
     """What was lost."""
 
 
+Rows: TypeAlias = "tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]"
+
+
+class Band(NamedTuple):
+    """Full-width rows of a plane on their way into files."""
+
+    plane: int
+    y0: int
+    labels: npt.NDArray[np.uint32]
+    known: Rows
+    """What `QualityRecorder.read` returned."""
+
+
 class QualityRecorder:
     """Looks on while the labels of an image pass by.
 
@@ -139,14 +152,25 @@ class QualityRecorder:
                 planes[self._shown].statistics,
                 self._recipe.config.normalization,
             )
+        self._sharpness = [
+            quality.Sharpness(plane.statistics, self._recipe.scale) for plane in planes
+        ]
 
-    def on_labels(self, plane: int, y0: int, rows: npt.NDArray[np.uint32]) -> None:
+    def read(self, plane: int, y0: int, rows: int) -> Rows:
+        """Return what `on_labels` needs of the next rows: intensities and evidence."""
+        region = Region(plane, y0, y0 + rows, 0, self._source.shape[1])
+        evidence = self._planes[plane].evidence(y0, y0 + rows)
+        return self._source.read(region)[0], evidence
+
+    def on_labels(
+        self, plane: int, labels: npt.NDArray[np.uint32], known: Rows
+    ) -> None:
         """Take rows of labels, every plane top to bottom."""
-        evidence = self._planes[plane].evidence(y0, y0 + len(rows))
-        self._confidences[plane].add(rows, evidence)
+        image, evidence = known
+        self._confidences[plane].add(labels, evidence)
+        self._sharpness[plane].add(image)
         if self._thumbnail and plane == self._shown:
-            region = Region(plane, y0, y0 + len(rows), 0, rows.shape[1])
-            self._thumbnail.add(self._source.read(region)[0], rows)
+            self._thumbnail.add(image, labels)
 
     def finish(self) -> ImageQuality:
         """Return what was seen."""
@@ -172,7 +196,6 @@ class QualityRecorder:
         self, number: int, plane: Segmented, means: npt.NDArray[np.float64]
     ) -> quality.Appearance:
         whole = self._source.dtype.kind in "iub"
-        rows = band_rows(self._source.shape[1], self._recipe.memory)
         contrast, level = quality.intensity(plane.statistics, whole_numbers=whole)
         return replace(
             quality.objects(
@@ -181,11 +204,7 @@ class QualityRecorder:
             ),
             contrast=contrast,
             level=level,
-            sharpness=quality.sharpness(
-                lambda: pixel_bands(self._source, number, rows),
-                plane.statistics,
-                self._recipe.scale,
-            ),
+            sharpness=self._sharpness[number].value(),
         )
 
 
@@ -791,14 +810,23 @@ class ImageJob:
             found = provenance | inputs.record(source.damaged)
             spec = ImageSpec.like(source, dtype, provenance=found)
             with create_labels(target.labels, spec) as sink:
-                for plane, result in enumerate(segmented):
-                    y0 = 0
-                    own = numbers[plane].astype(dtype)
-                    for rows in extras.labels(plane, result, numbers[plane]):
-                        observer.on_labels(plane, y0, rows)
-                        written = own[rows] if self.config.link_planes else rows
-                        sink.write(plane, y0, written.astype(dtype, copy=False))
-                        y0 += rows.shape[0]
+
+                def write(band: Band) -> None:
+                    observer.on_labels(band.plane, band.labels, band.known)
+                    own, labels = numbers[band.plane], band.labels
+                    written = own[labels] if self.config.link_planes else labels
+                    sink.write(band.plane, band.y0, written.astype(dtype, copy=False))
+
+                def bands() -> Iterator[Band]:
+                    for plane, result in enumerate(segmented):
+                        y0 = 0
+                        for labels in extras.labels(plane, result, numbers[plane]):
+                            known = observer.read(plane, y0, len(labels))
+                            yield Band(plane, y0, labels, known)
+                            y0 += len(labels)
+
+                # While rows are written the next are read and measured.
+                deque(in_turn(recipe.executor).map(write, bands()), 0)
                 observed, damaged = observer.finish(), extras.damaged
                 warnings = inputs.file_warnings(source, damaged)
                 # Not nothing was found where all of it was dropped; what was unsure

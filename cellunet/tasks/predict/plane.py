@@ -36,7 +36,12 @@ from cellunet.tasks.predict.blocks import (
     Tile,
     network_step,
 )
-from cellunet.tasks.scheduling import one_by_one, overlapped
+from cellunet.tasks.scheduling import (
+    SerialExecutor,
+    ThreadExecutor,
+    one_by_one,
+    overlapped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -380,8 +385,11 @@ def plane_statistics(
         return source.cut_from.by_channel(config)[:channels]
 
     def bands() -> Iterator[npt.NDArray[np.generic]]:
-        for band in asking(should_stop, channel_bands(source, plane, rows)):
-            yield band[:channels]
+        # The next band is read while one is measured.
+        read = ThreadExecutor(1) if source.shape[0] > rows else SerialExecutor()
+        with closing(read.map(source.read, _regions(source, plane, rows))) as found:
+            for band in asking(should_stop, found):
+                yield band[:channels]
 
     return measure_channels(bands, config)
 
@@ -478,9 +486,14 @@ def channel_bands(
     source: Source, plane: int, rows: int
 ) -> Iterator[npt.NDArray[np.generic]]:
     """Yield the pixels of a plane in bands of so many full-width rows, CYX."""
+    yield from map(source.read, _regions(source, plane, rows))
+
+
+def _regions(source: Source, plane: int, rows: int) -> Iterator[Region]:
+    """Yield the bands of a plane, of so many full-width rows."""
     height, width = source.shape
     for y0 in range(0, height, rows):
-        yield source.read(Region(plane, y0, min(y0 + rows, height), 0, width))
+        yield Region(plane, y0, min(y0 + rows, height), 0, width)
 
 
 def as_labels(bands: Iterable[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:

@@ -110,7 +110,7 @@ def appearance_of(
         observer.segmented([plane])
         y0 = 0
         for rows in plane.bands():
-            observer.on_labels(0, y0, rows)
+            observer.on_labels(0, rows, observer.read(0, y0, len(rows)))
             y0 += len(rows)
         return observer.finish().appearance
 

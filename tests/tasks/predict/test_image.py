@@ -49,7 +49,7 @@ def test_confidences_are_means_of_the_likeliest_class(
         labels = as_labels(plane.bands())
         y0 = 0
         for rows in plane.bands():
-            observer.on_labels(0, y0, rows)
+            observer.on_labels(0, rows, observer.read(0, y0, len(rows)))
             y0 += len(rows)
         assert y0 > len(rows)
         seen = observer.finish()

@@ -252,17 +252,22 @@ def test_axes_of_length_one_stay_in_the_labels(run, tmp_path, pixels) -> None:
 
 
 def test_shards_are_as_high_as_chunks(run, tmp_path, nuclei_image) -> None:
-    path = store(tmp_path / "a.zarr", nuclei_image((300, 700), 60, 0)[0], "yx")
+    path = store(tmp_path / "a.zarr", nuclei_image((700, 1300), 60, 0)[0], "yx")
     run(path)
-    array = zarr.open_group(tmp_path / "out" / "a.zarr", mode="r")["0"]
-    assert (array.chunks, array.shards) == ((256, 256), (256, 768))
-    assert zarr.open_group(tmp_path / "out" / "a.zarr", mode="r")["2"].shape == (
-        75,
-        175,
-    )
+    group = zarr.open_group(tmp_path / "out" / "a.zarr", mode="r")
+    assert (group["0"].chunks, group["0"].shards) == ((512, 512), (512, 1536))
+    assert (group["1"].chunks, group["1"].shards) == ((350, 650), None)
+    assert "2" not in group
 
 
-@pytest.mark.parametrize("into", [None, "nuclei"])
+def test_labels_of_a_small_plane_are_one_chunk(run, tmp_path, pixels) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    run(path)
+    group = zarr.open_group(tmp_path / "out" / "a.zarr", mode="r")
+    assert (group["0"].chunks, group["0"].shards) == ((150, 300), None)
+    assert "1" not in group
+
+
 def test_the_table_lies_in_the_store_of_the_labels(run, tmp_path, pixels, into) -> None:
     path = store(tmp_path / "a.zarr", pixels)
     kinds = {"save": ("table", "zarr-table"), "into_source": into}
