@@ -20,7 +20,6 @@ from cellunet.bugs import telling_bugs
 from cellunet.errors import BugError, CellunetError, OutputError
 from cellunet.imaging import quality
 from cellunet.imaging.blocks import LARGEST_PX
-from cellunet.imaging.measure import Confidences
 from cellunet.imaging.sizes import target_length
 from cellunet.io.files import writing
 from cellunet.io.images import create_labels, open_image
@@ -124,14 +123,12 @@ class QualityRecorder:
     ) -> None:
         self._source, self._recipe, self._picture = source, recipe, picture
         self._planes: Sequence[Segmented] = ()
-        self._confidences: list[Confidences] = []
         self._thumbnail: Thumbnail | None = None
         self._shown = 0
 
     def segmented(self, planes: Sequence[Segmented]) -> None:
         """Take note that all planes are segmented and their labels follow."""
         self._planes = planes
-        self._confidences = [Confidences(plane.areas) for plane in planes]
         self._shown = max(range(len(planes)), key=lambda i: planes[i].count)
         if self._picture:
             self._thumbnail = Thumbnail(
@@ -142,42 +139,32 @@ class QualityRecorder:
 
     def on_labels(self, plane: int, y0: int, rows: npt.NDArray[np.uint32]) -> None:
         """Take rows of labels, every plane top to bottom."""
-        evidence = self._planes[plane].evidence(y0, y0 + len(rows))
-        self._confidences[plane].add(rows, evidence)
         if self._thumbnail and plane == self._shown:
             region = Region(plane, y0, y0 + len(rows), 0, rows.shape[1])
             self._thumbnail.add(self._source.read(region)[0], rows)
 
     def finish(self) -> ImageQuality:
         """Return what was seen."""
-        means = [c.means() for c in self._confidences]
-        looks = [
-            self._plane(number, plane, mean)
-            for number, (plane, mean) in enumerate(
-                zip(self._planes, means, strict=True)
-            )
-        ]
+        looks = [self._plane(*numbered) for numbered in enumerate(self._planes)]
         picture, size = self._thumbnail.encode() if self._thumbnail else (b"", (0, 0))
         return ImageQuality(
             appearance=quality.together(looks),
             areas=np.concatenate([plane.areas for plane in self._planes]),
-            confidences=np.concatenate(means),
+            confidences=np.concatenate([plane.confidences for plane in self._planes]),
             thumbnail=picture,
             thumbnail_size=size,
             plane=self._shown,
             skipped=round(float(np.mean([p.skipped for p in self._planes])), 4),
         )
 
-    def _plane(
-        self, number: int, plane: Segmented, means: npt.NDArray[np.float64]
-    ) -> quality.Appearance:
+    def _plane(self, number: int, plane: Segmented) -> quality.Appearance:
         whole = self._source.dtype.kind in "iub"
         rows = band_rows(self._source.shape[1], self._recipe.memory)
         contrast, level = quality.intensity(plane.statistics, whole_numbers=whole)
         return replace(
             quality.objects(
                 np.concatenate([plane.areas, plane.unsure[0]]),
-                np.concatenate([means, plane.unsure[1]]),
+                np.concatenate([plane.confidences, plane.unsure[1]]),
             ),
             contrast=contrast,
             level=level,

@@ -108,10 +108,6 @@ def appearance_of(
     with Scratch() as scratch:
         plane = segment_plane(source, 0, recipe, scratch, statistics=statistics)
         observer.segmented([plane])
-        y0 = 0
-        for rows in plane.bands():
-            observer.on_labels(0, y0, rows)
-            y0 += len(rows)
         return observer.finish().appearance
 
 

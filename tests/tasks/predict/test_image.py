@@ -47,11 +47,7 @@ def test_confidences_are_means_of_the_likeliest_class(
         )
         observer.segmented([plane])
         labels = as_labels(plane.bands())
-        y0 = 0
-        for rows in plane.bands():
-            observer.on_labels(0, y0, rows)
-            y0 += len(rows)
-        assert y0 > len(rows)
+        assert len(list(plane.bands())) > 1
         seen = observer.finish()
     likeliest = np.concatenate(kept, axis=1).max(axis=0)
     expected = [likeliest[labels == i].mean() for i in range(1, labels.max() + 1)]
