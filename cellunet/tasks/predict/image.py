@@ -12,7 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from cellunet.bugs import telling_bugs
 from cellunet.errors import BugError, CellunetError, OutputError
 from cellunet.imaging import quality
 from cellunet.imaging.blocks import LARGEST_PX
-from cellunet.imaging.measure import Confidences
 from cellunet.imaging.sizes import target_length
 from cellunet.io.files import writing
 from cellunet.io.images import create_labels, open_image
@@ -102,17 +101,14 @@ class Written:
     """What was lost."""
 
 
-Rows: TypeAlias = "tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]"
-
-
 class Band(NamedTuple):
     """Full-width rows of a plane on their way into files."""
 
     plane: int
     y0: int
+    image: npt.NDArray[Any]
+    """Intensities of its first channel."""
     labels: npt.NDArray[np.uint32]
-    known: Rows
-    """What `QualityRecorder.read` returned."""
 
 
 class QualityRecorder:
@@ -137,14 +133,12 @@ class QualityRecorder:
     ) -> None:
         self._source, self._recipe, self._picture = source, recipe, picture
         self._planes: Sequence[Segmented] = ()
-        self._confidences: list[Confidences] = []
         self._thumbnail: Thumbnail | None = None
         self._shown = 0
 
     def segmented(self, planes: Sequence[Segmented]) -> None:
         """Take note that all planes are segmented and their labels follow."""
         self._planes = planes
-        self._confidences = [Confidences(plane.areas) for plane in planes]
         self._shown = max(range(len(planes)), key=lambda i: planes[i].count)
         if self._picture:
             self._thumbnail = Thumbnail(
@@ -156,51 +150,35 @@ class QualityRecorder:
             quality.Sharpness(plane.statistics, self._recipe.scale) for plane in planes
         ]
 
-    def read(self, plane: int, y0: int, rows: int) -> Rows:
-        """Return what `on_labels` needs of the next rows: intensities and evidence."""
-        region = Region(plane, y0, y0 + rows, 0, self._source.shape[1])
-        evidence = self._planes[plane].evidence(y0, y0 + rows)
-        return self._source.read(region)[0], evidence
-
-    def on_labels(
-        self, plane: int, labels: npt.NDArray[np.uint32], known: Rows
+    def on_rows(
+        self, plane: int, image: npt.NDArray[Any], labels: npt.NDArray[np.uint32]
     ) -> None:
-        """Take rows of labels, every plane top to bottom."""
-        image, evidence = known
-        self._confidences[plane].add(labels, evidence)
+        """Take rows of intensities and labels, every plane top to bottom."""
         self._sharpness[plane].add(image)
         if self._thumbnail and plane == self._shown:
             self._thumbnail.add(image, labels)
 
     def finish(self) -> ImageQuality:
         """Return what was seen."""
-        means = [c.means() for c in self._confidences]
-        looks = [
-            self._plane(number, plane, mean)
-            for number, (plane, mean) in enumerate(
-                zip(self._planes, means, strict=True)
-            )
-        ]
+        looks = [self._plane(*numbered) for numbered in enumerate(self._planes)]
         picture, size = self._thumbnail.encode() if self._thumbnail else (b"", (0, 0))
         return ImageQuality(
             appearance=quality.together(looks),
             areas=np.concatenate([plane.areas for plane in self._planes]),
-            confidences=np.concatenate(means),
+            confidences=np.concatenate([plane.confidences for plane in self._planes]),
             thumbnail=picture,
             thumbnail_size=size,
             plane=self._shown,
             skipped=round(float(np.mean([p.skipped for p in self._planes])), 4),
         )
 
-    def _plane(
-        self, number: int, plane: Segmented, means: npt.NDArray[np.float64]
-    ) -> quality.Appearance:
+    def _plane(self, number: int, plane: Segmented) -> quality.Appearance:
         whole = self._source.dtype.kind in "iub"
         contrast, level = quality.intensity(plane.statistics, whole_numbers=whole)
         return replace(
             quality.objects(
                 np.concatenate([plane.areas, plane.unsure[0]]),
-                np.concatenate([means, plane.unsure[1]]),
+                np.concatenate([plane.confidences, plane.unsure[1]]),
             ),
             contrast=contrast,
             level=level,
@@ -812,7 +790,7 @@ class ImageJob:
             with create_labels(target.labels, spec) as sink:
 
                 def write(band: Band) -> None:
-                    observer.on_labels(band.plane, band.labels, band.known)
+                    observer.on_rows(band.plane, band.image, band.labels)
                     own, labels = numbers[band.plane], band.labels
                     written = own[labels] if self.config.link_planes else labels
                     sink.write(band.plane, band.y0, written.astype(dtype, copy=False))
@@ -821,9 +799,10 @@ class ImageJob:
                     for plane, result in enumerate(segmented):
                         y0 = 0
                         for labels in extras.labels(plane, result, numbers[plane]):
-                            known = observer.read(plane, y0, len(labels))
-                            yield Band(plane, y0, labels, known)
-                            y0 += len(labels)
+                            y1 = y0 + len(labels)
+                            region = Region(plane, y0, y1, 0, source.shape[1])
+                            yield Band(plane, y0, source.read(region)[0], labels)
+                            y0 = y1
 
                 # While rows are written the next are read and measured.
                 deque(in_turn(recipe.executor).map(write, bands()), 0)

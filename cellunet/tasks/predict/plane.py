@@ -16,6 +16,7 @@ import math
 from collections import deque
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -271,6 +272,19 @@ class Segmented:
     of tells how well it knows an image."""
     skipped: float = 0.0
     """Share of the plane that the network did not see, where nothing can be."""
+    known: npt.NDArray[np.float64] | None = None
+    """Its `confidences`, if they were added up already."""
+
+    @cached_property
+    def confidences(self) -> npt.NDArray[np.float64]:
+        """Confidence of each object, in the order of their labels."""
+        if self.known is not None:
+            return self.known
+        found, y0 = Confidences(self.areas), 0
+        for rows in self.bands():
+            found.add(rows, self.evidence(y0, y0 + len(rows)))
+            y0 += len(rows)
+        return found.means()
 
 
 class OnBand(Protocol):
@@ -641,11 +655,8 @@ def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
         kept = found.areas <= recipe.max_area_px
     too_large = found.count - int(kept.sum())
     if recipe.decode.min_confidence > 0:
-        confidences, y0 = Confidences(found.areas), 0
-        for rows in found.bands():
-            confidences.add(rows, found.evidence(y0, y0 + len(rows)))
-            y0 += len(rows)
-        means = confidences.means()
+        means = found.confidences
+        found = replace(found, known=means)
         low = kept & (means < recipe.decode.min_confidence)
         kept, unsure = kept & ~low, (found.areas[low], means[low])
     return replace(_kept(found, kept), too_large=too_large, unsure=unsure)
@@ -660,6 +671,7 @@ def _kept(found: Segmented, kept: npt.NDArray[np.bool_]) -> Segmented:
         found,
         count=int(kept.sum()),
         areas=found.areas[kept],
+        known=None if found.known is None else found.known[kept],
         bands=lambda: (numbers[rows] for rows in found.bands()),
     )
 

@@ -22,7 +22,7 @@ from cellunet.io.scratch import Scratch
 from cellunet.io.source import array_source
 from cellunet.progress import silent_track
 from cellunet.tasks.predict.image import QualityRecorder
-from cellunet.tasks.predict.plane import segment_plane
+from cellunet.tasks.predict.plane import as_labels, segment_plane
 from cellunet.tasks.train.data import copies, is_scored, objects_of
 from cellunet.tasks.train.pretrained import has_dark_objects, names_differ
 
@@ -108,10 +108,7 @@ def appearance_of(
     with Scratch() as scratch:
         plane = segment_plane(source, 0, recipe, scratch, statistics=statistics)
         observer.segmented([plane])
-        y0 = 0
-        for rows in plane.bands():
-            observer.on_labels(0, rows, observer.read(0, y0, len(rows)))
-            y0 += len(rows)
+        observer.on_rows(0, pixels[0], as_labels(plane.bands()))
         return observer.finish().appearance
 
 

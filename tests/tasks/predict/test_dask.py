@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -124,12 +125,26 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_labels_are_those_of_one_process_for_any_number_of_workers(
-    count, run, cluster, image, tmp_path, computed
+    count, run, cluster, image, tmp_path, computed, monkeypatch
 ) -> None:
     cluster.scale(count)
+    while len(cluster.scheduler.workers) != count:
+        time.sleep(0.05)
     here = run(image, out="here")
     assert not computed
+    compute, began = workers.ShippedEngine.__call__, set()
+    all_there = threading.Barrier(count, timeout=60)
+
+    def call(self, window):
+        worker = distributed.get_worker().address
+        if worker not in began:
+            began.add(worker)
+            all_there.wait()
+        return compute(self, window)
+
+    monkeypatch.setattr(workers.ShippedEngine, "__call__", call)
     there = run(image, out="there", dask=cluster.scheduler_address)
+    assert len(began) == count
     assert len(computed) >= 18, "many blocks"
     assert there.images[0].status == "done", there.failed
     assert there.images[0].objects == here.images[0].objects > 20

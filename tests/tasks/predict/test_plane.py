@@ -133,8 +133,11 @@ def test_what_training_scores_is_what_predict_drops_for_every_tile(
     for tile_px in (64, 100, 1024):
         settings = replace(recipe, decode=unsure, memory=Memory(tile_px=tile_px))
         with open_image(path) as source, Scratch(memory_bytes=MEMORY) as scratch:
-            found = as_labels(segment(source, 0, settings, scratch).bands())
+            plane = segment(source, 0, settings, scratch)
+            found = as_labels(plane.bands())
+            anew = replace(plane, known=None).confidences
         np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(plane.known, anew)
 
 
 def test_two_sizes_in_one_plane_are_told_apart_wherever_arrays_wait(
