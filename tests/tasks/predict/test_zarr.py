@@ -268,6 +268,7 @@ def test_labels_of_a_small_plane_are_one_chunk(run, tmp_path, pixels) -> None:
     assert "1" not in group
 
 
+@pytest.mark.parametrize("into", [None, "nuclei"])
 def test_the_table_lies_in_the_store_of_the_labels(run, tmp_path, pixels, into) -> None:
     path = store(tmp_path / "a.zarr", pixels)
     kinds = {"save": ("table", "zarr-table"), "into_source": into}
