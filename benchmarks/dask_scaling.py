@@ -24,30 +24,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import zarr
-from memory import EVERY_SECONDS, TILE_PX, field, images_of, owned
+from memory import EVERY_SECONDS, images_of, owned, save_zarr
 from tables import cores_of_others, machine
 
 RESULTS = Path(__file__).with_name("results-dask.json")
 EXAMPLES = Path(__file__).parents[1] / "examples" / "images"
-
-
-def save(path: Path, folder: Path, shape: tuple[int, int]) -> None:
-    """Write a large image as OME-Zarr 0.5."""
-    images = images_of(folder)
-    group = zarr.create_group(path)
-    array = group.create_array(
-        "0", shape=shape, chunks=(TILE_PX, TILE_PX), dtype=images[0].dtype
-    )
-    across = -(-shape[1] // TILE_PX)
-    for number, tile in enumerate(field(images, shape)):
-        y0, x0 = (TILE_PX * n for n in divmod(number, across))
-        y1, x1 = min(y0 + TILE_PX, shape[0]), min(x0 + TILE_PX, shape[1])
-        array[y0:y1, x0:x1] = tile[: y1 - y0, : x1 - x0]
-    scale = [{"type": "scale", "scale": [1.0, 1.0]}]
-    axes = [{"name": name, "type": "space"} for name in "yx"]
-    levels = [{"path": "0", "coordinateTransformations": scale}]
-    multiscales = [{"name": "field", "axes": axes, "datasets": levels}]
-    group.attrs["ome"] = {"version": "0.5", "multiscales": multiscales}
 
 
 def watched(command: list[str]) -> tuple[dict[str, object], float, dict[int, int]]:
@@ -83,7 +64,7 @@ def main() -> None:
     rows, labels = {}, set()
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary, "field.zarr")
-        save(path, args.folder, (height, width))
+        save_zarr(path, images_of(args.folder), (height, width))
         for way, options in ways.items():
             out = Path(temporary, way.replace("[", "-").strip("]"))
             words = ["predict", str(path), "--out", str(out), "--json", *options, *more]

@@ -1,10 +1,11 @@
 """Predict large fields in a process of its own, and watch its memory.
 
     python benchmarks/memory.py FOLDER_OF_IMAGES [--sizes 8320x11136 32000x32000]
-        [--sparse] [--model NAME] [-- MORE OPTIONS OF PREDICT]
+        [--sparse] [--as tif zarr] [--model NAME] [-- MORE OPTIONS OF PREDICT]
 
 A field is made of the images of the folder (all of one size), set side by side in a
-random order and cut off at the size asked for, and saved as a tiled, deflated TIFF.
+random order and cut off at the size asked for, and saved as a tiled, deflated TIFF, or
+as OME-Zarr.
 Of a sparse field three of four images are replaced by their background and noise.
 The peak is the sum over the process tree of what each process owns of the memory (PSS,
 /proc/PID/smaps_rollup), sampled every 20 ms. Linux only. Results are added to
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,29 @@ def save(path: Path, images: list[np.ndarray], shape: tuple[int, int]) -> None:
         )
 
 
+def save_zarr(path: Path, images: list[np.ndarray], shape: tuple[int, int]) -> None:
+    """Write a large image as OME-Zarr 0.5, in chunks as large as the TIFF's tiles."""
+    import zarr
+
+    group = zarr.create_group(path)
+    array = group.create_array(
+        "0", shape=shape, chunks=(TILE_PX, TILE_PX), dtype=images[0].dtype
+    )
+    across = -(-shape[1] // TILE_PX)
+    for number, tile in enumerate(field(images, shape)):
+        y0, x0 = (TILE_PX * n for n in divmod(number, across))
+        y1, x1 = min(y0 + TILE_PX, shape[0]), min(x0 + TILE_PX, shape[1])
+        array[y0:y1, x0:x1] = tile[: y1 - y0, : x1 - x0]
+    scale = [{"type": "scale", "scale": [1.0, 1.0]}]
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    levels = [{"path": "0", "coordinateTransformations": scale}]
+    multiscales = [{"name": "field", "axes": axes, "datasets": levels}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": multiscales}
+
+
+SAVE = {"tif": save, "zarr": save_zarr}
+
+
 def tree(root: int) -> list[int]:
     """Return a process and all that descend from it."""
     found = [root]
@@ -132,6 +157,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sizes", nargs="*", default=["8320x11136", "32000x32000"])
     parser.add_argument("--sparse", action="store_true")
+    parser.add_argument("--as", dest="kinds", nargs="*", choices=SAVE, default=["tif"])
     parser.add_argument("--model", default="nuclei")
     # A list that follows other options is more than argparse can tell from them.
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
@@ -139,26 +165,26 @@ def main() -> None:
     images = images_of(args.folder)
     images = sparse(images) if args.sparse else images
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    for size in args.sizes:
+    for size, kind in product(args.sizes, args.kinds):
         height, width = map(int, size.split("x"))
         with tempfile.TemporaryDirectory() as temporary:
-            path, out = Path(temporary, "field.tif"), Path(temporary, "out")
-            save(path, images, (height, width))
+            path, out = Path(temporary, f"field.{kind}"), Path(temporary, "out")
+            SAVE[kind](path, images, (height, width))
             command = [sys.executable, "-m", "cellunet", "predict", str(path)]
             command += ["--out", str(out), "--model", args.model, *more]
             others = cores_of_others()
             seconds, peak, samples = watched(command)
-            with tifffile.TiffFile(out / path.name) as labels:
-                objects = labels.series[0].dtype
-        kind = ["sparse"] if args.sparse else []
-        key = " ".join([size, args.model, *kind, *more])
+            with open_image(out / path.name) as labels:
+                dtype = labels.dtype
+        kinds = ["sparse"] * args.sparse + [kind] * (kind != "tif")
+        key = " ".join([size, args.model, *kinds, *more])
         results[key] = {
             "megapixels": height * width / 1e6,
             "seconds": round(seconds, 1),
             "megapixels_per_second": round(height * width / 1e6 / seconds, 2),
             "peak_mb": round(peak / 1e6),
             "samples": samples,
-            "labels": str(objects),
+            "labels": str(dtype),
             "others": round(others, 1),
             "machine": machine(),
         }
