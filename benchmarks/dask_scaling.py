@@ -7,6 +7,8 @@ An OME-Zarr is made of the images of the folder (by default those of the example
 side by side in a random order. It is segmented by one process of one thread, and with
 ``--dask "local[N]"``; the labels must be the same to the pixel. `image_seconds` is the
 time of the image alone, `seconds` that of the command, which also starts the workers.
+Two virtual cores need not be twice one: `cores_faster` is how much more processes of one
+thread multiply side by side than one alone, just before and after.
 Peaks are what a process owns of the memory (PSS), sampled every 20 ms. Linux only.
 Results are added to `benchmarks/results-dask.json`.
 """
@@ -15,6 +17,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -50,6 +53,38 @@ def watched(command: list[str]) -> tuple[dict[str, object], float, dict[int, int
     return json.loads(text)["result"]["images"][0], seconds, peaks
 
 
+MULTIPLY = """
+import time, numpy
+a = numpy.ones((1500, 1500), "f4")
+a @ a
+begin, count = time.perf_counter(), 0
+while time.perf_counter() - begin < 3:
+    a @ a
+    count += 1
+print(count)
+"""
+
+
+def products(processes: int) -> int:
+    """Return how many matrix products so many processes of one thread do at once."""
+    variables = os.environ | {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-c", MULTIPLY],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=variables,
+        )
+        for _ in range(processes)
+    ]
+    return sum(int(process.communicate()[0]) for process in begun)
+
+
+def cores_faster(processes: int) -> float:
+    """Return how many times more several processes multiply than one."""
+    return round(products(processes) / products(1), 2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, nargs="?", default=EXAMPLES)
@@ -62,6 +97,8 @@ def main() -> None:
     ways |= {f"local[{n}]": ["--dask", f"local[{n}]"] for n in args.workers}
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     rows, labels = {}, set()
+    most = max(args.workers)
+    faster = [cores_faster(most)]
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary, "field.zarr")
         save_zarr(path, images_of(args.folder), (height, width))
@@ -84,13 +121,16 @@ def main() -> None:
                 "others": round(others, 1),
             }
             print(way, rows[way], flush=True)
+    faster.append(cores_faster(most))
+    print(f"{most} processes multiply {faster} times as much as one")
     first = rows.get(f"local[{args.workers[0]}]", {}).get("image_seconds", 0)
     for n in args.workers[1:]:
         row = rows[f"local[{n}]"]
         row["times_faster"] = round(first / row["image_seconds"], 2)
         print(f"local[{n}]: {row['times_faster']} times local[{args.workers[0]}]")
     print("labels", "the same" if len(labels) == 1 else "DIFFER")
-    results[" ".join([args.size, *more])] = {"machine": machine(), **rows}
+    about = {"machine": machine(), "cores_faster": faster}
+    results[" ".join([args.size, *more])] = about | rows
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     sys.exit(len(labels) != 1)
 
