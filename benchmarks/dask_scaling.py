@@ -7,8 +7,8 @@ An OME-Zarr is made of the images of the folder (by default those of the example
 side by side in a random order. It is segmented by one process of one thread, and with
 ``--dask "local[N]"``; the labels must be the same to the pixel. `image_seconds` is the
 time of the image alone, `seconds` that of the command, which also starts the workers.
-Two virtual cores need not be twice one: `cores_faster` is how much more processes of one
-thread multiply side by side than one alone, just before and after.
+Two virtual cores need not be twice one: `cores_faster` is how much more processes of
+one thread multiply side by side than one alone, just before and after.
 Peaks are what a process owns of the memory (PSS), sampled every 20 ms. Linux only.
 Results are added to `benchmarks/results-dask.json`.
 """
