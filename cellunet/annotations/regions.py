@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,11 +28,10 @@ from cellunet.annotations.shapes import (
     read_bytes,
     read_json,
 )
-from cellunet.errors import AnnotationError, some
+from cellunet.errors import AnnotationError, InputError, some
+from cellunet.io.paths import output_stem
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
     Area = Polygons | Oval
@@ -222,6 +222,34 @@ class RegionMask:
         for y0 in range(0, shape[0], rows):
             self._add(y0, self._rows(y0, min(rows, shape[0] - y0)))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what results tell of the regions."""
+        return {
+            "file": str(self.regions.path),
+            "regions": len(self.regions.kept),
+            "area_px": self.area_px,
+        }
+
+    def warnings(self, planes: int) -> tuple[str, ...]:
+        """Return what to look at in the drawing, for an image of so many planes."""
+        regions, path = self.regions, self.regions.path
+        found = []
+        if regions.on_plane and planes > 1:
+            found.append(
+                f"{path}: the regions were drawn on one plane of a stack; they count "
+                f"on all {planes:,}."
+            )
+        if regions.left_out:
+            names = ", ".join(regions.left_out)
+            found.append(f"{path}: {names} enclose nothing and do not count.")
+        if self.crossing:
+            names = ", ".join(self.crossing)
+            found.append(
+                f"{path}: the outlines of {names} cross themselves; what they enclose "
+                "twice does not count. Draw them again."
+            )
+        return tuple(found)
+
     def _rows(self, y0: int, count: int) -> npt.NDArray[np.bool_]:
         """Return which pixels of some rows lie in a region."""
         band = np.zeros((count, self.shape[1]), np.bool_)
@@ -303,3 +331,64 @@ class RegionMask:
         held = sums[np.ix_(y1, x1)] - sums[np.ix_(y0, x1)]
         held += sums[np.ix_(y0, x0)] - sums[np.ix_(y1, x0)]
         return held > 0
+
+
+class RegionFiles:
+    """The files of regions of a run: one for all images, or one for each.
+
+    Parameters
+    ----------
+    named
+        A file, or a folder of files that are named like the images.
+
+    Raises
+    ------
+    InputError
+        If it is not there.
+    AnnotationError
+        If the one file cannot be used.
+    """
+
+    def __init__(self, named: str) -> None:
+        self._named = Path(named)
+        # An image has its regions read once, be others in work beside it.
+        self.read = lru_cache(maxsize=128)(read_regions)
+        if self._named.is_dir():
+            return
+        if not self._named.exists():
+            raise InputError(
+                f"There is no {self._named} with regions to segment within.",
+                hint="--within takes a file of ROIs or GeoJSON, or a folder of them.",
+            )
+        self.read(self._named)
+
+    def of(self, image: Path) -> Regions:
+        """Return the regions of an image.
+
+        Raises
+        ------
+        AnnotationError
+            If there are none, or more than one file, or it cannot be used.
+        """
+        if not self._named.is_dir():
+            return self.read(self._named)
+        names = dict.fromkeys((image.name, output_stem(image)))
+        found = [
+            path
+            for name in names
+            for suffix in SUFFIXES
+            if (path := self._named / f"{name}{suffix}").is_file()
+        ]
+        if not found:
+            raise AnnotationError(
+                f"{self._named} holds no regions of {image.name}.",
+                hint=f"Name them {output_stem(image)}.geojson, .zip or .roi.",
+            )
+        if len(found) > 1:
+            names_found = " and ".join(path.name for path in found)
+            raise AnnotationError(
+                f"{self._named} holds several files of regions of {image.name}: "
+                f"{names_found}.",
+                hint="Leave one of them there.",
+            )
+        return self.read(found[0])

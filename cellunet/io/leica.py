@@ -11,11 +11,11 @@ import numpy as np
 from cellunet.io.metadata import unit_um
 from cellunet.io.scenes import (
     Scene,
-    array_bytes,
     pixel_size,
     step,
     unread,
 )
+from cellunet.io.source import array_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

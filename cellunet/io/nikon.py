@@ -10,10 +10,10 @@ import numpy as np
 from cellunet.io.scenes import (
     MissingPlaneError,
     Scene,
-    array_bytes,
     pixel_size,
     step,
 )
+from cellunet.io.source import array_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,11 +10,11 @@ from cellunet.io.metadata import SECONDS, unit_um
 from cellunet.io.scenes import (
     MissingPlaneError,
     Scene,
-    array_bytes,
     pixel_size,
     step,
     unread,
 )
+from cellunet.io.source import array_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,6 +24,7 @@ from cellunet.io.source import (
     DamageLog,
     Origin,
     StoredGrid,
+    array_bytes,
     brief,
     check_piece,
     memory_note,
@@ -324,7 +325,7 @@ def open_level(path: Path, choice: Choice) -> OpenZarr:
     array, level = arrays[at], found.levels[at]
     if array.dtype.kind not in "biuf":
         raise _refused(path, f"lead to values of type {array.dtype}, no intensities")
-    check_piece(path, _bytes(array.chunks, array), choice.limit_bytes)
+    check_piece(path, array_bytes(array.chunks, array.dtype), choice.limit_bytes)
     if array.shards is not None:
         refuse_without_ranges(path, _metadata_file(name, root))
     sizes = _sizes(found, level)
@@ -393,10 +394,6 @@ def _array(path: Path, group: Any, level: Level, found: Multiscale) -> Any:  # n
     return array
 
 
-def _bytes(shape: tuple[int, ...], array: Any) -> int:  # noqa: ANN401
-    return math.prod(shape) * int(array.dtype.itemsize)
-
-
 def _sizes(found: Multiscale, level: Level) -> dict[str, float]:
     """Return the size of a pixel along each axis whose unit is known."""
     sizes = {}
@@ -457,7 +454,7 @@ class ZarrSource(Closing):
         self._opened: OpenZarr | None = opened
         chunk = dict(zip(opened.axes, opened.array.chunks, strict=True))
         self._chunk = int(chunk["Y"]), int(chunk["X"])
-        self._piece = _bytes(opened.array.chunks, opened.array)
+        self._piece = array_bytes(opened.array.chunks, opened.array.dtype)
         self._window: RowWindow | None = None
         self._alone = True
         self.memory_note = memory_note(path, self._piece, self.held_bytes(1024))

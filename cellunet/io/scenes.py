@@ -23,6 +23,7 @@ from cellunet.io.axes import (
     lay_out,
     note_on_others,
 )
+from cellunet.io.decoding import file_state
 from cellunet.io.source import (
     Choice,
     Closing,
@@ -298,16 +299,12 @@ class SceneSource(Closing):
 
 def scenes_of(path: Path, opener: Callable[[Path], Container]) -> tuple[Scene, ...]:
     """Return the scenes of a file, which is opened for them while it is a new one."""
-    stat = path.stat()
-    return _scenes(path, opener, stat.st_size, stat.st_mtime_ns)
+    return _scenes(path, opener, file_state(path))
 
 
 @functools.lru_cache(maxsize=128)
 def _scenes(
-    path: Path,
-    opener: Callable[[Path], Container],
-    size: int,
-    modified_ns: int,
+    path: Path, opener: Callable[[Path], Container], state: str
 ) -> tuple[Scene, ...]:
     container = opener(path)
     try:
@@ -338,8 +335,3 @@ def unread(name: str, refusal: str) -> Scene:
     return Scene(
         name=name, axes="YX", shape=(0, 0), dtype=np.dtype(np.uint8), refusal=refusal
     )
-
-
-def array_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Return the bytes of an array."""
-    return math.prod(shape) * dtype.itemsize

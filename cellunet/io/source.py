@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import struct
 import zlib
@@ -830,3 +831,8 @@ def memory_note(path: Path, piece_bytes: int, held_bytes: int) -> str:
         f"and reading it takes up to {held_bytes / 2**20:,.0f} MiB of memory. As a "
         "tiled TIFF it takes less."
     )
+
+
+def array_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Return the bytes of an array."""
+    return math.prod(shape) * dtype.itemsize

@@ -172,17 +172,16 @@ def predict(  # noqa: PLR0913
             stack.enter_context(at_work(out, folders, config.part))
             columns = {labels: t.columns for labels, t in by_labels.items()}
             parts.begin(out, config.part, made, columns)
-            where = config.dask if len(before) < len(wanted) else None
-            job.cluster = stack.enter_context(connected(where, should_stop))
+            if config.dask is not None and len(before) < len(wanted):
+                cluster = connected(config.dask, should_stop)
+                job.cluster = stack.enter_context(cluster)
         done = stack.enter_context(
             contextlib.closing(in_order(image, todo, job.at_once))
         )
-        for finished in itertools.chain(
-            before, track(done, "Segmenting", len(wanted) - len(before))
-        ):
-            if finished is not None:
-                results.append(finished)
-                on_image(finished)
+        shown = track(done, "Segmenting", len(wanted) - len(before))
+        for finished in filter(None, itertools.chain(before, shown)):
+            results.append(finished)
+            on_image(finished)
         results = [or_lost(result) for result in results]
         predictions = Predictions(
             model=job.model,

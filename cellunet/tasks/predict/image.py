@@ -46,7 +46,6 @@ from cellunet.tasks.predict.sizes import (
     way_for,
     with_size,
 )
-from cellunet.tasks.predict.within import RegionFiles, region_warnings, within_of
 from cellunet.tasks.predict.workers import (
     EngineOnWorkers,
     folder_of,
@@ -59,7 +58,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.annotations.regions import RegionMask
+    from cellunet.annotations.regions import RegionFiles, RegionMask
     from cellunet.command_config import PredictConfig
     from cellunet.io.source import Damage, Source
     from cellunet.progress import Track
@@ -348,7 +347,7 @@ class ImageJob:
         if config.dask is not None:
             refuse_other_devices(engine, device)
             device = "cpu"
-        self._regions = RegionFiles(config.within) if config.within else None
+        self._regions = _region_files(config.within)
         recipe = settings.settings_for(
             model, config, engine, device, threads, should_stop
         )
@@ -464,14 +463,15 @@ class ImageJob:
             source = stack.enter_context(self._opened(target))
         if self.dry_run:
             mask = self._within(source, target)
+            planes = math.prod(source.plane_shape)
             return _result(
                 source,
                 target,
                 self._notes(source),
                 status="planned",
                 shape=(*source.plane_shape, *source.shape),
-                warnings=region_warnings(mask, source),
-                within=within_of(mask),
+                warnings=mask.warnings(planes) if mask else (),
+                within=mask and mask.to_dict(),
             )
         recomputed: tuple[str, ...] = ()
         if missing:
@@ -501,7 +501,7 @@ class ImageJob:
             damaged=written.damaged,
             size=way.size.to_dict() if way.size else None,
             skipped_share=written.quality.skipped,
-            within=within_of(recipe.within),
+            within=recipe.within and recipe.within.to_dict(),
             notes=self._notes(source, written.objects, written.dropped) + recomputed,
         )
 
@@ -710,7 +710,8 @@ class ImageJob:
             seconds = time.perf_counter() - begin
             size = inputs.said(way.size.to_dict() if way.size else None)
             seen = written.quality
-            parts = inputs.said_of_parts(seen.skipped, within_of(recipe.within))
+            within = None if recipe.within is None else recipe.within.to_dict()
+            parts = inputs.said_of_parts(seen.skipped, within)
             size = ", ".join(filter(None, (size, parts)))
             self.reporter.keep(
                 output,
@@ -815,7 +816,8 @@ class ImageJob:
                 seen = replace(seen, objects=seen.objects + too_large)
                 warnings += quality_warnings(seen, self.card, recipe.scale)
                 warnings += size_warnings(size, warnings)
-                warnings += region_warnings(recipe.within, source)
+                if recipe.within is not None:
+                    warnings += recipe.within.warnings(planes)
                 sink.commit(
                     ({"warnings": warnings} if warnings else {})
                     | ({"size": size.to_dict()} if size else {})
@@ -865,6 +867,16 @@ class ImageJob:
         numbers = link_planes(planes, frames)
         most = (max(int(numbers[n].max()) for n in frame) for frame in frames)
         return numbers, sum(most)
+
+
+def _region_files(named: str | None) -> RegionFiles | None:
+    """Return where the regions of images are, if there are some."""
+    if named is None:
+        return None
+    # Here, because few predictions have regions.
+    from cellunet.annotations.regions import RegionFiles
+
+    return RegionFiles(named)
 
 
 def _skipped(target: inputs.Target) -> inputs.ImageResult:

@@ -20,7 +20,6 @@ from cellunet.io.label_tiff import read_provenance
 from cellunet.settings import unit_of
 from cellunet.store import find_model
 from cellunet.tasks.predict.settings import CONSTANTS, decode_at
-from cellunet.tasks.predict.within import RegionFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -89,6 +88,9 @@ class EarlierRun:
     def _check_regions(self) -> None:
         if self.regions is None:
             return
+        # Here, because few predictions have regions.
+        from cellunet.annotations.regions import RegionFiles
+
         named = Path(self.settings["within"])
         files = RegionFiles(str(named))
         path = named / self.regions["file"] if named.is_dir() else named

@@ -372,12 +372,10 @@ def _unfit(what: str) -> DeviceError:
 
 
 @contextlib.contextmanager
-def connected(
-    where: str | None, should_stop: Callable[[], bool]
-) -> Iterator[Cluster | None]:
+def connected(where: str, should_stop: Callable[[], bool]) -> Iterator[Cluster | None]:
     """Yield a cluster whose workers can be given blocks, and let go of it.
 
-    None if none is asked for, or the caller asks to stop.
+    None if the caller asks to stop.
 
     Parameters
     ----------
@@ -393,9 +391,6 @@ def connected(
     DeviceError
         If there is no scheduler or no worker, or a worker has another cellunet or none.
     """
-    if where is None:
-        yield None
-        return
     distributed = optional("distributed", "dask", "--dask")
     cluster = None
     with _quietly(), contextlib.ExitStack() as stack:
