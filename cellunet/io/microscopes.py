@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -114,6 +115,53 @@ def scene_names(path: Path) -> list[str]:
         return [scene.name for scene in container.scenes]
     finally:
         container.close()
+
+
+def scene_paths(path: Path) -> list[Path]:
+    """Return a path for each scene of a file of several; see `split_scene`.
+
+    Its last part is what `cellunet predict` calls the scene: ``a.czi/a_1_Left``. Empty
+    where the file is of another kind, holds one scene or cannot be read.
+    """
+    if path.suffix.lower() not in MAKERS:
+        return []
+    try:
+        with reading(path):
+            names = scene_names(path)
+    except ImageReadError:
+        return []
+    stems = (image_stem(path.stem, k, name) for k, name in enumerate(names))
+    return [path / stem for stem in stems] if len(names) > 1 else []
+
+
+def split_scene(path: Path) -> tuple[Path, str | None]:
+    """Return the file of a path of `scene_paths` and the number of the scene.
+
+    Of any other path: the path and None.
+    """
+    file = path.parent
+    found = _SCENE.match(path.name.removeprefix(f"{file.stem}_"))
+    if found is None or file.suffix.lower() not in MAKERS or file.is_dir():
+        return path, None
+    return file, found[0]
+
+
+def image_stem(stem: str, number: int, name: str) -> str:
+    """Return what the result of one image of a file of several is called.
+
+    Examples
+    --------
+    >>> image_stem("a", 2, "Series 003/B")
+    'a_2_Series-003-B'
+    """
+    safe = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:MOST_NAME]
+    return f"{stem}_{number}" + (f"_{safe}" if safe else "")
+
+
+_SCENE = re.compile(r"\d+(?=_|$)")
+
+MOST_NAME = 40
+"""Characters of an image's name in the name of its result."""
 
 
 def _checked(path: Path) -> Callable[[Path], Container]:

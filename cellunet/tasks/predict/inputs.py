@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import shlex
 import unicodedata
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cellunet.command_config import ALL_IMAGES
 from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.io.images import FOLDERS, names_of_images, open_image, suffix_of
-from cellunet.io.microscopes import MAKERS
+from cellunet.io.microscopes import MAKERS, image_stem
 from cellunet.io.ome_zarr import image_path, is_plate
 from cellunet.io.paths import below, output_paths
 from cellunet.io.source import Damage
@@ -504,10 +503,6 @@ def file_warnings(source: Source, damaged: Sequence[Damage]) -> tuple[str, ...]:
     return (*note, *damage_warnings(damaged))
 
 
-MOST_NAME = 40
-"""Characters of an image's name in the name of its result."""
-
-
 @dataclass(frozen=True)
 class Target:
     """One image to segment."""
@@ -605,8 +600,7 @@ def find_targets(
                 hint="Choose one image of each file with --image N or NAME.",
             )
         for number, own in enumerate(names):
-            safe = re.sub(r"[^\w.-]+", "-", own).strip("-.")[:MOST_NAME]
-            stem = f"{outputs[path].stem}_{number}" + (f"_{safe}" if safe else "")
+            stem = image_stem(outputs[path].stem, number, own)
             output = outputs[path].with_name(f"{stem}{outputs[path].suffix}")
             # Fields of a plate by their path, which is found at once.
             place = own if suffix_of(path) in FOLDERS and "/" in own else str(number)
