@@ -880,7 +880,8 @@ def _in_file(source: Path) -> list[AnnotatedImage]:
     beside = [p for at in folders for p in image_files(at) if not is_companion(p.name)]
     images, _ = by_name(beside, [source])
     name = bare_stem(source.name)
-    return [AnnotatedImage(name, source, *images.get(name, ())[:1])]
+    image, *_ = images.get(name, (None,))
+    return [AnnotatedImage(name, source, image)]
 
 
 def _in_coco(source: Path, folders: tuple[Path, ...]) -> list[AnnotatedImage]:

@@ -11,6 +11,7 @@ import importlib.util
 import re
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cellunet.errors import ImageReadError
@@ -41,6 +42,8 @@ class Maker:
     """Module below `cellunet.io` and its class that opens one."""
     size: str
     """Where the size of a pixel stands, for people to read."""
+    levels: bool = False
+    """Whether its class takes the number of a level, too."""
     newer: str = ""
     """The Python version that the library needs, if that is newer than cellunet's."""
 
@@ -67,7 +70,9 @@ MAKERS = {
     ".oir": Maker(
         ("Olympus OIR",), "oirfile", "olympus.Oir", "the OIR metadata", newer="3.12"
     ),
-    ".ims": Maker(("HDF5",), "h5py", "imaris.Imaris", "DataSetInfo of Imaris"),
+    ".ims": Maker(
+        ("HDF5",), "h5py", "imaris.Imaris", "DataSetInfo of Imaris", levels=True
+    ),
     ".dv": _DELTAVISION,
     ".r3d": _DELTAVISION,
     ".mrc": Maker((), "", "mrc.Mrc", "the MRC header"),
@@ -97,9 +102,10 @@ def open_scene(path: Path, choice: Choice) -> SceneSource:
         something must be chosen.
     """
     with reading(path):
-        return SceneSource(
-            path, choice, _checked(path), MAKERS[path.suffix.lower()].size
-        )
+        maker, opener = MAKERS[path.suffix.lower()], _checked(path)
+        if maker.levels:
+            opener = partial(opener, level=choice.level)
+        return SceneSource(path, choice, opener, maker.size)
 
 
 def scene_names(path: Path) -> list[str]:
@@ -164,7 +170,7 @@ MOST_NAME = 40
 """Characters of an image's name in the name of its result."""
 
 
-def _checked(path: Path) -> Callable[[Path], Container]:
+def _checked(path: Path) -> Callable[..., Container]:
     """Return what opens a file, once its content is what its name says."""
     suffix = path.suffix.lower()
     maker = MAKERS[suffix]
@@ -176,7 +182,7 @@ def _checked(path: Path) -> Callable[[Path], Container]:
             hint=f"Try: {what_to_install(suffix)}.",
         )
     module, _, name = maker.opener.partition(".")
-    opener: Callable[[Path], Container] = getattr(
+    opener: Callable[..., Container] = getattr(
         importlib.import_module(f"cellunet.io.{module}"), name
     )
     return opener
