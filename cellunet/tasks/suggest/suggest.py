@@ -33,6 +33,7 @@ from cellunet.outputs.shapes import GeoJson, Place, RoiSet
 from cellunet.outputs.tables import quoted, safe_path
 from cellunet.progress import silent_track
 from cellunet.tasks.predict.settings import settings_for
+from cellunet.tasks.scheduling import evenly
 from cellunet.tasks.suggest import choose
 from cellunet.tasks.suggest.request import (
     TABLE,
@@ -40,7 +41,6 @@ from cellunet.tasks.suggest.request import (
     SuggestedCrop,
     SuggestRequest,
 )
-from cellunet.tasks.train.checks import evenly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
