@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import roifile
 import tifffile
-from skimage.measure import find_contours
+from contourpy import contour_generator
 
 from cellunet.config import EncodingConfig
 from cellunet.tasks.make_labels import make_labels
@@ -26,7 +26,7 @@ def draw(labels: np.ndarray) -> list[roifile.ImagejRoi]:
     rois = []
     for number in np.unique(labels[labels > 0]):
         mask = np.pad(labels == number, 1)
-        y, x = max(find_contours(mask, 0.5), key=len).T
+        x, y = max(contour_generator(z=mask.astype(float)).lines(0.5), key=len).T
         # The center of the first pixel is at (0.5, 0.5); the padding is 1.
         points = np.stack([x - 0.5, y - 0.5], axis=1)
         rois.append(roifile.ImagejRoi.frompoints(points, name=f"cell-{number}"))

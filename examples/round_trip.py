@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import roifile
 import tifffile
-from skimage.draw import polygon
+from matplotlib.path import Path as Outline
 
 from cellunet.command_config import PredictConfig
 from cellunet.tasks.predict.batch import predict
@@ -26,9 +26,12 @@ def fill(rings: Rings, shape: tuple[int, int]) -> np.ndarray:
     """Return the pixels whose center lies in an odd number of rings."""
     inside = np.zeros(shape, bool)
     for ring in rings:
-        # Here pixel centers are at whole numbers, in outlines at halves.
-        x, y = np.asarray(ring, float).T - 0.5
-        inside[polygon(y, x, shape)] ^= True
+        left, top = np.floor(np.min(ring, axis=0)).astype(int)
+        right, bottom = np.ceil(np.max(ring, axis=0)).astype(int)
+        y, x = np.mgrid[top:bottom, left:right]
+        centers = np.stack([x.ravel() + 0.5, y.ravel() + 0.5], axis=1)
+        found = Outline(ring).contains_points(centers)
+        inside[top:bottom, left:right] ^= found.reshape(y.shape)
     return inside
 
 

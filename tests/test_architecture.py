@@ -64,7 +64,7 @@ AT_HOME = {
     "qtpy": {"napari"},
     "pandas": {"napari"},
     "onnxruntime": {"engine"},
-    "skimage": {"imaging", "annotations"},
+    "skimage": set[str](),
     "roifile": {"annotations", "outputs"},
     "pyarrow": {"outputs"},
     "platformdirs": {"store"},

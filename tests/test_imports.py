@@ -145,6 +145,15 @@ def test_a_prediction_imports_no_other_command_and_reads_no_annotations(
     assert not _loaded(_calls(*words), others)
 
 
+@pytest.mark.slow
+def test_crops_are_suggested_without_torch(tmp_path) -> None:
+    path = str(EXAMPLES / "images" / "dsb_small_nuclei.tif")
+    words = ["suggest", path, "--data", str(EXAMPLES / "annotated")]
+    words += ["--out", str(tmp_path / "out"), "--crops", "1"]
+    assert "torch" not in _loaded(_calls(*words))
+    assert len(list((tmp_path / "out" / "labels").iterdir())) == 1
+
+
 def test_decode_workers_import_imaging_alone() -> None:
     loaded = _loaded("import cellunet.imaging.decode, cellunet.tasks.scheduling")
     assert not loaded & {"torch", "onnxruntime", "scipy", "skimage"}

@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import unquote
 
 from cellunet.annotations.coco import is_coco, note_on_lost, read_coco
 from cellunet.annotations.imagej import overlay
 from cellunet.annotations.pixels import DECODERS, read_pixels, recognize
-from cellunet.errors import AnnotationError, InputError
+from cellunet.errors import AnnotationError, InputError, some
+from cellunet.io.microscopes import scene_paths
 from cellunet.io.paths import (
     ARRAY_SUFFIX,
     CELLPOSE,
@@ -56,6 +57,30 @@ _ROBOFLOW = re.compile(r"(?<=.)_(?:tiff?|png|jpe?g|bmp)\.rf\.[0-9a-z]+$", re.IGN
 
 SCRIBBLES_FOLDER = "scribbles"
 """Folder of images of scribbles: `cellunet.annotations.pixels`."""
+
+
+def by_name(
+    images: Iterable[Path], drawn: Iterable[Path], scribbles: Collection[str] = ()
+) -> tuple[dict[str, tuple[Path, ...]], tuple[str, ...]]:
+    """Return images by name, and what to tell of those left out.
+
+    A microscope's file of several scenes stands for the scenes that are annotated
+    under their own names, as `cellunet predict` calls them; where none is, for itself.
+    """
+    marks = {f(p.name) for p in drawn for f in (annotation_stem, bare_stem)}
+    marks |= set(scribbles)
+    named, notes = [], []
+    for image in images:
+        name = stem(image.name)
+        asked = any(mark.startswith(f"{name}_") for mark in marks)
+        scenes = scene_paths(image) if asked else []
+        own = [(unicodedata.normalize("NFC", p.name), p) for p in scenes]
+        taken = [(scene, path) for scene, path in own if scene in marks]
+        named += taken or [(name, image)]
+        if taken and len(taken) < len(scenes):
+            others = some([scene for scene, _ in own if scene not in marks])
+            notes.append(f"Left out of {image}, without an annotation: {others}.")
+    return grouped(named), tuple(notes)
 
 
 def by_image(
@@ -246,13 +271,11 @@ def detect_folders(folder: Path) -> FolderLayout | None:
     """Recognize ``images`` next to a folder of annotations, with lists if there are."""
     at = [p for p in subfolders(folder, IMAGE_FOLDERS) if image_files(p)]
     images = [path for place in at for path in image_files(place)]
-    names = {stem(p.name) for p in images}
-    drawn = {
-        p.name: by_image(annotation_files(p), names, ANYTHING)
-        for p in subfolders(folder, DRAWN_FOLDERS)
-    }
-    drawn = {n: files for n, files in drawn.items() if files}
+    files = {p.name: annotation_files(p) for p in subfolders(folder, DRAWN_FOLDERS)}
     scribbles = scribbled_parts(folder)
+    paths, notes = by_name(images, chain(*files.values()), scribbles)
+    drawn = {n: by_image(found, set(paths), ANYTHING) for n, found in files.items()}
+    drawn = {n: found for n, found in drawn.items() if found}
     known = next(iter(drawn.values()), {})
     inside = _overlaid(images, {*known, *scribbles})
     if not images or not (drawn or scribbles or inside):
@@ -266,10 +289,10 @@ def detect_folders(folder: Path) -> FolderLayout | None:
     lists = _lists(folder / "metadata")
     found = FolderLayout(
         "bbbc039" if lists else "folders",
-        grouped((stem(p.name), p) for p in images),
+        paths,
         _or_scribbles(known | inside, scribbles),
         lists,
-        (*_ignored(at[0]), *_told(inside)),
+        (*_ignored(at[0]), *_told(inside), *notes),
         annotated_parts(folder),
         scribbles,
     )
@@ -285,9 +308,9 @@ def detect_split_folders(folder: Path) -> FolderLayout | None:
             files = [p for place in places for p in annotation_files(place)]
             if not image_files(side) or not files:
                 continue
-            paths = grouped((stem(p.name), p) for p in image_files(side))
+            paths, notes = by_name(image_files(side), files)
             drawn = by_image(files, set(paths), ANYTHING)
-            sides[side.name] = FolderLayout("folders", paths, drawn)
+            sides[side.name] = FolderLayout("folders", paths, drawn, notes=notes)
     if not sides:
         return None
     lists: dict[str, tuple[str, ...]] = {}
@@ -528,18 +551,19 @@ def detect_flat(folder: Path) -> FolderLayout | None:
     started = [p for p in images if starts_as_annotation(p.name)]
     known = {shared_stem(p.name) for p in images if p not in started}
     images = [p for p in images if p not in started or shared_stem(p.name) not in known]
-    names = {stem(p.name) for p in images}
-    found = by_image([p for p in files if p not in images], names, (*ANYTHING, ".zip"))
     scribbles = scribbled_parts(folder)
+    others = [p for p in files if p not in images]
+    paths, notes = by_name(images, others, scribbles)
+    found = by_image(others, set(paths), (*ANYTHING, ".zip"))
     inside = _overlaid(images, {*found, *scribbles})
     if not images or not (found or scribbles or inside):
         return None
-    used = [path for paths in found.values() for path in paths]
+    used = list(chain(*found.values()))
     return FolderLayout(
         "flat",
-        grouped((stem(p.name), p) for p in images),
+        paths,
         _or_scribbles(found | inside, scribbles),
-        notes=(*_ignored(folder, used), *_told(inside)),
+        notes=(*_ignored(folder, used), *_told(inside), *notes),
         annotated=annotated_parts(folder),
         scribbles=scribbles,
     )
@@ -611,11 +635,10 @@ def _only_listed(found: FolderLayout) -> FolderLayout:
     left_out = sorted(set(found.images) - listed)
     notes = found.notes
     if left_out:
-        some = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
         notes = (
             *notes,
             "Left out, because neither training.txt nor validation.txt names them: "
-            f"{len(left_out)} of {len(found.images)} images ({some}).",
+            f"{len(left_out)} of {len(found.images)} images ({some(left_out)}).",
         )
     return FolderLayout(
         found.name,

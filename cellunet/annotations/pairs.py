@@ -23,6 +23,7 @@ from cellunet.annotations.find import (
     UNDERSTOOD,
     FolderLayout,
     annotated_parts,
+    by_name,
     detect,
     is_overlaid,
     match_members,
@@ -34,6 +35,7 @@ from cellunet.annotations.planes import Planes
 from cellunet.errors import ConfigError, InputError, some
 from cellunet.io.images import JPEGS
 from cellunet.io.jpeg import ALTERED
+from cellunet.io.microscopes import scene_paths
 from cellunet.io.paths import (
     DRAWN_FOLDERS,
     IMAGE_FOLDERS,
@@ -52,7 +54,6 @@ from cellunet.io.paths import (
     is_folder,
     is_image_file,
     shared_stem,
-    stem,
     subfolders,
     without_results,
 )
@@ -133,8 +134,8 @@ class Pairs:
     train: tuple[str, ...] | None = None
     validation: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
-    of_planes: tuple[str, ...] = ()
-    """Those of the notes that say which planes of stacks are left out."""
+    left_out: tuple[str, ...] = ()
+    """Those of the notes that say which planes and scenes of files are left out."""
 
 
 def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
@@ -190,13 +191,30 @@ def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
         side: tuple(sorted(p.name for p in taken if whole[p.image] in set(names)))
         for side, names in found.lists.items()
     }
+    scenes = _on_scenes(pairs)
     return Pairs(
         tuple(taken),
         found.name,
         sides.get("training"),
         sides.get("validation"),
-        (*found.notes, *choice.notes, *_on_jpegs(pairs)),
-        choice.notes if choice.empty else (),
+        (
+            *found.notes,
+            *choice.notes,
+            *_on_jpegs(pairs),
+            *scenes,
+        ),
+        (*(choice.notes if choice.empty else ()), *scenes),
+    )
+
+
+def _on_scenes(pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """Say which scene is read of files of several that are annotated as a whole."""
+    several = [(p.image, scenes) for p in pairs if (scenes := scene_paths(p.image))]
+    return tuple(
+        f"{image} holds {len(scenes)} scenes; of these, only the largest is read (the "
+        "first of equals). Name annotations as cellunet predict names its results: "
+        f"{some([s.name for s in scenes])}."
+        for image, scenes in several
     )
 
 
@@ -859,14 +877,11 @@ def _in_file(source: Path) -> list[AnnotatedImage]:
     folders = source.parent, *(p for at in above for p in subfolders(at, IMAGE_FOLDERS))
     if source.name.lower().endswith(".json") and is_coco(source):
         return _in_coco(source, folders)
-    images = {
-        stem(p.name): p
-        for folder in folders[::-1]
-        for p in image_files(folder)
-        if not is_companion(p.name)
-    }
+    beside = [p for at in folders for p in image_files(at) if not is_companion(p.name)]
+    images, _ = by_name(beside, [source])
     name = bare_stem(source.name)
-    return [AnnotatedImage(name, source, images.get(name))]
+    image, *_ = images.get(name, (None,))
+    return [AnnotatedImage(name, source, image)]
 
 
 def _in_coco(source: Path, folders: tuple[Path, ...]) -> list[AnnotatedImage]:

@@ -20,6 +20,7 @@ import tifffile
 from scipy import ndimage
 
 from cellunet.errors import AnnotationError, ImageReadError
+from cellunet.imaging.components import components
 from cellunet.imaging.targets import (
     NO_SCRIBBLE,
     SCRIBBLED_BACKGROUND,
@@ -495,7 +496,7 @@ def decode_labels(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]
             hint="Number the objects from 1.",
         )
     labels = pixels.astype(np.int32)
-    pieces = int(_components(labels).max(initial=0))
+    pieces = components(labels).count
     if pieces >= PICTURE_MIN_PIECES:
         ids = np.unique(labels).size
         tiny = np.count_nonzero(labels) < PICTURE_PIECE_PX * pieces
@@ -505,12 +506,12 @@ def decode_labels(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]
 
 def decode_binary(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
     """Take each piece of everything but 0 as an object."""
-    return _components(foreground(pixels, path), across_corners=True)
+    return components(foreground(pixels, path), across_corners=True).labels()
 
 
 def decode_inverted(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
     """Take each piece of 0, or of black, as an object."""
-    return _components(~foreground(pixels, path), across_corners=True)
+    return components(~foreground(pixels, path), across_corners=True).labels()
 
 
 def refuse_white_background(drawn: npt.NDArray[np.bool_], path: Path) -> None:
@@ -534,7 +535,7 @@ def refuse_white_background(drawn: npt.NDArray[np.bool_], path: Path) -> None:
     frame = np.concatenate([drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]])
     if 2 * np.count_nonzero(frame) <= frame.size:
         return
-    pieces = np.bincount(_components(drawn, across_corners=True)[drawn])
+    pieces = components(drawn, across_corners=True).areas
     holes = ndimage.binary_fill_holes(drawn) & ~drawn
     if 2 * pieces.max() <= pieces.sum() or not holes.any():
         return
@@ -557,10 +558,10 @@ def decode_colored(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32
     codes = _color_codes(_whole_numbers(pixels, path))
     if codes.size:
         _refuse_mostly_white(pixels, codes, path)
-    pieces = int(_components(codes).max(initial=0))
+    pieces = components(codes).count
     drawn = int(np.count_nonzero(codes))
     _refuse_picture(path, pieces, drawn < PICTURE_PIECE_PX * pieces)
-    return _components(codes, across_corners=True)
+    return components(codes, across_corners=True).labels()
 
 
 def decode_outlines(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
@@ -599,17 +600,6 @@ def _opaque(pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         return np.ones(alpha.shape, np.bool_)
     opaque: npt.NDArray[np.bool_] = alpha != 0
     return opaque
-
-
-def _components(
-    values: npt.NDArray[Any], *, across_corners: bool = False
-) -> npt.NDArray[np.int32]:
-    """Return pieces of equal value numbered in raster order, 0 left out."""
-    from skimage.measure import label
-
-    found = label(values, background=0, connectivity=2 if across_corners else 1)
-    pieces: npt.NDArray[np.int32] = found.astype(np.int32, copy=False)
-    return pieces
 
 
 def _whole_numbers(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:

@@ -1,1 +1,1 @@
-"""Pixels and labels: numpy, scipy, scikit-image; no files, no torch."""
+"""Pixels and labels: numpy, scipy; no files, no torch."""

@@ -1,9 +1,9 @@
-"""Connected components of a mask, from its runs.
+"""Connected components of a mask or of equal values, from their runs.
 
-A run is a stretch of pixels in one row. A mask of objects has a few thousand runs where
-it has a million pixels, so numpy joins them about as fast as compiled code visits the
-pixels, and prediction starts without scipy, whose import takes as long as the network
-needs for a field.
+A run is a stretch of equal pixels in one row. A mask of objects has a few thousand runs
+where it has a million pixels, so numpy joins them about as fast as compiled code visits
+the pixels, and prediction starts without scipy, whose import takes as long as the
+network needs for a field.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Components:
-    """The 4-connected components of a mask, numbered from 1 by first pixel.
+    """Connected components, numbered from 1 by first pixel.
 
     Runs are in raster order; run i holds the pixels ``starts[i]`` to ``ends[i] - 1`` of
-    the flat mask, and lies in component ``numbers[i]``.
+    the flat image, and lies in component ``numbers[i]``.
     """
 
     shape: tuple[int, int]
@@ -69,20 +69,37 @@ class Components:
         return ranges(starts, lengths), np.repeat(self.numbers[runs], lengths)
 
 
-def components(mask: npt.NDArray[np.bool_]) -> Components:
-    """Return the 4-connected components of a mask, YX.
+def components(
+    values: npt.NDArray[np.generic], *, across_corners: bool = False
+) -> Components:
+    """Return the connected components of equal values, 0 left out.
+
+    Parameters
+    ----------
+    values
+        YX: a mask, labels or any other whole numbers.
+    across_corners
+        Whether pixels that touch by a corner are connected, too.
 
     Examples
     --------
     >>> mask = np.array([[1, 0, 1], [1, 1, 0], [0, 0, 1]], bool)
     >>> components(mask).labels().tolist()
     [[1, 0, 2], [1, 1, 0], [0, 0, 3]]
+    >>> components(mask, across_corners=True).count
+    1
+    >>> components(np.array([[7, 7, 2], [0, 2, 2]])).labels().tolist()
+    [[1, 1, 2], [0, 2, 2]]
     """
-    starts, ends = _runs(mask)
-    upper, lower = _contacts(starts, ends, mask.shape[1])
+    height, width = values.shape
+    starts, ends = _runs(values)
+    upper, lower = _contacts(starts, ends, width, int(across_corners))
+    if values.dtype != bool:
+        equal = values.take(starts[upper]) == values.take(starts[lower])
+        upper, lower = upper[equal], lower[equal]
     first = _first_of_each(len(starts), upper, lower)
     numbers = np.cumsum(first == np.arange(len(starts)), dtype=np.int32).take(first)
-    return Components((mask.shape[0], mask.shape[1]), starts, ends, numbers)
+    return Components((height, width), starts, ends, numbers)
 
 
 def ranges(
@@ -100,21 +117,27 @@ def ranges(
 
 
 def _runs(
-    mask: npt.NDArray[np.bool_],
+    values: npt.NDArray[np.generic],
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return where runs start, and the pixel after each, in the flat mask."""
-    begins, last = mask.copy(), mask.copy()
-    begins[:, 1:] &= ~mask[:, :-1]
-    last[:, :-1] &= ~mask[:, 1:]
+    """Return where runs start, and the pixel after each, in the flat image."""
+    begins = values != 0
+    last = begins.copy()
+    changes = values[:, 1:] != values[:, :-1]
+    begins[:, 1:] &= changes
+    last[:, :-1] &= changes
     return np.flatnonzero(begins), np.flatnonzero(last) + 1
 
 
 def _contacts(
-    starts: npt.NDArray[np.intp], ends: npt.NDArray[np.intp], width: int
+    starts: npt.NDArray[np.intp], ends: npt.NDArray[np.intp], width: int, corner: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return the pairs of runs that touch, one in a row, the other in the next."""
-    low = np.searchsorted(ends, starts + width, side="right")
-    high = np.searchsorted(starts, ends + width, side="left")
+    # Corners do not reach around the end of a row.
+    columns = starts % width if width else starts
+    left = np.minimum(columns, corner)
+    right = np.minimum(width - columns - (ends - starts), corner)
+    low = np.searchsorted(ends, starts + width - left, side="right")
+    high = np.searchsorted(starts, ends + width + right, side="left")
     touched = np.maximum(high - low, 0)
     return np.repeat(np.arange(len(starts)), touched), ranges(low, touched)
 

@@ -625,6 +625,15 @@ def at_level(full: Shape, level: Shape, pixel_size: PixelSize) -> PixelSize:
     return pixel_size[0] * height, pixel_size[1] * width
 
 
+def level_note(number: int, full_px: tuple[float, float]) -> str:
+    """Return in which pixels the results of a level count."""
+    height, width = full_px
+    return (
+        f"level {number}: a pixel of labels and COCO files is {height:.4g} x "
+        f"{width:.4g} pixels of full resolution, which tables, GeoJSON and ROIs count"
+    )
+
+
 def _factor(full: int, level: int) -> float:
     factor = max(round(full / level), 1)
     fits = abs(full - factor * level) < factor

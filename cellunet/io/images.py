@@ -15,7 +15,7 @@ from cellunet.errors import ConfigError, ImageReadError, choose
 from cellunet.io.jpeg import open_jpeg
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.label_zarr import ZarrSink
-from cellunet.io.microscopes import MAKERS, open_scene, scene_names
+from cellunet.io.microscopes import MAKERS, open_scene, scene_names, split_scene
 from cellunet.io.ome_zarr import names_of_zarr, open_zarr
 from cellunet.io.png import open_png
 from cellunet.io.source import (
@@ -89,7 +89,7 @@ def open_image(  # noqa: PLR0913
     Parameters
     ----------
     path
-        A file whose suffix is in `READERS`.
+        A file whose suffix is in `READERS`, or one scene of it (`scene_paths`).
     channel
         The channel to read: its number from 0, or its name; ``red``, ``green`` or
         ``blue`` in a color image. Needed where there are several. With commas between,
@@ -131,7 +131,8 @@ def open_image(  # noqa: PLR0913
             f"Both gray and channel {channel!r} are asked for.",
             hint="Try one of: --gray, --channel.",
         )
-    path = Path(path)
+    path, scene = split_scene(Path(path))
+    image = scene or image
     reader = READERS.get(suffix_of(path))
     if reader is None:
         raise _unknown(path)

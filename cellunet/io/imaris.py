@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.io.axes import at_level, choose_level
 from cellunet.io.metadata import unit_um
 from cellunet.io.scenes import (
     MissingPlaneError,
@@ -22,37 +23,38 @@ if TYPE_CHECKING:
 
 
 class Imaris:
-    """Imaris by ``h5py``: full resolution, in chunks.
+    """Imaris by ``h5py``: one resolution level, in chunks.
 
     Chunks at the edges are padded; the image ends at ImageSizeX, Y and Z.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, level: int = 0) -> None:
         import h5py
 
         self._file = h5py.File(path, "r")
         try:
-            self._level = self._file["DataSet/ResolutionLevel 0"]
-            self.scenes = [self._scene(self._file["DataSetInfo"])]
+            levels = self._file["DataSet"]
+            names = [f"ResolutionLevel {k}" for k in range(len(levels))]
+            shapes = [_shape(levels[name]) for name in names if name in levels]
+            choose_level(path, level, [shape[1:] for shape in shapes])
+            self._level = levels[names[level]]
+            self.scenes = [self._scene(self._file["DataSetInfo"], shapes[0])]
         except BaseException:
             self._file.close()
             raise
 
-    def _scene(self, about: Any) -> Scene:  # noqa: ANN401
+    def _scene(self, about: Any, full: tuple[int, int, int]) -> Scene:  # noqa: ANN401
         times = len(self._level)
         channels = len(self._level["TimePoint 0"])
         first = self._level["TimePoint 0/Channel 0"]
-        shape = tuple(
-            int(_imaris(first.attrs, f"ImageSize{axis}") or length)
-            for axis, length in zip("ZYX", first["Data"].shape, strict=True)
-        )
+        shape = _shape(self._level)
         image = about["Image"].attrs
         unit = unit_um(_imaris(image, "Unit") or "um")
         z, y, x = (
             abs(_number(image, f"ExtMax{k}") - _number(image, f"ExtMin{k}")) / n * unit
             if unit
             else 0
-            for k, n in zip((2, 1, 0), shape, strict=True)
+            for k, n in zip((2, 1, 0), (shape[0], *full[1:]), strict=True)
         )
         names = (
             _imaris(about[f"Channel {k}"].attrs, "Name").replace(_NO_NAME, "")
@@ -65,7 +67,8 @@ class Imaris:
             shape=(times, channels, *shape),
             dtype=first["Data"].dtype,
             channel_names=tuple(names),
-            pixel_size_um=pixel_size(y, x),
+            pixel_size_um=pixel_size(*at_level(full[1:], shape[1:], (y, x))),
+            full_shape=full[1:],
             steps=(step(z), None),
             acquired=_imaris(image, "RecordingDate"),
         )
@@ -83,6 +86,16 @@ class Imaris:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _shape(level: Any) -> tuple[int, int, int]:  # noqa: ANN401
+    """Return planes, height and width of a level, without padding."""
+    first = level["TimePoint 0/Channel 0"]
+    depth, height, width = (
+        int(_imaris(first.attrs, f"ImageSize{axis}") or length)
+        for axis, length in zip("ZYX", first["Data"].shape, strict=True)
+    )
+    return depth, height, width
 
 
 _NO_NAME = "(name not specified)"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cellunet.errors import ImageReadError
@@ -40,6 +42,8 @@ class Maker:
     """Module below `cellunet.io` and its class that opens one."""
     size: str
     """Where the size of a pixel stands, for people to read."""
+    levels: bool = False
+    """Whether its class takes the number of a level, too."""
     newer: str = ""
     """The Python version that the library needs, if that is newer than cellunet's."""
 
@@ -66,7 +70,9 @@ MAKERS = {
     ".oir": Maker(
         ("Olympus OIR",), "oirfile", "olympus.Oir", "the OIR metadata", newer="3.12"
     ),
-    ".ims": Maker(("HDF5",), "h5py", "imaris.Imaris", "DataSetInfo of Imaris"),
+    ".ims": Maker(
+        ("HDF5",), "h5py", "imaris.Imaris", "DataSetInfo of Imaris", levels=True
+    ),
     ".dv": _DELTAVISION,
     ".r3d": _DELTAVISION,
     ".mrc": Maker((), "", "mrc.Mrc", "the MRC header"),
@@ -96,9 +102,10 @@ def open_scene(path: Path, choice: Choice) -> SceneSource:
         something must be chosen.
     """
     with reading(path):
-        return SceneSource(
-            path, choice, _checked(path), MAKERS[path.suffix.lower()].size
-        )
+        maker, opener = MAKERS[path.suffix.lower()], _checked(path)
+        if maker.levels:
+            opener = partial(opener, level=choice.level)
+        return SceneSource(path, choice, opener, maker.size)
 
 
 def scene_names(path: Path) -> list[str]:
@@ -112,7 +119,54 @@ def scene_names(path: Path) -> list[str]:
     return [scene.name for scene in scenes_of(path, _checked(path))]
 
 
-def _checked(path: Path) -> Callable[[Path], Container]:
+def scene_paths(path: Path) -> list[Path]:
+    """Return a path for each scene of a file of several; see `split_scene`.
+
+    Its last part is what `cellunet predict` calls the scene: ``a.czi/a_1_Left``. Empty
+    where the file is of another kind, holds one scene or cannot be read.
+    """
+    if path.suffix.lower() not in MAKERS:
+        return []
+    try:
+        with reading(path):
+            names = scene_names(path)
+    except ImageReadError:
+        return []
+    stems = (image_stem(path.stem, k, name) for k, name in enumerate(names))
+    return [path / stem for stem in stems] if len(names) > 1 else []
+
+
+def split_scene(path: Path) -> tuple[Path, str | None]:
+    """Return the file of a path of `scene_paths` and the number of the scene.
+
+    Of any other path: the path and None.
+    """
+    file = path.parent
+    found = _SCENE.match(path.name.removeprefix(f"{file.stem}_"))
+    if found is None or file.suffix.lower() not in MAKERS or file.is_dir():
+        return path, None
+    return file, found[0]
+
+
+def image_stem(stem: str, number: int, name: str) -> str:
+    """Return what the result of one image of a file of several is called.
+
+    Examples
+    --------
+    >>> image_stem("a", 2, "Series 003/B")
+    'a_2_Series-003-B'
+    """
+    safe = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:MOST_NAME]
+    return f"{stem}_{number}" + (f"_{safe}" if safe else "")
+
+
+_SCENE = re.compile(r"\d+(?=_|$)")
+
+MOST_NAME = 40
+"""Characters of an image's name in the name of its result."""
+
+
+def _checked(path: Path) -> Callable[..., Container]:
     """Return what opens a file, once its content is what its name says."""
     suffix = path.suffix.lower()
     maker = MAKERS[suffix]
@@ -124,7 +178,7 @@ def _checked(path: Path) -> Callable[[Path], Container]:
             hint=f"Try: {what_to_install(suffix)}.",
         )
     module, _, name = maker.opener.partition(".")
-    opener: Callable[[Path], Container] = getattr(
+    opener: Callable[..., Container] = getattr(
         importlib.import_module(f"cellunet.io.{module}"), name
     )
     return opener

@@ -17,10 +17,11 @@ import numpy as np
 from cellunet.errors import ImageReadError
 from cellunet.io.axes import (
     Stack,
+    at_level,
     choose_image,
-    choose_level,
     combine,
     lay_out,
+    level_note,
     note_on_others,
 )
 from cellunet.io.decoding import file_state
@@ -69,6 +70,8 @@ class Scene:
     """Micrometers along Z and seconds along T from one plane to the next."""
     acquired: str = ""
     """When it was taken, in the words of the file."""
+    full_shape: tuple[int, int] | None = None
+    """Height and width at full resolution, if this is the level asked for."""
     notes: tuple[str, ...] = ()
     """What to tell of it."""
     whole_bytes: int = 0
@@ -160,7 +163,12 @@ class SceneSource(Closing):
                 hint="Export it as OME-TIFF, or choose another image of the file "
                 "with --image.",
             )
-        choose_level(path, choice.level, [scene.plane_shape])
+        if choice.level and scene.full_shape is None:
+            raise ImageReadError(
+                f"{path}: of files of this kind no smaller level is read, only "
+                f"full size, {' x '.join(map(str, scene.plane_shape))}.",
+                hint="Leave out --level, and rescale with --scale.",
+            )
         check_piece(path, scene.whole_bytes, choice.limit_bytes)
         try:
             self._layout = layout = lay_out(self._stack(), choice, self._colors)
@@ -174,6 +182,10 @@ class SceneSource(Closing):
         self.pixel_size_um = scene.pixel_size_um
         self.z_step_um, self.time_step_s = scene.steps
         self.cut_from = None
+        full_px = at_level(
+            scene.full_shape or scene.plane_shape, scene.plane_shape, (1.0, 1.0)
+        )
+        told = (level_note(choice.level, full_px),) if choice.level else ()
         others = choice.image is None and len(images) > 1
         self.origin = Origin(
             pixel_size_from=size_from if scene.pixel_size_um else "",
@@ -184,7 +196,9 @@ class SceneSource(Closing):
                 *((note_on_others(images, self._number),) if others else ()),
                 *scene.notes,
                 *layout.notes,
+                *told,
             ),
+            full_px=full_px,
             pages=layout.pages,
         )
         self.memory_note = memory_note(path, scene.whole_bytes, self.held_bytes(1))

@@ -33,6 +33,7 @@ from cellunet.io.axes import (
     choose_level,
     combine,
     lay_out,
+    level_note,
     note_on_others,
 )
 from cellunet.io.label_tiff import CropMetadata
@@ -385,7 +386,7 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         origin = replace(origin, notes=(note_on_others(named, chosen), *origin.notes))
     if number:
         full_px = at_level(shapes[0], shapes[number], (1.0, 1.0))
-        told = (*origin.notes, _level_note(number, full_px))
+        told = (*origin.notes, level_note(number, full_px))
         origin = replace(origin, full_px=full_px, notes=told)
         if size_um is not None:
             size_um = size_um[0] * full_px[0], size_um[1] * full_px[1]
@@ -449,15 +450,6 @@ def _origin(
         notes=tuple(notes),
     )
     return size, origin
-
-
-def _level_note(number: int, full_px: tuple[float, float]) -> str:
-    """Return in which pixels the results of a level count."""
-    height, width = full_px
-    return (
-        f"level {number}: a pixel of labels and COCO files is {height:.4g} x "
-        f"{width:.4g} pixels of full resolution, which tables, GeoJSON and ROIs count"
-    )
 
 
 def _smaller_copy_of(images: Images, chosen: int) -> int | None:

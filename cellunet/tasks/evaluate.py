@@ -502,7 +502,7 @@ def chosen_side(data: Path, side: Side, planes: str | None = None) -> Sequence[P
         If the folder has no such list.
     """
     found = find_pairs(data, planes)
-    for note in found.of_planes:
+    for note in found.left_out:
         logger.warning("%s", note)
     if side == "all":
         return found.pairs

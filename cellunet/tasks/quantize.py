@@ -22,7 +22,7 @@ from cellunet.progress import silent_track
 from cellunet.tasks.predict.inputs import refuse_misfit
 from cellunet.tasks.predict.plane import band_rows, plane_statistics
 from cellunet.tasks.predict.settings import Memory
-from cellunet.tasks.train.checks import evenly
+from cellunet.tasks.scheduling import evenly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Run work ahead, side by side and overlapped, with results in order.
+"""Run work ahead, side by side and overlapped, with results in order; choose items.
 
 Serial or in threads; processes and clusters fit behind the same call, since a block
 function depends on its arguments alone.
@@ -7,18 +7,30 @@ function depends on its arguments alone.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
 T = TypeVar("T")
 
 R = TypeVar("R")
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return at most so many items, evenly spread.
+
+    Examples
+    --------
+    >>> evenly(range(70), 32)[:3]
+    [0, 3, 6]
+    """
+    return list(items[:: math.ceil(len(items) / most) or 1])
 
 
 def in_order(

@@ -59,3 +59,43 @@ def test_a_path_that_winds_is_one(transposed) -> None:
 def test_noise_has_the_components_of_scipy(share, seed) -> None:
     mask = np.random.default_rng(seed).random((60, 70)) < share
     np.testing.assert_array_equal(components(mask).labels(), ndimage.label(mask)[0])
+
+
+def test_equal_values_are_connected_and_others_are_not() -> None:
+    values = np.array([[7, 7, 2, 2], [0, 2, 2, 7], [5, 0, 7, 7]], np.uint16)
+    assert components(values).labels().tolist() == [
+        [1, 1, 2, 2],
+        [0, 2, 2, 3],
+        [4, 0, 3, 3],
+    ]
+    assert components(values).count == 4
+
+
+def test_across_corners_the_ends_of_rows_do_not_meet() -> None:
+    values = np.array([[1, 0, 0, 3], [0, 1, 0, 0], [1, 0, 2, 1], [0, 0, 0, 2]])
+    assert components(values, across_corners=True).labels().tolist() == [
+        [1, 0, 0, 2],
+        [0, 1, 0, 0],
+        [1, 0, 3, 4],
+        [0, 0, 0, 3],
+    ]
+
+
+@given(
+    arrays(
+        np.int8,
+        array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=16),
+        elements=st.integers(-1, 2),
+    ),
+    st.booleans(),
+)
+@settings(max_examples=100)
+def test_any_values_have_the_components_of_each_value(values, corners) -> None:
+    near = np.ones((3, 3)) if corners else None
+    found = components(values, across_corners=corners).labels()
+    assert ((found > 0) == (values != 0)).all()
+    pieces = [ndimage.label(values == v, near)[0] for v in (-1, 1, 2)]
+    masks = [p == n for p in pieces for n in range(1, p.max() + 1)]
+    masks.sort(key=lambda mask: mask.ravel().argmax())
+    for number, mask in enumerate(masks, 1):
+        np.testing.assert_array_equal(found == number, mask)

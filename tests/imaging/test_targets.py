@@ -436,6 +436,29 @@ def test_a_core_that_would_break_is_thinner_there() -> None:
     assert not core[:, 20:].any()
 
 
+def test_an_arm_that_leads_nowhere_is_no_part_of_a_bridge() -> None:
+    # The same, and up from the bar an arm of 3 columns.
+    labels = np.zeros((20, 23), int)
+    labels[12:19, 1:8] = labels[12:19, 15:22] = 1
+    labels[14:17, 8:15] = 1
+    labels[1:14, 10:13] = 1
+    core = cores(labels, 2)
+    assert ndimage.label(core)[1] == 1
+    assert core[15, 3:20].all()
+    assert not core[:14].any()
+
+
+def test_a_bridge_follows_a_bar_that_bends() -> None:
+    # Two squares whose bar goes round a corner.
+    labels = np.zeros((24, 24), int)
+    labels[1:8, 1:8] = labels[16:23, 16:23] = 1
+    labels[3:6, 8:21] = labels[6:16, 18:21] = 1
+    core = cores(labels, 2)
+    assert ndimage.label(core)[1] == 1
+    assert core[4, 5:19].all()
+    assert core[5:19, 19].all()
+
+
 @pytest.mark.parametrize(
     "labels",
     [

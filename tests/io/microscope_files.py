@@ -123,9 +123,12 @@ def write_oif(path: Path, pixels: npt.NDArray[np.uint16]) -> Path:
 
 
 def write_imaris(
-    path: Path, pixels: npt.NDArray[np.uint16], names: Sequence[str]
+    path: Path, pixels: npt.NDArray[np.uint16], names: Sequence[str], levels: int = 1
 ) -> Path:
-    """Write TCZYX in padded chunks, of an extent in nanometers: 200, 100, 50."""
+    """Write TCZYX in padded chunks, of an extent in nanometers: 200, 100, 50.
+
+    Each further level has every second row and column of the one before.
+    """
     import h5py
 
     def text(value: object) -> npt.NDArray[np.bytes_]:
@@ -139,11 +142,12 @@ def write_imaris(
             image[f"ExtMin{k}"], image[f"ExtMax{k}"] = text(0.0), text(n * step)
         for c, name in enumerate(names):
             file.create_group(f"DataSetInfo/Channel {c}").attrs["Name"] = text(name)
-        for t, c in np.ndindex(times, channels):
-            at = f"DataSet/ResolutionLevel 0/TimePoint {t}/Channel {c}"
+        for level, t, c in np.ndindex(levels, times, channels):
+            at = f"DataSet/ResolutionLevel {level}/TimePoint {t}/Channel {c}"
             group = file.create_group(at)
-            padded = np.pad(pixels[t, c], [(0, 2), (0, 3), (0, 4)])
+            plane = pixels[t, c, :, :: 2**level, :: 2**level]
+            padded = np.pad(plane, [(0, 2), (0, 3), (0, 4)])
             group.create_dataset("Data", data=padded, chunks=(2, 8, 8), compression=2)
-            for axis, n in zip("ZYX", shape, strict=True):
+            for axis, n in zip("ZYX", plane.shape, strict=True):
                 group.attrs[f"ImageSize{axis}"] = text(n)
     return path

@@ -345,6 +345,33 @@ def test_a_gray_image_saved_as_color_is_told(tmp_path):
     np.testing.assert_allclose(read, gray, rtol=1e-6)
 
 
+def test_levels_of_imaris_are_read_with_their_pixel_size(tmp_path):
+    path = write_imaris(tmp_path / "a.ims", STACK, ("DAPI", "GFP"), levels=3)
+    with open_image(path, channel="1", level=1) as source:
+        assert source.shape == (11, 17)
+        assert source.pixel_size_um == pytest.approx((0.2, 0.1))
+        assert source.origin.full_px == (2, 2)
+        assert source.origin.notes[0].startswith("level 1: a pixel of labels")
+        read = source.read(Region(4, 2, 11, 3, 17))[0]
+    # Plane 4 is T 1, Z 1.
+    np.testing.assert_array_equal(read, STACK[1, 1, 1, ::2, ::2][2:11, 3:17])
+    again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(whole(again, 4)[2:11, 3:17], read)
+    with pytest.raises(ImageReadError, match=r"no level 3; it has 3 levels: 0 \(21 x"):
+        open_image(path, channel="1", level=3)
+
+
+def test_measure_knows_of_which_level_of_imaris_labels_are(tmp_path, tiny_model):
+    path = write_imaris(tmp_path / "a.ims", STACK, ("DAPI", "GFP"), levels=2)
+    config = PredictConfig(channel="0", z="max", level=1)
+    model = str(tiny_model.folder)
+    predict([str(path)], tmp_path / "out", model=model, config=config)
+    own = PredictConfig(z="max", save=("table",))
+    out = str(tmp_path / "out")
+    (image,) = measure(out, [str(path)], tmp_path / "m", config=own).images
+    assert image.message == ""
+
+
 SCENES = {"Series001": STACK[:, :, :, :16, :20], "Series 2/b": STACK}
 
 
@@ -490,8 +517,8 @@ def test_the_batch_goes_on_behind_files_that_cannot_be_read(tmp_path, tiny_model
     assert "its content is DeltaVision. Rename it to .dv." in found.images[1].message
 
 
-def test_levels_are_of_tiffs_alone(tmp_path):
-    with pytest.raises(ImageReadError, match="has no level 1"):
+def test_where_no_level_is_read_the_message_says_so(tmp_path):
+    with pytest.raises(ImageReadError, match="no smaller level is read, only full"):
         open_image(make("a.dv", tmp_path), channel="0", level=1)
 
 

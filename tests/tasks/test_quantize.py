@@ -20,7 +20,7 @@ from cellunet.io.source import ArraySource
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.session import load_model
 from cellunet.tasks.quantize import MOST_IMAGES, calibrate, network_window
-from cellunet.tasks.train.checks import evenly
+from cellunet.tasks.scheduling import evenly
 
 
 @pytest.fixture

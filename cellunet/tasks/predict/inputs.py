@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cellunet.command_config import ALL_IMAGES
 from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.io.images import FOLDERS, names_of_images, open_image, suffix_of
-from cellunet.io.microscopes import MAKERS
+from cellunet.io.microscopes import MAKERS, image_stem
 from cellunet.io.ome_zarr import image_path, is_plate
 from cellunet.io.paths import below, file_key, folded
 from cellunet.io.source import Damage
@@ -503,10 +503,6 @@ def file_warnings(source: Source, damaged: Sequence[Damage]) -> tuple[str, ...]:
     return (*note, *damage_warnings(damaged))
 
 
-MOST_NAME = 40
-"""Characters of an image's name in the name of its result."""
-
-
 @dataclass(frozen=True)
 class Target:
     """One image to segment."""
@@ -612,8 +608,7 @@ def find_targets(
                 hint="Choose one image of each file with --image N or NAME.",
             )
         for number, title in enumerate(names):
-            safe = re.sub(r"[^\w.-]+", "-", title).strip("-.")[:MOST_NAME]
-            stem = f"{outputs[path].stem}_{number}" + (f"_{safe}" if safe else "")
+            stem = image_stem(outputs[path].stem, number, title)
             output = outputs[path].with_name(f"{stem}{outputs[path].suffix}")
             # Fields of a plate by their path, which is found at once.
             field_path = suffix_of(path) in FOLDERS and "/" in title

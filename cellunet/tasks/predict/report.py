@@ -255,7 +255,7 @@ def _digest(provenance: Mapping[str, Any]) -> str:
     return hashlib.sha256(content.encode("ascii")).hexdigest()
 
 
-PACKAGES = ("scipy", "scikit-image", "tifffile", "imagecodecs")
+PACKAGES = ("scipy", "tifffile", "imagecodecs")
 
 
 def _settings(

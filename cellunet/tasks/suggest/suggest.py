@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from cellunet.imaging.measure import Objects
 from cellunet.io.files import partial_path, writing
 from cellunet.io.images import write_labels
 from cellunet.io.label_tiff import write_crop
+from cellunet.io.microscopes import scene_paths
 from cellunet.io.paths import counted, find_inputs, output_stem
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
@@ -32,6 +33,7 @@ from cellunet.outputs.shapes import GeoJson, Place, RoiSet
 from cellunet.outputs.tables import quoted, safe_path
 from cellunet.progress import silent_track
 from cellunet.tasks.predict.settings import settings_for
+from cellunet.tasks.scheduling import evenly
 from cellunet.tasks.suggest import choose
 from cellunet.tasks.suggest.request import (
     TABLE,
@@ -39,7 +41,6 @@ from cellunet.tasks.suggest.request import (
     SuggestedCrop,
     SuggestRequest,
 )
-from cellunet.tasks.train.checks import evenly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,7 +115,8 @@ def suggest(request: SuggestRequest, *, track: Track = silent_track) -> Suggeste
             f"Not all images that were named are there ({named}).",
             hint="Check the paths.",
         )
-    _refuse_misfit(request, model, found.files)
+    files = [scene for path in found.files for scene in scene_paths(path) or [path]]
+    _refuse_misfit(request, model, files)
     recipe = settings_for(
         model,
         # How sure the network is matters everywhere.
@@ -126,10 +128,10 @@ def suggest(request: SuggestRequest, *, track: Track = silent_track) -> Suggeste
     with writing(request.out):
         request.out.parent.mkdir(parents=True, exist_ok=True)
     known = choose.annotated(request, model, recipe)
-    names = names_of(found.files, found.base)
+    names = names_of(files, found.base)
     with Scratch(request.out) as keep:
         run = _Run(request=request, model=model, recipe=recipe, keep=keep)
-        looked = _look(run, found.files, track)
+        looked = _look(run, files, track)
         picked = _pick(request, looked, known)
         crops, channels = _write(run, picked, names)
     notes = (
@@ -199,7 +201,9 @@ def _look(run: _Run, files: Sequence[Path], track: Track) -> _Looked:
                 if min(source.shape) < side:
                     small += 1
                     continue
-                every += choose.candidates(source, request, run.recipe, most, run.keep)
+                windows = choose.candidates(source, request, run.recipe, most, run.keep)
+                # Of a scene, its source names the whole file.
+                every += (replace(window, path=path) for window in windows)
         except CellunetError as error:
             failures.append((str(path), error.message))
             bugs += isinstance(error, BugError)

@@ -7,9 +7,8 @@ training data is refused where it is read (`cellunet.tasks.train.data`).
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -23,6 +22,7 @@ from cellunet.io.source import array_source
 from cellunet.progress import silent_track
 from cellunet.tasks.predict.image import QualityRecorder
 from cellunet.tasks.predict.plane import as_labels, segment_plane
+from cellunet.tasks.scheduling import evenly
 from cellunet.tasks.train.data import copies, is_scored, objects_of
 from cellunet.tasks.train.pretrained import has_dark_objects, names_differ
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from cellunet.progress import Track
     from cellunet.tasks.predict.settings import InferenceSettings
     from cellunet.tasks.train.data import TrainingData
-
-T = TypeVar("T")
 
 MOST_STATISTICS = 400
 """Of more images as many are taken, evenly spread: their percentiles are as good."""
@@ -74,17 +72,6 @@ def training_statistics(
             for sample in track(chosen, "Describing training images", len(chosen))
         ]
     )
-
-
-def evenly(items: Sequence[T], most: int) -> list[T]:
-    """Return at most so many items, evenly spread.
-
-    Examples
-    --------
-    >>> evenly(range(70), 32)[:3]
-    [0, 3, 6]
-    """
-    return list(items[:: math.ceil(len(items) / most) or 1])
 
 
 def appearance_of(

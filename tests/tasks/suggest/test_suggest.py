@@ -39,6 +39,7 @@ from cellunet.tasks.suggest.choose import Annotated, candidates, thinned, window
 from cellunet.tasks.suggest.request import SuggestRequest
 from cellunet.tasks.suggest.suggest import names_of, suggest
 from cellunet.tasks.train.data import ChannelChoice, read_sample
+from tests.io.microscope_files import write_lif
 from tests.networks import loaded
 
 SIDE = 64
@@ -473,6 +474,24 @@ def test_nothing_half_written_is_left_if_writing_fails(
         refused(OutputError, told, images=images, out=place, overwrite=overwrite)
     assert files_of(out) == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_scenes_of_one_file_are_images_of_their_own(images, tmp_path) -> None:
+    pytest.importorskip("liffile")
+    names = "large", "small"
+    fields = {name: tifffile.imread(images / f"{name}.tif") for name in names}
+    path = write_lif(tmp_path / "a.lif", fields)
+    made = suggest(request(path, tmp_path / "out"))
+    assert made.images == 2
+    assert {c.image for c in made.crops} == {
+        str(path / "a_0_large"),
+        str(path / "a_1_small"),
+    }
+    for crop in made.crops:
+        field = fields[crop.image[-5:]]
+        cut = tifffile.imread(tmp_path / "out" / "images" / f"{crop.name}.tif")
+        part = field[crop.y : crop.y + SIDE, crop.x : crop.x + SIDE]
+        np.testing.assert_array_equal(cut, part)
 
 
 def test_only_crops_of_the_same_field_count_as_annotated(images, tmp_path) -> None:
