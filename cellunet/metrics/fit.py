@@ -21,7 +21,7 @@ from cellunet.metrics.matching import score_image
 from cellunet.metrics.summary import Estimate, estimate_means, summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -71,6 +71,8 @@ def fit(
     encoding: EncodingConfig,
     start: DecodeConfig,
     track: Track,
+    *,
+    known: DecodeConfig | None = None,
 ) -> DecodeFit:
     """Choose the odds of the classes, seed threshold, least area and confidence.
 
@@ -86,36 +88,63 @@ def fit(
         Constants to start from; those that are not chosen stay.
     track
         Progress over candidates.
+    known
+        Constants that stay unless others, cross-fitted, score better: a few images
+        are little evidence for four constants.
     """
-    cache: dict[tuple[DecodeConfig, int], ImageScores] = {}
-
-    def score(decode: DecodeConfig, index: int) -> ImageScores:
-        if (decode, index) not in cache:
-            cache[decode, index] = score_truth(truths[index], encoding, decode)
-        return cache[decode, index]
-
+    score = _Scorer(truths, encoding)
     everything = range(len(truths))
-    halves = [everything[0::2], everything[1::2]]
-    # A single image has no other half: it is scored with what was there before.
-    *chosen, final = [
-        _choose(subset, start, score) if subset else start
-        for subset in track([*halves, everything], "Choosing decode constants")
-    ]
-    crossed = [chosen[1 - index % 2] for index in everything]
-    fair = [score(decode, index) for index, decode in enumerate(crossed)]
-    return DecodeFit(decode=final, scores=tuple(fair), crossed=tuple(crossed))
+    chosen: list[DecodeConfig] = []
+    parts = (everything[0::2], everything[1::2], everything)
+    for part in track(parts, "Choosing decode constants"):
+        if known is not None and len(chosen) == 2:
+            kept = score.crossed([known, known])
+            # What would be chosen on all images is then of no use.
+            if rank(score.crossed(chosen).scores) <= rank(kept.scores):
+                return kept
+        # A single image has no other half: it is scored with what was there before.
+        chosen.append(_choose(part, start, score) if part else start)
+    return score.crossed(chosen)
+
+
+class _Scorer:
+    """Scores of images, none of which is decoded twice with the same constants."""
+
+    def __init__(self, truths: Sequence[Truth], encoding: EncodingConfig) -> None:
+        self._truths, self._encoding = truths, encoding
+        self._known: dict[tuple[DecodeConfig, int], ImageScores] = {}
+
+    def __call__(
+        self, decodes: Sequence[DecodeConfig], index: int
+    ) -> list[ImageScores]:
+        """Return the scores of one image with each of several constants."""
+        new = [decode for decode in decodes if (decode, index) not in self._known]
+        if new:
+            found = score_truth(self._truths[index], self._encoding, new)
+            keys = [(decode, index) for decode in new]
+            self._known |= zip(keys, found, strict=True)
+        return [self._known[decode, index] for decode in decodes]
+
+    def crossed(self, chosen: Sequence[DecodeConfig]) -> DecodeFit:
+        """Return what was chosen, each half scored with what the other chose."""
+        crossed = tuple(chosen[1 - i % 2] for i in range(len(self._truths)))
+        scores = tuple(self([decode], i)[0] for i, decode in enumerate(crossed))
+        return DecodeFit(decode=chosen[-1], scores=scores, crossed=crossed)
 
 
 def score_truth(
-    truth: Truth, encoding: EncodingConfig, decode: DecodeConfig
-) -> ImageScores:
-    """Return the scores of an image that is decoded with given constants."""
+    truth: Truth, encoding: EncodingConfig, decodes: Sequence[DecodeConfig]
+) -> list[ImageScores]:
+    """Return the scores of an image that is decoded with each of several constants."""
     probabilities = truth.probabilities.astype(np.float32)
-    labels = decode_plane(probabilities, encoding, decode)
-    forms = score_image(
-        truth.labels, labels, name=truth.name, annotated=truth.annotated
-    )
-    return next(iter(forms.values()))
+    scores: list[ImageScores] = []
+    for decode in decodes:
+        labels = decode_plane(probabilities, encoding, decode)
+        forms = score_image(
+            truth.labels, labels, name=truth.name, annotated=truth.annotated
+        )
+        scores.append(next(iter(forms.values())))
+    return scores
 
 
 def rank(scores: Sequence[ImageScores]) -> tuple[bool, float]:
@@ -166,17 +195,19 @@ CHOICES = (_boundaries, _backgrounds, _seeds, _areas, _confidences)
 def _choose(
     subset: Sequence[int],
     start: DecodeConfig,
-    score: Callable[[DecodeConfig, int], ImageScores],
+    score: _Scorer,
 ) -> DecodeConfig:
-    def value(decode: DecodeConfig) -> tuple[bool, float]:
-        return rank([score(decode, i) for i in subset])
+    def values(decodes: Sequence[DecodeConfig]) -> list[tuple[bool, float]]:
+        by_image = [score(decodes, i) for i in subset]
+        return [rank(scores) for scores in zip(*by_image, strict=True)]
 
-    best, best_value = start, value(start)
+    best, (best_value,) = start, values([start])
     for _ in range(ROUNDS):
         for choices in CHOICES:
-            for candidate in choices(best, start):
-                if (found := value(candidate)) > best_value:
-                    best, best_value = candidate, found
+            candidates = list(choices(best, start))
+            for candidate, value in zip(candidates, values(candidates), strict=True):
+                if value > best_value:
+                    best, best_value = candidate, value
     return best
 
 

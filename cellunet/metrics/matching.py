@@ -160,12 +160,15 @@ def overlaps(
     true_ids, true = _compact(labels)
     found_ids, found = _compact(predicted)
     left_out = 0
-    if annotated is not None:
-        if annotated.shape != labels.shape or annotated.dtype != np.bool_:
-            raise AnnotationError(
-                f"The annotated part is {annotated.dtype} of shape {annotated.shape}; "
-                f"bool of the labels' shape {labels.shape} is expected."
-            )
+    if annotated is not None and (
+        annotated.shape != labels.shape or annotated.dtype != np.bool_
+    ):
+        raise AnnotationError(
+            f"The annotated part is {annotated.dtype} of shape {annotated.shape}; "
+            f"bool of the labels' shape {labels.shape} is expected."
+        )
+    # Nothing is left out of most images, which are annotated everywhere.
+    if annotated is not None and not annotated.all():
         inside = annotated.ravel()
         kept = _mostly_inside(found, inside, len(found_ids))
         left_out = int(np.count_nonzero(~kept))

@@ -120,6 +120,34 @@ def test_no_image_is_decoded_twice_with_the_same_constants(monkeypatch) -> None:
     assert len(seen) == len(set(seen))
 
 
+def test_known_constants_stay_unless_others_score_better() -> None:
+    known = START.replace(growth_px=3)
+    found = fit([truth("a", 0)] * 2, ENCODING, START, silent_track, known=known)
+    assert (found.decode, found.crossed) == (known, (known, known))
+    assert [s.mean_ap for s in found.scores] == [1, 1]
+    specks = [truth("a", 12), truth("b", 12)]
+    better = fit(specks, ENCODING, START, silent_track, known=known)
+    assert better.decode == START.replace(min_area_px=15)
+
+
+def test_nothing_is_chosen_on_all_images_where_known_constants_stay(
+    monkeypatch,
+) -> None:
+    chosen_on = []
+    choose = fitting._choose
+
+    def noted(subset, start, score):
+        chosen_on.append(list(subset))
+        return choose(subset, start, score)
+
+    monkeypatch.setattr(fitting, "_choose", noted)
+    fit([truth("a", 0)] * 3, ENCODING, START, silent_track, known=START)
+    assert chosen_on == [[0, 2], [1]]
+    chosen_on.clear()
+    fit([truth("a", 12)] * 3, ENCODING, START, silent_track, known=START)
+    assert chosen_on == [[0, 2], [1], [0, 1, 2]]
+
+
 def test_progress_is_told() -> None:
     labels: list[str] = []
 

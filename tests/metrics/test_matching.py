@@ -95,6 +95,24 @@ def test_an_iou_that_equals_the_threshold_matches_at_every_threshold(t20: int) -
     assert matches(true, found, t20, strict=True) == 0
 
 
+def test_nobody_asks_what_is_left_out_where_all_is_annotated(monkeypatch) -> None:
+    true = image("""
+        11.2
+        11.2
+    """)
+    found = image("""
+        .1.2
+        .133
+    """)
+    everywhere = overlaps(true, found)
+    monkeypatch.setattr("cellunet.metrics.matching._mostly_inside", None)
+    table = overlaps(true, found, annotated=np.ones(true.shape, bool))
+    assert table.intersections.tolist() == [2, 1, 1]
+    assert vars(table).keys() == vars(everywhere).keys()
+    for name, values in vars(everywhere).items():
+        np.testing.assert_array_equal(getattr(table, name), values)
+
+
 def test_two_halves_of_one_object_make_one_match_at_a_half() -> None:
     true = image("111111 " + "...... " * 5)
     found = image("111222 " + "...... " * 5)

@@ -220,7 +220,9 @@ def _or_start(
     return Verdict(
         network=network,
         decode=theirs,
-        scores=mean_scores(_per_image(before, [theirs] * len(before), config)),
+        scores=mean_scores(
+            [fit.score_truth(truth, config.encoding, [theirs])[0] for truth in before]
+        ),
         expected=replace(kept, gain=verdict.gain),
         kept_start=True,
         truths=pictured,
@@ -256,30 +258,12 @@ def constants(
     track
         Progress over candidates.
     started
-        Whether there is such a model. Its constants stay unless others, cross-fitted,
-        score better: a few images are little evidence for four constants.
+        Whether there is such a model, whose constants stay unless others score better.
     """
     # Where the search begins: at the odds that the weights of the loss gave.
     begin = config.decode.replace(class_odds=config.weights.class_weights)
-    chosen = fit.fit(truths, config.encoding, begin, track)
-    if not started:
-        return chosen
-    kept = (config.decode,) * len(truths)
-    scores = tuple(_per_image(truths, kept, config))
-    if fit.rank(chosen.scores) > fit.rank(scores):
-        return chosen
-    return fit.DecodeFit(decode=config.decode, scores=scores, crossed=kept)
-
-
-def _per_image(
-    truths: Sequence[fit.Truth],
-    decodes: Sequence[DecodeConfig],
-    config: TrainConfig,
-) -> list[ImageScores]:
-    return [
-        fit.score_truth(truth, config.encoding, decode)
-        for truth, decode in zip(truths, decodes, strict=True)
-    ]
+    known = config.decode if started else None
+    return fit.fit(truths, config.encoding, begin, track, known=known)
 
 
 def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[fit.Truth]:
