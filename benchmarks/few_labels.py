@@ -62,6 +62,7 @@ DRAWS = {
     ("512x640", "few"): {0: 1, 1: 3, 5: 3},
 }
 """How many draws of how many images, by kind and preset."""
+STUDIED = ((BBBC039, "default"), (BBBC039, "classic"))
 OTHER_DRAWS = {0: 1} | dict.fromkeys((1, 2, 5, 10), 3)
 FOLDS = 3
 EPOCHS = {"few": 2, "default": 2, "classic": 15}
@@ -260,7 +261,20 @@ def table() -> None:
                 cells.append(f"{mean:.3f}{several}")
             lines.append([*cells, f"{np.mean([row['minutes'] for row in rows]):.1f}"])
     head = [*SERIES, "images", "draws", *SCORES.values(), "minutes"]
-    tables.rewrite(STUDY, "few-labels", tables.table(head, lines))
+    text = f"{progress()}\n\n{tables.table(head, lines)}"
+    tables.rewrite(STUDY, "few-labels", text)
+
+
+def progress() -> str:
+    """Return how many of the trainings of the study have a result."""
+    words = []
+    for kind, preset in (*STUDIED, *((kind, "few") for kind in ZOO)):
+        plan = DRAWS.get((kind, preset), OTHER_DRAWS)
+        planned = sum(draws for count, draws in plan.items() if count)
+        mine = [r for r in done() if (r["kind"], r["preset"]) == (kind, preset)]
+        run = sum(row["images"] > 0 for row in mine)
+        words.append(f"{kind} with `{preset}` {run} of {planned}")
+    return f"Trainings that are run: {', '.join(words)}."
 
 
 def plot() -> None:
@@ -270,8 +284,10 @@ def plot() -> None:
 
     with mpl.rc_context(charts.SETTINGS):
         figure = Figure(figsize=(12, 4.4), layout="constrained")
-        kinds = (BBBC039, *ZOO)
-        panels = figure.subplots(1, len(kinds), width_ratios=(2, 1, 1))
+        there = {key[0] for key in curves()}
+        kinds = [kind for kind in (BBBC039, *ZOO) if kind in there]
+        ratios = [2 if kind == BBBC039 else 1 for kind in kinds]
+        panels = figure.subplots(1, len(kinds), width_ratios=ratios, squeeze=False)[0]
         for axes, kind in zip(panels, kinds, strict=True):
             axes.set(title=kind, xscale="log", xlabel="annotated images (0: the start)")
             counts = set()

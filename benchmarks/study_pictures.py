@@ -5,10 +5,10 @@
     python benchmarks/study_pictures.py network
     python benchmarks/study_pictures.py weights DATA
     python benchmarks/study_pictures.py curves --model NAME
-    python benchmarks/study_pictures.py classes DATA --model NAME --boundary NAME
-    python benchmarks/study_pictures.py class-scores DATA --model NAME --boundary NAME
-    python benchmarks/study_pictures.py instances DATA --model NAME --boundary NAME
-    python benchmarks/study_pictures.py scores DATA --model NAME --boundary NAME
+    python benchmarks/study_pictures.py classes DATA --model NAME [--boundary NAME]
+    python benchmarks/study_pictures.py class-scores DATA --model NAME [--boundary NAME]
+    python benchmarks/study_pictures.py instances DATA --model NAME [--boundary NAME]
+    python benchmarks/study_pictures.py scores DATA --model NAME [--boundary NAME]
     python benchmarks/study_pictures.py mosaic DATA --model NAME
 
 A model may be a training that is not finished: then it is the best epoch so far, with
@@ -292,7 +292,7 @@ def classes(options: Options) -> None:
     ):
         sample = sample_of(options, start)
         row: list[Panel] = [("image", stretch_rgb(sample.image[0][view]))]
-        for name in (options.model, options.boundary):
+        for name in models_of(options):
             _, config = network_of(name)
             target = config.encoding.target
             true = encode(sample.labels, config.encoding)
@@ -310,7 +310,7 @@ def stretch_rgb(image: np.ndarray) -> np.ndarray:
 def class_scores(options: Options) -> None:
     """Print precision and recall of each class on the validation images."""
     lines = []
-    for model in (options.model, options.boundary):
+    for model in models_of(options):
         network, config = network_of(model)
         held = [
             prepare(read_sample(pair, ChannelChoice()), config)
@@ -326,12 +326,19 @@ def class_scores(options: Options) -> None:
     print(tables.table(["model", "class", "precision", "recall"], lines))
 
 
+def models_of(options: Options) -> list[str]:
+    return [options.model, options.boundary] if options.boundary else [options.model]
+
+
 def decoders(options: Options) -> dict[str, Callable[[Sample], np.ndarray]]:
     """Return the ways from an image to instances, by name."""
-    return {
+    ways: dict[str, Callable[[Sample], np.ndarray]] = {
         "interior, connected": lambda s: interiors(options.model, s),
         "three classes, decoded": lambda s: predicted(options.model, s)[1],
-        "boundary alone, decoded": lambda s: predicted(options.boundary, s)[1],
+    }
+    if options.boundary:
+        ways["boundary alone, decoded"] = lambda s: predicted(options.boundary, s)[1]
+    return ways | {
         "Otsu, connected": lambda s: connected(s.image[0]),
         "Otsu and watershed": lambda s: otsu_watershed(s.image[0]),
     }
@@ -500,7 +507,7 @@ def main() -> None:
     parser.add_argument("figure", choices=FIGURES)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--model", default="nuclei", help="of three classes")
-    parser.add_argument("--boundary", default="classic-boundary")
+    parser.add_argument("--boundary", help="of boundaries alone")
     parser.add_argument("--out", type=Path, help="of the training set")
     options = parser.parse_args()
     FIGURES[options.figure](options)
