@@ -32,6 +32,7 @@ import tables
 import torch
 from accuracy import by_model, by_otsu, measured, otsu_watershed
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import center_of_mass
 from skimage.filters import gaussian, threshold_otsu
 from skimage.measure import label
 
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
     Options = argparse.Namespace
     Panel = tuple[str, np.ndarray]
+    Slots = dict[str, tuple[slice, slice]]
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 COLORS = {
@@ -73,6 +75,8 @@ COLORS = {
 TITLE_PX, GAP_PX = 22, 6
 COLUMNS = 7
 """Of the mosaic, and its rows."""
+VIEW_PX = 160
+"""Side of the parts of it that are shown."""
 ARROWS = {
     "#333333": "two 3 x 3 convolutions, each with batch normalization and ReLU",
     "#0072b2": "2 x 2 maximum, then the same",
@@ -404,20 +408,25 @@ def mosaic(options: Options) -> None:
     true = tiled([s.labels + 1000 * i * (s.labels > 0) for i, s in enumerate(samples)])
     found = {
         "Otsu and watershed, mosaic": otsu_watershed(image),
-        f"`{options.model}`, mosaic": load_model(options.model).segment(image).labels,
+        f"{options.model}, mosaic": load_model(options.model).segment(image).labels,
     }
     height, width = samples[0].labels.shape
     slots = {
-        pair.name: np.s_[i // COLUMNS * height :, i % COLUMNS * width :]
-        for i, pair in enumerate(pairs)
+        pair.name: np.s_[y : y + height, x : x + width]
+        for pair, y, x in zip(
+            pairs,
+            np.repeat(np.arange(COLUMNS) * height, COLUMNS),
+            np.tile(np.arange(COLUMNS) * width, COLUMNS),
+            strict=True,
+        )
     }
     figures = {
-        name: measured(pairs, lambda p, one=one: one[slots[p.name]][:height, :width])
+        name: measured(pairs, lambda p, one=one: one[slots[p.name]])
         for name, one in found.items()
     }
     figures |= {
         "Otsu and watershed, field by field": measured(pairs, by_otsu),
-        f"`{options.model}`, field by field": measured(
+        f"{options.model}, field by field": measured(
             pairs, by_model(options.model, flips=False)
         ),
     }
@@ -425,8 +434,8 @@ def mosaic(options: Options) -> None:
     lost = {name: matched(true, one) for name, one in found.items()}
     print_reasons(image, true, lost["Otsu and watershed, mosaic"])
     overview = [(name, outcome(image, true, one)) for name, one in lost.items()]
-    save(sheet([overview], 640), "study-mosaic")
-    save(sheet(failures(image, true, found, slots), 300), "study-mosaic-failures")
+    save(sheet([overview], 600), "study-mosaic")
+    save(sheet(failures(image, true, found, slots), 280), "study-mosaic-failures")
 
 
 def tiled(planes: Sequence[np.ndarray]) -> np.ndarray:
@@ -463,29 +472,39 @@ def print_reasons(image: np.ndarray, true: np.ndarray, kept: np.ndarray) -> None
 
 
 def failures(
-    image: np.ndarray,
-    true: np.ndarray,
-    found: dict[str, np.ndarray],
-    slots: dict[str, tuple[slice, slice]],
+    image: np.ndarray, true: np.ndarray, found: dict[str, np.ndarray], slots: Slots
 ) -> list[list[Panel]]:
-    """Return a row for each place where the threshold fails."""
+    """Return where the threshold misses most in three fields: a row of panels each."""
+    thresholded = next(iter(found.values()))
     rows = []
-    for start, (y, x), why in (
-        ("L11_s4", (150, 250), "dim nuclei"),
-        ("K12_s7", (150, 230), "touching nuclei"),
-        ("N18_s2", (150, 250), "haze"),
+    for start, why in (
+        ("G22_s5", "dim field"),
+        ("K12_s7", "touching nuclei"),
+        ("N18_s2", "haze"),
     ):
         (slot,) = [
             s for name, s in slots.items() if name.startswith(f"IXMtest_{start}_")
         ]
-        top, left = slot[0].start + y, slot[1].start + x
-        view = np.s_[top : top + 180, left : left + 180]
-        row: list[Panel] = [(f"{why}: annotation", true)]
-        row += list(found.items())
-        rows.append(
-            [(name, color_objects(one[view], image=image[view])) for name, one in row]
-        )
+        own = true[slot]
+        lost = np.setdiff1d(own, [0, *matched(own, thresholded[slot])])
+        centers = np.array(center_of_mass(own > 0, own, lost))
+        views = [
+            np.s_[y : y + VIEW_PX, x : x + VIEW_PX]
+            for y in range(0, own.shape[0] - VIEW_PX, 20)
+            for x in range(0, own.shape[1] - VIEW_PX, 20)
+        ]
+        view = max(views, key=lambda view: held(centers, view))
+        row = [(f"{why}: annotation", true), *found.items()]
+        panels = [(name, one[slot][view]) for name, one in row]
+        shown = image[slot][view]
+        rows.append([(name, color_objects(one, image=shown)) for name, one in panels])
     return rows
+
+
+def held(centers: np.ndarray, view: tuple[slice, slice]) -> int:
+    """Return how many points lie in a view."""
+    low, high = ([getattr(part, end) for part in view] for end in ("start", "stop"))
+    return int(((centers >= low) & (centers < high)).all(1).sum())
 
 
 FIGURES: dict[str, Callable[[Options], None]] = {
