@@ -84,8 +84,12 @@ def by_masks(folder: Path) -> Segment:
 
 
 def by_otsu(pair: Pair) -> np.ndarray:
+    return otsu_watershed(pixels(pair))
+
+
+def otsu_watershed(plane: np.ndarray) -> np.ndarray:
     """Segment with Otsu's threshold and a watershed from the distance's maxima."""
-    smooth = gaussian(pixels(pair).astype(np.float32), 1)
+    smooth = gaussian(plane.astype(np.float32), 1)
     if smooth.min() == smooth.max():
         return np.zeros(smooth.shape, np.int32)
     mask = ndimage.binary_fill_holes(smooth > threshold_otsu(smooth))

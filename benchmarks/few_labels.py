@@ -1,16 +1,19 @@
-"""A new kind of sample from few labels: scores against annotated images.
+"""How many labels? Score models that were trained on few annotated images.
 
-    python benchmarks/few_labels.py DATA --start nuclei-dsb [--minutes M] [--threads N]
-    python benchmarks/few_labels.py DATA --start c-32-32-64 --kind 360x360
+    python benchmarks/few_labels.py DATA --preset default --from scratch --steps 600
+    python benchmarks/few_labels.py DATA --preset classic --from scratch --steps 300
+    python benchmarks/few_labels.py DATA --kind plant-nuclei
+    python benchmarks/few_labels.py --table --plot
 
-DATA holds `bbbc039` and `dsb2018-fluorescence`. Of the 100 BBBC039 training images
-nested subsets are drawn, 5 draws of up to 5 images and 3 of more; each is what
-`cellunet train FOLDER --preset few --folds N` is given, once from `--start` and once
-from scratch. What comes out is scored on the 50 validation images, which neither the
-weights nor the constants of any of these models have seen. With `--kind` the new sample
-is the images of one size of the Data Science Bowl, some of them kept to be scored. One
-JSON line a training in `benchmarks/few_labels.jsonl`; what has one is not run again, so
-that the command can be stopped at any time. `--table` prints what there is.
+DATA holds `bbbc039`, `dsb2018-fluorescence` and `zoo`. From the training images of a
+kind nested subsets are drawn; each is what `cellunet train FOLDER --preset P --from M`
+is given, and what comes out is scored on images of that kind which neither the weights
+nor the constants of the model have seen: the 50 validation images of BBBC039, another
+stack, or images of the Data Science Bowl that were kept out. `--steps` is the budget of
+each training, the same for every number of images. All sizes are drawn once before any
+is drawn again. One JSON line a training in `benchmarks/few_labels.jsonl`; what has one
+is not run again. At the end of `--minutes` a training is saved within a step, and the
+same call goes on with it.
 """
 
 import argparse
@@ -20,41 +23,57 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tables
 
 from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs
-from cellunet.command_config import SplitConfig
-from cellunet.core.checkpoint import load_network
-from cellunet.core.dataset import prepare
-from cellunet.core.device import choose_device
-from cellunet.core.trainer import Trainer
+from cellunet.command_config import MODEL, SCRATCH, SplitConfig
+from cellunet.config import TrainConfig
+from cellunet.core.checkpoint import read_state
 from cellunet.io.images import open_image
+from cellunet.outputs import charts
 from cellunet.presets import PRESETS
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.train.data import ChannelChoice, read_sample
-from cellunet.tasks.train.request import TrainRequest
+from cellunet.tasks.train.request import Hooks, TrainRequest
 from cellunet.tasks.train.train import train
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 RESULTS = Path(__file__).with_name("few_labels.jsonl")
+STUDY = Path(__file__).parents[1] / "docs" / "study.md"
+PICTURE = STUDY.parent / "pictures" / "few-labels-scores.svg"
 BBBC039 = "bbbc039"
-DRAWS = {0: 1, 1: 5, 5: 5, 10: 3, 2: 5, 100: 1, 20: 3}
-"""How many draws of how many images, in the order in which they are run."""
-KINDS = {
-    "256x256": (50, (1, 5, 10)),
-    "360x360": (30, (1, 5, 10)),
-    "512x640": (4, (1, 5)),
+DSB = {"256x256": 50, "360x360": 30, "512x640": 4}
+"""Of the Data Science Bowl, by image size: images that are kept to be scored."""
+ZOO = ("plant-nuclei", "qcanet-embryo")
+"""Slices of two stacks each: one to train on, one to score."""
+DRAWS = {
+    (BBBC039, "few"): {0: 1, 1: 5, 2: 5, 5: 5, 10: 3, 20: 3, 100: 1},
+    (BBBC039, "default"): dict.fromkeys((1, 2, 5, 10, 20, 50, 100), 3),
+    (BBBC039, "classic"): dict.fromkeys((5, 20, 100), 1),
+    ("512x640", "few"): {0: 1, 1: 3, 5: 3},
 }
-"""Of the Data Science Bowl, by image size: images kept to be scored, numbers drawn."""
-KIND_DRAWS = 3
-KIND_SCRATCH = 5
-"""Training images of another kind from which scratch is tried too."""
+"""How many draws of how many images, by kind and preset."""
+STUDIED = ((BBBC039, "default"), (BBBC039, "classic"))
+OTHER_DRAWS = {0: 1} | dict.fromkeys((1, 2, 5, 10), 3)
 FOLDS = 3
+EPOCHS = {"few": 2, "default": 2, "classic": 15}
+"""Into how many epochs `--steps` are divided; each ends with a validation."""
+SCORES = {"mean_ap": "mean AP", "f1_50": "F1 at .50", "f1_90": "F1 at .90"}
+SERIES = ("kind", "preset", "start", "steps")
+"""What the trainings of one curve have in common."""
+ZERO = 0.5
+"""Where no image stands on the logarithmic axis."""
+Points = dict[int, list[dict[str, Any]]]
+"""Results by number of images."""
 
 
 @dataclass(frozen=True)
@@ -67,21 +86,24 @@ class Sample:
 
 
 def sample_of(data: Path, kind: str) -> Sample:
-    """Return BBBC039 with its official validation images, or one size of the others."""
-    if kind == BBBC039:
-        pairs = find_pairs(data / BBBC039)
-        held = set(pairs.validation or ())
-        train_on = set(pairs.train or ())
-        return Sample(
-            kind,
-            [p for p in pairs.pairs if p.name in train_on],
-            [p for p in pairs.pairs if p.name in held],
-        )
-    height, width = map(int, kind.split("x"))
-    found = find_pairs(data / "dsb2018-fluorescence").pairs
-    alike = order_of(0, [p for p in found if shape_of(p) == (height, width)])
-    kept, _ = KINDS[kind]
-    return Sample(kind, alike[kept:], alike[:kept])
+    """Return a kind with the images that are kept out of every training."""
+    if kind in ZOO:
+        pairs = sorted(find_pairs(data / "zoo" / kind).pairs, key=lambda p: p.name)
+        stacks = [pair.name.rpartition("_z")[0] for pair in pairs]
+        mine = [stack == stacks[0] for stack in stacks]
+    elif kind == BBBC039:
+        found = find_pairs(data / BBBC039)
+        mine = [pair.name in set(found.train or ()) for pair in found.pairs]
+        pairs = list(found.pairs)
+    else:
+        shape = tuple(map(int, kind.split("x")))
+        every = find_pairs(data / "dsb2018-fluorescence").pairs
+        pairs = order_of(0, [pair for pair in every if shape_of(pair) == shape])
+        mine = [number >= DSB[kind] for number in range(len(pairs))]
+    sides = list(zip(pairs, mine, strict=True))
+    return Sample(
+        kind, [p for p, own in sides if own], [p for p, own in sides if not own]
+    )
 
 
 def shape_of(pair: Pair) -> tuple[int, int]:
@@ -112,63 +134,76 @@ def figures(model: str, held: list[Pair]) -> dict[str, Any]:
     (group,) = found.groups.values()
     summary = group.summaries["all"]
     return {
-        "validation_loss": round(loss(model, held), 5),
         "mean_ap": summary.mean_ap.value,
         "f1_50": summary.f1_at(10).value,
         "f1_90": summary.f1_at(18).value,
     }
 
 
-def loss(model: str, held: list[Pair]) -> float:
-    """Return the loss of a model on images that it never saw."""
-    found = store.find_model(model)
-    config = found.card.config
-    samples = [prepare(read_sample(pair, ChannelChoice()), config) for pair in held]
-    trainer = Trainer(samples[:1], samples, config, choose_device("cpu"))
-    tally = trainer.validate(load_network(found.weights))
-    return tally.loss if tally else float("nan")
+def settings(preset: str, steps: int) -> TrainConfig:
+    """Return a preset with a budget of steps; 0: its own."""
+    config = PRESETS[preset]()
+    if steps:
+        epochs = EPOCHS[preset]
+        config = config.replace(epochs=epochs, steps_per_epoch=steps // epochs)
+    return config
 
 
 def run(
-    sample: Sample, start: str, count: int, draw: int, threads: int
-) -> dict[str, Any]:
-    """Train on a subset and score; nothing is trained if it is empty."""
-    begin = time.monotonic()
-    about = {"kind": sample.name, "start": start, "images": count, "draw": draw}
-    if count == 0:
-        return about | {"nuclei": 0, "minutes": 0.0} | figures(start, sample.held)
-    name = f"few-{sample.name}-{start}-{count}-{draw}"
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "subset"
-        chosen = order_of(draw, sample.training)[:count]
-        nuclei = sum(
-            len(np.unique(read_sample(pair, ChannelChoice()).labels)) - 1
-            for pair in chosen
+    sample: Sample, about: dict[str, Any], threads: int, should_stop: Callable[[], bool]
+) -> dict[str, Any] | None:
+    """Train on a subset and score; None if it was stopped before its end."""
+    if not about["images"]:
+        return (
+            about | {"nuclei": 0, "minutes": 0.0} | figures(about["start"], sample.held)
         )
-        write_subset(folder, chosen)
+    begin = time.monotonic()
+    name = "few-" + "-".join(map(str, about.values()))
+    folder = store.model_folder(name)
+    # Seconds of earlier slices, which the state does not know.
+    clock, state = folder / "seconds.txt", folder / store.STATE_FILE
+    resume = state.is_file()
+    before = float(clock.read_text()) if resume and clock.is_file() else 0.0
+    chosen = order_of(about["draw"], sample.training)[: about["images"]]
+    config = settings(about["preset"], about["steps"]).replace(seed=about["draw"])
+    # A single image can only be cut; `few` cuts and deals for itself.
+    folds = min(FOLDS, max(len(chosen), 2)) if about["preset"] == "few" else 0
+    with tempfile.TemporaryDirectory() as temporary:
+        subset = Path(temporary) / "subset"
+        write_subset(subset, chosen)
         trained = train(
             TrainRequest(
-                data=(folder,),
+                data=(subset,),
                 name=name,
-                config=PRESETS["few"]().replace(seed=draw),
-                split=SplitConfig(folds=min(FOLDS, max(count, 2))),
-                start=start,
+                # What was asked for when it began is what goes on.
+                config=store.read_config(read_state(state)["config"])
+                if resume
+                else config,
+                split=SplitConfig(folds=2 if len(chosen) == 1 else folds),
+                start=about["start"],
                 threads=threads,
-                overwrite=True,
-            )
+                resume=resume,
+                overwrite=not resume,
+            ),
+            Hooks(should_stop=should_stop),
         )
-    minutes = round((time.monotonic() - begin) / 60, 2)
+    seconds = before + time.monotonic() - begin
+    clock.write_text(str(seconds))
+    if not trained.finished:
+        return None
+    labels = [read_sample(pair, ChannelChoice()).labels for pair in chosen]
     result = about | {
-        "minutes": minutes,
+        "images": len(chosen),
+        "nuclei": sum(len(np.unique(one)) - 1 for one in labels),
+        "minutes": round(seconds / 60, 2),
         "threads": threads,
+        "epochs": trained.epoch,
         "kept_start": trained.kept_start,
-        "nuclei": nuclei,
         "expected": asdict(trained.expected) if trained.expected else None,
         "decode": trained.decode.to_dict() if trained.decode else None,
-        "steps": trained.epochs * PRESETS["few"]().steps_per_epoch,
     }
     result |= figures(name, sample.held)
-    shutil.rmtree(store.model_folder(name))
+    shutil.rmtree(folder)
     return result
 
 
@@ -179,65 +214,134 @@ def done() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text().splitlines()]
 
 
-def table() -> None:
-    """Print mean and range over the draws."""
-    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
-    for row in done():
-        groups[row["kind"], row["start"], row["images"]].append(row)
-    print(
-        "| kind | start | images | draws | mean AP | F1 at .50 | F1 at .90 | minutes |"
+def planned(sample: Sample, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return what is known of each training before it: the first draws come first."""
+    preset, start = options.preset, options.start
+    steps = options.steps or (
+        PRESETS[preset]().steps_per_epoch * PRESETS[preset]().epochs
     )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for (kind, start, count), rows in sorted(groups.items()):
-        cells = []
-        for key in ("mean_ap", "f1_50", "f1_90"):
-            values = [row[key] for row in rows]
-            spread = f" ({min(values):.3f} to {max(values):.3f})"
-            cells.append(f"{np.mean(values):.3f}" + spread * (len(values) > 1))
-        minutes = f"{np.mean([row['minutes'] for row in rows]):.1f}"
-        print(
-            "|",
-            " | ".join([kind, start, f"{count}", f"{len(rows)}", *cells, minutes]),
-            "|",
-        )
+    plan = []
+    for count, draws in DRAWS.get((sample.name, preset), OTHER_DRAWS).items():
+        for draw in range(draws if count or start != SCRATCH else 0):
+            about = {"kind": sample.name, "preset": preset, "start": start}
+            about |= {"images": min(count, len(sample.training)), "draw": draw}
+            plan.append(about | {"steps": steps * bool(count)})
+    return sorted(plan, key=lambda about: about["draw"])
 
 
-def planned(kind: str, start: str) -> Iterator[tuple[str, int, int]]:
-    """Yield start, number of images and draw of each training, in order."""
-    draws = DRAWS
-    if kind != BBBC039:
-        draws = {0: 1} | dict.fromkeys(KINDS[kind][1], KIND_DRAWS)
-    for count, number in draws.items():
-        for draw in range(number):
-            yield start, count, draw
-            if count and (kind == BBBC039 or count == KIND_SCRATCH):
-                yield "scratch", count, draw
+def curves() -> dict[tuple[Any, ...], Points]:
+    """Return the points of each series, the score of what it starts from with them."""
+    found: dict[tuple[Any, ...], Points] = defaultdict(lambda: defaultdict(list))
+    rows = sorted(done(), key=lambda row: row["images"])
+    for row in filter(lambda row: row["images"], rows):
+        key = tuple(row[name] for name in SERIES)
+        found[key][row["images"]].append(row)
+    for row in filter(lambda row: not row["images"], rows):
+        for key in found:
+            if (row["kind"], row["start"]) == (key[0], key[2]):
+                found[key][0].append(row)
+    return {key: dict(sorted(found[key].items())) for key in sorted(found)}
+
+
+def spread(rows: list[dict[str, Any]], name: str) -> tuple[float, float, float]:
+    """Return mean, lowest and highest of a score over the draws."""
+    values = [row[name] for row in rows]
+    return float(np.mean(values)), min(values), max(values)
+
+
+def table() -> None:
+    """Write mean and range over the draws into the study."""
+    lines = []
+    for key, points in curves().items():
+        for count, rows in points.items() if key[0] not in DSB else ():
+            cells = [*map(str, key), str(count), str(len(rows))]
+            for name in SCORES:
+                mean, low, high = spread(rows, name)
+                several = f" ({low:.3f} to {high:.3f})" * (len(rows) > 1)
+                cells.append(f"{mean:.3f}{several}")
+            lines.append([*cells, f"{np.mean([row['minutes'] for row in rows]):.1f}"])
+    head = [*SERIES, "images", "draws", *SCORES.values(), "minutes"]
+    text = f"{progress()}\n\n{tables.table(head, lines)}"
+    tables.rewrite(STUDY, "few-labels", text)
+
+
+def progress() -> str:
+    """Return how many of the trainings of the study have a result."""
+    words = []
+    for kind, preset in (*STUDIED, *((kind, "few") for kind in ZOO)):
+        plan = DRAWS.get((kind, preset), OTHER_DRAWS)
+        planned = sum(draws for count, draws in plan.items() if count)
+        mine = [r for r in done() if (r["kind"], r["preset"]) == (kind, preset)]
+        run = sum(row["images"] > 0 for row in mine)
+        words.append(f"{kind} with `{preset}` {run} of {planned}")
+    return f"Trainings that are run: {', '.join(words)}."
+
+
+def plot() -> None:
+    """Draw mean AP against the number of images: mean and range over the draws."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(charts.SETTINGS):
+        figure = Figure(figsize=(12, 4.4), layout="constrained")
+        there = {key[0] for key in curves()}
+        kinds = [kind for kind in (BBBC039, *ZOO) if kind in there]
+        ratios = [2 if kind == BBBC039 else 1 for kind in kinds]
+        panels = figure.subplots(1, len(kinds), width_ratios=ratios, squeeze=False)[0]
+        for axes, kind in zip(panels, kinds, strict=True):
+            axes.set(title=kind, xscale="log", xlabel="annotated images (0: the start)")
+            counts = set()
+            for key, points in curves().items():
+                if key[0] == kind:
+                    draw_curve(axes, points, "{1}, {3} steps, from {2}".format(*key))
+                    counts |= set(points)
+            axes.set_xticks([max(n, ZERO) for n in sorted(counts)], sorted(counts))
+            axes.minorticks_off()
+            axes.grid(axis="y", color="#e5e5e5")
+            axes.legend(frameon=False, fontsize=9, loc="lower right")
+        panels[0].set_ylabel("mean AP on images not trained on")
+    text = charts.svg(figure, "Mean AP against annotated images")
+    PICTURE.write_text(text, encoding="utf-8")
+
+
+def draw_curve(axes: "Axes", points: Points, label: str) -> None:
+    scores = [spread(rows, "mean_ap") for rows in points.values()]
+    means = [mean for mean, _, _ in scores]
+    around = [[m - low for m, low, _ in scores], [high - m for m, _, high in scores]]
+    places = [max(count, ZERO) for count in points]
+    axes.errorbar(places, means, yerr=around, fmt="o-", capsize=2, label=label)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path, nargs="?")
-    parser.add_argument("--start", default="nuclei-dsb")
-    parser.add_argument("--kind", choices=[BBBC039, *KINDS], default=BBBC039)
+    parser.add_argument("--kind", choices=[BBBC039, *DSB, *ZOO], default=BBBC039)
+    parser.add_argument("--preset", choices=EPOCHS, default="few")
+    parser.add_argument("--from", dest="start", default=MODEL)
+    parser.add_argument("--steps", type=int, default=0, help="0: as the preset has")
     parser.add_argument("--minutes", type=float, default=24 * 60)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--plot", action="store_true")
     options = parser.parse_args()
+    if options.data and options.start == MODEL and options.kind not in ZOO:
+        parser.error(f"{MODEL} was trained on images of this kind: --from another")
     stop_at = time.monotonic() + 60 * options.minutes
-    if options.data:
-        sample = sample_of(options.data, options.kind)
-        for key in planned(options.kind, options.start):
-            rows = [r for r in done() if r["kind"] == options.kind]
-            if key in {(r["start"], r["images"], r["draw"]) for r in rows}:
-                continue
-            if time.monotonic() > stop_at:
-                return
-            row = run(sample, *key, options.threads)
-            with RESULTS.open("a") as out:
-                out.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+    sample = sample_of(options.data, options.kind) if options.data else None
+    for about in planned(sample, options) if sample else ():
+        if any(about.items() <= row.items() for row in done()):
+            continue
+        row = run(sample, about, options.threads, lambda: time.monotonic() > stop_at)
+        if row is None:
+            print(f"stopped in {about}; the same call goes on with it")
+            return
+        with RESULTS.open("a") as out:
+            out.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
     if options.table:
         table()
+    if options.plot:
+        plot()
 
 
 if __name__ == "__main__":
