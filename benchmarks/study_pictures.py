@@ -75,6 +75,8 @@ COLORS = {
 TITLE_PX, GAP_PX = 22, 6
 COLUMNS = 7
 """Of the mosaic, and its rows."""
+UPPER_ROWS = 20
+"""At the top of a field, where nuclei are dimmer."""
 VIEW_PX = 160
 """Side of the parts of it that are shown."""
 ARROWS = {
@@ -431,6 +433,11 @@ def mosaic(options: Options) -> None:
         ),
     }
     print(score_table(figures))
+    for sample in samples:
+        threshold = threshold_otsu(gaussian(sample.image[0].astype(np.float32), 1))
+        objects = otsu_watershed(sample.image[0]).max()
+        annotated = len(np.unique(sample.labels)) - 1
+        print(sample.name[:16], f"threshold {threshold:.0f}, {objects} of {annotated}")
     lost = {name: matched(true, one) for name, one in found.items()}
     print_reasons(image, true, lost["Otsu and watershed, mosaic"])
     overview = [(name, outcome(image, true, one)) for name, one in lost.items()]
@@ -458,17 +465,51 @@ def outcome(image: np.ndarray, true: np.ndarray, kept: np.ndarray) -> np.ndarray
 
 
 def print_reasons(image: np.ndarray, true: np.ndarray, kept: np.ndarray) -> None:
-    """Print how many of the missed objects lie below the threshold."""
+    """Print how many missed objects are dim, small, at a seam, or touch another."""
     smooth = gaussian(image.astype(np.float32), 1)
     threshold = threshold_otsu(smooth)
-    ids, place = np.unique(true[true > 0], return_inverse=True)
-    above = np.bincount(place, smooth[true > 0] > threshold) / np.bincount(place)
-    lost = ~np.isin(ids, kept)
-    print(
-        f"threshold {threshold:.0f}; {lost.sum():,} of {len(ids):,} nuclei missed, "
-        f"{(above[lost] < 0.5).sum():,} of them with less than half of their area "
-        f"above the threshold; of those found {(above[~lost] < 0.5).sum():,}"
-    )
+    ids, place = np.unique(true, return_inverse=True)
+    place = place.reshape(true.shape)
+    area = np.bincount(place.ravel())
+    rows = np.arange(len(true)) % (len(true) // COLUMNS)
+    row = np.bincount(place.ravel(), np.repeat(rows, true.shape[1])) / area
+    above = np.bincount(place.ravel(), smooth.ravel() > threshold) / area
+    lost = ~np.isin(ids, [0, *kept])
+    dim = above < 0.5
+    upper = (row < UPPER_ROWS) & (ids > 0)
+    other, seam = lost & ~dim, np.isin(ids, at_seams(true))
+    touching = np.isin(ids, touching_others(true))
+    for words, which in {
+        "missed": lost,
+        "missed, more than half below the threshold": lost & dim,
+        f"of them in the upper {UPPER_ROWS} rows of a field": lost & dim & upper,
+        "of them under 25 px": lost & dim & (area < 25),
+        f"all in the upper {UPPER_ROWS} rows": upper,
+        "found, more than half below the threshold": ~lost & dim & (ids > 0),
+        "missed, not dim": other,
+        "of them at a seam": other & seam,
+        "of them touching another, not at a seam": other & touching & ~seam,
+    }.items():
+        print(f"threshold {threshold:.0f}, {words}: {which.sum():,}")
+
+
+def at_seams(true: np.ndarray) -> np.ndarray:
+    """Return the numbers of the objects that reach the edge of a field."""
+    found = []
+    for lines in (true, true.T):
+        fields = lines.reshape(COLUMNS, -1, lines.shape[1])
+        found.append(np.unique(fields[:, [0, -1]]))
+    return np.unique(np.concatenate(found))
+
+
+def touching_others(true: np.ndarray) -> np.ndarray:
+    """Return the numbers of the objects with another one beside a pixel of theirs."""
+    found = []
+    for lines in (true, true.T):
+        a, b = lines[1:], lines[:-1]
+        beside = (a != b) & (a > 0) & (b > 0)
+        found += [a[beside], b[beside]]
+    return np.unique(np.concatenate(found))
 
 
 def failures(
