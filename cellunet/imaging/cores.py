@@ -257,5 +257,7 @@ def _bridged(whole: Bools, pieces: Bools) -> Bools:
             one: Bools = np.sum(starts, axis=0, dtype=np.uint8) == 1
             here &= pieces | ring[side] | ~one
     paths = here & ~pieces
-    wide: Bools = pieces | (ndimage.binary_dilation(paths, np.ones((3, 3))) & whole)
+    beside = ndimage.binary_dilation(paths, np.ones((3, 3))) & whole
+    # Step by step, as a pixel beside a corner alone would be a piece of its own.
+    wide: Bools = pieces | ndimage.binary_dilation(paths, CROSS, 2, beside)
     return wide
