@@ -21,6 +21,7 @@ from cellunet.bugs import telling_bugs
 from cellunet.errors import BugError, CellunetError, OutputError
 from cellunet.imaging import quality
 from cellunet.imaging.blocks import LARGEST_PX
+from cellunet.imaging.measure import Confidences
 from cellunet.imaging.sizes import target_length
 from cellunet.io.files import writing
 from cellunet.io.images import create_labels, open_image
@@ -145,30 +146,40 @@ class QualityRecorder:
                 planes[self._shown].statistics,
                 self._recipe.config.normalization,
             )
+        self._confidences = [
+            Confidences(plane.areas) if plane.known is None else None
+            for plane in planes
+        ]
         self._sharpness = [
             quality.Sharpness(plane.statistics, self._recipe.scale) for plane in planes
         ]
 
-    def on_rows(
-        self, plane: int, image: npt.NDArray[Any], labels: npt.NDArray[np.uint32]
-    ) -> None:
+    def on_rows(self, band: Band) -> None:
         """Take rows of intensities and labels, every plane top to bottom."""
-        self._sharpness[plane].add(image)
-        if self._thumbnail and plane == self._shown:
-            self._thumbnail.add(image, labels)
+        labels, confidences = band.labels, self._confidences[band.plane]
+        if confidences is not None:
+            evidence = self._planes[band.plane].evidence
+            confidences.add(labels, evidence(band.y0, band.y0 + len(labels)))
+        self._sharpness[band.plane].add(band.image)
+        if self._thumbnail and band.plane == self._shown:
+            self._thumbnail.add(band.image, labels)
 
     def finish(self) -> ImageQuality:
         """Return what was seen."""
-        looks = [self._plane(*numbered) for numbered in enumerate(self._planes)]
+        planes = [
+            plane if sums is None else replace(plane, known=sums.means())
+            for plane, sums in zip(self._planes, self._confidences, strict=True)
+        ]
+        looks = [self._plane(*numbered) for numbered in enumerate(planes)]
         picture, size = self._thumbnail.encode() if self._thumbnail else (b"", (0, 0))
         return ImageQuality(
             appearance=quality.together(looks),
-            areas=np.concatenate([plane.areas for plane in self._planes]),
-            confidences=np.concatenate([plane.confidences for plane in self._planes]),
+            areas=np.concatenate([plane.areas for plane in planes]),
+            confidences=np.concatenate([plane.confidences for plane in planes]),
             thumbnail=picture,
             thumbnail_size=size,
             plane=self._shown,
-            skipped=round(float(np.mean([p.skipped for p in self._planes])), 4),
+            skipped=round(float(np.mean([p.skipped for p in planes])), 4),
         )
 
     def _plane(self, number: int, plane: Segmented) -> quality.Appearance:
@@ -791,7 +802,7 @@ class ImageJob:
             with create_labels(target.labels, spec) as sink:
 
                 def write(band: Band) -> None:
-                    observer.on_rows(band.plane, band.image, band.labels)
+                    observer.on_rows(band)
                     own, labels = numbers[band.plane], band.labels
                     written = own[labels] if self.config.link_planes else labels
                     sink.write(band.plane, band.y0, written.astype(dtype, copy=False))

@@ -20,7 +20,7 @@ from cellunet.imaging.quality import Appearance, summarize
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import array_source
 from cellunet.progress import silent_track
-from cellunet.tasks.predict.image import QualityRecorder
+from cellunet.tasks.predict.image import Band, QualityRecorder
 from cellunet.tasks.predict.plane import as_labels, segment_plane
 from cellunet.tasks.scheduling import evenly
 from cellunet.tasks.train.data import copies, is_scored, objects_of
@@ -95,7 +95,7 @@ def appearance_of(
     with Scratch() as scratch:
         plane = segment_plane(source, 0, recipe, scratch, statistics=statistics)
         observer.segmented([plane])
-        observer.on_rows(0, pixels[0], as_labels(plane.bands()))
+        observer.on_rows(Band(0, 0, pixels[0], as_labels(plane.bands())))
         return observer.finish().appearance
 
 

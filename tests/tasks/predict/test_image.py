@@ -18,7 +18,7 @@ from cellunet.imaging.quality import Appearance
 from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
-from cellunet.tasks.predict.image import QualityRecorder, quality_warnings
+from cellunet.tasks.predict.image import Band, QualityRecorder, quality_warnings
 from cellunet.tasks.predict.plane import as_labels, segment_plane
 from cellunet.tasks.predict.settings import Memory, settings_for
 from cellunet.tasks.train import checks as statistics_module
@@ -49,7 +49,8 @@ def test_confidences_are_means_of_the_likeliest_class(
         observer.segmented([plane])
         labels = as_labels(plane.bands())
         assert len(list(plane.bands())) > 1
-        observer.on_rows(0, source.read(Region(0, 0, 150, 0, 80))[0], labels)
+        image = source.read(Region(0, 0, 150, 0, 80))[0]
+        observer.on_rows(Band(0, 0, image, labels))
         seen = observer.finish()
     likeliest = np.concatenate(kept, axis=1).max(axis=0)
     expected = [likeliest[labels == i].mean() for i in range(1, labels.max() + 1)]
