@@ -91,7 +91,7 @@ def test_a_flat_folder_is_paired_by_suffix(tmp_path, suffix):
     ]
     pairs = find_pairs(tmp_path)
     assert pairs.layout == "flat"
-    assert "PNG: 1 in" in pairs.notes[0]
+    assert "other files in" in pairs.notes[0]
     assert ".txt" in pairs.notes[0]
 
 
