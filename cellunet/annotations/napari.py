@@ -83,11 +83,14 @@ def napari_drawings(path: Path) -> list[Drawing]:
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """Return the rows that are not blank with their numbers, the head first."""
     lines = csv.reader(read_bytes(path).decode("utf-8", "replace").splitlines())
+    rows: list[tuple[int, list[str]]] = []
     try:
-        rows = [(lines.line_num, row) for row in lines if any(row)]
+        rows.extend((lines.line_num, row) for row in lines if any(row))
     except csv.Error as error:
+        read = rows[-1][0] if rows else 0
         raise AnnotationError(
-            f"{path} is no CSV from line {lines.line_num} on: {error}.", hint=_AGAIN
+            f"{path} is no CSV after line {read}; a quote may not be closed: {error}.",
+            hint=_AGAIN,
         ) from error
     return rows or [(1, [])]
 

@@ -151,7 +151,13 @@ def in_unit(name: str, unit: int) -> str:
 
 
 def equivalent_diameters(areas: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return the diameters of the circles of these areas."""
+    """Return the diameters of the circles of these areas.
+
+    Examples
+    --------
+    >>> equivalent_diameters([0, 9 * np.pi]).tolist()
+    [0.0, 6.0]
+    """
     diameters: npt.NDArray[np.float64] = 2 * np.sqrt(np.asarray(areas) / np.pi)
     return diameters
 

@@ -107,7 +107,9 @@ def test_blank_rows_are_passed_over(read, blank):
 
 def test_a_quote_that_is_not_closed_is_one_clear_error(read):
     text = HEAD + '0,polygon,0,"1,2' + "\n0,polygon,1,1,2" * 10_000
-    with pytest.raises(AnnotationError, match=r"a\.csv is no CSV from line") as caught:
+    with pytest.raises(
+        AnnotationError, match=r"a\.csv is no CSV after line 1; a quote"
+    ) as caught:
         read(text)
     assert "napari" in caught.value.hint
 
