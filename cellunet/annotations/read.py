@@ -83,11 +83,11 @@ VOID_NOTE = (
 """Note on label images."""
 
 
-class DrawnReader(Protocol):
-    """Read the shapes that were drawn on one image, and paint them."""
+class Reader(Protocol):
+    """Decode the annotation at a path; raises AnnotationError."""
 
     def __call__(self, path: Path, asked: ReadRequest, /) -> Annotation:
-        """Return labels of the shape asked for, or of that which the file tells."""
+        """Return the labels and how they were found."""
 
 
 def read_drawn(path: Path, kind: str, asked: ReadRequest) -> Annotation:
@@ -240,7 +240,7 @@ def _known(shape: Shape | None, path: Path) -> Shape:
     return shape
 
 
-DRAWN: dict[str, DrawnReader] = {
+DRAWN: dict[str, Reader] = {
     "rois": _rois,
     "geojson": _geojson,
     "coco": _coco,
@@ -250,13 +250,6 @@ DRAWN: dict[str, DrawnReader] = {
 }
 
 __all__ = ["ANNOTATIONS", "Annotation", "read_annotation", "read_labels"]
-
-
-class Reader(Protocol):
-    """Decode the annotation at a path; raises AnnotationError."""
-
-    def __call__(self, path: Path, asked: ReadRequest, /) -> Annotation:
-        """Return the labels and how they were found."""
 
 
 def read_labels(path: Path, *, kind: str = "auto") -> npt.NDArray[np.int32]:

@@ -106,15 +106,17 @@ ISOTROPIC = 1e-9
 """An ellipse whose moments differ by less, relative to their mean, has no longer axis
 but by the rounding of sums."""
 
-CONFIDENCE = Column("confidence")
+CONFIDENCE = "confidence"
 
 WHOLE = ("area_px", "left_px", "top_px", "right_px", "bottom_px", "touches_border")
 """Columns of whole numbers; all others are float64."""
 
-POWERS = {c.name: c.power for c in COLUMNS}
-
-UNITS = {0: ("",), 1: ("_px", "_um"), 2: ("_px", "_um2")}
-"""Power to what is appended for pixels and for micrometers."""
+IN_UNITS = {
+    c.name: (f"{c.name}_px", f"{c.name}_um" if c.power == 1 else f"{c.name}_um2")
+    for c in COLUMNS
+    if c.power
+}
+"""Lengths and areas to their columns in pixels and in micrometers."""
 
 EVIDENCE_TOP = 255
 """Value of the evidence (`cellunet.imaging.measure`) that means certainty."""
@@ -138,16 +140,11 @@ def column_names(channels: Sequence[str] = ("",), *, detail: bool = False) -> li
      'intensity_sum_GFP', 'confidence']
     """
     shapes = [c for c in COLUMNS if detail or not c.detail]
-    names = [in_unit(c.name, unit) for unit in (0, 1) for c in shapes if c.power]
+    names = [IN_UNITS[c.name][unit] for unit in (0, 1) for c in shapes if c.power]
     names += [c.name for c in shapes if not c.power]
     for suffix in channel_suffixes(channels):
         names += [c.name + suffix for c in INTENSITIES if detail or not c.detail]
-    return [*names, CONFIDENCE.name]
-
-
-def in_unit(name: str, unit: int) -> str:
-    """Return what a length or area is called in pixels, 0, or in micrometers, 1."""
-    return name + UNITS[POWERS[name]][unit]
+    return [*names, CONFIDENCE]
 
 
 def equivalent_diameters(areas: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -394,7 +391,7 @@ class Sums:
         found: Table = dict(more)
         for unit, size in enumerate(((1.0, 1.0), pixel_size_um)):
             for name, values in self._lengths(ids, shapes, size, unit).items():
-                found[in_unit(name, unit)] = values
+                found[IN_UNITS[name][unit]] = values
         # Of what the object really looks like, if pixels are known not to be square.
         moments = self._moments(ids, pixel_size_um or (1.0, 1.0))
         found["eccentricity"] = eccentricity(moments)
@@ -408,7 +405,7 @@ class Sums:
             for name, values in self._intensities(ids, k).items():
                 found[name + suffix] = values
         sure = self._evidence[ids] / (EVIDENCE_TOP * area)
-        found[CONFIDENCE.name] = sure if self._sure else np.full(len(ids), np.nan)
+        found[CONFIDENCE] = sure if self._sure else np.full(len(ids), np.nan)
         for name in WHOLE:
             found[name] = found[name].astype(np.int64)
         names = column_names(self._channels or ("",), detail=self._detail)
@@ -732,7 +729,7 @@ class Details:
     def columns(self, ids: npt.NDArray[np.int64]) -> Table:
         """Return the columns of objects that are out."""
         ferets = ("feret_max", "feret_min")
-        names = (in_unit(name, unit) for unit in (0, 1) for name in ferets)
+        names = (IN_UNITS[name][unit] for unit in (0, 1) for name in ferets)
         found: Table = dict(zip(names, self._feret[:, ids], strict=True))
         for k, suffix in enumerate(self._names):
             for name, channels in (

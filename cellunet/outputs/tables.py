@@ -55,13 +55,14 @@ FROM = "pixel_size_from"
 TEXTS = ("image", FROM, *WHERE)
 """Columns of text; those of samples may be, too, all others are numbers."""
 
-VOLUME_COLUMNS = (
-    *("volume_vx", "volume_um3", "planes", "z_first", "z_last", "z_mean"),
-)
+VOLUME_COLUMNS = ("volume_vx", "volume_um3", "planes", "z_first", "z_last", "z_mean")
 """Columns that a table of linked objects has besides those of a plane."""
 
 AFTER = (*VOLUME_COLUMNS, "frame")
 """Columns behind those of whole images."""
+
+KNOWN = (*PLACES, *column_names(detail=True), FROM, *AFTER)
+"""Columns in their order, but for those of several channels and of whole images."""
 
 INTEGERS = (
     *("t", "z", "id", *WHOLE),
@@ -276,8 +277,7 @@ def _merged(headers: Sequence[Iterable[str]]) -> list[str]:
     known here comes before the one that follows it in its own table.
     """
     given = {name for header in headers for name in header}
-    known = (*PLACES, *column_names(detail=True), FROM, *AFTER)
-    merged = [name for name in known if name in given]
+    merged = [name for name in KNOWN if name in given]
     for header in headers:
         place = len(merged)
         for name in reversed(list(header)):

@@ -20,7 +20,7 @@ import tifffile
 
 from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError, OutputError
-from cellunet.imaging.measure import COLUMNS, in_unit, measure_labels
+from cellunet.imaging.measure import IN_UNITS, measure_labels
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import read_provenance
 from cellunet.io.tiff import TiffSource
@@ -137,7 +137,7 @@ def test_every_column_in_pixels_is_that_of_full_resolution_or_not_known() -> Non
         for ny, nx in ((2, 3), (1, 1))
     )
     found = table_in_full(level, 2, 3)
-    pixels = {in_unit(c.name, 0) for c in COLUMNS if c.power}
+    pixels = {name for name, _ in IN_UNITS.values()}
     unknown = {name for name in pixels if np.isnan(found[name]).any()}
     axes, feret = ("major_axis_px", "minor_axis_px"), ("feret_max_px", "feret_min_px")
     assert unknown == {"perimeter_px", *axes, *feret}

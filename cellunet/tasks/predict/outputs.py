@@ -21,7 +21,7 @@ from cellunet.errors import (
     choose,
     optional,
 )
-from cellunet.imaging.measure import COLUMNS, Objects, column_names, in_unit
+from cellunet.imaging.measure import COLUMNS, IN_UNITS, Objects, column_names
 from cellunet.io.images import FOLDERS, suffix_of
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.paths import folded, output_paths
@@ -136,8 +136,8 @@ def table_in_full(table: Table, height: float, width: float) -> Table:
     any_way = math.sqrt(height * width) if square else math.nan
     found = dict(table)
     for column in COLUMNS:
-        name = in_unit(column.name, 0)
-        if not column.power or name not in found:
+        name, _ = IN_UNITS.get(column.name, ("", ""))
+        if name not in found:
             continue
         factor = height * width if column.power == 2 else any_way
         if column.along is not None:
