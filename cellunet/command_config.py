@@ -36,7 +36,8 @@ KINDS = (
     *("auto", "labels", "binary", "inverted", "colored", "outlines", "objects"),
     *("scribbles", "rois", "geojson", "coco", "labelme", "via", "napari"),
 )
-"""Rows of `cellunet.annotations.read.ANNOTATIONS`, which needs numpy."""
+"""Rows of `cellunet.annotations.read.ANNOTATIONS`, which needs numpy: imports point
+down, so tests/cli/test_options.py compares the two, as those of `PROTOCOLS`."""
 
 ALL_IMAGES = "all"
 """What `PredictConfig.image` is for every image of a file."""

@@ -202,9 +202,9 @@ UNDERSTOOD = (
     "SegmentationObject (and metadata/training.txt and validation.txt, as in "
     "BBBC039); images next to "
     "NAME_masks, NAME_labels, NAME_label or NAME_seg, or next to NAME.zip, .roi, "
-    ".geojson or .json; a COCO file with its images; a folder NAME with images and "
-    "masks per image (DSB2018) or per sample; 01 with 01_GT/SEG (Cell Tracking "
-    "Challenge)."
+    ".geojson, .json, .csv (napari) or .npy; a COCO file with its images; a folder "
+    "NAME with images and masks per image (DSB2018) or per sample; 01 with 01_GT/SEG "
+    "(Cell Tracking Challenge)."
 )
 
 
@@ -659,7 +659,7 @@ def _or_scribbles(
 
 
 def _ignored(folder: Path, used: Collection[Path] = ()) -> tuple[str, ...]:
-    """Say how many visible files of other kinds lie among the images."""
+    """Say how many visible files that are not used lie among the images."""
     others = [
         p.suffix.lower() or p.name
         for p in folder.iterdir()
@@ -671,4 +671,4 @@ def _ignored(folder: Path, used: Collection[Path] = ()) -> tuple[str, ...]:
     if not others:
         return ()
     kinds = ", ".join(sorted(set(others))[:5])
-    return (f"Left out, as neither TIFF nor PNG: {len(others)} in {folder} ({kinds}).",)
+    return (f"Left out: other files in {folder}: {len(others)} ({kinds}).",)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cellunet.errors import InputError, some
+from cellunet.errors import AnnotationError, InputError, some
 from cellunet.io.paths import (
     DRAWN_FOLDERS,
     IMAGE_FOLDERS,
@@ -91,6 +91,20 @@ def foreign_format(path: Path) -> ForeignFormat | None:
     return next(
         (f for f in FORMATS if suffix in f.suffixes and re.search(f.begins, head)), None
     )
+
+
+def refuse_foreign_file(path: Path) -> None:
+    """Refuse a file of such a format.
+
+    Raises
+    ------
+    AnnotationError
+        If it is of one: names it, and what to export instead.
+    """
+    if known := foreign_format(path):
+        raise AnnotationError(
+            f"{path} is {known.name}, which is not read.", hint=known.instead
+        )
 
 
 def refuse_foreign(folder: Path) -> None:

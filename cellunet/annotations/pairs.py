@@ -47,13 +47,13 @@ from cellunet.io.paths import (
     bare_stem,
     image_files,
     is_annotation_file,
-    is_annotation_mark,
     is_array_file,
     is_companion,
     is_drawn_file,
     is_folder,
     is_image_file,
     shared_stem,
+    stem,
     subfolders,
     without_results,
 )
@@ -441,7 +441,7 @@ def _nothing_found(folder: Path) -> InputError:
         p for at in subfolders(folder, DRAWN_FOLDERS) for p in annotation_files(at)
     ]
     for path in annotation_files(folder):
-        (drawn if is_annotation_mark(path.name) else images).append(path)
+        (images if bare_stem(path.name) == stem(path.name) else drawn).append(path)
     others = _others(folder)
     if images and not drawn:
         return InputError(
@@ -564,10 +564,10 @@ def pair_folders(
     Parameters
     ----------
     predicted, labels
-        Folders of predicted and of true labels, TIFF or PNG; true ones also ROI sets,
-        GeoJSON or labelme's JSON. What part of them is annotated is shown by images
-        ``NAME_annotated`` among them, or in a folder ``annotated`` next to them where
-        theirs is called ``labels``, ``masks``, ``annotations`` or ``rois``.
+        Folders of predicted and of true labels, TIFF or PNG; true ones also as
+        shapes. What part of them is annotated is shown by images ``NAME_annotated``
+        among them, or in a folder ``annotated`` next to them where theirs is called
+        ``labels``, ``masks``, ``annotations`` or ``rois``.
     names
         Pair these alone, whatever else the folders hold; None: all.
     planes

@@ -19,6 +19,7 @@ import numpy as np
 import tifffile
 from scipy import ndimage
 
+from cellunet.annotations.foreign import refuse_foreign_file
 from cellunet.errors import AnnotationError, ImageReadError
 from cellunet.imaging.components import components
 from cellunet.imaging.targets import (
@@ -114,9 +115,11 @@ def _read(path: Path, plane: int | None) -> npt.NDArray[Any]:
         return _read_tiff(path, plane)
     if kind == "PNG":
         return _read_png(path)
+    refuse_foreign_file(path)
     lossy = ", whose compression changes ids" if kind == "JPEG" else ""
     raise AnnotationError(
-        f"{path} holds {kind or 'no image'}{lossy}; an annotation is TIFF or PNG.",
+        f"{path} holds {kind or 'neither an image nor shapes'}{lossy}; label images "
+        "are read as TIFF or PNG.",
         hint="Export it again as PNG or TIFF.",
     )
 

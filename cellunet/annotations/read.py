@@ -16,7 +16,7 @@ import numpy as np
 
 from cellunet.annotations.coco import coco_drawings, crowds, read_coco
 from cellunet.annotations.find import is_scribbles
-from cellunet.annotations.foreign import foreign_format
+from cellunet.annotations.foreign import refuse_foreign_file
 from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import overlay, roi_drawings
 from cellunet.annotations.labelme import labelme_drawings, labelme_size
@@ -39,7 +39,7 @@ from cellunet.annotations.shapes import kind_of, paint, read_json
 from cellunet.annotations.types import Annotation
 from cellunet.errors import AnnotationError, ConfigError, choose, some
 from cellunet.io.paths import (
-    SHAPES_SUFFIX,
+    NAPARI_SUFFIX,
     image_files,
     is_drawn_file,
     is_folder,
@@ -83,11 +83,11 @@ VOID_NOTE = (
 """Note on label images."""
 
 
-class DrawnReader(Protocol):
-    """Read the shapes that were drawn on one image, and paint them."""
+class Reader(Protocol):
+    """Decode the annotation at a path; raises AnnotationError."""
 
     def __call__(self, path: Path, asked: ReadRequest, /) -> Annotation:
-        """Return labels of the shape asked for, or of that which the file tells."""
+        """Return the labels and how they were found."""
 
 
 def read_drawn(path: Path, kind: str, asked: ReadRequest) -> Annotation:
@@ -138,7 +138,7 @@ def drawn_kind(path: Path) -> str:
         return "rois"
     if name.endswith((".geojson", ".geojson.gz")):
         return "geojson"
-    if name.endswith(SHAPES_SUFFIX):
+    if name.endswith(NAPARI_SUFFIX):
         return "napari"
     return json_kind(path, read_json(path))
 
@@ -152,11 +152,8 @@ def json_kind(path: Path, document: object) -> str:
         If it is of another kind, or none.
     """
     kind = kind_of(document)
-    if kind is None and (foreign := foreign_format(path)):
-        raise AnnotationError(
-            f"{path} is {foreign.name}, which is not read.", hint=foreign.instead
-        )
     if kind is None:
+        refuse_foreign_file(path)
         raise AnnotationError(
             f"{path} is JSON, but neither GeoJSON nor of COCO, labelme or VGG Image "
             "Annotator.",
@@ -187,7 +184,7 @@ def _napari(path: Path, asked: ReadRequest) -> Annotation:
 
 
 def _coco(path: Path, asked: ReadRequest) -> Annotation:
-    # The file tells the shape; whether it is the image's is for the caller.
+    # Whether a size that the file tells is the image's is for the caller.
     file, member = read_coco(path), asked.member
     if not member and len(file.images) == 1:
         member = next(iter(file.images))
@@ -243,7 +240,7 @@ def _known(shape: Shape | None, path: Path) -> Shape:
     return shape
 
 
-DRAWN: dict[str, DrawnReader] = {
+DRAWN: dict[str, Reader] = {
     "rois": _rois,
     "geojson": _geojson,
     "coco": _coco,
@@ -253,13 +250,6 @@ DRAWN: dict[str, DrawnReader] = {
 }
 
 __all__ = ["ANNOTATIONS", "Annotation", "read_annotation", "read_labels"]
-
-
-class Reader(Protocol):
-    """Decode the annotation at a path; raises AnnotationError."""
-
-    def __call__(self, path: Path, asked: ReadRequest, /) -> Annotation:
-        """Return the labels and how they were found."""
 
 
 def read_labels(path: Path, *, kind: str = "auto") -> npt.NDArray[np.int32]:
@@ -291,7 +281,7 @@ def read_annotation(  # noqa: PLR0913
         A name in `ANNOTATIONS`. ``auto`` takes a folder as ``objects`` and decides
         for a file from its name and content.
     shape
-        Rows and columns of the image, which ROI sets and GeoJSON do not hold.
+        Rows and columns of the image, for files of shapes that do not hold them.
     channels
         Channels of the image, over which ImageJ counts the positions of ROIs.
     plane

@@ -2,14 +2,14 @@
 
 Coordinates are (x, y) in pixels, counted from the image's upper left corner: the pixel
 of row 0, column 0 covers the square [0, 1] x [0, 1] and its center is (0.5, 0.5). So
-count ImageJ and Fiji, QuPath, COCO and labelme. A pixel belongs to a polygon if its
-center lies inside by the even-odd rule over all rings, so that a ring within a ring is
-a hole whichever way round it was drawn. A center exactly on an edge is inside on the
+count most programs; readers of others add half a pixel. A pixel belongs to a polygon if
+its center lies inside by the even-odd rule over all rings, so that a ring within a ring
+is a hole whichever way round it was drawn. A center exactly on an edge is inside on the
 left and upper side of the polygon and outside on the right and lower one, for ImageJ
 the other way round: polygons that share an edge share no pixel and leave none out.
 
-Readers of ROI sets, GeoJSON, COCO and labelme turn what they find into `Drawing`, and
-`paint` puts all drawings of one image together by one rule. Lines, clicks and brushed
+The reader of each format turns what it finds into `Drawing`, and `paint` puts all
+drawings of one image together by one rule. Lines, clicks and brushed
 areas that say "inside an object" or "background" are scribbles
 (`cellunet.annotations.pixels`).
 """
@@ -36,11 +36,6 @@ from cellunet.imaging.targets import SCRIBBLED_BACKGROUND, SCRIBBLED_INTERIOR
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 

@@ -53,46 +53,48 @@ Table = dict[str, "npt.NDArray[Any]"]
 
 @dataclass(frozen=True)
 class Column:
-    """One thing that is measured of an object."""
+    """One thing that is measured of an object; docs/measurements.md says how."""
 
     name: str
-    meaning: str
     power: int = 0
     """1 for a length and 2 for an area, which have one column in pixels and one in
     micrometers; 0 for what has no unit."""
+    along: int | None = None
+    """Axis of the image that a length is measured along, 0 for y; None: in any
+    direction."""
     detail: bool = False
     """Whether it is measured only where all is asked for."""
 
 
 COLUMNS = (
-    Column("area", "pixels of the object", 2),
-    Column("x", "center of mass, from the left edge of the image", 1),
-    Column("y", "center of mass, from the upper edge of the image", 1),
-    Column("left", "left edge of the bounding box", 1),
-    Column("top", "upper edge of the bounding box", 1),
-    Column("right", "right edge of the bounding box", 1),
-    Column("bottom", "lower edge of the bounding box", 1),
-    Column("major_axis", "longer axis of the ellipse with its second moments", 1),
-    Column("minor_axis", "shorter axis of that ellipse", 1),
-    Column("perimeter", "length of its smooth outline, holes included", 1),
-    Column("feret_max", "largest distance of parallel lines around it", 1, True),
-    Column("feret_min", "least distance of parallel lines around it", 1, True),
-    Column("eccentricity", "of that ellipse: 0 for a circle, near 1 for a line"),
-    Column("solidity", "area in its outline over area in the outline's convex hull"),
-    Column("touches_border", "1 if it touches the edge of the image, else 0"),
-    Column("circularity", "4 pi area over the square of the perimeter", detail=True),
-    Column("orientation", "degrees from the x axis to the longer axis", detail=True),
+    Column("area", 2),
+    Column("x", 1, along=1),
+    Column("y", 1, along=0),
+    Column("left", 1, along=1),
+    Column("top", 1, along=0),
+    Column("right", 1, along=1),
+    Column("bottom", 1, along=0),
+    Column("major_axis", 1),
+    Column("minor_axis", 1),
+    Column("perimeter", 1),
+    Column("feret_max", 1, detail=True),
+    Column("feret_min", 1, detail=True),
+    Column("eccentricity"),
+    Column("solidity"),
+    Column("touches_border"),
+    Column("circularity", detail=True),
+    Column("orientation", detail=True),
 )
 """Measured of the shape; `column_names` has all names in order."""
 
 INTENSITIES = (
-    Column("intensity_mean", "mean of the image's values inside"),
-    Column("intensity_min", "least value inside"),
-    Column("intensity_max", "greatest value inside"),
-    Column("intensity_sum", "sum of the values inside"),
-    Column("intensity_std", "standard deviation of the values inside", detail=True),
-    Column("intensity_median", "median of the values inside", detail=True),
-    Column("background", "median of the values in a ring around it", detail=True),
+    Column("intensity_mean"),
+    Column("intensity_min"),
+    Column("intensity_max"),
+    Column("intensity_sum"),
+    Column("intensity_std", detail=True),
+    Column("intensity_median", detail=True),
+    Column("background", detail=True),
 )
 """Measured in each channel of the image; with several, ``_NAME`` is appended."""
 
@@ -104,15 +106,17 @@ ISOTROPIC = 1e-9
 """An ellipse whose moments differ by less, relative to their mean, has no longer axis
 but by the rounding of sums."""
 
-CONFIDENCE = Column(
-    "confidence", "mean over its pixels of the probability of the likeliest class"
-)
+CONFIDENCE = "confidence"
 
 WHOLE = ("area_px", "left_px", "top_px", "right_px", "bottom_px", "touches_border")
 """Columns of whole numbers; all others are float64."""
 
-UNITS = {0: ("",), 1: ("_px", "_um"), 2: ("_px", "_um2")}
-"""Power to what is appended for pixels and for micrometers."""
+IN_UNITS = {
+    c.name: (f"{c.name}_px", f"{c.name}_um" if c.power == 1 else f"{c.name}_um2")
+    for c in COLUMNS
+    if c.power
+}
+"""Lengths and areas to their columns in pixels and in micrometers."""
 
 EVIDENCE_TOP = 255
 """Value of the evidence (`cellunet.imaging.measure`) that means certainty."""
@@ -136,12 +140,23 @@ def column_names(channels: Sequence[str] = ("",), *, detail: bool = False) -> li
      'intensity_sum_GFP', 'confidence']
     """
     shapes = [c for c in COLUMNS if detail or not c.detail]
-    names = [c.name + UNITS[c.power][0] for c in shapes if c.power]
-    names += [c.name + UNITS[c.power][1] for c in shapes if c.power]
+    names = [IN_UNITS[c.name][unit] for unit in (0, 1) for c in shapes if c.power]
     names += [c.name for c in shapes if not c.power]
     for suffix in channel_suffixes(channels):
         names += [c.name + suffix for c in INTENSITIES if detail or not c.detail]
-    return [*names, CONFIDENCE.name]
+    return [*names, CONFIDENCE]
+
+
+def equivalent_diameters(areas: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the diameters of the circles of these areas.
+
+    Examples
+    --------
+    >>> equivalent_diameters([0, 9 * np.pi]).tolist()
+    [0.0, 6.0]
+    """
+    diameters: npt.NDArray[np.float64] = 2 * np.sqrt(np.asarray(areas) / np.pi)
+    return diameters
 
 
 def channel_suffixes(channels: Sequence[str]) -> list[str]:
@@ -376,8 +391,7 @@ class Sums:
         found: Table = dict(more)
         for unit, size in enumerate(((1.0, 1.0), pixel_size_um)):
             for name, values in self._lengths(ids, shapes, size, unit).items():
-                power = next(c.power for c in COLUMNS if c.name == name)
-                found[name + UNITS[power][unit]] = values
+                found[IN_UNITS[name][unit]] = values
         # Of what the object really looks like, if pixels are known not to be square.
         moments = self._moments(ids, pixel_size_um or (1.0, 1.0))
         found["eccentricity"] = eccentricity(moments)
@@ -391,7 +405,7 @@ class Sums:
             for name, values in self._intensities(ids, k).items():
                 found[name + suffix] = values
         sure = self._evidence[ids] / (EVIDENCE_TOP * area)
-        found[CONFIDENCE.name] = sure if self._sure else np.full(len(ids), np.nan)
+        found[CONFIDENCE] = sure if self._sure else np.full(len(ids), np.nan)
         for name in WHOLE:
             found[name] = found[name].astype(np.int64)
         names = column_names(self._channels or ("",), detail=self._detail)
@@ -714,9 +728,8 @@ class Details:
 
     def columns(self, ids: npt.NDArray[np.int64]) -> Table:
         """Return the columns of objects that are out."""
-        names = (
-            f"feret_{end}_{unit}" for unit in ("px", "um") for end in ("max", "min")
-        )
+        ferets = ("feret_max", "feret_min")
+        names = (IN_UNITS[name][unit] for unit in (0, 1) for name in ferets)
         found: Table = dict(zip(names, self._feret[:, ids], strict=True))
         for k, suffix in enumerate(self._names):
             for name, channels in (

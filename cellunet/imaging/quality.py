@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellunet.imaging.measure import equivalent_diameters
 from cellunet.imaging.normalize import ROUNDING
 from cellunet.io.scratch import pieces
 
@@ -205,7 +206,7 @@ def objects(
         return Appearance()
     low = 0 if confidences is None else int((confidences < UNCERTAIN).sum())
     return Appearance(
-        diameter_px=2 * math.sqrt(float(np.median(areas)) / math.pi),
+        diameter_px=float(equivalent_diameters(np.median(areas))),
         uncertain=None if confidences is None else low / count,
         confidence=None if confidences is None else float(confidences.mean()),
         objects=count,

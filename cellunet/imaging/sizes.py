@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from cellunet.imaging.measure import EVIDENCE_TOP
+from cellunet.imaging.measure import EVIDENCE_TOP, equivalent_diameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,7 +136,7 @@ def look_of(labels: npt.NDArray[Any], evidence: npt.NDArray[np.uint8]) -> Look:
     xy = sums(y * x) / area - my * mx
     ellipse = 4 * np.pi * np.sqrt(np.maximum(yy * xx - xy * xy, 1 / 144))
     return Look(
-        diameters=2 * np.sqrt(area / np.pi),
+        diameters=equivalent_diameters(area),
         confidences=sums(evidence[y, x]) / area / EVIDENCE_TOP,
         fills=np.minimum(area / ellipse, 1.0),
         pixels=float(labels.size),

@@ -41,13 +41,13 @@ IMAGE_SUFFIXES = (".tiff", ".tif", ".btf", ".png", ".zarr")
 OTHER_SUFFIXES = (".lsm", *MAKERS, *JPEGS)
 """Of images alone: where one of `IMAGE_SUFFIXES` has the same name, that one counts."""
 
-DRAWN_SUFFIXES = (".geojson.gz", ".geojson", ".json", ".roi", ".zip")
+SHAPES_SUFFIXES = (".geojson.gz", ".geojson", ".json", ".roi", ".zip")
 """Of shapes rather than pixels."""
 
-SHAPES_SUFFIX = ".csv"
-"""Of a table that holds shapes of napari if it begins as `SHAPES_HEAD`."""
+NAPARI_SUFFIX = ".csv"
+"""Of a table that holds shapes of napari if it begins as `NAPARI_HEAD`."""
 
-SHAPES_HEAD = b"index,shape-type,vertex-index,axis-0"
+NAPARI_HEAD = b"index,shape-type,vertex-index,axis-0"
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "raw")
 """Folders of images beside one of `DRAWN_FOLDERS`, in any case."""
@@ -135,10 +135,10 @@ def is_drawn_file(path: Path) -> bool:
 
     A table is one by its content: those of measurements lie beside images, too.
     """
-    if _is_named(path, (SHAPES_SUFFIX,)):
+    if _is_named(path, (NAPARI_SUFFIX,)):
         with contextlib.suppress(OSError), path.open("rb") as file:
-            return SHAPES_HEAD in file.read(len(SHAPES_HEAD) + 3)
-    return _is_named(path, DRAWN_SUFFIXES)
+            return NAPARI_HEAD in file.read(len(NAPARI_HEAD) + 3)
+    return _is_named(path, SHAPES_SUFFIXES)
 
 
 def is_array_file(path: Path) -> bool:
@@ -182,7 +182,7 @@ def annotation_stem(name: str) -> str:
     >>> annotation_stem("a.tif.geojson"), annotation_stem("a_RoiSet.zip")
     ('a', 'a_RoiSet')
     """
-    suffixes = (*DRAWN_SUFFIXES, ARRAY_SUFFIX, SHAPES_SUFFIX)
+    suffixes = (*SHAPES_SUFFIXES, ARRAY_SUFFIX, NAPARI_SUFFIX)
     bare = _without(unicodedata.normalize("NFC", name), suffixes)
     return stem(bare)
 
@@ -219,12 +219,6 @@ def starts_as_annotation(name: str) -> bool:
     """Return whether a name starts with the mark of an annotation, as ``mask_01``."""
     start = _START.match(annotation_stem(name))
     return start is not None and not start[0].lower().startswith(("t", "im"))
-
-
-def is_annotation_mark(name: str) -> bool:
-    """Return whether a name alone says that a file is no image but an annotation."""
-    drawn = (*DRAWN_SUFFIXES, ARRAY_SUFFIX)
-    return name.lower().endswith(drawn) or bare_stem(name) != stem(name)
 
 
 def is_companion(name: str) -> bool:

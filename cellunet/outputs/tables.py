@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 import numpy as np
 
 from cellunet.errors import OutputError, choose, optional
-from cellunet.imaging.measure import WHOLE
+from cellunet.imaging.measure import WHOLE, column_names
 from cellunet.io.files import PendingFile, close_unwanted, writing
 from cellunet.io.plates import WHERE
 from cellunet.io.samples import is_given
@@ -55,13 +55,14 @@ FROM = "pixel_size_from"
 TEXTS = ("image", FROM, *WHERE)
 """Columns of text; those of samples may be, too, all others are numbers."""
 
-VOLUME_COLUMNS = (
-    *("volume_vx", "volume_um3", "planes", "z_first", "z_last", "z_mean"),
-)
+VOLUME_COLUMNS = ("volume_vx", "volume_um3", "planes", "z_first", "z_last", "z_mean")
 """Columns that a table of linked objects has besides those of a plane."""
 
 AFTER = (*VOLUME_COLUMNS, "frame")
 """Columns behind those of whole images."""
+
+KNOWN = (*PLACES, *column_names(detail=True), FROM, *AFTER)
+"""Columns in their order, but for those of several channels and of whole images."""
 
 INTEGERS = (
     *("t", "z", "id", *WHOLE),
@@ -269,9 +270,27 @@ def join(parts: Sequence[Path], path: Path) -> None:
     choose(_JOINS, path.suffix, "suffix of a table")(parts, path)
 
 
+def _merged(headers: Sequence[Iterable[str]]) -> list[str]:
+    """Return the columns of all tables, in the order in which a table has them.
+
+    Tables of an earlier version lack columns, and channels differ: a column that is not
+    known here comes before the one that follows it in its own table.
+    """
+    given = {name for header in headers for name in header}
+    merged = [name for name in KNOWN if name in given]
+    for header in headers:
+        place = len(merged)
+        for name in reversed(list(header)):
+            if name in merged:
+                place = merged.index(name)
+            else:
+                merged.insert(place, name)
+    return merged
+
+
 def _join_csv(parts: Sequence[Path], path: Path) -> None:
     headers = [_csv_names(part) for part in parts]
-    columns = list(dict.fromkeys(name for header in headers for name in header))
+    columns = _merged(headers)
     pending = PendingFile(path)
     try:
         with writing(path), pending.temporary.open("w", encoding="utf-8") as file:
@@ -376,7 +395,7 @@ def _join_parquet(parts: Sequence[Path], path: Path) -> None:
     arrow = optional("pyarrow", "parquet", "A Parquet table")
     parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
     kinds = [_parquet_kinds(part) for part in parts]
-    names = dict.fromkeys(name for own in kinds for name in own)
+    names = _merged(kinds)
     texts = {n for own in kinds for n, kind in own.items() if kind == "string"}
     schema = table_schema(arrow, names, texts)
     pending = PendingFile(path)

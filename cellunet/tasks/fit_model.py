@@ -25,6 +25,7 @@ from cellunet.command_config import (
     PredictConfig,
 )
 from cellunet.errors import AnnotationError, ConfigError
+from cellunet.imaging.measure import equivalent_diameters
 from cellunet.imaging.sizes import rounded
 from cellunet.io.files import writing
 from cellunet.io.scratch import Scratch
@@ -338,8 +339,7 @@ def _cuts(length: int, parts: int) -> list[tuple[int, int]]:
 
 def _diameters(labels: Labels) -> npt.NDArray[np.float64]:
     areas = np.bincount(labels[labels > 0].ravel())
-    diameters: npt.NDArray[np.float64] = 2 * np.sqrt(areas[areas > 0] / np.pi)
-    return diameters
+    return equivalent_diameters(areas[areas > 0])
 
 
 def _stage(

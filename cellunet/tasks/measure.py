@@ -25,6 +25,7 @@ from cellunet.errors import (
     InputError,
 )
 from cellunet.imaging import normalize
+from cellunet.imaging.measure import equivalent_diameters
 from cellunet.io.channel_files import ChannelFile, channel_file
 from cellunet.io.files import writing
 from cellunet.io.images import create_labels, names_of_images, open_image
@@ -491,7 +492,7 @@ class _Picture:
         source = self._source
         planes = math.prod(source.plane_shape)
         picture, size = self._thumbnail.encode()
-        diameters = 2 * np.sqrt(self._areas / np.pi)
+        diameters = equivalent_diameters(self._areas)
         return ImageSummary(
             name=source.path.name,
             status="done",

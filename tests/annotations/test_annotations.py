@@ -442,7 +442,7 @@ def huge_tiff() -> bytes:
     ("content", "found"),
     [
         (b"", r"is empty \(0 bytes"),
-        (b"plain text", "holds no image; an annotation is TIFF or PNG"),
+        (b"plain text", "neither an image nor shapes; label images are read as"),
         (imagecodecs.jpeg8_encode(np.zeros((8, 8), np.uint8)), "holds JPEG, whose"),
         (imagecodecs.png_encode(IDS)[:20], "cannot be read"),
         (imagecodecs.png_encode(IDS)[:60], "cannot be read"),

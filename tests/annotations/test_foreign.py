@@ -56,11 +56,13 @@ def test_it_is_found_in_the_folder_of_annotations_too(image):
         pair_folders(image / "images", image / "labels")
 
 
-def test_a_file_that_is_named_is_refused_by_what_it_is(tmp_path):
-    path = tmp_path / "project.json"
-    path.write_text(FILES["project.json"][0])
-    with pytest.raises(AnnotationError, match="Image Annotator 3, which is not read"):
-        read_annotation(path)
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_named_is_refused_by_what_it_is(tmp_path, name):
+    text, what, instead = FILES[name]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(AnnotationError, match=f"{what}.*, which is not read") as caught:
+        read_annotation(tmp_path / name)
+    assert instead in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -95,3 +95,35 @@ def test_a_table_of_measurements_is_no_annotation(tmp_path):
     (tmp_path / "b.csv").write_text("\ufeff" + HEAD, encoding="utf-8")
     assert not is_drawn_file(tmp_path / "a.csv")
     assert is_drawn_file(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize("blank", ["\n", ",,,,\n"])
+def test_blank_rows_are_passed_over(read, blank):
+    found = read(HEAD + blank + corners(0, "polygon", *BOX) + blank)
+    assert (found.labels > 0).sum() == 24
+    with pytest.raises(AnnotationError, match=r"line 3 is"):
+        read(HEAD + blank + "7\n")
+
+
+def test_a_quote_that_is_not_closed_is_one_clear_error(read):
+    text = HEAD + '0,polygon,0,"1,2' + "\n0,polygon,1,1,2" * 10_000
+    with pytest.raises(
+        AnnotationError, match=r"a\.csv is no CSV after line 1; a quote"
+    ) as caught:
+        read(text)
+    assert "napari" in caught.value.hint
+
+
+def test_rows_of_a_shape_that_lie_apart_are_refused(read):
+    first, second = corners(0, "polygon", *BOX), corners(1, "polygon", *BOX)
+    for text in (first + second + first, first + first.replace("polygon", "path")):
+        with pytest.raises(AnnotationError, match=r"several kinds; shape 0\. "):
+            read(HEAD + text)
+
+
+def test_a_table_that_is_read_as_shapes_and_holds_none_is_refused(read):
+    with pytest.raises(AnnotationError, match="holds no shapes of napari") as caught:
+        read("image,id,area_px\n", kind="napari")
+    assert "save the layer of shapes" in caught.value.hint
+    with pytest.raises(AnnotationError, match="VGG Image Annotator, which is not read"):
+        read("filename,file_size,file_attributes\n", kind="napari")

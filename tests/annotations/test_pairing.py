@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellunet.annotations.find import LAYOUTS
+from cellunet.annotations.find import LAYOUTS, UNDERSTOOD
 from cellunet.annotations.pairs import (
     Pair,
     Pairs,
@@ -23,7 +23,13 @@ from cellunet.annotations.pairs import (
     split,
 )
 from cellunet.errors import AnnotationError, ConfigError, InputError
-from cellunet.io.paths import bare_stem, stem
+from cellunet.io.paths import (
+    ARRAY_SUFFIX,
+    NAPARI_SUFFIX,
+    SHAPES_SUFFIXES,
+    bare_stem,
+    stem,
+)
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -91,7 +97,7 @@ def test_a_flat_folder_is_paired_by_suffix(tmp_path, suffix):
     ]
     pairs = find_pairs(tmp_path)
     assert pairs.layout == "flat"
-    assert "PNG: 1 in" in pairs.notes[0]
+    assert "other files in" in pairs.notes[0]
     assert ".txt" in pairs.notes[0]
 
 
@@ -607,3 +613,8 @@ def test_pairs_that_lie_deeper_are_named(tmp_path):
     with pytest.raises(InputError, match="folders in it do: set A/x") as caught:
         find_pairs(tmp_path)
     assert caught.value.hint == f"Name that folder: {tmp_path / 'set A/x'}."
+
+
+@pytest.mark.parametrize("suffix", [*SHAPES_SUFFIXES, NAPARI_SUFFIX, ARRAY_SUFFIX])
+def test_the_hint_names_every_file_that_can_annotate(suffix) -> None:
+    assert suffix.removesuffix(".gz") in UNDERSTOOD

@@ -274,8 +274,36 @@ def test_joined_text_stays_text_where_channels_differ(tmp_path) -> None:
     known(parts[1], texts | {"dose": np.nan}, channels=("DAPI",))
     join(parts, tmp_path / "all.csv")
     text = (tmp_path / "all.csv").read_text(encoding="utf-8")
-    assert text.count(',"","12","","a, ""b""\nc",7,0,\n') == 2
-    assert text.count(',"","12","","a, ""b""\nc",,0,3\n') == 1
+    assert text.count(',"","12","","a, ""b""\nc",7,0\n') == 2
+    assert text.count(',"","12","","a, ""b""\nc",,0\n') == 2
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("kind", TABLES)
+def test_columns_are_in_order_whichever_version_wrote_which_table(
+    tmp_path, kind, first
+) -> None:
+    everything = column_names(("DAPI",), detail=True)
+    later = ("left_px", "feret_min_um", "intensity_std_DAPI", "background_DAPI")
+    earlier = [name for name in everything if name not in later]
+    for name, columns in (("a", everything), ("b", earlier)):
+        TABLES[kind](tmp_path / f"{name}.{kind}", columns).commit()
+    parts = [tmp_path / f"{name}.{kind}" for name in ("ab", "ba")[first]]
+    path = tmp_path / f"all.{kind}"
+    join(parts, path)
+    if kind == "csv":
+        names = next(csv.reader(path.read_text().splitlines()))
+    else:
+        names = pyarrow.parquet.read_schema(path).names
+    assert names == [*PLACES, *everything]
+
+
+def test_columns_that_two_tables_lack_in_turn_are_in_order(tmp_path) -> None:
+    for name, columns in (("a", ("y_px", "frame")), ("b", ("x_px", "solidity"))):
+        TABLES["csv"](tmp_path / f"{name}.csv", columns).commit()
+    join([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "all.csv")
+    head = '"image","t","z","id","x_px","y_px","solidity","frame"\n'
+    assert (tmp_path / "all.csv").read_text() == head
 
 
 @pytest.mark.parametrize("kind", TABLES)

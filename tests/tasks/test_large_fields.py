@@ -20,6 +20,7 @@ import tifffile
 
 from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError, OutputError
+from cellunet.imaging.measure import IN_UNITS, measure_labels
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import read_provenance
 from cellunet.io.tiff import TiffSource
@@ -125,6 +126,30 @@ def test_the_columns_of_pixels_that_are_not_square_in_full_resolution() -> None:
         [2.5, 6.25],
     ]
     assert np.isnan(found["perimeter_px"]).all()
+
+
+def test_every_column_in_pixels_is_that_of_full_resolution_or_not_known() -> None:
+    labels = np.zeros((12, 14), np.uint8)
+    labels[3:9, 2:12] = 1
+    labels[5, 10:] = 0
+    full, level = (
+        measure_labels(labels.repeat(ny, 0).repeat(nx, 1), detail=True)
+        for ny, nx in ((2, 3), (1, 1))
+    )
+    found = table_in_full(level, 2, 3)
+    pixels = {name for name, _ in IN_UNITS.values()}
+    unknown = {name for name in pixels if np.isnan(found[name]).any()}
+    axes, feret = ("major_axis_px", "minor_axis_px"), ("feret_max_px", "feret_min_px")
+    assert unknown == {"perimeter_px", *axes, *feret}
+    for name in pixels - unknown:
+        assert found[name] == pytest.approx(full[name]), name
+
+
+def test_lengths_and_areas_of_nearly_square_pixels_go_together() -> None:
+    table = {"area_px": np.array([10**8]), "perimeter_px": np.array([1e4])}
+    found = table_in_full(table, 2, 2.001)
+    assert found["area_px"].tolist() == [400_200_000]
+    assert found["perimeter_px"] ** 2 == pytest.approx(400_200_000)
 
 
 def test_a_level_that_is_missing_fails_its_image_alone(run, image, tmp_path) -> None:

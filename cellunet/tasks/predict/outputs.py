@@ -21,7 +21,7 @@ from cellunet.errors import (
     choose,
     optional,
 )
-from cellunet.imaging.measure import COLUMNS, Objects, column_names
+from cellunet.imaging.measure import COLUMNS, IN_UNITS, Objects, column_names
 from cellunet.io.images import FOLDERS, suffix_of
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.paths import folded, output_paths
@@ -121,10 +121,6 @@ class Context:
         )
 
 
-ALONG = {"x": 1, "left": 1, "right": 1, "y": 0, "top": 0, "bottom": 0}
-"""Measured along one axis, by the number of that axis of YX."""
-
-
 def table_in_full(table: Table, height: float, width: float) -> Table:
     """Return a table whose columns in pixels count those of full resolution.
 
@@ -133,19 +129,20 @@ def table_in_full(table: Table, height: float, width: float) -> Table:
     table
         Of a pyramid's level.
     height, width
-        Of its pixel, in pixels of full resolution. If they differ, what is measured
-        along no axis is not known.
+        Of its pixel, in pixels of full resolution. If they differ by more than
+        rounded shapes of levels explain, lengths along no axis are not known.
     """
-    any_way = height if math.isclose(height, width, rel_tol=1e-3) else math.nan
+    square = math.isclose(height, width, rel_tol=1e-3)
+    any_way = math.sqrt(height * width) if square else math.nan
     found = dict(table)
     for column in COLUMNS:
-        name = f"{column.name}_px"
-        if not column.power or name not in found:
+        name, _ = IN_UNITS.get(column.name, ("", ""))
+        if name not in found:
             continue
-        one = any_way
-        if column.name in ALONG:
-            one = (height, width)[ALONG[column.name]]
-        scaled = found[name] * (height * width if column.power == 2 else one)
+        factor = height * width if column.power == 2 else any_way
+        if column.along is not None:
+            factor = (height, width)[column.along]
+        scaled = found[name] * factor
         whole = found[name].dtype.kind == "i"
         found[name] = np.rint(scaled).astype(np.int64) if whole else scaled
     return found

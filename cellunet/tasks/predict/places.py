@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellunet.errors import CellunetError, ConfigError, InputError
-from cellunet.imaging.measure import INTENSITIES, column_names
+from cellunet.imaging.measure import INTENSITIES
 from cellunet.io.images import FOLDERS, names_of_images, suffix_of
 from cellunet.io.paths import output_stem
 from cellunet.io.plates import WHERE, PlatePattern, plate_of_zarr, recognized, well_name
 from cellunet.io.samples import read_samples
-from cellunet.outputs.tables import AFTER, FROM, PLACES, safe_path
+from cellunet.outputs.tables import KNOWN, safe_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -185,7 +185,7 @@ def _refuse_taken(names: Iterable[str], where: str, hint: str) -> None:
     ConfigError
         If a name is that of a measured column, or of one that says where it is.
     """
-    fixed = {*PLACES, "label", FROM, *AFTER, *column_names(detail=True)}
+    fixed = {*KNOWN, "label"}
     per_channel = tuple(f"{column.name}_" for column in INTENSITIES)
     for name in names:
         if name in fixed or name.startswith(per_channel):

@@ -16,6 +16,7 @@ import numpy as np
 from cellunet import __version__
 from cellunet.command_config import PredictConfig
 from cellunet.config import DecodeConfig
+from cellunet.imaging.measure import equivalent_diameters
 from cellunet.io.files import write_atomically
 from cellunet.outputs import report
 from cellunet.tasks.predict.inputs import as_asked, common_folder, name_below
@@ -91,7 +92,7 @@ class Reporter:
         `objects` counts those of several planes once, if they are linked.
         """
         planes = int(np.prod(source.plane_shape, dtype=int))
-        diameters = 2 * np.sqrt(observed.areas / np.pi)
+        diameters = equivalent_diameters(observed.areas)
         return report.ImageSummary(
             name=source.path.name,
             status="done",

@@ -33,7 +33,7 @@ import numpy as np
 from cellunet.annotations.pairs import find_pairs
 from cellunet.config import NormalizationConfig
 from cellunet.errors import InputError
-from cellunet.imaging.measure import EVIDENCE_TOP
+from cellunet.imaging.measure import EVIDENCE_TOP, equivalent_diameters
 from cellunet.imaging.normalize import (
     CLIP,
     LOG_GAIN,
@@ -199,7 +199,7 @@ def _intensities(scaled: npt.NDArray[np.float32]) -> list[float]:
 
 def _diameter(areas: npt.NDArray[np.integer]) -> float:
     """Return the median equivalent diameter in pixels; 0 without objects."""
-    return 2 * math.sqrt(float(np.median(areas)) / math.pi) if areas.size else 0.0
+    return float(equivalent_diameters(np.median(areas))) if areas.size else 0.0
 
 
 ALIKE = 0.5

@@ -37,6 +37,7 @@ from cellunet.errors import (
     InputError,
     some,
 )
+from cellunet.imaging.measure import equivalent_diameters
 from cellunet.imaging.normalize import measure_channels
 from cellunet.imaging.targets import has_background, scribbled_px, trainable_mask
 from cellunet.io.images import open_image
@@ -677,15 +678,14 @@ def has_objects(samples: Sequence[Sample]) -> bool:
 def object_diameters_px(samples: Sequence[Sample]) -> tuple[float, float, float]:
     """Return the equivalent diameter of all objects: 5th percentile, median, 95th.
 
-    The diameter of the circle of an object's area, 2 sqrt(area / pi). At least one
-    object is needed (`has_objects`).
+    At least one object is needed (`has_objects`).
     """
     areas: list[npt.NDArray[Any]] = []
     for sample in samples:
         _, counts = np.unique(sample.labels[sample.labels > 0], return_counts=True)
         areas.append(counts)
     every = np.concatenate(areas)
-    low, middle, high = np.percentile(2 * np.sqrt(every / np.pi), (5, 50, 95))
+    low, middle, high = np.percentile(equivalent_diameters(every), (5, 50, 95))
     return float(low), float(middle), float(high)
 
 
