@@ -152,6 +152,12 @@ def test_lengths_and_areas_of_nearly_square_pixels_go_together() -> None:
     assert found["perimeter_px"] ** 2 == pytest.approx(400_200_000)
 
 
+def test_voxels_are_those_of_full_resolution() -> None:
+    table = {"area_px": np.array([7]), "volume_vx": np.array([21])}
+    found = table_in_full(table, 2, 2)
+    assert (found["area_px"].tolist(), found["volume_vx"].tolist()) == ([28], [84])
+
+
 def test_a_level_that_is_missing_fails_its_image_alone(run, image, tmp_path) -> None:
     path = pyramid(tmp_path / "a.ome.tif", image)
     tifffile.imwrite(tmp_path / "flat.tif", image)

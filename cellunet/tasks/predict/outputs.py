@@ -145,6 +145,9 @@ def table_in_full(table: Table, height: float, width: float) -> Table:
         scaled = found[name] * factor
         whole = found[name].dtype.kind == "i"
         found[name] = np.rint(scaled).astype(np.int64) if whole else scaled
+    if "volume_vx" in found:
+        voxels = found["volume_vx"] * (height * width)
+        found["volume_vx"] = np.rint(voxels).astype(np.int64)
     return found
 
 
