@@ -20,7 +20,7 @@ from cellunet.io.axes import AS_GRAY
 from cellunet.io.images import names_of_images, open_image
 from cellunet.io.jpeg import ALTERED
 from cellunet.io.paths import way_out
-from cellunet.io.scenes import Scene, SceneSource
+from cellunet.io.scenes import Scene, SceneSource, scenes_of
 from cellunet.io.source import Choice, Region
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict.batch import predict
@@ -452,6 +452,26 @@ def test_a_file_that_changed_unseen_is_read_when_run_again(tmp_path):
     ):
         whole(source)
     assert names_of_images(path)[0] == "Series007"
+
+
+def test_of_many_files_each_is_opened_once_to_list_its_scenes(tmp_path):
+    opened = []
+
+    class Container:
+        scenes = (Scene(axes="YX", shape=(5, 6), dtype=np.dtype(np.uint8)),)
+
+        def __init__(self, path: Path) -> None:
+            opened.append(path)
+
+        def close(self) -> None:
+            pass
+
+    paths = [tmp_path / str(number) for number in range(400)]
+    for path in paths:
+        path.touch()
+    for path in paths * 2:
+        scenes_of(path, Container)
+    assert opened == paths
 
 
 def test_an_empty_scene_is_refused(tmp_path):
