@@ -11,7 +11,7 @@ import importlib.util
 import re
 import sys
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from cellunet.errors import ImageReadError
@@ -103,8 +103,8 @@ def open_scene(path: Path, choice: Choice) -> SceneSource:
     """
     with reading(path):
         maker, opener = MAKERS[path.suffix.lower()], _checked(path)
-        if maker.levels:
-            opener = partial(opener, level=choice.level)
+        if maker.levels and choice.level:
+            opener = _at_level(opener, choice.level)
         return SceneSource(path, choice, opener, maker.size)
 
 
@@ -142,10 +142,10 @@ def split_scene(path: Path) -> tuple[Path, str | None]:
     Of any other path: the path and None.
     """
     file = path.parent
-    found = _SCENE.match(path.name.removeprefix(f"{file.stem}_"))
-    if found is None or file.suffix.lower() not in MAKERS or file.is_dir():
+    if file.suffix.lower() not in MAKERS or file.is_dir():
         return path, None
-    return file, found[0]
+    found = re.match(rf"{re.escape(file.stem)}_(\d+)(?=_|$)", path.name)
+    return (path, None) if found is None else (file, found[1])
 
 
 def image_stem(stem: str, number: int, name: str) -> str:
@@ -160,10 +160,14 @@ def image_stem(stem: str, number: int, name: str) -> str:
     return f"{stem}_{number}" + (f"_{safe}" if safe else "")
 
 
-_SCENE = re.compile(r"\d+(?=_|$)")
-
 MOST_NAME = 40
 """Characters of an image's name in the name of its result."""
+
+
+@lru_cache(maxsize=8)
+def _at_level(opener: Callable[..., Container], level: int) -> Callable[..., Container]:
+    """Return what opens a level, the same each time: scenes are kept by it."""
+    return partial(opener, level=level)
 
 
 def _checked(path: Path) -> Callable[..., Container]:

@@ -157,9 +157,10 @@ class SceneSource(Closing):
             raise ImageReadError(f"{path} holds no image.", hint="Export it again.")
         self._number = choose_image(path, choice.image, images)
         self._scene = scene = scenes[self._number]
-        if scene.refusal:
+        refusal = scene.refusal or ("" if min(scene.shape) else "it has no pixels")
+        if refusal:
             raise ImageReadError(
-                f"{path}: {scene.refusal}.",
+                f"{path}: {refusal}.",
                 hint="Export it as OME-TIFF, or choose another image of the file "
                 "with --image.",
             )
@@ -295,6 +296,8 @@ class SceneSource(Closing):
             scenes = container.scenes
             if len(scenes) <= self._number or scenes[self._number] != self._scene:
                 container.close()
+                # Where the state of the file does not tell that it is another one.
+                _scenes.cache_clear()
                 raise ImageReadError(
                     f"{self.path} has changed since it was opened.", hint="Run again."
                 )
@@ -316,7 +319,8 @@ def scenes_of(path: Path, opener: Callable[[Path], Container]) -> tuple[Scene, .
     return _scenes(path, opener, file_state(path))
 
 
-@functools.lru_cache(maxsize=128)
+# A batch lists the images of all its files before it opens the first.
+@functools.lru_cache(maxsize=1024)
 def _scenes(
     path: Path, opener: Callable[[Path], Container], state: str
 ) -> tuple[Scene, ...]:

@@ -104,3 +104,9 @@ def test_images_in_a_folder_named_like_a_file_are_no_scenes(tmp_path):
     assert split_scene(folder / "day_1.tif") == (folder / "day_1.tif", None)
     with open_image(folder / "day_1.tif") as source:
         np.testing.assert_array_equal(whole(source), LEFT)
+
+
+@pytest.mark.parametrize("name", ["1_L", "b_1_L", "a_L", "a_1L", "xa_1_L"])
+def test_other_names_behind_a_file_are_no_scenes(name, data):
+    path = data / "images" / "a.lif" / name
+    assert split_scene(path) == (path, None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import os
 import pickle
 import tracemalloc
 from pathlib import Path
@@ -18,7 +20,8 @@ from cellunet.io.axes import AS_GRAY
 from cellunet.io.images import names_of_images, open_image
 from cellunet.io.jpeg import ALTERED
 from cellunet.io.paths import way_out
-from cellunet.io.source import Region
+from cellunet.io.scenes import Scene, SceneSource, scenes_of
+from cellunet.io.source import Choice, Region
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict.batch import predict
 from tests.io.microscope_files import (
@@ -412,6 +415,82 @@ def test_a_file_is_opened_to_list_its_scenes_and_then_once_for_each(
     assert len(opened) == 1 + len(SCENES)
     write_lif(path, {"other": STACK})
     assert names_of_images(path) == ["other"]
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_imaris_is_opened_as_seldom(level, tmp_path, monkeypatch):
+    imaris = pytest.importorskip("cellunet.io.imaris")
+    opened = []
+
+    class Counted(imaris.Imaris):
+        def __init__(self, path: Path, level: int = 0) -> None:
+            opened.append(level)
+            super().__init__(path, level)
+
+    monkeypatch.setattr(imaris, "Imaris", Counted)
+    path = write_imaris(tmp_path / "a.ims", STACK, ("DAPI", "GFP"), levels=2)
+    names_of_images(path)
+    for channel in ("0", "1"):
+        with open_image(path, channel=channel, level=level) as source:
+            source.read(Region(0, 0, 5, 0, 5))
+    # To list its images, the level that is read, and both channels.
+    assert opened == [*range(level + 1), level, level]
+
+
+def test_a_file_that_changed_unseen_is_read_when_run_again(tmp_path):
+    path = write_lif(tmp_path / "a.lif", SCENES)
+    names_of_images(path)
+    before, other = path.stat(), "Series001".encode("utf-16-le")
+    with path.open("r+b") as file:
+        changed = file.read().replace(other, "Series007".encode("utf-16-le"))
+        file.seek(0)
+        file.write(changed)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with (
+        pytest.raises(ImageReadError, match="has changed since it was opened"),
+        open_image(path, channel="0", image="0") as source,
+    ):
+        whole(source)
+    assert names_of_images(path)[0] == "Series007"
+
+
+def test_of_many_files_each_is_opened_once_to_list_its_scenes(tmp_path):
+    opened = []
+
+    class Container:
+        scenes = (Scene(axes="YX", shape=(5, 6), dtype=np.dtype(np.uint8)),)
+
+        def __init__(self, path: Path) -> None:
+            opened.append(path)
+
+        def close(self) -> None:
+            pass
+
+    paths = [tmp_path / str(number) for number in range(400)]
+    for path in paths:
+        path.touch()
+    for path in paths * 2:
+        scenes_of(path, Container)
+    assert opened == paths
+
+
+def test_an_empty_scene_is_refused(tmp_path):
+    scene = Scene(name="none", axes="YX", shape=(0, 0), dtype=np.dtype(np.uint8))
+
+    class Empty:
+        scenes = (scene, dataclasses.replace(scene, shape=(5, 6)))
+
+        def __init__(self, path: Path) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    path = tmp_path / "a"
+    path.touch()
+    with pytest.raises(ImageReadError, match="a: it has no pixels"):
+        SceneSource(path, Choice(image="0"), Empty, "")
+    assert SceneSource(path, Choice(), Empty, "").shape == (5, 6)
 
 
 def test_a_scene_that_is_not_there_is_refused_with_those_that_are(scenes):

@@ -89,7 +89,7 @@ class ImageQuality:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WrittenImage:
     """What is known of an image whose files are written."""
 
     quality: ImageQuality
@@ -314,6 +314,7 @@ class ImageScheduler:
             # Beside a small image there is another one: its tiles are decoded there.
             self._tiles if large else 1,
             source.channels,
+            settings.ZARR_ROWS if source.origin.grid else settings.TILE_ROWS,
         )
         memory = replace(memory, tile_px=min(memory.tile_px, self._config.tile_px))
         workers = self._here if self._config.dask else memory.workers
@@ -704,7 +705,7 @@ class ImageJob:
         target: inputs.Target,
         provenance: dict[str, Any],
         way: Way,
-    ) -> Written:
+    ) -> WrittenImage:
         """Write all files."""
         begin, output, recipe = time.perf_counter(), target.output, way.recipe
         with writing(output):
@@ -760,7 +761,7 @@ class ImageJob:
         provenance: dict[str, Any],
         way: Way,
         scratch: Scratch,
-    ) -> Written:
+    ) -> WrittenImage:
         """Write labels and what lies beside."""
         planes = int(np.prod(source.plane_shape, dtype=int))
         recipe, size = way.recipe, way.size
@@ -799,12 +800,12 @@ class ImageJob:
             # All of the channel has been read by now.
             found = provenance | inputs.record(source.damaged)
             spec = ImageSpec.like(source, dtype, provenance=found)
+            linked = [n.astype(dtype) for n in numbers if self.config.link_planes]
             with create_labels(target.labels, spec) as sink:
 
                 def write(band: Band) -> None:
                     observer.on_rows(band)
-                    own, labels = numbers[band.plane], band.labels
-                    written = own[labels] if self.config.link_planes else labels
+                    written = linked[band.plane][band.labels] if linked else band.labels
                     sink.write(band.plane, band.y0, written.astype(dtype, copy=False))
 
                 def bands() -> Iterator[Band]:
@@ -835,7 +836,7 @@ class ImageJob:
                     | ({"skipped_share": observed.skipped} if observed.skipped else {})
                 )
             extras.commit()
-        return Written(
+        return WrittenImage(
             quality=observed,
             objects=count,
             dropped=dropped,

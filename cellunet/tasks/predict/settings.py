@@ -29,7 +29,7 @@ from cellunet.engine.cores import usable_cores
 from cellunet.engine.runtimes import FlippingEngine
 from cellunet.errors import ConfigError, DeviceError, choose
 from cellunet.imaging.blocks import network_plan
-from cellunet.io import label_tiff
+from cellunet.io import label_tiff, label_zarr
 from cellunet.io.scratch import MEMORY_BYTES
 from cellunet.tasks.scheduling import SerialExecutor, executor_of
 
@@ -224,6 +224,13 @@ PROGRAM_BYTES = 150 * MEGABYTE
 WAITING_BYTES = label_tiff.MEMORY_BYTES
 """What a writer keeps of compressed strips or tiles."""
 
+TILE_ROWS = label_tiff.TILE_PX
+"""Rows of labels that a row of tiles of a TIFF is made of; a strip is less."""
+
+ZARR_ROWS = 3 * label_zarr.CHUNK_PX
+"""The same of an OME-Zarr, measured: the rows of a chunk of each level, in all twice
+those of full size, and copies while they are compressed."""
+
 TENSORS = 9
 """Feature maps of the finest level that ONNX Runtime holds at once, measured: 8.3 with
 16 and with 32 channels at 1024 x 1024, 9 at 512 x 512."""
@@ -287,13 +294,14 @@ def window_bytes(shape: tuple[int, int], network: UNetConfig, channels: int = 1)
     return int(4 * height * width * (own + FURTHER_MAPS * (channels - 1)))
 
 
-def memory_for(
+def memory_for(  # noqa: PLR0913
     limit_mb: int | None,
     shape: tuple[int, int],
     window: int,
     held: int,
     workers: int = 1,
     channels: int = 1,
+    label_rows: int = TILE_ROWS,
 ) -> Memory:
     """Return what may be held at once for a plane.
 
@@ -312,6 +320,8 @@ def memory_for(
     channels
         Channels of the image that are read. Bands are so much lower that those of
         several fit as well.
+    label_rows
+        Full-width rows of labels, of 4 bytes, that their writer holds.
 
     Raises
     ------
@@ -323,8 +333,7 @@ def memory_for(
     if limit_mb is None:
         memory = Memory(band_pixels=most // band)
         return _shared(memory, Memory.tile_px**2 * TILE_BYTES, workers)
-    # A row of tiles is made of 256 rows of labels, of 4 bytes at most; a strip is less.
-    rows = 256 * 4 * shape[1]
+    rows = label_rows * 4 * shape[1]
     fixed = PROGRAM_BYTES + WAITING_BYTES + held + window + rows
     least = 3 * TILE_BYTES * LEAST_TILE_PX**2 + 16 * band * shape[1]
     left = limit_mb * MEGABYTE - fixed

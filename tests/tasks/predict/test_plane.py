@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,13 +34,16 @@ from cellunet.config import (
 from cellunet.core.device import TorchEngine
 from cellunet.core.unet import UNet, initialize
 from cellunet.engine.runtimes import plane_probabilities
-from cellunet.errors import CheckpointError
+from cellunet.errors import CheckpointError, ImageReadError, OutputError
 from cellunet.imaging import blocks as blocks_module
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.decode import correct, decode_plane, seed_and_foreground_mask
 from cellunet.imaging.normalize import measure, normalize
 from cellunet.io.images import open_image
+from cellunet.io.label_tiff import TiffSink
 from cellunet.io.scratch import KeptTile, PlaneStore, Scratch
+from cellunet.io.source import Region
+from cellunet.io.tiff import TiffSource
 from cellunet.metrics.matching import score_image
 from cellunet.tasks.predict import image as side_by_side
 from cellunet.tasks.predict import plane as segment_module
@@ -528,6 +532,43 @@ def many_blocks(monkeypatch) -> None:
 def stopping_at(call: int | None) -> Callable[[], bool]:
     calls = itertools.count(1)
     return lambda: call is not None and next(calls) >= call
+
+
+@pytest.mark.usefixtures("many_blocks")
+@pytest.mark.parametrize("what", ["write", "read"])
+def test_what_fails_while_labels_are_written_is_told_and_nothing_is_left(
+    what, tiny_model, tmp_path, nuclei_image, monkeypatch
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", nuclei_image((300, 170), 60, 3)[0])
+    written, threads = [], set()
+    write, read = TiffSink.write, TiffSource.read
+
+    def failing_write(self: TiffSink, plane: int, y0: int, rows: Any) -> None:
+        written.append(y0)
+        threads.add(threading.current_thread().name.partition("_")[0])
+        if what == "write" and len(written) == 2:
+            raise OutputError("There is no room.")
+        write(self, plane, y0, rows)
+
+    def failing_read(self: Any, region: Region) -> Any:
+        if what == "read" and len(written) == 2:
+            raise ImageReadError("It is gone.")
+        return read(self, region)
+
+    monkeypatch.setattr(TiffSink, "write", failing_write)
+    monkeypatch.setattr(TiffSource, "read", failing_read)
+    found = predict(
+        [str(tmp_path / "a.tif")],
+        tmp_path / "out",
+        model=str(tiny_model.folder),
+        threads=2,
+        config=PredictConfig(tile_px=64),
+    )
+    told = {"write": "There is no room.", "read": "It is gone."}[what]
+    assert found.images[0].message == told
+    assert threads == {"cellunet-ahead"}
+    assert not list((tmp_path / "out").iterdir())
+    assert not threads_left()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from cellunet.io.images import open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.label_zarr import ZarrSink, alone_in
 from cellunet.tasks.measure import measure
+from cellunet.tasks.predict import settings
 from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.settings import ZARR_ROWS
 
 zarr = pytest.importorskip("zarr", "3")
 
@@ -266,6 +269,41 @@ def test_labels_of_a_small_plane_are_one_chunk(run, tmp_path, pixels) -> None:
     group = zarr.open_group(tmp_path / "out" / "a.zarr", mode="r")
     assert (group["0"].chunks, group["0"].shards) == ((150, 300), None)
     assert "1" not in group
+
+
+def test_writing_holds_no_more_than_max_memory_sets_aside(tmp_path) -> None:
+    shape = 1024, 8192
+    rows = np.repeat(np.arange(512, dtype=np.uint32), 16)[np.newaxis].repeat(128, 0)
+    spec = ImageSpec(shape=shape, dtype=np.dtype(np.uint32))
+    tracemalloc.start()
+    try:
+        with ZarrSink(tmp_path / "a.zarr", spec) as sink:
+            for y0 in range(0, shape[0], len(rows)):
+                sink.write(0, y0, rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0.5 < peak / (ZARR_ROWS * shape[1] * 4) < 1.05
+
+
+@pytest.mark.parametrize(("name", "rows"), [("a.zarr", ZARR_ROWS), ("a.tif", 256)])
+def test_max_memory_counts_the_rows_that_wait(
+    name, rows, run, tmp_path, pixels, monkeypatch
+) -> None:
+    path, given = tmp_path / name, []
+    if name == "a.tif":
+        tifffile.imwrite(path, pixels[0])
+    else:
+        store(path, pixels[0], "yx")
+    memory_for = settings.memory_for
+
+    def counted(*what):
+        given.extend(what[6:])
+        return memory_for(*what)
+
+    monkeypatch.setattr(settings, "memory_for", counted)
+    assert not run(path, max_memory_mb=2000, overwrite=True).failed
+    assert {*given} == {rows}
 
 
 @pytest.mark.parametrize("into", [None, "nuclei"])
