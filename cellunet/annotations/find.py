@@ -18,7 +18,7 @@ from cellunet.annotations.coco import is_coco, note_on_lost, read_coco
 from cellunet.annotations.imagej import overlay
 from cellunet.annotations.pixels import DECODERS, read_pixels, recognize
 from cellunet.errors import AnnotationError, InputError, some
-from cellunet.io.microscopes import scene_paths
+from cellunet.io.microscopes import MAKERS, scene_paths
 from cellunet.io.paths import (
     ARRAY_SUFFIX,
     CELLPOSE,
@@ -72,7 +72,10 @@ def by_name(
     named, notes = [], []
     for image in images:
         name = stem(image.name)
-        asked = any(mark.startswith(f"{name}_") for mark in marks)
+        # Only where the file can hold scenes: all marks are looked at.
+        asked = image.suffix.lower() in MAKERS and any(
+            mark.startswith(f"{name}_") for mark in marks
+        )
         scenes = scene_paths(image) if asked else []
         own = [(unicodedata.normalize("NFC", p.name), p) for p in scenes]
         taken = [(scene, path) for scene, path in own if scene in marks]
