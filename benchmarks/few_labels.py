@@ -274,7 +274,7 @@ def progress() -> str:
         mine = [r for r in done() if (r["kind"], r["preset"]) == (kind, preset)]
         run = sum(row["images"] > 0 for row in mine)
         words.append(f"{kind} with `{preset}` {run} of {planned}")
-    return f"Trainings that are run: {', '.join(words)}."
+    return f"Trainings that are finished: {', '.join(words)}."
 
 
 def plot() -> None:
@@ -326,6 +326,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.data and options.start == MODEL and options.kind not in ZOO:
         parser.error(f"{MODEL} was trained on images of this kind: --from another")
+    if options.data and not (
+        options.steps or PRESETS[options.preset]().steps_per_epoch
+    ):
+        parser.error(f"{options.preset} has no number of steps of its own: --steps")
     stop_at = time.monotonic() + 60 * options.minutes
     sample = sample_of(options.data, options.kind) if options.data else None
     for about in planned(sample, options) if sample else ():

@@ -82,7 +82,7 @@ VIEW_PX = 160
 ARROWS = {
     "#333333": "two 3 x 3 convolutions, each with batch normalization and ReLU",
     "#0072b2": "2 x 2 maximum, then the same",
-    "#d55e00": "2 x 2 transposed convolution; beside what is copied, then the same",
+    "#d55e00": "2 x 2 transposed convolution, joined with the copy, then the same",
     "#888888": "copy",
     "#009e73": "1 x 1 convolution",
 }
@@ -152,8 +152,8 @@ def fields(options: Options) -> None:
     """Draw parts of three fields and their annotation."""
     panels = []
     for start, view, title in (
-        ("N12_s7", np.s_[20:170, 420:620], "N12 site 7: many touch"),
-        ("E06_s3", np.s_[20:170, 380:580], "E06 site 3: much background"),
+        ("N12_s7", np.s_[20:170, 420:620], "N12 site 7: a bright nucleus"),
+        ("E06_s3", np.s_[20:170, 380:580], "E06 site 3: debris is annotated"),
         ("L11_s4", np.s_[330:480, 180:380], "L11 site 4: a bright artifact"),
     ):
         sample = sample_of(options, start)
@@ -208,7 +208,7 @@ def network(options: Options) -> None:
         arrow(axes, (-0.3, 0), (1, 0), "#333333")
         arrow(axes, (2 * levels - 1, 0), (2 * levels + 0.3, 0), "#009e73")
         axes.set(xlim=(-0.9, 2 * levels + 0.9), ylim=(levels + 0.1, -0.6))
-        axes.set_title(f"{weights:,} weights, {kflop:,.0f} kFLOP a pixel")
+        axes.set_title(f"{weights:,} weights, {kflop:,.0f} kFLOP per pixel")
         axes.axis("off")
         for row, (color, text) in enumerate(ARROWS.items()):
             height = levels - 1.1 + 0.25 * row

@@ -35,7 +35,12 @@ from cellunet.annotations.planes import Planes
 from cellunet.errors import ConfigError, InputError, some
 from cellunet.io.images import JPEGS
 from cellunet.io.jpeg import ALTERED
-from cellunet.io.microscopes import scene_paths
+from cellunet.io.microscopes import (
+    MAKERS,
+    is_installed,
+    scene_paths,
+    what_to_install,
+)
 from cellunet.io.paths import (
     DRAWN_FOLDERS,
     IMAGE_FOLDERS,
@@ -169,7 +174,7 @@ def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
             f"The images and annotations in {folder} do not match: "
             f"{'; '.join(problems)}{_left_out(others)}.",
             hint="Images and annotations are matched by name; add, rename or remove "
-            f"these files. {_of_pictures(folder, others)}",
+            f"these files.{_unknown_scenes(found)} {_of_pictures(folder, others)}",
         )
     pairs = [
         Pair(
@@ -414,6 +419,19 @@ def _problems(found: FolderLayout) -> list[str]:
         for what, names in kinds.items()
         if names
     ]
+
+
+def _unknown_scenes(found: FolderLayout) -> str:
+    """Return what to install, if that keeps annotations from their scenes."""
+    for name in sorted(set(found.images) - set(found.annotations)):
+        image = found.images[name][0]
+        suffix = image.suffix.lower()
+        if suffix in MAKERS and not is_installed(suffix):
+            return (
+                f" The scenes of {image.name} are not known, as the library that reads "
+                f"it is not installed. Try: {what_to_install(suffix)}."
+            )
+    return ""
 
 
 def _nothing_found(folder: Path) -> InputError:

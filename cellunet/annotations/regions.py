@@ -351,7 +351,7 @@ class RegionFiles:
 
     def __init__(self, named: str) -> None:
         self._named = Path(named)
-        # An image has its regions read once, be others in work beside it.
+        # Each file is read once, although several images are in work side by side.
         self.read = lru_cache(maxsize=128)(read_regions)
         if self._named.is_dir():
             return

@@ -88,6 +88,15 @@ def test_an_annotation_of_a_scene_that_is_not_there_has_no_image(data):
         find_pairs(data)
 
 
+def test_a_library_that_scenes_need_is_named_where_it_is_missing(data, monkeypatch):
+    annotate(data, "a_0_L.tif")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="no image for the annotation a_0_L") as told:
+        find_pairs(data)
+    assert "The scenes of a.lif are not known" in (told.value.hint or "")
+    assert 'pip install "cellunet-torch[formats]"' in (told.value.hint or "")
+
+
 def test_lists_of_sides_name_scenes(data):
     annotate(data, "a_0_L.tif", "a_1_R-2-b.tif")
     (data / "metadata").mkdir()

@@ -448,6 +448,26 @@ def test_an_arm_that_leads_nowhere_is_no_part_of_a_bridge() -> None:
     assert not core[:14].any()
 
 
+def test_a_bridge_is_one_piece_where_it_passes_a_corner() -> None:
+    # Beside the path round the hook lies a pixel that touches it by a corner alone.
+    drawn = """
+        ......................
+        ............###.......
+        ...........#####......
+        ...........#####..#...
+        ...........#####.###..
+        ............###..##...
+        ..............#..#.#..
+        ..............#..#.#..
+        ..............#..#.#..
+        ..............##.###..
+        ...............###....
+        ......................
+    """
+    labels = np.array([[pixel == "#" for pixel in row] for row in drawn.split()], int)
+    assert ndimage.label(cores(labels, 2))[1] == 1
+
+
 def test_a_bridge_follows_a_bar_that_bends() -> None:
     # Two squares whose bar goes round a corner.
     labels = np.zeros((24, 24), int)
