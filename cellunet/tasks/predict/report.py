@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from cellunet.io.source import Source
     from cellunet.store import Model, ModelCard
-    from cellunet.tasks.predict.image import ImageQuality
     from cellunet.tasks.predict.inputs import ImageResult
+    from cellunet.tasks.predict.quality import ImageQuality
     from cellunet.tasks.predict.settings import InferenceSettings
 
 PAGE = "report.html"
