@@ -53,6 +53,13 @@ WINDOW_PX = 64
 """Of the network: the images here are many blocks."""
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[object]:
     """Workers that are threads of this process, in which tests see what they do."""
@@ -128,8 +135,7 @@ def test_labels_are_those_of_one_process_for_any_number_of_workers(
     count, run, cluster, image, tmp_path, computed, monkeypatch
 ) -> None:
     cluster.scale(count)
-    while len(cluster.scheduler.workers) != count:
-        time.sleep(0.05)
+    wait_until(lambda: len(cluster.scheduler.workers) == count)
     here = run(image, out="here")
     assert not computed
     compute, began = workers.ShippedEngine.__call__, set()
@@ -388,8 +394,7 @@ def test_a_scheduler_that_does_not_answer_is_named(run, image, monkeypatch) -> N
 def test_a_scheduler_without_workers_is_told(run, cluster, image, monkeypatch) -> None:
     monkeypatch.setattr(workers, "WORKERS_S", 0.3)
     cluster.scale(0)
-    while cluster.scheduler.workers:
-        time.sleep(0.05)
+    wait_until(lambda: not cluster.scheduler.workers)
     with pytest.raises(DeviceError, match=r"0 of 1 workers of tcp"):
         run(image, dask=cluster.scheduler_address)
     cluster.scale(2)
