@@ -318,7 +318,7 @@ class PredictConfig(Config):
         None,
         "Share out the blocks of each image among the workers of a Dask scheduler, or "
         "of local[N], N processes of this machine; of the extra cellunet-torch[dask] "
-        "(docs/clusters.md).",
+        "(docs/cluster.md).",
         otherwise="no, all in this process",
         option="Computing: ADDRESS",
     )

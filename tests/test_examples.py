@@ -178,7 +178,7 @@ def test_every_script_is_tested_and_listed() -> None:
 
 
 def test_the_documentation_quotes_the_scripts_for_clusters_as_they_are() -> None:
-    page = (EXAMPLES.parent / "docs" / "clusters.md").read_text(encoding="utf-8")
+    page = (EXAMPLES.parent / "docs" / "cluster.md").read_text(encoding="utf-8")
     listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     files = [p for p in (EXAMPLES / "cluster").rglob("*") if p.is_file()]
     assert len(files) == 5

@@ -182,6 +182,11 @@ class _Page:
     """Offset and length of each strip or tile in the temporary file."""
 
 
+def held_bytes(shape: tuple[int, int]) -> int:
+    """Return the bytes that `TiffSink` holds of a plane at most."""
+    return 4 * TILE_PX * shape[1] + MEMORY_BYTES
+
+
 class TiffSink:
     """The `cellunet.io.source.Sink` of TIFF files.
 

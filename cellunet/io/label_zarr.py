@@ -1,9 +1,9 @@
 """Write label images as OME-Zarr: a store of their own, or labels within an image's.
 
 One process writes all of a store: two that write chunks of one shard would lose some
-without a word. Rows gather until they fill a row of chunks. Every level is made of the
-rows of the one before, every other pixel of every other row, so that no label is ever
-averaged; its pixels lie where the first of each two lay, as its metadata say.
+without a word. Rows gather until they fill a row of chunks. When all are there, every
+level is made of the one before, every other pixel of every other row, so that no label
+is ever averaged; its pixels lie where the first of each two lay, as its metadata say.
 
 All is written into a hidden folder beside, the metadata last, and renamed. Labels
 within an image are listed there after that.
@@ -20,6 +20,7 @@ import shutil
 import sys
 import threading
 import warnings
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -55,12 +56,19 @@ LOCK = ".cellunet.lock"
 
 CHUNK_PX = 512
 
+WIDE_PX = 8192
+"""Where a level is wider than this, chunks are twice as wide and half as high: fewer
+rows wait until they fill one."""
+
 ONE_CHUNK_PX = 1024
 """Up to this height and width a level is one chunk: each costs milliseconds."""
 
-SHARD_CHUNKS = 8
-"""Chunks side by side in a shard: as wide as four tiles that are decoded, and no higher
-than a chunk, so that no more than its rows wait."""
+SHARD_PX = 4096
+"""Width of a shard: that of four tiles that are decoded. It is no higher than a chunk,
+so that no more than its rows wait."""
+
+COPIES_BYTES = 44 * 2**20
+"""What making a coarser level takes besides, measured; writing a shard takes less."""
 
 MOST_COLORS = 10_000
 """Labels up to which each gets a color of its own in the metadata."""
@@ -74,34 +82,17 @@ _listing = threading.Lock()
 """Held while a store's own metadata are written: fields of a plate share them."""
 
 
-class _Level:
-    """One resolution while its rows come."""
+def chunk_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of the chunks of a level."""
+    high = wide = ONE_CHUNK_PX if max(shape) <= ONE_CHUNK_PX else CHUNK_PX
+    if shape[1] > WIDE_PX:
+        high, wide = high // 2, 2 * wide
+    return min(shape[0], high), min(shape[1], wide)
 
-    def __init__(self, array: Any, step: int, leading: tuple[int, ...]) -> None:  # noqa: ANN401
-        self._array, self._step, self._leading = array, step, leading
-        self._shape, self._high = array.shape[-2:], array.chunks[-2]
-        self._rows: npt.NDArray[np.uint32] | None = None
-        self._done = 0
 
-    def add(self, plane: int, y0: int, rows: npt.NDArray[Any]) -> None:
-        """Take rows of full resolution, of which some are of this level."""
-        mine = rows[-y0 % self._step :: self._step, :: self._step]
-        if not y0:
-            self._done = 0
-        while len(mine):
-            if self._rows is None:
-                high = min(self._high, self._shape[0] - self._done)
-                self._rows, self._filled = np.empty((high, self._shape[1]), "u4"), 0
-            taken = mine[: len(self._rows) - self._filled]
-            self._rows[self._filled : self._filled + len(taken)] = taken
-            self._filled += len(taken)
-            mine = mine[len(taken) :]
-            if self._filled == len(self._rows):
-                place = np.unravel_index(plane, self._leading) if self._leading else ()
-                end = self._done + self._filled
-                where = *map(int, place), slice(self._done, end)
-                self._array[where] = self._rows
-                self._done, self._rows = end, None
+def held_bytes(shape: tuple[int, int]) -> int:
+    """Return the bytes that `ZarrSink` holds of a plane at most."""
+    return 4 * chunk_shape(shape)[0] * shape[1] + COPIES_BYTES
 
 
 class ZarrSink:
@@ -126,7 +117,7 @@ class ZarrSink:
         self._provenance = spec.provenance
         json.dumps(spec.provenance, allow_nan=False)
         self._format = spec.grid.zarr_format if spec.grid else 3
-        self._most = self._plane = self._y = 0
+        self._most = self._plane = self._y = self._filled = 0
         refuse_foreign(path)
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,6 +127,8 @@ class ZarrSink:
             self._store = zarr.storage.LocalStore(self._partial)
             try:
                 self._levels = self._made_levels()
+                high, width = self._levels[0].chunks[-2], spec.shape[1]
+                self._rows = np.empty((high, width), np.uint32)
             except BaseException:
                 self.abort()
                 raise
@@ -166,7 +159,7 @@ class ZarrSink:
             known = tuple(grid.described[k] for k in kept)
         return letters, known, [lengths.get(a, 1) for a in letters[:-2]]
 
-    def _made_levels(self) -> list[_Level]:
+    def _made_levels(self) -> list[Any]:
         _, axes, leading = self._axes()
         height, width = self._spec.shape
         grid = self._spec.grid
@@ -174,26 +167,26 @@ class ZarrSink:
         if not (grid and grid.levels):
             while max(height, width) >> count - 1 > ONE_CHUNK_PX:
                 count += 1
-        levels = []
-        for number in range(count):
-            shape = [-(-n // 2**number) for n in (height, width)]
-            array = self._array(str(number), (*leading, *shape), axes)
-            levels.append(_Level(array, 2**number, tuple(leading)))
-        return levels
+        self._leading = tuple(leading)
+        shapes = ([-(-n // 2**k) for n in (height, width)] for k in range(count))
+        return [
+            self._array(str(number), (*leading, *shape), axes)
+            for number, shape in enumerate(shapes)
+        ]
 
     def _array(
         self, name: str, shape: tuple[int, ...], axes: tuple[dict[str, Any], ...]
     ) -> Any:  # noqa: ANN401
-        height, width = shape[-2:]
-        side = ONE_CHUNK_PX if max(height, width) <= ONE_CHUNK_PX else CHUNK_PX
-        chunks = (*(1 for _ in shape[:-2]), min(height, side), min(width, side))
+        width = shape[-1]
+        high, side = chunk_shape((shape[-2], width))
+        chunks = (*(1 for _ in shape[:-2]), high, side)
         options: dict[str, Any] = {}
         if self._format == 2:
             options["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
         else:
             options["dimension_names"] = [str(axis["name"]) for axis in axes]
             if width > side:
-                wide = min(SHARD_CHUNKS, -(-width // side)) * side
+                wide = min(SHARD_PX, -(-width // side) * side)
                 options["shards"] = (*chunks[:-1], wide)
         return zarr_module().create_array(
             self._store,
@@ -225,11 +218,48 @@ class ZarrSink:
                 f"{(self._plane, self._y)} of {self._spec.shape}"
             )
         self._most = max(self._most, int(rows.max()))
+        end = y0 + len(rows)
         with self._writing():
-            for level in self._levels:
-                level.add(plane, y0, rows)
-        self._y = (y0 + len(rows)) % height
+            while len(rows):
+                taken = rows[: len(self._rows) - self._filled]
+                filled = self._filled + len(taken)
+                self._rows[self._filled : filled] = taken
+                self._filled, rows = filled, rows[len(taken) :]
+                if filled == len(self._rows) or end - len(rows) == height:
+                    y1 = end - len(rows)
+                    self._put(self._levels[0], plane, y1 - filled, self._rows[:filled])
+                    self._filled = 0
+        self._y = end % height
         self._plane += not self._y
+
+    def _place(self, plane: int) -> tuple[int, ...]:
+        """Return where a plane stands along the axes before Y and X."""
+        place = np.unravel_index(plane, self._leading) if self._leading else ()
+        return tuple(map(int, place))
+
+    def _put(self, level: Any, plane: int, y0: int, rows: npt.NDArray[Any]) -> None:  # noqa: ANN401
+        """Write full-width rows, one shard after the other: each costs copies of it."""
+        for x0 in range(0, rows.shape[1], SHARD_PX):
+            part = slice(y0, y0 + len(rows)), slice(x0, x0 + SHARD_PX)
+            level[(*self._place(plane), *part)] = rows[:, part[1]]
+
+    def _make_coarser(self) -> None:
+        """Make every level but the first of the one before, shard after shard."""
+        for plane, (fine, coarse) in product(
+            range(self._plane), pairwise(self._levels)
+        ):
+            height, width = coarse.shape[-2:]
+            high = coarse.chunks[-2]
+            rows = np.empty((high, width), np.uint32)
+            down, across = -(-fine.chunks[-2] // 2), SHARD_PX // 2
+            for y0 in range(0, height, high):
+                y1 = min(y0 + high, height)
+                for y, x in product(range(y0, y1, down), range(0, width, across)):
+                    twice = slice(2 * y, 2 * (y + down)), slice(2 * x, 2 * (x + across))
+                    part = fine[(*self._place(plane), *twice)][::2, ::2]
+                    top = y - y0
+                    rows[top : top + len(part), x : x + across] = part
+                self._put(coarse, plane, y0, rows[: height - y0])
 
     def commit(self, noted: Mapping[str, Any] | None = None) -> None:
         """Make the labels appear; see `cellunet.io.source.Sink`.
@@ -245,6 +275,8 @@ class ZarrSink:
             if self._plane != math.prod(self._spec.plane_shape):
                 raise ValueError(f"{self._plane} planes of {self._spec.plane_shape}")
             with self._writing():
+                self._rows = self._rows[:0]
+                self._make_coarser()
                 write_group(self._partial, self._format, self._attributes(noted or {}))
                 sys.audit("cellunet.commit", str(self.path))
                 self._publish()

@@ -7,6 +7,7 @@ the series that Bio-Formats' converter writes, and the fields of a plate.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from dataclasses import dataclass
@@ -82,8 +83,11 @@ _UM = {"angstrom": 1e-4, "inch": 25_400.0, "foot": 304_800.0, "yard": 914_400.0}
 
 _SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 
-ROWS_BYTES = 128 * 2**20
+ROWS_BYTES = 32 * 2**20
 """Rows of a plane are kept between windows unless they are more than so many bytes."""
+
+FAR_ROWS_BYTES = 128 * 2**20
+"""The same of a store that is read through a network, where reading again is dear."""
 
 STEP_ROWS = 64
 """Rows to keep at least, of stores with lower chunks."""
@@ -313,9 +317,7 @@ def open_level(path: Path, choice: Choice) -> OpenZarr:
     ImageReadError
         If its metadata are not understood, or an array is not there.
     """
-    root = open_group(path)
-    name, names = chosen_path(path, choice.image, root)
-    group = root[name] if name else root
+    group, name, names = chosen_group(path, choice.image)
     found = parse(path, dict(group.attrs))
     arrays = [_array(path, group, level, found) for level in found.levels]
     order = [found.axes.index(a) for a in ORDER if a in found.axes]
@@ -327,7 +329,7 @@ def open_level(path: Path, choice: Choice) -> OpenZarr:
         raise _refused(path, f"lead to values of type {array.dtype}, no intensities")
     check_piece(path, array_bytes(array.chunks, array.dtype), choice.limit_bytes)
     if array.shards is not None:
-        refuse_without_ranges(path, _metadata_file(name, root))
+        refuse_without_ranges(path, _metadata_file(name, group))
     sizes = _sizes(found, level)
     origin = Origin(
         pixel_size_from="OME-Zarr scale" if {"Y", "X"} <= sizes.keys() else "",
@@ -335,7 +337,7 @@ def open_level(path: Path, choice: Choice) -> OpenZarr:
         position=name,
         notes=_notes(names, name),
         full_px=at_level(shapes[0], shapes[at], (1.0, 1.0)),
-        grid=_grid(path, found, at, array, root),
+        grid=_grid(path, found, at, array, group),
     )
     stack = Stack(
         path,
@@ -346,26 +348,24 @@ def open_level(path: Path, choice: Choice) -> OpenZarr:
     return OpenZarr(array, found.axes, stack, sizes, origin)
 
 
-def _metadata_file(name: str, root: Any) -> str:  # noqa: ANN401
-    file = METADATA[root.metadata.zarr_format]
+def _metadata_file(name: str, group: Any) -> str:  # noqa: ANN401
+    file = METADATA[group.metadata.zarr_format]
     return f"{name}/{file}" if name else file
 
 
-def chosen_path(
-    path: Path,
-    wanted: str | None,
-    root: Any,  # noqa: ANN401 - zarr's
-) -> tuple[str, list[str]]:
-    """Return the group of the image to read, and those that it was chosen from."""
-    if wanted and "/" in wanted and wanted in root:
-        # Of a plate: its wells need not all be looked into for one field.
-        return wanted, []
+def chosen_group(path: Path, wanted: str | None) -> tuple[Any, str, list[str]]:
+    """Return the group of the image to read, its name, and those it was chosen from."""
+    if wanted and "/" in wanted:
+        # Of a plate: neither it nor its other wells need be looked into.
+        with contextlib.suppress(ImageReadError):
+            return open_group(path, wanted), wanted, []
+    root = open_group(path)
     names = image_paths(path, dict(root.attrs), root)
     if not names:
         raise _refused(path, "name no image that is there")
     images = [(name, None) for name in names]
     name = names[choose_image(address(path) or path, wanted, images)]
-    return name, names if wanted is None else []
+    return root[name] if name else root, name, names if wanted is None else []
 
 
 def _notes(names: list[str], name: str) -> tuple[str, ...]:
@@ -408,14 +408,14 @@ def _sizes(found: Multiscale, level: Level) -> dict[str, float]:
     return sizes
 
 
-def _grid(path: Path, found: Multiscale, at: int, array: Any, root: Any) -> StoredGrid:  # noqa: ANN401
+def _grid(path: Path, found: Multiscale, at: int, array: Any, group: Any) -> StoredGrid:  # noqa: ANN401
     """Return on what grid labels of this image lie: its own but for channels."""
     kept = [k for k, a in enumerate(found.axes) if a != "C"]
     kept.sort(key=lambda k: ORDER.index(found.axes[k]))
     level = found.levels[at]
     return StoredGrid(
         image=str(path) if not address(path) else address(path),
-        zarr_format=int(root.metadata.zarr_format),
+        zarr_format=int(group.metadata.zarr_format),
         axes="".join(found.axes[k] for k in kept),
         lengths=tuple(int(array.shape[k]) for k in kept),
         described=tuple(found.described[k] for k in kept),
@@ -469,10 +469,19 @@ class ZarrSource(Closing):
         region.check(self.shape, self._layout.planes)
         rows, columns = (region.y0, region.y1), (region.x0, region.x1)
         with reading_zarr(self.path):
-            if not self._keeps_rows:
+            keeps, whole = self._keeps_rows, columns == (0, self.shape[1])
+            if not keeps and not whole:
+                self._window = None
                 return self._pixels(region.plane, rows, columns)
             if self._window is None:
-                self._window = RowWindow(self.shape, self._step, self._pixels)
+                self._window = RowWindow(
+                    self.shape,
+                    self._step,
+                    self._pixels,
+                    wide=self._chunk[1] * AT_ONCE,
+                    # Rows of full width are read from top to bottom.
+                    most=None if keeps else 1,
+                )
             return self._window.read(region.plane, rows, columns)
 
     def held_bytes(self, rows: int) -> int:
@@ -481,11 +490,9 @@ class ZarrSource(Closing):
         sides = zip(self.shape, self._chunk, strict=True)
         chunks = math.prod(-(-n // c) for n, c in sides)
         held = 2 * self._piece * min(chunks, AT_ONCE)
-        if self._keeps_rows:
-            step = self._step
-            kept = min((-(-rows // step) + 1) * step, self.shape[0])
-            held += kept * self._row_bytes
-        return held
+        step = self._step
+        kept = (-(-rows // step) + 1) * step if self._keeps_rows else step * self._alone
+        return held + min(kept, self.shape[0]) * self._row_bytes
 
     @property
     def _step(self) -> int:
@@ -502,7 +509,8 @@ class ZarrSource(Closing):
         """Whether rows are kept: they are few, or within one chunk."""
         if self._chunk[1] >= self.shape[1]:
             return True
-        return self._alone and 2 * self._step * self._row_bytes <= ROWS_BYTES
+        limit = FAR_ROWS_BYTES if address(self.path) else ROWS_BYTES
+        return self._alone and 2 * self._step * self._row_bytes <= limit
 
     def _pixels(
         self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
@@ -607,7 +615,7 @@ def image_path(path: Path, wanted: str | None) -> str:
         If there is no such image.
     """
     with reading_zarr(path):
-        return chosen_path(path, wanted, open_group(path))[0]
+        return chosen_group(path, wanted)[1]
 
 
 def is_plate(path: Path) -> bool:

@@ -132,7 +132,12 @@ LONG_ROW_BYTES = 16 * 2**10
 """From rows of this length on, only the asked part of an uncompressed row is read."""
 
 CACHE_BYTES = 64 * 2**20
-"""Decoded strips and tiles are kept up to this size; the latest ones always are."""
+"""Decoded tiles are kept up to this size; the latest ones always are."""
+
+LEAST_CACHE_BYTES = 8 * 2**20
+"""Not less than this is kept, and not more if it holds a row of tiles and a quarter:
+windows side by side share tiles, and rows of full width are in one row of tiles. What
+rows of windows share is decoded again: 1 % of the time, and a third of the memory."""
 
 ROWS_CACHE_BYTES = 4 * 2**20
 """The same for strips as wide as the image, whose rows `RowWindow` keeps."""
@@ -276,7 +281,10 @@ class SeriesReader:
     @property
     def cache_bytes(self) -> int:
         """Most bytes of decoded strips or tiles that are kept."""
-        most = ROWS_CACHE_BYTES if self.grid.full_width else CACHE_BYTES
+        if self.grid.full_width:
+            return max(ROWS_CACHE_BYTES, self.piece_bytes)
+        row = self.piece_bytes * self.grid.pieces[2] * 5 // 4
+        most = min(CACHE_BYTES, max(LEAST_CACHE_BYTES, row))
         return max(most, self.piece_bytes)
 
     @property
@@ -637,6 +645,10 @@ class RowWindow:
         Rows to load at once.
     load
         ``load(plane, rows, columns)`` returns a rectangle, CYX.
+    wide
+        Columns to load at once; all where it is not given.
+    most
+        Steps to keep; as many as what is read touches where it is not given.
     """
 
     def __init__(
@@ -644,8 +656,12 @@ class RowWindow:
         shape: tuple[int, int],
         step: int,
         load: Callable[[int, Span, Span], npt.NDArray[Any]],
+        *,
+        wide: int | None = None,
+        most: int | None = None,
     ) -> None:
         self._shape, self._step, self._load = shape, step, load
+        self._wide, self._most = wide or shape[1], most
         # One room is used again and again: what is freed in between stays in memory.
         self._room: npt.NDArray[Any] = np.empty((0, 0, 0, 0))
         self._held: list[tuple[int, int] | None] = []
@@ -654,6 +670,7 @@ class RowWindow:
         """Return a rectangle of a plane as a new array, CYX."""
         first, last = rows[0] // self._step, -(-rows[1] // self._step)
         most = (rows[1] - rows[0] + self._step - 2) // self._step + 1
+        most = min(most, self._most or most)
         if most > len(self._held):
             self._held = [None] * most
             self._room = np.empty((0, 0, 0, 0))
@@ -661,8 +678,9 @@ class RowWindow:
         for k in range(first, last):
             top = k * self._step
             band = self._band(plane, k)[:, max(rows[0] - top, 0) : rows[1] - top]
-            parts.append(band[..., columns[0] : columns[1]])
-        return np.concatenate(parts, axis=1)
+            # Copied, because the next step may take its place.
+            parts.append(band[..., columns[0] : columns[1]].copy())
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def _band(self, plane: int, k: int) -> npt.NDArray[Any]:
         """Return the rows of one step."""
@@ -670,11 +688,14 @@ class RowWindow:
         if self._held[slot] != (plane, k):
             self._held[slot] = None
             top = k * self._step
-            new = self._load(plane, (top, min(top + self._step, height)), (0, width))
-            if not self._room.size:
-                size = len(self._held), len(new), min(self._step, height), width
-                self._room = np.empty(size, new.dtype)
-            self._room[slot, :, : new.shape[1]] = new
+            rows = top, min(top + self._step, height)
+            for x0 in range(0, width, self._wide):
+                columns = x0, min(x0 + self._wide, width)
+                new = self._load(plane, rows, columns)
+                if not self._room.size:
+                    size = len(self._held), len(new), min(self._step, height), width
+                    self._room = np.empty(size, new.dtype)
+                self._room[slot, :, : new.shape[1], slice(*columns)] = new
             self._held[slot] = plane, k
         band: npt.NDArray[Any] = self._room[slot]
         return band

@@ -133,8 +133,8 @@ def remote_failures() -> tuple[type[Exception], ...]:
     return tuple(found)
 
 
-def open_group(path: Path) -> Any:  # noqa: ANN401 - zarr's
-    """Return the group at a path or an address, for reading.
+def open_group(path: Path, name: str = "") -> Any:  # noqa: ANN401 - zarr's
+    """Return the group at a path or an address, or one within it, for reading.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def open_group(path: Path) -> Any:  # noqa: ANN401 - zarr's
         where = zarr.storage.LocalStore(path, read_only=True)
     try:
         # Consolidated metadata would hide labels that were added later.
-        return zarr.open_group(where, mode="r", use_consolidated=False)
+        return zarr.open_group(where, path=name, mode="r", use_consolidated=False)
     except FileNotFoundError as error:
         raise ImageReadError(
             f"{address(path) or path} is no Zarr group: it holds neither zarr.json nor "

@@ -352,6 +352,19 @@ def test_only_the_tiles_needed_are_decoded_and_few_are_kept(tmp_path, monkeypatc
         assert decoded == [4, 8, 0, 4]
 
 
+def test_little_more_than_a_row_of_tiles_is_kept(tmp_path, monkeypatch):
+    path = save(
+        tmp_path / "a.tif", numbers((64, 128)), compression="zlib", tile=(16, 16)
+    )
+    decoded = decoded_pieces(monkeypatch)
+    monkeypatch.setattr(tiff_pixels, "LEAST_CACHE_BYTES", 0)
+    with open_image(path) as source:
+        for y in range(0, 64, 4):
+            source.read(Region(0, y, y + 4, 0, 128))
+        assert decoded == [*range(32)]
+        assert len(source._opened().reader._cache) <= 10
+
+
 def test_tiles_left_out_of_a_sparse_file_are_zero(tmp_path):
     pixels = numbers((32, 32)) + 1
     path = save(tmp_path / "a.tif", pixels, tile=(16, 16), compression="zlib")

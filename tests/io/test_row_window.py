@@ -60,3 +60,18 @@ def test_no_more_rows_are_kept_than_the_tallest_window_needs():
     for y0 in range(0, 90, 15):
         rows.read(1, (y0, y0 + 15), (0, 7))
     assert rows._room.shape == (3, 2, 10, 7)
+
+
+def test_rows_from_top_to_bottom_need_one_step_at_a_time():
+    seen: list[tuple[int, int, int]] = []
+
+    def load(plane: int, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        seen.append((*rows, columns[0]))
+        return PLANES[plane, :, slice(*rows), slice(*columns)]
+
+    rows = RowWindow((90, 7), 10, load, wide=4, most=1)
+    for y0 in range(0, 90, 15):
+        part = rows.read(2, (y0, y0 + 15), (0, 7))
+        np.testing.assert_array_equal(part, PLANES[2, :, y0 : y0 + 15])
+    assert seen == [(y0, y0 + 10, x0) for y0 in range(0, 90, 10) for x0 in (0, 4)]
+    assert rows._room.shape == (1, 2, 10, 7)

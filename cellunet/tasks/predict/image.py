@@ -21,6 +21,7 @@ from cellunet.bugs import telling_bugs
 from cellunet.errors import BugError, CellunetError, OutputError
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.sizes import target_length
+from cellunet.io import label_tiff, label_zarr
 from cellunet.io.files import writing
 from cellunet.io.images import create_labels, open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
@@ -177,6 +178,7 @@ class ImageScheduler:
         scales = [recipe.scale, *([recipe.added.scale] if recipe.added else [])]
         sizes = [[target_length(n, scale) for n in source.shape] for scale in scales]
         rows = math.ceil(LARGEST_PX / min(*scales, 1.0))
+        labels = label_zarr if source.origin.grid else label_tiff
         memory = settings.memory_for(
             self._config.max_memory_mb,
             source.shape,
@@ -190,7 +192,7 @@ class ImageScheduler:
             # Beside a small image there is another one: its tiles are decoded there.
             self._tiles if large else 1,
             source.channels,
-            settings.ZARR_ROWS if source.origin.grid else settings.TILE_ROWS,
+            labels.held_bytes(source.shape),
         )
         memory = replace(memory, tile_px=min(memory.tile_px, self._config.tile_px))
         workers = self._here if self._config.dask else memory.workers

@@ -29,7 +29,6 @@ from cellunet.engine.cores import usable_cores
 from cellunet.engine.runtimes import FlippingEngine
 from cellunet.errors import ConfigError, DeviceError, choose
 from cellunet.imaging.blocks import network_plan
-from cellunet.io import label_tiff, label_zarr
 from cellunet.io.scratch import MEMORY_BYTES
 from cellunet.tasks.scheduling import SerialExecutor, executor_of
 
@@ -221,16 +220,6 @@ MEGABYTE = 1_000_000
 PROGRAM_BYTES = 150 * MEGABYTE
 """The interpreter, its libraries and the weights of a small network."""
 
-WAITING_BYTES = label_tiff.MEMORY_BYTES
-"""What a writer keeps of compressed strips or tiles."""
-
-TILE_ROWS = label_tiff.TILE_PX
-"""Rows of labels that a row of tiles of a TIFF is made of; a strip is less."""
-
-ZARR_ROWS = 3 * label_zarr.CHUNK_PX
-"""The same of an OME-Zarr, measured: the rows of a chunk of each level, in all twice
-those of full size, and copies while they are compressed."""
-
 TENSORS = 9
 """Feature maps of the finest level that ONNX Runtime holds at once, measured: 8.3 with
 16 and with 32 channels at 1024 x 1024, 9 at 512 x 512."""
@@ -301,7 +290,7 @@ def memory_for(  # noqa: PLR0913
     held: int,
     workers: int = 1,
     channels: int = 1,
-    label_rows: int = TILE_ROWS,
+    labels: int = 0,
 ) -> Memory:
     """Return what may be held at once for a plane.
 
@@ -320,8 +309,8 @@ def memory_for(  # noqa: PLR0913
     channels
         Channels of the image that are read. Bands are so much lower that those of
         several fit as well.
-    label_rows
-        Full-width rows of labels, of 4 bytes, that their writer holds.
+    labels
+        Bytes that their writer holds.
 
     Raises
     ------
@@ -333,8 +322,7 @@ def memory_for(  # noqa: PLR0913
     if limit_mb is None:
         memory = Memory(band_pixels=most // band)
         return _shared(memory, Memory.tile_px**2 * TILE_BYTES, workers)
-    rows = label_rows * 4 * shape[1]
-    fixed = PROGRAM_BYTES + WAITING_BYTES + held + window + rows
+    fixed = PROGRAM_BYTES + held + window + labels
     least = 3 * TILE_BYTES * LEAST_TILE_PX**2 + 16 * band * shape[1]
     left = limit_mb * MEGABYTE - fixed
     if left < least:

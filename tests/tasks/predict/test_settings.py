@@ -25,6 +25,7 @@ from cellunet.core import device as core_device
 from cellunet.engine.int8 import measure_ranges
 from cellunet.errors import CheckpointError, ConfigError, DeviceError
 from cellunet.imaging.blocks import network_plan
+from cellunet.io import label_tiff
 from cellunet.store import Model
 from cellunet.tasks.predict import settings as choice
 from cellunet.tasks.predict.settings import (
@@ -399,7 +400,7 @@ def test_a_models_own_scale_is_multiplied_within_limits(known) -> None:
 
 SHAPE = (30_000, 40_000)
 WINDOW = window_bytes(SHAPE, UNetConfig())
-HELD = 64 * 2**20
+HELD = 64 * 2**20 + label_tiff.held_bytes(SHAPE)
 
 
 def test_without_a_bound_the_defaults_hold() -> None:

@@ -13,13 +13,13 @@ import tifffile
 
 from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError
+from cellunet.io import label_tiff, label_zarr
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
-from cellunet.io.label_zarr import ZarrSink, alone_in
+from cellunet.io.label_zarr import ZarrSink, alone_in, held_bytes
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict import settings
 from cellunet.tasks.predict.batch import predict
-from cellunet.tasks.predict.settings import ZARR_ROWS
 
 zarr = pytest.importorskip("zarr", "3")
 
@@ -271,24 +271,44 @@ def test_labels_of_a_small_plane_are_one_chunk(run, tmp_path, pixels) -> None:
     assert "1" not in group
 
 
-def test_writing_holds_no_more_than_max_memory_sets_aside(tmp_path) -> None:
-    shape = 1024, 8192
-    rows = np.repeat(np.arange(512, dtype=np.uint32), 16)[np.newaxis].repeat(128, 0)
+def test_chunks_of_wide_planes_are_low(tmp_path) -> None:
+    rows = np.arange(9000, dtype=np.uint32)[np.newaxis].repeat(700, 0)
+    spec = ImageSpec(shape=rows.shape, dtype=rows.dtype)
+    with ZarrSink(tmp_path / "a.zarr", spec) as sink:
+        for y0 in (0, 250, 500):
+            sink.write(0, y0, rows[y0 : y0 + 250])
+        sink.commit()
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    assert (group["0"].chunks, group["0"].shards) == ((256, 1024), (256, 4096))
+    assert (group["1"].chunks, group["1"].shards) == ((350, 512), (350, 4096))
+    for level in range(5):
+        step = 2**level
+        np.testing.assert_array_equal(group[str(level)], rows[::step, ::step])
+    assert "5" not in group
+
+
+@pytest.mark.parametrize("width", [8192, 16_384])
+def test_writing_holds_no_more_than_max_memory_sets_aside(tmp_path, width) -> None:
+    shape = 1024, width
+    rows = np.arange(width, dtype=np.uint32)[np.newaxis].repeat(128, 0) // 16
     spec = ImageSpec(shape=shape, dtype=np.dtype(np.uint32))
     tracemalloc.start()
     try:
         with ZarrSink(tmp_path / "a.zarr", spec) as sink:
             for y0 in range(0, shape[0], len(rows)):
                 sink.write(0, y0, rows)
+            sink.commit()
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert 0.5 < peak / (ZARR_ROWS * shape[1] * 4) < 1.05
+    assert 0.6 < peak / held_bytes(shape) < 1
 
 
-@pytest.mark.parametrize(("name", "rows"), [("a.zarr", ZARR_ROWS), ("a.tif", 256)])
-def test_max_memory_counts_the_rows_that_wait(
-    name, rows, run, tmp_path, pixels, monkeypatch
+@pytest.mark.parametrize(
+    ("name", "writer"), [("a.zarr", label_zarr), ("a.tif", label_tiff)]
+)
+def test_max_memory_counts_what_the_writer_holds(
+    name, writer, run, tmp_path, pixels, monkeypatch
 ) -> None:
     path, given = tmp_path / name, []
     if name == "a.tif":
@@ -303,7 +323,7 @@ def test_max_memory_counts_the_rows_that_wait(
 
     monkeypatch.setattr(settings, "memory_for", counted)
     assert not run(path, max_memory_mb=2000, overwrite=True).failed
-    assert {*given} == {rows}
+    assert {*given} == {writer.held_bytes(pixels.shape[-2:])}
 
 
 @pytest.mark.parametrize("into", [None, "nuclei"])
