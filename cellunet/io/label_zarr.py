@@ -67,8 +67,9 @@ SHARD_PX = 4096
 """Width of a shard: that of four tiles that are decoded. It is no higher than a chunk,
 so that no more than its rows wait."""
 
-COPIES_BYTES = 44 * 2**20
-"""What making a coarser level takes besides, measured; writing a shard takes less."""
+COPIES_BYTES = 28 * 2**20
+"""Copies of pixels while a shard is written or a coarser level made, at most, measured;
+of a small plane four times its pixels."""
 
 MOST_COLORS = 10_000
 """Labels up to which each gets a color of its own in the metadata."""
@@ -92,7 +93,9 @@ def chunk_shape(shape: tuple[int, int]) -> tuple[int, int]:
 
 def held_bytes(shape: tuple[int, int]) -> int:
     """Return the bytes that `ZarrSink` holds of a plane at most."""
-    return 4 * chunk_shape(shape)[0] * shape[1] + COPIES_BYTES
+    height, width = shape
+    copies = min(COPIES_BYTES, 4 * 4 * height * width)
+    return 4 * chunk_shape(shape)[0] * width + copies
 
 
 class ZarrSink:
@@ -275,7 +278,7 @@ class ZarrSink:
             if self._plane != math.prod(self._spec.plane_shape):
                 raise ValueError(f"{self._plane} planes of {self._spec.plane_shape}")
             with self._writing():
-                self._rows = self._rows[:0]
+                self._rows = np.empty((0, 0), np.uint32)
                 self._make_coarser()
                 write_group(self._partial, self._format, self._attributes(noted or {}))
                 sys.audit("cellunet.commit", str(self.path))

@@ -89,6 +89,9 @@ ROWS_BYTES = 32 * 2**20
 FAR_ROWS_BYTES = 128 * 2**20
 """The same of a store that is read through a network, where reading again is dear."""
 
+STEP_BYTES = 64 * 2**20
+"""Rows of full width are kept, as many as are read at once, up to so many bytes."""
+
 STEP_ROWS = 64
 """Rows to keep at least, of stores with lower chunks."""
 
@@ -357,8 +360,10 @@ def chosen_group(path: Path, wanted: str | None) -> tuple[Any, str, list[str]]:
     """Return the group of the image to read, its name, and those it was chosen from."""
     if wanted and "/" in wanted:
         # Of a plate: neither it nor its other wells need be looked into.
-        with contextlib.suppress(ImageReadError):
-            return open_group(path, wanted), wanted, []
+        # Zarr's error if there is an array is a ValueError.
+        with contextlib.suppress(ImageReadError, ValueError):
+            group = open_group(path, wanted)
+            return group, str(group.path), []
     root = open_group(path)
     names = image_paths(path, dict(root.attrs), root)
     if not names:
@@ -454,6 +459,8 @@ class ZarrSource(Closing):
         self._opened: OpenZarr | None = opened
         chunk = dict(zip(opened.axes, opened.array.chunks, strict=True))
         self._chunk = int(chunk["Y"]), int(chunk["X"])
+        shards = opened.array.shards or opened.array.chunks
+        self._shard = int(shards[opened.axes.index("X")])
         self._piece = array_bytes(opened.array.chunks, opened.array.dtype)
         self._window: RowWindow | None = None
         self._alone = True
@@ -469,8 +476,8 @@ class ZarrSource(Closing):
         region.check(self.shape, self._layout.planes)
         rows, columns = (region.y0, region.y1), (region.x0, region.x1)
         with reading_zarr(self.path):
-            keeps, whole = self._keeps_rows, columns == (0, self.shape[1])
-            if not keeps and not whole:
+            whole = self._keeps_one_step and columns == (0, self.shape[1])
+            if not self._keeps_rows and not whole:
                 self._window = None
                 return self._pixels(region.plane, rows, columns)
             if self._window is None:
@@ -478,9 +485,9 @@ class ZarrSource(Closing):
                     self.shape,
                     self._step,
                     self._pixels,
-                    wide=self._chunk[1] * AT_ONCE,
+                    wide=self._wide,
                     # Rows of full width are read from top to bottom.
-                    most=None if keeps else 1,
+                    most=None if self._keeps_rows else 1,
                 )
             return self._window.read(region.plane, rows, columns)
 
@@ -491,7 +498,9 @@ class ZarrSource(Closing):
         chunks = math.prod(-(-n // c) for n, c in sides)
         held = 2 * self._piece * min(chunks, AT_ONCE)
         step = self._step
-        kept = (-(-rows // step) + 1) * step if self._keeps_rows else step * self._alone
+        kept = step * self._keeps_one_step
+        if self._keeps_rows:
+            kept = (-(-rows // step) + 1) * step
         return held + min(kept, self.shape[0]) * self._row_bytes
 
     @property
@@ -511,6 +520,19 @@ class ZarrSource(Closing):
             return True
         limit = FAR_ROWS_BYTES if address(self.path) else ROWS_BYTES
         return self._alone and 2 * self._step * self._row_bytes <= limit
+
+    @property
+    def _keeps_one_step(self) -> bool:
+        """Whether rows of full width are read step by step."""
+        return self._alone and self._step * self._row_bytes <= STEP_BYTES
+
+    @property
+    def _wide(self) -> int | None:
+        """Columns to read at once: few, but whole shards; None: all."""
+        if address(self.path):
+            # Every call asks the server anew.
+            return None
+        return -(-self._chunk[1] * AT_ONCE // self._shard) * self._shard
 
     def _pixels(
         self, plane: int, rows: tuple[int, int], columns: tuple[int, int]

@@ -615,6 +615,7 @@ class TiffSource(Closing):
         self.origin = replace(file.origin, pages=layout.pages, notes=told)
         cut = file.cut_from
         self.cut_from = None if cut is None else cut.only(layout.channel_names)
+        file.reader.planes_read = tiff_pixels.stored_planes(layout)
         held = tiff_pixels.held_bytes(
             file.reader, layout, self.dtype, LARGEST_WINDOW_PX
         )
@@ -669,6 +670,7 @@ class TiffSource(Closing):
                 raise ImageReadError(
                     f"{self.path} has changed since it was opened.", hint="Run again."
                 )
+            file.reader.planes_read = tiff_pixels.stored_planes(self._layout)
             self._file = file
         return self._file
 

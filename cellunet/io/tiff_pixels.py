@@ -134,10 +134,10 @@ LONG_ROW_BYTES = 16 * 2**10
 CACHE_BYTES = 64 * 2**20
 """Decoded tiles are kept up to this size; the latest ones always are."""
 
-LEAST_CACHE_BYTES = 8 * 2**20
-"""Not less than this is kept, and not more if it holds a row of tiles and a quarter:
-windows side by side share tiles, and rows of full width are in one row of tiles. What
-rows of windows share is decoded again: 1 % of the time, and a third of the memory."""
+WINDOW_PX = 1024
+"""Less is kept where that holds the tiles of a window of this size, since the next one
+takes some of them, and a row of tiles and a quarter, for rows of full width. Tiles that
+rows of windows share are decoded again."""
 
 ROWS_CACHE_BYTES = 4 * 2**20
 """The same for strips as wide as the image, whose rows `RowWindow` keeps."""
@@ -256,6 +256,8 @@ class SeriesReader:
         self.grid = Grid.of(self._page0)
         self.dtype: np.dtype[Any] = np.dtype(self._page0.dtype)
         self._starts: dict[int, int | None] = {}
+        self.planes_read = 1
+        """Stored planes that are read for one of the image."""
         self._cache: OrderedDict[tuple[int, int], npt.NDArray[Any]] = OrderedDict()
 
     @property
@@ -283,9 +285,10 @@ class SeriesReader:
         """Most bytes of decoded strips or tiles that are kept."""
         if self.grid.full_width:
             return max(ROWS_CACHE_BYTES, self.piece_bytes)
-        row = self.piece_bytes * self.grid.pieces[2] * 5 // 4
-        most = min(CACHE_BYTES, max(LEAST_CACHE_BYTES, row))
-        return max(most, self.piece_bytes)
+        _, high, wide = self.grid.piece
+        window = (WINDOW_PX // high + 2) * (WINDOW_PX // wide + 2)
+        pieces = max(window, self.grid.pieces[2] * 5 // 4) * self.planes_read
+        return max(min(CACHE_BYTES, pieces * self.piece_bytes), self.piece_bytes)
 
     @property
     def encoded_bytes(self) -> int:
@@ -674,13 +677,18 @@ class RowWindow:
         if most > len(self._held):
             self._held = [None] * most
             self._room = np.empty((0, 0, 0, 0))
-        parts = []
+        found: npt.NDArray[Any] = np.empty((0, 0, 0))
         for k in range(first, last):
             top = k * self._step
-            band = self._band(plane, k)[:, max(rows[0] - top, 0) : rows[1] - top]
-            # Copied, because the next step may take its place.
-            parts.append(band[..., columns[0] : columns[1]].copy())
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+            # Copied at once, because the next step may take its place.
+            band = self._band(plane, k)
+            if k == first:
+                size = len(band), rows[1] - rows[0], columns[1] - columns[0]
+                found = np.empty(size, band.dtype)
+            y0, y1 = max(rows[0], top), min(rows[1], top + self._step)
+            part = band[:, y0 - top : y1 - top, slice(*columns)]
+            found[:, y0 - rows[0] : y1 - rows[0]] = part
+        return found
 
     def _band(self, plane: int, k: int) -> npt.NDArray[Any]:
         """Return the rows of one step."""
@@ -707,8 +715,12 @@ def shares_rows(reader: SeriesReader, layout: PlaneLayout) -> bool:
     A single piece is kept as it is.
     """
     decoded = reader.grid.full_width and reader.raw_offset(0) is None
-    stored = len(layout.stored(0)) * len({skip for skip, _ in layout.parts})
-    return decoded and (reader.grid.count > 1 or stored > 1)
+    return decoded and (reader.grid.count > 1 or stored_planes(layout) > 1)
+
+
+def stored_planes(layout: PlaneLayout) -> int:
+    """Return how many stored planes are read for one plane."""
+    return len(layout.stored(0)) * len({skip for skip, _ in layout.parts})
 
 
 def step_rows(reader: SeriesReader) -> int:
@@ -736,7 +748,7 @@ def held_bytes(
     if reader.raw_offset(0) is not None:
         return min(rows, height) * min(reader.row_bytes, LONG_ROW_BYTES)
     planes = len({skip for skip, _ in layout.parts})
-    stored = len(layout.stored(0)) * planes * reader.plane_bytes
+    stored = stored_planes(layout) * reader.plane_bytes
     held = reader.encoded_bytes
     held += max(reader.piece_bytes, min(reader.cache_bytes, stored))
     codec = codec_of(reader.compression)

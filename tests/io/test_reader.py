@@ -352,17 +352,29 @@ def test_only_the_tiles_needed_are_decoded_and_few_are_kept(tmp_path, monkeypatc
         assert decoded == [4, 8, 0, 4]
 
 
-def test_little_more_than_a_row_of_tiles_is_kept(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("axes", "choice", "planes"),
+    [("YX", {}, 1), ("CYX", {"channel": "0,1,2"}, 3), ("ZYX", {"z": "max"}, 3)],
+)
+def test_little_more_than_a_row_of_tiles_is_kept(
+    axes, choice, planes, tmp_path, monkeypatch
+):
+    shape = (64, 256) if planes == 1 else (planes, 64, 256)
     path = save(
-        tmp_path / "a.tif", numbers((64, 128)), compression="zlib", tile=(16, 16)
+        tmp_path / "a.tif",
+        numbers(shape),
+        compression="zlib",
+        tile=(16, 16),
+        metadata={"axes": axes},
+        ome=True,
     )
     decoded = decoded_pieces(monkeypatch)
-    monkeypatch.setattr(tiff_pixels, "LEAST_CACHE_BYTES", 0)
-    with open_image(path) as source:
+    monkeypatch.setattr(tiff_pixels, "WINDOW_PX", 0)
+    with open_image(path, **choice) as source:
         for y in range(0, 64, 4):
-            source.read(Region(0, y, y + 4, 0, 128))
-        assert decoded == [*range(32)]
-        assert len(source._opened().reader._cache) <= 10
+            source.read(Region(0, y, y + 4, 0, 256))
+        assert len(decoded) == planes * 64
+        assert len(source._opened().reader._cache) <= planes * 20
 
 
 def test_tiles_left_out_of_a_sparse_file_are_zero(tmp_path):

@@ -13,24 +13,27 @@ PLANES = np.arange(3 * 2 * 90 * 7, dtype=np.uint16).reshape(3, 2, 90, 7)
 """Three planes of two channels."""
 
 
-def window(seen: list[tuple[int, int, int]], step: int) -> RowWindow:
+def window(seen: list[tuple[int, int, int]], step: int, **options) -> RowWindow:
     def load(plane: int, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
-        assert columns == (0, 7)
+        assert options or columns == (0, 7)
         seen.append((plane, *rows))
-        return PLANES[plane, :, slice(*rows)]
+        return PLANES[plane, :, slice(*rows), slice(*columns)]
 
-    return RowWindow((90, 7), step, load)
+    return RowWindow((90, 7), step, load, **options)
 
 
 @settings(max_examples=60)
 @given(
     step=st.integers(1, 100),
+    options=st.fixed_dictionaries(
+        {}, optional={"wide": st.integers(1, 9), "most": st.integers(1, 4)}
+    ),
     reads=st.lists(
         st.tuples(st.integers(0, 2), st.integers(0, 89), st.integers(1, 90)), max_size=8
     ),
 )
-def test_any_order_of_reads_gives_the_pixels(step, reads):
-    rows = window([], step)
+def test_any_order_of_reads_gives_the_pixels(step, options, reads):
+    rows = window([], step, **options)
     for plane, y0, height in reads:
         y1 = min(y0 + height, 90)
         part = rows.read(plane, (y0, y1), (2, 5))
@@ -64,14 +67,9 @@ def test_no_more_rows_are_kept_than_the_tallest_window_needs():
 
 def test_rows_from_top_to_bottom_need_one_step_at_a_time():
     seen: list[tuple[int, int, int]] = []
-
-    def load(plane: int, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
-        seen.append((*rows, columns[0]))
-        return PLANES[plane, :, slice(*rows), slice(*columns)]
-
-    rows = RowWindow((90, 7), 10, load, wide=4, most=1)
+    rows = window(seen, 10, wide=4, most=1)
     for y0 in range(0, 90, 15):
         part = rows.read(2, (y0, y0 + 15), (0, 7))
         np.testing.assert_array_equal(part, PLANES[2, :, y0 : y0 + 15])
-    assert seen == [(y0, y0 + 10, x0) for y0 in range(0, 90, 10) for x0 in (0, 4)]
+    assert seen == [(2, y0, y0 + 10) for y0 in range(0, 90, 10) for _ in (0, 4)]
     assert rows._room.shape == (1, 2, 10, 7)

@@ -290,7 +290,7 @@ def memory_for(  # noqa: PLR0913
     held: int,
     workers: int = 1,
     channels: int = 1,
-    labels: int = 0,
+    label_bytes: int = 0,
 ) -> Memory:
     """Return what may be held at once for a plane.
 
@@ -309,8 +309,8 @@ def memory_for(  # noqa: PLR0913
     channels
         Channels of the image that are read. Bands are so much lower that those of
         several fit as well.
-    labels
-        Bytes that their writer holds.
+    label_bytes
+        Bytes that the writer of labels holds.
 
     Raises
     ------
@@ -322,7 +322,7 @@ def memory_for(  # noqa: PLR0913
     if limit_mb is None:
         memory = Memory(band_pixels=most // band)
         return _shared(memory, Memory.tile_px**2 * TILE_BYTES, workers)
-    fixed = PROGRAM_BYTES + held + window + labels
+    fixed = PROGRAM_BYTES + held + window + label_bytes
     least = 3 * TILE_BYTES * LEAST_TILE_PX**2 + 16 * band * shape[1]
     left = limit_mb * MEGABYTE - fixed
     if left < least:

@@ -32,7 +32,7 @@ from cellunet.engine.onnx import build_int8, read_weights
 from cellunet.errors import BugError, CellunetError, ImageReadError
 from cellunet.imaging.normalize import measure
 from cellunet.io.images import open_image
-from cellunet.io.label_tiff import read_provenance
+from cellunet.io.label_tiff import held_bytes, read_provenance
 from cellunet.io.paths import find_inputs
 from cellunet.io.source import DecoderLostError, Region
 from cellunet.tasks.predict.settings import (
@@ -70,7 +70,8 @@ def image(path: Path, past: Past) -> None:
         rows = max(min(MOST_PX // width, height), 1)
         network = UNetConfig()
         window = window_bytes(source.shape, network)
-        memory_for(MEMORY_MB, source.shape, window, source.held_bytes(rows))
+        held = source.held_bytes(rows) + held_bytes(source.shape)
+        memory_for(MEMORY_MB, source.shape, window, held)
         for plane in range(min(int(np.prod(source.plane_shape)), 4)):
             region = Region(plane, 0, rows, 0, min(width, MOST_PX))
             measure(lambda r=region: [source.read(r)[0]], NormalizationConfig())
