@@ -298,7 +298,11 @@ def plot() -> None:
             axes.set_xticks([max(n, ZERO) for n in sorted(counts)], sorted(counts))
             axes.minorticks_off()
             axes.grid(axis="y", color="#e5e5e5")
-            axes.legend(frameon=False, fontsize=9, loc="lower right")
+            axes.legend(
+                frameon=False,
+                fontsize=9,
+                loc="upper left" if kind in ZOO else "lower right",
+            )
         panels[0].set_ylabel("mean AP on images not trained on")
     text = charts.svg(figure, "Mean AP against annotated images")
     PICTURE.write_text(text, encoding="utf-8")
