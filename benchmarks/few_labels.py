@@ -298,6 +298,8 @@ def plot() -> None:
             axes.set_xticks([max(n, ZERO) for n in sorted(counts)], sorted(counts))
             axes.minorticks_off()
             axes.grid(axis="y", color="#e5e5e5")
+            # The legend lies above the points, or below them.
+            axes.margins(y=0.2)
             axes.legend(
                 frameon=False,
                 fontsize=9,

@@ -12,6 +12,7 @@ import pytest
 
 from cellunet.errors import ConfigError, ImageReadError
 from cellunet.io.images import names_of_images, open_image
+from cellunet.io.ome_zarr import image_path
 from cellunet.io.source import Region
 
 zarr = pytest.importorskip("zarr", "3")
@@ -276,3 +277,28 @@ def test_without_zarr_the_line_that_installs_it_is_told(tmp_path, monkeypatch) -
     monkeypatch.setitem(__import__("sys").modules, "zarr", None)
     with pytest.raises(ConfigError, match=r'pip install "cellunet-torch\[zarr\]"'):
         open_image(path)
+
+
+def plate_of_one_field(root: Path) -> Path:
+    group = zarr.create_group(root, zarr_format=3)
+    group.update_attributes(
+        {"ome": {"version": "0.5", "plate": {"wells": [{"path": "A/1"}]}}}
+    )
+    well = group.require_group("A/1")
+    well.update_attributes({"ome": {"well": {"images": [{"path": "0"}]}}})
+    write_store(root / "A" / "1" / "0", ramp(20, 30))
+    return root
+
+
+@pytest.mark.parametrize("name", ["A/1/0", "/A/1/0", "A/1/0/", "A//1/0"])
+def test_a_field_has_one_name_however_it_is_asked_for(tmp_path, name) -> None:
+    path = plate_of_one_field(tmp_path / "p.zarr")
+    with open_image(path, image=name) as source:
+        assert source.origin.image == "A/1/0"
+    assert image_path(path, name) == "A/1/0"
+
+
+def test_an_array_of_a_plate_is_no_image(tmp_path) -> None:
+    path = plate_of_one_field(tmp_path / "p.zarr")
+    with pytest.raises(ImageReadError, match=r"no image 'A/1/0/0'; it holds .*A/1/0"):
+        open_image(path, image="A/1/0/0")

@@ -273,7 +273,7 @@ def test_labels_of_a_small_plane_are_one_chunk(run, tmp_path, pixels) -> None:
 
 
 def test_chunks_of_wide_planes_are_low(tmp_path) -> None:
-    rows = np.arange(9000, dtype=np.uint32)[np.newaxis].repeat(700, 0)
+    rows = np.arange(700 * 9000, dtype=np.uint32).reshape(700, 9000)
     spec = ImageSpec(shape=rows.shape, dtype=rows.dtype)
     with ZarrSink(tmp_path / "a.zarr", spec) as sink:
         for y0 in (0, 250, 500):
@@ -308,7 +308,7 @@ def test_writing_holds_no_more_than_max_memory_sets_aside(
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert 0.4 < peak / held_bytes(shape) < 1
+    assert 0.5 < peak / held_bytes(shape) < 1
 
 
 @pytest.mark.parametrize(
