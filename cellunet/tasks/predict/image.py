@@ -546,6 +546,10 @@ class ImageJob:
         """Write files that follow from the label image, which then names them, too."""
         rows = band_rows(source.shape[1], self.recipe.memory)
         norm = self.recipe.config.normalization
+        # What is asked of tables alone goes with none of these.
+        config = self.config.replace(
+            save=kinds, measure="basic", samples=None, table_format="csv"
+        )
         with contextlib.ExitStack() as stack:
             # The labels are closed before the file is replaced: Windows asks for that.
             labels = open_image(target.labels)
@@ -559,7 +563,7 @@ class ImageJob:
                     target.output,
                     source,
                     target.name,
-                    self.config.replace(save=kinds, measure="basic"),
+                    config,
                     self.recipe.config.encoding.classes,
                     labels=target.labels,
                     intensities=False,

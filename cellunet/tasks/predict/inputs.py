@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cellunet.command_config import ALL_IMAGES
+from cellunet.command_config import ALL_IMAGES, MEASURED
 from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.io.images import FOLDERS, names_of_images, open_image, suffix_of
 from cellunet.io.microscopes import MAKERS, image_stem
@@ -339,9 +339,6 @@ FOUND_OUT = ("damaged", "size", "skipped_share", "warnings")
 
 BESIDE = ("save", "table_format", "measure", "segment_channel")
 """Settings that decide what lies beside the labels, or which file is segmented."""
-
-MEASURED = {"table", "geojson"}
-"""Kinds of files that hold what is measured."""
 
 MOST_NAMED = 3
 """Lost parts that a warning names; the JSON document and the provenance name all."""

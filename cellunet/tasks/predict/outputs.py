@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
+from cellunet.command_config import MEASURED
 from cellunet.errors import (
     AnnotationError,
     ConfigError,
@@ -41,7 +42,7 @@ from cellunet.outputs.tables import (
 )
 from cellunet.outputs.zarr_table import ROWS, ZarrTable, table_path
 from cellunet.tasks.linking import VolumeRows
-from cellunet.tasks.predict.inputs import MEASURED, first_channel, open_as
+from cellunet.tasks.predict.inputs import first_channel, open_as
 from cellunet.tasks.predict.plane import band_rows
 from cellunet.tasks.predict.settings import Memory
 

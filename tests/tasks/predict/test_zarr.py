@@ -354,6 +354,18 @@ def test_the_table_lies_in_the_store_of_the_labels(run, tmp_path, pixels, into) 
     assert (table / "table.csv").is_file(), "rois are added, the table stays"
 
 
+def test_the_table_in_the_store_holds_all_that_can_be_measured(
+    run, tmp_path, pixels
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    assert not run(path, save=("zarr-table",), measure="all").failed
+    table = tmp_path / "out" / "a.zarr" / "tables" / "objects" / "table.csv"
+    columns = table.read_text(encoding="utf-8").partition("\n")[0]
+    assert '"intensity_median"' in columns
+    other = run(path, save=("zarr-table",)).images[0]
+    assert "measure all (now basic)" in other.message
+
+
 def test_a_tiff_has_no_store_for_a_table(run, tmp_path, pixels) -> None:
     tifffile.imwrite(tmp_path / "t.tif", pixels[0])
     found = run(tmp_path / "t.tif", save=("zarr-table",))
