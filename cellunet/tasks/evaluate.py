@@ -23,7 +23,7 @@ from cellunet.command_config import (
     EvaluateConfig,
     PredictConfig,
 )
-from cellunet.errors import AnnotationError, InputError, choose
+from cellunet.errors import AnnotationError, ConfigError, InputError, choose
 from cellunet.imaging.targets import encode, has_background
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region, one_plane
@@ -39,6 +39,7 @@ from cellunet.tasks.predict.image import ImageScheduler
 from cellunet.tasks.predict.inputs import open_as, refuse_misfit
 from cellunet.tasks.predict.plane import as_labels, segment
 from cellunet.tasks.predict.settings import settings_for, settings_for_image
+from cellunet.tasks.predict.sizes import batch_size, with_size
 from cellunet.tasks.scheduling import in_order
 from cellunet.tasks.train.data import read_annotated
 
@@ -467,8 +468,19 @@ def evaluate_model(  # noqa: PLR0913
     config = (config or EvaluateConfig()).replace(encoding=opened.card.config.encoding)
     predict_config = predict_config or PredictConfig()
     annotations = annotations or AnnotationConfig()
+    if predict_config.within is not None:
+        raise ConfigError(
+            "Regions within which objects are looked for were given, but scores are of "
+            "whole images.",
+            hint="Leave them out; a folder `annotated` beside the images says which "
+            "parts of them count.",
+        )
     pairs = chosen_side(data, side, annotations.planes)
     recipe = settings_for(opened, predict_config, engine, device, threads)
+    images = [*dict.fromkeys(pair.image for pair in pairs)]
+    size = batch_size(images, recipe, predict_config, opened.card)
+    if size is not None:
+        recipe = with_size(recipe, predict_config, opened.card, size)
     scheduler = ImageScheduler(
         opened,
         predict_config,

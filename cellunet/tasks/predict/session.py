@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from cellunet.command_config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.errors import ConfigError, ImageReadError, optional
 from cellunet.imaging.measure import measure_labels
-from cellunet.io.scratch import Scratch
+from cellunet.io.scratch import Scratch, check_folder
 from cellunet.io.source import ArraySource
+from cellunet.settings import known_of
 from cellunet.store import find_model
 from cellunet.tasks.predict.plane import as_labels, segment
 from cellunet.tasks.predict.settings import (
@@ -34,27 +36,14 @@ if TYPE_CHECKING:
     Diameter = float | Literal["auto", "model"]
 
 FOR_FILES = (
-    "channel",
-    "gray",
-    "z",
-    "level",
-    "image",
-    "pages",
-    "include",
-    "keep_going",
-    "save",
-    "table_format",
-    "measure",
-    "segment_channel",
-    "plate_pattern",
-    "samples",
-    "link_planes",
-    "overwrite",
-    "part",
-    "into_source",
-    "dask",
+    *(
+        f.name
+        for f in PredictConfig.fields()
+        if known_of(f).panel in ("Images", "Results")
+    ),
+    *("link_planes", "max_memory_mb", "dask"),
 )
-"""Settings that concern files, and mean nothing for arrays."""
+"""Settings that concern files, and mean nothing for arrays, which are in memory."""
 
 
 class ObjectTable(dict[str, "npt.NDArray[Any]"]):
@@ -175,7 +164,8 @@ class LoadedModel:
                     f"other than {own} and the image's shape {source.shape} are "
                     "expected."
                 )
-        with Scratch() as scratch:
+        folder = self._config.scratch
+        with Scratch(folder=Path(folder) if folder else None) as scratch:
             way = self._way(source, diameter, should_stop)
             recipe = _telling(way.recipe, source.shape[0], on_rows)
             found = segment(
@@ -308,6 +298,8 @@ def load_model(
             "looks at.",
         )
     _refuse_batch(config)
+    if config.scratch is not None:
+        check_folder(Path(config.scratch))
     opened = find_model(name)
     recipe = settings_for(opened, config, engine, device, threads)
     return LoadedModel(opened, recipe, config)
