@@ -110,7 +110,7 @@ def predict(  # noqa: PLR0913
     outputs.refuse_clashes(found, named, out, config)
     outputs.joined_paths(out, config)
     opened = find_model(model)
-    reporter = None if dry_run else outputs.reporter_for(out, config)
+    reporter = outputs.reporter_for(out, config)
     first, every = config.part or (1, 1)
     own = {*found.files[first - 1 :: every]}
     targets, places = _placed(find_targets(found, named, config, sites, own), placing)

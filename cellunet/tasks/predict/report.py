@@ -201,6 +201,8 @@ class Reporter:
     ) -> Iterator[report.ImageSummary]:
         for result in results:
             name = name_below(result.input, run.folder)
+            if result.image:
+                name = f"{name} ({result.image})"
             if result.status == "failed" or result.output is None:
                 yield report.ImageSummary(
                     name=name,
