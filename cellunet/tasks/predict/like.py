@@ -249,7 +249,7 @@ def size_asked_for(scale: float, own: float, median_px: float) -> dict[str, Any]
 
 
 def _next_to(value: float) -> list[float]:
-    """Return a quotient, and the numbers next to it that may have been rounded to it."""
+    """Return a quotient, and the numbers that its rounding may have hidden."""
     return [value + n * math.ulp(value) for n in (0, 1, -1, 2, -2)]
 
 
