@@ -20,10 +20,9 @@ from cellunet.io.images import open_image
 from cellunet.io.paths import find_inputs
 from cellunet.io.source import Region, array_source
 from cellunet.progress import silent_track
-from cellunet.tasks.predict.inputs import refuse_misfit
+from cellunet.tasks.predict.inputs import evenly, refuse_misfit
 from cellunet.tasks.predict.plane import band_rows, plane_statistics
 from cellunet.tasks.predict.settings import Memory
-from cellunet.tasks.scheduling import evenly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -19,9 +19,9 @@ from cellunet.imaging.normalize import network_input
 from cellunet.io.label_tiff import read_provenance
 from cellunet.io.source import ArraySource, array_source
 from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.inputs import evenly
 from cellunet.tasks.predict.session import load_model
 from cellunet.tasks.quantize import MOST_IMAGES, calibrate, network_window
-from cellunet.tasks.scheduling import evenly
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ Its level, its scale, its damage.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cellunet.command_config import ALL_IMAGES, MEASURED
 from cellunet.errors import CellunetError, ConfigError, InputError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from cellunet.store import ModelCard
     from cellunet.tasks.predict.estimate import Estimate
     from cellunet.tasks.predict.places import ImageColumns
+
+T = TypeVar("T")
 
 Status = Literal["done", "skipped", "failed", "planned"]
 
@@ -90,6 +93,17 @@ class ImageResult:
     """When it was taken, in the words of the file."""
     columns: ImageColumns = field(default_factory=dict)
     """What tables say of the whole image: plate, well, field, ..., and the samples."""
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return at most so many images, or what there is of them, evenly spread.
+
+    Examples
+    --------
+    >>> evenly(range(70), 32)[:3]
+    [0, 3, 6]
+    """
+    return list(items[:: math.ceil(len(items) / most) or 1])
 
 
 def common_folder(results: Sequence[ImageResult]) -> str:

@@ -37,12 +37,7 @@ from cellunet.tasks.predict.blocks import (
     Tile,
     network_step,
 )
-from cellunet.tasks.scheduling import (
-    SerialExecutor,
-    ThreadExecutor,
-    one_by_one,
-    overlapped,
-)
+from cellunet.tasks.scheduling import SerialExecutor, ThreadExecutor, overlapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -463,8 +458,9 @@ class _SeenPlane:
             return self._take(step.finish(item, views))
 
         # For a single block threads would have nothing to do beside it.
-        run = overlapped if len(step.plan.blocks) > 1 else one_by_one
-        yield from run(asking(should_stop, blocks), step.prepare, step.compute, finish)
+        beside = ThreadExecutor(1) if len(step.plan.blocks) > 1 else SerialExecutor()
+        asked = asking(should_stop, blocks)
+        yield from overlapped(asked, step.prepare, step.compute, finish, beside)
 
     def _take(self, seen: Seen) -> Rectangle:
         part = seen.part

@@ -31,8 +31,8 @@ from cellunet.io.source import Region
 from cellunet.outputs.shapes import GeoJson, Place, RoiSet
 from cellunet.outputs.tables import quoted, safe_path
 from cellunet.progress import silent_track
+from cellunet.tasks.predict.inputs import evenly
 from cellunet.tasks.predict.settings import settings_for
-from cellunet.tasks.scheduling import evenly
 from cellunet.tasks.suggest import choose
 from cellunet.tasks.suggest.request import (
     TABLE,
