@@ -25,7 +25,7 @@ from cellunet.tasks.predict.plane import band_rows, plane_statistics
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -205,21 +205,22 @@ def network_window(
         rows = band_rows(source.shape[1], Memory())
         statistics = plane_statistics(source, plane, rows, config.normalization)
 
-    def read(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
+    def scaled(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
         pixels = source.read(Region(plane, y0, y1, x0, x1))
         return rescale_channels(pixels, statistics, config.normalization)
 
-    seen, read_seen = source.shape, read
+    seen = source.shape
+    read: Callable[[int, int, int, int], npt.NDArray[np.float32]] = scaled
     if config.scale != 1.0:
         height, width = (target_length(n, config.scale) for n in source.shape)
         seen = height, width
-        read_seen = resampled(read, source.shape, seen)
+        read = resampled(scaled, source.shape, seen)
     stride = config.network.stride_px
     largest = LARGEST_PX // stride * stride
     (y0, y1), (x0, x1) = (
         (max(side - largest, 0) // 2, max(side - largest, 0) // 2 + min(side, largest))
         for side in seen
     )
-    image = network_input(read_seen(y0, y1, x0, x1), config.normalization)
+    image = network_input(read(y0, y1, x0, x1), config.normalization)
     short = [(0, -side % stride) for side in image.shape[1:]]
     return np.pad(image, ((0, 0), *short), "symmetric")

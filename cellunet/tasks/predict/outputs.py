@@ -43,7 +43,7 @@ from cellunet.outputs.tables import (
 from cellunet.outputs.zarr_table import ROWS, ZarrTable, table_path
 from cellunet.tasks.linking import VolumeRows
 from cellunet.tasks.predict.inputs import first_channel, open_as
-from cellunet.tasks.predict.plane import band_rows
+from cellunet.tasks.predict.plane import band_rows, pixel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from cellunet.io.source import Damage, Source, Statistics
     from cellunet.outputs.tables import TableSink
     from cellunet.tasks.predict.places import ImageColumns
-    from cellunet.tasks.predict.plane import OnBand
+    from cellunet.tasks.predict.plane import OnBand, Segmented
     from cellunet.tasks.predict.report import Reporter
 
 IN_LABELS = "zarr-table"
@@ -692,7 +692,7 @@ class OptionalOutputs:
     def labels(
         self,
         plane: int,
-        segmented: LabelsOfPlane,
+        segmented: Segmented | LabelPlane,
         numbers: npt.NDArray[np.int64] | None = None,
     ) -> Iterator[npt.NDArray[np.uint32]]:
         """Pass the labels of a plane on, and write what follows from them.
@@ -760,26 +760,6 @@ class OptionalOutputs:
         self._stack.close()
 
 
-class LabelsOfPlane(Protocol):
-    """Labels of one plane that pass by, and what is known of them before."""
-
-    @property
-    def areas(self) -> npt.NDArray[np.int64]:
-        """Pixels of objects 1, 2, ..."""
-
-    @property
-    def bands(self) -> Callable[[], Iterator[npt.NDArray[np.uint32]]]:
-        """Full-width rows of labels, top to bottom."""
-
-    @property
-    def statistics(self) -> Statistics | None:
-        """Of the plane's intensities; None where no picture is drawn."""
-
-    @property
-    def evidence(self) -> Callable[[int, int], npt.NDArray[np.uint8]] | None:
-        """Rows of the evidence for the confidence, if there is any."""
-
-
 @dataclass(frozen=True)
 class LabelPlane:
     """One plane of a label image, its objects numbered from 1 without gaps."""
@@ -809,13 +789,8 @@ def _label_plane(source: Source, number: int) -> LabelPlane:
     """Count the pixels of all objects of a plane."""
     rows = band_rows(source.shape[1], Memory())
 
-    def read() -> Iterator[npt.NDArray[Any]]:
-        for y0 in range(0, source.shape[0], rows):
-            y1 = min(y0 + rows, source.shape[0])
-            yield source.read(Region(number, y0, y1, 0, source.shape[1]))[0]
-
     parts = []
-    for band in read():
+    for band in pixel_bands(source, number, rows):
         _refuse_no_labels(source.path, band)
         parts.append(np.stack(np.unique(band.astype(np.int64), return_counts=True)))
     every, counts = np.concatenate(parts, axis=1)
@@ -823,7 +798,7 @@ def _label_plane(source: Source, number: int) -> LabelPlane:
     areas = np.bincount(place[1:], counts, minlength=len(ids)).astype(np.int64)
 
     def bands() -> Iterator[npt.NDArray[np.uint32]]:
-        for band in read():
+        for band in pixel_bands(source, number, rows):
             yield np.searchsorted(ids, band).astype(np.uint32)
 
     return LabelPlane(ids, areas[1:], bands)

@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     )
     from cellunet.tasks.predict.settings import InferenceSettings, Memory
     from cellunet.tasks.scheduling import Executor
+
+    OnBand = Callable[[int, npt.NDArray[np.float32]], None]
+    """Receives rows of corrected probabilities, KYX, from ``y0`` on, top to bottom."""
 
     Rows = tuple[int, npt.NDArray[np.int32], slice]
 
@@ -157,8 +160,8 @@ class DecodePass:
                 for strip in self._strips[row[0].place]:
                     band = np.empty((strip.shape[0], self._shape[1]), np.uint32)
                     for area in row:
-                        x0, width = area.x0 + area.core[1].start, _core_width(area)
-                        band[:, x0 : x0 + width] = next(strips)
+                        core, pixels = area.core[1], next(strips)
+                        band[:, area.x0 + core.start : area.x0 + core.stop] = pixels
                     yield band
 
     def _in_bands(self) -> Iterator[tuple[Area, Kept]]:
@@ -195,11 +198,6 @@ class DecodePass:
                 yield SeededTile(area, kept, offset, same)
 
         yield from self._executor.map(self._step.grow, seeded())
-
-
-def _core_width(area: Area) -> int:
-    width: int = area.core[1].stop - area.core[1].start
-    return width
 
 
 def _ready(
@@ -280,13 +278,6 @@ class Segmented:
             found.add(rows, self.evidence(y0, y0 + len(rows)))
             y0 += len(rows)
         return found.means()
-
-
-class OnBand(Protocol):
-    """Receive rows of corrected probabilities, KYX, from `y0` on, top to bottom."""
-
-    def __call__(self, y0: int, probabilities: npt.NDArray[np.float32]) -> None:
-        """Take the rows."""
 
 
 def segment_plane(

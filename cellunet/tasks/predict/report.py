@@ -7,13 +7,13 @@ import json
 import platform
 from dataclasses import replace
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellunet import __version__
+from cellunet.bugs import installed
 from cellunet.command_config import PredictConfig
 from cellunet.config import DecodeConfig
 from cellunet.imaging.measure import equivalent_diameters
@@ -297,11 +297,7 @@ def _versions(engine: Mapping[str, str]) -> dict[str, Any]:
         "Python": platform.python_version(),
         "numpy": np.__version__,
     }
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
+    found |= {name: installed(name) or "unknown" for name in PACKAGES}
     return found | {"System": platform.platform()}
 
 

@@ -11,7 +11,6 @@ these changes a label.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import math
 import os
@@ -23,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cellunet import bugs
 from cellunet.command_config import PredictConfig
 from cellunet.config import FOREGROUND
 from cellunet.engine.cores import usable_cores
@@ -142,10 +142,8 @@ def gpu_possible() -> bool:
     """
     if platform.system() == "Darwin":
         return platform.machine() == "arm64"
-    try:
-        if importlib.metadata.version("torch").endswith("+cpu"):
-            return False
-    except importlib.metadata.PackageNotFoundError:
+    torch = bugs.installed("torch")
+    if torch is None or torch.endswith("+cpu"):
         return False
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False

@@ -12,7 +12,7 @@ import numpy as np
 
 from cellunet import store
 from cellunet.bugs import telling_bugs
-from cellunet.command_config import PredictConfig
+from cellunet.command_config import ENGINE, PredictConfig
 from cellunet.errors import (
     BugError,
     CellunetError,
@@ -120,7 +120,7 @@ def suggest(request: SuggestRequest, *, track: Track = silent_track) -> Suggeste
         model,
         # How sure the network is matters everywhere.
         PredictConfig(no_skip=True),
-        request.engine,
+        ENGINE,
         request.device,
         request.threads,
     )
