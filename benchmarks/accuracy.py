@@ -37,7 +37,7 @@ from cellunet.io.source import Region
 from cellunet.tasks.evaluate import Scorable, score_pairs
 from cellunet.tasks.predict.plane import as_labels, segment
 from cellunet.tasks.predict.settings import settings_for
-from cellunet.tasks.predict.sizes import way_for
+from cellunet.tasks.predict.sizes import settings_by_size
 from cellunet.tasks.train.data import read_annotated
 
 HERE = Path(__file__).parent
@@ -63,8 +63,8 @@ def by_model(name: str, *, flips: bool) -> Segment:
 
     def of(pair: Pair) -> np.ndarray:
         with open_image(pair.image) as source, Scratch() as scratch:
-            way = way_for(source, recipe, config, model.card)
-            return as_labels(segment(source, 0, way.recipe, scratch).bands())
+            chosen = settings_by_size(source, recipe, config, model.card)
+            return as_labels(segment(source, 0, chosen.recipe, scratch).bands())
 
     return of
 

@@ -190,7 +190,7 @@ FORMAT_VERSION = 227
 
 
 @dataclass(frozen=True)
-class Place:
+class StackPosition:
     """The plane of a file that a ROI belongs to: numbers from 0, None without."""
 
     t: int | None = None
@@ -199,7 +199,7 @@ class Place:
     """Channels of the image file: with several, Fiji shows a hyperstack."""
 
     @classmethod
-    def of(cls, place: dict[str, int], channels: int) -> Place:
+    def of(cls, place: dict[str, int], channels: int) -> StackPosition:
         """Return the place of a plane from its numbers along ``t`` and ``z``."""
         return cls(place.get("t"), place.get("z"), channels)
 
@@ -223,7 +223,7 @@ class Place:
         return {name: n + 1 for name, n in axes if n is not None}
 
 
-def roi_bytes(outline: Outline, place: Place, number: int) -> bytes:
+def roi_bytes(outline: Outline, place: StackPosition, number: int) -> bytes:
     """Return one object as the content of a ``.roi`` file.
 
     Parameters
@@ -282,7 +282,7 @@ class _Rois:
     differs is put into a copy of that.
     """
 
-    def __init__(self, outlines: Sequence[Outline], place: Place) -> None:
+    def __init__(self, outlines: Sequence[Outline], place: StackPosition) -> None:
         self._outlines, self._place = outlines, place
         fits = [
             _is_polygon(o) and len(o[0][0]) <= MOST_POINTS and len(o[0][0]) > 0
@@ -363,7 +363,7 @@ class RoiSet:
                 self._pending.temporary, "w", zipfile.ZIP_DEFLATED
             )
 
-    def add(self, place: Place, batch: ObjectBatch) -> None:
+    def add(self, place: StackPosition, batch: ObjectBatch) -> None:
         """Append the objects of a batch."""
         rois = _Rois(batch.outlines, place)
         with writing(self._pending.path):

@@ -574,14 +574,14 @@ def _predicted(
             return None
         kept: list[npt.NDArray[np.uint8]] = []
         recipe = settings_for_image(recipe, config, source)
-        with scheduler.passing(source, recipe, card) as way, Scratch() as scratch:
+        with scheduler.passing(source, recipe, card) as chosen, Scratch() as scratch:
             result = segment(
                 source,
                 0,
-                way.recipe,
+                chosen.recipe,
                 scratch,
                 lambda _, rows: kept.append(classes_of(rows)),
-                statistics=way.statistics.get(0),
+                statistics=chosen.statistics.get(0),
             )
             predicted = as_labels(result.bands())
         pixels = source.read(Region(0, 0, source.shape[0], 0, source.shape[1]))

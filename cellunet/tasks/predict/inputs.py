@@ -1,6 +1,7 @@
-"""How images are opened for prediction, and what predict returns.
+"""What goes into a prediction and what comes out: files, images in them, results.
 
-Its level, its scale, its damage.
+Which files and images of them are segmented, how they are opened, whether a result is
+what is asked for; and what became of each image, in words too.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from cellunet.io.source import Region
 from cellunet.io.zarr_store import zarr_module
 from cellunet.outputs.coco import CocoJson, is_coco_of_ours, join_coco
 from cellunet.outputs.pictures import OutlinePicture
-from cellunet.outputs.shapes import GeoJson, Place, RoiSet
+from cellunet.outputs.shapes import GeoJson, RoiSet, StackPosition
 from cellunet.outputs.tables import (
     FROM,
     TABLES,
@@ -281,7 +281,7 @@ class Rois(OptionalOutput):
     def on_objects(self, batch: ObjectBatch) -> None:
         """Write objects."""
         channels = len(self.context.source.file_channels)
-        place = Place.of(self.context.place(batch.plane), channels)
+        place = StackPosition.of(self.context.place(batch.plane), channels)
         self._set.add(place, self.context.in_full(batch))
 
 
@@ -452,7 +452,7 @@ def suffix(kind: str, config: PredictConfig) -> str:
     return OUTPUT_KINDS[kind].suffix.format(format=config.table_format)
 
 
-def optional_output_path(config: PredictConfig) -> tuple[str, ...]:
+def saved_kinds(config: PredictConfig) -> tuple[str, ...]:
     """Return the kinds of files beside each label image: all but the one report."""
     return tuple(kind for kind in config.save if kind in OUTPUT_KINDS)
 
@@ -494,7 +494,7 @@ def read_through(source: Source, config: PredictConfig) -> int:
     That is itself, and each of its channels if there are some and they are measured.
     """
     measured = any(
-        OUTPUT_KINDS[kind].make.wants_objects for kind in optional_output_path(config)
+        OUTPUT_KINDS[kind].make.wants_objects for kind in saved_kinds(config)
     )
     channels = len(source.file_channels)
     return 1 + channels if measured and not config.gray and channels > 1 else 1
@@ -516,7 +516,7 @@ def optional_output_paths(
     """
     paths = {
         kind: output.with_name(output.stem + suffix(kind, config))
-        for kind in optional_output_path(config)
+        for kind in saved_kinds(config)
     }
     if IN_LABELS in paths:
         if suffix_of(labels or output) not in FOLDERS:
@@ -551,7 +551,7 @@ def refuse_clashes(
         If two images would write one file, or a file would replace an image.
     """
     taken = {folded(path): image for image, path in outputs.items()}
-    for kind in optional_output_path(config):
+    for kind in saved_kinds(config):
         if kind == IN_LABELS:
             continue
         extras = output_paths(found.files, found.base, out, suffix(kind, config))
@@ -849,7 +849,7 @@ def joined_paths(out: Path, config: PredictConfig) -> dict[str, Path]:
         If something else is there, unless it may be replaced.
     """
     found = {}
-    for kind in optional_output_path(config):
+    for kind in saved_kinds(config):
         join = OUTPUT_KINDS[kind].join
         if join is None:
             continue

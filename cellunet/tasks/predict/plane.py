@@ -30,8 +30,8 @@ from cellunet.imaging.normalize import measure_channels, rescale_channels
 from cellunet.io.scratch import PlaneStore, SharedScratch
 from cellunet.io.source import Region
 from cellunet.tasks.predict.blocks import (
+    Backend,
     DecodeStep,
-    Place,
     SeededTile,
     SharedNetworkStep,
     Tile,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import NormalizationConfig
-    from cellunet.imaging.blocks import Place as GridPlace
+    from cellunet.imaging.blocks import GridIndex
     from cellunet.imaging.empty import Rectangle
     from cellunet.io.scratch import Kept, Scratch
     from cellunet.io.source import Source, Statistics
@@ -119,7 +119,7 @@ class DecodePass:
         self._objects = decode.ObjectMerger(
             constants, exclude_border=recipe.exclude_border
         )
-        self._strips: dict[GridPlace, list[Kept]] = {}
+        self._strips: dict[GridIndex, list[Kept]] = {}
 
     def run(self, parts: Iterable[object]) -> None:
         """Decode all tiles but for their final numbers.
@@ -318,17 +318,19 @@ def segment_plane(
     rows = band_rows(source.shape[1], recipe.memory)
     if statistics is None:
         statistics = statistics_for(source, plane, recipe)
-    place = recipe.elsewhere or Place(recipe.engine, source, scratch, recipe.executor)
-    network = network_step(plane, recipe, place, statistics, maps=on_band is not None)
+    backend = recipe.elsewhere or Backend(
+        recipe.engine, source, scratch, recipe.executor
+    )
+    network = network_step(plane, recipe, backend, statistics, maps=on_band is not None)
     seen = _SeenPlane(source.shape, network, on_band)
     step = DecodeStep(
         encoding=recipe.config.encoding,
         decode=recipe.decode,
-        room=place.room,
+        room=backend.room,
         rows=rows,
         key=f"{network.key}-{recipe.memory.tile_px}",
     )
-    decoding = DecodePass(seen.marks, source.shape, recipe, step, place.executor)
+    decoding = DecodePass(seen.marks, source.shape, recipe, step, backend.executor)
 
     def told(parts: Iterable[Rectangle]) -> Iterator[Rectangle]:
         for part in parts:
@@ -337,7 +339,7 @@ def segment_plane(
             yield part
 
     blocks = network.blocks(recipe.within)
-    with closing(seen.parts(blocks, place.executor, recipe.should_stop)) as parts:
+    with closing(seen.parts(blocks, backend.executor, recipe.should_stop)) as parts:
         decoding.run(told(parts))
     numbers = decoding.numbers()
     return Segmented(

@@ -23,7 +23,7 @@ from cellunet.tasks.predict.inputs import as_asked, common_folder, name_below
 from cellunet.tasks.predict.outputs import (
     RECORDS,
     intensities_of,
-    optional_output_path,
+    saved_kinds,
 )
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from cellunet.io.source import Source
     from cellunet.store import Model, ModelCard
+    from cellunet.tasks.predict.appearance import ImageQuality
     from cellunet.tasks.predict.inputs import ImageResult
-    from cellunet.tasks.predict.quality import ImageQuality
     from cellunet.tasks.predict.settings import InferenceSettings
 
 PAGE = "report.html"
@@ -159,7 +159,7 @@ class Reporter:
                 "Z planes": config.z,
                 "Linked over Z": config.link_planes,
                 "Measured": config.measure,
-                "Also saved": list(optional_output_path(config)),
+                "Also saved": list(saved_kinds(config)),
                 "Time of this run": f"{seconds:.1f} s",
                 **_of_samples(config),
             },

@@ -28,7 +28,7 @@ from cellunet.io.microscopes import scene_paths
 from cellunet.io.paths import below, counted, find_inputs, output_stem
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
-from cellunet.outputs.shapes import GeoJson, Place, RoiSet
+from cellunet.outputs.shapes import GeoJson, RoiSet, StackPosition
 from cellunet.outputs.tables import quoted, safe_path
 from cellunet.progress import silent_track
 from cellunet.tasks.predict.inputs import evenly
@@ -403,7 +403,7 @@ def write_rois(path: Path, drawn: CropLabels) -> None:
     """Write a ROI set of Fiji."""
     rois = RoiSet(path)
     try:
-        rois.add(Place(), drawn.objects())
+        rois.add(StackPosition(), drawn.objects())
         rois.commit()
     finally:
         rois.abort()

@@ -71,7 +71,7 @@ def image(path: Path, past: Past) -> None:
         network = UNetConfig()
         window = window_bytes(source.shape, network)
         held = source.held_bytes(rows) + held_bytes(source.shape)
-        memory_for(MEMORY_MB, source.shape, window, held)
+        memory_for(MEMORY_MB, source.shape, window, held, 0)
         for plane in range(min(int(np.prod(source.plane_shape)), 4)):
             region = Region(plane, 0, rows, 0, min(width, MOST_PX))
             measure(lambda r=region: [source.read(r)[0]], NormalizationConfig())
