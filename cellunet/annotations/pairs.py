@@ -87,17 +87,17 @@ PIXELS = (
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One image and its annotation.
+class AnnotatedImage:
+    """One annotation, and the image it was drawn on if that is known.
 
     Parameters
     ----------
     image
-        The image file.
+        The image file; None: there is none.
     annotation
         The annotation file, or the folder of its objects.
     name
-        What both are called: the image's stem.
+        What its results are called: the image's stem, if there is an image.
     annotated
         The image that shows which part is annotated, where there is one.
     member
@@ -105,16 +105,32 @@ class Pair:
     scribbles
         An image of scribbles next to another annotation, where there is one.
     plane
-        Which plane of the stacks that both are; None: they are of one plane.
+        Which plane of a stack the annotation is; None: it is of one plane.
+    other_plane
+        The same plane of the image, whose axes may be in another order.
     """
 
-    image: Path
+    image: Path | None
     annotation: Path
     name: str
     annotated: Path | None = None
     member: str = ""
     scribbles: Path | None = None
     plane: int | None = None
+    other_plane: int | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return all that is read for it."""
+        all_ = (self.image, self.annotation, self.annotated, self.scribbles)
+        return tuple(path for path in all_ if path is not None)
+
+
+@dataclass(frozen=True)
+class Pair(AnnotatedImage):
+    """One image and its annotation; both have the image's stem as their name."""
+
+    image: Path
 
 
 @dataclass(frozen=True)
@@ -563,7 +579,9 @@ class LabelPair:
     scribbles: Path | None = None
     """Scribbles next to the true labels, if there are any."""
     plane: int | None = None
-    """Which plane of the stacks that both are; None: they are of one plane."""
+    """Which plane of a stack the true labels are; None: they are of one plane."""
+    other_plane: int | None = None
+    """The same plane of the predicted labels, whose axes may be in another order."""
 
 
 def pair_folders(
@@ -781,37 +799,6 @@ def _label_problems(
 
 
 @dataclass(frozen=True)
-class AnnotatedImage:
-    """One annotation, and the image it was drawn on if that is known.
-
-    Parameters
-    ----------
-    name
-        What its results are called.
-    annotation
-        A file, or the folder of its objects.
-    image
-        The image it was drawn on, if that is known.
-    annotated
-        The image that shows which part is annotated, if there is one.
-    member
-        What the image is called in a file of several.
-    scribbles
-        An image of scribbles next to the annotation, if there is one.
-    plane
-        Which plane of the stacks that both are; None: they are of one plane.
-    """
-
-    name: str
-    annotation: Path
-    image: Path | None = None
-    annotated: Path | None = None
-    member: str = ""
-    scribbles: Path | None = None
-    plane: int | None = None
-
-
-@dataclass(frozen=True)
 class AnnotationSource:
     """All annotations at a path.
 
@@ -824,11 +811,14 @@ class AnnotationSource:
         ``objects`` for annotations without images.
     notes
         What was found and left out, in sentences.
+    validation
+        Names of those to validate on by the folder's own list.
     """
 
     drawn: tuple[AnnotatedImage, ...]
     layout: str
     notes: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
 
 
 def find_annotations(
@@ -860,24 +850,14 @@ def find_annotations(
         layout = "file"
     elif kind == "objects" and image_files(source):
         owner = source.absolute().parent if source.name == "masks" else source
-        drawn, layout = (AnnotatedImage(owner.name, source),), "objects"
+        drawn, layout = (AnnotatedImage(None, source, owner.name),), "objects"
     elif source.is_dir() and detect(source) is None:
         drawn, layout = _without_images(source)
     else:
         pairs = find_pairs(source, planes)
-        drawn = (
-            AnnotatedImage(
-                name=p.name,
-                annotation=p.annotation,
-                image=p.image,
-                annotated=p.annotated,
-                member=p.member,
-                scribbles=p.scribbles,
-                plane=p.plane,
-            )
-            for p in pairs.pairs
+        return AnnotationSource(
+            pairs.pairs, pairs.layout, pairs.notes, pairs.validation or ()
         )
-        return AnnotationSource(tuple(drawn), pairs.layout, pairs.notes)
     choice = Planes(planes)
     listed = list(drawn)
     taken = choice.of(listed, [(one.annotation, one.image) for one in listed])
@@ -890,7 +870,7 @@ def _in_file(source: Path) -> list[AnnotatedImage]:
     """Return what one file annotates; shapes with the images next to them."""
     if not is_drawn_file(source):
         image = source if is_overlaid(source) else None
-        return [AnnotatedImage(bare_stem(source.name), source, image)]
+        return [AnnotatedImage(image, source, bare_stem(source.name))]
     above = source.parent, source.parent.parent
     folders = source.parent, *(p for at in above for p in subfolders(at, IMAGE_FOLDERS))
     if source.name.lower().endswith(".json") and is_coco(source):
@@ -899,7 +879,7 @@ def _in_file(source: Path) -> list[AnnotatedImage]:
     images, _ = by_name(beside, [source])
     name = bare_stem(source.name)
     image, *_ = images.get(name, (None,))
-    return [AnnotatedImage(name, source, image)]
+    return [AnnotatedImage(image, source, name)]
 
 
 def _in_coco(source: Path, folders: tuple[Path, ...]) -> list[AnnotatedImage]:
@@ -912,7 +892,7 @@ def _in_coco(source: Path, folders: tuple[Path, ...]) -> list[AnnotatedImage]:
     match = match_members(members, list(dict.fromkeys(images)))
     image_of = {member: path for path, member in match.items()}
     return [
-        AnnotatedImage(member_name(m), source, image_of.get(m), None, m)
+        AnnotatedImage(image_of.get(m), source, member_name(m), None, m)
         for m in members
     ]
 
@@ -934,7 +914,9 @@ def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
         ], "files"
     members = (p for p in folder.iterdir() if is_folder(p))
     objects = [
-        AnnotatedImage(m.name, m / "masks") for m in members if image_files(m / "masks")
+        AnnotatedImage(None, m / "masks", m.name)
+        for m in members
+        if image_files(m / "masks")
     ]
     if objects:
         return objects, "objects"

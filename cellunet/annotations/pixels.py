@@ -337,7 +337,7 @@ def _one_plane(
         found = "; ".join(f"{a} {' x '.join(map(str, n))}" for a, n in planes[:4])
         raise AnnotationError(
             f"{path} holds more than one plane ({found}); an annotation is one plane.",
-            hint="A stack of labels is read with an image of as many planes. If each "
+            hint="A stack of labels is read with an image of the same planes. If each "
             "plane is one object: save them as files in a folder for each image, "
             "NAME/masks beside NAME/images.",
         )

@@ -344,7 +344,7 @@ def _scores(
 
 
 def _read(pair: LabelPair, annotations: AnnotationConfig) -> Scorable | None:
-    found = read_annotation(pair.predicted, plane=pair.plane)
+    found = read_annotation(pair.predicted, plane=pair.other_plane)
     predicted = found.labels
     height, width = predicted.shape
     true = read_annotation(
@@ -555,7 +555,7 @@ def _predicted(
     """Return an image's true and predicted labels; None: nothing to be scored."""
     card = model.card
     opened = open_as(pair.image, config, known=card.channels)
-    with one_plane(opened, pair.plane) as source:
+    with one_plane(opened, pair.other_plane) as source:
         refuse_misfit(source, model.name, card, config.channel)
         annotation = read_scorable(pair, source, annotations)
         if annotation is None:

@@ -339,12 +339,7 @@ def _refuse_conflicts(
     drawn: Sequence[AnnotatedImage], results: Sequence[Path], *, overwrite: bool
 ) -> None:
     """Refuse, before any work, to replace what is read or what exists."""
-    read = {
-        p.resolve()
-        for one in drawn
-        for p in (one.annotation, one.image, one.annotated, one.scribbles)
-        if p
-    }
+    read = {path.resolve() for one in drawn for path in one.files}
     own = [p for p in results if p.resolve() in read]
     if own:
         raise InputError(
