@@ -135,6 +135,10 @@ better moved, 5 % of 96, 1 % of 112, none of 192."""
 LEAST_ALIKE = 3
 """Images that have to agree on a shift for an offset of all of them to be reported."""
 
+ROWS = 256
+"""Label images that are compared with all images at once: all at once would need
+memory by the square of their number."""
+
 SMALL_PX = 64
 """Side of the pictures by which labels are compared with other images."""
 
@@ -311,16 +315,19 @@ def better_partners(
         How much better.
     """
     names = list(images)
-    table = np.abs(
-        np.stack([labels[n] for n in names]) @ np.stack([images[n] for n in names]).T
-    )
-    own = table.diagonal()
-    best = table.argmax(axis=1)
-    return {
-        names[i]: names[j]
-        for i, j in enumerate(best)
-        if j != i and table[i, j] > own[i] + config.other_gain
-    }
+    columns = np.stack([images[n] for n in names]).T
+    found: dict[str, str] = {}
+    for first in range(0, len(names), ROWS):
+        rows = names[first : first + ROWS]
+        table = np.abs(np.stack([labels[n] for n in rows]) @ columns)
+        own = table.diagonal(first)
+        best = table.argmax(axis=1)
+        found |= {
+            name: names[j]
+            for i, (name, j) in enumerate(zip(rows, best.tolist(), strict=True))
+            if j != first + i and table[i, j] > own[i] + config.other_gain
+        }
+    return found
 
 
 LARGE = 10

@@ -10,7 +10,7 @@ import math
 import struct
 import zlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -22,8 +22,7 @@ from cellunet.imaging.targets import (
     SCRIBBLED_INTERIOR,
     trainable_mask,
 )
-from cellunet.io.files import PendingFile, close_unwanted, writing
-from cellunet.io.png import write_png
+from cellunet.io.files import StreamedFile, writing
 from cellunet.io.scratch import PIECE_PX, pieces
 
 if TYPE_CHECKING:
@@ -517,11 +516,12 @@ PNG_LEVEL = 6
 """Of deflate."""
 
 
-class PngRows:
+class PngRows(StreamedFile):
     """A PNG in 8-bit color whose rows come from top to bottom.
 
     Portable Network Graphics (ISO/IEC 15948:2003): chunks IHDR, IDAT and IEND; every
-    row without a filter.
+    row without a filter. With its last row the file is closed, so that those of many
+    planes may wait for their `commit`.
 
     Parameters
     ----------
@@ -535,18 +535,14 @@ class PngRows:
         self._height, self._width = shape
         self._done = 0
         self._packer = zlib.compressobj(PNG_LEVEL)
-        self._pending = PendingFile(path)
-        with self._pending.opening():
-            self._file = self._pending.temporary.open("wb")
-            self._file.write(b"\x89PNG\r\n\x1a\n")
         header = struct.pack(">IIBBBBB", self._width, self._height, 8, 2, 0, 0, 0)
-        self._chunk(b"IHDR", header)
 
-    def _chunk(self, name: bytes, content: bytes) -> None:
-        check = zlib.crc32(name + content)
-        with writing(self._pending.path):
-            self._file.write(struct.pack(">I", len(content)) + name + content)
-            self._file.write(struct.pack(">I", check))
+        def begin(temporary: Path) -> BinaryIO:
+            file = temporary.open("wb")
+            file.write(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header))
+            return file
+
+        super().__init__(path, begin)
 
     def write(self, rows: npt.NDArray[np.uint8]) -> None:
         """Append rows, YXC of three channels."""
@@ -554,23 +550,26 @@ class PngRows:
         filtered[:, 1:] = rows.reshape(len(rows), -1)
         self._done += len(rows)
         packed = self._packer.compress(filtered.tobytes())
-        if packed:
-            self._chunk(b"IDAT", packed)
+        with writing(self._pending.path):
+            if packed:
+                self._file.write(_chunk(b"IDAT", packed))
+            if self._done == self._height:
+                self._file.write(_chunk(b"IDAT", self._packer.flush()))
+                self._file.write(_chunk(b"IEND", b""))
+                self._file.close()
+                # It holds a quarter of a MiB.
+                del self._packer
 
     def commit(self) -> None:
         """Make the complete file appear."""
         if self._done != self._height:
             raise ValueError(f"{self._done} of {self._height} rows were written")
-        self._chunk(b"IDAT", self._packer.flush())
-        self._chunk(b"IEND", b"")
-        with writing(self._pending.path):
-            self._file.close()
-        self._pending.commit()
+        super().commit()
 
-    def abort(self) -> None:
-        """Leave nothing behind; does nothing after `commit`."""
-        close_unwanted(self._file)
-        self._pending.abort()
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(name + content))
+    return struct.pack(">I", len(content)) + name + content + check
 
 
 class OutlinePicture:
@@ -589,55 +588,48 @@ class OutlinePicture:
     def __init__(
         self, path: Path, shape: tuple[int, int], limits: tuple[float, float]
     ) -> None:
-        self._path, self._limits = path, limits
-        small = enlargement(shape, LINES_PX) > 1
-        self._rows = None if small else PngRows(path, shape)
+        self._limits, self._left = limits, shape[0]
+        factor = enlargement(shape, LINES_PX)
+        self._whole = factor > 1
+        self._rows = PngRows(path, (factor * shape[0], factor * shape[1]))
         self._kept: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
         self._above = 0
         """Rows at the start of what is kept that were drawn already."""
 
     def write(self, image: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
         """Take the next rows of both, YX."""
-        if self._rows is None:
-            self._kept.append((image, labels))
+        self._kept.append((image, labels))
+        self._left -= len(labels)
+        if self._whole and self._left:
+            return
+        image, labels = (np.concatenate(part) for part in zip(*self._kept, strict=True))
+        if self._whole:
+            self._rows.write(draw_outlines(image, labels))
+            self._kept = []
             return
         # The last row waits for the one below it, and stays for the one after that.
-        if self._kept:
-            image, labels = (
-                np.concatenate(pair)
-                for pair in zip(self._kept[0], (image, labels), strict=True)
-            )
-        self._draw(image, labels, self._above, len(labels) - 1)
-        keep = max(len(labels) - 2, 0)
+        end = len(labels) - bool(self._left)
+        if end > self._above:
+            self._rows.write(self._drawn(image, labels, end))
+        keep = max(len(labels) - 2, 0) if self._left else len(labels)
         self._above = min(len(labels) - 1, 1)
         self._kept = [(image[keep:].copy(), labels[keep:].copy())]
 
-    def _draw(
-        self, image: npt.NDArray[Any], labels: npt.NDArray[Any], first: int, end: int
-    ) -> None:
-        if self._rows is None or end <= first:
-            return
-        gray = gray_between(image[first:end], *self._limits)
-        canvas = np.repeat(np.rint(LINE_GRAY * gray).astype(np.uint8)[..., None], 3, 2)
-        canvas[outlines(labels)[first:end]] = TRUTH
-        self._rows.write(canvas)
+    def _drawn(
+        self, image: npt.NDArray[Any], labels: npt.NDArray[Any], end: int
+    ) -> npt.NDArray[np.uint8]:
+        gray = gray_between(image[self._above : end], *self._limits)
+        canvas = _rgb(np.rint(LINE_GRAY * gray).astype(np.uint8))
+        canvas[outlines(labels)[self._above : end]] = TRUTH
+        return canvas
 
     def commit(self) -> None:
         """Make the picture appear."""
-        if self._rows is None:
-            image, labels = (
-                np.concatenate(part) for part in zip(*self._kept, strict=True)
-            )
-            write_png(self._path, draw_outlines(image, labels))
-            return
-        ((image, labels),) = self._kept
-        self._draw(image, labels, self._above, len(labels))
         self._rows.commit()
 
     def abort(self) -> None:
         """Leave nothing behind; does nothing after `commit`."""
-        if self._rows is not None:
-            self._rows.abort()
+        self._rows.abort()
 
 
 LETTER_PX, LINE_PX = 11, 14

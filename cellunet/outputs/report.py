@@ -32,7 +32,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from cellunet.io.files import PendingFile, writing
+from cellunet.io.files import write_atomically
 from cellunet.io.plates import name_of
 from cellunet.io.samples import is_given
 from cellunet.outputs import charts
@@ -686,39 +686,34 @@ def write_report(
     OutputError
         If there is no room or no permission.
     """
-    pending = PendingFile(path)
-    try:
-        with writing(path), pending.temporary.open("wb") as page:
-            totals = Totals()
-            for image in images():
-                totals.add(image)
-            sure = totals.confidences.histogram()
-            style, script = _resource("report.css"), _resource("report_table.js")
-            parts = _template().generate(
-                run=run,
-                totals=totals,
-                objects=totals.objects.histogram(),
-                diameters=totals.diameters.histogram(),
-                confidences=sure,
-                charts=[
-                    _drawn(OBJECTS, totals.objects.histogram()),
-                    _drawn(SIZES, totals.diameters.histogram()),
-                    *([] if run.measured else [_drawn(CERTAINTY, sure)]),
-                ],
-                plates=_plates(totals.plates),
-                most_plates=MOST_PLATES,
-                rows=_rows(images(), most_pictures),
-                group=GROUP,
-                most_cards=MOST_CARDS,
-                fewest_cards=FEWEST_CARDS,
-                style=style,
-                script=script,
-                head_script=HEAD_SCRIPT,
-            )
-            page.writelines(part.encode("utf-8") for part in parts)
-        pending.commit()
-    finally:
-        pending.abort()
+    with write_atomically(path) as temporary, temporary.open("wb") as page:
+        totals = Totals()
+        for image in images():
+            totals.add(image)
+        sure = totals.confidences.histogram()
+        style, script = _resource("report.css"), _resource("report_table.js")
+        parts = _template().generate(
+            run=run,
+            totals=totals,
+            objects=totals.objects.histogram(),
+            diameters=totals.diameters.histogram(),
+            confidences=sure,
+            charts=[
+                _drawn(OBJECTS, totals.objects.histogram()),
+                _drawn(SIZES, totals.diameters.histogram()),
+                *([] if run.measured else [_drawn(CERTAINTY, sure)]),
+            ],
+            plates=_plates(totals.plates),
+            most_plates=MOST_PLATES,
+            rows=_rows(images(), most_pictures),
+            group=GROUP,
+            most_cards=MOST_CARDS,
+            fewest_cards=FEWEST_CARDS,
+            style=style,
+            script=script,
+            head_script=HEAD_SCRIPT,
+        )
+        page.writelines(part.encode("utf-8") for part in parts)
 
 
 def _rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,19 @@ def picture(nuclei_image) -> tuple[bytes, tuple[int, int]]:
     thumbnail = Thumbnail(image.shape, KNOWN, NormalizationConfig())
     thumbnail.add(image, labels)
     return thumbnail.encode()
+
+
+@pytest.fixture
+def windows_lines(monkeypatch) -> None:
+    """Text files end lines as on Windows, unless they are opened to do otherwise."""
+    original = Path.open
+
+    def opened(path: Path, mode: str = "r", *args: Any, **how: Any) -> Any:
+        if "w" in mode and "b" not in mode:
+            how.setdefault("newline", "\r\n")
+        return original(path, mode, *args, **how)
+
+    monkeypatch.setattr(Path, "open", opened)
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from itertools import pairwise
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -363,6 +365,28 @@ def test_a_small_plane_is_enlarged(tmp_path, nuclei_image) -> None:
     found = png_decode((tmp_path / "a.png").read_bytes())
     np.testing.assert_array_equal(found, draw_outlines(image, labels))
     picture.abort()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="files cannot be counted")
+@pytest.mark.parametrize("shape", [(5, 5), (3, 1500)])
+def test_a_complete_picture_waits_without_an_open_file_or_its_rows(
+    tmp_path, shape
+) -> None:
+    before = len(list(Path("/dev/fd").iterdir()))
+    waiting = []
+    for number in range(3):
+        picture = OutlinePicture(tmp_path / f"{number}.png", shape, (0, 1))
+        labels = np.zeros(shape, int)
+        row = weakref.ref(labels)
+        picture.write(np.zeros(shape), labels)
+        del labels
+        waiting.append(picture)
+        assert row() is None
+    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert list(tmp_path.glob("*.png")) == []
+    for picture in waiting:
+        picture.commit()
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_an_aborted_picture_leaves_nothing(tmp_path) -> None:
