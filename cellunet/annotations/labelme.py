@@ -13,7 +13,8 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,11 +45,8 @@ CORNERS = 4
 """Of a rectangle that is given by all of them."""
 
 
-class Shape(Protocol):
-    """Make a figure of the points of one shape."""
-
-    def __call__(self, points: object, what: str, /) -> Figure:
-        """Return the figure; `what` is for messages."""
+Shape = Callable[[object, str], "Figure"]
+"""From the points of a shape to a figure; the text is for messages."""
 
 
 def _polygon(points: object, what: str) -> Polygons:

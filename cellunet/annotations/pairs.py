@@ -162,7 +162,7 @@ class Pairs:
 def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
     """Find the pairs of image and annotation in a folder.
 
-    Stacks with as many planes of labels as of the image are one pair a plane.
+    Stacks of labels with the planes of the image are one pair a plane.
 
     Parameters
     ----------

@@ -65,39 +65,6 @@ class Filled(NamedTuple):
     """Whether it lies outside the image altogether."""
 
 
-def fill(rings: Sequence[Ring], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Return which pixels of an image lie inside a polygon.
-
-    Parameters
-    ----------
-    rings
-        Outlines and holes, each of shape (N, 2), x and y in pixels; the last point is
-        joined to the first.
-    shape
-        Rows and columns of the image.
-
-    Returns
-    -------
-    ndarray
-        YX, bool.
-
-    Raises
-    ------
-    AnnotationError
-        If a coordinate is not finite, or the rings have too many crossings.
-
-    Examples
-    --------
-    >>> fill([np.array([(1, 0), (3, 0), (3, 2), (1, 2)])], (2, 4)).astype(int)
-    array([[0, 1, 1, 0],
-           [0, 1, 1, 0]])
-    """
-    image = np.zeros(shape, np.bool_)
-    filled = fill_window(rings, shape)
-    image[filled.window] = filled.inside
-    return image
-
-
 FirstCenter = Callable[["Ring"], "Ring"]
 """From coordinates to the first pixel whose center counts as beyond them."""
 
@@ -115,14 +82,32 @@ def _after(values: Ring) -> Ring:
 def fill_window(
     rings: Sequence[Ring], shape: tuple[int, int], *, lower_right: bool = False
 ) -> Filled:
-    """Return the same as `fill` within the polygon's bounding box alone.
-
-    With `lower_right`, centers exactly on the right and lower side are inside, those on
-    the left and upper one are not.
+    """Return which pixels lie inside a polygon, within its bounding box.
 
     Each ring is scanned row by row: an edge that crosses a row of pixel centers
     toggles all pixels to the right of it, so that a running sum along the row says how
     often the ring winds around each center. Odd is inside.
+
+    Parameters
+    ----------
+    rings
+        Outlines and holes, each of shape (N, 2), x and y in pixels; the last point is
+        joined to the first.
+    shape
+        Rows and columns of the image.
+    lower_right
+        Whether centers exactly on the right and lower side are inside, and those on the
+        left and upper one are not; else it is the other way round.
+
+    Raises
+    ------
+    AnnotationError
+        If a coordinate is not finite, or the rings have too many crossings.
+
+    Examples
+    --------
+    >>> fill_window([np.array([(1, 0), (3, 0), (3, 2), (1, 2)])], (3, 4)).window
+    (slice(0, 2, None), slice(1, 3, None))
     """
     rings = [np.asarray(ring, np.float64) for ring in rings if len(ring)]
     first = _after if lower_right else _at_or_after
@@ -268,8 +253,8 @@ def ellipse(center: Ring, across: Ring, down: Ring) -> Ring:
     Examples
     --------
     >>> outline = ellipse(np.array([5, 5]), np.array([3, 0]), np.array([0, 2]))
-    >>> fill([outline], (10, 10)).sum(axis=1).tolist()
-    [0, 0, 0, 4, 6, 6, 4, 0, 0, 0]
+    >>> fill_window([outline], (10, 10)).inside.sum(axis=1).tolist()
+    [4, 6, 6, 4]
     """
     angles = np.linspace(0, 2 * np.pi, ELLIPSE_POINTS, endpoint=False)[:, np.newaxis]
     outline: Ring = center + np.cos(angles) * across + np.sin(angles) * down

@@ -68,6 +68,9 @@ FILL_OPACITY = 0.45
 
 HATCH: Rgb = (120, 120, 120)
 
+GAP_PX = 6
+"""Between panels."""
+
 HATCH_PX = 16
 """Distance between the lines over what is not annotated."""
 
@@ -105,19 +108,16 @@ def outlines(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return inner
 
 
-def stretch(
-    image: npt.NDArray[Any], *, low: float = 1.0, high: float = 99.8
-) -> npt.NDArray[np.uint8]:
-    """Return `image` as 8-bit gray between two of its percentiles, dark parts lifted.
+def stretch(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return `image` as 8-bit gray between two percentiles, dark parts lifted.
 
-    Pixels that are not finite are black; so is a constant image.
+    The 1st percentile of the finite values becomes black, the 99.8th white. Pixels that
+    are not finite are black; so is a constant image.
 
     Parameters
     ----------
     image
         YX, any real type.
-    low, high
-        Percentiles of the finite values that become black and white.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def stretch(
     finite = np.isfinite(values)
     if not finite.any():
         return np.zeros(image.shape, np.uint8)
-    dark, bright = np.percentile(values[finite], (low, high))
+    dark, bright = np.percentile(values[finite], (1.0, 99.8))
     if bright <= dark:
         dark, bright = values[finite].min(), values[finite].max()
     return gray_between(image, dark, bright)
@@ -320,7 +320,7 @@ def preview(
     wide = labels.shape[1] > 2 * labels.shape[0]
     colored = _hatched(color_objects(labels, image=image), annotated)
     colored = _scribbled(colored, scribbles)
-    return contact_sheet([plain, colored], columns=1 if wide else 2)
+    return contact_sheet([plain, colored], 1 if wide else 2)
 
 
 def _hatched(
@@ -352,43 +352,30 @@ def _scribbled(
 
 
 def contact_sheet(
-    panels: Sequence[npt.NDArray[np.uint8]],
-    *,
-    columns: int = 0,
-    gap_px: int = 6,
-    background: Rgb = PAPER,
+    panels: Sequence[npt.NDArray[np.uint8]], columns: int
 ) -> npt.NDArray[np.uint8]:
-    """Return several pictures in rows, each centered in a cell of the same size.
+    """Return several pictures in rows, each at the upper left of a cell of one size.
 
     Parameters
     ----------
     panels
         YXC, uint8, three channels, of any sizes; at least one.
     columns
-        Panels per row; 0 puts all into one row.
-    gap_px
-        Pixels between panels.
-    background
-        Color of the gaps.
+        Panels per row.
 
     Returns
     -------
     ndarray
         YXC, uint8, three channels.
     """
-    columns = columns or len(panels)
     rows = -(-len(panels) // columns)
-    height = max(p.shape[0] for p in panels)
-    width = max(p.shape[1] for p in panels)
-    sheet = np.empty(
-        (rows * (height + gap_px) - gap_px, columns * (width + gap_px) - gap_px, 3),
-        np.uint8,
-    )
-    sheet[:] = background
+    height = max(p.shape[0] for p in panels) + GAP_PX
+    width = max(p.shape[1] for p in panels) + GAP_PX
+    shape = (rows * height - GAP_PX, columns * width - GAP_PX, 3)
+    sheet = np.full(shape, PAPER, np.uint8)
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
-        top = row * (height + gap_px) + (height - panel.shape[0]) // 2
-        left = column * (width + gap_px) + (width - panel.shape[1]) // 2
+        top, left = row * height, column * width
         sheet[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
     return sheet
 
@@ -636,9 +623,7 @@ LETTER_PX, LINE_PX = 11, 14
 """Size of letters, and height of a line of them."""
 
 
-def lettered(
-    text: str, width_px: int, *, color: Rgb, background: Rgb
-) -> npt.NDArray[np.uint8]:
+def lettered(text: str, width_px: int) -> npt.NDArray[np.uint8]:
     """Return one line of text as a picture of a given width, cut off where it ends.
 
     Parameters
@@ -647,8 +632,6 @@ def lettered(
         What is not ASCII, which is all that Pillow's own font has, is a question mark.
     width_px
         Width of the picture.
-    color, background
-        Red, green and blue.
 
     Returns
     -------
@@ -659,9 +642,9 @@ def lettered(
     from PIL import Image, ImageDraw, ImageFont
 
     shown = "".join(c if " " <= c <= "~" else "?" for c in text[:width_px])
-    picture = Image.new("RGB", (width_px, LINE_PX), background)
+    picture = Image.new("RGB", (width_px, LINE_PX), PAPER)
     font = ImageFont.load_default(LETTER_PX)
-    ImageDraw.Draw(picture).text((1, 0), shown, fill=color, font=font)
+    ImageDraw.Draw(picture).text((1, 0), shown, fill=INK, font=font)
     return np.asarray(picture)
 
 
@@ -732,17 +715,12 @@ def tile(
     said = np.zeros_like(labels, np.uint8) if said is None else said
     for value, color in SCRIBBLED.items():
         canvas[_marks(said == value, sample)] = color
-    color = PREDICTION if flagged else PAPER
-    frame = ((FRAME_PX, FRAME_PX), (FRAME_PX, FRAME_PX))
-    canvas = np.stack(
-        [np.pad(canvas[..., c], frame, constant_values=color[c]) for c in range(3)],
-        axis=2,
-    )
-    width = max(canvas.shape[1], TILE_PX)
-    side = width - canvas.shape[1]
-    canvas = np.pad(canvas, ((0, 0), (0, side), (0, 0)), constant_values=255)
-    text = [lettered(t, width, color=INK, background=PAPER) for t in lines]
-    return np.concatenate([canvas, *text])
+    height, width = (n + 2 * FRAME_PX for n in canvas.shape[:2])
+    framed = np.full((height, max(width, TILE_PX), 3), PAPER, np.uint8)
+    framed[:, :width] = PREDICTION if flagged else PAPER
+    framed[FRAME_PX : height - FRAME_PX, FRAME_PX : width - FRAME_PX] = canvas
+    text = [lettered(line, framed.shape[1]) for line in lines]
+    return np.concatenate([framed, *text])
 
 
 def _lines(
@@ -801,9 +779,4 @@ def _worth_showing(annotation: Annotation) -> tuple[slice, slice]:
 
 def sheet(tiles: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
     """Return up to `COLUMNS` x `ROWS` tiles as one picture, YXC uint8."""
-    height = max(t.shape[0] for t in tiles)
-    level = [
-        np.pad(t, ((0, height - t.shape[0]), (0, 0), (0, 0)), constant_values=255)
-        for t in tiles
-    ]
-    return contact_sheet(level, columns=min(COLUMNS, len(tiles)))
+    return contact_sheet(tiles, min(COLUMNS, len(tiles)))

@@ -523,7 +523,6 @@ class _Picture:
             plane=f"plane {self._plane + 1} of {planes}" if planes > 1 else "",
             objects=objects,
             diameters=Histogram.of(diameters.tolist(), DIAMETER_STEP_PX),
-            shape=(*source.plane_shape, *source.shape),
             pixel_size_um=source.pixel_size_um,
             pixel_size_from=source.origin.pixel_size_from,
             notes=source.origin.notes + notes,

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 
 from cellunet.annotations.pairs import find_pairs, pair_folders
-from cellunet.annotations.read import read_labels
 from cellunet.errors import AnnotationError
+from tests.conftest import read_labels
 
 pytest.importorskip("zarr", "3")
 

@@ -54,7 +54,6 @@ def run_summary() -> RunSummary:
         created="2026-01-02 03:04 UTC",
         folder="plates",
         results="masks",
-        seconds=12.0,
         settings={"Magnification": 1.0, "Channel": None},
         versions={"cellunet": "1.2.3"},
         model={"Name": "nuclei", "Classes": ["background", "interior"]},
@@ -76,7 +75,6 @@ def make_image(picture) -> Callable[..., ImageSummary]:
             "confidences": Histogram.of(
                 rng.uniform(0.8, 1, objects), CONFIDENCE_STEP, top=1.0
             ),
-            "shape": (96, 96),
             "seconds": 0.5,
         }
         return ImageSummary(name=name, **values | changes)
