@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.annotations.json_files import ring, rows, shown, table, whole
 from cellunet.annotations.pixels import decode_bitmap
 from cellunet.annotations.shapes import (
     Bitmap,
@@ -26,13 +27,8 @@ from cellunet.annotations.shapes import (
     Oval,
     Polygons,
     Strokes,
-    ring,
     role_of,
-    rows,
-    shown,
     stroke_role,
-    table,
-    whole,
 )
 from cellunet.errors import AnnotationError
 

@@ -21,6 +21,7 @@ from cellunet.annotations.find import is_scribbles
 from cellunet.annotations.foreign import refuse_foreign_file
 from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import overlay, roi_drawings
+from cellunet.annotations.json_files import kind_of, read_json
 from cellunet.annotations.labelme import labelme_drawings, labelme_size
 from cellunet.annotations.napari import napari_drawings
 from cellunet.annotations.pixels import (
@@ -37,7 +38,7 @@ from cellunet.annotations.pixels import (
     with_scribbles,
     within,
 )
-from cellunet.annotations.shapes import kind_of, paint, read_json
+from cellunet.annotations.shapes import paint
 from cellunet.annotations.types import Annotation
 from cellunet.errors import AnnotationError, ConfigError, choose, some
 from cellunet.io.paths import (

@@ -12,7 +12,8 @@ import numpy as np
 
 from cellunet import store
 from cellunet.annotations.check import value_notes
-from cellunet.annotations.pairs import content_hash, find_pairs, is_known, pair_folders
+from cellunet.annotations.label_pairs import pair_folders
+from cellunet.annotations.pairs import content_hash, find_pairs, is_known
 from cellunet.annotations.read import read_annotation
 from cellunet.command_config import (
     DEVICE,
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.annotations.pairs import LabelPair, Pair
+    from cellunet.annotations.label_pairs import LabelPair
+    from cellunet.annotations.pairs import Pair
     from cellunet.annotations.types import Annotation
     from cellunet.io.source import Source
     from cellunet.metrics.matching import (
@@ -237,7 +239,7 @@ def evaluate_folders(
     ----------
     predicted, labels
         Folders of TIFF or PNG label files, found and paired as in
-        `cellunet.annotations.pairs.pair_folders`. True labels can be any file
+        `cellunet.annotations.label_pairs.pair_folders`. True labels can be any file
         that `cellunet.annotations.read.read_annotation` decodes, ROI sets and
         GeoJSON too.
     config

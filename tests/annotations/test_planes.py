@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.annotations.pairs import (
-    find_annotations,
-    find_pairs,
-    pair_folders,
-    split,
-)
+from cellunet.annotations.label_pairs import pair_folders
+from cellunet.annotations.pairs import find_annotations, find_pairs, split
 from cellunet.annotations.planes import LabelStack, Planes, label_stack
 from cellunet.annotations.read import read_annotation
 from cellunet.cli.app import main
