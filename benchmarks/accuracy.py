@@ -28,7 +28,7 @@ from tables import rewrite
 
 from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs, fingerprint
-from cellunet.annotations.read import read_labels
+from cellunet.annotations.read import read_annotation
 from cellunet.command_config import EvaluateConfig, PredictConfig
 from cellunet.engine.onnx import operations_per_pixel
 from cellunet.io.images import open_image
@@ -78,7 +78,7 @@ def by_masks(folder: Path) -> Segment:
         ]
         if len(found) != 1:
             raise SystemExit(f"{folder} has {len(found)} files for {pair.name}.")
-        return read_labels(found[0], kind="labels")
+        return read_annotation(found[0], kind="labels").labels
 
     return segment
 

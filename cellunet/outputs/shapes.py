@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.io.files import PendingFile, close_unwanted, writing
+from cellunet.io.files import PendingFile, StreamedText, close_unwanted, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ CLASS = {"name": "nucleus", "color": [230, 159, 0]}
 """The class of detections in QuPath, and its color, that of outlines elsewhere."""
 
 
-class GeoJson:
+class GeoJson(StreamedText):
     """A GeoJSON file being written.
 
     Parameters
@@ -58,31 +58,22 @@ class GeoJson:
     """
 
     def __init__(self, path: Path, image: str) -> None:
-        self._image = image
-        self._pending = PendingFile(path)
-        self._between = "\n"
-        with self._pending.opening():
-            self._file = self._pending.temporary.open("w", encoding="ascii")
-            self._file.write('{"type":"FeatureCollection","features":[')
+        self._image, self._between = image, "\n"
+        super().__init__(path, '{"type":"FeatureCollection","features":[', "ascii")
 
     def add(self, place: dict[str, int], batch: ObjectBatch) -> None:
         """Append the objects of a batch; `place` has ``t`` and ``z`` if there are."""
-        with writing(self._pending.path):
-            for feature in features(self._image, place, batch):
-                self._file.write(self._between + feature)
-                self._between = ",\n"
+        self.write(self._lines(place, batch))
+
+    def _lines(self, place: dict[str, int], batch: ObjectBatch) -> Iterator[str]:
+        for feature in features(self._image, place, batch):
+            yield self._between + feature
+            self._between = ",\n"
 
     def commit(self) -> None:
         """Make the complete file appear."""
-        with writing(self._pending.path):
-            self._file.write("\n]}\n")
-            self._file.close()
-        self._pending.commit()
-
-    def abort(self) -> None:
-        """Leave nothing behind; does nothing after `commit`."""
-        close_unwanted(self._file)
-        self._pending.abort()
+        self.write(["\n]}\n"])
+        super().commit()
 
 
 def features(image: str, place: dict[str, int], batch: ObjectBatch) -> Iterator[str]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from cellunet import store
 from cellunet.annotations.check import value_notes
-from cellunet.annotations.pairs import content_hash, find_pairs, is_known, pair_folders
+from cellunet.annotations.label_pairs import pair_folders
+from cellunet.annotations.pairs import content_hash, find_pairs, is_known
 from cellunet.annotations.read import read_annotation
 from cellunet.command_config import (
     DEVICE,
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.annotations.pairs import LabelPair, Pair
+    from cellunet.annotations.label_pairs import LabelPair
+    from cellunet.annotations.pairs import Pair
     from cellunet.annotations.types import Annotation
     from cellunet.io.source import Source
     from cellunet.metrics.matching import (
@@ -238,7 +240,7 @@ def evaluate_folders(
     ----------
     predicted, labels
         Folders of TIFF or PNG label files, found and paired as in
-        `cellunet.annotations.pairs.pair_folders`. True labels can be any file
+        `cellunet.annotations.label_pairs.pair_folders`. True labels can be any file
         that `cellunet.annotations.read.read_annotation` decodes, ROI sets and
         GeoJSON too.
     config
@@ -345,7 +347,7 @@ def _scores(
 
 
 def _read(pair: LabelPair, annotations: AnnotationConfig) -> Scorable | None:
-    found = read_annotation(pair.predicted, plane=pair.plane)
+    found = read_annotation(pair.predicted, plane=pair.other_plane)
     predicted = found.labels
     height, width = predicted.shape
     true = read_annotation(
@@ -567,7 +569,7 @@ def _predicted(
     """Return an image's true and predicted labels; None: nothing to be scored."""
     card = model.card
     opened = open_as(pair.image, config, known=card.channels)
-    with one_plane(opened, pair.plane) as source:
+    with one_plane(opened, pair.other_plane) as source:
         refuse_misfit(source, model.name, card, config.channel)
         annotation = read_scorable(pair, source, annotations)
         if annotation is None:

@@ -10,10 +10,10 @@ import roifile
 import shapely
 from skimage.draw import polygon
 
-from cellunet.annotations.read import read_labels
 from cellunet.imaging.measure import ObjectBatch, measure_labels
 from cellunet.imaging.outlines import outlines
 from cellunet.outputs.shapes import GeoJson, RoiSet, StackPosition
+from tests.conftest import read_labels
 
 
 def filled(objects, shape) -> np.ndarray:

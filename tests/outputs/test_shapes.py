@@ -101,6 +101,12 @@ def test_no_name_breaks_the_json(tmp_path) -> None:
     assert len(written(tmp_path / "a", np.array([[1]]), name)["features"]) == 1
 
 
+@pytest.mark.usefixtures("windows_lines")
+def test_lines_end_alike_on_all_systems(tmp_path) -> None:
+    written(tmp_path / "a.geojson", np.array([[1, 0, 2]]))
+    assert b"\r" not in (tmp_path / "a.geojson").read_bytes()
+
+
 def test_no_object_is_an_empty_collection(tmp_path) -> None:
     found = written(tmp_path / "a", np.zeros((2, 2), int))
     assert found == {"type": "FeatureCollection", "features": []}

@@ -505,7 +505,8 @@ def damage_warnings(damaged: Sequence[Damage]) -> tuple[str, ...]:
     parts = "1 part" if len(damaged) == 1 else f"{len(damaged):,} parts"
     return (
         f"{parts} of the image could not be read, and zeros were taken there: "
-        f"{named}{more}. Do not trust labels there; copy or export it again.",
+        f"{named}{more}. Do not trust labels and measurements there; copy or export "
+        "it again.",
     )
 
 

@@ -23,6 +23,7 @@ from cellunet.errors import (
     optional,
 )
 from cellunet.imaging.measure import COLUMNS, IN_UNITS, Objects, column_names
+from cellunet.io.axes import matching_planes
 from cellunet.io.images import FOLDERS, suffix_of
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.paths import folded, output_paths
@@ -332,13 +333,12 @@ class TableRows(OptionalOutput):
         self._detail = config.measure == "all"
         columns = [*column_names(context.channels, detail=self._detail), FROM]
         columns += context.columns
-        self._volumes = None
-        if config.link_planes and "Z" in source.plane_axes:
-            voxel = (*(source.pixel_size_um or (math.nan,)), source.z_step_um)
-            size = math.prod(math.nan if n is None else n for n in voxel)
-            self._volumes = VolumeRows(context.channels, size)
-            columns += VOLUME_COLUMNS
-        self._frame: int | None = None
+        self._linked = config.link_planes and "Z" in source.plane_axes
+        self._stacks: dict[int | None, VolumeRows] = {}
+        """By time, those of which planes have come and further ones may."""
+        voxel = (*(source.pixel_size_um or (math.nan,)), source.z_step_um)
+        self._voxel_um3 = math.prod(math.nan if n is None else n for n in voxel)
+        columns += VOLUME_COLUMNS if self._linked else ()
         columns += ["frame"] * self._detail
         texts = [k for k, v in context.columns.items() if isinstance(v, str)]
         self._table = self.writer()(context.path, columns, texts)
@@ -347,24 +347,26 @@ class TableRows(OptionalOutput):
     def on_objects(self, batch: ObjectBatch) -> None:
         """Write rows, those of linked planes when their stack is complete."""
         place = self.context.place(batch.plane)
-        if self._volumes is None:
+        if not self._linked:
             self._add(place, batch.ids, batch.table)
             return
-        if place.get("t") != self._frame:
-            self._end_stack()
-        self._frame = place.get("t")
-        self._volumes.add(place["z"], batch.ids, batch.table)
+        time = place.get("t")
+        # Where times run faster than Z, all stacks are open at once.
+        if self.context.source.plane_axes.endswith("Z") and time not in self._stacks:
+            self._end_stacks()
+        rows = VolumeRows(self.context.channels, self._voxel_um3)
+        self._stacks.setdefault(time, rows).add(place["z"], batch.ids, batch.table)
 
-    def _end_stack(self) -> None:
-        if self._volumes is None:
-            return
-        ids, z, table = self._volumes.take()
-        place = {} if self._frame is None else {"t": self._frame}
-        # A row tells its own plane, so rows of each plane are written together.
-        for plane in np.unique(z).tolist():
-            own = z == plane
-            rows = {name: values[own] for name, values in table.items()}
-            self._add(place | {"z": plane}, ids[own], rows)
+    def _end_stacks(self) -> None:
+        for time, stack in self._stacks.items():
+            ids, z, table = stack.joined()
+            place = {} if time is None else {"t": time}
+            # A row tells its own plane, so rows of each plane are written together.
+            for plane in np.unique(z).tolist():
+                own = z == plane
+                rows = {name: values[own] for name, values in table.items()}
+                self._add(place | {"z": plane}, ids[own], rows)
+        self._stacks.clear()
 
     def _add(
         self, place: dict[str, int], ids: npt.NDArray[np.int64], table: Table
@@ -380,7 +382,7 @@ class TableRows(OptionalOutput):
 
     def commit(self) -> None:
         """Write what is left, and make the file appear."""
-        self._end_stack()
+        self._end_stacks()
         super().commit()
 
 
@@ -830,14 +832,23 @@ def note_on_planes(source: Source, config: PredictConfig) -> tuple[str, ...]:
 
 def _refuse_other_planes(source: Source, other: Source) -> None:
     """Refuse a file of another size than the one whose objects are measured."""
-    if (source.shape, source.plane_shape) != (other.shape, other.plane_shape):
-        sizes = (
-            " x ".join(map(str, (*s.plane_shape, *s.shape))) for s in (other, source)
-        )
+    planes = [(s.plane_axes, s.plane_shape) for s in (source, other)]
+    order = matching_planes(*planes[0], *planes[1])
+    alike = (source.shape, source.plane_shape) == (other.shape, other.plane_shape)
+    if not alike or order != sorted(order or ()):
+        sizes = [
+            f"{' x '.join(map(str, (*s.plane_shape, *s.shape)))} px{named_axes(s)}"
+            for s in (other, source)
+        ]
         raise InputError(
-            f"{other.path} is {next(sizes)} px, but {source.path} is {next(sizes)} px.",
+            f"{other.path} is {sizes[0]}, but {source.path} is {sizes[1]}.",
             hint="Images that are measured together show the same field and planes.",
         )
+
+
+def named_axes(source: Source) -> str:
+    """Return the axes of several planes, for the message of an error."""
+    return f" ({source.plane_axes}YX)" if len(source.plane_axes) > 1 else ""
 
 
 def joined_paths(out: Path, config: PredictConfig) -> dict[str, Path]:

@@ -311,12 +311,12 @@ def _run_of_all(
     # Here, because most runs make no report.
     from cellunet.outputs.report import RunSummary
 
-    run = RunSummary(**known[0])
+    # Records of earlier versions hold the time of each part, too.
+    run = RunSummary(**{k: v for k, v in known[0].items() if k != "seconds"})
     timed = {"Time of this run": f"{found.seconds:.1f} s in {len(runs)} parts"}
     return replace(
         run,
         created=max(run["created"] for run in known),
-        seconds=found.seconds,
         folder=common_folder(found.images) or run.folder,
         results=str(out),
         settings={**run.settings, **timed},

@@ -104,7 +104,6 @@ class Reporter:
             confidences=report.Histogram.of(
                 observed.confidences.tolist(), report.CONFIDENCE_STEP, top=1.0
             ),
-            shape=(*source.plane_shape, *source.shape),
             pixel_size_um=source.pixel_size_um,
             pixel_size_from=source.origin.pixel_size_from,
             notes=source.origin.notes,
@@ -138,7 +137,6 @@ class Reporter:
         """
         return self._summary(
             results,
-            seconds,
             stopped=stopped,
             settings=_settings(settings, seconds, model.card.channels)
             | _of_samples(self._config),
@@ -152,7 +150,6 @@ class Reporter:
         """Return what a report says of a run that measured labels of any origin."""
         return self._summary(
             results,
-            seconds,
             measured=True,
             settings={
                 "Luminance of RGB": config.gray,
@@ -169,14 +166,12 @@ class Reporter:
     def _summary(
         self,
         results: Sequence[ImageResult],
-        seconds: float,
         **more: Any,  # noqa: ANN401
     ) -> report.RunSummary:
         return report.RunSummary(
             created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
             folder=common_folder(results) or "several folders",
             results=str(self._out),
-            seconds=seconds,
             **more,
         )
 

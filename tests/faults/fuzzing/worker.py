@@ -24,8 +24,8 @@ import numpy as np
 from cellunet import store
 from cellunet.annotations.coco import is_coco
 from cellunet.annotations.imagej import roi_drawings
+from cellunet.annotations.json_files import kind_of, read_json
 from cellunet.annotations.read import ReadRequest, read_drawn
-from cellunet.annotations.shapes import kind_of, read_json
 from cellunet.config import NormalizationConfig, UNetConfig
 from cellunet.engine.int8 import ranges_of
 from cellunet.engine.onnx import build_int8, read_weights

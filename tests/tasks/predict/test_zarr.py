@@ -19,6 +19,7 @@ from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.label_zarr import ZarrSink, alone_in, held_bytes
 from cellunet.io.source import StoredGrid
 from cellunet.tasks.measure import measure
+from cellunet.tasks.predict import image as image_module
 from cellunet.tasks.predict import settings
 from cellunet.tasks.predict.batch import predict
 
@@ -366,6 +367,24 @@ def test_the_table_in_the_store_holds_all_that_can_be_measured(
     assert '"intensity_median"' in columns
     other = run(path, save=("zarr-table",)).images[0]
     assert "measure all (now basic)" in other.message
+
+
+def test_a_table_of_another_program_is_refused_before_work(
+    run, tmp_path, pixels, monkeypatch
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels)
+    group = zarr.open_group(path).create_group("tables/nuclei")
+    group.update_attributes({"type": "feature_table"})
+    before = files(path)
+
+    def segment(*_: object, **__: object) -> None:
+        pytest.fail("the image was segmented")
+
+    monkeypatch.setattr(image_module, "segment", segment)
+    kinds = {"save": ("zarr-table",), "into_source": "nuclei", "overwrite": True}
+    found = run(path, channel="DAPI", **kinds)
+    assert "exists and is no table of cellunet" in found.images[0].message
+    assert files(path) == before
 
 
 def test_a_tiff_has_no_store_for_a_table(run, tmp_path, pixels) -> None:
