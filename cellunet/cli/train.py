@@ -418,26 +418,37 @@ def train(
     split |= share
     refuse_folds(split, folder)
     # Without torch, so that what is odd is refused at once, not seconds later.
-    from cellunet.tasks.train.request import TrainRequest, default_name
+    from cellunet.tasks.train.request import (
+        TrainRequest,
+        began_with,
+        choose_preset,
+        default_name,
+    )
 
     name = name or default_name(data[0])
-    config, parts = resolve(
-        given,
-        split,
-        data,
-        folder,
-        name=name,
-        start=start,
-        resume=resume,
-        curve=learning_curve,
-        planes=annotations.planes,
+    keep_out = "validation_fraction" in split
+    chosen = (
+        began_with(name)
+        if resume
+        else choose_preset(
+            data,
+            folder,
+            given=given,
+            start=start,
+            keep_out=keep_out,
+            planes=annotations.planes,
+        )
     )
+    usual, folds = chosen.preset, chosen.folds
+    if learning_curve:
+        # It is of many short trainings, however many images there are.
+        usual, folds = "few", 0 if keep_out else FOLDS
     request = TrainRequest(
         data=tuple(data),
-        given=names_of(given) | split.keys(),
+        given=asked_names(given) | split.keys(),
         name=name,
-        config=config,
-        split=parts,
+        config=configure(given, usual, chosen.target),
+        split=SplitConfig(**{"folds": folds, **split}),
         start=start,
         validation=folder,
         resume=resume,
@@ -466,50 +477,7 @@ def parse_validation(text: str | None) -> tuple[Path | None, dict[str, float]]:
         return Path(text), {}
 
 
-def resolve(
-    given: dict[str, Any],
-    split: dict[str, Any],
-    data: list[Path],
-    val: Path | None,
-    *,
-    name: str,
-    start: str | None,
-    resume: bool,
-    curve: bool,
-    planes: str | None = None,
-) -> tuple[TrainConfig, SplitConfig]:
-    """Return the settings of a training: those given, and of the others what suits.
-
-    Parameters
-    ----------
-    given, split
-        Settings of `TrainConfig` and `SplitConfig` by name.
-    data, val, name, start, resume, planes
-        As in `cellunet.tasks.train.request.TrainRequest`.
-    curve
-        Whether many short trainings are to make a learning curve.
-    """
-    from cellunet.tasks.train.request import began_with, choose_preset
-
-    suits = (
-        began_with(name)
-        if resume
-        else choose_preset(
-            data,
-            val,
-            start=start,
-            target=given.get("encoding.target"),
-            keep_out="validation_fraction" in split,
-            planes=planes,
-        )
-    )
-    # A curve is of many short trainings, however many images there are.
-    config = configure(given, "few" if curve else suits.preset, suits.target)
-    usual = FOLDS if curve else suits.folds
-    return config, SplitConfig(**{"folds": usual, **split})
-
-
-def names_of(given: dict[str, Any]) -> frozenset[str]:
+def asked_names(given: dict[str, Any]) -> frozenset[str]:
     """Return the names of settings as `TrainRequest.given` has them."""
     names = set(given)
     if "weights.class_weights" in names:
