@@ -99,7 +99,8 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     ------
     CellunetError
         If the data or the settings cannot be used, or `out` cannot be written, holds
-        the curve of other images or settings, or another process works in it.
+        the curve of other images, annotations or settings, or another process works
+        in it.
     """
     if not ranks_of(os.environ).alone:
         raise ConfigError(
@@ -253,6 +254,7 @@ def _about(study: _Study, data: TrainingData) -> str:
         "start": study.start.sha256 if study.start else "",
         "training": sorted(data.training_prints.values()),
         "validation": sorted(data.validation_prints.values()),
+        "annotations": data.annotations_print(),
         "rounds": ROUNDS,
     }
     text = json.dumps(parts, sort_keys=True)
@@ -287,7 +289,8 @@ class _Known:
             ) from error
         if not same:
             raise ConfigError(
-                f"{self.folder} holds the learning curve of other images or settings.",
+                f"{self.folder} holds the learning curve of other images, "
+                "annotations or settings.",
                 hint="Choose another --out, or replace it with --overwrite.",
             )
 

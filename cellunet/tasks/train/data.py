@@ -7,7 +7,9 @@ intensity statistics and its content hash stay those of the whole image.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import logging
 import random
 import re
@@ -22,6 +24,7 @@ from scipy import ndimage
 from cellunet.annotations.pairs import (
     content_hash,
     find_pairs,
+    fingerprint,
     listed,
     refuse_shared,
     split,
@@ -385,6 +388,15 @@ class TrainingData:
     def samples(self) -> tuple[Sample, ...]:
         """Those of both sides."""
         return (*self.training, *self.validation)
+
+    def annotations_print(self) -> str:
+        """Return a fingerprint of what is outlined, scribbled and counts of all."""
+        drawn = [(s.labels, s.annotated, s.scribbles) for s in self.samples]
+        rows = [
+            [s.name, *("" if a is None else fingerprint(a) for a in arrays)]
+            for s, arrays in zip(self.samples, drawn, strict=True)
+        ]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

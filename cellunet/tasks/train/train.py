@@ -441,6 +441,7 @@ def about(
     return {
         "training": data.training_prints,
         "validation": data.validation_prints,
+        "annotations": data.annotations_print(),
         "minutes": request.minutes,
         "start": start.name if start else SCRATCH,
         "start_sha256": start.sha256 if start else "",
@@ -476,7 +477,7 @@ def moved(began: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
 def refuse_other(
     saved: Saved, data: TrainingData, start: PretrainedModel | None, name: str
 ) -> None:
-    """Refuse to resume a run on other images, another split or a changed start.
+    """Refuse to resume a run on other images or annotations, or from another start.
 
     Raises
     ------
@@ -488,6 +489,13 @@ def refuse_other(
         raise ConfigError(
             f"The images are not those that training {name!r} began with.",
             hint="Give the same folders and split, or start anew: --overwrite.",
+        )
+    # A state that an earlier version wrote does not tell.
+    drawn = saved.about.get("annotations")
+    if drawn is not None and drawn != data.annotations_print():
+        raise ConfigError(
+            f"The annotations are not those that training {name!r} began with.",
+            hint="To train on them, start anew: --overwrite.",
         )
     if start is not None and saved.about["start_sha256"] != start.sha256:
         raise ConfigError(

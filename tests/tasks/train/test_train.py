@@ -275,6 +275,22 @@ def test_resume_with_other_images_is_refused(data, quick, write_data) -> None:
     assert (store.model_folder("quick") / store.STATE_FILE).read_bytes() == before
 
 
+def test_resume_with_labels_that_were_corrected_since_is_refused(quick, few) -> None:
+    train(quick(few), stop_at(2))
+    file = few / "labels" / "a0.tif"
+    labels = tifffile.imread(file)
+    labels[labels == labels.max()] = 0
+    tifffile.imwrite(file, labels)
+    with pytest.raises(ConfigError, match="annotations are not those that training"):
+        train(quick(few, resume=True))
+    state = store.model_folder("quick") / store.STATE_FILE
+    numbers = read_state(state)
+    # As an earlier version wrote it.
+    del numbers["about"]["annotations"]
+    store.write(state, store.read_tensors(state), numbers)
+    assert not train(quick(few, resume=True), stop_at(1)).finished
+
+
 @pytest.mark.slow
 def test_nothing_to_resume_is_said_with_its_reason(data, quick) -> None:
     with pytest.raises(ConfigError, match="has not begun"):
