@@ -327,6 +327,29 @@ def model_folder(name: str) -> Path:
     return home() / "models" / name
 
 
+def new_folder(name: str, *, overwrite: bool) -> Path:
+    """Return where a new model of that name belongs.
+
+    Raises
+    ------
+    ConfigError
+        If the name cannot name a model, is that of one that ships, which the new one
+        would hide, or is taken and not to be overwritten.
+    """
+    folder = model_folder(name)
+    if (SHIPPED / name / WEIGHTS_FILE).is_file():
+        raise ConfigError(
+            f"{name!r} is the name of a model that ships with cellunet.",
+            hint="Choose another: --name MY-CELLS.",
+        )
+    if folder.exists() and not overwrite:
+        raise ConfigError(
+            f"{folder} exists already.",
+            hint="Choose another --name, or replace it with --overwrite.",
+        )
+    return folder
+
+
 def find_model(name: str) -> Model:
     """Return the model of a name, or at a path.
 

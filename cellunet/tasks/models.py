@@ -1,4 +1,4 @@
-"""List models, show one, remove one; unfinished trainings are listed beside them."""
+"""List models, show one; unfinished trainings are listed beside them."""
 
 from __future__ import annotations
 
@@ -88,21 +88,6 @@ def show_model(name: str) -> ModelInfo:
     in_folder = model.weights.name == store.WEIGHTS_FILE
     path = model.weights.parent if in_folder else model.weights
     return _ready(model, path, whole=True)
-
-
-def remove_model(name: str) -> Path:
-    """Remove a model of the user's, or an unfinished training; return its folder.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If there is none of that name.
-    ConfigError
-        If it ships with cellunet.
-    OutputError
-        If a file cannot be removed.
-    """
-    return store.remove(name)
 
 
 def _listed(name: str, folder: Path, shipped: bool) -> ModelInfo:

@@ -141,12 +141,8 @@ def locked_name(request: TrainRequest) -> Iterator[Path]:
     OutputError
         If the folder cannot be made or written to.
     """
-    folder = store.model_folder(request.name)
-    if (store.SHIPPED / request.name / store.WEIGHTS_FILE).is_file():
-        raise ConfigError(
-            f"{request.name!r} is the name of a model that ships with cellunet.",
-            hint="Choose another: --name MY-CELLS.",
-        )
+    # What is there already is looked at once nobody else can change it.
+    folder = store.new_folder(request.name, overwrite=True)
     with contextlib.ExitStack() as stack:
         with store.in_home():
             with writing(folder):
