@@ -769,13 +769,14 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
 
 
 def _alike(samples: Sequence[Sample], folds: int) -> dict[str, list[Sample]]:
-    """Return what belongs into one fold: the planes of a stack, too alike to be scored.
+    """Return what belongs into one fold: planes of a stack and parts of an image.
 
-    If there are too few stacks and images for that, each plane is one of its own.
+    They are too alike for some to be scored where others are trained on. If there are
+    too few stacks and images for that, each plane or part is one of its own.
     """
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
-        groups.setdefault(sample.stack or sample.name, []).append(sample)
+        groups.setdefault(sample.stack or whole_name(sample.name), []).append(sample)
     return groups if len(groups) >= folds else {s.name: [s] for s in samples}
 
 

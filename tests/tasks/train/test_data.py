@@ -323,6 +323,16 @@ def test_planes_of_a_stack_are_in_one_fold_unless_there_are_too_few_stacks() -> 
     assert [len(f.validation) for f in make_folds(one, 3, seed=0)] == [2, 2, 2]
 
 
+def test_parts_of_an_image_are_in_one_fold() -> None:
+    parts = [named(f"{i} ({k} of 2)", k) for i in "abc" for k in (1, 2)]
+    found = [
+        {s.name for s in fold.validation} for fold in make_folds(parts, 3, seed=0)
+    ]
+    assert len(found) == 3
+    for name in "abc":
+        assert {f"{name} (1 of 2)", f"{name} (2 of 2)"} in found
+
+
 def test_the_deal_does_not_depend_on_the_order_of_images() -> None:
     images = [named(str(i), 1) for i in range(9)]
     one, other = make_folds(images, 3, seed=4), make_folds(images[::-1], 3, seed=4)
