@@ -438,8 +438,9 @@ def load(
         Annotated folders in any layout; with more than one, the names of images get
         their folder's name in front, or as much of its path as makes them unique.
     validation
-        A folder of validation images; without it each folder is split by its own
-        lists, or by `config`: with folds, nothing is kept out here.
+        A folder of validation images, with ``val/`` before their names if training
+        images have the same; without it each folder is split by its own lists, or by
+        `config`: with folds, nothing is kept out here.
     config
         The split.
     seed
@@ -479,7 +480,11 @@ def load(
     if validation is not None:
         pairs = find_pairs(validation, channel.annotations.planes)
         notes += pairs.notes
-        kept_out += pairs.pairs
+        # As `check` names them, where a name says not which image is meant.
+        names = {pair.name for pair in training}
+        clash = any(pair.name in names for pair in pairs.pairs)
+        side = "val/" if clash else ""
+        kept_out += [replace(p, name=side + p.name) for p in pairs.pairs]
     read = _read_all([*training, *kept_out], channel, track)
     notes += partly_annotated(read) + uncorrected([*training, *kept_out])
     notes += _ignored_nowhere(read, channel.annotations.ignore_value)

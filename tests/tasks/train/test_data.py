@@ -23,7 +23,7 @@ from cellunet.core.dataset import Sample, prepare
 from cellunet.errors import AnnotationError, ConfigError, ImageReadError, InputError
 from cellunet.imaging.normalize import measure, rescale_intensity
 from cellunet.tasks.predict.settings import settings_for
-from cellunet.tasks.train.checks import training_statistics
+from cellunet.tasks.train.checks import training_notes, training_statistics
 from cellunet.tasks.train.data import (
     MARGIN_PX,
     ChannelChoice,
@@ -256,8 +256,26 @@ def test_a_validation_folder_leaves_all_others_to_training(data, write_data) -> 
     (other / "images" / "notes.pdf").touch()
     found = loaded(data, validation=other)
     assert len(found.training) == 4
-    assert list(found.validation_prints) == ["a0", "a1"]
+    # As cellunet check names them; those of the other side have the same names.
+    assert list(found.validation_prints) == ["val/a0", "val/a1"]
     assert any("pdf" in note for note in found.notes)
+
+
+def test_images_of_both_sides_are_checked_where_their_names_are_the_same(
+    data, write_data
+) -> None:
+    other = write_data(data.parent / "other", 4, first_seed=20)
+    for folder in (data, other):
+        tifffile.imwrite(image_of(folder, 0), np.full((64, 64), 7, np.uint16))
+        labels = tifffile.imread(label_of(folder, 1))
+        tifffile.imwrite(image_of(folder, 1), (labels == 0).astype(np.uint16) * 900)
+    tifffile.imwrite(image_of(other, 0), np.full((64, 64), 8, np.uint16))
+    found = loaded(data, validation=other)
+    assert len(found.training_prints | found.validation_prints) == 8
+    notes = " ".join(training_notes(found, start="nuclei", target="three-class"))
+    assert "single value: 2 of 8 (a0, val/a0)" in notes
+    assert "In 2 of 6 images objects are darker than their background" in notes
+    assert "(a1, val/a1)" in notes
 
 
 def test_objects_of_a_folder_are_read_as_labels(tmp_path) -> None:
