@@ -524,5 +524,5 @@ def test_validation_folder_is_used_as_it_is(data, quick, write_data) -> None:
     trained = train(quick(data, validation=other))
     card = store.read_card(trained.folder / "model.safetensors")
     assert sorted(card.training) == ["a0", "a1", "a2", "a3", "a4"]
-    assert sorted(card.validation) == ["a0", "a1"]
+    assert sorted(card.validation) == ["val/a0", "val/a1"]
     assert any("notes" in n or "Left out" in n for n in trained.notes)
