@@ -95,8 +95,14 @@ def predict(
         earlier = earlier_run(like, model if own else None)
         model, computing = earlier.model, earlier.computing | computing
     asked = earlier.config(config) if earlier else PredictConfig().changed(config)
-    again = session.command()
-    should_stop = session.can_stop(f"Finished images are kept. Continue with: {again}")
+    again = f"Continue with: {session.command()}"
+    if asked.overwrite:
+        again = (
+            "With --overwrite it would begin anew. To keep what is finished, and the "
+            "older results of other settings: "
+            + session.command(without=("--overwrite",))
+        )
+    should_stop = session.can_stop(f"Finished images are kept. {again}")
     found = run(
         inputs,
         out,
@@ -116,7 +122,7 @@ def predict(
         return stopped(
             session,
             f"{counted(finished, 'image')} finished.",
-            f"Continue with: {again}",
+            again,
             **found.to_dict(),
         )
     return outcome_of(found)
