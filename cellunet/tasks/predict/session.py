@@ -19,7 +19,7 @@ from cellunet.tasks.predict.settings import (
     settings_for_image,
     with_scale,
 )
-from cellunet.tasks.predict.sizes import way_for
+from cellunet.tasks.predict.sizes import Size, Way, way_for, with_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.settings import InferenceSettings
-    from cellunet.tasks.predict.sizes import Size, Way
 
     Diameter = float | Literal["auto", "model"]
 
@@ -104,7 +103,7 @@ class LoadedModel:
         self,
         image: npt.NDArray[Any],
         *,
-        diameter: Diameter | None = None,
+        diameter: Diameter | Size | None = None,
         pixel_size_um: float | tuple[float, float] | None = None,
         others: Mapping[str, npt.NDArray[Any]] | None = None,
         measure: Literal["basic", "all"] = "basic",
@@ -120,8 +119,9 @@ class LoadedModel:
             looks at several channels CYX: these, in the order of its training.
         diameter
             Median diameter of the objects in pixels; ``"auto"`` finds it in the image,
-            ``"model"`` shows the image as it is. None: as `load_model` was told,
-            ``"auto"`` unless it was told otherwise. The model is not loaded again.
+            ``"model"`` shows the image as it is; what `size_of` found in another one
+            is used as it is. None: as `load_model` was told, ``"auto"`` unless it was
+            told otherwise. The model is not loaded again.
         pixel_size_um
             Side of a pixel in micrometers, or its height and width; then the table has
             micrometers too. Needed if the configuration says at which pixel size the
@@ -197,7 +197,7 @@ class LoadedModel:
         self,
         image: npt.NDArray[Any],
         *,
-        diameter: Diameter | None = None,
+        diameter: Diameter | Size | None = None,
         pixel_size_um: float | tuple[float, float] | None = None,
     ) -> Size | None:
         """Return how large the objects of a plane are and how `segment` sees it.
@@ -212,13 +212,16 @@ class LoadedModel:
     def _way(
         self,
         source: ArraySource,
-        diameter: Diameter | None,
+        diameter: Diameter | Size | None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Way:
         """Return how an image is to be seen."""
         config, recipe = self._config, self._recipe
         if should_stop is not None:
             recipe = replace(recipe, should_stop=should_stop)
+        if isinstance(diameter, Size):
+            seen = with_size(recipe, config, self.card, diameter)
+            return Way(recipe=seen, size=diameter)
         if diameter is not None:
             config = config.replace(
                 diameter_px=diameter, scale=None, pixel_size_um=None
