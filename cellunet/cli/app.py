@@ -90,7 +90,7 @@ that is imported by the same name."""
 COMMANDS = {
     "train": "cellunet.cli.train:train",
     "predict": "cellunet.cli.predict:predict",
-    "join": "cellunet.cli.join:join",
+    "join": "cellunet.cli.predict:join",
     "evaluate": "cellunet.cli.evaluate:evaluate",
     "suggest": "cellunet.cli.suggest:suggest",
     "check": "cellunet.cli.labels:check",

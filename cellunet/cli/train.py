@@ -18,7 +18,6 @@ import typer
 from cellunet.cli import options
 from cellunet.cli.console import Bar, Console, counted, time_left
 from cellunet.cli.options import Options, option
-from cellunet.cli.scores import interval
 from cellunet.cli.session import Outcome, Session, stopped
 from cellunet.command_config import FOLDS, MODEL, SCRATCH, AnnotationConfig, SplitConfig
 from cellunet.config import TrainConfig
@@ -290,7 +289,7 @@ def rows_of(curve: LearningCurve) -> list[Row]:
             (
                 f"{p.images:,}" + (f" ({curve.start})" if not p.images else ""),
                 f"{p.objects:,.0f}",
-                interval(p.mean_ap),
+                p.mean_ap.text(),
                 f"{p.loss:.4f}",
             )
             for p in curve.points
@@ -302,16 +301,15 @@ def sentence(curve: LearningCurve) -> str:
     """Return what more images would give, in one sentence."""
     if curve.outlook is None:
         return "There are too few numbers of images to tell what more would give."
-    gain = curve.outlook.gain
-    span = f"[{gain.low:+.3f}, {gain.high:+.3f}]"
-    if gain.low <= 0:
+    gain = curve.outlook.gain.text(signed=True)
+    if curve.outlook.gain.low <= 0:
         return (
             f"Whether {curve.outlook.more} more images would help is not sure: "
-            f"{gain.value:+.3f} {span} mean AP, if errors go on to fall as they do."
+            f"{gain} mean AP, if errors go on to fall as they do."
         )
     return (
-        f"{curve.outlook.more} more images would give about {gain.value:+.3f} {span} "
-        "mean AP, if errors go on to fall as they do."
+        f"{curve.outlook.more} more images would give about {gain} mean AP, if "
+        "errors go on to fall as they do."
     )
 
 
@@ -563,8 +561,8 @@ def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
         what, where = "parts of the image", "elsewhere in this image"
         but = " Other images may score far lower; a second one would tell."
     said = [
-        f"Expected {where}: mean AP {interval(expected.mean_ap)}, F1 at IoU .50 "
-        f"{interval(expected.f1_50)}, at .90 {interval(expected.f1_90)}.",
+        f"Expected {where}: mean AP {expected.mean_ap.text()}, F1 at IoU .50 "
+        f"{expected.f1_50.text()}, at .90 {expected.f1_90.text()}.",
         f"(Of {expected.pieces} {what} that were not trained on; in brackets 95% "
         f"intervals.{but})",
     ]
@@ -574,8 +572,7 @@ def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
             "to these images, pixel by pixel? See: cellunet check DATA --out DIR."
         )
     if expected.gain is not None:
-        gain = f"{expected.gain.value:+.3f} [{expected.gain.low:+.3f}, "
-        gain += f"{expected.gain.high:+.3f}]"
+        gain = expected.gain.text(signed=True)
         if not trained.kept_start:
             said.append(f"Gain in mean AP over {trained.start}: {gain}.")
         elif expected.gain.value > 0:
