@@ -30,7 +30,7 @@ def read(tmp_path: Path):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("target", ["three-class", "boundary"])
 def test_what_is_written_gives_the_same_training(read, preset, target) -> None:
-    config = for_target(PRESETS[preset](), target)
+    config = for_target(PRESETS[preset], target)
     assert configure(read(as_toml(config))[TrainConfig]) == config
 
 

@@ -210,7 +210,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
         try:
             work, finished = prepare()
         except CellunetError as error:
-            self.message.value = one_line(error)
+            self.message.value = message_of(error)
             return
 
         def done(result: object) -> None:
@@ -233,7 +233,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
         if isinstance(error, PredictionStopped):
             self.message.value = "Stopped; no layer was added."
             return
-        self.message.value = one_line(error)
+        self.message.value = message_of(error)
         if not isinstance(error, (CellunetError, OSError, MemoryError)):
             # A fault of a program: napari shows where.
             raise error
@@ -408,7 +408,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-def one_line(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """Return what to show of an error: what and where, and what to do next.
 
     Of hints that name options of the command line what the window has is told.

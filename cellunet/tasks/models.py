@@ -61,7 +61,7 @@ def list_models() -> tuple[ModelInfo, ...]:
 
     A model that cannot be opened is listed with its problem.
     """
-    found = [_listed(f.name, f.folder, f.shipped) for f in store.list_folders()]
+    found = [_listed(folder, shipped) for folder, shipped in store.list_folders()]
     unfinished = [_unfinished(folder) for folder in _stopped_runs()]
     mine = [info for info in found if not info.shipped] + unfinished
     shipped = [info for info in found if info.shipped]
@@ -90,12 +90,12 @@ def show_model(name: str) -> ModelInfo:
     return _ready(model, path, whole=True)
 
 
-def _listed(name: str, folder: Path, shipped: bool) -> ModelInfo:
+def _listed(folder: Path, shipped: bool) -> ModelInfo:
     try:
         card = store.read_card(folder / store.WEIGHTS_FILE)
     except CellunetError as error:
         return ModelInfo(
-            name=name,
+            name=folder.name,
             path=folder,
             shipped=shipped,
             status="broken",
@@ -103,7 +103,7 @@ def _listed(name: str, folder: Path, shipped: bool) -> ModelInfo:
             bytes=_size(folder),
         )
     model = store.Model(
-        name=name,
+        name=folder.name,
         weights=folder / store.WEIGHTS_FILE,
         card=card,
         shipped=shipped,

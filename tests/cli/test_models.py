@@ -214,7 +214,7 @@ def test_a_fit_tells_what_it_took_over_and_what_that_gains(
 def test_settings_of_a_model_are_shown_as_a_file_for_training(
     run: Run, monkeypatch: pytest.MonkeyPatch, toml
 ) -> None:
-    config = PRESETS["few"]()
+    config = PRESETS["few"]
     info = replace(READY, card=READY.card | {"config": config.to_dict()})
     monkeypatch.setattr(task, "show_model", lambda name: info)
     text = run("models", "show", "cells", "--toml").out

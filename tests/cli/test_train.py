@@ -138,7 +138,7 @@ def test_without_options_the_default_preset_is_trained(
         TrainRequest(
             data=(Path("data [1] ä"),),
             name="cells",
-            config=PRESETS["default"](),
+            config=PRESETS["default"],
             split=SplitConfig(),
         )
     ]
@@ -161,7 +161,7 @@ def test_a_file_and_options_change_single_settings_of_a_preset(
     )
     run(*words.split(), settings)
     (request,) = training.requests
-    classic = PRESETS["classic"]()
+    classic = PRESETS["classic"]
     assert request.config == classic.replace(
         encoding=classic.encoding.replace(boundary_px=3, boundary_side="outer"),
         weights=classic.weights.replace(
@@ -193,7 +193,7 @@ def test_the_boundary_target_brings_its_classes(
     boundary = toml("[encoding]\ntarget = 'boundary'")
     run("train", "a", "--name", "n", "--config", boundary)
     (request,) = training.requests
-    assert request.config == for_target(PRESETS["default"](), "boundary")
+    assert request.config == for_target(PRESETS["default"], "boundary")
     assert request.config.network.classes == 2
 
 

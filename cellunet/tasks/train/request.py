@@ -21,7 +21,7 @@ from cellunet.command_config import (
 from cellunet.config import FEW_IMAGES, TARGET, TrainConfig
 from cellunet.errors import ConfigError
 from cellunet.presets import PRESETS, configure, for_target
-from cellunet.progress import silent_epoch, silent_track
+from cellunet.progress import silent_track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cellunet.config import DecodeConfig, Target
     from cellunet.io.source import Pages
     from cellunet.metrics.fit import Expected
-    from cellunet.progress import OnEpoch, Track
+    from cellunet.progress import Track
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Hooks:
     on_note: Callable[[str], None] = lambda note: None
     on_start: Callable[[RunInfo], None] = lambda info: None
     on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None
-    on_epoch: OnEpoch = silent_epoch
+    on_epoch: Callable[[Mapping[str, float]], None] = lambda summary: None
     track: Track = silent_track
     should_stop: Callable[[], bool] = lambda: False
 

@@ -271,7 +271,7 @@ def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
 
 def _asked_for(config: TrainConfig, given: Collection[str]) -> set[str]:
     """Return the names of the settings that were given or are not the preset's."""
-    preset = PRESETS.get(config.preset, TrainConfig)()
+    preset = PRESETS.get(config.preset, TrainConfig())
     usual = _by_name(for_target(preset, config.encoding.target).to_dict())
     usual |= {"preset": TrainConfig.preset, "encoding.target": TARGET}
     values = _by_name(config.to_dict())
@@ -575,8 +575,6 @@ def mean_history(
 def _fold_file(folder: Path, number: int) -> Path:
     return folder / store.FOLD_FILE.format(number)
 
-
-__all__ = ["Hooks", "RunInfo", "TrainRequest", "Trained", "train"]
 
 NOT_LOST = (
     "Free space, or change permissions there; what was saved stays, and --resume goes "

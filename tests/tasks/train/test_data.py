@@ -23,7 +23,7 @@ from cellunet.core.dataset import Sample, prepare
 from cellunet.errors import AnnotationError, ConfigError, ImageReadError, InputError
 from cellunet.imaging.normalize import measure, rescale_intensity
 from cellunet.tasks.predict.settings import settings_for
-from cellunet.tasks.train.checks import training_notes, training_statistics
+from cellunet.tasks.train.checks import training_notes
 from cellunet.tasks.train.data import (
     MARGIN_PX,
     ChannelChoice,
@@ -37,6 +37,7 @@ from cellunet.tasks.train.data import (
     read_annotated,
     read_sample,
 )
+from cellunet.tasks.train.finish import training_statistics
 from tests.networks import loaded, sample_of
 
 NEVER = measured_in(Path("nowhere"), ChannelChoice())

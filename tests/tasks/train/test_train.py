@@ -31,7 +31,7 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
-from cellunet.presets import classic_preset, for_target
+from cellunet.presets import PRESETS, for_target
 from cellunet.tasks.train.request import Hooks
 from cellunet.tasks.train.train import FoldRun, train, within
 from tests.tasks.conftest import stop_at
@@ -261,7 +261,7 @@ def test_a_default_that_was_given_is_no_setting_left_out(
 def test_resume_with_another_preset_is_refused(data, quick) -> None:
     train(quick(data), stop_at(2))
     with pytest.raises(ConfigError, match="other settings"):
-        train(quick(data, resume=True, config=classic_preset()))
+        train(quick(data, resume=True, config=PRESETS["classic"]))
 
 
 def test_resume_with_other_images_is_refused(data, quick, write_data) -> None:
