@@ -17,8 +17,8 @@ from cellunet.io.files import at_work, write_atomically
 from cellunet.metrics import fit
 from cellunet.outputs.charts import learning_chart, svg
 from cellunet.ranks import ranks_of
-from cellunet.tasks.train.data import Fold, is_scored, make_folds, objects_of
 from cellunet.tasks.train.finish import constants, truth_of
+from cellunet.tasks.train.folds import Fold, is_scored, make_folds, objects_of
 from cellunet.tasks.train.pretrained import read_pretrained, widen_channels
 from cellunet.tasks.train.request import pretrained_name
 from cellunet.tasks.train.train import first_state, read_images, resolve_config

@@ -17,7 +17,8 @@ from cellunet.annotations import check
 from cellunet.command_config import SCRATCH, CheckConfig
 from cellunet.errors import ConfigError, InputError, some
 from cellunet.tasks.scheduling import evenly
-from cellunet.tasks.train.data import copies, is_scored, objects_of
+from cellunet.tasks.train.data import copies
+from cellunet.tasks.train.folds import is_scored, objects_of
 from cellunet.tasks.train.pretrained import has_dark_objects, names_differ
 
 if TYPE_CHECKING:
