@@ -19,8 +19,8 @@ from cellunet.command_config import PredictConfig
 from cellunet.core.checkpoint import export_weights, load_network
 from cellunet.core.dataset import Sample
 from cellunet.tasks.predict.settings import settings_for
-from cellunet.tasks.train.checks import training_statistics
 from cellunet.tasks.train.data import ChannelChoice, read_sample
+from cellunet.tasks.train.finish import training_statistics
 
 
 def samples_of(prints: Mapping[str, str], folders: list[Path]) -> list[Sample]:

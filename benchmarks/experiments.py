@@ -56,7 +56,7 @@ def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def configured(experiment: dict[str, Any], base: dict[str, Any]) -> TrainConfig:
     """Return the settings of an experiment; other presets are whole."""
     preset = experiment.get("preset", "default")
-    config = for_target(PRESETS[preset](), experiment.get("target", "three-class"))
+    config = for_target(PRESETS[preset], experiment.get("target", "three-class"))
     settings = config.to_dict()
     if preset == "default":
         settings = merged(settings, base)

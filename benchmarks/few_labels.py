@@ -142,7 +142,7 @@ def figures(model: str, held: list[Pair]) -> dict[str, Any]:
 
 def settings(preset: str, steps: int) -> TrainConfig:
     """Return a preset with a budget of steps; 0: its own."""
-    config = PRESETS[preset]()
+    config = PRESETS[preset]
     if steps:
         epochs = EPOCHS[preset]
         config = config.replace(epochs=epochs, steps_per_epoch=steps // epochs)
@@ -217,9 +217,7 @@ def done() -> list[dict[str, Any]]:
 def planned(sample: Sample, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return what is known of each training before it: the first draws come first."""
     preset, start = options.preset, options.start
-    steps = options.steps or (
-        PRESETS[preset]().steps_per_epoch * PRESETS[preset]().epochs
-    )
+    steps = options.steps or (PRESETS[preset].steps_per_epoch * PRESETS[preset].epochs)
     plan = []
     for count, draws in DRAWS.get((sample.name, preset), OTHER_DRAWS).items():
         for draw in range(draws if count or start != SCRATCH else 0):
@@ -332,9 +330,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.data and options.start == MODEL and options.kind not in ZOO:
         parser.error(f"{MODEL} was trained on images of this kind: --from another")
-    if options.data and not (
-        options.steps or PRESETS[options.preset]().steps_per_epoch
-    ):
+    if options.data and not (options.steps or PRESETS[options.preset].steps_per_epoch):
         parser.error(f"{options.preset} has no number of steps of its own: --steps")
     stop_at = time.monotonic() + 60 * options.minutes
     sample = sample_of(options.data, options.kind) if options.data else None

@@ -105,7 +105,7 @@ def own_models() -> Iterator[None]:
 def trained(name: str, device: str, stops: list[int]) -> Path:
     """Train on the annotated examples, stopped after so many steps, to the end."""
     data = (EXAMPLES / "annotated",)
-    config = PRESETS["few"]().replace(epochs=2, steps_per_epoch=10)
+    config = PRESETS["few"].replace(epochs=2, steps_per_epoch=10)
     for part, stop in enumerate([*stops, 10**9]):
         taken: list[int] = []
         done = train(
@@ -184,7 +184,7 @@ def wait_for(device: torch.device) -> None:
 def training(name: str, where: str, steps: int) -> dict[str, Any]:
     """Return the seconds of a training step, fed by the loader, and of its crops."""
     device = choose_device(where)
-    config = PRESETS[name]().replace(steps_per_epoch=steps + WARM_STEPS)
+    config = PRESETS[name].replace(steps_per_epoch=steps + WARM_STEPS)
     trainer = Trainer(examples(config), [], config, device)
     state = new_state(config, device)
     if device.type == "cuda":

@@ -17,8 +17,7 @@ from cellunet.core.checkpoint import export_weights, load_network, weights_of
 from cellunet.core.unet import mean_network
 from cellunet.tasks.predict.settings import settings_for
 from cellunet.tasks.quantize import ranges_on_samples
-from cellunet.tasks.train.checks import training_statistics
-from cellunet.tasks.train.finish import mean_scores
+from cellunet.tasks.train.finish import mean_scores, training_statistics
 
 
 def write(name: str, models: list[str], data: list[Path]) -> None:

@@ -186,7 +186,7 @@ def network(options: Options) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    config = PRESETS["classic"]()
+    config = PRESETS["classic"]
     shapes = shapes_of(config)
     levels = len(config.network.channels)
     weights = sum(p.numel() for p in UNet(config.network).parameters())
@@ -237,7 +237,7 @@ def weights(options: Options) -> None:
     """Draw touching nuclei, both targets, and the weight map of the loss."""
     from matplotlib import colormaps
 
-    config = PRESETS["classic"]()
+    config = PRESETS["classic"]
     sample = sample_of(options, "K12_s7")
     view = np.s_[250:370, 205:325]
     image, labels = sample.image[0][view], sample.labels

@@ -23,8 +23,8 @@ from cellunet.command_config import PredictConfig
 from cellunet.core.dataset import Sample
 from cellunet.tasks.predict.appearance import quality_warnings
 from cellunet.tasks.predict.settings import settings_for
-from cellunet.tasks.train.checks import appearance_of
 from cellunet.tasks.train.data import ChannelChoice, read_sample
+from cellunet.tasks.train.finish import appearance_of
 
 Image = npt.NDArray[np.float64]
 STARTS = {

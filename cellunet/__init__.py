@@ -59,7 +59,7 @@ _HOMES = {
     "PredictionStopped": "cellunet.tasks.predict.plane",
     "Segmentation": "cellunet.tasks.predict.session",
     "TrainConfig": "cellunet.config",
-    "TrainRequest": "cellunet.tasks.train.train",
+    "TrainRequest": "cellunet.tasks.train.request",
     "draw_outlines": "cellunet.outputs.pictures",
     "evaluate_folders": "cellunet.tasks.evaluate",
     "evaluate_model": "cellunet.tasks.evaluate",

@@ -6,6 +6,7 @@ groups; every other command has a table of its own. One file serves all commands
 
 from __future__ import annotations
 
+import codecs
 import json
 import textwrap
 import tomllib
@@ -53,7 +54,10 @@ def read_settings(path: Path) -> Settings:
         not possible.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        # What `>` of Windows PowerShell writes, a byte order mark in front.
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        values = tomllib.loads(content.decode("utf-16" if wide else "utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}.",

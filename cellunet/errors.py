@@ -43,15 +43,23 @@ class CellunetError(Exception):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         # Names of files may hold line breaks, and bytes that are no text at all.
-        self.message, self.hint = shown(message), shown(hint)
+        self.message, self.hint = printable(message), printable(hint)
         super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
 
 
-def shown(text: str) -> str:
-    """Return text on one line that every stream can print, other characters escaped."""
+def printable(text: str) -> str:
+    r"""Return text on one line, characters that cannot be seen escaped.
+
+    Names of files may hold them, and a terminal would obey.
+
+    Examples
+    --------
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
     if text.isprintable():
         return text
     return "".join(

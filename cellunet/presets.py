@@ -18,37 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def default_preset() -> TrainConfig:
-    """Return the settings measured best within 30 minutes on two CPU cores."""
-    return TrainConfig()
-
-
-def few_preset() -> TrainConfig:
-    """Return the settings for up to `FEW_IMAGES` images that start from a model.
-
-    Short enough for three folds in five minutes on two CPU cores; measured in
-    `docs/internals/experiments.md`.
-    """
-    return TrainConfig(
+PRESETS = {
+    # Measured best within 30 minutes on two CPU cores.
+    "default": TrainConfig(),
+    # For up to `FEW_IMAGES` images that start from a model; short enough for three
+    # folds in five minutes on two CPU cores. Measured: docs/internals/experiments.md.
+    "few": TrainConfig(
         preset="few",
         epochs=2,
         steps_per_epoch=75,
         learning_rate=3e-3,
         warmup_steps=20,
         average_decay=0.99,
-    )
-
-
-def classic_preset() -> TrainConfig:
-    """Return the settings of the original study.
-
-    Stated by the study: a U-Net, 3 classes, weighted cross-entropy, random crops of
-    256 x 256, learning rate 0.01, batch 5, 160 training and 40 validation images (32
-    and 8 iterations an epoch). Taken from its author's published code: 64 to 1024
-    channels (31,036,611 parameters), normal initialization, images standardized to
-    zero mean and unit variance, Adam with AMSGrad, 50 epochs, early stop after 10.
-    """
-    return TrainConfig(
+    ),
+    # As in the original study. Stated by it: a U-Net, 3 classes, weighted
+    # cross-entropy, random crops of 256 x 256, learning rate 0.01, batch 5, 160
+    # training and 40 validation images (32 and 8 iterations an epoch). Taken from its
+    # author's published code: 64 to 1024 channels (31,036,611 parameters), normal
+    # initialization, images standardized to zero mean and unit variance, Adam with
+    # AMSGrad, 50 epochs, early stop after 10.
+    "classic": TrainConfig(
         preset="classic",
         normalization=NormalizationConfig(kind="standard"),
         network=UNetConfig(
@@ -76,14 +65,9 @@ def classic_preset() -> TrainConfig:
         patience_epochs=10,
         keep="best",
         precision="float32",
-    )
-
-
-PRESETS = {
-    "default": default_preset,
-    "few": few_preset,
-    "classic": classic_preset,
+    ),
 }
+"""What is trained with unless settings say otherwise."""
 
 
 def for_target(config: TrainConfig, target: Target) -> TrainConfig:
@@ -122,7 +106,7 @@ def configure(
     """
     preset = settings.get("preset", preset)
     target = settings.get("encoding.target", target)
-    config = for_target(choose(PRESETS, preset, "preset")(), target)
+    config = for_target(choose(PRESETS, preset, "preset"), target)
     config = config.changed(settings)
     # The decoder's correction starts at what the loss was weighted with.
     odds = config.weights.class_weights

@@ -1,4 +1,4 @@
-"""The callables through which the core reports progress, and their silent versions.
+"""The callable through which the core reports progress, and its silent version.
 
 A notebook passes ``tqdm``-like functions, the command line rich ones, a test a
 recorder; the core itself never prints.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 T = TypeVar("T")
 
@@ -23,21 +23,9 @@ class Track(Protocol):
         """Yield `items` one by one."""
 
 
-class OnEpoch(Protocol):
-    """Receive the numbers of one finished epoch."""
-
-    def __call__(self, summary: Mapping[str, float]) -> None:
-        """Take the epoch's numbers by name."""
-
-
 def silent_track(
     items: Iterable[T], label: str, total: int | None = None
 ) -> Iterator[T]:
     """Yield `items` and report nothing."""
     del label, total
     yield from items
-
-
-def silent_epoch(summary: Mapping[str, float]) -> None:
-    """Report nothing."""
-    del summary

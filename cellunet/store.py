@@ -327,6 +327,29 @@ def model_folder(name: str) -> Path:
     return home() / "models" / name
 
 
+def new_folder(name: str, *, overwrite: bool) -> Path:
+    """Return where a new model of that name belongs.
+
+    Raises
+    ------
+    ConfigError
+        If the name cannot name a model, is that of one that ships, which the new one
+        would hide, or is taken and not to be overwritten.
+    """
+    folder = model_folder(name)
+    if (SHIPPED / name / WEIGHTS_FILE).is_file():
+        raise ConfigError(
+            f"{name!r} is the name of a model that ships with cellunet.",
+            hint="Choose another: --name MY-CELLS.",
+        )
+    if folder.exists() and not overwrite:
+        raise ConfigError(
+            f"{folder} exists already.",
+            hint="Choose another --name, or replace it with --overwrite.",
+        )
+    return folder
+
+
 def find_model(name: str) -> Model:
     """Return the model of a name, or at a path.
 
@@ -357,7 +380,7 @@ def find_model(name: str) -> Model:
                 return _open(folder / WEIGHTS_FILE, name, shipped=shipped)
     if (path / WEIGHTS_FILE).is_file():
         return _at_path(path, name)
-    known = ", ".join(sorted({m.name for m in list_folders()})) or "none"
+    known = ", ".join(sorted({folder.name for folder, _ in list_folders()})) or "none"
     if NAME.fullmatch(name) and (home() / "models" / name / STATE_FILE).is_file():
         state = "being trained" if is_training(name) else "not trained to its end"
         raise ModelNotFoundError(
@@ -403,22 +426,16 @@ def _seen(file: Path) -> tuple[int, int, int]:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelFolder:
-    """A place where a model lies, not yet opened."""
+def list_folders() -> list[tuple[Path, bool]]:
+    """Return the folder of each model, called as the model is, and whether it ships.
 
-    name: str
-    folder: Path
-    shipped: bool
-
-
-def list_folders() -> list[ModelFolder]:
-    """Return where models lie, the user's first, each group by name."""
-    found = []
+    The user's come first, each group by name.
+    """
+    found: list[tuple[Path, bool]] = []
     for parent, shipped in ((home() / "models", False), (SHIPPED, True)):
         if parent.is_dir():
             found += [
-                ModelFolder(name=p.name, folder=p, shipped=shipped)
+                (p, shipped)
                 for p in sorted(parent.iterdir())
                 if (p / WEIGHTS_FILE).is_file()
             ]

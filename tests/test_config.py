@@ -32,8 +32,8 @@ EVERY: list[module.Config] = [
     DecodeConfig(class_odds=(1.0, 2.0), min_area_px=0),
     UNetConfig(channels=(8, 16), stem_stride=1),
     AugmentConfig(flips=False, scale_range=(1.0, 1.0)),
-    *(make() for make in PRESETS.values()),
-    *(for_target(make(), "boundary") for make in PRESETS.values()),
+    *PRESETS.values(),
+    *(for_target(preset, "boundary") for preset in PRESETS.values()),
     PredictConfig(save=("classes", "outlines"), channel="DAPI", scale=2.0),
     PredictConfig(),
     SplitConfig(validation_fraction=0.5),
@@ -221,13 +221,13 @@ def test_a_setting_that_came_later_is_kept_only_where_it_is_set() -> None:
 
 
 def test_presets_are_named_as_in_their_table() -> None:
-    assert {name: make().preset for name, make in PRESETS.items()} == {
+    assert {name: config.preset for name, config in PRESETS.items()} == {
         name: name for name in PRESETS
     }
 
 
 def test_classic_states_the_numbers_of_the_study() -> None:
-    config = PRESETS["classic"]()
+    config = PRESETS["classic"]
     assert (config.crop_px, config.learning_rate, config.batch) == (256, 0.01, 5)
     assert (config.epochs, config.patience_epochs) == (50, 10)
     assert config.network.channels == (64, 128, 256, 512, 1024)

@@ -30,7 +30,7 @@ def read(tmp_path: Path):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("target", ["three-class", "boundary"])
 def test_what_is_written_gives_the_same_training(read, preset, target) -> None:
-    config = for_target(PRESETS[preset](), target)
+    config = for_target(PRESETS[preset], target)
     assert configure(read(as_toml(config))[TrainConfig]) == config
 
 
@@ -113,9 +113,18 @@ def test_what_is_wrong_is_named_with_what_is_possible(
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_is_read_as_windows_powershell_redirects_it(
+    tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_bytes("# µm\r\nepochs = 3\r\n".encode(encoding))
+    assert read_settings(path)[TrainConfig] == {"epochs": 3}
+
+
 def test_bytes_that_are_no_text_are_no_toml(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
-    path.write_bytes(b"\xff\xfe")
+    path.write_bytes(b"\xff\xff")
     with pytest.raises(ConfigError, match="is no TOML"):
         read_settings(path)
 

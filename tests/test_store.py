@@ -140,7 +140,7 @@ def test_without_a_home_there_are_the_models_that_ship(
     monkeypatch.setattr("platformdirs.user_data_path", answer)
     put(tmp_path / "shipped" / "nuclei")
     assert store.find_model("nuclei").shipped
-    assert [m.name for m in store.list_folders()] == ["nuclei"]
+    assert [folder.name for folder, _ in store.list_folders()] == ["nuclei"]
     assert store.model_folder("mine").is_absolute()
 
 
@@ -204,7 +204,7 @@ def test_the_users_model_comes_before_the_shipped_one(home, tmp_path) -> None:
     assert store.find_model("nuclei").shipped
     put(home / "models" / "nuclei")
     assert not store.find_model("nuclei").shipped
-    assert [(f.name, f.shipped) for f in store.list_folders()] == [
+    assert [(f.name, shipped) for f, shipped in store.list_folders()] == [
         ("nuclei", False),
         ("nuclei", True),
     ]
@@ -306,7 +306,7 @@ def test_remove_takes_models_and_unfinished_runs(home) -> None:
     folder = put(home / "models" / "cells")
     put(home / "models" / "others")
     assert store.remove("cells") == folder
-    assert [f.name for f in store.list_folders()] == ["others"]
+    assert [folder.name for folder, _ in store.list_folders()] == ["others"]
     unfinished = home / "models" / "half"
     unfinished.mkdir()
     (unfinished / store.STATE_FILE).touch()

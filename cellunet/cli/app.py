@@ -7,6 +7,7 @@ import errno
 import gc
 import importlib.metadata
 import inspect
+import io
 import logging
 import os
 import re
@@ -89,7 +90,7 @@ that is imported by the same name."""
 COMMANDS = {
     "train": "cellunet.cli.train:train",
     "predict": "cellunet.cli.predict:predict",
-    "join": "cellunet.cli.join:join",
+    "join": "cellunet.cli.predict:join",
     "evaluate": "cellunet.cli.evaluate:evaluate",
     "suggest": "cellunet.cli.suggest:suggest",
     "check": "cellunet.cli.labels:check",
@@ -185,6 +186,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A shell asks for words; Typer answers and ends the process.
         make_app()(prog_name="cellunet")
     words = tuple(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Finished work must not fail at a name or unit that its encoding lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if _command(words) == "train" and is_further(os.environ):
         return _beside_the_first(words)
     as_json = "--json" in _options(words)

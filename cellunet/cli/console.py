@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from cellunet.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.progress import Progress, TaskID
@@ -33,21 +35,6 @@ REFRESHES_PER_SECOND = 5
 """Often enough to look alive, seldom enough to cost the training nothing."""
 
 BAR_CELLS = 24
-
-_CONTROL = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160))}
-
-
-def printable(text: str) -> str:
-    r"""Return `text` with control characters spelled out, line ends too.
-
-    Names of files may hold them, and a terminal would obey.
-
-    Examples
-    --------
-    >>> printable("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    return text.translate(_CONTROL)
 
 
 def duration(seconds: float) -> str:

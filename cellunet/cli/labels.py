@@ -12,7 +12,7 @@ from cellunet.bugs import REPORT
 from cellunet.cli import options
 from cellunet.cli.console import counted
 from cellunet.cli.options import Options, option
-from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session
+from cellunet.cli.session import BUG, Failure, Outcome, Session
 from cellunet.command_config import (
     AnnotationConfig,
     CheckConfig,
@@ -212,11 +212,7 @@ def make_labels(
         **(reading | computing),
     )
     summarize(session, made)
-    return Outcome(
-        code=BUG if made.bugs else INPUTS_FAILED if made.failures else 0,
-        result=made.to_dict(),
-        failure=_make_labels_failure(made),
-    )
+    return Outcome.of_batch(made.to_dict(), _make_labels_failure(made))
 
 
 def summarize(session: Session, made: MadeLabels) -> None:

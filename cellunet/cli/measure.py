@@ -10,7 +10,7 @@ import typer
 
 from cellunet.cli.console import counted
 from cellunet.cli.options import Options, option
-from cellunet.cli.session import BUG, INPUTS_FAILED, Failure, Outcome, Session
+from cellunet.cli.session import Failure, Outcome, Session
 from cellunet.command_config import PredictConfig
 
 if TYPE_CHECKING:
@@ -92,12 +92,7 @@ def measure(
     config = PredictConfig(save=kinds, **given)
     found = run(labels, images or (), out, config=config, track=session.console.track)
     summarize(session, found, out)
-    some_failed = INPUTS_FAILED if found.failed or found.damaged else 0
-    return Outcome(
-        code=BUG if found.bugs else some_failed,
-        result=found.to_dict(),
-        failure=_failure(found),
-    )
+    return Outcome.of_batch(found.to_dict(), _failure(found))
 
 
 def summarize(session: Session, found: Measured, out: Path) -> None:

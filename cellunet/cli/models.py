@@ -292,7 +292,8 @@ def remove(
     ] = False,
 ) -> Outcome:
     """Remove a model or an unfinished training of yours, with all of its files."""
-    from cellunet.tasks.models import remove_model, show_model
+    from cellunet import store
+    from cellunet.tasks.models import show_model
 
     if not yes:
         info = show_model(name)
@@ -300,7 +301,7 @@ def remove(
             f"This would remove {info.path} ({disk_size(info.bytes)}), for good.",
             hint=f"To do so: cellunet models remove {name} --yes",
         )
-    folder = remove_model(name)
+    folder = store.remove(name)
     Session.of(ctx).report.line(f"Removed {folder}")
     return Outcome(result={"name": name, "removed": str(folder)})
 

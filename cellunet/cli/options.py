@@ -124,7 +124,7 @@ def help_of(kind: type[Config], field: Field[Any]) -> str:
     default = known.otherwise or shown(field.default, unit)
     if issubclass(kind, TrainConfig) and not known.otherwise:
         for name, preset in PRESETS.items():
-            value = getattr(preset(), field.name)
+            value = getattr(preset, field.name)
             if value != field.default:
                 default += f"; {shown(value, unit)} in {name}"
     return f"{known.help} Default: {default}."

@@ -1,4 +1,4 @@
-"""``cellunet predict``: options to a configuration, one call, one summary."""
+"""``cellunet predict`` and ``join``: options to a configuration, a call, a summary."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from cellunet.cli import options
 from cellunet.cli.console import counted, disk_size, duration
 from cellunet.cli.options import Options, option
 from cellunet.cli.session import (
-    BUG,
-    INPUTS_FAILED,
     Failure,
     Outcome,
     Session,
@@ -95,8 +93,14 @@ def predict(
         earlier = earlier_run(like, model if own else None)
         model, computing = earlier.model, earlier.computing | computing
     asked = earlier.config(config) if earlier else PredictConfig().changed(config)
-    again = session.command()
-    should_stop = session.can_stop(f"Finished images are kept. Continue with: {again}")
+    again = f"Continue with: {session.command()}"
+    if asked.overwrite:
+        again = (
+            "With --overwrite it would begin anew. To keep what is finished, and the "
+            "older results of other settings: "
+            + session.command(without=("--overwrite",))
+        )
+    should_stop = session.can_stop(f"Finished images are kept. {again}")
     found = run(
         inputs,
         out,
@@ -116,20 +120,35 @@ def predict(
         return stopped(
             session,
             f"{counted(finished, 'image')} finished.",
-            f"Continue with: {again}",
+            again,
             **found.to_dict(),
         )
-    return outcome_of(found)
+    return Outcome.of_batch(found.to_dict(), _failure(found))
 
 
-def outcome_of(found: Predictions) -> Outcome:
-    """Return what a finished batch ended with."""
-    some_failed = INPUTS_FAILED if found.failed or found.damaged else 0
-    return Outcome(
-        code=BUG if found.bugs else some_failed,
-        result=found.to_dict(),
-        failure=_failure(found),
-    )
+def join(
+    ctx: typer.Context,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder of the results: --out of predict --part I/N."
+        ),
+    ],
+) -> Outcome:
+    """Make one table and one report of the parts of a batch.
+
+    Once all parts of predict --part I/N are finished, this writes what they were asked
+    to --save of the whole batch: table, COCO file, report. It needs neither the
+    images nor the model. Parts that are missing or were stopped are named.
+    """
+    from cellunet.tasks.predict.parts import join as run
+
+    found = run(folder)
+    # Labels that went into their images are not in the folder.
+    outputs = [Path(image.output) for image in found.images if image.output]
+    into = [path.name for path in outputs if not path.is_relative_to(folder)]
+    summarize(Session.of(ctx), found, folder, into[0] if into else None)
+    return Outcome.of_batch(found.to_dict(), _failure(found))
 
 
 def summarize(

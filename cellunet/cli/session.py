@@ -89,6 +89,14 @@ class Outcome:
     failure: Failure | None = None
     """Why `code` is not 0."""
 
+    @classmethod
+    def of_batch(cls, result: dict[str, Any], failure: Failure | None) -> Outcome:
+        """Return what a batch ended with, whose failure is `Failure.of_inputs`."""
+        code = 0 if failure is None else INPUTS_FAILED
+        if failure is not None and failure.type == "Bug":
+            code = BUG
+        return cls(code=code, result=result, failure=failure)
+
 
 def document(command: str | None, outcome: Outcome) -> str:
     """Return the document as text: ASCII, so that any stream can carry it.

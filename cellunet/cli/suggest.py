@@ -11,8 +11,6 @@ from cellunet.cli import options
 from cellunet.cli.console import counted
 from cellunet.cli.options import option
 from cellunet.cli.session import (
-    BUG,
-    INPUTS_FAILED,
     Failure,
     Outcome,
     Session,
@@ -73,11 +71,7 @@ def suggest(
     for note in suggested.notes:
         session.console.line(note)
     summarize(session, suggested, request)
-    return Outcome(
-        code=BUG if suggested.bugs else INPUTS_FAILED if suggested.failures else 0,
-        result=suggested.to_dict(),
-        failure=_failure(suggested),
-    )
+    return Outcome.of_batch(suggested.to_dict(), _failure(suggested))
 
 
 def summarize(session: Session, suggested: Suggested, request: SuggestRequest) -> None:

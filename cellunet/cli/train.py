@@ -18,7 +18,6 @@ import typer
 from cellunet.cli import options
 from cellunet.cli.console import Bar, Console, counted, time_left
 from cellunet.cli.options import Options, option
-from cellunet.cli.scores import interval
 from cellunet.cli.session import Outcome, Session, stopped
 from cellunet.command_config import FOLDS, MODEL, SCRATCH, AnnotationConfig, SplitConfig
 from cellunet.config import TrainConfig
@@ -290,7 +289,7 @@ def rows_of(curve: LearningCurve) -> list[Row]:
             (
                 f"{p.images:,}" + (f" ({curve.start})" if not p.images else ""),
                 f"{p.objects:,.0f}",
-                interval(p.mean_ap),
+                p.mean_ap.text(),
                 f"{p.loss:.4f}",
             )
             for p in curve.points
@@ -302,16 +301,15 @@ def sentence(curve: LearningCurve) -> str:
     """Return what more images would give, in one sentence."""
     if curve.outlook is None:
         return "There are too few numbers of images to tell what more would give."
-    gain = curve.outlook.gain
-    span = f"[{gain.low:+.3f}, {gain.high:+.3f}]"
-    if gain.low <= 0:
+    gain = curve.outlook.gain.text(signed=True)
+    if curve.outlook.gain.low <= 0:
         return (
             f"Whether {curve.outlook.more} more images would help is not sure: "
-            f"{gain.value:+.3f} {span} mean AP, if errors go on to fall as they do."
+            f"{gain} mean AP, if errors go on to fall as they do."
         )
     return (
-        f"{curve.outlook.more} more images would give about {gain.value:+.3f} {span} "
-        "mean AP, if errors go on to fall as they do."
+        f"{curve.outlook.more} more images would give about {gain} mean AP, if "
+        "errors go on to fall as they do."
     )
 
 
@@ -418,26 +416,37 @@ def train(
     split |= share
     refuse_folds(split, folder)
     # Without torch, so that what is odd is refused at once, not seconds later.
-    from cellunet.tasks.train.request import TrainRequest, default_name
+    from cellunet.tasks.train.request import (
+        TrainRequest,
+        began_with,
+        choose_preset,
+        default_name,
+    )
 
     name = name or default_name(data[0])
-    config, parts = resolve(
-        given,
-        split,
-        data,
-        folder,
-        name=name,
-        start=start,
-        resume=resume,
-        curve=learning_curve,
-        planes=annotations.planes,
+    keep_out = "validation_fraction" in split
+    chosen = (
+        began_with(name)
+        if resume
+        else choose_preset(
+            data,
+            folder,
+            given=given,
+            start=start,
+            keep_out=keep_out,
+            planes=annotations.planes,
+        )
     )
+    usual, folds = chosen.preset, chosen.folds
+    if learning_curve:
+        # It is of many short trainings, however many images there are.
+        usual, folds = "few", 0 if keep_out else FOLDS
     request = TrainRequest(
         data=tuple(data),
-        given=names_of(given) | split.keys(),
+        given=asked_names(given) | split.keys(),
         name=name,
-        config=config,
-        split=parts,
+        config=configure(given, usual, chosen.target),
+        split=SplitConfig(**{"folds": folds, **split}),
         start=start,
         validation=folder,
         resume=resume,
@@ -466,50 +475,7 @@ def parse_validation(text: str | None) -> tuple[Path | None, dict[str, float]]:
         return Path(text), {}
 
 
-def resolve(
-    given: dict[str, Any],
-    split: dict[str, Any],
-    data: list[Path],
-    val: Path | None,
-    *,
-    name: str,
-    start: str | None,
-    resume: bool,
-    curve: bool,
-    planes: str | None = None,
-) -> tuple[TrainConfig, SplitConfig]:
-    """Return the settings of a training: those given, and of the others what suits.
-
-    Parameters
-    ----------
-    given, split
-        Settings of `TrainConfig` and `SplitConfig` by name.
-    data, val, name, start, resume, planes
-        As in `cellunet.tasks.train.request.TrainRequest`.
-    curve
-        Whether many short trainings are to make a learning curve.
-    """
-    from cellunet.tasks.train.request import began_with, choose_preset
-
-    suits = (
-        began_with(name)
-        if resume
-        else choose_preset(
-            data,
-            val,
-            start=start,
-            target=given.get("encoding.target"),
-            keep_out="validation_fraction" in split,
-            planes=planes,
-        )
-    )
-    # A curve is of many short trainings, however many images there are.
-    config = configure(given, "few" if curve else suits.preset, suits.target)
-    usual = FOLDS if curve else suits.folds
-    return config, SplitConfig(**{"folds": usual, **split})
-
-
-def names_of(given: dict[str, Any]) -> frozenset[str]:
+def asked_names(given: dict[str, Any]) -> frozenset[str]:
     """Return the names of settings as `TrainRequest.given` has them."""
     names = set(given)
     if "weights.class_weights" in names:
@@ -595,8 +561,8 @@ def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
         what, where = "parts of the image", "elsewhere in this image"
         but = " Other images may score far lower; a second one would tell."
     said = [
-        f"Expected {where}: mean AP {interval(expected.mean_ap)}, F1 at IoU .50 "
-        f"{interval(expected.f1_50)}, at .90 {interval(expected.f1_90)}.",
+        f"Expected {where}: mean AP {expected.mean_ap.text()}, F1 at IoU .50 "
+        f"{expected.f1_50.text()}, at .90 {expected.f1_90.text()}.",
         f"(Of {expected.pieces} {what} that were not trained on; in brackets 95% "
         f"intervals.{but})",
     ]
@@ -606,8 +572,7 @@ def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
             "to these images, pixel by pixel? See: cellunet check DATA --out DIR."
         )
     if expected.gain is not None:
-        gain = f"{expected.gain.value:+.3f} [{expected.gain.low:+.3f}, "
-        gain += f"{expected.gain.high:+.3f}]"
+        gain = expected.gain.text(signed=True)
         if not trained.kept_start:
             said.append(f"Gain in mean AP over {trained.start}: {gain}.")
         elif expected.gain.value > 0:

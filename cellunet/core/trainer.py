@@ -24,16 +24,14 @@ from cellunet.engine.cores import threads_for
 from cellunet.errors import choose
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.normalize import network_input
-from cellunet.progress import silent_epoch
 from cellunet.ranks import ALONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
     from cellunet.config import TrainConfig
-    from cellunet.progress import OnEpoch
     from cellunet.ranks import Ranks
 
 
@@ -245,7 +243,7 @@ class Trainer:
         *,
         should_stop: Callable[[], bool],
         on_step: Callable[[TrainState, float], None],
-        on_epoch: OnEpoch = silent_epoch,
+        on_epoch: Callable[[Mapping[str, float]], None] = lambda summary: None,
     ) -> bool:
         """Train until the end, an early stop, or `should_stop`.
 

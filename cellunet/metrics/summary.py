@@ -42,6 +42,19 @@ class Estimate:
     high: float
     """Upper end of the interval."""
 
+    def text(self, *, signed: bool = False) -> str:
+        """Return the value and its interval, those of differences `signed`.
+
+        Examples
+        --------
+        >>> Estimate(value=0.807, low=0.788, high=0.827).text()
+        '0.807 [0.788, 0.827]'
+        """
+        sign = "+" if signed else ""
+        numbers = (self.value, self.low, self.high)
+        value, low, high = (f"{number:{sign}.3f}" for number in numbers)
+        return f"{value} [{low}, {high}]"
+
 
 def estimate_ratios(
     numerators: Floats, denominators: Floats, config: BootstrapConfig
@@ -396,16 +409,17 @@ def _rows(columns: Mapping[str, Mapping[str, str]]) -> list[Row]:
 
 def _column(summary: Summary) -> dict[str, str]:
     totals, rest = summary.totals, summary.with_true_objects
+    matched = summary.mean_matched_iou
     column = {
         "images": f"{len(summary.images):,}",
         "without any object, true or predicted (score 1)": f"{summary.both_empty:,}",
         "with only true or only predicted objects (score 0)": f"{summary.one_empty:,}",
         **_scores(summary),
-        "mean IoU of matches": _text(summary.mean_matched_iou),
+        "mean IoU of matches": "-" if matched is None else matched.text(),
     }
     if rest is not None and len(rest.images) < len(summary.images):
-        column["mean AP of images with true objects"] = _text(rest.mean_ap)
-        column["mean F1 of images with true objects"] = _text(rest.mean_f1)
+        column["mean AP of images with true objects"] = rest.mean_ap.text()
+        column["mean F1 of images with true objects"] = rest.mean_f1.text()
     return column | {
         "true objects": f"{totals.true_objects:,}",
         "predicted objects": f"{totals.predicted_objects:,}",
@@ -422,24 +436,15 @@ def _scores(scored: Summary | Paired, *, signed: bool = False) -> dict[str, str]
     t20 = scored.rule.t20
     span = f"IoU {_threshold(t20[0])} to {_threshold(t20[-1])}"
     rows = {
-        f"mean AP, {span}": _text(scored.mean_ap, signed=signed),
-        f"mean F1, {span}": _text(scored.mean_f1, signed=signed),
+        f"mean AP, {span}": scored.mean_ap.text(signed=signed),
+        f"mean F1, {span}": scored.mean_f1.text(signed=signed),
     }
     for t in HEADLINE_T20:
         if t in t20:
             key = f"F1 at IoU {_threshold(t)}"
-            rows[key] = _text(scored.f1_at(t), signed=signed)
+            rows[key] = scored.f1_at(t).text(signed=signed)
     return rows
 
 
 def _threshold(t20: int) -> str:
     return f"{t20 / 20:.2f}".removeprefix("0")
-
-
-def _text(estimate: Estimate | None, *, signed: bool = False) -> str:
-    if estimate is None:
-        return "-"
-    sign = "+" if signed else ""
-    values = (estimate.value, estimate.low, estimate.high)
-    value, low, high = (f"{v:{sign}.3f}" for v in values)
-    return f"{value} [{low}, {high}]"

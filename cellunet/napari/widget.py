@@ -19,6 +19,7 @@ from cellunet.store import find_model
 from cellunet.tasks.models import list_models
 from cellunet.tasks.predict.plane import PredictionStopped
 from cellunet.tasks.predict.session import LoadedModel, load_model
+from cellunet.tasks.predict.sizes import MOST_PLANES, common_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from cellunet.tasks.predict.session import Diameter
+    from cellunet.tasks.predict.sizes import Size
     from cellunet.tasks.train.request import Trained
 
     Work = tuple[Callable[[Job], Any], Callable[[Any], None]]
@@ -208,7 +210,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
         try:
             work, finished = prepare()
         except CellunetError as error:
-            self.message.value = one_line(error)
+            self.message.value = message_of(error)
             return
 
         def done(result: object) -> None:
@@ -231,7 +233,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
         if isinstance(error, PredictionStopped):
             self.message.value = "Stopped; no layer was added."
             return
-        self.message.value = one_line(error)
+        self.message.value = message_of(error)
         if not isinstance(error, (CellunetError, OSError, MemoryError)):
             # A fault of a program: napari shows where.
             raise error
@@ -275,6 +277,9 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
             job.tell(f"Loading {name} ...")
             model, found = self._model(name), Collected(planes.shape)
             indices = planes.indices()
+            seen_at: Diameter | Size = diameter
+            if diameter == "auto" and len(indices) > 1:
+                seen_at = _one_size(model, planes, job) or diameter
             for number, index in enumerate(indices, 1):
                 tell = partial(
                     job.tell, f"Segmenting plane {number} of {len(indices)} ..."
@@ -282,7 +287,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
                 tell()
                 labels, table = model.segment(
                     planes.read(index),
-                    diameter=diameter,
+                    diameter=seen_at,
                     pixel_size_um=size,
                     on_rows=tell,
                     should_stop=job.stopping,
@@ -352,6 +357,24 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
         self.message.value = " ".join(_said(trained))
 
 
+def _one_size(model: LoadedModel, planes: Planes, job: Job) -> Size | None:
+    """Return one size for all planes, as `predict` finds it for a stack; None: none.
+
+    Raises
+    ------
+    PredictionStopped
+        If the job was asked to stop.
+    """
+    indices, sizes = planes.indices(), []
+    for index in indices[:: -(-len(indices) // MOST_PLANES)]:
+        job.tell("Finding the size of the objects ...")
+        if job.stopping():
+            raise PredictionStopped
+        sizes.append(model.size_of(planes.read(index), diameter="auto"))
+    found = [size for size in sizes if size is not None]
+    return common_size(found) if found else None
+
+
 def _said(trained: Trained) -> list[str]:
     """Return in sentences what was trained and how good it is."""
     said = [f"Model {trained.name} is ready and chosen above."]
@@ -385,7 +408,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-def one_line(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """Return what to show of an error: what and where, and what to do next.
 
     Of hints that name options of the command line what the window has is told.

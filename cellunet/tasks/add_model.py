@@ -265,23 +265,13 @@ def _free_folder(given: str | None, own: str, *, overwrite: bool) -> Path:
     """
     name = given or own
     try:
-        folder = store.model_folder(name)
+        store.model_folder(name)
     except ConfigError as error:
         if given:
             raise
         hint = "Give it a name: --name MY-CELLS."
         raise ConfigError(error.message, hint=hint) from error
-    if (store.SHIPPED / name / store.WEIGHTS_FILE).is_file():
-        raise ConfigError(
-            f"{name!r} is the name of a model that ships with cellunet.",
-            hint="Choose another: --name MY-CELLS.",
-        )
-    if folder.exists() and not overwrite:
-        raise ConfigError(
-            f"{folder} exists already.",
-            hint="Choose another --name, or replace it with --overwrite.",
-        )
-    return folder
+    return store.new_folder(name, overwrite=overwrite)
 
 
 def _check_sums(source: Path, contents: Mapping[str, bytes]) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.io.source import Pages
     from cellunet.metrics.matching import ImageScores
     from cellunet.progress import Track
     from cellunet.store import Model, ModelCard
@@ -55,18 +56,18 @@ if TYPE_CHECKING:
 MOST_IMAGES = 20
 """More are worth a training, which gains more."""
 
-EDGES = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
+EDGES_TRIED = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
 
-SEEDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+SEEDS_TRIED = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
-CONFIDENCES = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8)
+CONFIDENCES_TRIED = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 WHOLE = 3
 """From so many images on each is a piece; two are halved, one is quartered."""
 
 
 @dataclass(frozen=True)
-class Setting:
+class FittedSettings:
     """How a model is applied; None where it is not fitted."""
 
     scale: float | None = None
@@ -95,7 +96,7 @@ class Fitted:
     images: int
     pieces: int
     """Images, or parts of one or two, that were scored in turn."""
-    setting: Setting
+    setting: FittedSettings
     before: dict[str, float]
     """Mean AP and F1 at .50 of the model as it was."""
     after: dict[str, float]
@@ -141,6 +142,7 @@ def fit_model(  # noqa: PLR0913
     threads: int = THREADS,
     channel: str | None = None,
     gray: bool = False,
+    pages: Pages | None = None,
     annotations: AnnotationConfig | None = None,
     overwrite: bool = False,
     track: Track = silent_track,
@@ -157,8 +159,9 @@ def fit_model(  # noqa: PLR0913
         Of the new model.
     engine, device, threads
         What computes, as for the command line.
-    channel, gray
-        Which channel of the images is seen.
+    channel, gray, pages
+        Which channel of the images is seen, and what pages are that have no name, as
+        for prediction.
     annotations
         How annotations are read.
     overwrite
@@ -172,13 +175,8 @@ def fit_model(  # noqa: PLR0913
         If the data or the model cannot be used, or the name is taken.
     """
     opened = store.find_model(model)
-    folder = store.model_folder(name)
-    if folder.exists() and not overwrite:
-        raise ConfigError(
-            f"{folder} exists already.",
-            hint="Choose another --name, or replace it with --overwrite.",
-        )
-    config = PredictConfig(channel=channel, gray=gray, diameter_px="model")
+    folder = store.new_folder(name, overwrite=overwrite)
+    config = PredictConfig(channel=channel, gray=gray, pages=pages, diameter_px="model")
     images = _read(opened, data, config, annotations or AnnotationConfig())
     trial = _Trial(
         opened.card, images, settings_for(opened, config, engine, device, threads)
@@ -188,7 +186,7 @@ def fit_model(  # noqa: PLR0913
             f"No object is annotated in {data}.",
             hint="Outline all objects of at least one image, or of a part of it.",
         )
-    setting, notes = Setting(), []
+    setting, notes = FittedSettings(), []
     start = trial.scores(setting)
     gained = np.zeros((len(trial.pieces), 2))
     stages = trial.stages()
@@ -255,7 +253,7 @@ class _Trial:
     ) -> None:
         self._card, self._images, self._recipe = card, images, recipe
         self.pieces = [p for i in range(len(images)) for p in self._parts(i)]
-        self._known: dict[Setting, npt.NDArray[np.float64]] = {}
+        self._known: dict[FittedSettings, npt.NDArray[np.float64]] = {}
         self._sizes: dict[int, Size] = {}
 
     def _parts(self, index: int) -> list[_Piece]:
@@ -271,7 +269,7 @@ class _Trial:
         labels = self._images[index].labels
         return [p for p in parts if labels[p.rows, p.columns].any()]
 
-    def stages(self) -> list[tuple[str, list[Setting]]]:
+    def stages(self) -> list[tuple[str, list[FittedSettings]]]:
         """Return what is fitted, one after the other, and what is tried."""
         diameters = np.concatenate([_diameters(i.labels) for i in self._images])
         order = np.sort(diameters)
@@ -284,18 +282,21 @@ class _Trial:
         if self._card.config.normalization.kind != "percentile":
             curves = []
         return [
-            ("scale", [Setting(scale=s) for s in sizes]),
+            ("scale", [FittedSettings(scale=s) for s in sizes]),
             # First: with another curve the network draws further out as well.
-            ("edge", [Setting(edge=e) for e in EDGES]),
-            ("curve", [Setting(curve=c) for c in curves]),
-            ("seed_threshold", [Setting(seed_threshold=s) for s in SEEDS]),
-            ("min_confidence", [Setting(min_confidence=c) for c in CONFIDENCES]),
+            ("edge", [FittedSettings(edge=e) for e in EDGES_TRIED]),
+            ("curve", [FittedSettings(curve=c) for c in curves]),
+            ("seed_threshold", [FittedSettings(seed_threshold=s) for s in SEEDS_TRIED]),
+            (
+                "min_confidence",
+                [FittedSettings(min_confidence=c) for c in CONFIDENCES_TRIED],
+            ),
         ]
 
     def _curve(self) -> str:
         return self._card.config.normalization.curve
 
-    def scores(self, setting: Setting) -> npt.NDArray[np.float64]:
+    def scores(self, setting: FittedSettings) -> npt.NDArray[np.float64]:
         """Return mean AP and F1 at .50 of every piece, a row each."""
         if setting not in self._known:
             labels = [self._predicted(setting, i) for i in range(len(self._images))]
@@ -314,7 +315,7 @@ class _Trial:
         found: ImageScores = next(iter(forms.values()))
         return found.mean_ap, found.f1_at(10)
 
-    def _predicted(self, setting: Setting, index: int) -> Labels:
+    def _predicted(self, setting: FittedSettings, index: int) -> Labels:
         source = array_source(self._images[index].pixels)
         recipe = self._recipe
         if setting.curve is not None:
@@ -343,8 +344,8 @@ def _diameters(labels: Labels) -> npt.NDArray[np.float64]:
 
 
 def _stage(
-    trial: _Trial, now: Setting, what: str, candidates: Sequence[Setting]
-) -> tuple[Setting, npt.NDArray[np.float64], str]:
+    trial: _Trial, now: FittedSettings, what: str, candidates: Sequence[FittedSettings]
+) -> tuple[FittedSettings, npt.NDArray[np.float64], str]:
     """Return the setting after one thing was fitted, its gains, and what to say."""
     tried = [replace(now, **{what: getattr(c, what)}) for c in candidates]
     usual = trial.scores(now)
@@ -384,7 +385,7 @@ TITLES = {
 def _card(
     model: Model,
     name: str,
-    setting: Setting,
+    setting: FittedSettings,
     images: Sequence[_Annotated],
     scores: dict[str, float],
 ) -> ModelCard:
@@ -410,6 +411,8 @@ def _card(
         scores=scores,
         start={"name": model.name, "sha256": model.sha256, "kept": "yes"},
         training_statistics=statistics,
+        # With another curve features have other ranges.
+        int8_ranges={} if setting.curve is not None else card.int8_ranges,
     )
 
 

@@ -17,8 +17,8 @@ from cellunet.io.files import at_work, write_atomically
 from cellunet.metrics import fit
 from cellunet.outputs.charts import learning_chart, svg
 from cellunet.ranks import ranks_of
-from cellunet.tasks.train.data import Fold, is_scored, make_folds, objects_of
 from cellunet.tasks.train.finish import constants, truth_of
+from cellunet.tasks.train.folds import Fold, is_scored, make_folds, objects_of
 from cellunet.tasks.train.pretrained import read_pretrained, widen_channels
 from cellunet.tasks.train.request import pretrained_name
 from cellunet.tasks.train.train import first_state, read_images, resolve_config
@@ -99,7 +99,8 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     ------
     CellunetError
         If the data or the settings cannot be used, or `out` cannot be written, holds
-        the curve of other images or settings, or another process works in it.
+        the curve of other images, annotations or settings, or another process works
+        in it.
     """
     if not ranks_of(os.environ).alone:
         raise ConfigError(
@@ -253,6 +254,7 @@ def _about(study: _Study, data: TrainingData) -> str:
         "start": study.start.sha256 if study.start else "",
         "training": sorted(data.training_prints.values()),
         "validation": sorted(data.validation_prints.values()),
+        "annotations": data.annotations_print(),
         "rounds": ROUNDS,
     }
     text = json.dumps(parts, sort_keys=True)
@@ -287,7 +289,8 @@ class _Known:
             ) from error
         if not same:
             raise ConfigError(
-                f"{self.folder} holds the learning curve of other images or settings.",
+                f"{self.folder} holds the learning curve of other images, "
+                "annotations or settings.",
                 hint="Choose another --out, or replace it with --overwrite.",
             )
 

@@ -1,4 +1,4 @@
-"""List models, show one, remove one; unfinished trainings are listed beside them."""
+"""List models, show one; unfinished trainings are listed beside them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def list_models() -> tuple[ModelInfo, ...]:
 
     A model that cannot be opened is listed with its problem.
     """
-    found = [_listed(f.name, f.folder, f.shipped) for f in store.list_folders()]
+    found = [_listed(folder, shipped) for folder, shipped in store.list_folders()]
     unfinished = [_unfinished(folder) for folder in _stopped_runs()]
     mine = [info for info in found if not info.shipped] + unfinished
     shipped = [info for info in found if info.shipped]
@@ -90,27 +90,12 @@ def show_model(name: str) -> ModelInfo:
     return _ready(model, path, whole=True)
 
 
-def remove_model(name: str) -> Path:
-    """Remove a model of the user's, or an unfinished training; return its folder.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If there is none of that name.
-    ConfigError
-        If it ships with cellunet.
-    OutputError
-        If a file cannot be removed.
-    """
-    return store.remove(name)
-
-
-def _listed(name: str, folder: Path, shipped: bool) -> ModelInfo:
+def _listed(folder: Path, shipped: bool) -> ModelInfo:
     try:
         card = store.read_card(folder / store.WEIGHTS_FILE)
     except CellunetError as error:
         return ModelInfo(
-            name=name,
+            name=folder.name,
             path=folder,
             shipped=shipped,
             status="broken",
@@ -118,7 +103,7 @@ def _listed(name: str, folder: Path, shipped: bool) -> ModelInfo:
             bytes=_size(folder),
         )
     model = store.Model(
-        name=name,
+        name=folder.name,
         weights=folder / store.WEIGHTS_FILE,
         card=card,
         shipped=shipped,

@@ -229,6 +229,18 @@ def test_a_full_disk_under_standard_output_is_told(options: list[str]) -> None:
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.parametrize("words", [["models"], ["--help"]])
+def test_what_standard_output_cannot_encode_is_escaped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
+    monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "in µm"))
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    assert main(words) == 0
+    if words == ["models"]:
+        assert b"in \\xb5m" in raw.getvalue()
+
+
 def test_a_reader_that_left_early_leaves_no_traceback(tmp_path: Path) -> None:
     environment = os.environ | {"CELLUNET_HOME": str(tmp_path)}
     process = subprocess.Popen(

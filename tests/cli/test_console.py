@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cellunet.cli.console import Bar, Console, duration, printable, time_left
+from cellunet.cli.console import Bar, Console, duration, time_left
 
 NAME = "plate [1] [bold]x[/bold] ä😀 :smile:.tif"
 
@@ -31,9 +31,16 @@ def test_names_print_as_they_are(stream: io.StringIO) -> None:
 
 def test_control_characters_are_spelled_out() -> None:
     stream = io.StringIO()
-    Console(stream).line("a\x1b[2J\nb")
-    assert stream.getvalue() == "a\\x1b[2J\\x0ab\n"
-    assert printable("ä\u009b") == "ä\\x9b"
+    Console(stream).line("a\x1b[2J\nb ä\u009b")
+    assert stream.getvalue() == "a\\x1b[2J\\nb ä\\x9b\n"
+
+
+def test_a_name_that_is_no_text_is_spelled_out() -> None:
+    raw = io.BytesIO()
+    console = Console(io.TextIOWrapper(raw, encoding="utf-8"))
+    console.line("plate\udcff.tif")
+    console.table([("image", "nuclei"), ("plate\udcff.tif", "7")])
+    assert raw.getvalue().count(b"plate\\udcff.tif") == 2
 
 
 def test_lines_are_never_broken_on_a_narrow_terminal(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from cellunet.store import home
 from cellunet.tasks import fit_model as fitting
 from cellunet.tasks import models as task
 from cellunet.tasks import quantize as calibration
-from cellunet.tasks.fit_model import Fitted, Setting
+from cellunet.tasks.fit_model import Fitted, FittedSettings
 from cellunet.tasks.models import ModelInfo
 from cellunet.tasks.quantize import Calibrated
 
@@ -106,7 +107,7 @@ def test_a_broken_model_is_shown_with_its_problem(run: Run) -> None:
 def test_removal_without_yes_tells_what_it_would_do(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task, "remove_model", pytest.fail)
+    monkeypatch.setattr(store, "remove", pytest.fail)
     ran = run("models", "remove", "cells")
     assert ran.code == 1
     assert ran.err == (
@@ -116,7 +117,7 @@ def test_removal_without_yes_tells_what_it_would_do(
 
 
 def test_removal_with_yes_removes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "remove_model", lambda name: Path("gone") / name)
+    monkeypatch.setattr(store, "remove", lambda name: Path("gone") / name)
     ran = run("models", "remove", "cells", "--yes", "--json")
     assert ran.document["command"] == "models remove"
     gone = str(Path("gone") / "cells")
@@ -175,8 +176,10 @@ def test_a_fit_tells_what_it_took_over_and_what_that_gains(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {}
+    taken = inspect.signature(fitting.fit_model)
 
     def made(name: str, data: Path, new: str, **options: object) -> Fitted:
+        taken.bind(name, data, new, **options)
         asked.update(options, name=name, data=data, new=new)
         return Fitted(
             name=new,
@@ -184,14 +187,16 @@ def test_a_fit_tells_what_it_took_over_and_what_that_gains(
             start=name,
             images=1,
             pieces=4,
-            setting=Setting(edge=0.3),
+            setting=FittedSettings(edge=0.3),
             before={"mean_ap": 0.6, "f1_50": 0.9},
             after={"mean_ap": 0.65, "f1_50": 0.91},
             notes=("Edge: 0.3, mean AP +0.050.",),
         )
 
     monkeypatch.setattr(fitting, "fit_model", made)
-    ran = run("models", "calibrate", "cells", "data", "--name", "ours", "--json")
+    words = ("data", "--name", "ours", "--pages", "z", "--json")
+    ran = run("models", "calibrate", "cells", *words)
+    assert asked["pages"] == "z"
     assert (asked["name"], asked["data"]) == ("cells", Path("data"))
     assert asked["new"] == "ours"
     assert ran.err == (
@@ -209,7 +214,7 @@ def test_a_fit_tells_what_it_took_over_and_what_that_gains(
 def test_settings_of_a_model_are_shown_as_a_file_for_training(
     run: Run, monkeypatch: pytest.MonkeyPatch, toml
 ) -> None:
-    config = PRESETS["few"]()
+    config = PRESETS["few"]
     info = replace(READY, card=READY.card | {"config": config.to_dict()})
     monkeypatch.setattr(task, "show_model", lambda name: info)
     text = run("models", "show", "cells", "--toml").out

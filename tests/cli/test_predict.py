@@ -492,6 +492,19 @@ def test_a_signal_ends_after_the_image_and_says_how_to_continue(
     assert "\nContinue with: cellunet predict 'my images' --out o" in ran.err
 
 
+def test_a_stopped_call_that_overwrites_says_that_it_would_begin_anew(
+    run: Run, prediction: FakePrediction
+) -> None:
+    prediction.images = (_done("0.tif", 1), _done("1.tif", 1))
+    prediction.at = lambda i: signal.raise_signal(signal.SIGTERM) if i == 1 else None
+    ran = run("predict", "a", "--out", "o", "--overwrite", "--json")
+    assert ran.document["error"]["hint"] == (
+        "With --overwrite it would begin anew. To keep what is finished, and the older "
+        "results of other settings: cellunet predict a --out o --json"
+    )
+    assert "Continue with" not in ran.err
+
+
 def test_a_stop_before_the_first_image_is_not_told_as_a_dry_run(
     run: Run, prediction: FakePrediction
 ) -> None:

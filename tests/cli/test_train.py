@@ -138,7 +138,7 @@ def test_without_options_the_default_preset_is_trained(
         TrainRequest(
             data=(Path("data [1] ä"),),
             name="cells",
-            config=PRESETS["default"](),
+            config=PRESETS["default"],
             split=SplitConfig(),
         )
     ]
@@ -161,7 +161,7 @@ def test_a_file_and_options_change_single_settings_of_a_preset(
     )
     run(*words.split(), settings)
     (request,) = training.requests
-    classic = PRESETS["classic"]()
+    classic = PRESETS["classic"]
     assert request.config == classic.replace(
         encoding=classic.encoding.replace(boundary_px=3, boundary_side="outer"),
         weights=classic.weights.replace(
@@ -193,8 +193,40 @@ def test_the_boundary_target_brings_its_classes(
     boundary = toml("[encoding]\ntarget = 'boundary'")
     run("train", "a", "--name", "n", "--config", boundary)
     (request,) = training.requests
-    assert request.config == for_target(PRESETS["default"](), "boundary")
+    assert request.config == for_target(PRESETS["default"], "boundary")
     assert request.config.network.classes == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "preset", "folds"),
+    [
+        ("", "", "few", 3),
+        ("", "--from nuclei", "few", 3),
+        ("", "--from scratch", "default", 0),
+        ("", "--preset classic", "classic", 0),
+        ("[network]\nchannels = [8, 16]", "", "default", 0),
+        ("[normalization]\nkind = 'standard'", "", "default", 0),
+        ("[encoding]\ntarget = 'boundary'", "", "default", 0),
+        ("[network]\nchannels = [8, 16]", "--from nuclei", "few", 3),
+        ("learning_rate = 0.01", "", "few", 3),
+    ],
+)
+def test_few_images_take_the_short_preset_only_where_a_model_is_started_from(
+    run: Run,
+    training: FakeTraining,
+    monkeypatch: pytest.MonkeyPatch,
+    toml: Callable[[str], Path],
+    text: str,
+    words: str,
+    preset: str,
+    folds: int,
+) -> None:
+    pairs = tuple(Pair(Path(f"{i}.tif"), Path(f"{i}.png"), f"{i}") for i in range(5))
+    monkeypatch.setattr(suited, "find_pairs", lambda *_: Pairs(pairs, "folders"))
+    ran = run("train", "a", "--config", toml(text), *words.split())
+    assert ran.code == 0, ran.err
+    (request,) = training.requests
+    assert (request.config.preset, request.split.folds) == (preset, folds)
 
 
 @pytest.mark.parametrize(
@@ -455,6 +487,14 @@ def asked(monkeypatch: pytest.MonkeyPatch):
     pairs = tuple(Pair(Path("i"), Path("a"), f"{i}") for i in range(30))
     monkeypatch.setattr(suited, "find_pairs", lambda *_: Pairs(pairs, "folders"))
     return requests
+
+
+def test_a_curve_keeps_the_share_of_images_out_that_is_asked_for(
+    run: Run, asked
+) -> None:
+    assert run("train", "a", "--learning-curve", "--out", "o", "--val", "0.2").code == 0
+    ((request, _, _),) = asked
+    assert request.split == SplitConfig(folds=0, validation_fraction=0.2)
 
 
 def test_the_table_and_the_sentence_are_told(run: Run, asked) -> None:

@@ -392,10 +392,10 @@ def test_the_loss_falls_on_easy_images(make_sample) -> None:
 
 @pytest.mark.parametrize("target", ["three-class", "boundary"])
 def test_other_targets_and_presets_take_steps_too(make_sample, target) -> None:
-    from cellunet.presets import classic_preset, for_target
+    from cellunet.presets import PRESETS, for_target
 
     config = for_target(
-        classic_preset().replace(
+        PRESETS["classic"].replace(
             network=UNetConfig(in_channels=1, channels=(4, 8), stem_stride=1),
             crop_px=32,
             epochs=1,

@@ -35,7 +35,7 @@ def test_logits_have_the_size_of_the_image(stem, channels) -> None:
 
 
 def test_the_classic_preset_has_the_parameters_of_the_original() -> None:
-    config = PRESETS["classic"]().network
+    config = PRESETS["classic"].network
     with torch.device("meta"):
         network = UNet(config)
     assert sum(p.numel() for p in network.parameters()) == 31_036_611

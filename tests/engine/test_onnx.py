@@ -33,7 +33,7 @@ from cellunet.engine.onnx import (
     model as encoded_model,
 )
 from cellunet.errors import CheckpointError
-from cellunet.presets import classic_preset
+from cellunet.presets import PRESETS
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def test_layers_have_the_names_and_shapes_of_the_state_dict(config):
 
 
 def test_the_classic_network_has_the_published_number_of_parameters():
-    shapes = shapes_of(classic_preset().network).items()
+    shapes = shapes_of(PRESETS["classic"].network).items()
     assert (
         sum(
             torch.Size(shape).numel() for name, shape in shapes if "running" not in name

@@ -83,7 +83,7 @@ def tiny_presets() -> None:
     from cellunet.presets import PRESETS
     from tests.networks import TINY, few_candidates
 
-    PRESETS["tiny"] = lambda: TINY.replace(
+    PRESETS["tiny"] = TINY.replace(
         preset="tiny",
         augment=AugmentConfig(intensity_probability=0.2),
         epochs=3,

@@ -6,9 +6,11 @@ import threading
 
 import numpy as np
 import pytest
+import tifffile
 
 from cellunet.errors import CellunetError
 from cellunet.tasks.models import list_models
+from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.session import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -115,6 +117,23 @@ def test_of_a_stack_the_plane_shown_or_all(viewer, widget, segmented, image, fou
     assert list(every.features["index"]) == list(range(1, 2 * count + 1))
     assert list(every.features["axis_0"]) == [1] * count + [2] * count
     np.testing.assert_array_equal(every.scale, (3, 1, 1))
+
+
+def test_planes_of_a_stack_are_seen_at_one_size(
+    viewer, widget, segmented, nuclei_image, tmp_path
+) -> None:
+    # By itself the first plane, of larger nuclei, would be seen reduced.
+    large, _ = nuclei_image((256, 256), 4, 1, radius_px=(38, 45))
+    usual = [nuclei_image((256, 256), 12, k, radius_px=(9, 12))[0] for k in (2, 3)]
+    stack = np.stack([large, *usual])
+    tifffile.imwrite(tmp_path / "z.tif", stack, metadata={"axes": "ZYX"}, ome=True)
+    predict([str(tmp_path / "z.tif")], tmp_path / "out", threads=1)
+    viewer.add_image(stack)
+    widget.planes.value = "all planes, one by one"
+    segmented()
+    told = tifffile.imread(tmp_path / "out" / "z.tif")
+    for own, other in zip(viewer.layers[-1].data, told, strict=True):
+        np.testing.assert_array_equal(own > 0, other > 0)
 
 
 def test_of_channels_the_one_that_is_named(

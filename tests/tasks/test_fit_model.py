@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -10,7 +12,9 @@ from scipy import ndimage
 from cellunet import store
 from cellunet.annotations.pairs import content_hash
 from cellunet.command_config import PredictConfig
-from cellunet.errors import AnnotationError, ConfigError
+from cellunet.engine.int8 import ranges_of
+from cellunet.errors import AnnotationError, CheckpointError, ConfigError
+from cellunet.tasks import fit_model as task
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.fit_model import fit_model
 from cellunet.tasks.predict.batch import predict
@@ -83,10 +87,29 @@ def test_what_cannot_be_fitted_is_refused(data, tmp_path) -> None:
     store.model_folder("taken").mkdir(parents=True)
     with pytest.raises(ConfigError, match="exists already"):
         fit_model("nuclei", folder, "taken", **fit)
+    with pytest.raises(ConfigError, match="name of a model that ships"):
+        fit_model("nuclei", folder, "nuclei", overwrite=True, **fit)
     tifffile.imwrite(labels, np.zeros((256, 256), np.uint16))
     with pytest.raises(AnnotationError, match="No object is annotated"):
         fit_model("nuclei", folder, "empty", **fit)
     assert not store.model_folder("empty").exists()
+
+
+def test_ranges_for_eight_bits_do_not_outlast_the_curve_they_were_measured_with(
+    data, monkeypatch
+) -> None:
+    def choose(trial, now, what, candidates):
+        chosen = {what: "square-root" if what == "curve" else None}
+        return replace(now, **chosen), np.zeros((len(trial.pieces), 2)), ""
+
+    monkeypatch.setattr(task, "_stage", choose)
+    assert store.find_model("nuclei").card.int8_ranges
+    fit_model("nuclei", data(1), "curved", threads=1)
+    made = store.find_model("curved")
+    assert made.card.config.normalization.curve == "square-root"
+    with pytest.raises(CheckpointError, match="no ranges for eight bits") as caught:
+        ranges_of(made)
+    assert "cellunet models calibrate curved IMAGES" in caught.value.hint
 
 
 def test_the_edge_changes_outlines_the_same_for_any_tile(data, tmp_path) -> None:

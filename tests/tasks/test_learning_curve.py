@@ -95,11 +95,26 @@ def test_a_curve_of_other_settings_is_refused(
 ) -> None:
     out = tmp_path / "out"
     learning_curve(asked(), out, Hooks())
-    with pytest.raises(ConfigError, match="other images or settings") as found:
+    with pytest.raises(
+        ConfigError, match="other images, annotations or settings"
+    ) as found:
         learning_curve(asked(config=quick_config), out, Hooks())
     assert "--overwrite" in found.value.hint
     other = learning_curve(asked(config=quick_config, overwrite=True), out, Hooks())
     assert other.finished
+
+
+def test_a_curve_of_labels_that_were_corrected_since_is_refused(
+    asked, data, tmp_path
+) -> None:
+    out = tmp_path / "out"
+    learning_curve(asked(), out, stop_at(15))
+    file = data / "labels" / "a3.tif"
+    labels = tifffile.imread(file)
+    labels[labels == labels.max()] = 0
+    tifffile.imwrite(file, labels)
+    with pytest.raises(ConfigError, match="other images, annotations or settings"):
+        learning_curve(asked(), out, Hooks())
 
 
 def test_trials_that_cannot_be_read_are_refused(asked, tmp_path) -> None:

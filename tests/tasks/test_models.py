@@ -16,7 +16,6 @@ from cellunet.tasks.models import (
     MOST_SOURCES,
     _sources,
     list_models,
-    remove_model,
     show_model,
 )
 
@@ -104,12 +103,12 @@ def test_what_cannot_be_shown_is_refused(models) -> None:
 
 def test_models_are_removed_unless_shipped(models) -> None:
     for name in ("cells", "broken", "another"):
-        assert remove_model(name) == models / name
+        assert store.remove(name) == models / name
     assert [m.name for m in list_models()] == ["nuclei"]
     with pytest.raises(ConfigError, match="ships with"):
-        remove_model("nuclei")
+        store.remove("nuclei")
     with pytest.raises(ConfigError, match="cannot name"):
-        remove_model("../models")
+        store.remove("../models")
 
 
 def test_sources_are_named_where_all_names_have_one() -> None:

@@ -20,7 +20,7 @@ from cellunet.command_config import PredictConfig, SplitConfig, SuggestConfig
 from cellunet.config import NormalizationConfig
 from cellunet.errors import CellunetError, ConfigError, ImageReadError, InputError
 from cellunet.io.images import open_image
-from cellunet.presets import classic_preset
+from cellunet.presets import PRESETS
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.learning_curve import learning_curve
 from cellunet.tasks.predict.batch import predict
@@ -352,7 +352,7 @@ def test_from_scratch_and_on_from_two_channels(quick_two, two, home) -> None:
         ({"channel": "DAPI"}, r"looks at 2 channels \(DAPI, GFP\)", "--from scratch"),
         ({"channel": "GFP,DAPI"}, "in this order", "--channel DAPI,GFP"),
         (
-            {"start": "scratch", "config": classic_preset(), "channel": "DAPI,GFP"},
+            {"start": "scratch", "config": PRESETS["classic"], "channel": "DAPI,GFP"},
             "classic looks at one channel",
             "Leave out --preset",
         ),

@@ -22,7 +22,12 @@ from cellunet.tasks.predict.settings import (
     settings_for,
     settings_for_image,
 )
-from cellunet.tasks.predict.sizes import settings_by_size
+from cellunet.tasks.predict.sizes import (
+    ImageSettings,
+    Size,
+    settings_by_size,
+    with_size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,7 +37,6 @@ if TYPE_CHECKING:
 
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.settings import InferenceSettings
-    from cellunet.tasks.predict.sizes import ImageSettings, Size
 
     Diameter = float | Literal["auto", "model"]
 
@@ -94,7 +98,7 @@ class LoadedModel:
         self,
         image: npt.NDArray[Any],
         *,
-        diameter: Diameter | None = None,
+        diameter: Diameter | Size | None = None,
         pixel_size_um: float | tuple[float, float] | None = None,
         others: Mapping[str, npt.NDArray[Any]] | None = None,
         measure: Literal["basic", "all"] = "basic",
@@ -110,8 +114,9 @@ class LoadedModel:
             looks at several channels CYX: these, in the order of its training.
         diameter
             Median diameter of the objects in pixels; ``"auto"`` finds it in the image,
-            ``"model"`` shows the image as it is. None: as `load_model` was told,
-            ``"auto"`` unless it was told otherwise. The model is not loaded again.
+            ``"model"`` shows the image as it is; what `size_of` found in another one
+            is used as it is. None: as `load_model` was told, ``"auto"`` unless it was
+            told otherwise. The model is not loaded again.
         pixel_size_um
             Side of a pixel in micrometers, or its height and width; then the table has
             micrometers too. Needed if the configuration says at which pixel size the
@@ -188,7 +193,7 @@ class LoadedModel:
         self,
         image: npt.NDArray[Any],
         *,
-        diameter: Diameter | None = None,
+        diameter: Diameter | Size | None = None,
         pixel_size_um: float | tuple[float, float] | None = None,
     ) -> Size | None:
         """Return how large the objects of a plane are and how `segment` sees it.
@@ -203,13 +208,16 @@ class LoadedModel:
     def _settings(
         self,
         source: ArraySource,
-        diameter: Diameter | None,
+        diameter: Diameter | Size | None,
         should_stop: Callable[[], bool] | None = None,
     ) -> ImageSettings:
         """Return how an image is to be seen."""
         config, recipe = self._config, self._recipe
         if should_stop is not None:
             recipe = replace(recipe, should_stop=should_stop)
+        if isinstance(diameter, Size):
+            seen = with_size(recipe, config, self.card, diameter)
+            return ImageSettings(recipe=seen, size=diameter)
         if diameter is not None:
             config = config.replace(
                 diameter_px=diameter, scale=None, pixel_size_um=None

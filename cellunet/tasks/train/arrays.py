@@ -87,7 +87,9 @@ def train_arrays(
     with TemporaryDirectory(prefix="cellunet-") as folder:
         data = Path(folder) / "arrays"
         _write(pairs, data)
-        chosen = choose_preset((data,), start=start)
+        chosen = choose_preset(
+            (data,), given=vars(config) if config else None, start=start
+        )
         request = TrainRequest(
             data=(data,),
             name=name,

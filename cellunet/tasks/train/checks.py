@@ -8,7 +8,7 @@ training data is refused where it is read (`cellunet.tasks.train.data`).
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -16,87 +16,16 @@ from scipy import ndimage
 from cellunet.annotations import check
 from cellunet.command_config import SCRATCH, CheckConfig
 from cellunet.errors import ConfigError, InputError, some
-from cellunet.imaging.quality import Appearance, summarize
-from cellunet.io.scratch import Scratch
-from cellunet.io.source import array_source
-from cellunet.progress import silent_track
-from cellunet.tasks.predict.appearance import Band, QualityRecorder
 from cellunet.tasks.predict.inputs import evenly
-from cellunet.tasks.predict.plane import as_labels, segment_plane
-from cellunet.tasks.train.data import copies, is_scored, objects_of
+from cellunet.tasks.train.data import copies
+from cellunet.tasks.train.folds import is_scored, objects_of
 from cellunet.tasks.train.pretrained import has_dark_objects, names_differ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import numpy.typing as npt
-
     from cellunet.core.dataset import Sample
-    from cellunet.io.source import Statistics
-    from cellunet.progress import Track
-    from cellunet.tasks.predict.settings import InferenceSettings
     from cellunet.tasks.train.data import TrainingData
-
-MOST_STATISTICS = 400
-"""Of more images as many are taken, evenly spread: their percentiles are as good."""
-
-
-def training_statistics(
-    samples: Sequence[Sample], recipe: InferenceSettings, track: Track = silent_track
-) -> dict[str, list[float]]:
-    """Return percentiles of what the training images look like.
-
-    Parameters
-    ----------
-    samples
-        Images; of several channels the first is described. Annotations are not needed.
-    recipe
-        How the trained model is applied.
-    track
-        Progress over images.
-
-    Returns
-    -------
-    dict
-        Name of a number of `Appearance` to its
-        `cellunet.imaging.quality.PERCENTILES`.
-    """
-    chosen = evenly(samples, MOST_STATISTICS)
-    return summarize(
-        [
-            appearance_of(
-                sample.image,
-                recipe,
-                sample.statistics_for(recipe.config.normalization),
-            )
-            for sample in track(chosen, "Describing training images", len(chosen))
-        ]
-    )
-
-
-def appearance_of(
-    pixels: npt.NDArray[Any],
-    recipe: InferenceSettings,
-    statistics: Sequence[Statistics] | None = None,
-) -> Appearance:
-    """Return what one image looks like.
-
-    Parameters
-    ----------
-    pixels
-        CYX, the channels that the model looks at, any real dtype.
-    recipe
-        How the model is applied.
-    statistics
-        What intensities are scaled by, for each channel; None: the image's own.
-    """
-    source = array_source(pixels)
-    observer = QualityRecorder(source, recipe)
-    with Scratch() as scratch:
-        plane = segment_plane(source, 0, recipe, scratch, statistics=statistics)
-        observer.segmented([plane])
-        observer.on_rows(Band(0, 0, pixels[0], as_labels(plane.bands())))
-        return observer.finish().appearance
 
 
 def refuse_blank(samples: Sequence[Sample]) -> None:

@@ -6,7 +6,7 @@ import copy
 import csv
 import io
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -18,17 +18,23 @@ from cellunet.engine.runtimes import plane_probabilities
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.decode import decode_plane
 from cellunet.imaging.normalize import network_input
+from cellunet.imaging.quality import Appearance, summarize
 from cellunet.imaging.targets import has_background
 from cellunet.io.files import write_atomically, writing
 from cellunet.io.png import write_png
+from cellunet.io.scratch import Scratch
+from cellunet.io.source import array_source
 from cellunet.metrics import fit
 from cellunet.outputs.charts import learning_curves, svg
 from cellunet.outputs.pictures import draw_outlines
+from cellunet.progress import silent_track
+from cellunet.tasks.predict.appearance import Band, QualityRecorder
+from cellunet.tasks.predict.inputs import evenly
+from cellunet.tasks.predict.plane import as_labels, segment_plane
 from cellunet.tasks.predict.settings import InferenceSettings, at_scale
 from cellunet.tasks.quantize import ranges_on_samples
-from cellunet.tasks.train.checks import training_statistics
 from cellunet.tasks.train.data import has_objects, object_diameters_px, whole_name
-from cellunet.tasks.train.pretrained import names_of
+from cellunet.tasks.train.pretrained import channel_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,9 +43,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import DecodeConfig, TrainConfig
-    from cellunet.core.dataset import Prepared
+    from cellunet.core.dataset import Prepared, Sample
     from cellunet.core.unet import UNet
     from cellunet.engine.runtimes import Engine
+    from cellunet.io.source import Statistics
     from cellunet.metrics.matching import ImageScores
     from cellunet.progress import Track
     from cellunet.store import ModelCard
@@ -350,11 +357,73 @@ def _card(run: Run, config: TrainConfig, verdict: Verdict, track: Track) -> Mode
             "torch": torch_version(),
             "numpy": np.__version__,
         },
-        channels=names_of(run.data.samples),
+        channels=channel_names(run.data.samples),
         int8_ranges=ranges_on_samples(
             weights_of(verdict.network), config, run.data.training, run.threads, track
         ),
     )
+
+
+MOST_STATISTICS = 400
+"""Of more images as many are taken, evenly spread: their percentiles are as good."""
+
+
+def training_statistics(
+    samples: Sequence[Sample], recipe: InferenceSettings, track: Track = silent_track
+) -> dict[str, list[float]]:
+    """Return percentiles of what the training images look like.
+
+    Parameters
+    ----------
+    samples
+        Images; of several channels the first is described. Annotations are not needed.
+    recipe
+        How the trained model is applied.
+    track
+        Progress over images.
+
+    Returns
+    -------
+    dict
+        Name of a number of `Appearance` to its
+        `cellunet.imaging.quality.PERCENTILES`.
+    """
+    chosen = evenly(samples, MOST_STATISTICS)
+    return summarize(
+        [
+            appearance_of(
+                sample.image,
+                recipe,
+                sample.statistics_for(recipe.config.normalization),
+            )
+            for sample in track(chosen, "Describing training images", len(chosen))
+        ]
+    )
+
+
+def appearance_of(
+    pixels: npt.NDArray[Any],
+    recipe: InferenceSettings,
+    statistics: Sequence[Statistics] | None = None,
+) -> Appearance:
+    """Return what one image looks like.
+
+    Parameters
+    ----------
+    pixels
+        CYX, the channels that the model looks at, any real dtype.
+    recipe
+        How the model is applied.
+    statistics
+        What intensities are scaled by, for each channel; None: the image's own.
+    """
+    source = array_source(pixels)
+    observer = QualityRecorder(source, recipe)
+    with Scratch() as scratch:
+        plane = segment_plane(source, 0, recipe, scratch, statistics=statistics)
+        observer.segmented([plane])
+        observer.on_rows(Band(0, 0, pixels[0], as_labels(plane.bands())))
+        return observer.finish().appearance
 
 
 def _with_those_of(

@@ -252,7 +252,7 @@ def count_of(samples: Sequence[Sample]) -> int:
     return counts.pop()
 
 
-def names_of(samples: Sequence[Sample]) -> tuple[str, ...]:
+def channel_names(samples: Sequence[Sample]) -> tuple[str, ...]:
     """Return what the channels are called, where it is several; empty for one.
 
     Their numbers, where no file names them, or files name them differently.
@@ -316,7 +316,7 @@ def widen_channels(
             hint=f"Name as many, for example {option(called)}, or start from another "
             "model: --from nuclei, --from scratch.",
         )
-    refuse_other_order(names_of(samples), start.card.channels, start.name, asked)
+    refuse_other_order(channel_names(samples), start.card.channels, start.name, asked)
     if count == theirs:
         return start
     in_channels = count * config.normalization.channels
@@ -333,7 +333,7 @@ def refuse_classic(config: TrainConfig, samples: Sequence[Sample]) -> None:
     ConfigError
         If so.
     """
-    names = names_of(samples)
+    names = channel_names(samples)
     if names and config.preset == "classic":
         raise ConfigError(
             f"The preset classic looks at one channel, not at {len(names)} "

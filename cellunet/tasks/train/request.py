@@ -20,8 +20,8 @@ from cellunet.command_config import (
 )
 from cellunet.config import FEW_IMAGES, TARGET, TrainConfig
 from cellunet.errors import ConfigError
-from cellunet.presets import PRESETS, for_target
-from cellunet.progress import silent_epoch, silent_track
+from cellunet.presets import PRESETS, configure, for_target
+from cellunet.progress import silent_track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cellunet.config import DecodeConfig, Target
     from cellunet.io.source import Pages
     from cellunet.metrics.fit import Expected
-    from cellunet.progress import OnEpoch, Track
+    from cellunet.progress import Track
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Hooks:
     on_note: Callable[[str], None] = lambda note: None
     on_start: Callable[[RunInfo], None] = lambda info: None
     on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None
-    on_epoch: OnEpoch = silent_epoch
+    on_epoch: Callable[[Mapping[str, float]], None] = lambda summary: None
     track: Track = silent_track
     should_stop: Callable[[], bool] = lambda: False
 
@@ -205,8 +205,8 @@ def choose_preset(
     folders: Sequence[Path],
     validation: Path | None = None,
     *,
+    given: Mapping[str, Any] | None = None,
     start: str | None = None,
-    target: Target | None = None,
     keep_out: bool = False,
     planes: str | None = None,
 ) -> PresetChoice:
@@ -221,12 +221,13 @@ def choose_preset(
         Annotated folders.
     validation
         A folder of validation images.
+    given
+        Settings that were given, as `configure` takes them. A target, network or
+        normalization that the model that ships does not have starts from ``scratch``,
+        for which there is no preset for few images.
     start
-        What training is to start from, if that was given; from ``scratch`` there is no
-        preset for few images.
-    target
-        What the network is to learn, if that was given; else what the model to start
-        from has learned.
+        What training is to start from, if that was given; its target is learned if
+        none is among `given`.
     keep_out
         Whether a share of the images is to be kept out for validation.
     planes
@@ -237,11 +238,11 @@ def choose_preset(
     InputError
         If a folder holds no pairs, or partners are missing.
     """
-    if target is None:
-        target = TARGET
-        if start not in (None, SCRATCH):
-            target = store.find_model(str(start)).card.config.encoding.target
-    begins_with = pretrained_name(start, for_target(TrainConfig(), target))
+    target = TARGET
+    if start not in (None, SCRATCH):
+        target = store.find_model(str(start)).card.config.encoding.target
+    asked = configure(given or {}, target=target)
+    begins_with, target = pretrained_name(start, asked), asked.encoding.target
     found = [find_pairs(folder, planes) for folder in folders]
     count = sum(len(listed(pairs)) for pairs in found)
     if begins_with == SCRATCH or count > FEW_IMAGES:

@@ -21,8 +21,8 @@ from cellunet.io.source import Region
 from cellunet.tasks.predict.appearance import Band, QualityRecorder, quality_warnings
 from cellunet.tasks.predict.plane import as_labels, segment_plane
 from cellunet.tasks.predict.settings import Memory, settings_for
-from cellunet.tasks.train import checks as statistics_module
-from cellunet.tasks.train.checks import appearance_of, training_statistics
+from cellunet.tasks.train import finish as statistics_module
+from cellunet.tasks.train.finish import appearance_of, training_statistics
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from cellunet.io import scratch
 from cellunet.tasks.predict import session
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.session import load_model
+from cellunet.tasks.predict.sizes import Size
 
 
 @pytest.fixture
@@ -150,6 +151,15 @@ def test_a_diameter_changes_nothing_for_the_next_call(model, image, tiny_model):
         there.segment(image, diameter="auto").labels, found.labels
     )
     assert model.size_of(image, diameter=20) is None
+
+
+def test_a_size_that_was_found_in_one_image_is_used_for_another(model, image) -> None:
+    size = Size(diameter_px=20.0, confidence=1.0, scale=0.5)
+    halved = model.segment(image, diameter=size).labels
+    usual = model.segment(image).labels
+    assert model.size_of(image, diameter=size) == size
+    assert not np.array_equal(halved, usual)
+    np.testing.assert_array_equal(model.segment(image).labels, usual)
 
 
 def test_rows_are_counted_to_the_end(model, image) -> None:

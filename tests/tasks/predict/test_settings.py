@@ -276,7 +276,9 @@ def test_ranges_of_another_network_are_refused(calibrated):
     assert f"calibrate {wrong.weights} IMAGES --overwrite" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", [f.name for f in store.list_folders() if f.shipped])
+@pytest.mark.parametrize(
+    "name", [f.name for f, shipped in store.list_folders() if shipped]
+)
 def test_a_shipped_model_computes_in_eight_bits(name):
     model = store.find_model(str(store.SHIPPED / name))
     assert " int8 " in loaded(model, "openvino-int8").name

@@ -1,4 +1,4 @@
-"""Annotated folders to samples and folds: what is read, kept and refused."""
+"""Annotated folders to samples: what is read, kept and refused."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from cellunet import store
 from cellunet.annotations.pairs import Pair, fingerprint
 from cellunet.command_config import PredictConfig, SplitConfig
 from cellunet.config import NormalizationConfig, TrainConfig
-from cellunet.core.dataset import Sample, prepare
-from cellunet.errors import AnnotationError, ConfigError, ImageReadError, InputError
+from cellunet.core.dataset import prepare
+from cellunet.errors import AnnotationError, ImageReadError, InputError
 from cellunet.imaging.normalize import measure, rescale_intensity
 from cellunet.tasks.predict.settings import settings_for
-from cellunet.tasks.train.checks import training_statistics
+from cellunet.tasks.train.checks import training_notes
 from cellunet.tasks.train.data import (
     MARGIN_PX,
     ChannelChoice,
     ReadImage,
     annotated_boxes,
     cut,
-    make_folds,
     measured_in,
     object_diameters_px,
     partly_annotated,
     read_annotated,
     read_sample,
 )
+from cellunet.tasks.train.finish import training_statistics
 from tests.networks import loaded, sample_of
 
 NEVER = measured_in(Path("nowhere"), ChannelChoice())
@@ -256,8 +256,26 @@ def test_a_validation_folder_leaves_all_others_to_training(data, write_data) -> 
     (other / "images" / "notes.pdf").touch()
     found = loaded(data, validation=other)
     assert len(found.training) == 4
-    assert list(found.validation_prints) == ["a0", "a1"]
+    # As cellunet check names them; those of the other side have the same names.
+    assert list(found.validation_prints) == ["val/a0", "val/a1"]
     assert any("pdf" in note for note in found.notes)
+
+
+def test_images_of_both_sides_are_checked_where_their_names_are_the_same(
+    data, write_data
+) -> None:
+    other = write_data(data.parent / "other", 4, first_seed=20)
+    for folder in (data, other):
+        tifffile.imwrite(image_of(folder, 0), np.full((64, 64), 7, np.uint16))
+        labels = tifffile.imread(label_of(folder, 1))
+        tifffile.imwrite(image_of(folder, 1), (labels == 0).astype(np.uint16) * 900)
+    tifffile.imwrite(image_of(other, 0), np.full((64, 64), 8, np.uint16))
+    found = loaded(data, validation=other)
+    assert len(found.training_prints | found.validation_prints) == 8
+    notes = " ".join(training_notes(found, start="nuclei", target="three-class"))
+    assert "single value: 2 of 8 (a0, val/a0)" in notes
+    assert "In 2 of 6 images objects are darker than their background" in notes
+    assert "(a1, val/a1)" in notes
 
 
 def test_objects_of_a_folder_are_read_as_labels(tmp_path) -> None:
@@ -287,106 +305,6 @@ def test_reading_labels_needs_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def named(name: str, objects: int) -> Sample:
-    return sample_of([list(range(objects + 1))], name=name)
-
-
-def test_every_image_is_held_out_once_and_trained_on_otherwise() -> None:
-    images = [named(str(i), i) for i in range(1, 8)]
-    folds = make_folds(images, 3, seed=0)
-    validation = [s.name for fold in folds for s in fold.validation]
-    assert sorted(validation) == [s.name for s in images]
-    for fold in folds:
-        names = {s.name for s in fold.training}, {s.name for s in fold.validation}
-        assert not names[0] & names[1]
-        assert names[0] | names[1] == {s.name for s in images}
-
-
-def test_crowded_and_sparse_images_are_dealt_in_turn() -> None:
-    images = [named("a", 9), named("b", 8), named("c", 1), named("d", 2)]
-    folds = make_folds(images, 2, seed=0)
-    assert [[s.name for s in fold.validation] for fold in folds] == [
-        ["a", "d"],
-        ["b", "c"],
-    ]
-
-
-def test_planes_of_a_stack_are_in_one_fold_unless_there_are_too_few_stacks() -> None:
-    images = [replace(named(f"{f}{k}", k + 1), stack=f) for f in "abc" for k in (0, 1)]
-    folds = make_folds(images, 3, seed=0)
-    for fold in folds:
-        assert len({s.stack for s in fold.validation}) == 1
-        assert len(fold.validation) == 2
-    one = [replace(image, stack="a") for image in images]
-    assert [len(f.validation) for f in make_folds(one, 3, seed=0)] == [2, 2, 2]
-
-
-def test_the_deal_does_not_depend_on_the_order_of_images() -> None:
-    images = [named(str(i), 1) for i in range(9)]
-    one, other = make_folds(images, 3, seed=4), make_folds(images[::-1], 3, seed=4)
-    assert [{s.name for s in f.validation} for f in one] == [
-        {s.name for s in f.validation} for f in other
-    ]
-
-
-def test_a_single_image_is_cut_between_its_objects() -> None:
-    # Along the longer side; objects at columns 0, 2, 5 and 9.
-    image = sample_of([[1, 0, 2, 0, 0, 3, 0, 0, 0, 4], [0] * 10])
-    folds = make_folds([image], 2, seed=0)
-    # Half way between columns 2 and 5, rounded to even: 4.
-    left = [[True] * 4 + [False] * 6] * 2
-    assert folds[0].validation[0].annotated.tolist() == left
-    assert folds[1].training[0].annotated.tolist() == left
-    assert folds[0].training[0].annotated.tolist() == np.invert(left).tolist()
-    assert folds[0].validation[0].name == "a, part 1"
-
-
-def test_strips_keep_to_what_is_annotated() -> None:
-    annotated = [[False, True, True, True, True, False]]
-    image = sample_of([[9, 1, 0, 0, 2, 8]], annotated=annotated)
-    folds = make_folds([image], 2, seed=0)
-    together = folds[0].validation[0].annotated | folds[1].validation[0].annotated
-    assert together.tolist() == annotated
-
-
-def test_more_folds_than_images_are_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"4 folds were asked for.*3 annotated"
-    ) as found:
-        make_folds([named(str(i), 2) for i in range(3)], 4, seed=0)
-    assert found.value.hint == "Try: --folds 3."
-
-
-def test_one_image_with_one_object_is_refused() -> None:
-    with pytest.raises(InputError, match=r"a has 1 annotated object; .* at least 2"):
-        make_folds([named("a", 1)], 2, seed=0)
-
-
-def test_objects_in_one_image_alone_are_refused() -> None:
-    with pytest.raises(InputError, match="All annotated objects are in one part"):
-        make_folds([named("a", 3), named("b", 0)], 2, seed=0)
-
-
-def test_what_cannot_be_scored_is_trained_on_in_every_fold() -> None:
-    outlined = [named(f"o{i}", 4) for i in range(3)]
-    alone = [
-        sample_of([[0] * 4], name=f"s{i}", annotated=[[False] * 4]) for i in range(3)
-    ]
-    # Of this one a single object counts, nothing beside it.
-    single = [[False, True, True, False]]
-    alone.append(sample_of([[0, 7, 7, 0]], name="s3", annotated=single))
-    found = make_folds([*alone, *outlined], 3, 0)
-    assert sorted(s.name for f in found for s in f.validation) == ["o0", "o1", "o2"]
-    for fold in found:
-        assert {s.name for s in alone} < {s.name for s in fold.training}
-    # Fewer outlined images than folds: as many as can be scored, or strips of one.
-    assert len(make_folds([*alone, *outlined[:2]], 3, 0)) == 2
-    strips = make_folds([*alone, outlined[0]], 3, 0)
-    assert [f.validation[0].name for f in strips] == ["o0, part 1", "o0, part 2"]
-    with pytest.raises(ConfigError, match="8 folds"):
-        make_folds([*alone, *outlined], 8, 0)
 
 
 def test_parts_hold_all_that_counts_once_with_their_surroundings():

@@ -16,7 +16,7 @@ from cellunet.config import TrainConfig, UNetConfig
 from cellunet.core.dataset import Sample
 from cellunet.core.unet import UNet
 from cellunet.errors import ConfigError
-from cellunet.presets import classic_preset, for_target
+from cellunet.presets import PRESETS, for_target
 from cellunet.tasks.train.pretrained import (
     PretrainedModel,
     adapt_pretrained,
@@ -56,8 +56,8 @@ def discs(diameter: int, *, dark: bool = False) -> Sample:
 def test_the_model_that_ships_is_the_start_where_it_fits() -> None:
     assert pretrained_name(None, TrainConfig()) == MODEL
     assert pretrained_name("scratch", TrainConfig()) == SCRATCH
-    assert pretrained_name("mine", classic_preset()) == "mine"
-    assert pretrained_name(None, classic_preset()) == SCRATCH
+    assert pretrained_name("mine", PRESETS["classic"]) == "mine"
+    assert pretrained_name(None, PRESETS["classic"]) == SCRATCH
     assert pretrained_name(None, for_target(TrainConfig(), "boundary")) == SCRATCH
 
 
@@ -110,7 +110,7 @@ def test_a_crop_fits_the_models_stride(start) -> None:
 
 def test_another_network_that_was_asked_for_is_refused(start) -> None:
     with pytest.raises(ConfigError, match=r"another network.*preset classic"):
-        with_pretrained(classic_preset(), start)
+        with_pretrained(PRESETS["classic"], start)
 
 
 def test_sizes_within_the_models_are_left_alone(start) -> None:

@@ -31,7 +31,7 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
-from cellunet.presets import classic_preset, for_target
+from cellunet.presets import PRESETS, for_target
 from cellunet.tasks.train.request import Hooks
 from cellunet.tasks.train.train import FoldRun, train, within
 from tests.tasks.conftest import stop_at
@@ -261,7 +261,7 @@ def test_a_default_that_was_given_is_no_setting_left_out(
 def test_resume_with_another_preset_is_refused(data, quick) -> None:
     train(quick(data), stop_at(2))
     with pytest.raises(ConfigError, match="other settings"):
-        train(quick(data, resume=True, config=classic_preset()))
+        train(quick(data, resume=True, config=PRESETS["classic"]))
 
 
 def test_resume_with_other_images_is_refused(data, quick, write_data) -> None:
@@ -273,6 +273,22 @@ def test_resume_with_other_images_is_refused(data, quick, write_data) -> None:
     with pytest.raises(ConfigError, match="images are not those"):
         train(quick(data, resume=True, validation=other))
     assert (store.model_folder("quick") / store.STATE_FILE).read_bytes() == before
+
+
+def test_resume_with_labels_that_were_corrected_since_is_refused(quick, few) -> None:
+    train(quick(few), stop_at(2))
+    file = few / "labels" / "a0.tif"
+    labels = tifffile.imread(file)
+    labels[labels == labels.max()] = 0
+    tifffile.imwrite(file, labels)
+    with pytest.raises(ConfigError, match="annotations are not those that training"):
+        train(quick(few, resume=True))
+    state = store.model_folder("quick") / store.STATE_FILE
+    numbers = read_state(state)
+    # As an earlier version wrote it.
+    del numbers["about"]["annotations"]
+    store.write(state, store.read_tensors(state), numbers)
+    assert not train(quick(few, resume=True), stop_at(1)).finished
 
 
 @pytest.mark.slow
@@ -508,5 +524,5 @@ def test_validation_folder_is_used_as_it_is(data, quick, write_data) -> None:
     trained = train(quick(data, validation=other))
     card = store.read_card(trained.folder / "model.safetensors")
     assert sorted(card.training) == ["a0", "a1", "a2", "a3", "a4"]
-    assert sorted(card.validation) == ["a0", "a1"]
+    assert sorted(card.validation) == ["val/a0", "val/a1"]
     assert any("notes" in n or "Left out" in n for n in trained.notes)
