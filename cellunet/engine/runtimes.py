@@ -420,6 +420,9 @@ def _compile(runtime: ModuleType, content: bytes, threads: int) -> Any:  # noqa:
         "INFERENCE_PRECISION_HINT": "f32",
         # Pinned threads of several processes would crowd on the same cores.
         "ENABLE_CPU_PINNING": False,
+        # What is prepared for a shape of window is kept for the next one of that shape:
+        # of 5000 by default, which for images of many sizes is memory without end.
+        "CPU_RUNTIME_CACHE_CAPACITY": 32,
     }
     return core.compile_model(
         core.read_model(content), "CPU", settings
