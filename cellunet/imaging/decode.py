@@ -34,7 +34,7 @@ import numpy.typing as npt
 from cellunet.config import FOREGROUND
 from cellunet.imaging.blocks import Area
 from cellunet.imaging.components import components
-from cellunet.imaging.growth import grow, keep_contact
+from cellunet.imaging.growth import grow, keep_contact, place_outlines
 from cellunet.imaging.measure import Confidences, pixel_confidence
 from cellunet.imaging.targets import TARGETS
 from cellunet.io.scratch import CACHED_PX, pieces
@@ -802,6 +802,7 @@ def decode_plane(
     probabilities: npt.NDArray[np.float32],
     encoding: EncodingConfig,
     decode: DecodeConfig,
+    intensities: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.uint32]:
     """Return the instance labels of a whole plane, as one block.
 
@@ -811,11 +812,15 @@ def decode_plane(
         KYX float32, class probabilities as the network gave them.
     encoding, decode
         As the model was trained, and its decode constants.
+    intensities
+        YX, scaled, on which outlines are put where the constants have an edge; None:
+        outlines are as the network draws them.
 
     Returns
     -------
     ndarray
-        YX uint32, 0 background, objects numbered by first pixel in raster order.
+        YX uint32, 0 background, objects numbered by first pixel in raster order,
+        before an edge moves outlines.
     """
     height, width = probabilities.shape[1:]
     area = Area.whole((height, width))
@@ -828,6 +833,9 @@ def decode_plane(
     pixels, grown = grow_block(seeds.parts, area, encoding, decode, same)
     objects.add(grown, offset)
     labels = finalize_block(pixels, area.place, objects.numbers(numbers))
+    if decode.edge and intensities is not None:
+        moved = place_outlines(labels.astype(np.int32), intensities, decode.edge)
+        labels = moved.astype(np.uint32)
     return _without_unsure(labels, corrected, decode.min_confidence)
 
 

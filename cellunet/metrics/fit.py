@@ -48,9 +48,14 @@ ROUNDS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """A validation image: KYX float probabilities, true labels, annotated part."""
+    """A validation image: KYX float probabilities, true labels, annotated part.
+
+    `intensities` are those of the first channel, YX, on which outlines are put where
+    constants have an edge.
+    """
 
     name: str
+    intensities: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.floating]
     labels: npt.NDArray[np.int32]
     annotated: npt.NDArray[np.bool_]
@@ -132,14 +137,21 @@ class _Scorer:
         return DecodeFit(decode=chosen[-1], scores=scores, crossed=crossed)
 
 
+def decoded(
+    truth: Truth, encoding: EncodingConfig, decode: DecodeConfig
+) -> npt.NDArray[np.uint32]:
+    """Return the labels that constants give an image."""
+    probabilities = truth.probabilities.astype(np.float32)
+    return decode_plane(probabilities, encoding, decode, truth.intensities)
+
+
 def score_truth(
     truth: Truth, encoding: EncodingConfig, decodes: Sequence[DecodeConfig]
 ) -> list[ImageScores]:
     """Return the scores of an image that is decoded with each of several constants."""
-    probabilities = truth.probabilities.astype(np.float32)
     scores: list[ImageScores] = []
     for decode in decodes:
-        labels = decode_plane(probabilities, encoding, decode)
+        labels = decoded(truth, encoding, decode)
         forms = score_image(
             truth.labels, labels, name=truth.name, annotated=truth.annotated
         )
@@ -293,8 +305,7 @@ def piece_scores(
     """
     scores = []
     for truth, decode in zip(truths, decodes, strict=True):
-        probabilities = truth.probabilities.astype(np.float32)
-        labels = decode_plane(probabilities, encoding, decode)
+        labels = decoded(truth, encoding, decode)
         for name, annotated in _pieces(truth, len(truths)):
             forms = score_image(truth.labels, labels, name=name, annotated=annotated)
             scores.append(next(iter(forms.values())))
