@@ -16,8 +16,8 @@ from cellunet.imaging.growth import (
     grow,
     keep_contact,
     moved,
-    smoothed,
     place_outlines,
+    smoothed,
 )
 
 
