@@ -90,12 +90,15 @@ def crop_center(
 def _annotated_pixel(
     annotated: npt.NDArray[np.bool_], rng: np.random.Generator
 ) -> tuple[int, int]:
-    flat = np.flatnonzero(annotated)
-    if not flat.size:
+    up_to = np.count_nonzero(annotated, axis=1).cumsum()
+    if not up_to[-1]:
         # Nothing there weighs anything, wherever the crop is taken.
-        flat = np.arange(annotated.size)
-    row, column = divmod(int(flat[rng.integers(flat.size)]), annotated.shape[1])
-    return row, column
+        row, column = divmod(int(rng.integers(annotated.size)), annotated.shape[1])
+        return row, column
+    # A list of all annotated pixels would take eight bytes for each, in each thread.
+    number = int(rng.integers(up_to[-1]))
+    row = int(up_to.searchsorted(number, side="right"))
+    return row, int(np.flatnonzero(annotated[row])[number - up_to[row]])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ import numpy as np
 from cellunet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -338,8 +338,8 @@ def border_map(
 
 def _objects_near_others(
     labels: npt.NDArray[np.integer], reach: int
-) -> list[tuple[tuple[slice, slice], Bools]]:
-    """Return (window, object) of each object with another one within `reach`.
+) -> Iterator[tuple[tuple[slice, slice], Bools]]:
+    """Yield (window, object) of each object with another one within `reach`.
 
     The window is the object's box widened by `reach`: beyond it the object can be
     neither d1 nor d2 of a pixel whose border weight counts. An object alone in its
@@ -351,7 +351,6 @@ def _objects_near_others(
     compact = compact.reshape(labels.shape)
     if ids[0] != 0:
         compact = compact + 1
-    found = []
     height, width = labels.shape
     for number, box in enumerate(ndimage.find_objects(compact.astype(np.int32)), 1):
         if box is None:
@@ -361,5 +360,4 @@ def _objects_near_others(
         view = compact[rows, columns]
         mine = view == number
         if np.any((view > 0) & ~mine):
-            found.append(((rows, columns), mine))
-    return found
+            yield (rows, columns), mine

@@ -124,8 +124,10 @@ class Overlaps:
             true_areas=self.true_areas[true],
             predicted_ids=self.predicted_ids[found],
             predicted_areas=self.predicted_areas[found],
-            pair_true=(np.cumsum(true) - 1)[self.pair_true[pairs]],
-            pair_predicted=(np.cumsum(found) - 1)[self.pair_predicted[pairs]],
+            pair_true=(np.cumsum(true, dtype=np.int64) - 1)[self.pair_true[pairs]],
+            pair_predicted=(np.cumsum(found, dtype=np.int64) - 1)[
+                self.pair_predicted[pairs]
+            ],
             intersections=self.intersections[pairs],
             left_out=self.left_out + int(np.count_nonzero(~found)),
             too_small=self.too_small + int(np.count_nonzero(~true)),
@@ -251,12 +253,12 @@ def _compact(labels: Integers) -> tuple[Counts, Counts]:
     ids = np.flatnonzero(used)[1:]
     if len(ids) == highest:
         return ids, whole
-    return ids, (np.cumsum(used) - 1)[whole]
+    return ids, (np.cumsum(used, dtype=np.int64) - 1)[whole]
 
 
 def _keep(ids: Counts, numbered: Counts, keep: Flags) -> tuple[Counts, Counts]:
     """Make the objects that are not kept background, and number the rest 1..n."""
-    position = np.concatenate(([0], np.where(keep, np.cumsum(keep), 0)))
+    position = np.concatenate(([0], np.where(keep, np.cumsum(keep, dtype=np.int64), 0)))
     return ids[keep], position[numbered]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -282,6 +283,26 @@ def test_every_crop_that_holds_an_annotated_pixel_can_come(rng):
     annotated[4, 10] = True
     found = {crop_corner(annotated, 4, rng) for _ in range(2000)}
     assert found == {(y, x) for y in range(1, 5) for x in range(7, 11)}
+
+
+def test_a_pixel_is_drawn_as_from_a_list_of_all_annotated_ones(rng):
+    annotated = rng.random((30, 50)) < 0.1
+    annotated[4:9] = False
+    listed = np.argwhere(annotated)
+    for seed in range(50):
+        drawn = np.random.default_rng(seed).integers(len(listed))
+        place = crop_center(annotated, np.random.default_rng(seed))
+        assert place == tuple(listed[drawn])
+
+
+def test_drawing_a_pixel_takes_no_list_of_all_annotated_ones(rng):
+    annotated = np.ones((1000, 1000), bool)
+    annotated[0, 0] = False
+    tracemalloc.start()
+    crop_center(annotated, rng)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < annotated.size
 
 
 def test_where_all_is_annotated_two_numbers_are_drawn():

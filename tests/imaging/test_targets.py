@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -603,6 +604,17 @@ def test_an_image_without_background_has_borders_too() -> None:
     # The second nearest object is 2, 1, 1, 2 pixels away.
     expected = [math.exp(-2.0), math.exp(-0.5), math.exp(-0.5), math.exp(-2.0)]
     assert border_map(labels, config)[1].tolist() == pytest.approx(expected)
+
+
+def test_a_border_map_of_many_objects_takes_a_few_planes_of_memory() -> None:
+    # 2,601 objects, whose windows cover the image 140 times together.
+    row = np.where(np.arange(255) % 5 < 4, np.arange(255) // 5 + 1, 0)
+    labels = np.where(row[:, None] * row, row[:, None] * 51 + row, 0).astype(np.int32)
+    tracemalloc.start()
+    border_map(labels, WeightConfig())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 15 * labels.nbytes
 
 
 def test_two_parts_of_one_object_have_no_border_between_them() -> None:

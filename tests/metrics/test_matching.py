@@ -343,6 +343,20 @@ def test_ids_may_be_huge(background: bool) -> None:
     assert table.intersections.tolist()[-3:] == [6, 4, 1]
 
 
+def test_pairs_of_many_objects_do_not_overflow_where_whole_numbers_have_32_bits(
+    monkeypatch,
+) -> None:
+    cumsum = np.cumsum
+    # As NumPy before 2.0 does on Windows.
+    monkeypatch.setattr(
+        np, "cumsum", lambda a, dtype=np.int32, **more: cumsum(a, dtype=dtype, **more)
+    )
+    labels = 2 * np.arange(1, 50_001).reshape(200, 250)
+    table = overlaps(labels, labels)
+    assert np.array_equal(table.pair_true, np.arange(50_000))
+    assert np.array_equal(table.pair_predicted, np.arange(50_000))
+
+
 def test_many_objects_are_counted_without_a_table() -> None:
     # 2,500 x 2,500 objects: more pairs are possible than a table may hold.
     true = np.arange(1, 2501).reshape(50, 50)
