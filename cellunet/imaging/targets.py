@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellunet.errors import ConfigError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -259,11 +257,6 @@ def weight_map(
     -------
     ndarray
         YX float32.
-
-    Raises
-    ------
-    ConfigError
-        If `class_map` holds a class that has no weight.
     """
     return add_class_weights(border_map(labels, config), class_map, config)
 
@@ -273,20 +266,8 @@ def add_class_weights(
     class_map: npt.NDArray[np.uint8],
     config: WeightConfig,
 ) -> npt.NDArray[np.float32]:
-    """Return the weight map of its two parts; `border` is that of `border_map`.
-
-    Raises
-    ------
-    ConfigError
-        If `class_map` holds a class that has no weight.
-    """
+    """Return the weight map of its two parts; `border` is that of `border_map`."""
     table = np.asarray(config.class_weights, np.float32)
-    top = int(class_map.max(initial=0))
-    if top >= len(table):
-        raise ConfigError(
-            f"The class map holds class {top}, but there are {len(table)} "
-            "class weights."
-        )
     weights: npt.NDArray[np.float32] = table.take(class_map)
     weights += border
     return weights

@@ -622,12 +622,3 @@ def test_two_parts_of_one_object_have_no_border_between_them() -> None:
     found = border_map(labels, WeightConfig(border_weight=1.0, border_sigma_px=2.0))
     # Between the parts, d1 is 1 and d2 the 7 pixels to object 8.
     assert found[0, 1] == pytest.approx(math.exp(-(8**2) / 8))
-
-
-def test_a_class_without_a_weight_is_refused() -> None:
-    with pytest.raises(ConfigError, match="class 2, but there are 2"):
-        weight_map(
-            np.zeros((1, 1), int),
-            np.array([[2]], np.uint8),
-            WeightConfig(class_weights=(1.0, 1.0)),
-        )

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
 
-from cellunet.errors import AnnotationError, ConfigError
-from cellunet.metrics.matching import MatchRule, match, merges_and_splits, overlaps
+from cellunet.errors import AnnotationError
+from cellunet.metrics.matching import match, merges_and_splits, overlaps
 
 small_labels = hnp.arrays(np.uint8, (6, 6), elements=st.integers(0, 4))
 
@@ -385,21 +385,6 @@ def test_what_cannot_be_labels_is_refused(
 def test_an_annotated_part_of_another_kind_is_refused(annotated: np.ndarray) -> None:
     with pytest.raises(AnnotationError, match="annotated part is"):
         overlaps(TRUE, FOUND, annotated=annotated)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"t20": ()},
-        {"t20": (11, 12)},
-        {"t20": (10, 21)},
-        {"t20": (10, 10)},
-        {"min_true_area_px": -1},
-    ],
-)
-def test_a_rule_out_of_range_is_refused(wrong: dict) -> None:
-    with pytest.raises(ConfigError):
-        MatchRule(**wrong)
 
 
 @pytest.mark.slow
