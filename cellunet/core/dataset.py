@@ -24,7 +24,7 @@ from cellunet.core.augment import (
     warp,
     warp_grid,
 )
-from cellunet.imaging.normalize import measure, network_input, rescale_channels
+from cellunet.imaging.normalize import measure_channels, network_input, rescale_channels
 from cellunet.imaging.sizes import looked_up, magnified
 from cellunet.imaging.targets import (
     add_class_weights,
@@ -130,10 +130,7 @@ class Sample:
         """Return with which statistics each channel is scaled: of the whole image."""
         if self.measured is not None:
             return self.measured(config)
-        return [
-            measure(lambda plane=plane: [plane], config)  # type: ignore[misc]
-            for plane in self.image
-        ]
+        return measure_channels(lambda: [self.image], config)
 
 
 class Prepared(NamedTuple):

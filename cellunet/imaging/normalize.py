@@ -407,33 +407,6 @@ class _Channel:
         )
 
 
-def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
-    """Measure the intensities of one plane of one channel.
-
-    Parameters
-    ----------
-    bands
-        Called up to three times; each call returns the plane's full-width bands of
-        rows, top to bottom, YX, any real dtype.
-    config
-        Says which percentiles are wanted, and whether the foreground is.
-
-    Returns
-    -------
-    Statistics
-        The percentiles are order statistics: the value at rank
-        floor(percentile / 100 * (count - 1)). `noise` is the standard deviation of
-        the pixel noise, estimated as the median absolute difference of horizontal
-        neighbors divided by 0.954. Pixels that are not finite count nowhere.
-
-    Raises
-    ------
-    ImageReadError
-        If no pixel is finite.
-    """
-    return measure_channels(lambda: (band[np.newaxis] for band in bands()), config)[0]
-
-
 def measure_channels(
     bands: Bands, config: NormalizationConfig
 ) -> tuple[Statistics, ...]:
@@ -442,9 +415,18 @@ def measure_channels(
     Parameters
     ----------
     bands
-        As for `measure`, but CYX.
+        Called up to three times; each call returns the plane's full-width bands of
+        rows, top to bottom, CYX, any real dtype.
     config
         Says which percentiles are wanted, and whether the foreground is.
+
+    Returns
+    -------
+    tuple of Statistics
+        The percentiles are order statistics: the value at rank
+        floor(percentile / 100 * (count - 1)). `noise` is the standard deviation of
+        the pixel noise, estimated as the median absolute difference of horizontal
+        neighbors divided by 0.954. Pixels that are not finite count nowhere.
 
     Raises
     ------
@@ -487,28 +469,6 @@ def _percentiles(config: NormalizationConfig) -> tuple[float, float]:
 
 CLIP = (-0.5, 3.0)
 """Range of the linear channel. Hot pixels lie far beyond the high percentile."""
-
-
-def normalize(
-    image: npt.NDArray[np.generic], statistics: Statistics, config: NormalizationConfig
-) -> npt.NDArray[np.float32]:
-    """Return the network's input for a part of a plane: rescaled, then `channels`.
-
-    Parameters
-    ----------
-    image
-        YX, any real dtype.
-    statistics
-        Of the whole plane that `image` is a part of.
-    config
-        As the model was trained.
-
-    Returns
-    -------
-    ndarray
-        CYX float32.
-    """
-    return channels(rescale_intensity(image, statistics, config), config)
 
 
 def rescale_intensity(

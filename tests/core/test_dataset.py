@@ -21,7 +21,11 @@ from cellunet.core.dataset import (
     crop_corner,
     prepare,
 )
-from cellunet.imaging.normalize import measure, network_input, normalize
+from cellunet.imaging.normalize import (
+    measure_channels,
+    network_input,
+    rescale_channels,
+)
 from cellunet.imaging.targets import encode, weight_map
 from tests.networks import sample_of
 
@@ -47,12 +51,10 @@ def _draw(images, config, indices, epoch=0):
 def test_preparing_scales_encodes_and_weighs(make_sample, tiny_config) -> None:
     sample = make_sample((64, 64), 1)
     prepared = prepare(sample, tiny_config)
-    plane = sample.image[0]
-    statistics = measure(lambda: [plane], tiny_config.normalization)
-    assert np.array_equal(
-        network_input(prepared.crop.image, tiny_config.normalization),
-        normalize(plane, statistics, tiny_config.normalization),
-    )
+    norm = tiny_config.normalization
+    statistics = measure_channels(lambda: [sample.image], norm)
+    scaled = rescale_channels(sample.image, statistics, norm)
+    assert np.array_equal(prepared.crop.image, scaled)
     class_map = encode(sample.labels, tiny_config.encoding)
     assert np.array_equal(prepared.class_map, class_map)
     assert np.array_equal(

@@ -19,10 +19,8 @@ from cellunet.imaging.normalize import (
     LogHistogram,
     Selector,
     channels,
-    measure,
     measure_channels,
     network_input,
-    normalize,
     percentile_span,
     rescale_channels,
     rescale_intensity,
@@ -54,14 +52,18 @@ def _bands(image, heights):
         y, turn = 0, 0
         while y < len(image):
             height = heights[turn % len(heights)]
-            yield image[y : y + height]
+            yield image[np.newaxis, y : y + height]
             y, turn = y + height, turn + 1
 
     return bands
 
 
+def normalize(image, statistics, config):
+    return channels(rescale_intensity(image, statistics, config), config)
+
+
 def _measure(image, config=PERCENTILE):
-    return measure(lambda: [image], config)
+    return measure_channels(lambda: [image[np.newaxis]], config)[0]
 
 
 @st.composite
@@ -104,7 +106,7 @@ def test_percentiles_are_exact_order_statistics_however_the_bands_are_cut(
         with pytest.raises(ImageReadError, match="no finite pixel"):
             _measure(image, config)
         return
-    found = measure(_bands(image, heights), config)
+    (found,) = measure_channels(_bands(image, heights), config)
     assert found.count == len(finite)
     assert found.low == finite[math.floor(low / 100 * (len(finite) - 1))]
     assert found.high == finite[math.floor(high / 100 * (len(finite) - 1))]
@@ -280,7 +282,7 @@ def test_channels_are_measured_side_by_side_as_each_alone(rng, dtype) -> None:
         return (image[:, y : y + 7] for y in range(0, 60, 7))
 
     found = measure_channels(bands, config)
-    assert found == tuple(measure(lambda c=c: [c], config) for c in image)
+    assert found == tuple(_measure(c, config) for c in image)
     assert len(passes) == (1 if dtype in ("uint8", "uint16") else 3)
     passes.clear()
     measure_channels(bands, STANDARD)

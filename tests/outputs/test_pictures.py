@@ -15,7 +15,7 @@ from imagecodecs import png_decode
 from cellunet.annotations.types import Annotation
 from cellunet.config import NormalizationConfig
 from cellunet.errors import ConfigError
-from cellunet.imaging.normalize import measure
+from cellunet.imaging.normalize import measure_channels
 from cellunet.io.source import Statistics
 from cellunet.outputs import pictures as overlay
 from cellunet.outputs import pictures as write_picture
@@ -246,7 +246,7 @@ def test_what_the_font_lacks_is_a_question_mark(hidden):
 
 
 def known(image) -> Statistics:
-    return measure(lambda: [image], NormalizationConfig())
+    return measure_channels(lambda: [image[np.newaxis]], NormalizationConfig())[0]
 
 
 def made(image, labels, cuts=()) -> tuple[bytes, tuple[int, int]]:
