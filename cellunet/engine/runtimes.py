@@ -117,17 +117,10 @@ def plane_probabilities(
     """
     whole = np.empty((classes, *plan.shape), np.float32)
     for block in plan.blocks:
-        y, x = block.y, block.x
         window = window_of(
             block, plan.shape, lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1]
         )
-        own = np.s_[
-            :,
-            y.core_start - y.start : y.core_stop - y.start,
-            x.core_start - x.start : x.core_stop - x.start,
-        ]
-        core = np.s_[:, y.core_start : y.core_stop, x.core_start : x.core_stop]
-        whole[core] = engine(window)[0][own]
+        whole[:, *block.core] = engine(window)[0][:, *block.own]
     return whole
 
 

@@ -46,6 +46,26 @@ class Block:
     y: Span
     x: Span
 
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Return where its window lies in the plane."""
+        return slice(self.y.start, self.y.stop), slice(self.x.start, self.x.stop)
+
+    @property
+    def core(self) -> tuple[slice, slice]:
+        """Return where its core lies in the plane."""
+        y, x = self.y, self.x
+        return slice(y.core_start, y.core_stop), slice(x.core_start, x.core_stop)
+
+    @property
+    def own(self) -> tuple[slice, slice]:
+        """Return where its core lies in its window."""
+        y, x = (
+            slice(core.start - span.start, core.stop - span.start)
+            for core, span in zip(self.core, (self.y, self.x), strict=True)
+        )
+        return y, x
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
