@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cellunet.engine.cores import threads_for
+from cellunet.engine.threads import threads_for
 from cellunet.errors import DeviceError
 from cellunet.ranks import ALONE
 

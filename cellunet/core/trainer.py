@@ -20,7 +20,7 @@ from cellunet.core import distributed
 from cellunet.core.dataset import Batch, CropSampler, Prepared
 from cellunet.core.device import autocast_dtype, sent, within_memory
 from cellunet.core.unet import UNet, initialize
-from cellunet.engine.cores import threads_for
+from cellunet.engine.threads import threads_for
 from cellunet.errors import choose
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.normalize import network_input

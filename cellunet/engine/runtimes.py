@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cellunet.engine.cores import threads_for
 from cellunet.engine.onnx import INPUT, OUTPUT
+from cellunet.engine.threads import threads_for
 from cellunet.errors import CheckpointError, DeviceError, one_line, optional
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ other places in these images, and is too narrow for other images.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -182,25 +183,19 @@ def _backgrounds(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConf
         yield best.replace(class_odds=(start.class_odds[0] * factor, *others))
 
 
-def _seeds(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
-    del start
-    for threshold in SEED_THRESHOLDS:
-        yield best.replace(seed_threshold=threshold)
+def _values(
+    name: str, values: Sequence[float], best: DecodeConfig, _: DecodeConfig
+) -> Iterator[DecodeConfig]:
+    return (best.replace(**{name: value}) for value in values)
 
 
-def _areas(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
-    del start
-    for area in MIN_AREAS_PX:
-        yield best.replace(min_area_px=area)
-
-
-def _confidences(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
-    del start
-    for confidence in MIN_CONFIDENCES:
-        yield best.replace(min_confidence=confidence)
-
-
-CHOICES = (_boundaries, _backgrounds, _seeds, _areas, _confidences)
+CHOICES = (
+    _boundaries,
+    _backgrounds,
+    partial(_values, "seed_threshold", SEED_THRESHOLDS),
+    partial(_values, "min_area_px", MIN_AREAS_PX),
+    partial(_values, "min_confidence", MIN_CONFIDENCES),
+)
 """What is tried of one constant, given the best so far and where the search began."""
 
 
