@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from operations import operations_per_pixel
 from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.filters import gaussian, threshold_otsu
@@ -30,7 +31,6 @@ from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs, fingerprint
 from cellunet.annotations.read import read_annotation
 from cellunet.command_config import EvaluateConfig, PredictConfig
-from cellunet.engine.onnx import operations_per_pixel
 from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from operations import operations_per_pixel
 
 from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs
@@ -37,7 +38,6 @@ from cellunet.engine.onnx import (
     INPUT,
     OUTPUT,
     build_int8,
-    operations_per_pixel,
     read_weights,
 )
 from cellunet.engine.runtimes import open_session

@@ -25,12 +25,12 @@ from typing import Any
 import finer_start
 import limited_start
 import mean_model
+from operations import operations_per_pixel
 
 from cellunet import store
 from cellunet.config import TrainConfig
 from cellunet.core.checkpoint import read_state
 from cellunet.core.dataset import steps_per_epoch
-from cellunet.engine.onnx import operations_per_pixel
 from cellunet.presets import PRESETS, for_target
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.train import finish

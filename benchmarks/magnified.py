@@ -16,7 +16,7 @@ from scipy import ndimage
 from cellunet import store
 from cellunet.command_config import MODEL, PredictConfig
 from cellunet.config import NormalizationConfig
-from cellunet.imaging.normalize import measure
+from cellunet.imaging.normalize import measure_channels
 from cellunet.imaging.sizes import looked_up, magnified
 from cellunet.metrics.matching import score_image
 from cellunet.tasks.predict.session import load_model
@@ -30,7 +30,7 @@ def seen_by(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.nd
     """Return an image at another magnification, with the noise of the same camera."""
     if factor == 1:
         return image
-    noise = measure(lambda: [image], NormalizationConfig()).noise
+    (seen,) = measure_channels(lambda: [image[np.newaxis]], NormalizationConfig())
     exact = image.astype(np.float32)
     if factor > 1:
         optics = ndimage.gaussian_filter(exact, 0.5)
@@ -38,7 +38,7 @@ def seen_by(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.nd
         exact = ndimage.gaussian_filter(larger, 0.3 * factor)
     else:
         exact = magnified(exact[np.newaxis], factor)[0]
-    exact = exact + rng.normal(0, max(noise, 0.3), exact.shape)
+    exact = exact + rng.normal(0, max(seen.noise, 0.3), exact.shape)
     info = np.iinfo(image.dtype)
     counts: np.ndarray = np.clip(np.rint(exact), info.min, info.max)
     return counts.astype(image.dtype)

@@ -30,7 +30,7 @@ import numpy as np
 
 from cellunet.annotations.pairs import find_pairs
 from cellunet.config import NormalizationConfig
-from cellunet.imaging.normalize import measure
+from cellunet.imaging.normalize import measure_channels
 from cellunet.outputs import pictures as thumbnail_module
 from cellunet.outputs.pictures import Thumbnail
 from cellunet.outputs.report import (
@@ -68,7 +68,7 @@ def drawn(seed: int) -> tuple[ImageSummary, float]:
     image, labels = draw_nuclei(SHAPE, int(rng.integers(20, 200)), seed)
     begin = time.perf_counter()
     config = NormalizationConfig()
-    known = measure(lambda: [image], config)
+    known = measure_channels(lambda: [image[np.newaxis]], config)[0]
     thumbnail = Thumbnail(SHAPE, known, config)
     thumbnail.add(image, labels)
     picture, size = thumbnail.encode()
@@ -105,7 +105,9 @@ def picture_sizes(folders: list[Path]) -> None:
             thumbnail_module.QUALITY = quality
             sizes = []
             for image, labels in fields:
-                known = measure(lambda image=image: [image], config)
+                known = measure_channels(
+                    lambda image=image: [image[np.newaxis]], config
+                )[0]
                 thumbnail = Thumbnail(image.shape, known, config)
                 thumbnail.add(image, labels)
                 sizes.append(len(thumbnail.encode()[0]))

@@ -27,7 +27,7 @@ from cellunet.command_config import PredictConfig
 from cellunet.imaging import decode, empty
 from cellunet.imaging.normalize import (
     ROUNDING,
-    measure,
+    measure_channels,
     network_input,
     percentile_span,
     rescale_intensity,
@@ -63,7 +63,7 @@ def worse(image: Pixels, seed: int) -> Iterator[tuple[str, Pixels]]:
     """Yield an image as it is and made worse, with what was done."""
     rng = np.random.default_rng(seed)
     config = find_model("nuclei").card.config.normalization
-    seen = measure(lambda: [image], config)
+    seen = measure_channels(lambda: [image[np.newaxis]], config)[0]
     contrast = max(seen.foreground or seen.high - seen.low, 1e-6)
     values = image.astype(np.float32)
     y, x = np.indices(image.shape, np.float32)
@@ -110,7 +110,7 @@ class Network:
     def look(self, image: Pixels) -> tuple[Pixels, Pixels]:
         """Return of each cell whether a pixel of it is marked, and its strength."""
         config, norm = self._config, self._config.normalization
-        seen = measure(lambda: [image], norm)
+        seen = measure_channels(lambda: [image[np.newaxis]], norm)[0]
         scaled = rescale_intensity(image, seen, norm)
         least = 0.0 if image.dtype.kind == "f" else ROUNDING
         noise = max(seen.noise, least) / (percentile_span(seen, norm) or 1.0)

@@ -31,6 +31,7 @@ import numpy as np
 import tables
 import torch
 from accuracy import by_model, by_otsu, measured, otsu_watershed
+from operations import operations_per_pixel
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import center_of_mass
 from skimage.filters import gaussian, threshold_otsu
@@ -42,7 +43,6 @@ from cellunet.core.dataset import prepare
 from cellunet.core.device import TorchEngine, choose_device
 from cellunet.core.trainer import Trainer
 from cellunet.core.unet import UNet
-from cellunet.engine.onnx import operations_per_pixel
 from cellunet.imaging.decode import decode_plane
 from cellunet.imaging.targets import INTERIOR, encode, weight_map
 from cellunet.metrics.matching import match, overlaps

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from benchmarks.operations import operations_per_pixel
 from cellunet import store
 from cellunet.command_config import MODEL
-from cellunet.engine.onnx import operations_per_pixel
 
 ROOT = Path(__file__).parents[1]
 FIELD = ROOT / "examples" / "images" / "u2os_N12_s7.tif"

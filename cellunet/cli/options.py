@@ -31,7 +31,7 @@ from cellunet.cli.session import Outcome, Session
 from cellunet.command_config import MODEL, ComputeConfig, PredictConfig
 from cellunet.config import TrainConfig
 from cellunet.config_file import Settings, read_settings
-from cellunet.engine.cores import threads_for
+from cellunet.engine.threads import threads_for
 from cellunet.errors import ConfigError
 from cellunet.presets import PRESETS
 from cellunet.settings import Config, alternatives, known_of, shown, unit_of

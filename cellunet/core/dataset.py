@@ -24,7 +24,7 @@ from cellunet.core.augment import (
     warp,
     warp_grid,
 )
-from cellunet.imaging.normalize import measure, network_input, rescale_channels
+from cellunet.imaging.normalize import measure_channels, network_input, rescale_channels
 from cellunet.imaging.sizes import looked_up, magnified
 from cellunet.imaging.targets import (
     add_class_weights,
@@ -90,12 +90,15 @@ def crop_center(
 def _annotated_pixel(
     annotated: npt.NDArray[np.bool_], rng: np.random.Generator
 ) -> tuple[int, int]:
-    flat = np.flatnonzero(annotated)
-    if not flat.size:
+    up_to = np.count_nonzero(annotated, axis=1).cumsum()
+    if not up_to[-1]:
         # Nothing there weighs anything, wherever the crop is taken.
-        flat = np.arange(annotated.size)
-    row, column = divmod(int(flat[rng.integers(flat.size)]), annotated.shape[1])
-    return row, column
+        row, column = divmod(int(rng.integers(annotated.size)), annotated.shape[1])
+        return row, column
+    # A list of all annotated pixels would take eight bytes for each, in each thread.
+    number = int(rng.integers(up_to[-1]))
+    row = int(up_to.searchsorted(number, side="right"))
+    return row, int(np.flatnonzero(annotated[row])[number - up_to[row]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,10 +130,7 @@ class Sample:
         """Return with which statistics each channel is scaled: of the whole image."""
         if self.measured is not None:
             return self.measured(config)
-        return [
-            measure(lambda plane=plane: [plane], config)  # type: ignore[misc]
-            for plane in self.image
-        ]
+        return measure_channels(lambda: [self.image], config)
 
 
 class Prepared(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cellunet.engine.cores import threads_for
+from cellunet.engine.threads import threads_for
 from cellunet.errors import DeviceError
 from cellunet.ranks import ALONE
 
@@ -191,8 +191,14 @@ class TorchEngine:
         DeviceError
             If they do not fit into the memory of the device.
         """
+        cudnn = torch.backends.cudnn
         # On CUDA convolutions would otherwise round their inputs to ten bits (TF32).
-        exact = torch.backends.cudnn.flags(allow_tf32=False)
+        # What `flags` is not told it switches off, cuDNN itself too.
+        exact = cudnn.flags(
+            enabled=cudnn.enabled,
+            deterministic=cudnn.deterministic,
+            allow_tf32=False,
+        )
         window = f"A window of {image.shape[-2]} x {image.shape[-1]} px"
         less = "Close what else uses its memory"
         with torch.inference_mode(), exact, within_memory(self.device, window, less):

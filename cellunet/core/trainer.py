@@ -20,7 +20,7 @@ from cellunet.core import distributed
 from cellunet.core.dataset import Batch, CropSampler, Prepared
 from cellunet.core.device import autocast_dtype, sent, within_memory
 from cellunet.core.unet import UNet, initialize
-from cellunet.engine.cores import threads_for
+from cellunet.engine.threads import threads_for
 from cellunet.errors import choose
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.normalize import network_input
@@ -447,20 +447,15 @@ def _windows(
         return
     image = network_input(prepared.crop.image, config.normalization)
     for block in blocks:
-        view = np.s_[..., block.y.start : block.y.stop, block.x.start : block.x.stop]
-        weights = np.zeros_like(prepared.weight_map)
-        core = np.s_[
-            block.y.core_start : block.y.core_stop,
-            block.x.core_start : block.x.core_stop,
-        ]
-        weights[core] = prepared.weight_map[core]
-        parts = (image[view], prepared.class_map[view], weights[view])
+        window, class_map = image[:, *block.window], prepared.class_map[block.window]
         short = [
             (0, length - have)
-            for length, have in zip(plan.block_shape, parts[1].shape, strict=True)
+            for length, have in zip(plan.block_shape, class_map.shape, strict=True)
         ]
+        weights = np.zeros(plan.block_shape, np.float32)
+        weights[block.own] = prepared.weight_map[block.core]
         yield Batch(
-            torch.from_numpy(np.pad(parts[0], ((0, 0), *short), "symmetric")[None]),
-            torch.from_numpy(np.pad(parts[1], short)[None]),
-            torch.from_numpy(np.pad(parts[2], short)[None]),
+            torch.from_numpy(np.pad(window, ((0, 0), *short), "symmetric")[None]),
+            torch.from_numpy(np.pad(class_map, short)[None]),
+            torch.from_numpy(weights[None]),
         )

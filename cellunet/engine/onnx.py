@@ -64,8 +64,6 @@ class Layer:
     kernel: int
     stride: int
     transposed: bool
-    output_stride_px: int
-    """Distance of neighboring output pixels in pixels of the image."""
 
     @property
     def padding(self) -> int:
@@ -86,46 +84,23 @@ class Layer:
             shapes[f"{self.norm}.{part}"] = (self.outputs,)
         return shapes
 
-    @property
-    def operations_per_pixel(self) -> float:
-        """Multiplications and additions per pixel of the image."""
-        taps = self.kernel**2 // (self.stride**2 if self.transposed else 1)
-        return 2 * taps * self.inputs * self.outputs / self.output_stride_px**2
-
 
 def layers(config: UNetConfig) -> dict[str, Layer]:
     """Return all layers of a network by name, in the order of their use."""
     widths, stem = config.channels, config.stem_stride
-    strides = [stem * 2**i for i in range(len(widths))]
-    found = _double("stem", (config.in_channels, widths[0]), stem, stem)
+    found = _double("stem", (config.in_channels, widths[0]), stem)
     for i in range(len(widths) - 1):
-        found += _double(f"down.{i}", (widths[i], widths[i + 1]), strides[i + 1])
+        found += _double(f"down.{i}", (widths[i], widths[i + 1]))
     # Coarsest first.
     for i, level in enumerate(reversed(range(len(widths) - 1))):
         fine, coarse = widths[level], widths[level + 1]
-        found.append(_plain(f"up.{i}", (coarse, fine), 2, strides[level]))
-        found += _double(f"merge.{i}", (2 * fine, fine), strides[level])
-    found.append(_plain("head", (widths[0], config.classes), stem, 1))
+        found.append(_plain(f"up.{i}", (coarse, fine), 2))
+        found += _double(f"merge.{i}", (2 * fine, fine))
+    found.append(_plain("head", (widths[0], config.classes), stem))
     return {layer.name: layer for layer in found}
 
 
-def operations_per_pixel(config: UNetConfig) -> float:
-    """Return the operations of the convolutions per pixel of the image.
-
-    A multiplication and an addition are two. What normalization, ReLU, pooling and
-    softmax take is left out: below 1 %.
-
-    Parameters
-    ----------
-    config
-        Shape of the network.
-    """
-    return sum(layer.operations_per_pixel for layer in layers(config).values())
-
-
-def _double(
-    name: str, ends: tuple[int, int], output_stride_px: int, stride: int = 1
-) -> list[Layer]:
+def _double(name: str, ends: tuple[int, int], stride: int = 1) -> list[Layer]:
     """Return the two layers of a ``DoubleConv``."""
     inputs, outputs = ends
     return [
@@ -137,15 +112,12 @@ def _double(
             kernel=3 * first_stride,
             stride=first_stride,
             transposed=False,
-            output_stride_px=output_stride_px,
         )
         for place, c_in, first_stride in ((0, inputs, stride), (3, outputs, 1))
     ]
 
 
-def _plain(
-    name: str, ends: tuple[int, int], stride: int, output_stride_px: int
-) -> Layer:
+def _plain(name: str, ends: tuple[int, int], stride: int) -> Layer:
     """Return a layer without normalization; it enlarges by `stride` if that is 2."""
     return Layer(
         name=name,
@@ -155,7 +127,6 @@ def _plain(
         kernel=stride,
         stride=stride,
         transposed=stride == 2,
-        output_stride_px=output_stride_px,
     )
 
 
@@ -270,7 +241,7 @@ def graph(
     return b"".join(parts)
 
 
-def model(graph: bytes, opset: bytes, largest: int = MAX_BYTES) -> bytes:
+def model(graph: bytes, opset: bytes) -> bytes:
     """Return a ModelProto, what runtimes read.
 
     Parameters
@@ -279,8 +250,6 @@ def model(graph: bytes, opset: bytes, largest: int = MAX_BYTES) -> bytes:
         A GraphProto.
     opset
         The operator set.
-    largest
-        Bytes that it may take.
 
     Raises
     ------
@@ -290,9 +259,9 @@ def model(graph: bytes, opset: bytes, largest: int = MAX_BYTES) -> bytes:
     # ModelProto: 1 ir_version, 2 producer_name, 7 graph, 8 opset_import.
     found = integer(1, IR_VERSION) + text(2, "cellunet") + chunk(7, graph)
     found += chunk(8, opset)
-    if len(found) > largest:
+    if len(found) > MAX_BYTES:
         raise CheckpointError(
-            f"The network takes {len(found)} bytes; ONNX allows {largest}.",
+            f"The network takes {len(found)} bytes; ONNX allows {MAX_BYTES}.",
             hint="Use fewer channels, or the torch engine: --engine torch.",
         )
     return found

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cellunet.engine.cores import threads_for
 from cellunet.engine.onnx import INPUT, OUTPUT
+from cellunet.engine.threads import threads_for
 from cellunet.errors import CheckpointError, DeviceError, one_line, optional
 
 if TYPE_CHECKING:
@@ -117,17 +117,10 @@ def plane_probabilities(
     """
     whole = np.empty((classes, *plan.shape), np.float32)
     for block in plan.blocks:
-        y, x = block.y, block.x
         window = window_of(
             block, plan.shape, lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1]
         )
-        own = np.s_[
-            :,
-            y.core_start - y.start : y.core_stop - y.start,
-            x.core_start - x.start : x.core_stop - x.start,
-        ]
-        core = np.s_[:, y.core_start : y.core_stop, x.core_start : x.core_stop]
-        whole[core] = engine(window)[0][own]
+        whole[:, *block.core] = engine(window)[0][:, *block.own]
     return whole
 
 
@@ -420,6 +413,9 @@ def _compile(runtime: ModuleType, content: bytes, threads: int) -> Any:  # noqa:
         "INFERENCE_PRECISION_HINT": "f32",
         # Pinned threads of several processes would crowd on the same cores.
         "ENABLE_CPU_PINNING": False,
+        # What is prepared for a shape of window is kept for the next one of that shape:
+        # of 5000 by default, which for images of many sizes is memory without end.
+        "CPU_RUNTIME_CACHE_CAPACITY": 32,
     }
     return core.compile_model(
         core.read_model(content), "CPU", settings

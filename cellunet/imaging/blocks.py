@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cellunet.errors import ConfigError
-
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -47,6 +45,26 @@ class Block:
     column: int
     y: Span
     x: Span
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Return where its window lies in the plane."""
+        return slice(self.y.start, self.y.stop), slice(self.x.start, self.x.stop)
+
+    @property
+    def core(self) -> tuple[slice, slice]:
+        """Return where its core lies in the plane."""
+        y, x = self.y, self.x
+        return slice(y.core_start, y.core_stop), slice(x.core_start, x.core_stop)
+
+    @property
+    def own(self) -> tuple[slice, slice]:
+        """Return where its core lies in its window."""
+        y, x = (
+            slice(core.start - span.start, core.stop - span.start)
+            for core, span in zip(self.core, (self.y, self.x), strict=True)
+        )
+        return y, x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +145,7 @@ def plan(
     halo_px
         Radius of the network's receptive field, at least.
     largest_px
-        Longest side of a window.
-
-    Raises
-    ------
-    ConfigError
-        If `largest_px` leaves no core between two halos.
+        Longest side of a window, with room for a stride between two halos.
     """
     rows, height = _spans(shape[0], stride_px, halo_px, largest_px)
     columns, width = _spans(shape[1], stride_px, halo_px, largest_px)
@@ -188,11 +201,6 @@ def _spans(length: int, stride: int, halo: int, largest: int) -> tuple[list[Span
     halo = _up(halo, stride)
     largest = largest // stride * stride
     room = largest - 2 * halo
-    if room < stride:
-        raise ConfigError(
-            f"Blocks of {largest} px leave no core between two halos of {halo} px.",
-            hint=f"At least {2 * halo + stride} px are needed.",
-        )
     count = -(-(padded - 2 * halo) // room)
     step = _up(-(-(padded - 2 * halo) // count), stride)
     window = step + 2 * halo

@@ -97,7 +97,7 @@ def components(
     if values.dtype != bool:
         equal = values.take(starts[upper]) == values.take(starts[lower])
         upper, lower = upper[equal], lower[equal]
-    first = _first_of_each(len(starts), upper, lower)
+    first = least_members(len(starts), upper, lower)
     numbers = np.cumsum(first == np.arange(len(starts)), dtype=np.int32).take(first)
     return Components((height, width), starts, ends, numbers)
 
@@ -142,15 +142,30 @@ def _contacts(
     return np.repeat(np.arange(len(starts)), touched), ranges(low, touched)
 
 
-def _first_of_each(
-    count: int, upper: npt.NDArray[np.intp], lower: npt.NDArray[np.intp]
-) -> npt.NDArray[np.intp]:
-    """Return the first run of the component that each run lies in (union-find).
+def least_members(
+    count: int,
+    first: npt.NDArray[np.integer],
+    second: npt.NDArray[np.integer],
+) -> npt.NDArray[np.int64]:
+    """Return the least number of the set that each number lies in (union-find).
 
     All sets are joined at once to a set of a lower number that they touch, and all
     paths shortened, until no pair lies in two sets.
+
+    Parameters
+    ----------
+    count
+        Numbers: 0 to `count` - 1.
+    first, second
+        Pairs that lie in one set.
+
+    Examples
+    --------
+    >>> least_members(5, np.array([4, 4]), np.array([2, 3])).tolist()
+    [0, 1, 2, 2, 2]
     """
-    parent = np.arange(count)
+    parent = np.arange(count, dtype=np.int64)
+    upper, lower = np.minimum(first, second), np.maximum(first, second)
     # Backwards, so that the first of several stays.
     parent[lower[::-1]] = upper[::-1]
     while True:

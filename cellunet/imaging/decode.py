@@ -33,8 +33,8 @@ import numpy.typing as npt
 
 from cellunet.config import FOREGROUND
 from cellunet.imaging.blocks import Area
-from cellunet.imaging.components import components
-from cellunet.imaging.growth import grow, keep_contact
+from cellunet.imaging.components import components, least_members
+from cellunet.imaging.growth import grow, keep_contact, place_outlines
 from cellunet.imaging.measure import Confidences, pixel_confidence
 from cellunet.imaging.targets import TARGETS
 from cellunet.io.scratch import CACHED_PX, pieces
@@ -44,36 +44,6 @@ if TYPE_CHECKING:
 
     from cellunet.config import DecodeConfig, EncodingConfig
     from cellunet.imaging.blocks import GridIndex
-
-
-def least_members(count: int, joins: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the least number of the set that each number lies in (union-find).
-
-    Parameters
-    ----------
-    count
-        Numbers: 0 to `count` - 1.
-    joins
-        Rows of two that lie in one set.
-
-    Examples
-    --------
-    >>> least_members(5, np.array([[4, 2], [4, 3]])).tolist()
-    [0, 1, 2, 2, 2]
-    """
-    parent = list(range(count))
-
-    def find(number: int) -> int:
-        while parent[number] != number:
-            parent[number] = parent[parent[number]]
-            number = parent[number]
-        return number
-
-    # Row by row: of a large plane a list of all would take memory.
-    for pair in joins:
-        a, b = map(find, pair.tolist())
-        parent[max(a, b)] = min(a, b)
-    return np.array([find(number) for number in range(count)], np.int64)
 
 
 def distinct_pairs(
@@ -300,7 +270,7 @@ class SeedMerger:
 
         0 stands for none, and for background.
         """
-        roots = least_members(self._total, np.concatenate(self._joins))
+        roots = least_members(self._total, *np.concatenate(self._joins).T)
         if TARGETS[self._encoding.target].seeds_include_background:
             pixels, sides = map(np.concatenate, (self._pixels, self._sides))
             roots[_background(roots, pixels, sides, self._decode)] = 0
@@ -541,7 +511,7 @@ class HoleMerger:
         numbers
             Of the seeds, from `SeedMerger.numbers`.
         """
-        roots = least_members(self._total, np.concatenate(self._joins))
+        roots = least_members(self._total, *np.concatenate(self._joins).T)
         area = np.zeros(self._total, np.int64)
         np.add.at(area, roots, np.concatenate(self._areas))
         neighbors = np.concatenate(self._neighbors)
@@ -802,6 +772,7 @@ def decode_plane(
     probabilities: npt.NDArray[np.float32],
     encoding: EncodingConfig,
     decode: DecodeConfig,
+    intensities: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.uint32]:
     """Return the instance labels of a whole plane, as one block.
 
@@ -811,11 +782,15 @@ def decode_plane(
         KYX float32, class probabilities as the network gave them.
     encoding, decode
         As the model was trained, and its decode constants.
+    intensities
+        YX, scaled, on which outlines are put where the constants have an edge; None:
+        outlines are as the network draws them.
 
     Returns
     -------
     ndarray
-        YX uint32, 0 background, objects numbered by first pixel in raster order.
+        YX uint32, 0 background, objects numbered by first pixel in raster order,
+        before an edge moves outlines.
     """
     height, width = probabilities.shape[1:]
     area = Area.whole((height, width))
@@ -828,6 +803,9 @@ def decode_plane(
     pixels, grown = grow_block(seeds.parts, area, encoding, decode, same)
     objects.add(grown, offset)
     labels = finalize_block(pixels, area.place, objects.numbers(numbers))
+    if decode.edge and intensities is not None:
+        moved = place_outlines(labels.astype(np.int32), intensities, decode.edge)
+        labels = moved.astype(np.uint32)
     return _without_unsure(labels, corrected, decode.min_confidence)
 
 

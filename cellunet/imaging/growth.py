@@ -253,6 +253,26 @@ def moved(
     return result
 
 
+def place_outlines(
+    labels: Labels, scaled: npt.NDArray[np.float32], fraction: float
+) -> Labels:
+    """Return the labels of a whole plane with outlines at a fraction of the way inside.
+
+    Parameters
+    ----------
+    labels
+        YX int32, at the magnification at which the network sees the plane.
+    scaled
+        YX, scaled intensities.
+    fraction
+        As of `cellunet.config.DecodeConfig.edge`.
+    """
+    reach = Reach.at(1.0)
+    soft, levels = smoothed(scaled, reach), Levels(int(labels.max(initial=0)))
+    levels.add(labels, soft, np.s_[:, :], reach)
+    return moved(labels, soft, levels.thresholds(fraction), reach)
+
+
 def _inside(labels: Labels) -> Labels:
     """Return the labels of pixels whose four neighbors are of the same object."""
     same = np.logical_and.reduce([labels == one for one in _four(labels)])

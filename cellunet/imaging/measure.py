@@ -33,8 +33,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.imaging.medians import Medians, Rings
-from cellunet.imaging.outlines import Tracer
-from cellunet.imaging.shapes import feret_diameters, hulls, pixel_corners, shapes_of
+from cellunet.imaging.outlines import (
+    Tracer,
+    feret_diameters,
+    hulls,
+    pixel_corners,
+    shapes_of,
+)
 from cellunet.io.scratch import CACHED_PX, Scratch, pieces
 
 if TYPE_CHECKING:
@@ -42,8 +47,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.imaging.outlines import Outline, Walk
-    from cellunet.imaging.shapes import Shapes
+    from cellunet.imaging.outlines import Outline, Shapes, Walk
 
     OnValues = Callable[[int, npt.NDArray[np.int64], npt.NDArray[Any]], None]
 

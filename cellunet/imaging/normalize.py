@@ -221,38 +221,6 @@ def _from_sortable(key: int) -> float:
     return float(np.array(bits, np.uint32).view(np.float32))
 
 
-class Moments:
-    """Sums of values, and of their squares, that are seen row by row.
-
-    Values are brought below 1 first, so that no square is beyond float64; that is by a
-    power of two, which changes no digit.
-
-    Parameters
-    ----------
-    largest
-        The largest magnitude among them.
-    """
-
-    def __init__(self, largest: float) -> None:
-        self._exponent = math.frexp(largest)[1]
-        self._sums: list[float] = []
-        self._squares: list[float] = []
-
-    def add(self, rows: npt.NDArray[np.float64]) -> None:
-        """Take rows, YX."""
-        small = np.ldexp(rows, -self._exponent)
-        self._sums += small.sum(axis=1).tolist()
-        # Not by `dot`, whose last bits depend on the threads of BLAS.
-        small *= small
-        self._squares += small.sum(axis=1).tolist()
-
-    def mean_and_std(self, count: int) -> tuple[float, float]:
-        """Return the mean and the standard deviation of `count` values."""
-        found = mean_and_std(math.fsum(self._sums), math.fsum(self._squares), count)
-        mean, std = (math.ldexp(value, self._exponent) for value in found)
-        return mean, std
-
-
 def mean_and_std(total: float, squares: float, count: int) -> tuple[float, float]:
     """Return mean and standard deviation from the sums of values and of squares."""
     mean = total / count
@@ -317,8 +285,10 @@ class _Channel:
     def __init__(self, config: NormalizationConfig) -> None:
         self._config = config
         self._values, self._steps = Selector(), Selector()
-        self._largest, self._rounding = 0.0, 0.0
-        self._moments: Moments | None = None
+        self._rounding = 0.0
+        # A sum a row. No square of what float32 holds is beyond float64.
+        self._sums: list[float] = []
+        self._squares: list[float] = []
         self._histogram: LogHistogram | None = None
 
     @property
@@ -332,9 +302,6 @@ class _Channel:
         self._rounding = 0.0 if band.dtype.kind == "f" else ROUNDING
         self._values.add(finite)
         self._steps.add(_differences(band))
-        if self.wide and finite.size:
-            low, high = float(finite.min()), float(finite.max())
-            self._largest = max(self._largest, high, -low)
 
     def ranks(self) -> tuple[int, int, int]:
         """Return at which ranks the percentiles and the median step lie.
@@ -361,20 +328,20 @@ class _Channel:
     def refine(self) -> None:
         """Prepare for the second time."""
         low, high, middle = self.ranks()
-        self._moments = Moments(self._largest)
         self._values.refine((low, high))
         self._steps.refine((middle,) if self._pairs() else ())
 
     def add_fine(self, band: npt.NDArray[np.generic]) -> None:
         """Take a band the second time."""
-        if self._moments is None:
-            return
         finite = _finite(band)
         self._values.add_fine(finite)
         if self._pairs():
             self._steps.add_fine(_differences(band))
         for kept in _rows(band, all_finite=finite.size == band.size):
-            self._moments.add(kept)
+            self._sums += kept.sum(axis=1).tolist()
+            # Not by `dot`, whose last bits depend on the threads of BLAS.
+            kept *= kept
+            self._squares += kept.sum(axis=1).tolist()
 
     def _ends(self) -> tuple[float, float]:
         """Return the low and the high percentile."""
@@ -422,10 +389,11 @@ class _Channel:
         low, high = self._ends()
         middle = self.ranks()[2]
         count = int(self._values.counts.sum())
-        if self._moments is not None:
-            mean, std = self._moments.mean_and_std(count)
+        if self.wide:
+            sums = math.fsum(self._sums), math.fsum(self._squares)
         else:
-            mean, std = mean_and_std(*self._values.sums(), count)
+            sums = self._values.sums()
+        mean, std = mean_and_std(*sums, count)
         steps = self._steps.value(middle) if self._pairs() else 0.0
         noise = steps / MEDIAN_ABS_DIFFERENCE
         return Statistics(
@@ -439,33 +407,6 @@ class _Channel:
         )
 
 
-def measure(bands: Bands, config: NormalizationConfig) -> Statistics:
-    """Measure the intensities of one plane of one channel.
-
-    Parameters
-    ----------
-    bands
-        Called up to three times; each call returns the plane's full-width bands of
-        rows, top to bottom, YX, any real dtype.
-    config
-        Says which percentiles are wanted, and whether the foreground is.
-
-    Returns
-    -------
-    Statistics
-        The percentiles are order statistics: the value at rank
-        floor(percentile / 100 * (count - 1)). `noise` is the standard deviation of
-        the pixel noise, estimated as the median absolute difference of horizontal
-        neighbors divided by 0.954. Pixels that are not finite count nowhere.
-
-    Raises
-    ------
-    ImageReadError
-        If no pixel is finite.
-    """
-    return measure_channels(lambda: (band[np.newaxis] for band in bands()), config)[0]
-
-
 def measure_channels(
     bands: Bands, config: NormalizationConfig
 ) -> tuple[Statistics, ...]:
@@ -474,9 +415,18 @@ def measure_channels(
     Parameters
     ----------
     bands
-        As for `measure`, but CYX.
+        Called up to three times; each call returns the plane's full-width bands of
+        rows, top to bottom, CYX, any real dtype.
     config
         Says which percentiles are wanted, and whether the foreground is.
+
+    Returns
+    -------
+    tuple of Statistics
+        The percentiles are order statistics: the value at rank
+        floor(percentile / 100 * (count - 1)). `noise` is the standard deviation of
+        the pixel noise, estimated as the median absolute difference of horizontal
+        neighbors divided by 0.954. Pixels that are not finite count nowhere.
 
     Raises
     ------
@@ -519,28 +469,6 @@ def _percentiles(config: NormalizationConfig) -> tuple[float, float]:
 
 CLIP = (-0.5, 3.0)
 """Range of the linear channel. Hot pixels lie far beyond the high percentile."""
-
-
-def normalize(
-    image: npt.NDArray[np.generic], statistics: Statistics, config: NormalizationConfig
-) -> npt.NDArray[np.float32]:
-    """Return the network's input for a part of a plane: rescaled, then `channels`.
-
-    Parameters
-    ----------
-    image
-        YX, any real dtype.
-    statistics
-        Of the whole plane that `image` is a part of.
-    config
-        As the model was trained.
-
-    Returns
-    -------
-    ndarray
-        CYX float32.
-    """
-    return channels(rescale_intensity(image, statistics, config), config)
 
 
 def rescale_intensity(

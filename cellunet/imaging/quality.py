@@ -19,13 +19,11 @@ from cellunet.imaging.normalize import ROUNDING
 from cellunet.io.scratch import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
     from cellunet.io.source import Statistics
-
-    Bands = Callable[[], Iterable[npt.NDArray[np.generic]]]
 
 MAX_CONTRAST = 1000.0
 """Beyond this nothing changes, and 8-bit images without noise would be infinite."""

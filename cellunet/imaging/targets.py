@@ -19,10 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellunet.errors import ConfigError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -259,11 +257,6 @@ def weight_map(
     -------
     ndarray
         YX float32.
-
-    Raises
-    ------
-    ConfigError
-        If `class_map` holds a class that has no weight.
     """
     return add_class_weights(border_map(labels, config), class_map, config)
 
@@ -273,20 +266,8 @@ def add_class_weights(
     class_map: npt.NDArray[np.uint8],
     config: WeightConfig,
 ) -> npt.NDArray[np.float32]:
-    """Return the weight map of its two parts; `border` is that of `border_map`.
-
-    Raises
-    ------
-    ConfigError
-        If `class_map` holds a class that has no weight.
-    """
+    """Return the weight map of its two parts; `border` is that of `border_map`."""
     table = np.asarray(config.class_weights, np.float32)
-    top = int(class_map.max(initial=0))
-    if top >= len(table):
-        raise ConfigError(
-            f"The class map holds class {top}, but there are {len(table)} "
-            "class weights."
-        )
     weights: npt.NDArray[np.float32] = table.take(class_map)
     weights += border
     return weights
@@ -338,8 +319,8 @@ def border_map(
 
 def _objects_near_others(
     labels: npt.NDArray[np.integer], reach: int
-) -> list[tuple[tuple[slice, slice], Bools]]:
-    """Return (window, object) of each object with another one within `reach`.
+) -> Iterator[tuple[tuple[slice, slice], Bools]]:
+    """Yield (window, object) of each object with another one within `reach`.
 
     The window is the object's box widened by `reach`: beyond it the object can be
     neither d1 nor d2 of a pixel whose border weight counts. An object alone in its
@@ -351,7 +332,6 @@ def _objects_near_others(
     compact = compact.reshape(labels.shape)
     if ids[0] != 0:
         compact = compact + 1
-    found = []
     height, width = labels.shape
     for number, box in enumerate(ndimage.find_objects(compact.astype(np.int32)), 1):
         if box is None:
@@ -361,5 +341,4 @@ def _objects_near_others(
         view = compact[rows, columns]
         mine = view == number
         if np.any((view > 0) & ~mine):
-            found.append(((rows, columns), mine))
-    return found
+            yield (rows, columns), mine

@@ -11,6 +11,7 @@ other places in these images, and is too narrow for other images.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,9 +49,14 @@ ROUNDS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """A validation image: KYX float probabilities, true labels, annotated part."""
+    """A validation image: KYX float probabilities, true labels, annotated part.
+
+    `intensities` are those of the first channel, YX, on which outlines are put where
+    constants have an edge.
+    """
 
     name: str
+    intensities: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.floating]
     labels: npt.NDArray[np.int32]
     annotated: npt.NDArray[np.bool_]
@@ -132,14 +138,21 @@ class _Scorer:
         return DecodeFit(decode=chosen[-1], scores=scores, crossed=crossed)
 
 
+def decoded(
+    truth: Truth, encoding: EncodingConfig, decode: DecodeConfig
+) -> npt.NDArray[np.uint32]:
+    """Return the labels that constants give an image."""
+    probabilities = truth.probabilities.astype(np.float32)
+    return decode_plane(probabilities, encoding, decode, truth.intensities)
+
+
 def score_truth(
     truth: Truth, encoding: EncodingConfig, decodes: Sequence[DecodeConfig]
 ) -> list[ImageScores]:
     """Return the scores of an image that is decoded with each of several constants."""
-    probabilities = truth.probabilities.astype(np.float32)
     scores: list[ImageScores] = []
     for decode in decodes:
-        labels = decode_plane(probabilities, encoding, decode)
+        labels = decoded(truth, encoding, decode)
         forms = score_image(
             truth.labels, labels, name=truth.name, annotated=truth.annotated
         )
@@ -170,25 +183,19 @@ def _backgrounds(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConf
         yield best.replace(class_odds=(start.class_odds[0] * factor, *others))
 
 
-def _seeds(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
-    del start
-    for threshold in SEED_THRESHOLDS:
-        yield best.replace(seed_threshold=threshold)
+def _values(
+    name: str, values: Sequence[float], best: DecodeConfig, _: DecodeConfig
+) -> Iterator[DecodeConfig]:
+    return (best.replace(**{name: value}) for value in values)
 
 
-def _areas(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
-    del start
-    for area in MIN_AREAS_PX:
-        yield best.replace(min_area_px=area)
-
-
-def _confidences(best: DecodeConfig, start: DecodeConfig) -> Iterator[DecodeConfig]:
-    del start
-    for confidence in MIN_CONFIDENCES:
-        yield best.replace(min_confidence=confidence)
-
-
-CHOICES = (_boundaries, _backgrounds, _seeds, _areas, _confidences)
+CHOICES = (
+    _boundaries,
+    _backgrounds,
+    partial(_values, "seed_threshold", SEED_THRESHOLDS),
+    partial(_values, "min_area_px", MIN_AREAS_PX),
+    partial(_values, "min_confidence", MIN_CONFIDENCES),
+)
 """What is tried of one constant, given the best so far and where the search began."""
 
 
@@ -293,8 +300,7 @@ def piece_scores(
     """
     scores = []
     for truth, decode in zip(truths, decodes, strict=True):
-        probabilities = truth.probabilities.astype(np.float32)
-        labels = decode_plane(probabilities, encoding, decode)
+        labels = decoded(truth, encoding, decode)
         for name, annotated in _pieces(truth, len(truths)):
             forms = score_image(truth.labels, labels, name=name, annotated=annotated)
             scores.append(next(iter(forms.values())))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from cellunet.errors import AnnotationError, ConfigError
+from cellunet.errors import AnnotationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,16 +53,6 @@ class MatchRule:
     an extra object."""
     dilate_predicted: bool = False
     """Grow the predicted objects by a 3 x 3 gray dilation before matching."""
-
-    def __post_init__(self) -> None:
-        rising = all(a < b for a, b in zip(self.t20, self.t20[1:], strict=False))
-        if not self.t20 or self.t20[0] != HALF or self.t20[-1] > 20 or not rising:
-            raise ConfigError(
-                f"t20 is {self.t20}; rising integers that start at {HALF} and end at "
-                "20 or below are expected."
-            )
-        if self.min_true_area_px < 0:
-            raise ConfigError(f"min_true_area_px is {self.min_true_area_px}, below 0.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as plain values, thresholds as IoU."""
@@ -124,8 +114,10 @@ class Overlaps:
             true_areas=self.true_areas[true],
             predicted_ids=self.predicted_ids[found],
             predicted_areas=self.predicted_areas[found],
-            pair_true=(np.cumsum(true) - 1)[self.pair_true[pairs]],
-            pair_predicted=(np.cumsum(found) - 1)[self.pair_predicted[pairs]],
+            pair_true=(np.cumsum(true, dtype=np.int64) - 1)[self.pair_true[pairs]],
+            pair_predicted=(np.cumsum(found, dtype=np.int64) - 1)[
+                self.pair_predicted[pairs]
+            ],
             intersections=self.intersections[pairs],
             left_out=self.left_out + int(np.count_nonzero(~found)),
             too_small=self.too_small + int(np.count_nonzero(~true)),
@@ -251,12 +243,12 @@ def _compact(labels: Integers) -> tuple[Counts, Counts]:
     ids = np.flatnonzero(used)[1:]
     if len(ids) == highest:
         return ids, whole
-    return ids, (np.cumsum(used) - 1)[whole]
+    return ids, (np.cumsum(used, dtype=np.int64) - 1)[whole]
 
 
 def _keep(ids: Counts, numbered: Counts, keep: Flags) -> tuple[Counts, Counts]:
     """Make the objects that are not kept background, and number the rest 1..n."""
-    position = np.concatenate(([0], np.where(keep, np.cumsum(keep), 0)))
+    position = np.concatenate(([0], np.where(keep, np.cumsum(keep, dtype=np.int64), 0)))
     return ids[keep], position[numbered]
 
 
@@ -376,26 +368,9 @@ def confusion_matrix(
     -------
     Counts
         int64 of shape (classes, classes); rows are true, columns predicted classes.
-
-    Raises
-    ------
-    AnnotationError
-        If the shapes differ or a class number is out of range.
     """
-    shapes = {a.shape for a in (class_map, predicted, annotated) if a is not None}
-    if len(shapes) > 1:
-        raise AnnotationError(
-            f"True classes are of shape {class_map.shape}, predicted ones of "
-            f"{predicted.shape}; class maps of one image and shape are expected."
-        )
     inside = slice(None) if annotated is None else annotated.ravel()
     true, found = class_map.ravel()[inside], predicted.ravel()[inside]
-    for what, values in (("true", true), ("predicted", found)):
-        if values.size and not 0 <= int(values.min()) <= int(values.max()) < classes:
-            raise AnnotationError(
-                f"The {what} classes are {values.min()} to {values.max()}; "
-                f"0 to {classes - 1} are expected."
-            )
     keys = true.astype(np.int64) * classes + found.astype(np.int64)
     counts: npt.NDArray[np.int64] = np.bincount(keys, minlength=classes**2)
     return counts.reshape(classes, classes)

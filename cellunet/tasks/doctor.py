@@ -13,7 +13,7 @@ from typing import Any
 
 from cellunet import __version__, store
 from cellunet.bugs import in_use, outside_tested
-from cellunet.engine.cores import threads_for
+from cellunet.engine.threads import threads_for
 from cellunet.errors import CellunetError
 from cellunet.tasks.predict.settings import AUTO, ENGINES, choose_engine
 

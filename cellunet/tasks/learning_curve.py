@@ -210,6 +210,10 @@ def _trial(
     state = first_state(study.start, config, study.device)
     trainer = Trainer(training or validation, validation, config, study.device)
     network = state.average
+    if study.start and not training:
+        # Training does not take over the edge, which the start is used with.
+        edge = study.start.card.config.decode.edge
+        config = config.replace(decode=config.decode.replace(edge=edge))
     if training:
         trained = _trained(trainer, state, hooks)
         if trained is None:
@@ -222,7 +226,7 @@ def _trial(
         images=len(training),
         objects=objects,
         loss=loss.loss,
-        mean_ap=_scores(study, network, validation),
+        mean_ap=_scores(study, config, network, validation),
     )
 
 
@@ -236,14 +240,14 @@ def _trained(trainer: Trainer, state: TrainState, hooks: Hooks) -> UNet | None:
 
 
 def _scores(
-    study: _Study, network: UNet, validation: list[Prepared]
+    study: _Study, config: TrainConfig, network: UNet, validation: list[Prepared]
 ) -> tuple[float, ...]:
     engine = TorchEngine(network, study.device)
-    truths = [truth_of(engine, prepared, study.config) for prepared in validation]
+    truths = [truth_of(engine, prepared, config) for prepared in validation]
     chosen = constants(
-        study.config, truths, study.hooks.track, started=study.start is not None
+        config, truths, study.hooks.track, started=study.start is not None
     )
-    scores = fit.piece_scores(truths, chosen.crossed, study.config.encoding)
+    scores = fit.piece_scores(truths, chosen.crossed, config.encoding)
     return tuple(score.mean_ap for score in scores)
 
 

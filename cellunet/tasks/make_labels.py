@@ -14,7 +14,7 @@ from cellunet.annotations.coco import refuse_empty
 from cellunet.annotations.pairs import find_annotations
 from cellunet.bugs import telling_bugs
 from cellunet.command_config import THREADS, AnnotationConfig
-from cellunet.engine.cores import threads_for
+from cellunet.engine.threads import threads_for
 from cellunet.errors import (
     BugError,
     CellunetError,

@@ -24,8 +24,8 @@ from cellunet.errors import (
     ConfigError,
     InputError,
 )
-from cellunet.imaging import normalize
 from cellunet.imaging.measure import equivalent_diameters
+from cellunet.imaging.normalize import measure_channels
 from cellunet.io.axes import matching_planes
 from cellunet.io.channel_files import ChannelFile, channel_file
 from cellunet.io.files import at_work, writing
@@ -64,7 +64,7 @@ from cellunet.tasks.predict.outputs import (
     write_joined,
 )
 from cellunet.tasks.predict.places import PlacedImage, Placing
-from cellunet.tasks.predict.plane import band_rows, pixel_bands
+from cellunet.tasks.predict.plane import band_rows, channel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
@@ -492,8 +492,9 @@ class _Picture:
         config, rows = NormalizationConfig(), band_rows(source.shape[1], Memory())
         statistics = DARK
         if seen:
-            statistics = normalize.measure(
-                lambda: pixel_bands(source, self._plane, rows), config
+            (statistics,) = measure_channels(
+                lambda: (b[:1] for b in channel_bands(source, self._plane, rows)),
+                config,
             )
         self._thumbnail = Thumbnail(source.shape, statistics, config)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,11 @@ from cellunet.core.dataset import (
     crop_corner,
     prepare,
 )
-from cellunet.imaging.normalize import measure, network_input, normalize
+from cellunet.imaging.normalize import (
+    measure_channels,
+    network_input,
+    rescale_channels,
+)
 from cellunet.imaging.targets import encode, weight_map
 from tests.networks import sample_of
 
@@ -46,12 +51,10 @@ def _draw(images, config, indices, epoch=0):
 def test_preparing_scales_encodes_and_weighs(make_sample, tiny_config) -> None:
     sample = make_sample((64, 64), 1)
     prepared = prepare(sample, tiny_config)
-    plane = sample.image[0]
-    statistics = measure(lambda: [plane], tiny_config.normalization)
-    assert np.array_equal(
-        network_input(prepared.crop.image, tiny_config.normalization),
-        normalize(plane, statistics, tiny_config.normalization),
-    )
+    norm = tiny_config.normalization
+    statistics = measure_channels(lambda: [sample.image], norm)
+    scaled = rescale_channels(sample.image, statistics, norm)
+    assert np.array_equal(prepared.crop.image, scaled)
     class_map = encode(sample.labels, tiny_config.encoding)
     assert np.array_equal(prepared.class_map, class_map)
     assert np.array_equal(
@@ -282,6 +285,26 @@ def test_every_crop_that_holds_an_annotated_pixel_can_come(rng):
     annotated[4, 10] = True
     found = {crop_corner(annotated, 4, rng) for _ in range(2000)}
     assert found == {(y, x) for y in range(1, 5) for x in range(7, 11)}
+
+
+def test_a_pixel_is_drawn_as_from_a_list_of_all_annotated_ones(rng):
+    annotated = rng.random((30, 50)) < 0.1
+    annotated[4:9] = False
+    listed = np.argwhere(annotated)
+    for seed in range(50):
+        drawn = np.random.default_rng(seed).integers(len(listed))
+        place = crop_center(annotated, np.random.default_rng(seed))
+        assert place == tuple(listed[drawn])
+
+
+def test_drawing_a_pixel_takes_no_list_of_all_annotated_ones(rng):
+    annotated = np.ones((1000, 1000), bool)
+    annotated[0, 0] = False
+    tracemalloc.start()
+    crop_center(annotated, rng)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < annotated.size
 
 
 def test_where_all_is_annotated_two_numbers_are_drawn():

@@ -117,6 +117,26 @@ def test_probabilities_are_the_softmax_of_the_network_in_evaluation(rng) -> None
     assert np.array_equal(engine(image), found)
 
 
+@pytest.mark.parametrize("setting", [True, False])
+def test_convolutions_are_those_of_cudnn_unrounded(monkeypatch, setting) -> None:
+    cudnn = torch.backends.cudnn
+    seen = []
+
+    class Convolutions(torch.nn.Module):
+        def forward(self, image):
+            seen.append((cudnn.enabled, cudnn.deterministic, cudnn.allow_tf32))
+            return image
+
+    monkeypatch.setattr(cudnn, "enabled", setting)
+    monkeypatch.setattr(cudnn, "deterministic", setting)
+    monkeypatch.setattr(cudnn, "allow_tf32", True)
+    TorchEngine(Convolutions(), choose_device("cpu"))(np.zeros((1, 2, 8, 8), "f4"))
+    assert seen == [(setting, setting, False)]
+    assert (cudnn.enabled, cudnn.deterministic, cudnn.allow_tf32) == (
+        (setting, setting, True)
+    )
+
+
 def test_the_name_tells_version_and_device() -> None:
     _, engine = _engine()
     assert engine.name == f"torch {torch.__version__} cpu"

@@ -13,9 +13,11 @@ torch = pytest.importorskip("torch")
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.operations import operations_per_pixel
 from cellunet import store
 from cellunet.config import UNetConfig
 from cellunet.core.unet import UNet
+from cellunet.engine import onnx as onnx_graph
 from cellunet.engine.onnx import (
     BATCH_NORM_EPSILON,
     OPSET,
@@ -24,14 +26,11 @@ from cellunet.engine.onnx import (
     fold,
     integer,
     layers,
-    operations_per_pixel,
     read_weights,
     text,
     varint,
 )
-from cellunet.engine.onnx import (
-    model as encoded_model,
-)
+from cellunet.engine.onnx import model as encoded_model
 from cellunet.errors import CheckpointError
 from cellunet.presets import PRESETS
 
@@ -171,9 +170,10 @@ def test_a_weights_file_is_read_and_named_where_it_does_not_fit(
         read_weights(file, small_config.replace(channels=(4, 8)))
 
 
-def test_a_network_too_large_for_the_format_is_refused():
+def test_a_network_too_large_for_the_format_is_refused(monkeypatch):
+    monkeypatch.setattr(onnx_graph, "MAX_BYTES", 1000)
     with pytest.raises(CheckpointError, match="ONNX allows 1000") as caught:
-        encoded_model(bytes(1000), OPSET, largest=1000)
+        encoded_model(bytes(1000), OPSET)
     assert "--engine torch" in caught.value.hint
 
 

@@ -13,7 +13,7 @@ import tifffile
 
 from cellunet.cli.app import main
 from cellunet.engine import runtimes
-from cellunet.engine.cores import usable_cores
+from cellunet.engine.threads import usable_cores
 from tests.conftest import draw_nuclei
 
 LONG = "x" * 240
@@ -47,7 +47,7 @@ def test_folders_that_link_to_themselves_end(tiny_model, tmp_path, capsys) -> No
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
 def test_no_more_threads_than_cores_that_may_be_used() -> None:
-    code = "from cellunet.engine.cores import usable_cores; print(usable_cores())"
+    code = "from cellunet.engine.threads import usable_cores; print(usable_cores())"
     one = min(os.sched_getaffinity(0))
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
-from cellunet.imaging.components import components
+from cellunet.imaging.components import components, least_members
 
 
 def test_corners_do_not_join_and_numbers_follow_the_first_pixels() -> None:
@@ -99,3 +101,22 @@ def test_any_values_have_the_components_of_each_value(values, corners) -> None:
     masks.sort(key=lambda mask: mask.ravel().argmax())
     for number, mask in enumerate(masks, 1):
         np.testing.assert_array_equal(found == number, mask)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30),
+    st.randoms(use_true_random=False),
+)
+def test_sets_are_the_connected_components_in_any_order(pairs, random) -> None:
+    joins = np.array(pairs, np.int64).reshape(-1, 2)
+    graph = coo_matrix((np.ones(len(joins)), joins.T), (20, 20))
+    _, component = connected_components(graph, directed=False)
+    expected = [int(np.flatnonzero(component == c)[0]) for c in component]
+    assert least_members(20, *joins.T).tolist() == expected
+    shuffled = joins[random.sample(range(len(joins)), len(joins)), ::-1]
+    assert least_members(20, *shuffled.T).tolist() == expected
+
+
+def test_no_numbers_have_no_sets() -> None:
+    assert least_members(0, *np.zeros((2, 0), np.int64)).tolist() == []

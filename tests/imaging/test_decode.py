@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from cellunet.config import DecodeConfig, EncodingConfig, UNetConfig
 from cellunet.imaging.blocks import Area, plan
@@ -27,7 +25,6 @@ from cellunet.imaging.decode import (
     finalize_block,
     grow_block,
     halo_px,
-    least_members,
     seed_and_foreground_mask,
     seed_block,
     seed_border,
@@ -586,25 +583,6 @@ def test_a_real_field_does_not_depend_on_the_cut(data_dir, rng, name) -> None:
         cuts = (_cuts(height, every), _cuts(width, every))
         blocks = _decode_blocks(probabilities, cuts, encoding, decode, rng=rng)
         assert np.array_equal(blocks, whole)
-
-
-@settings(max_examples=50)
-@given(
-    st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30),
-    st.randoms(use_true_random=False),
-)
-def test_sets_are_the_connected_components_in_any_order(pairs, random) -> None:
-    joins = np.array(pairs, np.int64).reshape(-1, 2)
-    graph = coo_matrix((np.ones(len(joins)), joins.T), (20, 20))
-    _, component = connected_components(graph, directed=False)
-    expected = [int(np.flatnonzero(component == c)[0]) for c in component]
-    assert least_members(20, joins).tolist() == expected
-    shuffled = joins[random.sample(range(len(joins)), len(joins)), ::-1]
-    assert least_members(20, shuffled).tolist() == expected
-
-
-def test_no_numbers_have_no_sets() -> None:
-    assert least_members(0, np.zeros((0, 2), np.int64)).tolist() == []
 
 
 @settings(max_examples=50)

@@ -130,7 +130,7 @@ def test_a_window_holds_all_that_the_network_sees_around_what_it_is_for(rng) -> 
     chosen = selection(network, any_window=True)
     seen, asked_px, seen_px = np.zeros((500, 400), bool), 0, 0
     for block in blocks.blocks:
-        part = image[:, block.y.start : block.y.stop, block.x.start : block.x.stop]
+        part = image[:, *block.window]
         shape = part.shape[1:]
         cells = chosen.cells(block)
         pairs = list(chosen.seen(block, cells, part))
@@ -146,7 +146,7 @@ def test_a_window_holds_all_that_the_network_sees_around_what_it_is_for(rng) -> 
                 n % stride for n in (window.y0, window.y1, window.x0, window.x1)
             )
             rows, columns = wanted.slices
-            own = seen[block.y.start : block.y.stop, block.x.start : block.x.stop]
+            own = seen[block.window]
             assert not own[rows, columns].any()
             own[rows, columns] = True
     assert seen[190:240, 170:220].all()
@@ -163,7 +163,7 @@ def test_where_size_matters_a_block_is_seen_whole_or_not_at_all(rng) -> None:
     chosen = selection(network, any_window=False)
     found = []
     for block in blocks.blocks:
-        part = image[:, block.y.start : block.y.stop, block.x.start : block.x.stop]
+        part = image[:, *block.window]
         found.append(list(chosen.seen(block, chosen.cells(block), part)))
     assert sum(map(bool, found)) == 1
     [(wanted, window)] = found[0]

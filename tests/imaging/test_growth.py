@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cellunet.imaging.growth import Levels, Reach, grow, keep_contact, moved, smoothed
+from cellunet.imaging.growth import (
+    Levels,
+    Reach,
+    grow,
+    keep_contact,
+    moved,
+    place_outlines,
+    smoothed,
+)
 
 
 def _grow(labels, steps, allowed=None):
@@ -190,10 +198,11 @@ def test_any_cut_gives_the_same(nuclei_image) -> None:
     scaled = (image / 2000).astype(np.float32)
     labels = ndimage.grey_erosion(labels, 3).astype(np.int32)
     for fraction in (0.3, 0.7):
-        whole = placed(labels, scaled, fraction)
+        whole = place_outlines(labels, scaled, fraction)
         assert (whole != labels).any()
         for cuts in ((0, 50, 100, None), (0, 17, 90, 101, None)):
-            np.testing.assert_array_equal(placed(labels, scaled, fraction, cuts), whole)
+            cut = placed(labels, scaled, fraction, cuts, Reach.at(1.0))
+            np.testing.assert_array_equal(cut, whole)
 
 
 def test_an_object_that_is_no_brighter_than_around_it_stays() -> None:

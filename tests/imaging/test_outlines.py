@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from cellunet.imaging.outlines import Tracer, outlines
-from cellunet.imaging.shapes import ring_areas
+from cellunet.imaging.outlines import Tracer, outlines, ring_areas
 
 
 def ring_area(ring) -> float:

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from cellunet.config import NormalizationConfig
 from cellunet.imaging import quality
-from cellunet.imaging.normalize import measure
+from cellunet.imaging.normalize import measure_channels
 from cellunet.imaging.quality import (
     FEATURES,
     MAX_CONTRAST,
@@ -28,7 +28,7 @@ from cellunet.store import STATISTICS
 
 
 def known(image) -> Statistics:
-    return measure(lambda: [image], NormalizationConfig())
+    return measure_channels(lambda: [image[np.newaxis]], NormalizationConfig())[0]
 
 
 def sharp(image, magnification: float = 1.0, cuts=()) -> float | None:

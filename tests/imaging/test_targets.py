@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -605,17 +606,19 @@ def test_an_image_without_background_has_borders_too() -> None:
     assert border_map(labels, config)[1].tolist() == pytest.approx(expected)
 
 
+def test_a_border_map_of_many_objects_takes_a_few_planes_of_memory() -> None:
+    # 2,601 objects, whose windows cover the image 140 times together.
+    row = np.where(np.arange(255) % 5 < 4, np.arange(255) // 5 + 1, 0)
+    labels = np.where(row[:, None] * row, row[:, None] * 51 + row, 0).astype(np.int32)
+    tracemalloc.start()
+    border_map(labels, WeightConfig())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 15 * labels.nbytes
+
+
 def test_two_parts_of_one_object_have_no_border_between_them() -> None:
     labels = np.array([[5, 0, 5, 0, 0, 0, 0, 0, 8]])
     found = border_map(labels, WeightConfig(border_weight=1.0, border_sigma_px=2.0))
     # Between the parts, d1 is 1 and d2 the 7 pixels to object 8.
     assert found[0, 1] == pytest.approx(math.exp(-(8**2) / 8))
-
-
-def test_a_class_without_a_weight_is_refused() -> None:
-    with pytest.raises(ConfigError, match="class 2, but there are 2"):
-        weight_map(
-            np.zeros((1, 1), int),
-            np.array([[2]], np.uint8),
-            WeightConfig(class_weights=(1.0, 1.0)),
-        )

@@ -14,7 +14,7 @@ from cellunet.config import NormalizationConfig
 from cellunet.imaging import measure as measuring
 from cellunet.imaging import outlines, quality
 from cellunet.imaging.measure import Confidences, Sums, measure_labels
-from cellunet.imaging.normalize import measure
+from cellunet.imaging.normalize import measure_channels
 from cellunet.imaging.outlines import Tracer
 from cellunet.io import scratch
 from cellunet.io.source import Statistics
@@ -52,7 +52,9 @@ def measured() -> Callable[[], object]:
 
 def statistics() -> Callable[[], object]:
     pixels = line(np.uint16)
-    return lambda: measure(lambda: [pixels], NormalizationConfig())
+    return lambda: measure_channels(
+        lambda: [pixels[np.newaxis]], NormalizationConfig()
+    )[0]
 
 
 def sharp() -> Callable[[], object]:

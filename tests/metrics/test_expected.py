@@ -33,6 +33,7 @@ def truth(name: str, found: slice = np.s_[:, :], side: int = 40) -> Truth:
     probabilities[0], probabilities[1] = ~seen, seen
     return Truth(
         name=name,
+        intensities=np.zeros((side, side), np.float32),
         probabilities=probabilities,
         labels=labels,
         annotated=np.ones_like(seen),
@@ -57,12 +58,7 @@ def test_quarters_are_of_what_is_annotated() -> None:
     one = truth("a")
     annotated = np.zeros_like(one.annotated)
     annotated[:24] = True
-    part = Truth(
-        name="a",
-        probabilities=one.probabilities,
-        labels=one.labels,
-        annotated=annotated,
-    )
+    part = replace(one, annotated=annotated)
     scores = piece_scores([part], [DECODE], ENCODING)
     # Cut at row 12, with most of the upper two squares above it.
     assert [s.true_objects for s in scores] == [1, 1]

@@ -13,7 +13,9 @@ from cellunet.metrics.fit import (
     Truth,
     fit,
     outlook,
+    piece_scores,
     points_of,
+    score_truth,
     sizes_up_to,
 )
 from cellunet.progress import silent_track
@@ -37,6 +39,7 @@ def truth(name: str, speck_px: int, *, dim: bool = False) -> Truth:
     probabilities[:, 20, 2 : 2 + speck_px] = np.array((0.02, 0.96, 0.02))[:, None]
     return Truth(
         name=name,
+        intensities=np.zeros((24, 24), np.float32),
         probabilities=probabilities.astype(np.float16),
         labels=labels,
         annotated=np.ones((24, 24), bool),
@@ -111,13 +114,33 @@ def test_no_image_is_decoded_twice_with_the_same_constants(monkeypatch) -> None:
     seen: list[tuple[int, DecodeConfig]] = []
     decode_plane = fitting.decode_plane
 
-    def counted(probabilities, encoding, decode):
+    def counted(probabilities, encoding, decode, intensities):
         seen.append((int(probabilities[1, 20, 2:].sum()), decode))
-        return decode_plane(probabilities, encoding, decode)
+        return decode_plane(probabilities, encoding, decode, intensities)
 
     monkeypatch.setattr(fitting, "decode_plane", counted)
     fitted(truth("a", 0), truth("b", 12))
     assert len(seen) == len(set(seen))
+
+
+def test_constants_are_scored_with_their_edge() -> None:
+    # The network draws the object two pixels further in than the image shows it.
+    labels = np.zeros((24, 24), np.int32)
+    labels[6:18, 6:18] = 1
+    drawn = np.zeros((24, 24), bool)
+    drawn[8:16, 8:16] = True
+    only = Truth(
+        name="a",
+        intensities=(labels > 0).astype(np.float32),
+        probabilities=np.stack([~drawn, drawn, drawn & False]).astype(np.float16),
+        labels=labels,
+        annotated=np.ones((24, 24), bool),
+    )
+    plain, moved = score_truth(only, ENCODING, [START, START.replace(edge=0.5)])
+    # An IoU of 64/144.
+    assert (plain.tp[0], moved.mean_ap) == (0, 1)
+    pieces = piece_scores([only], [START.replace(edge=0.5)], ENCODING)
+    assert [s.mean_ap for s in pieces] == [1]
 
 
 def test_known_constants_stay_unless_others_score_better() -> None:
@@ -173,6 +196,7 @@ def test_the_boundary_target_fits_too(target) -> None:
     edge[5:11, 5:11] = 0.6
     only = Truth(
         name="a",
+        intensities=np.zeros((24, 24), np.float32),
         probabilities=np.stack([1 - edge, edge]),
         labels=labels,
         annotated=np.ones((24, 24), bool),
@@ -192,6 +216,7 @@ def test_the_outline_is_moved_by_the_odds_of_the_background() -> None:
     boundary = np.where(labels > 0, 0.0, 0.05)
     only = Truth(
         name="a",
+        intensities=np.zeros((24, 24), np.float32),
         probabilities=np.stack([1 - interior - boundary, interior, boundary]).astype(
             np.float16
         ),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from cellunet.errors import AnnotationError
 from cellunet.metrics.matching import class_scores, confusion_matrix
 
 TRUE = np.array([[0, 0, 1], [1, 2, 2]], np.uint8)
@@ -40,19 +38,3 @@ def test_a_class_that_never_comes_has_no_precision_and_no_recall() -> None:
     empty = np.zeros((2, 2), np.uint8)
     scores = class_scores(confusion_matrix(empty, empty, classes=2), NAMES[:2])
     assert (scores[1].precision, scores[1].recall) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("true", "found", "annotated", "said"),
-    [
-        (TRUE, FOUND[:1], None, "one image and shape"),
-        (TRUE, FOUND, np.ones((3, 2), bool), "one image and shape"),
-        (TRUE + 1, FOUND, None, "true classes are 1 to 3; 0 to 2"),
-        (TRUE, FOUND.astype(int) - 1, None, "predicted classes are -1 to 1"),
-    ],
-)
-def test_what_cannot_be_class_maps_is_refused(
-    true: np.ndarray, found: np.ndarray, annotated: np.ndarray | None, said: str
-) -> None:
-    with pytest.raises(AnnotationError, match=said):
-        confusion_matrix(true, found, classes=3, annotated=annotated)

@@ -16,7 +16,7 @@ from imagecodecs import png_decode
 
 from cellunet.config import NormalizationConfig
 from cellunet.errors import ConfigError
-from cellunet.imaging.normalize import measure
+from cellunet.imaging.normalize import measure_channels
 from cellunet.io.source import Statistics
 from cellunet.outputs import pictures
 from cellunet.outputs.pictures import (
@@ -205,7 +205,7 @@ def test_panels_stand_in_equal_cells():
 
 
 def known(image) -> Statistics:
-    return measure(lambda: [image], NormalizationConfig())
+    return measure_channels(lambda: [image[np.newaxis]], NormalizationConfig())[0]
 
 
 def made(image, labels, cuts=()) -> tuple[bytes, tuple[int, int]]:

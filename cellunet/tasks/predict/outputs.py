@@ -44,7 +44,7 @@ from cellunet.outputs.tables import (
 from cellunet.outputs.zarr_table import ROWS, ZarrTable, table_path
 from cellunet.tasks.linking import VolumeRows
 from cellunet.tasks.predict.inputs import first_channel, open_as
-from cellunet.tasks.predict.plane import band_rows, pixel_bands
+from cellunet.tasks.predict.plane import band_rows, channel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
@@ -792,7 +792,7 @@ def _label_plane(source: Source, number: int) -> LabelPlane:
     rows = band_rows(source.shape[1], Memory())
 
     parts = []
-    for band in pixel_bands(source, number, rows):
+    for (band,) in channel_bands(source, number, rows):
         _refuse_no_labels(source.path, band)
         parts.append(np.stack(np.unique(band.astype(np.int64), return_counts=True)))
     every, counts = np.concatenate(parts, axis=1)
@@ -800,7 +800,7 @@ def _label_plane(source: Source, number: int) -> LabelPlane:
     areas = np.bincount(place[1:], counts, minlength=len(ids)).astype(np.int64)
 
     def bands() -> Iterator[npt.NDArray[np.uint32]]:
-        for band in pixel_bands(source, number, rows):
+        for (band,) in channel_bands(source, number, rows):
             yield np.searchsorted(ids, band).astype(np.uint32)
 
     return LabelPlane(ids, areas[1:], bands)

@@ -477,14 +477,6 @@ def band_rows(width: int, memory: Memory) -> int:
     return min(max(memory.band_pixels // width, LEAST_ROWS), BAND_ROWS)
 
 
-def pixel_bands(
-    source: Source, plane: int, rows: int
-) -> Iterator[npt.NDArray[np.generic]]:
-    """Yield a plane's first channel in bands of so many full-width rows, YX."""
-    for band in channel_bands(source, plane, rows):
-        yield band[0]
-
-
 def channel_bands(
     source: Source, plane: int, rows: int
 ) -> Iterator[npt.NDArray[np.generic]]:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 from cellunet import bugs
 from cellunet.command_config import PredictConfig
 from cellunet.config import FOREGROUND
-from cellunet.engine.cores import usable_cores
 from cellunet.engine.runtimes import FlippingEngine
+from cellunet.engine.threads import usable_cores
 from cellunet.errors import ConfigError, DeviceError, choose
 from cellunet.imaging.blocks import network_plan
 from cellunet.io.scratch import MEMORY_BYTES

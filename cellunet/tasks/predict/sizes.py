@@ -285,6 +285,8 @@ class _Seen:
     window: Rectangle
     look: Look
     labels: npt.NDArray[np.uint32]
+    by: int = 1
+    """How many pixels of the window one of the labels is wide."""
 
 
 class _Looker:
@@ -471,7 +473,7 @@ def _enlarged(seen: _Seen, by: int) -> _Seen:
     """Return a coarse look in the plane's own pixels; its labels stay as they are."""
     look = seen.look
     own = replace(look, diameters=look.diameters * by, pixels=look.pixels * by**2)
-    return replace(seen, look=own)
+    return replace(seen, look=own, by=by)
 
 
 def _fullest(coarse: Sequence[_Seen], side: int, most_px: int) -> list[Rectangle]:
@@ -499,8 +501,7 @@ def _cells(
 ) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield windows of one size with how much objects cover there."""
     for seen in coarse:
-        top = seen.window
-        by = (top.y1 - top.y0) // len(seen.labels)
+        top, by = seen.window, seen.by
         for y in _starts(top.y1 - top.y0, side):
             for x in _starts(top.x1 - top.x0, side):
                 part = seen.labels[

@@ -155,7 +155,7 @@ def see(
     Parameters
     ----------
     scaled
-        YX float32, intensities as `cellunet.imaging.normalize.scale` returns them.
+        YX float32, from `cellunet.imaging.normalize.rescale_intensity`.
     labels
         YX, 0 background.
     evidence

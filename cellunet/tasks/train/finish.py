@@ -16,7 +16,6 @@ from cellunet.core.device import TorchEngine, torch_version
 from cellunet.core.unet import mean_network
 from cellunet.engine.runtimes import plane_probabilities
 from cellunet.imaging.blocks import network_plan
-from cellunet.imaging.decode import decode_plane
 from cellunet.imaging.normalize import network_input
 from cellunet.imaging.quality import Appearance, summarize
 from cellunet.imaging.targets import has_background
@@ -114,8 +113,7 @@ def write_pictures(
     picked = np.unique(np.linspace(0, len(images) - 1, PICTURES).astype(int))
     for index in picked:
         truth = truths[index]
-        probabilities = truth.probabilities.astype(np.float32)
-        labels = decode_plane(probabilities, config.encoding, config.decode)
+        labels = fit.decoded(truth, config.encoding, config.decode)
         picture = draw_outlines(images[index], truth.labels, other=labels)
         name = truth.name.replace("/", "_")
         write_png(pictures / f"{name}.png", picture)
@@ -288,7 +286,7 @@ def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[fit.Tru
 
 def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> fit.Truth:
     """Return a prepared image with its probabilities, as the network sees it."""
-    labels = prepared.crop.labels
+    labels, scaled = prepared.crop.labels, prepared.crop.image[0]
     probabilities = plane_probabilities(
         engine,
         network_input(prepared.crop.image, config.normalization),
@@ -297,6 +295,8 @@ def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> fit.Tru
     )
     return fit.Truth(
         name=prepared.name,
+        # Half way is half way whatever the network sees.
+        intensities=scaled**2 if config.normalization.curve != "linear" else scaled,
         # Half precision holds what a threshold needs, in half the memory.
         probabilities=probabilities.astype(np.float16),
         labels=labels,

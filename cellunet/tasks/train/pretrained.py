@@ -139,14 +139,18 @@ def inherit_from_pretrained(
 def _filled_group(
     what: str, config: TrainConfig, theirs: TrainConfig, given: Collection[str]
 ) -> Config:
-    """Return a group of settings, each one theirs if it was left open."""
+    """Return a group of settings, each one theirs if it was left open.
+
+    The edge is never theirs: training learns where annotations put outlines.
+    """
     usual = getattr(for_target(TrainConfig(), config.encoding.target), what)
     ours: Config = getattr(config, what)
     other = getattr(theirs, what)
     left_open = {
         name: getattr(other, name)
         for name, value in vars(ours).items()
-        if value == getattr(usual, name) and f"{what}.{name}" not in given
+        if value == getattr(usual, name)
+        and f"{what}.{name}" not in {*given, "decode.edge"}
     }
     return ours.replace(**left_open)
 

@@ -245,6 +245,12 @@ def resolve_config(
             f"{', ...' if len(known) > 3 else ''}): scores on them say little about "
             "other images."
         )
+    edge = start.card.config.decode.edge
+    if edge and not config.decode.edge:
+        notes.append(
+            f"{start.name} puts outlines at an edge of {edge:g}. The new model learns "
+            "those of the annotations instead: its edge is 0."
+        )
     return fitted_to(config, data), notes
 
 

@@ -30,7 +30,7 @@ from cellunet.config import NormalizationConfig, UNetConfig
 from cellunet.engine.int8 import ranges_of
 from cellunet.engine.onnx import build_int8, read_weights
 from cellunet.errors import BugError, CellunetError, ImageReadError
-from cellunet.imaging.normalize import measure
+from cellunet.imaging.normalize import measure_channels
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import held_bytes, read_provenance
 from cellunet.io.paths import find_inputs
@@ -74,7 +74,9 @@ def image(path: Path, past: Past) -> None:
         memory_for(MEMORY_MB, source.shape, window, held, 0)
         for plane in range(min(int(np.prod(source.plane_shape)), 4)):
             region = Region(plane, 0, rows, 0, min(width, MOST_PX))
-            measure(lambda r=region: [source.read(r)[0]], NormalizationConfig())
+            measure_channels(
+                lambda r=region: [source.read(r)[:1]], NormalizationConfig()
+            )
     read_provenance(path)
 
 

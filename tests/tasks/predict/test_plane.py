@@ -38,7 +38,7 @@ from cellunet.errors import CheckpointError, ImageReadError, OutputError
 from cellunet.imaging import blocks as blocks_module
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.decode import correct, decode_plane, seed_and_foreground_mask
-from cellunet.imaging.normalize import measure, normalize
+from cellunet.imaging.normalize import measure_channels, network_input, rescale_channels
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import TiffSink
 from cellunet.io.scratch import KeptTile, PlaneStore, Scratch
@@ -95,12 +95,12 @@ def labels_of(path: Path, recipe: InferenceSettings) -> np.ndarray:
 
 def probabilities_of(image: np.ndarray, recipe: InferenceSettings) -> np.ndarray:
     """The whole plane through the network, without any of `segment`."""
-    config = recipe.config
-    scaled = normalize(
-        image, measure(lambda: [image], config.normalization), config.normalization
-    )
+    config, channel = recipe.config, image[np.newaxis]
+    norm = config.normalization
+    statistics = measure_channels(lambda: [channel], norm)
+    seen = network_input(rescale_channels(channel, statistics, norm), norm)
     return plane_probabilities(
-        recipe.engine, scaled, network_plan(image.shape, config.network), 3
+        recipe.engine, seen, network_plan(image.shape, config.network), 3
     )
 
 

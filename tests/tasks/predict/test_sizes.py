@@ -11,6 +11,8 @@ import tifffile
 from cellunet import store
 from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError
+from cellunet.imaging.empty import Rectangle
+from cellunet.imaging.sizes import look_of
 from cellunet.io.label_tiff import read_provenance
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import ArraySource
@@ -146,6 +148,16 @@ def test_small_nuclei_beside_large_ones_are_not_lost(
     np.testing.assert_array_equal(labels_of(both, in_tiles, found), seen)
     # Numbered without gaps, whichever look they are from.
     assert set(np.unique(seen)) == set(range(seen.max() + 1))
+
+
+def test_windows_follow_a_coarse_look_to_its_last_columns() -> None:
+    # Of 75 rows four are left, 16 pixels each, and an object in the last column alone.
+    labels = np.zeros((4, 64), np.uint32)
+    labels[:, -1] = 1
+    window = Rectangle(0, 75, 2000, 3024)
+    seen = size_module._Seen(window, look_of(labels, np.full((4, 64), 255)), labels)
+    coarse = [size_module._enlarged(seen, 16)]
+    assert size_module._fullest(coarse, 512, 2**16) == [Rectangle(0, 75, 2512, 3024)]
 
 
 def test_planes_and_images_share_the_median_of_the_sure_sizes() -> None:

@@ -27,7 +27,7 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
-from cellunet.imaging.normalize import measure, rescale_intensity
+from cellunet.imaging.normalize import measure_channels, rescale_intensity
 from cellunet.io.files import writing
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import write_crop
@@ -564,7 +564,7 @@ def test_a_crop_knows_its_image_for_dark_objects_too(images, tmp_path) -> None:
     with open_image(tmp_path / "out" / "images" / f"{made.name}.tif") as source:
         for invert in (False, True):
             config = norm.replace(invert=invert)
-            expected = measure(lambda: [whole], config)
+            expected = measure_channels(lambda: [whole[np.newaxis]], config)[0]
             assert source.cut_from.by_channel(config) == (expected,)
 
 

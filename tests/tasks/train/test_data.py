@@ -21,7 +21,7 @@ from cellunet.command_config import PredictConfig, SplitConfig
 from cellunet.config import NormalizationConfig, TrainConfig
 from cellunet.core.dataset import prepare
 from cellunet.errors import AnnotationError, ImageReadError, InputError
-from cellunet.imaging.normalize import measure, rescale_intensity
+from cellunet.imaging.normalize import measure_channels, rescale_intensity
 from cellunet.tasks.predict.settings import settings_for
 from cellunet.tasks.train.checks import training_notes
 from cellunet.tasks.train.data import (
@@ -376,10 +376,11 @@ def test_a_part_is_prepared_like_its_place_in_the_whole(field, tmp_path):
 
 @pytest.mark.slow
 def test_a_part_of_a_crop_is_scaled_as_the_field_that_the_crop_was_cut_from(field):
-    statistics = measure(lambda: [field.image[0] * 2], NormalizationConfig())
-    crop = replace(field, measured=lambda config: [statistics])
+    channel = field.image[:1] * 2
+    statistics = measure_channels(lambda: [channel], NormalizationConfig())
+    crop = replace(field, measured=lambda config: statistics)
     (part,) = cut(crop, NEVER)
-    assert part.statistics_for(NormalizationConfig()) == [statistics]
+    assert part.statistics_for(NormalizationConfig()) == statistics
 
 
 @pytest.mark.slow
@@ -408,7 +409,7 @@ def test_channels_are_measured_over_the_whole_file_in_their_order(
     tifffile.imwrite(tmp_path / "a.tif", image, metadata={"axes": "CYX"}, ome=True)
     config = NormalizationConfig()
     found = measured_in(tmp_path / "a.tif", ChannelChoice(channel=asked))(config)
-    assert found == tuple(measure(lambda k=k: [image[k]], config) for k in numbers)
+    assert found == measure_channels(lambda: [image[list(numbers)]], config)
     assert rescale_intensity(image[1, :5], found[0], config).max() <= 1.01
 
 

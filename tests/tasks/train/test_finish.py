@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,7 @@ def truths(found: list[Sample]) -> list[Truth]:
         made.append(
             Truth(
                 name=sample.name,
+                intensities=sample.image[0].astype(np.float32),
                 probabilities=one_hot,
                 labels=sample.labels,
                 annotated=sample.annotated,
@@ -203,6 +205,33 @@ def test_a_start_that_is_better_is_kept(few, quick, tiny_model) -> None:
     assert ours.keys() == kept.keys()
     for name, values in kept.items():
         assert np.array_equal(ours[name], values), name
+
+
+@pytest.mark.slow
+def test_a_start_is_scored_with_its_edge_which_is_not_taken_over(
+    few, quick, tiny_model, tmp_path
+) -> None:
+    weights = tiny_model.folder / store.WEIGHTS_FILE
+    card = store.read_card(weights)
+    start = tmp_path / "edged" / store.WEIGHTS_FILE
+    start.parent.mkdir()
+    decode = card.config.decode.replace(edge=0.3)
+    card = replace(card, name="edged", config=card.config.replace(decode=decode))
+    store.write(start, store.read_tensors(weights), card.to_dict())
+    # A rate at which nothing that was learned survives.
+    config = tiny_model.config.replace(
+        epochs=1, steps_per_epoch=5, learning_rate=30.0, warmup_steps=0
+    )
+    told: list[str] = []
+    trained = train(
+        quick(few, config=config, split=FOLDS, start=str(start.parent)),
+        Hooks(on_note=told.append),
+    )
+    assert trained.kept_start
+    assert card_of(trained).config.decode.edge == 0.3
+    found = evaluate_model(few, model=str(start.parent)).unseen.summaries["all"]
+    assert trained.scores["mean_ap"] == pytest.approx(found.mean_ap.value)
+    assert any("an edge of 0.3" in note for note in told)
 
 
 @pytest.mark.slow

@@ -108,6 +108,16 @@ def test_a_crop_fits_the_models_stride(start) -> None:
     assert inherit_from_pretrained(deep, theirs).crop_px == 96
 
 
+def test_the_edge_of_a_model_is_not_taken_over(start) -> None:
+    theirs = start.card.config
+    theirs = theirs.replace(decode=theirs.decode.replace(edge=0.3))
+    found = inherit_from_pretrained(TrainConfig(), theirs).decode
+    assert (found.seed_threshold, found.edge) == (0.7, 0)
+    decode = TrainConfig().decode.replace(edge=0.4)
+    asked = TrainConfig().replace(decode=decode)
+    assert inherit_from_pretrained(asked, theirs).decode.edge == 0.4
+
+
 def test_another_network_that_was_asked_for_is_refused(start) -> None:
     with pytest.raises(ConfigError, match=r"another network.*preset classic"):
         with_pretrained(PRESETS["classic"], start)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cellunet.engine import cores
-from cellunet.engine.cores import threads_for, usable_cores
+from cellunet.engine import threads
+from cellunet.engine.threads import threads_for, usable_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +20,8 @@ def eight_cores(monkeypatch, tmp_path) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(cores, "CGROUPS", tmp_path)
-    monkeypatch.setattr(cores, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(threads, "CGROUPS", tmp_path)
+    monkeypatch.setattr(threads, "OWN_CGROUPS", tmp_path / "own")
 
 
 def group(root: Path, own: str, **files: str) -> None:

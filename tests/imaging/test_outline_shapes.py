@@ -8,9 +8,9 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellunet.imaging import shapes
+from cellunet.imaging import outlines
 from cellunet.imaging.measure import measure_labels
-from cellunet.imaging.shapes import feret_diameters, hulls, shapes_of
+from cellunet.imaging.outlines import feret_diameters, hulls, shapes_of
 
 SQUARE = np.array([[0.0, 0], [4, 0], [4, 4], [0, 4]])
 HOLE = np.array([[1.0, 1], [1, 2], [2, 2], [2, 1]])
@@ -49,7 +49,7 @@ def test_hulls_are_those_of_shapely(passes, several) -> None:
         return
     owner = np.repeat(np.arange(len(several)), [len(p) for p in several])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shapes, "PASSES", passes)
+        patch.setattr(outlines, "PASSES", passes)
         found = hulls(np.concatenate([np.array(p, float) for p in several]), owner)
     for k, corners in enumerate(np.split(found.points, found.starts[1:])):
         ring = shapely.Polygon(corners)
@@ -60,7 +60,7 @@ def test_hulls_are_those_of_shapely(passes, several) -> None:
 
 @pytest.mark.parametrize("at_once", [1, 2**20])
 def test_feret_diameters_are_distances_of_parallel_lines(at_once, monkeypatch) -> None:
-    monkeypatch.setattr(shapes, "PAIRS_AT_ONCE", at_once)
+    monkeypatch.setattr(outlines, "PAIRS_AT_ONCE", at_once)
     triangle = np.array([[0.0, 0], [3, 0], [0, 4]])
     around = hulls(np.concatenate((SQUARE, triangle)), np.array([0] * 4 + [1] * 3))
     far, wide = feret_diameters(around, (1.0, 1.0))
