@@ -269,9 +269,9 @@ def _looked_for(
     stack: Stack, known: tuple[str, ...], names: tuple[str, ...]
 ) -> list[int]:
     """Return the numbers of the channels that are called as those looked for."""
-    found = [k for name in known for k in _called(name, names)]
-    if len(found) == len(known) and not any(map(str.isdecimal, known)):
-        return found
+    found = [_called(name, names) for name in known]
+    if all(len(of) == 1 for of in found) and not any(map(str.isdecimal, known)):
+        return [number for of in found for number in of]
     looks = f"The model looks at {len(known)}, in training {','.join(known)}"
     hint = (
         f"{looks}: name those of this image in that order, for example "

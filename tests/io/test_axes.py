@@ -338,6 +338,8 @@ def test_known_channels_are_taken_by_name_alone():
         (("", ""), ("0", "1"), "0,1"),
         (("0", "1"), ("0", "1"), "0,1"),
         (("GFP", "GFP", "DAPI"), ("DAPI", "GFP"), "0,1"),
+        # As many as are looked for, but one of them twice and the other not at all.
+        (("DAPI", "CD3", "CD8", "dapi"), ("DAPI", "membrane"), "DAPI,CD3"),
     ]:
         with pytest.raises(ImageReadError, match="no channel was chosen") as caught:
             chosen(None, names, known)
