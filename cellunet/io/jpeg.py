@@ -38,11 +38,12 @@ def open_jpeg(path: Path, choice: Choice) -> PictureSource:
         nor RGB, or if a channel must be chosen.
     """
     # Pillow takes a while to load, and no other image needs it.
-    from PIL import Image
+    from PIL.JpegImagePlugin import JpegImageFile
 
     with reading(path):
         check_kind(path, "JPEG")
-        with Image.open(path, formats=["JPEG"]) as image:
+        # `Image.open` would refuse large pictures, whose pixels are not read here.
+        with JpegImageFile(path) as image:
             (width, height), mode = image.size, image.mode
             turned = image.getexif().get(_ORIENTATION, 1) != 1
         if mode not in _SAMPLES or turned:

@@ -42,16 +42,16 @@ MICROMETERS = {
     "um": 1.0,
     "micron": 1.0,
     "microns": 1.0,
-    "micrometer": 1.0,
-    "micrometre": 1.0,
     "mm": 1e3,
     "cm": 1e4,
     "dm": 1e5,
     "m": 1e6,
     "in": 25_400.0,
     "inch": 25_400.0,
+    "foot": 304_800.0,
+    "yard": 914_400.0,
 }
-"""Length units in micrometers; the keys are in Unicode normal form KC."""
+"""Length units in micrometers that are not called meter with a prefix."""
 
 SECONDS = {
     "ns": 1e-9,
@@ -61,11 +61,38 @@ SECONDS = {
     "s": 1.0,
     "sec": 1.0,
     "min": 60.0,
+    "minute": 60.0,
     "h": 3600.0,
     "hour": 3600.0,
     "d": 86_400.0,
+    "day": 86_400.0,
 }
-"""Units of time in seconds, as OME and ImageJ write them."""
+"""Units of time in seconds that are not called second with a prefix."""
+
+_PREFIXES = {
+    "yotta": 24,
+    "zetta": 21,
+    "exa": 18,
+    "peta": 15,
+    "tera": 12,
+    "giga": 9,
+    "mega": 6,
+    "kilo": 3,
+    "hecto": 2,
+    "deca": 1,
+    "": 0,
+    "deci": -1,
+    "centi": -2,
+    "milli": -3,
+    "micro": -6,
+    "nano": -9,
+    "pico": -12,
+    "femto": -15,
+    "atto": -18,
+    "zepto": -21,
+    "yocto": -24,
+}
+"""Powers of ten by the names that UDUNITS-2 has for them, as OME-Zarr recommends."""
 
 CREDIBLE_UM = (0.001, 10.0)
 
@@ -122,15 +149,37 @@ def unit_um(unit: str) -> float | None:
 
     Examples
     --------
-    >>> unit_um("nm"), unit_um("pixel")
-    (0.001, None)
+    >>> unit_um("nm"), unit_um("nanometer"), unit_um("pixel")
+    (0.001, 0.001, None)
     """
+    return _factor(unit, MICROMETERS, r"(\w*?)met(?:er|re)s?", 6)
+
+
+def unit_s(unit: str) -> float | None:
+    """Return a unit of time in seconds, or None if it is not known.
+
+    Examples
+    --------
+    >>> unit_s("ms"), unit_s("millisecond"), unit_s("frame")
+    (0.001, 0.001, None)
+    """
+    return _factor(unit, SECONDS, r"(\w*?)seconds?", 0)
+
+
+def _factor(
+    unit: str, known: dict[str, float], prefixed: str, power: int
+) -> float | None:
+    """Return a unit by a table, else by the prefix before its name."""
     # ImageJ writes the micro sign as an escape; OME files use either of two mu's,
     # which form KC makes one.
     text = unit.strip().replace("\\u00B5", "µ").replace("\\u00b5", "µ")
     text = unicodedata.normalize("NFKC", text)
-    known = {unicodedata.normalize("NFKC", k): v for k, v in MICROMETERS.items()}
-    return known.get(text, known.get(text.lower()))
+    table = {unicodedata.normalize("NFKC", k): v for k, v in known.items()}
+    found = re.fullmatch(prefixed, text.lower())
+    if found and found[1] in _PREFIXES:
+        # Of decimal text, so that a nanometer is what nm is.
+        return float(f"1e{_PREFIXES[found[1]] + power}")
+    return table.get(text, table.get(text.lower()))
 
 
 def summarize_ome(path: Path, xml: str, size: int) -> OmeSummary:
@@ -260,7 +309,7 @@ def _image(
         ),
         steps=(
             _ome_length(pixels, "PhysicalSizeZ", unit_um, "µm"),
-            _ome_length(pixels, "TimeIncrement", SECONDS.get, "s"),
+            _ome_length(pixels, "TimeIncrement", unit_s, "s"),
         ),
         blocks=tuple(blocks),
     )
@@ -370,7 +419,7 @@ def imagej_steps(imagej: dict[str, Any]) -> tuple[float | None, float | None]:
     steps = []
     for key, unit in (
         ("spacing", unit_um(str(imagej.get("zunit", imagej.get("unit", ""))))),
-        ("finterval", SECONDS.get(str(imagej.get("tunit", "s")))),
+        ("finterval", unit_s(str(imagej.get("tunit", "s")))),
     ):
         value = positive(imagej.get(key))
         steps.append(None if value is None or unit is None else value * unit)

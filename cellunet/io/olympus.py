@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.io.metadata import SECONDS, unit_um
+from cellunet.io.metadata import unit_s, unit_um
 from cellunet.io.scenes import (
     MissingPlaneError,
     Scene,
@@ -95,7 +95,7 @@ def _olympus_step(settings: Mapping[str, Any], axis: str) -> float | None:
         common = settings.get(f"Axis {number} Parameters Common", {})
         if common.get("AxisCode") == axis:
             unit = str(common.get("UnitName") or common.get("PixUnit") or "")
-            factor = SECONDS.get(unit) if axis == "T" else unit_um(unit)
+            factor = unit_s(unit) if axis == "T" else unit_um(unit)
             return step(float(common.get("Interval") or 0) * (factor or 0))
     return None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from cellunet.bugs import bug, is_bug
 from cellunet.errors import CellunetError, ImageReadError, some
 from cellunet.io.axes import Stack, at_level, choose_image, choose_level, lay_out
+from cellunet.io.metadata import unit_s, unit_um
 from cellunet.io.source import (
     READ_FAILURES,
     Closing,
@@ -53,35 +53,6 @@ ORDER = "TCZYX"
 """Axes in the order in which planes are numbered here."""
 
 _TYPES = {"time": "T", "channel": "C"}
-
-_METERS = {
-    "yotta": 1e24,
-    "zetta": 1e21,
-    "exa": 1e18,
-    "peta": 1e15,
-    "tera": 1e12,
-    "giga": 1e9,
-    "mega": 1e6,
-    "kilo": 1e3,
-    "hecto": 1e2,
-    "deca": 1e1,
-    "deci": 1e-1,
-    "centi": 1e-2,
-    "milli": 1e-3,
-    "micro": 1e-6,
-    "nano": 1e-9,
-    "pico": 1e-12,
-    "femto": 1e-15,
-    "atto": 1e-18,
-    "zepto": 1e-21,
-    "yocto": 1e-24,
-    "": 1.0,
-}
-"""Prefixes of UDUNITS-2 names, which the format recommends."""
-
-_UM = {"angstrom": 1e-4, "inch": 25_400.0, "foot": 304_800.0, "yard": 914_400.0}
-
-_SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 
 ROWS_BYTES = 32 * 2**20
 """Rows of a plane are kept between windows unless they are more than so many bytes."""
@@ -212,32 +183,6 @@ def _transform(
         numbers = tuple(float(v) for v in values)
         scale, place = (numbers, place) if kind == "scale" else (scale, numbers)
     return scale, place
-
-
-def micrometers(unit: str | None) -> float | None:
-    """Return a unit of length in micrometers, None if it is none.
-
-    Examples
-    --------
-    >>> micrometers("nanometer"), micrometers("second"), micrometers(None)
-    (0.001, None, None)
-    """
-    found = re.fullmatch(r"(\w*?)met(?:er|re)", unit or "")
-    if found and found[1] in _METERS:
-        return round(_METERS[found[1]] * 1e6, 21)
-    return _UM.get(unit or "")
-
-
-def seconds(unit: str | None) -> float | None:
-    """Return a unit of time in seconds, None if it is none.
-
-    Examples
-    --------
-    >>> seconds("millisecond"), seconds("minute")
-    (0.001, 60.0)
-    """
-    found = re.fullmatch(r"(\w*?)second", unit or "")
-    return _METERS.get(found[1]) if found else _SECONDS.get(unit or "")
 
 
 def image_paths(path: Path, attributes: dict[str, Any], root: Any) -> list[str]:  # noqa: ANN401
@@ -405,8 +350,8 @@ def _sizes(found: Multiscale, level: Level) -> dict[str, float]:
     for letter, axis, scale in zip(
         found.axes, found.described, level.scale, strict=True
     ):
-        unit = seconds if letter == "T" else micrometers
-        factor = unit(axis.get("unit"))
+        unit = str(axis.get("unit") or "")
+        factor = unit_s(unit) if letter == "T" else unit_um(unit)
         if factor is not None and math.isfinite(scale) and scale > 0:
             # Decimal as the file has it: 1000 nm are 1 um.
             sizes[letter] = float(f"{scale * factor:.12g}")

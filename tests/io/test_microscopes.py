@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import os
 import pickle
+import struct
 import tracemalloc
 from pathlib import Path
 
@@ -612,6 +613,18 @@ def test_a_jpeg_is_read_and_told_to_be_lossy(tmp_path, color):
         assert source.origin.notes == (ALTERED,)
         read = source.read(Region(0, 0, 48, 0, 64))[0]
     assert np.abs(read - gray.astype(float)).max() <= 3
+
+
+@pytest.mark.parametrize("side", [12_000, 60_000])
+def test_a_large_jpeg_opens_without_a_warning(tmp_path, recwarn, side):
+    path = tmp_path / "a.jpg"
+    encoded = imagecodecs.jpeg8_encode(np.zeros((16, 16), np.uint8))
+    # Height and width lie behind the marker of the frame, its length and the bits.
+    at = encoded.index(b"\xff\xc0") + 5
+    path.write_bytes(encoded[:at] + struct.pack(">HH", side, side) + encoded[at + 4 :])
+    with open_image(path) as source:
+        assert source.shape == (side, side)
+    assert not list(recwarn)
 
 
 def test_a_jpeg_that_is_cut_off_or_turned_is_refused(tmp_path):

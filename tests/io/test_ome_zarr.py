@@ -109,6 +109,16 @@ def test_scales_of_all_levels_together_multiply_with_those_of_each(tmp_path) -> 
         assert source.pixel_size_um == (0.5, 1.0)
 
 
+@pytest.mark.parametrize("unit", ["um", "µm", "\u03bcm", "micron"])
+def test_symbols_of_units_are_understood(tmp_path, unit) -> None:
+    path = write_store(
+        tmp_path / "a.zarr", ramp(8, 8), scale={"y": 0.5, "x": 0.5},
+        units=dict.fromkeys("yx", unit),
+    )  # fmt: skip
+    with open_image(path) as source:
+        assert source.pixel_size_um == (0.5, 0.5)
+
+
 def test_a_scale_without_a_unit_is_no_pixel_size(tmp_path) -> None:
     path = write_store(tmp_path / "a.zarr", ramp(8, 8), scale={"y": 0.5, "x": 0.5})
     with open_image(path) as source:
