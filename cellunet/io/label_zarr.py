@@ -536,5 +536,5 @@ def consolidate(store: Path) -> None:
         warnings.simplefilter("ignore")
         if (store / ".zmetadata").is_file():
             zarr.consolidate_metadata(zarr.storage.LocalStore(store), zarr_format=2)
-        elif whole.is_file() and '"consolidated_metadata": {' in whole.read_text():
+        elif whole.is_file() and b'"consolidated_metadata": {' in whole.read_bytes():
             zarr.consolidate_metadata(zarr.storage.LocalStore(store), zarr_format=3)

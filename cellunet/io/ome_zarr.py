@@ -120,7 +120,8 @@ def parse(path: Path, attributes: dict[str, Any]) -> Multiscale:
         )
     axes = tuple(a for a in first.get("axes", ()) if isinstance(a, dict))
     letters = "".join(map(_letter, axes))
-    if not axes or len(set(letters)) < len(letters) or not set("YX") <= set(letters):
+    known = letters.replace("?", "")
+    if len(set(known)) < len(known) or not set("YX") <= set(known):
         named = ", ".join(str(a.get("name")) for a in axes) or "none"
         raise _refused(path, f"name axes that are not understood ({named})")
     _first(path, first.get("datasets"), "datasets")
@@ -332,8 +333,8 @@ def _array(path: Path, group: Any, level: Level, found: Multiscale) -> Any:  # n
         array = None
     if array is None or not hasattr(array, "chunks"):
         raise _refused(path, f"name an array {level.path!r} that is not there")
-    lengths = dict(zip(found.axes, array.shape, strict=False))
-    if lengths.get("?", 1) != 1:
+    lengths = zip(found.axes, array.shape, strict=False)
+    if any(a == "?" and n != 1 for a, n in lengths):
         raise _refused(path, f"name an axis that is not understood ({found.named})")
     if len(array.shape) != len(found.axes) or 0 in array.shape:
         raise _refused(
@@ -359,8 +360,11 @@ def _sizes(found: Multiscale, level: Level) -> dict[str, float]:
 
 
 def _grid(path: Path, found: Multiscale, at: int, array: Any, group: Any) -> StoredGrid:  # noqa: ANN401
-    """Return on what grid labels of this image lie: its own but for channels."""
-    kept = [k for k, a in enumerate(found.axes) if a != "C"]
+    """Return on what grid labels of this image lie: its own but for channels.
+
+    Axes that are not understood, which are of length 1, are left out, too.
+    """
+    kept = [k for k, a in enumerate(found.axes) if a not in "C?"]
     kept.sort(key=lambda k: ORDER.index(found.axes[k]))
     level = found.levels[at]
     return StoredGrid(
@@ -504,6 +508,8 @@ class ZarrSource(Closing):
         """Return a rectangle of a stored plane; of a damaged one what there is."""
         try:
             return self._stored(stored, rows, columns)
+        except MemoryError:
+            raise
         except READ_FAILURES as error:
             if is_bug(error):
                 raise bug(error, self.path) from error
@@ -514,6 +520,8 @@ class ZarrSource(Closing):
             for x0, x1 in _parts(columns, self._chunk[1]):
                 try:
                     part = self._stored(stored, (y0, y1), (x0, x1))
+                except MemoryError:
+                    raise
                 except READ_FAILURES as error:
                     lost = Damage(stored, y0, y1, x0, x1, "chunk", brief(error))
                     self._log.note(lost, error)

@@ -708,6 +708,8 @@ def reading(path: Path) -> Iterator[None]:
 def _explained(path: Path, error: BaseException) -> ImageReadError:
     if isinstance(error, FileNotFoundError):
         return ImageReadError(f"{path} does not exist.")
+    if isinstance(error, MemoryError):
+        return ImageReadError(f"{path} does not fit into memory.")
     # Windows says no permission where others say a folder; Path.is_dir may raise.
     if os.path.isdir(path):  # noqa: PTH112
         return ImageReadError(
@@ -719,8 +721,6 @@ def _explained(path: Path, error: BaseException) -> ImageReadError:
             f"{path} may not be read (permission denied).",
             hint="Change its permissions.",
         )
-    if isinstance(error, MemoryError):
-        return ImageReadError(f"{path} does not fit into memory.")
     if isinstance(error, DecoderLostError | NoDecoderError):
         return ImageReadError(f"{path} cannot be read: {error}.", hint=error.hint)
     return ImageReadError(

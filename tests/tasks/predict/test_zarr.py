@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -92,6 +95,18 @@ def test_labels_are_those_of_the_tiff_of_the_same_pixels(
     assert tables[0] == tables[1]
 
 
+def test_labels_do_without_an_axis_that_is_not_understood(
+    run, tmp_path, pixels
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[:1], "ayx")
+    found = run(path)
+    assert [i.status for i in found.images] == ["done"], found.failed
+    group = zarr.open_group(tmp_path / "out" / "a.zarr", mode="r")
+    (multiscale,) = dict(group.attrs)["ome"]["multiscales"]
+    assert [axis["name"] for axis in multiscale["axes"]] == ["y", "x"]
+    assert group["0"].shape == (150, 300)
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_labels_are_a_store_of_their_own_of_the_images_version(
     run, tmp_path, pixels, version
@@ -156,6 +171,21 @@ def test_labels_go_into_the_image_where_that_is_asked_for(
     again = run(path, channel="DAPI", into_source="nuclei", save=("table", "report"))
     assert again.images[0].status == "skipped"
     assert len(again.skipped) == 1
+
+
+def test_metadata_of_a_store_are_utf8_whatever_the_locale(tmp_path) -> None:
+    path = write_store(tmp_path / "a.zarr", np.ones((8, 8), np.uint8))
+    document = json.loads((path / "zarr.json").read_text("utf-8"))
+    document["attributes"]["µ"] = "ä"
+    text = json.dumps(document, ensure_ascii=False)
+    (path / "zarr.json").write_text(text, "utf-8")
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    code = "import sys, pathlib; from cellunet.io.label_zarr import consolidate; "
+    subprocess.run(
+        [sys.executable, "-c", f"{code} consolidate(pathlib.Path(sys.argv[1]))", path],
+        env=os.environ | locale,
+        check=True,
+    )
 
 
 def test_labels_that_were_finished_and_not_listed_are_listed(
