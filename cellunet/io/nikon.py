@@ -63,7 +63,7 @@ class Nd2:
             pixel_size_um=self._pixel_size(),
             steps=self._steps(),
             acquired=(file.text_info or {}).get("date", ""),
-            whole_bytes=array_bytes((*shape[len(loops) :],), file.dtype)
+            whole_bytes=array_bytes(shape[len(leading) - 1 :], file.dtype)
             if file.attributes.compressionType or file.is_legacy
             else 0,
             refusal="its frames are in loops of a kind that cellunet does not know"

@@ -108,26 +108,27 @@ class Oir:
 
         self._file = oirfile.OirFile(path)
         self._pixels: npt.NDArray[Any] | None = None
-        sizes = self._file.sizes
-        scale = self._file.coord_scales
-        names = tuple(channel.name for channel in self._file.channels)
+        try:
+            self.scenes = [self._scene()]
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _scene(self) -> Scene:
+        sizes, scale = self._file.sizes, self._file.coord_scales
         axes = "".join(sizes)
-        known = "YX" in axes and axes.rstrip("S").endswith("YX")
-        refusal = "" if known else f"it is a scan along {axes.lower() or 'no axis'}"
-        self.scenes = [
-            Scene(
-                axes=axes,
-                shape=tuple(sizes.values()),
-                dtype=self._file.dtype,
-                channel_names=names,
-                pixel_size_um=pixel_size(scale.get("Y"), scale.get("X")),
-                steps=(step(scale.get("Z")), step(scale.get("T"))),
-                acquired=self._file.datetime or "",
-                whole_bytes=self._file.nbytes,
-            )
-            if known
-            else unread("", refusal)
-        ]
+        if "YX" not in axes or not axes.rstrip("S").endswith("YX"):
+            return unread("", f"it is a scan along {axes.lower() or 'no axis'}")
+        return Scene(
+            axes=axes,
+            shape=tuple(sizes.values()),
+            dtype=self._file.dtype,
+            channel_names=tuple(channel.name for channel in self._file.channels),
+            pixel_size_um=pixel_size(scale.get("Y"), scale.get("X")),
+            steps=(step(scale.get("Z")), step(scale.get("T"))),
+            acquired=self._file.datetime or "",
+            whole_bytes=self._file.nbytes,
+        )
 
     def read(
         self, scene: int, place: Mapping[str, int], rows: slice, columns: slice

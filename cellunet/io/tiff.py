@@ -491,7 +491,9 @@ def _describe(
         raise ImageReadError(f"{path} holds {page.dtype} values, not intensities.")
     palette = None
     if makes_colors(image):
-        palette = (page.colormap >> 8).astype(np.uint8).T
+        # Some programs write 8 bits, where TIFF 6.0 has 16: libtiff's test for it.
+        shift = 8 if page.colormap.max() > 255 else 0
+        palette = (page.colormap >> shift).astype(np.uint8).T
         axes, shape = axes.removesuffix("S"), shape[: len(axes.removesuffix("S"))]
         axes, shape = axes + "S", (*shape, 3)
     if planes:

@@ -7,8 +7,10 @@ import importlib
 import os
 import pickle
 import struct
+import sys
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
@@ -16,7 +18,7 @@ import pytest
 
 from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError, ImageReadError
-from cellunet.io import microscopes
+from cellunet.io import microscopes, nikon, olympus
 from cellunet.io.axes import AS_GRAY
 from cellunet.io.images import names_of_images, open_image
 from cellunet.io.jpeg import ALTERED
@@ -538,6 +540,31 @@ def test_positions_of_nikons_file_are_scenes(tmp_path, monkeypatch):
     with open_image(path, channel="0", image="b") as source:
         assert (source.plane_axes, source.plane_shape) == ("Z", (10,))
         np.testing.assert_array_equal(source.read(Region(0, 0, 31, 0, 38)), second)
+    monkeypatch.setattr(nd2.ND2File, "is_legacy", True)
+    container = nikon.Nd2(path)
+    container.close()
+    # A frame, which is decoded whole, holds both channels.
+    assert [s.whole_bytes for s in container.scenes] == [2 * 31 * 38 * 2] * 3
+
+
+def test_a_file_of_olympus_that_is_not_understood_is_closed(tmp_path, monkeypatch):
+    closed = []
+
+    class OirFile:
+        def __init__(self, path):
+            self.path = path
+
+        def close(self):
+            closed.append(self.path)
+
+        @property
+        def sizes(self):
+            raise ValueError("no sizes")
+
+    monkeypatch.setitem(sys.modules, "oirfile", SimpleNamespace(OirFile=OirFile))
+    with pytest.raises(ValueError, match="no sizes"):
+        olympus.Oir(tmp_path / "a.oir")
+    assert closed == [tmp_path / "a.oir"]
 
 
 def test_each_scene_gets_a_result_of_its_own_that_measure_knows(scenes, tiny_model):
