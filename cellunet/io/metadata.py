@@ -474,22 +474,23 @@ _FIELDS = (
 
 
 @dataclass(frozen=True)
-class IndexEntry:
-    """What an index says of one image."""
+class Metadata:
+    """What is known of how an image was taken."""
 
-    index: str
-    """Name of the index."""
-    pixel_size_um: PixelSize | None
+    pixel_size_um: PixelSize | None = None
     """Height and width of a pixel."""
-    channel: str
-    """Name of its channel."""
-    position: str
-    """Row, column and field."""
-    acquired: str
-    """When it was taken."""
+    channel_names: tuple[str, ...] = ()
+    position: str = ""
+    """Well, site or field, in the maker's words."""
+    acquired: str = ""
+    """When, in the maker's words."""
+    pixel_size_from: str = ""
+    """Where the size stands."""
+    notes: tuple[str, ...] = ()
+    """What to tell the user."""
 
 
-def find_in_index(path: Path) -> IndexEntry | None:
+def find_in_index(path: Path) -> Metadata | None:
     """Return what the index beside an image says of it; None without one."""
     for name in INDEXES:
         index = path.with_name(name)
@@ -506,7 +507,7 @@ def find_in_index(path: Path) -> IndexEntry | None:
 
 
 @lru_cache(maxsize=_KEPT)
-def _entries(index: Path, modified_ns: int, size: int) -> dict[str, IndexEntry]:
+def _entries(index: Path, modified_ns: int, size: int) -> dict[str, Metadata]:
     """Return all entries by file name; an index may describe 100,000 images."""
     del modified_ns, size  # A changed index is read again.
     with index.open("rb") as file:
@@ -547,15 +548,16 @@ def _fields(element: ElementTree.Element) -> dict[str, str]:
     return fields
 
 
-def _entry(index: str, fields: dict[str, str]) -> IndexEntry:
+def _entry(index: str, fields: dict[str, str]) -> Metadata:
     height, width = (positive(fields.get(f"ImageResolution{axis}")) for axis in "YX")
     places = (("row", "Row"), ("column", "Col"), ("field", "FieldID"))
-    return IndexEntry(
-        index,
+    name = fields.get("ChannelName", "")
+    return Metadata(
         (height, width) if height and width else None,
-        fields.get("ChannelName", ""),
+        (name,) if name else (),
         ", ".join(f"{word} {fields[key]}" for word, key in places if key in fields),
         fields.get("AbsTime", ""),
+        index,
     )
 
 
@@ -581,23 +583,6 @@ class TiffImage:
     def tag(self, code: int) -> Any:  # noqa: ANN401 - of any type
         """Return the value of a tag of the file's first page, None without it."""
         return self.tiff.pages.first.tags.valueof(code)
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What is known of how an image was taken."""
-
-    pixel_size_um: PixelSize | None = None
-    """Height and width of a pixel."""
-    channel_names: tuple[str, ...] = ()
-    position: str = ""
-    """Well, site or field, in the maker's words."""
-    acquired: str = ""
-    """When, in the maker's words."""
-    pixel_size_from: str = ""
-    """Where the size stands."""
-    notes: tuple[str, ...] = ()
-    """What to tell the user."""
 
 
 @dataclass(frozen=True)
@@ -662,16 +647,7 @@ _HARMONY_NAME = r"r\d+c\d+f\d+p\d+-ch\d+sk\d+fk\d+fl\d+\.tiff?$"
 
 
 def _harmony(image: TiffImage) -> Metadata:
-    found = find_in_index(image.path)
-    if found is None:
-        return Metadata()
-    return Metadata(
-        found.pixel_size_um,
-        (found.channel,) if found.channel else (),
-        found.position,
-        found.acquired,
-        found.index,
-    )
+    return find_in_index(image.path) or Metadata()
 
 
 def _metaseries(image: TiffImage) -> Metadata:
