@@ -302,10 +302,23 @@ def test_labels_of_a_small_plane_are_one_chunk(run, tmp_path, pixels) -> None:
     assert "1" not in group
 
 
+def plain(shape: tuple[int, ...], number: int = 3) -> ImageSpec:
+    """Return what labels of an image without smaller levels are."""
+    axes = tuple({"name": name, "type": "space"} for name in "yx")
+    grid = StoredGrid("", number, "YX", shape, axes, (1.0, 1.0), (0.0, 0.0), None)
+    return ImageSpec(shape=shape, dtype=np.dtype(np.uint32), grid=grid)
+
+
+def test_labels_of_other_images_are_no_store(tmp_path) -> None:
+    spec = ImageSpec(shape=(4, 5), dtype=np.dtype(np.uint32))
+    with pytest.raises(ValueError, match=r"of no OME-Zarr"):
+        ZarrSink(tmp_path / "a.zarr", spec)
+    assert not list(tmp_path.iterdir())
+
+
 def test_chunks_of_wide_planes_are_low(tmp_path) -> None:
     rows = np.arange(700 * 9000, dtype=np.uint32).reshape(700, 9000)
-    spec = ImageSpec(shape=rows.shape, dtype=rows.dtype)
-    with ZarrSink(tmp_path / "a.zarr", spec) as sink:
+    with ZarrSink(tmp_path / "a.zarr", plain(rows.shape)) as sink:
         for y0 in (0, 250, 500):
             sink.write(0, y0, rows[y0 : y0 + 250])
         sink.commit()
@@ -326,9 +339,7 @@ def test_writing_holds_no_more_than_max_memory_sets_aside(
 ) -> None:
     shape = 512 if width > 60_000 else 1024, width
     rows = np.arange(width, dtype=np.uint32)[np.newaxis].repeat(128, 0) // 16
-    axes = tuple({"name": name, "type": "space"} for name in "yx")
-    grid = StoredGrid("", number, "YX", shape, axes, (1.0, 1.0), (0.0, 0.0), None)
-    spec = ImageSpec(shape=shape, dtype=np.dtype(np.uint32), grid=grid)
+    spec = plain(shape, number)
     tracemalloc.start()
     try:
         with ZarrSink(tmp_path / "a.zarr", spec) as sink:
