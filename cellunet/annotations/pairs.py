@@ -34,7 +34,6 @@ from cellunet.annotations.foreign import places, refuse_foreign
 from cellunet.annotations.planes import Planes
 from cellunet.errors import ConfigError, InputError, some
 from cellunet.io.images import JPEGS
-from cellunet.io.jpeg import ALTERED
 from cellunet.io.microscopes import (
     MAKERS,
     is_installed,
@@ -62,6 +61,7 @@ from cellunet.io.paths import (
     subfolders,
     without_results,
 )
+from cellunet.io.png_jpeg import ALTERED
 from cellunet.io.zarr_store import store_of
 
 if TYPE_CHECKING:

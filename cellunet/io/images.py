@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.errors import ConfigError, ImageReadError, choose
-from cellunet.io.jpeg import open_jpeg
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.label_zarr import ZarrSink
 from cellunet.io.microscopes import MAKERS, open_scene, scene_names, split_scene
 from cellunet.io.ome_zarr import names_of_zarr, open_zarr
-from cellunet.io.png import open_png
+from cellunet.io.png_jpeg import open_jpeg, open_png
 from cellunet.io.source import (
     HEAD_BYTES,
     Choice,

@@ -23,7 +23,7 @@ from cellunet.imaging.targets import (
     trainable_mask,
 )
 from cellunet.io.files import PendingFile, close_unwanted, writing
-from cellunet.io.png import write_png
+from cellunet.io.png_jpeg import write_png
 from cellunet.io.scratch import PIECE_PX, pieces
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import tifffile
 from cellunet.errors import ImageReadError
 from cellunet.io.axes import PlaneLayout, Stack, combine, lay_out
 from cellunet.io.images import open_image
-from cellunet.io.png import write_png
+from cellunet.io.png_jpeg import write_png
 from cellunet.io.source import Choice, Region, ZMode
 
 PLATE = Path("plate3.tif")

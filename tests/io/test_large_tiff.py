@@ -20,7 +20,7 @@ from cellunet.io import source as io_source
 from cellunet.io.decoding import codec_of, isolated_bytes
 from cellunet.io.images import create_labels, open_image
 from cellunet.io.label_tiff import ImageSpec
-from cellunet.io.png import write_png
+from cellunet.io.png_jpeg import write_png
 from cellunet.io.source import Region
 from tests.io.pixels import decoded_pieces
 

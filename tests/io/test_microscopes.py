@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import os
 import pickle
-import struct
 import sys
 import tracemalloc
 from pathlib import Path
@@ -21,7 +20,6 @@ from cellunet.errors import ConfigError, ImageReadError
 from cellunet.io import microscopes, nikon, olympus
 from cellunet.io.axes import AS_GRAY
 from cellunet.io.images import names_of_images, open_image
-from cellunet.io.jpeg import ALTERED
 from cellunet.io.paths import way_out
 from cellunet.io.scenes import Scene, SceneSource, scenes_of
 from cellunet.io.source import Choice, Region
@@ -627,46 +625,3 @@ def test_the_batch_goes_on_behind_files_that_cannot_be_read(tmp_path, tiny_model
 def test_where_no_level_is_read_the_message_says_so(tmp_path):
     with pytest.raises(ImageReadError, match="no smaller level is read, only full"):
         open_image(make("a.dv", tmp_path), channel="0", level=1)
-
-
-@pytest.mark.parametrize("color", [False, True])
-def test_a_jpeg_is_read_and_told_to_be_lossy(tmp_path, color):
-    path = tmp_path / "a.jpg"
-    gray = np.tile(np.arange(64, dtype=np.uint8) * 3, (48, 1))
-    pixels = np.stack([gray, gray, gray], -1) if color else gray
-    path.write_bytes(imagecodecs.jpeg8_encode(pixels, level=100))
-    with open_image(path, gray=color) as source:
-        assert source.shape == (48, 64)
-        assert source.origin.notes == (ALTERED,)
-        read = source.read(Region(0, 0, 48, 0, 64))[0]
-    assert np.abs(read - gray.astype(float)).max() <= 3
-
-
-@pytest.mark.parametrize("side", [12_000, 60_000])
-def test_a_large_jpeg_opens_without_a_warning(tmp_path, recwarn, side):
-    path = tmp_path / "a.jpg"
-    encoded = imagecodecs.jpeg8_encode(np.zeros((16, 16), np.uint8))
-    # Height and width lie behind the marker of the frame, its length and the bits.
-    at = encoded.index(b"\xff\xc0") + 5
-    path.write_bytes(encoded[:at] + struct.pack(">HH", side, side) + encoded[at + 4 :])
-    with open_image(path) as source:
-        assert source.shape == (side, side)
-    assert not list(recwarn)
-
-
-def test_a_jpeg_that_is_cut_off_or_turned_is_refused(tmp_path):
-    from PIL import Image
-
-    path = tmp_path / "a.jpg"
-    noise = STACK[0, 0, 0].astype(np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(noise).save(path, exif=exif)
-    with pytest.raises(ImageReadError, match="is turned by its Exif tag"):
-        open_image(path)
-    path.write_bytes(imagecodecs.jpeg8_encode(noise)[:100])
-    with (
-        pytest.raises(ImageReadError, match=r"a\.jpg cannot be read"),
-        open_image(path) as source,
-    ):
-        whole(source)

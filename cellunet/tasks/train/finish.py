@@ -20,7 +20,7 @@ from cellunet.imaging.decode import decode_plane
 from cellunet.imaging.normalize import network_input
 from cellunet.imaging.targets import has_background
 from cellunet.io.files import write_atomically, writing
-from cellunet.io.png import write_png
+from cellunet.io.png_jpeg import write_png
 from cellunet.metrics import fit
 from cellunet.outputs.charts import learning_curves, svg
 from cellunet.outputs.pictures import draw_outlines
