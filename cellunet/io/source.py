@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.io.label_tiff import CropMetadata
+    from cellunet.io.crops import CropMetadata
 
 
 class DecodingError(RuntimeError):

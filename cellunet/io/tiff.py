@@ -36,7 +36,7 @@ from cellunet.io.axes import (
     level_note,
     note_on_others,
 )
-from cellunet.io.label_tiff import CropMetadata
+from cellunet.io.crops import CropMetadata
 from cellunet.io.metadata import (
     TiffImage,
     describe,
@@ -571,9 +571,9 @@ def _axes_of_crop(
     path: Path, cut: CropMetadata, axes: str, shape: tuple[int, ...]
 ) -> str:
     """Return the axes of a crop: its pages are the channels that its record names."""
-    if not cut.further:
+    count = len(cut.channels)
+    if count == 1:
         return axes
-    count = len(cut.channel_names)
     if not axes.startswith(("IYX", "QYX")) or shape[0] != count:
         raise ImageReadError(
             f"{path} was cut by cellunet from {count} channels "
