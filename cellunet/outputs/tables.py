@@ -27,8 +27,8 @@ import numpy as np
 
 from cellunet.errors import OutputError, choose, optional
 from cellunet.imaging.measure import WHOLE, column_names
+from cellunet.io.file_names import WHERE
 from cellunet.io.files import PendingFile, close_unwanted, writing
-from cellunet.io.plates import WHERE
 from cellunet.io.samples import is_given
 
 if TYPE_CHECKING:

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from cellunet.command_config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.errors import CellunetError
-from cellunet.io.channel_files import sites_of
+from cellunet.io.file_names import marker_of, refuse_several_channels, sites_of
 from cellunet.io.files import at_work
 from cellunet.io.label_tiff import is_written_by_cellunet
 from cellunet.io.paths import find_inputs, note_on, output_paths
-from cellunet.io.plates import marker_of, refuse_several_channels
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
 from cellunet.store import find_model
@@ -40,9 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import TextIO
 
-    from cellunet.io.channel_files import ChannelSite
+    from cellunet.io.file_names import ChannelSite, PlatePattern
     from cellunet.io.paths import Inputs
-    from cellunet.io.plates import PlatePattern
     from cellunet.progress import Track
     from cellunet.tasks.predict.places import Places
 
