@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.io.metadata import PixelSize
     from cellunet.io.source import Choice
 
     Colors = Callable[[], Sequence[npt.NDArray[np.generic]]]
@@ -515,8 +516,6 @@ def _stack_axes(
 Shape = tuple[int, int]
 
 NamedShape = tuple[str, Shape | None]
-
-PixelSize = tuple[float, float]
 
 _MOST_LISTED = 6
 

@@ -304,8 +304,8 @@ def _image(
         lengths=lengths,
         samples=samples,
         channel_names=tuple(c.get("Name", "") or c.get("Fluor", "") for c in channels),
-        pixel_size_um=_sizes(
-            [_ome_length(pixels, f"PhysicalSize{a}", unit_um, "µm") for a in "YX"], 1.0
+        pixel_size_um=pixel_size(
+            *(_ome_length(pixels, f"PhysicalSize{a}", unit_um, "µm") for a in "YX")
         ),
         steps=(
             _ome_length(pixels, "PhysicalSizeZ", unit_um, "µm"),
@@ -371,6 +371,30 @@ def positive(text: Any) -> float | None:  # noqa: ANN401
     except (TypeError, ValueError):
         return None
     return value if math.isfinite(value) and value > 0 else None
+
+
+def pixel_size(
+    height: Any,  # noqa: ANN401
+    width: Any,  # noqa: ANN401
+    *,
+    unit: float | None = 1.0,
+) -> PixelSize | None:
+    """Return the size of a pixel if its sides, and their unit, are known.
+
+    Examples
+    --------
+    >>> pixel_size("500", 250, unit=unit_um("nm")), pixel_size(0.5, 0)
+    ((0.5, 0.25), None)
+    """
+    sides = positive(height), positive(width)
+    if unit is None or sides[0] is None or sides[1] is None:
+        return None
+    return sides[0] * unit, sides[1] * unit
+
+
+def step(length: float | None) -> float | None:
+    """Return the length of a step in whatever direction, if there is one."""
+    return None if length is None else positive(abs(length))
 
 
 def tag_pixel_size(
@@ -549,11 +573,11 @@ def _fields(element: ElementTree.Element) -> dict[str, str]:
 
 
 def _entry(index: str, fields: dict[str, str]) -> Metadata:
-    height, width = (positive(fields.get(f"ImageResolution{axis}")) for axis in "YX")
+    sides = (fields.get(f"ImageResolution{axis}") for axis in "YX")
     places = (("row", "Row"), ("column", "Col"), ("field", "FieldID"))
     name = fields.get("ChannelName", "")
     return Metadata(
-        (height, width) if height and width else None,
+        pixel_size(*sides),
         (name,) if name else (),
         ", ".join(f"{word} {fields[key]}" for word, key in places if key in fields),
         fields.get("AbsTime", ""),
@@ -658,22 +682,14 @@ def _metaseries(image: TiffImage) -> Metadata:
     }
     unit = unit_um(values.get("spatial-calibration-units", ""))
     on = values.get("spatial-calibration-state", "on") == "on"
-    sizes = [positive(values.get(f"spatial-calibration-{axis}")) for axis in "yx"]
+    sides = (values.get(f"spatial-calibration-{axis}") for axis in "yx")
     name = values.get("_IllumSetting_") or values.get("image-name", "")
     return Metadata(
-        _sizes(sizes, unit if on else None),
+        pixel_size(*sides, unit=unit if on else None),
         (name,) if name else (),
         values.get("stage-label", ""),
         values.get("acquisition-time-local", ""),
     )
-
-
-def _sizes(values: list[float | None], unit: float | None) -> PixelSize | None:
-    """Return height and width in micrometers if both and their unit are known."""
-    height, width = values
-    if unit is None or height is None or width is None:
-        return None
-    return height * unit, width * unit
 
 
 def _xml(path: Path, text: str) -> ElementTree.Element:
@@ -689,7 +705,7 @@ def _micromanager(image: TiffImage) -> Metadata:
     meta = image.tag(_MICROMANAGER)
     if not isinstance(meta, dict):
         return Metadata()
-    size = positive(meta.get("PixelSizeUm"))
+    size = meta.get("PixelSizeUm")
     axes = meta.get("Axes")
     axes = axes if isinstance(axes, dict) else {}
     name = meta.get("Channel") or meta.get("ChannelName") or axes.get("channel")
@@ -697,7 +713,7 @@ def _micromanager(image: TiffImage) -> Metadata:
     if name is None or _planes_of_channels(image) > 1:
         names = _ndtiff_channels(image)
     return Metadata(
-        _sizes([size, size], 1.0),
+        pixel_size(size, size),
         names,
         str(meta.get("PositionName") or ""),
         str(meta.get("ReceivedTime") or meta.get("Time") or ""),
@@ -726,10 +742,9 @@ def _lsm(image: TiffImage) -> Metadata:
     info = image.tiff.lsm_metadata or {}
     colors = info.get("ChannelColors") or {}
     scan = info.get("ScanInformation") or {}
+    sides = (info.get(f"VoxelSize{axis}") for axis in "YX")
     return Metadata(
-        _sizes(
-            [positive(info.get(f"VoxelSize{axis}")) for axis in "YX"], MICROMETERS["m"]
-        ),
+        pixel_size(*sides, unit=MICROMETERS["m"]),
         tuple(str(name) for name in colors.get("ColorNames") or ()),
         acquired=_ole_date(scan.get("Sample0time")),
     )
@@ -752,14 +767,14 @@ def _uic(image: TiffImage) -> Metadata:
     # Of .stk files a later tag may replace what the first one says.
     info = {**info, **(image.tiff.stk_metadata or {})} if image.tiff.is_stk else info
     unit = unit_um(_text(info.get("CalibrationUnits")))
-    sizes = [positive(info.get(f"{axis}Calibration")) for axis in "YX"]
+    sides = (info.get(f"{axis}Calibration") for axis in "YX")
     properties = info.get("PlaneProperty")
     # Older versions of tifffile leave a number where newer ones read the list.
     listed = properties if isinstance(properties, list | tuple) else ()
     named = {p.get("name"): p.get("value") for p in listed if isinstance(p, dict)}
     name = _text(named.get("_IllumSetting_") or info.get("Name"))
     return Metadata(
-        _sizes(sizes, unit if info.get("SpatialCalibration", 1) else None),
+        pixel_size(*sides, unit=unit if info.get("SpatialCalibration", 1) else None),
         (name,) if name else (),
         _text(info.get("StageLabel")),
         _text(info.get("CreateTime")),

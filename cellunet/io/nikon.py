@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.io.scenes import (
-    MissingPlaneError,
-    Scene,
-    pixel_size,
-    step,
-)
+from cellunet.io.metadata import pixel_size, step
+from cellunet.io.scenes import MissingPlaneError, Scene
 from cellunet.io.source import array_bytes
 
 if TYPE_CHECKING:
@@ -21,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.io.axes import PixelSize
+    from cellunet.io.metadata import PixelSize
 
 _ND2_LOOPS = {"TimeLoop": "T", "NETimeLoop": "T", "XYPosLoop": "P", "ZStackLoop": "Z"}
 

@@ -8,7 +8,6 @@ its scenes a `cellunet.io.source.Source`, as `cellunet.io.tiff` does of a TIFF.
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.io.axes import PixelSize
+    from cellunet.io.metadata import PixelSize
     from cellunet.io.source import Region
 
 
@@ -333,19 +332,6 @@ def _scenes(
 
 LOOK_PX = 512
 """Part of a color image that is looked at to see whether it is really gray."""
-
-
-def pixel_size(height: float | None, width: float | None) -> PixelSize | None:
-    """Return the size of a pixel if it can be one."""
-    sizes = height, width
-    if any(n is None or not math.isfinite(n) or n <= 0 for n in sizes):
-        return None
-    return sizes  # type: ignore[return-value]
-
-
-def step(length: float | None) -> float | None:
-    """Return the length of a step, if there is one."""
-    return abs(length) if length and math.isfinite(length) else None
 
 
 def unread(name: str, refusal: str) -> Scene:
