@@ -16,13 +16,11 @@ import numpy as np
 
 from cellunet.bugs import bug, is_bug
 from cellunet.errors import CellunetError, ImageReadError, some
-from cellunet.io.axes import Stack, at_level, choose_image, choose_level, lay_out
+from cellunet.io.axes import Stack, at_level, choose_image, choose_level
 from cellunet.io.metadata import unit_s, unit_um
 from cellunet.io.source import (
     READ_FAILURES,
-    Closing,
     Damage,
-    DamageLog,
     Origin,
     StoredGrid,
     array_bytes,
@@ -30,7 +28,7 @@ from cellunet.io.source import (
     check_piece,
     memory_note,
 )
-from cellunet.io.tiff_pixels import RowWindow
+from cellunet.io.stacks import RowWindow, StackSource
 from cellunet.io.zarr_store import (
     METADATA,
     address,
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.io.source import Choice, Region
+    from cellunet.io.stacks import Span
 
 VERSIONS = ("0.4", "0.5")
 
@@ -379,32 +378,22 @@ def _grid(path: Path, found: Multiscale, at: int, array: Any, group: Any) -> Sto
     )
 
 
-class ZarrSource(Closing):
+class ZarrSource(StackSource):
     """One image of an OME-Zarr as a `cellunet.io.source.Source`.
 
     Made by `open_zarr`.
     """
 
-    cut_from = None
-
     def __init__(self, path: Path, choice: Choice) -> None:
+        super().__init__(path, choice)
         opened = open_level(path, choice)
-        layout = lay_out(opened.stack, choice)
-        self.path = path
-        self.shape = layout.shape
-        self.dtype = opened.dtype
-        self.plane_axes, self.plane_shape = layout.plane_axes, layout.plane_shape
-        self.channels = layout.channels
-        self.channel_names = layout.channel_names
-        self.file_channels = layout.file_channels
+        self._take(opened.stack, opened.dtype)
         sizes = opened.sizes
         self.pixel_size_um = (
             (sizes["Y"], sizes["X"]) if {"Y", "X"} <= sizes.keys() else None
         )
         self.z_step_um, self.time_step_s = sizes.get("Z"), sizes.get("T")
         self.origin = opened.origin
-        self._choice, self._layout, self._stack = choice, layout, opened.stack
-        self._log = DamageLog(path, keep_going=choice.keep_going)
         self._opened: OpenZarr | None = opened
         chunk = dict(zip(opened.axes, opened.array.chunks, strict=True))
         self._chunk = int(chunk["Y"]), int(chunk["X"])
@@ -414,11 +403,6 @@ class ZarrSource(Closing):
         self._window: RowWindow | None = None
         self._alone = True
         self.memory_note = memory_note(path, self._piece, self.held_bytes(1024))
-
-    @property
-    def damaged(self) -> tuple[Damage, ...]:
-        """What could not be read so far; zeros stand there."""
-        return self._log.noted
 
     def read(self, region: Region) -> npt.NDArray[Any]:
         """Return a region; see `cellunet.io.source.Source`."""
@@ -483,31 +467,10 @@ class ZarrSource(Closing):
             return None
         return -(-self._chunk[1] * AT_ONCE // self._shard) * self._shard
 
-    def _pixels(
-        self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> npt.NDArray[Any]:
-        """Return a rectangle of a plane, CYX."""
-        first, *others = self._layout.stored(plane)
-        result = self._channels(first, rows, columns)
-        for stored in others:
-            np.maximum(result, self._channels(stored, rows, columns), out=result)
-        return result
-
-    def _channels(
-        self, stored: int, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> npt.NDArray[Any]:
-        shape = len(self._layout.parts), rows[1] - rows[0], columns[1] - columns[0]
-        parts = np.empty(shape, self.dtype)
-        for number, (skip, _) in enumerate(self._layout.parts):
-            parts[number] = self._rectangle(stored + skip, rows, columns)
-        return parts
-
-    def _rectangle(
-        self, stored: int, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> npt.NDArray[Any]:
+    def _stored(self, plane: int, rows: Span, columns: Span) -> npt.NDArray[Any]:
         """Return a rectangle of a stored plane; of a damaged one what there is."""
         try:
-            return self._stored(stored, rows, columns)
+            return self._part(plane, rows, columns)
         except MemoryError:
             raise
         except READ_FAILURES as error:
@@ -519,23 +482,21 @@ class ZarrSource(Closing):
         for y0, y1 in _parts(rows, self._chunk[0]):
             for x0, x1 in _parts(columns, self._chunk[1]):
                 try:
-                    part = self._stored(stored, (y0, y1), (x0, x1))
+                    part = self._part(plane, (y0, y1), (x0, x1))
                 except MemoryError:
                     raise
                 except READ_FAILURES as error:
-                    lost = Damage(stored, y0, y1, x0, x1, "chunk", brief(error))
+                    lost = Damage(plane, y0, y1, x0, x1, "chunk", brief(error))
                     self._log.note(lost, error)
                     continue
                 top, left = y0 - rows[0], x0 - columns[0]
                 pixels[top : top + y1 - y0, left : left + x1 - x0] = part
         return pixels
 
-    def _stored(
-        self, stored: int, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> npt.NDArray[Any]:
+    def _part(self, plane: int, rows: Span, columns: Span) -> npt.NDArray[Any]:
         opened = self._file()
         leading = self._stack.shape[:-2]
-        places = np.unravel_index(stored, leading) if leading else ()
+        places = np.unravel_index(plane, leading) if leading else ()
         where: dict[str, Any] = {"Y": slice(*rows), "X": slice(*columns), "?": 0}
         where |= zip(self._stack.axes[:-2], map(int, places), strict=True)
         pixels = np.asarray(opened.array[tuple(where[a] for a in opened.axes)])
@@ -548,9 +509,7 @@ class ZarrSource(Closing):
         if self._opened is None:
             opened = open_level(self.path, self._choice)
             if (opened.stack, opened.dtype) != (self._stack, self.dtype):
-                raise ImageReadError(
-                    f"{self.path} has changed since it was opened.", hint="Run again."
-                )
+                raise self._has_changed()
             self._opened = opened
         return self._opened
 
@@ -563,7 +522,7 @@ class ZarrSource(Closing):
         return {**self.__dict__, "_opened": None, "_window": None, "_alone": False}
 
 
-def _parts(span: tuple[int, int], length: int) -> list[tuple[int, int]]:
+def _parts(span: Span, length: int) -> list[Span]:
     """Return the parts of a span that lie in one chunk each."""
     edges = range(span[0] // length * length, span[1], length)
     return [(max(e, span[0]), min(e + length, span[1])) for e in edges]

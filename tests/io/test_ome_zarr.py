@@ -179,7 +179,7 @@ def test_a_want_of_memory_is_no_damage(tmp_path, monkeypatch) -> None:
 
     path = write_store(tmp_path / "a.zarr", ramp(64, 64), chunks=(16, 16))
     with open_image(path, keep_going=True) as source:
-        monkeypatch.setattr(source, "_stored", fail)
+        monkeypatch.setattr(source, "_part", fail)
         with pytest.raises(ImageReadError, match="does not fit into memory"):
             source.read(Region(0, 0, 64, 0, 64))
         assert source.damaged == ()
