@@ -34,8 +34,9 @@ import numpy as np
 
 from cellunet.imaging.medians import Medians, Rings
 from cellunet.imaging.outlines import Tracer
+from cellunet.imaging.pieces import CACHED_PX, pieces
 from cellunet.imaging.shapes import feret_diameters, hulls, pixel_corners, shapes_of
-from cellunet.io.scratch import CACHED_PX, Scratch, pieces
+from cellunet.io.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

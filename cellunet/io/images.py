@@ -24,9 +24,9 @@ from cellunet.io.source import (
     Sink,
     Source,
     ZMode,
+    advice_on,
     kind_by_content,
     reading,
-    way_out,
 )
 from cellunet.io.tiff import image_names, open_tiff
 from cellunet.io.zarr_store import SUFFIX as ZARR
@@ -166,7 +166,7 @@ def _unknown(path: Path) -> ImageReadError:
     content = f" (its content: {kind})" if kind else ""
     return ImageReadError(
         f"{path} has the suffix {path.suffix!r}{content}; cellunet reads {known}.",
-        hint=way_out(kind),
+        hint=advice_on(kind),
     )
 
 

@@ -3,7 +3,7 @@
 Planes are cut into strips, or into tiles where they are too large for that to read well
 (`STRIPS_PIXELS`), and compressed as their rows come. Never more than one strip or one
 row of tiles of each page that grows is held uncompressed. What is compressed waits in
-memory, and from `MEMORY_BYTES` on in a temporary file in the same folder; `commit`
+memory, and from `WAITING_BYTES` on in a temporary file in the same folder; `commit`
 writes the TIFF.
 
 Their provenance is one JSON document, the value of the key ``provenance`` in a
@@ -55,7 +55,7 @@ TILE_PX = 256
 
 DEFLATE_LEVEL = 6
 
-MEMORY_BYTES = 16 * 2**20
+WAITING_BYTES = 16 * 2**20
 """Compressed strips and tiles beyond this wait on the disk, not in memory."""
 
 CLASSIC_BYTES = 2**32 - 2**24
@@ -68,7 +68,7 @@ NAMESPACE = "cellunet.provenance"
 
 SOFTWARE = f"cellunet {cellunet.__version__}"
 
-HEAD_BYTES = 4096
+MARK_BYTES = 4096
 """The metadata of a label image begins this early, and its namespace stands in them."""
 
 _NIL = "00000000-0000-0000-0000-000000000000"
@@ -177,7 +177,7 @@ class _Page:
 
 def held_bytes(shape: tuple[int, int]) -> int:
     """Return the bytes that `TiffSink` holds of a plane at most."""
-    return 4 * TILE_PX * shape[1] + MEMORY_BYTES
+    return 4 * TILE_PX * shape[1] + WAITING_BYTES
 
 
 class TiffSink:
@@ -206,7 +206,7 @@ class TiffSink:
         self._end = 0
         self._pending = PendingFile(path)
         self._waiting = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - `abort` closes
-            MEMORY_BYTES, dir=str(path.parent), prefix=".", suffix=".partial"
+            WAITING_BYTES, dir=str(path.parent), prefix=".", suffix=".partial"
         )
 
     def write(self, plane: int, y0: int, rows: npt.NDArray[Any]) -> None:
@@ -430,7 +430,7 @@ def is_written_by_cellunet(path: Path) -> bool:
     if is_zarr(path):
         return zarr_store.read_provenance(path) is not None
     with contextlib.suppress(OSError), path.open("rb") as file:
-        return NAMESPACE.encode() in file.read(HEAD_BYTES)
+        return NAMESPACE.encode() in file.read(MARK_BYTES)
     return False
 
 

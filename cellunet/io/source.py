@@ -639,7 +639,7 @@ EXPORT = (
     "converter (bfconvert)."
 )
 
-_WAY_OUT = {
+_ADVICE = {
     "TIFF": "Rename it to .tif.",
     "PNG": "Rename it to .png.",
     "JPEG": "Rename it to .jpg; better, export the original again as TIFF: JPEG has "
@@ -740,9 +740,9 @@ def kind_by_content(head: bytes) -> str:
     return ""
 
 
-def way_out(kind: str) -> str:
+def advice_on(kind: str) -> str:
     """Return what to do with a file that is not of the kind that its name claims."""
-    return _WAY_OUT.get(kind, "Export it as TIFF, OME-TIFF or PNG.")
+    return _ADVICE.get(kind, "Export it as TIFF, OME-TIFF or PNG.")
 
 
 def check_kind(path: Path, *expected: str) -> int:
@@ -765,7 +765,7 @@ def check_kind(path: Path, *expected: str) -> int:
         found = f"its content is {kind}" if kind else "it is not an image"
         raise ImageReadError(
             f"{path} is named like a {expected[0]} file, but {found}.",
-            hint=way_out(kind),
+            hint=advice_on(kind),
         )
     return size
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from cellunet.errors import ConfigError
 from cellunet.imaging.normalize import percentile_span
+from cellunet.imaging.pieces import PIECE_PX, pieces
 from cellunet.imaging.targets import (
     SCRIBBLED_BACKGROUND,
     SCRIBBLED_INTERIOR,
@@ -24,7 +25,6 @@ from cellunet.imaging.targets import (
 )
 from cellunet.io.files import PendingFile, close_unwanted, writing
 from cellunet.io.png_jpeg import write_png
-from cellunet.io.scratch import PIECE_PX, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

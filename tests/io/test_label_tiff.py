@@ -201,7 +201,7 @@ def test_of_each_page_that_grows_less_than_a_strip_is_held(tmp_path):
 
 
 def test_strips_beyond_the_memory_limit_wait_on_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(label_tiff, "MEMORY_BYTES", 10)
+    monkeypatch.setattr(label_tiff, "WAITING_BYTES", 10)
     labels = np.arange(600 * 40, dtype=np.uint32).reshape(600, 40)
     path = save(tmp_path / "a.tif", labels)
     np.testing.assert_array_equal(tifffile.imread(path), labels)
