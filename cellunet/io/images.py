@@ -19,8 +19,8 @@ from cellunet.io.ome_zarr import names_of_zarr, open_zarr
 from cellunet.io.png_jpeg import open_jpeg, open_png
 from cellunet.io.source import (
     HEAD_BYTES,
-    Choice,
     Pages,
+    PlaneChoice,
     Sink,
     Source,
     ZMode,
@@ -43,7 +43,7 @@ JPEGS = (".jpg", ".jpeg")
 TIFFS = (".tif", ".tiff", ".btf", ".lsm", ".stk", ".qptiff")
 """Suffixes of TIFF and of formats that are built on it."""
 
-READERS: dict[str, Callable[[Path, Choice], Source]] = {
+READERS: dict[str, Callable[[Path, PlaneChoice], Source]] = {
     **dict.fromkeys(TIFFS, open_tiff),
     ".png": open_png,
     ZARR: open_zarr,
@@ -135,7 +135,7 @@ def open_image(  # noqa: PLR0913
     reader = READERS.get(suffix_of(path))
     if reader is None:
         raise _unknown(path)
-    choice = Choice(
+    choice = PlaneChoice(
         channel, gray, z, level, keep_going, limit_bytes, known, image, pages
     )
     return reader(path, choice)

@@ -6,10 +6,11 @@ resolution tags, if these are in centimeters or inches. Resolution tags are beli
 only from 0.001 to 10 micrometers a pixel: programs write 72, 96, 150, 300 or 600 dots
 an inch (353 to 42 micrometers) into files that have no scale at all.
 
-Makers of microscopes have places of their own, one row a maker in `MAKERS`. A row knows
-its files, reads what they say, and tells whether their resolution tags may be believed:
-several programs write the same number there whatever the objective was. Where the truth
-is missing there is no pixel size, and a note says so; no constant takes its place.
+Makers of microscopes have places of their own, one row a maker in `TIFF_MAKERS`. A row
+knows its files, reads what they say, and tells whether their resolution tags may be
+believed: several programs write the same number there whatever the objective was. Where
+the truth is missing there is no pixel size, and a note says so; no constant takes its
+place.
 """
 
 from __future__ import annotations
@@ -610,8 +611,8 @@ class TiffImage:
 
 
 @dataclass(frozen=True)
-class Maker:
-    """One kind of file: a row of `MAKERS`."""
+class TiffMaker:
+    """One kind of file: a row of `TIFF_MAKERS`."""
 
     name: str
     place: str
@@ -627,7 +628,7 @@ def describe(image: TiffImage) -> Metadata:
 
     What it leaves out is filled in from the rows behind it.
     """
-    rows = [maker for maker in MAKERS if maker.knows(image)]
+    rows = [maker for maker in TIFF_MAKERS if maker.knows(image)]
     found = [(maker, maker.read(image)) for maker in rows]
     sized = [(m, d) for m, d in found if d.pixel_size_um is not None]
     size, place = (
@@ -818,48 +819,48 @@ def _imagej(image: TiffImage) -> Metadata:
     )
 
 
-MAKERS = (
-    Maker(
+TIFF_MAKERS = (
+    TiffMaker(
         "Opera Phenix and Operetta",
         " or ".join(INDEXES) + " beside them",
         _is_harmony,
         _harmony,
         "6.4504 µm whatever the objective",
     ),
-    Maker(
+    TiffMaker(
         "ImageXpress",
         "the MetaSeries XML",
         lambda image: image.tiff.pages.first.is_metaseries,
         _metaseries,
         "1 px per inch",
     ),
-    Maker(
+    TiffMaker(
         "MetaMorph",
         "the UIC1 tag",
         lambda image: _UIC1 in image.tiff.pages.first.tags,
         _uic,
         "the dots per inch of a screen",
     ),
-    Maker("OME-TIFF", "OME-XML", lambda image: image.ome is not None, _ome),
-    Maker(
+    TiffMaker("OME-TIFF", "OME-XML", lambda image: image.ome is not None, _ome),
+    TiffMaker(
         "Zeiss LSM",
         "the CZ_LSMINFO tag",
         lambda image: image.tiff.pages.first.is_lsm,
         _lsm,
     ),
-    Maker(
+    TiffMaker(
         "PerkinElmer QPTIFF",
         "resolution tags",
         lambda image: image.tiff.pages.first.is_qpi,
         _qptiff,
     ),
-    Maker(
+    TiffMaker(
         "ImageJ",
         "ImageJ's description",
         lambda image: image.tiff.imagej_metadata is not None,
         _imagej,
     ),
-    Maker(
+    TiffMaker(
         "Micro-Manager",
         "tag 51123 (PixelSizeUm)",
         lambda image: _MICROMANAGER in image.tiff.pages.first.tags,

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.io.source import Choice, Region
+    from cellunet.io.source import PlaneChoice, Region
     from cellunet.io.stacks import Span
 
 VERSIONS = ("0.4", "0.5")
@@ -257,7 +257,7 @@ class OpenZarr:
         return np.dtype(np.uint8) if stored == np.bool_ else stored.newbyteorder("=")
 
 
-def open_level(path: Path, choice: Choice) -> OpenZarr:
+def open_level(path: Path, choice: PlaneChoice) -> OpenZarr:
     """Open an image of a store.
 
     Raises
@@ -384,7 +384,7 @@ class ZarrSource(StackSource):
     Made by `open_zarr`.
     """
 
-    def __init__(self, path: Path, choice: Choice) -> None:
+    def __init__(self, path: Path, choice: PlaneChoice) -> None:
         super().__init__(path, choice)
         opened = open_level(path, choice)
         self._take(opened.stack, opened.dtype)
@@ -528,7 +528,7 @@ def _parts(span: Span, length: int) -> list[Span]:
     return [(max(e, span[0]), min(e + length, span[1])) for e in edges]
 
 
-def open_zarr(path: Path, choice: Choice) -> ZarrSource:
+def open_zarr(path: Path, choice: PlaneChoice) -> ZarrSource:
     """Read the metadata of an OME-Zarr and check what they claim.
 
     Raises

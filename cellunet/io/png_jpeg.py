@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from cellunet.io.axes import PlaneLayout
     from cellunet.io.decoding import Codec
-    from cellunet.io.source import Choice, Region
+    from cellunet.io.source import PlaneChoice, Region
 
 DEFLATE_RATIO = 1040
 """Most bytes that a byte of deflated PNG data can stand for (zlib: 1032)."""
@@ -114,7 +114,7 @@ class PictureSource(SinglePlane):
         return {**self.__dict__, "_plane": None}
 
 
-def open_png(path: Path, choice: Choice) -> PictureSource:
+def open_png(path: Path, choice: PlaneChoice) -> PictureSource:
     """Read the header of a PNG.
 
     Raises
@@ -127,7 +127,7 @@ def open_png(path: Path, choice: Choice) -> PictureSource:
         return _open_picture(path, choice, PNG, _header(path, size), Origin())
 
 
-def open_jpeg(path: Path, choice: Choice) -> PictureSource:
+def open_jpeg(path: Path, choice: PlaneChoice) -> PictureSource:
     """Read the header of a JPEG of 8 bits.
 
     Raises
@@ -158,7 +158,7 @@ def open_jpeg(path: Path, choice: Choice) -> PictureSource:
 
 def _open_picture(
     path: Path,
-    choice: Choice,
+    choice: PlaneChoice,
     codec: Codec,
     header: tuple[tuple[int, int], int, np.dtype[Any]],
     origin: Origin,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.io.metadata import PixelSize
-    from cellunet.io.source import Choice, Region
+    from cellunet.io.source import PlaneChoice, Region
     from cellunet.io.stacks import Span
 
 
@@ -132,7 +132,7 @@ class SceneSource(StackSource):
     def __init__(
         self,
         path: Path,
-        choice: Choice,
+        choice: PlaneChoice,
         opener: Callable[[Path], Container],
         size_from: str,
     ) -> None:

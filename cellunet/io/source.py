@@ -198,7 +198,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Choice:
+class PlaneChoice:
     """What the user wants of an image that holds more than one plane of intensity."""
 
     channel: str | None = None
@@ -356,7 +356,7 @@ class Source(Protocol):
 
     @property
     def damaged(self) -> tuple[Damage, ...]:
-        """What could not be read so far; zeros stand there (`Choice.keep_going`)."""
+        """What could not be read so far; `PlaneChoice.keep_going` has zeros there."""
         ...
 
     def read(self, region: Region) -> npt.NDArray[Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cellunet.errors import ImageReadError
 from cellunet.io.axes import combine, lay_out
-from cellunet.io.source import Choice, Closing, DamageLog
+from cellunet.io.source import Closing, DamageLog, PlaneChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ class StackSource(Closing):
 
     cut_from: CropMetadata | None = None
 
-    def __init__(self, path: Path, choice: Choice) -> None:
+    def __init__(self, path: Path, choice: PlaneChoice) -> None:
         self.path, self._choice = path, choice
         self._log = DamageLog(path, keep_going=choice.keep_going)
 
@@ -95,7 +95,7 @@ class StackSource(Closing):
 
     def _colors(self, stack: Stack) -> list[npt.NDArray[Any]]:
         """Return red, green and blue around the first plane's center."""
-        layout = lay_out(stack, Choice(gray=True))
+        layout = lay_out(stack, PlaneChoice(gray=True))
         spans = []
         for length in layout.shape:
             first = max(0, length - LOOK_PX) // 2

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.io.metadata import Metadata, OmeImage, OmeSummary
-    from cellunet.io.source import Choice, DamageLog, Region
+    from cellunet.io.source import DamageLog, PlaneChoice, Region
     from cellunet.io.stacks import Span
 
 TOLERANCE = 0.02
@@ -340,7 +340,7 @@ class OpenTiff:
         self.tiff.close()
 
 
-def open_series(path: Path, choice: Choice, log: DamageLog) -> OpenTiff:
+def open_series(path: Path, choice: PlaneChoice, log: DamageLog) -> OpenTiff:
     """Open an image of a TIFF file; afterwards the file is closed until it is read.
 
     Parameters
@@ -391,7 +391,7 @@ def open_series(path: Path, choice: Choice, log: DamageLog) -> OpenTiff:
 
 
 def image_names(path: Path) -> list[str]:
-    """Return the names of the images of a TIFF file, as `Choice.image` numbers them.
+    """Return the names of the images of a TIFF, as `PlaneChoice.image` numbers them.
 
     Raises
     ------
@@ -545,7 +545,7 @@ def may_be_planes(image: TiffImage, *, asked: bool = False) -> bool:
     )
 
 
-def _asks_for_color(page: tifffile.TiffPage, choice: Choice) -> bool:
+def _asks_for_color(page: tifffile.TiffPage, choice: PlaneChoice) -> bool:
     """Say whether the user takes three planes for red, green and blue."""
     named = (choice.channel or "").casefold() in COLORS
     return page.samplesperpixel == len(COLORS) and (choice.gray or named)
@@ -590,7 +590,7 @@ class TiffSource(StackSource):
     Made by `open_tiff`. The file is closed until the first `read`.
     """
 
-    def __init__(self, path: Path, choice: Choice) -> None:
+    def __init__(self, path: Path, choice: PlaneChoice) -> None:
         super().__init__(path, choice)
         file = open_series(path, choice, self._log)
         self._file: OpenTiff | None = file
@@ -655,7 +655,7 @@ class TiffSource(StackSource):
         return {**self.__dict__, "_file": None, "_window": None}
 
 
-def open_tiff(path: Path, choice: Choice) -> TiffSource:
+def open_tiff(path: Path, choice: PlaneChoice) -> TiffSource:
     """Read the metadata of a TIFF and check what it claims.
 
     Raises

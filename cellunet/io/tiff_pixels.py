@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.io.axes import PlaneLayout
-    from cellunet.io.source import Choice, DamageLog
+    from cellunet.io.source import DamageLog, PlaneChoice
     from cellunet.io.stacks import Span
 
     Page: TypeAlias = tifffile.TiffPage | tifffile.TiffFrame
@@ -328,7 +328,7 @@ class SeriesReader:
         start = self._starts[number]
         return None if start is None else start + inside * self.plane_bytes
 
-    def check(self, size: int, choice: Choice) -> None:
+    def check(self, size: int, choice: PlaneChoice) -> None:
         """Compare what the series claims with what the file holds.
 
         Parameters

@@ -22,7 +22,7 @@ from cellunet.io.axes import AS_GRAY
 from cellunet.io.images import names_of_images, open_image
 from cellunet.io.paths import way_out
 from cellunet.io.scenes import Scene, SceneSource, scenes_of
-from cellunet.io.source import Choice, Region
+from cellunet.io.source import PlaneChoice, Region
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict.batch import predict
 from tests.io.microscope_files import (
@@ -490,8 +490,8 @@ def test_an_empty_scene_is_refused(tmp_path):
     path = tmp_path / "a"
     path.touch()
     with pytest.raises(ImageReadError, match="a: it has no pixels"):
-        SceneSource(path, Choice(image="0"), Empty, "")
-    assert SceneSource(path, Choice(), Empty, "").shape == (5, 6)
+        SceneSource(path, PlaneChoice(image="0"), Empty, "")
+    assert SceneSource(path, PlaneChoice(), Empty, "").shape == (5, 6)
 
 
 def test_a_scene_that_is_not_there_is_refused_with_those_that_are(scenes):
