@@ -28,7 +28,7 @@ from tables import rewrite
 
 from cellunet import store
 from cellunet.annotations.pairs import Pair, find_pairs, fingerprint
-from cellunet.annotations.read import read_labels
+from cellunet.annotations.read import read_annotation
 from cellunet.command_config import EvaluateConfig, PredictConfig
 from cellunet.engine.onnx import operations_per_pixel
 from cellunet.io.images import open_image
@@ -37,7 +37,7 @@ from cellunet.io.source import Region
 from cellunet.tasks.evaluate import Scorable, score_pairs
 from cellunet.tasks.predict.plane import as_labels, segment
 from cellunet.tasks.predict.settings import settings_for
-from cellunet.tasks.predict.sizes import way_for
+from cellunet.tasks.predict.sizes import settings_by_size
 from cellunet.tasks.train.data import read_annotated
 
 HERE = Path(__file__).parent
@@ -63,8 +63,8 @@ def by_model(name: str, *, flips: bool) -> Segment:
 
     def of(pair: Pair) -> np.ndarray:
         with open_image(pair.image) as source, Scratch() as scratch:
-            way = way_for(source, recipe, config, model.card)
-            return as_labels(segment(source, 0, way.recipe, scratch).bands())
+            chosen = settings_by_size(source, recipe, config, model.card)
+            return as_labels(segment(source, 0, chosen.recipe, scratch).bands())
 
     return of
 
@@ -78,7 +78,7 @@ def by_masks(folder: Path) -> Segment:
         ]
         if len(found) != 1:
             raise SystemExit(f"{folder} has {len(found)} files for {pair.name}.")
-        return read_labels(found[0], kind="labels")
+        return read_annotation(found[0], kind="labels").labels
 
     return segment
 

@@ -23,7 +23,7 @@ import numpy as np
 import tifffile
 from skimage.measure import regionprops
 
-from cellunet.annotations.read import read_labels
+from cellunet.annotations.read import read_annotation
 from cellunet.imaging.measure import measure_labels
 
 IMAGEJ = Path("/usr/share/java/ij.jar")
@@ -197,7 +197,7 @@ def programs() -> dict[str, Callable[..., dict[str, np.ndarray]]]:
 def nuclei() -> tuple[np.ndarray, np.ndarray]:
     """Return labels and intensities of an example, objects at its edge left out."""
     image = next(iter(sorted((EXAMPLE / "images").iterdir())))
-    labels = read_labels(next((EXAMPLE / "labels").glob(f"{image.stem}.*")))
+    labels = read_annotation(next((EXAMPLE / "labels").glob(f"{image.stem}.*"))).labels
     table = measure_labels(labels)
     whole = table["id"][(table["touches_border"] == 0) & (table["area_px"] > 20)]
     kept = np.where(np.isin(labels, whole), labels, 0)

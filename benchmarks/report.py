@@ -83,7 +83,6 @@ def drawn(seed: int) -> tuple[ImageSummary, float]:
         objects=len(areas),
         diameters=Histogram.of(2 * np.sqrt(areas / np.pi), DIAMETER_STEP_PX),
         confidences=Histogram.of(confidences, CONFIDENCE_STEP, top=1.0),
-        shape=SHAPE,
         seconds=0.1,
         warnings=("Soft edges (0.48; training images 0.54 or more).",) * warned,
     )
@@ -124,7 +123,7 @@ def built(folder: Path, records: list[str], count: int) -> dict[str, float]:
             name = f"plate {i // 384:03}/well {i % 384:03}.tif"
             yield from_json((folder / f"{i}.json").read_bytes(), name)[0]
 
-    run = RunSummary(created="now", folder="plates", results="masks", seconds=1.0)
+    run = RunSummary(created="now", folder="plates", results="masks")
     page = folder / "report.html"
     begin = time.perf_counter()
     write_report(page, run, images)

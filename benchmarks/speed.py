@@ -34,7 +34,7 @@ from typing import Any
 from tables import HERE, cores_of_others, machine, rewrite, table
 
 from cellunet.annotations.pairs import Pair, find_pairs
-from cellunet.annotations.read import read_labels
+from cellunet.annotations.read import read_annotation
 from cellunet.io.images import open_image
 from cellunet.io.paths import find_inputs
 from cellunet.tasks.evaluate import Scorable, score_pairs
@@ -100,7 +100,9 @@ def mean_ap(pairs: list[Pair], out: Path) -> float:
         Scorable(
             name=pair.name,
             labels=read_annotated(pair).labels,
-            predicted=read_labels(out / f"{pair.image.stem}.tif", kind="labels"),
+            predicted=read_annotation(
+                out / f"{pair.image.stem}.tif", kind="labels"
+            ).labels,
         )
         for pair in pairs
     ]

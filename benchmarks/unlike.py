@@ -21,7 +21,7 @@ from cellunet import store
 from cellunet.annotations.pairs import find_pairs, fingerprint
 from cellunet.command_config import PredictConfig
 from cellunet.core.dataset import Sample
-from cellunet.tasks.predict.quality import quality_warnings
+from cellunet.tasks.predict.appearance import quality_warnings
 from cellunet.tasks.predict.settings import settings_for
 from cellunet.tasks.train.checks import appearance_of
 from cellunet.tasks.train.data import ChannelChoice, read_sample

@@ -39,6 +39,9 @@ KINDS = (
 """Rows of `cellunet.annotations.read.ANNOTATIONS`, which needs numpy: imports point
 down, so tests/cli/test_options.py compares the two, as those of `PROTOCOLS`."""
 
+MEASURED = {"table", "zarr-table", "geojson"}
+"""Kinds of files of `PredictConfig.save` that hold what is measured."""
+
 ALL_IMAGES = "all"
 """What `PredictConfig.image` is for every image of a file."""
 
@@ -370,7 +373,7 @@ class PredictConfig(Config):
             hint="For example --part 2/8.",
         )
         check(
-            self.measure == "basic" or bool({"table", "geojson"} & set(self.save)),
+            self.measure == "basic" or bool(MEASURED & set(self.save)),
             f"Measuring {self.measure} was asked for, but nothing is saved that holds "
             "it.",
             hint="Add: --save table.",

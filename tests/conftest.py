@@ -29,6 +29,13 @@ settings.load_profile("any machine")
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
+def read_labels(path: Path, kind: str = "auto") -> npt.NDArray[np.int32]:
+    """Return the labels of an annotation."""
+    from cellunet.annotations.read import read_annotation
+
+    return read_annotation(path, kind=kind).labels
+
+
 def pytest_configure() -> None:
     """Mind Ctrl-C even where a shell started the tests in the background.
 

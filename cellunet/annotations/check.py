@@ -16,11 +16,13 @@ from scipy import fft, ndimage
 from cellunet.errors import some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
     from cellunet.command_config import CheckConfig
+
+    Floats = npt.NDArray[np.float64]
 
 LEAST_AREA_PX = 30
 """Objects of fewer pixels have no shape worth measuring."""
@@ -115,15 +117,6 @@ def solidity(inside: npt.NDArray[np.bool_]) -> float:
     return float(np.count_nonzero(inside) / ConvexHull(corners).volume)
 
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy.typing as npt
-
-    from cellunet.command_config import CheckConfig
-
-    Floats = npt.NDArray[np.float64]
-
 LONGEST_PX = 1024
 """Larger images are thinned to this side before they are compared."""
 
@@ -134,6 +127,10 @@ better moved, 5 % of 96, 1 % of 112, none of 192."""
 
 LEAST_ALIKE = 3
 """Images that have to agree on a shift for an offset of all of them to be reported."""
+
+ROWS = 256
+"""Label images that are compared with all images at once: all at once would need
+memory by the square of their number."""
 
 SMALL_PX = 64
 """Side of the pictures by which labels are compared with other images."""
@@ -311,16 +308,19 @@ def better_partners(
         How much better.
     """
     names = list(images)
-    table = np.abs(
-        np.stack([labels[n] for n in names]) @ np.stack([images[n] for n in names]).T
-    )
-    own = table.diagonal()
-    best = table.argmax(axis=1)
-    return {
-        names[i]: names[j]
-        for i, j in enumerate(best)
-        if j != i and table[i, j] > own[i] + config.other_gain
-    }
+    columns = np.stack([images[n] for n in names]).T
+    found: dict[str, str] = {}
+    for first in range(0, len(names), ROWS):
+        rows = names[first : first + ROWS]
+        table = np.abs(np.stack([labels[n] for n in rows]) @ columns)
+        own = table.diagonal(first)
+        best = table.argmax(axis=1)
+        found |= {
+            name: names[j]
+            for i, (name, j) in enumerate(zip(rows, best.tolist(), strict=True))
+            if j != first + i and table[i, j] > own[i] + config.other_gain
+        }
+    return found
 
 
 LARGE = 10
@@ -414,10 +414,10 @@ def suspicious_values(labels: Mapping[str, npt.NDArray[Any]]) -> dict[int, list[
     odd: dict[int, list[str]] = defaultdict(list)
     apart: set[int] = set()
     for name, image in labels.items():
-        ids, areas = np.unique(image[image > 0], return_counts=True)
+        ids = np.unique(image[image > 0])
         for value in ids.tolist():
             images_with[value] += 1
-        for value in _unlike_objects(image, ids, areas):
+        for value in _unlike_objects(image):
             odd[value].append(name)
             if value in MARKS or value > 2 * len(ids):
                 apart.add(value)
@@ -428,20 +428,14 @@ def suspicious_values(labels: Mapping[str, npt.NDArray[Any]]) -> dict[int, list[
     }
 
 
-def _unlike_objects(
-    image: npt.NDArray[Any], ids: npt.NDArray[Any], areas: npt.NDArray[np.int64]
-) -> list[int]:
+def _unlike_objects(image: npt.NDArray[Any]) -> list[int]:
     """Return the values of an image that hold too many pixels, or too many pieces."""
-    if len(ids) < 2:
+    objects = list(_objects(image))
+    if len(objects) < 2:
         return []
-    numbered = np.where(image > 0, np.searchsorted(ids, image) + 1, 0)
-    median = float(np.median(areas))
-    found = []
-    for index, box in enumerate(ndimage.find_objects(numbered), 1):
-        if box is None:
-            continue
-        large = areas[index - 1] > LARGE * median
-        inside = numbered[box] == index
-        if large or ndimage.label(inside, np.ones((3, 3)))[1] >= PIECES:
-            found.append(int(ids[index - 1]))
-    return found
+    median = float(np.median([area for _, area, _, _ in objects]))
+    return [
+        number
+        for number, area, _, inside in objects
+        if area > LARGE * median or ndimage.label(inside, _ACROSS_CORNERS)[1] >= PIECES
+    ]

@@ -26,18 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.annotations.shapes import (
-    Drawing,
-    Filled,
-    Polygons,
-    kind_of,
-    read_json,
-    ring,
-    role_of,
-    rows,
-    table,
-    whole,
-)
+from cellunet.annotations.json_files import kind_of, read_json, ring, rows, table, whole
+from cellunet.annotations.shapes import Drawing, Filled, Polygons, role_of
 from cellunet.annotations.via import as_coco
 from cellunet.errors import AnnotationError, some
 

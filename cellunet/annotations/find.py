@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import chain, takewhile
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
 from cellunet.annotations.coco import is_coco, note_on_lost, read_coco
@@ -246,11 +247,8 @@ class FolderLayout:
     members: Mapping[str, str] = field(default_factory=dict)
 
 
-class Detector(Protocol):
-    """Recognize one layout."""
-
-    def __call__(self, folder: Path) -> FolderLayout | None:
-        """Return what is there, or None if `folder` is not arranged like this."""
+Detector = Callable[["Path"], FolderLayout | None]
+"""From a folder to what is there; None if it is not arranged like this."""
 
 
 def detect(folder: Path) -> FolderLayout | None:

@@ -20,17 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.annotations.shapes import (
-    Drawing,
-    Polygons,
-    Strokes,
-    ring,
-    role_of,
-    rows,
-    shown,
-    stroke_role,
-    table,
-)
+from cellunet.annotations.json_files import ring, rows, shown, table
+from cellunet.annotations.shapes import Drawing, Polygons, Strokes, role_of, stroke_role
 from cellunet.errors import AnnotationError
 
 if TYPE_CHECKING:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellunet.annotations.json_files import ring, rows, shown, table, whole
 from cellunet.annotations.pixels import decode_bitmap
 from cellunet.annotations.shapes import (
     Bitmap,
@@ -25,13 +27,8 @@ from cellunet.annotations.shapes import (
     Oval,
     Polygons,
     Strokes,
-    ring,
     role_of,
-    rows,
-    shown,
     stroke_role,
-    table,
-    whole,
 )
 from cellunet.errors import AnnotationError
 
@@ -44,11 +41,8 @@ CORNERS = 4
 """Of a rectangle that is given by all of them."""
 
 
-class Shape(Protocol):
-    """Make a figure of the points of one shape."""
-
-    def __call__(self, points: object, what: str, /) -> Figure:
-        """Return the figure; `what` is for messages."""
+Shape = Callable[[object, str], "Figure"]
+"""From the points of a shape to a figure; the text is for messages."""
 
 
 def _polygon(points: object, what: str) -> Polygons:

@@ -15,14 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellunet.annotations.foreign import refuse_foreign_file
-from cellunet.annotations.shapes import (
-    Drawing,
-    Polygons,
-    ellipse,
-    read_bytes,
-    ring,
-    shown,
-)
+from cellunet.annotations.json_files import read_bytes, ring, shown
+from cellunet.annotations.shapes import Drawing, Polygons, ellipse
 from cellunet.errors import AnnotationError, some
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
@@ -337,7 +338,7 @@ def _one_plane(
         found = "; ".join(f"{a} {' x '.join(map(str, n))}" for a, n in planes[:4])
         raise AnnotationError(
             f"{path} holds more than one plane ({found}); an annotation is one plane.",
-            hint="A stack of labels is read with an image of as many planes. If each "
+            hint="A stack of labels is read with an image of the same planes. If each "
             "plane is one object: save them as files in a folder for each image, "
             "NAME/masks beside NAME/images.",
         )
@@ -659,16 +660,8 @@ def _refuse_mostly_white(
         )
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
-
-
-class Decoder(Protocol):
-    """Turn the pixels of one file into labels."""
-
-    def __call__(self, pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
-        """Return labels, YX; `path` is for messages."""
-
+Decoder = Callable[["npt.NDArray[Any]", "Path"], "npt.NDArray[np.int32]"]
+"""From the pixels of a file to labels, YX; the path is for messages."""
 
 DECODERS: dict[str, Decoder] = {
     "labels": decode_labels,

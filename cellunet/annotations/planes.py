@@ -12,6 +12,7 @@ import tifffile
 
 from cellunet.annotations.pixels import read_pixels
 from cellunet.errors import CellunetError, ConfigError, ImageReadError, InputError
+from cellunet.io.axes import matching_planes
 from cellunet.io.images import open_image
 from cellunet.io.paths import is_image_file
 from cellunet.io.source import reading
@@ -34,7 +35,7 @@ MOST_PLANES = 1 << 20
 """Most planes of a range."""
 
 Item = TypeVar("Item")
-"""A dataclass with `name` and `plane`."""
+"""A dataclass with `name`, `plane` and `other_plane`."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,15 @@ class Planes:
         items
             What is annotated.
         files
-            The annotation of each, and the image or labels that must have as many
+            The annotation of each, and the image or labels that must have the same
             planes; None: there is none.
         """
         found = []
         for item, (annotation, other) in zip(items, files, strict=True):
             # An overlay in the image itself: the stack is the image.
             stack = None if annotation == other else label_stack(annotation)
-            if stack is None or not _fits(stack, other):
+            theirs = None if stack is None else _planes_in(other, stack)
+            if stack is None or theirs is None:
                 found.append(item)
                 continue
             planes = self._taken(annotation, stack)
@@ -123,7 +125,12 @@ class Planes:
             self.taken += len(planes)
             plane_of: Any = item
             found += [
-                replace(plane_of, name=plane_of.name + stack.name(k), plane=k)
+                replace(
+                    plane_of,
+                    name=plane_of.name + stack.name(k),
+                    plane=k,
+                    other_plane=theirs[k],
+                )
                 for k in planes
             ]
         if self.files and not found:
@@ -198,18 +205,23 @@ def _zarr_stack(path: Path) -> LabelStack | None:
         return None
 
 
-def _fits(stack: LabelStack, other: Path | None) -> bool:
-    """Return whether an image, or the labels of another program, has those planes."""
+def _planes_in(other: Path | None, stack: LabelStack) -> list[int] | None:
+    """Return the number of each plane in an image, or the labels of another program.
+
+    None if that has not the same planes.
+    """
     if other is None:
-        return set(stack.axes) <= set("TZ")
+        return list(range(stack.planes)) if set(stack.axes) <= set("TZ") else None
     theirs = label_stack(other)
     if theirs is not None:
-        return theirs.planes == stack.planes
+        return matching_planes(stack.axes, stack.shape, theirs.axes, theirs.shape)
     try:
         with open_to_look(other) as source:
-            return math.prod(source.plane_shape) == stack.planes
+            return matching_planes(
+                stack.axes, stack.shape, source.plane_axes, source.plane_shape
+            )
     except CellunetError:
-        return False
+        return None
 
 
 def open_to_look(

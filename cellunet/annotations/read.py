@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from cellunet.annotations.find import is_scribbles
 from cellunet.annotations.foreign import refuse_foreign_file
 from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import overlay, roi_drawings
+from cellunet.annotations.json_files import kind_of, read_json
 from cellunet.annotations.labelme import labelme_drawings, labelme_size
 from cellunet.annotations.napari import napari_drawings
 from cellunet.annotations.pixels import (
@@ -35,7 +38,7 @@ from cellunet.annotations.pixels import (
     with_scribbles,
     within,
 )
-from cellunet.annotations.shapes import kind_of, paint, read_json
+from cellunet.annotations.shapes import paint
 from cellunet.annotations.types import Annotation
 from cellunet.errors import AnnotationError, ConfigError, choose, some
 from cellunet.io.paths import (
@@ -83,24 +86,21 @@ VOID_NOTE = (
 """Note on label images."""
 
 
-class Reader(Protocol):
-    """Decode the annotation at a path; raises AnnotationError."""
-
-    def __call__(self, path: Path, asked: ReadRequest, /) -> Annotation:
-        """Return the labels and how they were found."""
+Reader = Callable[["Path", ReadRequest], Annotation]
+"""Decodes the annotation at a path; raises AnnotationError."""
 
 
-def read_drawn(path: Path, kind: str, asked: ReadRequest) -> Annotation:
+def read_drawn(path: Path, asked: ReadRequest, kind: str) -> Annotation:
     """Return the labels of the shapes in a file.
 
     Parameters
     ----------
     path
         A file of any format in `DRAWN`.
-    kind
-        A name in `DRAWN`.
     asked
         What is known of it.
+    kind
+        A name in `DRAWN`.
 
     Raises
     ------
@@ -248,13 +248,6 @@ DRAWN: dict[str, Reader] = {
     "via": _coco,
     "napari": _napari,
 }
-
-__all__ = ["ANNOTATIONS", "Annotation", "read_annotation", "read_labels"]
-
-
-def read_labels(path: Path, *, kind: str = "auto") -> npt.NDArray[np.int32]:
-    """Return the instance labels of one annotation: `read_annotation`, labels only."""
-    return read_annotation(path, kind=kind).labels
 
 
 def read_annotation(  # noqa: PLR0913
@@ -413,7 +406,7 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
         # From outside, a label image a sample looks like an image of one object.
         return _read_auto(files[0], asked)
     if is_drawn_file(path):
-        return read_drawn(path, drawn_kind(path), asked)
+        return read_drawn(path, asked, drawn_kind(path))
     if is_scribbles(path):
         return read_only_scribbles(path, asked)
     try:
@@ -422,7 +415,7 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
         # An image that is no label image, with what was drawn on it inside.
         if asked.plane is not None or not overlay(path):
             raise
-        return read_drawn(path, "rois", asked)
+        return read_drawn(path, asked, "rois")
 
 
 def read_only_scribbles(path: Path, asked: ReadRequest | None = None) -> Annotation:
@@ -430,13 +423,6 @@ def read_only_scribbles(path: Path, asked: ReadRequest | None = None) -> Annotat
     scribbles = read_scribbles(path, asked.plane if asked else None)
     labels = np.zeros(scribbles.shape, np.int32)
     return with_scribbles(Annotation(labels, "scribbles"), scribbles)
-
-
-def _read_pixels_as(kind: str) -> Reader:
-    def read(path: Path, asked: ReadRequest) -> Annotation:
-        return _decoded(path, asked, kind)
-
-    return read
 
 
 def _decoded(path: Path, asked: ReadRequest, kind: str) -> Annotation:
@@ -452,13 +438,6 @@ def _decoded(path: Path, asked: ReadRequest, kind: str) -> Annotation:
             refuse_white_background(drawn, path)
     labels = DECODERS[kind](pixels, path)
     return Annotation(labels, kind, annotated=annotated, notes=(VOID_NOTE,) * is_void)
-
-
-def _read_drawn_as(kind: str) -> Reader:
-    def read(path: Path, asked: ReadRequest) -> Annotation:
-        return read_drawn(path, kind, asked)
-
-    return read
 
 
 def _without_value(
@@ -489,8 +468,8 @@ def _refuse_outlines(drawn: npt.NDArray[np.bool_], path: Path) -> None:
 
 ANNOTATIONS: dict[str, Reader] = {
     "auto": _read_auto,
-    **{kind: _read_pixels_as(kind) for kind in DECODERS},
+    **{kind: partial(_decoded, kind=kind) for kind in DECODERS},
     "objects": read_object_folder,
     "scribbles": read_only_scribbles,
-    **{kind: _read_drawn_as(kind) for kind in DRAWN},
+    **{kind: partial(read_drawn, kind=kind) for kind in DRAWN},
 }

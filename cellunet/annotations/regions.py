@@ -18,16 +18,9 @@ import numpy as np
 
 from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import roi_drawings
+from cellunet.annotations.json_files import read_bytes, read_json
 from cellunet.annotations.read import json_kind, naming
-from cellunet.annotations.shapes import (
-    MAX_COORDINATE,
-    Drawing,
-    Oval,
-    Polygons,
-    Strokes,
-    read_bytes,
-    read_json,
-)
+from cellunet.annotations.shapes import MAX_COORDINATE, Drawing, Oval, Polygons, Strokes
 from cellunet.errors import AnnotationError, InputError, some
 from cellunet.io.paths import output_stem
 

@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.annotations.shapes import (
-    VIA_METADATA,
-    ellipse,
-    number,
-    role_of,
-    rows,
-    table,
-)
+from cellunet.annotations.json_files import VIA_METADATA, number, rows, table
+from cellunet.annotations.shapes import ellipse, role_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -92,7 +92,7 @@ def measure(
     config = PredictConfig(save=kinds, **given)
     found = run(labels, images or (), out, config=config, track=session.console.track)
     summarize(session, found, out)
-    some_failed = INPUTS_FAILED if found.failed else 0
+    some_failed = INPUTS_FAILED if found.failed or found.damaged else 0
     return Outcome(
         code=BUG if found.bugs else some_failed,
         result=found.to_dict(),
@@ -132,6 +132,9 @@ def summarize(session: Session, found: Measured, out: Path) -> None:
             report.line(f"note: {Path(image.labels).name}: {note}")
     for note in found.notes:
         report.line(f"note: {note}")
+    for image in found.damaged:
+        for text in image.warnings:
+            console.alert(f"warning: {image.labels}: {text}", "yellow")
     if found.failed:
         console.alert(f"{len(found.failed):,} failed:", "red")
         for image in found.failed:
@@ -139,10 +142,14 @@ def summarize(session: Session, found: Measured, out: Path) -> None:
 
 
 def _failure(found: Measured) -> Failure | None:
-    if not found.failed:
+    if not found.failed and not found.damaged:
         return None
+    total = counted(len(found.images), "label image")
+    if not found.failed:
+        count = f"Images of {len(found.damaged):,} of {total} are"
+        return Failure.of_damaged(count, found.damaged[0].labels)
     first = found.failed[0]
-    count = f"{len(found.failed):,} of {counted(len(found.images), 'label image')}"
+    count = f"{len(found.failed):,} of {total}"
     return Failure.of_inputs(
         bugs=found.bugs,
         message=f"{count} failed; the first: {first.labels}: {first.message}",

@@ -312,14 +312,8 @@ def _failure(found: Predictions) -> Failure | None:
     if not found.failed and not found.damaged:
         return None
     if not found.failed:
-        first = found.damaged[0]
         count = f"{len(found.damaged):,} of {counted(len(found.images), 'image')}"
-        return Failure(
-            type="InputsDamaged",
-            message=f"{count} damaged, with zeros in place of what is lost; the first: "
-            f"{first.input}.",
-            hint="The warnings say where. Copy or export these again.",
-        )
+        return Failure.of_damaged(count, found.damaged[0].input)
     count = f"{len(found.failed):,} of {counted(len(found.images), 'image')}"
     return Failure.of_inputs(
         bugs=found.bugs,

@@ -45,8 +45,8 @@ class Failure:
     """Why a command did not do all it was asked for."""
 
     type: str
-    """Name of the error class, or ``UsageError``, ``InputsFailed``, ``Stopped``,
-    ``Bug``."""
+    """Name of the error class, or ``UsageError``, ``InputsFailed``,
+    ``InputsDamaged``, ``Stopped``, ``Bug``."""
     message: str
     """What is wrong and where."""
     hint: str = ""
@@ -61,6 +61,16 @@ class Failure:
         if bugs:
             return cls(type="Bug", message=message, hint=REPORT)
         return cls(type="InputsFailed", message=message, hint=hint)
+
+    @classmethod
+    def of_damaged(cls, count: str, first: str) -> Failure:
+        """Return the failure of a batch in which some are damaged, `count` in words."""
+        return cls(
+            type="InputsDamaged",
+            message=f"{count} damaged, with zeros in place of what is lost; the first: "
+            f"{first}.",
+            hint="The warnings say where. Copy or export these again.",
+        )
 
     @classmethod
     def of(cls, error: CellunetError) -> Failure:

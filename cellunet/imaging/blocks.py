@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cellunet.config import UNetConfig
 
-Place = tuple[int, int]
+GridIndex = tuple[int, int]
 """Row and column of a block in its grid."""
 
 
@@ -73,7 +73,7 @@ class Area:
     `core` cuts the core out of arrays of the area; `plane` is the plane's shape.
     """
 
-    place: Place
+    place: GridIndex
     y0: int
     x0: int
     height: int

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cellunet.config import DecodeConfig, EncodingConfig
-    from cellunet.imaging.blocks import Place
+    from cellunet.imaging.blocks import GridIndex
 
 
 def least_members(count: int, joins: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -481,7 +481,7 @@ class HoleMerger:
 
     def __init__(self, largest_px: int) -> None:
         self._largest_px = largest_px
-        self._offsets: dict[Place, tuple[int, int]] = {}
+        self._offsets: dict[GridIndex, tuple[int, int]] = {}
         self._total = 1
         self._areas = [np.zeros(1, np.int64)]
         self._open = [np.zeros(0, np.int64)]
@@ -531,7 +531,7 @@ class HoleMerger:
 
     def owners(
         self, numbers: npt.NDArray[np.int64]
-    ) -> dict[Place, npt.NDArray[np.int64]]:
+    ) -> dict[GridIndex, npt.NDArray[np.int64]]:
         """Return for each block the seed that each region belongs to, 0 for none.
 
         A table by region number, its entry 0 being 0.
@@ -581,7 +581,7 @@ class Grown:
     `areas` and `first_pixels`; `at_frame` those that touch the frame of the plane.
     """
 
-    place: Place
+    place: GridIndex
     edges: tuple[npt.NDArray[np.int32], ...]
     holes: Holes
     numbers: npt.NDArray[np.int64]
@@ -599,8 +599,8 @@ class Numbers:
 
     count: int
     areas: npt.NDArray[np.int64]
-    components: Mapping[Place, npt.NDArray[np.uint32]]
-    holes: Mapping[Place, npt.NDArray[np.uint32]]
+    components: Mapping[GridIndex, npt.NDArray[np.uint32]]
+    holes: Mapping[GridIndex, npt.NDArray[np.uint32]]
 
 
 def grow_block(
@@ -747,7 +747,7 @@ def _by_number(block: Grown, final: npt.NDArray[np.uint32]) -> npt.NDArray[np.ui
 
 
 def finalize_block(
-    pixels: npt.NDArray[np.int32], place: Place, numbers: Numbers
+    pixels: npt.NDArray[np.int32], place: GridIndex, numbers: Numbers
 ) -> npt.NDArray[np.uint32]:
     """Return the final labels of a block's core, or of some of its rows, YX uint32.
 

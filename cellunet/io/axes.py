@@ -637,3 +637,37 @@ def _factor(full: int, level: int) -> float:
     factor = max(round(full / level), 1)
     fits = abs(full - factor * level) < factor
     return float(factor) if fits else full / level
+
+
+def matching_planes(
+    axes: str, shape: Sequence[int], other_axes: str, other_shape: Sequence[int]
+) -> list[int] | None:
+    """Return the number in another stack of each plane of a stack; None: they differ.
+
+    Along T and Z planes match by letter where both stacks name both, else in their
+    order.
+
+    Parameters
+    ----------
+    axes, shape
+        Letters and lengths of the axes along which planes lie.
+    other_axes, other_shape
+        Those of the other stack.
+
+    Examples
+    --------
+    >>> matching_planes("TZ", (2, 3), "ZT", (3, 2))
+    [0, 2, 4, 1, 3, 5]
+    """
+    count = math.prod(shape)
+    if math.prod(other_shape) != count:
+        return None
+    if not {"T", "Z"} <= set(axes) & set(other_axes):
+        return list(range(count))
+    lengths = dict(zip(axes, shape, strict=True))
+    if lengths != dict(zip(other_axes, other_shape, strict=True)):
+        return None
+    numbers = np.arange(count).reshape(other_shape)
+    ordered = numbers.transpose([other_axes.index(axis) for axis in axes])
+    found: list[int] = ordered.ravel().tolist()
+    return found

@@ -17,12 +17,12 @@ import shutil
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from cellunet.errors import BusyError, CellunetError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from filelock import BaseFileLock
@@ -433,6 +433,78 @@ def _is_device(path: Path) -> bool:
     if path.is_symlink() and os.readlink(path).startswith("/proc/"):  # noqa: PTH115
         return True
     return path.exists() and not path.is_file()
+
+
+class StreamedFile:
+    """A file that is written piece by piece, and appears at `commit`.
+
+    Parameters
+    ----------
+    path
+        Where it is to appear.
+    begin
+        Opens the file under its temporary name, and writes what comes first.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be begun; then nothing stays behind.
+    """
+
+    def __init__(self, path: Path, begin: Callable[[Path], Any]) -> None:
+        self._pending = PendingFile(path)
+        with self._pending.opening():
+            self._file = begin(self._pending.temporary)
+
+    def close(self) -> None:
+        """Close the file, all of which has been written."""
+        with writing(self._pending.path):
+            self._file.close()
+
+    def commit(self) -> None:
+        """Make the complete file appear."""
+        self.close()
+        self._pending.commit()
+
+    def abort(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        close_unwanted(self._file)
+        self._pending.abort()
+
+
+class StreamedText(StreamedFile):
+    """A text file that is written piece by piece, its lines as they are.
+
+    Parameters
+    ----------
+    path
+        Where it is to appear.
+    first
+        What it begins with.
+    encoding
+        Of its text.
+    """
+
+    def __init__(self, path: Path, first: str, encoding: str) -> None:
+        super().__init__(
+            path, lambda temporary: _begin_text(temporary, first, encoding)
+        )
+
+    def write(self, texts: Iterable[str]) -> None:
+        """Append pieces of text."""
+        with writing(self._pending.path):
+            self._file.writelines(texts)
+
+
+def _begin_text(path: Path, first: str, encoding: str) -> TextIO:
+    file = open_text(path, encoding)
+    file.write(first)
+    return file
+
+
+def open_text(path: Path, encoding: str) -> TextIO:
+    """Open a file to be written as on any system: lines end in line feeds."""
+    return path.open("w", encoding=encoding, newline="")
 
 
 @contextlib.contextmanager

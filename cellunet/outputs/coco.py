@@ -20,7 +20,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from cellunet.errors import OutputError
-from cellunet.io.files import PendingFile, close_unwanted, writing
+from cellunet.io.files import StreamedText, open_text, write_atomically
 from cellunet.outputs.shapes import CLASS
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ IMAGE = re.compile(r'\{"id":(\d+),')
 ANNOTATION = re.compile(r'\{"id":(\d+),"image_id":(\d+),')
 
 
-class CocoJson:
+class CocoJson(StreamedText):
     """The COCO file of one image being written.
 
     Parameters
@@ -64,51 +64,43 @@ class CocoJson:
         places: Sequence[dict[str, int]],
     ) -> None:
         self._shape, self._count = shape, 0
-        self._pending = PendingFile(path)
         height, width = shape
         images = (
             {"id": n, "file_name": image, "width": width, "height": height} | place
             for n, place in enumerate(places, 1)
         )
-        with self._pending.opening():
-            self._file = self._pending.temporary.open("w", encoding="ascii")
-            lines = _separated(map(_text, images))
-            self._file.writelines([f"{HEAD}\n", *lines, f"{BETWEEN}\n"])
+        lines = "".join(_separated(map(_text, images)))
+        super().__init__(path, f"{HEAD}\n{lines}{BETWEEN}\n", "ascii")
 
     def add(self, batch: ObjectBatch) -> None:
         """Append the objects of a batch."""
+        self.write(self._lines(batch))
+
+    def _lines(self, batch: ObjectBatch) -> Iterator[str]:
         names = ("area_px", "left_px", "top_px", "right_px", "bottom_px", "confidence")
         columns = [batch.table[name].tolist() for name in names]
         rows = zip(batch.ids.tolist(), batch.outlines, *columns, strict=True)
-        with writing(self._pending.path):
-            for label, outline, area, left, top, right, bottom, sure in rows:
-                self._file.write(",\n" if self._count else "")
-                self._count += 1
-                known = {} if math.isnan(sure) else {"score": float(f"{sure:.9g}")}
-                annotation = {
-                    "id": self._count,
-                    "image_id": batch.plane + 1,
-                    "category_id": 1,
-                    "segmentation": mask(outline, self._shape),
-                    "area": area,
-                    "bbox": [left, top, right - left, bottom - top],
-                    "iscrowd": 0,
-                    **known,
-                    "label": label,
-                }
-                self._file.write(_text(annotation))
+        for label, outline, area, left, top, right, bottom, sure in rows:
+            between = ",\n" if self._count else ""
+            self._count += 1
+            known = {} if math.isnan(sure) else {"score": float(f"{sure:.9g}")}
+            annotation = {
+                "id": self._count,
+                "image_id": batch.plane + 1,
+                "category_id": 1,
+                "segmentation": mask(outline, self._shape),
+                "area": area,
+                "bbox": [left, top, right - left, bottom - top],
+                "iscrowd": 0,
+                **known,
+                "label": label,
+            }
+            yield between + _text(annotation)
 
     def commit(self) -> None:
         """Make the complete file appear."""
-        with writing(self._pending.path):
-            self._file.write("\n" * bool(self._count) + f"{END}\n")
-            self._file.close()
-        self._pending.commit()
-
-    def abort(self) -> None:
-        """Leave nothing behind; does nothing after `commit`."""
-        close_unwanted(self._file)
-        self._pending.abort()
+        self.write(["\n" * bool(self._count), f"{END}\n"])
+        super().commit()
 
 
 def mask(outline: Outline, shape: tuple[int, int]) -> dict[str, Any]:
@@ -152,19 +144,14 @@ def join_coco(parts: Sequence[Path], path: Path) -> None:
     OutputError
         If one cannot be read, or the joined one not be written.
     """
-    pending = PendingFile(path)
     counts = (sum(1 for _ in _images(part)) for part in parts)
     before = [0, *accumulate(counts)]
-    try:
-        with writing(path), pending.temporary.open("w", encoding="ascii") as file:
-            file.write(f"{HEAD}\n")
-            file.writelines(_separated(_numbered(parts, before, IMAGE)))
-            file.write(f"{BETWEEN}\n")
-            file.writelines(_separated(_numbered(parts, before, ANNOTATION)))
-            file.write(f"{END}\n")
-        pending.commit()
-    finally:
-        pending.abort()
+    with write_atomically(path) as temporary, open_text(temporary, "ascii") as file:
+        file.write(f"{HEAD}\n")
+        file.writelines(_separated(_numbered(parts, before, IMAGE)))
+        file.write(f"{BETWEEN}\n")
+        file.writelines(_separated(_numbered(parts, before, ANNOTATION)))
+        file.write(f"{END}\n")
 
 
 def _numbered(

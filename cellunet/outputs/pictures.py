@@ -1,4 +1,4 @@
-"""Pictures for people: outlines over images, thumbnails, contact sheets.
+"""Pictures for people: outlines over images, thumbnails, previews.
 
 A small plane is enlarged and drawn whole (`draw_outlines`); of a large one, which is
 drawn at its own size, only one band of rows is held at a time.
@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -21,18 +20,15 @@ from cellunet.imaging.pieces import PIECE_PX, pieces
 from cellunet.imaging.targets import (
     SCRIBBLED_BACKGROUND,
     SCRIBBLED_INTERIOR,
-    trainable_mask,
 )
-from cellunet.io.files import PendingFile, close_unwanted, writing
-from cellunet.io.png_jpeg import write_png
+from cellunet.io.files import StreamedFile, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from cellunet.annotations.types import Annotation
     from cellunet.config import NormalizationConfig
     from cellunet.io.source import Statistics
 
@@ -68,6 +64,9 @@ MAX_PREVIEW_PX = 2048
 FILL_OPACITY = 0.45
 
 HATCH: Rgb = (120, 120, 120)
+
+GAP_PX = 6
+"""Between panels."""
 
 HATCH_PX = 16
 """Distance between the lines over what is not annotated."""
@@ -106,19 +105,16 @@ def outlines(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return inner
 
 
-def stretch(
-    image: npt.NDArray[Any], *, low: float = 1.0, high: float = 99.8
-) -> npt.NDArray[np.uint8]:
-    """Return `image` as 8-bit gray between two of its percentiles, dark parts lifted.
+def stretch(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return `image` as 8-bit gray between two percentiles, dark parts lifted.
 
-    Pixels that are not finite are black; so is a constant image.
+    The 1st percentile of the finite values becomes black, the 99.8th white. Pixels that
+    are not finite are black; so is a constant image.
 
     Parameters
     ----------
     image
         YX, any real type.
-    low, high
-        Percentiles of the finite values that become black and white.
 
     Returns
     -------
@@ -129,7 +125,7 @@ def stretch(
     finite = np.isfinite(values)
     if not finite.any():
         return np.zeros(image.shape, np.uint8)
-    dark, bright = np.percentile(values[finite], (low, high))
+    dark, bright = np.percentile(values[finite], (1.0, 99.8))
     if bright <= dark:
         dark, bright = values[finite].min(), values[finite].max()
     return gray_between(image, dark, bright)
@@ -234,7 +230,7 @@ def color_objects(
     Returns
     -------
     ndarray
-        YXC, uint8, three channels; enlarged as in `draw`.
+        YXC, uint8, three channels; enlarged as in `draw_outlines`.
     """
     factor = enlargement(labels.shape, PREVIEW_PX)
     large = _enlarge(labels, factor)
@@ -321,7 +317,7 @@ def preview(
     wide = labels.shape[1] > 2 * labels.shape[0]
     colored = _hatched(color_objects(labels, image=image), annotated)
     colored = _scribbled(colored, scribbles)
-    return contact_sheet([plain, colored], columns=1 if wide else 2)
+    return contact_sheet([plain, colored], 1 if wide else 2)
 
 
 def _hatched(
@@ -353,43 +349,30 @@ def _scribbled(
 
 
 def contact_sheet(
-    panels: Sequence[npt.NDArray[np.uint8]],
-    *,
-    columns: int = 0,
-    gap_px: int = 6,
-    background: Rgb = PAPER,
+    panels: Sequence[npt.NDArray[np.uint8]], columns: int
 ) -> npt.NDArray[np.uint8]:
-    """Return several pictures in rows, each centered in a cell of the same size.
+    """Return several pictures in rows, each at the upper left of a cell of one size.
 
     Parameters
     ----------
     panels
         YXC, uint8, three channels, of any sizes; at least one.
     columns
-        Panels per row; 0 puts all into one row.
-    gap_px
-        Pixels between panels.
-    background
-        Color of the gaps.
+        Panels per row.
 
     Returns
     -------
     ndarray
         YXC, uint8, three channels.
     """
-    columns = columns or len(panels)
     rows = -(-len(panels) // columns)
-    height = max(p.shape[0] for p in panels)
-    width = max(p.shape[1] for p in panels)
-    sheet = np.empty(
-        (rows * (height + gap_px) - gap_px, columns * (width + gap_px) - gap_px, 3),
-        np.uint8,
-    )
-    sheet[:] = background
+    height = max(p.shape[0] for p in panels) + GAP_PX
+    width = max(p.shape[1] for p in panels) + GAP_PX
+    shape = (rows * height - GAP_PX, columns * width - GAP_PX, 3)
+    sheet = np.full(shape, PAPER, np.uint8)
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
-        top = row * (height + gap_px) + (height - panel.shape[0]) // 2
-        left = column * (width + gap_px) + (width - panel.shape[1]) // 2
+        top, left = row * height, column * width
         sheet[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
     return sheet
 
@@ -517,11 +500,12 @@ PNG_LEVEL = 6
 """Of deflate."""
 
 
-class PngRows:
+class PngRows(StreamedFile):
     """A PNG in 8-bit color whose rows come from top to bottom.
 
     Portable Network Graphics (ISO/IEC 15948:2003): chunks IHDR, IDAT and IEND; every
-    row without a filter.
+    row without a filter. With its last row the file is closed, so that those of many
+    planes may wait for their `commit`.
 
     Parameters
     ----------
@@ -535,18 +519,14 @@ class PngRows:
         self._height, self._width = shape
         self._done = 0
         self._packer = zlib.compressobj(PNG_LEVEL)
-        self._pending = PendingFile(path)
-        with self._pending.opening():
-            self._file = self._pending.temporary.open("wb")
-            self._file.write(b"\x89PNG\r\n\x1a\n")
         header = struct.pack(">IIBBBBB", self._width, self._height, 8, 2, 0, 0, 0)
-        self._chunk(b"IHDR", header)
 
-    def _chunk(self, name: bytes, content: bytes) -> None:
-        check = zlib.crc32(name + content)
-        with writing(self._pending.path):
-            self._file.write(struct.pack(">I", len(content)) + name + content)
-            self._file.write(struct.pack(">I", check))
+        def begin(temporary: Path) -> BinaryIO:
+            file = temporary.open("wb")
+            file.write(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header))
+            return file
+
+        super().__init__(path, begin)
 
     def write(self, rows: npt.NDArray[np.uint8]) -> None:
         """Append rows, YXC of three channels."""
@@ -554,23 +534,26 @@ class PngRows:
         filtered[:, 1:] = rows.reshape(len(rows), -1)
         self._done += len(rows)
         packed = self._packer.compress(filtered.tobytes())
-        if packed:
-            self._chunk(b"IDAT", packed)
+        with writing(self._pending.path):
+            if packed:
+                self._file.write(_chunk(b"IDAT", packed))
+            if self._done == self._height:
+                self._file.write(_chunk(b"IDAT", self._packer.flush()))
+                self._file.write(_chunk(b"IEND", b""))
+                self._file.close()
+                # It holds a quarter of a MiB.
+                del self._packer
 
     def commit(self) -> None:
         """Make the complete file appear."""
         if self._done != self._height:
             raise ValueError(f"{self._done} of {self._height} rows were written")
-        self._chunk(b"IDAT", self._packer.flush())
-        self._chunk(b"IEND", b"")
-        with writing(self._pending.path):
-            self._file.close()
-        self._pending.commit()
+        super().commit()
 
-    def abort(self) -> None:
-        """Leave nothing behind; does nothing after `commit`."""
-        close_unwanted(self._file)
-        self._pending.abort()
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(name + content))
+    return struct.pack(">I", len(content)) + name + content + check
 
 
 class OutlinePicture:
@@ -589,229 +572,45 @@ class OutlinePicture:
     def __init__(
         self, path: Path, shape: tuple[int, int], limits: tuple[float, float]
     ) -> None:
-        self._path, self._limits = path, limits
-        small = enlargement(shape, LINES_PX) > 1
-        self._rows = None if small else PngRows(path, shape)
+        self._limits, self._left = limits, shape[0]
+        factor = enlargement(shape, LINES_PX)
+        self._whole = factor > 1
+        self._rows = PngRows(path, (factor * shape[0], factor * shape[1]))
         self._kept: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
         self._above = 0
         """Rows at the start of what is kept that were drawn already."""
 
     def write(self, image: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
         """Take the next rows of both, YX."""
-        if self._rows is None:
-            self._kept.append((image, labels))
+        self._kept.append((image, labels))
+        self._left -= len(labels)
+        if self._whole and self._left:
+            return
+        image, labels = (np.concatenate(part) for part in zip(*self._kept, strict=True))
+        if self._whole:
+            self._rows.write(draw_outlines(image, labels))
+            self._kept = []
             return
         # The last row waits for the one below it, and stays for the one after that.
-        if self._kept:
-            image, labels = (
-                np.concatenate(pair)
-                for pair in zip(self._kept[0], (image, labels), strict=True)
-            )
-        self._draw(image, labels, self._above, len(labels) - 1)
-        keep = max(len(labels) - 2, 0)
+        end = len(labels) - bool(self._left)
+        if end > self._above:
+            self._rows.write(self._drawn(image, labels, end))
+        keep = max(len(labels) - 2, 0) if self._left else len(labels)
         self._above = min(len(labels) - 1, 1)
         self._kept = [(image[keep:].copy(), labels[keep:].copy())]
 
-    def _draw(
-        self, image: npt.NDArray[Any], labels: npt.NDArray[Any], first: int, end: int
-    ) -> None:
-        if self._rows is None or end <= first:
-            return
-        gray = gray_between(image[first:end], *self._limits)
-        canvas = np.repeat(np.rint(LINE_GRAY * gray).astype(np.uint8)[..., None], 3, 2)
-        canvas[outlines(labels)[first:end]] = TRUTH
-        self._rows.write(canvas)
+    def _drawn(
+        self, image: npt.NDArray[Any], labels: npt.NDArray[Any], end: int
+    ) -> npt.NDArray[np.uint8]:
+        gray = gray_between(image[self._above : end], *self._limits)
+        canvas = _rgb(np.rint(LINE_GRAY * gray).astype(np.uint8))
+        canvas[outlines(labels)[self._above : end]] = TRUTH
+        return canvas
 
     def commit(self) -> None:
         """Make the picture appear."""
-        if self._rows is None:
-            image, labels = (
-                np.concatenate(part) for part in zip(*self._kept, strict=True)
-            )
-            write_png(self._path, draw_outlines(image, labels))
-            return
-        ((image, labels),) = self._kept
-        self._draw(image, labels, self._above, len(labels))
         self._rows.commit()
 
     def abort(self) -> None:
         """Leave nothing behind; does nothing after `commit`."""
-        if self._rows is not None:
-            self._rows.abort()
-
-
-LETTER_PX, LINE_PX = 11, 14
-"""Size of letters, and height of a line of them."""
-
-
-def lettered(
-    text: str, width_px: int, *, color: Rgb, background: Rgb
-) -> npt.NDArray[np.uint8]:
-    """Return one line of text as a picture of a given width, cut off where it ends.
-
-    Parameters
-    ----------
-    text
-        What is not ASCII, which is all that Pillow's own font has, is a question mark.
-    width_px
-        Width of the picture.
-    color, background
-        Red, green and blue.
-
-    Returns
-    -------
-    ndarray
-        (`LINE_PX`, `width_px`, 3), uint8.
-    """
-    # Imported where letters are drawn, which prediction does not.
-    from PIL import Image, ImageDraw, ImageFont
-
-    shown = "".join(c if " " <= c <= "~" else "?" for c in text[:width_px])
-    picture = Image.new("RGB", (width_px, LINE_PX), background)
-    font = ImageFont.load_default(LETTER_PX)
-    ImageDraw.Draw(picture).text((1, 0), shown, fill=color, font=font)
-    return np.asarray(picture)
-
-
-TILE_PX = 320
-"""Longest side of one image on the sheet."""
-
-COLUMNS, ROWS = 4, 6
-
-INK: Rgb = (20, 20, 20)
-
-FRAME_PX = 3
-
-SCRIBBLED: dict[int, Rgb] = {SCRIBBLED_BACKGROUND: AGREEMENT, SCRIBBLED_INTERIOR: TRUTH}
-
-AROUND_PX, SMALL_SHARE = 64, 0.5
-"""What is annotated is shown with so much around it, if that is but a part."""
-
-
-def tile(
-    image: npt.NDArray[Any] | None,
-    annotation: Annotation,
-    lines: Sequence[str],
-    *,
-    odd: Collection[int] = (),
-    flagged: bool = False,
-) -> npt.NDArray[np.uint8]:
-    """Return one image of a contact sheet.
-
-    What is not annotated is darker. If that is most of it, what is annotated is shown
-    with a little of what is around it.
-
-    Parameters
-    ----------
-    image
-        YX; None: black.
-    annotation
-        Its objects are outlined in blue, scribbles are blue inside objects and white in
-        the background.
-    lines
-        Text below it.
-    odd
-        Ids that are outlined in orange.
-    flagged
-        Whether it has an orange frame.
-
-    Returns
-    -------
-    ndarray
-        YXC, uint8, its longest side `TILE_PX` without text and frame.
-    """
-    view = _worth_showing(annotation)
-    annotation = _part(annotation, view)
-    labels, said = annotation.labels, annotation.scribbles
-    scale = TILE_PX / max(*labels.shape, 1)
-    rows, columns = (
-        np.minimum(((np.arange(max(round(n * scale), 1)) + 0.5) / scale), n - 1)
-        for n in labels.shape
-    )
-    sample = np.ix_(rows.astype(int), columns.astype(int))
-    gray = np.zeros(labels.shape, np.uint8) if image is None else stretch(image)[view]
-    if annotation.annotated is not None:
-        gray = np.where(trainable_mask(annotation.annotated, said), gray, gray // 2)
-    # Darker than the lines, as in `draw`, so that these show on the brightest nucleus.
-    dim = np.rint(LINE_GRAY * gray[sample]).astype(np.uint8)
-    canvas = np.repeat(dim[..., None], 3, axis=2)
-    for only, color in ((None, TRUTH), (list(odd), PREDICTION)):
-        canvas[_lines(labels, sample, only)] = color
-    said = np.zeros_like(labels, np.uint8) if said is None else said
-    for value, color in SCRIBBLED.items():
-        canvas[_marks(said == value, sample)] = color
-    color = PREDICTION if flagged else PAPER
-    frame = ((FRAME_PX, FRAME_PX), (FRAME_PX, FRAME_PX))
-    canvas = np.stack(
-        [np.pad(canvas[..., c], frame, constant_values=color[c]) for c in range(3)],
-        axis=2,
-    )
-    width = max(canvas.shape[1], TILE_PX)
-    side = width - canvas.shape[1]
-    canvas = np.pad(canvas, ((0, 0), (0, side), (0, 0)), constant_values=255)
-    text = [lettered(t, width, color=INK, background=PAPER) for t in lines]
-    return np.concatenate([canvas, *text])
-
-
-def _lines(
-    labels: npt.NDArray[Any], sample: tuple[Any, ...], only: list[int] | None
-) -> npt.NDArray[np.bool_]:
-    """Return outlines, of some ids `only`, on the pixels that are sampled."""
-    if len(sample[0]) >= labels.shape[0]:
-        labels = labels[sample]
-    edge = outlines(labels)
-    if only is not None:
-        edge &= np.isin(labels, only)
-    return _marks(edge, sample)
-
-
-def _marks(
-    marked: npt.NDArray[np.bool_], sample: tuple[Any, ...]
-) -> npt.NDArray[np.bool_]:
-    """Return where marked pixels are on the pixels that are sampled, YX."""
-    shape = (len(sample[0]), sample[1].shape[1])
-    if marked.shape != shape and len(sample[0]) >= marked.shape[0]:
-        marked = marked[sample]
-    # All pixels of a line leave a mark: sampling would break it up.
-    y, x = np.nonzero(marked)
-    found = np.zeros(shape, np.bool_)
-    found[y * shape[0] // marked.shape[0], x * shape[1] // marked.shape[1]] = True
-    return found
-
-
-def _part(annotation: Annotation, view: tuple[slice, slice]) -> Annotation:
-    annotated, said = annotation.annotated, annotation.scribbles
-    return replace(
-        annotation,
-        labels=annotation.labels[view],
-        annotated=None if annotated is None else annotated[view],
-        scribbles=None if said is None else said[view],
-    )
-
-
-def _worth_showing(annotation: Annotation) -> tuple[slice, slice]:
-    """Return rows and columns around what counts, or all if that is much of it."""
-    shape = annotation.labels.shape
-    whole = np.s_[: shape[0], : shape[1]]
-    if annotation.annotated is None:
-        return whole
-    counts = trainable_mask(annotation.annotated, annotation.scribbles)
-    spans = [np.flatnonzero(counts.any(axis=axis)) for axis in (1, 0)]
-    if not spans[0].size:
-        return whole
-    rows, columns = (
-        slice(max(int(at[0]) - AROUND_PX, 0), min(int(at[-1]) + 1 + AROUND_PX, length))
-        for at, length in zip(spans, shape, strict=True)
-    )
-    area = (rows.stop - rows.start) * (columns.stop - columns.start)
-    return (rows, columns) if area < SMALL_SHARE * counts.size else whole
-
-
-def sheet(tiles: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """Return up to `COLUMNS` x `ROWS` tiles as one picture, YXC uint8."""
-    height = max(t.shape[0] for t in tiles)
-    level = [
-        np.pad(t, ((0, height - t.shape[0]), (0, 0), (0, 0)), constant_values=255)
-        for t in tiles
-    ]
-    return contact_sheet(level, columns=min(COLUMNS, len(tiles)))
+        self._rows.abort()

@@ -26,6 +26,7 @@ import math
 import os
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -33,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from cellunet.io.file_names import name_of
-from cellunet.io.files import PendingFile, writing
+from cellunet.io.files import write_atomically
 from cellunet.io.samples import is_given
 from cellunet.outputs import charts
 from cellunet.outputs.plates import (
@@ -128,31 +129,6 @@ class Histogram:
         return self.step * sum((p + 0.5) * n for p, n in self.counts.items()) / total
 
 
-class Pool:
-    """Histograms of one step added up, in one dictionary."""
-
-    def __init__(self, step: float) -> None:
-        self.step = step
-        self._counts: dict[int, int] = {}
-
-    def add(self, one: Histogram) -> None:
-        """Add the counts of another histogram.
-
-        Raises
-        ------
-        ValueError
-            If its step is another one: a bug.
-        """
-        if one.step != self.step:
-            raise ValueError(f"a step of {one.step} does not add to {self.step}")
-        for place, count in one.counts.items():
-            self._counts[place] = self._counts.get(place, 0) + count
-
-    def histogram(self) -> Histogram:
-        """Return what was added up."""
-        return Histogram(step=self.step, counts=dict(sorted(self._counts.items())))
-
-
 @dataclass(frozen=True, kw_only=True)
 class ImageSummary:
     """What the report shows of one image."""
@@ -176,8 +152,6 @@ class ImageSummary:
     confidences: Histogram | None = None
     """Confidences of the objects, in steps of `CONFIDENCE_STEP`; None if the model
     does not tell them."""
-    shape: tuple[int, ...] = ()
-    """Lengths of T and Z if there are, height and width in pixels."""
     pixel_size_um: tuple[float, float] | None = None
     """Height and width of a pixel."""
     pixel_size_from: str = ""
@@ -221,8 +195,6 @@ class RunSummary:
     """What the names of all images begin with, which is not repeated."""
     results: str
     """Where the label images are."""
-    seconds: float
-    """Time that the run took."""
     stopped: bool = False
     """Whether it was stopped before its end."""
     measured: bool = False
@@ -304,11 +276,11 @@ class Totals:
     images: int = 0
     failed: int = 0
     skipped: int = 0
-    warned: int = 0
-    objects: Pool = field(default_factory=lambda: Pool(1.0))
-    """Objects per image."""
-    diameters: Pool = field(default_factory=lambda: Pool(DIAMETER_STEP_PX))
-    confidences: Pool = field(default_factory=lambda: Pool(CONFIDENCE_STEP))
+    objects: Counter[int] = field(default_factory=Counter)
+    """Images by their number of objects."""
+    diameters: Counter[int] = field(default_factory=Counter)
+    """Objects by the bin of their diameter."""
+    confidences: Counter[int] = field(default_factory=Counter)
     pixel_sizes: set[tuple[float, float] | None] = field(default_factory=set)
     """The different ones, two at the most."""
     look: LookFirst = field(default_factory=LookFirst)
@@ -325,18 +297,17 @@ class Totals:
             self.failed += 1
             return
         self.skipped += image.status == "skipped"
-        self.warned += bool(image.warnings)
-        self.objects.add(Histogram(step=1.0, counts={image.objects: 1}))
-        self.diameters.add(image.diameters)
+        self.objects[image.objects] += 1
+        self.diameters.update(image.diameters.counts)
         if image.confidences is not None:
-            self.confidences.add(image.confidences)
+            self.confidences.update(image.confidences.counts)
         if len(self.pixel_sizes) < 2:
             self.pixel_sizes.add(image.pixel_size_um)
 
     @property
     def object_count(self) -> int:
         """How many objects there are in all images."""
-        return sum(n * images for n, images in self.objects.histogram().counts.items())
+        return sum(n * images for n, images in self.objects.items())
 
     @property
     def pixel_size_um(self) -> tuple[float, float] | None:
@@ -364,7 +335,6 @@ def to_json(image: ImageSummary, of: str) -> str:
         "objects": image.objects,
         "diameters": _pairs(image.diameters),
         "confidences": _pairs(image.confidences) if image.confidences else None,
-        "shape": list(image.shape),
         "pixel_size_um": image.pixel_size_um and list(image.pixel_size_um),
         "pixel_size_from": image.pixel_size_from,
         "notes": list(image.notes),
@@ -406,9 +376,8 @@ def _image(values: Mapping[str, Any], name: str) -> ImageSummary:
         thumbnail_size=(int(width), int(height)),
         plane=str(values["plane"]),
         objects=int(values["objects"]),
-        diameters=_histogram(values["diameters"]),
-        confidences=_histogram(confidences) if confidences else None,
-        shape=tuple(int(n) for n in values["shape"]),
+        diameters=_histogram(values["diameters"], DIAMETER_STEP_PX),
+        confidences=(_histogram(confidences, CONFIDENCE_STEP) if confidences else None),
         pixel_size_um=(float(size[0]), float(size[1])) if size else None,
         # Records of before this was known do not have them.
         pixel_size_from=str(values.get("pixel_size_from", "")),
@@ -424,10 +393,11 @@ def _pairs(histogram: Histogram) -> list[Any]:
     return [histogram.step, *([p, n] for p, n in histogram.counts.items())]
 
 
-def _histogram(pairs: list[Any]) -> Histogram:
-    step, *rest = pairs
-    counts = {int(place): int(number) for place, number in rest}
-    return Histogram(step=float(step), counts=counts)
+def _histogram(pairs: list[Any], step: float) -> Histogram:
+    own, *rest = pairs
+    if own != step:
+        raise ValueError(f"a step of {own} does not add to {step}")
+    return Histogram(step=step, counts={int(p): int(number) for p, number in rest})
 
 
 OBJECTS = charts.Chart(
@@ -686,39 +656,36 @@ def write_report(
     OutputError
         If there is no room or no permission.
     """
-    pending = PendingFile(path)
-    try:
-        with writing(path), pending.temporary.open("wb") as page:
-            totals = Totals()
-            for image in images():
-                totals.add(image)
-            sure = totals.confidences.histogram()
-            style, script = _resource("report.css"), _resource("report_table.js")
-            parts = _template().generate(
-                run=run,
-                totals=totals,
-                objects=totals.objects.histogram(),
-                diameters=totals.diameters.histogram(),
-                confidences=sure,
-                charts=[
-                    _drawn(OBJECTS, totals.objects.histogram()),
-                    _drawn(SIZES, totals.diameters.histogram()),
-                    *([] if run.measured else [_drawn(CERTAINTY, sure)]),
-                ],
-                plates=_plates(totals.plates),
-                most_plates=MOST_PLATES,
-                rows=_rows(images(), most_pictures),
-                group=GROUP,
-                most_cards=MOST_CARDS,
-                fewest_cards=FEWEST_CARDS,
-                style=style,
-                script=script,
-                head_script=HEAD_SCRIPT,
-            )
-            page.writelines(part.encode("utf-8") for part in parts)
-        pending.commit()
-    finally:
-        pending.abort()
+    with write_atomically(path) as temporary, temporary.open("wb") as page:
+        totals = Totals()
+        for image in images():
+            totals.add(image)
+        objects = Histogram(step=1.0, counts=totals.objects)
+        sizes = Histogram(step=DIAMETER_STEP_PX, counts=totals.diameters)
+        sure = Histogram(step=CONFIDENCE_STEP, counts=totals.confidences)
+        style, script = _resource("report.css"), _resource("report_table.js")
+        parts = _template().generate(
+            run=run,
+            totals=totals,
+            objects=objects,
+            diameters=sizes,
+            confidences=sure,
+            charts=[
+                _drawn(OBJECTS, objects),
+                _drawn(SIZES, sizes),
+                *([] if run.measured else [_drawn(CERTAINTY, sure)]),
+            ],
+            plates=_plates(totals.plates),
+            most_plates=MOST_PLATES,
+            rows=_rows(images(), most_pictures),
+            group=GROUP,
+            most_cards=MOST_CARDS,
+            fewest_cards=FEWEST_CARDS,
+            style=style,
+            script=script,
+            head_script=HEAD_SCRIPT,
+        )
+        page.writelines(part.encode("utf-8") for part in parts)
 
 
 def _rows(

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.io.files import PendingFile, close_unwanted, writing
+from cellunet.io.files import PendingFile, StreamedText, close_unwanted, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ CLASS = {"name": "nucleus", "color": [230, 159, 0]}
 """The class of detections in QuPath, and its color, that of outlines elsewhere."""
 
 
-class GeoJson:
+class GeoJson(StreamedText):
     """A GeoJSON file being written.
 
     Parameters
@@ -58,31 +58,22 @@ class GeoJson:
     """
 
     def __init__(self, path: Path, image: str) -> None:
-        self._image = image
-        self._pending = PendingFile(path)
-        self._between = "\n"
-        with self._pending.opening():
-            self._file = self._pending.temporary.open("w", encoding="ascii")
-            self._file.write('{"type":"FeatureCollection","features":[')
+        self._image, self._between = image, "\n"
+        super().__init__(path, '{"type":"FeatureCollection","features":[', "ascii")
 
     def add(self, place: dict[str, int], batch: ObjectBatch) -> None:
         """Append the objects of a batch; `place` has ``t`` and ``z`` if there are."""
-        with writing(self._pending.path):
-            for feature in features(self._image, place, batch):
-                self._file.write(self._between + feature)
-                self._between = ",\n"
+        self.write(self._lines(place, batch))
+
+    def _lines(self, place: dict[str, int], batch: ObjectBatch) -> Iterator[str]:
+        for feature in features(self._image, place, batch):
+            yield self._between + feature
+            self._between = ",\n"
 
     def commit(self) -> None:
         """Make the complete file appear."""
-        with writing(self._pending.path):
-            self._file.write("\n]}\n")
-            self._file.close()
-        self._pending.commit()
-
-    def abort(self) -> None:
-        """Leave nothing behind; does nothing after `commit`."""
-        close_unwanted(self._file)
-        self._pending.abort()
+        self.write(["\n]}\n"])
+        super().commit()
 
 
 def features(image: str, place: dict[str, int], batch: ObjectBatch) -> Iterator[str]:
@@ -190,7 +181,7 @@ FORMAT_VERSION = 227
 
 
 @dataclass(frozen=True)
-class Place:
+class StackPosition:
     """The plane of a file that a ROI belongs to: numbers from 0, None without."""
 
     t: int | None = None
@@ -199,7 +190,7 @@ class Place:
     """Channels of the image file: with several, Fiji shows a hyperstack."""
 
     @classmethod
-    def of(cls, place: dict[str, int], channels: int) -> Place:
+    def of(cls, place: dict[str, int], channels: int) -> StackPosition:
         """Return the place of a plane from its numbers along ``t`` and ``z``."""
         return cls(place.get("t"), place.get("z"), channels)
 
@@ -223,7 +214,7 @@ class Place:
         return {name: n + 1 for name, n in axes if n is not None}
 
 
-def roi_bytes(outline: Outline, place: Place, number: int) -> bytes:
+def roi_bytes(outline: Outline, place: StackPosition, number: int) -> bytes:
     """Return one object as the content of a ``.roi`` file.
 
     Parameters
@@ -282,7 +273,7 @@ class _Rois:
     differs is put into a copy of that.
     """
 
-    def __init__(self, outlines: Sequence[Outline], place: Place) -> None:
+    def __init__(self, outlines: Sequence[Outline], place: StackPosition) -> None:
         self._outlines, self._place = outlines, place
         fits = [
             _is_polygon(o) and len(o[0][0]) <= MOST_POINTS and len(o[0][0]) > 0
@@ -363,7 +354,7 @@ class RoiSet:
                 self._pending.temporary, "w", zipfile.ZIP_DEFLATED
             )
 
-    def add(self, place: Place, batch: ObjectBatch) -> None:
+    def add(self, place: StackPosition, batch: ObjectBatch) -> None:
         """Append the objects of a batch."""
         rois = _Rois(batch.outlines, place)
         with writing(self._pending.path):

@@ -28,7 +28,14 @@ import numpy as np
 from cellunet.errors import OutputError, choose, optional
 from cellunet.imaging.measure import WHOLE, column_names
 from cellunet.io.file_names import WHERE
-from cellunet.io.files import PendingFile, close_unwanted, writing
+from cellunet.io.files import (
+    PendingFile,
+    StreamedFile,
+    StreamedText,
+    open_text,
+    write_atomically,
+    writing,
+)
 from cellunet.io.samples import is_given
 
 if TYPE_CHECKING:
@@ -92,7 +99,7 @@ class TableSink(Protocol):
         ...
 
 
-class CsvTable:
+class CsvTable(StreamedText):
     """A table as CSV text.
 
     Parameters
@@ -116,11 +123,8 @@ class CsvTable:
     ) -> None:
         del texts  # which any cell of CSV may hold
         self._columns = tuple(columns)
-        self._pending = PendingFile(path)
         header = ",".join(map(quoted, (*places, *columns)))
-        with self._pending.opening():
-            self._file = self._pending.temporary.open("w", encoding="utf-8", newline="")
-            self._file.write(f"{header}\n")
+        super().__init__(path, f"{header}\n", "utf-8")
 
     def add(self, image: str, place: dict[str, int], ids: Any, table: Table) -> None:  # noqa: ANN401
         """Append objects of one plane."""
@@ -130,22 +134,10 @@ class CsvTable:
         if len(columns) != len(self._columns):
             raise ValueError(f"columns {sorted(table)}, expected {self._columns}")
         rows = zip(ids.tolist(), *columns, strict=True)
-        with writing(self._pending.path):
-            self._file.writelines(f"{front},{n},{','.join(r)}\n" for n, *r in rows)
-
-    def commit(self) -> None:
-        """Make the complete file appear."""
-        with writing(self._pending.path):
-            self._file.close()
-        self._pending.commit()
-
-    def abort(self) -> None:
-        """Leave nothing behind; does nothing after `commit`."""
-        close_unwanted(self._file)
-        self._pending.abort()
+        self.write(f"{front},{n},{','.join(r)}\n" for n, *r in rows)
 
 
-class ParquetTable:
+class ParquetTable(StreamedFile):
     """A table as Parquet, one row group a batch; see `CsvTable`.
 
     ``image`` is text, whole numbers are int64, all else float64; what is not known is
@@ -159,11 +151,12 @@ class ParquetTable:
         parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
         self._texts = texts
         self._schema = table_schema(self._arrow, (*PLACES, *columns), texts)
-        self._pending = PendingFile(path)
-        with self._pending.opening():
-            self._file = parquet.ParquetWriter(
-                str(self._pending.temporary), self._schema, compression="zstd"
-            )
+        super().__init__(
+            path,
+            lambda temporary: parquet.ParquetWriter(
+                str(temporary), self._schema, compression="zstd"
+            ),
+        )
 
     def add(self, image: str, place: dict[str, int], ids: Any, table: Table) -> None:  # noqa: ANN401
         """Append objects of one plane."""
@@ -180,17 +173,6 @@ class ParquetTable:
         batch = self._arrow.record_batch(arrays, schema=self._schema)
         with writing(self._pending.path):
             self._file.write_batch(batch)
-
-    def commit(self) -> None:
-        """Make the complete file appear."""
-        with writing(self._pending.path):
-            self._file.close()
-        self._pending.commit()
-
-    def abort(self) -> None:
-        """Leave nothing behind; does nothing after `commit`."""
-        close_unwanted(self._file)
-        self._pending.abort()
 
 
 def table_schema(
@@ -291,17 +273,12 @@ def _merged(headers: Sequence[Iterable[str]]) -> list[str]:
 def _join_csv(parts: Sequence[Path], path: Path) -> None:
     headers = [_csv_names(part) for part in parts]
     columns = _merged(headers)
-    pending = PendingFile(path)
-    try:
-        with writing(path), pending.temporary.open("w", encoding="utf-8") as file:
-            head = ",".join(map(quoted, columns)) + "\n"
-            file.write(head)
-            for part, header in zip(parts, headers, strict=True):
-                if not _copy_rows(part, head, file):
-                    file.writelines(_rows_in(part, header, columns))
-        pending.commit()
-    finally:
-        pending.abort()
+    with write_atomically(path) as temporary, open_text(temporary, "utf-8") as file:
+        head = ",".join(map(quoted, columns)) + "\n"
+        file.write(head)
+        for part, header in zip(parts, headers, strict=True):
+            if not _copy_rows(part, head, file):
+                file.writelines(_rows_in(part, header, columns))
 
 
 def _copy_rows(part: Path, head: str, file: TextIO) -> bool:
@@ -398,26 +375,19 @@ def _join_parquet(parts: Sequence[Path], path: Path) -> None:
     names = _merged(kinds)
     texts = {n for own in kinds for n, kind in own.items() if kind == "string"}
     schema = table_schema(arrow, names, texts)
-    pending = PendingFile(path)
-    try:
-        with (
-            writing(path),
-            parquet.ParquetWriter(
-                str(pending.temporary), schema, compression="zstd"
-            ) as file,
-        ):
-            for part in parts:
-                for batch in parquet.ParquetFile(part).iter_batches():
-                    arrays = [
-                        batch.column(field.name).cast(field.type)
-                        if field.name in batch.schema.names
-                        else arrow.nulls(len(batch), field.type)
-                        for field in schema
-                    ]
-                    file.write_batch(arrow.record_batch(arrays, schema=schema))
-        pending.commit()
-    finally:
-        pending.abort()
+    with (
+        write_atomically(path) as temporary,
+        parquet.ParquetWriter(str(temporary), schema, compression="zstd") as file,
+    ):
+        for part in parts:
+            for batch in parquet.ParquetFile(part).iter_batches():
+                arrays = [
+                    batch.column(field.name).cast(field.type)
+                    if field.name in batch.schema.names
+                    else arrow.nulls(len(batch), field.type)
+                    for field in schema
+                ]
+                file.write_batch(arrow.record_batch(arrays, schema=schema))
 
 
 _NAMES: dict[str, Callable[[Path], list[str]]] = {
@@ -464,16 +434,11 @@ def _refresh_csv(path: Path, known: Mapping[str, str | float]) -> None:
     first = next(_rows(path, names), cells)
     if columns == names and cells.items() <= first.items():
         return
-    pending = PendingFile(path)
-    try:
-        with writing(path), pending.temporary.open("w", encoding="utf-8") as file:
-            file.write(",".join(map(quoted, columns)) + "\n")
-            for row in _rows(path, names):
-                own = row | cells
-                file.write(",".join(own[name] for name in columns) + "\n")
-        pending.commit()
-    finally:
-        pending.abort()
+    with write_atomically(path) as temporary, open_text(temporary, "utf-8") as file:
+        file.write(",".join(map(quoted, columns)) + "\n")
+        for row in _rows(path, names):
+            own = row | cells
+            file.write(",".join(own[name] for name in columns) + "\n")
 
 
 def _refresh_parquet(path: Path, known: Mapping[str, str | float]) -> None:

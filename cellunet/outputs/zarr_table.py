@@ -52,6 +52,11 @@ class ZarrTable:
         Names of its columns behind `COLUMNS`.
     texts
         As of `CsvTable`.
+
+    Raises
+    ------
+    OutputError
+        If another program's table is there, or nothing can be written.
     """
 
     def __init__(
@@ -61,6 +66,9 @@ class ZarrTable:
         store = path.parent.parent
         # The store of labels alone is not there yet, or is replaced meanwhile.
         own = not store.exists() or read_provenance(store) is not None
+        if not own:
+            # Before work, though another program may write one meanwhile.
+            refuse_other(path)
         self._partial = partial_path((store.parent if own else store) / "t")
         with writing(path):
             self._partial.mkdir(parents=True)

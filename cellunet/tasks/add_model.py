@@ -7,9 +7,11 @@ safetensors, nothing is unpickled, and nothing is unpacked to a path that a zip 
 from __future__ import annotations
 
 import contextlib
+import lzma
 import re
 import stat
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from tempfile import TemporaryDirectory
@@ -24,6 +26,9 @@ from cellunet.tasks.export_model import KINDS, SUMS, sha256_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    Shared = tuple[str, dict[str, Callable[[], bytes]]]
+    """What a model is called where it comes from, and what reads each of its files."""
+
 BESIDE = ("history.csv", "curves.svg")
 """What a training leaves beside the weights, and is taken along."""
 
@@ -33,6 +38,11 @@ PICTURE = re.compile(r'[^<>:"/\\|?*\x00-\x1f]+\.png')
 MOST_BYTES = 2**31
 """A zip may say that it holds far more than anybody has room for."""
 
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, ValueError, NotImplementedError),
+)
+"""What is raised of a zip whose bytes are not those that were written."""
 
 TAKEN = f"Give {store.WEIGHTS_FILE}, its folder, or a zip of that."
 
@@ -55,17 +65,6 @@ class Added:
             "path": str(self.path),
             "checked": list(self.checked),
         }
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """The files of a model that somebody shared."""
-
-    source: Path
-    name: str
-    """What it is called there."""
-    files: dict[str, Callable[[], bytes]]
-    """Name to what reads it, beside the weights."""
 
 
 def add_model(
@@ -102,10 +101,10 @@ def add_model(
             hint="Download the file first; then: cellunet models add FILE.",
         )
     path = Path(source)
-    with _opened(path) as shared:
-        folder = _free_folder(name, shared.name, overwrite=overwrite)
+    with _opened(path) as (own, files):
+        folder = _free_folder(name, own, overwrite=overwrite)
         # Read once: what is compared is what is written.
-        contents = {name: read() for name, read in shared.files.items()}
+        contents = {name: read() for name, read in files.items()}
     checked = _check_sums(path, contents)
     contents.pop(SUMS, None)
     with TemporaryDirectory(prefix="cellunet-") as temporary:
@@ -120,8 +119,8 @@ def add_model(
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[_Shared]:
-    """Yield the files of a model in a folder or a zip, or a weights file alone.
+def _opened(path: Path) -> Iterator[Shared]:
+    """Yield name and files of a model in a folder or a zip, or of a weights file alone.
 
     Raises
     ------
@@ -141,7 +140,7 @@ def _opened(path: Path) -> Iterator[_Shared]:
         try:
             with zipfile.ZipFile(path) as archive:
                 yield _in_zip(path, archive)
-        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+        except DAMAGED as error:
             raise CheckpointError(
                 f"{path} is damaged ({error}).", hint="Copy it again."
             ) from error
@@ -154,7 +153,7 @@ def _opened(path: Path) -> Iterator[_Shared]:
         if path.name == store.WEIGHTS_FILE:
             # Given from within its folder, it names none.
             named = path.parent.resolve().name
-        yield _Shared(path, named, {store.WEIGHTS_FILE: path.read_bytes})
+        yield named, {store.WEIGHTS_FILE: path.read_bytes}
 
 
 def _wanted(name: str) -> bool:
@@ -167,15 +166,15 @@ def _wanted(name: str) -> bool:
     )
 
 
-def _in_folder(path: Path) -> _Shared:
+def _in_folder(path: Path) -> Shared:
     if not (path / store.WEIGHTS_FILE).is_file():
         raise _no_model(path, unfinished=(path / store.STATE_FILE).is_file())
     named = {f.relative_to(path).as_posix(): f for f in path.rglob("*") if f.is_file()}
     files = {n: f.read_bytes for n, f in named.items() if _wanted(n)}
-    return _Shared(path, path.resolve().name, files)
+    return path.resolve().name, files
 
 
-def _in_zip(path: Path, archive: zipfile.ZipFile) -> _Shared:
+def _in_zip(path: Path, archive: zipfile.ZipFile) -> Shared:
     """Return the files of the one folder of a zip that holds weights."""
     for member in archive.infolist():
         _refuse_outside(path, member)
@@ -204,7 +203,7 @@ def _in_zip(path: Path, archive: zipfile.ZipFile) -> _Shared:
     outer = path.name
     for end in (".zip", KINDS["bioimageio"].removesuffix(".zip")):
         outer = outer.removesuffix(end)
-    return _Shared(path, inside.name or outer, files)
+    return inside.name or outer, files
 
 
 def _refuse_outside(path: Path, member: zipfile.ZipInfo) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellunet.annotations import check
-from cellunet.annotations.pairs import find_annotations, find_pairs, fingerprint
+from cellunet.annotations.pairs import find_annotations, fingerprint
 from cellunet.annotations.planes import open_to_look
 from cellunet.annotations.read import read_annotation
 from cellunet.bugs import telling_bugs
@@ -23,12 +25,13 @@ from cellunet.errors import (
     BugError,
     CellunetError,
     InputError,
+    some,
 )
 from cellunet.imaging.targets import scribbled_px
-from cellunet.io.files import PendingFile, write_atomically, writing
+from cellunet.io.files import PendingFile, at_work, write_atomically, writing
 from cellunet.io.png_jpeg import write_png
 from cellunet.io.source import Region, one_plane
-from cellunet.outputs.pictures import COLUMNS, ROWS, sheet, tile
+from cellunet.outputs.sheets import COLUMNS, ROWS, sheet, tile
 from cellunet.progress import silent_track
 
 if TYPE_CHECKING:
@@ -197,7 +200,7 @@ def read_labels_with_image(
     image, pixel_size_um, channels = None, None, 1
     if one.image:
         opened = open_to_look(one.image, channel, gray=gray, pages=pages)
-        image, pixel_size_um, channels = _read_image(opened, one.plane)
+        image, pixel_size_um, channels = _read_image(opened, one.other_plane)
     annotation = read_annotation(
         one.annotation,
         shape=None if image is None else image.shape,
@@ -394,7 +397,7 @@ def write_sheets(
     read: Read,
     track: Track,
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Write ``check-1.png``, ... into the output folder, in place of earlier ones.
+    """Write ``check-1.png``, ... into the output folder.
 
     Parameters
     ----------
@@ -417,9 +420,6 @@ def write_sheets(
     OutputError
         If a sheet cannot be written.
     """
-    with writing(checked.out):
-        for old in checked.out.glob("check-*.png"):
-            old.unlink()
     chosen = _chosen(checked)
     paths: list[Path] = []
     names: list[str] = []
@@ -466,12 +466,16 @@ def _tile(image: CheckedImage, found: LabelsWithImage) -> npt.NDArray[np.uint8]:
 
 
 def _write(out: Path, number: int, tiles: list[npt.NDArray[np.uint8]]) -> Path:
-    path = out / f"check-{number}.png"
+    path = out / SHEET.format(number)
     write_png(path, sheet(tiles))
     return path
 
 
 REPORT = "check.json"
+
+SHEET = "check-{}.png"
+
+_SHEET_NAME = re.compile(r"check-\d+\.png")
 
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 
@@ -527,7 +531,10 @@ def check_labels(  # noqa: PLR0913
     Raises
     ------
     InputError
-        If there are no annotations, or partners do not match.
+        If there are no annotations, partners do not match, or a result would replace
+        what no earlier check wrote.
+    BusyError
+        If another process is writing into `out`.
     OutputError
         If `out` cannot be written to.
     """
@@ -547,26 +554,78 @@ def check_labels(  # noqa: PLR0913
         kept_out = find_annotations(validation, kind=kind, planes=planes)
         drawn |= {f"val/{one.name}": one for one in kept_out.drawn}
         notes += kept_out.notes
-    PendingFile(out / REPORT).abort()
-    seen = _Seen()
-    for name, one in track(drawn.items(), "Checking labels", len(drawn)):
-        _look(name, one, seen, read, config)
-    _compare(seen, _validation_names(source, found.layout, planes), config)
-    checked = Checked(
-        out=out,
-        layout=found.layout,
-        config=config,
-        images=tuple(seen.images[name] for name in sorted(seen.images)),
-        report=out / REPORT,
-        notes=notes,
-        areas_px=_percentiles(seen.areas),
-    )
-    sheets, shown = write_sheets(checked, drawn, read, track)
-    checked = replace(checked, sheets=sheets, shown=shown)
+    with at_work(out):
+        earlier = _earlier_sheets(out, drawn)
+        # One error before work where a folder permits no writing.
+        PendingFile(out / REPORT).abort()
+        seen = _Seen()
+        for name, one in track(drawn.items(), "Checking labels", len(drawn)):
+            _look(name, one, seen, read, config)
+        _compare(seen, set(found.validation), config)
+        checked = Checked(
+            out=out,
+            layout=found.layout,
+            config=config,
+            images=tuple(seen.images[name] for name in sorted(seen.images)),
+            report=out / REPORT,
+            notes=notes,
+            areas_px=_percentiles(seen.areas),
+        )
+        # The report names the sheets before they are there, so that those of a check
+        # that is stopped are known as a check's.
+        planned = [out / SHEET.format(k + 1) for k in range(_most_sheets(drawn))]
+        _write_report(replace(checked, sheets=(*planned,)))
+        for path in earlier:
+            with writing(path):
+                path.unlink(missing_ok=True)
+        sheets, shown = write_sheets(checked, drawn, read, track)
+        checked = replace(checked, sheets=sheets, shown=shown)
+        _write_report(checked)
+    return checked
+
+
+def _most_sheets(drawn: Mapping[str, AnnotatedImage]) -> int:
+    return min(-(-len(drawn) // PER_SHEET), MAX_SHEETS)
+
+
+def _write_report(checked: Checked) -> None:
     with write_atomically(checked.report) as path:
         text = json.dumps(checked.to_dict(), indent=1, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
-    return checked
+
+
+def _earlier_sheets(out: Path, drawn: Mapping[str, AnnotatedImage]) -> list[Path]:
+    """Return the sheets of an earlier check, which this one replaces.
+
+    Raises
+    ------
+    InputError
+        If what this one writes would replace anything else.
+    """
+    report = out / REPORT
+    named = _sheets_in(report) if report.exists() else ()
+    read = {path.resolve() for one in drawn.values() for path in one.files}
+    earlier = [path for path in named or () if path.resolve() not in read]
+    new = [out / SHEET.format(k + 1) for k in range(_most_sheets(drawn))]
+    others = [path for path in new if path.exists() and path not in earlier]
+    others += [report] if named is None else []
+    if others:
+        raise InputError(
+            f"Results would replace what no earlier check wrote: {some(others)}.",
+            hint="Try: another --out.",
+        )
+    return earlier
+
+
+def _sheets_in(report: Path) -> list[Path] | None:
+    """Return the sheets that a report names; None if it is no report of a check."""
+    try:
+        found = json.loads(report.read_text("utf-8"))
+        # The folder may have had another name, on another system.
+        names = [PureWindowsPath(path).name for path in found["sheets"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return [report.with_name(name) for name in names if _SHEET_NAME.fullmatch(name)]
 
 
 def _look(
@@ -586,16 +645,6 @@ def _look(
         seen.prints[looked.fingerprint].append(name)
     if looked.bright is not None:
         seen.pictures[looked.shape][name] = replace(looked, areas_px=())
-
-
-def _validation_names(source: Path, layout: str, planes: str | None) -> set[str]:
-    """Return the names of the validation images by the folder's own lists."""
-    if layout != "bbbc039":
-        return set()
-    try:
-        return set(find_pairs(source, planes).validation or ())
-    except InputError:
-        return set()
 
 
 def _compare(seen: _Seen, validation: set[str], config: CheckConfig) -> None:

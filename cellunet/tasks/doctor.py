@@ -17,8 +17,6 @@ from cellunet.engine.cores import threads_for
 from cellunet.errors import CellunetError
 from cellunet.tasks.predict.settings import AUTO, ENGINES, choose_engine
 
-_PACKAGES = {"onnxruntime": "onnxruntime", "torch": "torch", "openvino": "openvino"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
@@ -70,8 +68,8 @@ def diagnose() -> Diagnosis:
 
 
 def _has_what_it_needs(engine: str) -> bool:
-    package = _PACKAGES[engine.partition("-")[0]]
-    return importlib.util.find_spec(package) is not None
+    # Engines begin with the name of their package.
+    return importlib.util.find_spec(engine.partition("-")[0]) is not None
 
 
 def _chosen() -> str:

@@ -12,7 +12,8 @@ import numpy as np
 
 from cellunet import store
 from cellunet.annotations.check import value_notes
-from cellunet.annotations.pairs import content_hash, find_pairs, is_known, pair_folders
+from cellunet.annotations.label_pairs import pair_folders
+from cellunet.annotations.pairs import content_hash, find_pairs, is_known
 from cellunet.annotations.read import read_annotation
 from cellunet.command_config import (
     DEVICE,
@@ -23,7 +24,7 @@ from cellunet.command_config import (
     EvaluateConfig,
     PredictConfig,
 )
-from cellunet.errors import AnnotationError, InputError, choose
+from cellunet.errors import AnnotationError, ConfigError, InputError, choose
 from cellunet.imaging.targets import encode, has_background
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region, one_plane
@@ -39,6 +40,7 @@ from cellunet.tasks.predict.image import ImageScheduler
 from cellunet.tasks.predict.inputs import open_as, refuse_misfit
 from cellunet.tasks.predict.plane import as_labels, segment
 from cellunet.tasks.predict.settings import settings_for, settings_for_image
+from cellunet.tasks.predict.sizes import batch_size, with_size
 from cellunet.tasks.scheduling import in_order
 from cellunet.tasks.train.data import read_annotated
 
@@ -48,7 +50,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.annotations.pairs import LabelPair, Pair
+    from cellunet.annotations.label_pairs import LabelPair
+    from cellunet.annotations.pairs import Pair
     from cellunet.annotations.types import Annotation
     from cellunet.io.source import Source
     from cellunet.metrics.matching import (
@@ -237,7 +240,7 @@ def evaluate_folders(
     ----------
     predicted, labels
         Folders of TIFF or PNG label files, found and paired as in
-        `cellunet.annotations.pairs.pair_folders`. True labels can be any file
+        `cellunet.annotations.label_pairs.pair_folders`. True labels can be any file
         that `cellunet.annotations.read.read_annotation` decodes, ROI sets and
         GeoJSON too.
     config
@@ -344,7 +347,7 @@ def _scores(
 
 
 def _read(pair: LabelPair, annotations: AnnotationConfig) -> Scorable | None:
-    found = read_annotation(pair.predicted, plane=pair.plane)
+    found = read_annotation(pair.predicted, plane=pair.other_plane)
     predicted = found.labels
     height, width = predicted.shape
     true = read_annotation(
@@ -467,8 +470,19 @@ def evaluate_model(  # noqa: PLR0913
     config = (config or EvaluateConfig()).replace(encoding=opened.card.config.encoding)
     predict_config = predict_config or PredictConfig()
     annotations = annotations or AnnotationConfig()
+    if predict_config.within is not None:
+        raise ConfigError(
+            "Regions within which objects are looked for were given, but scores are of "
+            "whole images.",
+            hint="Leave them out; a folder `annotated` beside the images says which "
+            "parts of them count.",
+        )
     pairs = chosen_side(data, side, annotations.planes)
     recipe = settings_for(opened, predict_config, engine, device, threads)
+    images = [*dict.fromkeys(pair.image for pair in pairs)]
+    size = batch_size(images, recipe, predict_config, opened.card)
+    if size is not None:
+        recipe = with_size(recipe, predict_config, opened.card, size)
     scheduler = ImageScheduler(
         opened,
         predict_config,
@@ -555,21 +569,21 @@ def _predicted(
     """Return an image's true and predicted labels; None: nothing to be scored."""
     card = model.card
     opened = open_as(pair.image, config, known=card.channels)
-    with one_plane(opened, pair.plane) as source:
+    with one_plane(opened, pair.other_plane) as source:
         refuse_misfit(source, model.name, card, config.channel)
         annotation = read_scorable(pair, source, annotations)
         if annotation is None:
             return None
         kept: list[npt.NDArray[np.uint8]] = []
         recipe = settings_for_image(recipe, config, source)
-        with scheduler.passing(source, recipe, card) as way, Scratch() as scratch:
+        with scheduler.passing(source, recipe, card) as chosen, Scratch() as scratch:
             result = segment(
                 source,
                 0,
-                way.recipe,
+                chosen.recipe,
                 scratch,
                 lambda _, rows: kept.append(classes_of(rows)),
-                statistics=way.statistics.get(0),
+                statistics=chosen.statistics.get(0),
             )
             predicted = as_labels(result.bands())
         pixels = source.read(Region(0, 0, source.shape[0], 0, source.shape[1]))

@@ -230,7 +230,7 @@ def _read(
     found = []
     for pair in pairs:
         opened = open_as(pair.image, config, known=model.card.channels)
-        with one_plane(opened, pair.plane) as source:
+        with one_plane(opened, pair.other_plane) as source:
             refuse_misfit(source, model.name, model.card, config.channel)
             annotation = read_scorable(pair, source, annotations)
             if annotation is None:

@@ -194,9 +194,9 @@ class VolumeRows:
         found[spread] = np.sqrt(squares / np.where(one, 1, volume - 1))
         found[spread][one] = np.nan
 
-    def take(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Table]:
-        """Return, and forget, the numbers, the planes of the rows, and the rows."""
-        rows, self._rows = self._rows, {}
+    def joined(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Table]:
+        """Return the numbers, the planes of the rows, and the rows."""
+        rows = dict(self._rows)
         nothing = np.zeros(0, np.int64)
         ids, z = rows.pop("id", nothing), rows.pop("z", nothing)
         if len(ids):

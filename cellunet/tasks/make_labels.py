@@ -154,7 +154,6 @@ class _Recipe:
         return {
             folder: self.out / folder / f"{one.name}{suffix}"
             for folder, suffix in SUFFIXES.items()
-            if folder != "weights" or self.weights is not None
         }
 
 
@@ -234,7 +233,8 @@ def make_labels(  # noqa: PLR0913
     paths = [recipe.paths(one) for one in found.drawn]
     results = [path for row in paths for path in row.values()]
     _refuse_conflicts(found.drawn, results, overwrite=overwrite)
-    for folder in paths[0].keys() - {"annotated", "scribbles"}:
+    unsure = {"annotated", "scribbles"} | ({"weights"} if weights is None else set())
+    for folder in SUFFIXES.keys() - unsure:
         # Makes the folder and a file in it, so that a folder that permits no writing
         # is one error before work, not one for each annotation.
         PendingFile(out / folder / "probe").abort()
@@ -279,6 +279,7 @@ def _make(one: AnnotatedImage, found: LabelsWithImage, recipe: _Recipe) -> MadeI
     )
     planes: dict[str, npt.NDArray[Any] | None] = {
         "classes": class_map,
+        "weights": None,
         "annotated": None if annotated is None else annotated.astype(np.uint8) * 255,
         "scribbles": scribbles,
     }
@@ -339,12 +340,7 @@ def _refuse_conflicts(
     drawn: Sequence[AnnotatedImage], results: Sequence[Path], *, overwrite: bool
 ) -> None:
     """Refuse, before any work, to replace what is read or what exists."""
-    read = {
-        p.resolve()
-        for one in drawn
-        for p in (one.annotation, one.image, one.annotated, one.scribbles)
-        if p
-    }
+    read = {path.resolve() for one in drawn for path in one.files}
     own = [p for p in results if p.resolve() in read]
     if own:
         raise InputError(

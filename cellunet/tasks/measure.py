@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,9 @@ from cellunet.errors import (
 )
 from cellunet.imaging import normalize
 from cellunet.imaging.measure import equivalent_diameters
+from cellunet.io.axes import matching_planes
 from cellunet.io.file_names import ChannelFile, channel_file
-from cellunet.io.files import writing
+from cellunet.io.files import at_work, writing
 from cellunet.io.images import create_labels, names_of_images, open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.paths import (
@@ -44,13 +45,19 @@ from cellunet.outputs.pictures import Thumbnail
 from cellunet.outputs.report import DIAMETER_STEP_PX, Histogram, ImageSummary
 from cellunet.progress import silent_track
 from cellunet.tasks.linking import frames_of, link_planes, overlaps
-from cellunet.tasks.predict.inputs import ImageResult, first_channel, open_as
+from cellunet.tasks.predict.inputs import (
+    ImageResult,
+    damage_warnings,
+    first_channel,
+    open_as,
+)
 from cellunet.tasks.predict.outputs import (
     LabelPlane,
     OptionalOutputs,
     check_installed,
     joined_paths,
     label_planes,
+    named_axes,
     note_on_planes,
     optional_output_paths,
     reporter_for,
@@ -67,7 +74,7 @@ if TYPE_CHECKING:
 
     from cellunet.command_config import PredictConfig
     from cellunet.io.paths import Inputs
-    from cellunet.io.source import Sink, Source
+    from cellunet.io.source import Damage, Sink, Source
     from cellunet.progress import Track
     from cellunet.tasks.predict.places import ImageColumns
     from cellunet.tasks.predict.report import Reporter
@@ -99,6 +106,20 @@ class MeasuredLabels:
     """What to know of the objects, in sentences."""
     files: tuple[str, ...] = ()
     """What was written."""
+    damaged: tuple[Damage, ...] = ()
+    """What could not be read of the images, and was taken as zeros."""
+    warnings: tuple[str, ...] = ()
+    """The same in words."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return vars(self) | {
+            "images": list(self.images),
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+            "files": list(self.files),
+            "damaged": [vars(damage) for damage in self.damaged],
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +145,11 @@ class Measured:
         return tuple(i for i in self.images if i.objects is None)
 
     @property
+    def damaged(self) -> tuple[MeasuredLabels, ...]:
+        """Those measured with zeros in place of what is lost."""
+        return tuple(i for i in self.images if i.damaged)
+
+    @property
     def bugs(self) -> int:
         """How many failed by a fault that is not theirs."""
         return sum(i.bug for i in self.images)
@@ -131,10 +157,7 @@ class Measured:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
         plain = dict(vars(self)) | {"notes": list(self.notes)}
-        plain["images"] = [
-            {k: list(v) if isinstance(v, tuple) else v for k, v in vars(i).items()}
-            for i in self.images
-        ]
+        plain["images"] = [image.to_dict() for image in self.images]
         return plain
 
 
@@ -200,19 +223,20 @@ def measure(
         _Target(path, name, outputs[path], made[path], columns)
         for path, name, columns in zip(files, names, places.columns, strict=True)
     ]
-    for target in track(targets, "Measuring", len(files)):
-        path = target.path
-        start = time.perf_counter()
-        results.append(job.measured(target, belong.get(path)))
-        seconds = time.perf_counter() - start
-        shown.append(_shown(results[-1], target, seconds))
-    done = [r.output for r in shown if r.output is not None]
-    written = write_joined(joined, list(map(Path, done)), config)
-    seconds = time.perf_counter() - begin
-    report = None
-    if reporter is not None:
-        run = reporter.measured_run(config, shown, seconds)
-        report = reporter.write(run, shown)
+    with at_work(out, {target.output.parent for target in targets}):
+        for target in track(targets, "Measuring", len(files)):
+            path = target.path
+            start = time.perf_counter()
+            results.append(job.measured(target, belong.get(path)))
+            seconds = time.perf_counter() - start
+            shown.append(_shown(results[-1], target, seconds))
+        done = [r.output for r in shown if r.output is not None]
+        written = write_joined(joined, list(map(Path, done)), config)
+        seconds = time.perf_counter() - begin
+        report = None
+        if reporter is not None:
+            run = reporter.measured_run(config, shown, seconds)
+            report = reporter.write(run, shown)
     return Measured(
         images=tuple(results),
         seconds=seconds,
@@ -286,7 +310,6 @@ class _Job:
         self, target: _Target, images: list[ChannelFile] | None
     ) -> MeasuredLabels:
         """Measure one label image, or say why not."""
-        named = tuple(str(image.path) for image in images or ())
         try:
             with telling_bugs(target.path), contextlib.ExitStack() as stack:
                 if self._needs and not images:
@@ -296,29 +319,19 @@ class _Job:
                         "A01_w1.tif and A01_w2.tif. A single label image takes all "
                         "images.",
                     )
-                count, notes, files = self._write(target, images or [], stack)
+                return self._write(target, images or [], stack)
         except CellunetError as error:
             return MeasuredLabels(
                 labels=str(target.path),
-                images=named,
+                images=_paths(images or ()),
                 message=str(error),
                 bug=isinstance(error, BugError),
             )
-        return MeasuredLabels(
-            labels=str(target.path),
-            images=named,
-            objects=count,
-            notes=notes,
-            files=tuple(map(str, files)),
-        )
 
     def _write(
         self, target: _Target, images: list[ChannelFile], stack: contextlib.ExitStack
-    ) -> tuple[int, tuple[str, ...], list[Path]]:
-        """Write what is measured.
-
-        Returns the number of objects, what to know of them, and what was written.
-        """
+    ) -> MeasuredLabels:
+        """Write what is measured."""
         begin, config = time.perf_counter(), self._config
         labels = stack.enter_context(self._labels(target.path))
         source = labels
@@ -332,8 +345,8 @@ class _Job:
             source = stack.enter_context(
                 open_as(images[0].path, config, first_channel(config), image=image)
             )
-            _refuse_misfit(labels, source)
         planes = label_planes(labels)
+        planes = [planes[k] for k in _planes_of(labels, source)]
         numbers = _Numbers(planes, frames_of(source), linked=config.link_planes)
         paths = [*optional_output_paths(target.output, config).values()]
         paths += [target.output] * numbers.new
@@ -371,10 +384,19 @@ class _Job:
         outputs.commit()
         notes = note_on_planes(source, config) + numbers.notes(target.output)
         notes += _on_pieces(outputs.in_pieces)
+        lost = damage_warnings(outputs.damaged)
         if picture is not None and self._reporter is not None:
             summary = picture.summary(numbers.count, time.perf_counter() - begin, notes)
-            self._reporter.keep(target.output, {}, summary)
-        return numbers.count, notes, paths
+            self._reporter.keep(target.output, {}, replace(summary, warnings=lost))
+        return MeasuredLabels(
+            labels=str(target.path),
+            images=_paths(images),
+            objects=numbers.count,
+            notes=notes,
+            warnings=lost,
+            files=tuple(map(str, paths)),
+            damaged=outputs.damaged,
+        )
 
     def _labels(self, path: Path) -> Source:
         """Open the labels, of a file of several images those of the one asked for."""
@@ -501,7 +523,6 @@ class _Picture:
             plane=f"plane {self._plane + 1} of {planes}" if planes > 1 else "",
             objects=objects,
             diameters=Histogram.of(diameters.tolist(), DIAMETER_STEP_PX),
-            shape=(*source.plane_shape, *source.shape),
             pixel_size_um=source.pixel_size_um,
             pixel_size_from=source.origin.pixel_size_from,
             notes=source.origin.notes + notes,
@@ -509,15 +530,29 @@ class _Picture:
         )
 
 
-def _refuse_misfit(labels: Source, image: Source) -> None:
-    sizes = [(*s.plane_shape, *s.shape) for s in (labels, image)]
-    if sizes[0] != sizes[1]:
-        told = [" x ".join(map(str, size)) for size in sizes]
+def _planes_of(labels: Source, image: Source) -> list[int]:
+    """Return the number in the labels of each plane of an image.
+
+    Raises
+    ------
+    InputError
+        If the planes are not the same, or differ in size.
+    """
+    found = matching_planes(
+        image.plane_axes, image.plane_shape, labels.plane_axes, labels.plane_shape
+    )
+    alike = sorted(labels.plane_shape) == sorted(image.plane_shape)
+    if found is None or not alike or labels.shape != image.shape:
+        told = [
+            f"{' x '.join(map(str, (*s.plane_shape, *s.shape)))} px{named_axes(s)}"
+            for s in (labels, image)
+        ]
         raise InputError(
-            f"{labels.path} is {told[0]} px, {image.path} is {told[1]} px.",
+            f"{labels.path} is {told[0]}, {image.path} is {told[1]}.",
             hint="Labels are of the image's own planes; of its maximum projection: "
             "--z max; of a smaller level of it: --level N.",
         )
+    return found
 
 
 def _refuse_existing(paths: Sequence[Path], config: PredictConfig) -> None:
@@ -613,6 +648,10 @@ def _keys(path: Path, folder: Path) -> list[object]:
 def _channel(path: Path) -> ChannelFile:
     named = output_stem(path)
     return channel_file(path) or ChannelFile(path, (path.parent, named, ""), named)
+
+
+def _paths(images: Sequence[ChannelFile]) -> tuple[str, ...]:
+    return tuple(str(image.path) for image in images)
 
 
 def _on_pieces(count: int) -> tuple[str, ...]:

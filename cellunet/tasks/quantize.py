@@ -15,17 +15,17 @@ from cellunet.engine.onnx import read_weights
 from cellunet.errors import CellunetError, ConfigError, OutputError
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.normalize import network_input, rescale_channels
+from cellunet.imaging.sizes import resampled, target_length
 from cellunet.io.images import open_image
 from cellunet.io.paths import find_inputs
 from cellunet.io.source import Region, array_source
 from cellunet.progress import silent_track
-from cellunet.tasks.predict.inputs import refuse_misfit
+from cellunet.tasks.predict.inputs import evenly, refuse_misfit
 from cellunet.tasks.predict.plane import band_rows, plane_statistics
 from cellunet.tasks.predict.settings import Memory
-from cellunet.tasks.scheduling import evenly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -196,21 +196,31 @@ def network_window(
 ) -> npt.NDArray[np.float32]:
     """Return the network's input for the middle of a plane, CYX float32.
 
-    Its sides are those of the network's windows at most, and multiples of its stride,
-    to which a smaller plane is mirrored. Each channel is scaled by its `statistics`;
-    None: by those of the whole plane.
+    It is magnified by ``config.scale``, as in training and prediction. Its sides are
+    those of the network's windows at most, and multiples of its stride, to which a
+    smaller plane is mirrored. Each channel is scaled by its `statistics`; None: by
+    those of the whole plane.
     """
     if statistics is None:
         rows = band_rows(source.shape[1], Memory())
         statistics = plane_statistics(source, plane, rows, config.normalization)
+
+    def scaled(y0: int, y1: int, x0: int, x1: int) -> npt.NDArray[np.float32]:
+        pixels = source.read(Region(plane, y0, y1, x0, x1))
+        return rescale_channels(pixels, statistics, config.normalization)
+
+    seen = source.shape
+    read: Callable[[int, int, int, int], npt.NDArray[np.float32]] = scaled
+    if config.scale != 1.0:
+        height, width = (target_length(n, config.scale) for n in source.shape)
+        seen = height, width
+        read = resampled(scaled, source.shape, seen)
     stride = config.network.stride_px
     largest = LARGEST_PX // stride * stride
     (y0, y1), (x0, x1) = (
         (max(side - largest, 0) // 2, max(side - largest, 0) // 2 + min(side, largest))
-        for side in source.shape
+        for side in seen
     )
-    pixels = source.read(Region(plane, y0, y1, x0, x1))
-    scaled = rescale_channels(pixels, statistics, config.normalization)
-    image = network_input(scaled, config.normalization)
-    short = [(0, -side % stride) for side in pixels.shape[1:]]
+    image = network_input(read(y0, y1, x0, x1), config.normalization)
+    short = [(0, -side % stride) for side in image.shape[1:]]
     return np.pad(image, ((0, 0), *short), "symmetric")

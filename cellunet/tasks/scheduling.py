@@ -1,4 +1,4 @@
-"""Run work ahead, side by side and overlapped, with results in order; choose items.
+"""Run work ahead, side by side and overlapped, with results in order.
 
 Serial or in threads; processes and clusters fit behind the same call, since a block
 function depends on its arguments alone.
@@ -7,30 +7,18 @@ function depends on its arguments alone.
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Future
 
 T = TypeVar("T")
 
 R = TypeVar("R")
-
-
-def evenly(items: Sequence[T], most: int) -> list[T]:
-    """Return at most so many items, evenly spread.
-
-    Examples
-    --------
-    >>> evenly(range(70), 32)[:3]
-    [0, 3, 6]
-    """
-    return list(items[:: math.ceil(len(items) / most) or 1])
 
 
 def in_order(
@@ -147,13 +135,14 @@ def overlapped(
     prepare: Callable[[T], A],
     compute: Callable[[T, A], B],
     finish: Callable[[T, B], C],
+    executor: Executor,
 ) -> Generator[C]:
     """Yield ``finish(item, compute(item, prepare(item)))`` of each item, in order.
 
-    `compute` runs here, `prepare` and `finish` each in a thread of its own: while one
-    item is computed, the next is prepared and the one before is finished. At most one
-    item waits between two stages, and no stage is entered by two items at once. What
-    any of them raises is raised here.
+    `compute` runs here, `prepare` and `finish` each by an executor: with
+    ``ThreadExecutor(1)`` one item is computed while the next is prepared and the one
+    before is finished. At most one item waits between two stages, and no stage is
+    entered by two items at once. What any of them raises is raised here.
 
     Parameters
     ----------
@@ -161,41 +150,11 @@ def overlapped(
         What to work on.
     prepare, compute, finish
         The stages. `prepare` must not depend on what `finish` does.
+    executor
+        What prepares, and what finishes.
     """
-    with (
-        ThreadPoolExecutor(1, "cellunet-prepare") as before,
-        ThreadPoolExecutor(1, "cellunet-finish") as after,
-    ):
-        last: Future[C] | None = None
-        for item, prepared in _one_ahead(items, prepare, before):
-            result = compute(item, prepared.result())
-            if last is not None:
-                yield last.result()
-            last = after.submit(finish, item, result)
-        if last is not None:
-            yield last.result()
-
-
-def _one_ahead(
-    items: Iterable[T], prepare: Callable[[T], A], pool: ThreadPoolExecutor
-) -> Iterator[tuple[T, Future[A]]]:
-    """Yield each item when the preparation of the next one is under way."""
-    present: tuple[T, Future[A]] | None = None
-    for item in items:
-        following = item, pool.submit(prepare, item)
-        if present is not None:
-            yield present
-        present = following
-    if present is not None:
-        yield present
-
-
-def one_by_one(
-    items: Iterable[T],
-    prepare: Callable[[T], A],
-    compute: Callable[[T, A], B],
-    finish: Callable[[T, B], C],
-) -> Generator[C]:
-    """Yield what `overlapped` yields, without threads."""
-    for item in items:
-        yield finish(item, compute(item, prepare(item)))
+    with contextlib.closing(
+        executor.map(lambda item: (item, prepare(item)), items)
+    ) as ready:
+        done = ((item, compute(item, prepared)) for item, prepared in ready)
+        yield from executor.map(lambda pair: finish(*pair), done)

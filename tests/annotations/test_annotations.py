@@ -21,10 +21,10 @@ from cellunet.annotations.pixels import decode_colored, recognize
 from cellunet.annotations.read import (
     ANNOTATIONS,
     read_annotation,
-    read_labels,
     read_object_folder,
 )
 from cellunet.errors import AnnotationError, ConfigError
+from tests.conftest import read_labels
 
 IDS = np.array([[0, 7, 7], [0, 0, 300], [5, 5, 300]], np.uint16)
 
@@ -351,7 +351,7 @@ def test_a_folder_without_objects_is_refused(tmp_path):
         (np.float32([[np.nan, np.nan]]), "none finite", "image or a prob"),
         (np.int16([[0, -1]]), "negative values, down to -1", "--ignore-value -1"),
         (np.uint32([[0, 2**31]]), "holds the id 2147483648", "Number the objects"),
-        (np.ones((2, 5, 5), np.uint8), "more than one plane", "of as many planes"),
+        (np.ones((2, 5, 5), np.uint8), "more than one plane", "of the same planes"),
         (np.complex64([[0, 2]]), "floating-point values .*complex64", ""),
     ],
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from cellunet.annotations.check import (
+    ROWS,
     better_partners,
     brightness,
     fit_of,
@@ -125,3 +128,28 @@ def test_labels_that_were_swapped_are_told_with_their_partners(nuclei_image):
     assert better_partners(images, labels, CONFIG) == {}
     labels["1"], labels["3"] = labels["3"], labels["1"]
     assert better_partners(images, labels, CONFIG) == {"1": "3", "3": "1"}
+
+
+def pictures(count, side=16):
+    rng = np.random.default_rng(1)
+    return {str(n): small_picture(rng.random((side, side))) for n in range(count)}
+
+
+def test_swapped_labels_are_found_in_any_block_of_rows():
+    images = pictures(2 * ROWS + 5)
+    labels = dict(images)
+    swapped = {"0": str(ROWS), str(ROWS + 1): str(2 * ROWS + 4)}
+    for one, other in swapped.items():
+        labels[one], labels[other] = images[other], images[one]
+    expected = swapped | {other: one for one, other in swapped.items()}
+    assert better_partners(images, labels, CONFIG) == expected
+
+
+def test_comparing_needs_no_memory_by_the_square_of_the_images():
+    images = pictures(16 * ROWS, side=2)
+    tracemalloc.start()
+    better_partners(images, images, CONFIG)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # All at once: 4 bytes for each pair of images.
+    assert peak < len(images) ** 2

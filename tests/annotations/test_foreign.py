@@ -7,7 +7,8 @@ import pytest
 import tifffile
 
 from cellunet.annotations.foreign import FORMATS, foreign_format
-from cellunet.annotations.pairs import find_annotations, find_pairs, pair_folders
+from cellunet.annotations.label_pairs import pair_folders
+from cellunet.annotations.pairs import find_annotations, find_pairs
 from cellunet.annotations.read import read_annotation
 from cellunet.errors import AnnotationError, InputError
 

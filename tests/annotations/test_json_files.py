@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from cellunet.annotations import shapes
-from cellunet.annotations.shapes import kind_of, number, read_json, ring, whole
+from cellunet.annotations import json_files
+from cellunet.annotations.json_files import kind_of, number, read_json, ring, whole
 from cellunet.errors import AnnotationError
 
 
@@ -52,7 +52,7 @@ def test_a_missing_file_is_refused(tmp_path):
 
 
 def test_too_much_is_refused_however_small_it_is_packed(tmp_path, monkeypatch):
-    monkeypatch.setattr(shapes, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(json_files, "MAX_BYTES", 1 << 20)
     path = tmp_path / "bomb.geojson.gz"
     path.write_bytes(gzip.compress(b" " * (1 << 21)))
     assert path.stat().st_size < 4096

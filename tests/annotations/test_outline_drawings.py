@@ -9,9 +9,10 @@ import pytest
 import tifffile
 
 from cellunet.annotations.pixels import fill_outlines, looks_like_outlines
-from cellunet.annotations.read import read_annotation, read_labels
+from cellunet.annotations.read import read_annotation
 from cellunet.errors import AnnotationError
 from cellunet.outputs.pictures import outlines
+from tests.conftest import read_labels
 
 PATH = Path("lines.png")
 

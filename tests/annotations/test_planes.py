@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.annotations.pairs import (
-    find_annotations,
-    find_pairs,
-    pair_folders,
-    split,
-)
+from cellunet.annotations.label_pairs import pair_folders
+from cellunet.annotations.pairs import find_annotations, find_pairs, split
 from cellunet.annotations.planes import LabelStack, Planes, label_stack
 from cellunet.annotations.read import read_annotation
 from cellunet.cli.app import main
@@ -129,6 +125,41 @@ def test_pages_without_a_name_are_planes_where_the_image_has_as_many(tmp_path):
         for plane in labels(0, 1, 2, 3):
             tiff.write(plane, metadata=None, photometric="minisblack")
     assert len(find_pairs(tmp_path).pairs) == 4
+
+
+def in_other_order(tmp_path):
+    """Two times of three planes, in which t and z stand; labels TZ, the image ZT."""
+    image = np.zeros((3, 2, 20, 30), np.uint16)
+    drawn = np.zeros((2, 3, 20, 30), np.uint16)
+    for t, z in np.ndindex(2, 3):
+        image[z, t] = 10 * t + z
+        drawn[t, z, 2:5, 3:7] = 1 + 10 * t + z
+    write(tmp_path / "images/a.tif", image, "ZTYX")
+    write(tmp_path / "labels/a.tif", drawn, "TZYX")
+
+
+def test_planes_of_axes_in_another_order_match_by_letter(tmp_path):
+    in_other_order(tmp_path)
+    pairs = find_pairs(tmp_path).pairs
+    assert names(pairs) == [f"a_t{t}_z{z}" for t in (0, 1) for z in (0, 1, 2)]
+    for pair in pairs:
+        drawn = read_annotation(pair.annotation, plane=pair.plane).labels
+        with one_plane(open_image(pair.image), pair.other_plane) as source:
+            image = source.read(Region(0, 0, 20, 0, 30))[0]
+        assert drawn.max() == 1 + image.max()
+    swapped = pair_folders(tmp_path / "images", tmp_path / "labels", planes="0-5")
+    for pair in swapped:
+        predicted = read_annotation(pair.predicted, plane=pair.other_plane).labels
+        true = read_annotation(pair.labels, plane=pair.plane).labels
+        assert true.max() == 1 + predicted.max()
+
+
+def test_labels_of_other_lengths_of_time_and_depth_are_no_partner(tmp_path):
+    in_other_order(tmp_path)
+    write(tmp_path / "images/a.tif", np.zeros((2, 3, 20, 30), np.uint16), "ZTYX")
+    (pair,) = find_pairs(tmp_path).pairs
+    with pytest.raises(AnnotationError, match="TZYX 2 x 3 x 20 x 30"):
+        read_annotation(pair.annotation, plane=pair.plane)
 
 
 def test_what_part_is_annotated_may_be_one_plane_for_all_or_one_for_each(data):

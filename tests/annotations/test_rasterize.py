@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellunet.annotations import shapes
-from cellunet.annotations.shapes import fill, fill_window
+from cellunet.annotations.shapes import fill_window
 from cellunet.errors import AnnotationError
+from tests.annotations.polygons import fill
 
 SHAPE = (7, 9)
 # Eighths are exact in binary, so that an exact reference can be compared with.

@@ -13,8 +13,9 @@ import roifile
 
 from cellunet.annotations import regions as region_module
 from cellunet.annotations.regions import Regions, read_regions
-from cellunet.annotations.shapes import Oval, Polygons, fill
+from cellunet.annotations.shapes import Oval, Polygons
 from cellunet.errors import AnnotationError
+from tests.annotations.polygons import fill
 
 TRIANGLE = [[10.0, 5.0], [90.0, 20.0], [30.0, 70.0], [10.0, 5.0]]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cellunet.annotations.imagej import path_rings, rounded_rectangle
-from cellunet.annotations.shapes import fill
+from tests.annotations.polygons import fill
 
 SQUARE = [0, 1, 1, 1, 5, 1, 1, 5, 5, 1, 1, 5, 4]
 HOLE = [0, 2, 2, 1, 2, 4, 1, 4, 4, 1, 4, 2, 4]

@@ -10,7 +10,8 @@ import roifile
 import tifffile
 from scipy import ndimage
 
-from cellunet.annotations.pairs import find_annotations, find_pairs, pair_folders
+from cellunet.annotations.label_pairs import pair_folders
+from cellunet.annotations.pairs import find_annotations, find_pairs
 from cellunet.annotations.pixels import read_scribbles, with_scribbles
 from cellunet.annotations.read import read_annotation
 from cellunet.annotations.types import Annotation

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellunet.annotations.pairs import find_pairs, pair_folders
-from cellunet.annotations.read import read_labels
+from cellunet.annotations.label_pairs import pair_folders
+from cellunet.annotations.pairs import find_pairs
 from cellunet.errors import AnnotationError
+from tests.conftest import read_labels
 
 pytest.importorskip("zarr", "3")
 

@@ -12,7 +12,6 @@ from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from cellunet.annotations.read import read_labels
 from cellunet.config import DecodeConfig, EncodingConfig, UNetConfig
 from cellunet.imaging.blocks import Area, plan
 from cellunet.imaging.decode import (
@@ -35,6 +34,7 @@ from cellunet.imaging.decode import (
     waits_for_all,
 )
 from cellunet.imaging.targets import encode
+from tests.conftest import read_labels
 
 INNER = EncodingConfig()
 OUTER = EncodingConfig(boundary_side="outer")

@@ -10,10 +10,10 @@ import roifile
 import shapely
 from skimage.draw import polygon
 
-from cellunet.annotations.read import read_labels
 from cellunet.imaging.measure import ObjectBatch, measure_labels
 from cellunet.imaging.outlines import outlines
-from cellunet.outputs.shapes import GeoJson, Place, RoiSet
+from cellunet.outputs.shapes import GeoJson, RoiSet, StackPosition
+from tests.conftest import read_labels
 
 
 def filled(objects, shape) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_every_nucleus_comes_back_pixel_by_pixel(data_dir, tmp_path) -> None:
         batch = ObjectBatch(0, table.pop("id"), table, list(outlines(labels).values()))
         objects += len(batch.ids)
         rois = RoiSet(tmp_path / f"{stem}.zip")
-        rois.add(Place(), batch)
+        rois.add(StackPosition(), batch)
         rois.commit()
         detections = GeoJson(tmp_path / f"{stem}.geojson", stem)
         detections.add({}, batch)

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cellunet.annotations.read import read_labels
 from cellunet.config import DecodeConfig, EncodingConfig, WeightConfig
 from cellunet.errors import ConfigError
 from cellunet.imaging.cores import cores
@@ -24,6 +23,7 @@ from cellunet.imaging.targets import (
     encode,
     weight_map,
 )
+from tests.conftest import read_labels
 
 INNER = EncodingConfig()
 OUTER = EncodingConfig(boundary_side="outer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,13 +35,25 @@ def picture(nuclei_image) -> tuple[bytes, tuple[int, int]]:
 
 
 @pytest.fixture
+def windows_lines(monkeypatch) -> None:
+    """Text files end lines as on Windows, unless they are opened to do otherwise."""
+    original = Path.open
+
+    def opened(path: Path, mode: str = "r", *args: Any, **how: Any) -> Any:
+        if "w" in mode and "b" not in mode:
+            how.setdefault("newline", "\r\n")
+        return original(path, mode, *args, **how)
+
+    monkeypatch.setattr(Path, "open", opened)
+
+
+@pytest.fixture
 def run_summary() -> RunSummary:
     """A run of little to tell."""
     return RunSummary(
         created="2026-01-02 03:04 UTC",
         folder="plates",
         results="masks",
-        seconds=12.0,
         settings={"Magnification": 1.0, "Channel": None},
         versions={"cellunet": "1.2.3"},
         model={"Name": "nuclei", "Classes": ["background", "interior"]},
@@ -62,7 +75,6 @@ def make_image(picture) -> Callable[..., ImageSummary]:
             "confidences": Histogram.of(
                 rng.uniform(0.8, 1, objects), CONFIDENCE_STEP, top=1.0
             ),
-            "shape": (96, 96),
             "seconds": 0.5,
         }
         return ImageSummary(name=name, **values | changes)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from cellunet.errors import OutputError
 from cellunet.outputs.report import (
     CONFIDENCE_STEP,
+    DIAMETER_STEP_PX,
     FEWEST_CARDS,
     GROUP,
     MOST_CARDS,
@@ -28,7 +29,7 @@ from cellunet.outputs.report import (
     Histogram,
     ImageSummary,
     LookFirst,
-    Pool,
+    Totals,
     environment,
     from_json,
     link,
@@ -261,7 +262,6 @@ def test_a_record_comes_back_under_the_name_given(make_image) -> None:
         7,
         warnings=("soft",),
         plane="plane 2 of 3",
-        shape=(3, 96, 96),
         pixel_size_um=(0.5, 0.25),
     )
     again, of = from_json(to_json(image, "labels"), "field 1")
@@ -292,7 +292,7 @@ def test_anything_else_is_no_record(content) -> None:
         from_json(content, "a")
 
 
-@pytest.mark.parametrize("key", ["thumbnail", "diameters", "shape", "of"])
+@pytest.mark.parametrize("key", ["thumbnail", "diameters", "seconds", "of"])
 def test_a_record_without_a_part_is_refused(key, make_image) -> None:
     values = json.loads(to_json(make_image("a"), "x"))
     del values[key]
@@ -323,10 +323,12 @@ def test_the_mean_is_within_half_a_bin_of_the_truth(found) -> None:
 
 @given(values, values)
 def test_the_sum_of_two_counts_both(first, second) -> None:
-    pool = Pool(0.5)
+    totals = Totals()
     for part in (first, second):
-        pool.add(Histogram.of(part, 0.5))
-    assert pool.histogram() == Histogram.of([*first, *second], 0.5)
+        diameters = Histogram.of(part, DIAMETER_STEP_PX)
+        totals.add(ImageSummary(name="a", status="done", diameters=diameters))
+    both = Histogram.of([*first, *second], DIAMETER_STEP_PX)
+    assert totals.diameters == both.counts
 
 
 def test_without_values_nothing_is_told() -> None:
@@ -334,9 +336,11 @@ def test_without_values_nothing_is_told() -> None:
     assert (empty.total, empty.quantile(0.5), empty.mean()) == (0, None, None)
 
 
-def test_histograms_of_other_steps_do_not_add() -> None:
-    with pytest.raises(ValueError, match="does not add"):
-        Pool(1.0).add(Histogram(step=0.5))
+def test_a_record_of_another_step_is_none(make_image) -> None:
+    record = json.loads(to_json(make_image("a"), "x"))
+    record["diameters"][0] = 0.25
+    with pytest.raises(ValueError, match="step"):
+        from_json(json.dumps(record), "a")
 
 
 class Seen(HTMLParser):

@@ -20,8 +20,8 @@ from cellunet.imaging.outlines import outlines
 from cellunet.outputs.shapes import (
     Coordinates,
     GeoJson,
-    Place,
     RoiSet,
+    StackPosition,
     geometry,
     numbers,
     roi_bytes,
@@ -101,6 +101,12 @@ def test_no_name_breaks_the_json(tmp_path) -> None:
     assert len(written(tmp_path / "a", np.array([[1]]), name)["features"]) == 1
 
 
+@pytest.mark.usefixtures("windows_lines")
+def test_lines_end_alike_on_all_systems(tmp_path) -> None:
+    written(tmp_path / "a.geojson", np.array([[1, 0, 2]]))
+    assert b"\r" not in (tmp_path / "a.geojson").read_bytes()
+
+
 def test_no_object_is_an_empty_collection(tmp_path) -> None:
     found = written(tmp_path / "a", np.zeros((2, 2), int))
     assert found == {"type": "FeatureCollection", "features": []}
@@ -123,14 +129,16 @@ def test_a_whole_field_is_read_back(tmp_path, nuclei_image) -> None:
 
 
 def read(outline, place=None, number=1) -> roifile.ImagejRoi:
-    return roifile.ImagejRoi.frombytes(roi_bytes(outline, place or Place(), number))
+    return roifile.ImagejRoi.frombytes(
+        roi_bytes(outline, place or StackPosition(), number)
+    )
 
 
 def write(path, labels, places=None) -> None:
     found = outlines(labels)
     batch = ObjectBatch(0, np.array(list(found)), {}, list(found.values()))
     rois = RoiSet(path)
-    for place in places or [Place()]:
+    for place in places or [StackPosition()]:
         rois.add(place, batch)
     assert not path.exists()
     rois.commit()
@@ -151,7 +159,7 @@ def test_a_roi_read_back_and_filled_is_the_label(labels) -> None:
 def test_a_set_holds_the_rois_of_its_objects(labels) -> None:
     found = outlines(labels)
     batch = ObjectBatch(0, np.array(list(found)), {}, list(found.values()))
-    place = Place(t=1, z=2)
+    place = StackPosition(t=1, z=2)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.zip")
         rois = RoiSet(path)
@@ -222,11 +230,11 @@ def test_an_object_with_a_hole_is_a_composite() -> None:
 @pytest.mark.parametrize(
     ("place", "name", "position"),
     [
-        (Place(), "00012", (0, 0, 0, 0)),
-        (Place(z=3), "z003_00012", (4, 0, 0, 0)),
-        (Place(t=0), "t000_00012", (1, 0, 0, 0)),
-        (Place(t=1, z=2), "t001_z002_00012", (0, 0, 3, 2)),
-        (Place(z=3, channels=2), "z003_00012", (0, 0, 4, 0)),
+        (StackPosition(), "00012", (0, 0, 0, 0)),
+        (StackPosition(z=3), "z003_00012", (4, 0, 0, 0)),
+        (StackPosition(t=0), "t000_00012", (1, 0, 0, 0)),
+        (StackPosition(t=1, z=2), "t001_z002_00012", (0, 0, 3, 2)),
+        (StackPosition(z=3, channels=2), "z003_00012", (0, 0, 4, 0)),
     ],
 )
 def test_names_and_positions(place, name, position) -> None:
@@ -249,7 +257,11 @@ def test_a_set_opens_as_a_list_of_rois_in_order(tmp_path) -> None:
 
 def test_the_same_objects_give_the_same_bytes(tmp_path) -> None:
     for name in "ab":
-        write(tmp_path / name, np.eye(4, dtype=int), [Place(t=0), Place(t=1)])
+        write(
+            tmp_path / name,
+            np.eye(4, dtype=int),
+            [StackPosition(t=0), StackPosition(t=1)],
+        )
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -261,7 +273,7 @@ def test_far_corners_of_large_planes_are_exact() -> None:
 def test_an_aborted_set_leaves_nothing(tmp_path) -> None:
     rois = RoiSet(tmp_path / "s.zip")
     found = outlines(np.ones((2, 2), int))
-    rois.add(Place(), ObjectBatch(0, np.array([1]), {}, list(found.values())))
+    rois.add(StackPosition(), ObjectBatch(0, np.array([1]), {}, list(found.values())))
     rois.abort()
     rois.abort()
     assert list(tmp_path.iterdir()) == []

@@ -61,6 +61,18 @@ def test_a_csv_holds_numbers_short_and_nothing_for_what_is_not_known(tmp_path) -
     assert "\r" not in text
 
 
+@pytest.mark.usefixtures("windows_lines")
+def test_lines_end_alike_on_all_systems(tmp_path) -> None:
+    parts = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    write(parts[0])
+    write(parts[1], channels=("a", "b"))
+    refresh(parts[0], {"well": "B2"})
+    for paths in (parts[:1], parts):
+        join(paths, tmp_path / "all.csv")
+        written = [path.read_bytes() for path in (*parts, tmp_path / "all.csv")]
+        assert [text.count(b"\r") for text in written] == [0, 0, 0]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_name_becomes_a_formula_and_each_is_read_back(name, tmp_path) -> None:
     write(tmp_path / "t.csv", name)

@@ -112,6 +112,13 @@ def test_files_join_to_one_with_numbers_that_go_on(tmp_path) -> None:
     assert (tmp_path / "one.json").read_bytes() == parts[2].read_bytes()
 
 
+@pytest.mark.usefixtures("windows_lines")
+def test_lines_end_alike_on_all_systems(tmp_path) -> None:
+    path = write(tmp_path / "a.json", "a.tif", batch(RING))
+    join_coco([path], tmp_path / "all.json")
+    assert b"\r" not in path.read_bytes() + (tmp_path / "all.json").read_bytes()
+
+
 def test_it_is_read_back_as_annotations(tmp_path) -> None:
     path = write(tmp_path / "a.json", "a.tif", batch(RING))
     assert list(read_coco(path).images) == ["a.tif"]
@@ -123,7 +130,7 @@ def test_a_file_that_is_cut_off_is_named(tmp_path, cut) -> None:
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(OutputError, match=r"a\.json cannot be joined"):
         join_coco([path], tmp_path / "all.json")
-    assert not (tmp_path / "all.json").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_files_of_others_are_told_apart(tmp_path) -> None:

@@ -238,6 +238,25 @@ def test_of_another_kind_of_file_what_is_taken_is_said(home, tmp_path) -> None:
         assert caught.value.hint == hint
 
 
+@pytest.mark.parametrize(
+    "compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_zip_is_damaged_whatever_its_compression_says_of_it(
+    compression, home, tmp_path
+) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr(store.WEIGHTS_FILE, CONTENT[:20_000])
+        begin = archive.infolist()[0].header_offset + 30 + len(store.WEIGHTS_FILE)
+    whole = bytearray(path.read_bytes())
+    whole[begin : begin + 400] = bytes(400)
+    path.write_bytes(whole)
+    with pytest.raises(CheckpointError, match=r"a\.zip is damaged") as caught:
+        add_model(str(path))
+    assert caught.value.hint == "Copy it again."
+    assert _mine() == []
+
+
 def test_a_zip_that_is_cut_off_or_damaged_is_refused(home, tmp_path) -> None:
     path = _zip(tmp_path / "a.zip", {store.WEIGHTS_FILE: CONTENT})
     whole = path.read_bytes()

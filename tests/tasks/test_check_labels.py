@@ -11,7 +11,8 @@ import pytest
 import tifffile
 
 from cellunet.command_config import AnnotationConfig
-from cellunet.errors import ConfigError, InputError
+from cellunet.errors import BusyError, ConfigError, InputError
+from cellunet.io.files import at_work
 from cellunet.tasks.check_labels import PER_SHEET, check_labels
 
 
@@ -57,8 +58,6 @@ def test_sound_annotations_need_nobody(data, tmp_path):
 
 
 def test_report_and_sheets_hold_what_was_found(data, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "check-9.png").write_bytes(b"of an earlier check")
     checked = check_labels(data, tmp_path / "out")
     written = json.loads((tmp_path / "out" / "check.json").read_text("utf-8"))
     assert written == json.loads(json.dumps(checked.to_dict()))
@@ -69,6 +68,60 @@ def test_report_and_sheets_hold_what_was_found(data, tmp_path):
     picture = imagecodecs.png_decode(checked.sheets[0].read_bytes())
     assert picture.ndim == 3
     assert checked.shown == ("a0", "a1", "a2", "a3")
+
+
+def test_sheets_of_an_earlier_check_go_and_nothing_else_does(data, tmp_path):
+    out = tmp_path / "out"
+    check_labels(data, out)
+    earlier = json.loads((out / "check.json").read_text("utf-8"))
+    earlier["sheets"] += [r"D:\out\check-7.png", "check-8.png/../../mine.png"]
+    (out / "check.json").write_text(json.dumps(earlier), "utf-8")
+    for name in ("check-7.png", "check-8.png", "check-list.png", "mine.png"):
+        (out / name).write_bytes(b"a picture")
+    check_labels(data, out)
+    assert sorted(p.name for p in out.iterdir()) == [
+        "check-1.png",
+        "check-8.png",
+        "check-list.png",
+        "check.json",
+        "mine.png",
+    ]
+
+
+def test_images_called_like_sheets_are_never_replaced(data, tmp_path):
+    for number in (1, 30):
+        for side, old in (("images", "a0"), ("labels", "a1")):
+            path = data / side / f"check-{number}.png"
+            path.write_bytes(imagecodecs.png_encode(labels_of(data, old)))
+    before = {p: p.read_bytes() for p in data.rglob("*.png")}
+    assert len(before) == 4
+    for out in (data / "images", data / "labels"):
+        with pytest.raises(InputError, match=r"no earlier check wrote: .*check-1\.png"):
+            check_labels(data, out)
+    check_labels(data, data)
+    # Named by a report, but read: an image of that name came later.
+    report = json.loads((data / "check.json").read_text("utf-8"))
+    report["sheets"] = ["check-30.png"]
+    for side in ("images", "labels"):
+        (data / side / "check-1.png").unlink()
+    (data / "images" / "check.json").write_text(json.dumps(report), "utf-8")
+    check_labels(data, data / "images")
+    kept = [path for path in before if path.name == "check-30.png"]
+    assert [path.read_bytes() for path in kept] == [before[path] for path in kept]
+
+
+def test_an_annotation_called_like_the_report_is_not_replaced(data, tmp_path):
+    (tmp_path / "out").mkdir()
+    drawn = tmp_path / "out" / "check.json"
+    drawn.write_text('{"shapes": []}', "utf-8")
+    with pytest.raises(InputError, match=r"no earlier check wrote: .*check\.json"):
+        check_labels(data, tmp_path / "out")
+    assert drawn.read_text("utf-8") == '{"shapes": []}'
+
+
+def test_another_command_at_work_in_the_folder_is_named(data, tmp_path):
+    with at_work(tmp_path / "out"), pytest.raises(BusyError, match="being written"):
+        check_labels(data, tmp_path / "out")
 
 
 def test_what_is_wrong_is_found_where_it_is(data, tmp_path, nuclei_image):

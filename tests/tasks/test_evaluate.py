@@ -342,6 +342,26 @@ def test_scores_are_those_of_predicted_folders(
             assert found.headline == folders.headline
 
 
+def test_one_size_for_all_images_is_found_as_predict_finds_it(
+    tmp_path, nuclei_image
+) -> None:
+    data = tmp_path / "data"
+    for side in ("images", "labels"):
+        (data / side).mkdir(parents=True)
+    # Three times as large as the shipped model knows.
+    image, labels = nuclei_image((520, 600), 14, 2, radius_px=(40, 52))
+    tifffile.imwrite(data / "images" / "a.tif", image)
+    tifffile.imwrite(data / "labels" / "a.tif", labels.astype(np.uint16))
+    asked = PredictConfig(diameter_px="batch")
+    predict([str(data / "images")], tmp_path / "out", threads=1, config=asked)
+    folders = evaluate_folders(tmp_path / "out", data / "labels")
+    found = evaluate_model(data, threads=1, predict_config=asked)
+    assert found.headline == folders.headline
+    as_it_is = PredictConfig(diameter_px="model")
+    other = evaluate_model(data, threads=1, predict_config=as_it_is)
+    assert other.headline != found.headline
+
+
 def test_pixel_classes_are_the_networks_own(tiny_model, tmp_path, write_data) -> None:
     data = write_data(tmp_path / "data", 1, first_seed=30)
     found = evaluate_model(data, model=str(tiny_model.folder), threads=1)
@@ -403,6 +423,11 @@ def test_what_cannot_be_scored_is_refused(tiny_model, tmp_path, write_data) -> N
     )
     with pytest.raises(AnnotationError, match=r"\(2, 9, 9\)"):
         evaluate_model(data, model=str(tiny_model.folder), threads=1)
+
+
+def test_regions_that_scores_would_not_heed_are_refused(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="of whole images"):
+        evaluate_model(tmp_path, predict_config=PredictConfig(within="r.geojson"))
 
 
 def test_progress_is_told(tiny_model, tmp_path, write_data) -> None:

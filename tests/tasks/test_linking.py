@@ -78,7 +78,7 @@ def test_rows_are_of_the_volume(rng) -> None:
         sure = np.full(labels.shape, 255 - 85 * z, np.uint8)
         table = measure_labels(labels, [image], evidence=sure, detail=True)
         rows.add(z, table.pop("id"), table)
-    ids, z, found = rows.take()
+    ids, z, found = rows.joined()
     row = {name: values[0] for name, values in found.items()}
     voxels = np.concatenate([i[s == 1] for i, s in zip(images, sections, strict=True)])
     assert (ids.tolist(), z.tolist()) == ([1, 2], [1, 0])
@@ -99,4 +99,4 @@ def test_rows_are_of_the_volume(rng) -> None:
         "confidence": (24 + 36 * 2 / 3 + 30 / 3) / 90,
     }
     assert {name: row[name] for name in expected} == pytest.approx(expected)
-    assert rows.take()[0].tolist() == []
+    assert VolumeRows((), 0.5).joined()[0].tolist() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import imagecodecs
 import numpy as np
@@ -202,6 +203,20 @@ def test_existing_results_are_refused_before_any_work(pairs_dir, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.*")} == before
     made = make_labels(pairs_dir, out, encoding=ENCODING, overwrite=True)
     assert len(made.images) == 2
+
+
+def test_no_weight_map_of_earlier_labels_stays(pairs_dir, tmp_path):
+    out = tmp_path / "out"
+    make_labels(pairs_dir, out, encoding=ENCODING, weights=WeightConfig())
+    (out / "weights" / "of another image.tif").write_bytes(b"stays")
+    make_labels(pairs_dir, out, encoding=ENCODING, overwrite=True)
+    assert files(out / "weights") == ["of another image.tif"]
+    # Nor does one without labels count as nothing.
+    (out / "weights" / "ü.tif").write_bytes(b"of what?")
+    for folder in ("labels", "classes", "previews"):
+        shutil.rmtree(out / folder)
+    with pytest.raises(InputError, match=r"exist already \(1\).*weights"):
+        make_labels(pairs_dir, out, encoding=ENCODING)
 
 
 def test_annotations_are_never_overwritten(pairs_dir):

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from cellunet.cli.app import main
 from cellunet.command_config import PredictConfig
-from cellunet.errors import CellunetError
+from cellunet.errors import BusyError, CellunetError
+from cellunet.io.files import at_work
 from cellunet.tasks import measure as module
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict.batch import predict
@@ -203,6 +205,82 @@ def test_planes_numbered_through_are_linked_by_overlap(tmp_path) -> None:
     stack(tmp_path, "a.tif", boxes(1, 2), boxes(3, 4))
     _, table = run(tmp_path, "a.tif", config=TABLE.replace(link_planes=True))
     assert [(r["id"], r["planes"]) for r in table] == [("1", "2"), ("2", "2")]
+
+
+def write_volume(path, axes, lengths, value):
+    """Write a stack whose planes are `value(t, z)` in the order that `axes` says."""
+    pixels = np.zeros((*lengths, 20, 40), np.uint16)
+    for place in np.ndindex(*lengths):
+        at = dict(zip(axes, place, strict=True))
+        pixels[place] = value(at["T"], at["Z"])
+    return write(path, pixels, ome=True, metadata={"axes": f"{axes}YX"})
+
+
+@pytest.mark.parametrize(("axes", "lengths"), [("TZ", (2, 3)), ("ZT", (3, 2))])
+def test_a_linked_object_has_one_row_a_time_in_any_order_of_axes(
+    tmp_path, axes, lengths
+) -> None:
+    write_volume(tmp_path / "a.ome.tif", axes, lengths, lambda t, z: boxes(4 + t))
+    _, table = run(tmp_path, "a.ome.tif", config=TABLE.replace(link_planes=True))
+    assert [(r["t"], r["id"], r["planes"], r["volume_vx"]) for r in table] == [
+        ("0", "4", "3", "75"),
+        ("1", "5", "3", "75"),
+    ]
+
+
+def test_planes_of_axes_in_another_order_are_measured_by_letter(tmp_path) -> None:
+    write_volume(tmp_path / "l.ome.tif", "TZ", (2, 3), lambda t, z: boxes(1 + t))
+    write_volume(tmp_path / "i.ome.tif", "ZT", (3, 2), lambda t, z: 10 * t + z)
+    _, table = run(tmp_path, "l.ome.tif", "i.ome.tif")
+    found = {(r["id"], int(r["z"]), r["intensity_mean"]) for r in table}
+    assert found == {(f"{1 + t}", z, f"{10 * t + z}") for t, z in np.ndindex(2, 3)}
+
+
+def test_planes_of_other_lengths_are_refused_with_their_axes(tmp_path) -> None:
+    write_volume(tmp_path / "l.ome.tif", "TZ", (2, 3), lambda t, z: boxes(1))
+    write_volume(tmp_path / "i.ome.tif", "ZT", (2, 3), lambda t, z: t + z)
+    found, _ = run(tmp_path, "l.ome.tif", "i.ome.tif")
+    message = found.failed[0].message
+    assert "l.ome.tif is 2 x 3 x 20 x 40 px (TZYX)" in message
+    assert "i.ome.tif is 2 x 3 x 20 x 40 px (ZTYX)" in message
+
+
+def test_files_of_channels_in_another_order_of_axes_are_refused(tmp_path) -> None:
+    for name, axes in (("a_w1", "TZ"), ("a_w2", "ZT")):
+        write_volume(tmp_path / f"i/{name}.ome.tif", axes, (2, 2), lambda t, z: t + z)
+    write_volume(tmp_path / "l/a.ome.tif", "TZ", (2, 2), lambda t, z: boxes(1))
+    found, _ = run(tmp_path, "l", "i")
+    assert "(ZTYX)" in found.failed[0].message
+
+
+def test_lost_parts_are_named_and_the_exit_code_says_so(tmp_path, capsys) -> None:
+    write(tmp_path / "a_masks.tif", boxes(1, 2))
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, boxes(9, 8), rowsperstrip=5, compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages[0].dataoffsets[1]
+    content = bytearray(path.read_bytes())
+    content[place : place + 8] = b"rubbish!"
+    path.write_bytes(content)
+    labels, out = str(tmp_path / "a_masks.tif"), str(tmp_path / "out")
+    words = ["measure", labels, str(path), "--out", out, "--keep-going"]
+    assert main([*words, "--save", "table", "--save", "report"]) == 3
+    told = " ".join(capsys.readouterr().err.split())
+    assert "warning: " in told
+    assert "strip at x 0 to 39, y 5 to 9 of plane 0" in told
+    assert "could not be read" in (tmp_path / "out/report.html").read_text("utf-8")
+    assert main(["--json", *words, "--overwrite"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert document["error"]["type"] == "InputsDamaged"
+    assert "Images of 1 of 1 label image are damaged" in document["error"]["message"]
+    (image,) = document["result"]["images"]
+    assert [(d["y0"], d["y1"]) for d in image["damaged"]] == [(5, 10)]
+
+
+def test_another_command_at_work_in_the_folder_is_named(tmp_path) -> None:
+    write(tmp_path / "a.tif", boxes(1))
+    with at_work(tmp_path / "out"), pytest.raises(BusyError, match="being written"):
+        run(tmp_path, "a.tif")
 
 
 def test_all_channels_of_a_file_are_measured(tmp_path) -> None:

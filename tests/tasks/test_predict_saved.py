@@ -144,6 +144,20 @@ def test_files_that_follow_from_labels_are_added_as_the_first_run_writes_them(
     assert run(tmp_path / "s.ome.tif", save=(), link_planes=linked).skipped
 
 
+@pytest.mark.parametrize("kept", ["samples", "table_format", "measure"])
+def test_rois_are_added_beside_a_table_of_any_settings(
+    kept, run, folder, tmp_path
+) -> None:
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("file,dose\nc.tif,2\n", encoding="utf-8")
+    values = {"samples": str(sheet), "table_format": "parquet", "measure": "all"}
+    asked = {kept: values[kept]}
+    run(folder / "c.tif", save=("table",), **asked)
+    (added,) = run(folder / "c.tif", save=("table", "rois"), **asked).images
+    assert (added.status, added.added, added.message) == ("skipped", ("rois",), "")
+    assert (tmp_path / "out" / "c_rois.zip").exists()
+
+
 def test_a_file_of_other_labels_is_not_taken_for_one_of_these(run, folder, tmp_path):
     run(folder / "c.tif", save=("rois",))
     run(folder / "c.tif", save=(), min_area_px=60, overwrite=True)

@@ -15,12 +15,13 @@ from cellunet import store
 from cellunet.command_config import PredictConfig
 from cellunet.errors import CheckpointError, ConfigError, InputError, OutputError
 from cellunet.imaging.blocks import LARGEST_PX
+from cellunet.imaging.normalize import network_input
 from cellunet.io.label_tiff import read_provenance
-from cellunet.io.source import ArraySource
+from cellunet.io.source import ArraySource, array_source
 from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.inputs import evenly
 from cellunet.tasks.predict.session import load_model
 from cellunet.tasks.quantize import MOST_IMAGES, calibrate, network_window
-from cellunet.tasks.scheduling import evenly
 
 
 @pytest.fixture
@@ -147,6 +148,22 @@ def test_a_window_is_the_middle_and_fits_the_network(tiny_model, rng, shape):
     for side, length in zip(shape, window.shape[1:], strict=True):
         assert length % stride == 0
         assert min(side, LARGEST_PX) <= length < min(side, LARGEST_PX) + stride
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_a_window_is_what_the_network_sees_in_training(
+    scale, tiny_model, make_sample
+) -> None:
+    from cellunet.core.dataset import prepare
+
+    card = store.read_card(tiny_model.folder / store.WEIGHTS_FILE)
+    config = card.config.replace(scale=scale)
+    sample = make_sample((64, 96))
+    statistics = sample.statistics_for(config.normalization)
+    window = network_window(array_source(sample.image), 0, config, statistics)
+    seen = prepare(sample, config).crop.image
+    assert window.shape[1:] == (round(64 * scale), round(96 * scale))
+    np.testing.assert_array_equal(window, network_input(seen, config.normalization))
 
 
 def test_of_many_images_few_are_taken_from_first_to_last():

@@ -15,7 +15,6 @@ from cellunet.tasks.scheduling import (
     ThreadExecutor,
     executor_of,
     in_order,
-    one_by_one,
     overlapped,
 )
 
@@ -128,14 +127,18 @@ def test_so_many_are_in_work_at_once_and_as_many_wait(workers) -> None:
     assert not threads()
 
 
-BOTH = pytest.mark.parametrize("run", [overlapped, one_by_one])
+BOTH = pytest.mark.parametrize("executor", [SerialExecutor(), ThreadExecutor(1)])
 
 
 @BOTH
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
-def test_each_item_passes_all_stages_in_order(run, count) -> None:
-    found = run(
-        range(count), lambda n: n + 1, lambda n, a: (n, 2 * a), lambda n, b: (n, *b)
+def test_each_item_passes_all_stages_in_order(executor, count) -> None:
+    found = overlapped(
+        range(count),
+        lambda n: n + 1,
+        lambda n, a: (n, 2 * a),
+        lambda n, b: (n, *b),
+        executor,
     )
     assert list(found) == [(n, n, 2 * (n + 1)) for n in range(count)]
 
@@ -152,13 +155,14 @@ def test_stages_work_at_the_same_time() -> None:
         lambda n: wait(n) if n == 2 else None,
         lambda n, _: wait(n) if n == 1 else None,
         lambda n, _: wait(n) if n == 0 else None,
+        ThreadExecutor(1),
     )
     assert len(list(found)) == 3
 
 
 @BOTH
 @pytest.mark.parametrize("stage", [0, 1, 2])
-def test_what_a_stage_raises_is_raised(run, stage) -> None:
+def test_what_a_stage_raises_is_raised(executor, stage) -> None:
     def fail(number: int, n: int) -> int:
         if number == stage and n == 3:
             raise OSError("stage")
@@ -166,10 +170,25 @@ def test_what_a_stage_raises_is_raised(run, stage) -> None:
 
     with pytest.raises(OSError, match="stage"):
         list(
-            run(
+            overlapped(
                 range(9),
                 lambda n: fail(0, n),
                 lambda n, _: fail(1, n),
                 lambda n, _: fail(2, n),
+                executor,
             )
         )
+    assert not threads()
+
+
+def test_few_items_are_in_hand_between_the_stages() -> None:
+    prepared, finished = [], []
+    found = overlapped(
+        range(50),
+        prepared.append,
+        # The next one is prepared; the one before may still be being finished.
+        lambda n, _: (len(prepared) <= n + 2, len(finished) >= n - 1),
+        lambda n, few: (finished.append(n), few)[1],
+        ThreadExecutor(1),
+    )
+    assert set(found) == {(True, True)}

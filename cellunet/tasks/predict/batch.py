@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +104,7 @@ def predict(  # noqa: PLR0913
     outputs.refuse_clashes(found, named, out, config)
     outputs.joined_paths(out, config)
     opened = find_model(model)
-    reporter = None if dry_run else outputs.reporter_for(out, config)
+    reporter = outputs.reporter_for(out, config)
     first, every = config.part or (1, 1)
     own = {*found.files[first - 1 :: every]}
     targets, places = _placed(find_targets(found, named, config, sites, own), placing)
@@ -141,17 +141,6 @@ def predict(  # noqa: PLR0913
     stop = threading.Event()
     own_labels = _OwnLabels(found, config)
     by_labels = _by_labels(wanted)
-
-    def image(target: Target) -> ImageResult | None:
-        if stop.is_set() or should_stop():
-            stop.set()
-            return None
-        try:
-            return job.image(target)
-        except PredictionStopped:
-            stop.set()
-            return None
-
     # What an earlier call finished takes no time, so it is no part of the progress from
     # which the time left follows.
     looked = map(job.finished, wanted)
@@ -169,6 +158,7 @@ def predict(  # noqa: PLR0913
             if config.dask is not None and len(before) < len(wanted):
                 cluster = connected(config.dask, should_stop)
                 job.cluster = stack.enter_context(cluster)
+        image = _until_stopped(job, should_stop, stop)
         done = stack.enter_context(
             contextlib.closing(in_order(image, todo, job.at_once))
         )
@@ -189,27 +179,40 @@ def predict(  # noqa: PLR0913
         )
         if not dry_run:
             _refresh_tables(by_labels, results, config)
-            return parts.finish(
-                parts.Finished(
-                    out=out,
-                    config=config,
-                    files=found.files,
-                    made=made,
-                    found=predictions,
-                    beside=_beside(by_labels, results),
-                    run=None
-                    if reporter is None
-                    else reporter.run(
-                        opened,
-                        job.recipe,
-                        job.settings,
-                        results,
-                        predictions.seconds,
-                        stopped=predictions.stopped,
-                    ),
+            beside, run = _beside(by_labels, results), None
+            if reporter is not None:
+                run = reporter.run(
+                    opened,
+                    job.recipe,
+                    job.settings,
+                    results,
+                    predictions.seconds,
+                    stopped=predictions.stopped,
                 )
-            )
+            if config.part is None:
+                return parts.finish(out, config, predictions, beside, run)
+            made |= {"config": config.to_dict(), "run": run and asdict(run)}
+            parts.keep(config.part, out, made, found.files, predictions, beside)
+            return predictions
     return _with_estimate(predictions, job, by_labels, out)
+
+
+def _until_stopped(
+    job: ImageJob, should_stop: Callable[[], bool], stop: threading.Event
+) -> Callable[[Target], ImageResult | None]:
+    """Return what segments an image, or sets `stop` and returns None once asked to."""
+
+    def image(target: Target) -> ImageResult | None:
+        if stop.is_set() or should_stop():
+            stop.set()
+            return None
+        try:
+            return job.image(target)
+        except PredictionStopped:
+            stop.set()
+            return None
+
+    return image
 
 
 def _by_labels(targets: Sequence[Target]) -> dict[str, Target]:

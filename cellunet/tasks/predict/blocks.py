@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     Read = Callable[[int, int, int, int], npt.NDArray[np.float32]]
 
 
-class Place(NamedTuple):
+class Backend(NamedTuple):
     """Where the blocks of a plane are worked on: here, or on workers of a cluster."""
 
     engine: Engine
@@ -314,7 +314,7 @@ class NetworkStep:
 def network_step(
     plane: int,
     recipe: InferenceSettings,
-    place: Place,
+    backend: Backend,
     statistics: Sequence[Statistics],
     *,
     maps: bool,
@@ -327,7 +327,7 @@ def network_step(
         Its number.
     recipe
         Engine and settings.
-    place
+    backend
         Where the blocks are worked on.
     statistics
         Of each channel that the network sees.
@@ -335,22 +335,22 @@ def network_step(
         Whether probabilities are wanted too; then no pixel is left out as empty.
     """
     step = NetworkStep(
-        engine=place.engine,
-        source=place.source,
+        engine=backend.engine,
+        source=backend.source,
         plane=plane,
         statistics=tuple(statistics),
         config=recipe.config,
         decode=recipe.decode,
         scale=recipe.scale,
         min_foreground=recipe.min_foreground,
-        room=place.room,
+        room=backend.room,
         maps=maps,
     )
     norm, noise = recipe.config.normalization, None
     # A small plane is seen at once: there is little to gain.
     skip = recipe.skip and not maps and len(step.plan.blocks) > 1
     if skip and can_be_told(norm):
-        least = 0.0 if place.source.dtype.kind == "f" else ROUNDING
+        least = 0.0 if backend.source.dtype.kind == "f" else ROUNDING
         noise = tuple(
             # Pixels that the network sees are means over some of the plane's.
             max(of.noise, least) / (percentile_span(of, norm) or 1.0) * recipe.scale

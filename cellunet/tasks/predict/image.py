@@ -32,23 +32,23 @@ from cellunet.io.zarr_store import address, is_zarr, size_and_time
 from cellunet.progress import silent_track
 from cellunet.tasks.linking import frames_of, link_planes
 from cellunet.tasks.predict import inputs, outputs, settings
+from cellunet.tasks.predict.appearance import (
+    Band,
+    ImageQuality,
+    QualityRecorder,
+    quality_warnings,
+)
 from cellunet.tasks.predict.plane import (
     PredictionStopped,
     band_rows,
     plane_statistics,
     segment,
 )
-from cellunet.tasks.predict.quality import (
-    Band,
-    ImageQuality,
-    QualityRecorder,
-    quality_warnings,
-)
 from cellunet.tasks.predict.sizes import (
     batch_size,
+    settings_by_size,
     size_settings,
     size_warnings,
-    way_for,
     with_size,
 )
 from cellunet.tasks.predict.workers import (
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.plane import Segmented
     from cellunet.tasks.predict.report import Reporter
-    from cellunet.tasks.predict.sizes import Way
+    from cellunet.tasks.predict.sizes import ImageSettings
     from cellunet.tasks.predict.workers import Cluster
 
 
@@ -138,7 +138,7 @@ class ImageScheduler:
         recipe: settings.InferenceSettings,
         card: ModelCard,
         channels: int = 1,
-    ) -> Iterator[Way]:
+    ) -> Iterator[ImageSettings]:
         """Wait for the image's turn; yields how it is seen, with what it may hold.
 
         Parameters
@@ -162,9 +162,11 @@ class ImageScheduler:
         with self._gate.passing(large=large):
             engine = recipe.engine if large else self._small
             own = self._within_memory(source, recipe, channels, large=large)
-            way = way_for(source, replace(own, engine=engine), self._config, card)
-            fits = self._within_memory(source, way.recipe, channels, large=large)
-            yield replace(way, recipe=fits)
+            chosen = settings_by_size(
+                source, replace(own, engine=engine), self._config, card
+            )
+            fits = self._within_memory(source, chosen.recipe, channels, large=large)
+            yield replace(chosen, recipe=fits)
 
     def _within_memory(
         self,
@@ -189,10 +191,10 @@ class ImageScheduler:
                 for height, width in sizes
             ),
             source.held_bytes(rows) * channels,
+            labels.held_bytes(source.shape),
             # Beside a small image there is another one: its tiles are decoded there.
             self._tiles if large else 1,
             source.channels,
-            labels.held_bytes(source.shape),
         )
         memory = replace(memory, tile_px=min(memory.tile_px, self._config.tile_px))
         workers = self._here if self._config.dask else memory.workers
@@ -259,7 +261,7 @@ class ImageJob:
             "decode": recipe.decode.to_dict(),
             "scale": recipe.scale,
             **config.recorded(),
-            "save": sorted(outputs.optional_output_path(config)),
+            "save": sorted(outputs.saved_kinds(config)),
         }
         if "table" in config.save:
             self.settings["table_format"] = config.table_format
@@ -373,12 +375,12 @@ class ImageJob:
                 return replace(_skipped(target), added=missing)
             recomputed = (outputs.note_on_recomputing(missing),)
         channels = outputs.read_through(source, self.config) + len(target.others)
-        with self._beside.passing(source, recipe, self.card, channels) as way:
+        with self._beside.passing(source, recipe, self.card, channels) as chosen:
             if self.size is not None:
-                way = replace(way, size=self.size)
-            recipe = replace(way.recipe, within=self._within(source, target))
+                chosen = replace(chosen, size=self.size)
+            recipe = replace(chosen.recipe, within=self._within(source, target))
             written = self._write(
-                source, target, provenance, replace(way, recipe=recipe)
+                source, target, provenance, replace(chosen, recipe=recipe)
             )
         return _result(
             source,
@@ -389,7 +391,7 @@ class ImageJob:
             warnings=written.warnings,
             shape=(*source.plane_shape, *source.shape),
             damaged=written.damaged,
-            size=way.size.to_dict() if way.size else None,
+            size=chosen.size.to_dict() if chosen.size else None,
             skipped_share=written.quality.skipped,
             within=recipe.within and recipe.within.to_dict(),
             notes=self._notes(source, written.objects, written.dropped) + recomputed,
@@ -546,6 +548,10 @@ class ImageJob:
         """Write files that follow from the label image, which then names them, too."""
         rows = band_rows(source.shape[1], self.recipe.memory)
         norm = self.recipe.config.normalization
+        # What is asked of tables alone goes with none of these.
+        config = self.config.replace(
+            save=kinds, measure="basic", samples=None, table_format="csv"
+        )
         with contextlib.ExitStack() as stack:
             # The labels are closed before the file is replaced: Windows asks for that.
             labels = open_image(target.labels)
@@ -559,7 +565,7 @@ class ImageJob:
                     target.output,
                     source,
                     target.name,
-                    self.config.replace(save=kinds, measure="basic"),
+                    config,
                     self.recipe.config.encoding.classes,
                     labels=target.labels,
                     intensities=False,
@@ -582,23 +588,23 @@ class ImageJob:
         source: Source,
         target: inputs.Target,
         provenance: dict[str, Any],
-        way: Way,
+        chosen: ImageSettings,
     ) -> WrittenImage:
         """Write all files."""
-        begin, output, recipe = time.perf_counter(), target.output, way.recipe
+        begin, output, recipe = time.perf_counter(), target.output, chosen.recipe
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
         pixels = math.prod((*source.plane_shape, *source.shape))
         waiting = recipe.memory.scratch_bytes
         check_room(output, pixels, 0 if self.cluster else waiting, self._folder)
         with (
-            self._elsewhere(target, provenance, way) as way,
+            self._elsewhere(target, provenance, chosen) as chosen,
             Scratch(output, waiting, self._folder) as scratch,
         ):
-            written = self._segment(source, target, provenance, way, scratch)
+            written = self._segment(source, target, provenance, chosen, scratch)
         if self.reporter is not None:
             seconds = time.perf_counter() - begin
-            size = inputs.said(way.size.to_dict() if way.size else None)
+            size = inputs.said(chosen.size.to_dict() if chosen.size else None)
             seen = written.quality
             within = None if recipe.within is None else recipe.within.to_dict()
             parts = inputs.said_of_parts(seen.skipped, within)
@@ -614,11 +620,11 @@ class ImageJob:
 
     @contextlib.contextmanager
     def _elsewhere(
-        self, target: inputs.Target, provenance: dict[str, Any], way: Way
-    ) -> Iterator[Way]:
-        """Yield the way with the place where blocks are worked on, if not here."""
+        self, target: inputs.Target, provenance: dict[str, Any], chosen: ImageSettings
+    ) -> Iterator[ImageSettings]:
+        """Yield the settings with the backend of other processes, if there is one."""
         if self.cluster is None:
-            yield way
+            yield chosen
             return
         path = target.path
         # Workers have working directories of their own.
@@ -628,21 +634,21 @@ class ImageJob:
         )
         with (
             self._opened(replace(target, path=whole)) as source,
-            self.cluster.place(self._engine, source, folder) as place,
+            self.cluster.backend(self._engine, source, folder) as backend,
         ):
-            yield replace(way, recipe=replace(way.recipe, elsewhere=place))
+            yield replace(chosen, recipe=replace(chosen.recipe, elsewhere=backend))
 
     def _segment(
         self,
         source: Source,
         target: inputs.Target,
         provenance: dict[str, Any],
-        way: Way,
+        chosen: ImageSettings,
         scratch: Scratch,
     ) -> WrittenImage:
         """Write labels and what lies beside."""
         planes = int(np.prod(source.plane_shape, dtype=int))
-        recipe, size = way.recipe, way.size
+        recipe, size = chosen.recipe, chosen.size
         observer = QualityRecorder(source, recipe, picture=self.reporter is not None)
         output, name = target.output, target.name
         classes = recipe.config.encoding.classes
@@ -666,7 +672,7 @@ class ImageJob:
                         telling,
                         scratch,
                         extras.on_band(plane),
-                        statistics=way.statistics.get(plane),
+                        statistics=chosen.statistics.get(plane),
                     )
                     for plane in range(planes)
                 ]

@@ -1,19 +1,21 @@
-"""How images are opened for prediction, and what predict returns.
+"""What goes into a prediction and what comes out: files, images in them, results.
 
-Its level, its scale, its damage.
+Which files and images of them are segmented, how they are opened, whether a result is
+what is asked for; and what became of each image, in words too.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from cellunet.command_config import ALL_IMAGES
+from cellunet.command_config import ALL_IMAGES, MEASURED
 from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.io.images import FOLDERS, names_of_images, open_image, suffix_of
 from cellunet.io.microscopes import MAKERS, image_stem
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from cellunet.store import ModelCard
     from cellunet.tasks.predict.estimate import Estimate
     from cellunet.tasks.predict.places import ImageColumns
+
+T = TypeVar("T")
 
 Status = Literal["done", "skipped", "failed", "planned"]
 
@@ -90,6 +94,17 @@ class ImageResult:
     """When it was taken, in the words of the file."""
     columns: ImageColumns = field(default_factory=dict)
     """What tables say of the whole image: plate, well, field, ..., and the samples."""
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return at most so many images, or what there is of them, evenly spread.
+
+    Examples
+    --------
+    >>> evenly(range(70), 32)[:3]
+    [0, 3, 6]
+    """
+    return list(items[:: math.ceil(len(items) / most) or 1])
 
 
 def common_folder(results: Sequence[ImageResult]) -> str:
@@ -340,9 +355,6 @@ FOUND_OUT = ("damaged", "size", "skipped_share", "warnings")
 BESIDE = ("save", "table_format", "measure", "segment_channel")
 """Settings that decide what lies beside the labels, or which file is segmented."""
 
-MEASURED = {"table", "geojson"}
-"""Kinds of files that hold what is measured."""
-
 MOST_NAMED = 3
 """Lost parts that a warning names; the JSON document and the provenance name all."""
 
@@ -493,7 +505,8 @@ def damage_warnings(damaged: Sequence[Damage]) -> tuple[str, ...]:
     parts = "1 part" if len(damaged) == 1 else f"{len(damaged):,} parts"
     return (
         f"{parts} of the image could not be read, and zeros were taken there: "
-        f"{named}{more}. Do not trust labels there; copy or export it again.",
+        f"{named}{more}. Do not trust labels and measurements there; copy or export "
+        "it again.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from cellunet.errors import (
 from cellunet.io.label_tiff import read_provenance
 from cellunet.settings import unit_of
 from cellunet.store import find_model
-from cellunet.tasks.predict.settings import CONSTANTS, decode_at
+from cellunet.tasks.predict.settings import CONSTANTS, SCALES, decode_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -207,7 +208,7 @@ def _settings(
     if "diameter" in recorded:
         found["diameter_px"] = recorded["diameter"]
     elif "pixel_size_um" not in recorded and scale is not None:
-        found |= {"diameter_px": "model"} if scale == own else {"scale": scale / own}
+        found |= size_asked_for(scale, own, card.diameter_px[1])
     if same:
         as_trained = decode_at(
             card.config.decode, PredictConfig(), own if scale is None else scale
@@ -221,6 +222,35 @@ def _settings(
     if "fixed_min_area_px" in recorded:
         found["min_area_px"] = recorded["fixed_min_area_px"]
     return found
+
+
+def size_asked_for(scale: float, own: float, median_px: float) -> dict[str, Any]:
+    """Return the setting from which a recorded scale follows, to its last bit.
+
+    Parameters
+    ----------
+    scale
+        By how much images were magnified before the network.
+    own
+        By how much the model's training images were.
+    median_px
+        Median diameter of their objects; 0: not known.
+    """
+    if scale == own:
+        return {"diameter_px": "model"}
+    for factor in _next_to(scale / own):
+        if own * factor == scale and SCALES[0] <= factor <= SCALES[1]:
+            return {"scale": factor}
+    # So it was not asked for by a factor, but by a diameter.
+    for diameter in _next_to(median_px / scale):
+        if diameter > 0 and median_px / diameter == scale:
+            return {"diameter_px": diameter}
+    return {"scale": scale / own}
+
+
+def _next_to(value: float) -> list[float]:
+    """Return a quotient, and the numbers that its rounding may have hidden."""
+    return [value + n * math.ulp(value) for n in (0, 1, -1, 2, -2)]
 
 
 FOLLOWS = (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
+from cellunet.command_config import MEASURED
 from cellunet.errors import (
     AnnotationError,
     ConfigError,
@@ -22,6 +23,7 @@ from cellunet.errors import (
     optional,
 )
 from cellunet.imaging.measure import COLUMNS, IN_UNITS, Objects, column_names
+from cellunet.io.axes import matching_planes
 from cellunet.io.images import FOLDERS, suffix_of
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.paths import folded, output_paths
@@ -29,7 +31,7 @@ from cellunet.io.source import Region
 from cellunet.io.zarr_store import zarr_module
 from cellunet.outputs.coco import CocoJson, is_coco_of_ours, join_coco
 from cellunet.outputs.pictures import OutlinePicture
-from cellunet.outputs.shapes import GeoJson, Place, RoiSet
+from cellunet.outputs.shapes import GeoJson, RoiSet, StackPosition
 from cellunet.outputs.tables import (
     FROM,
     TABLES,
@@ -41,8 +43,8 @@ from cellunet.outputs.tables import (
 )
 from cellunet.outputs.zarr_table import ROWS, ZarrTable, table_path
 from cellunet.tasks.linking import VolumeRows
-from cellunet.tasks.predict.inputs import MEASURED, first_channel, open_as
-from cellunet.tasks.predict.plane import band_rows
+from cellunet.tasks.predict.inputs import first_channel, open_as
+from cellunet.tasks.predict.plane import band_rows, pixel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
     from cellunet.io.source import Damage, Source, Statistics
     from cellunet.outputs.tables import TableSink
     from cellunet.tasks.predict.places import ImageColumns
-    from cellunet.tasks.predict.plane import OnBand
+    from cellunet.tasks.predict.plane import OnBand, Segmented
     from cellunet.tasks.predict.report import Reporter
 
 IN_LABELS = "zarr-table"
@@ -280,7 +282,7 @@ class Rois(OptionalOutput):
     def on_objects(self, batch: ObjectBatch) -> None:
         """Write objects."""
         channels = len(self.context.source.file_channels)
-        place = Place.of(self.context.place(batch.plane), channels)
+        place = StackPosition.of(self.context.place(batch.plane), channels)
         self._set.add(place, self.context.in_full(batch))
 
 
@@ -331,13 +333,12 @@ class TableRows(OptionalOutput):
         self._detail = config.measure == "all"
         columns = [*column_names(context.channels, detail=self._detail), FROM]
         columns += context.columns
-        self._volumes = None
-        if config.link_planes and "Z" in source.plane_axes:
-            voxel = (*(source.pixel_size_um or (math.nan,)), source.z_step_um)
-            size = math.prod(math.nan if n is None else n for n in voxel)
-            self._volumes = VolumeRows(context.channels, size)
-            columns += VOLUME_COLUMNS
-        self._frame: int | None = None
+        self._linked = config.link_planes and "Z" in source.plane_axes
+        self._stacks: dict[int | None, VolumeRows] = {}
+        """By time, those of which planes have come and further ones may."""
+        voxel = (*(source.pixel_size_um or (math.nan,)), source.z_step_um)
+        self._voxel_um3 = math.prod(math.nan if n is None else n for n in voxel)
+        columns += VOLUME_COLUMNS if self._linked else ()
         columns += ["frame"] * self._detail
         texts = [k for k, v in context.columns.items() if isinstance(v, str)]
         self._table = self.writer()(context.path, columns, texts)
@@ -346,24 +347,26 @@ class TableRows(OptionalOutput):
     def on_objects(self, batch: ObjectBatch) -> None:
         """Write rows, those of linked planes when their stack is complete."""
         place = self.context.place(batch.plane)
-        if self._volumes is None:
+        if not self._linked:
             self._add(place, batch.ids, batch.table)
             return
-        if place.get("t") != self._frame:
-            self._end_stack()
-        self._frame = place.get("t")
-        self._volumes.add(place["z"], batch.ids, batch.table)
+        time = place.get("t")
+        # Where times run faster than Z, all stacks are open at once.
+        if self.context.source.plane_axes.endswith("Z") and time not in self._stacks:
+            self._end_stacks()
+        rows = VolumeRows(self.context.channels, self._voxel_um3)
+        self._stacks.setdefault(time, rows).add(place["z"], batch.ids, batch.table)
 
-    def _end_stack(self) -> None:
-        if self._volumes is None:
-            return
-        ids, z, table = self._volumes.take()
-        place = {} if self._frame is None else {"t": self._frame}
-        # A row tells its own plane, so rows of each plane are written together.
-        for plane in np.unique(z).tolist():
-            own = z == plane
-            rows = {name: values[own] for name, values in table.items()}
-            self._add(place | {"z": plane}, ids[own], rows)
+    def _end_stacks(self) -> None:
+        for time, stack in self._stacks.items():
+            ids, z, table = stack.joined()
+            place = {} if time is None else {"t": time}
+            # A row tells its own plane, so rows of each plane are written together.
+            for plane in np.unique(z).tolist():
+                own = z == plane
+                rows = {name: values[own] for name, values in table.items()}
+                self._add(place | {"z": plane}, ids[own], rows)
+        self._stacks.clear()
 
     def _add(
         self, place: dict[str, int], ids: npt.NDArray[np.int64], table: Table
@@ -379,7 +382,7 @@ class TableRows(OptionalOutput):
 
     def commit(self) -> None:
         """Write what is left, and make the file appear."""
-        self._end_stack()
+        self._end_stacks()
         super().commit()
 
 
@@ -451,7 +454,7 @@ def suffix(kind: str, config: PredictConfig) -> str:
     return OUTPUT_KINDS[kind].suffix.format(format=config.table_format)
 
 
-def optional_output_path(config: PredictConfig) -> tuple[str, ...]:
+def saved_kinds(config: PredictConfig) -> tuple[str, ...]:
     """Return the kinds of files beside each label image: all but the one report."""
     return tuple(kind for kind in config.save if kind in OUTPUT_KINDS)
 
@@ -493,7 +496,7 @@ def read_through(source: Source, config: PredictConfig) -> int:
     That is itself, and each of its channels if there are some and they are measured.
     """
     measured = any(
-        OUTPUT_KINDS[kind].make.wants_objects for kind in optional_output_path(config)
+        OUTPUT_KINDS[kind].make.wants_objects for kind in saved_kinds(config)
     )
     channels = len(source.file_channels)
     return 1 + channels if measured and not config.gray and channels > 1 else 1
@@ -515,7 +518,7 @@ def optional_output_paths(
     """
     paths = {
         kind: output.with_name(output.stem + suffix(kind, config))
-        for kind in optional_output_path(config)
+        for kind in saved_kinds(config)
     }
     if IN_LABELS in paths:
         if suffix_of(labels or output) not in FOLDERS:
@@ -550,7 +553,7 @@ def refuse_clashes(
         If two images would write one file, or a file would replace an image.
     """
     taken = {folded(path): image for image, path in outputs.items()}
-    for kind in optional_output_path(config):
+    for kind in saved_kinds(config):
         if kind == IN_LABELS:
             continue
         extras = output_paths(found.files, found.base, out, suffix(kind, config))
@@ -691,7 +694,7 @@ class OptionalOutputs:
     def labels(
         self,
         plane: int,
-        segmented: LabelsOfPlane,
+        segmented: Segmented | LabelPlane,
         numbers: npt.NDArray[np.int64] | None = None,
     ) -> Iterator[npt.NDArray[np.uint32]]:
         """Pass the labels of a plane on, and write what follows from them.
@@ -759,26 +762,6 @@ class OptionalOutputs:
         self._stack.close()
 
 
-class LabelsOfPlane(Protocol):
-    """Labels of one plane that pass by, and what is known of them before."""
-
-    @property
-    def areas(self) -> npt.NDArray[np.int64]:
-        """Pixels of objects 1, 2, ..."""
-
-    @property
-    def bands(self) -> Callable[[], Iterator[npt.NDArray[np.uint32]]]:
-        """Full-width rows of labels, top to bottom."""
-
-    @property
-    def statistics(self) -> Statistics | None:
-        """Of the plane's intensities; None where no picture is drawn."""
-
-    @property
-    def evidence(self) -> Callable[[int, int], npt.NDArray[np.uint8]] | None:
-        """Rows of the evidence for the confidence, if there is any."""
-
-
 @dataclass(frozen=True)
 class LabelPlane:
     """One plane of a label image, its objects numbered from 1 without gaps."""
@@ -808,13 +791,8 @@ def _label_plane(source: Source, number: int) -> LabelPlane:
     """Count the pixels of all objects of a plane."""
     rows = band_rows(source.shape[1], Memory())
 
-    def read() -> Iterator[npt.NDArray[Any]]:
-        for y0 in range(0, source.shape[0], rows):
-            y1 = min(y0 + rows, source.shape[0])
-            yield source.read(Region(number, y0, y1, 0, source.shape[1]))[0]
-
     parts = []
-    for band in read():
+    for band in pixel_bands(source, number, rows):
         _refuse_no_labels(source.path, band)
         parts.append(np.stack(np.unique(band.astype(np.int64), return_counts=True)))
     every, counts = np.concatenate(parts, axis=1)
@@ -822,7 +800,7 @@ def _label_plane(source: Source, number: int) -> LabelPlane:
     areas = np.bincount(place[1:], counts, minlength=len(ids)).astype(np.int64)
 
     def bands() -> Iterator[npt.NDArray[np.uint32]]:
-        for band in read():
+        for band in pixel_bands(source, number, rows):
             yield np.searchsorted(ids, band).astype(np.uint32)
 
     return LabelPlane(ids, areas[1:], bands)
@@ -854,14 +832,23 @@ def note_on_planes(source: Source, config: PredictConfig) -> tuple[str, ...]:
 
 def _refuse_other_planes(source: Source, other: Source) -> None:
     """Refuse a file of another size than the one whose objects are measured."""
-    if (source.shape, source.plane_shape) != (other.shape, other.plane_shape):
-        sizes = (
-            " x ".join(map(str, (*s.plane_shape, *s.shape))) for s in (other, source)
-        )
+    planes = [(s.plane_axes, s.plane_shape) for s in (source, other)]
+    order = matching_planes(*planes[0], *planes[1])
+    alike = (source.shape, source.plane_shape) == (other.shape, other.plane_shape)
+    if not alike or order != sorted(order or ()):
+        sizes = [
+            f"{' x '.join(map(str, (*s.plane_shape, *s.shape)))} px{named_axes(s)}"
+            for s in (other, source)
+        ]
         raise InputError(
-            f"{other.path} is {next(sizes)} px, but {source.path} is {next(sizes)} px.",
+            f"{other.path} is {sizes[0]}, but {source.path} is {sizes[1]}.",
             hint="Images that are measured together show the same field and planes.",
         )
+
+
+def named_axes(source: Source) -> str:
+    """Return the axes of several planes, for the message of an error."""
+    return f" ({source.plane_axes}YX)" if len(source.plane_axes) > 1 else ""
 
 
 def joined_paths(out: Path, config: PredictConfig) -> dict[str, Path]:
@@ -873,7 +860,7 @@ def joined_paths(out: Path, config: PredictConfig) -> dict[str, Path]:
         If something else is there, unless it may be replaced.
     """
     found = {}
-    for kind in optional_output_path(config):
+    for kind in saved_kinds(config):
         join = OUTPUT_KINDS[kind].join
         if join is None:
             continue

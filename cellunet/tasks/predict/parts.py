@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,76 +157,94 @@ def _is_outdated(
     return any(otherwise or theirs[name] != own[name] for name in shared)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """A batch that has ended, or a part of it."""
+def finish(
+    out: Path,
+    config: PredictConfig,
+    found: Predictions,
+    beside: Sequence[ImageResult],
+    run: RunSummary | None,
+) -> Predictions:
+    """Write the tables and the report of a whole batch.
 
-    out: Path
-    config: PredictConfig
-    files: Sequence[Path]
-    """Those of the whole batch, in its order."""
-    made: Mapping[str, Any]
-    """From `made_with`."""
-    found: Predictions
-    """What became of those of the part."""
-    beside: Sequence[ImageResult]
-    """The same by what their further files are named after."""
-    run: RunSummary | None
-    """What the report says of it, if one is asked for."""
-
-
-def finish(ended: Finished) -> Predictions:
-    """Write the record of a part; of a whole batch the table and the report.
+    Parameters
+    ----------
+    out
+        Folder of the results.
+    config
+        What is saved there.
+    found
+        What became of all images.
+    beside
+        The same by what their further files are named after.
+    run
+        What the report says of it, if one is asked for.
 
     Raises
     ------
     OutputError
         If there is no room or no permission.
     """
-    out, config = ended.out, ended.config
-    if config.part is not None:
-        _keep(ended, config.part)
-        return ended.found
     report, reporter = None, outputs.reporter_for(out, config)
-    if reporter is not None and ended.run is not None:
-        report = reporter.write(ended.run, ended.beside)
-    there = [i for i in ended.beside if i.status in ("done", "skipped")]
+    if reporter is not None and run is not None:
+        report = reporter.write(run, beside)
+    there = [i for i in beside if i.status in ("done", "skipped")]
     labels = [Path(i.output) for i in there if i.output]
     paths = outputs.joined_paths(out, config)
     written = outputs.write_joined(paths, labels, config)
     return replace(
-        ended.found,
-        table=written.get("table"),
-        coco=written.get("coco"),
-        report=report,
+        found, table=written.get("table"), coco=written.get("coco"), report=report
     )
 
 
-def _keep(part: Finished, number: Part) -> None:
-    place = {name: number for number, name in enumerate(_names(part.files))}
-    found = part.found
+def keep(
+    part: Part,
+    out: Path,
+    made: Mapping[str, Any],
+    files: Iterable[Path],
+    found: Predictions,
+    beside: Sequence[ImageResult],
+) -> None:
+    """Write the record of a part, from which `join` makes what `finish` does.
+
+    Parameters
+    ----------
+    part
+        Its number, and how many there are.
+    out
+        Folder of the results.
+    made
+        From `made_with`, with the configuration and what the report says of the run.
+    files
+        Those of the whole batch, in its order.
+    found, beside
+        What became of those of the part, as for `finish`.
+
+    Raises
+    ------
+    OutputError
+        If there is no room or no permission.
+    """
+    place = {name: number for number, name in enumerate(_names(files))}
     values = {
         "format": FORMAT,
-        **part.made,
-        "config": part.config.to_dict(),
+        **made,
         "seconds": found.seconds,
         "stopped": found.stopped,
         "notes": found.notes,
         "warnings": found.warnings,
-        "run": None if part.run is None else asdict(part.run),
         "images": [
             {
                 **vars(result),
                 "damaged": [vars(damage) for damage in result.damaged],
-                "output": _below(result.output, part.out),
-                "beside": _below(own.output, part.out),
+                "output": _below(result.output, out),
+                "beside": _below(own.output, out),
                 # What is not there at all comes first, as in a whole batch.
                 "number": place.get(result.input, -1),
             }
-            for result, own in zip(found.images, part.beside, strict=True)
+            for result, own in zip(found.images, beside, strict=True)
         ],
     }
-    with write_atomically(_record(part.out, number)) as path:
+    with write_atomically(_record(out, part)) as path:
         path.write_text(json.dumps(values), encoding="utf-8")
 
 
@@ -279,17 +297,8 @@ def join(out: Path) -> Predictions:
             warnings=_once(text for part in parts for text in part["warnings"]),
         )
         config = PredictConfig.from_dict(first["config"]).replace(part=None)
-        return finish(
-            Finished(
-                out=out,
-                config=config,
-                files=(),
-                made=first,
-                found=found,
-                beside=beside,
-                run=_run_of_all([part["run"] for part in parts], found, out),
-            )
-        )
+        run = _run_of_all([part["run"] for part in parts], found, out)
+        return finish(out, config, found, beside, run)
 
 
 def _run_of_all(
@@ -302,12 +311,12 @@ def _run_of_all(
     # Here, because most runs make no report.
     from cellunet.outputs.report import RunSummary
 
-    run = RunSummary(**known[0])
+    # Records of earlier versions hold the time of each part, too.
+    run = RunSummary(**{k: v for k, v in known[0].items() if k != "seconds"})
     timed = {"Time of this run": f"{found.seconds:.1f} s in {len(runs)} parts"}
     return replace(
         run,
         created=max(run["created"] for run in known),
-        seconds=found.seconds,
         folder=common_folder(found.images) or run.folder,
         results=str(out),
         settings={**run.settings, **timed},

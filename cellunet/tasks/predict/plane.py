@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -30,19 +30,14 @@ from cellunet.imaging.normalize import measure_channels, rescale_channels
 from cellunet.io.scratch import PlaneStore, SharedScratch
 from cellunet.io.source import Region
 from cellunet.tasks.predict.blocks import (
+    Backend,
     DecodeStep,
-    Place,
     SeededTile,
     SharedNetworkStep,
     Tile,
     network_step,
 )
-from cellunet.tasks.scheduling import (
-    SerialExecutor,
-    ThreadExecutor,
-    one_by_one,
-    overlapped,
-)
+from cellunet.tasks.scheduling import SerialExecutor, ThreadExecutor, overlapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -50,7 +45,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.config import NormalizationConfig
-    from cellunet.imaging.blocks import Place as GridPlace
+    from cellunet.imaging.blocks import GridIndex
     from cellunet.imaging.empty import Rectangle
     from cellunet.io.scratch import Kept, Scratch
     from cellunet.io.source import Source, Statistics
@@ -63,6 +58,9 @@ if TYPE_CHECKING:
     )
     from cellunet.tasks.predict.settings import InferenceSettings, Memory
     from cellunet.tasks.scheduling import Executor
+
+    OnBand = Callable[[int, npt.NDArray[np.float32]], None]
+    """Receives rows of corrected probabilities, KYX, from ``y0`` on, top to bottom."""
 
     Rows = tuple[int, npt.NDArray[np.int32], slice]
 
@@ -121,7 +119,7 @@ class DecodePass:
         self._objects = decode.ObjectMerger(
             constants, exclude_border=recipe.exclude_border
         )
-        self._strips: dict[GridPlace, list[Kept]] = {}
+        self._strips: dict[GridIndex, list[Kept]] = {}
 
     def run(self, parts: Iterable[object]) -> None:
         """Decode all tiles but for their final numbers.
@@ -162,8 +160,8 @@ class DecodePass:
                 for strip in self._strips[row[0].place]:
                     band = np.empty((strip.shape[0], self._shape[1]), np.uint32)
                     for area in row:
-                        x0, width = area.x0 + area.core[1].start, _core_width(area)
-                        band[:, x0 : x0 + width] = next(strips)
+                        core, pixels = area.core[1], next(strips)
+                        band[:, area.x0 + core.start : area.x0 + core.stop] = pixels
                     yield band
 
     def _in_bands(self) -> Iterator[tuple[Area, Kept]]:
@@ -200,11 +198,6 @@ class DecodePass:
                 yield SeededTile(area, kept, offset, same)
 
         yield from self._executor.map(self._step.grow, seeded())
-
-
-def _core_width(area: Area) -> int:
-    width: int = area.core[1].stop - area.core[1].start
-    return width
 
 
 def _ready(
@@ -287,13 +280,6 @@ class Segmented:
         return found.means()
 
 
-class OnBand(Protocol):
-    """Receive rows of corrected probabilities, KYX, from `y0` on, top to bottom."""
-
-    def __call__(self, y0: int, probabilities: npt.NDArray[np.float32]) -> None:
-        """Take the rows."""
-
-
 def segment_plane(
     source: Source,
     plane: int,
@@ -332,17 +318,19 @@ def segment_plane(
     rows = band_rows(source.shape[1], recipe.memory)
     if statistics is None:
         statistics = statistics_for(source, plane, recipe)
-    place = recipe.elsewhere or Place(recipe.engine, source, scratch, recipe.executor)
-    network = network_step(plane, recipe, place, statistics, maps=on_band is not None)
+    backend = recipe.elsewhere or Backend(
+        recipe.engine, source, scratch, recipe.executor
+    )
+    network = network_step(plane, recipe, backend, statistics, maps=on_band is not None)
     seen = _SeenPlane(source.shape, network, on_band)
     step = DecodeStep(
         encoding=recipe.config.encoding,
         decode=recipe.decode,
-        room=place.room,
+        room=backend.room,
         rows=rows,
         key=f"{network.key}-{recipe.memory.tile_px}",
     )
-    decoding = DecodePass(seen.marks, source.shape, recipe, step, place.executor)
+    decoding = DecodePass(seen.marks, source.shape, recipe, step, backend.executor)
 
     def told(parts: Iterable[Rectangle]) -> Iterator[Rectangle]:
         for part in parts:
@@ -351,7 +339,7 @@ def segment_plane(
             yield part
 
     blocks = network.blocks(recipe.within)
-    with closing(seen.parts(blocks, place.executor, recipe.should_stop)) as parts:
+    with closing(seen.parts(blocks, backend.executor, recipe.should_stop)) as parts:
         decoding.run(told(parts))
     numbers = decoding.numbers()
     return Segmented(
@@ -463,8 +451,9 @@ class _SeenPlane:
             return self._take(step.finish(item, views))
 
         # For a single block threads would have nothing to do beside it.
-        run = overlapped if len(step.plan.blocks) > 1 else one_by_one
-        yield from run(asking(should_stop, blocks), step.prepare, step.compute, finish)
+        beside = ThreadExecutor(1) if len(step.plan.blocks) > 1 else SerialExecutor()
+        asked = asking(should_stop, blocks)
+        yield from overlapped(asked, step.prepare, step.compute, finish, beside)
 
     def _take(self, seen: Seen) -> Rectangle:
         part = seen.part

@@ -7,13 +7,13 @@ import json
 import platform
 from dataclasses import replace
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellunet import __version__
+from cellunet.bugs import installed
 from cellunet.command_config import PredictConfig
 from cellunet.config import DecodeConfig
 from cellunet.imaging.measure import equivalent_diameters
@@ -23,7 +23,7 @@ from cellunet.tasks.predict.inputs import as_asked, common_folder, name_below
 from cellunet.tasks.predict.outputs import (
     RECORDS,
     intensities_of,
-    optional_output_path,
+    saved_kinds,
 )
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from cellunet.io.source import Source
     from cellunet.store import Model, ModelCard
+    from cellunet.tasks.predict.appearance import ImageQuality
     from cellunet.tasks.predict.inputs import ImageResult
-    from cellunet.tasks.predict.quality import ImageQuality
     from cellunet.tasks.predict.settings import InferenceSettings
 
 PAGE = "report.html"
@@ -104,7 +104,6 @@ class Reporter:
             confidences=report.Histogram.of(
                 observed.confidences.tolist(), report.CONFIDENCE_STEP, top=1.0
             ),
-            shape=(*source.plane_shape, *source.shape),
             pixel_size_um=source.pixel_size_um,
             pixel_size_from=source.origin.pixel_size_from,
             notes=source.origin.notes,
@@ -138,7 +137,6 @@ class Reporter:
         """
         return self._summary(
             results,
-            seconds,
             stopped=stopped,
             settings=_settings(settings, seconds, model.card.channels)
             | _of_samples(self._config),
@@ -152,14 +150,13 @@ class Reporter:
         """Return what a report says of a run that measured labels of any origin."""
         return self._summary(
             results,
-            seconds,
             measured=True,
             settings={
                 "Luminance of RGB": config.gray,
                 "Z planes": config.z,
                 "Linked over Z": config.link_planes,
                 "Measured": config.measure,
-                "Also saved": list(optional_output_path(config)),
+                "Also saved": list(saved_kinds(config)),
                 "Time of this run": f"{seconds:.1f} s",
                 **_of_samples(config),
             },
@@ -169,14 +166,12 @@ class Reporter:
     def _summary(
         self,
         results: Sequence[ImageResult],
-        seconds: float,
         **more: Any,  # noqa: ANN401
     ) -> report.RunSummary:
         return report.RunSummary(
             created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
             folder=common_folder(results) or "several folders",
             results=str(self._out),
-            seconds=seconds,
             **more,
         )
 
@@ -201,6 +196,8 @@ class Reporter:
     ) -> Iterator[report.ImageSummary]:
         for result in results:
             name = name_below(result.input, run.folder)
+            if result.image:
+                name = f"{name} ({result.image})"
             if result.status == "failed" or result.output is None:
                 yield report.ImageSummary(
                     name=name,
@@ -295,11 +292,7 @@ def _versions(engine: Mapping[str, str]) -> dict[str, Any]:
         "Python": platform.python_version(),
         "numpy": np.__version__,
     }
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
+    found |= {name: installed(name) or "unknown" for name in PACKAGES}
     return found | {"System": platform.platform()}
 
 

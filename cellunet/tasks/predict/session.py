@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,16 +11,18 @@ import numpy as np
 from cellunet.command_config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.errors import ConfigError, ImageReadError, optional
 from cellunet.imaging.measure import measure_labels
-from cellunet.io.scratch import Scratch
+from cellunet.io.scratch import Scratch, check_folder
 from cellunet.io.source import ArraySource
+from cellunet.settings import known_of
 from cellunet.store import find_model
 from cellunet.tasks.predict.plane import as_labels, segment
 from cellunet.tasks.predict.settings import (
+    decode_at,
+    scale_of,
     settings_for,
     settings_for_image,
-    with_scale,
 )
-from cellunet.tasks.predict.sizes import way_for
+from cellunet.tasks.predict.sizes import settings_by_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,32 +32,19 @@ if TYPE_CHECKING:
 
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.settings import InferenceSettings
-    from cellunet.tasks.predict.sizes import Size, Way
+    from cellunet.tasks.predict.sizes import ImageSettings, Size
 
     Diameter = float | Literal["auto", "model"]
 
 FOR_FILES = (
-    "channel",
-    "gray",
-    "z",
-    "level",
-    "image",
-    "pages",
-    "include",
-    "keep_going",
-    "save",
-    "table_format",
-    "measure",
-    "segment_channel",
-    "plate_pattern",
-    "samples",
-    "link_planes",
-    "overwrite",
-    "part",
-    "into_source",
-    "dask",
+    *(
+        f.name
+        for f in PredictConfig.fields()
+        if known_of(f).panel in ("Images", "Results")
+    ),
+    *("link_planes", "max_memory_mb", "dask"),
 )
-"""Settings that concern files, and mean nothing for arrays."""
+"""Settings that concern files, and mean nothing for arrays, which are in memory."""
 
 
 class ObjectTable(dict[str, "npt.NDArray[Any]"]):
@@ -175,11 +165,12 @@ class LoadedModel:
                     f"other than {own} and the image's shape {source.shape} are "
                     "expected."
                 )
-        with Scratch() as scratch:
-            way = self._way(source, diameter, should_stop)
-            recipe = _telling(way.recipe, source.shape[0], on_rows)
+        folder = self._config.scratch
+        with Scratch(folder=Path(folder) if folder else None) as scratch:
+            chosen = self._settings(source, diameter, should_stop)
+            recipe = _telling(chosen.recipe, source.shape[0], on_rows)
             found = segment(
-                source, 0, recipe, scratch, statistics=way.statistics.get(0)
+                source, 0, recipe, scratch, statistics=chosen.statistics.get(0)
             )
             labels = as_labels(found.bands())
             evidence = found.evidence(0, labels.shape[0])
@@ -207,14 +198,14 @@ class LoadedModel:
         """
         count = self.card.config.image_channels
         source = ArraySource(np.asarray(image), _size(pixel_size_um), channels=count)
-        return self._way(source, diameter).size
+        return self._settings(source, diameter).size
 
-    def _way(
+    def _settings(
         self,
         source: ArraySource,
         diameter: Diameter | None,
         should_stop: Callable[[], bool] | None = None,
-    ) -> Way:
+    ) -> ImageSettings:
         """Return how an image is to be seen."""
         config, recipe = self._config, self._recipe
         if should_stop is not None:
@@ -229,9 +220,11 @@ class LoadedModel:
                     f"The diameter is {diameter!r}.",
                     hint="Give a number of pixels, 'auto' or 'model'.",
                 )
-            recipe = with_scale(recipe, config, self._model)
+            scale = scale_of(config, self._model)
+            decode = decode_at(self.card.config.decode, config, scale)
+            recipe = replace(recipe, scale=scale, decode=decode)
         recipe = settings_for_image(recipe, config, source)
-        return way_for(source, recipe, config, self.card)
+        return settings_by_size(source, recipe, config, self.card)
 
 
 def _telling(
@@ -308,6 +301,8 @@ def load_model(
             "looks at.",
         )
     _refuse_batch(config)
+    if config.scratch is not None:
+        check_folder(Path(config.scratch))
     opened = find_model(name)
     recipe = settings_for(opened, config, engine, device, threads)
     return LoadedModel(opened, recipe, config)

@@ -11,7 +11,6 @@ these changes a label.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import math
 import os
@@ -23,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cellunet import bugs
 from cellunet.command_config import PredictConfig
 from cellunet.config import FOREGROUND
 from cellunet.engine.cores import usable_cores
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cellunet.engine.runtimes import Engine
     from cellunet.io.source import Source
     from cellunet.store import Model, ModelCard
-    from cellunet.tasks.predict.blocks import Place
+    from cellunet.tasks.predict.blocks import Backend
     from cellunet.tasks.scheduling import Executor
 
 AUTO = "auto"
@@ -142,10 +142,8 @@ def gpu_possible() -> bool:
     """
     if platform.system() == "Darwin":
         return platform.machine() == "arm64"
-    try:
-        if importlib.metadata.version("torch").endswith("+cpu"):
-            return False
-    except importlib.metadata.PackageNotFoundError:
+    torch = bugs.installed("torch")
+    if torch is None or torch.endswith("+cpu"):
         return False
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
@@ -288,9 +286,9 @@ def memory_for(  # noqa: PLR0913
     shape: tuple[int, int],
     window: int,
     held: int,
+    label_bytes: int,
     workers: int = 1,
     channels: int = 1,
-    label_bytes: int = 0,
 ) -> Memory:
     """Return what may be held at once for a plane.
 
@@ -304,13 +302,13 @@ def memory_for(  # noqa: PLR0913
         Bytes of the network's windows, from `window_bytes`.
     held
         Bytes that reading holds, from `Source.held_bytes`.
+    label_bytes
+        Bytes that the writer of labels holds.
     workers
         Tiles that are to be in work at once. They share what one would take.
     channels
         Channels of the image that are read. Bands are so much lower that those of
         several fit as well.
-    label_bytes
-        Bytes that the writer of labels holds.
 
     Raises
     ------
@@ -348,7 +346,7 @@ def _shared(memory: Memory, tiles: int, workers: int) -> Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Further:
+class SecondPass:
     """How a plane is seen once more, where it holds objects of two sizes."""
 
     scale: float
@@ -365,7 +363,7 @@ class InferenceSettings:
     config: TrainConfig
     decode: DecodeConfig
     scale: float = 1.0
-    added: Further | None = None
+    added: SecondPass | None = None
     """A second look, for objects of another size (`prediction.two_sizes`)."""
     exclude_border: bool = False
     max_area_px: int | None = None
@@ -376,7 +374,7 @@ class InferenceSettings:
     """Objects whose center lies there count; None: all."""
     memory: Memory = Memory()
     executor: Executor = SerialExecutor()  # noqa: RUF009
-    elsewhere: Place | None = None
+    elsewhere: Backend | None = None
     """Where blocks are worked on, if not here."""
     should_stop: Callable[[], bool] = lambda: False
     on_rows: Callable[[int], None] = lambda rows: None
@@ -432,7 +430,7 @@ def settings_for(
             hint="Leave out --min-foreground.",
         )
     scale = scale_of(config, model)
-    memory = memory_for(None, (0, 0), 0, 0, tiles_at_once(threads))
+    memory = memory_for(None, (0, 0), 0, 0, 0, tiles_at_once(threads))
     return InferenceSettings(
         engine=engine_for(model, config, engine, device, threads),
         config=card.config,
@@ -516,21 +514,6 @@ def settings_for_image(
             "possible for it.",
         )
     decode = decode_at(recipe.config.decode, config, scale)
-    return replace(recipe, scale=scale, decode=decode)
-
-
-def with_scale(
-    recipe: InferenceSettings, config: PredictConfig, model: Model
-) -> InferenceSettings:
-    """Return the same recipe for the scale that the configuration asks for.
-
-    Raises
-    ------
-    ConfigError
-        As `scale_of`.
-    """
-    scale = scale_of(config, model)
-    decode = decode_at(model.card.config.decode, config, scale)
     return replace(recipe, scale=scale, decode=decode)
 
 

@@ -40,7 +40,7 @@ from cellunet.tasks.predict.plane import (
     segment_plane,
     statistics_for,
 )
-from cellunet.tasks.predict.settings import Further, at_scale, decode_at
+from cellunet.tasks.predict.settings import SecondPass, at_scale, decode_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -173,9 +173,9 @@ def with_size(
 ) -> InferenceSettings:
     """Return the recipe by which an image is seen."""
     decode = decode_at(recipe.config.decode, config, size.scale)
-    added: Further | None = None
+    added: SecondPass | None = None
     if size.added_scale is not None:
-        added = Further(
+        added = SecondPass(
             scale=size.added_scale,
             decode=decode_at(recipe.config.decode, config, size.added_scale),
             large_px=card.diameter_px[2] / size.added_scale,
@@ -184,7 +184,7 @@ def with_size(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class ImageSettings:
     """How an image is to be seen, and what was found out about that."""
 
     recipe: InferenceSettings
@@ -194,9 +194,9 @@ class Way:
     """Of the planes that were looked at."""
 
 
-def way_for(
+def settings_by_size(
     source: Source, recipe: InferenceSettings, config: PredictConfig, card: ModelCard
-) -> Way:
+) -> ImageSettings:
     """Return how an image is to be seen, after a look at its objects if it takes one.
 
     Parameters
@@ -211,10 +211,10 @@ def way_for(
         Of the model.
     """
     if not finds_size(config, card) or config.diameter_px == "batch":
-        return Way(recipe=recipe)
+        return ImageSettings(recipe=recipe)
     known: dict[int, tuple[Statistics, ...]] = {}
     size = find_size(source, recipe, card, known)
-    return Way(
+    return ImageSettings(
         recipe=with_size(recipe, config, card, size), size=size, statistics=known
     )
 

@@ -39,7 +39,7 @@ from cellunet.errors import (
 from cellunet.io.files import write_atomically, writing
 from cellunet.io.scratch import SETTING, SharedScratch
 from cellunet.store import WEIGHTS_FILE, find_model
-from cellunet.tasks.predict.blocks import Place
+from cellunet.tasks.predict.blocks import Backend
 from cellunet.tasks.predict.plane import PredictionStopped
 from cellunet.tasks.predict.settings import AUTO, ENGINES, choose_engine, engine_for
 
@@ -290,9 +290,9 @@ class Cluster:
         )
 
     @contextlib.contextmanager
-    def place(
+    def backend(
         self, engine: EngineOnWorkers, source: Source, folder: Path
-    ) -> Iterator[Place]:
+    ) -> Iterator[Backend]:
         """Yield where the blocks of an image are worked on.
 
         Parameters
@@ -308,7 +308,7 @@ class Cluster:
         with writing(folder, SETTING):
             folder.mkdir(exist_ok=True)
         shipped = engine.shipped_to(folder)
-        yield Place(shipped, source, SharedScratch(folder), self)
+        yield Backend(shipped, source, SharedScratch(folder), self)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -619,7 +619,7 @@ def annotated(
     ]
     found = Annotated(looks=[], cuts=[], windows=set(), side=request.config.side_px)
     for pair in pairs:
-        with one_plane(opened(pair.image, request, model), pair.plane) as source:
+        with one_plane(opened(pair.image, request, model), pair.other_plane) as source:
             if math.prod(source.plane_shape) != 1:
                 raise InputError(
                     f"{pair.image} holds {math.prod(source.plane_shape)} planes; an "

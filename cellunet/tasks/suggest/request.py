@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from cellunet.command_config import (
     DEVICE,
-    ENGINE,
     MODEL,
     THREADS,
     AnnotationConfig,
@@ -55,8 +54,6 @@ class SuggestRequest:
     """CPU threads; 0: as many as this process may use cores."""
     overwrite: bool = False
     """Replace crops that were suggested before."""
-
-    engine = ENGINE
 
     def __post_init__(self) -> None:
         if not self.images:

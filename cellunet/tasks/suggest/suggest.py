@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import numpy as np
 
 from cellunet import store
 from cellunet.bugs import telling_bugs
-from cellunet.command_config import PredictConfig
+from cellunet.command_config import ENGINE, PredictConfig
 from cellunet.errors import (
     BugError,
     CellunetError,
@@ -26,14 +25,14 @@ from cellunet.io.files import partial_path, writing
 from cellunet.io.images import write_labels
 from cellunet.io.label_tiff import write_crop
 from cellunet.io.microscopes import scene_paths
-from cellunet.io.paths import counted, find_inputs, output_stem
+from cellunet.io.paths import below, counted, find_inputs, output_stem
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
-from cellunet.outputs.shapes import GeoJson, Place, RoiSet
+from cellunet.outputs.shapes import GeoJson, RoiSet, StackPosition
 from cellunet.outputs.tables import quoted, safe_path
 from cellunet.progress import silent_track
+from cellunet.tasks.predict.inputs import evenly
 from cellunet.tasks.predict.settings import settings_for
-from cellunet.tasks.scheduling import evenly
 from cellunet.tasks.suggest import choose
 from cellunet.tasks.suggest.request import (
     TABLE,
@@ -44,7 +43,7 @@ from cellunet.tasks.suggest.request import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from pathlib import Path, PurePath
 
     import numpy.typing as npt
 
@@ -121,7 +120,7 @@ def suggest(request: SuggestRequest, *, track: Track = silent_track) -> Suggeste
         model,
         # How sure the network is matters everywhere.
         PredictConfig(no_skip=True),
-        request.engine,
+        ENGINE,
         request.device,
         request.threads,
     )
@@ -155,16 +154,20 @@ def suggest(request: SuggestRequest, *, track: Track = silent_track) -> Suggeste
 
 def _refuse_inside(request: SuggestRequest) -> None:
     """Refuse crops that would lie in, or around, what is annotated."""
-    out = os.path.realpath(request.out)
+    out = request.out.resolve()
     for folder in request.data:
-        data = os.path.realpath(folder)
-        if os.path.commonpath([out, data]) in (out, data):
+        if one_holds_other(out, folder.resolve()):
             raise ConfigError(
                 f"The crops in {request.out} and the annotated images in {folder} "
                 "would lie in each other.",
                 hint="Choose a folder next to it for --out: crops count as annotated "
                 "only when they are corrected.",
             )
+
+
+def one_holds_other(first: PurePath, second: PurePath) -> bool:
+    """Return whether one of two folders lies in the other, or is it."""
+    return first.is_relative_to(second) or second.is_relative_to(first)
 
 
 def _refuse_misfit(
@@ -400,7 +403,7 @@ def write_rois(path: Path, drawn: CropLabels) -> None:
     """Write a ROI set of Fiji."""
     rois = RoiSet(path)
     try:
-        rois.add(Place(), drawn.objects())
+        rois.add(StackPosition(), drawn.objects())
         rois.commit()
     finally:
         rois.abort()
@@ -480,23 +483,34 @@ def new_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
         In place of OSError, here and inside the block; and as of `refuse_taken`, if
         another process made the folder meanwhile.
     """
-    temporary, old = partial_path(out), partial_path(out)
+    temporary = partial_path(out)
     try:
         # Not `out` itself, of which it would be said that it exists.
         with writing(out / TABLE):
             temporary.mkdir(parents=True)
             yield temporary
             refuse_taken(out, overwrite=overwrite)
-            if out.exists():
-                out.rename(old)
-            temporary.rename(out)
+            _move_to(out, temporary)
     except OutputError as error:
         # Nobody but this knows the folder by its first name.
         message = error.message.replace(str(temporary), str(out))
         raise OutputError(message, hint=error.hint) from error
     finally:
-        for left in (temporary, old):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move_to(out: Path, folder: Path) -> None:
+    """Replace a folder, if it is there, by another one; if that fails, it stays."""
+    old = partial_path(out)
+    if out.exists():
+        out.rename(old)
+    try:
+        folder.rename(out)
+    except BaseException:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_pair(
@@ -558,7 +572,7 @@ def names_of(files: Sequence[Path], base: Path) -> dict[Path, str]:
     taken: Counter[str] = Counter()
     for path, name in stems.items():
         if times[name.casefold()] > 1:
-            folders = path.resolve().parent.relative_to(base.resolve()).parts
+            folders = below(path, base).parent.parts
             name = "-".join((*folders, name))
         taken[name.casefold()] += 1
         again = taken[name.casefold()]

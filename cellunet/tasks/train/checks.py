@@ -20,9 +20,9 @@ from cellunet.imaging.quality import Appearance, summarize
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import array_source
 from cellunet.progress import silent_track
+from cellunet.tasks.predict.appearance import Band, QualityRecorder
+from cellunet.tasks.predict.inputs import evenly
 from cellunet.tasks.predict.plane import as_labels, segment_plane
-from cellunet.tasks.predict.quality import Band, QualityRecorder
-from cellunet.tasks.scheduling import evenly
 from cellunet.tasks.train.data import copies, is_scored, objects_of
 from cellunet.tasks.train.pretrained import has_dark_objects, names_differ
 

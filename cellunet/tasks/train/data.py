@@ -574,7 +574,7 @@ def _read_all(
 def _read(pair: Pair, choice: ChannelChoice) -> ReadImage:
     """Read one image, and keep what there is to train on."""
     sample = read_sample(pair, choice)
-    parts = cut(sample, measured_in(pair.image, choice, pair.plane))
+    parts = cut(sample, measured_in(pair.image, choice, pair.other_plane))
     return ReadImage(
         parts=tuple(parts),
         reduced=parts[0] is not sample,
@@ -599,7 +599,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
     # Here, because this brings torch, which those who only read labels do not need.
     from cellunet.core.dataset import Sample
 
-    with one_plane(channel.open(pair.image), pair.plane) as source:
+    with one_plane(channel.open(pair.image), pair.other_plane) as source:
         planes = int(np.prod(source.plane_shape, dtype=int))
         if planes != 1:
             raise InputError(

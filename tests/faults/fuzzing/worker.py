@@ -24,8 +24,8 @@ import numpy as np
 from cellunet import store
 from cellunet.annotations.coco import is_coco
 from cellunet.annotations.imagej import roi_drawings
+from cellunet.annotations.json_files import kind_of, read_json
 from cellunet.annotations.read import ReadRequest, read_drawn
-from cellunet.annotations.shapes import kind_of, read_json
 from cellunet.config import NormalizationConfig, UNetConfig
 from cellunet.engine.int8 import ranges_of
 from cellunet.engine.onnx import build_int8, read_weights
@@ -71,7 +71,7 @@ def image(path: Path, past: Past) -> None:
         network = UNetConfig()
         window = window_bytes(source.shape, network)
         held = source.held_bytes(rows) + held_bytes(source.shape)
-        memory_for(MEMORY_MB, source.shape, window, held)
+        memory_for(MEMORY_MB, source.shape, window, held, 0)
         for plane in range(min(int(np.prod(source.plane_shape)), 4)):
             region = Region(plane, 0, rows, 0, min(width, MOST_PX))
             measure(lambda r=region: [source.read(r)[0]], NormalizationConfig())

@@ -20,7 +20,7 @@ from cellunet.errors import (
     ModelNotFoundError,
 )
 from cellunet.tasks.predict.batch import predict
-from cellunet.tasks.predict.like import earlier_run
+from cellunet.tasks.predict.like import earlier_run, size_asked_for
 from tests.io.microscope_files import write_lif
 
 
@@ -85,6 +85,23 @@ def test_a_run_is_repeated_to_the_byte(options, images, named, tmp_path):
         p.name for p in again.parent.iterdir()
     }
     assert earlier.differences(earlier.engine) == ()
+
+
+@pytest.mark.parametrize(
+    ("scale", "own", "expected"),
+    [
+        (1.0, 1.0, {"diameter_px": "model"}),
+        (4.5, 3.0, {"scale": 1.5}),
+        # 1.7 times any factor is next to 1.75; the objects learned are 14 px wide.
+        (1.75, 1.7, {"diameter_px": 8.0}),
+        # Of the model's own scale it is less than can be asked for.
+        (0.0625, 2.0, {"diameter_px": 224.0}),
+    ],
+)
+def test_the_scale_of_a_model_of_another_scale_is_asked_for_to_its_last_bit(
+    scale, own, expected
+) -> None:
+    assert size_asked_for(scale, own, 14.0) == expected
 
 
 def test_a_file_per_channel_is_repeated(named, tmp_path, nuclei_image):

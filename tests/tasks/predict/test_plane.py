@@ -59,9 +59,9 @@ from cellunet.tasks.predict.plane import (
     tiles,
 )
 from cellunet.tasks.predict.settings import (
-    Further,
     InferenceSettings,
     Memory,
+    SecondPass,
     at_scale,
     settings_for,
 )
@@ -148,7 +148,7 @@ def test_two_sizes_in_one_plane_are_told_apart_wherever_arrays_wait(
     recipe, tmp_path, nuclei_image
 ) -> None:
     path = saved(tmp_path, nuclei_image((70, 300), 40, 9)[0])
-    further = Further(scale=1.3, decode=at_scale(recipe.decode, 1.3), large_px=12)
+    further = SecondPass(scale=1.3, decode=at_scale(recipe.decode, 1.3), large_px=12)
     found = []
     for memory in (2**24, 0):
         with open_image(path) as source, Scratch(memory_bytes=memory) as scratch:

@@ -102,6 +102,19 @@ def test_asking_later_makes_records_without_overwriting_by_force(
     assert [i.status for i in run(three, save=()).images] == ["skipped"] * 3
 
 
+def test_a_dry_run_knows_which_images_the_report_has_segmented_again(
+    run, three, tmp_path
+) -> None:
+    run(three, save=())
+    before = sorted((tmp_path / "out").rglob("*"))
+    planned = run(three, dry_run=True)
+    assert [i.status for i in planned.images] == ["planned"] * 3
+    assert planned.report is None
+    assert sorted((tmp_path / "out").rglob("*")) == before
+    run(three)
+    assert [i.status for i in run(three, dry_run=True).images] == ["skipped"] * 3
+
+
 @pytest.mark.parametrize("harm", ["gone", "cut", "other"])
 def test_a_record_that_is_not_of_these_labels_is_made_again(
     harm, run, three, tmp_path
@@ -132,6 +145,20 @@ def test_images_that_failed_are_in_the_page_with_their_line(
     assert shown.count('data-k="failed"') == 2
     assert "truncated" in shown
     assert "5 images" in shown
+
+
+def test_images_of_one_file_are_told_apart(run, tmp_path, nuclei_image) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as file:
+        for seed in range(2):
+            pixels = nuclei_image((64, 64), 8, seed)[0]
+            file.write(pixels, metadata={"axes": "YX"})
+        # Which of its channels is not said, so the third one fails.
+        file.write(np.stack([pixels, pixels]), metadata={"axes": "CYX"})
+    for status in ("done", "skipped"):
+        found = run(tmp_path / "a.ome.tif", image="all")
+        assert [i.status for i in found.images] == [status, status, "failed"]
+        names = re.findall(r"<bdi>(a\.ome\.tif[^<]*)</bdi>", "".join(rows(tmp_path)))
+        assert [*dict.fromkeys(names)] == [f"a.ome.tif ({n})" for n in range(3)]
 
 
 def test_a_stopped_run_has_a_page_of_what_is_finished(run, three, tmp_path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+import tempfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ import tifffile
 
 import cellunet
 from cellunet.command_config import PredictConfig
-from cellunet.errors import ConfigError, ImageReadError, ModelNotFoundError
+from cellunet.errors import ConfigError, ImageReadError, ModelNotFoundError, OutputError
 from cellunet.imaging.measure import column_names
+from cellunet.io import scratch
+from cellunet.tasks.predict import session
 from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.session import load_model
 
@@ -105,13 +109,35 @@ def test_settings_are_those_of_predict(tiny_model, image) -> None:
         {"include": ("labels",)},
         {"part": (1, 2)},
         {"into_source": "nuclei"},
+        {"within": "regions.geojson"},
+        {"max_memory_mb": 2000},
     ):
         with pytest.raises(ConfigError, match="concern files"):
             load_model(name, config=PredictConfig(**files))
+    with pytest.raises(OutputError, match="no folder"):
+        load_model(name, config=PredictConfig(scratch="nowhere"))
     with pytest.raises(ConfigError, match="above 0"):
         load_model(name, threads=1).segment(image, pixel_size_um=0)
     with pytest.raises(ModelNotFoundError):
         load_model("unknown")
+
+
+def test_what_does_not_fit_into_memory_waits_where_it_is_told_to(
+    tiny_model, image, tmp_path, monkeypatch
+) -> None:
+    folders = []
+
+    def temporary(folder):
+        folders.append(folder)
+        return tempfile.TemporaryFile(dir=folder)
+
+    monkeypatch.setattr(scratch, "temporary", temporary)
+    no_memory = partial(scratch.Scratch, memory_bytes=0)
+    monkeypatch.setattr(session, "Scratch", no_memory)
+    config = PredictConfig(scratch=str(tmp_path), diameter_px="model")
+    model = load_model(str(tiny_model.folder), threads=1, config=config)
+    assert model.segment(image).labels.any()
+    assert {*folders} == {tmp_path}
 
 
 def test_a_diameter_changes_nothing_for_the_next_call(model, image, tiny_model):

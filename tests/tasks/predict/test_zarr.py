@@ -22,6 +22,7 @@ from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.label_zarr import ZarrSink, alone_in, held_bytes
 from cellunet.io.source import StoredGrid
 from cellunet.tasks.measure import measure
+from cellunet.tasks.predict import image as image_module
 from cellunet.tasks.predict import settings
 from cellunet.tasks.predict.batch import predict
 
@@ -366,7 +367,9 @@ def test_max_memory_counts_what_the_writer_holds(
     memory_for = settings.memory_for
 
     def counted(*what):
-        given.extend(what[6:])
+        # Without a bound nothing is counted yet.
+        if what[0] is not None:
+            given.append(what[4])
         return memory_for(*what)
 
     monkeypatch.setattr(settings, "memory_for", counted)
@@ -393,6 +396,36 @@ def test_the_table_lies_in_the_store_of_the_labels(run, tmp_path, pixels, into) 
     )
     assert added.images[0].added == ("rois",)
     assert (table / "table.csv").is_file(), "rois are added, the table stays"
+
+
+def test_the_table_in_the_store_holds_all_that_can_be_measured(
+    run, tmp_path, pixels
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    assert not run(path, save=("zarr-table",), measure="all").failed
+    table = tmp_path / "out" / "a.zarr" / "tables" / "objects" / "table.csv"
+    columns = table.read_text(encoding="utf-8").partition("\n")[0]
+    assert '"intensity_median"' in columns
+    other = run(path, save=("zarr-table",)).images[0]
+    assert "measure all (now basic)" in other.message
+
+
+def test_a_table_of_another_program_is_refused_before_work(
+    run, tmp_path, pixels, monkeypatch
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels)
+    group = zarr.open_group(path).create_group("tables/nuclei")
+    group.update_attributes({"type": "feature_table"})
+    before = files(path)
+
+    def segment(*_: object, **__: object) -> None:
+        pytest.fail("the image was segmented")
+
+    monkeypatch.setattr(image_module, "segment", segment)
+    kinds = {"save": ("zarr-table",), "into_source": "nuclei", "overwrite": True}
+    found = run(path, channel="DAPI", **kinds)
+    assert "exists and is no table of cellunet" in found.images[0].message
+    assert files(path) == before
 
 
 def test_a_tiff_has_no_store_for_a_table(run, tmp_path, pixels) -> None:

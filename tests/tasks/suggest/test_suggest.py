@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from dataclasses import replace
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pytest
@@ -325,6 +326,16 @@ def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path) -> None:
     assert list(names_of(clash, tmp_path).values()) == ["a", "a-2"]
 
 
+def test_links_to_images_elsewhere_are_told_apart_by_their_own_folders(
+    images, tmp_path
+) -> None:
+    for name, image in (("w1", "large"), ("w2", "small")):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "a.tif").symlink_to(images / f"{image}.tif")
+    made = suggest(request(tmp_path / "in", tmp_path / "out"))
+    assert {crop.name[:4] for crop in made.crops} == {"w1-a", "w2-a"}
+
+
 def test_small_and_broken_images_are_named_and_the_others_used(
     images, tmp_path
 ) -> None:
@@ -395,6 +406,20 @@ def test_crops_and_annotated_data_may_not_lie_in_each_other(images, tmp_path) ->
         refused(
             ConfigError, "would lie in each other", images=images, out=out, data=(data,)
         )
+
+
+@pytest.mark.parametrize(
+    ("out", "data", "expected"),
+    [
+        ("D:/out", "C:/data", False),
+        ("C:/Data/out", "C:/data", True),
+        ("C:/", "C:/data", True),
+        ("C:/data-out", "C:/data", False),
+    ],
+)
+def test_folders_of_windows_lie_in_each_other_on_one_drive(out, data, expected) -> None:
+    found = task.one_holds_other(PureWindowsPath(out), PureWindowsPath(data))
+    assert found is expected
 
 
 def test_data_that_are_none_are_refused(images, tmp_path) -> None:
@@ -472,6 +497,26 @@ def test_nothing_half_written_is_left_if_writing_fails(
         written.clear()
         told = rf"^{place}/.*tif cannot be written: there is no room in {place}/"
         refused(OutputError, told, images=images, out=place, overwrite=overwrite)
+    assert files_of(out) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_crops_stay_if_no_others_can_take_their_place(
+    images, tmp_path, monkeypatch
+) -> None:
+    out, rename = tmp_path / "out", Path.rename
+    suggest(request(images, out))
+    before = files_of(out)
+
+    def fails(path, target):
+        if target == out and path.name.endswith(".partial") and not failed:
+            failed.append(path)
+            raise PermissionError(13, "Another process uses it")
+        return rename(path, target)
+
+    failed = []
+    monkeypatch.setattr(Path, "rename", fails)
+    refused(OutputError, "cannot be written", images=images, out=out, overwrite=True)
     assert files_of(out) == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 

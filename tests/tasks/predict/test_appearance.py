@@ -18,8 +18,8 @@ from cellunet.imaging.quality import Appearance
 from cellunet.io.images import open_image
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
+from cellunet.tasks.predict.appearance import Band, QualityRecorder, quality_warnings
 from cellunet.tasks.predict.plane import as_labels, segment_plane
-from cellunet.tasks.predict.quality import Band, QualityRecorder, quality_warnings
 from cellunet.tasks.predict.settings import Memory, settings_for
 from cellunet.tasks.train import checks as statistics_module
 from cellunet.tasks.train.checks import appearance_of, training_statistics

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cellunet.annotations.pairs import pair_folders
+from cellunet.annotations.label_pairs import pair_folders
 from cellunet.errors import InputError
 
 
