@@ -62,7 +62,7 @@ FAR_ROWS_BYTES = 128 * 2**20
 STEP_BYTES = 64 * 2**20
 """Rows of full width are kept, as many as are read at once, up to so many bytes."""
 
-STEP_ROWS = 64
+LEAST_ROWS = 64
 """Rows to keep at least, of stores with lower chunks."""
 
 AT_ONCE = 10
@@ -440,7 +440,7 @@ class ZarrSource(StackSource):
     def _step(self) -> int:
         """Rows to read at once, so that no chunk is decoded twice."""
         high = self._chunk[0]
-        return high * max(STEP_ROWS // high, 1)
+        return high * max(LEAST_ROWS // high, 1)
 
     @property
     def _row_bytes(self) -> int:
