@@ -27,7 +27,7 @@ from memory import pixels
 from tables import HERE, cores_of_others, machine
 
 from cellunet.command_config import PredictConfig
-from cellunet.io.plates import row_letters
+from cellunet.io.file_names import row_letters
 from cellunet.tasks.predict.batch import predict
 
 RESULTS = HERE / "results-plate.json"

@@ -29,8 +29,8 @@ from cellunet.core.checkpoint import load_network
 from cellunet.core.dataset import Sample, prepare
 from cellunet.core.device import TorchEngine, choose_device, use_threads
 from cellunet.core.trainer import Trainer, state_from
+from cellunet.io.crops import CropChannel, CropMetadata
 from cellunet.io.images import open_image
-from cellunet.io.label_tiff import CropMetadata
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
 from cellunet.metrics.matching import score_image
@@ -72,6 +72,9 @@ def look(pair: Pair, recipe: InferenceSettings) -> list[Place]:
         found = segment_plane(source, 0, recipe, scratch)
         norm = recipe.config.normalization
         every = list(windows(source, 0, found, recipe, SIDE))
+        own = CropChannel(
+            channel="0", statistics=found.statistics, negative=found.statistics
+        )
         return [
             Place(
                 pair,
@@ -83,10 +86,8 @@ def look(pair: Pair, recipe: InferenceSettings) -> list[Place]:
                     plane=0,
                     y=w.y,
                     x=w.x,
-                    channel="0",
                     percentiles=(norm.low_percentile, norm.high_percentile),
-                    statistics=found.statistics,
-                    negative=found.statistics,
+                    channels=(own,),
                 ),
                 area_share(source.shape, SIDE, len(every)),
             )

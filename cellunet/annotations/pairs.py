@@ -32,7 +32,6 @@ from cellunet.annotations.foreign import places, refuse_foreign
 from cellunet.annotations.planes import Planes
 from cellunet.errors import ConfigError, InputError, some
 from cellunet.io.images import JPEGS
-from cellunet.io.jpeg import ALTERED
 from cellunet.io.microscopes import (
     MAKERS,
     is_installed,
@@ -57,6 +56,7 @@ from cellunet.io.paths import (
     subfolders,
     without_results,
 )
+from cellunet.io.png_jpeg import ALTERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

@@ -28,7 +28,7 @@ from cellunet.imaging.targets import (
     SCRIBBLED_BACKGROUND,
     SCRIBBLED_INTERIOR,
 )
-from cellunet.io.decoding import decode_png
+from cellunet.io.decoding import PNG, decode_file
 from cellunet.io.images import open_image
 from cellunet.io.paths import CELLPOSE
 from cellunet.io.source import (
@@ -179,10 +179,10 @@ def _read_png(path: Path) -> npt.NDArray[Any]:
     if palette is not None:
         # A gray of fewer bits than 8 is stretched to them.
         stretch = 255 // (2 ** content[24] - 1)
-        indices: npt.NDArray[Any] = decode_png(gray, width * height) // stretch
+        indices: npt.NDArray[Any] = decode_file(PNG, gray, width * height) // stretch
         if _numbers_objects(indices, palette):
             return indices
-    return decode_png(content, 8 * width * height)
+    return decode_file(PNG, content, 8 * width * height)
 
 
 VOID = (224, 224, 192)
@@ -279,7 +279,7 @@ def decode_bitmap(content: bytes, what: str) -> npt.NDArray[np.bool_]:
     if width * height > MAX_PIXELS:
         raise AnnotationError(f"{what} claims {height:,} x {width:,} pixels.")
     try:
-        pixels = decode_png(content, 8 * width * height)
+        pixels = decode_file(PNG, content, 8 * width * height)
     except (DecodingError, DecoderLostError) as error:
         raise AnnotationError(
             f"{what} is damaged: {error}.", hint="Save the annotation again."

@@ -36,8 +36,8 @@ from cellunet.imaging.blocks import Area
 from cellunet.imaging.components import components, least_members
 from cellunet.imaging.growth import grow, keep_contact, place_outlines
 from cellunet.imaging.measure import Confidences, pixel_confidence
+from cellunet.imaging.pieces import CACHED_PX, pieces
 from cellunet.imaging.targets import TARGETS
-from cellunet.io.scratch import CACHED_PX, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

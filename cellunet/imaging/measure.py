@@ -40,7 +40,8 @@ from cellunet.imaging.outlines import (
     pixel_corners,
     shapes_of,
 )
-from cellunet.io.scratch import CACHED_PX, Scratch, pieces
+from cellunet.imaging.pieces import CACHED_PX, pieces
+from cellunet.io.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellunet.errors import ImageReadError
-from cellunet.io.scratch import pieces
+from cellunet.imaging.pieces import pieces
 from cellunet.io.source import Statistics
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.io.scratch import pieces
+from cellunet.imaging.pieces import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

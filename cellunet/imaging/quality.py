@@ -16,7 +16,7 @@ import numpy as np
 
 from cellunet.imaging.measure import equivalent_diameters
 from cellunet.imaging.normalize import ROUNDING
-from cellunet.io.scratch import pieces
+from cellunet.imaging.pieces import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -3,7 +3,8 @@
 - Several channels (``C``) need a choice, by number or name; of more than one, with
   commas between. A name that holds a comma itself goes first.
 - Where none is chosen, those that are looked for are taken if every one of them is
-  there by its name. Numbers are no names: they say nothing of what a channel shows.
+  there by its name, just once. Numbers are no names: they say nothing of what a channel
+  shows.
 - Red, green and blue (``S``) need a choice or ``gray``; alpha is dropped. Samples that
   are neither colors nor alpha are channels like others.
 - Where there is only one channel, number 0 and its name are accepted.
@@ -11,16 +12,15 @@
 Pure arithmetic on names and lengths; no file is touched here.
 
 A file's pixels are *stored planes* of rows, columns and interleaved samples, numbered
-in C order over the leading axes. A `Layout` says which stored planes and samples make
-up one plane of a `cellunet.io.source.Source`.
+in C order over the leading axes. A `PlaneLayout` says which stored planes and samples
+make up one plane of a `cellunet.io.source.Source`.
 
 - ``T`` and ``Z`` are kept, plane by plane; ``z="max"`` takes the maximum over Z.
-- Of ``C`` (channels) and ``S`` (samples), one or more are chosen:
-  `cellunet.io.axes`.
-- Pages whose axis has no name (``I``, ``Q``) are a stack, unless `Choice.pages` says
-  that they are channels; of two such axes the last is channels then. Others are read
-  as T, or as Z if T is taken, or the other way round if `Choice.pages` says so. With
-  ``z="max"``, if no axis is called Z, a single such axis is Z.
+- Of ``C`` (channels) and ``S`` (samples), one or more are chosen, as said above.
+- Pages whose axis has no name (``I``, ``Q``) are a stack, unless `PlaneChoice.pages`
+  says that they are channels; of two such axes the last is channels then. Others are
+  read as T, or as Z if T is taken, or the other way round if `PlaneChoice.pages` says
+  so. With ``z="max"``, if no axis is called Z, a single such axis is Z.
 - Axes of length 1 before or behind rows and columns are dropped.
 - Anything else is refused.
 """
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.io.source import Choice
+    from cellunet.io.metadata import PixelSize
+    from cellunet.io.source import PlaneChoice
 
     Colors = Callable[[], Sequence[npt.NDArray[np.generic]]]
 
@@ -119,7 +120,7 @@ Parts = tuple[tuple[int, int], ...]
 def choose_parts(
     stack: Stack,
     channel_axis: tuple[str, int, int] | None,
-    choice: Choice,
+    choice: PlaneChoice,
     colors: Colors,
 ) -> tuple[Parts, tuple[str, ...]]:
     """Return the parts to read, and the names of the channels that they make.
@@ -184,7 +185,7 @@ def _named(names: tuple[str, ...], count: int) -> tuple[str, ...]:
     return tuple(n or str(k) for k, n in enumerate(names))
 
 
-def _only(stack: Stack, choice: Choice) -> tuple[Parts, tuple[str, ...]]:
+def _only(stack: Stack, choice: PlaneChoice) -> tuple[Parts, tuple[str, ...]]:
     """Return the one channel there is, if `choice` agrees."""
     name = _named(stack.channel_names, 1)[0]
     wanted = choice.channel
@@ -269,9 +270,9 @@ def _looked_for(
     stack: Stack, known: tuple[str, ...], names: tuple[str, ...]
 ) -> list[int]:
     """Return the numbers of the channels that are called as those looked for."""
-    found = [k for name in known for k in _called(name, names)]
-    if len(found) == len(known) and not any(map(str.isdecimal, known)):
-        return found
+    found = [_called(name, names) for name in known]
+    if all(len(of) == 1 for of in found) and not any(map(str.isdecimal, known)):
+        return [number for of in found for number in of]
     looks = f"The model looks at {len(known)}, in training {','.join(known)}"
     hint = (
         f"{looks}: name those of this image in that order, for example "
@@ -402,7 +403,7 @@ class PlaneLayout:
         return [first + k * stride for k in range(count)]
 
 
-def lay_out(stack: Stack, choice: Choice, colors: Colors = tuple) -> PlaneLayout:
+def lay_out(stack: Stack, choice: PlaneChoice, colors: Colors = tuple) -> PlaneLayout:
     """Work out what is read from `stack`.
 
     Parameters
@@ -458,7 +459,7 @@ Axis = tuple[str, int, int]
 """Letter, length, and stored planes from one index to the next."""
 
 
-def named_axes(stack: Stack, axes: list[Axis], choice: Choice) -> list[Axis]:
+def named_axes(stack: Stack, axes: list[Axis], choice: PlaneChoice) -> list[Axis]:
     """Return leading axes with a letter for each that has no name."""
     letters = [a for a, _, _ in axes]
     unnamed = [k for k, a in enumerate(letters) if a in UNNAMED]
@@ -494,7 +495,7 @@ def _pages(found: list[Axis], named: list[Axis]) -> str:
 
 
 def _stack_axes(
-    stack: Stack, axes: list[tuple[str, int, int]], choice: Choice
+    stack: Stack, axes: list[tuple[str, int, int]], choice: PlaneChoice
 ) -> tuple[list[tuple[str, int, int]], tuple[int, int]]:
     """Return the axes T and Z that are kept, and the projection."""
     letters = [a for a, _, _ in axes]
@@ -515,8 +516,6 @@ def _stack_axes(
 Shape = tuple[int, int]
 
 NamedShape = tuple[str, Shape | None]
-
-PixelSize = tuple[float, float]
 
 _MOST_LISTED = 6
 

@@ -349,26 +349,15 @@ def isolated_bytes(codec: Codec, encoded: int, decoded: int) -> int:
     return PROCESS_BYTES + 2 * encoded + codec.times * decoded
 
 
-def decode_png(content: bytes, decoded_bytes: int) -> npt.NDArray[Any]:
-    """Decode a PNG file; see `DecoderProcess.decode`.
+def decode_file(codec: Codec, content: bytes, decoded_bytes: int) -> npt.NDArray[Any]:
+    """Decode a PNG or JPEG file; see `DecoderProcess.decode`.
 
     Raises
     ------
     DecodingError
         If it is damaged.
     """
-    return _decode_file(PNG, "png", content, decoded_bytes)
-
-
-def decode_jpeg(content: bytes, decoded_bytes: int) -> npt.NDArray[Any]:
-    """Decode a JPEG file, as `decode_png` does."""
-    return _decode_file(JPEG, "jpeg", content, decoded_bytes)
-
-
-def _decode_file(
-    codec: Codec, decoder: str, content: bytes, decoded_bytes: int
-) -> npt.NDArray[Any]:
-    (result,) = SHARED.decode(codec.name, decoder, [(content,)], decoded_bytes)
+    (result,) = SHARED.decode(codec.name, codec.name, [(content,)], decoded_bytes)
     if isinstance(result, DecodingError):
         raise result
     return result
@@ -426,7 +415,12 @@ def page_decoder(path: str, state: str, offset: int) -> Callable[..., Any]:
         return decode
 
 
-DECODERS: dict[str, Callable[..., Any]] = {"png": png, "jpeg": jpeg, "tiff": tiff}
+DECODERS: dict[str, Callable[..., Any]] = {
+    PNG.name: png,
+    JPEG.name: jpeg,
+    "tiff": tiff,
+}
+"""What decodes whole files of a codec, and pieces of a TIFF of any."""
 
 
 def main() -> None:

@@ -216,13 +216,27 @@ def _begin(
     with locked(out / GATE, what, hint, PATIENCE_S) as known:
         if not known:
             return
-        others = [p for p in sorted(out.glob(RUN.format("*"))) if is_locked(p)]
+        others = _runs_in(out)
         for other in others:
             if part is None or other in (own, whole):
                 raise BusyError(f"{what} by {_holder(other)}.", hint=hint)
-        if not others:
-            clear_leftovers({out, *folders})
+        clear_leftovers(_without_runs({out, *folders}))
         stack.enter_context(locked(own, what, hint))
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """Return the locks of the runs into a folder that are at work."""
+    return [p for p in sorted(folder.glob(RUN.format("*"))) if is_locked(p)]
+
+
+def _without_runs(folders: Collection[Path]) -> list[Path]:
+    """Return folders into which no run writes, nor into one above them.
+
+    The results of a run lie in folders below its own, where another run may be.
+    """
+    around = {p: {p.absolute(), *p.absolute().parents} for p in folders}
+    busy = {at for at in set().union(*around.values()) if _runs_in(at)}
+    return [folder for folder, those in around.items() if not busy & those]
 
 
 class Closable(Protocol):

@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.errors import ConfigError, ImageReadError, choose
-from cellunet.io.jpeg import open_jpeg
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.label_zarr import ZarrSink
 from cellunet.io.microscopes import MAKERS, open_scene, scene_names, split_scene
 from cellunet.io.ome_zarr import names_of_zarr, open_zarr
-from cellunet.io.png import open_png
+from cellunet.io.png_jpeg import open_jpeg, open_png
 from cellunet.io.source import (
     HEAD_BYTES,
-    Choice,
     Pages,
+    PlaneChoice,
     Sink,
     Source,
     ZMode,
+    advice_on,
     kind_by_content,
     reading,
-    way_out,
 )
 from cellunet.io.tiff import image_names, open_tiff
 from cellunet.io.zarr_store import SUFFIX as ZARR
@@ -44,7 +43,7 @@ JPEGS = (".jpg", ".jpeg")
 TIFFS = (".tif", ".tiff", ".btf", ".lsm", ".stk", ".qptiff")
 """Suffixes of TIFF and of formats that are built on it."""
 
-READERS: dict[str, Callable[[Path, Choice], Source]] = {
+READERS: dict[str, Callable[[Path, PlaneChoice], Source]] = {
     **dict.fromkeys(TIFFS, open_tiff),
     ".png": open_png,
     ZARR: open_zarr,
@@ -136,7 +135,7 @@ def open_image(  # noqa: PLR0913
     reader = READERS.get(suffix_of(path))
     if reader is None:
         raise _unknown(path)
-    choice = Choice(
+    choice = PlaneChoice(
         channel, gray, z, level, keep_going, limit_bytes, known, image, pages
     )
     return reader(path, choice)
@@ -167,7 +166,7 @@ def _unknown(path: Path) -> ImageReadError:
     content = f" (its content: {kind})" if kind else ""
     return ImageReadError(
         f"{path} has the suffix {path.suffix!r}{content}; cellunet reads {known}.",
-        hint=way_out(kind),
+        hint=advice_on(kind),
     )
 
 

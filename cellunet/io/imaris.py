@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.io.axes import at_level, choose_level
-from cellunet.io.metadata import unit_um
-from cellunet.io.scenes import (
-    MissingPlaneError,
-    Scene,
-    pixel_size,
-    step,
-)
+from cellunet.io.metadata import pixel_size, step, unit_um
+from cellunet.io.scenes import MissingPlaneError, Scene
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

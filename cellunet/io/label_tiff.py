@@ -3,20 +3,13 @@
 Planes are cut into strips, or into tiles where they are too large for that to read well
 (`STRIPS_PIXELS`), and compressed as their rows come. Never more than one strip or one
 row of tiles of each page that grows is held uncompressed. What is compressed waits in
-memory, and from `MEMORY_BYTES` on in a temporary file in the same folder; `commit`
+memory, and from `WAITING_BYTES` on in a temporary file in the same folder; `commit`
 writes the TIFF.
 
 Their provenance is one JSON document, the value of the key ``provenance`` in a
 MapAnnotation: OME readers (Bio-Formats, and so Fiji and QuPath) show it as key and
 value, and it comes back with all its types. Nothing in the XML depends on the clock or
 on chance, so the same labels give the same bytes.
-
-A crop remembers the image that it was cut from. Intensities are scaled by percentiles
-of the whole image, which a crop does not hold: a crop with two dim nuclei would be
-shown to the network much brighter than prediction shows them in their field. So it
-carries the field's statistics in its TIFF description, and whoever reads the file
-scales it by them. A crop that another program saved again has lost the record, and is
-an image of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +18,7 @@ import contextlib
 import json
 import math
 import tempfile
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 from xml.etree import ElementTree
 
@@ -34,10 +27,10 @@ import numpy as np
 import tifffile
 
 import cellunet
-from cellunet.errors import ConfigError, ImageReadError
+from cellunet.errors import ImageReadError
 from cellunet.io import zarr_store
 from cellunet.io.files import PendingFile, close_unwanted, write_atomically, writing
-from cellunet.io.source import Statistics, kind_by_content, reading
+from cellunet.io.source import kind_by_content, reading
 from cellunet.io.tiff_checks import scan_directories
 from cellunet.io.zarr_store import is_zarr
 
@@ -47,7 +40,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import NormalizationConfig
+    from cellunet.io.crops import CropMetadata
     from cellunet.io.source import Source, StoredGrid
 
 STRIPS_PIXELS = 2**28
@@ -62,7 +55,7 @@ TILE_PX = 256
 
 DEFLATE_LEVEL = 6
 
-MEMORY_BYTES = 16 * 2**20
+WAITING_BYTES = 16 * 2**20
 """Compressed strips and tiles beyond this wait on the disk, not in memory."""
 
 CLASSIC_BYTES = 2**32 - 2**24
@@ -75,7 +68,7 @@ NAMESPACE = "cellunet.provenance"
 
 SOFTWARE = f"cellunet {cellunet.__version__}"
 
-HEAD_BYTES = 4096
+MARK_BYTES = 4096
 """The metadata of a label image begins this early, and its namespace stands in them."""
 
 _NIL = "00000000-0000-0000-0000-000000000000"
@@ -184,7 +177,7 @@ class _Page:
 
 def held_bytes(shape: tuple[int, int]) -> int:
     """Return the bytes that `TiffSink` holds of a plane at most."""
-    return 4 * TILE_PX * shape[1] + MEMORY_BYTES
+    return 4 * TILE_PX * shape[1] + WAITING_BYTES
 
 
 class TiffSink:
@@ -213,7 +206,7 @@ class TiffSink:
         self._end = 0
         self._pending = PendingFile(path)
         self._waiting = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - `abort` closes
-            MEMORY_BYTES, dir=str(path.parent), prefix=".", suffix=".partial"
+            WAITING_BYTES, dir=str(path.parent), prefix=".", suffix=".partial"
         )
 
     def write(self, plane: int, y0: int, rows: npt.NDArray[Any]) -> None:
@@ -437,7 +430,7 @@ def is_written_by_cellunet(path: Path) -> bool:
     if is_zarr(path):
         return zarr_store.read_provenance(path) is not None
     with contextlib.suppress(OSError), path.open("rb") as file:
-        return NAMESPACE.encode() in file.read(HEAD_BYTES)
+        return NAMESPACE.encode() in file.read(MARK_BYTES)
     return False
 
 
@@ -462,146 +455,6 @@ def _check_complete(path: Path, tiff: tifffile.TiffFile, size: int) -> None:
                 f"{path} is a truncated result of cellunet.",
                 hint="Delete it and predict again.",
             )
-
-
-CROP_KEY = "cellunet_crop"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CropChannel:
-    """What a further channel of the field looked like, as in `CropMetadata`."""
-
-    channel: str
-    statistics: Statistics
-    negative: Statistics
-
-
-@dataclass(frozen=True, kw_only=True)
-class CropMetadata:
-    """Where a crop was cut, and what its field looked like."""
-
-    image: str
-    """File name of the field."""
-    plane: int
-    """Number of its plane."""
-    y: int
-    """First row of the crop in it."""
-    x: int
-    """First column."""
-    channel: str
-    """Name of the channel; of several, the first."""
-    percentiles: tuple[float, float]
-    """What `low` and `high` of the statistics are, in percent."""
-    statistics: Statistics
-    """Of the whole plane."""
-    negative: Statistics
-    """The same, with the percentiles counted from the brightest pixel down: for models
-    of dark objects on a bright background."""
-    further: tuple[CropChannel, ...] = ()
-    """Further channels that the crop holds, each as a page of its own."""
-
-    @property
-    def channel_names(self) -> tuple[str, ...]:
-        """Names of all channels of the crop."""
-        return (self.channel, *(one.channel for one in self.further))
-
-    def only(self, names: tuple[str, ...]) -> CropMetadata:
-        """Return the record of some of several channels, in the order of `names`."""
-        if not self.further:
-            return self
-        named = {one.channel: one for one in self._each()}
-        first, *others = (named[name] for name in names)
-        return replace(self, **vars(first), further=tuple(others))
-
-    def by_channel(self, config: NormalizationConfig) -> tuple[Statistics, ...]:
-        """Return the field's statistics, if they are what a model asks for.
-
-        Raises
-        ------
-        ConfigError
-            If they hold other percentiles, or no foreground where the model asks for
-            it.
-        """
-        asked = (config.low_percentile, config.high_percentile)
-        if config.kind == "percentile" and asked != self.percentiles:
-            raise ConfigError(
-                f"A crop of {self.image} holds percentiles {self.percentiles} of its "
-                f"image; the model scales by {asked}.",
-                hint="Cut the crops again with this model: cellunet suggest.",
-            )
-        found = tuple(
-            one.negative if config.invert else one.statistics for one in self._each()
-        )
-        if config.needs_foreground and any(one.foreground is None for one in found):
-            raise ConfigError(
-                f"A crop of {self.image} was cut by an earlier version, which did not "
-                "measure the foreground of its image; the model scales by it.",
-                hint="Cut the crops again with this model: cellunet suggest.",
-            )
-        return found
-
-    def _each(self) -> tuple[CropChannel, ...]:
-        first = CropChannel(
-            channel=self.channel, statistics=self.statistics, negative=self.negative
-        )
-        return (first, *self.further)
-
-    def to_text(self) -> str:
-        """Return the record as the description of a TIFF, in ASCII."""
-        values = asdict(self)
-        if not self.further:
-            del values["further"]
-        return json.dumps({CROP_KEY: values}, allow_nan=False)
-
-    @classmethod
-    def from_text(cls, text: str, path: Path) -> Self | None:
-        """Return the record in a description; None if it is none of ours.
-
-        Raises
-        ------
-        ImageReadError
-            If it is ours and was damaged.
-        """
-        if not text.startswith(f'{{"{CROP_KEY}":'):
-            return None
-        try:
-            return cls._of(json.loads(text)[CROP_KEY])
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ImageReadError(
-                f"{path} was cut by cellunet, but its record of where is damaged "
-                f"({error}).",
-                hint="Cut it again, or save it anew as plain TIFF.",
-            ) from error
-
-    @classmethod
-    def _of(cls, values: dict[str, Any]) -> Self:
-        low, high = (float(v) for v in values["percentiles"])
-        return cls(
-            image=str(values["image"]),
-            plane=int(values["plane"]),
-            y=int(values["y"]),
-            x=int(values["x"]),
-            channel=str(values["channel"]),
-            percentiles=(low, high),
-            statistics=_statistics(values["statistics"]),
-            negative=_statistics(values["negative"]),
-            further=tuple(
-                CropChannel(
-                    channel=str(one["channel"]),
-                    statistics=_statistics(one["statistics"]),
-                    negative=_statistics(one["negative"]),
-                )
-                for one in values.get("further", ())
-            ),
-        )
-
-
-def _statistics(values: dict[str, Any]) -> Statistics:
-    numbers = {k: float(v) for k, v in values.items() if v is not None}
-    count = int(numbers.pop("count"))
-    if not all(map(math.isfinite, numbers.values())):
-        raise ValueError("not finite")
-    return Statistics(**numbers, count=count)
 
 
 def write_crop(

@@ -76,9 +76,6 @@ MOST_COLORS = 10_000
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
-_KINDS = {"T": "time", "Z": "space", "Y": "space", "X": "space"}
-
-
 _listing = threading.Lock()
 """Held while a store's own metadata are written: fields of a plate share them."""
 
@@ -106,20 +103,24 @@ class ZarrSink:
     path
         Where the group is to appear: ``NAME.zarr``, or ``IMAGE.zarr/labels/NAME``.
     spec
-        What the labels are; they are written as uint32.
+        What the labels are, with the grid of their image; they are written as uint32.
 
     Raises
     ------
     OutputError
         If it cannot be written there, or if something else is there.
+    ValueError
+        Without a grid.
     """
 
     def __init__(self, path: Path, spec: ImageSpec) -> None:
         zarr = zarr_module()
-        self.path, self._spec = path, spec
+        if spec.grid is None:
+            raise ValueError("labels of no OME-Zarr are written as OME-Zarr")
+        self.path, self._spec, self._grid = path, spec, spec.grid
         self._provenance = spec.provenance
         json.dumps(spec.provenance, allow_nan=False)
-        self._format = spec.grid.zarr_format if spec.grid else 3
+        self._format = spec.grid.zarr_format
         self._most = self._plane = self._y = self._filled = 0
         refuse_foreign(path)
         with self._writing():
@@ -141,33 +142,23 @@ class ZarrSink:
 
     def _axes(self) -> tuple[str, tuple[dict[str, Any], ...], list[int]]:
         """Return letters and descriptions of the axes of labels, and their lengths."""
-        spec, grid = self._spec, self._spec.grid
+        spec, grid = self._spec, self._grid
         lengths = dict(zip(spec.plane_axes, spec.plane_shape, strict=True))
-        if grid is None:
-            letters = f"{spec.plane_axes}YX"
-            described = [{"name": a.lower(), "type": _KINDS[a]} for a in letters]
-            units = {"T": "second", "Z": "micrometer"}
-            units |= dict.fromkeys("YX", "micrometer") if spec.pixel_size_um else {}
-            for letter, axis in zip(letters, described, strict=True):
-                axis |= {"unit": units[letter]} if letter in units else {}
-            known = tuple(described)
-        else:
-            # An axis that was projected is no more.
-            kept = [
-                k
-                for k, (a, n) in enumerate(zip(grid.axes, grid.lengths, strict=True))
-                if a in "YX" or a in spec.plane_axes or n == 1
-            ]
-            letters = "".join(grid.axes[k] for k in kept)
-            known = tuple(grid.described[k] for k in kept)
+        # An axis that was projected is no more.
+        kept = [
+            k
+            for k, (a, n) in enumerate(zip(grid.axes, grid.lengths, strict=True))
+            if a in "YX" or a in spec.plane_axes or n == 1
+        ]
+        letters = "".join(grid.axes[k] for k in kept)
+        known = tuple(grid.described[k] for k in kept)
         return letters, known, [lengths.get(a, 1) for a in letters[:-2]]
 
     def _made_levels(self) -> list[Any]:
         _, axes, leading = self._axes()
         height, width = self._spec.shape
-        grid = self._spec.grid
-        count = grid.levels if grid and grid.levels else 1
-        if not (grid and grid.levels):
+        count = self._grid.levels or 1
+        if not self._grid.levels:
             while max(height, width) >> count - 1 > ONE_CHUNK_PX:
                 count += 1
         self._leading = tuple(leading)
@@ -338,26 +329,22 @@ class ZarrSink:
 
     def _transform(self, letters: str) -> tuple[list[float], list[float]]:
         """Return scale and translation of full size, along the axes of the labels."""
-        spec, grid = self._spec, self._spec.grid
-        if grid is not None:
-            kept = [grid.axes.index(a) for a in letters]
-            return [grid.scale[k] for k in kept], [grid.translation[k] for k in kept]
-        y, x = spec.pixel_size_um or (1.0, 1.0)
-        steps = {"T": spec.time_step_s, "Z": spec.z_step_um, "Y": y, "X": x}
-        return [steps[a] or 1.0 for a in letters], [0.0] * len(letters)
+        grid = self._grid
+        kept = [grid.axes.index(a) for a in letters]
+        return [grid.scale[k] for k in kept], [grid.translation[k] for k in kept]
 
     def _source(self) -> str:
         """Return where the image is, as seen from the labels."""
-        grid = self._spec.grid
+        image = self._grid.image
         if is_within(self.path):
             return "../../"
-        if grid is None or "://" in grid.image:
-            return grid.image if grid else ""
+        if "://" in image:
+            return image
         try:
-            path = os.path.relpath(grid.image, self.path)
+            path = os.path.relpath(image, self.path)
         except ValueError:
             # Of another drive.
-            path = grid.image
+            path = image
         return path.replace(os.sep, "/")
 
     def abort(self) -> None:
@@ -536,5 +523,5 @@ def consolidate(store: Path) -> None:
         warnings.simplefilter("ignore")
         if (store / ".zmetadata").is_file():
             zarr.consolidate_metadata(zarr.storage.LocalStore(store), zarr_format=2)
-        elif whole.is_file() and '"consolidated_metadata": {' in whole.read_text():
+        elif whole.is_file() and b'"consolidated_metadata": {' in whole.read_bytes():
             zarr.consolidate_metadata(zarr.storage.LocalStore(store), zarr_format=3)

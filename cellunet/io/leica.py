@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.io.metadata import unit_um
-from cellunet.io.scenes import (
-    Scene,
-    pixel_size,
-    step,
-    unread,
-)
+from cellunet.io.metadata import pixel_size, step, unit_um
+from cellunet.io.scenes import Scene, unread
 from cellunet.io.source import array_bytes
 
 if TYPE_CHECKING:

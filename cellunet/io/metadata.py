@@ -6,10 +6,11 @@ resolution tags, if these are in centimeters or inches. Resolution tags are beli
 only from 0.001 to 10 micrometers a pixel: programs write 72, 96, 150, 300 or 600 dots
 an inch (353 to 42 micrometers) into files that have no scale at all.
 
-Makers of microscopes have places of their own, one row a maker in `MAKERS`. A row knows
-its files, reads what they say, and tells whether their resolution tags may be believed:
-several programs write the same number there whatever the objective was. Where the truth
-is missing there is no pixel size, and a note says so; no constant takes its place.
+Makers of microscopes have places of their own, one row a maker in `TIFF_MAKERS`. A row
+knows its files, reads what they say, and tells whether their resolution tags may be
+believed: several programs write the same number there whatever the objective was. Where
+the truth is missing there is no pixel size, and a note says so; no constant takes its
+place.
 """
 
 from __future__ import annotations
@@ -42,16 +43,16 @@ MICROMETERS = {
     "um": 1.0,
     "micron": 1.0,
     "microns": 1.0,
-    "micrometer": 1.0,
-    "micrometre": 1.0,
     "mm": 1e3,
     "cm": 1e4,
     "dm": 1e5,
     "m": 1e6,
     "in": 25_400.0,
     "inch": 25_400.0,
+    "foot": 304_800.0,
+    "yard": 914_400.0,
 }
-"""Length units in micrometers; the keys are in Unicode normal form KC."""
+"""Length units in micrometers that are not called meter with a prefix."""
 
 SECONDS = {
     "ns": 1e-9,
@@ -61,11 +62,38 @@ SECONDS = {
     "s": 1.0,
     "sec": 1.0,
     "min": 60.0,
+    "minute": 60.0,
     "h": 3600.0,
     "hour": 3600.0,
     "d": 86_400.0,
+    "day": 86_400.0,
 }
-"""Units of time in seconds, as OME and ImageJ write them."""
+"""Units of time in seconds that are not called second with a prefix."""
+
+_PREFIXES = {
+    "yotta": 24,
+    "zetta": 21,
+    "exa": 18,
+    "peta": 15,
+    "tera": 12,
+    "giga": 9,
+    "mega": 6,
+    "kilo": 3,
+    "hecto": 2,
+    "deca": 1,
+    "": 0,
+    "deci": -1,
+    "centi": -2,
+    "milli": -3,
+    "micro": -6,
+    "nano": -9,
+    "pico": -12,
+    "femto": -15,
+    "atto": -18,
+    "zepto": -21,
+    "yocto": -24,
+}
+"""Powers of ten by the names that UDUNITS-2 has for them, as OME-Zarr recommends."""
 
 CREDIBLE_UM = (0.001, 10.0)
 
@@ -122,15 +150,37 @@ def unit_um(unit: str) -> float | None:
 
     Examples
     --------
-    >>> unit_um("nm"), unit_um("pixel")
-    (0.001, None)
+    >>> unit_um("nm"), unit_um("nanometer"), unit_um("pixel")
+    (0.001, 0.001, None)
     """
+    return _factor(unit, MICROMETERS, r"(\w*?)met(?:er|re)s?", 6)
+
+
+def unit_s(unit: str) -> float | None:
+    """Return a unit of time in seconds, or None if it is not known.
+
+    Examples
+    --------
+    >>> unit_s("ms"), unit_s("millisecond"), unit_s("frame")
+    (0.001, 0.001, None)
+    """
+    return _factor(unit, SECONDS, r"(\w*?)seconds?", 0)
+
+
+def _factor(
+    unit: str, known: dict[str, float], prefixed: str, power: int
+) -> float | None:
+    """Return a unit by a table, else by the prefix before its name."""
     # ImageJ writes the micro sign as an escape; OME files use either of two mu's,
     # which form KC makes one.
     text = unit.strip().replace("\\u00B5", "µ").replace("\\u00b5", "µ")
     text = unicodedata.normalize("NFKC", text)
-    known = {unicodedata.normalize("NFKC", k): v for k, v in MICROMETERS.items()}
-    return known.get(text, known.get(text.lower()))
+    table = {unicodedata.normalize("NFKC", k): v for k, v in known.items()}
+    found = re.fullmatch(prefixed, text.lower())
+    if found and found[1] in _PREFIXES:
+        # Of decimal text, so that a nanometer is what nm is.
+        return float(f"1e{_PREFIXES[found[1]] + power}")
+    return table.get(text, table.get(text.lower()))
 
 
 def summarize_ome(path: Path, xml: str, size: int) -> OmeSummary:
@@ -255,12 +305,12 @@ def _image(
         lengths=lengths,
         samples=samples,
         channel_names=tuple(c.get("Name", "") or c.get("Fluor", "") for c in channels),
-        pixel_size_um=_sizes(
-            [_ome_length(pixels, f"PhysicalSize{a}", unit_um, "µm") for a in "YX"], 1.0
+        pixel_size_um=pixel_size(
+            *(_ome_length(pixels, f"PhysicalSize{a}", unit_um, "µm") for a in "YX")
         ),
         steps=(
             _ome_length(pixels, "PhysicalSizeZ", unit_um, "µm"),
-            _ome_length(pixels, "TimeIncrement", SECONDS.get, "s"),
+            _ome_length(pixels, "TimeIncrement", unit_s, "s"),
         ),
         blocks=tuple(blocks),
     )
@@ -324,6 +374,30 @@ def positive(text: Any) -> float | None:  # noqa: ANN401
     return value if math.isfinite(value) and value > 0 else None
 
 
+def pixel_size(
+    height: Any,  # noqa: ANN401
+    width: Any,  # noqa: ANN401
+    *,
+    unit: float | None = 1.0,
+) -> PixelSize | None:
+    """Return the size of a pixel if its sides, and their unit, are known.
+
+    Examples
+    --------
+    >>> pixel_size("500", 250, unit=unit_um("nm")), pixel_size(0.5, 0)
+    ((0.5, 0.25), None)
+    """
+    sides = positive(height), positive(width)
+    if unit is None or sides[0] is None or sides[1] is None:
+        return None
+    return sides[0] * unit, sides[1] * unit
+
+
+def step(length: float | None) -> float | None:
+    """Return the length of a step in whatever direction, if there is one."""
+    return None if length is None else positive(abs(length))
+
+
 def tag_pixel_size(
     page: tifffile.TiffPage, imagej: dict[str, Any] | None
 ) -> PixelSize | None:
@@ -370,7 +444,7 @@ def imagej_steps(imagej: dict[str, Any]) -> tuple[float | None, float | None]:
     steps = []
     for key, unit in (
         ("spacing", unit_um(str(imagej.get("zunit", imagej.get("unit", ""))))),
-        ("finterval", SECONDS.get(str(imagej.get("tunit", "s")))),
+        ("finterval", unit_s(str(imagej.get("tunit", "s")))),
     ):
         value = positive(imagej.get(key))
         steps.append(None if value is None or unit is None else value * unit)
@@ -425,22 +499,23 @@ _FIELDS = (
 
 
 @dataclass(frozen=True)
-class IndexEntry:
-    """What an index says of one image."""
+class Metadata:
+    """What is known of how an image was taken."""
 
-    index: str
-    """Name of the index."""
-    pixel_size_um: PixelSize | None
+    pixel_size_um: PixelSize | None = None
     """Height and width of a pixel."""
-    channel: str
-    """Name of its channel."""
-    position: str
-    """Row, column and field."""
-    acquired: str
-    """When it was taken."""
+    channel_names: tuple[str, ...] = ()
+    position: str = ""
+    """Well, site or field, in the maker's words."""
+    acquired: str = ""
+    """When, in the maker's words."""
+    pixel_size_from: str = ""
+    """Where the size stands."""
+    notes: tuple[str, ...] = ()
+    """What to tell the user."""
 
 
-def find_in_index(path: Path) -> IndexEntry | None:
+def find_in_index(path: Path) -> Metadata | None:
     """Return what the index beside an image says of it; None without one."""
     for name in INDEXES:
         index = path.with_name(name)
@@ -457,7 +532,7 @@ def find_in_index(path: Path) -> IndexEntry | None:
 
 
 @lru_cache(maxsize=_KEPT)
-def _entries(index: Path, modified_ns: int, size: int) -> dict[str, IndexEntry]:
+def _entries(index: Path, modified_ns: int, size: int) -> dict[str, Metadata]:
     """Return all entries by file name; an index may describe 100,000 images."""
     del modified_ns, size  # A changed index is read again.
     with index.open("rb") as file:
@@ -498,15 +573,16 @@ def _fields(element: ElementTree.Element) -> dict[str, str]:
     return fields
 
 
-def _entry(index: str, fields: dict[str, str]) -> IndexEntry:
-    height, width = (positive(fields.get(f"ImageResolution{axis}")) for axis in "YX")
+def _entry(index: str, fields: dict[str, str]) -> Metadata:
+    sides = (fields.get(f"ImageResolution{axis}") for axis in "YX")
     places = (("row", "Row"), ("column", "Col"), ("field", "FieldID"))
-    return IndexEntry(
-        index,
-        (height, width) if height and width else None,
-        fields.get("ChannelName", ""),
+    name = fields.get("ChannelName", "")
+    return Metadata(
+        pixel_size(*sides),
+        (name,) if name else (),
         ", ".join(f"{word} {fields[key]}" for word, key in places if key in fields),
         fields.get("AbsTime", ""),
+        index,
     )
 
 
@@ -535,25 +611,8 @@ class TiffImage:
 
 
 @dataclass(frozen=True)
-class Metadata:
-    """What is known of how an image was taken."""
-
-    pixel_size_um: PixelSize | None = None
-    """Height and width of a pixel."""
-    channel_names: tuple[str, ...] = ()
-    position: str = ""
-    """Well, site or field, in the maker's words."""
-    acquired: str = ""
-    """When, in the maker's words."""
-    pixel_size_from: str = ""
-    """Where the size stands."""
-    notes: tuple[str, ...] = ()
-    """What to tell the user."""
-
-
-@dataclass(frozen=True)
-class Maker:
-    """One kind of file: a row of `MAKERS`."""
+class TiffMaker:
+    """One kind of file: a row of `TIFF_MAKERS`."""
 
     name: str
     place: str
@@ -569,7 +628,7 @@ def describe(image: TiffImage) -> Metadata:
 
     What it leaves out is filled in from the rows behind it.
     """
-    rows = [maker for maker in MAKERS if maker.knows(image)]
+    rows = [maker for maker in TIFF_MAKERS if maker.knows(image)]
     found = [(maker, maker.read(image)) for maker in rows]
     sized = [(m, d) for m, d in found if d.pixel_size_um is not None]
     size, place = (
@@ -613,16 +672,7 @@ _HARMONY_NAME = r"r\d+c\d+f\d+p\d+-ch\d+sk\d+fk\d+fl\d+\.tiff?$"
 
 
 def _harmony(image: TiffImage) -> Metadata:
-    found = find_in_index(image.path)
-    if found is None:
-        return Metadata()
-    return Metadata(
-        found.pixel_size_um,
-        (found.channel,) if found.channel else (),
-        found.position,
-        found.acquired,
-        found.index,
-    )
+    return find_in_index(image.path) or Metadata()
 
 
 def _metaseries(image: TiffImage) -> Metadata:
@@ -633,22 +683,14 @@ def _metaseries(image: TiffImage) -> Metadata:
     }
     unit = unit_um(values.get("spatial-calibration-units", ""))
     on = values.get("spatial-calibration-state", "on") == "on"
-    sizes = [positive(values.get(f"spatial-calibration-{axis}")) for axis in "yx"]
+    sides = (values.get(f"spatial-calibration-{axis}") for axis in "yx")
     name = values.get("_IllumSetting_") or values.get("image-name", "")
     return Metadata(
-        _sizes(sizes, unit if on else None),
+        pixel_size(*sides, unit=unit if on else None),
         (name,) if name else (),
         values.get("stage-label", ""),
         values.get("acquisition-time-local", ""),
     )
-
-
-def _sizes(values: list[float | None], unit: float | None) -> PixelSize | None:
-    """Return height and width in micrometers if both and their unit are known."""
-    height, width = values
-    if unit is None or height is None or width is None:
-        return None
-    return height * unit, width * unit
 
 
 def _xml(path: Path, text: str) -> ElementTree.Element:
@@ -664,7 +706,7 @@ def _micromanager(image: TiffImage) -> Metadata:
     meta = image.tag(_MICROMANAGER)
     if not isinstance(meta, dict):
         return Metadata()
-    size = positive(meta.get("PixelSizeUm"))
+    size = meta.get("PixelSizeUm")
     axes = meta.get("Axes")
     axes = axes if isinstance(axes, dict) else {}
     name = meta.get("Channel") or meta.get("ChannelName") or axes.get("channel")
@@ -672,7 +714,7 @@ def _micromanager(image: TiffImage) -> Metadata:
     if name is None or _planes_of_channels(image) > 1:
         names = _ndtiff_channels(image)
     return Metadata(
-        _sizes([size, size], 1.0),
+        pixel_size(size, size),
         names,
         str(meta.get("PositionName") or ""),
         str(meta.get("ReceivedTime") or meta.get("Time") or ""),
@@ -701,10 +743,9 @@ def _lsm(image: TiffImage) -> Metadata:
     info = image.tiff.lsm_metadata or {}
     colors = info.get("ChannelColors") or {}
     scan = info.get("ScanInformation") or {}
+    sides = (info.get(f"VoxelSize{axis}") for axis in "YX")
     return Metadata(
-        _sizes(
-            [positive(info.get(f"VoxelSize{axis}")) for axis in "YX"], MICROMETERS["m"]
-        ),
+        pixel_size(*sides, unit=MICROMETERS["m"]),
         tuple(str(name) for name in colors.get("ColorNames") or ()),
         acquired=_ole_date(scan.get("Sample0time")),
     )
@@ -727,14 +768,14 @@ def _uic(image: TiffImage) -> Metadata:
     # Of .stk files a later tag may replace what the first one says.
     info = {**info, **(image.tiff.stk_metadata or {})} if image.tiff.is_stk else info
     unit = unit_um(_text(info.get("CalibrationUnits")))
-    sizes = [positive(info.get(f"{axis}Calibration")) for axis in "YX"]
+    sides = (info.get(f"{axis}Calibration") for axis in "YX")
     properties = info.get("PlaneProperty")
     # Older versions of tifffile leave a number where newer ones read the list.
     listed = properties if isinstance(properties, list | tuple) else ()
     named = {p.get("name"): p.get("value") for p in listed if isinstance(p, dict)}
     name = _text(named.get("_IllumSetting_") or info.get("Name"))
     return Metadata(
-        _sizes(sizes, unit if info.get("SpatialCalibration", 1) else None),
+        pixel_size(*sides, unit=unit if info.get("SpatialCalibration", 1) else None),
         (name,) if name else (),
         _text(info.get("StageLabel")),
         _text(info.get("CreateTime")),
@@ -778,48 +819,48 @@ def _imagej(image: TiffImage) -> Metadata:
     )
 
 
-MAKERS = (
-    Maker(
+TIFF_MAKERS = (
+    TiffMaker(
         "Opera Phenix and Operetta",
         " or ".join(INDEXES) + " beside them",
         _is_harmony,
         _harmony,
         "6.4504 µm whatever the objective",
     ),
-    Maker(
+    TiffMaker(
         "ImageXpress",
         "the MetaSeries XML",
         lambda image: image.tiff.pages.first.is_metaseries,
         _metaseries,
         "1 px per inch",
     ),
-    Maker(
+    TiffMaker(
         "MetaMorph",
         "the UIC1 tag",
         lambda image: _UIC1 in image.tiff.pages.first.tags,
         _uic,
         "the dots per inch of a screen",
     ),
-    Maker("OME-TIFF", "OME-XML", lambda image: image.ome is not None, _ome),
-    Maker(
+    TiffMaker("OME-TIFF", "OME-XML", lambda image: image.ome is not None, _ome),
+    TiffMaker(
         "Zeiss LSM",
         "the CZ_LSMINFO tag",
         lambda image: image.tiff.pages.first.is_lsm,
         _lsm,
     ),
-    Maker(
+    TiffMaker(
         "PerkinElmer QPTIFF",
         "resolution tags",
         lambda image: image.tiff.pages.first.is_qpi,
         _qptiff,
     ),
-    Maker(
+    TiffMaker(
         "ImageJ",
         "ImageJ's description",
         lambda image: image.tiff.imagej_metadata is not None,
         _imagej,
     ),
-    Maker(
+    TiffMaker(
         "Micro-Manager",
         "tag 51123 (PixelSizeUm)",
         lambda image: _MICROMANAGER in image.tiff.pages.first.tags,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cellunet.io.scenes import Container
-    from cellunet.io.source import Choice
+    from cellunet.io.source import PlaneChoice
 
 INSTALL = 'pip install "cellunet-torch[formats]"'
 """What installs all libraries named here."""
@@ -92,7 +92,7 @@ def what_to_install(suffix: str) -> str:
     return INSTALL + (f", with Python {newer} or newer" if newer else "")
 
 
-def open_scene(path: Path, choice: Choice) -> SceneSource:
+def open_scene(path: Path, choice: PlaneChoice) -> SceneSource:
     """Open one scene of a microscope's file.
 
     Raises

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.io.scenes import (
-    Scene,
-    pixel_size,
-    step,
-)
+from cellunet.io.metadata import pixel_size, step
+from cellunet.io.scenes import Scene
 from cellunet.io.source import array_bytes
 
 if TYPE_CHECKING:

@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.io.scenes import (
-    MissingPlaneError,
-    Scene,
-    pixel_size,
-    step,
-)
+from cellunet.io.metadata import pixel_size, step
+from cellunet.io.scenes import MissingPlaneError, Scene
 from cellunet.io.source import array_bytes
 
 if TYPE_CHECKING:
@@ -21,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.io.axes import PixelSize
+    from cellunet.io.metadata import PixelSize
 
 _ND2_LOOPS = {"TimeLoop": "T", "NETimeLoop": "T", "XYPosLoop": "P", "ZStackLoop": "Z"}
 
@@ -63,7 +59,7 @@ class Nd2:
             pixel_size_um=self._pixel_size(),
             steps=self._steps(),
             acquired=(file.text_info or {}).get("date", ""),
-            whole_bytes=array_bytes((*shape[len(loops) :],), file.dtype)
+            whole_bytes=array_bytes(shape[len(leading) - 1 :], file.dtype)
             if file.attributes.compressionType or file.is_legacy
             else 0,
             refusal="its frames are in loops of a kind that cellunet does not know"

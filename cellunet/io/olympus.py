@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.io.metadata import SECONDS, unit_um
-from cellunet.io.scenes import (
-    MissingPlaneError,
-    Scene,
-    pixel_size,
-    step,
-    unread,
-)
+from cellunet.io.metadata import pixel_size, step, unit_s, unit_um
+from cellunet.io.scenes import MissingPlaneError, Scene, unread
 from cellunet.io.source import array_bytes
 
 if TYPE_CHECKING:
@@ -95,7 +89,7 @@ def _olympus_step(settings: Mapping[str, Any], axis: str) -> float | None:
         common = settings.get(f"Axis {number} Parameters Common", {})
         if common.get("AxisCode") == axis:
             unit = str(common.get("UnitName") or common.get("PixUnit") or "")
-            factor = SECONDS.get(unit) if axis == "T" else unit_um(unit)
+            factor = unit_s(unit) if axis == "T" else unit_um(unit)
             return step(float(common.get("Interval") or 0) * (factor or 0))
     return None
 
@@ -108,26 +102,27 @@ class Oir:
 
         self._file = oirfile.OirFile(path)
         self._pixels: npt.NDArray[Any] | None = None
-        sizes = self._file.sizes
-        scale = self._file.coord_scales
-        names = tuple(channel.name for channel in self._file.channels)
+        try:
+            self.scenes = [self._scene()]
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _scene(self) -> Scene:
+        sizes, scale = self._file.sizes, self._file.coord_scales
         axes = "".join(sizes)
-        known = "YX" in axes and axes.rstrip("S").endswith("YX")
-        refusal = "" if known else f"it is a scan along {axes.lower() or 'no axis'}"
-        self.scenes = [
-            Scene(
-                axes=axes,
-                shape=tuple(sizes.values()),
-                dtype=self._file.dtype,
-                channel_names=names,
-                pixel_size_um=pixel_size(scale.get("Y"), scale.get("X")),
-                steps=(step(scale.get("Z")), step(scale.get("T"))),
-                acquired=self._file.datetime or "",
-                whole_bytes=self._file.nbytes,
-            )
-            if known
-            else unread("", refusal)
-        ]
+        if "YX" not in axes or not axes.rstrip("S").endswith("YX"):
+            return unread("", f"it is a scan along {axes.lower() or 'no axis'}")
+        return Scene(
+            axes=axes,
+            shape=tuple(sizes.values()),
+            dtype=self._file.dtype,
+            channel_names=tuple(channel.name for channel in self._file.channels),
+            pixel_size_um=pixel_size(scale.get("Y"), scale.get("X")),
+            steps=(step(scale.get("Z")), step(scale.get("T"))),
+            acquired=self._file.datetime or "",
+            whole_bytes=self._file.nbytes,
+        )
 
     def read(
         self, scene: int, place: Mapping[str, int], rows: slice, columns: slice

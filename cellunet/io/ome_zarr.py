@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,11 @@ import numpy as np
 
 from cellunet.bugs import bug, is_bug
 from cellunet.errors import CellunetError, ImageReadError, some
-from cellunet.io.axes import Stack, at_level, choose_image, choose_level, lay_out
+from cellunet.io.axes import Stack, at_level, choose_image, choose_level
+from cellunet.io.metadata import unit_s, unit_um
 from cellunet.io.source import (
     READ_FAILURES,
-    Closing,
     Damage,
-    DamageLog,
     Origin,
     StoredGrid,
     array_bytes,
@@ -30,7 +28,7 @@ from cellunet.io.source import (
     check_piece,
     memory_note,
 )
-from cellunet.io.tiff_pixels import RowWindow
+from cellunet.io.stacks import RowWindow, StackSource
 from cellunet.io.zarr_store import (
     METADATA,
     address,
@@ -45,7 +43,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.io.source import Choice, Region
+    from cellunet.io.source import PlaneChoice, Region
+    from cellunet.io.stacks import Span
 
 VERSIONS = ("0.4", "0.5")
 
@@ -53,35 +52,6 @@ ORDER = "TCZYX"
 """Axes in the order in which planes are numbered here."""
 
 _TYPES = {"time": "T", "channel": "C"}
-
-_METERS = {
-    "yotta": 1e24,
-    "zetta": 1e21,
-    "exa": 1e18,
-    "peta": 1e15,
-    "tera": 1e12,
-    "giga": 1e9,
-    "mega": 1e6,
-    "kilo": 1e3,
-    "hecto": 1e2,
-    "deca": 1e1,
-    "deci": 1e-1,
-    "centi": 1e-2,
-    "milli": 1e-3,
-    "micro": 1e-6,
-    "nano": 1e-9,
-    "pico": 1e-12,
-    "femto": 1e-15,
-    "atto": 1e-18,
-    "zepto": 1e-21,
-    "yocto": 1e-24,
-    "": 1.0,
-}
-"""Prefixes of UDUNITS-2 names, which the format recommends."""
-
-_UM = {"angstrom": 1e-4, "inch": 25_400.0, "foot": 304_800.0, "yard": 914_400.0}
-
-_SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 
 ROWS_BYTES = 32 * 2**20
 """Rows of a plane are kept between windows unless they are more than so many bytes."""
@@ -92,7 +62,7 @@ FAR_ROWS_BYTES = 128 * 2**20
 STEP_BYTES = 64 * 2**20
 """Rows of full width are kept, as many as are read at once, up to so many bytes."""
 
-STEP_ROWS = 64
+LEAST_ROWS = 64
 """Rows to keep at least, of stores with lower chunks."""
 
 AT_ONCE = 10
@@ -149,7 +119,8 @@ def parse(path: Path, attributes: dict[str, Any]) -> Multiscale:
         )
     axes = tuple(a for a in first.get("axes", ()) if isinstance(a, dict))
     letters = "".join(map(_letter, axes))
-    if not axes or len(set(letters)) < len(letters) or not set("YX") <= set(letters):
+    known = letters.replace("?", "")
+    if len(set(known)) < len(known) or not set("YX") <= set(known):
         named = ", ".join(str(a.get("name")) for a in axes) or "none"
         raise _refused(path, f"name axes that are not understood ({named})")
     _first(path, first.get("datasets"), "datasets")
@@ -212,32 +183,6 @@ def _transform(
         numbers = tuple(float(v) for v in values)
         scale, place = (numbers, place) if kind == "scale" else (scale, numbers)
     return scale, place
-
-
-def micrometers(unit: str | None) -> float | None:
-    """Return a unit of length in micrometers, None if it is none.
-
-    Examples
-    --------
-    >>> micrometers("nanometer"), micrometers("second"), micrometers(None)
-    (0.001, None, None)
-    """
-    found = re.fullmatch(r"(\w*?)met(?:er|re)", unit or "")
-    if found and found[1] in _METERS:
-        return round(_METERS[found[1]] * 1e6, 21)
-    return _UM.get(unit or "")
-
-
-def seconds(unit: str | None) -> float | None:
-    """Return a unit of time in seconds, None if it is none.
-
-    Examples
-    --------
-    >>> seconds("millisecond"), seconds("minute")
-    (0.001, 60.0)
-    """
-    found = re.fullmatch(r"(\w*?)second", unit or "")
-    return _METERS.get(found[1]) if found else _SECONDS.get(unit or "")
 
 
 def image_paths(path: Path, attributes: dict[str, Any], root: Any) -> list[str]:  # noqa: ANN401
@@ -312,7 +257,7 @@ class OpenZarr:
         return np.dtype(np.uint8) if stored == np.bool_ else stored.newbyteorder("=")
 
 
-def open_level(path: Path, choice: Choice) -> OpenZarr:
+def open_level(path: Path, choice: PlaneChoice) -> OpenZarr:
     """Open an image of a store.
 
     Raises
@@ -387,8 +332,8 @@ def _array(path: Path, group: Any, level: Level, found: Multiscale) -> Any:  # n
         array = None
     if array is None or not hasattr(array, "chunks"):
         raise _refused(path, f"name an array {level.path!r} that is not there")
-    lengths = dict(zip(found.axes, array.shape, strict=False))
-    if lengths.get("?", 1) != 1:
+    lengths = zip(found.axes, array.shape, strict=False)
+    if any(a == "?" and n != 1 for a, n in lengths):
         raise _refused(path, f"name an axis that is not understood ({found.named})")
     if len(array.shape) != len(found.axes) or 0 in array.shape:
         raise _refused(
@@ -405,8 +350,8 @@ def _sizes(found: Multiscale, level: Level) -> dict[str, float]:
     for letter, axis, scale in zip(
         found.axes, found.described, level.scale, strict=True
     ):
-        unit = seconds if letter == "T" else micrometers
-        factor = unit(axis.get("unit"))
+        unit = str(axis.get("unit") or "")
+        factor = unit_s(unit) if letter == "T" else unit_um(unit)
         if factor is not None and math.isfinite(scale) and scale > 0:
             # Decimal as the file has it: 1000 nm are 1 um.
             sizes[letter] = float(f"{scale * factor:.12g}")
@@ -414,8 +359,11 @@ def _sizes(found: Multiscale, level: Level) -> dict[str, float]:
 
 
 def _grid(path: Path, found: Multiscale, at: int, array: Any, group: Any) -> StoredGrid:  # noqa: ANN401
-    """Return on what grid labels of this image lie: its own but for channels."""
-    kept = [k for k, a in enumerate(found.axes) if a != "C"]
+    """Return on what grid labels of this image lie: its own but for channels.
+
+    Axes that are not understood, which are of length 1, are left out, too.
+    """
+    kept = [k for k, a in enumerate(found.axes) if a not in "C?"]
     kept.sort(key=lambda k: ORDER.index(found.axes[k]))
     level = found.levels[at]
     return StoredGrid(
@@ -430,32 +378,22 @@ def _grid(path: Path, found: Multiscale, at: int, array: Any, group: Any) -> Sto
     )
 
 
-class ZarrSource(Closing):
+class ZarrSource(StackSource):
     """One image of an OME-Zarr as a `cellunet.io.source.Source`.
 
     Made by `open_zarr`.
     """
 
-    cut_from = None
-
-    def __init__(self, path: Path, choice: Choice) -> None:
+    def __init__(self, path: Path, choice: PlaneChoice) -> None:
+        super().__init__(path, choice)
         opened = open_level(path, choice)
-        layout = lay_out(opened.stack, choice)
-        self.path = path
-        self.shape = layout.shape
-        self.dtype = opened.dtype
-        self.plane_axes, self.plane_shape = layout.plane_axes, layout.plane_shape
-        self.channels = layout.channels
-        self.channel_names = layout.channel_names
-        self.file_channels = layout.file_channels
+        self._take(opened.stack, opened.dtype)
         sizes = opened.sizes
         self.pixel_size_um = (
             (sizes["Y"], sizes["X"]) if {"Y", "X"} <= sizes.keys() else None
         )
         self.z_step_um, self.time_step_s = sizes.get("Z"), sizes.get("T")
         self.origin = opened.origin
-        self._choice, self._layout, self._stack = choice, layout, opened.stack
-        self._log = DamageLog(path, keep_going=choice.keep_going)
         self._opened: OpenZarr | None = opened
         chunk = dict(zip(opened.axes, opened.array.chunks, strict=True))
         self._chunk = int(chunk["Y"]), int(chunk["X"])
@@ -465,11 +403,6 @@ class ZarrSource(Closing):
         self._window: RowWindow | None = None
         self._alone = True
         self.memory_note = memory_note(path, self._piece, self.held_bytes(1024))
-
-    @property
-    def damaged(self) -> tuple[Damage, ...]:
-        """What could not be read so far; zeros stand there."""
-        return self._log.noted
 
     def read(self, region: Region) -> npt.NDArray[Any]:
         """Return a region; see `cellunet.io.source.Source`."""
@@ -507,7 +440,7 @@ class ZarrSource(Closing):
     def _step(self) -> int:
         """Rows to read at once, so that no chunk is decoded twice."""
         high = self._chunk[0]
-        return high * max(STEP_ROWS // high, 1)
+        return high * max(LEAST_ROWS // high, 1)
 
     @property
     def _row_bytes(self) -> int:
@@ -534,31 +467,12 @@ class ZarrSource(Closing):
             return None
         return -(-self._chunk[1] * AT_ONCE // self._shard) * self._shard
 
-    def _pixels(
-        self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> npt.NDArray[Any]:
-        """Return a rectangle of a plane, CYX."""
-        first, *others = self._layout.stored(plane)
-        result = self._channels(first, rows, columns)
-        for stored in others:
-            np.maximum(result, self._channels(stored, rows, columns), out=result)
-        return result
-
-    def _channels(
-        self, stored: int, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> npt.NDArray[Any]:
-        shape = len(self._layout.parts), rows[1] - rows[0], columns[1] - columns[0]
-        parts = np.empty(shape, self.dtype)
-        for number, (skip, _) in enumerate(self._layout.parts):
-            parts[number] = self._rectangle(stored + skip, rows, columns)
-        return parts
-
-    def _rectangle(
-        self, stored: int, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> npt.NDArray[Any]:
+    def _stored(self, plane: int, rows: Span, columns: Span) -> npt.NDArray[Any]:
         """Return a rectangle of a stored plane; of a damaged one what there is."""
         try:
-            return self._stored(stored, rows, columns)
+            return self._part(plane, rows, columns)
+        except MemoryError:
+            raise
         except READ_FAILURES as error:
             if is_bug(error):
                 raise bug(error, self.path) from error
@@ -568,21 +482,21 @@ class ZarrSource(Closing):
         for y0, y1 in _parts(rows, self._chunk[0]):
             for x0, x1 in _parts(columns, self._chunk[1]):
                 try:
-                    part = self._stored(stored, (y0, y1), (x0, x1))
+                    part = self._part(plane, (y0, y1), (x0, x1))
+                except MemoryError:
+                    raise
                 except READ_FAILURES as error:
-                    lost = Damage(stored, y0, y1, x0, x1, "chunk", brief(error))
+                    lost = Damage(plane, y0, y1, x0, x1, "chunk", brief(error))
                     self._log.note(lost, error)
                     continue
                 top, left = y0 - rows[0], x0 - columns[0]
                 pixels[top : top + y1 - y0, left : left + x1 - x0] = part
         return pixels
 
-    def _stored(
-        self, stored: int, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> npt.NDArray[Any]:
+    def _part(self, plane: int, rows: Span, columns: Span) -> npt.NDArray[Any]:
         opened = self._file()
         leading = self._stack.shape[:-2]
-        places = np.unravel_index(stored, leading) if leading else ()
+        places = np.unravel_index(plane, leading) if leading else ()
         where: dict[str, Any] = {"Y": slice(*rows), "X": slice(*columns), "?": 0}
         where |= zip(self._stack.axes[:-2], map(int, places), strict=True)
         pixels = np.asarray(opened.array[tuple(where[a] for a in opened.axes)])
@@ -595,9 +509,7 @@ class ZarrSource(Closing):
         if self._opened is None:
             opened = open_level(self.path, self._choice)
             if (opened.stack, opened.dtype) != (self._stack, self.dtype):
-                raise ImageReadError(
-                    f"{self.path} has changed since it was opened.", hint="Run again."
-                )
+                raise self._has_changed()
             self._opened = opened
         return self._opened
 
@@ -610,13 +522,13 @@ class ZarrSource(Closing):
         return {**self.__dict__, "_opened": None, "_window": None, "_alone": False}
 
 
-def _parts(span: tuple[int, int], length: int) -> list[tuple[int, int]]:
+def _parts(span: Span, length: int) -> list[Span]:
     """Return the parts of a span that lie in one chunk each."""
     edges = range(span[0] // length * length, span[1], length)
     return [(max(e, span[0]), min(e + length, span[1])) for e in edges]
 
 
-def open_zarr(path: Path, choice: Choice) -> ZarrSource:
+def open_zarr(path: Path, choice: PlaneChoice) -> ZarrSource:
     """Read the metadata of an OME-Zarr and check what they claim.
 
     Raises

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".tiff", ".tif", ".btf", ".png", ".zarr")
 """Of pixels that programs for annotation read and write."""
 
-OTHER_SUFFIXES = (".lsm", *MAKERS, *JPEGS)
+OTHER_SUFFIXES = tuple(suffix for suffix in READERS if suffix not in IMAGE_SUFFIXES)
 """Of images alone: where one of `IMAGE_SUFFIXES` has the same name, that one counts."""
 
 SHAPES_SUFFIXES = (".geojson.gz", ".geojson", ".json", ".roi", ".zip")
@@ -783,7 +783,8 @@ def find_inputs(
         The list for ``-``.
     exclude
         A folder that folders and patterns leave out: that of the results, so that a
-        second run does not take the first one's results for images.
+        second run does not take the first one's results for images. What is searched
+        for in it itself, is not left out.
     include
         Kinds of `cellunet.io.paths.KINDS` that are taken from folders and
         patterns as well; what is named itself always is.
@@ -918,7 +919,7 @@ class _Search:
 
     def _add_folder(self, folder: Path, text: str) -> None:
         told = len(self.missing)
-        found = self._walk(folder)
+        found = self._walk(folder, self._excluded_from(folder))
         for path in found:
             self._add_file(path, str(folder))
         if not found and len(self.missing) == told:
@@ -927,44 +928,49 @@ class _Search:
 
     def _add_pattern(self, text: str) -> None:
         found: list[Path] = []
-        for path in self._matches(text):
+        parts = Path(text).parts
+        fixed = next(k for k, part in enumerate(parts) if glob.has_magic(part))
+        out = self._excluded_from(Path(*parts[:fixed]))
+        for path in self._matches(text, fixed, out):
+            if _lies_in(path.parent, out):
+                continue
             if _is_folder_image(path.name):
                 found.append(path)
             elif is_unread(path.name):
                 self._add_unread([path.name])
             elif os.path.isdir(path):  # noqa: PTH112 - False if it may not be read
-                found += self._walk(path)
-            elif _is_image(path) and not self._excluded(str(path.parent)):
+                found += self._walk(path, out)
+            elif _is_image(path):
                 found.append(path)
         for path in found:
             self._add_file(path, str(path.parent))
         if not found:
             self.missing.append((text, "no image fits this pattern"))
 
-    def _matches(self, text: str) -> list[Path]:
+    def _matches(self, text: str, fixed: int, out: str | None) -> list[Path]:
         """Return the files and folders that fit a pattern, in natural order."""
         parts = Path(text).parts
         if "**" not in parts:
             names = glob.glob(text)  # noqa: PTH207 - which cannot be absolute
             return [Path(n) for n in sorted(names, key=natural_key)]
         # The standard library follows links in circles here; `_walk` does not.
-        fixed = next(k for k, part in enumerate(parts) if glob.has_magic(part))
         root = Path(*parts[:fixed])
         unread = Counter(self.unread)
-        found = self._walk(root)
+        found = self._walk(root, out)
         if parts[-1] not in ("*", "**"):
             # What the pattern does not ask for is no one's loss.
             self.unread = unread
         return [p for p in found if _fits(p.relative_to(root).parts, parts[fixed:])]
 
-    def _excluded(self, folder: str) -> bool:
-        if self._exclude is None:
-            return False
-        real = os.path.realpath(folder)
-        return real == self._exclude or real.startswith(self._exclude + os.sep)
+    def _excluded_from(self, root: Path) -> str | None:
+        """Return what a search that begins in `root` leaves out."""
+        return None if _lies_in(root, self._exclude) else self._exclude
 
-    def _walk(self, folder: Path) -> list[Path]:
-        """Return the image files below `folder`, following links but no circles."""
+    def _walk(self, folder: Path, out: str | None) -> list[Path]:
+        """Return the image files below `folder`, following links but no circles.
+
+        A folder `out` is left out.
+        """
         found: list[str] = []
         seen = {os.path.realpath(folder)}
 
@@ -972,7 +978,7 @@ class _Search:
             self.missing.append((str(error.filename), error.strerror or "unreadable"))
 
         for at, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
-            if self._excluded(at):
+            if _lies_in(at, out):
                 folders.clear()
                 continue
             kept = []
@@ -993,6 +999,14 @@ class _Search:
             self._add_unread(names)
         images = [p for p in map(Path, sorted(found, key=natural_key)) if _is_image(p)]
         return images
+
+
+def _lies_in(path: Path | str, folder: str | None) -> bool:
+    """Say whether a path is a folder, which is given without links, or lies in it."""
+    if folder is None:
+        return False
+    real = os.path.realpath(path)
+    return real == folder or real.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _fits(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:

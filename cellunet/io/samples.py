@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellunet.errors import InputError
-from cellunet.io.plates import WHERE, well_name
+from cellunet.io.file_names import WHERE, well_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

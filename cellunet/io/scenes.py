@@ -8,7 +8,6 @@ its scenes a `cellunet.io.source.Source`, as `cellunet.io.tiff` does of a TIFF.
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,22 +18,12 @@ from cellunet.io.axes import (
     Stack,
     at_level,
     choose_image,
-    combine,
-    lay_out,
     level_note,
     note_on_others,
 )
 from cellunet.io.decoding import file_state
-from cellunet.io.source import (
-    Choice,
-    Closing,
-    Damage,
-    DamageLog,
-    Origin,
-    check_piece,
-    memory_note,
-    reading,
-)
+from cellunet.io.source import Damage, Origin, check_piece, memory_note, reading
+from cellunet.io.stacks import StackSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,8 +31,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.io.axes import PixelSize
-    from cellunet.io.source import Region
+    from cellunet.io.metadata import PixelSize
+    from cellunet.io.source import PlaneChoice, Region
+    from cellunet.io.stacks import Span
 
 
 class MissingPlaneError(ValueError):
@@ -124,7 +114,7 @@ class Container(Protocol):
         ...
 
 
-class SceneSource(Closing):
+class SceneSource(StackSource):
     """One scene of a container as a `cellunet.io.source.Source`.
 
     Parameters
@@ -142,13 +132,12 @@ class SceneSource(Closing):
     def __init__(
         self,
         path: Path,
-        choice: Choice,
+        choice: PlaneChoice,
         opener: Callable[[Path], Container],
         size_from: str,
     ) -> None:
-        self.path = path
+        super().__init__(path, choice)
         self._opener = opener
-        self._log = DamageLog(path, keep_going=choice.keep_going)
         self._container: Container | None = None
         self._whole: tuple[int, npt.NDArray[Any]] | None = None
         scenes = scenes_of(path, opener)
@@ -172,17 +161,11 @@ class SceneSource(Closing):
             )
         check_piece(path, scene.whole_bytes, choice.limit_bytes)
         try:
-            self._layout = layout = lay_out(self._stack(), choice, self._colors)
+            self._take(self._axes(), scene.dtype)
         finally:
             self.close()
-        self.shape, self.channels = layout.shape, layout.channels
-        self.dtype = np.dtype(np.float32) if layout.gray else scene.dtype
-        self.plane_axes, self.plane_shape = layout.plane_axes, layout.plane_shape
-        self.channel_names = layout.channel_names
-        self.file_channels = layout.file_channels
         self.pixel_size_um = scene.pixel_size_um
         self.z_step_um, self.time_step_s = scene.steps
-        self.cut_from = None
         full_px = at_level(
             scene.full_shape or scene.plane_shape, scene.plane_shape, (1.0, 1.0)
         )
@@ -196,15 +179,15 @@ class SceneSource(Closing):
             notes=(
                 *((note_on_others(images, self._number),) if others else ()),
                 *scene.notes,
-                *layout.notes,
+                *self._layout.notes,
                 *told,
             ),
             full_px=full_px,
-            pages=layout.pages,
+            pages=self._layout.pages,
         )
         self.memory_note = memory_note(path, scene.whole_bytes, self.held_bytes(1))
 
-    def _stack(self) -> Stack:
+    def _axes(self) -> Stack:
         scene = self._scene
         color = "S" in scene.axes and scene.shape[-1] >= 3
         return Stack(
@@ -215,11 +198,6 @@ class SceneSource(Closing):
             alpha=color and scene.shape[-1] == 4,
             channel_names=scene.channel_names,
         )
-
-    @property
-    def damaged(self) -> tuple[Damage, ...]:
-        """What could not be read so far; zeros stand there."""
-        return self._log.noted
 
     def held_bytes(self, rows: int) -> int:
         """Return what reading holds; see `cellunet.io.source.Source`."""
@@ -232,63 +210,32 @@ class SceneSource(Closing):
     def read(self, region: Region) -> npt.NDArray[Any]:
         """Return a region; see `cellunet.io.source.Source`."""
         region.check(self.shape, self._layout.planes)
-        rows, columns = slice(region.y0, region.y1), slice(region.x0, region.x1)
+        rows, columns = (region.y0, region.y1), (region.x0, region.x1)
         with reading(self.path):
             if not self._scene.whole_bytes:
                 return self._pixels(region.plane, rows, columns)
             if self._whole is None or self._whole[0] != region.plane:
                 # Two planes are not held at once.
                 self._whole = None
-                every = slice(0, self.shape[0]), slice(0, self.shape[1])
+                every = (0, self.shape[0]), (0, self.shape[1])
                 self._whole = region.plane, self._pixels(region.plane, *every)
-            return self._whole[1][:, rows, columns].copy()
+            return self._whole[1][:, slice(*rows), slice(*columns)].copy()
 
-    def _pixels(self, plane: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
-        """Return a rectangle of a plane, CYX."""
-        first, *others = self._layout.stored(plane)
-        result = self._channels(first, rows, columns)
-        for stored in others:
-            part = self._channels(stored, rows, columns)
-            np.maximum(result, part, out=result)
-        return result
-
-    def _channels(self, stored: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
-        """Return the channels of a rectangle of one stored plane, CYX."""
-        read: dict[int, npt.NDArray[Any]] = {}
-        shape = rows.stop - rows.start, columns.stop - columns.start
-        parts = np.empty((len(self._layout.parts), *shape), self._scene.dtype)
-        for number, (skip, sample) in enumerate(self._layout.parts):
-            if skip not in read:
-                read = {skip: self._stored(stored + skip, rows, columns)}
-            pixels = read[skip]
-            parts[number] = pixels if pixels.ndim == 2 else pixels[..., sample]
-        return (
-            combine(list(parts), gray=True)[np.newaxis] if self._layout.gray else parts
-        )
-
-    def _stored(self, stored: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+    def _stored(self, plane: int, rows: Span, columns: Span) -> npt.NDArray[Any]:
         scene = self._scene
         leading = scene.shape[: scene.axes.index("YX")]
-        places = np.unravel_index(stored, leading) if leading else ()
+        places = np.unravel_index(plane, leading) if leading else ()
         place = dict(zip(scene.axes, map(int, places), strict=False))
+        part = slice(*rows), slice(*columns)
         try:
-            return self._opened().read(self._number, place, rows, columns)
+            return self._opened().read(self._number, place, *part)
         except MissingPlaneError as error:
             where = " ".join(f"{axis} {index}" for axis, index in place.items())
             reason = f"{where} is not in the file" if where else "it is not in the file"
-            lost = (rows.start, rows.stop, columns.start, columns.stop)
-            self._log.note(Damage(stored, *lost, "rows", reason), error)
+            self._log.note(Damage(plane, *rows, *columns, "rows", reason), error)
             samples = scene.shape[-1:] if "S" in scene.axes else ()
-            shape = lost[1] - lost[0], lost[3] - lost[2], *samples
+            shape = rows[1] - rows[0], columns[1] - columns[0], *samples
             return np.zeros(shape, scene.dtype)
-
-    def _colors(self) -> list[npt.NDArray[Any]]:
-        """Return red, green and blue around the first plane's center."""
-        spans = []
-        for length in self._scene.plane_shape:
-            first = max(0, length - LOOK_PX) // 2
-            spans.append(slice(first, min(length, first + LOOK_PX)))
-        return list(np.moveaxis(self._stored(0, *spans)[..., :3], -1, 0))
 
     def _opened(self) -> Container:
         if self._container is None:
@@ -298,9 +245,7 @@ class SceneSource(Closing):
                 container.close()
                 # Where the state of the file does not tell that it is another one.
                 _scenes.cache_clear()
-                raise ImageReadError(
-                    f"{self.path} has changed since it was opened.", hint="Run again."
-                )
+                raise self._has_changed()
             self._container = container
         return self._container
 
@@ -329,23 +274,6 @@ def _scenes(
         return tuple(container.scenes)
     finally:
         container.close()
-
-
-LOOK_PX = 512
-"""Part of a color image that is looked at to see whether it is really gray."""
-
-
-def pixel_size(height: float | None, width: float | None) -> PixelSize | None:
-    """Return the size of a pixel if it can be one."""
-    sizes = height, width
-    if any(n is None or not math.isfinite(n) or n <= 0 for n in sizes):
-        return None
-    return sizes  # type: ignore[return-value]
-
-
-def step(length: float | None) -> float | None:
-    """Return the length of a step, if there is one."""
-    return abs(length) if length and math.isfinite(length) else None
 
 
 def unread(name: str, refusal: str) -> Scene:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.io.label_tiff import CropMetadata
+    from cellunet.io.crops import CropMetadata
 
 
 class DecodingError(RuntimeError):
@@ -198,7 +198,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Choice:
+class PlaneChoice:
     """What the user wants of an image that holds more than one plane of intensity."""
 
     channel: str | None = None
@@ -356,7 +356,7 @@ class Source(Protocol):
 
     @property
     def damaged(self) -> tuple[Damage, ...]:
-        """What could not be read so far; zeros stand there (`Choice.keep_going`)."""
+        """What could not be read so far; `PlaneChoice.keep_going` has zeros there."""
         ...
 
     def read(self, region: Region) -> npt.NDArray[Any]:
@@ -639,7 +639,7 @@ EXPORT = (
     "converter (bfconvert)."
 )
 
-_WAY_OUT = {
+_ADVICE = {
     "TIFF": "Rename it to .tif.",
     "PNG": "Rename it to .png.",
     "JPEG": "Rename it to .jpg; better, export the original again as TIFF: JPEG has "
@@ -708,6 +708,8 @@ def reading(path: Path) -> Iterator[None]:
 def _explained(path: Path, error: BaseException) -> ImageReadError:
     if isinstance(error, FileNotFoundError):
         return ImageReadError(f"{path} does not exist.")
+    if isinstance(error, MemoryError):
+        return ImageReadError(f"{path} does not fit into memory.")
     # Windows says no permission where others say a folder; Path.is_dir may raise.
     if os.path.isdir(path):  # noqa: PTH112
         return ImageReadError(
@@ -719,8 +721,6 @@ def _explained(path: Path, error: BaseException) -> ImageReadError:
             f"{path} may not be read (permission denied).",
             hint="Change its permissions.",
         )
-    if isinstance(error, MemoryError):
-        return ImageReadError(f"{path} does not fit into memory.")
     if isinstance(error, DecoderLostError | NoDecoderError):
         return ImageReadError(f"{path} cannot be read: {error}.", hint=error.hint)
     return ImageReadError(
@@ -740,9 +740,9 @@ def kind_by_content(head: bytes) -> str:
     return ""
 
 
-def way_out(kind: str) -> str:
+def advice_on(kind: str) -> str:
     """Return what to do with a file that is not of the kind that its name claims."""
-    return _WAY_OUT.get(kind, "Export it as TIFF, OME-TIFF or PNG.")
+    return _ADVICE.get(kind, "Export it as TIFF, OME-TIFF or PNG.")
 
 
 def check_kind(path: Path, *expected: str) -> int:
@@ -765,7 +765,7 @@ def check_kind(path: Path, *expected: str) -> int:
         found = f"its content is {kind}" if kind else "it is not an image"
         raise ImageReadError(
             f"{path} is named like a {expected[0]} file, but {found}.",
-            hint=way_out(kind),
+            hint=advice_on(kind),
         )
     return size
 

@@ -31,12 +31,10 @@ from cellunet.io.axes import (
     at_level,
     choose_image,
     choose_level,
-    combine,
-    lay_out,
     level_note,
     note_on_others,
 )
-from cellunet.io.label_tiff import CropMetadata
+from cellunet.io.crops import CropMetadata
 from cellunet.io.metadata import (
     TiffImage,
     describe,
@@ -45,23 +43,16 @@ from cellunet.io.metadata import (
     refuse_entities,
     summarize_ome,
 )
-from cellunet.io.source import (
-    Choice,
-    Closing,
-    DamageLog,
-    Origin,
-    check_kind,
-    memory_note,
-    reading,
-)
+from cellunet.io.source import Origin, check_kind, memory_note, reading
+from cellunet.io.stacks import RowWindow, StackSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cellunet.io.axes import PlaneLayout
     from cellunet.io.metadata import Metadata, OmeImage, OmeSummary
-    from cellunet.io.source import Damage, Region
+    from cellunet.io.source import DamageLog, PlaneChoice, Region
+    from cellunet.io.stacks import Span
 
 TOLERANCE = 0.02
 """Share of the full range by which entries may lie off a line: 8-bit steps, rounded."""
@@ -322,8 +313,6 @@ class OpenTiff:
     """Micrometers along Z and seconds along T from one plane to the next."""
     origin: Origin
     """What else the file tells of the image."""
-    log: DamageLog
-    """Told of what cannot be read."""
     cut_from: CropMetadata | None = None
     """The field that it was cut from, if it says so."""
 
@@ -351,8 +340,17 @@ class OpenTiff:
         self.tiff.close()
 
 
-def open_series(path: Path, choice: Choice) -> OpenTiff:
+def open_series(path: Path, choice: PlaneChoice, log: DamageLog) -> OpenTiff:
     """Open an image of a TIFF file; afterwards the file is closed until it is read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    choice
+        What the user wants of it.
+    log
+        Told of what cannot be read.
 
     Raises
     ------
@@ -360,7 +358,6 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         If the file is not a TIFF, claims what it cannot hold, or has no such image or
         level; tifffile's own errors pass.
     """
-    log = DamageLog(path, keep_going=choice.keep_going)
     with _images(path) as (tiff, size, ome, images):
         named = [(image_name(one), plane_shape(one[0])) for one in images]
         chosen = choose_image(path, choice.image, named)
@@ -390,11 +387,11 @@ def open_series(path: Path, choice: Choice) -> OpenTiff:
         origin = replace(origin, full_px=full_px, notes=told)
         if size_um is not None:
             size_um = size_um[0] * full_px[0], size_um[1] * full_px[1]
-    return OpenTiff(tiff, reader, stack, palette, size_um, steps, origin, log, cut)
+    return OpenTiff(tiff, reader, stack, palette, size_um, steps, origin, cut)
 
 
 def image_names(path: Path) -> list[str]:
-    """Return the names of the images of a TIFF file, as `Choice.image` numbers them.
+    """Return the names of the images of a TIFF, as `PlaneChoice.image` numbers them.
 
     Raises
     ------
@@ -491,7 +488,9 @@ def _describe(
         raise ImageReadError(f"{path} holds {page.dtype} values, not intensities.")
     palette = None
     if makes_colors(image):
-        palette = (page.colormap >> 8).astype(np.uint8).T
+        # Some programs write 8 bits, where TIFF 6.0 has 16: libtiff's test for it.
+        shift = 8 if page.colormap.max() > 255 else 0
+        palette = (page.colormap >> shift).astype(np.uint8).T
         axes, shape = axes.removesuffix("S"), shape[: len(axes.removesuffix("S"))]
         axes, shape = axes + "S", (*shape, 3)
     if planes:
@@ -546,7 +545,7 @@ def may_be_planes(image: TiffImage, *, asked: bool = False) -> bool:
     )
 
 
-def _asks_for_color(page: tifffile.TiffPage, choice: Choice) -> bool:
+def _asks_for_color(page: tifffile.TiffPage, choice: PlaneChoice) -> bool:
     """Say whether the user takes three planes for red, green and blue."""
     named = (choice.channel or "").casefold() in COLORS
     return page.samplesperpixel == len(COLORS) and (choice.gray or named)
@@ -569,9 +568,9 @@ def _axes_of_crop(
     path: Path, cut: CropMetadata, axes: str, shape: tuple[int, ...]
 ) -> str:
     """Return the axes of a crop: its pages are the channels that its record names."""
-    if not cut.further:
+    count = len(cut.channels)
+    if count == 1:
         return axes
-    count = len(cut.channel_names)
     if not axes.startswith(("IYX", "QYX")) or shape[0] != count:
         raise ImageReadError(
             f"{path} was cut by cellunet from {count} channels "
@@ -584,31 +583,22 @@ def _axes_of_crop(
 LARGEST_WINDOW_PX = 1024
 """Side of the network's windows (`cellunet.imaging.blocks.LARGEST_PX`)."""
 
-LOOK_PX = 512
-"""Part of a color image that is looked at to see whether it is really gray."""
 
-
-class TiffSource(Closing):
+class TiffSource(StackSource):
     """One TIFF file as a `cellunet.io.source.Source`.
 
     Made by `open_tiff`. The file is closed until the first `read`.
     """
 
-    def __init__(self, path: Path, choice: Choice) -> None:
-        file = open_series(path, choice)
+    def __init__(self, path: Path, choice: PlaneChoice) -> None:
+        super().__init__(path, choice)
+        file = open_series(path, choice, self._log)
+        self._file: OpenTiff | None = file
         try:
-            layout = lay_out(file.stack, choice, lambda: _colors(file))
+            self._take(file.stack, file.dtype)
         finally:
             file.close()
-        self.path = path
-        self.shape = layout.shape
-        self._stored_dtype = file.dtype
-        self.dtype = np.dtype(np.float32) if layout.gray else file.dtype
-        self.plane_axes = layout.plane_axes
-        self.plane_shape = layout.plane_shape
-        self.channels = layout.channels
-        self.channel_names = layout.channel_names
-        self.file_channels = layout.file_channels
+        layout = self._layout
         self.pixel_size_um = file.pixel_size_um
         self.z_step_um, self.time_step_s = file.steps
         told = (*file.origin.notes, *layout.notes)
@@ -620,15 +610,7 @@ class TiffSource(Closing):
             file.reader, layout, self.dtype, LARGEST_WINDOW_PX
         )
         self.memory_note = memory_note(path, file.reader.piece_bytes, held)
-        self._choice, self._layout = choice, layout
-        self._stack = file.stack
-        self._file: OpenTiff | None = file
-        self._window: tiff_pixels.RowWindow | None = None
-
-    @property
-    def damaged(self) -> tuple[Damage, ...]:
-        """What could not be read so far; zeros stand there."""
-        return self._file.log.noted if self._file is not None else ()
+        self._window: RowWindow | None = None
 
     def read(self, region: Region) -> npt.NDArray[Any]:
         """Return a region; see `cellunet.io.source.Source`."""
@@ -639,7 +621,7 @@ class TiffSource(Closing):
             if not tiff_pixels.shares_rows(reader, self._layout):
                 return self._pixels(region.plane, rows, columns)
             if self._window is None:
-                self._window = tiff_pixels.RowWindow(
+                self._window = RowWindow(
                     self.shape, tiff_pixels.step_rows(reader), self._pixels
                 )
             return self._window.read(region.plane, rows, columns)
@@ -650,26 +632,15 @@ class TiffSource(Closing):
             reader = self._opened().reader
             return tiff_pixels.held_bytes(reader, self._layout, self.dtype, rows)
 
-    def _pixels(
-        self, plane: int, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> npt.NDArray[Any]:
-        """Return a rectangle of a plane, CYX."""
-        file, layout = self._opened(), self._layout
-        first, *others = layout.stored(plane)
-        result = _channels(file, layout, first, (rows, columns))
-        for stored in others:
-            part = _channels(file, layout, stored, (rows, columns))
-            np.maximum(result, part, out=result)
-        return result
+    def _stored(self, plane: int, rows: Span, columns: Span) -> npt.NDArray[Any]:
+        return self._opened().pixels(plane, rows, columns)
 
     def _opened(self) -> OpenTiff:
         """Return the file, after pickling opened anew."""
         if self._file is None:
-            file = open_series(self.path, self._choice)
+            file = open_series(self.path, self._choice, self._log)
             if (file.stack, file.dtype) != (self._stack, self._stored_dtype):
-                raise ImageReadError(
-                    f"{self.path} has changed since it was opened.", hint="Run again."
-                )
+                raise self._has_changed()
             file.reader.planes_read = tiff_pixels.stored_planes(self._layout)
             self._file = file
         return self._file
@@ -684,7 +655,7 @@ class TiffSource(Closing):
         return {**self.__dict__, "_file": None, "_window": None}
 
 
-def open_tiff(path: Path, choice: Choice) -> TiffSource:
+def open_tiff(path: Path, choice: PlaneChoice) -> TiffSource:
     """Read the metadata of a TIFF and check what it claims.
 
     Raises
@@ -695,35 +666,3 @@ def open_tiff(path: Path, choice: Choice) -> TiffSource:
     """
     with reading(path):
         return TiffSource(path, choice)
-
-
-def _channels(
-    file: OpenTiff,
-    layout: PlaneLayout,
-    stored: int,
-    window: tuple[tuple[int, int], tuple[int, int]],
-) -> npt.NDArray[Any]:
-    """Return the channels of a rectangle of one stored plane, CYX."""
-    (y0, y1), (x0, x1) = window
-    parts = np.empty((len(layout.parts), y1 - y0, x1 - x0), file.dtype)
-    # Of those that are stored apart one is held beside the result.
-    for skip in dict.fromkeys(skip for skip, _ in layout.parts):
-        pixels = file.pixels(stored + skip, *window)
-        for number, (where, sample) in enumerate(layout.parts):
-            if where == skip:
-                parts[number] = pixels[..., sample]
-    return combine(list(parts), gray=True)[np.newaxis] if layout.gray else parts
-
-
-def _colors(file: OpenTiff) -> list[npt.NDArray[Any]]:
-    """Return red, green and blue around the first plane's center."""
-    layout = lay_out(file.stack, Choice(gray=True))
-    spans = []
-    for length in layout.shape:
-        first = max(0, length - LOOK_PX) // 2
-        spans.append((first, min(length, first + LOOK_PX)))
-    first_plane = layout.stored(0)[0]
-    return [
-        file.pixels(first_plane + skip, *spans)[..., sample]
-        for skip, sample in layout.parts
-    ]

@@ -30,16 +30,16 @@ from cellunet.io.source import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     import numpy.typing as npt
 
     from cellunet.io.axes import PlaneLayout
-    from cellunet.io.source import Choice, DamageLog
+    from cellunet.io.source import DamageLog, PlaneChoice
+    from cellunet.io.stacks import Span
 
     Page: TypeAlias = tifffile.TiffPage | tifffile.TiffFrame
-    Span: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ takes some of them, and a row of tiles and a quarter, for rows of full width. Ti
 rows of windows share are decoded again."""
 
 ROWS_CACHE_BYTES = 4 * 2**20
-"""The same for strips as wide as the image, whose rows `RowWindow` keeps."""
+"""The same for strips as wide as the image, whose rows a `RowWindow` keeps."""
 
 TOGETHER_BYTES = 2**20
 """Decoded bytes of small pieces that are decoded together: a question to the process
@@ -328,7 +328,7 @@ class SeriesReader:
         start = self._starts[number]
         return None if start is None else start + inside * self.plane_bytes
 
-    def check(self, size: int, choice: Choice) -> None:
+    def check(self, size: int, choice: PlaneChoice) -> None:
         """Compare what the series claims with what the file holds.
 
         Parameters
@@ -631,82 +631,6 @@ def _contiguous(page: Page) -> int | None:
 
 STEP_ROWS = 256
 """Rows that are decoded at once: so many, in whole strips, or one strip."""
-
-
-class RowWindow:
-    """Keeps the latest full-width rows of a plane.
-
-    Windows side by side need the same full-width strips, and rows of windows overlap.
-    What was decoded for one is kept for the next, as pixels of the channels that are
-    read, whatever else the strips hold.
-
-    Parameters
-    ----------
-    shape
-        Height and width of a plane.
-    step
-        Rows to load at once.
-    load
-        ``load(plane, rows, columns)`` returns a rectangle, CYX.
-    wide
-        Columns to load at once; all where it is not given.
-    most
-        Steps to keep; as many as what is read touches where it is not given.
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        step: int,
-        load: Callable[[int, Span, Span], npt.NDArray[Any]],
-        *,
-        wide: int | None = None,
-        most: int | None = None,
-    ) -> None:
-        self._shape, self._step, self._load = shape, step, load
-        self._wide, self._most = wide or shape[1], most
-        # One room is used again and again: what is freed in between stays in memory.
-        self._room: npt.NDArray[Any] = np.empty((0, 0, 0, 0))
-        self._held: list[tuple[int, int] | None] = []
-
-    def read(self, plane: int, rows: Span, columns: Span) -> npt.NDArray[Any]:
-        """Return a rectangle of a plane as a new array, CYX."""
-        first, last = rows[0] // self._step, -(-rows[1] // self._step)
-        most = (rows[1] - rows[0] + self._step - 2) // self._step + 1
-        most = min(most, self._most or most)
-        if most > len(self._held):
-            self._held = [None] * most
-            self._room = np.empty((0, 0, 0, 0))
-        found: npt.NDArray[Any] = np.empty((0, 0, 0))
-        for k in range(first, last):
-            top = k * self._step
-            # Copied at once, because the next step may take its place.
-            band = self._band(plane, k)
-            if k == first:
-                size = len(band), rows[1] - rows[0], columns[1] - columns[0]
-                found = np.empty(size, band.dtype)
-            y0, y1 = max(rows[0], top), min(rows[1], top + self._step)
-            part = band[:, y0 - top : y1 - top, slice(*columns)]
-            found[:, y0 - rows[0] : y1 - rows[0]] = part
-        return found
-
-    def _band(self, plane: int, k: int) -> npt.NDArray[Any]:
-        """Return the rows of one step."""
-        slot, (height, width) = k % len(self._held), self._shape
-        if self._held[slot] != (plane, k):
-            self._held[slot] = None
-            top = k * self._step
-            rows = top, min(top + self._step, height)
-            for x0 in range(0, width, self._wide):
-                columns = x0, min(x0 + self._wide, width)
-                new = self._load(plane, rows, columns)
-                if not self._room.size:
-                    size = len(self._held), len(new), min(self._step, height), width
-                    self._room = np.empty(size, new.dtype)
-                self._room[slot, :, : new.shape[1], slice(*columns)] = new
-            self._held[slot] = plane, k
-        band: npt.NDArray[Any] = self._room[slot]
-        return band
 
 
 def shares_rows(reader: SeriesReader, layout: PlaneLayout) -> bool:

@@ -8,13 +8,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from cellunet.io.metadata import refuse_entities
-from cellunet.io.scenes import (
-    MissingPlaneError,
-    Scene,
-    pixel_size,
-    step,
-)
+from cellunet.io.metadata import pixel_size, refuse_entities, step
+from cellunet.io.scenes import MissingPlaneError, Scene
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.io.axes import PixelSize
+    from cellunet.io.metadata import PixelSize
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class LayerChoice:
     """What of an image layer is to be segmented."""
 
     every_plane: bool = False
@@ -50,7 +50,7 @@ class Planes:
         If it is an RGB picture, or has no such channel.
     """
 
-    def __init__(self, layer: Any, choice: Choice, shown: Sequence[float]) -> None:  # noqa: ANN401
+    def __init__(self, layer: Any, choice: LayerChoice, shown: Sequence[float]) -> None:  # noqa: ANN401
         if layer.rgb:
             raise CellunetError(
                 f"{layer.name} is an RGB picture.",

@@ -14,7 +14,13 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from cellunet.command_config import MODEL, SCRATCH
 from cellunet.errors import CellunetError
 from cellunet.napari.jobs import Desk, Job
-from cellunet.napari.layers import Choice, Collected, Planes, Result, training_pairs
+from cellunet.napari.layers import (
+    Collected,
+    LayerChoice,
+    Planes,
+    Result,
+    training_pairs,
+)
 from cellunet.store import find_model
 from cellunet.tasks.models import list_models
 from cellunet.tasks.predict.plane import PredictionStopped
@@ -248,7 +254,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
         if layer.ndim < 2:
             raise CellunetError(f"{layer.name} has no rows and columns.")
         axis = self.channel_axis.value
-        choice = Choice(
+        choice = LayerChoice(
             every_plane=self.planes.value == ALL,
             channel_axis=axis,
             # What the hidden field still holds says nothing.

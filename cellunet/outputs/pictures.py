@@ -16,12 +16,12 @@ import numpy as np
 
 from cellunet.errors import ConfigError
 from cellunet.imaging.normalize import percentile_span
+from cellunet.imaging.pieces import PIECE_PX, pieces
 from cellunet.imaging.targets import (
     SCRIBBLED_BACKGROUND,
     SCRIBBLED_INTERIOR,
 )
 from cellunet.io.files import StreamedFile, writing
-from cellunet.io.scratch import PIECE_PX, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cellunet.io.plates import WHERE, well_place
+from cellunet.io.file_names import WHERE, well_place
 from cellunet.io.samples import is_given
 
 if TYPE_CHECKING:

@@ -33,8 +33,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from cellunet.io.file_names import name_of
 from cellunet.io.files import write_atomically
-from cellunet.io.plates import name_of
 from cellunet.io.samples import is_given
 from cellunet.outputs import charts
 from cellunet.outputs.plates import (

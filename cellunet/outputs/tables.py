@@ -27,6 +27,7 @@ import numpy as np
 
 from cellunet.errors import OutputError, choose, optional
 from cellunet.imaging.measure import WHOLE, column_names
+from cellunet.io.file_names import WHERE
 from cellunet.io.files import (
     PendingFile,
     StreamedFile,
@@ -35,7 +36,6 @@ from cellunet.io.files import (
     write_atomically,
     writing,
 )
-from cellunet.io.plates import WHERE
 from cellunet.io.samples import is_given
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from cellunet.errors import (
 )
 from cellunet.imaging.targets import scribbled_px
 from cellunet.io.files import PendingFile, at_work, write_atomically, writing
-from cellunet.io.png import write_png
+from cellunet.io.png_jpeg import write_png
 from cellunet.io.source import Region, one_plane
 from cellunet.outputs.sheets import COLUMNS, ROWS, sheet, tile
 from cellunet.progress import silent_track

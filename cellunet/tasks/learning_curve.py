@@ -280,7 +280,7 @@ class _Known:
 
     def _read(self, file: Path) -> None:
         try:
-            rows = [json.loads(line) for line in file.read_text().splitlines()]
+            rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
             same = rows[0]["about"] == self._about
             for row in rows[1:]:
                 trial = fit.Trial(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from cellunet.imaging.measure import channel_suffixes
-from cellunet.io.scratch import pieces
+from cellunet.imaging.pieces import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -31,7 +31,7 @@ from cellunet.imaging.targets import (
 )
 from cellunet.io.files import PendingFile, at_work, writing
 from cellunet.io.images import write_labels, write_plane
-from cellunet.io.png import write_png
+from cellunet.io.png_jpeg import write_png
 from cellunet.outputs.pictures import preview
 from cellunet.progress import silent_track
 from cellunet.tasks.check_labels import annotated_share, read_labels_with_image

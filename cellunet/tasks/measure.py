@@ -27,7 +27,7 @@ from cellunet.errors import (
 from cellunet.imaging.measure import equivalent_diameters
 from cellunet.imaging.normalize import measure_channels
 from cellunet.io.axes import matching_planes
-from cellunet.io.channel_files import ChannelFile, channel_file
+from cellunet.io.file_names import ChannelFile, channel_file
 from cellunet.io.files import at_work, writing
 from cellunet.io.images import create_labels, names_of_images, open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance

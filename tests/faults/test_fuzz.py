@@ -106,7 +106,7 @@ def refused(tmp_path: Path, kind: str, content: bytes) -> str:
     path = tmp_path / f"a{worker.SUFFIX.get(kind, '.json')}"
     path.write_bytes(content)
     with pytest.raises(AnnotationError) as caught:
-        read_drawn(path, kind, ReadRequest(shape=(24, 24)))
+        read_drawn(path, ReadRequest(shape=(24, 24)), kind)
     return str(caught.value)
 
 

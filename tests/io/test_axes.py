@@ -11,8 +11,8 @@ import tifffile
 from cellunet.errors import ImageReadError
 from cellunet.io.axes import PlaneLayout, Stack, combine, lay_out
 from cellunet.io.images import open_image
-from cellunet.io.png import write_png
-from cellunet.io.source import Choice, Region, ZMode
+from cellunet.io.png_jpeg import write_png
+from cellunet.io.source import PlaneChoice, Region, ZMode
 
 PLATE = Path("plate3.tif")
 
@@ -29,7 +29,7 @@ def plan(
     names: tuple[str, ...] = (),
 ) -> PlaneLayout:
     stack = Stack(PLATE, axes, shape, color=color, alpha=alpha, channel_names=names)
-    return lay_out(stack, Choice(channel, gray, z))
+    return lay_out(stack, PlaneChoice(channel, gray, z))
 
 
 def test_a_plane_is_one_plane():
@@ -69,14 +69,14 @@ def test_planes_of_a_hyperstack_skip_the_other_channels():
 )
 def test_pages_without_a_name_are_read_as_asked(axes, pages, kept, channels, told):
     shape = (*(3, 2)[: len(axes) - 2], 5, 7)
-    choice = Choice("0", pages=pages)
+    choice = PlaneChoice("0", pages=pages)
     layout = lay_out(Stack(PLATE, axes, shape), choice)
     assert (layout.plane_axes, len(layout.file_channels)) == (kept, channels)
     assert layout.pages == told
 
 
 def test_pages_as_channels_are_stored_planes_and_the_rest_may_be_projected():
-    choice = Choice("1", z="max", pages="channels")
+    choice = PlaneChoice("1", z="max", pages="channels")
     layout = lay_out(Stack(PLATE, "QQYX", (3, 2, 5, 7)), choice)
     assert (layout.parts, layout.plane_axes) == (((1, 0),), "")
     assert layout.stored(0) == [0, 2, 4]
@@ -84,7 +84,7 @@ def test_pages_as_channels_are_stored_planes_and_the_rest_may_be_projected():
 
 def test_pages_that_have_a_name_are_not_renamed():
     with pytest.raises(ImageReadError, match=r"itself what its pages are \(T\)"):
-        lay_out(Stack(PLATE, "TYX", (3, 5, 7)), Choice(pages="channels"))
+        lay_out(Stack(PLATE, "TYX", (3, 5, 7)), PlaneChoice(pages="channels"))
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 1), (1, 5, 7, 1), (1, 1, 5, 7), (5, 7, 1, 1)])
@@ -218,7 +218,7 @@ def test_planar_colors_are_stored_planes():
 
 def test_gray_saved_as_color_is_gray():
     stack = Stack(PLATE, "YXS", (5, 7, 3), color=True)
-    layout = lay_out(stack, Choice(), lambda: [np.eye(2)] * 3)
+    layout = lay_out(stack, PlaneChoice(), lambda: [np.eye(2)] * 3)
     assert (layout.gray, layout.file_channels) == (True, ("luminance",))
     assert layout.notes == ("a gray image that was saved as color, read as gray",)
 
@@ -226,7 +226,7 @@ def test_gray_saved_as_color_is_gray():
 def test_what_is_seen_of_colors_must_have_signal_to_be_gray():
     stack = Stack(PLATE, "YXS", (5, 7, 3), color=True)
     with pytest.raises(ImageReadError, match="no channel was chosen"):
-        lay_out(stack, Choice(), lambda: [np.ones((2, 2))] * 3)
+        lay_out(stack, PlaneChoice(), lambda: [np.ones((2, 2))] * 3)
 
 
 def test_gray_with_alpha_is_gray():
@@ -274,7 +274,7 @@ def chosen(
     channel: str | None, names: tuple[str, ...] = NAMES, known: tuple[str, ...] = ()
 ) -> PlaneLayout:
     stack = Stack(Path("plate.tif"), "CYX", (len(names), 5, 7), channel_names=names)
-    return lay_out(stack, Choice(channel, known=known))
+    return lay_out(stack, PlaneChoice(channel, known=known))
 
 
 def pixels(path: Path, channel: str) -> np.ndarray:
@@ -338,6 +338,8 @@ def test_known_channels_are_taken_by_name_alone():
         (("", ""), ("0", "1"), "0,1"),
         (("0", "1"), ("0", "1"), "0,1"),
         (("GFP", "GFP", "DAPI"), ("DAPI", "GFP"), "0,1"),
+        # As many as are looked for, but one of them twice and the other not at all.
+        (("DAPI", "CD3", "CD8", "dapi"), ("DAPI", "membrane"), "DAPI,CD3"),
     ]:
         with pytest.raises(ImageReadError, match="no channel was chosen") as caught:
             chosen(None, names, known)

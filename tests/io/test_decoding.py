@@ -17,11 +17,12 @@ from cellunet.errors import ImageReadError
 from cellunet.io import tiff_pixels
 from cellunet.io.decoding import (
     CODECS,
+    PNG,
     PROCESS_BYTES,
     SHARED,
     _answer,
     codec_of,
-    decode_png,
+    decode_file,
 )
 from cellunet.io.images import open_image
 from cellunet.io.source import DecodingError, Region
@@ -137,7 +138,7 @@ def test_a_file_that_changes_between_two_reads_is_refused(tmp_path):
 
 def test_what_a_decoder_says_is_passed_on():
     with pytest.raises(DecodingError, match=r"\w"):
-        decode_png(b"\x89PNG\r\n\x1a\n nothing", 100)
+        decode_file(PNG, b"\x89PNG\r\n\x1a\n nothing", 100)
 
 
 def test_all_but_what_is_not_compressed_is_isolated():
@@ -170,7 +171,7 @@ def test_the_process_takes_no_more_than_is_counted(tmp_path, monkeypatch):
     for _ in "compiled", "measured":
         # A process of its own: what others asked of the shared one counts as well.
         SHARED.close()
-        decode_png(imagecodecs.png_encode(PIXELS), PIXELS.nbytes)
+        decode_file(PNG, imagecodecs.png_encode(PIXELS), PIXELS.nbytes)
     status = Path(f"/proc/{SHARED.pid}/status").read_text("ascii")
     lines = dict(line.split(":", 1) for line in status.splitlines())
     assert int(lines["VmHWM"].split()[0]) * 1024 < PROCESS_BYTES
@@ -180,19 +181,19 @@ def test_the_process_takes_no_more_than_is_counted(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_fork_starts_a_process_of_its_own():
     encoded = imagecodecs.png_encode(PIXELS)
-    decode_png(encoded, PIXELS.nbytes)
+    decode_file(PNG, encoded, PIXELS.nbytes)
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             before = SHARED.pid
-            same = np.array_equal(decode_png(encoded, PIXELS.nbytes), PIXELS)
+            same = np.array_equal(decode_file(PNG, encoded, PIXELS.nbytes), PIXELS)
             SHARED.close()
             code = 0 if same and before is None else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    got = decode_png(encoded, PIXELS.nbytes)
+    got = decode_file(PNG, encoded, PIXELS.nbytes)
     np.testing.assert_array_equal(got, PIXELS)
 
 

@@ -8,7 +8,7 @@ import tifffile
 
 from cellunet.errors import ImageReadError
 from cellunet.io.images import names_of_images, open_image
-from cellunet.io.png import write_png
+from cellunet.io.png_jpeg import write_png
 from tests.io.pixels import read, whole
 
 FIRST = np.arange(8 * 10, dtype=np.uint16).reshape(8, 10)

@@ -20,7 +20,7 @@ from cellunet.io import source as io_source
 from cellunet.io.decoding import codec_of, isolated_bytes
 from cellunet.io.images import create_labels, open_image
 from cellunet.io.label_tiff import ImageSpec
-from cellunet.io.png import write_png
+from cellunet.io.png_jpeg import write_png
 from cellunet.io.source import Region
 from tests.io.pixels import decoded_pieces
 
@@ -178,7 +178,7 @@ def test_lines_of_a_million_pixels_are_written_and_read(tmp_path, shape):
 
 @pytest.mark.parametrize("part", [0.2, 0.8])
 def test_a_disk_that_fills_while_tiles_wait_leaves_nothing(tmp_path, monkeypatch, part):
-    monkeypatch.setattr(label_tiff, "MEMORY_BYTES", 1)
+    monkeypatch.setattr(label_tiff, "WAITING_BYTES", 1)
     labels = np.random.default_rng(0).integers(0, 2**32, (2000, 300), dtype=np.uint32)
     written = []
 

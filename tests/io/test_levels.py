@@ -11,7 +11,7 @@ import tifffile
 from cellunet.errors import ImageReadError
 from cellunet.io.axes import at_level
 from cellunet.io.images import open_image
-from cellunet.io.png import write_png
+from cellunet.io.png_jpeg import write_png
 from tests.io.pixels import whole
 
 PIXELS = np.arange(2 * 65 * 80, dtype=np.uint16).reshape(2, 65, 80)

@@ -146,6 +146,21 @@ def test_a_killed_run_blocks_nobody_and_what_it_left_is_removed(tmp_path, part) 
     assert [p.name for p in tmp_path.iterdir()] == ["plate"]
 
 
+def test_what_a_run_into_a_folder_above_or_below_writes_stays(tmp_path) -> None:
+    inner = tmp_path / "masks" / "p1"
+    (inner / "x").mkdir(parents=True)
+    (inner / "x" / ".b.tif.1-2.partial").touch()
+    for outer, one in [(tmp_path / "masks", inner), (inner, tmp_path / "masks")]:
+        process = holder(one)
+        with at_work(outer, [inner, inner / "x"]):
+            assert len(list(one.glob(".a.tif.*.partial"))) == 1
+            assert len(list((inner / "x").iterdir())) == 1
+        process.communicate("\n")
+    with at_work(tmp_path / "masks", [inner, inner / "x"]):
+        assert [p.name for p in inner.iterdir()] == ["x"]
+        assert list((inner / "x").iterdir()) == []
+
+
 @pytest.fixture
 def refuse(monkeypatch) -> Callable[[int], None]:
     """``refuse(ENOSPC)``: no file can be locked from now on, for that reason."""

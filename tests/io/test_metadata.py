@@ -13,7 +13,7 @@ import tifffile
 from cellunet.errors import ImageReadError
 from cellunet.io import metadata
 from cellunet.io.images import open_image
-from cellunet.io.metadata import imagej_channel_names, summarize_ome, unit_um
+from cellunet.io.metadata import imagej_channel_names, summarize_ome, unit_s, unit_um
 from cellunet.io.source import Region
 from tests.io.pixels import whole
 
@@ -59,6 +59,12 @@ def rewrite(path, change):
         ("Å", 1e-4),
         ("\u212b", 1e-4),
         ("inch", 25_400.0),
+        ("yard", 914_400.0),
+        ("nanometer", 1e-3),
+        ("Millimetre", 1e3),
+        ("meters", 1e6),
+        ("yottameter", 1e30),
+        ("feetmeter", None),
         ("pixel", None),
         ("reference frame", None),
         ("", None),
@@ -66,6 +72,23 @@ def rewrite(path, change):
 )
 def test_units_are_known_in_their_spellings(unit, expected):
     assert unit_um(unit) == expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        ("s", 1),
+        ("ms", 1e-3),
+        ("\u03bcs", 1e-6),
+        ("second", 1),
+        ("microseconds", 1e-6),
+        ("hour", 3600),
+        ("minute", 60),
+        ("frame", None),
+    ],
+)
+def test_units_of_time_are_known_in_their_spellings(unit, expected):
+    assert unit_s(unit) == expected
 
 
 def test_ome_axes_names_and_pixel_size(tmp_path):

@@ -6,8 +6,10 @@ import dataclasses
 import importlib
 import os
 import pickle
+import sys
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
@@ -15,13 +17,12 @@ import pytest
 
 from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError, ImageReadError
-from cellunet.io import microscopes
+from cellunet.io import microscopes, nikon, olympus
 from cellunet.io.axes import AS_GRAY
 from cellunet.io.images import names_of_images, open_image
-from cellunet.io.jpeg import ALTERED
 from cellunet.io.paths import way_out
 from cellunet.io.scenes import Scene, SceneSource, scenes_of
-from cellunet.io.source import Choice, Region
+from cellunet.io.source import PlaneChoice, Region
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict.batch import predict
 from tests.io.microscope_files import (
@@ -489,8 +490,8 @@ def test_an_empty_scene_is_refused(tmp_path):
     path = tmp_path / "a"
     path.touch()
     with pytest.raises(ImageReadError, match="a: it has no pixels"):
-        SceneSource(path, Choice(image="0"), Empty, "")
-    assert SceneSource(path, Choice(), Empty, "").shape == (5, 6)
+        SceneSource(path, PlaneChoice(image="0"), Empty, "")
+    assert SceneSource(path, PlaneChoice(), Empty, "").shape == (5, 6)
 
 
 def test_a_scene_that_is_not_there_is_refused_with_those_that_are(scenes):
@@ -537,6 +538,31 @@ def test_positions_of_nikons_file_are_scenes(tmp_path, monkeypatch):
     with open_image(path, channel="0", image="b") as source:
         assert (source.plane_axes, source.plane_shape) == ("Z", (10,))
         np.testing.assert_array_equal(source.read(Region(0, 0, 31, 0, 38)), second)
+    monkeypatch.setattr(nd2.ND2File, "is_legacy", True)
+    container = nikon.Nd2(path)
+    container.close()
+    # A frame, which is decoded whole, holds both channels.
+    assert [s.whole_bytes for s in container.scenes] == [2 * 31 * 38 * 2] * 3
+
+
+def test_a_file_of_olympus_that_is_not_understood_is_closed(tmp_path, monkeypatch):
+    closed = []
+
+    class OirFile:
+        def __init__(self, path):
+            self.path = path
+
+        def close(self):
+            closed.append(self.path)
+
+        @property
+        def sizes(self):
+            raise ValueError("no sizes")
+
+    monkeypatch.setitem(sys.modules, "oirfile", SimpleNamespace(OirFile=OirFile))
+    with pytest.raises(ValueError, match="no sizes"):
+        olympus.Oir(tmp_path / "a.oir")
+    assert closed == [tmp_path / "a.oir"]
 
 
 def test_each_scene_gets_a_result_of_its_own_that_measure_knows(scenes, tiny_model):
@@ -599,34 +625,3 @@ def test_the_batch_goes_on_behind_files_that_cannot_be_read(tmp_path, tiny_model
 def test_where_no_level_is_read_the_message_says_so(tmp_path):
     with pytest.raises(ImageReadError, match="no smaller level is read, only full"):
         open_image(make("a.dv", tmp_path), channel="0", level=1)
-
-
-@pytest.mark.parametrize("color", [False, True])
-def test_a_jpeg_is_read_and_told_to_be_lossy(tmp_path, color):
-    path = tmp_path / "a.jpg"
-    gray = np.tile(np.arange(64, dtype=np.uint8) * 3, (48, 1))
-    pixels = np.stack([gray, gray, gray], -1) if color else gray
-    path.write_bytes(imagecodecs.jpeg8_encode(pixels, level=100))
-    with open_image(path, gray=color) as source:
-        assert source.shape == (48, 64)
-        assert source.origin.notes == (ALTERED,)
-        read = source.read(Region(0, 0, 48, 0, 64))[0]
-    assert np.abs(read - gray.astype(float)).max() <= 3
-
-
-def test_a_jpeg_that_is_cut_off_or_turned_is_refused(tmp_path):
-    from PIL import Image
-
-    path = tmp_path / "a.jpg"
-    noise = STACK[0, 0, 0].astype(np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(noise).save(path, exif=exif)
-    with pytest.raises(ImageReadError, match="is turned by its Exif tag"):
-        open_image(path)
-    path.write_bytes(imagecodecs.jpeg8_encode(noise)[:100])
-    with (
-        pytest.raises(ImageReadError, match=r"a\.jpg cannot be read"),
-        open_image(path) as source,
-    ):
-        whole(source)

@@ -71,6 +71,17 @@ def test_axes_are_read_in_any_order(tmp_path, axes) -> None:
             assert (read == pixels[plane // 4, 1, plane % 4]).all()
 
 
+def test_further_axes_are_read_if_they_are_of_length_one(tmp_path) -> None:
+    pixels = ramp(1, 3, 1, 8, 9)
+    path = write_store(tmp_path / "a.zarr", pixels, "azbyx")
+    with open_image(path) as source:
+        assert (source.plane_axes, source.plane_shape) == ("Z", (3,))
+        assert (source.read(Region(1, 0, 8, 0, 9))[0] == pixels[0, 1, 0]).all()
+    several = write_store(tmp_path / "b.zarr", pixels, "bayxz")
+    with pytest.raises(ImageReadError, match=r"not understood \(b, a, y, x, z\)"):
+        open_image(several)
+
+
 def test_channels_are_known_by_the_names_that_omero_gives_them(tmp_path) -> None:
     pixels = ramp(2, 8, 9)
     path = write_store(tmp_path / "a.zarr", pixels, "cyx", channels=("DAPI", "GFP"))
@@ -107,6 +118,16 @@ def test_scales_of_all_levels_together_multiply_with_those_of_each(tmp_path) -> 
     (path / "zarr.json").write_text(json.dumps(document))
     with open_image(path) as source:
         assert source.pixel_size_um == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("unit", ["um", "µm", "\u03bcm", "micron"])
+def test_symbols_of_units_are_understood(tmp_path, unit) -> None:
+    path = write_store(
+        tmp_path / "a.zarr", ramp(8, 8), scale={"y": 0.5, "x": 0.5},
+        units=dict.fromkeys("yx", unit),
+    )  # fmt: skip
+    with open_image(path) as source:
+        assert source.pixel_size_um == (0.5, 0.5)
 
 
 def test_a_scale_without_a_unit_is_no_pixel_size(tmp_path) -> None:
@@ -150,6 +171,18 @@ def test_a_damaged_chunk_is_named_by_its_place(tmp_path, shards) -> None:
         assert not read[damage.y0 : damage.y1, damage.x0 : damage.x1].any()
     assert (read[:32] == pixels[:32]).all()
     assert (read[:, 32:] == pixels[:, 32:]).all()
+
+
+def test_a_want_of_memory_is_no_damage(tmp_path, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    path = write_store(tmp_path / "a.zarr", ramp(64, 64), chunks=(16, 16))
+    with open_image(path, keep_going=True) as source:
+        monkeypatch.setattr(source, "_part", fail)
+        with pytest.raises(ImageReadError, match="does not fit into memory"):
+            source.read(Region(0, 0, 64, 0, 64))
+        assert source.damaged == ()
 
 
 def test_maximum_over_z_and_numbers_of_the_other_byte_order(tmp_path) -> None:

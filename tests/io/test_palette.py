@@ -87,6 +87,14 @@ def test_any_palette_is_display_where_ome_tells_of_one_sample(tmp_path):
     np.testing.assert_array_equal(read(path, channel="DAPI"), PIXELS)
 
 
+def test_palettes_of_eight_bits_have_the_colors_of_those_of_sixteen(tmp_path):
+    pixels = PIXELS.astype(np.uint8)
+    table = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint16)
+    for name, colormap in {"8": table, "16": table * 257}.items():
+        path = save(tmp_path / f"{name}.tif", pixels, colormap, metadata=None)
+        np.testing.assert_array_equal(read(path, channel="green"), table[1][pixels])
+
+
 @pytest.mark.parametrize(
     "options",
     [

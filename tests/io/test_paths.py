@@ -13,9 +13,12 @@ import tifffile
 
 from cellunet.errors import InputError
 from cellunet.io import microscopes, paths
-from cellunet.io.images import READERS, write_labels
+from cellunet.io.images import JPEGS, READERS, write_labels
 from cellunet.io.paths import (
+    IMAGE_SUFFIXES,
+    bare_stem,
     find_inputs,
+    is_image_file,
     is_unread,
     left_out,
     natural_key,
@@ -189,6 +192,20 @@ def test_results_inside_the_inputs_are_left_out(plate):
     assert names(explicit) == ["plate/deep/er/a.png"]
 
 
+def test_what_is_searched_for_in_the_folder_of_results_is_found(plate):
+    every = names(find_inputs(["plate"]))
+    for search in ("plate", "plate/*", "plate/**"):
+        for out in ("plate", "."):
+            assert names(find_inputs([search], exclude=plate / out)) == every
+
+
+def test_stores_among_the_results_are_left_out_of_patterns(tmp_path):
+    for name in ("in/a.zarr", "out/a.zarr"):
+        (tmp_path / name).mkdir(parents=True)
+    found = find_inputs([f"{tmp_path}/*/*.zarr"], exclude=tmp_path / "out")
+    assert found.files == [tmp_path / "in" / "a.zarr"]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_pipe_is_neither_file_nor_folder(plate):
     os.mkfifo(plate / "pipe.tif")
@@ -249,6 +266,15 @@ def test_thumbnails_of_a_plate_are_left_out_unless_asked_for(tmp_path):
     touch(tmp_path, image, thumb, "one.tif", "one_thumb.tif", "a_w2_thumb.TIF")
     assert listed(tmp_path) == [image, "one.tif"]
     assert len(listed(tmp_path, "thumbs")) == 5
+
+
+@pytest.mark.parametrize("suffix", sorted({*READERS} - {*IMAGE_SUFFIXES, *JPEGS}))
+def test_labels_are_known_beside_images_of_every_format(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(paths, "is_readable", lambda s: s in READERS)
+    touch(tmp_path, f"a{suffix}", "a_labels.tif")
+    assert listed(tmp_path) == [f"a{suffix}"]
+    assert is_image_file(tmp_path / f"a{suffix}")
+    assert bare_stem(f"a{suffix}.geojson") == "a"
 
 
 def test_a_lone_name_is_a_thumbnail_only_if_the_metadata_say_so(tmp_path):

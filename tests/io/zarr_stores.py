@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 zarr = pytest.importorskip("zarr", "3")
 
 TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+TYPES |= {"a": "angle", "b": "illumination"}
 
 
 def axes_of(axes: str, units: dict[str, str]) -> list[dict[str, str]]:

@@ -343,7 +343,7 @@ def test_planes_without_objects_are_not_trained_on(qt, viewer, nuclei_image) -> 
     layer = viewer.add_image(np.stack([image, image + 1, image + 2]), name="z")
     drawn = np.zeros((3, 64, 64), int)
     drawn[2] = labels
-    planes = qt.layers.Planes(layer, qt.layers.Choice(), viewer.dims.point)
+    planes = qt.layers.Planes(layer, qt.layers.LayerChoice(), viewer.dims.point)
     pairs = qt.layers.training_pairs(planes, viewer.add_labels(drawn))
     assert list(pairs) == ["z 2"]
     np.testing.assert_array_equal(pairs["z 2"][0], image + 2)

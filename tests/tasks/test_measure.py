@@ -122,6 +122,18 @@ def test_what_is_there_is_replaced_only_if_asked_for(tmp_path) -> None:
     assert not run(tmp_path, "a.tif", config=again)[0].failed
 
 
+def test_results_may_lie_among_the_images(tmp_path) -> None:
+    write(tmp_path / "labels/a_masks.tif", boxes(1, 2))
+    write(tmp_path / "images/a.tif", boxes(1, 2))
+    folders = str(tmp_path / "labels"), [str(tmp_path / "images")]
+    for out in (tmp_path / "images", tmp_path):
+        for overwrite in (False, True):
+            config = PredictConfig(save=("table", "geojson"), overwrite=overwrite)
+            (found,) = measure(*folders, out, config=config).images
+            assert (found.message, found.objects) == ("", 2)
+        assert float(rows(out / "table.csv")[0]["intensity_mean"]) == 1
+
+
 def test_an_image_of_two_label_images_is_refused(tmp_path) -> None:
     write(tmp_path / "l/x/a.tif", boxes(1))
     write(tmp_path / "l/y/a.tif", boxes(1))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import itertools
-import os
 import threading
 import time
 from dataclasses import asdict, replace
@@ -14,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from cellunet.command_config import DEVICE, ENGINE, MODEL, THREADS, PredictConfig
 from cellunet.errors import CellunetError
-from cellunet.io.channel_files import sites_of
+from cellunet.io.file_names import marker_of, refuse_several_channels, sites_of
 from cellunet.io.files import at_work
 from cellunet.io.label_tiff import is_written_by_cellunet
 from cellunet.io.paths import find_inputs, note_on, output_paths
-from cellunet.io.plates import marker_of, refuse_several_channels
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
 from cellunet.store import find_model
@@ -42,9 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import TextIO
 
-    from cellunet.io.channel_files import ChannelSite
+    from cellunet.io.file_names import ChannelSite, PlatePattern
     from cellunet.io.paths import Inputs
-    from cellunet.io.plates import PlatePattern
     from cellunet.progress import Track
     from cellunet.tasks.predict.places import Places
 
@@ -102,9 +98,7 @@ def predict(  # noqa: PLR0913
     if config.scratch is not None:
         check_folder(Path(config.scratch))
     placing = Placing(config)
-    found = find_inputs(
-        inputs, stdin, exclude=_apart(inputs, out), include=config.include
-    )
+    found = find_inputs(inputs, stdin, exclude=out, include=config.include)
     found, sites = _of_channel(found, config, placing.pattern)
     named = output_paths(found.files, found.base, out)
     outputs.refuse_clashes(found, named, out, config)
@@ -335,25 +329,3 @@ def _folders(out: Path, results: Sequence[Path]) -> set[Path]:
     """Return the folders of results and of their records."""
     parents = {path.parent for path in results}
     return parents | {out / outputs.RECORDS / path.relative_to(out) for path in parents}
-
-
-def _apart(inputs: Sequence[str], out: Path) -> Path | None:
-    """Return `out` if the search for images is to leave it out.
-
-    So that a second run does not take the first one's results for images; unless the
-    images themselves are searched for in it.
-    """
-    results = os.path.realpath(out)
-    for text in inputs:
-        parts = Path(text).parts
-        fixed = [i for i, part in enumerate(parts) if glob.has_magic(part)]
-        # Of os.path, because a name that is too long is no error there.
-        literal = os.path.exists(text) or not fixed  # noqa: PTH110
-        root = os.path.realpath(text if literal else Path(*parts[: fixed[0]]))
-        if os.path.isdir(root) and _lies_in(root, results):  # noqa: PTH112
-            return None
-    return out
-
-
-def _lies_in(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from cellunet.command_config import PredictConfig
-    from cellunet.io.channel_files import ChannelFile, ChannelSite
+    from cellunet.io.file_names import ChannelFile, ChannelSite
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Source
     from cellunet.store import ModelCard

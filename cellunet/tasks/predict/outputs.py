@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from cellunet.command_config import PredictConfig
     from cellunet.imaging.measure import ObjectBatch, Table
-    from cellunet.io.channel_files import ChannelFile
+    from cellunet.io.file_names import ChannelFile
     from cellunet.io.paths import Inputs
     from cellunet.io.scratch import Scratch
     from cellunet.io.source import Damage, Source, Statistics

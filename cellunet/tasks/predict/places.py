@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 
 from cellunet.errors import CellunetError, ConfigError, InputError
 from cellunet.imaging.measure import INTENSITIES
+from cellunet.io.file_names import (
+    WHERE,
+    PlatePattern,
+    plate_of_zarr,
+    recognized,
+    well_name,
+)
 from cellunet.io.images import FOLDERS, names_of_images, suffix_of
 from cellunet.io.paths import output_stem
-from cellunet.io.plates import WHERE, PlatePattern, plate_of_zarr, recognized, well_name
 from cellunet.io.samples import read_samples
 from cellunet.outputs.tables import KNOWN, safe_path
 

@@ -40,8 +40,8 @@ from cellunet.imaging.normalize import (
     measure_channels,
     rescale_intensity,
 )
+from cellunet.io.crops import CropChannel, CropMetadata
 from cellunet.io.images import open_image
-from cellunet.io.label_tiff import CropChannel, CropMetadata
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region, one_plane
 from cellunet.tasks.predict.inputs import refuse_misfit
@@ -432,7 +432,8 @@ class Annotated:
             return True
         return any(
             (c.image, c.plane) == field
-            and (c.statistics.mean, c.statistics.std) == (seen.mean, seen.std)
+            and (c.channels[0].statistics.mean, c.channels[0].statistics.std)
+            == (seen.mean, seen.std)
             and max(abs(c.y - candidate.y), abs(c.x - candidate.x)) < self.side
             for c in self.cuts
         )
@@ -536,20 +537,17 @@ def cut_of(
         )
         for invert in (False, True)
     )
-    first, *further = (
-        CropChannel(channel=name, statistics=statistics, negative=inverted)
-        for name, statistics, inverted in zip(
-            _asked_by(channel, source.channel_names), usual, negative, strict=True
-        )
-    )
+    named = zip(_asked_by(channel, source.channel_names), usual, negative, strict=True)
     return CropMetadata(
         image=candidate.path.name,
         plane=candidate.plane,
         y=candidate.y,
         x=candidate.x,
-        **vars(first),
-        further=tuple(further),
         percentiles=(norm.low_percentile, norm.high_percentile),
+        channels=tuple(
+            CropChannel(channel=name, statistics=statistics, negative=inverted)
+            for name, statistics, inverted in named
+        ),
     )
 
 

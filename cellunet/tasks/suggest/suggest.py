@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.imaging.measure import ObjectBatch
-    from cellunet.io.label_tiff import CropMetadata
+    from cellunet.io.crops import CropMetadata
     from cellunet.io.source import Source
     from cellunet.progress import Track
     from cellunet.store import Model
@@ -285,7 +285,7 @@ def _write(
                 write_pair(folder / crop.name, source, at, cut, drawn)
             crops.append(crop)
         write_table(folder, crops)
-    return crops, cut.channel_names if cut.further else ()
+    return crops, cut.channel_names if len(cut.channels) > 1 else ()
 
 
 NOVEL = 0.5

@@ -20,7 +20,7 @@ from cellunet.imaging.normalize import network_input
 from cellunet.imaging.quality import Appearance, summarize
 from cellunet.imaging.targets import has_background
 from cellunet.io.files import write_atomically, writing
-from cellunet.io.png import write_png
+from cellunet.io.png_jpeg import write_png
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import array_source
 from cellunet.metrics import fit

@@ -90,7 +90,7 @@ def drawn(kind: str) -> Callable[[Path, Past], None]:
         elif kind_of(read_json(path)) is not None:
             past()
         is_coco(path)
-        read_drawn(path, kind, ReadRequest(shape=(seeds.SIDE, seeds.SIDE)))
+        read_drawn(path, ReadRequest(shape=(seeds.SIDE, seeds.SIDE)), kind)
 
     return read
 

@@ -28,7 +28,7 @@ from cellunet.errors import (
 )
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import read_provenance
-from cellunet.io.png import write_png
+from cellunet.io.png_jpeg import write_png
 from cellunet.tasks.predict import image as predict_image
 from cellunet.tasks.predict import settings as recipe
 from cellunet.tasks.predict.batch import predict

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -93,6 +96,18 @@ def test_labels_are_those_of_the_tiff_of_the_same_pixels(
     assert tables[0] == tables[1]
 
 
+def test_labels_do_without_an_axis_that_is_not_understood(
+    run, tmp_path, pixels
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[:1], "ayx")
+    found = run(path)
+    assert [i.status for i in found.images] == ["done"], found.failed
+    group = zarr.open_group(tmp_path / "out" / "a.zarr", mode="r")
+    (multiscale,) = dict(group.attrs)["ome"]["multiscales"]
+    assert [axis["name"] for axis in multiscale["axes"]] == ["y", "x"]
+    assert group["0"].shape == (150, 300)
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_labels_are_a_store_of_their_own_of_the_images_version(
     run, tmp_path, pixels, version
@@ -157,6 +172,21 @@ def test_labels_go_into_the_image_where_that_is_asked_for(
     again = run(path, channel="DAPI", into_source="nuclei", save=("table", "report"))
     assert again.images[0].status == "skipped"
     assert len(again.skipped) == 1
+
+
+def test_metadata_of_a_store_are_utf8_whatever_the_locale(tmp_path) -> None:
+    path = write_store(tmp_path / "a.zarr", np.ones((8, 8), np.uint8))
+    document = json.loads((path / "zarr.json").read_text("utf-8"))
+    document["attributes"]["µ"] = "ä"
+    text = json.dumps(document, ensure_ascii=False)
+    (path / "zarr.json").write_text(text, "utf-8")
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    code = "import sys, pathlib; from cellunet.io.label_zarr import consolidate; "
+    subprocess.run(
+        [sys.executable, "-c", f"{code} consolidate(pathlib.Path(sys.argv[1]))", path],
+        env=os.environ | locale,
+        check=True,
+    )
 
 
 def test_labels_that_were_finished_and_not_listed_are_listed(
@@ -273,10 +303,23 @@ def test_labels_of_a_small_plane_are_one_chunk(run, tmp_path, pixels) -> None:
     assert "1" not in group
 
 
+def plain(shape: tuple[int, ...], number: int = 3) -> ImageSpec:
+    """Return what labels of an image without smaller levels are."""
+    axes = tuple({"name": name, "type": "space"} for name in "yx")
+    grid = StoredGrid("", number, "YX", shape, axes, (1.0, 1.0), (0.0, 0.0), None)
+    return ImageSpec(shape=shape, dtype=np.dtype(np.uint32), grid=grid)
+
+
+def test_labels_of_other_images_are_no_store(tmp_path) -> None:
+    spec = ImageSpec(shape=(4, 5), dtype=np.dtype(np.uint32))
+    with pytest.raises(ValueError, match=r"of no OME-Zarr"):
+        ZarrSink(tmp_path / "a.zarr", spec)
+    assert not list(tmp_path.iterdir())
+
+
 def test_chunks_of_wide_planes_are_low(tmp_path) -> None:
     rows = np.arange(700 * 9000, dtype=np.uint32).reshape(700, 9000)
-    spec = ImageSpec(shape=rows.shape, dtype=rows.dtype)
-    with ZarrSink(tmp_path / "a.zarr", spec) as sink:
+    with ZarrSink(tmp_path / "a.zarr", plain(rows.shape)) as sink:
         for y0 in (0, 250, 500):
             sink.write(0, y0, rows[y0 : y0 + 250])
         sink.commit()
@@ -297,9 +340,7 @@ def test_writing_holds_no_more_than_max_memory_sets_aside(
 ) -> None:
     shape = 512 if width > 60_000 else 1024, width
     rows = np.arange(width, dtype=np.uint32)[np.newaxis].repeat(128, 0) // 16
-    axes = tuple({"name": name, "type": "space"} for name in "yx")
-    grid = StoredGrid("", number, "YX", shape, axes, (1.0, 1.0), (0.0, 0.0), None)
-    spec = ImageSpec(shape=shape, dtype=np.dtype(np.uint32), grid=grid)
+    spec = plain(shape, number)
     tracemalloc.start()
     try:
         with ZarrSink(tmp_path / "a.zarr", spec) as sink:

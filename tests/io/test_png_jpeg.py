@@ -1,4 +1,4 @@
-"""PNG files."""
+"""PNG and JPEG files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from cellunet.errors import ImageReadError, OutputError
 from cellunet.io.images import open_image
-from cellunet.io.png import write_png
+from cellunet.io.png_jpeg import ALTERED, write_png
 from cellunet.io.source import Region
 from tests.io.pixels import read, whole
 
@@ -159,3 +159,46 @@ def test_a_folder_in_the_way_is_named(tmp_path):
     (tmp_path / "a.png").mkdir()
     with pytest.raises(OutputError, match="a folder of that name exists"):
         write_png(tmp_path / "a.png", np.zeros((2, 2), np.uint8))
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_a_jpeg_is_read_and_told_to_be_lossy(tmp_path, color):
+    path = tmp_path / "a.jpg"
+    gray = np.tile(np.arange(64, dtype=np.uint8) * 3, (48, 1))
+    pixels = np.stack([gray, gray, gray], -1) if color else gray
+    path.write_bytes(imagecodecs.jpeg8_encode(pixels, level=100))
+    with open_image(path, gray=color) as source:
+        assert source.shape == (48, 64)
+        assert source.origin.notes == (ALTERED,)
+        read = source.read(Region(0, 0, 48, 0, 64))[0]
+    assert np.abs(read - gray.astype(float)).max() <= 3
+
+
+@pytest.mark.parametrize("side", [12_000, 60_000])
+def test_a_large_jpeg_opens_without_a_warning(tmp_path, recwarn, side):
+    path = tmp_path / "a.jpg"
+    encoded = imagecodecs.jpeg8_encode(np.zeros((16, 16), np.uint8))
+    # Height and width lie behind the marker of the frame, its length and the bits.
+    at = encoded.index(b"\xff\xc0") + 5
+    path.write_bytes(encoded[:at] + struct.pack(">HH", side, side) + encoded[at + 4 :])
+    with open_image(path) as source:
+        assert source.shape == (side, side)
+    assert not list(recwarn)
+
+
+def test_a_jpeg_that_is_cut_off_or_turned_is_refused(tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "a.jpg"
+    noise = np.random.default_rng(0).integers(0, 255, (21, 34)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise).save(path, exif=exif)
+    with pytest.raises(ImageReadError, match="is turned by its Exif tag"):
+        open_image(path)
+    path.write_bytes(imagecodecs.jpeg8_encode(noise)[:100])
+    with (
+        pytest.raises(ImageReadError, match=r"a\.jpg cannot be read"),
+        open_image(path) as source,
+    ):
+        whole(source)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellunet.io.tiff_pixels import RowWindow
+from cellunet.io.stacks import RowWindow
 
 PLANES = np.arange(3 * 2 * 90 * 7, dtype=np.uint16).reshape(3, 2, 90, 7)
 """Three planes of two channels."""

@@ -1,10 +1,12 @@
-"""Read pictures, which are decoded whole; read and write PNG."""
+"""Read PNG and JPEG, which are decoded whole; write PNG.
+
+JPEG is for pictures that people draw annotations on.
+"""
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from cellunet.errors import ImageReadError
 from cellunet.io.axes import Stack, choose_level, combine, lay_out
-from cellunet.io.decoding import PNG, decode_png, isolated_bytes
+from cellunet.io.decoding import JPEG, PNG, decode_file, isolated_bytes
 from cellunet.io.files import write_atomically
 from cellunet.io.source import (
     Origin,
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from cellunet.io.axes import PlaneLayout
     from cellunet.io.decoding import Codec
-    from cellunet.io.source import Choice, Region
+    from cellunet.io.source import PlaneChoice, Region
 
 DEFLATE_RATIO = 1040
 """Most bytes that a byte of deflated PNG data can stand for (zlib: 1032)."""
@@ -40,9 +42,17 @@ DEFLATE_RATIO = 1040
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples a pixel by color type (PNG specification, 11.2.1); 3 is a palette."""
 
+ALTERED = (
+    "JPEG has altered the intensities: fine structure and measurements are "
+    "inaccurate; if there is an original, save it as TIFF"
+)
+"""What is told of every JPEG."""
 
-Decode = Callable[[bytes, int], "npt.NDArray[Any]"]
-"""What decodes a file's content; the second argument is what to expect, in bytes."""
+_MODES = {"L": 1, "RGB": 3}
+"""Samples a pixel by what Pillow calls the colors of a JPEG."""
+
+_ORIENTATION = 0x0112
+"""Exif tag; 1: as stored."""
 
 
 class PictureSource(SinglePlane):
@@ -58,10 +68,9 @@ class PictureSource(SinglePlane):
         layout: PlaneLayout,
         dtype: np.dtype[Any],
         codec: Codec,
-        decode: Decode,
         origin: Origin,
     ) -> None:
-        self.path, self._decode = path, decode
+        self.path, self._codec = path, codec
         self.shape = layout.shape
         self.dtype = np.dtype(np.float32) if layout.gray else dtype
         self.channels = layout.channels
@@ -85,7 +94,7 @@ class PictureSource(SinglePlane):
         region.check(self.shape, 1)
         if self._plane is None:
             with reading(self.path):
-                pixels = _decoded(self.path, self._decode, self._decoded_bytes)
+                pixels = _decoded(self.path, self._codec, self._decoded_bytes)
                 samples = [k for _, k in self._layout.parts]
                 parts = [pixels[..., k] for k in samples]
                 self._plane = combine(parts, self._layout.gray)
@@ -105,7 +114,7 @@ class PictureSource(SinglePlane):
         return {**self.__dict__, "_plane": None}
 
 
-def open_png(path: Path, choice: Choice) -> PictureSource:
+def open_png(path: Path, choice: PlaneChoice) -> PictureSource:
     """Read the header of a PNG.
 
     Raises
@@ -115,16 +124,42 @@ def open_png(path: Path, choice: Choice) -> PictureSource:
     """
     with reading(path):
         size = check_kind(path, "PNG")
-        return open_picture(
-            path, choice, PNG, decode_png, _header(path, size), PictureSource.origin
-        )
+        return _open_picture(path, choice, PNG, _header(path, size), Origin())
 
 
-def open_picture(
+def open_jpeg(path: Path, choice: PlaneChoice) -> PictureSource:
+    """Read the header of a JPEG of 8 bits.
+
+    Raises
+    ------
+    ImageReadError
+        If the file is not a JPEG, is damaged, turned by its Exif tag or neither gray
+        nor RGB, or if a channel must be chosen.
+    """
+    # Pillow takes a while to load, and no other image needs it.
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    with reading(path):
+        check_kind(path, "JPEG")
+        # `Image.open` would refuse large pictures, whose pixels are not read here.
+        with JpegImageFile(path) as image:
+            (width, height), mode = image.size, image.mode
+            turned = image.getexif().get(_ORIENTATION, 1) != 1
+        if mode not in _MODES or turned:
+            what = "is turned by its Exif tag" if turned else f"holds {mode} colors"
+            raise ImageReadError(
+                f"{path} {what}; cellunet reads gray and RGB as they are stored.",
+                hint="Save it again with an image viewer; better, export the original "
+                "as TIFF.",
+            )
+        header = (height, width), _MODES[mode], np.dtype(np.uint8)
+        return _open_picture(path, choice, JPEG, header, Origin(notes=(ALTERED,)))
+
+
+def _open_picture(
     path: Path,
-    choice: Choice,
+    choice: PlaneChoice,
     codec: Codec,
-    decode: Decode,
     header: tuple[tuple[int, int], int, np.dtype[Any]],
     origin: Origin,
 ) -> PictureSource:
@@ -136,7 +171,7 @@ def open_picture(
         The file.
     choice
         What the user wants of it.
-    codec, decode
+    codec
         What decodes it.
     header
         Height and width, samples a pixel, and their type, as its header says.
@@ -161,10 +196,10 @@ def open_picture(
     )
 
     def colors() -> list[npt.NDArray[Any]]:
-        return list(np.moveaxis(_decoded(path, decode, decoded)[..., :3], -1, 0))
+        return list(np.moveaxis(_decoded(path, codec, decoded)[..., :3], -1, 0))
 
     layout = lay_out(stack, choice, colors)
-    return PictureSource(path, layout, dtype, codec, decode, origin)
+    return PictureSource(path, layout, dtype, codec, origin)
 
 
 def _header(path: Path, size: int) -> tuple[tuple[int, int], int, np.dtype[Any]]:
@@ -190,9 +225,9 @@ def _header(path: Path, size: int) -> tuple[tuple[int, int], int, np.dtype[Any]]
     return (height, width), samples, dtype
 
 
-def _decoded(path: Path, decode: Decode, decoded_bytes: int) -> npt.NDArray[Any]:
+def _decoded(path: Path, codec: Codec, decoded_bytes: int) -> npt.NDArray[Any]:
     """Return all pixels, shape (height, width, samples); palettes become colors."""
-    pixels = decode(path.read_bytes(), decoded_bytes)
+    pixels = decode_file(codec, path.read_bytes(), decoded_bytes)
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from cellunet.config import NormalizationConfig
 from cellunet.imaging import measure as measuring
-from cellunet.imaging import outlines, quality
+from cellunet.imaging import outlines, pieces, quality
 from cellunet.imaging.measure import Confidences, Sums, measure_labels
 from cellunet.imaging.normalize import measure_channels
 from cellunet.imaging.outlines import Tracer
-from cellunet.io import scratch
 from cellunet.io.source import Statistics
 from cellunet.outputs import pictures
 from cellunet.outputs.pictures import Thumbnail
@@ -28,7 +27,7 @@ STATISTICS = Statistics(low=0, high=1, mean=0.5, std=0.2, noise=0.01, count=WIDE
 @given(shape=st.tuples(st.integers(1, 9), st.integers(0, 9)), most=st.integers(1, 100))
 def test_pieces_meet_every_pixel_once_in_raster_order(shape, most) -> None:
     pixels = np.arange(shape[0] * shape[1]).reshape(shape)
-    found = [pixels[piece].ravel() for piece in scratch.pieces(shape, most)]
+    found = [pixels[piece].ravel() for piece in pieces.pieces(shape, most)]
     assert all(0 < len(part) <= most for part in found)
     np.testing.assert_array_equal(np.concatenate([[], *found]), pixels.ravel())
 
@@ -97,7 +96,7 @@ def test_a_row_of_eight_million_pixels_takes_little_beside_itself(make, most) ->
 
 def cut(monkeypatch, most: int) -> None:
     def small(shape, _=None):
-        return scratch.pieces(shape, most)
+        return pieces.pieces(shape, most)
 
     for module in (outlines, measuring, quality):
         monkeypatch.setattr(module, "pieces", small)
