@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cellunet.core.trainer import Tally, TrainState, new_state
+from cellunet.core.trainer import LossAndConfusion, TrainState, new_state
 from cellunet.core.unet import UNet
 from cellunet.engine.onnx import check_weights, read_weights
 from cellunet.errors import CheckpointError
@@ -99,7 +99,7 @@ def load_state(path: Path, config: TrainConfig, device: torch.device) -> TrainSt
             getattr(state, part).load_state_dict(_of_part(part, tensors))
         _load_optimizer(state.optimizer, tensors)
         loss_sum, pixels, confusion = numbers["tally"]
-        state.tally = Tally(
+        state.tally = LossAndConfusion(
             classes=config.network.classes,
             loss_sum=float(loss_sum),
             pixels=pixels,

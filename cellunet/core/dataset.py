@@ -142,7 +142,7 @@ class Prepared(NamedTuple):
     weight_map: npt.NDArray[np.float32]
 
 
-class _Cut(NamedTuple):
+class _CropWithTargets(NamedTuple):
     """A crop with its targets: CYX in the model's units, and three times YX."""
 
     image: npt.NDArray[np.float32]
@@ -278,14 +278,14 @@ class CropSampler:
         order = np.random.default_rng((self.config.seed, epoch, turn, 1))
         return int(order.permutation(len(self.images))[place])
 
-    def _warped(self, prepared: Prepared, rng: np.random.Generator) -> _Cut:
+    def _warped(self, prepared: Prepared, rng: np.random.Generator) -> _CropWithTargets:
         grid = warp_grid(self.config.crop_px, self.config.augment, rng)
         height, width = prepared.class_map.shape
         center = crop_center(prepared.crop.annotated, rng)
         crop = warp(prepared.crop, _inside(center, grid, (height, width)), grid)
-        return _Cut(crop.image, crop.labels, *_encode(crop, self.config))
+        return _CropWithTargets(crop.image, crop.labels, *_encode(crop, self.config))
 
-    def _cut(self, prepared: Prepared, rng: np.random.Generator) -> _Cut:
+    def _cut(self, prepared: Prepared, rng: np.random.Generator) -> _CropWithTargets:
         size = self.config.crop_px
         y, x = crop_corner(prepared.crop.annotated, size, rng)
         view = np.s_[..., y : y + size, x : x + size]
@@ -293,10 +293,10 @@ class CropSampler:
         labels, weights = prepared.crop.labels[view], prepared.weight_map[view]
         short = tuple((0, size - length) for length in class_map.shape)
         if not any(missing for _, missing in short):
-            return _Cut(image, labels, class_map, weights)
+            return _CropWithTargets(image, labels, class_map, weights)
         # What is beyond a small image is mirrored for the eye of the network and
         # weighs nothing.
-        return _Cut(
+        return _CropWithTargets(
             np.pad(image, ((0, 0), *short), "symmetric"),
             np.pad(labels, short),
             np.pad(class_map, short),

@@ -67,7 +67,7 @@ LOSSES = {"cross-entropy": cross_entropy}
 
 
 @dataclass(kw_only=True)
-class Tally:
+class LossAndConfusion:
     """Running sums of one pass: loss, annotated pixels, and a confusion matrix."""
 
     classes: int
@@ -93,13 +93,13 @@ class Tally:
         counts = torch.bincount(cells.flatten(), minlength=beyond + 1)[:beyond]
         self.confusion += counts.cpu().numpy().reshape(self.classes, self.classes)
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: LossAndConfusion) -> None:
         """Add another one."""
         self.loss_sum += other.loss_sum
         self.pixels += other.pixels
         self.confusion += other.confusion
 
-    def of_all(self, ranks: Ranks) -> Tally:
+    def of_all(self, ranks: Ranks) -> LossAndConfusion:
         """Return the sum of those of all processes."""
         if ranks.alone:
             return self
@@ -107,7 +107,7 @@ class Tally:
         every = distributed.summed(ranks, torch.tensor(own, dtype=torch.float64))
         loss_sum, pixels, *counts = every.tolist()
         confusion = np.array(counts, np.int64).reshape(self.confusion.shape)
-        return Tally(
+        return LossAndConfusion(
             classes=self.classes,
             loss_sum=loss_sum,
             pixels=int(pixels),
@@ -160,7 +160,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     epoch: int = 0
     step: int = 0
-    tally: Tally
+    tally: LossAndConfusion
     history: list[dict[str, float]] = field(default_factory=list)
     best_loss: float = math.inf
     best_epoch: int = -1
@@ -186,7 +186,7 @@ def state_from(network: UNet, config: TrainConfig, device: torch.device) -> Trai
         average=copy.deepcopy(network).requires_grad_(requires_grad=False).eval(),
         best=copy.deepcopy(network).requires_grad_(requires_grad=False).eval(),
         optimizer=_optimizer(network, config),
-        tally=Tally(classes=config.network.classes),
+        tally=LossAndConfusion(classes=config.network.classes),
     )
 
 
@@ -308,7 +308,7 @@ class Trainer:
                 self._weighed(loss, batch).backward()  # type: ignore[no-untyped-call]
             state.optimizer.step()
             self._update_average(state)
-            own = Tally(classes=self.config.network.classes)
+            own = LossAndConfusion(classes=self.config.network.classes)
             own.add(float(loss.detach()), logits.detach(), batch)
         whole = own.of_all(self.ranks)
         state.tally.merge(whole)
@@ -375,12 +375,12 @@ class Trainer:
 
     def validate(
         self, network: UNet, should_stop: Callable[[], bool] = lambda: False
-    ) -> Tally | None:
+    ) -> LossAndConfusion | None:
         """Return loss and confusion over all validation images; None if stopped.
 
         Every window counts once, whatever the number of processes that share them.
         """
-        own = Tally(classes=self.config.network.classes)
+        own = LossAndConfusion(classes=self.config.network.classes)
         network.eval()
         with torch.inference_mode():
             for batch in self._own_windows():
@@ -401,7 +401,9 @@ class Trainer:
         if 0 < before % size <= first:
             yield None
 
-    def _validate_batch(self, network: UNet, batch: Batch, tally: Tally) -> None:
+    def _validate_batch(
+        self, network: UNet, batch: Batch, tally: LossAndConfusion
+    ) -> None:
         height, width = batch.class_map.shape[-2:]
         window = f"A validation window of {height} x {width} px"
         less = "Validate on smaller images (--val DIR)"
@@ -412,7 +414,7 @@ class Trainer:
             loss = self.loss(logits, batch.class_map, batch.weight_map)
         tally.add(float(loss), logits, batch)
 
-    def _end_epoch(self, state: TrainState, validation: Tally) -> None:
+    def _end_epoch(self, state: TrainState, validation: LossAndConfusion) -> None:
         names = self.config.encoding.classes
         # Of the epoch's last step, whose rate the numbers belong to.
         state.step -= 1
@@ -424,7 +426,7 @@ class Trainer:
         if validation.loss < state.best_loss:
             state.best_loss, state.best_epoch = validation.loss, state.epoch
             state.best.load_state_dict(self.kept(state).state_dict())
-        state.tally = Tally(classes=self.config.network.classes)
+        state.tally = LossAndConfusion(classes=self.config.network.classes)
         state.epoch, state.step = state.epoch + 1, 0
 
     def _patience_is_over(self, state: TrainState) -> bool:

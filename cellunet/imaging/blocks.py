@@ -83,7 +83,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Area:
+class BlockArea:
     """Where a block's arrays lie: the core that it owns and the area it looks at.
 
     The area exceeds the core by `halo_px` on each side, or ends at the plane's edge.
@@ -100,7 +100,7 @@ class Area:
     plane: tuple[int, int]
 
     @classmethod
-    def whole(cls, shape: tuple[int, int]) -> Area:
+    def whole(cls, shape: tuple[int, int]) -> BlockArea:
         """Return the area of a plane that is one block."""
         height, width = shape
         return cls(

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellunet.config import FOREGROUND
-from cellunet.imaging.blocks import Area
+from cellunet.imaging.blocks import BlockArea
 from cellunet.imaging.components import components, least_members
 from cellunet.imaging.growth import grow, keep_contact, place_outlines
 from cellunet.imaging.measure import Confidences, pixel_confidence
@@ -69,7 +69,7 @@ def distinct_pairs(
 
 
 SIDES_IN = np.array([number.bit_count() for number in range(16)])
-"""How many sides a sum of sides (`Area.frame`) holds."""
+"""How many sides a sum of sides (`BlockArea.frame`) holds."""
 
 SEED, OPEN = 1, 2
 """Marks of a pixel: it seeds an object; an object may grow into it."""
@@ -116,10 +116,10 @@ class Seeds:
 
     `parts` is YX int32: the number of a component from 1, `OPEN_PART` where an object
     may grow into, 0 elsewhere. By that number, `pixels` counts those in the core, and
-    `sides` are those of the plane's frame that it touches there (`Area.frame`).
+    `sides` are those of the plane's frame that it touches there (`BlockArea.frame`).
     """
 
-    area: Area
+    area: BlockArea
     parts: npt.NDArray[np.int32]
     pixels: npt.NDArray[np.int64]
     sides: npt.NDArray[np.int64]
@@ -136,7 +136,7 @@ def halo_px(encoding: EncodingConfig, decode: DecodeConfig) -> int:
     return max(decode.growth_px + contact, 1)
 
 
-def seed_block(marks: npt.NDArray[np.uint8], area: Area) -> Seeds:
+def seed_block(marks: npt.NDArray[np.uint8], area: BlockArea) -> Seeds:
     """Find the seeds of a block.
 
     Parameters
@@ -174,7 +174,7 @@ class SeedBorder:
     It holds no view of the block, so that the block may go, and little is sent.
     """
 
-    area: Area
+    area: BlockArea
     pixels: npt.NDArray[np.int64]
     sides: npt.NDArray[np.int64]
     top: Strip
@@ -371,7 +371,7 @@ class Holes:
 
 
 def find_holes(
-    objects: npt.NDArray[np.int32], area: Area, largest_px: int
+    objects: npt.NDArray[np.int32], area: BlockArea, largest_px: int
 ) -> tuple[npt.NDArray[np.int32], Holes]:
     """Find the regions of background of at most `largest_px` pixels in a core.
 
@@ -461,7 +461,7 @@ class HoleMerger:
         self._row: dict[int, Edge] = {}
         self._left: Edge | None = None
 
-    def add(self, grown: Grown, seeds: int) -> None:
+    def add(self, grown: GrownBlock, seeds: int) -> None:
         """Take the next block.
 
         Parameters
@@ -542,7 +542,7 @@ def _single(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grown:
+class GrownBlock:
     """Step 3 of one core, its pixels aside.
 
     Pixels are the block's number of a component, the negative number of a region of
@@ -561,7 +561,7 @@ class Grown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numbers:
+class FinalNumbers:
     """Step 4: the final number of each block's components, and of its holes.
 
     `areas` are those of the `count` objects that stay, in the order of their numbers.
@@ -575,11 +575,11 @@ class Numbers:
 
 def grow_block(
     parts: npt.NDArray[np.int32],
-    area: Area,
+    area: BlockArea,
     encoding: EncodingConfig,
     decode: DecodeConfig,
     same: npt.NDArray[np.int32] | None = None,
-) -> tuple[npt.NDArray[np.int32], Grown]:
+) -> tuple[npt.NDArray[np.int32], GrownBlock]:
     """Grow a block's seeds and measure what lies in its core.
 
     Returns the pixels of the core, YX int32, and what the merge needs of them.
@@ -611,7 +611,7 @@ def grow_block(
     frame = [np.zeros(0, np.int32), *(edge for _, edge in area.frame(objects))]
     pixels = np.where(regions > 0, -regions, objects)
     edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
-    return pixels, Grown(
+    return pixels, GrownBlock(
         place=area.place,
         edges=tuple(edge.copy() for edge in edges),
         holes=holes,
@@ -660,9 +660,9 @@ class ObjectMerger:
     def __init__(self, decode: DecodeConfig, *, exclude_border: bool = False) -> None:
         self._decode, self._exclude_border = decode, exclude_border
         self._holes = HoleMerger(decode.max_hole_px)
-        self._blocks: list[tuple[Grown, int]] = []
+        self._blocks: list[tuple[GrownBlock, int]] = []
 
-    def add(self, grown: Grown, offset: int) -> None:
+    def add(self, grown: GrownBlock, offset: int) -> None:
         """Take the next block.
 
         Parameters
@@ -675,7 +675,7 @@ class ObjectMerger:
         self._holes.add(grown, offset)
         self._blocks.append((replace(grown, edges=()), offset))
 
-    def numbers(self, seeds: npt.NDArray[np.int64]) -> Numbers:
+    def numbers(self, seeds: npt.NDArray[np.int64]) -> FinalNumbers:
         """Return the final number of every component and of every filled hole.
 
         Parameters
@@ -701,7 +701,7 @@ class ObjectMerger:
         kept = kept[np.argsort(firsts[kept], kind="stable")]
         final = np.zeros(top + 1, np.uint32)
         final[kept] = np.arange(1, len(kept) + 1)
-        return Numbers(
+        return FinalNumbers(
             count=len(kept),
             areas=areas[kept],
             components={b.place: _by_number(b, final[own]) for b, own in blocks},
@@ -709,7 +709,9 @@ class ObjectMerger:
         )
 
 
-def _by_number(block: Grown, final: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+def _by_number(
+    block: GrownBlock, final: npt.NDArray[np.uint32]
+) -> npt.NDArray[np.uint32]:
     """Return a table by component of what is given of those that are there."""
     table = np.zeros(int(block.numbers.max(initial=0)) + 1, np.uint32)
     table[block.numbers] = final
@@ -717,7 +719,7 @@ def _by_number(block: Grown, final: npt.NDArray[np.uint32]) -> npt.NDArray[np.ui
 
 
 def finalize_block(
-    pixels: npt.NDArray[np.int32], place: GridIndex, numbers: Numbers
+    pixels: npt.NDArray[np.int32], place: GridIndex, numbers: FinalNumbers
 ) -> npt.NDArray[np.uint32]:
     """Return the final labels of a block's core, or of some of its rows, YX uint32.
 
@@ -793,7 +795,7 @@ def decode_plane(
         before an edge moves outlines.
     """
     height, width = probabilities.shape[1:]
-    area = Area.whole((height, width))
+    area = BlockArea.whole((height, width))
     corrected = correct(probabilities, decode.class_odds)
     seeds = seed_block(seed_and_foreground_mask(corrected, encoding, decode), area)
     merger, objects = SeedMerger(encoding, decode), ObjectMerger(decode)

@@ -268,7 +268,7 @@ def _costs(cells: Cells, halo: float) -> list[float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class WindowSelection:
     """Chooses what of each block of a plane the network is to see."""
 
     network: UNetConfig

@@ -2,7 +2,7 @@
 
 Where a nucleus ends is a convention. An outline at a fraction f lies where the lightly
 smoothed image has come f of the way from the background around the object to its
-inside. Every pixel of the result depends on what lies within `Reach.halo_px` of it and
+inside. Every pixel of the result depends on what lies within `OutlineReach.halo_px` of it and
 on the sums of its object alone, so any way to cut the plane gives the same.
 """
 
@@ -136,7 +136,7 @@ STEPS_PER_UNIT = 4096
 
 
 @dataclass(frozen=True)
-class Reach:
+class OutlineReach:
     """How far outlines move, in the image's own pixels."""
 
     sigma: float
@@ -144,7 +144,7 @@ class Reach:
     ring: int
 
     @classmethod
-    def at(cls, scale: float) -> Reach:
+    def at(cls, scale: float) -> OutlineReach:
         """Return it for images that the model sees magnified by `scale`."""
         steps = min(max(math.ceil(REACH_PX / scale), 1), MOST_STEPS)
         ring = min(max(math.ceil(RING_PX / scale), 1), MOST_STEPS)
@@ -156,7 +156,7 @@ class Reach:
         return self.steps + self.ring + math.ceil(TRUNCATE * self.sigma) + 2
 
 
-class Levels:
+class ContrastSums:
     """What lies inside the objects of a plane and around them, added up block by block.
 
     Parameters
@@ -173,14 +173,14 @@ class Levels:
         labels: Labels,
         smooth: Smooth,
         core: tuple[slice, slice],
-        reach: Reach,
+        reach: OutlineReach,
     ) -> None:
         """Take a block: what it holds in its core counts.
 
         Parameters
         ----------
         labels
-            YX int32, with as much around the core as `Reach.halo_px` says.
+            YX int32, with as much around the core as `OutlineReach.halo_px` says.
         smooth
             From `smoothed`.
         core
@@ -210,7 +210,7 @@ class Levels:
         return np.where(known, ring + fraction * (inside - ring), np.nan)
 
 
-def smoothed(scaled: npt.NDArray[np.float32], reach: Reach) -> Smooth:
+def smoothed(scaled: npt.NDArray[np.float32], reach: OutlineReach) -> Smooth:
     """Return a block of scaled intensities, YX, lightly smoothed, in whole numbers."""
     from scipy import ndimage
 
@@ -225,7 +225,7 @@ def moved(
     labels: Labels,
     smooth: Smooth,
     thresholds: npt.NDArray[np.float64],
-    reach: Reach,
+    reach: OutlineReach,
 ) -> Labels:
     """Return a block of labels with their outlines at the thresholds.
 
@@ -235,9 +235,9 @@ def moved(
     Parameters
     ----------
     labels, smooth
-        As for `Levels.add`; right but for the halo.
+        As for `ContrastSums.add`; right but for the halo.
     thresholds
-        From `Levels.thresholds`.
+        From `ContrastSums.thresholds`.
     reach
         How far outlines move.
     """
@@ -267,8 +267,8 @@ def place_outlines(
     fraction
         As of `cellunet.config.DecodeConfig.edge`.
     """
-    reach = Reach.at(1.0)
-    soft, levels = smoothed(scaled, reach), Levels(int(labels.max(initial=0)))
+    reach = OutlineReach.at(1.0)
+    soft, levels = smoothed(scaled, reach), ContrastSums(int(labels.max(initial=0)))
     levels.add(labels, soft, np.s_[:, :], reach)
     return moved(labels, soft, levels.thresholds(fraction), reach)
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.imaging.outlines import Outline, Shapes, Walk
+    from cellunet.imaging.outlines import Outline, RingEdges, Shapes
 
     OnValues = Callable[[int, npt.NDArray[np.int64], npt.NDArray[Any]], None]
 
@@ -221,7 +221,7 @@ class Confidences:
         return means
 
 
-class Sums:
+class ObjectSums:
     """Sums over the pixels of every object of a plane, rows from top to bottom.
 
     Parameters
@@ -615,7 +615,7 @@ class Objects:
         if detail is not None:
             self._details = Details(self._areas, channels, pixel_size_um, detail)
             on_values, on_walk = self._details.on_values, self._details.on_walk
-        self._sums = Sums(len(areas), shape, channels, on_values)
+        self._sums = ObjectSums(len(areas), shape, channels, on_values)
         self._tracer = Tracer(shape[1], on_walk=on_walk)
         self._waiting: dict[int, Outline] = {}
         self._order = np.flatnonzero(self._areas > 0)
@@ -722,7 +722,7 @@ class Details:
         """Take the pixels inside of objects."""
         self._inside[channel].add(ids, values)
 
-    def on_walk(self, edges: Walk) -> None:
+    def on_walk(self, edges: RingEdges) -> None:
         """Take the pixel edges of complete objects."""
         points, owner = pixel_corners(edges)
         around = hulls(points, owner)

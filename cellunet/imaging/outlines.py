@@ -52,7 +52,7 @@ STEP_Y = np.array([0, 1, 0, -1])
 
 
 @dataclass(frozen=True)
-class Walk:
+class RingEdges:
     """Edges in the order of a walk around each ring; arrays of one value an edge."""
 
     x: npt.NDArray[np.int64]
@@ -69,7 +69,7 @@ class Walk:
 
 def walk(
     keys: npt.NDArray[np.int64], owners: npt.NDArray[np.int64], stride: int
-) -> Walk:
+) -> RingEdges:
     """Put the edges of complete objects into the order of rings.
 
     At each corner the walk turns right if it can, which keeps to its own pixel; else
@@ -96,7 +96,7 @@ def walk(
         follower[there] = place[there]
     ordered, starts = _cycles(follower)
     corner = corner[ordered]
-    return Walk(
+    return RingEdges(
         x=corner % stride,
         y=corner // stride,
         direction=direction[ordered],
@@ -122,7 +122,7 @@ def _cycles(
     return np.array(order, np.int64), np.array(starts, np.int64)
 
 
-def assemble(edges: Walk) -> dict[int, Outline]:
+def assemble(edges: RingEdges) -> dict[int, Outline]:
     """Return the outline of each object from the walk around all of its rings."""
     ends = np.append(edges.starts[1:], len(edges.x))
     before = np.arange(-1, len(edges.x) - 1)
@@ -212,7 +212,7 @@ class Tracer:
     """
 
     def __init__(
-        self, width: int, on_walk: Callable[[Walk], None] | None = None
+        self, width: int, on_walk: Callable[[RingEdges], None] | None = None
     ) -> None:
         self._width, self._on_walk = width, on_walk
         self._above: npt.NDArray[Any] = np.zeros(width, np.uint8)
@@ -520,7 +520,7 @@ def _chain(points: Floats, places: Whole) -> Whole:
     return np.array(half, np.int64)
 
 
-def pixel_corners(edges: Walk) -> tuple[Floats, Whole]:
+def pixel_corners(edges: RingEdges) -> tuple[Floats, Whole]:
     """Return the corners at which objects' pixel edges turn outwards, and whose."""
     before = np.roll(edges.direction, 1)
     before[edges.starts] = edges.direction[

@@ -55,7 +55,7 @@ CLEAR, COMPACT = 0.7, 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ObjectSizes:
     """The objects that a look at a plane, or at a part of it, found."""
 
     diameters: Values
@@ -108,7 +108,7 @@ class Look:
         return float(np.average(sure, weights=self.areas)) * math.sqrt(covered)
 
 
-def look_of(labels: npt.NDArray[Any], evidence: npt.NDArray[np.uint8]) -> Look:
+def look_of(labels: npt.NDArray[Any], evidence: npt.NDArray[np.uint8]) -> ObjectSizes:
     """Return what a look found.
 
     Parameters
@@ -135,7 +135,7 @@ def look_of(labels: npt.NDArray[Any], evidence: npt.NDArray[np.uint8]) -> Look:
     xx = sums(x * x) / area - mx * mx + 1 / 12
     xy = sums(y * x) / area - my * mx
     ellipse = 4 * np.pi * np.sqrt(np.maximum(yy * xx - xy * xy, 1 / 144))
-    return Look(
+    return ObjectSizes(
         diameters=equivalent_diameters(area),
         confidences=sums(evidence[y, x]) / area / EVIDENCE_TOP,
         fills=np.minimum(area / ellipse, 1.0),
@@ -143,9 +143,9 @@ def look_of(labels: npt.NDArray[Any], evidence: npt.NDArray[np.uint8]) -> Look:
     )
 
 
-def together(looks: Sequence[Look]) -> Look:
+def together(looks: Sequence[ObjectSizes]) -> ObjectSizes:
     """Return looks at several parts of a plane as one."""
-    return Look(
+    return ObjectSizes(
         diameters=np.concatenate([look.diameters for look in looks]),
         confidences=np.concatenate([look.confidences for look in looks]),
         fills=np.concatenate([look.fills for look in looks]),
@@ -153,12 +153,12 @@ def together(looks: Sequence[Look]) -> Look:
     )
 
 
-def too_large(look: Look, learned: Learned, own: float) -> bool:
+def too_large(look: ObjectSizes, learned: Learned, own: float) -> bool:
     """Return whether a model that magnifies by `own` sees the objects too large."""
     return len(look) > 0 and look.diameter > largest_px(learned, own)
 
 
-def too_small(look: Look, learned: Learned, own: float) -> bool:
+def too_small(look: ObjectSizes, learned: Learned, own: float) -> bool:
     """Return whether objects that it is sure of are so small that more pixels help."""
     return len(look) > 0 and any(
         look.diameter * own < share * learned[1] and look.confidence >= sure
@@ -166,7 +166,7 @@ def too_small(look: Look, learned: Learned, own: float) -> bool:
     )
 
 
-def best_scale(look: Look, learned: Learned, own: float) -> float:
+def best_scale(look: ObjectSizes, learned: Learned, own: float) -> float:
     """Return at which magnification a model sees objects best that do not fit it.
 
     Too large ones are brought to the size of the large objects that it learned, small
@@ -189,7 +189,7 @@ def best_scale(look: Look, learned: Learned, own: float) -> float:
 
 
 def apart(
-    look: Look,
+    look: ObjectSizes,
     labels: npt.NDArray[Any],
     large: npt.NDArray[np.bool_],
     limit_px: float,
@@ -216,12 +216,12 @@ def largest_px(learned: Learned, own: float) -> float:
     return BEYOND * learned[2] / own
 
 
-def tells_size(look: Look) -> bool:
+def tells_size(look: ObjectSizes) -> bool:
     """Return whether what a look found is enough to go by."""
     return len(look) >= FEWEST and look.fill > LEAST_FILL
 
 
-def better(other: Look, usual: Look, *, magnified: bool) -> bool:
+def better(other: ObjectSizes, usual: ObjectSizes, *, magnified: bool) -> bool:
     """Return whether another magnification shows more than the usual one.
 
     About as much is enough for a reduced look, which is quick and sees no texture.

@@ -48,7 +48,7 @@ ROUNDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class ValidationImage:
     """A validation image: KYX float probabilities, true labels, annotated part.
 
     `intensities` are those of the first channel, YX, on which outlines are put where
@@ -73,7 +73,7 @@ class DecodeFit:
 
 
 def fit(
-    truths: Sequence[Truth],
+    truths: Sequence[ValidationImage],
     encoding: EncodingConfig,
     start: DecodeConfig,
     track: Track,
@@ -116,7 +116,9 @@ def fit(
 class _Scorer:
     """Scores of images, none of which is decoded twice with the same constants."""
 
-    def __init__(self, truths: Sequence[Truth], encoding: EncodingConfig) -> None:
+    def __init__(
+        self, truths: Sequence[ValidationImage], encoding: EncodingConfig
+    ) -> None:
         self._truths, self._encoding = truths, encoding
         self._known: dict[tuple[DecodeConfig, int], ImageScores] = {}
 
@@ -139,7 +141,7 @@ class _Scorer:
 
 
 def decoded(
-    truth: Truth, encoding: EncodingConfig, decode: DecodeConfig
+    truth: ValidationImage, encoding: EncodingConfig, decode: DecodeConfig
 ) -> npt.NDArray[np.uint32]:
     """Return the labels that constants give an image."""
     probabilities = truth.probabilities.astype(np.float32)
@@ -147,7 +149,7 @@ def decoded(
 
 
 def score_truth(
-    truth: Truth, encoding: EncodingConfig, decodes: Sequence[DecodeConfig]
+    truth: ValidationImage, encoding: EncodingConfig, decodes: Sequence[DecodeConfig]
 ) -> list[ImageScores]:
     """Return the scores of an image that is decoded with each of several constants."""
     scores: list[ImageScores] = []
@@ -280,7 +282,7 @@ def expected(
 
 
 def piece_scores(
-    truths: Sequence[Truth],
+    truths: Sequence[ValidationImage],
     decodes: Sequence[DecodeConfig],
     encoding: EncodingConfig,
 ) -> list[ImageScores]:
@@ -307,7 +309,9 @@ def piece_scores(
     return scores
 
 
-def _pieces(truth: Truth, images: int) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+def _pieces(
+    truth: ValidationImage, images: int
+) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
     """Yield names and annotated parts, each with an object if it is a quarter."""
     if images >= ENOUGH_IMAGES:
         yield truth.name, truth.annotated
@@ -362,7 +366,7 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class LearningCurvePoint:
     """All trials of one number of images."""
 
     images: int
@@ -374,7 +378,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class GainForecast:
     """What more images would give, if errors go on to fall as they do."""
 
     more: int
@@ -383,14 +387,14 @@ class Outlook:
     """In mean AP."""
 
 
-def points_of(trials: Sequence[Trial]) -> list[Point]:
+def points_of(trials: Sequence[Trial]) -> list[LearningCurvePoint]:
     """Return one point for each number of images, fewest first."""
     points = []
     for images in sorted({trial.images for trial in trials}):
         same = [trial for trial in trials if trial.images == images]
         (mean_ap,) = estimate_means(_learning_pieces(same)[:, None], BootstrapConfig())
         points.append(
-            Point(
+            LearningCurvePoint(
                 images=images,
                 objects=float(np.mean([trial.objects for trial in same])),
                 loss=float(np.mean([trial.loss for trial in same])),
@@ -400,7 +404,7 @@ def points_of(trials: Sequence[Trial]) -> list[Point]:
     return points
 
 
-def outlook(trials: Sequence[Trial], more: int) -> Outlook | None:
+def outlook(trials: Sequence[Trial], more: int) -> GainForecast | None:
     """Return what `more` images beyond the largest number tried would give.
 
     The error, 1 - mean AP, is taken to fall as a power of the number of images n,
@@ -431,7 +435,7 @@ def outlook(trials: Sequence[Trial], more: int) -> Outlook | None:
     tail = 50 * (1 - config.confidence)
     low, high = np.percentile(drawn, [tail, 100 - tail])
     value = _gain(counts, np.array([1 - column.mean() for column in pieces]), more)
-    return Outlook(
+    return GainForecast(
         more=more, gain=Estimate(value=value, low=float(low), high=float(high))
     )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-    from cellunet.metrics.fit import Point
+    from cellunet.metrics.fit import LearningCurvePoint
     from cellunet.outputs.report import Histogram
 
 PX = 1 / 72
@@ -449,7 +449,7 @@ ZERO = 0.5
 
 
 @_settings()
-def learning_chart(points: Sequence[Point]) -> Figure:
+def learning_chart(points: Sequence[LearningCurvePoint]) -> Figure:
     """Draw mean AP with intervals, and loss, against numbers of images.
 
     Parameters

@@ -57,8 +57,8 @@ class LearningCurve:
     folder: Path
     start: str
     finished: bool
-    points: tuple[fit.Point, ...]
-    outlook: fit.Outlook | None
+    points: tuple[fit.LearningCurvePoint, ...]
+    outlook: fit.GainForecast | None
     """None with too few points, or if it was stopped."""
 
     def to_dict(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cellunet.cli.train import sentence
-from cellunet.metrics.fit import Outlook, Point
+from cellunet.metrics.fit import GainForecast, LearningCurvePoint
 from cellunet.tasks import learning_curve as curve_task
 from cellunet.tasks.learning_curve import LearningCurve
 
@@ -473,8 +473,10 @@ def curve(
         folder=Path("out"),
         start="nuclei",
         finished=finished,
-        points=(Point(images=0, objects=0.0, loss=0.25, mean_ap=estimate),),
-        outlook=Outlook(more=20, gain=Estimate(value=value, low=low, high=0.03)),
+        points=(
+            LearningCurvePoint(images=0, objects=0.0, loss=0.25, mean_ap=estimate),
+        ),
+        outlook=GainForecast(more=20, gain=Estimate(value=value, low=low, high=0.03)),
     )
 
 

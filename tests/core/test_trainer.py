@@ -16,7 +16,7 @@ from cellunet.config import AugmentConfig, TrainConfig, UNetConfig, WeightConfig
 from cellunet.core.dataset import Batch, prepare
 from cellunet.core.device import available, choose_device
 from cellunet.core.trainer import (
-    Tally,
+    LossAndConfusion,
     Trainer,
     TrainState,
     cross_entropy,
@@ -187,7 +187,7 @@ def _with_losses(monkeypatch, losses):
 
     def validate(self, network, should_stop=_never):
         loss = next(left)
-        return Tally(classes=3, loss_sum=loss * 10, pixels=10)
+        return LossAndConfusion(classes=3, loss_sum=loss * 10, pixels=10)
 
     monkeypatch.setattr(Trainer, "validate", validate)
 
@@ -560,7 +560,7 @@ def test_very_sure_and_wrong_is_finite() -> None:
 
 
 def test_precision_and_recall_by_hand() -> None:
-    tally = Tally(classes=3)
+    tally = LossAndConfusion(classes=3)
     # True 0 0 0 1 1 2, predicted 0 0 1 1 0 1; a seventh pixel is not annotated.
     predicted = torch.tensor([0, 0, 1, 1, 0, 1, 2])
     logits = functional.one_hot(predicted, 3).T.float()[None, :, None]  # 1 3 1 7
@@ -587,7 +587,7 @@ def test_precision_and_recall_by_hand() -> None:
 def test_as_many_classes_as_a_network_may_have_are_told_apart() -> None:
     classes = torch.arange(16)
     logits = functional.one_hot(classes, 16).T.float()[None, :, None]
-    tally = Tally(classes=16)
+    tally = LossAndConfusion(classes=16)
     true = classes.to(torch.uint8)[None, None]
     tally.add(0.0, logits, Batch(logits, true, torch.ones(1, 1, 16)))
     assert tally.confusion.tolist() == torch.eye(16, dtype=torch.int64).tolist()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cellunet.config import DecodeConfig, EncodingConfig, UNetConfig
-from cellunet.imaging.blocks import Area, plan
+from cellunet.imaging.blocks import BlockArea, plan
 from cellunet.imaging.decode import (
     OPEN,
     SEED,
@@ -57,7 +57,7 @@ def _areas(shape, rows, columns, halo):
         for j, (x0, x1) in enumerate(pairwise(columns)):
             top, left = max(y0 - halo, 0), max(x0 - halo, 0)
             bottom, right = min(y1 + halo, shape[0]), min(x1 + halo, shape[1])
-            area = Area(
+            area = BlockArea(
                 place=(i, j),
                 y0=top,
                 x0=left,

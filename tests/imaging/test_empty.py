@@ -9,7 +9,7 @@ from cellunet.config import NormalizationConfig, UNetConfig
 from cellunet.imaging.blocks import plan
 from cellunet.imaging.empty import (
     CELL_PX,
-    Selection,
+    WindowSelection,
     can_be_told,
     occupied,
     rectangles,
@@ -116,8 +116,8 @@ def test_rectangles_hold_every_cell_that_is_set_and_lie_apart(share, rng) -> Non
     assert cost <= (23 + 4) * (31 + 4)
 
 
-def selection(network: UNetConfig, *, any_window: bool) -> Selection:
-    return Selection(
+def selection(network: UNetConfig, *, any_window: bool) -> WindowSelection:
+    return WindowSelection(
         network=network, margin_px=0, noise=(NOISE,), any_window=any_window
     )
 

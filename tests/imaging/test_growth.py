@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cellunet.imaging.growth import (
-    Levels,
-    Reach,
+    ContrastSums,
+    OutlineReach,
     grow,
     keep_contact,
     moved,
@@ -137,13 +137,13 @@ def test_contact_is_the_pair_of_pixels_between_two_objects(before, after) -> Non
     assert keep_contact(row.T).ravel().tolist() == after
 
 
-REACH = Reach(sigma=0.3, steps=4, ring=3)
+REACH = OutlineReach(sigma=0.3, steps=4, ring=3)
 
 
 def placed(labels, image, fraction, cuts=(0, None), reach=REACH):
     """The result, computed in blocks of rows between the cuts."""
     ends = [*cuts[:-1], len(labels)]
-    levels, result = Levels(int(labels.max())), []
+    levels, result = ContrastSums(int(labels.max())), []
     blocks = []
     for y0, y1 in pairwise(ends):
         top, stop = max(y0 - reach.halo_px, 0), min(y1 + reach.halo_px, len(labels))
@@ -201,7 +201,7 @@ def test_any_cut_gives_the_same(nuclei_image) -> None:
         whole = place_outlines(labels, scaled, fraction)
         assert (whole != labels).any()
         for cuts in ((0, 50, 100, None), (0, 17, 90, 101, None)):
-            cut = placed(labels, scaled, fraction, cuts, Reach.at(1.0))
+            cut = placed(labels, scaled, fraction, cuts, OutlineReach.at(1.0))
             np.testing.assert_array_equal(cut, whole)
 
 
@@ -215,5 +215,5 @@ def test_an_object_that_is_no_brighter_than_around_it_stays() -> None:
 
 
 def test_the_reach_is_counted_as_the_model_sees_it() -> None:
-    assert (Reach.at(1.0).steps, Reach.at(0.5).steps) == (3, 6)
-    assert Reach.at(0.01).halo_px < 100
+    assert (OutlineReach.at(1.0).steps, OutlineReach.at(0.5).steps) == (3, 6)
+    assert OutlineReach.at(0.01).halo_px < 100

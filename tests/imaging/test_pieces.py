@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cellunet.config import NormalizationConfig
 from cellunet.imaging import measure as measuring
 from cellunet.imaging import outlines, pieces, quality
-from cellunet.imaging.measure import Confidences, Sums, measure_labels
+from cellunet.imaging.measure import Confidences, ObjectSums, measure_labels
 from cellunet.imaging.normalize import measure_channels
 from cellunet.imaging.outlines import Tracer
 from cellunet.io.source import Statistics
@@ -46,7 +46,7 @@ def confidences() -> Callable[[], object]:
 
 def measured() -> Callable[[], object]:
     labels = line(np.uint32)
-    return lambda: Sums(1000, labels.shape, ("a",)).add(0, labels, [labels])
+    return lambda: ObjectSums(1000, labels.shape, ("a",)).add(0, labels, [labels])
 
 
 def statistics() -> Callable[[], object]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellunet.imaging.sizes import (
-    Look,
+    ObjectSizes,
     apart,
     axis_weights,
     best_scale,
@@ -25,9 +25,9 @@ from cellunet.imaging.sizes import (
 LEARNED = 7.0, 25.0, 40.0
 
 
-def look(*diameters, confidence=0.9, fill=1.0, pixels=10_000.0) -> Look:
+def look(*diameters, confidence=0.9, fill=1.0, pixels=10_000.0) -> ObjectSizes:
     sizes = np.array(diameters, float)
-    return Look(
+    return ObjectSizes(
         diameters=sizes,
         confidences=np.full(len(sizes), confidence),
         fills=np.full(len(sizes), fill),

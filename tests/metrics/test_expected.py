@@ -10,7 +10,7 @@ import pytest
 from cellunet.config import DecodeConfig, EncodingConfig
 from cellunet.metrics.fit import (
     ENOUGH_IMAGES,
-    Truth,
+    ValidationImage,
     expected,
     fit,
     piece_scores,
@@ -22,7 +22,7 @@ ENCODING = EncodingConfig()
 DECODE = DecodeConfig(class_odds=(1.0, 1.0, 1.0), min_area_px=1, growth_px=2)
 
 
-def truth(name: str, found: slice = np.s_[:, :], side: int = 40) -> Truth:
+def truth(name: str, found: slice = np.s_[:, :], side: int = 40) -> ValidationImage:
     """Four squares, one a quarter; `found` is where the network sees them."""
     labels = np.zeros((side, side), np.int32)
     for number, (y, x) in enumerate(((4, 4), (4, 24), (24, 4), (24, 24)), 1):
@@ -31,7 +31,7 @@ def truth(name: str, found: slice = np.s_[:, :], side: int = 40) -> Truth:
     seen[found] = labels[found] > 0
     probabilities = np.zeros((3, side, side), np.float16)
     probabilities[0], probabilities[1] = ~seen, seen
-    return Truth(
+    return ValidationImage(
         name=name,
         intensities=np.zeros((side, side), np.float32),
         probabilities=probabilities,

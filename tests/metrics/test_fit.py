@@ -10,7 +10,7 @@ from cellunet.metrics import fit as fitting
 from cellunet.metrics.fit import (
     DecodeFit,
     Trial,
-    Truth,
+    ValidationImage,
     fit,
     outlook,
     piece_scores,
@@ -24,7 +24,7 @@ ENCODING = EncodingConfig(boundary_px=1)
 START = DecodeConfig(class_odds=(1.0, 1.0, 1.0), min_area_px=1, growth_px=2)
 
 
-def truth(name: str, speck_px: int, *, dim: bool = False) -> Truth:
+def truth(name: str, speck_px: int, *, dim: bool = False) -> ValidationImage:
     """An image of one 8 x 8 object and an untrue speck of a few pixels.
 
     `dim`: the network calls the outer ring of the object boundary more likely than it
@@ -37,7 +37,7 @@ def truth(name: str, speck_px: int, *, dim: bool = False) -> Truth:
     inside = (0.05, 0.35, 0.6) if dim else (0.02, 0.96, 0.02)
     probabilities[:, 4:12, 4:12] = np.array(inside)[:, None, None]
     probabilities[:, 20, 2 : 2 + speck_px] = np.array((0.02, 0.96, 0.02))[:, None]
-    return Truth(
+    return ValidationImage(
         name=name,
         intensities=np.zeros((24, 24), np.float32),
         probabilities=probabilities.astype(np.float16),
@@ -46,7 +46,7 @@ def truth(name: str, speck_px: int, *, dim: bool = False) -> Truth:
     )
 
 
-def fitted(*truths: Truth, start: DecodeConfig = START) -> DecodeFit:
+def fitted(*truths: ValidationImage, start: DecodeConfig = START) -> DecodeFit:
     return fit(truths, ENCODING, start, silent_track)
 
 
@@ -129,7 +129,7 @@ def test_constants_are_scored_with_their_edge() -> None:
     labels[6:18, 6:18] = 1
     drawn = np.zeros((24, 24), bool)
     drawn[8:16, 8:16] = True
-    only = Truth(
+    only = ValidationImage(
         name="a",
         intensities=(labels > 0).astype(np.float32),
         probabilities=np.stack([~drawn, drawn, drawn & False]).astype(np.float16),
@@ -194,7 +194,7 @@ def test_the_boundary_target_fits_too(target) -> None:
     # The loss tripled the odds of the boundary: what is inside looks like it.
     edge = np.where(ring, 0.9, 0.05).astype(np.float16)
     edge[5:11, 5:11] = 0.6
-    only = Truth(
+    only = ValidationImage(
         name="a",
         intensities=np.zeros((24, 24), np.float32),
         probabilities=np.stack([1 - edge, edge]),
@@ -214,7 +214,7 @@ def test_the_outline_is_moved_by_the_odds_of_the_background() -> None:
     interior = np.where(labels > 0, 0.45, 0.0)
     interior[7:15, 7:15] = 0.9
     boundary = np.where(labels > 0, 0.0, 0.05)
-    only = Truth(
+    only = ValidationImage(
         name="a",
         intensities=np.zeros((24, 24), np.float32),
         probabilities=np.stack([1 - interior - boundary, interior, boundary]).astype(

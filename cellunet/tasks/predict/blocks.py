@@ -27,7 +27,7 @@ from cellunet.imaging.decode import (
     seed_block,
     seed_border,
 )
-from cellunet.imaging.empty import CELL_PX, Rectangle, Selection, can_be_told
+from cellunet.imaging.empty import CELL_PX, Rectangle, WindowSelection, can_be_told
 from cellunet.imaging.measure import EVIDENCE_TOP, pixel_confidence
 from cellunet.imaging.normalize import (
     ROUNDING,
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from cellunet.annotations.regions import RegionMask
     from cellunet.config import DecodeConfig, EncodingConfig, TrainConfig
     from cellunet.engine.runtimes import Engine
-    from cellunet.imaging.blocks import Area
-    from cellunet.imaging.decode import Grown, SeedBorder, Seeds
+    from cellunet.imaging.blocks import BlockArea
+    from cellunet.imaging.decode import GrownBlock, SeedBorder, Seeds
     from cellunet.imaging.empty import Cells
     from cellunet.io.scratch import Kept, KeptTile, Room
     from cellunet.io.source import Source, Statistics
@@ -133,7 +133,7 @@ class NetworkStep:
     """Where marks and confidences are put aside."""
     maps: bool
     """Whether probabilities are wanted too."""
-    selection: Selection | None = None
+    selection: WindowSelection | None = None
     """Says what to leave out; None: nothing."""
 
     @property
@@ -358,7 +358,7 @@ def network_step(
         )
     if noise is None and recipe.within is None:
         return step
-    selection = Selection(
+    selection = WindowSelection(
         network=recipe.config.network,
         margin_px=step.margin_px,
         noise=noise,
@@ -497,14 +497,14 @@ def _edges(spans: list[Span], length: int, target: int) -> list[tuple[int, int]]
 class Tile(NamedTuple):
     """A tile to decode, and the marks that it needs."""
 
-    area: Area
+    area: BlockArea
     marks: Sequence[KeptTile]
 
 
 class SeededTile(NamedTuple):
     """A tile whose seeds were put aside, to be grown once those of all are merged."""
 
-    area: Area
+    area: BlockArea
     seeds: Kept
     offset: int
     """What the numbers of its seeds begin after."""
@@ -515,7 +515,7 @@ class SeededTile(NamedTuple):
 class GrownTile(NamedTuple):
     """What has grown in a tile, its pixels put aside in strips of rows."""
 
-    grown: Grown
+    grown: GrownBlock
     strips: list[Kept]
 
 
@@ -562,7 +562,7 @@ class DecodeStep:
     def _grown(
         self,
         parts: npt.NDArray[np.int32],
-        area: Area,
+        area: BlockArea,
         same: npt.NDArray[np.int32] | None = None,
     ) -> GrownTile:
         pixels, grown = grow_block(parts, area, self.encoding, self.decode, same)
@@ -572,6 +572,6 @@ class DecodeStep:
         ]
         return GrownTile(grown, strips)
 
-    def _keep(self, array: npt.NDArray[np.int32], what: str, area: Area) -> Kept:
+    def _keep(self, array: npt.NDArray[np.int32], what: str, area: BlockArea) -> Kept:
         row, column = area.place
         return self.room.keep(array, f"{self.key}-{what}-{row}-{column}")

@@ -37,7 +37,7 @@ FEWEST = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class BatchEstimate:
     """What a batch would take, by the pixels of the images that were measured."""
 
     measured: int
@@ -74,7 +74,7 @@ class Estimate:
 
 def estimate(
     job: ImageJob, planned: Planned, out: Path
-) -> tuple[Estimate | None, tuple[str, ...]]:
+) -> tuple[BatchEstimate | None, tuple[str, ...]]:
     """Estimate a batch by its first images.
 
     Labels and files are written into a temporary folder, which is gone at the end.
@@ -105,7 +105,7 @@ def estimate(
             return None, tuple(measuring.failures)
         whole = sum(_pixels(result) for _, result in planned)
         share = whole / measuring.seen_px
-        found = Estimate(
+        found = BatchEstimate(
             measured=measuring.count,
             images=len(planned),
             seconds=measuring.seconds * whole / measuring.timed_px,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Source
     from cellunet.store import ModelCard
-    from cellunet.tasks.predict.estimate import Estimate
+    from cellunet.tasks.predict.estimate import BatchEstimate
     from cellunet.tasks.predict.places import ImageColumns
 
 T = TypeVar("T")
@@ -205,7 +205,7 @@ class Predictions:
     """What lay among the images and was left out, in sentences."""
     warnings: tuple[str, ...] = ()
     """What to look at that concerns no single image, in sentences."""
-    estimate: Estimate | None = None
+    estimate: BatchEstimate | None = None
     """What the batch would take, of a dry run of which images could be measured."""
 
     @property

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from cellunet.imaging import decode
-from cellunet.imaging.blocks import Area
-from cellunet.imaging.growth import Levels, Reach, moved, smoothed
+from cellunet.imaging.blocks import BlockArea
+from cellunet.imaging.growth import ContrastSums, OutlineReach, moved, smoothed
 from cellunet.imaging.measure import Confidences
 from cellunet.imaging.normalize import measure_channels, rescale_channels
 from cellunet.io.scratch import PlaneStore, SharedScratch
@@ -143,14 +143,14 @@ class DecodePass:
                 self._strips[grown.place] = strips
         self._marks.forget()
 
-    def numbers(self) -> decode.Numbers:
+    def numbers(self) -> decode.FinalNumbers:
         """Return the final numbers of what `run` found."""
         return self._objects.numbers(self._seeds.numbers())
 
-    def bands(self, numbers: decode.Numbers) -> Iterator[npt.NDArray[np.uint32]]:
+    def bands(self, numbers: decode.FinalNumbers) -> Iterator[npt.NDArray[np.uint32]]:
         """Yield full-width rows of labels, top to bottom, YX."""
 
-        def final(item: tuple[Area, Kept]) -> npt.NDArray[np.uint32]:
+        def final(item: tuple[BlockArea, Kept]) -> npt.NDArray[np.uint32]:
             area, strip = item
             pixels = self._step.room.fetch(strip)
             return decode.finalize_block(pixels, area.place, numbers)
@@ -164,13 +164,13 @@ class DecodePass:
                         band[:, area.x0 + core.start : area.x0 + core.stop] = pixels
                     yield band
 
-    def _in_bands(self) -> Iterator[tuple[Area, Kept]]:
+    def _in_bands(self) -> Iterator[tuple[BlockArea, Kept]]:
         """Yield the strips of the tiles, those of a band of rows left to right."""
         for row in self._grid:
             for strips in zip(*(self._strips[area.place] for area in row), strict=True):
                 yield from zip(row, strips, strict=True)
 
-    def _tile(self, area: Area) -> Tile:
+    def _tile(self, area: BlockArea) -> Tile:
         y1, x1 = area.y0 + area.height, area.x0 + area.width
         return Tile(area, self._marks.within(area.y0, y1, area.x0, x1))
 
@@ -182,7 +182,7 @@ class DecodePass:
 
     def _after_all(self, tiles: Iterable[Tile]) -> Generator[tuple[GrownTile, int]]:
         """Yield the same where growth has to wait for the seeds of the whole plane."""
-        left: deque[tuple[Area, Kept, int, int]] = deque()
+        left: deque[tuple[BlockArea, Kept, int, int]] = deque()
         with closing(self._executor.map(self._step.seed, tiles)) as found:
             for seeds, kept in asking(self._recipe.should_stop, found):
                 offset, count = self._seeds.add(seeds), len(seeds.pixels) - 1
@@ -201,8 +201,8 @@ class DecodePass:
 
 
 def _ready(
-    areas: Iterable[Area], parts: Iterable[object], marks: PlaneStore
-) -> Iterator[Area]:
+    areas: Iterable[BlockArea], parts: Iterable[object], marks: PlaneStore
+) -> Iterator[BlockArea]:
     """Yield areas, in their order, each as soon as all marks of it are there."""
     left = deque(areas)
     for _ in parts:
@@ -214,7 +214,7 @@ def _ready(
     yield from left
 
 
-def tiles(shape: tuple[int, int], tile_px: int, halo: int) -> Iterator[list[Area]]:
+def tiles(shape: tuple[int, int], tile_px: int, halo: int) -> Iterator[list[BlockArea]]:
     """Yield the decoding tiles of a plane, a list per row of tiles."""
     height, width = shape
     for i, y0 in enumerate(range(0, height, tile_px)):
@@ -223,7 +223,7 @@ def tiles(shape: tuple[int, int], tile_px: int, halo: int) -> Iterator[list[Area
             top, left = max(y0 - halo, 0), max(x0 - halo, 0)
             y1, x1 = min(y0 + tile_px, height), min(x0 + tile_px, width)
             row.append(
-                Area(
+                BlockArea(
                     place=(i, j),
                     y0=top,
                     x0=left,
@@ -522,7 +522,7 @@ def with_edge(
     fraction = recipe.decode.edge
     if not fraction or not found.count:
         return found
-    reach = Reach.at(recipe.scale)
+    reach = OutlineReach.at(recipe.scale)
     height, width = source.shape
 
     def soft(y0: int, rows: int) -> npt.NDArray[np.int64]:
@@ -534,7 +534,7 @@ def with_edge(
     def blocks() -> Iterator[Rows]:
         return with_halo(found.bands(), height, reach.halo_px)
 
-    levels = Levels(found.count)
+    levels = ContrastSums(found.count)
     for top, labels, core in blocks():
         levels.add(labels, soft(top, len(labels)), (core, slice(None)), reach)
     thresholds = levels.thresholds(fraction)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.command_config import PredictConfig
-    from cellunet.imaging.sizes import Look
+    from cellunet.imaging.sizes import ObjectSizes
     from cellunet.io.source import Source, Statistics
     from cellunet.store import ModelCard
     from cellunet.tasks.predict.settings import InferenceSettings
@@ -283,7 +283,7 @@ class _Seen:
     """A window and what a look found there."""
 
     window: Rectangle
-    look: Look
+    look: ObjectSizes
     labels: npt.NDArray[np.uint32]
     by: int = 1
     """How many pixels of the window one of the labels is wide."""
@@ -319,7 +319,7 @@ class _Looker:
         scale = best_scale(near, self._learned, self._own)
         return self._compared(plane, statistics, windows, scale, near)
 
-    def _usual(self, look: Look) -> Size:
+    def _usual(self, look: ObjectSizes) -> Size:
         return Size(
             diameter_px=look.diameter if len(look) else None,
             confidence=look.confidence,
@@ -332,7 +332,7 @@ class _Looker:
         statistics: Sequence[Statistics],
         windows: Sequence[Rectangle],
         scale: float,
-        first: Look,
+        first: ObjectSizes,
     ) -> Size:
         """Return the better of two ways to see objects that a look found first."""
         usual = self._at(plane, statistics, windows)

@@ -83,7 +83,7 @@ def draw_curves(
 
 def write_pictures(
     folder: Path,
-    truths: Sequence[fit.Truth],
+    truths: Sequence[fit.ValidationImage],
     images: Sequence[npt.NDArray[np.float32]],
     config: TrainConfig,
 ) -> None:
@@ -139,7 +139,7 @@ class Verdict:
     expected: fit.Expected | None
     """None if there was nothing to score."""
     kept_start: bool
-    truths: list[fit.Truth]
+    truths: list[fit.ValidationImage]
     """Of the images that were not trained on, by the networks that missed them."""
 
 
@@ -234,12 +234,12 @@ def _or_start(
     )
 
 
-def _of_one_image(run: Run, truths: Sequence[fit.Truth]) -> bool:
+def _of_one_image(run: Run, truths: Sequence[fit.ValidationImage]) -> bool:
     """Return whether what is scored is parts of one image, others of it trained on."""
     return not run.data.validation and len({whole_name(t.name) for t in truths}) == 1
 
 
-def scorable(truths: Sequence[fit.Truth]) -> list[fit.Truth]:
+def scorable(truths: Sequence[fit.ValidationImage]) -> list[fit.ValidationImage]:
     """Return the images that can be scored: not of scribbles or single objects alone.
 
     None, if no object is among it: constants would be chosen that find none.
@@ -250,7 +250,11 @@ def scorable(truths: Sequence[fit.Truth]) -> list[fit.Truth]:
 
 
 def constants(
-    config: TrainConfig, truths: Sequence[fit.Truth], track: Track, *, started: bool
+    config: TrainConfig,
+    truths: Sequence[fit.ValidationImage],
+    track: Track,
+    *,
+    started: bool,
 ) -> fit.DecodeFit:
     """Return the constants chosen on all images, and what each image was scored with.
 
@@ -271,7 +275,9 @@ def constants(
     return fit.fit(truths, config.encoding, begin, track, known=known)
 
 
-def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[fit.Truth]:
+def _predicted(
+    run: Run, networks: Sequence[UNet], track: Track
+) -> list[fit.ValidationImage]:
     """Return the images that each fold kept out, with its network's probabilities."""
     work = [
         (network, prepared)
@@ -284,7 +290,9 @@ def _predicted(run: Run, networks: Sequence[UNet], track: Track) -> list[fit.Tru
     ]
 
 
-def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> fit.Truth:
+def truth_of(
+    engine: Engine, prepared: Prepared, config: TrainConfig
+) -> fit.ValidationImage:
     """Return a prepared image with its probabilities, as the network sees it."""
     labels, scaled = prepared.crop.labels, prepared.crop.image[0]
     probabilities = plane_probabilities(
@@ -293,7 +301,7 @@ def truth_of(engine: Engine, prepared: Prepared, config: TrainConfig) -> fit.Tru
         network_plan((labels.shape[0], labels.shape[1]), config.network),
         config.network.classes,
     )
-    return fit.Truth(
+    return fit.ValidationImage(
         name=prepared.name,
         # Half way is half way whatever the network sees.
         intensities=scaled**2 if config.normalization.curve != "linear" else scaled,

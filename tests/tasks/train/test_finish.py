@@ -21,7 +21,7 @@ from cellunet.config import EncodingConfig
 from cellunet.core.dataset import Sample
 from cellunet.errors import ConfigError, InputError, OutputError
 from cellunet.imaging.targets import encode
-from cellunet.metrics.fit import Truth
+from cellunet.metrics.fit import ValidationImage
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.predict.settings import scale_of
 from cellunet.tasks.train.finish import (
@@ -62,14 +62,14 @@ def samples(nuclei_image, count: int) -> list[Sample]:
     ]
 
 
-def truths(found: list[Sample]) -> list[Truth]:
+def truths(found: list[Sample]) -> list[ValidationImage]:
     """What a network without a doubt would say of them."""
     made = []
     for sample in found:
         class_map = encode(sample.labels, EncodingConfig())
         one_hot = np.stack([class_map == c for c in range(3)]).astype(np.float16)
         made.append(
-            Truth(
+            ValidationImage(
                 name=sample.name,
                 intensities=sample.image[0].astype(np.float32),
                 probabilities=one_hot,
