@@ -38,7 +38,7 @@ from cellunet.tasks.predict.plane import as_labels, segment_plane
 from cellunet.tasks.predict.settings import InferenceSettings, settings_for
 from cellunet.tasks.suggest.choose import (
     CandidateWindows,
-    Seen,
+    WindowFeatures,
     area_share,
     choose,
     windows,
@@ -60,7 +60,13 @@ class Place:
     """One window of one image."""
 
     def __init__(
-        self, pair: Pair, y: int, x: int, seen: Seen, cut: CropMetadata, area: float
+        self,
+        pair: Pair,
+        y: int,
+        x: int,
+        seen: WindowFeatures,
+        cut: CropMetadata,
+        area: float,
     ) -> None:
         self.pair, self.y, self.x, self.cut = pair, y, x, cut
         self.seen, self.area = seen, area

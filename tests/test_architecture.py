@@ -246,3 +246,12 @@ def test_modules_that_run_at_import_do_not_import_in_a_circle() -> None:
                 seen.add(one)
                 ahead += top[one]
         assert module not in seen, f"{module} imports itself through others"
+
+
+def test_the_name_of_a_class_means_one_thing() -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path in PACKAGE.rglob("*.py"):
+        for node in _tree(path).body:
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(_module(path))
+    assert {n: found for n, found in homes.items() if len(found) > 1} == {}

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.annotations.json_files import kind_of, read_json, ring, rows, table, whole
-from cellunet.annotations.shapes import Drawing, Filled, Polygons, role_of
+from cellunet.annotations.shapes import DrawnShape, FilledPixels, Polygons, role_of
 from cellunet.annotations.via import as_coco
 from cellunet.errors import AnnotationError, some
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.annotations.shapes import Figure
+    from cellunet.annotations.shapes import Fillable
 
 MOST_CHARACTERS = 12
 """Characters of one number: 60 bits."""
@@ -107,7 +107,7 @@ class Runs:
     counts: npt.NDArray[np.int64]
     size: tuple[int, int]
 
-    def fill(self, shape: tuple[int, int]) -> Filled:
+    def fill(self, shape: tuple[int, int]) -> FilledPixels:
         """Return the pixels of the mask; memory is that of its columns."""
         if self.size != shape:
             raise AnnotationError(
@@ -120,7 +120,7 @@ class Runs:
         kept = stop > start
         start, stop = start[kept], stop[kept]
         if not len(start):
-            return Filled((slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool))
+            return FilledPixels((slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool))
         height = shape[0]
         first, last = int(start[0]) // height, int(stop[-1] - 1) // height
         turns = np.zeros((last - first + 1) * height + 1, np.int8)
@@ -130,10 +130,10 @@ class Runs:
         rows = np.flatnonzero(inside.any(axis=1))
         top, bottom = int(rows[0]), int(rows[-1]) + 1
         window = (slice(top, bottom), slice(first, last + 1))
-        return Filled(window, inside[top:bottom])
+        return FilledPixels(window, inside[top:bottom])
 
 
-def runs_of(filled: Filled, shape: tuple[int, int]) -> list[int]:
+def runs_of(filled: FilledPixels, shape: tuple[int, int]) -> list[int]:
     """Return the runs of the pixels of a mask in an image of this shape.
 
     Examples
@@ -380,7 +380,7 @@ def _size(image: dict[str, Any]) -> tuple[int, int] | None:
     )
 
 
-def coco_drawings(file: CocoFile, name: str) -> list[Drawing]:
+def coco_drawings(file: CocoFile, name: str) -> list[DrawnShape]:
     """Return the drawings on one image, in the order of the file.
 
     Raises
@@ -394,7 +394,7 @@ def coco_drawings(file: CocoFile, name: str) -> list[Drawing]:
         label = f"annotation {one.get('id')}"
         role = role_of(file.categories.get(str(one.get("category_id"))))
         figure, lack = _figure(one.get("segmentation"), label, image.size)
-        found.append(Drawing(f"{label} ({lack})" if lack else label, figure, role))
+        found.append(DrawnShape(f"{label} ({lack})" if lack else label, figure, role))
     return found
 
 
@@ -405,7 +405,7 @@ def crowds(file: CocoFile, name: str) -> int:
 
 def _figure(
     segmentation: object, name: str, size: tuple[int, int] | None
-) -> tuple[Figure, str]:
+) -> tuple[Fillable, str]:
     """Return what is drawn, and what it lacks where it encloses nothing."""
     if isinstance(segmentation, dict):
         stated = rows(segmentation.get("size"), f"The size of {name}")

@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.annotations.json_files import ring, rows, shown, table
-from cellunet.annotations.shapes import Drawing, Polygons, Strokes, role_of, stroke_role
+from cellunet.annotations.shapes import (
+    DrawnShape,
+    Polygons,
+    Strokes,
+    role_of,
+    stroke_role,
+)
 from cellunet.errors import AnnotationError
 
 if TYPE_CHECKING:
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.annotations.shapes import Figure, Ring
+    from cellunet.annotations.shapes import Fillable, Ring
 
 MOST_NESTED = 8
 """Depth of geometry collections, and of objects, within each other."""
@@ -71,10 +77,10 @@ _OLDER = {
 
 
 @dataclass(frozen=True, eq=False)
-class _Item:
+class _Feature:
     """A feature of the document."""
 
-    drawing: Drawing
+    drawing: DrawnShape
     kind: str | None
     """QuPath's type of object; None: not of QuPath."""
     parent: int | None
@@ -85,7 +91,7 @@ class _Item:
 
 def geojson_drawings(
     document: object, *, cells: bool = False
-) -> tuple[list[Drawing], list[str]]:
+) -> tuple[list[DrawnShape], list[str]]:
     """Return what a GeoJSON document holds, in its order, and notes on it.
 
     Every feature is one object, in however many pieces; without features every
@@ -154,7 +160,7 @@ def _features(document: object) -> Iterator[tuple[dict[str, Any], int | None]]:
 
 def _item(
     feature: dict[str, Any], number: int, parent: int | None, *, nuclei: bool
-) -> _Item:
+) -> _Feature:
     """Return a feature; what is neither area nor scribble encloses nothing."""
     properties = table(feature.get("properties") or {}, f"Properties of {number}")
     class_name = _class(properties)
@@ -163,18 +169,18 @@ def _item(
     what = "nucleusGeometry" if nuclei and kind == "cell" else "geometry"
     given = feature.get(what)
     if given is None:
-        drawing = Drawing(f"{name} (feature {number} has no {what})", Polygons(()))
-        return _Item(drawing, kind, parent)
+        drawing = DrawnShape(f"{name} (feature {number} has no {what})", Polygons(()))
+        return _Feature(drawing, kind, parent)
     geometry = table(given, f"The geometry of {name}")
     shape, named = _not_an_area(geometry), class_name or properties.get("name")
     role = role_of(named) if shape is None else stroke_role(named)
     if role is None or shape not in (None, *STROKES):
-        return _Item(Drawing(f"{name} ({shape})", Polygons(())), kind, parent)
+        return _Feature(DrawnShape(f"{name} ({shape})", Polygons(())), kind, parent)
     at = geometry.get("plane")
     plane = (at.get("z"), at.get("t")) if isinstance(at, dict) else ()
     missing = True in (properties.get("isMissing"), feature.get("isMissing"))
     figure = _figure(geometry, name)
-    return _Item(Drawing(name, figure, role, plane), kind, parent, missing)
+    return _Feature(DrawnShape(name, figure, role, plane), kind, parent, missing)
 
 
 def _object_type(feature: dict[str, Any], properties: dict[str, Any]) -> str | None:
@@ -185,7 +191,7 @@ def _object_type(feature: dict[str, Any], properties: dict[str, Any]) -> str | N
     return _OLDER.get(given) if isinstance(given, str) else None
 
 
-def _with_roles(items: Sequence[_Item]) -> tuple[list[Drawing], list[str]]:
+def _with_roles(items: Sequence[_Feature]) -> tuple[list[DrawnShape], list[str]]:
     """Return the drawings with the role that follows from what lies in them.
 
     A parent is a region if it holds objects that were detected or are listed in it, or
@@ -215,7 +221,7 @@ def _with_roles(items: Sequence[_Item]) -> tuple[list[Drawing], list[str]]:
     return drawings, [note for fate, note in notes.items() if fate in fates]
 
 
-def _fate(item: _Item, within: Counter[str]) -> str:
+def _fate(item: _Feature, within: Counter[str]) -> str:
     """Return a role, ``parent``, ``outer`` or ``tile``; `within` is of its children."""
     role = item.drawing.role
     if item.kind in ("tile", "root"):
@@ -231,7 +237,7 @@ def _fate(item: _Item, within: Counter[str]) -> str:
     return "parent" if item.kind == "tmaCore" else "object"
 
 
-def _parents(items: Sequence[_Item]) -> list[int | None]:
+def _parents(items: Sequence[_Feature]) -> list[int | None]:
     """Return the place of what each feature lies in: as listed, or the smallest around.
 
     Of features of QuPath that are not listed in another one, by their middle.
@@ -308,7 +314,7 @@ def _not_an_area(geometry: dict[str, Any]) -> str | None:
     return kind if isinstance(kind, str) else shown(kind)
 
 
-def _figure(geometry: dict[str, Any], name: str) -> Figure:
+def _figure(geometry: dict[str, Any], name: str) -> Fillable:
     if (kind := _not_an_area(geometry)) is None:
         return Polygons(tuple(_polygons(geometry, name, 0)))
     what = f"The coordinates of {name}"

@@ -23,7 +23,7 @@ import numpy as np
 import tifffile
 
 from cellunet.annotations.shapes import (
-    Drawing,
+    DrawnShape,
     Oval,
     Polygons,
     Strokes,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.annotations.shapes import Figure, Ring
+    from cellunet.annotations.shapes import Fillable, Ring
 
 STEPS = 64
 """Straight pieces that a curve, or the arc of a corner, is replaced by."""
@@ -162,7 +162,7 @@ _NOT_A_ROI = (
 
 def roi_drawings(
     path: Path, *, channels: int = 1, packed: bytes | None = None
-) -> list[Drawing]:
+) -> list[DrawnShape]:
     """Return the ROIs of a file, in their order.
 
     Polygon, freehand, traced, oval, rectangle (rounded, rotated) and composite
@@ -191,7 +191,7 @@ def roi_drawings(
         kind = _other_kind(roi)
         role = role_of(name) if kind is None else stroke_role(name)
         if role is None or kind not in (None, *STROKES):
-            found.append(Drawing(f"{name} ({kind})", Polygons(())))
+            found.append(DrawnShape(f"{name} ({kind})", Polygons(())))
             continue
         place = -(-roi.position // channels), roi.z_position, roi.t_position
         plane = place if any(place) else ()
@@ -199,7 +199,7 @@ def roi_drawings(
         # Damaged coordinates may be NaN that numpy warns of; they are refused.
         with np.errstate(invalid="ignore"):
             figure = _figure(roi, name, path)
-        found.append(Drawing(name, figure, role, plane))
+        found.append(DrawnShape(name, figure, role, plane))
     planes.discard(())
     if len(planes) > 1:
         raise AnnotationError(
@@ -323,7 +323,7 @@ def _other_kind(roi: Any) -> str | None:  # noqa: ANN401
     return str(roi.roitype.name).lower()
 
 
-def _figure(roi: Any, name: str, path: Path) -> Figure:  # noqa: ANN401
+def _figure(roi: Any, name: str, path: Path) -> Fillable:  # noqa: ANN401
     if roi.options & SPLINE_FIT:
         raise AnnotationError(
             f"{path}: {name} is a spline, of which the file holds the knots alone.",
@@ -338,7 +338,7 @@ def _figure(roi: Any, name: str, path: Path) -> Figure:  # noqa: ANN401
         raise AnnotationError(f"{path}: {name}: {error}.", hint=_AGAIN) from error
 
 
-def _area(roi: Any) -> Figure:  # noqa: ANN401
+def _area(roi: Any) -> Fillable:  # noqa: ANN401
     if roi.composite:
         rings = tuple(path_rings(roi.multi_coordinates))
         return Polygons((rings,), lower_right=True)

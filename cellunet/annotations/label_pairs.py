@@ -12,7 +12,7 @@ from cellunet.annotations.find import (
     scribbled_parts,
 )
 from cellunet.annotations.foreign import refuse_foreign
-from cellunet.annotations.planes import Planes
+from cellunet.annotations.planes import ChosenPlanes
 from cellunet.errors import InputError, some
 from cellunet.io.paths import (
     DRAWN_FOLDERS,
@@ -84,8 +84,8 @@ def pair_folders(
     names
         Pair these alone, whatever else the folders hold; None: all.
     planes
-        Planes of stacks, as `cellunet.annotations.planes.Planes` takes them; None:
-        those on which an object is annotated.
+        Planes of stacks, as `cellunet.annotations.planes.ChosenPlanes` takes them;
+        None: those on which an object is annotated.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def pair_folders(
         )
         for name in sorted(wanted)
     ]
-    choice = Planes(planes)
+    choice = ChosenPlanes(planes)
     taken = choice.of(pairs, [(p.labels, p.predicted) for p in pairs])
     for note in choice.notes if choice.empty else ():
         logger.warning("%s", note)

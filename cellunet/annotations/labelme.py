@@ -22,8 +22,8 @@ from cellunet.annotations.json_files import ring, rows, shown, table, whole
 from cellunet.annotations.pixels import decode_bitmap
 from cellunet.annotations.shapes import (
     Bitmap,
-    Drawing,
-    Figures,
+    DrawnShape,
+    FillableGroup,
     Oval,
     Polygons,
     Strokes,
@@ -33,7 +33,7 @@ from cellunet.annotations.shapes import (
 from cellunet.errors import AnnotationError
 
 if TYPE_CHECKING:
-    from cellunet.annotations.shapes import Figure, Role
+    from cellunet.annotations.shapes import Fillable, Role
 
 NOTHING = Polygons(())
 
@@ -41,7 +41,7 @@ CORNERS = 4
 """Of a rectangle that is given by all of them."""
 
 
-Shape = Callable[[object, str], "Figure"]
+Shape = Callable[[object, str], "Fillable"]
 """From the points of a shape to a figure; the text is for messages."""
 
 
@@ -58,7 +58,7 @@ def _rectangle(points: object, what: str) -> Polygons:
     return Polygons(((np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]),),))
 
 
-def _circle(points: object, what: str) -> Figure:
+def _circle(points: object, what: str) -> Fillable:
     if (given := _two(points, what)) is None:
         return NOTHING
     (x, y), (px, py) = given
@@ -74,7 +74,7 @@ def _two(points: object, what: str) -> Any:  # noqa: ANN401
     return found.tolist() if len(np.unique(found, axis=0)) == 2 else None
 
 
-def _mask(shape: dict[str, Any], what: str) -> Figure:
+def _mask(shape: dict[str, Any], what: str) -> Fillable:
     x, y = ring(shape.get("points"), what, least=1)[0]
     try:
         content = base64.b64decode(shape.get("mask") or "", validate=True)
@@ -120,7 +120,7 @@ def labelme_size(document: object) -> tuple[int, int] | None:
     return whole(height, "imageHeight"), whole(width, "imageWidth")
 
 
-def labelme_drawings(document: object) -> list[Drawing]:
+def labelme_drawings(document: object) -> list[DrawnShape]:
     """Return the shapes of a document, in their order.
 
     Shapes of one label and group number are one object, as labelme means them.
@@ -133,7 +133,7 @@ def labelme_drawings(document: object) -> list[Drawing]:
         If a shape is not what it says to be.
     """
     shapes = rows(table(document, "The document").get("shapes"), "shapes")
-    groups: dict[tuple[object, ...], list[Figure]] = {}
+    groups: dict[tuple[object, ...], list[Fillable]] = {}
     names: dict[tuple[object, ...], tuple[str, Role]] = {}
     for position, one in enumerate(shapes, 1):
         shape = table(one, f"Shape {position}")
@@ -158,12 +158,12 @@ def labelme_drawings(document: object) -> list[Drawing]:
         )
         groups.setdefault(key, []).append(figure)
     return [
-        Drawing(names[key][0], _together(figures), names[key][1])
+        DrawnShape(names[key][0], _together(figures), names[key][1])
         for key, figures in groups.items()
     ]
 
 
-def _together(figures: list[Figure]) -> Figure:
+def _together(figures: list[Fillable]) -> Fillable:
     if all(isinstance(f, Polygons) for f in figures):
         return Polygons(tuple(p for f in figures for p in f.polygons))  # type: ignore[attr-defined]
-    return figures[0] if len(figures) == 1 else Figures(tuple(figures))
+    return figures[0] if len(figures) == 1 else FillableGroup(tuple(figures))

@@ -16,7 +16,7 @@ import numpy as np
 
 from cellunet.annotations.foreign import refuse_foreign_file
 from cellunet.annotations.json_files import read_bytes, ring, shown
-from cellunet.annotations.shapes import Drawing, Polygons, ellipse
+from cellunet.annotations.shapes import DrawnShape, Polygons, ellipse
 from cellunet.errors import AnnotationError, some
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ AREAS = ("polygon", "rectangle", "ellipse")
 _AGAIN = "In napari, save the layer of shapes again, as CSV."
 
 
-def napari_drawings(path: Path) -> list[Drawing]:
+def napari_drawings(path: Path) -> list[DrawnShape]:
     """Return the shapes of a file, in their order; lines and paths enclose nothing.
 
     Raises
@@ -89,13 +89,13 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     return rows or [(1, [])]
 
 
-def _drawing(name: str, kind: str, points: list[list[float]]) -> Drawing:
+def _drawing(name: str, kind: str, points: list[list[float]]) -> DrawnShape:
     outline = ring([(p[-1] + 0.5, p[-2] + 0.5) for p in points], name)
     if kind not in AREAS:
-        return Drawing(name, Polygons(()))
+        return DrawnShape(name, Polygons(()))
     if kind == "ellipse":
         if len(outline) != 4:
             raise AnnotationError(f"{name} has {len(outline)} corners; 4 are expected.")
         across, down = outline[1] - outline[0], outline[3] - outline[0]
         outline = ellipse(outline.mean(axis=0), across / 2, down / 2)
-    return Drawing(name, Polygons(((outline,),)))
+    return DrawnShape(name, Polygons(((outline,),)))

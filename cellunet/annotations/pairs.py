@@ -29,7 +29,7 @@ from cellunet.annotations.find import (
     scribbled_parts,
 )
 from cellunet.annotations.foreign import places, refuse_foreign
-from cellunet.annotations.planes import Planes
+from cellunet.annotations.planes import ChosenPlanes
 from cellunet.errors import ConfigError, InputError, some
 from cellunet.io.images import JPEGS
 from cellunet.io.microscopes import (
@@ -160,8 +160,8 @@ def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
         Where it lists its training images (``metadata/training.txt``), images in no
         list are left out.
     planes
-        Planes of stacks, as `cellunet.annotations.planes.Planes` takes them; None:
-        those on which an object is annotated.
+        Planes of stacks, as `cellunet.annotations.planes.ChosenPlanes` takes them;
+        None: those on which an object is annotated.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
     if not pairs:
         raise InputError(f"The lists in {folder / 'metadata'} name no image.")
     whole = {pair.image: pair.name for pair in pairs}
-    choice = Planes(planes)
+    choice = ChosenPlanes(planes)
     taken = choice.of(pairs, [(p.annotation, p.image) for p in pairs])
     sides = {
         side: tuple(sorted(p.name for p in taken if whole[p.image] in set(names)))
@@ -613,7 +613,7 @@ def find_annotations(
         return AnnotationSource(
             pairs.pairs, pairs.layout, pairs.notes, pairs.validation or ()
         )
-    choice = Planes(planes)
+    choice = ChosenPlanes(planes)
     listed = list(drawn)
     taken = choice.of(listed, [(one.annotation, one.image) for one in listed])
     ordered = tuple(sorted(taken, key=lambda one: one.name))

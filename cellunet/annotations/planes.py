@@ -67,7 +67,7 @@ class LabelStack:
         )
 
 
-class Planes:
+class ChosenPlanes:
     """A choice of planes, and a count of those that were left out.
 
     Parameters

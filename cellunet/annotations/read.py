@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.annotations.shapes import Drawing
+    from cellunet.annotations.shapes import DrawnShape
 
     Shape = tuple[int, int]
 
@@ -207,7 +207,7 @@ def _coco(path: Path, asked: ReadRequest) -> Annotation:
 
 
 def _painted(
-    drawings: list[Drawing],
+    drawings: list[DrawnShape],
     shape: Shape | None,
     path: Path,
     kind: str,

@@ -20,7 +20,13 @@ from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import roi_drawings
 from cellunet.annotations.json_files import read_bytes, read_json
 from cellunet.annotations.read import json_kind, naming
-from cellunet.annotations.shapes import MAX_COORDINATE, Drawing, Oval, Polygons, Strokes
+from cellunet.annotations.shapes import (
+    MAX_COORDINATE,
+    DrawnShape,
+    Oval,
+    Polygons,
+    Strokes,
+)
 from cellunet.errors import AnnotationError, InputError, some
 from cellunet.io.paths import output_stem
 
@@ -123,7 +129,7 @@ def read_regions(path: Path) -> Regions:
     )
 
 
-def _drawings(path: Path) -> tuple[list[Drawing], bytes]:
+def _drawings(path: Path) -> tuple[list[DrawnShape], bytes]:
     """Return what is drawn in a file, and the content of that, read once."""
     name, kind = path.name.lower(), "no"
     if name.endswith(SUFFIXES):
@@ -142,7 +148,7 @@ def _drawings(path: Path) -> tuple[list[Drawing], bytes]:
     )
 
 
-def _area_of(drawing: Drawing) -> Area | None:
+def _area_of(drawing: DrawnShape) -> Area | None:
     """Return what a drawing encloses; None if that is nothing."""
     figure = drawing.figure
     if isinstance(figure, Oval):

@@ -8,7 +8,7 @@ is a hole whichever way round it was drawn. A center exactly on an edge is insid
 left and upper side of the polygon and outside on the right and lower one, for ImageJ
 the other way round: polygons that share an edge share no pixel and leave none out.
 
-The reader of each format turns what it finds into `Drawing`, and `paint` puts all
+The reader of each format turns what it finds into `DrawnShape`, and `paint` puts all
 drawings of one image together by one rule. Lines, clicks and brushed
 areas that say "inside an object" or "background" are scribbles
 (`cellunet.annotations.pixels`).
@@ -49,7 +49,7 @@ MAX_CROSSINGS = 1 << 26
 """A drawing of more, 67 million, is no outline; it would take minutes."""
 
 
-class Filled(NamedTuple):
+class FilledPixels(NamedTuple):
     """Pixels of one polygon within its bounding box."""
 
     window: Window
@@ -78,7 +78,7 @@ def _after(values: Ring) -> Ring:
 
 def fill_window(
     rings: Sequence[Ring], shape: tuple[int, int], *, lower_right: bool = False
-) -> Filled:
+) -> FilledPixels:
     """Return which pixels lie inside a polygon, within its bounding box.
 
     Each ring is scanned row by row: an edge that crosses a row of pixel centers
@@ -118,7 +118,7 @@ def fill_window(
             inside ^= (turns & 1).astype(np.bool_)
             # A simple ring winds once around what it encloses, all of it one way.
             crosses |= int(turns.max(initial=0)) - int(turns.min(initial=0)) > 1
-    return Filled(window, inside, crosses, outside)
+    return FilledPixels(window, inside, crosses, outside)
 
 
 def _box(
@@ -203,10 +203,10 @@ PIECE_PX = 32.0
 """Longest piece of a line that is drawn at once, so that its window is small."""
 
 
-class Figure(Protocol):
+class Fillable(Protocol):
     """Anything that encloses pixels."""
 
-    def fill(self, shape: tuple[int, int]) -> Filled:
+    def fill(self, shape: tuple[int, int]) -> FilledPixels:
         """Return the pixels of an image of `shape` that it encloses."""
 
 
@@ -223,7 +223,7 @@ class Polygons:
         """Whether any ring has 3 different points or more."""
         return any(map(_encloses, itertools.chain(*self.polygons)))
 
-    def fill(self, shape: tuple[int, int]) -> Filled:
+    def fill(self, shape: tuple[int, int]) -> FilledPixels:
         """Return the pixels that lie in any of the polygons."""
         return _union(
             [
@@ -259,12 +259,12 @@ def ellipse(center: Ring, across: Ring, down: Ring) -> Ring:
 
 
 @dataclass(frozen=True, eq=False)
-class Figures:
+class FillableGroup:
     """Several figures of different kinds that are one."""
 
-    figures: tuple[Figure, ...]
+    figures: tuple[Fillable, ...]
 
-    def fill(self, shape: tuple[int, int]) -> Filled:
+    def fill(self, shape: tuple[int, int]) -> FilledPixels:
         """Return the pixels that lie in any of the figures."""
         return _union([figure.fill(shape) for figure in self.figures])
 
@@ -277,7 +277,7 @@ class Bitmap:
     y: int
     pixels: npt.NDArray[np.bool_]
 
-    def fill(self, shape: tuple[int, int]) -> Filled:
+    def fill(self, shape: tuple[int, int]) -> FilledPixels:
         """Return those of the pixels that lie in the image."""
         (height, width), (y, x) = self.pixels.shape, (self.y, self.x)
         rows = slice(min(max(y, 0), shape[0]), max(min(y + height, shape[0]), 0))
@@ -285,10 +285,10 @@ class Bitmap:
         inside = self.pixels[
             rows.start - y : rows.stop - y, columns.start - x : columns.stop - x
         ]
-        return Filled((rows, columns), inside, outside=not inside.size)
+        return FilledPixels((rows, columns), inside, outside=not inside.size)
 
 
-def _union(parts: Sequence[Filled]) -> Filled:
+def _union(parts: Sequence[FilledPixels]) -> FilledPixels:
     """Return the pixels that are in any of several."""
     if len(parts) == 1:
         return parts[0]
@@ -309,7 +309,7 @@ def _union(parts: Sequence[Filled]) -> Filled:
         if part.size:
             inside[view] |= part
     crosses = any(p.crosses for p in parts)
-    return Filled((rows, columns), inside, crosses, outside)
+    return FilledPixels((rows, columns), inside, crosses, outside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,7 +325,7 @@ class OutermostPixels:
 
     polygons: Polygons
 
-    def fill(self, shape: tuple[int, int]) -> Filled:
+    def fill(self, shape: tuple[int, int]) -> FilledPixels:
         """Return the pixels that lie on or in any of the polygons."""
         rings = [
             [np.floor(ring) + 0.5 for ring in rings] for rings in self.polygons.polygons
@@ -338,9 +338,9 @@ class OutermostPixels:
         image[y, x] = True
         rows, columns = (np.flatnonzero(image.any(axis=a)) for a in (1, 0))
         if not len(rows):
-            return Filled(inner.window, inner.inside, inner.crosses, outside=True)
+            return FilledPixels(inner.window, inner.inside, inner.crosses, outside=True)
         window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        return Filled(window, image[window])
+        return FilledPixels(window, image[window])
 
 
 def _on_ring(ring: Ring) -> npt.NDArray[np.int64]:
@@ -355,7 +355,7 @@ def _on_ring(ring: Ring) -> npt.NDArray[np.int64]:
     return found
 
 
-def runs_through_centers(drawings: Sequence[Drawing]) -> bool:
+def runs_through_centers(drawings: Sequence[DrawnShape]) -> bool:
     """Return whether all outlines of objects go from pixel to pixel.
 
     They do so in steps along rows, columns and diagonals, all between whole numbers or
@@ -394,7 +394,7 @@ class Oval:
     x1: float
     y1: float
 
-    def fill(self, shape: tuple[int, int]) -> Filled:
+    def fill(self, shape: tuple[int, int]) -> FilledPixels:
         """Return the pixels whose centers lie in the ellipse."""
         box = np.array([(self.x0, self.y0), (self.x1, self.y0), (self.x1, self.y1)])
         whole = fill_window([np.vstack((box, [(self.x0, self.y1)]))], shape)
@@ -419,7 +419,7 @@ class Strokes:
 
     lines: tuple[Ring, ...]
 
-    def fill(self, shape: tuple[int, int]) -> Filled:
+    def fill(self, shape: tuple[int, int]) -> FilledPixels:
         """Return the pixels whose centers the pen covers, on its rim included."""
         for line in self.lines:
             if not np.isfinite(line).all():
@@ -434,7 +434,7 @@ class Strokes:
         for line in self.lines:
             for start, end in _pieces(line):
                 _draw(start, end, _reach(line), window, inside)
-        return Filled(window, inside, outside=not inside.size)
+        return FilledPixels(window, inside, outside=not inside.size)
 
 
 def _reach(line: Ring) -> float:
@@ -510,7 +510,7 @@ _STROKE = re.compile(
 
 
 @dataclass(frozen=True)
-class Drawing:
+class DrawnShape:
     """One thing that was drawn.
 
     Parameters
@@ -528,7 +528,7 @@ class Drawing:
     """
 
     name: str
-    figure: Figure
+    figure: Fillable
     role: Role = "object"
     plane: tuple[Any, ...] = ()
 
@@ -570,7 +570,7 @@ def _matched(pattern: re.Pattern[str], name: object) -> re.Match[str] | None:
 
 
 def paint(
-    drawings: Sequence[Drawing],
+    drawings: Sequence[DrawnShape],
     shape: tuple[int, int],
     path: Path,
     kind: str,
@@ -619,8 +619,8 @@ def paint(
 
 
 def _enclosing(
-    drawings: Sequence[Drawing], path: Path
-) -> tuple[list[Drawing], list[str]]:
+    drawings: Sequence[DrawnShape], path: Path
+) -> tuple[list[DrawnShape], list[str]]:
     """Return the drawings that enclose something, and a note on the others."""
     kept, empty = [], []
     for drawing in drawings:
@@ -655,7 +655,7 @@ class _Canvas:
         self.lost: list[str] = []
         self.crossing: list[str] = []
 
-    def add(self, drawing: Drawing) -> None:
+    def add(self, drawing: DrawnShape) -> None:
         """Draw one more."""
         try:
             window, inside, crosses, outside = drawing.figure.fill(self.shape)

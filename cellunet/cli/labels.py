@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cellunet.cli.console import Console
-    from cellunet.tasks.check_labels import Checked, CheckedImage
+    from cellunet.tasks.check_labels import CheckedImage, CheckedLabels
     from cellunet.tasks.make_labels import MadeLabels
 
 NEEDS_PERSON = 4
@@ -36,7 +36,7 @@ NEEDS_PERSON = 4
 MAX_ROWS = 20
 
 
-def report_check(console: Console, checked: Checked) -> Outcome:
+def report_check(console: Console, checked: CheckedLabels) -> Outcome:
     """Print what was found and return it, with exit code 4 if a person should look."""
     flagged = [image for image in checked.images if image.needs_person]
     for image in flagged[:MAX_ROWS]:
@@ -74,7 +74,7 @@ def _line(image: CheckedImage) -> str:
     return f"{image.name}: {told}"
 
 
-def _of_parts(checked: Checked) -> Iterator[str]:
+def _of_parts(checked: CheckedLabels) -> Iterator[str]:
     """Yield how much of the images counts, where that is not all."""
     shares = [i.annotated_share for i in checked.images if 0 < i.annotated_share < 1]
     if shares:
@@ -93,14 +93,14 @@ def _of_parts(checked: Checked) -> Iterator[str]:
         )
 
 
-def _sizes(checked: Checked) -> str:
+def _sizes(checked: CheckedLabels) -> str:
     if not checked.areas_px:
         return "no areas."
     low, middle, high = (checked.areas_px[p] for p in ("5", "50", "95"))
     return f"area {low:,.0f} to {high:,.0f} px (90 %), median {middle:,.0f}."
 
 
-def _failure(checked: Checked, flagged: list[CheckedImage]) -> Failure:
+def _failure(checked: CheckedLabels, flagged: list[CheckedImage]) -> Failure:
     return Failure(
         type="NeedsPerson",
         message=f"{len(flagged)} of {counted(len(checked.images), 'annotation')} need "

@@ -35,7 +35,7 @@ MEASURED = Options(
 )
 
 
-class Saved(StrEnum):
+class MeasuredFiles(StrEnum):
     """What of `PredictConfig.save` holds measurements and outlines."""
 
     ROIS = "rois"
@@ -65,7 +65,7 @@ def measure(
     ] = None,
     *,
     save: Annotated[
-        list[Saved] | None,
+        list[MeasuredFiles] | None,
         option(
             "--save",
             "WHAT",

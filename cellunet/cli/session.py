@@ -197,7 +197,7 @@ class StoppedNow(BaseException):
 
 
 @dataclass
-class Stop:
+class StopRequest:
     """Whether somebody asked the command to stop; call it to know."""
 
     graceful: bool = False
@@ -243,13 +243,13 @@ class Stop:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[Stop]:
+def listening() -> Iterator[StopRequest]:
     """Handle the signals inside; yields the flag.
 
     Signals that the caller ignores (``nohup``, background jobs) stay ignored. Outside
     the main thread, where Python permits no handlers, nothing is handled.
     """
-    stop = Stop()
+    stop = StopRequest()
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in _numbers():
@@ -297,18 +297,18 @@ class Session:
     """Where progress, warnings and errors go: standard error."""
     report: Console
     """Where results go: standard output, or standard error beside ``--json``."""
-    stop: Stop
+    stop: StopRequest
     """Whether to stop."""
 
     @classmethod
     def of(cls, ctx: typer.Context) -> Session:
         """Return the session that `ctx` belongs to."""
         session: Session = ctx.find_object(cls) or cls(
-            argv=(), console=Console(), report=Console(sys.stdout), stop=Stop()
+            argv=(), console=Console(), report=Console(sys.stdout), stop=StopRequest()
         )
         return session
 
-    def can_stop(self, advice: str) -> Stop:
+    def can_stop(self, advice: str) -> StopRequest:
         """Make the first signal a wish; `advice` is told if the second one comes."""
         self.stop.graceful = True
         self.stop.announce = not self.console.live

@@ -26,7 +26,7 @@ from cellunet.presets import configure
 
 if TYPE_CHECKING:
     from cellunet.cli.console import Row
-    from cellunet.metrics.fit import Expected
+    from cellunet.metrics.fit import ExpectedScores
     from cellunet.tasks.learning_curve import LearningCurve
     from cellunet.tasks.train.request import RunInfo, Trained, TrainRequest
 
@@ -551,7 +551,7 @@ def summarize(console: Console, trained: Trained) -> None:
     console.line(f"Use it: cellunet predict IMAGES --out DIR --model {trained.name}")
 
 
-def what_to_expect(expected: Expected, trained: Trained) -> list[str]:
+def what_to_expect(expected: ExpectedScores, trained: Trained) -> list[str]:
     """Return in sentences what score to expect, and what training gained."""
     what = "quarters of the images" if expected.quarters else "images"
     where, but = "on such images", ""

@@ -2,8 +2,8 @@
 
 Where a nucleus ends is a convention. An outline at a fraction f lies where the lightly
 smoothed image has come f of the way from the background around the object to its
-inside. Every pixel of the result depends on what lies within `OutlineReach.halo_px` of it and
-on the sums of its object alone, so any way to cut the plane gives the same.
+inside. Every pixel of the result depends on what lies within `OutlineReach.halo_px` of
+it and on the sums of its object alone, so any way to cut the plane gives the same.
 """
 
 from __future__ import annotations

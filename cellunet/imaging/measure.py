@@ -613,7 +613,9 @@ class Objects:
         self._areas = np.concatenate(([-1], areas))
         self._details = on_values = on_walk = None
         if detail is not None:
-            self._details = Details(self._areas, channels, pixel_size_um, detail)
+            self._details = DetailedMeasures(
+                self._areas, channels, pixel_size_um, detail
+            )
             on_values, on_walk = self._details.on_values, self._details.on_walk
         self._sums = ObjectSums(len(areas), shape, channels, on_values)
         self._tracer = Tracer(shape[1], on_walk=on_walk)
@@ -669,7 +671,7 @@ class Objects:
         return ObjectBatch(self._plane, ids, table, found)
 
 
-class Details:
+class DetailedMeasures:
     """What is measured where all is asked for and is no sum.
 
     Parameters

@@ -137,7 +137,7 @@ def _level(place: npt.NDArray[np.integer] | int) -> npt.NDArray[np.float64]:
     return level
 
 
-class Selector:
+class OrderStatistics:
     """Exact order statistics of values seen in bands.
 
     Unsigned 8 and 16-bit values are counted directly. Anything else is cast to
@@ -284,7 +284,7 @@ class _Channel:
 
     def __init__(self, config: NormalizationConfig) -> None:
         self._config = config
-        self._values, self._steps = Selector(), Selector()
+        self._values, self._steps = OrderStatistics(), OrderStatistics()
         self._rounding = 0.0
         # A sum a row. No square of what float32 holds is beyond float64.
         self._sums: list[float] = []

@@ -75,7 +75,7 @@ REST, EDGE = 0, 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class LabelEncoding:
     """One way to write instance labels as classes, and to read them back."""
 
     encode: Callable[[npt.NDArray[np.integer], EncodingConfig], npt.NDArray[np.uint8]]
@@ -217,13 +217,13 @@ def _seed_boundary(
 
 
 TARGETS = {
-    "three-class": Target(
+    "three-class": LabelEncoding(
         encode=_encode_three_class,
         inside=INTERIOR,
         seed=_seed_three_class,
         seeds_include_background=False,
     ),
-    "boundary": Target(
+    "boundary": LabelEncoding(
         encode=_encode_boundary,
         inside=REST,
         seed=_seed_boundary,

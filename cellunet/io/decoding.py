@@ -141,7 +141,7 @@ _SINGLE = dict.fromkeys(
 """What libraries reserve for more threads counts against the bound on memory."""
 
 
-class Child(subprocess.Popen[bytes]):
+class ChildProcess(subprocess.Popen[bytes]):
     """A process with pipes to its standard input and from its standard output."""
 
     stdin: IO[bytes]
@@ -161,7 +161,7 @@ class DecoderProcess:
 
     def __init__(self, module: str = MODULE, least_s: float = LEAST_S) -> None:
         self.module, self.least_s = module, least_s
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
         self._disown()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._disown)
@@ -227,7 +227,7 @@ class DecoderProcess:
                 self._end()
                 raise
 
-    def _ready(self) -> Child:
+    def _ready(self) -> ChildProcess:
         if self._child is not None and self._child.poll() is not None:
             self._end()
         if self._child is None:
@@ -270,7 +270,7 @@ class DecoderProcess:
             child.kill()
 
 
-def start(module: str) -> Child:
+def start(module: str) -> ChildProcess:
     """Start the process; its first line says that it is ready."""
     paths = [str(Path(folder).absolute()) for folder in sys.path if folder]
     options: dict[str, Any] = {}
@@ -279,7 +279,7 @@ def start(module: str) -> Child:
     else:
         # Apart from the terminal's signals, which are for cellunet to decide on.
         options["process_group"] = 0
-    return Child(
+    return ChildProcess(
         [sys.executable or "", "-P", "-c", _START, module, *paths],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -163,7 +163,7 @@ Kept: TypeAlias = "npt.NDArray[Any] | _OnDisk | _InFile"
 """What stands for an array that was put aside."""
 
 
-class Room(Protocol):
+class ArrayStore(Protocol):
     """Where arrays of a plane wait: a `Scratch`, or one that several machines share."""
 
     def keep(self, array: npt.NDArray[Any], name: str) -> Kept:
@@ -288,7 +288,7 @@ class SharedScratch:
     folder: Path
 
     def keep(self, array: npt.NDArray[Any], name: str) -> Kept:
-        """Put an array aside; see `Room`.
+        """Put an array aside; see `ArrayStore`.
 
         Raises
         ------
@@ -320,7 +320,7 @@ class SharedScratch:
         return None
 
     def fetch(self, kept: Kept) -> npt.NDArray[Any]:
-        """Return an array that was put aside; see `Room`.
+        """Return an array that was put aside; see `ArrayStore`.
 
         Raises
         ------
@@ -372,7 +372,7 @@ def assembled(
     x0: int,
     x1: int,
     *,
-    room: Room,
+    room: ArrayStore,
 ) -> npt.NDArray[Any]:
     """Return rows y0 <= y < y1, columns x0 <= x < x1; it is not to be changed.
 
@@ -414,7 +414,7 @@ class PlaneStore:
         Where they are put aside.
     """
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: ArrayStore) -> None:
         self._room = room
         self._rows: list[list[KeptTile]] = []
 

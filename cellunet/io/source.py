@@ -661,7 +661,7 @@ _log = logging.getLogger(__name__)
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
-class _Quieten(logging.Filter):
+class _WarningsAsDebug(logging.Filter):
     """Turn warnings about a file that we are reading into debug records.
 
     What matters in them is checked and raised here. Outside of `reading`, tifffile and
@@ -678,7 +678,7 @@ class _Quieten(logging.Filter):
 _TALKATIVE = ("tifffile", "imagecodecs", "liffile", "czifile", "oirfile", "nd2")
 
 for _name in _TALKATIVE:
-    logging.getLogger(_name).addFilter(_Quieten())
+    logging.getLogger(_name).addFilter(_WarningsAsDebug())
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ def scan_directories(path: Path, size: int) -> None:
         run in a circle.
     """
     with path.open("rb") as file:
-        walk = _Walk(path, file, size)
+        walk = _DirectoryReader(path, file, size)
         offset = walk.first()
         pages: set[int] = set()
         # Bio-Formats' converter ends a part of a split image with the place where it
@@ -81,7 +81,7 @@ def scan_directories(path: Path, size: int) -> None:
     walk.check_apart()
 
 
-class _Walk:
+class _DirectoryReader:
     """Reads directories of one file; knows which bytes they take."""
 
     def __init__(self, path: Path, file: BinaryIO, size: int) -> None:

@@ -225,7 +225,7 @@ ENOUGH_IMAGES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expected:
+class ExpectedScores:
     """Scores on unseen images, with intervals."""
 
     mean_ap: Estimate
@@ -249,7 +249,7 @@ def expected(
     *,
     images: int,
     of_one_image: bool = False,
-) -> Expected:
+) -> ExpectedScores:
     """Summarize scores of unseen images or of their quarters (`piece_scores`).
 
     Parameters
@@ -270,7 +270,7 @@ def expected(
         # predicted, so that these are not pairs of scores of the very same objects.
         gains = [a.mean_ap - b.mean_ap for a, b in zip(found, before, strict=True)]
         (gain,) = estimate_means(np.array(gains)[:, None], BootstrapConfig())
-    return Expected(
+    return ExpectedScores(
         mean_ap=summary.mean_ap,
         f1_50=summary.f1_at(10),
         f1_90=summary.f1_at(18),

@@ -140,7 +140,7 @@ class _Scored:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Totals:
+class ScoreTotals:
     """Sums over images; tuples hold one value per threshold."""
 
     true_objects: int
@@ -177,7 +177,7 @@ class Summary(_Scored):
     """Images with only true or only predicted objects; they score 0."""
     mean_matched_iou: Estimate | None
     """Mean IoU of all pairs that match at IoU .50; None if none does."""
-    totals: Totals
+    totals: ScoreTotals
     """Sums over images."""
     with_true_objects: Summary | None = None
     """The same for the images that hold a true object; None if none does, and in
@@ -346,14 +346,16 @@ def _summary(scores: Sequence[ImageScores], config: BootstrapConfig) -> Summary:
     )
 
 
-def _totals(scores: Sequence[ImageScores]) -> Totals:
+def _totals(scores: Sequence[ImageScores]) -> ScoreTotals:
     def total(name: str) -> Any:  # noqa: ANN401 - a sum, or one for each threshold
         values = [getattr(s, name) for s in scores]
         if isinstance(values[0], tuple):
             return tuple(map(sum, zip(*values, strict=True)))
         return sum(values)
 
-    return Totals(**{f.name: total(f.name) for f in dataclasses.fields(Totals)})
+    return ScoreTotals(
+        **{f.name: total(f.name) for f in dataclasses.fields(ScoreTotals)}
+    )
 
 
 HEADLINE_T20 = (10, 14, 18)

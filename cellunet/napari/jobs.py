@@ -99,7 +99,7 @@ class Job(QObject):  # type: ignore[misc]
             call()
 
 
-class Desk:
+class JobSlot:
     """The one job of a window, and whether the window is still there."""
 
     def __init__(self) -> None:

@@ -32,7 +32,7 @@ class LayerChoice:
     """Which of them the model looks at."""
 
 
-class Planes:
+class LayerPlanes:
     """The planes of an image layer.
 
     Parameters
@@ -136,7 +136,7 @@ class Result:
     """One row an object; ``index`` is its label."""
 
 
-class Collected:
+class JoinedPlanes:
     """Labels and tables of planes, joined: every object has a number of its own."""
 
     def __init__(self, shape: Index) -> None:
@@ -161,7 +161,7 @@ class Collected:
 
 
 def training_pairs(
-    planes: Planes,
+    planes: LayerPlanes,
     labels: Any,  # noqa: ANN401
 ) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
     """Return the planes of an image on which objects are labeled, with their labels.

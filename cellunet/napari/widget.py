@@ -13,11 +13,11 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from cellunet.command_config import MODEL, SCRATCH
 from cellunet.errors import CellunetError
-from cellunet.napari.jobs import Desk, Job
+from cellunet.napari.jobs import Job, JobSlot
 from cellunet.napari.layers import (
-    Collected,
+    JoinedPlanes,
     LayerChoice,
-    Planes,
+    LayerPlanes,
     Result,
     training_pairs,
 )
@@ -65,7 +65,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._desk = Desk()
+        self._desk = JobSlot()
         self._loaded: tuple[object, LoadedModel] | None = None
         self._make()
         self._form = widgets.Container(
@@ -244,7 +244,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
             # A fault of a program: napari shows where.
             raise error
 
-    def _planes(self) -> Planes:
+    def _planes(self) -> LayerPlanes:
         layer = self.image.value
         if layer is None:
             raise CellunetError(
@@ -260,7 +260,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
             # What the hidden field still holds says nothing.
             channels=(0,) if axis is None else _numbers(self.channel.value),
         )
-        return Planes(layer, choice, self._viewer.dims.point)
+        return LayerPlanes(layer, choice, self._viewer.dims.point)
 
     def _model(self, name: str) -> LoadedModel:
         """Return a model, which is loaded once as long as its file is the same."""
@@ -281,7 +281,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
 
         def work(job: Job) -> Result:
             job.tell(f"Loading {name} ...")
-            model, found = self._model(name), Collected(planes.shape)
+            model, found = self._model(name), JoinedPlanes(planes.shape)
             indices = planes.indices()
             seen_at: Diameter | Size = diameter
             if diameter == "auto" and len(indices) > 1:
@@ -363,7 +363,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
         self.message.value = " ".join(_said(trained))
 
 
-def _one_size(model: LoadedModel, planes: Planes, job: Job) -> Size | None:
+def _one_size(model: LoadedModel, planes: LayerPlanes, job: Job) -> Size | None:
     """Return one size for all planes, as `predict` finds it for a stack; None: none.
 
     Raises

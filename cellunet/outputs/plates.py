@@ -27,7 +27,7 @@ UNKNOWN = "not given"
 
 
 @dataclass
-class Sums:
+class WellSums:
     """Sums over the images of a well, or of a treatment."""
 
     images: int = 0
@@ -72,7 +72,7 @@ class Plates:
     """The sums of each well of each plate, of the images added so far."""
 
     def __init__(self) -> None:
-        self.wells: dict[str, dict[Well, Sums]] = {}
+        self.wells: dict[str, dict[Well, WellSums]] = {}
         """By plate, and by row and column."""
         self.channels: list[str] = []
         """Those whose intensities are known."""
@@ -83,11 +83,11 @@ class Plates:
         if place is None:
             return
         wells = self.wells.setdefault(plate_of(image.columns), {})
-        wells.setdefault(place, Sums()).add(image)
+        wells.setdefault(place, WellSums()).add(image)
         self.channels += [c for c in image.intensities if c not in self.channels]
 
 
-def layout_of(wells: Mapping[Well, Sums]) -> tuple[int, int]:
+def layout_of(wells: Mapping[Well, WellSums]) -> tuple[int, int]:
     """Return rows and columns of the smallest common plate that has these wells.
 
     Examples
@@ -103,7 +103,7 @@ class Samples:
     """The sums of each value of each column that is known of the samples."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, dict[str | float, Sums]] = {}
+        self._groups: dict[str, dict[str | float, WellSums]] = {}
         self.channels: list[str] = []
         """Those whose intensities are known."""
 
@@ -115,10 +115,10 @@ class Samples:
             groups = self._groups.setdefault(name, {})
             key = value if is_given(value) else UNKNOWN
             if key in groups or len(groups) <= MOST_GROUPS:
-                groups.setdefault(key, Sums()).add(image)
+                groups.setdefault(key, WellSums()).add(image)
         self.channels += [c for c in image.intensities if c not in self.channels]
 
-    def tables(self) -> Iterator[tuple[str, list[tuple[str, Sums]]]]:
+    def tables(self) -> Iterator[tuple[str, list[tuple[str, WellSums]]]]:
         """Yield each column with its values, sorted; none of too many values."""
         for name, groups in self._groups.items():
             if len(groups) <= MOST_GROUPS:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment, Template
 
-    from cellunet.outputs.plates import Sums
+    from cellunet.outputs.plates import WellSums
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -230,7 +230,7 @@ def reasons(image: ImageSummary) -> tuple[str, ...]:
     return image.warnings
 
 
-class LookFirst:
+class ImagesToReview:
     """The images that most need a look, seen one by one."""
 
     def __init__(self) -> None:
@@ -270,7 +270,7 @@ class LookFirst:
 
 
 @dataclass(kw_only=True)
-class Totals:
+class ReportTotals:
     """Counts, sums and the images to look at first, of the images added so far."""
 
     images: int = 0
@@ -283,7 +283,7 @@ class Totals:
     confidences: Counter[int] = field(default_factory=Counter)
     pixel_sizes: set[tuple[float, float] | None] = field(default_factory=set)
     """The different ones, two at the most."""
-    look: LookFirst = field(default_factory=LookFirst)
+    look: ImagesToReview = field(default_factory=ImagesToReview)
     plates: Plates = field(default_factory=Plates)
     samples: Samples = field(default_factory=Samples)
 
@@ -577,7 +577,7 @@ class _Plate:
 
     name: str
     maps: list[_Map]
-    wells: list[tuple[str, Sums]]
+    wells: list[tuple[str, WellSums]]
     """Those with images, by name."""
 
 
@@ -597,7 +597,7 @@ def _plates(plates: Plates) -> Iterator[_Plate]:
 
 def _drawn_map(
     title: str,
-    wells: Mapping[tuple[int, int], Sums],
+    wells: Mapping[tuple[int, int], WellSums],
     values: Mapping[tuple[int, int], float],
     *,
     whole: bool,
@@ -657,7 +657,7 @@ def write_report(
         If there is no room or no permission.
     """
     with write_atomically(path) as temporary, temporary.open("wb") as page:
-        totals = Totals()
+        totals = ReportTotals()
         for image in images():
             totals.add(image)
         objects = Histogram(step=1.0, counts=totals.objects)

@@ -48,7 +48,7 @@ TAKEN = f"Give {store.WEIGHTS_FILE}, its folder, or a zip of that."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Added:
+class AddedModel:
     """What was added."""
 
     name: str
@@ -73,7 +73,7 @@ def add_model(
     *,
     sha256: str | None = None,
     overwrite: bool = False,
-) -> Added:
+) -> AddedModel:
     """Add a model to the user's own.
 
     Parameters
@@ -115,7 +115,7 @@ def add_model(
             hint="Copy it again, or ask for the hash once more.",
         )
     _write(folder, contents)
-    return Added(name=folder.name, path=folder, sha256=found, checked=checked)
+    return AddedModel(name=folder.name, path=folder, sha256=found, checked=checked)
 
 
 @contextlib.contextmanager

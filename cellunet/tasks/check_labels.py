@@ -107,7 +107,7 @@ class CheckedImage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class CheckedLabels:
     """What was found in all annotations."""
 
     out: Path
@@ -392,7 +392,7 @@ MAX_LINES = 3
 
 
 def write_sheets(
-    checked: Checked,
+    checked: CheckedLabels,
     drawn: Mapping[str, AnnotatedImage],
     read: Read,
     track: Track,
@@ -440,7 +440,7 @@ def write_sheets(
     return tuple(paths), tuple(names)
 
 
-def _chosen(checked: Checked) -> list[CheckedImage]:
+def _chosen(checked: CheckedLabels) -> list[CheckedImage]:
     """Return all that needs a person, and others evenly to fill the last sheet."""
     flagged = [i for i in checked.images if i.needs_person]
     flagged = [i for i in flagged if i.findings[0].kind not in ("unreadable", "bug")]
@@ -481,7 +481,7 @@ PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)
 
 
 @dataclass
-class _Seen:
+class _ImagesSoFar:
     """What is known of the images so far, to compare them with each other."""
 
     images: dict[str, CheckedImage] = field(default_factory=dict)
@@ -503,7 +503,7 @@ def check_labels(  # noqa: PLR0913
     pages: Pages | None = None,
     config: CheckConfig | None = None,
     track: Track = silent_track,
-) -> Checked:
+) -> CheckedLabels:
     """Check annotations, and write what was found and pictures to look at.
 
     Writes ``check.json`` and contact sheets ``check-1.png``, ... into `out`, in place
@@ -558,11 +558,11 @@ def check_labels(  # noqa: PLR0913
         earlier = _earlier_sheets(out, drawn)
         # One error before work where a folder permits no writing.
         PendingFile(out / REPORT).abort()
-        seen = _Seen()
+        seen = _ImagesSoFar()
         for name, one in track(drawn.items(), "Checking labels", len(drawn)):
             _look(name, one, seen, read, config)
         _compare(seen, set(found.validation), config)
-        checked = Checked(
+        checked = CheckedLabels(
             out=out,
             layout=found.layout,
             config=config,
@@ -588,7 +588,7 @@ def _most_sheets(drawn: Mapping[str, AnnotatedImage]) -> int:
     return min(-(-len(drawn) // PER_SHEET), MAX_SHEETS)
 
 
-def _write_report(checked: Checked) -> None:
+def _write_report(checked: CheckedLabels) -> None:
     with write_atomically(checked.report) as path:
         text = json.dumps(checked.to_dict(), indent=1, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
@@ -629,7 +629,7 @@ def _sheets_in(report: Path) -> list[Path] | None:
 
 
 def _look(
-    name: str, one: AnnotatedImage, seen: _Seen, read: Read, config: CheckConfig
+    name: str, one: AnnotatedImage, seen: _ImagesSoFar, read: Read, config: CheckConfig
 ) -> None:
     try:
         with telling_bugs(one.annotation):
@@ -647,7 +647,7 @@ def _look(
         seen.pictures[looked.shape][name] = replace(looked, areas_px=())
 
 
-def _compare(seen: _Seen, validation: set[str], config: CheckConfig) -> None:
+def _compare(seen: _ImagesSoFar, validation: set[str], config: CheckConfig) -> None:
     """Find images that come twice, and labels that fit another image better."""
     for names in seen.prints.values():
         for name in names if len(names) > 1 else ():
@@ -670,7 +670,7 @@ def _with_side(name: str, validation: set[str]) -> str:
     return f"{name} (training)" if validation else name
 
 
-def _add(seen: _Seen, name: str, finding: Finding) -> None:
+def _add(seen: _ImagesSoFar, name: str, finding: Finding) -> None:
     image = seen.images[name]
     seen.images[name] = replace(image, findings=(*image.findings, finding))
 

@@ -60,7 +60,7 @@ U_NET = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exported:
+class ExportedModel:
     """What was written."""
 
     name: str
@@ -85,7 +85,7 @@ def export_model(
     authors: tuple[str, ...] = (),
     license_id: str | None = None,
     overwrite: bool = False,
-) -> Exported:
+) -> ExportedModel:
     """Write a model for other programs.
 
     Parameters
@@ -120,7 +120,7 @@ def export_model(
         content = zipped(package(model, graph, authors, license_id))
     with write_atomically(path) as temporary:
         temporary.write_bytes(content)
-    return Exported(
+    return ExportedModel(
         name=model.name, to=to, path=path, bytes=len(content), sha256=model.sha256
     )
 

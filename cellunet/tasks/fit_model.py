@@ -85,7 +85,7 @@ class FittedSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
+class FittedModel:
     """What was fitted, and what it gains on pieces that it was not chosen on."""
 
     name: str
@@ -146,7 +146,7 @@ def fit_model(  # noqa: PLR0913
     annotations: AnnotationConfig | None = None,
     overwrite: bool = False,
     track: Track = silent_track,
-) -> Fitted:
+) -> FittedModel:
     """Fit a model to a few annotated images and keep it under a name of its own.
 
     Parameters
@@ -197,7 +197,7 @@ def fit_model(  # noqa: PLR0913
     before = start.mean(0)
     after = _named(before + gained.mean(0))
     _write(opened, folder, _card(opened, name, setting, images, after))
-    return Fitted(
+    return FittedModel(
         name=name,
         path=folder,
         start=opened.name,

@@ -73,7 +73,7 @@ class LearningCurve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Study:
+class _Curve:
     config: TrainConfig
     start: PretrainedModel | None
     device: torch.device
@@ -116,7 +116,7 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     config, notes = resolve_config(request, data, start)
     for note in notes:
         hooks.on_note(note)
-    study = _Study(config=config, start=start, device=device, hooks=hooks)
+    study = _Curve(config=config, start=start, device=device, hooks=hooks)
     rounds = _rounds(data, config.seed)
     sizes = fit.sizes_up_to(min(len(fold.training) for fold in rounds))
     if start is None:
@@ -130,7 +130,7 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
 
 
 def _run_missing(
-    study: _Study, rounds: list[Fold], sizes: list[int], known: _Known
+    study: _Curve, rounds: list[Fold], sizes: list[int], known: _Known
 ) -> bool:
     """Make the trials that are missing; return False if stopped."""
     config, hooks = study.config, study.hooks
@@ -203,7 +203,7 @@ def _shuffled(samples: tuple[Sample, ...], seed: int) -> tuple[Sample, ...]:
 
 
 def _trial(
-    study: _Study, training: list[Prepared], validation: list[Prepared], objects: int
+    study: _Curve, training: list[Prepared], validation: list[Prepared], objects: int
 ) -> fit.Trial | None:
     """Train on some images, or on none, and score; None if stopped."""
     config, hooks = study.config, study.hooks
@@ -240,7 +240,7 @@ def _trained(trainer: Trainer, state: TrainState, hooks: Hooks) -> UNet | None:
 
 
 def _scores(
-    study: _Study, config: TrainConfig, network: UNet, validation: list[Prepared]
+    study: _Curve, config: TrainConfig, network: UNet, validation: list[Prepared]
 ) -> tuple[float, ...]:
     engine = TorchEngine(network, study.device)
     truths = [truth_of(engine, prepared, config) for prepared in validation]
@@ -251,7 +251,7 @@ def _scores(
     return tuple(score.mean_ap for score in scores)
 
 
-def _about(study: _Study, data: TrainingData) -> str:
+def _about(study: _Curve, data: TrainingData) -> str:
     """Return a digest of all that the trials depend on."""
     parts = {
         "config": study.config.to_dict(),

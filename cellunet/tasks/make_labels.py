@@ -141,7 +141,7 @@ SUFFIXES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Recipe:
+class _Conversion:
     """What to make of every annotation, and where."""
 
     out: Path
@@ -227,7 +227,7 @@ def make_labels(  # noqa: PLR0913
     if not allow_empty:
         for path in {one.annotation for one in found.drawn if one.member}:
             refuse_empty(path)
-    recipe = _Recipe(
+    recipe = _Conversion(
         out=out, encoding=encoding, weights=weights, annotations=annotations
     )
     paths = [recipe.paths(one) for one in found.drawn]
@@ -269,7 +269,9 @@ def make_labels(  # noqa: PLR0913
     )
 
 
-def _make(one: AnnotatedImage, found: LabelsWithImage, recipe: _Recipe) -> MadeImage:
+def _make(
+    one: AnnotatedImage, found: LabelsWithImage, recipe: _Conversion
+) -> MadeImage:
     """Write what follows from one annotation."""
     annotation, size = found.annotation, found.pixel_size_um
     labels, annotated = annotation.labels, annotation.annotated

@@ -40,7 +40,7 @@ MOST_IMAGES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibrated:
+class CalibratedModel:
     """What was made."""
 
     model: str
@@ -70,7 +70,7 @@ def calibrate(  # noqa: PLR0913
     threads: int = THREADS,
     overwrite: bool = False,
     track: Track = silent_track,
-) -> Calibrated:
+) -> CalibratedModel:
     """Measure the ranges of a model's features, for ``--engine openvino-int8``.
 
     They are written into the header of its weights file; `Model.sha256` stays.
@@ -132,7 +132,7 @@ def calibrate(  # noqa: PLR0913
         _write_ranges(opened, windows(), threads)
     except ConfigError as error:
         raise ConfigError(error.message, hint=" ".join(skipped[:1])) from error
-    return Calibrated(
+    return CalibratedModel(
         model=opened.name,
         path=opened.weights,
         images=len(used),

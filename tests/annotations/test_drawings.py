@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellunet.annotations.shapes import Drawing, Oval, Polygons, paint, role_of
+from cellunet.annotations.shapes import DrawnShape, Oval, Polygons, paint, role_of
 from cellunet.errors import AnnotationError
 
 SHAPE = (6, 8)
@@ -18,7 +18,7 @@ PATH = Path("set.zip")
 
 def box(name, x0, y0, x1, y1, role="object"):
     ring = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], float)
-    return Drawing(name, Polygons(((ring,),)), role)
+    return DrawnShape(name, Polygons(((ring,),)), role)
 
 
 def painted(*drawings):
@@ -95,7 +95,7 @@ def test_what_is_smaller_than_a_pixel_is_hidden():
 
 def test_a_crossing_outline_is_told_by_name():
     eight = np.array([(0, 0), (6, 6), (6, 0), (0, 6)], float)
-    found = painted(Drawing("eight", Polygons(((eight,),))), box("a", 0, 0, 1, 1))
+    found = painted(DrawnShape("eight", Polygons(((eight,),))), box("a", 0, 0, 1, 1))
     assert "that cross themselves (1)" in found.notes[0]
     assert found.notes[0].endswith(": eight.")
 
@@ -103,13 +103,13 @@ def test_a_crossing_outline_is_told_by_name():
 def test_a_figure_that_cannot_be_filled_is_named():
     ring = np.array([(0, 0), (np.nan, 1), (2, 2)])
     with pytest.raises(AnnotationError, match=r"set\.zip: bad: A coordinate"):
-        painted(Drawing("bad", Polygons(((ring,),))))
+        painted(DrawnShape("bad", Polygons(((ring,),))))
 
 
 def test_several_polygons_are_one_object_and_their_union():
     parts = [box("", *c).figure.polygons[0] for c in ((0, 0, 3, 3), (2, 2, 5, 5))]
     figure = Polygons((*parts, box("", 90, 90, 95, 95).figure.polygons[0]))
-    labels = painted(Drawing("a", figure)).labels
+    labels = painted(DrawnShape("a", figure)).labels
     assert (labels == 1).sum() == 9 + 9 - 1
     window, inside, *_ = figure.fill(SHAPE)
     assert np.array_equal(labels[window] == 1, inside)

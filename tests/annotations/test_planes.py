@@ -8,7 +8,7 @@ import tifffile
 
 from cellunet.annotations.label_pairs import pair_folders
 from cellunet.annotations.pairs import find_annotations, find_pairs, split
-from cellunet.annotations.planes import LabelStack, Planes, label_stack
+from cellunet.annotations.planes import ChosenPlanes, LabelStack, label_stack
 from cellunet.annotations.read import read_annotation
 from cellunet.cli.app import main
 from cellunet.errors import AnnotationError, ConfigError, InputError
@@ -91,13 +91,13 @@ def test_planes_without_an_object_are_left_out_unless_they_are_named(data):
     [("0", {0}), ("0,2-3", {0, 2, 3}), ("1-9:3", {1, 4, 7}), (" 5 , 5-5 ", {5})],
 )
 def test_planes_are_numbers_and_ranges(text, expected):
-    assert Planes(text).chosen == expected
+    assert ChosenPlanes(text).chosen == expected
 
 
 @pytest.mark.parametrize("text", ["", "a", "3-", "-3", "1-5:0", "1;2", "1-2-3"])
 def test_other_lists_of_planes_are_refused(text):
     with pytest.raises(ConfigError, match="numbers from 0 are expected"):
-        Planes(text)
+        ChosenPlanes(text)
 
 
 def test_a_choice_that_takes_no_plane_is_refused(data):

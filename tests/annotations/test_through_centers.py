@@ -10,7 +10,7 @@ import pytest
 
 from cellunet.annotations.shapes import (
     THROUGH_CENTERS,
-    Drawing,
+    DrawnShape,
     Oval,
     Polygons,
     paint,
@@ -32,7 +32,7 @@ def diamond(x, y, r=3, step=1):
 
 
 def drawn(*rings, **what):
-    return [Drawing(str(k), Polygons(((r,),)), **what) for k, r in enumerate(rings)]
+    return [DrawnShape(str(k), Polygons(((r,),)), **what) for k, r in enumerate(rings)]
 
 
 def filled(drawings, **how):
@@ -63,7 +63,7 @@ def test_one_outline_that_goes_elsewhere_says_that_all_were_drawn() -> None:
     for other in (
         *drawn(free),
         *drawn(diamond(30.25, 9)),
-        Drawing("oval", Oval(1, 1, 9, 9)),
+        DrawnShape("oval", Oval(1, 1, 9, 9)),
     ):
         drawings = [*drawn(diamond(8, 9)), other]
         assert not runs_through_centers(drawings)
@@ -74,7 +74,7 @@ def test_outlines_of_pixel_edges_are_none(nuclei_image) -> None:
     labels = nuclei_image((60, 60), 8, 1)[1]
     found = outlines(labels)
     drawings = [
-        Drawing(str(n), Polygons(tuple(tuple(p) for p in outline)))
+        DrawnShape(str(n), Polygons(tuple(tuple(p) for p in outline)))
         for n, outline in found.items()
     ]
     assert not runs_through_centers(drawings)

@@ -20,9 +20,9 @@ from cellunet.store import home
 from cellunet.tasks import fit_model as fitting
 from cellunet.tasks import models as task
 from cellunet.tasks import quantize as calibration
-from cellunet.tasks.fit_model import Fitted, FittedSettings
+from cellunet.tasks.fit_model import FittedModel, FittedSettings
 from cellunet.tasks.models import ModelInfo
-from cellunet.tasks.quantize import Calibrated
+from cellunet.tasks.quantize import CalibratedModel
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -130,9 +130,9 @@ def test_calibration_tells_what_was_made_and_what_was_left_out(
 ) -> None:
     asked = {}
 
-    def made(name: str, inputs: list[str], **options: object) -> Calibrated:
+    def made(name: str, inputs: list[str], **options: object) -> CalibratedModel:
         asked.update(options, name=name, inputs=inputs)
-        return Calibrated(
+        return CalibratedModel(
             model=name,
             path=Path("h") / "model.safetensors",
             images=11,
@@ -178,10 +178,10 @@ def test_a_fit_tells_what_it_took_over_and_what_that_gains(
     asked = {}
     taken = inspect.signature(fitting.fit_model)
 
-    def made(name: str, data: Path, new: str, **options: object) -> Fitted:
+    def made(name: str, data: Path, new: str, **options: object) -> FittedModel:
         taken.bind(name, data, new, **options)
         asked.update(options, name=name, data=data, new=new)
-        return Fitted(
+        return FittedModel(
             name=new,
             path=Path("h") / new,
             start=name,

@@ -22,8 +22,8 @@ from cellunet.cli.session import (
     Failure,
     Outcome,
     Session,
-    Stop,
     StoppedNow,
+    StopRequest,
     document,
     listening,
     plain,
@@ -32,7 +32,7 @@ from cellunet.cli.session import (
 from cellunet.command_config import EvaluateConfig
 from cellunet.errors import DeviceError
 from cellunet.metrics.matching import ClassScores, ImageScores, MatchRule
-from cellunet.metrics.summary import Estimate, Paired, Summary, Totals
+from cellunet.metrics.summary import Estimate, Paired, ScoreTotals, Summary
 from cellunet.tasks.evaluate import GROUPS
 from cellunet.tasks.make_labels import MadeImage, MadeLabels
 from cellunet.tasks.models import ModelInfo
@@ -41,7 +41,7 @@ from cellunet.tasks.train.request import Trained
 
 
 def _session(*words: str) -> Session:
-    return Session(argv=words, console=Console(), report=Console(), stop=Stop())
+    return Session(argv=words, console=Console(), report=Console(), stop=StopRequest())
 
 
 def test_a_command_is_told_with_words_added_and_left_out() -> None:
@@ -123,7 +123,7 @@ def test_the_page_describes_the_schema_and_every_key_of_a_document() -> None:
     "kind",
     [
         Trained, Predictions, ImageResult, ModelInfo, MadeLabels, MadeImage, Summary,
-        Paired, Totals, Estimate, ClassScores, EvaluateConfig,
+        Paired, ScoreTotals, Estimate, ClassScores, EvaluateConfig,
     ],
 )  # fmt: skip
 def test_the_page_describes_every_field_of_a_result(kind: type) -> None:
@@ -223,7 +223,7 @@ def test_a_closed_standard_error_does_not_matter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(signals, "STDERR", 987)
-    stop = Stop(graceful=True)
+    stop = StopRequest(graceful=True)
     stop.handle(INT, None)
     assert stop()
 

@@ -20,7 +20,7 @@ from cellunet.annotations.pairs import Pair, Pairs
 from cellunet.command_config import AnnotationConfig, SplitConfig
 from cellunet.config import DecodeConfig
 from cellunet.errors import DeviceError
-from cellunet.metrics.fit import Expected
+from cellunet.metrics.fit import ExpectedScores
 from cellunet.metrics.summary import Estimate
 from cellunet.presets import PRESETS, for_target
 from cellunet.tasks.train import request as suited
@@ -53,7 +53,7 @@ from cellunet.cli.train import TrainingView, header_lines, row_line, sparkline
 
 FOLDER = Path("runs") / "ä [1]"
 DECODE = DecodeConfig(seed_threshold=0.3)
-EXPECTED = Expected(
+EXPECTED = ExpectedScores(
     mean_ap=Estimate(value=0.8125, low=0.79, high=0.83),
     f1_50=Estimate(value=0.956, low=0.95, high=0.96),
     f1_90=Estimate(value=0.75, low=0.7, high=0.8),

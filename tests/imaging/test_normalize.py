@@ -17,7 +17,7 @@ from cellunet.errors import ConfigError, ImageReadError
 from cellunet.imaging.normalize import (
     BINS,
     LogHistogram,
-    Selector,
+    OrderStatistics,
     channels,
     measure_channels,
     network_input,
@@ -324,7 +324,7 @@ def test_the_value_at_every_rank_is_that_of_sorting(rng, dtype) -> None:
     values = (
         rng.normal(100, 40, 200).clip(0) * (-1 if dtype == np.int32 else 1)
     ).astype(dtype)
-    found = Selector()
+    found = OrderStatistics()
     for part in (values[:90], values[90:]):
         found.add(part)
     ranks = (0, 77, 199)
@@ -336,7 +336,7 @@ def test_the_value_at_every_rank_is_that_of_sorting(rng, dtype) -> None:
 
 
 def test_values_that_come_after_a_question_count_in_the_next() -> None:
-    found = Selector()
+    found = OrderStatistics()
     found.add(np.array([9], np.uint8))
     assert found.value(0) == 9
     found.add(np.array([3], np.uint8))
@@ -344,7 +344,7 @@ def test_values_that_come_after_a_question_count_in_the_next() -> None:
 
 
 def test_sums_of_very_large_planes_are_exact() -> None:
-    counted = Selector()
+    counted = OrderStatistics()
     counted.counts[[3, 65535]] = 7, 10**11
     total, squares = counted.sums()
     assert total == float(7 * 3 + 10**11 * 65535)

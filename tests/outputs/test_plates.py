@@ -7,7 +7,7 @@ import math
 import pytest
 
 from cellunet.outputs import report
-from cellunet.outputs.plates import MOST_GROUPS, Plates, Samples, Sums, layout_of
+from cellunet.outputs.plates import MOST_GROUPS, Plates, Samples, WellSums, layout_of
 from cellunet.outputs.report import ImageSummary, write_report
 
 
@@ -39,7 +39,7 @@ def test_wells_are_added_up_by_plate_whatever_their_form() -> None:
 
 
 def test_a_failed_image_adds_nothing() -> None:
-    sums = Sums()
+    sums = WellSums()
     sums.add(image(status="failed"))
     assert (sums.images, sums.failed) == (0, 1)
     assert math.isnan(sums.per_image)
@@ -57,7 +57,7 @@ def test_a_failed_image_adds_nothing() -> None:
     ],
 )
 def test_the_smallest_plate_that_has_all_wells_is_drawn(last, layout) -> None:
-    assert layout_of({(0, 0): Sums(), last: Sums()}) == layout
+    assert layout_of({(0, 0): WellSums(), last: WellSums()}) == layout
 
 
 def test_samples_are_added_up_by_each_column_in_order() -> None:

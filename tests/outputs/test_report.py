@@ -27,9 +27,9 @@ from cellunet.outputs.report import (
     MOST_ERRORS,
     NO_OBJECTS,
     Histogram,
+    ImagesToReview,
     ImageSummary,
-    LookFirst,
-    Totals,
+    ReportTotals,
     environment,
     from_json,
     link,
@@ -211,8 +211,8 @@ def certain(value: float) -> Histogram:
     return Histogram.of([value], CONFIDENCE_STEP, top=1.0)
 
 
-def looked(*images: ImageSummary) -> LookFirst:
-    look = LookFirst()
+def looked(*images: ImageSummary) -> ImagesToReview:
+    look = ImagesToReview()
     for number, image in enumerate(images, 1):
         look.add(number, image)
     return look
@@ -323,7 +323,7 @@ def test_the_mean_is_within_half_a_bin_of_the_truth(found) -> None:
 
 @given(values, values)
 def test_the_sum_of_two_counts_both(first, second) -> None:
-    totals = Totals()
+    totals = ReportTotals()
     for part in (first, second):
         diameters = Histogram.of(part, DIAMETER_STEP_PX)
         totals.add(ImageSummary(name="a", status="done", diameters=diameters))

@@ -24,8 +24,8 @@ from cellunet.tasks.predict.estimate import estimate
 from cellunet.tasks.predict.image import ImageJob
 from cellunet.tasks.predict.inputs import (
     ImageResult,
+    ImageTarget,
     Predictions,
-    Target,
     find_targets,
     open_as,
     or_lost,
@@ -199,10 +199,10 @@ def predict(  # noqa: PLR0913
 
 def _until_stopped(
     job: ImageJob, should_stop: Callable[[], bool], stop: threading.Event
-) -> Callable[[Target], ImageResult | None]:
+) -> Callable[[ImageTarget], ImageResult | None]:
     """Return what segments an image, or sets `stop` and returns None once asked to."""
 
-    def image(target: Target) -> ImageResult | None:
+    def image(target: ImageTarget) -> ImageResult | None:
         if stop.is_set() or should_stop():
             stop.set()
             return None
@@ -215,7 +215,7 @@ def _until_stopped(
     return image
 
 
-def _by_labels(targets: Sequence[Target]) -> dict[str, Target]:
+def _by_labels(targets: Sequence[ImageTarget]) -> dict[str, ImageTarget]:
     """Return targets by their label images, as results name them."""
     found = {}
     for target in targets:
@@ -226,7 +226,7 @@ def _by_labels(targets: Sequence[Target]) -> dict[str, Target]:
 
 
 def _with_estimate(
-    predictions: Predictions, job: ImageJob, of: Mapping[str, Target], out: Path
+    predictions: Predictions, job: ImageJob, of: Mapping[str, ImageTarget], out: Path
 ) -> Predictions:
     """Return a dry run with what its planned images would take, if there are any."""
     planned = [
@@ -246,7 +246,7 @@ def _with_estimate(
 
 
 def _refresh_tables(
-    of: Mapping[str, Target], results: Sequence[ImageResult], config: PredictConfig
+    of: Mapping[str, ImageTarget], results: Sequence[ImageResult], config: PredictConfig
 ) -> None:
     """Have the tables of images that were finished before say what is known now."""
     for result in results:
@@ -255,7 +255,9 @@ def _refresh_tables(
             outputs.refresh_tables(own.output, own.labels, config, own.columns)
 
 
-def _placed(targets: list[Target], placing: Placing) -> tuple[list[Target], Places]:
+def _placed(
+    targets: list[ImageTarget], placing: Placing
+) -> tuple[list[ImageTarget], Places]:
     """Return targets with the columns of their images, and what to tell of these."""
     places = placing.columns_of(
         [
@@ -298,7 +300,7 @@ class _OwnLabels:
         self._looks = "labels" not in config.include
         self._labels: list[Path] = []
 
-    def __call__(self, target: Target) -> bool:
+    def __call__(self, target: ImageTarget) -> bool:
         path = target.path
         asked = path in self._found.named or not self._looks
         if asked or not is_written_by_cellunet(path):
@@ -315,7 +317,7 @@ class _OwnLabels:
 
 
 def _beside(
-    of: Mapping[str, Target], results: Sequence[ImageResult]
+    of: Mapping[str, ImageTarget], results: Sequence[ImageResult]
 ) -> list[ImageResult]:
     """Return results by what their files in `out` are named after.
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from cellunet.imaging.blocks import BlockArea
     from cellunet.imaging.decode import GrownBlock, SeedBorder, Seeds
     from cellunet.imaging.empty import Cells
-    from cellunet.io.scratch import Kept, KeptTile, Room
+    from cellunet.io.scratch import ArrayStore, Kept, KeptTile
     from cellunet.io.source import Source, Statistics
     from cellunet.tasks.predict.settings import InferenceSettings
     from cellunet.tasks.scheduling import Executor
@@ -63,7 +63,7 @@ class Backend(NamedTuple):
 
     engine: Engine
     source: Source
-    room: Room
+    room: ArrayStore
     executor: Executor
 
 
@@ -80,7 +80,7 @@ class NetworkBlock(NamedTuple):
     None: it is to see all of it."""
 
 
-class View(NamedTuple):
+class WindowValues(NamedTuple):
     """A window for some pixels of a block, both from the block's first pixel on."""
 
     wanted: Rectangle
@@ -90,7 +90,7 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class NetworkResult:
     """What the network made of a part."""
 
     part: Rectangle
@@ -129,7 +129,7 @@ class NetworkStep:
     scale: float
     """Magnification before the network."""
     min_foreground: float
-    room: Room
+    room: ArrayStore
     """Where marks and confidences are put aside."""
     maps: bool
     """Whether probabilities are wanted too."""
@@ -193,7 +193,7 @@ class NetworkStep:
             read = resampled(self._read, self.source.shape, self._seen_shape)
         return read(y0, y1, x0, x1)
 
-    def prepare(self, item: NetworkBlock) -> list[View]:
+    def prepare(self, item: NetworkBlock) -> list[WindowValues]:
         """Return the network's input for what it is asked of a block."""
         block, asked, chosen = item.block, item.asked, self.selection
         if asked is not None and not asked.any():
@@ -205,11 +205,13 @@ class NetworkStep:
             pairs = chosen.seen(block, asked, scaled)
         norm = self.config.normalization
         return [
-            View(wanted, window, network_input(scaled[:, *window.slices], norm))
+            WindowValues(wanted, window, network_input(scaled[:, *window.slices], norm))
             for wanted, window in pairs
         ]
 
-    def compute(self, item: NetworkBlock, views: Sequence[View]) -> list[View]:
+    def compute(
+        self, item: NetworkBlock, views: Sequence[WindowValues]
+    ) -> list[WindowValues]:
         """Return the class probabilities of windows.
 
         Raises
@@ -224,7 +226,9 @@ class NetworkStep:
             found.append(view._replace(values=probabilities))
         return found
 
-    def finish(self, item: NetworkBlock, views: Sequence[View]) -> Seen:
+    def finish(
+        self, item: NetworkBlock, views: Sequence[WindowValues]
+    ) -> NetworkResult:
         """Return what is needed of the probabilities of a block's own part."""
         part = item.part
         shape = part.y1 - part.y0, part.x1 - part.x0
@@ -242,7 +246,7 @@ class NetworkStep:
             asked_px = self.selection.pixels(item.block, item.asked)
             seen = [view.wanted for view in views]
             seen_px = self.selection.pixels(item.block, item.asked, seen)
-        return Seen(
+        return NetworkResult(
             part=part,
             marks=self.room.keep(marks, self.name(item, "marks")),
             sure=self.room.keep(sure, self.name(item, "sure")),
@@ -278,7 +282,7 @@ class NetworkStep:
         return hashlib.sha256(words.encode()).hexdigest()[:12]
 
     def _pieces(
-        self, item: NetworkBlock, views: Sequence[View]
+        self, item: NetworkBlock, views: Sequence[WindowValues]
     ) -> Iterator[tuple[Rectangle, npt.NDArray[np.float32]]]:
         """Yield rectangles of the plane that the network has seen of a part."""
         block, part = item.block, item.part
@@ -292,7 +296,7 @@ class NetworkStep:
             yield area, probabilities[:, *area.seen_from(window.moved(top, left))]
 
     def _resampled(
-        self, block: Block, part: Rectangle, views: Sequence[View]
+        self, block: Block, part: Rectangle, views: Sequence[WindowValues]
     ) -> npt.NDArray[np.float32]:
         """Return the probabilities of a part's own pixels from those at another scale.
 
@@ -420,7 +424,7 @@ class SharedNetworkStep:
     step: NetworkStep
     room: SharedScratch
 
-    def __call__(self, item: NetworkBlock) -> Seen:
+    def __call__(self, item: NetworkBlock) -> NetworkResult:
         """Return what the network makes of a block."""
         return self._found(item) or self._seen(item)
 
@@ -428,7 +432,7 @@ class SharedNetworkStep:
         # A worker keeps it as long as there are blocks, and then tells nobody.
         self.step.source.close()
 
-    def _seen(self, item: NetworkBlock) -> Seen:
+    def _seen(self, item: NetworkBlock) -> NetworkResult:
         step = self.step
         found = step.finish(item, step.compute(item, step.prepare(item)))
         counts = np.array([found.asked_px, found.seen_px])
@@ -439,7 +443,7 @@ class SharedNetworkStep:
         kept = self.room.keep(maps, step.name(item, "probabilities"))
         return replace(found, probabilities=kept)
 
-    def _found(self, item: NetworkBlock) -> Seen | None:
+    def _found(self, item: NetworkBlock) -> NetworkResult | None:
         part, step = item.part, self.step
         shape = part.y1 - part.y0, part.x1 - part.x0
 
@@ -457,7 +461,7 @@ class SharedNetworkStep:
         if marks is None or sure is None or counts is None or maps is None:
             return None
         asked_px, seen_px = map(int, self.room.fetch(counts))
-        return Seen(
+        return NetworkResult(
             part=part,
             marks=marks,
             sure=sure,
@@ -525,7 +529,7 @@ class DecodeStep:
 
     encoding: EncodingConfig
     decode: DecodeConfig
-    room: Room
+    room: ArrayStore
     """Where marks are, and seeds and provisional labels are put aside."""
     rows: int
     """Of a strip of labels, at most."""

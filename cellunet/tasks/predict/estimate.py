@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from cellunet.command_config import PredictConfig
     from cellunet.tasks.predict.image import ImageJob
-    from cellunet.tasks.predict.inputs import ImageResult, Target
+    from cellunet.tasks.predict.inputs import ImageResult, ImageTarget
 
-    Planned = Sequence[tuple[Target, ImageResult]]
+    Planned = Sequence[tuple[ImageTarget, ImageResult]]
     """Images to segment, and what a dry run says of them."""
 
 MOST_PX = 2**25
@@ -146,7 +146,9 @@ class _Measuring:
             self.seconds = time.perf_counter() - begin - first
             self.timed_px = self.seen_px - self.timed_px
 
-    def _image(self, item: tuple[int, tuple[Target, ImageResult]]) -> dict[str, int]:
+    def _image(
+        self, item: tuple[int, tuple[ImageTarget, ImageResult]]
+    ) -> dict[str, int]:
         """Return the pixels of an image and the bytes of its files; {} if it fails."""
         number, (target, planned) = item
         output = self._folder / str(number) / target.output.name

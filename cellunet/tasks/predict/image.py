@@ -290,7 +290,7 @@ class ImageJob:
         job.dry_run, job.reporter = False, reporter
         return job
 
-    def image(self, target: inputs.Target) -> inputs.ImageResult:
+    def image(self, target: inputs.ImageTarget) -> inputs.ImageResult:
         """Segment one image, or say why not."""
         begin = time.perf_counter()
         try:
@@ -316,7 +316,7 @@ class ImageJob:
                 seconds=time.perf_counter() - begin,
             )
 
-    def finished(self, target: inputs.Target) -> inputs.ImageResult | None:
+    def finished(self, target: inputs.ImageTarget) -> inputs.ImageResult | None:
         """Return the result of an image that is finished, if that takes no look at it.
 
         What stands in the way of it is told where the image has its turn.
@@ -332,7 +332,7 @@ class ImageJob:
         return None
 
     def _image(
-        self, target: inputs.Target, stack: contextlib.ExitStack
+        self, target: inputs.ImageTarget, stack: contextlib.ExitStack
     ) -> inputs.ImageResult:
         begin = time.perf_counter()
         output = target.labels
@@ -426,14 +426,14 @@ class ImageJob:
         }
         return {option: count for option, count in found.items() if count}
 
-    def _opened(self, target: inputs.Target) -> Source:
+    def _opened(self, target: inputs.ImageTarget) -> Source:
         source = inputs.open_as(
             target.path, self.config, known=self.card.channels, image=target.image
         )
         inputs.refuse_misfit(source, self.model["name"], self.card, self.config.channel)
         return source
 
-    def _provenance(self, target: inputs.Target) -> dict[str, Any]:
+    def _provenance(self, target: inputs.ImageTarget) -> dict[str, Any]:
         path = target.path
         image = {} if target.image is None else {"image": target.image}
         others = [_file(other.path) for other in target.others]
@@ -453,7 +453,7 @@ class ImageJob:
             | ({"measured": others} if others else {})
         )
 
-    def _within(self, source: Source, target: inputs.Target) -> RegionMask | None:
+    def _within(self, source: Source, target: inputs.ImageTarget) -> RegionMask | None:
         """Return where objects of an image are looked for; None: everywhere."""
         if self._regions is None:
             return None
@@ -461,7 +461,7 @@ class ImageJob:
         return regions.mask(source.shape, source.origin.full_px)
 
     def _missing(
-        self, target: inputs.Target, provenance: dict[str, Any]
+        self, target: inputs.ImageTarget, provenance: dict[str, Any]
     ) -> tuple[str, ...] | None:
         """Return which files are not there beside the very labels.
 
@@ -523,7 +523,9 @@ class ImageJob:
             missing.append("report")
         return tuple(missing)
 
-    def _alone(self, target: inputs.Target) -> contextlib.AbstractContextManager[None]:
+    def _alone(
+        self, target: inputs.ImageTarget
+    ) -> contextlib.AbstractContextManager[None]:
         """Have the store to oneself that labels are written into, if any is."""
         if target.into is None or self.dry_run:
             return contextlib.nullcontext()
@@ -541,7 +543,7 @@ class ImageJob:
     def _add(
         self,
         source: Source,
-        target: inputs.Target,
+        target: inputs.ImageTarget,
         provenance: dict[str, Any],
         kinds: tuple[str, ...],
     ) -> None:
@@ -586,7 +588,7 @@ class ImageJob:
     def _write(
         self,
         source: Source,
-        target: inputs.Target,
+        target: inputs.ImageTarget,
         provenance: dict[str, Any],
         chosen: ImageSettings,
     ) -> WrittenImage:
@@ -620,7 +622,10 @@ class ImageJob:
 
     @contextlib.contextmanager
     def _elsewhere(
-        self, target: inputs.Target, provenance: dict[str, Any], chosen: ImageSettings
+        self,
+        target: inputs.ImageTarget,
+        provenance: dict[str, Any],
+        chosen: ImageSettings,
     ) -> Iterator[ImageSettings]:
         """Yield the settings with the backend of other processes, if there is one."""
         if self.cluster is None:
@@ -641,7 +646,7 @@ class ImageJob:
     def _segment(
         self,
         source: Source,
-        target: inputs.Target,
+        target: inputs.ImageTarget,
         provenance: dict[str, Any],
         chosen: ImageSettings,
         scratch: Scratch,
@@ -775,7 +780,7 @@ def _region_files(named: str | None) -> RegionFiles | None:
     return RegionFiles(named)
 
 
-def _skipped(target: inputs.Target) -> inputs.ImageResult:
+def _skipped(target: inputs.ImageTarget) -> inputs.ImageResult:
     """Return the result of an image whose labels are there."""
     made = read_provenance(target.labels)
     return inputs.ImageResult(
@@ -809,7 +814,7 @@ def _file(path: Path, image: str | None = None) -> dict[str, Any]:
 
 def _result(
     source: Source,
-    target: inputs.Target,
+    target: inputs.ImageTarget,
     notes: tuple[str, ...] = (),
     **what: Any,  # noqa: ANN401
 ) -> inputs.ImageResult:

@@ -517,7 +517,7 @@ def file_warnings(source: Source, damaged: Sequence[Damage]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Target:
+class ImageTarget:
     """One image to segment."""
 
     path: Path
@@ -543,7 +543,7 @@ class Target:
         return self.output if self.into is None else labels_within(self)
 
 
-def labels_within(target: Target) -> Path:
+def labels_within(target: ImageTarget) -> Path:
     """Return where the labels of an image lie in its own store.
 
     Raises
@@ -567,7 +567,7 @@ def find_targets(
     config: PredictConfig,
     sites: Mapping[Path, ChannelSite],
     own: Collection[Path],
-) -> list[Target]:
+) -> list[ImageTarget]:
     """Return what to segment, and what other parts of the batch do.
 
     Parameters
@@ -601,7 +601,7 @@ def find_targets(
         name = below(path, found.base).as_posix()
         site = sites.get(path)
         mark, others = (site.mark, site.others) if site else ("", ())
-        one = Target(path, name, outputs[path], config.image, mark, others, into)
+        one = ImageTarget(path, name, outputs[path], config.image, mark, others, into)
         known = path in opened or suffix_of(path) in FOLDERS
         if not known or not _in_scenes(path, config):
             targets.append(one)
@@ -626,7 +626,9 @@ def find_targets(
             # Fields of a plate by their path, which is found at once.
             field_path = suffix_of(path) in FOLDERS and "/" in title
             place = title if field_path else str(number)
-            targets.append(Target(path, f"{name}#{place}", output, place, into=into))
+            targets.append(
+                ImageTarget(path, f"{name}#{place}", output, place, into=into)
+            )
     if len(targets) > len(found.files):
         _refuse_clashes(targets)
     return targets
@@ -658,9 +660,9 @@ def _in_scenes(path: Path, config: PredictConfig) -> bool:
     return config.image == ALL_IMAGES
 
 
-def _refuse_clashes(targets: Sequence[Target]) -> None:
+def _refuse_clashes(targets: Sequence[ImageTarget]) -> None:
     inputs = {file_key(target.path) for target in targets}
-    taken: dict[str, Target] = {}
+    taken: dict[str, ImageTarget] = {}
     for target in targets:
         key = file_key(target.output)
         other = taken.setdefault(key, target)

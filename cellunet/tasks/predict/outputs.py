@@ -70,7 +70,7 @@ IN_LABELS = "zarr-table"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
+class OutputContext:
     """What a file beside a label image is made of, the pixels aside."""
 
     path: Path
@@ -153,7 +153,7 @@ def table_in_full(table: Table, height: float, width: float) -> Table:
     return found
 
 
-class Written(Protocol):
+class OutputFile(Protocol):
     """A file being written."""
 
     def commit(self) -> None:
@@ -180,9 +180,9 @@ class OptionalOutput:
     of_labels = False
     """Whether all that it holds is in the label image and the image."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: OutputContext) -> None:
         self.context = context
-        self.files: list[Written] = []
+        self.files: list[OutputFile] = []
 
     def on_band(
         self, plane: int, y0: int, probabilities: npt.NDArray[np.float32]
@@ -216,7 +216,7 @@ class Probabilities(OptionalOutput):
 
     wants_probabilities = True
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: OutputContext) -> None:
         super().__init__(context)
         self._pages = context.image_file("probabilities", np.float32, context.classes)
         self.files.append(self._pages)
@@ -234,7 +234,7 @@ class Classes(OptionalOutput):
 
     wants_probabilities = True
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: OutputContext) -> None:
         super().__init__(context)
         self._pages = context.image_file("classes", np.uint8)
         self.files.append(self._pages)
@@ -274,7 +274,7 @@ class Rois(OptionalOutput):
     wants_objects = True
     of_labels = True
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: OutputContext) -> None:
         super().__init__(context)
         self._set = RoiSet(context.path)
         self.files.append(self._set)
@@ -291,7 +291,7 @@ class Detections(OptionalOutput):
 
     wants_objects = True
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: OutputContext) -> None:
         super().__init__(context)
         self._file = GeoJson(context.path, context.image)
         self.files.append(self._file)
@@ -306,7 +306,7 @@ class Masks(OptionalOutput):
 
     wants_objects = True
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: OutputContext) -> None:
         super().__init__(context)
         source = context.source
         places = [context.place(n) for n in range(math.prod(source.plane_shape))]
@@ -327,7 +327,7 @@ class TableRows(OptionalOutput):
         """Return what writes the table."""
         return choose(TABLES, self.context.config.table_format, "format of tables")
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: OutputContext) -> None:
         super().__init__(context)
         config, source = context.config, context.source
         self._detail = config.measure == "all"
@@ -624,7 +624,7 @@ class OptionalOutputs:
         with self._stack:
             self._names, self._channels = self._open_channels(config)
             for kind, path in kinds.items():
-                context = Context(
+                context = OutputContext(
                     path=path,
                     image=image,
                     source=source,

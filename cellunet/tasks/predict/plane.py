@@ -52,9 +52,9 @@ if TYPE_CHECKING:
     from cellunet.tasks.predict.blocks import (
         GrownTile,
         NetworkBlock,
+        NetworkResult,
         NetworkStep,
-        Seen,
-        View,
+        WindowValues,
     )
     from cellunet.tasks.predict.settings import InferenceSettings, Memory
     from cellunet.tasks.scheduling import Executor
@@ -447,7 +447,7 @@ class _SeenPlane:
                 yield from map(self._take, found)
             return
 
-        def finish(item: NetworkBlock, views: Sequence[View]) -> Rectangle:
+        def finish(item: NetworkBlock, views: Sequence[WindowValues]) -> Rectangle:
             return self._take(step.finish(item, views))
 
         # For a single block threads would have nothing to do beside it.
@@ -455,7 +455,7 @@ class _SeenPlane:
         asked = asking(should_stop, blocks)
         yield from overlapped(asked, step.prepare, step.compute, finish, beside)
 
-    def _take(self, seen: Seen) -> Rectangle:
+    def _take(self, seen: NetworkResult) -> Rectangle:
         part = seen.part
         self._asked_px += seen.asked_px
         self._seen_px += seen.seen_px

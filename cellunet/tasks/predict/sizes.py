@@ -255,7 +255,7 @@ def find_size(
         skip=False,
         elsewhere=None,
     )
-    looker = _Looker(source, plain, card)
+    looker = _SizeFinder(source, plain, card)
     sizes = [looker.size(plane) for plane in chosen]
     if known is not None:
         known |= looker.statistics
@@ -279,7 +279,7 @@ def common_size(sizes: Sequence[Size]) -> Size:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _WindowObjects:
     """A window and what a look found there."""
 
     window: Rectangle
@@ -289,7 +289,7 @@ class _Seen:
     """How many pixels of the window one of the labels is wide."""
 
 
-class _Looker:
+class _SizeFinder:
     """Looks at the planes of an image in several ways."""
 
     def __init__(
@@ -358,9 +358,11 @@ class _Looker:
         mixed = lost >= max(MIXED * (lost + large), FEWEST)
         return replace(found, added_scale=self._own if mixed else None)
 
-    def _coarse(self, plane: int, statistics: Sequence[Statistics]) -> list[_Seen]:
+    def _coarse(
+        self, plane: int, statistics: Sequence[Statistics]
+    ) -> list[_WindowObjects]:
         """Return what is seen of the plane reduced, further if it holds giants."""
-        seen: list[_Seen] = []
+        seen: list[_WindowObjects] = []
         for reduced in REDUCED:
             windows = _coarse_windows(self._source.shape)
             if min(self._source.shape) < LEAST_COARSE_PX * reduced:
@@ -384,7 +386,7 @@ class _Looker:
         statistics: Sequence[Statistics],
         windows: Sequence[Rectangle],
         scale: float | None = None,
-    ) -> list[_Seen]:
+    ) -> list[_WindowObjects]:
         """Return what is seen of windows, at the model's own scale or another."""
         return [
             self._seen(window, self._read(plane, window), statistics, scale)
@@ -397,7 +399,7 @@ class _Looker:
         pixels: npt.NDArray[Any],
         statistics: Sequence[Statistics],
         scale: float | None = None,
-    ) -> _Seen:
+    ) -> _WindowObjects:
         scale = scale or self._own
         decode = at_scale(self._recipe.config.decode, scale)
         recipe = replace(self._recipe, scale=scale, decode=decode)
@@ -407,7 +409,7 @@ class _Looker:
             )
             labels = as_labels(found.bands())
             evidence = found.evidence(0, len(labels))
-        return _Seen(window, look_of(labels, evidence), labels)
+        return _WindowObjects(window, look_of(labels, evidence), labels)
 
     def _read(self, plane: int, window: Rectangle) -> npt.NDArray[Any]:
         region = Region(plane, window.y0, window.y1, window.x0, window.x1)
@@ -431,7 +433,7 @@ class _Looker:
                 bands.append(squares.mean((2, 4), dtype=np.float32))
         return np.concatenate(bands, 1)
 
-    def _small_windows(self, coarse: Sequence[_Seen]) -> list[Rectangle]:
+    def _small_windows(self, coarse: Sequence[_WindowObjects]) -> list[Rectangle]:
         """Return where to look for small objects: in the middle of the plane.
 
         Where the coarse look found anything, there.
@@ -462,21 +464,23 @@ def _grid(length: int) -> list[tuple[int, int]]:
     return [(place, place + side) for place in places]
 
 
-def _only_large(seen: _Seen, limit_px: float) -> npt.NDArray[np.bool_]:
+def _only_large(seen: _WindowObjects, limit_px: float) -> npt.NDArray[np.bool_]:
     """Return where objects of more than this diameter lie."""
     large = np.concatenate(([False], seen.look.diameters > limit_px))
     there: npt.NDArray[np.bool_] = large[seen.labels]
     return there
 
 
-def _enlarged(seen: _Seen, by: int) -> _Seen:
+def _enlarged(seen: _WindowObjects, by: int) -> _WindowObjects:
     """Return a coarse look in the plane's own pixels; its labels stay as they are."""
     look = seen.look
     own = replace(look, diameters=look.diameters * by, pixels=look.pixels * by**2)
     return replace(seen, look=own, by=by)
 
 
-def _fullest(coarse: Sequence[_Seen], side: int, most_px: int) -> list[Rectangle]:
+def _fullest(
+    coarse: Sequence[_WindowObjects], side: int, most_px: int
+) -> list[Rectangle]:
     """Return windows where a coarse look found objects, fullest and less full ones.
 
     Parameters
@@ -497,7 +501,7 @@ def _fullest(coarse: Sequence[_Seen], side: int, most_px: int) -> list[Rectangle
 
 
 def _cells(
-    coarse: Sequence[_Seen], side: int
+    coarse: Sequence[_WindowObjects], side: int
 ) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield windows of one size with how much objects cover there."""
     for seen in coarse:

@@ -254,7 +254,9 @@ class Cluster:
             for number, item in enumerate(items):
                 key = f"{name}-{number}"
                 begun.append(
-                    self._client.submit(_call, shared, _Item(item), key=key, pure=False)
+                    self._client.submit(
+                        _call, shared, _Opaque(item), key=key, pure=False
+                    )
                 )
                 if len(begun) >= most:
                     yield self._result(begun.popleft())
@@ -312,7 +314,7 @@ class Cluster:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Item:
+class _Opaque:
     """An item as it is, in which Dask looks for no tasks."""
 
     def __init__(self, value: Any) -> None:  # noqa: ANN401
@@ -333,7 +335,7 @@ def _first(function: _Function) -> _Function:
     return function
 
 
-def _call(function: _Function, item: _Item) -> Any:  # noqa: ANN401
+def _call(function: _Function, item: _Opaque) -> Any:  # noqa: ANN401
     """Apply a function on a worker; errors on purpose name the worker."""
     from distributed import get_worker
 

@@ -88,7 +88,7 @@ UNSURE = 0.65
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class WindowFeatures:
     """What a model makes of one window."""
 
     uncertainty: float
@@ -144,7 +144,7 @@ def see(
     scaled: npt.NDArray[np.float32],
     labels: npt.NDArray[np.integer],
     evidence: npt.NDArray[np.uint8],
-) -> Seen:
+) -> WindowFeatures:
     """Return what a model makes of one window.
 
     Uncertainty is D / (F + little). D is the sum, over all pixels, of one minus the
@@ -169,7 +169,7 @@ def see(
     beyond = total - float(sums[inside].sum())
     uncertainty = total / (own + beyond + LITTLE * labels.size)
     means = sums[inside] / areas[inside]
-    return Seen(
+    return WindowFeatures(
         uncertainty=uncertainty,
         objects=int(inside.sum()),
         unsure=int((1.0 - means < UNSURE).sum()),
@@ -321,7 +321,7 @@ class Window:
     """First row."""
     x: int
     """First column."""
-    seen: Seen
+    seen: WindowFeatures
     """What the model makes of it."""
     labels: npt.NDArray[np.uint32]
     """Its part of the plane's labels, YX."""
@@ -398,7 +398,7 @@ class Candidate:
     """First column."""
     statistics: Statistics
     """Of the plane."""
-    seen: Seen
+    seen: WindowFeatures
     """What the model makes of it."""
     labels: Kept
     """Its labels, put aside."""

@@ -73,7 +73,7 @@ class _Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Looked:
+class _LookedAt:
     """What came of looking at all images."""
 
     found: list[choose.Candidate]
@@ -189,7 +189,7 @@ def _refuse_misfit(
     raise misfit
 
 
-def _look(run: _Run, files: Sequence[Path], track: Track) -> _Looked:
+def _look(run: _Run, files: Sequence[Path], track: Track) -> _LookedAt:
     """Return the windows of all images that show something."""
     request, side = run.request, run.request.config.side_px
     most = MOST_WINDOWS // len(files)
@@ -222,7 +222,7 @@ def _look(run: _Run, files: Sequence[Path], track: Track) -> _Looked:
             hint="Ask for smaller crops: side_px below [suggest] in a file for "
             "--config.",
         )
-    return _Looked(
+    return _LookedAt(
         found=every,
         images=images,
         small=small,
@@ -232,7 +232,7 @@ def _look(run: _Run, files: Sequence[Path], track: Track) -> _Looked:
 
 
 def _pick(
-    request: SuggestRequest, looked: _Looked, known: choose.Annotated
+    request: SuggestRequest, looked: _LookedAt, known: choose.Annotated
 ) -> list[tuple[choose.Candidate, choose.ChosenWindow]]:
     """Return the windows to annotate, in the order of their worth."""
     if not looked.found:

@@ -130,20 +130,20 @@ class TrainingStopped(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class FinishedModel:
     """What the model is made of."""
 
     network: UNet
     decode: DecodeConfig
     scores: dict[str, float]
-    expected: fit.Expected | None
+    expected: fit.ExpectedScores | None
     """None if there was nothing to score."""
     kept_start: bool
     truths: list[fit.ValidationImage]
     """Of the images that were not trained on, by the networks that missed them."""
 
 
-def finish(run: Run) -> tuple[ModelCard, Verdict]:
+def finish(run: Run) -> tuple[ModelCard, FinishedModel]:
     """Choose the decode constants and write the model and its pictures.
 
     Where training started from a model, the start is kept unless what was trained is
@@ -171,11 +171,11 @@ def finish(run: Run) -> tuple[ModelCard, Verdict]:
     return card, verdict
 
 
-def _verdict(run: Run, track: Track) -> Verdict:
+def _verdict(run: Run, track: Track) -> FinishedModel:
     """Choose constants, and between what was trained and what it started from."""
     config = run.config
     pictured = _predicted(run, run.networks, track)
-    trained = Verdict(
+    trained = FinishedModel(
         network=mean_network(run.networks),
         decode=config.decode,
         scores={},
@@ -206,10 +206,10 @@ def _verdict(run: Run, track: Track) -> Verdict:
 def _or_start(
     run: Run,
     start: PretrainedModel,
-    trained: Verdict,
+    trained: FinishedModel,
     found: Sequence[ImageScores],
     track: Track,
-) -> Verdict:
+) -> FinishedModel:
     """Return what was trained if it gained over the start, else the start."""
     config = run.config
     network = copy.deepcopy(start.network).to(run.device)
@@ -222,7 +222,7 @@ def _or_start(
     if fit.rank(found) > fit.rank(scores):
         return replace(trained, expected=verdict)
     kept = fit.expected(scores, scores, images=len(before), of_one_image=one)
-    return Verdict(
+    return FinishedModel(
         network=network,
         decode=theirs,
         scores=mean_scores(
@@ -330,7 +330,9 @@ def mean_scores(scores: Sequence[ImageScores]) -> dict[str, float]:
     return means
 
 
-def _card(run: Run, config: TrainConfig, verdict: Verdict, track: Track) -> ModelCard:
+def _card(
+    run: Run, config: TrainConfig, verdict: FinishedModel, track: Track
+) -> ModelCard:
     start = run.start
     if start is not None and (verdict.kept_start or not has_objects(run.data.training)):
         diameters = start.card.diameter_px

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from cellunet.config import DecodeConfig, Target
     from cellunet.io.source import Pages
-    from cellunet.metrics.fit import Expected
+    from cellunet.metrics.fit import ExpectedScores
     from cellunet.progress import Track
 
 
@@ -142,7 +142,7 @@ class Trained:
     scores: dict[str, float] | None = None
     decode: DecodeConfig | None = None
     start: str = SCRATCH
-    expected: Expected | None = None
+    expected: ExpectedScores | None = None
     """Scores on images that were not trained on, and the gain over `start`."""
     kept_start: bool = False
     """Whether the weights are those of `start`, because training gained nothing."""

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
+class SavedRun:
     """What is known of the run to resume before its weights are read."""
 
     config: TrainConfig
     about: dict[str, Any]
 
 
-def saved_run(request: TrainRequest, folder: Path) -> Saved | None:
+def saved_run(request: TrainRequest, folder: Path) -> SavedRun | None:
     """Return the run to resume, or None if a new one is asked for.
 
     Settings may be given again or left out; others than the run began with are
@@ -46,7 +46,9 @@ def saved_run(request: TrainRequest, folder: Path) -> Saved | None:
     if not request.resume:
         return None
     numbers = checkpoint.read_state(folder / store.STATE_FILE)
-    saved = Saved(config=store.read_config(numbers["config"]), about=numbers["about"])
+    saved = SavedRun(
+        config=store.read_config(numbers["config"]), about=numbers["about"]
+    )
     differ = _other_settings(request, saved)
     if differ:
         raise ConfigError(
@@ -57,7 +59,7 @@ def saved_run(request: TrainRequest, folder: Path) -> Saved | None:
     return saved
 
 
-def as_it_began(request: TrainRequest, saved: Saved) -> TrainRequest:
+def as_it_began(request: TrainRequest, saved: SavedRun) -> TrainRequest:
     """Return a request to resume with what it leaves out as the run began with it.
 
     How images are read and split decides which images there are, so it is saved.
@@ -114,7 +116,7 @@ def moved(began: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
 
 
 def refuse_other(
-    saved: Saved, data: TrainingData, start: PretrainedModel | None, name: str
+    saved: SavedRun, data: TrainingData, start: PretrainedModel | None, name: str
 ) -> None:
     """Refuse to resume a run on other images or annotations, or from another start.
 
@@ -155,7 +157,7 @@ def _plain(request: TrainRequest, name: str) -> Any:  # noqa: ANN401
     return settings[name] if name in settings else getattr(request, name)
 
 
-def _other_settings(request: TrainRequest, saved: Saved) -> list[str]:
+def _other_settings(request: TrainRequest, saved: SavedRun) -> list[str]:
     """Return the names of settings that are given and not those of the saved run."""
     differ = []
     if request.minutes not in (None, saved.about.get("minutes")):

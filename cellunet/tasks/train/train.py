@@ -41,7 +41,7 @@ from cellunet.tasks.train.request import (
     pretrained_name,
 )
 from cellunet.tasks.train.resume import (
-    Saved,
+    SavedRun,
     about,
     as_it_began,
     moved,
@@ -487,7 +487,7 @@ class _Read:
     """What is known before the first step and before any time is measured."""
 
     request: TrainRequest
-    saved: Saved | None
+    saved: SavedRun | None
     config: TrainConfig
     start: PretrainedModel | None
     data: TrainingData

@@ -20,8 +20,8 @@ from cellunet.tasks.predict import outputs as extra_kinds
 from cellunet.tasks.predict.outputs import (
     IN_LABELS,
     OUTPUT_KINDS,
-    Context,
     OptionalOutputs,
+    OutputContext,
     check_installed,
     optional_output_paths,
     refuse_clashes,
@@ -124,7 +124,7 @@ def test_what_fails_leaves_nothing_behind(source, tmp_path) -> None:
 
 
 def test_what_cannot_begin_leaves_nothing_behind(source, tmp_path, monkeypatch) -> None:
-    def refuse(self: object, context: Context) -> None:
+    def refuse(self: object, context: OutputContext) -> None:
         raise MemoryError
 
     monkeypatch.setattr(extra_kinds.TableRows, "__init__", refuse)
@@ -218,7 +218,7 @@ def test_a_library_that_is_missing_is_told_before_any_work(monkeypatch) -> None:
 
 
 def test_planes_are_numbered_along_their_axes(source) -> None:
-    context = Context(
+    context = OutputContext(
         path=Path("a"),
         image="a",
         source=source,

@@ -114,13 +114,13 @@ def test_of_a_large_plane_a_bounded_part_is_looked_at(
     monkeypatch.setattr(size_module, "GRID_PX", 256)
     monkeypatch.setattr(size_module, "COMPARED_PX", 2**18)
     looked = []
-    looker = size_module._Looker._read
+    looker = size_module._SizeFinder._read
 
     def read(self, plane, window):
         looked.append(window.pixels)
         return looker(self, plane, window)
 
-    monkeypatch.setattr(size_module._Looker, "_read", read)
+    monkeypatch.setattr(size_module._SizeFinder, "_read", read)
     found = find_size(ArraySource(image), recipe, model.card)
     assert found.scale < 0.6
     assert found.diameter_px == pytest.approx(90, rel=0.25)
@@ -155,7 +155,9 @@ def test_windows_follow_a_coarse_look_to_its_last_columns() -> None:
     labels = np.zeros((4, 64), np.uint32)
     labels[:, -1] = 1
     window = Rectangle(0, 75, 2000, 3024)
-    seen = size_module._Seen(window, look_of(labels, np.full((4, 64), 255)), labels)
+    seen = size_module._WindowObjects(
+        window, look_of(labels, np.full((4, 64), 255)), labels
+    )
     coarse = [size_module._enlarged(seen, 16)]
     assert size_module._fullest(coarse, 512, 2**16) == [Rectangle(0, 75, 2512, 3024)]
 
