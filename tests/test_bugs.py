@@ -131,7 +131,7 @@ def test_a_batch_goes_on_and_ends_with_70(image, tmp_path, monkeypatch, capsys):
 def test_a_decoder_that_the_library_lacks_is_told_by_its_process(monkeypatch):
     lacking = types.ModuleType("imagecodecs")
     monkeypatch.setattr(decoding, "imagecodecs", lacking)
-    told, pixels = decoding.answer("png", b"\x89PNG")
+    told, pixels = decoding.answer("PNG", b"\x89PNG")
     assert pixels == b""
     assert told["bug"]
     assert "png_decode" in told["error"]
