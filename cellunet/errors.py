@@ -63,8 +63,18 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-        for c in text
+        c.encode("unicode_escape").decode("ascii") if _is_unseen(c) else c for c in text
+    )
+
+
+def _is_unseen(character: str) -> bool:
+    # Rarely asked, so that no command waits for the table.
+    import unicodedata
+
+    # Spaces of other scripts can be seen, and joiners are part of words of some.
+    kind = unicodedata.category(character)
+    return kind in ("Cc", "Cs", "Zl", "Zp") or (
+        kind == "Cf" and character not in "\u200c\u200d"
     )
 
 

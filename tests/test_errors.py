@@ -56,3 +56,10 @@ def test_a_message_is_one_line_that_can_be_printed_whatever_a_file_is_called() -
     error = CellunetError("a\nb\udcff \x1b[31m µ😀 is gone.", hint="Look\r\nfor it.")
     assert str(error) == "a\\nb\\udcff \\x1b[31m µ😀 is gone. Look\\r\\nfor it."
     str(error).encode("utf-8")
+
+
+def test_what_can_be_seen_or_joins_letters_stays_so_that_a_name_can_be_copied() -> None:
+    # An ideographic space, a narrow one, and a joiner within a word.
+    name = "細胞\u3000A 10.00\u202fAM क्\u200dष"
+    assert errors.printable(name) == name
+    assert errors.printable("a\u202eb\u2028c") == "a\\u202eb\\u2028c"

@@ -138,7 +138,7 @@ def runs_of(filled: FilledPixels, shape: tuple[int, int]) -> list[int]:
 
     Examples
     --------
-    >>> runs_of(Filled((slice(1, 3), slice(0, 2)), np.ones((2, 2), bool)), (3, 3))
+    >>> runs_of(FilledPixels((slice(1, 3), slice(0, 2)), np.ones((2, 2), bool)), (3, 3))
     [1, 2, 1, 2, 3]
     """
     y, x = filled.window

@@ -12,7 +12,7 @@ import tifffile
 
 from cellunet.annotations.pixels import read_pixels
 from cellunet.errors import CellunetError, ConfigError, ImageReadError, InputError
-from cellunet.io.axes import matching_planes
+from cellunet.io.axes import axes_by_name, matching_planes
 from cellunet.io.images import open_image
 from cellunet.io.paths import is_image_file
 from cellunet.io.source import reading
@@ -218,7 +218,7 @@ def _planes_in(other: Path | None, stack: LabelStack) -> list[int] | None:
     try:
         with open_to_look(other) as source:
             return matching_planes(
-                stack.axes, stack.shape, source.plane_axes, source.plane_shape
+                stack.axes, stack.shape, axes_by_name(source), source.plane_shape
             )
     except CellunetError:
         return None

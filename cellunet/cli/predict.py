@@ -95,10 +95,12 @@ def predict(
     asked = earlier.config(config) if earlier else PredictConfig().changed(config)
     again = f"Continue with: {session.command()}"
     if asked.overwrite:
+        keeping = session.command(without=("--overwrite",))
+        if keeping == session.command():
+            keeping = "leave overwrite out of the --config file"
         again = (
             "With --overwrite it would begin anew. To keep what is finished, and the "
-            "older results of other settings: "
-            + session.command(without=("--overwrite",))
+            f"older results of other settings: {keeping}"
         )
     should_stop = session.can_stop(f"Finished images are kept. {again}")
     found = run(

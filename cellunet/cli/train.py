@@ -43,7 +43,7 @@ PRECISION, RECALL = "validation_precision_", "validation_recall_"
 
 
 class TrainingView:
-    """Shows a training; its methods are what `cellunet.tasks.train.train.Hooks` calls.
+    """Shows a training; `cellunet.tasks.train.request.Hooks` calls its methods.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.io.metadata import PixelSize
-    from cellunet.io.source import PlaneChoice
+    from cellunet.io.source import PlaneChoice, Source
 
     Colors = Callable[[], Sequence[npt.NDArray[np.generic]]]
 
@@ -637,6 +637,11 @@ def _factor(full: int, level: int) -> float:
     factor = max(round(full / level), 1)
     fits = abs(full - factor * level) < factor
     return float(factor) if fits else full / level
+
+
+def axes_by_name(source: Source) -> str:
+    """Return the letters of a source's planes; none if the file does not name them."""
+    return "" if source.origin.pages else source.plane_axes
 
 
 def matching_planes(

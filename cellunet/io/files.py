@@ -210,8 +210,8 @@ def _begin(
     own = whole if part is None else out / RUN.format("part-{}-of-{}".format(*part))
     what = f"{out} is being written"
     hint = (
-        "Wait until that is done, or choose another --out; predictions with different "
-        "--part may run side by side."
+        "Wait until that is done, or choose another --out; parts of one prediction "
+        "(--part I/N) may run side by side."
     )
     with locked(out / GATE, what, hint, PATIENCE_S) as known:
         if not known:
@@ -221,7 +221,8 @@ def _begin(
             if part is None or other in (own, whole):
                 raise BusyError(f"{what} by {_holder(other)}.", hint=hint)
         clear_leftovers(_without_runs({out, *folders}))
-        stack.enter_context(locked(own, what, hint))
+        # One that begins in a folder below may hold it for the moment of a look.
+        stack.enter_context(locked(own, what, hint, PATIENCE_S))
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -234,7 +235,8 @@ def _without_runs(folders: Collection[Path]) -> list[Path]:
 
     The results of a run lie in folders below its own, where another run may be.
     """
-    around = {p: {p.absolute(), *p.absolute().parents} for p in folders}
+    whole = {folder: folder.resolve() for folder in folders}
+    around = {folder: {path, *path.parents} for folder, path in whole.items()}
     busy = {at for at in set().union(*around.values()) if _runs_in(at)}
     return [folder for folder, those in around.items() if not busy & those]
 

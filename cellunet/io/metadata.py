@@ -180,7 +180,9 @@ def _factor(
     if found and found[1] in _PREFIXES:
         # Of decimal text, so that a nanometer is what nm is.
         return float(f"1e{_PREFIXES[found[1]] + power}")
-    return table.get(text, table.get(text.lower()))
+    # Of symbols of time Ms is not ms.
+    any_case = known is MICROMETERS or len(text) > len("ms")
+    return table.get(text, table.get(text.lower()) if any_case else None)
 
 
 def summarize_ome(path: Path, xml: str, size: int) -> OmeSummary:

@@ -102,10 +102,9 @@ class StackSource(Closing):
             spans.append((first, min(length, first + LOOK_PX)))
         rows, columns = spans
         plane = layout.stored(0)[0]
-        return [
-            self._stored(plane + skip, rows, columns)[..., sample]
-            for skip, sample in layout.parts
-        ]
+        skips = dict.fromkeys(skip for skip, _ in layout.parts)
+        looked = {skip: self._stored(plane + skip, rows, columns) for skip in skips}
+        return [looked[skip][..., sample] for skip, sample in layout.parts]
 
 
 class RowWindow:

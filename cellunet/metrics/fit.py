@@ -51,12 +51,12 @@ ROUNDS = 2
 class ValidationImage:
     """A validation image: KYX float probabilities, true labels, annotated part.
 
-    `intensities` are those of the first channel, YX, on which outlines are put where
-    constants have an edge.
+    `intensities` are those of the first channel, YX, on which outlines are put; None
+    where constants have no edge.
     """
 
     name: str
-    intensities: npt.NDArray[np.float32]
+    intensities: npt.NDArray[np.float32] | None
     probabilities: npt.NDArray[np.floating]
     labels: npt.NDArray[np.int32]
     annotated: npt.NDArray[np.bool_]
@@ -414,7 +414,7 @@ def outlook(trials: Sequence[Trial], more: int) -> GainForecast | None:
 
     Returns
     -------
-    Outlook or None
+    GainForecast or None
         None with fewer than `ENOUGH_POINTS` numbers of images.
     """
     counts = sorted({trial.images for trial in trials if trial.images})

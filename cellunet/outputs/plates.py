@@ -92,7 +92,7 @@ def layout_of(wells: Mapping[Well, WellSums]) -> tuple[int, int]:
 
     Examples
     --------
-    >>> layout_of({(0, 0): Sums(), (7, 12): Sums()})
+    >>> layout_of({(0, 0): WellSums(), (7, 12): WellSums()})
     (16, 24)
     """
     rows, columns = (max(one) + 1 for one in zip(*wells, strict=True))

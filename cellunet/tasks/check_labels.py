@@ -574,7 +574,7 @@ def check_labels(  # noqa: PLR0913
         # The report names the sheets before they are there, so that those of a check
         # that is stopped are known as a check's.
         planned = [out / SHEET.format(k + 1) for k in range(_most_sheets(drawn))]
-        _write_report(replace(checked, sheets=(*planned,)))
+        _write_report(replace(checked, sheets=(*{*planned, *earlier},)))
         for path in earlier:
             with writing(path):
                 path.unlink(missing_ok=True)

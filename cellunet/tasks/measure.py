@@ -26,7 +26,7 @@ from cellunet.errors import (
 )
 from cellunet.imaging.measure import equivalent_diameters
 from cellunet.imaging.normalize import measure_channels
-from cellunet.io.axes import matching_planes
+from cellunet.io.axes import axes_by_name, matching_planes
 from cellunet.io.file_names import ChannelFile, channel_file
 from cellunet.io.files import at_work, writing
 from cellunet.io.images import create_labels, names_of_images, open_image
@@ -41,6 +41,7 @@ from cellunet.io.paths import (
 )
 from cellunet.io.scratch import MEMORY_BYTES, Scratch
 from cellunet.io.source import Region, Statistics
+from cellunet.io.zarr_store import is_zarr
 from cellunet.outputs.pictures import Thumbnail
 from cellunet.outputs.report import DIAMETER_STEP_PX, Histogram, ImageSummary
 from cellunet.progress import silent_track
@@ -54,10 +55,10 @@ from cellunet.tasks.predict.inputs import (
 from cellunet.tasks.predict.outputs import (
     LabelPlane,
     OptionalOutputs,
+    axes_in_words,
     check_installed,
     joined_paths,
     label_planes,
-    named_axes,
     note_on_planes,
     optional_output_paths,
     reporter_for,
@@ -345,8 +346,9 @@ class _Job:
             source = stack.enter_context(
                 open_as(images[0].path, config, first_channel(config), image=image)
             )
-        planes = label_planes(labels)
-        planes = [planes[k] for k in _planes_of(labels, source)]
+        order = _planes_of(labels, source)
+        counted = label_planes(labels)
+        planes = [counted[number] for number in order]
         numbers = _Numbers(planes, frames_of(source), linked=config.link_planes)
         paths = [*optional_output_paths(target.output, config).values()]
         paths += [target.output] * numbers.new
@@ -370,7 +372,8 @@ class _Job:
                 columns=target.columns,
             )
         )
-        sink = stack.enter_context(numbers.sink(target, source))
+        alone = numbers.new and _on_grid_of_labels(target.output, source, order)
+        sink = stack.enter_context(numbers.sink(target, labels if alone else source))
         for number, plane in enumerate(planes):
             y0, own = 0, numbers.of[number]
             for rows in outputs.labels(number, plane, own):
@@ -437,9 +440,12 @@ class _Numbers:
         self.dtype = np.uint16 if most <= np.iinfo(np.uint16).max else np.uint32
 
     def sink(
-        self, target: _Target, source: Source
+        self, target: _Target, grid: Source
     ) -> contextlib.AbstractContextManager[Sink | None]:
-        """Return where labels of these numbers are written, None if none are."""
+        """Return where labels of these numbers are written, None if none are.
+
+        They have the axes, and the size of a pixel, of `grid`.
+        """
         if not self.new:
             return contextlib.nullcontext()
         provenance = {
@@ -447,7 +453,7 @@ class _Numbers:
             "settings": {"link_planes": True},
             "input": {"name": target.path.name},
         }
-        spec = ImageSpec.like(source, self.dtype, provenance=provenance)
+        spec = ImageSpec.like(grid, self.dtype, provenance=provenance)
         return create_labels(target.output, spec)
 
     def notes(self, output: Path) -> tuple[str, ...]:
@@ -540,12 +546,12 @@ def _planes_of(labels: Source, image: Source) -> list[int]:
         If the planes are not the same, or differ in size.
     """
     found = matching_planes(
-        image.plane_axes, image.plane_shape, labels.plane_axes, labels.plane_shape
+        axes_by_name(image), image.plane_shape, axes_by_name(labels), labels.plane_shape
     )
     alike = sorted(labels.plane_shape) == sorted(image.plane_shape)
     if found is None or not alike or labels.shape != image.shape:
         told = [
-            f"{' x '.join(map(str, (*s.plane_shape, *s.shape)))} px{named_axes(s)}"
+            f"{' x '.join(map(str, (*s.plane_shape, *s.shape)))} px{axes_in_words(s)}"
             for s in (labels, image)
         ]
         raise InputError(
@@ -554,6 +560,25 @@ def _planes_of(labels: Source, image: Source) -> list[int]:
             "--z max; of a smaller level of it: --level N.",
         )
     return found
+
+
+def _on_grid_of_labels(output: Path, image: Source, order: Sequence[int]) -> bool:
+    """Return whether an OME-Zarr is written that has the grid of the labels alone.
+
+    Raises
+    ------
+    InputError
+        If its planes would be in another order than the image's.
+    """
+    if not is_zarr(output) or image.origin.grid is not None:
+        return False
+    if list(order) != sorted(order):
+        raise InputError(
+            f"{image.path} stores time and depth in another order than the labels.",
+            hint="Convert the labels to TIFF, or the image to OME-Zarr, so that both "
+            "are in one order.",
+        )
+    return True
 
 
 def _refuse_existing(paths: Sequence[Path], config: PredictConfig) -> None:

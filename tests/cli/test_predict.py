@@ -505,6 +505,18 @@ def test_a_stopped_call_that_overwrites_says_that_it_would_begin_anew(
     assert "Continue with" not in ran.err
 
 
+def test_a_stopped_call_whose_settings_file_overwrites_names_the_file(
+    run: Run, prediction: FakePrediction, tmp_path: Path
+) -> None:
+    prediction.images = (_done("0.tif", 1), _done("1.tif", 1))
+    prediction.at = lambda i: signal.raise_signal(signal.SIGTERM) if i == 1 else None
+    settings = tmp_path / "s.toml"
+    settings.write_text("[predict]\noverwrite = true\n")
+    ran = run("predict", "a", "--out", "o", "--config", str(settings), "--json")
+    hint = ran.document["error"]["hint"]
+    assert hint.endswith("leave overwrite out of the --config file")
+
+
 def test_a_stop_before_the_first_image_is_not_told_as_a_dry_run(
     run: Run, prediction: FakePrediction
 ) -> None:

@@ -84,6 +84,8 @@ def test_units_are_known_in_their_spellings(unit, expected):
         ("microseconds", 1e-6),
         ("hour", 3600),
         ("minute", 60),
+        ("Sec", 1),
+        ("Ms", None),
         ("frame", None),
     ],
 )

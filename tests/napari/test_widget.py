@@ -307,14 +307,14 @@ def test_the_window_does_not_wait_for_planes_to_be_read(
     qt, viewer, trained, image, monkeypatch
 ) -> None:
     readers = []
-    read = qt.layers.Planes.read
+    read = qt.layers.LayerPlanes.read
 
     def reading(planes, index):
         readers.append(threading.current_thread())
         read(planes, index)
         raise CellunetError("Far enough.")
 
-    monkeypatch.setattr(qt.layers.Planes, "read", reading)
+    monkeypatch.setattr(qt.layers.LayerPlanes, "read", reading)
     viewer.add_image(image)
     viewer.add_labels(np.ones(image.shape, int))
     assert trained() == "Far enough."
@@ -343,7 +343,7 @@ def test_planes_without_objects_are_not_trained_on(qt, viewer, nuclei_image) -> 
     layer = viewer.add_image(np.stack([image, image + 1, image + 2]), name="z")
     drawn = np.zeros((3, 64, 64), int)
     drawn[2] = labels
-    planes = qt.layers.Planes(layer, qt.layers.LayerChoice(), viewer.dims.point)
+    planes = qt.layers.LayerPlanes(layer, qt.layers.LayerChoice(), viewer.dims.point)
     pairs = qt.layers.training_pairs(planes, viewer.add_labels(drawn))
     assert list(pairs) == ["z 2"]
     np.testing.assert_array_equal(pairs["z 2"][0], image + 2)

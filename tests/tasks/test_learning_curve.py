@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ pytest.importorskip("torch")
 
 import tifffile
 
+from cellunet import store
 from cellunet.command_config import SplitConfig
 from cellunet.errors import BusyError, ConfigError, InputError
 from cellunet.tasks.learning_curve import (
@@ -19,6 +21,7 @@ from cellunet.tasks.learning_curve import (
     TRIALS_FILE,
     learning_curve,
 )
+from cellunet.tasks.train.finish import constants
 from cellunet.tasks.train.request import Hooks
 from tests.tasks.conftest import stop_at
 
@@ -60,6 +63,29 @@ def test_a_model_to_start_from_is_the_first_point(asked, tiny_model, tmp_path) -
     curve = learning_curve(request, tmp_path / "out", Hooks())
     assert [p.images for p in curve.points] == [0, 1, 2, 4]
     assert curve.points[0].objects == 0
+
+
+def test_the_first_point_has_the_edge_that_the_model_is_used_with(
+    asked, tiny_model, tmp_path, monkeypatch
+) -> None:
+    seen = []
+
+    def recorded(config, *rest, **options):
+        seen.append(config.decode.edge)
+        return constants(config, *rest, **options)
+
+    monkeypatch.setattr("cellunet.tasks.learning_curve.constants", recorded)
+    weights = tiny_model.folder / store.WEIGHTS_FILE
+    card = store.read_card(weights)
+    decode = card.config.decode.replace(edge=0.3)
+    card = replace(card, name="edged", config=card.config.replace(decode=decode))
+    edged = tmp_path / "edged" / store.WEIGHTS_FILE
+    edged.parent.mkdir()
+    store.write(edged, store.read_tensors(weights), card.to_dict())
+    config = tiny_model.config.replace(epochs=1, steps_per_epoch=2)
+    request = asked(start=str(edged.parent), config=config)
+    learning_curve(request, tmp_path / "out", Hooks())
+    assert seen[:2] == [0.3, 0.0]
 
 
 def test_a_stopped_curve_goes_on_to_the_same_numbers(asked, tmp_path) -> None:

@@ -17,6 +17,7 @@ from cellunet.io.files import at_work
 from cellunet.tasks import measure as module
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict.batch import predict
+from tests.io.zarr_stores import write_store
 
 TABLE = PredictConfig(save=("table",))
 
@@ -234,6 +235,34 @@ def test_planes_of_axes_in_another_order_are_measured_by_letter(tmp_path) -> Non
     _, table = run(tmp_path, "l.ome.tif", "i.ome.tif")
     found = {(r["id"], int(r["z"]), r["intensity_mean"]) for r in table}
     assert found == {(f"{1 + t}", z, f"{10 * t + z}") for t, z in np.ndindex(2, 3)}
+
+
+@pytest.mark.parametrize("lengths", [(2, 3), (2, 2)])
+def test_planes_whose_axes_a_file_does_not_name_are_taken_in_their_order(
+    tmp_path, lengths
+) -> None:
+    labels = np.stack([boxes(k + 1) for k in range(np.prod(lengths))])
+    pixels = labels.reshape(*lengths, 20, 40)
+    write(tmp_path / "l.tif", pixels, photometric="minisblack")
+    values = iter(range(10, 90, 10))
+    write_volume(tmp_path / "i.ome.tif", "ZT", lengths, lambda t, z: next(values))
+    _, table = run(tmp_path, "l.tif", "i.ome.tif")
+    found = {(int(r["id"]), int(r["intensity_mean"])) for r in table}
+    assert found == {(k + 1, 10 * (k + 1)) for k in range(len(labels))}
+
+
+def test_labels_of_an_ome_zarr_are_linked_over_an_image_of_another_format(
+    tmp_path,
+) -> None:
+    pytest.importorskip("zarr")
+    planes = np.stack([boxes(1, 2), boxes(2, 1)])
+    write_store(tmp_path / "a.zarr", planes, "zyx")
+    write_volume(tmp_path / "a.ome.tif", "TZ", (1, 2), lambda t, z: 5)
+    linked = TABLE.replace(link_planes=True)
+    found, table = run(tmp_path, "a.zarr", "a.ome.tif", config=linked)
+    assert found.failed == ()
+    assert [(r["id"], r["planes"]) for r in table] == [("1", "2"), ("2", "2")]
+    assert (tmp_path / "out" / "a.zarr").is_dir()
 
 
 def test_planes_of_other_lengths_are_refused_with_their_axes(tmp_path) -> None:

@@ -90,7 +90,7 @@ def estimate(
 
     Returns
     -------
-    Estimate
+    BatchEstimate
         None if no image could be measured: they fail, or have more than `MOST_PX`
         pixels.
     tuple of str

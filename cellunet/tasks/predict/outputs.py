@@ -23,7 +23,7 @@ from cellunet.errors import (
     optional,
 )
 from cellunet.imaging.measure import COLUMNS, IN_UNITS, Objects, column_names
-from cellunet.io.axes import matching_planes
+from cellunet.io.axes import axes_by_name, matching_planes
 from cellunet.io.images import FOLDERS, suffix_of
 from cellunet.io.label_tiff import ImageSpec, TiffSink
 from cellunet.io.paths import folded, output_paths
@@ -832,12 +832,12 @@ def note_on_planes(source: Source, config: PredictConfig) -> tuple[str, ...]:
 
 def _refuse_other_planes(source: Source, other: Source) -> None:
     """Refuse a file of another size than the one whose objects are measured."""
-    planes = [(s.plane_axes, s.plane_shape) for s in (source, other)]
+    planes = [(axes_by_name(s), s.plane_shape) for s in (source, other)]
     order = matching_planes(*planes[0], *planes[1])
     alike = (source.shape, source.plane_shape) == (other.shape, other.plane_shape)
     if not alike or order != sorted(order or ()):
         sizes = [
-            f"{' x '.join(map(str, (*s.plane_shape, *s.shape)))} px{named_axes(s)}"
+            f"{' x '.join(map(str, (*s.plane_shape, *s.shape)))} px{axes_in_words(s)}"
             for s in (other, source)
         ]
         raise InputError(
@@ -846,7 +846,7 @@ def _refuse_other_planes(source: Source, other: Source) -> None:
         )
 
 
-def named_axes(source: Source) -> str:
+def axes_in_words(source: Source) -> str:
     """Return the axes of several planes, for the message of an error."""
     return f" ({source.plane_axes}YX)" if len(source.plane_axes) > 1 else ""
 

@@ -304,9 +304,10 @@ def load_model(
     wrong = [n for n in FOR_FILES if getattr(config, n) != getattr(PredictConfig, n)]
     if wrong:
         raise ConfigError(
-            f"{', '.join(wrong)} of the configuration concern files, not arrays.",
+            f"{', '.join(wrong)} of the configuration concern files and batches, not "
+            "arrays.",
             hint="Leave them out, and give one plane of the channels that the model "
-            "looks at.",
+            "looks at. Its size is what bounds memory.",
         )
     _refuse_batch(config)
     if config.scratch is not None:

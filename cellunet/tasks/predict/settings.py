@@ -364,7 +364,7 @@ class InferenceSettings:
     decode: DecodeConfig
     scale: float = 1.0
     added: SecondPass | None = None
-    """A second look, for objects of another size (`prediction.two_sizes`)."""
+    """A second look, for objects of another size; see `plane.segment`."""
     exclude_border: bool = False
     max_area_px: int | None = None
     min_foreground: float = FOREGROUND

@@ -33,7 +33,7 @@ from cellunet.imaging.sizes import (
 )
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region, array_source
-from cellunet.tasks.predict.inputs import open_as
+from cellunet.tasks.predict.inputs import evenly, open_as
 from cellunet.tasks.predict.plane import (
     as_labels,
     band_rows,
@@ -138,7 +138,7 @@ def batch_size(
     if config.diameter_px != "batch" or not finds_size(config, card):
         return None
     sizes = []
-    for path in files[:: -(-len(files) // MOST_IMAGES)]:
+    for path in evenly(files, MOST_IMAGES):
         with (
             contextlib.suppress(CellunetError),
             open_as(path, config, known=card.channels) as source,

@@ -81,7 +81,7 @@ class SuggestedCrop:
     width: int
     """Columns."""
     uncertainty: float
-    """`cellunet.tasks.suggest.choose.Seen.uncertainty`."""
+    """`cellunet.tasks.suggest.choose.WindowFeatures.uncertainty`."""
     novelty: float
     """`cellunet.tasks.suggest.choose.ChosenWindow.novelty`."""
     share: float

@@ -87,9 +87,10 @@ def train_arrays(
     with TemporaryDirectory(prefix="cellunet-") as folder:
         data = Path(folder) / "arrays"
         _write(pairs, data)
-        chosen = choose_preset(
-            (data,), given=vars(config) if config else None, start=start
-        )
+        given = dict(vars(config)) if config else {}
+        # A configuration may bear a name of its own.
+        given.pop("preset", None)
+        chosen = choose_preset((data,), given=given, start=start)
         request = TrainRequest(
             data=(data,),
             name=name,

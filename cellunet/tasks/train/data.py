@@ -387,12 +387,15 @@ class TrainingData:
         return (*self.training, *self.validation)
 
     def annotations_print(self) -> str:
-        """Return a fingerprint of what is outlined, scribbled and counts of all."""
+        """Return a fingerprint of what is outlined, scribbled and counts of all.
+
+        It does not depend on the order of the images.
+        """
         drawn = [(s.labels, s.annotated, s.scribbles) for s in self.samples]
-        rows = [
+        rows = sorted(
             [s.name, *("" if a is None else fingerprint(a) for a in arrays)]
             for s, arrays in zip(self.samples, drawn, strict=True)
-        ]
+        )
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 

@@ -214,7 +214,8 @@ def _or_start(
     config = run.config
     network = copy.deepcopy(start.network).to(run.device)
     theirs = start.card.config.decode
-    pictured = _predicted(run, [network] * len(run.folds), track)
+    with_edge = replace(run, config=config.replace(decode=theirs))
+    pictured = _predicted(with_edge, [network] * len(run.folds), track)
     before = scorable(pictured)
     scores = fit.piece_scores(before, [theirs] * len(before), config.encoding)
     one = _of_one_image(run, before)
@@ -303,13 +304,19 @@ def truth_of(
     )
     return fit.ValidationImage(
         name=prepared.name,
-        # Half way is half way whatever the network sees.
-        intensities=scaled**2 if config.normalization.curve != "linear" else scaled,
+        intensities=_linear(scaled, config) if config.decode.edge else None,
         # Half precision holds what a threshold needs, in half the memory.
         probabilities=probabilities.astype(np.float16),
         labels=labels,
         annotated=prepared.crop.scored,
     )
+
+
+def _linear(
+    scaled: npt.NDArray[np.float32], config: TrainConfig
+) -> npt.NDArray[np.float32]:
+    """Return intensities on which half way is half way, whatever the network sees."""
+    return scaled if config.normalization.curve == "linear" else scaled**2
 
 
 def _stoppable(hooks: Hooks) -> Track:

@@ -12,6 +12,7 @@ from cellunet.core import checkpoint
 from cellunet.errors import ConfigError
 from cellunet.presets import PRESETS, for_target
 from cellunet.tasks.train import pretrained
+from cellunet.tasks.train.data import whole_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -131,8 +132,16 @@ def refuse_other(
             f"The images are not those that training {name!r} began with.",
             hint="Give the same folders and split, or start anew: --overwrite.",
         )
-    # A state that an earlier version wrote does not tell.
+    # A state that an earlier version wrote does not tell; and it had divided parts of
+    # one image over folds.
     drawn = saved.about.get("annotations")
+    cut = any(whole_name(sample.name) != sample.name for sample in data.samples)
+    if drawn is None and cut and saved.about.get("fold", 0):
+        raise ConfigError(
+            f"Training {name!r} was begun by an earlier version, which divided parts "
+            "of one image over several folds.",
+            hint="Start anew: --overwrite.",
+        )
     if drawn is not None and drawn != data.annotations_print():
         raise ConfigError(
             f"The annotations are not those that training {name!r} began with.",

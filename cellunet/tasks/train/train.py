@@ -248,8 +248,8 @@ def resolve_config(
     edge = start.card.config.decode.edge
     if edge and not config.decode.edge:
         notes.append(
-            f"{start.name} puts outlines at an edge of {edge:g}. The new model learns "
-            "those of the annotations instead: its edge is 0."
+            f"{start.name} puts outlines at an edge of {edge:g}. What is trained "
+            "learns those of the annotations instead: its edge is 0."
         )
     return fitted_to(config, data), notes
 

@@ -46,6 +46,14 @@ def test_arrays_make_a_model_that_names_its_images(pairs, quick_config) -> None:
     assert _mine() == ["mine"]
 
 
+def test_a_configuration_may_have_a_name_and_network_of_its_own(
+    pairs, quick_config
+) -> None:
+    # With this network no model is started from, so there are no folds.
+    own = quick_config.replace(preset="mine")
+    assert train_arrays(pairs, "mine", config=own).folds == 1
+
+
 def test_a_stopped_training_leaves_nothing(pairs, quick_config, home) -> None:
     taken = []
     hooks = Hooks(

@@ -70,6 +70,16 @@ def test_every_image_is_on_one_side_with_its_pixels_and_print(data) -> None:
     assert list(found.validation_prints) == [s.name for s in found.validation]
 
 
+def test_annotations_are_told_apart_in_any_order_of_the_images(data) -> None:
+    found = loaded(data)
+    turned = replace(found, training=found.training[::-1])
+    assert turned.annotations_print() == found.annotations_print()
+    first, *rest = found.training
+    corrected = replace(first, labels=np.where(first.labels == 1, 0, first.labels))
+    other = replace(found, training=(corrected, *rest))
+    assert other.annotations_print() != found.annotations_print()
+
+
 def test_the_seed_decides_the_split(data) -> None:
     sides = {tuple(loaded(data, seed=s).training_prints) for s in range(8)}
     assert len(sides) > 1
