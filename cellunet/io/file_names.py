@@ -6,7 +6,9 @@ of view have in common: the folder, and the name without the mark of the channel
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,25 +86,6 @@ def channel_file(path: Path) -> ChannelFile | None:
     return None
 
 
-def called(path: Path, name: str) -> ChannelFile | None:
-    """Return a file of which one word of the name is that of a channel, as ``a_DAPI``.
-
-    Parameters
-    ----------
-    path
-        The file.
-    name
-        The word.
-    """
-    stem = output_stem(path)
-    word = rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])"
-    found = re.search(word, stem, re.IGNORECASE)
-    if found is None:
-        return None
-    site = path.parent, stem[: found.start()], stem[found.end() :]
-    return ChannelFile(path, site, found[0])
-
-
 @dataclass(frozen=True)
 class ChannelSite:
     """One field of view: the file to segment, and the others."""
@@ -151,7 +134,7 @@ def sites_of(
     wanted = {p for p, f in marked.items() if f is not None and f.is_called(name)}
     if not wanted:
         marks = _marks_inside(marked, name, names_in)
-        wanted = {p for p, f in marked.items() if f is not None and f.mark in marks}
+        wanted = {p for p, f in marked.items() if f and (f.site[0], f.mark) in marks}
     if not wanted:
         marked = dict(_by_word(files, name))
         wanted = {p for p, f in marked.items() if f and f.is_called(name)}
@@ -180,38 +163,114 @@ def sites_of(
     return ChannelSites(sites, lost)
 
 
+_WORD = "[a-z0-9]+"
+
+
 def _by_word(files: Sequence[Path], name: str) -> Mapping[Path, ChannelFile | None]:
-    """Return files by the place where the names of some have the word `name`."""
-    found: dict[Path, ChannelFile | None] = {p: called(p, name) for p in files}
-    sites = {f.site for f in found.values() if f is not None}
-    for path in [p for p, f in found.items() if f is None]:
-        stem = output_stem(path)
-        for word in re.finditer(r"[a-z0-9]+", stem, re.IGNORECASE):
-            site = path.parent, stem[: word.start()], stem[word.end() :]
-            if site in sites:
-                found[path] = ChannelFile(path, site, word[0])
+    """Return files by the place where the names of some have the word `name`.
+
+    Raises
+    ------
+    ConfigError
+        If all names have the word where others have it, too.
+    """
+    asked = rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])"
+    own = {path: _words(path, asked) for path in files}
+    mine: dict[Site, list[ChannelFile]] = {}
+    for word in itertools.chain(*own.values()):
+        mine.setdefault(word.site, []).append(word)
+    others: dict[Site, list[ChannelFile]] = {}
+    for word in itertools.chain(*(_words(path, _WORD) for path in files)):
+        if word.site in mine and not word.is_called(name):
+            others.setdefault(word.site, []).append(word)
+    found: dict[Path, ChannelFile | None] = dict.fromkeys(files)
+    # A word may be in front as well, in a name that all files have in common.
+    for site in sorted(others, key=lambda site: len(site[2])):
+        if all(found[word.path] is None for word in mine[site]):
+            for word in (*mine[site], *others[site]):
+                found[word.path] = found[word.path] or word
+    alone = [p for p in files if found[p] is None and own[p]]
+    found |= _alone(alone, own, [f for f in found.values() if f and f.is_called(name)])
+    if mine and not any(f and f.is_called(name) for f in found.values()):
+        raise ConfigError(
+            f"The names of all images have the word {name!r} in one place, which tells "
+            "no channels apart.",
+            hint="If all of them are of that channel, leave --segment-channel out.",
+        )
     return found
+
+
+def _alone(
+    files: Iterable[Path],
+    words: Mapping[Path, Sequence[ChannelFile]],
+    paired: Iterable[ChannelFile],
+) -> dict[Path, ChannelFile | None]:
+    """Return files without one of another channel by the word that is their mark.
+
+    Parameters
+    ----------
+    files
+        The files.
+    words
+        The words of all files that may be one.
+    paired
+        Those that are one, as other files have another in that place.
+    """
+    in_folder = Counter(path.parent for path in words)
+    held = {(w.path, len(_before(w))) for of in words.values() for w in of}
+    columns = Counter((path.parent, column) for path, column in held)
+    known = {word.site[0] for word in paired}
+    fronts = {(word.site[0], len(_before(word))) for word in paired}
+    backs = {(word.site[0], len(_behind(word))) for word in paired}
+
+    def is_mark(word: ChannelFile) -> bool:
+        folder = word.site[0]
+        front, back = (folder, len(_before(word))), (folder, len(_behind(word)))
+        if folder in known:
+            return front in fronts or back in backs
+        return columns[front] < in_folder[folder]
+
+    return {path: next(filter(is_mark, words[path]), None) for path in files}
+
+
+def _words(path: Path, expression: str) -> list[ChannelFile]:
+    """Return the words in the name of a file that match, the last one first."""
+    stem = output_stem(path)
+    return [
+        ChannelFile(path, (path.parent, stem[: f.start()], stem[f.end() :]), f[0])
+        for f in re.finditer(expression, stem, re.IGNORECASE)
+    ][::-1]
+
+
+def _before(word: ChannelFile) -> list[str]:
+    return re.findall(_WORD, word.site[1], re.IGNORECASE)
+
+
+def _behind(word: ChannelFile) -> list[str]:
+    return re.findall(_WORD, word.site[2], re.IGNORECASE)
 
 
 def _marks_inside(
     marked: Mapping[Path, ChannelFile | None],
     name: str,
     names_in: Callable[[Path], Iterable[str]],
-) -> set[str]:
-    """Return the marks of the files of one site whose channel is called `name`."""
-    first = next((f for f in marked.values() if f is not None), None)
-    if first is None:
-        return set()
-    of_site = [f for f in marked.values() if f is not None and f.site == first.site]
-    marks = set()
-    for one in of_site:
+) -> set[tuple[Path, str]]:
+    """Return folders and the marks of their files whose channel is called `name`.
+
+    Of each folder one file of each mark is opened: plates have marks of their own.
+    """
+    looked, marks = set(), set()
+    for one in marked.values():
+        if one is None or (key := (one.site[0], one.mark)) in looked:
+            continue
         try:
             inside = {text.casefold() for text in names_in(one.path)}
         except CellunetError:
-            # It is told when the image is opened.
+            # It is told when the image is opened; the next of its mark may tell.
             continue
+        looked.add(key)
         if name.casefold() in inside:
-            marks.add(one.mark)
+            marks.add(key)
     return marks
 
 

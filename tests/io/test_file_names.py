@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cellunet.errors import ConfigError
+from cellunet.errors import ConfigError, ImageReadError
 from cellunet.io.file_names import (
     PRESETS,
     PlatePattern,
@@ -310,6 +310,60 @@ def test_a_channel_is_found_by_name_in_the_file_or_in_its_name() -> None:
         {"x_DAPI_1.tif": [("x_GFP_1.tif", "GFP")]},
         ["x_GFP_2.tif"],
     )
+
+
+def test_each_folder_says_which_mark_is_a_channel() -> None:
+    inside = {
+        "p1/x_w1.tif": ("DAPI",),
+        "p1/x_w2.tif": ("GFP",),
+        "p2/x_w1.tif": ("GFP",),
+        "p2/x_w2.tif": ("DAPI",),
+    }
+    assert chosen(list(inside), "DAPI", lambda p: inside[p.as_posix()])[0] == {
+        "p1/x_w1.tif": [("p1/x_w2.tif", "w2")],
+        "p2/x_w2.tif": [("p2/x_w1.tif", "w1")],
+    }
+
+
+def test_a_channel_is_found_though_a_file_of_the_first_site_is_damaged_or_lost() -> (
+    None
+):
+    inside = {"w1": ("DAPI",), "w2": ("GFP",)}
+
+    def names_in(path):
+        if path.name == "b_w1.tif":
+            raise ImageReadError("damaged")
+        return inside[path.stem[-2:]]
+
+    names = ["a_w2.tif", "b_w1.tif", "b_w2.tif", "c_w1.tif", "c_w2.tif"]
+    assert chosen(names, "DAPI", names_in) == (
+        {"b_w1.tif": [("b_w2.tif", "w2")], "c_w1.tif": [("c_w2.tif", "w2")]},
+        ["a_w2.tif"],
+    )
+
+
+def test_a_word_is_the_mark_where_names_differ_in_it_alone() -> None:
+    names = ["DAPI-GFP_001_DAPI.tif", "DAPI-GFP_001_GFP.tif"]
+    alone = ["DAPI-GFP_002_DAPI.tif", "DAPI-GFP_003_GFP.tif", "c_001_GFP.tif"]
+    assert chosen([*names, *alone], "DAPI") == (
+        {names[0]: [(names[1], "GFP")], alone[0]: []},
+        alone[1:],
+    )
+    # The place in front differs, too: two sets of stains.
+    further = [name.replace("DAPI-", "Cy5-") for name in names]
+    assert chosen([*names, *further], "DAPI")[0] == {
+        names[0]: [(names[1], "GFP")],
+        further[0]: [(further[1], "GFP")],
+    }
+    assert chosen(["a_DAPI.tif", "b_GFP.tif"], "DAPI") == (
+        {"a_DAPI.tif": []},
+        ["b_GFP.tif"],
+    )
+
+
+def test_a_word_that_all_names_have_is_no_channel() -> None:
+    with pytest.raises(ConfigError, match="all images have the word 'DAPI'"):
+        chosen(["DAPI_001_a.tif", "DAPI_001_b.tif"], "DAPI")
 
 
 def test_a_channel_that_is_not_there_is_told_with_those_that_are() -> None:
