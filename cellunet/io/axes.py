@@ -66,6 +66,9 @@ class Stack:
     """The last sample is opacity."""
     channel_names: tuple[str, ...] = ()
     """Names of the channels as far as the file gives them."""
+    names_first: bool = False
+    """A number is a name before it is the number of a channel, as in crops: what they
+    keep channels under may be the numbers in the image."""
 
     def refuse(self, what: str, hint: str) -> ImageReadError:
         """Return an error that starts with the path and the axes of length above 1."""
@@ -254,14 +257,16 @@ def _undecided(stack: Stack, names: tuple[str, ...], hint: str = "") -> ImageRea
     counted = f"{len(names)} channels"
     if any(n != str(k) for k, n in enumerate(names)):
         counted += f" ({', '.join(names)})"
-    hint = hint or f"Try: {_example(names, 1)}."
+    hint = hint or f"Try: {_example(stack, names, 1)}."
     return stack.refuse(f"and no channel was chosen; it has {counted}.", hint)
 
 
-def _example(names: tuple[str, ...], count: int) -> str:
+def _example(stack: Stack, names: tuple[str, ...], count: int) -> str:
     """Return the option that asks for the first channels, by name if that is sure."""
     first = names[:count]
-    by_name = all("," not in n and _find(n, names) == k for k, n in enumerate(first))
+    by_name = all(
+        "," not in n and _find(stack, n, names) == k for k, n in enumerate(first)
+    )
     asked = ",".join(first if by_name else map(str, range(len(first))))
     return f"--channel {shlex.quote(asked)}"
 
@@ -276,7 +281,7 @@ def _looked_for(
     looks = f"The model looks at {len(known)}, in training {','.join(known)}"
     hint = (
         f"{looks}: name those of this image in that order, for example "
-        f"{_example(names, len(known))}."
+        f"{_example(stack, names, len(known))}."
     )
     few = f"{looks}, which are more than this image has."
     raise _undecided(stack, names, few if len(known) > len(names) else hint)
@@ -284,7 +289,7 @@ def _looked_for(
 
 def _chosen(stack: Stack, wanted: str, names: tuple[str, ...]) -> list[int]:
     """Return the numbers of one channel, or of several with commas between."""
-    whole = _find(wanted, names)
+    whole = _find(stack, wanted, names)
     if whole is not None:
         return [whole]
     if wanted == ",".join(names):
@@ -292,7 +297,7 @@ def _chosen(stack: Stack, wanted: str, names: tuple[str, ...]) -> list[int]:
         return list(range(len(names)))
     numbers = []
     for part in wanted.split(","):
-        number = _find(part.strip(), names)
+        number = _find(stack, part.strip(), names)
         if number is None:
             listed = ", ".join(f"{k} ({n})" for k, n in enumerate(names))
             raise stack.refuse(
@@ -307,8 +312,10 @@ def _chosen(stack: Stack, wanted: str, names: tuple[str, ...]) -> list[int]:
     return numbers
 
 
-def _find(wanted: str, names: tuple[str, ...]) -> int | None:
+def _find(stack: Stack, wanted: str, names: tuple[str, ...]) -> int | None:
     """Return the number of a channel given by number, name or name in another case."""
+    if stack.names_first and wanted in names:
+        return names.index(wanted)
     if wanted.isdecimal() and int(wanted) < len(names):
         return int(wanted)
     if wanted in names:

@@ -19,6 +19,7 @@ from cellunet.errors import ConfigError, ImageReadError
 from cellunet.io.source import Statistics
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from cellunet.config import NormalizationConfig
@@ -70,12 +71,11 @@ class CropMetadata:
         """Names of all channels of the crop."""
         return tuple(one.channel for one in self.channels)
 
-    def only(self, names: tuple[str, ...]) -> CropMetadata:
-        """Return the record of some of several channels, in the order of `names`."""
+    def only(self, numbers: Sequence[int]) -> CropMetadata:
+        """Return the record of some of several channels, in the order of `numbers`."""
         if len(self.channels) == 1:
             return self
-        named = {one.channel: one for one in self.channels}
-        return replace(self, channels=tuple(named[name] for name in names))
+        return replace(self, channels=tuple(self.channels[k] for k in numbers))
 
     def by_channel(self, config: NormalizationConfig) -> tuple[Statistics, ...]:
         """Return the field's statistics, if they are what a model asks for.

@@ -509,6 +509,7 @@ def _describe(
         alpha=page.samplesperpixel > 1
         and page.extrasamples[-1:] in [(a,) for a in _ALPHA],
         channel_names=channel_names,
+        names_first=cut is not None,
     )
     return stack, palette
 
@@ -604,7 +605,8 @@ class TiffSource(StackSource):
         told = (*file.origin.notes, *layout.notes)
         self.origin = replace(file.origin, pages=layout.pages, notes=told)
         cut = file.cut_from
-        self.cut_from = None if cut is None else cut.only(layout.channel_names)
+        # Each of several channels of a crop is a stored plane.
+        self.cut_from = cut and cut.only([plane for plane, _ in layout.parts])
         file.reader.planes_read = tiff_pixels.stored_planes(layout)
         held = tiff_pixels.held_bytes(
             file.reader, layout, self.dtype, LARGEST_WINDOW_PX

@@ -134,6 +134,39 @@ def test_a_crop_of_several_channels_keeps_each_with_its_field(tmp_path, rng) -> 
         assert source.cut_from == TWO
 
 
+def renamed(first: str, second: str) -> CropMetadata:
+    one, two = TWO.channels
+    channels = replace(one, channel=first), replace(two, channel=second)
+    return replace(TWO, channels=channels)
+
+
+def test_a_crop_of_channels_asked_for_by_number_keeps_their_numbers(tmp_path) -> None:
+    path = tmp_path / "crop.tif"
+    write_crop(
+        path, np.arange(128, dtype="u2").reshape(2, 8, 8), renamed("1", "0"), None
+    )
+    region = Region(0, 0, 1, 0, 1)
+    for wanted, first in (("1", [0]), ("0", [64]), ("0,1", [64, 0]), ("1,0", [0, 64])):
+        with open_image(path, channel=wanted) as source:
+            assert source.read(region)[:, 0, 0].tolist() == first
+    with pytest.raises(ImageReadError) as told:
+        open_image(path)
+    assert "--channel 1" in told.value.hint
+
+
+def test_channels_of_one_name_keep_their_own_statistics(tmp_path) -> None:
+    path = tmp_path / "crop.tif"
+    write_crop(path, np.zeros((2, 8, 8), "u2"), renamed("DAPI", "DAPI"), None)
+    for wanted, field in (
+        ("0", [FIELD]),
+        ("1", [NEGATIVE]),
+        ("0,1", [FIELD, NEGATIVE]),
+    ):
+        with open_image(path, channel=wanted) as source:
+            found = source.cut_from.by_channel(NormalizationConfig())
+            assert list(found) == field
+
+
 def test_a_crop_that_lost_a_page_is_refused(tmp_path) -> None:
     write_crop(tmp_path / "a.tif", np.zeros((8, 8), np.uint16), TWO, None)
     with pytest.raises(ImageReadError, match="does not hold a page of each"):
