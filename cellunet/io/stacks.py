@@ -73,12 +73,18 @@ class StackSource(Closing):
         )
 
     def _pixels(self, plane: int, rows: Span, columns: Span) -> npt.NDArray[Any]:
-        """Return a rectangle of a plane, CYX."""
+        """Return a rectangle of a plane, CYX.
+
+        A maximum is that of the values that are finite, and NaN where none is.
+        """
         first, *others = self._layout.stored(plane)
         result = self._channels(first, rows, columns)
+        if others:
+            _forget_infinite(result)
         for stored in others:
             part = self._channels(stored, rows, columns)
-            np.maximum(result, part, out=result)
+            _forget_infinite(part)
+            np.fmax(result, part, out=result)
         return result
 
     def _channels(self, stored: int, rows: Span, columns: Span) -> npt.NDArray[Any]:
@@ -105,6 +111,11 @@ class StackSource(Closing):
         skips = dict.fromkeys(skip for skip, _ in layout.parts)
         looked = {skip: self._stored(plane + skip, rows, columns) for skip in skips}
         return [looked[skip][..., sample] for skip, sample in layout.parts]
+
+
+def _forget_infinite(pixels: npt.NDArray[Any]) -> None:
+    if pixels.dtype.kind == "f":
+        pixels[np.isinf(pixels)] = np.nan
 
 
 class RowWindow:

@@ -414,6 +414,15 @@ def test_channels_of_stacks_and_projections(tmp_path, rng):
     np.testing.assert_array_equal(found, stored[:, ::-1, 5:].max(axis=0))
 
 
+def test_the_maximum_of_a_stack_is_that_of_its_finite_values(tmp_path):
+    nan, inf = np.nan, np.inf
+    stored = np.float32([[[1, nan, nan, inf, -inf]], [[nan, 2, nan, 3, inf]]])
+    tifffile.imwrite(tmp_path / "z.ome.tif", stored, metadata={"axes": "ZYX"})
+    with open_image(tmp_path / "z.ome.tif", z="max") as source:
+        found = source.read(Region(0, 0, 1, 0, 5))
+    np.testing.assert_array_equal(found, [[[1, 2, nan, 3, nan]]])
+
+
 @pytest.mark.parametrize("options", [{"rowsperstrip": 7}, {"tile": (16, 16)}])
 def test_what_reading_holds_grows_with_the_channels(tmp_path, options):
     path = tmp_path / "a.ome.tif"
