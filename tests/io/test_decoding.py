@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,17 @@ def test_a_file_that_changes_between_two_reads_is_refused(tmp_path):
         other.replace(path)
         with pytest.raises(ImageReadError, match="has changed since"):
             source.read(Region(0, 32, 64, 0, 96))
+
+
+def test_a_file_of_a_new_inode_number_is_the_same_file(tmp_path):
+    path, copy = tmp_path / "a.tif", tmp_path / "b.tif"
+    tifffile.imwrite(path, PIXELS, compression="lzw", tile=(32, 48))
+    shutil.copy2(path, copy)
+    with open_image(path) as source:
+        source.read(Region(0, 0, 32, 0, 96))
+        copy.replace(path)
+        found = source.read(Region(0, 32, 64, 0, 96))[0]
+    np.testing.assert_array_equal(found, PIXELS[32:])
 
 
 def test_what_a_decoder_says_is_passed_on():
