@@ -17,7 +17,7 @@ import re
 import stat
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -762,6 +762,29 @@ class Inputs:
     `cellunet.io.paths.KINDS`."""
     warnings: tuple[str, ...] = ()
     """What to look at, in sentences."""
+    with_labels: bool = False
+    """Whether label images are wanted, too."""
+
+    def is_missed(self, path: Path) -> bool:
+        """Return whether a file is a label image of cellunet that nobody named.
+
+        Listing looks into one file a folder; others are asked for before they are
+        opened as images.
+        """
+        certain = self.with_labels or path in self.named
+        return not certain and is_written_by_cellunet(path)
+
+    def without(self, labels: Collection[Path]) -> Inputs:
+        """Return the inputs without files that are label images after all."""
+        if not labels:
+            return self
+        gone = set(labels)
+        return replace(
+            self,
+            files=[path for path in self.files if path not in gone],
+            left_out=self.left_out
+            | {"labels": [*self.left_out.get("labels", ()), *labels]},
+        )
 
 
 def find_inputs(
@@ -816,6 +839,7 @@ def find_inputs(
         named=frozenset(named),
         left_out=out,
         warnings=tuple(_warnings(search.unread, left_out(named, (), include))),
+        with_labels="labels" in include,
     )
 
 

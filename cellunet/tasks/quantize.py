@@ -20,7 +20,7 @@ from cellunet.io.images import open_image
 from cellunet.io.paths import find_inputs
 from cellunet.io.source import Region, array_source
 from cellunet.progress import silent_track
-from cellunet.tasks.predict.inputs import evenly, refuse_misfit
+from cellunet.tasks.predict.inputs import evenly, few_images, refuse_misfit
 from cellunet.tasks.predict.plane import band_rows, plane_statistics
 from cellunet.tasks.predict.settings import Memory
 
@@ -105,7 +105,7 @@ def calibrate(  # noqa: PLR0913
             hint="Calibrate it anew with --overwrite.",
         )
     found = find_inputs(inputs)
-    files = evenly(found.files, MOST_IMAGES)
+    files = few_images(found, MOST_IMAGES)
     skipped = [why for _, why in found.missing]
     used = []
 

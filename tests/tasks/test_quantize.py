@@ -17,9 +17,10 @@ from cellunet.errors import CheckpointError, ConfigError, InputError, OutputErro
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.normalize import network_input
 from cellunet.io.label_tiff import read_provenance
+from cellunet.io.paths import find_inputs
 from cellunet.io.source import ArraySource, array_source
 from cellunet.tasks.predict.batch import predict
-from cellunet.tasks.predict.inputs import evenly
+from cellunet.tasks.predict.inputs import evenly, few_images
 from cellunet.tasks.predict.session import load_model
 from cellunet.tasks.quantize import MOST_IMAGES, calibrate, network_window
 
@@ -62,6 +63,28 @@ def test_a_model_without_ranges_is_given_them(folder, images):
     assert made.path == folder / store.WEIGHTS_FILE
     assert (made.images, made.skipped) == (6, ())
     assert ranges(folder).keys() == before.keys()
+
+
+def test_label_images_among_the_images_are_left_out(folder, images, tmp_path):
+    mixed = shutil.copytree(images, tmp_path / "mixed")
+    options = {"model": str(folder), "threads": 1}
+    predict([str(images / "a0.tif")], tmp_path / "out", **options)
+    (tmp_path / "out" / "a0.tif").rename(mixed / "z.tif")
+    made = calibrate(str(folder), [str(mixed)], overwrite=True)
+    assert (made.images, made.skipped) == (6, ())
+
+
+def test_few_images_are_picked_anew_where_some_are_label_images(folder, images):
+    out = folder.parent
+    predict([str(images)], out / "in", model=str(folder), threads=1)
+    for path in [*(out / "in").glob("*.tif")]:
+        path.rename(path.with_name(f"m{path.name}"))
+    for name in ("a0.tif", "a1.tif", "a2.tif"):
+        shutil.copy(images / name, out / "in")
+    found = find_inputs([str(out / "in")])
+    assert len(found.files) == 9
+    assert [p.name for p in few_images(found, 2)] == ["a0.tif", "a2.tif"]
+    assert len(few_images(find_inputs([str(out / "in")], include=["labels"]), 9)) == 9
 
 
 def test_ranges_that_are_there_are_replaced_only_if_asked(folder, images):

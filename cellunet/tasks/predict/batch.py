@@ -14,7 +14,6 @@ from cellunet.command_config import DEVICE, ENGINE, MODEL, THREADS, PredictConfi
 from cellunet.errors import CellunetError
 from cellunet.io.file_names import marker_of, refuse_several_channels, sites_of
 from cellunet.io.files import at_work
-from cellunet.io.label_tiff import is_written_by_cellunet
 from cellunet.io.paths import find_inputs, note_on, output_paths
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
@@ -26,12 +25,14 @@ from cellunet.tasks.predict.inputs import (
     ImageResult,
     ImageTarget,
     Predictions,
+    few_images,
     find_targets,
     open_as,
     or_lost,
 )
 from cellunet.tasks.predict.places import PlacedImage, Placing
 from cellunet.tasks.predict.plane import PredictionStopped
+from cellunet.tasks.predict.sizes import MOST_IMAGES
 from cellunet.tasks.predict.workers import connected
 from cellunet.tasks.scheduling import in_order
 
@@ -119,7 +120,7 @@ def predict(  # noqa: PLR0913
         reporter,
         images=len(wanted),
         dry_run=dry_run,
-        batch=found.files,
+        batch=few_images(found, MOST_IMAGES) if config.diameter_px == "batch" else (),
         track=track,
     )
     made = parts.made_with(
@@ -139,7 +140,7 @@ def predict(  # noqa: PLR0913
         on_image(result)
     results = list(missing)
     stop = threading.Event()
-    own_labels = _OwnLabels(found, config)
+    own_labels = _OwnLabels(found)
     by_labels = _by_labels(wanted)
     # What an earlier call finished takes no time, so it is no part of the progress from
     # which the time left follows.
@@ -290,29 +291,20 @@ def _of_channel(
 
 
 class _OwnLabels:
-    """Says of images about to be opened whether cellunet wrote them as labels.
+    """Says of images about to be opened whether cellunet wrote them as labels."""
 
-    Listing looks into one file a folder; here the others have their turn.
-    """
-
-    def __init__(self, found: Inputs, config: PredictConfig) -> None:
+    def __init__(self, found: Inputs) -> None:
         self._found = found
-        self._looks = "labels" not in config.include
         self._labels: list[Path] = []
 
     def __call__(self, target: ImageTarget) -> bool:
-        path = target.path
-        asked = path in self._found.named or not self._looks
-        if asked or not is_written_by_cellunet(path):
-            return False
-        self._labels.append(path)
-        return True
+        missed = self._found.is_missed(target.path)
+        self._labels += [target.path] * missed
+        return missed
 
     def notes(self) -> tuple[str, ...]:
         """Return the line that counts what was left out, if anything was."""
-        out = dict(self._found.left_out)
-        if self._labels:
-            out["labels"] = [*out.get("labels", ()), *self._labels]
+        out = self._found.without(self._labels).left_out
         return (note_on(out),) if out else ()
 
 

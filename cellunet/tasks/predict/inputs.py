@@ -107,6 +107,16 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
     return list(items[:: math.ceil(len(items) / most) or 1])
 
 
+def few_images(found: Inputs, most: int) -> list[Path]:
+    """Return at most so many of the images, evenly spread.
+
+    Label images of cellunet that the listing missed are none.
+    """
+    while labels := {p for p in evenly(found.files, most) if found.is_missed(p)}:
+        found = found.without(labels)
+    return evenly(found.files, most)
+
+
 def common_folder(results: Sequence[ImageResult]) -> str:
     """Return the folder below which all inputs lie; '' if there is none."""
     try:

@@ -114,6 +114,7 @@ def suggest(request: SuggestRequest, *, track: Track = silent_track) -> Suggeste
             f"Not all images that were named are there ({named}).",
             hint="Check the paths.",
         )
+    found = found.without([path for path in found.files if found.is_missed(path)])
     files = [scene for path in found.files for scene in scene_paths(path) or [path]]
     _refuse_misfit(request, model, files)
     recipe = settings_for(

@@ -233,6 +233,24 @@ def test_a_batch_has_one_size(run) -> None:
     assert [i.status for i in run(diameter_px="batch").images] == ["skipped"] * 2
 
 
+def test_label_images_do_not_count_for_the_size_of_a_batch(
+    run, folder, tmp_path, monkeypatch
+) -> None:
+    run(diameter_px="model")
+    (tmp_path / "out" / "b.tif").rename(folder / "z.tif")
+    looked = []
+    monkeypatch.setattr(
+        size_module, "find_size", lambda source, *_: looked.append(source.path)
+    )
+    monkeypatch.setattr(
+        size_module,
+        "common_size",
+        lambda _: Size(diameter_px=9.0, confidence=0.9, scale=1.0),
+    )
+    run(diameter_px="batch")
+    assert [path.name for path in looked] == ["a.tif", "b.tif"]
+
+
 def test_planes_of_a_stack_are_seen_alike(run, tmp_path, usual, large) -> None:
     (tmp_path / "in").mkdir()
     image = large[0][:360, :400]

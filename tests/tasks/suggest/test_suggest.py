@@ -33,6 +33,7 @@ from cellunet.io.images import open_image
 from cellunet.io.label_tiff import write_crop
 from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region
+from cellunet.tasks.predict.batch import predict
 from cellunet.tasks.predict.plane import as_labels, segment_plane
 from cellunet.tasks.predict.settings import Memory, settings_for
 from cellunet.tasks.suggest import suggest as task
@@ -347,6 +348,15 @@ def test_small_and_broken_images_are_named_and_the_others_used(
     assert made.images == 3
     assert [name for name, _ in made.failures] == [str(mixed / "broken.tif")]
     assert made.notes == ("Left out, as smaller than 64 x 64 pixels: 1 image.",)
+
+
+def test_label_images_among_the_images_are_left_out(images, tmp_path) -> None:
+    mixed = shutil.copytree(images, tmp_path / "mixed")
+    predict([str(images / "large.tif")], tmp_path / "labels", threads=1)
+    (tmp_path / "labels" / "large.tif").rename(mixed / "z.tif")
+    found = suggest(request(mixed, tmp_path / "out"))
+    assert found.images == 3
+    assert found.notes[0].startswith("Left out: 1 label image")
 
 
 def test_fewer_crops_than_asked_for_are_said(images, tmp_path) -> None:
