@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -284,9 +285,9 @@ def _rows_by_image(
             hint="Say how paths tell the well: --plate-pattern imagexpress, operetta, "
             "... or a pattern (docs/plates.md); or give a column file.",
         )
-    plates = {str(place.get("plate", "")) for place in places if place.get("well")}
+    plates = {_normal(place.get("plate", "")) for place in places if place.get("well")}
     if sheet.by_plate and plates == {""}:
-        plates = {row.plate for row in sheet.rows}
+        plates = {_normal(row.plate) for row in sheet.rows}
         if len(plates) > 1:
             raise ConfigError(
                 f"{sheet.path} is of {len(plates)} plates, but of no image the plate "
@@ -294,14 +295,22 @@ def _rows_by_image(
                 hint="Give --plate-pattern a group plate: (?P<plate>...).",
             )
     by_key = {
-        (row.plate if sheet.by_plate else "", row.well): row for row in sheet.rows
+        (_normal(row.plate) if sheet.by_plate else "", row.well): row
+        for row in sheet.rows
     }
+    # Where some images are of known plates, that of the others may be any.
+    (only,) = plates if len(plates) == 1 else ("",)
     found = []
     for place in places:
-        plate = str(place.get("plate", "")) or next(iter(plates))
+        plate = _normal(place.get("plate", "")) or only
         key = plate if sheet.by_plate else "", str(place.get("well", ""))
         found.append(by_key.get(key))
     return found
+
+
+def _normal(text: Value) -> str:
+    """Return a name with its accents composed: macOS takes them apart in names."""
+    return unicodedata.normalize("NFC", str(text))
 
 
 def _rows_by_file(
@@ -328,10 +337,11 @@ def _rows_by_file(
                 *(folder + path.name, path.name),
             )
             for key in dict.fromkeys((*keys, output_stem(path))):
-                files.setdefault(key, {})[path] = None
+                files.setdefault(_normal(key), {})[path] = None
     found: list[SampleRow | None] = [None] * len(images)
     for row in sheet.rows:
-        hits = list(files.get(row.file.replace("\\", "/").removeprefix("./"), ()))
+        key = _normal(row.file.replace("\\", "/").removeprefix("./"))
+        hits = list(files.get(key, ()))
         if len(hits) > 1:
             raise InputError(
                 f"{sheet.path}, line {row.line}: {row.file} may be {hits[0]} or "

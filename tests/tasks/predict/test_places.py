@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -361,6 +362,32 @@ def matched(sheet, text: str) -> list[object]:
 )
 def test_a_row_is_of_a_file_by_path_or_name(sheet, key, row) -> None:
     assert matched(sheet, f"file,drug\n{key},d\n") == row
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_of_files_and_plates_match_however_they_are_stored(
+    sheet, forms
+) -> None:
+    name, told = (unicodedata.normalize(form, "Zellkörper") for form in forms)
+    image = PlacedImage(Path(f"in/{name}_A01.tif"), f"{name}_A01.tif")
+    known = {"save": ("table",), "plate_pattern": r"(?P<plate>[^_/]+)_(?P<well>A\d+)"}
+    for text in (f"file,drug\n{told}_A01,d\n", f"plate,well,drug\n{told},A1,d\n"):
+        placing = Placing(PredictConfig(samples=sheet(text), **known))
+        assert placing.columns_of([image]).columns[0]["drug"] == "d"
+
+
+def test_an_image_of_unknown_plate_is_of_no_plate_of_several(sheet) -> None:
+    text = "".join(f"P{k},A1,d{k}\n" for k in range(9))
+    pattern = r"(?:(?P<plate>P\d)_)?(?P<well>A\d+)"
+    config = PredictConfig(
+        samples=sheet(f"plate,well,drug\n{text}"),
+        plate_pattern=pattern,
+        save=("table",),
+    )
+    names = [*(f"P{k}_A01.tif" for k in range(9)), "A01.tif"]
+    images = [PlacedImage(Path(name), name) for name in names]
+    drugs = [own["drug"] for own in Placing(config).columns_of(images).columns]
+    assert drugs == [*(f"d{k}" for k in range(9)), ""]
 
 
 def test_a_name_of_several_files_is_refused(sheet) -> None:
