@@ -79,6 +79,12 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 _listing = threading.Lock()
 """Held while a store's own metadata are written: fields of a plate share them."""
 
+LISTING = ".cellunet-listing.lock"
+"""The same for other processes: in the outermost store, as that of a plate."""
+
+LISTING_S = 600.0
+"""So long others may take for the metadata of a large plate."""
+
 
 def chunk_shape(shape: tuple[int, int]) -> tuple[int, int]:
     """Return height and width of the chunks of a level."""
@@ -476,7 +482,13 @@ def list_in(group: Path, key: str, name: str) -> None:
     OutputError
         If it cannot be written.
     """
-    with _listing:
+    store = store_of(group)
+    lock = store / LISTING
+    with (
+        _listing,
+        writing(lock, "--into-source"),
+        locked(lock, f"Labels are being listed in {store}", "Run again.", LISTING_S),
+    ):
         _list_in(group, key, name)
 
 

@@ -17,6 +17,7 @@ import tifffile
 from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError
 from cellunet.io import label_tiff, label_zarr
+from cellunet.io.files import is_locked
 from cellunet.io.images import open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.label_zarr import ZarrSink, alone_in, held_bytes
@@ -507,6 +508,30 @@ def test_labels_go_into_the_fields_of_a_plate(run, tmp_path, plate) -> None:
     assert len(run(plate, into_source="nuclei").skipped) == 4
     with open_image(plate / "A" / "1" / "0" / "labels" / "nuclei") as source:
         assert source.shape == (64, 80)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_processes_list_labels_in_a_plate_one_after_another(
+    run, plate, monkeypatch
+) -> None:
+    consolidate = label_zarr.consolidate
+    held = []
+
+    def seen(at: Path) -> None:
+        held.extend(is_locked(lock) for lock in at.glob(".*.lock"))
+        consolidate(at)
+
+    monkeypatch.setattr(label_zarr, "consolidate", seen)
+    zarr.consolidate_metadata(plate)
+    run(plate, into_source="nuclei", save=("zarr-table",))
+    # The labels and the table of each of four fields.
+    assert held == [True] * 8
+    whole = json.loads((plate / "zarr.json").read_text("utf-8"))
+    listed = whole["consolidated_metadata"]["metadata"]
+    for field in ("A/1/0", "A/1/1", "B/12/0", "B/12/1"):
+        assert listed[f"{field}/labels"]["attributes"]["ome"]["labels"] == ["nuclei"]
+        assert f"{field}/labels/nuclei" in listed
+    assert not list(plate.rglob("*.lock"))
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
