@@ -235,9 +235,9 @@ def _alone(
 
 def _words(path: Path, expression: str) -> list[ChannelFile]:
     """Return the words in the name of a file that match, the last one first."""
-    stem = output_stem(path)
+    stem, folder = output_stem(path), path.parent
     return [
-        ChannelFile(path, (path.parent, stem[: f.start()], stem[f.end() :]), f[0])
+        ChannelFile(path, (folder, stem[: f.start()], stem[f.end() :]), f[0])
         for f in re.finditer(expression, stem, re.IGNORECASE)
     ][::-1]
 
