@@ -104,6 +104,15 @@ def test_options_and_annotated_folders_reach_the_task(
     ]
 
 
+def test_a_file_that_lets_predict_replace_results_replaces_no_corrections(
+    run: Run, suggesting: FakeSuggesting, toml
+) -> None:
+    file = toml("[predict]\noverwrite = true")
+    assert run("suggest", "in", "--out", "new", "--config", file).code == 0
+    run("suggest", "in", "--out", "new", "--config", file, "--overwrite")
+    assert [r.overwrite for r in suggesting.requests] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
