@@ -186,7 +186,8 @@ def make_labels(
             "Results",
         ),
     ] = False,
-    reading: Annotated[dict[str, Any], Options(PredictConfig, "pages", "overwrite")],
+    reading: Annotated[dict[str, Any], Options(PredictConfig, "pages")],
+    overwrite: options.Overwrite,
     computing: Annotated[dict[str, Any], Options(ComputeConfig, "threads")],
 ) -> Outcome:
     """Decode annotations to instance labels, class maps, weight maps and previews.
@@ -209,7 +210,7 @@ def make_labels(
         annotations=annotations,
         allow_empty=allow_empty,
         track=session.console.track,
-        **(reading | computing),
+        **(reading | overwrite | computing),
     )
     summarize(session, made)
     return Outcome.of_batch(made.to_dict(), _make_labels_failure(made))

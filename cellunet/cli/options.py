@@ -53,12 +53,18 @@ class Options:
         file alone.
     options
         Those of them that are options here; all that can be if none is named.
+    from_file
+        Whether what a file says of them counts.
     """
 
     def __init__(
-        self, kind: type[Config], *names: str, options: tuple[str, ...] = ()
+        self,
+        kind: type[Config],
+        *names: str,
+        options: tuple[str, ...] = (),
+        from_file: bool = True,
     ) -> None:
-        self.kind = kind
+        self.kind, self.from_file = kind, from_file
         fields = {f.name: f for f in kind.fields()}
         self.names = names or tuple(fields)
         chosen = [fields[name] for name in options or self.names]
@@ -70,7 +76,7 @@ class Options:
 
     def taken(self, values: dict[str, Any], file: Settings) -> dict[str, Any]:
         """Return what was given, as the fields have it; takes it out of `values`."""
-        of_kind = file.get(self.kind, {})
+        of_kind = file.get(self.kind, {}) if self.from_file else {}
         given = {k: v for k, v in of_kind.items() if k.partition(".")[0] in self.names}
         for field in self.fields:
             value = values.pop(field.name)
@@ -364,6 +370,10 @@ Model = Annotated[
 
 Channel = Annotated[dict[str, Any], Options(PredictConfig, "channel", "gray", "pages")]
 
-Overwrite = Annotated[dict[str, Any], Options(PredictConfig, "overwrite")]
+# A file that lets `predict` replace results shall not let others replace a model, or
+# labels that were corrected.
+Overwrite = Annotated[
+    dict[str, Any], Options(PredictConfig, "overwrite", from_file=False)
+]
 
 Computing = Annotated[dict[str, Any], Options(ComputeConfig, "device", "threads")]

@@ -9,7 +9,7 @@ import typer
 
 from cellunet.cli import options
 from cellunet.cli.console import counted
-from cellunet.cli.options import option
+from cellunet.cli.options import option, option_of
 from cellunet.cli.session import (
     Failure,
     Outcome,
@@ -88,16 +88,39 @@ def summarize(session: Session, suggested: Suggested, request: SuggestRequest) -
         f"{suggested.model}: {suggested.out}",
         "bold",
     )
-    folders = [*map(str, request.data), str(suggested.out)]
-    if suggested.channels:
-        folders += ["--channel", ",".join(suggested.channels)]
-    if request.pages and request.data:
-        folders += ["--pages", request.pages]
-    again = shell_line(["cellunet", "train", *folders])
+    again = shell_line(["cellunet", "train", *_training_words(suggested, request)])
     drawn = suggested.out / suggested.annotations
     report.line(f"Correct what is in {drawn}, then: {again}")
+    kind = request.annotations.kind
+    if request.data and kind not in ("auto", request.config.annotations):
+        report.line(
+            f"It reads all folders alike, and the crops are not drawn as {kind}: make "
+            f"label images of the others first (cellunet make-labels --kind {kind})."
+        )
     for name, message in suggested.failures:
         session.console.alert(f"  {name}: {message}", "red")
+
+
+def _training_words(suggested: Suggested, request: SuggestRequest) -> list[str]:
+    """Return the folders to train on, with the options that they are read with.
+
+    Crops alone need but the names of several channels.
+    """
+    words = [*map(str, request.data), str(suggested.out)]
+    channel = ",".join(suggested.channels) or (request.data and request.channel)
+    if channel:
+        words += ["--channel", channel]
+    if not request.data:
+        return words
+    words += ["--gray"] if request.gray else []
+    words += ["--pages", request.pages] if request.pages else []
+    for field in AnnotationConfig.fields():
+        value = getattr(request.annotations, field.name)
+        drawn = field.name != "kind" or value == request.config.annotations
+        if value != field.default and drawn:
+            words.append(option_of(field))
+            words += [] if value is True else [str(value)]
+    return words
 
 
 def _failure(suggested: Suggested) -> Failure | None:

@@ -17,7 +17,7 @@ import typer
 
 from cellunet.cli import options
 from cellunet.cli.console import Bar, Console, counted, time_left
-from cellunet.cli.options import Options, option
+from cellunet.cli.options import Options, option, refuse_given
 from cellunet.cli.session import Outcome, Session, stopped
 from cellunet.command_config import FOLDS, MODEL, SCRATCH, AnnotationConfig, SplitConfig
 from cellunet.config import TrainConfig
@@ -60,6 +60,7 @@ class TrainingView:
         self._info: RunInfo | None = None
         self._bars: tuple[Bar, Bar] | None = None
         self._begun: tuple[float, int] | None = None
+        self._step = 0
         self._told = clock()
         self._loss = math.nan
         self._losses: deque[float] = deque(maxlen=SPARK_CELLS)
@@ -87,8 +88,12 @@ class TrainingView:
     def step(self, step: int, steps: int, loss: float) -> None:
         """Take one step's number, the number of all steps, and its loss."""
         now = self._clock()
-        # Counted from the first step that is told, wherever a resumed run was.
-        self._begun = self._begun or (now, step)
+        # Counted from the first step that is told, wherever a resumed run was; each
+        # training of a learning curve begins anew.
+        if self._begun is None or step <= self._step:
+            self._begun, self._loss = (now, step), math.nan
+            self._losses.clear()
+        self._step = step
         since, first = self._begun
         self._loss = loss if math.isnan(self._loss) else 0.95 * self._loss + 0.05 * loss
         self._left = time_left(step - first, steps - first, now - since)
@@ -96,9 +101,8 @@ class TrainingView:
             self._move_bars(step, steps)
         elif now - self._told >= PLAIN_SILENCE_SECONDS:
             self._told = now
-            self._console.line(
-                f"{self._where(step)}, loss {self._loss:.4f}, {self._left}"
-            )
+            left = f", {self._left}" if self._left else ""
+            self._console.line(f"{self._where(step)}, loss {self._loss:.4f}{left}")
 
     def epoch(self, summary: Mapping[str, float]) -> None:
         """Take the numbers of a finished epoch: a row of the history."""
@@ -415,6 +419,8 @@ def train(
     folder, share = parse_validation(val)
     split |= share
     refuse_folds(split, folder)
+    if learning_curve:
+        refuse_beside_curve(ctx, split)
     # Without torch, so that what is odd is refused at once, not seconds later.
     from cellunet.tasks.train.request import (
         TrainRequest,
@@ -496,6 +502,31 @@ def refuse_folds(split: dict[str, Any], val: Path | None) -> None:
         raise typer.BadParameter(
             "--folds keeps no image out and does not go with --val; leave out one of "
             "them."
+        )
+
+
+def refuse_beside_curve(ctx: typer.Context, split: dict[str, Any]) -> None:
+    """Refuse what means nothing to a learning curve.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it was given.
+    """
+    beside = "does not go with --learning-curve"
+    refuse_given(
+        ctx, ("minutes",), f"{beside}; its trainings are as long as --epochs says"
+    )
+    refuse_given(
+        ctx,
+        ("resume",),
+        f"{beside}; without it the same command goes on where it was stopped",
+    )
+    if split.get("folds", 0) not in (0, FOLDS):
+        raise typer.BadParameter(
+            f"--folds {split['folds']} {beside}, which has {FOLDS} rounds; leave it "
+            "out.",
+            ctx=ctx,
         )
 
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     Table = dict[str, npt.NDArray[Any]]
 
 
+PLANE = "cellunet_plane"
+"""Under this, the metadata of a labels layer hold the index of its only plane."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerChoice:
     """What of an image layer is to be segmented."""
@@ -75,6 +79,11 @@ class LayerPlanes:
         inside = np.clip(place, 0, np.array(self.data.shape) - 1)
         self.shown: Index = tuple(int(inside[i]) for i in self.kept[:-2])
         """Index of the plane that is shown."""
+        self.first: Index = (0,) * len(self.shown) if choice.every_plane else self.shown
+        """Index of the first plane that is meant."""
+        meant = self.shape[:-2] if choice.every_plane else (1,) * len(self.shown)
+        self.labels_shape: Index = (*meant, *self.shape[-2:])
+        """Of labels of what is meant: of one plane, 1 along the other axes."""
 
     def indices(self) -> list[Index]:
         """Return the index of each plane that is meant."""
@@ -108,7 +117,10 @@ class LayerPlanes:
         return height, width
 
     def place(self) -> dict[str, Any]:
-        """Return where labels lie: scale and all that napari knows of the image's."""
+        """Return where labels of what is meant lie: scale and all else of the image's.
+
+        Of the plane shown, ``metadata`` tells which it is.
+        """
         layer, kept = self.layer, self.kept
         # napari's own selection of axes (`Affine.set_slice`) loses the shear.
         shear = np.asarray(layer.shear)
@@ -116,11 +128,14 @@ class LayerPlanes:
             upper = np.eye(layer.ndim)
             upper[np.triu_indices(layer.ndim, 1)] = shear
             shear = upper
+        rotate, shear = (matrix[np.ix_(kept, kept)] for matrix in (layer.rotate, shear))
+        corner = layer.scale[kept] * (*self.first, 0, 0)
         return {
             "scale": layer.scale[kept],
-            "translate": layer.translate[kept],
-            "rotate": layer.rotate[np.ix_(kept, kept)],
-            "shear": shear[np.ix_(kept, kept)],
+            "translate": layer.translate[kept] + rotate @ shear @ corner,
+            "rotate": rotate,
+            "shear": shear,
+            "metadata": {} if self.choice.every_plane else {PLANE: self.first},
             "affine": layer.affine.set_slice(kept),
             "units": tuple(layer.units[i] for i in kept),
             "axis_labels": tuple(layer.axis_labels[i] for i in kept),
@@ -139,15 +154,16 @@ class Result:
 class JoinedPlanes:
     """Labels and tables of planes, joined: every object has a number of its own."""
 
-    def __init__(self, shape: Index) -> None:
-        # Pages that no plane writes to take no memory.
-        self._labels = np.zeros(shape, np.uint32)
+    def __init__(self, planes: LayerPlanes) -> None:
+        self._first = planes.first
+        self._labels = np.zeros(planes.labels_shape, np.uint32)
         self._tables: list[pd.DataFrame] = []
         self._count = 0
 
     def add(self, index: Index, labels: npt.NDArray[np.uint32], table: Table) -> None:
         """Take a plane."""
-        self._labels[index] = np.where(labels, labels + np.uint32(self._count), 0)
+        place = tuple(i - first for i, first in zip(index, self._first, strict=True))
+        self._labels[place] = np.where(labels, labels + np.uint32(self._count), 0)
         rows = pd.DataFrame(table)
         rows.insert(0, "index", rows.pop("id") + self._count)
         for axis, number in enumerate(index):
@@ -171,7 +187,8 @@ def training_pairs(
     planes
         The image.
     labels
-        A labels layer of the image's shape, or of one plane: that which is shown.
+        A labels layer of the image's shape, or of one plane: that which it was made
+        of, else that which is shown.
 
     Raises
     ------
@@ -180,10 +197,15 @@ def training_pairs(
     """
     name = planes.layer.name
     data = labels.data[0] if labels.multiscale else labels.data
-    if tuple(data.shape) == planes.shape[-2:]:
-        places: dict[tuple[int, ...], Any] = {planes.shown: ...}
-    elif tuple(data.shape) == planes.shape:
-        places = {i: i for i in itertools.product(*map(range, planes.shape[:-2]))}
+    every = list(itertools.product(*map(range, planes.shape[:-2])))
+    only = labels.metadata.get(PLANE, planes.shown)
+    one_plane = (1,) * len(planes.shown) + planes.shape[-2:]
+    if tuple(data.shape) == planes.shape:
+        places: dict[Index, Any] = {index: index for index in every}
+    elif tuple(data.shape) == planes.shape[-2:]:
+        places = {planes.shown: ...}
+    elif tuple(data.shape) == one_plane and only in every:
+        places = {only: (0,) * len(only)}
     else:
         raise CellunetError(
             f"{labels.name} is of shape {tuple(data.shape)}, {name} of {planes.shape}.",

@@ -281,7 +281,7 @@ class CellunetWidget(QWidget):  # type: ignore[misc]
 
         def work(job: Job) -> Result:
             job.tell(f"Loading {name} ...")
-            model, found = self._model(name), JoinedPlanes(planes.shape)
+            model, found = self._model(name), JoinedPlanes(planes)
             indices = planes.indices()
             seen_at: Diameter | Size = diameter
             if diameter == "auto" and len(indices) > 1:

@@ -104,6 +104,15 @@ def test_options_and_annotated_folders_reach_the_task(
     ]
 
 
+def test_a_file_that_lets_predict_replace_results_replaces_no_corrections(
+    run: Run, suggesting: FakeSuggesting, toml
+) -> None:
+    file = toml("[predict]\noverwrite = true")
+    assert run("suggest", "in", "--out", "new", "--config", file).code == 0
+    run("suggest", "in", "--out", "new", "--config", file, "--overwrite")
+    assert [r.overwrite for r in suggesting.requests] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -187,3 +196,31 @@ def test_crops_of_several_channels_are_trained_on_by_these(
     ran = run("suggest", "in", "--out", "new", "--channel", "DAPI,GFP")
     assert suggesting.requests[0].channel == "DAPI,GFP"
     assert "cellunet train new --channel DAPI,GFP" in ran.out
+
+
+def test_the_line_to_train_by_reads_annotations_as_they_were_read(
+    run: Run, suggesting: FakeSuggesting
+) -> None:
+    words = (
+        "--channel DAPI --gray --pages z --kind rois --annotations rois "
+        "--ignore-value 255 --through-centers --cells --planes 0-9"
+    )
+    ran = run("suggest", "in", "--data", "old", "--out", "new", *words.split())
+    told = " ".join(ran.out.split())
+    assert (
+        "cellunet train old new --channel DAPI --gray --pages z --kind rois "
+        "--ignore-value 255 --through-centers --cells --planes 0-9"
+    ) in told
+    assert "make-labels" not in told
+    # Crops alone hold one channel, one plane and labels as every command reads them.
+    alone = run("suggest", "in", "--out", "new", *words.split())
+    assert alone.out.rstrip().endswith("cellunet train new")
+
+
+def test_drawings_of_another_kind_than_the_crops_are_made_label_images_first(
+    run: Run, suggesting: FakeSuggesting
+) -> None:
+    words = "--data old --out new --kind outlines"
+    told = " ".join(run("suggest", "in", *words.split()).out.split())
+    assert "cellunet train old new It reads" in told
+    assert "first (cellunet make-labels --kind outlines)." in told

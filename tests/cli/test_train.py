@@ -517,6 +517,28 @@ def test_without_a_folder_it_is_a_usage_error(run: Run, asked) -> None:
     assert not asked
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--minutes 5", "as long as --epochs says"),
+        ("--resume", "without it the same command goes on"),
+        (
+            "--folds 5",
+            "--folds 5 does not go with --learning-curve, which has 3 rounds",
+        ),
+    ],
+)
+def test_what_a_curve_has_no_use_for_is_refused(
+    run: Run, asked, words: str, told: str
+) -> None:
+    line = "train a --learning-curve --out o"
+    ran = run(*line.split(), *words.split())
+    assert ran.code == 2
+    assert told in " ".join(ran.err.replace("│", " ").split())
+    assert not asked
+    assert run(*line.split(), "--folds", "3").code == 0
+
+
 def test_an_unsure_gain_is_said_to_be_unsure() -> None:
     assert "is not sure: +0.005 [-0.010, +0.030]" in sentence(curve(0.005, -0.01))
 
@@ -661,3 +683,18 @@ def test_every_fold_begins_with_its_first_epoch() -> None:
     view.close()
     assert "in 2 folds, from model nuclei" in stream.getvalue()
     assert "epoch 1/3, step 1/4" in stream.getvalue()
+
+
+def test_each_training_of_a_curve_has_a_time_of_its_own() -> None:
+    stream, clock = io.StringIO(), Clock()
+    view = TrainingView(Console(stream), clock)
+    for _ in range(2):
+        for step in (1, 2, 3):
+            clock.now += 100.0
+            view.step(step, 5, 0.5)
+    view.close()
+    # Of the second training: after 1 step of 100 s 3 are left.
+    assert stream.getvalue().splitlines()[1:] == [
+        "step 1, loss 0.5000",
+        "step 3, loss 0.5000, 3 min 20 s left",
+    ]

@@ -103,10 +103,10 @@ def test_of_a_stack_the_plane_shown_or_all(viewer, widget, segmented, image, fou
     viewer.add_image(np.stack([empty, image, image]), name="z", scale=(3, 1, 1))
     viewer.dims.set_current_step(0, 1)
     segmented()
-    np.testing.assert_array_equal(
-        viewer.layers[-1].data, [empty, found.labels, 0 * found.labels]
-    )
+    # Labels of a whole stack may not fit into memory.
+    np.testing.assert_array_equal(viewer.layers[-1].data, [found.labels])
     assert set(viewer.layers[-1].features["axis_0"]) == {1}
+    assert viewer.layers[-1].get_value((3, *np.argwhere(found.labels)[0]), world=True)
     widget.image.value = viewer.layers["z"]
     widget.planes.value = "all planes, one by one"
     segmented()
@@ -117,6 +117,56 @@ def test_of_a_stack_the_plane_shown_or_all(viewer, widget, segmented, image, fou
     assert list(every.features["index"]) == list(range(1, 2 * count + 1))
     assert list(every.features["axis_0"]) == [1] * count + [2] * count
     np.testing.assert_array_equal(every.scale, (3, 1, 1))
+
+
+def test_labels_of_the_plane_shown_lie_in_it(qt, viewer, segmented, image) -> None:
+    turned = np.eye(4)
+    turned[1:3, 1:3] = [[0.8, -0.6], [0.6, 0.8]]
+    layer = viewer.add_image(
+        np.stack([image] * 4)[np.newaxis],
+        scale=(1, 3, 0.5, 0.5),
+        translate=(0, 7, 1, 2),
+        rotate=turned,
+        shear=[0, 0, 0, 0.1, 0.2, 0.3],
+        affine=np.diag([1, 2, 3, 4, 1]),
+    )
+    viewer.dims.set_point(range(4), layer.data_to_world((0, 2, 60, 50)))
+    planes = qt.layers.LayerPlanes(layer, qt.layers.LayerChoice(), viewer.dims.point)
+    segmented()
+    labels = viewer.layers[-1]
+    assert labels.data.shape == (1, 1, *image.shape)
+    assert planes.shown == (0, 2)
+    for y, x in ((0, 0), (50, 7)):
+        np.testing.assert_allclose(
+            labels.data_to_world((0, 0, y, x)), layer.data_to_world((0, 2, y, x))
+        )
+
+
+def test_labels_of_one_plane_are_trained_on_with_that_plane(
+    qt, viewer, widget, segmented, image
+) -> None:
+    layer = viewer.add_image(np.stack([image, image + 1, image + 2]), name="z")
+    viewer.dims.set_current_step(0, 2)
+    segmented()
+    made = viewer.layers[-1]
+    made.data[0, :5, :5] = 77
+    viewer.dims.set_current_step(0, 1)
+    planes = qt.layers.LayerPlanes(layer, qt.layers.LayerChoice(), viewer.dims.point)
+    pairs = qt.layers.training_pairs(planes, made)
+    assert list(pairs) == ["z 2"]
+    np.testing.assert_array_equal(pairs["z 2"][0], image + 2)
+    np.testing.assert_array_equal(pairs["z 2"][1], made.data[0])
+    # Of labels that nobody knows the plane of, it is the one that is shown.
+    drawn = viewer.add_labels(np.ones((1, *image.shape), int))
+    assert list(qt.layers.training_pairs(planes, drawn)) == ["z 1"]
+    # Another image may have no such plane.
+    flat = qt.layers.LayerPlanes(
+        viewer.add_image(image[np.newaxis].repeat(2, 0), name="two"),
+        qt.layers.LayerChoice(),
+        viewer.dims.point,
+    )
+    with pytest.raises(CellunetError, match="belong to this image"):
+        qt.layers.training_pairs(flat, made)
 
 
 def test_planes_of_a_stack_are_seen_at_one_size(

@@ -46,6 +46,7 @@ from cellunet.io.scratch import Scratch
 from cellunet.io.source import Region, one_plane
 from cellunet.tasks.predict.inputs import refuse_misfit
 from cellunet.tasks.predict.plane import band_rows, channel_bands, segment_plane
+from cellunet.tasks.suggest.request import temporary_beside
 from cellunet.tasks.train.data import read_annotated
 
 if TYPE_CHECKING:
@@ -488,7 +489,7 @@ def candidates(
     most = max(most // planes, 1)
     area = area_share(source.shape, side, _neighborhoods(source.shape, side, most)[1])
     for plane in range(planes):
-        with Scratch(request.out) as scratch:
+        with Scratch(temporary_beside(request.out)) as scratch:
             found = segment_plane(source, plane, recipe, scratch)
             every = windows(source, plane, found, recipe, side)
             for window in thinned(every, source.shape, side, most):
@@ -649,7 +650,7 @@ def _add_windows(
     side = min(request.config.side_px, *source.shape)
     looks: list[tuple[float, ...]] = []
     shares: list[float] = []
-    with Scratch(request.out) as scratch:
+    with Scratch(temporary_beside(request.out)) as scratch:
         found = segment_plane(source, 0, recipe, scratch)
         for window in windows(source, 0, found, recipe, side):
             part = np.s_[window.y : window.y + side, window.x : window.x + side]

@@ -25,6 +25,14 @@ TABLE = "suggested.csv"
 """Name of the table of crops in their folder, by which it is known again."""
 
 
+def temporary_beside(out: Path) -> Path:
+    """Return what temporary files lie beside: in the folder of crops if it is there.
+
+    What is above it may be another disk, or not to be written to.
+    """
+    return out.resolve() / TABLE if out.is_dir() else out.resolve()
+
+
 @dataclass(frozen=True, kw_only=True)
 class SuggestRequest:
     """Which images to choose crops from, and where they go."""

@@ -17,6 +17,7 @@ from cellunet.errors import (
     BugError,
     CellunetError,
     ConfigError,
+    ImageReadError,
     InputError,
     OutputError,
 )
@@ -39,6 +40,7 @@ from cellunet.tasks.suggest.request import (
     Suggested,
     SuggestedCrop,
     SuggestRequest,
+    temporary_beside,
 )
 
 if TYPE_CHECKING:
@@ -129,7 +131,7 @@ def suggest(request: SuggestRequest, *, track: Track = silent_track) -> Suggeste
         request.out.parent.mkdir(parents=True, exist_ok=True)
     known = choose.annotated(request, model, recipe)
     names = names_of(files, found.base)
-    with Scratch(request.out) as keep:
+    with Scratch(temporary_beside(request.out)) as keep:
         run = _Run(request=request, model=model, recipe=recipe, keep=keep)
         looked = _look(run, files, track)
         picked = _pick(request, looked, known)
@@ -206,12 +208,13 @@ def _look(run: _Run, files: Sequence[Path], track: Track) -> _LookedAt:
                     small += 1
                     continue
                 windows = choose.candidates(source, request, run.recipe, most, run.keep)
-                # Of a scene, its source names the whole file.
-                every += (replace(window, path=path) for window in windows)
-        except CellunetError as error:
-            failures.append((str(path), error.message))
-            bugs += isinstance(error, BugError)
-            last = error
+                # Of a scene, its source names the whole file. All are found before any
+                # is kept: a stack may fail at a later plane.
+                every += [replace(window, path=path) for window in windows]
+        except (CellunetError, MemoryError) as error:
+            last = error if isinstance(error, CellunetError) else _too_large(path)
+            failures.append((str(path), last.message))
+            bugs += isinstance(last, BugError)
     images = len(files) - small - len(failures)
     if not images:
         if failures and not small:
@@ -229,6 +232,13 @@ def _look(run: _Run, files: Sequence[Path], track: Track) -> _LookedAt:
         small=small,
         failures=tuple(failures),
         bugs=bugs,
+    )
+
+
+def _too_large(path: Path) -> CellunetError:
+    return ImageReadError(
+        f"{path} does not fit into memory.",
+        hint="Cut it into smaller images, or close other programs.",
     )
 
 
@@ -457,7 +467,7 @@ def refuse_taken(out: Path, *, overwrite: bool) -> None:
             f"{out} is a file; a folder for the crops is needed.",
             hint="Choose another --out.",
         )
-    if not out.is_dir() or not any(out.iterdir()):
+    if not out.is_dir() or not _members(out):
         return
     ours = (out / TABLE).is_file()
     if ours and overwrite:
@@ -474,9 +484,14 @@ def refuse_taken(out: Path, *, overwrite: bool) -> None:
     )
 
 
+def _members(folder: Path) -> list[Path]:
+    """Return what lies in a folder, hidden files and folders left out."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
 @contextlib.contextmanager
 def new_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder next to `out` that takes its place once all went well.
+    """Yield a temporary folder whose members are moved to `out` once all went well.
 
     Raises
     ------
@@ -484,7 +499,7 @@ def new_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
         In place of OSError, here and inside the block; and as of `refuse_taken`, if
         another process made the folder meanwhile.
     """
-    temporary = partial_path(out)
+    temporary = partial_path(temporary_beside(out))
     try:
         # Not `out` itself, of which it would be said that it exists.
         with writing(out / TABLE):
@@ -501,15 +516,24 @@ def new_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _move_to(out: Path, folder: Path) -> None:
-    """Replace a folder, if it is there, by another one; if that fails, it stays."""
-    old = partial_path(out)
-    if out.exists():
-        out.rename(old)
-    try:
+    """Put what is in a folder in the place of what is in another; or change nothing.
+
+    A folder that is there stays itself: it may be a disk, or one that a shell is in.
+    """
+    if not out.exists():
         folder.rename(out)
+        return
+    old = partial_path(out / "old")
+    old.mkdir()
+    moved = []
+    try:
+        for source, target in ((out, old), (folder, out)):
+            for path in _members(source):
+                moved.append((path, path.rename(target / path.name)))
     except BaseException:
-        if old.exists():
-            old.rename(out)
+        for path, now in reversed(moved):
+            now.rename(path)
+        old.rmdir()
         raise
     shutil.rmtree(old, ignore_errors=True)
 

@@ -46,7 +46,7 @@ from cellunet.io.source import Region, one_plane
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from pathlib import Path, PurePath
 
     import numpy.typing as npt
 
@@ -558,11 +558,25 @@ def _prefixes(folders: Sequence[Path]) -> list[str]:
     twice = next((f for f in full if full.count(f) > 1), None)
     if twice is not None:
         raise InputError(f"{twice} is named twice.", hint="Name each folder once.")
-    for count in range(1, max(len(f.parts) for f in full) + 1):
-        names = ["/".join(f.parts[-count:]) for f in full]
+    return [f"{name}/" for name in distinct_names(full)]
+
+
+def distinct_names(folders: Sequence[PurePath]) -> list[str]:
+    """Return the last parts of each folder, as many as tell them apart.
+
+    Examples
+    --------
+    >>> from pathlib import PureWindowsPath
+    >>> distinct_names([PureWindowsPath("C:/data"), PureWindowsPath("D:/data")])
+    ['C/data', 'D/data']
+    """
+    # A drive is a part like others, without what makes a path begin anew.
+    parts = [(*re.findall(r"[^\\/:]+", f.anchor), *f.parts[1:]) for f in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(of_one[-count:]) for of_one in parts]
         if len(set(names)) == len(names):
             break
-    return [f"{name}/" for name in names]
+    return names
 
 
 def _read_all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -115,7 +116,7 @@ def write_pictures(
         truth = truths[index]
         labels = fit.decoded(truth, config.encoding, config.decode)
         picture = draw_outlines(images[index], truth.labels, other=labels)
-        name = truth.name.replace("/", "_")
+        name = re.sub(r"[\\/:]", "_", truth.name)
         write_png(pictures / f"{name}.png", picture)
 
 

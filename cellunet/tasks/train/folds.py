@@ -136,10 +136,9 @@ def _strips(sample: Sample, count: int) -> list[Sample]:
             "image.",
         )
     rows = np.nonzero(np.isin(sample.labels, objects))
-    centers = np.sort(
-        np.bincount(sample.labels[rows], rows[axis])[objects]
-        / np.bincount(sample.labels[rows])[objects]
-    )
+    # Not by the labels themselves, which may be as large as their type allows.
+    numbers = np.searchsorted(objects, sample.labels[rows])
+    centers = np.sort(np.bincount(numbers, rows[axis]) / np.bincount(numbers))
     inner = [len(objects) * i // count for i in range(1, count)]
     cuts = [round((centers[i - 1] + centers[i]) / 2) for i in inner]
     edges = [0, *cuts, sample.labels.shape[axis]]

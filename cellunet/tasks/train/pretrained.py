@@ -214,13 +214,13 @@ def _dark(samples: Sequence[Sample]) -> bool | None:
 def has_dark_objects(sample: Sample) -> bool | None:
     """Return whether objects are darker than the background.
 
-    None where one of the two is missing.
+    None where one of the two is missing. Pixels without a finite value say nothing.
     """
-    inside = sample.annotated & (sample.labels > 0)
-    outside = sample.annotated & (sample.labels == 0)
+    plane = sample.image[0].astype(np.float64)
+    known = sample.annotated & np.isfinite(plane)
+    inside, outside = known & (sample.labels > 0), known & (sample.labels == 0)
     if not inside.any() or not outside.any():
         return None
-    plane = np.nan_to_num(sample.image[0].astype(np.float64))
     # Of Python's own kind: what is asked of NumPy's cannot be saved as JSON.
     return bool(np.median(plane[inside]) < np.median(plane[outside]))
 

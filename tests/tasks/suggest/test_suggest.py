@@ -519,7 +519,7 @@ def test_crops_stay_if_no_others_can_take_their_place(
     before = files_of(out)
 
     def fails(path, target):
-        if target == out and path.name.endswith(".partial") and not failed:
+        if target == out / path.name and path.name == "labels" and not failed:
             failed.append(path)
             raise PermissionError(13, "Another process uses it")
         return rename(path, target)
@@ -527,8 +527,64 @@ def test_crops_stay_if_no_others_can_take_their_place(
     failed = []
     monkeypatch.setattr(Path, "rename", fails)
     refused(OutputError, "cannot be written", images=images, out=out, overwrite=True)
+    assert failed
     assert files_of(out) == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", [".", "../here"])
+def test_crops_go_into_an_empty_folder_that_is_there_and_stays(
+    field, tmp_path, monkeypatch, name
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    before = here.stat().st_ino
+    monkeypatch.chdir(here)
+    rename = Path.rename
+
+    def stays(path, target):
+        # As a disk, or the folder that a process of Windows works in.
+        assert here not in (path.resolve(), Path(target).resolve())
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", stays)
+    one = FEW.replace(crops=1)
+    (crop,) = suggest(request(field, Path(name), config=one)).crops
+    assert [p.name for p in find_pairs(Path()).pairs] == [crop.name]
+    made = {here / name for name in ("images", "labels", "suggested.csv")}
+    assert set(here.iterdir()) == made
+    suggest(request(field, Path(name), config=FEW, overwrite=True))
+    assert set(here.iterdir()) == made
+    assert len(list((here / "labels").iterdir())) == 3
+    assert here.stat().st_ino == before
+
+
+def test_an_image_that_does_not_fit_into_memory_fails_alone(
+    images, tmp_path, monkeypatch
+) -> None:
+    stack = np.stack([tifffile.imread(images / "large.tif")] * 2)
+    tifffile.imwrite(tmp_path / "z.tif", stack, metadata={"axes": "ZYX"}, ome=True)
+    planes = []
+
+    def fails_at_the_second_plane(source, plane, *arguments):
+        if source.path.name == "z.tif":
+            planes.append(plane)
+            if plane:
+                raise MemoryError
+        return segment_plane(source, plane, *arguments)
+
+    monkeypatch.setattr(
+        "cellunet.tasks.suggest.choose.segment_plane", fails_at_the_second_plane
+    )
+    both = (str(tmp_path / "z.tif"), str(images / "small.tif"))
+    made = suggest(SuggestRequest(images=both, out=tmp_path / "out", config=FEW))
+    assert planes == [0, 1]
+    stack_path = str(tmp_path / "z.tif")
+    assert made.failures == ((stack_path, f"{stack_path} does not fit into memory."),)
+    # Nothing of a stack that failed, what was found before neither.
+    assert {crop.image for crop in made.crops} == {str(images / "small.tif")}
+    with pytest.raises(ImageReadError, match="does not fit into memory"):
+        suggest(request(tmp_path / "z.tif", tmp_path / "other"))
 
 
 def test_scenes_of_one_file_are_images_of_their_own(images, tmp_path) -> None:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pytest
@@ -30,6 +30,7 @@ from cellunet.tasks.train.data import (
     ReadImage,
     annotated_boxes,
     cut,
+    distinct_names,
     measured_in,
     object_diameters_px,
     partly_annotated,
@@ -484,3 +485,25 @@ def _box(box, name):
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "properties": {"classification": {"name": name}} if name else {},
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "folders", "names"),
+    [
+        (PureWindowsPath, (r"C:\data", r"D:\data"), ["C/data", "D/data"]),
+        (PureWindowsPath, ("C:\\", "D:\\"), ["C", "D"]),
+        (
+            PureWindowsPath,
+            (r"\\lab\share\a", r"\\home\share\a"),
+            ["lab/share/a", "home/share/a"],
+        ),
+        (PureWindowsPath, (r"C:\x\a", r"C:\x\b"), ["a", "b"]),
+        (PurePosixPath, ("/a", "/b/a"), ["a", "b/a"]),
+    ],
+)
+def test_folders_are_told_apart_by_their_last_parts_and_drives(
+    kind, folders, names
+) -> None:
+    assert distinct_names([kind(folder) for folder in folders]) == names
+    # None begins at the root of a drive, wherever it is put.
+    assert not any(kind(f"{name}/x").anchor for name in names)

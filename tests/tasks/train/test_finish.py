@@ -96,6 +96,16 @@ def test_some_validation_images_are_drawn_and_old_ones_removed(
     assert picture.shape[2] == 3
 
 
+def test_names_of_pictures_are_names_of_files_on_every_system(
+    tmp_path, tiny_model, nuclei_image
+) -> None:
+    found = [replace(samples(nuclei_image, 1)[0], name=r"D:\a/b")]
+    write_pictures(
+        tmp_path, truths(found), [s.image[0] for s in found], tiny_model.config
+    )
+    assert [p.name for p in tmp_path.rglob("*.png")] == ["D__a_b.png"]
+
+
 def test_a_picture_that_cannot_be_written_is_an_output_error(
     tmp_path, tiny_model, nuclei_image, monkeypatch
 ) -> None:

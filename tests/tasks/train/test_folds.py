@@ -76,6 +76,16 @@ def test_a_single_image_is_cut_between_its_objects() -> None:
     assert folds[0].validation[0].name == "a, part 1"
 
 
+def test_numbers_of_objects_may_be_as_large_as_their_type_allows() -> None:
+    few, many = [1, 2], [2**31 - 2, 2**31 - 1]
+    cuts = []
+    for one, other in (few, many):
+        image = sample_of([[one, one, 0, 0, 0, other, 0]])
+        cuts.append(make_folds([image], 2, seed=0)[0].validation[0].annotated.tolist())
+    # Half way between columns 0.5 and 5, rounded: 3.
+    assert cuts == [[[True] * 3 + [False] * 4]] * 2
+
+
 def test_strips_keep_to_what_is_annotated() -> None:
     annotated = [[False, True, True, True, True, False]]
     image = sample_of([[9, 1, 0, 0, 2, 8]], annotated=annotated)

@@ -21,6 +21,7 @@ from cellunet.tasks.train.pretrained import (
     PretrainedModel,
     adapt_pretrained,
     count_of,
+    has_dark_objects,
     inherit_from_pretrained,
     known_images,
     with_pretrained,
@@ -163,3 +164,13 @@ def test_images_of_different_channels_are_refused() -> None:
 
 def test_images_that_made_the_model_are_recognized(start) -> None:
     assert known_images(start, {"x": "aa", "y": "bb", "z": "cc"}) == ["x", "y"]
+
+
+def test_pixels_without_a_finite_value_say_nothing_of_contrast() -> None:
+    labels = [[1, 1, 0, 0, 0, 0]]
+    # As a stitched image is padded: seen as 0, most of the background would be dark.
+    padded = np.array([[-5, -5, -3, np.nan, np.nan, np.nan]], np.float32)
+    assert has_dark_objects(sample_of(labels, padded)) is True
+    assert has_dark_objects(sample_of(labels, -padded)) is False
+    nowhere = np.array([[7, 7, np.nan, np.inf, -np.inf, np.nan]], np.float32)
+    assert has_dark_objects(sample_of(labels, nowhere)) is None
