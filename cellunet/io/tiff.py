@@ -602,7 +602,12 @@ class TiffSource(StackSource):
         self.pixel_size_um = file.pixel_size_um
         self.z_step_um, self.time_step_s = file.steps
         told = (*file.origin.notes, *layout.notes)
-        self.origin = replace(file.origin, pages=layout.pages, notes=told)
+        self.origin = replace(
+            file.origin,
+            pages=layout.pages,
+            notes=told,
+            projected=layout.projected[0],
+        )
         cut = file.cut_from
         self.cut_from = None if cut is None else cut.only(layout.channel_names)
         file.reader.planes_read = tiff_pixels.stored_planes(layout)

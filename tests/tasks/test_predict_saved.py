@@ -367,6 +367,26 @@ def test_planes_of_a_stack_are_told_apart(run, tmp_path, nuclei_image) -> None:
     assert {f["geometry"]["plane"]["z"] for f in features} == {0, 1, 2}
 
 
+@pytest.mark.parametrize("suffix", [".ome.tif", ".zarr"])
+def test_rois_of_projections_stand_on_the_frames_of_the_image(
+    suffix, run, tmp_path, nuclei_image
+) -> None:
+    stack = np.stack([nuclei_image((64, 72), 8, seed)[0] for seed in range(6)])
+    stack = stack.reshape(2, 3, 64, 72)
+    path = tmp_path / f"s{suffix}"
+    if suffix == ".zarr":
+        pytest.importorskip("zarr", "3")
+        from tests.io.zarr_stores import write_store
+
+        write_store(path, stack, "tzyx")
+    else:
+        tifffile.imwrite(path, stack, metadata={"axes": "TZYX"})
+    run(path, save=("rois",), z="max")
+    rois = roifile.roiread(tmp_path / "out" / "s_rois.zip")
+    places = {(roi.position, roi.z_position, roi.t_position) for roi in rois}
+    assert places == {(0, 0, 1), (0, 0, 2)}
+
+
 def test_the_pixel_size_makes_micrometres(run, tmp_path, nuclei_image) -> None:
     size = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "axes": "YX"}
     tifffile.imwrite(

@@ -286,8 +286,12 @@ class Rois(OptionalOutput):
 
     def on_objects(self, batch: ObjectBatch) -> None:
         """Write objects."""
-        channels = len(self.context.source.file_channels)
-        place = StackPosition.of(self.context.place(batch.plane), channels)
+        source = self.context.source
+        place = StackPosition.of(
+            self.context.place(batch.plane),
+            len(source.file_channels),
+            source.origin.projected,
+        )
         self._set.add(place, self.context.in_full(batch))
 
 
