@@ -401,6 +401,19 @@ _JOINS: dict[str, Callable[[Sequence[Path], Path], None]] = {
 }
 
 
+def columns_of_image(path: Path) -> list[str]:
+    """Return the columns of a table that are the same for all objects of an image.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be read.
+    """
+    names = choose(_NAMES, path.suffix, "suffix of a table")(path)
+    end = names.index(FROM) + 1 if FROM in names else len(names)
+    return [name for name in names[end:] if name not in AFTER]
+
+
 def refresh(path: Path, known: Mapping[str, str | float]) -> None:
     """Have a table say what is known of its image now, and nothing else of that kind.
 

@@ -38,6 +38,7 @@ from cellunet.outputs.tables import (
     FROM,
     TABLES,
     VOLUME_COLUMNS,
+    columns_of_image,
     is_ours,
     join,
     mean_intensities,
@@ -928,6 +929,12 @@ def _tables(output: Path, labels: Path, config: PredictConfig) -> list[Path]:
     paths = optional_output_paths(output, config, labels)
     own = [paths["table"]] if "table" in paths else []
     return own + ([paths[IN_LABELS] / ROWS] if IN_LABELS in paths else [])
+
+
+def columns_beside(labels: Path, config: PredictConfig) -> list[str]:
+    """Return what a table beside labels says of the whole image, or one in them."""
+    tables = [path for path in _tables(labels, labels, config) if path.exists()]
+    return columns_of_image(tables[0]) if tables else []
 
 
 def refresh_tables(
