@@ -285,6 +285,8 @@ def test_a_table_of_another_format_lies_beside_the_first(run, folder, tmp_path) 
     assert run(folder / "c.tif", **again).skipped
     assert (tmp_path / "out" / "c_table.parquet").exists()
     assert (tmp_path / "out" / "c_table.csv").read_bytes() == whole
+    run(folder / "c.tif", save=(), min_area_px=60, overwrite=True)
+    assert not [*(tmp_path / "out").glob("c_table.*")], "both are of earlier labels"
 
 
 def test_a_file_of_others_in_the_tables_place_is_kept(run, folder, tmp_path) -> None:

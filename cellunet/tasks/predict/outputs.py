@@ -571,7 +571,12 @@ def remove_files_of(made: Mapping[str, Any], output: Path, labels: Path) -> None
             continue
         first = output.with_name(output.stem + kind.suffix.format(format=written))
         planes = _planes(labels) if kind.make is Outlines else 1
-        for path in (picture_path(first, plane) for plane in range(planes)):
+        paths = [picture_path(first, plane) for plane in range(planes)]
+        if kind.make is TableRows:
+            # One of the other format may be of these labels, too: the last is named.
+            others = (first.with_suffix(f".{other}") for other in TABLES)
+            paths += [p for p in others if p != first and p.exists() and is_ours(p)]
+        for path in paths:
             with writing(path):
                 path.unlink(missing_ok=True)
 
