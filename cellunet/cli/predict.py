@@ -110,6 +110,8 @@ def predict(
         config=asked,
         **ComputeConfig().changed(computing).to_dict(),
         dry_run=dry_run,
+        # What an earlier run was told of plates and samples is not repeated.
+        keep_columns=earlier is not None and not (asked.plate_pattern or asked.samples),
         stdin=sys.stdin if "-" in inputs else None,
         track=session.console.track,
         should_stop=should_stop,

@@ -506,6 +506,23 @@ def _list_in(group: Path, key: str, name: str) -> None:
     consolidate(store_of(group))
 
 
+def unlist_in(group: Path, key: str, name: str) -> None:
+    """Name a group no more in the attributes of the one that it lay in.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written.
+    """
+    with _listing:
+        listed = read_attributes(group)
+        names = listed.get(key, [])
+        if name in names:
+            listed[key] = [other for other in names if other != name]
+            write_group(group, zarr_format(group) or 3, listed)
+            consolidate(store_of(group))
+
+
 def write_group(folder: Path, number: int, attributes: dict[str, Any]) -> None:
     """Write the metadata of a group, of which the attributes appear whole.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -393,7 +393,7 @@ class ZarrSource(StackSource):
             (sizes["Y"], sizes["X"]) if {"Y", "X"} <= sizes.keys() else None
         )
         self.z_step_um, self.time_step_s = sizes.get("Z"), sizes.get("T")
-        self.origin = opened.origin
+        self.origin = replace(opened.origin, projected=self._layout.projected[0])
         self._opened: OpenZarr | None = opened
         chunk = dict(zip(opened.axes, opened.array.chunks, strict=True))
         self._chunk = int(chunk["Y"]), int(chunk["X"])

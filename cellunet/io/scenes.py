@@ -184,6 +184,7 @@ class SceneSource(StackSource):
             ),
             full_px=full_px,
             pages=self._layout.pages,
+            projected=self._layout.projected[0],
         )
         self.memory_note = memory_note(path, scene.whole_bytes, self.held_bytes(1))
 

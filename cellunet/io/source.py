@@ -263,6 +263,8 @@ class Origin:
     """Height and width of a pixel of a pyramid's level, in those of full resolution."""
     grid: StoredGrid | None = None
     """Of an OME-Zarr: the grid of its planes."""
+    projected: int = 1
+    """How many Z planes of the file each plane is the projection of."""
 
 
 class Source(Protocol):

@@ -603,7 +603,12 @@ class TiffSource(StackSource):
         self.pixel_size_um = file.pixel_size_um
         self.z_step_um, self.time_step_s = file.steps
         told = (*file.origin.notes, *layout.notes)
-        self.origin = replace(file.origin, pages=layout.pages, notes=told)
+        self.origin = replace(
+            file.origin,
+            pages=layout.pages,
+            notes=told,
+            projected=layout.projected[0],
+        )
         cut = file.cut_from
         # Each of several channels of a crop is a stored plane.
         self.cut_from = cut and cut.only([plane for plane, _ in layout.parts])

@@ -188,11 +188,15 @@ class StackPosition:
     z: int | None = None
     channels: int = 1
     """Channels of the image file: with several, Fiji shows a hyperstack."""
+    projected: int = 1
+    """Z planes of the file that were made one: with several, Fiji shows one, too."""
 
     @classmethod
-    def of(cls, place: dict[str, int], channels: int) -> StackPosition:
+    def of(
+        cls, place: dict[str, int], channels: int, projected: int = 1
+    ) -> StackPosition:
         """Return the place of a plane from its numbers along ``t`` and ``z``."""
-        return cls(place.get("t"), place.get("z"), channels)
+        return cls(place.get("t"), place.get("z"), channels, projected)
 
     def name(self, number: int) -> str:
         """Return the name of an object's ROI."""
@@ -208,7 +212,7 @@ class StackPosition:
         which takes precedence over the other.
         """
         numbers = [n for n in (self.t, self.z) if n is not None]
-        if len(numbers) == 1 and self.channels == 1:
+        if len(numbers) == 1 and self.channels == self.projected == 1:
             return {"position": numbers[0] + 1}
         axes = (("t_position", self.t), ("z_position", self.z))
         return {name: n + 1 for name, n in axes if n is not None}

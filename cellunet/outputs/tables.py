@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import numpy as np
 
-from cellunet.errors import OutputError, choose, optional
+from cellunet.errors import ConfigError, OutputError, choose, optional
 from cellunet.imaging.measure import WHOLE, column_names
 from cellunet.io.file_names import WHERE
 from cellunet.io.files import (
@@ -330,7 +330,8 @@ def is_ours(path: Path) -> bool:
     """Return whether a file begins as a table of this module does."""
     try:
         names = choose(_NAMES, path.suffix, "suffix of a table")(path)
-    except OutputError:
+    except (ConfigError, OutputError):
+        # Nor can be told where the library of the format is not there.
         return False
     return tuple(names[: len(PLACES)]) == PLACES
 
@@ -399,6 +400,19 @@ _JOINS: dict[str, Callable[[Sequence[Path], Path], None]] = {
     ".csv": _join_csv,
     ".parquet": _join_parquet,
 }
+
+
+def columns_of_image(path: Path) -> list[str]:
+    """Return the columns of a table that are the same for all objects of an image.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be read.
+    """
+    names = choose(_NAMES, path.suffix, "suffix of a table")(path)
+    end = names.index(FROM) + 1 if FROM in names else len(names)
+    return [name for name in names[end:] if name not in AFTER]
 
 
 def refresh(path: Path, known: Mapping[str, str | float]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellunet.errors import OutputError
 from cellunet.io.files import partial_path, writing
-from cellunet.io.label_zarr import is_within, list_in, write_group
+from cellunet.io.label_zarr import is_within, list_in, unlist_in, write_group
 from cellunet.io.zarr_store import read_attributes, read_provenance, zarr_format
 from cellunet.outputs.tables import CsvTable
 
@@ -118,6 +118,24 @@ class ZarrTable:
         """Leave nothing behind; does nothing after `commit`."""
         self._rows.abort()
         shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def remove_table(path: Path) -> None:
+    """Remove a table of cellunet, if it is there, from its store and its store's list.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be removed.
+    """
+    if not read_attributes(path).get("cellunet"):
+        return
+    # It is gone at once, or there.
+    gone = partial_path(path.parent.parent / "t")
+    with writing(path):
+        path.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+    unlist_in(path.parent, "tables", path.name)
 
 
 def refuse_other(path: Path) -> None:

@@ -227,6 +227,10 @@ def test_a_run_is_repeated_and_options_come_before(
     assert first["config"] == PredictConfig(flips=True, channel="DAPI", diameter_px=9.0)
     assert (first["model"], first["engine"]) == ("mine", "torch-bfloat16")
     assert (first["device"], other["device"]) == ("cuda", "cpu")
+    run("predict", "b", "--out", "o", "--like", "a.tif", "--plate-pattern", "incell")
+    run("predict", "b", "--out", "o")
+    kept = [options["keep_columns"] for _, _, options in prediction.calls]
+    assert kept == [True, True, False, False]
 
 
 def test_the_table_of_the_run_is_told(run: Run, prediction: FakePrediction) -> None:

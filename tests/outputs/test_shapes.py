@@ -235,6 +235,7 @@ def test_an_object_with_a_hole_is_a_composite() -> None:
         (StackPosition(t=0), "t000_00012", (1, 0, 0, 0)),
         (StackPosition(t=1, z=2), "t001_z002_00012", (0, 0, 3, 2)),
         (StackPosition(z=3, channels=2), "z003_00012", (0, 0, 4, 0)),
+        (StackPosition(t=3, projected=2), "t003_00012", (0, 0, 0, 4)),
     ],
 )
 def test_names_and_positions(place, name, position) -> None:

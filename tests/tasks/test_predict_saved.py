@@ -17,6 +17,7 @@ import tifffile
 
 from cellunet.command_config import PredictConfig
 from cellunet.errors import ConfigError, OutputError
+from cellunet.tasks.predict import outputs
 from cellunet.tasks.predict import settings as recipe
 from cellunet.tasks.predict.batch import predict
 from tests.imaging.test_outlines import fill
@@ -159,15 +160,64 @@ def test_rois_are_added_beside_a_table_of_any_settings(
 
 
 def test_a_file_of_other_labels_is_not_taken_for_one_of_these(run, folder, tmp_path):
-    run(folder / "c.tif", save=("rois",))
-    run(folder / "c.tif", save=(), min_area_px=60, overwrite=True)
-    again = {"save": ("rois",), "min_area_px": 60}
-    (failed,) = run(folder / "c.tif", **again).failed
+    rois = tmp_path / "out" / "c_rois.zip"
+    run(folder / "c.tif", save=())
+    rois.write_bytes(b"mine")
+    (failed,) = run(folder / "c.tif", save=("rois",)).failed
     assert "c_rois.zip exists, but was not made with the c.tif" in failed.message
+    run(folder / "c.tif", save=(), min_area_px=60, overwrite=True)
+    assert rois.read_bytes() == b"mine"
+    again = {"save": ("rois",), "min_area_px": 60}
     (image,) = run(folder / "c.tif", overwrite=True, **again).images
     assert (image.status, image.added) == ("done", ())
     labels = tifffile.imread(tmp_path / "out" / "c.tif")
-    assert len(roifile.roiread(tmp_path / "out" / "c_rois.zip")) == labels.max()
+    assert len(roifile.roiread(rois)) == labels.max()
+
+
+def test_files_of_replaced_labels_are_not_taken_for_those_of_the_new_ones(
+    run, folder, tmp_path, monkeypatch
+) -> None:
+    save = ("rois", "table", "geojson", "coco", "classes")
+    (first,) = run(folder / "c.tif", save=save).images
+    areas = np.bincount(tifffile.imread(tmp_path / "out" / "c.tif").ravel())[1:]
+    options = {"save": save, "min_area_px": int(np.median(areas))}
+
+    def fail(*_: object) -> None:
+        raise OutputError("No room.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs.OptionalOutputs, "commit", fail)
+        assert run(folder / "c.tif", **options, overwrite=True).failed
+    # The labels are the new ones, and nothing of the earlier ones is beside them.
+    left = sorted(p.name for p in (tmp_path / "out").glob("c*"))
+    assert left == ["c.tif", "coco.json"]
+    (image,) = run(folder / "c.tif", **options).images
+    assert image.status == "done"
+    assert 0 < image.objects < first.objects
+    assert len(roifile.roiread(tmp_path / "out" / "c_rois.zip")) == image.objects
+    assert len(rows(tmp_path / "out" / "c_table.csv")) == image.objects
+
+
+def test_pictures_of_replaced_labels_go_and_are_not_linked(
+    run, tmp_path, nuclei_image
+) -> None:
+    stack = np.stack([nuclei_image((64, 72), 8, number)[0] for number in range(3)])
+    tifffile.imwrite(tmp_path / "s.ome.tif", stack, metadata={"axes": "ZYX"})
+    kinds = ("outlines", "report")
+    report = tmp_path / "out" / "report.html"
+    run(tmp_path / "s.ome.tif", save=kinds)
+    run(tmp_path / "s.ome.tif", save=("report",))
+    assert "s_outlines.png" in report.read_text("utf-8")
+    mine = tmp_path / "out" / "s_outlines_3.png"
+    mine.write_bytes(b"mine")
+    run(tmp_path / "s.ome.tif", save=kinds, z="max", overwrite=True)
+    pictures = sorted(p.name for p in mine.parent.glob("*.png"))
+    assert pictures == ["s_outlines.png", "s_outlines_3.png"]
+    run(tmp_path / "s.ome.tif", save=("report",), overwrite=True)
+    assert [p.name for p in mine.parent.glob("*.png")] == ["s_outlines_3.png"]
+    (mine.parent / "s_outlines.png").write_bytes(b"mine")
+    run(tmp_path / "s.ome.tif", save=("report",))
+    assert "s_outlines.png" not in report.read_text("utf-8")
 
 
 def test_what_is_measured_otherwise_is_refused_only_where_it_was_measured(
@@ -235,6 +285,8 @@ def test_a_table_of_another_format_lies_beside_the_first(run, folder, tmp_path) 
     assert run(folder / "c.tif", **again).skipped
     assert (tmp_path / "out" / "c_table.parquet").exists()
     assert (tmp_path / "out" / "c_table.csv").read_bytes() == whole
+    run(folder / "c.tif", save=(), min_area_px=60, overwrite=True)
+    assert not [*(tmp_path / "out").glob("c_table.*")], "both are of earlier labels"
 
 
 def test_a_file_of_others_in_the_tables_place_is_kept(run, folder, tmp_path) -> None:
@@ -315,6 +367,26 @@ def test_planes_of_a_stack_are_told_apart(run, tmp_path, nuclei_image) -> None:
     assert {roi.position for roi in rois} == {1, 2, 3}
     features = json.loads((tmp_path / "out" / "s.geojson").read_bytes())["features"]
     assert {f["geometry"]["plane"]["z"] for f in features} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".zarr"])
+def test_rois_of_projections_stand_on_the_frames_of_the_image(
+    suffix, run, tmp_path, nuclei_image
+) -> None:
+    stack = np.stack([nuclei_image((64, 72), 8, seed)[0] for seed in range(6)])
+    stack = stack.reshape(2, 3, 64, 72)
+    path = tmp_path / f"s{suffix}"
+    if suffix == ".zarr":
+        pytest.importorskip("zarr", "3")
+        from tests.io.zarr_stores import write_store
+
+        write_store(path, stack, "tzyx")
+    else:
+        tifffile.imwrite(path, stack, metadata={"axes": "TZYX"})
+    run(path, save=("rois",), z="max")
+    rois = roifile.roiread(tmp_path / "out" / "s_rois.zip")
+    places = {(roi.position, roi.z_position, roi.t_position) for roi in rois}
+    assert places == {(0, 0, 1), (0, 0, 2)}
 
 
 def test_the_pixel_size_makes_micrometres(run, tmp_path, nuclei_image) -> None:

@@ -58,6 +58,7 @@ def predict(  # noqa: PLR0913
     threads: int = THREADS,
     config: PredictConfig | None = None,
     dry_run: bool = False,
+    keep_columns: bool = False,
     stdin: TextIO | None = None,
     track: Track = silent_track,
     on_image: Callable[[ImageResult], None] = lambda result: None,
@@ -79,6 +80,8 @@ def predict(  # noqa: PLR0913
         How the model is applied.
     dry_run
         Say what would be done, and write nothing.
+    keep_columns
+        Leave what tables that are finished say of plates and samples as it is.
     stdin
         Where a list is read from.
     track, on_image
@@ -179,7 +182,8 @@ def predict(  # noqa: PLR0913
             warnings=(*found.warnings, *places.warnings),
         )
         if not dry_run:
-            _refresh_tables(by_labels, results, config)
+            if not keep_columns:
+                _refresh_tables(by_labels, results, config)
             beside, run = _beside(by_labels, results), None
             if reporter is not None:
                 run = reporter.run(

@@ -494,13 +494,7 @@ class ImageJob:
             )
         if self.config.overwrite:
             return None
-        try:
-            made = read_provenance(output)
-        except BugError:
-            raise
-        except CellunetError:
-            # Cut off or of another program: not ours to skip or to replace unasked.
-            made = None
+        made = inputs.read_made(output)
         other = inputs.difference(made, provenance)
         if other:
             self._refuse_to_replace([f"{output} exists and {other}"])
@@ -688,7 +682,11 @@ class ImageJob:
             dtype = np.uint16 if most <= MOST_UINT16 else np.uint32
             # All of the channel has been read by now.
             found = provenance | inputs.record(source.damaged)
-            spec = ImageSpec.like(source, dtype, provenance=found)
+            made = inputs.read_made(target.labels)
+            same = not inputs.difference(made, provenance)
+            spec = ImageSpec.like(
+                source, dtype, provenance=found, same_labels=self._keeps(same=same)
+            )
             linked = [n.astype(dtype) for n in numbers if self.config.link_planes]
             with create_labels(target.labels, spec) as sink:
 
@@ -719,6 +717,8 @@ class ImageJob:
                 warnings += size_warnings(size, warnings)
                 if recipe.within is not None:
                     warnings += recipe.within.warnings(planes)
+                if made is not None and not same:
+                    outputs.remove_files_of(made, output, target.labels)
                 sink.commit(
                     ({"warnings": warnings} if warnings else {})
                     | ({"size": size.to_dict()} if size else {})
@@ -732,6 +732,11 @@ class ImageJob:
             warnings=warnings,
             damaged=damaged,
         )
+
+    def _keeps(self, *, same: bool) -> bool:
+        """Return whether a table in the store of the labels stays as it is."""
+        new = self.config.overwrite or outputs.IN_LABELS in self.config.save
+        return same and not new
 
     @contextlib.contextmanager
     def _telling(

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cellunet.command_config import ALL_IMAGES, MEASURED
-from cellunet.errors import CellunetError, ConfigError, InputError
+from cellunet.errors import BugError, CellunetError, ConfigError, InputError
 from cellunet.io.images import FOLDERS, names_of_images, open_image, suffix_of
+from cellunet.io.label_tiff import read_provenance
 from cellunet.io.microscopes import MAKERS, image_stem
 from cellunet.io.ome_zarr import image_path, is_plate
 from cellunet.io.paths import below, file_key, folded
@@ -418,6 +419,19 @@ def recorded_warnings(provenance: Mapping[str, Any] | None) -> tuple[str, ...]:
     """Return what was said of a result when it was made."""
     known = (provenance or {}).get("warnings")
     return damage_warnings(recorded(provenance)) if known is None else tuple(known)
+
+
+def read_made(labels: Path) -> dict[str, Any] | None:
+    """Return how labels were made; None: there are none of cellunet that are whole."""
+    if not labels.exists():
+        return None
+    try:
+        return read_provenance(labels)
+    except BugError:
+        raise
+    except CellunetError:
+        # Cut off or of another program: not ours to skip or to replace unasked.
+        return None
 
 
 def as_asked(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellunet import __version__
-from cellunet.command_config import PredictConfig
+from cellunet.command_config import MEASURED, PredictConfig
 from cellunet.errors import (
     CellunetError,
     ConfigError,
     InputError,
     ModelNotFoundError,
 )
+from cellunet.io.file_names import WHERE
+from cellunet.io.images import FOLDERS, suffix_of
 from cellunet.io.label_tiff import read_provenance
 from cellunet.settings import unit_of
 from cellunet.store import find_model
+from cellunet.tasks.predict.outputs import columns_beside
 from cellunet.tasks.predict.settings import CONSTANTS, SCALES, decode_at
 
 if TYPE_CHECKING:
@@ -70,7 +73,12 @@ class EarlierRun:
             If the regions are not there, or cannot be used.
         """
         sized = any(name in given for name in SIZES)
-        own = {k: v for k, v in self.settings.items() if not (sized and k in SIZES)}
+        left = {*SIZES} if sized else set()
+        if "save" in given:
+            # What is said of tables goes with none where other kinds are saved.
+            left |= set() if MEASURED & {*given["save"]} else {"measure"}
+            left |= set() if "table" in given["save"] else {"table_format"}
+        own = {k: v for k, v in self.settings.items() if k not in left}
         with self._named():
             if "within" not in given:
                 self._check_regions()
@@ -171,6 +179,7 @@ def earlier_run(label: Path, model: str | None = None) -> EarlierRun:
         regions=made.get("within"),
         notes=(
             *_of_image(label, made["settings"].get("image")),
+            *_of_columns(label, made["settings"]),
             *(() if same else (_of_another(label, opened, made["settings"]),)),
         ),
     )
@@ -182,6 +191,27 @@ def _of_image(label: Path, image: str | None) -> tuple[str, ...]:
     return (
         f"{label} is of image {image} of its file, which --like does not choose by; "
         f"--image {shlex.quote(image)} segments that of each file alone",
+    )
+
+
+def _of_columns(label: Path, recorded: Mapping[str, Any]) -> tuple[str, ...]:
+    names: list[str] = []
+    # A table may be lost or damaged: then there are no columns to speak of.
+    with contextlib.suppress(CellunetError):
+        config = PredictConfig(
+            save=tuple(recorded.get("save", ())),
+            table_format=recorded.get("table_format", "csv"),
+        )
+        names = columns_beside(label, config)
+    # The wells of an OME-Zarr plate are in the plate itself.
+    if suffix_of(label) in FOLDERS:
+        names = [name for name in names if name not in WHERE]
+    if not names:
+        return ()
+    return (
+        f"the table of {label} has columns of --plate-pattern or --samples "
+        f"({', '.join(names)}), which --like does not repeat; tables that are finished "
+        "keep theirs, for new ones give the options again",
     )
 
 

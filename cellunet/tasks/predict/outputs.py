@@ -24,8 +24,10 @@ from cellunet.errors import (
 )
 from cellunet.imaging.measure import COLUMNS, IN_UNITS, Objects, column_names
 from cellunet.io.axes import axes_by_name, matching_planes
-from cellunet.io.images import FOLDERS, suffix_of
+from cellunet.io.files import writing
+from cellunet.io.images import FOLDERS, open_image, suffix_of
 from cellunet.io.label_tiff import ImageSpec, TiffSink
+from cellunet.io.label_zarr import is_within
 from cellunet.io.paths import folded, output_paths
 from cellunet.io.source import Region
 from cellunet.io.zarr_store import zarr_module
@@ -36,12 +38,13 @@ from cellunet.outputs.tables import (
     FROM,
     TABLES,
     VOLUME_COLUMNS,
+    columns_of_image,
     is_ours,
     join,
     mean_intensities,
     refresh,
 )
-from cellunet.outputs.zarr_table import ROWS, ZarrTable, table_path
+from cellunet.outputs.zarr_table import ROWS, ZarrTable, remove_table, table_path
 from cellunet.tasks.linking import VolumeRows
 from cellunet.tasks.predict.inputs import first_channel, open_as
 from cellunet.tasks.predict.plane import band_rows, channel_bands
@@ -254,9 +257,7 @@ class Outlines(OptionalOutput):
 
     def on_plane(self, plane: int, statistics: Statistics) -> None:
         """Begin the picture of a plane."""
-        path = self.context.path
-        if plane:
-            path = path.with_name(f"{path.stem}_{plane}{path.suffix}")
+        path = picture_path(self.context.path, plane)
         limits = statistics.low, statistics.high
         self._picture = OutlinePicture(path, self.context.source.shape, limits)
         self.files.append(self._picture)
@@ -266,6 +267,11 @@ class Outlines(OptionalOutput):
     ) -> None:
         """Draw rows."""
         self._picture.write(image, labels)
+
+
+def picture_path(first: Path, plane: int) -> Path:
+    """Return where the picture of a plane is, by where that of the first one is."""
+    return first.with_name(f"{first.stem}_{plane}{first.suffix}") if plane else first
 
 
 class Rois(OptionalOutput):
@@ -281,8 +287,12 @@ class Rois(OptionalOutput):
 
     def on_objects(self, batch: ObjectBatch) -> None:
         """Write objects."""
-        channels = len(self.context.source.file_channels)
-        place = StackPosition.of(self.context.place(batch.plane), channels)
+        source = self.context.source
+        place = StackPosition.of(
+            self.context.place(batch.plane),
+            len(source.file_channels),
+            source.origin.projected,
+        )
         self._set.add(place, self.context.in_full(batch))
 
 
@@ -529,6 +539,51 @@ def optional_output_paths(
             )
         paths[IN_LABELS] = table_path(labels or output)
     return paths
+
+
+def remove_files_of(made: Mapping[str, Any], output: Path, labels: Path) -> None:
+    """Remove what was written with labels that others are about to replace.
+
+    A run that ends in between leaves files missing, which the next one writes; files of
+    the earlier labels would be taken for those of the new ones.
+
+    Parameters
+    ----------
+    made
+        The provenance of the labels, which names the kinds of files.
+    output
+        What they are named after.
+    labels
+        The label image, which is still there.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be removed.
+    """
+    settings = made.get("settings") or {}
+    written = settings.get("table_format", "csv")
+    for name in settings.get("save", ()):
+        if name == IN_LABELS and is_within(labels):
+            remove_table(table_path(labels))
+        kind = OUTPUT_KINDS.get(name)
+        if kind is None or not kind.suffix:
+            continue
+        first = output.with_name(output.stem + kind.suffix.format(format=written))
+        planes = _planes(labels) if kind.make is Outlines else 1
+        paths = [picture_path(first, plane) for plane in range(planes)]
+        if kind.make is TableRows:
+            # One of the other format may be of these labels, too: the last is named.
+            others = (first.with_suffix(f".{other}") for other in TABLES)
+            paths += [p for p in others if p != first and p.exists() and is_ours(p)]
+        for path in paths:
+            with writing(path):
+                path.unlink(missing_ok=True)
+
+
+def _planes(labels: Path) -> int:
+    with open_image(labels) as source:
+        return math.prod(source.plane_shape)
 
 
 def refuse_clashes(
@@ -881,6 +936,12 @@ def _tables(output: Path, labels: Path, config: PredictConfig) -> list[Path]:
     return own + ([paths[IN_LABELS] / ROWS] if IN_LABELS in paths else [])
 
 
+def columns_beside(labels: Path, config: PredictConfig) -> list[str]:
+    """Return what a table beside labels says of the whole image, or one in them."""
+    tables = [path for path in _tables(labels, labels, config) if path.exists()]
+    return columns_of_image(tables[0]) if tables else []
+
+
 def refresh_tables(
     output: Path, labels: Path, config: PredictConfig, columns: ImageColumns
 ) -> None:
@@ -895,12 +956,14 @@ def refresh_tables(
         refresh(path, columns)
 
 
-def intensities_of(output: Path, config: PredictConfig) -> dict[str, tuple[float, int]]:
+def intensities_of(
+    output: Path, labels: Path, config: PredictConfig
+) -> dict[str, tuple[float, int]]:
     """Return sum and number of the objects' mean intensities, by channel.
 
     Nothing where no table is beside the labels, or in them.
     """
-    tables = [path for path in _tables(output, output, config) if path.exists()]
+    tables = [path for path in _tables(output, labels, config) if path.exists()]
     return mean_intensities(tables[0]) if tables else {}
 
 

@@ -186,7 +186,8 @@ def finish(
     """
     report, reporter = None, outputs.reporter_for(out, config)
     if reporter is not None and run is not None:
-        report = reporter.write(run, beside)
+        own = {i.output: o.output for i, o in zip(beside, found.images, strict=True)}
+        report = reporter.write(run, beside, own)
     there = [i for i in beside if i.status in ("done", "skipped")]
     labels = [Path(i.output) for i in there if i.output]
     paths = outputs.joined_paths(out, config)

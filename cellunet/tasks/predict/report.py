@@ -8,6 +8,7 @@ import platform
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +20,16 @@ from cellunet.config import DecodeConfig
 from cellunet.imaging.measure import equivalent_diameters
 from cellunet.io.files import write_atomically
 from cellunet.outputs import report
-from cellunet.tasks.predict.inputs import as_asked, common_folder, name_below
+from cellunet.tasks.predict.inputs import (
+    as_asked,
+    common_folder,
+    name_below,
+    read_made,
+)
 from cellunet.tasks.predict.outputs import (
     RECORDS,
     intensities_of,
+    saved,
     saved_kinds,
 )
 
@@ -175,8 +182,22 @@ class Reporter:
             **more,
         )
 
-    def write(self, run: report.RunSummary, results: Sequence[ImageResult]) -> str:
+    def write(
+        self,
+        run: report.RunSummary,
+        results: Sequence[ImageResult],
+        labels: Mapping[str | None, str | None] = MappingProxyType({}),
+    ) -> str:
         """Write the page and return its path.
+
+        Parameters
+        ----------
+        run
+            What it says of the run.
+        results
+            What became of each image.
+        labels
+            Where label images are that are not at the output of their result.
 
         Raises
         ------
@@ -184,14 +205,20 @@ class Reporter:
             If there is no room or no permission.
         """
         page = self._out / PAGE
-        images = _with_intensities(results, self._config)
-        report.write_report(page, run, lambda: self._images(run, results, images))
+        own = {
+            result.output: Path(labels.get(result.output) or result.output)
+            for result in results
+            if result.output is not None and result.status != "failed"
+        }
+        shown = _with_intensities(results, own, self._config)
+        report.write_report(page, run, lambda: self._images(run, results, own, shown))
         return str(page)
 
     def _images(
         self,
         run: report.RunSummary,
         results: Sequence[ImageResult],
+        labels: Mapping[str, Path],
         intensities: Mapping[str, Mapping[str, tuple[float, int]]],
     ) -> Iterator[report.ImageSummary]:
         for result in results:
@@ -219,7 +246,7 @@ class Reporter:
             yield replace(
                 image,
                 status="skipped" if skipped else "done",
-                link=self._large_picture(output),
+                link=self._large_picture(output, labels[result.output]),
                 columns=result.columns,
                 intensities=intensities.get(result.output, {}),
             )
@@ -231,20 +258,26 @@ class Reporter:
         below = output.relative_to(self._out)
         return self._out / RECORDS / below.with_name(below.name + ".json")
 
-    def _large_picture(self, output: Path) -> str:
+    def _large_picture(self, output: Path, labels: Path) -> str:
         """Return where the picture of ``--save outlines`` is, if there is one."""
         path = output.with_name(f"{output.stem}_outlines.png")
-        return path.relative_to(self._out).as_posix() if path.is_file() else ""
+        if not path.is_file():
+            return ""
+        # A file of that name may be of other labels, or anyone's.
+        config = self._config
+        kinds = {*config.save} | saved(read_made(labels), config.table_format)
+        return path.relative_to(self._out).as_posix() if "outlines" in kinds else ""
 
 
 def _with_intensities(
-    results: Sequence[ImageResult], config: PredictConfig
+    results: Sequence[ImageResult], labels: Mapping[str, Path], config: PredictConfig
 ) -> dict[str, dict[str, tuple[float, int]]]:
     """Return what tables say of the images of plates and samples, by result."""
+    placed = {result.output for result in results if result.columns}
     return {
-        result.output: intensities_of(Path(result.output), config)
-        for result in results
-        if result.columns and result.output is not None and result.status != "failed"
+        output: intensities_of(Path(output), own, config)
+        for output, own in labels.items()
+        if output in placed
     }
 
 

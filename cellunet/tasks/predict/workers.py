@@ -559,4 +559,4 @@ def folder_of(labels: Path, provenance: dict[str, Any], parent: Path) -> Path:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -565,3 +565,10 @@ def test_a_scheduler_that_is_restarted_is_given_the_rest(
             program.kill()
             program.wait()
     assert files(out) == expected
+
+
+def test_blocks_of_an_image_whose_name_is_no_utf8_have_a_folder(tmp_path) -> None:
+    # As os.fsdecode returns the bytes a\xff.tif.
+    folder = workers.folder_of(tmp_path / "a\udcff.tif", {}, tmp_path)
+    assert folder.name.startswith(".a\udcff.tif.")
+    assert folder != workers.folder_of(tmp_path / "a\udcfe.tif", {}, tmp_path)

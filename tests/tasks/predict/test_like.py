@@ -143,6 +143,44 @@ def test_what_is_given_comes_before_and_one_size_excludes_the_others(
     assert found.channel == "GFP"
 
 
+def test_columns_of_samples_are_told_and_stay_in_finished_tables(
+    images, named, tmp_path
+):
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("file,dose\na0.ome.tif,2\na1.ome.tif,3\n", encoding="utf-8")
+    options = {"save": ("table",), "samples": str(sheet)}
+    first = run(images, tmp_path / "out", named, **options)
+    earlier = earlier_run(first)
+    (note,) = earlier.notes
+    assert "columns of --plate-pattern or --samples (dose), which --like" in note
+    tables = {p: p.read_bytes() for p in first.parent.glob("*.csv")}
+    assert len(tables) == 3
+    found = predict(
+        [str(images)],
+        first.parent,
+        model=named,
+        config=earlier.config({}),
+        keep_columns=True,
+    )
+    assert len(found.skipped) == 2
+    assert {p: p.read_bytes() for p in first.parent.glob("*.csv")} == tables
+
+
+def test_other_files_are_saved_of_a_run_that_saved_tables(images, named, tmp_path):
+    asked = {"save": ("table", "rois"), "measure": "all", "table_format": "parquet"}
+    earlier = earlier_run(run(images, tmp_path / "out", named, **asked))
+    found = earlier.config({"save": ("rois",)})
+    assert (found.save, found.measure, found.table_format) == (
+        ("rois",),
+        "basic",
+        "csv",
+    )
+    found = earlier.config({"save": ("geojson",)})
+    assert (found.measure, found.table_format) == ("all", "csv")
+    found = earlier.config({"save": ("table",)})
+    assert (found.measure, found.table_format) == ("all", "parquet")
+
+
 def test_what_does_not_go_with_the_run_is_named(images, named, tmp_path):
     label = run(images, tmp_path / "out", named, link_planes=True)
     with pytest.raises(ConfigError, match=r"settings of .*a0\.tif: A maximum proj"):

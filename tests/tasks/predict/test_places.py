@@ -246,6 +246,9 @@ def test_an_ome_zarr_plate_has_its_own_wells(run, sheet, tmp_path) -> None:
         pixels[20:40, 20:40] = 2000
         write_store(path / well / "0", pixels, "yx", chunks=(64, 64))
     options = {"into_source": "nuclei", "save": ("zarr-table", "table")}
+    run(path, out="shown", into_source="nuclei", save=("zarr-table", "report"))
+    page = (tmp_path / "shown" / "report.html").read_text("utf-8")
+    assert "Mean intensity" in page, "the table is in the store of the image"
     run(path, **options)
     found = run(path, **options, samples=sheet("plate,well,drug\nplate,B2,x\n"))
     assert len(found.skipped) == 2

@@ -399,6 +399,25 @@ def test_the_table_lies_in_the_store_of_the_labels(run, tmp_path, pixels, into) 
     assert (table / "table.csv").is_file(), "rois are added, the table stays"
 
 
+@pytest.mark.parametrize("into", [None, "nuclei"])
+def test_a_table_in_the_store_stays_when_more_is_saved_of_the_same_labels(
+    run, tmp_path, pixels, into
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    run(path, save=("zarr-table",), into_source=into)
+    tables = (path if into else tmp_path / "out" / "a.zarr") / "tables"
+    before = files(tables)
+    # Confidences are in no label image, so it is segmented again.
+    assert run(path, save=("coco",), into_source=into).done
+    assert files(tables) == before
+    assert run(path, save=("zarr-table",), into_source=into).skipped
+    run(path, save=("coco",), into_source=into, min_area_px=60, overwrite=True)
+    assert not [name for name in files(tables) if name.endswith("table.csv")]
+    if into:
+        group = json.loads((tables / "zarr.json").read_text("utf-8"))
+        assert group["attributes"] == {"tables": []}
+
+
 def test_the_table_in_the_store_holds_all_that_can_be_measured(
     run, tmp_path, pixels
 ) -> None:
