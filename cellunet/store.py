@@ -29,10 +29,10 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
-from cellunet.io.files import is_locked, locked, write_atomically
+from cellunet.io.files import is_locked, locked, write_atomically, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -500,6 +500,47 @@ def holds(folder: Path, name: str) -> bool:
         raise _unreadable(folder, error) from error
 
 
+def removable(name: str) -> Path:
+    """Return the folder of a model of the user's, or of an unfinished run.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is none of that name.
+    ConfigError
+        If it ships with cellunet.
+    """
+    folder = model_folder(name)
+    if not folder.is_dir():
+        if (SHIPPED / name / WEIGHTS_FILE).is_file():
+            raise ConfigError(f"{name} ships with cellunet and cannot be removed.")
+        raise ModelNotFoundError(
+            f"There is no model {name!r}.", hint="See: cellunet models."
+        )
+    return folder
+
+
+def remove_replaced(folder: Path, new: Collection[str]) -> None:
+    """Remove the files that a replaced model left in its folder.
+
+    Parameters
+    ----------
+    folder
+        Of the model.
+    new
+        Files of the new one: paths in the folder with forward slashes.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be removed.
+    """
+    for old in folder.rglob("*"):
+        if old.is_file() and old.relative_to(folder).as_posix() not in new:
+            with writing(old):
+                old.unlink()
+
+
 def remove(name: str) -> Path:
     """Remove a model of the user's, or an unfinished run, and return its folder.
 
@@ -514,13 +555,7 @@ def remove(name: str) -> Path:
     OutputError
         If a file cannot be removed.
     """
-    folder = model_folder(name)
-    if not folder.is_dir():
-        if (SHIPPED / name / WEIGHTS_FILE).is_file():
-            raise ConfigError(f"{name} ships with cellunet and cannot be removed.")
-        raise ModelNotFoundError(
-            f"There is no model {name!r}.", hint="See: cellunet models."
-        )
+    folder = removable(name)
     try:
         with training(name):
             shutil.rmtree(folder)

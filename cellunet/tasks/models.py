@@ -119,7 +119,7 @@ def _broken(folder: Path, shipped: bool, problem: str) -> ModelInfo:
         shipped=shipped,
         status="broken",
         problem=problem,
-        bytes=_size(folder),
+        bytes=size_on_disk(folder),
     )
 
 
@@ -130,7 +130,7 @@ def _ready(model: store.Model, path: Path, *, whole: bool) -> ModelInfo:
         path=path,
         shipped=model.shipped,
         status="ready",
-        bytes=_size(path),
+        bytes=size_on_disk(path),
         target=card.config.encoding.target,
         trained_on=_sources(card.training),
         copy_of=card.start.get("name", "") if card.start.get("kept") == "yes" else "",
@@ -167,11 +167,12 @@ def _unfinished(folder: Path) -> ModelInfo:
         shipped=False,
         status="in training" if busy else "unfinished",
         problem="It is being trained." if busy else stopped,
-        bytes=_size(folder),
+        bytes=size_on_disk(folder),
     )
 
 
-def _size(path: Path) -> int:
+def size_on_disk(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder."""
     total = 0
     # Of a folder that may not be entered no more is known than names.
     with contextlib.suppress(OSError):
