@@ -15,6 +15,7 @@ import math
 import os
 import re
 import shutil
+import stat
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +29,10 @@ from cellunet.errors import (
     ModelNotFoundError,
     OutputError,
 )
-from cellunet.io.files import is_locked, locked, write_atomically
+from cellunet.io.files import is_locked, locked, write_atomically, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -54,6 +55,9 @@ STATISTICS = 9
 AGAIN = "Copy it again, or train the model again."
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+NAMED = "Up to 64 letters, digits, '.', '_' and '-'; a letter or digit first."
+"""What `NAME` is, in words."""
 
 DEVICE_NAME = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?", re.IGNORECASE)
 """Names that mean a device on Windows, whatever the suffix."""
@@ -310,6 +314,12 @@ def in_home(
         raise OutputError(error.message, hint=hint) from error
 
 
+def can_name(name: str) -> bool:
+    """Return whether a name can name a model, and a folder everywhere."""
+    named = NAME.fullmatch(name) and not DEVICE_NAME.fullmatch(name)
+    return bool(named) and not name.endswith(".")
+
+
 def model_folder(name: str) -> Path:
     """Return where a model of that name belongs.
 
@@ -318,12 +328,8 @@ def model_folder(name: str) -> Path:
     ConfigError
         If the name is not one that can name a folder everywhere.
     """
-    named = NAME.fullmatch(name) and not DEVICE_NAME.fullmatch(name)
-    if not named or name.endswith("."):
-        raise ConfigError(
-            f"{name!r} cannot name a model.",
-            hint="Up to 64 letters, digits, '.', '_' and '-'; a letter or digit first.",
-        )
+    if not can_name(name):
+        raise ConfigError(f"{name!r} cannot name a model.", hint=NAMED)
     return home() / "models" / name
 
 
@@ -374,13 +380,21 @@ def find_model(name: str) -> Model:
     if path.suffix == ".safetensors" or os.sep in name or "/" in name:
         return _at_path(path, name)
     if NAME.fullmatch(name):
-        places = ((home() / "models" / name, False), (SHIPPED / name, True))
-        for folder, shipped in places:
-            if (folder / WEIGHTS_FILE).is_file():
-                return _open(folder / WEIGHTS_FILE, name, shipped=shipped)
+        ships = holds(SHIPPED / name, WEIGHTS_FILE)
+        try:
+            mine = holds(home() / "models" / name, WEIGHTS_FILE)
+        except CheckpointError:
+            # Whose home may not be entered can use the models that ship.
+            if not ships:
+                raise
+            mine = False
+        if mine or ships:
+            folder = home() / "models" / name if mine else SHIPPED / name
+            return _open(folder / WEIGHTS_FILE, name, shipped=not mine)
     if (path / WEIGHTS_FILE).is_file():
         return _at_path(path, name)
-    known = ", ".join(sorted({folder.name for folder, _ in list_folders()})) or "none"
+    names = {folder.name for folder, _ in list_folders() if can_name(folder.name)}
+    known = ", ".join(sorted(names)) or "none"
     if NAME.fullmatch(name) and (home() / "models" / name / STATE_FILE).is_file():
         state = "being trained" if is_training(name) else "not trained to its end"
         raise ModelNotFoundError(
@@ -418,28 +432,113 @@ def _open(file: Path, name: str, *, shipped: bool = False) -> Model:
 def _seen(file: Path) -> tuple[int, int, int]:
     """Return what tells a file from one that takes its place."""
     try:
-        stat = file.stat()
+        found = file.stat()
     except OSError as error:
         raise CheckpointError(
             f"{file} cannot be read ({error}).", hint="Check its permissions."
         ) from error
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def list_folders() -> list[tuple[Path, bool]]:
     """Return the folder of each model, called as the model is, and whether it ships.
 
-    The user's come first, each group by name.
+    The user's come first, each group by name. A folder that may not be entered is
+    taken for a model if it is called like one.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder of models cannot be read.
     """
-    found: list[tuple[Path, bool]] = []
-    for parent, shipped in ((home() / "models", False), (SHIPPED, True)):
-        if parent.is_dir():
-            found += [
-                (p, shipped)
-                for p in sorted(parent.iterdir())
-                if (p / WEIGHTS_FILE).is_file()
-            ]
-    return found
+    return [
+        *((folder, False) for folder in own_folders() if _may_be_model(folder)),
+        *((folder, True) for folder in _inside(SHIPPED) if _may_be_model(folder)),
+    ]
+
+
+def own_folders() -> list[Path]:
+    """Return all that is in the folder of the user's models, by name.
+
+    Raises
+    ------
+    CheckpointError
+        If that cannot be read.
+    """
+    return _inside(home() / "models")
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def _may_be_model(folder: Path) -> bool:
+    try:
+        return holds(folder, WEIGHTS_FILE)
+    except CheckpointError:
+        return can_name(folder.name)
+
+
+def holds(folder: Path, name: str) -> bool:
+    """Return whether there is a file of that name in a folder.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder may not be entered.
+    """
+    try:
+        return stat.S_ISREG((folder / name).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def removable(name: str) -> Path:
+    """Return the folder of a model of the user's, or of an unfinished run.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is none of that name.
+    ConfigError
+        If it ships with cellunet.
+    """
+    folder = model_folder(name)
+    if not folder.is_dir():
+        if (SHIPPED / name / WEIGHTS_FILE).is_file():
+            raise ConfigError(f"{name} ships with cellunet and cannot be removed.")
+        raise ModelNotFoundError(
+            f"There is no model {name!r}.", hint="See: cellunet models."
+        )
+    return folder
+
+
+def remove_replaced(folder: Path, new: Collection[str]) -> None:
+    """Remove the files that a replaced model left in its folder.
+
+    Parameters
+    ----------
+    folder
+        Of the model.
+    new
+        Files of the new one: paths in the folder with forward slashes.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be removed.
+    """
+    for old in folder.rglob("*"):
+        if old.is_file() and old.relative_to(folder).as_posix() not in new:
+            with writing(old):
+                old.unlink()
 
 
 def remove(name: str) -> Path:
@@ -456,13 +555,7 @@ def remove(name: str) -> Path:
     OutputError
         If a file cannot be removed.
     """
-    folder = model_folder(name)
-    if not folder.is_dir():
-        if (SHIPPED / name / WEIGHTS_FILE).is_file():
-            raise ConfigError(f"{name} ships with cellunet and cannot be removed.")
-        raise ModelNotFoundError(
-            f"There is no model {name!r}.", hint="See: cellunet models."
-        )
+    folder = removable(name)
     try:
         with training(name):
             shutil.rmtree(folder)

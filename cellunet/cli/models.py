@@ -223,6 +223,8 @@ def export(
     """Write a model for other programs or other people."""
     from cellunet.tasks.export_model import export_model
 
+    if to != "bioimageio":
+        refuse_given(ctx, ("author", "license_id"), "goes with --to bioimageio")
     made = export_model(
         name,
         to,
@@ -293,12 +295,13 @@ def remove(
 ) -> Outcome:
     """Remove a model or an unfinished training of yours, with all of its files."""
     from cellunet import store
-    from cellunet.tasks.models import show_model
+    from cellunet.tasks.models import size_on_disk
 
     if not yes:
-        info = show_model(name)
+        folder = store.removable(name)
+        size = disk_size(size_on_disk(folder))
         raise ConfigError(
-            f"This would remove {info.path} ({disk_size(info.bytes)}), for good.",
+            f"This would remove {folder} ({size}), for good.",
             hint=f"To do so: cellunet models remove {name} --yes",
         )
     folder = store.remove(name)

@@ -101,7 +101,8 @@ class LogHistogram:
         total = int(self._counts.sum())
         while 0 < int(self._counts[first:].sum()) < DIRT * total:
             dimmer, below = self._above_threshold(first)
-            if dimmer < least or dimmer > level / FAR:
+            # One bin alone has nothing above a threshold, however low `least` is.
+            if below >= first or dimmer < least or dimmer > level / FAR:
                 break
             level, first = dimmer, below
         return level

@@ -149,11 +149,18 @@ def _polygons(rings: list[tuple[float, Ring, npt.NDArray[np.float64]]]) -> Outli
     """Sort the rings of one object into pieces: (signed area, ring, point inside)."""
     outer = [r for r in rings if r[0] > 0]
     polygons: Outline = [[ring] for _, ring, _ in outer]
+    if len(outer) == len(rings):
+        return polygons
+    low = np.array([ring.min(axis=0) for _, ring, _ in outer])
+    high = np.array([ring.max(axis=0) for _, ring, _ in outer])
     for area, ring, inside in rings:
         if area > 0:
             continue
-        around = list(range(len(outer)))
+        around = [0]
         if len(outer) > 1:
+            # Of thousands of pieces few are near enough to be looked at point by point.
+            near = ((low < inside) & (inside < high)).all(axis=1)
+            around = np.flatnonzero(near).tolist()
             around = [k for k in around if _contains(outer[k][1], inside)]
         # Pieces may lie in holes of other pieces: the innermost around it is its own.
         polygons[min(around, key=lambda k: outer[k][0])].append(ring)

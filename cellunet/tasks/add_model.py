@@ -323,8 +323,4 @@ def _write(folder: Path, contents: dict[str, bytes]) -> None:
         for name in (*sorted(contents.keys() - set(last)), *last):
             with write_atomically(folder / name) as temporary:
                 temporary.write_bytes(contents[name])
-        for old in folder.rglob("*"):
-            # Of a model that was replaced.
-            if old.is_file() and old.relative_to(folder).as_posix() not in contents:
-                with writing(old):
-                    old.unlink()
+        store.remove_replaced(folder, contents.keys())

@@ -387,10 +387,12 @@ def _readme(model: Model) -> str:
         if config.scale == 1
         else (f"Magnify images by {config.scale:g} first: the model was trained so.\n")
     )
+    standard = config.normalization.kind == "standard"
+    by = "to mean 0 and standard deviation 1" if standard else "by two percentiles"
     return f"""# {model.name}
 
 A U-Net that cellunet trained. It takes a fluorescence image, whose intensities are
-scaled by two percentiles, and gives for each pixel the probabilities of
+scaled {by}, and gives for each pixel the probabilities of
 {", ".join(config.encoding.classes)}. {scale}
 Objects are best {size} wide; resize the image otherwise.
 

@@ -339,8 +339,9 @@ def _cuts(length: int, parts: int) -> list[tuple[int, int]]:
 
 
 def _diameters(labels: Labels) -> npt.NDArray[np.float64]:
-    areas = np.bincount(labels[labels > 0].ravel())
-    return equivalent_diameters(areas[areas > 0])
+    # Not by counting up to the largest label, which may be any number.
+    _, areas = np.unique(labels[labels > 0], return_counts=True)
+    return equivalent_diameters(areas)
 
 
 def _stage(
@@ -425,7 +426,4 @@ def _write(model: Model, folder: Path, card: ModelCard) -> None:
         with writing(folder):
             folder.mkdir(exist_ok=True)
         store.write(weights, store.read_tensors(model.weights), card.to_dict())
-        for other in set(folder.iterdir()) - {weights}:
-            # Of a model that was replaced.
-            if other.is_file():
-                other.unlink()
+        store.remove_replaced(folder, {store.WEIGHTS_FILE})

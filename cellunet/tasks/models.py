@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from cellunet import store
-from cellunet.errors import CellunetError, ModelNotFoundError
+from cellunet.errors import CellunetError, CheckpointError, ModelNotFoundError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,9 +82,9 @@ def show_model(name: str) -> ModelInfo:
     try:
         model = store.find_model(name)
     except ModelNotFoundError as error:
-        for folder in _stopped_runs():
-            if folder.name == name:
-                return _unfinished(folder)
+        for info in list_models():
+            if info.name == name:
+                return info
         raise error from None
     in_folder = model.weights.name == store.WEIGHTS_FILE
     path = model.weights.parent if in_folder else model.weights
@@ -91,17 +92,12 @@ def show_model(name: str) -> ModelInfo:
 
 
 def _listed(folder: Path, shipped: bool) -> ModelInfo:
+    if not store.can_name(folder.name):
+        return _misnamed(folder, shipped)
     try:
         card = store.read_card(folder / store.WEIGHTS_FILE)
     except CellunetError as error:
-        return ModelInfo(
-            name=folder.name,
-            path=folder,
-            shipped=shipped,
-            status="broken",
-            problem=str(error),
-            bytes=_size(folder),
-        )
+        return _broken(folder, shipped, str(error))
     model = store.Model(
         name=folder.name,
         weights=folder / store.WEIGHTS_FILE,
@@ -111,6 +107,22 @@ def _listed(folder: Path, shipped: bool) -> ModelInfo:
     return _ready(model, folder, whole=False)
 
 
+def _misnamed(folder: Path, shipped: bool) -> ModelInfo:
+    problem = f"{folder.name!r} cannot name a model. Rename its folder. {store.NAMED}"
+    return _broken(folder, shipped, problem)
+
+
+def _broken(folder: Path, shipped: bool, problem: str) -> ModelInfo:
+    return ModelInfo(
+        name=folder.name,
+        path=folder,
+        shipped=shipped,
+        status="broken",
+        problem=problem,
+        bytes=size_on_disk(folder),
+    )
+
+
 def _ready(model: store.Model, path: Path, *, whole: bool) -> ModelInfo:
     card = model.card
     return ModelInfo(
@@ -118,7 +130,7 @@ def _ready(model: store.Model, path: Path, *, whole: bool) -> ModelInfo:
         path=path,
         shipped=model.shipped,
         status="ready",
-        bytes=_size(path),
+        bytes=size_on_disk(path),
         target=card.config.encoding.target,
         trained_on=_sources(card.training),
         copy_of=card.start.get("name", "") if card.start.get("kept") == "yes" else "",
@@ -131,18 +143,22 @@ def _ready(model: store.Model, path: Path, *, whole: bool) -> ModelInfo:
 
 
 def _stopped_runs() -> list[Path]:
-    parent = store.home() / "models"
-    if not parent.is_dir():
-        return []
-    return [
-        folder
-        for folder in sorted(parent.iterdir())
-        if (folder / store.STATE_FILE).is_file()
-        and not (folder / store.WEIGHTS_FILE).is_file()
-    ]
+    models = {folder for folder, _ in store.list_folders()}
+    others = (folder for folder in store.own_folders() if folder not in models)
+    return [folder for folder in others if _is_stopped(folder)]
+
+
+def _is_stopped(folder: Path) -> bool:
+    try:
+        return store.holds(folder, store.STATE_FILE)
+    except CheckpointError:
+        # May not be entered, and is not called like a model.
+        return False
 
 
 def _unfinished(folder: Path) -> ModelInfo:
+    if not store.can_name(folder.name):
+        return _misnamed(folder, shipped=False)
     busy = store.is_training(folder.name)
     stopped = "Its training was stopped; the same command with --resume continues it."
     return ModelInfo(
@@ -151,13 +167,18 @@ def _unfinished(folder: Path) -> ModelInfo:
         shipped=False,
         status="in training" if busy else "unfinished",
         problem="It is being trained." if busy else stopped,
-        bytes=_size(folder),
+        bytes=size_on_disk(folder),
     )
 
 
-def _size(path: Path) -> int:
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(f.stat().st_size for f in files if f.is_file())
+def size_on_disk(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder."""
+    total = 0
+    # Of a folder that may not be entered no more is known than names.
+    with contextlib.suppress(OSError):
+        for file in [path] if path.is_file() else path.rglob("*"):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def _sources(training: dict[str, str]) -> str:

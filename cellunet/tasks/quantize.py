@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from cellunet.errors import CellunetError, ConfigError, OutputError
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.normalize import network_input, rescale_channels
 from cellunet.imaging.sizes import resampled, target_length
+from cellunet.io.files import writing
 from cellunet.io.images import open_image
 from cellunet.io.paths import find_inputs
 from cellunet.io.source import Region, array_source
@@ -95,10 +98,17 @@ def calibrate(  # noqa: PLR0913
     Raises
     ------
     CellunetError
-        If there is no such model, it is calibrated, no image can be used, or its
-        file cannot be written.
+        If there is no such model, it ships with cellunet, it is calibrated, no image
+        can be used, or its file cannot be written.
     """
     opened = store.find_model(model)
+    if opened.weights.resolve().is_relative_to(store.SHIPPED.resolve()):
+        folder = shlex.quote(str(opened.weights.parent))
+        raise ConfigError(
+            f"Model {opened.name!r} ships with cellunet and stays as it is.",
+            hint="Calibrate a copy of your own: "
+            f"cellunet models add {folder} --name MY-CELLS",
+        )
     if opened.card.int8_ranges and not overwrite:
         raise OutputError(
             f"Model {opened.name!r} is calibrated for eight bits already.",
@@ -148,9 +158,14 @@ def _write_ranges(
     weights = read_weights(model.weights, network)
     metadata = store.read_metadata(model.weights)
     metadata["int8_ranges"] = measure_ranges(weights, network, windows, threads)
-    # A training may have ended meanwhile: its weights stay.
-    model.check_unchanged()
-    store.write(model.weights, weights, metadata)
+    folder = model.weights.parent
+    mine = folder.resolve().parent == (store.home() / "models").resolve()
+    named = mine and store.can_name(folder.name)
+    alone = store.training(folder.name) if named else contextlib.nullcontext()
+    with writing(model.weights), alone:
+        # A training may have ended meanwhile: its weights stay.
+        model.check_unchanged()
+        store.write(model.weights, weights, metadata)
 
 
 def ranges_on_samples(

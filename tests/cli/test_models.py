@@ -108,12 +108,24 @@ def test_removal_without_yes_tells_what_it_would_do(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "remove", pytest.fail)
+    folder = home() / "models" / "cells"
+    folder.mkdir(parents=True)
+    (folder / store.WEIGHTS_FILE).write_bytes(b"?" * 3_840_000)
     ran = run("models", "remove", "cells")
     assert ran.code == 1
     assert ran.err == (
-        f"cellunet: error: This would remove {READY.path} (3.8 MB), for good. To do "
+        f"cellunet: error: This would remove {folder} (3.8 MB), for good. To do "
         "so: cellunet models remove cells --yes\n"
     )
+
+
+def test_removal_without_yes_promises_nothing_that_it_will_refuse(run: Run) -> None:
+    for words in (("nuclei",), ("nuclei", "--yes")):
+        ran = run("models", "remove", *words)
+        assert (ran.code, ran.err) == (
+            1,
+            "cellunet: error: nuclei ships with cellunet and cannot be removed.\n",
+        )
 
 
 def test_removal_with_yes_removes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +170,8 @@ def test_calibration_tells_what_was_made_and_what_was_left_out(
 @pytest.mark.parametrize("command", ["show", "remove"])
 def test_an_unknown_model_is_refused(run: Run, command: str) -> None:
     ran = run("models", command, "cell")
-    assert (ran.code, ran.err) == (1, "cellunet: error: There is no model 'cell'.\n")
+    assert ran.code == 1
+    assert ran.err.startswith("cellunet: error: There is no model 'cell'.")
 
 
 def test_the_channels_of_a_model_of_several_are_shown(
@@ -258,3 +271,14 @@ def test_what_cannot_go_out_or_come_in_is_one_line(
     ran = run("models", "add", str(tmp_path / "none.zip"))
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)
     assert run("models", "export", "nuclei").code == 2
+
+
+@pytest.mark.parametrize("words", [("--author", "A B"), ("--license", "CC0-1.0")])
+def test_who_made_a_model_is_not_asked_for_where_it_cannot_be_written(
+    run: Run, tmp_path: Path, words: tuple[str, str]
+) -> None:
+    out = tmp_path / "n.onnx"
+    ran = run("models", "export", "nuclei", "--to", "onnx", "--out", str(out), *words)
+    assert ran.code == 2
+    assert f"{words[0]} goes with --to bioimageio." in ran.err
+    assert not out.exists()

@@ -428,6 +428,18 @@ def test_a_plane_of_one_value_has_no_foreground() -> None:
         assert percentile_span(found, PERCENTILE) == 0.0
 
 
+def test_few_objects_on_a_background_of_exactly_zero_are_the_foreground() -> None:
+    # Neighbors are equal: no noise. 0.5 % of the pixels are less than dirt may cover.
+    image = np.zeros((400, 400), np.float32)
+    image[100:120, 100:140] = 5
+    found = _measure(image)
+    assert found.noise == 0
+    assert found.foreground == pytest.approx(5, rel=0.01)
+    # Far brighter dirt does not hide them, as on any other background.
+    image[300:310, 200:240] = 500
+    assert _measure(image).foreground == pytest.approx(5, rel=0.2)
+
+
 def test_nobody_pays_who_does_not_ask(rng) -> None:
     image = _field(rng).astype(np.uint16)
     assert _measure(image, PERCENTILE.replace(foreground_limit=0.0)).foreground is None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from cellunet.imaging import outlines as module
 from cellunet.imaging.outlines import Tracer, outlines, ring_areas
 
 
@@ -137,6 +138,26 @@ def test_a_piece_in_the_hole_of_another_keeps_its_own_hole() -> None:
     found = outlines(labels)[1]
     areas = [[ring_area(ring) for ring in piece] for piece in found]
     assert areas == [[80, -48], [24, -0.25]]
+
+
+def test_holes_of_many_pieces_are_looked_for_in_the_pieces_around_alone(
+    monkeypatch,
+) -> None:
+    labels = np.tile(np.pad(np.ones((3, 3), np.uint8), 1), (5, 6))
+    labels[2::5, 2::5] = 0
+    asked = []
+    contains = module._contains
+
+    def counted(ring, point):
+        asked.append(point)
+        return contains(ring, point)
+
+    monkeypatch.setattr(module, "_contains", counted)
+    found = outlines(labels)[1]
+    assert len(found) == len(asked) == 30
+    for piece in found:
+        outer, hole = (ring.mean(axis=0) for ring in piece)
+        assert outer.tolist() == hole.tolist()
 
 
 def test_no_object_has_no_outline() -> None:

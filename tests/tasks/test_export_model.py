@@ -162,6 +162,16 @@ def test_a_magnification_is_told(tmp_path) -> None:
     assert "Magnify images by 1.5 first" in _files(made.path)["README.md"].decode()
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("plain", "by two percentiles"), ("standard", "to mean 0 and standard deviation")],
+)
+def test_the_scaling_that_is_told_is_the_models(tmp_path, kind, words) -> None:
+    name = _saved(tmp_path / "m", NORMALIZATIONS[kind])
+    made = export_model(name, "bioimageio", out=tmp_path / "m.zip")
+    assert f"intensities are\nscaled {words}" in _files(made.path)["README.md"].decode()
+
+
 def test_files_that_are_there_and_unknown_forms_are_refused(tmp_path) -> None:
     path = tmp_path / "n.onnx"
     path.write_text("mine")

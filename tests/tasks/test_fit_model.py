@@ -112,6 +112,26 @@ def test_ranges_for_eight_bits_do_not_outlast_the_curve_they_were_measured_with(
     assert "cellunet models calibrate curved IMAGES" in caught.value.hint
 
 
+def test_pictures_of_a_model_that_was_replaced_are_gone(data, monkeypatch) -> None:
+    monkeypatch.setattr(task, "_stage", lambda t, now, *_: (now, 0.0, ""))
+    folder = store.model_folder("mine")
+    (folder / "validation").mkdir(parents=True)
+    (folder / "validation" / "old.png").touch()
+    (folder / "history.csv").touch()
+    fit_model("nuclei", data(1), "mine", threads=1, overwrite=True)
+    left = [p for p in folder.rglob("*") if p.is_file()]
+    assert left == [folder / store.WEIGHTS_FILE]
+
+
+def test_diameters_take_no_memory_for_labels_that_are_not_used(monkeypatch) -> None:
+    monkeypatch.setattr(np, "bincount", None)
+    # As of a program that numbers objects at random: 4 pixels, and 1.
+    labels = np.array([[0, 2**31 - 1, 2**31 - 1], [7, 2**31 - 1, 2**31 - 1]])
+    assert task._diameters(labels).tolist() == pytest.approx(
+        [2 * (1 / np.pi) ** 0.5, 2 * (4 / np.pi) ** 0.5]
+    )
+
+
 def test_the_edge_changes_outlines_the_same_for_any_tile(data, tmp_path) -> None:
     image = data(1) / "images" / "f0.tif"
 

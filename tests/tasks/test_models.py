@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,45 @@ def test_a_model_in_training_says_so(models) -> None:
 def test_no_models_no_list(home, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(store, "SHIPPED", tmp_path / "none")
     assert list_models() == ()
+
+
+def test_folders_that_cannot_be_names_are_listed_with_what_to_do(models) -> None:
+    (models / "cells").rename(models / "my-cells - Copy")
+    (models / "another").rename(models / "another - Copy")
+    found = {m.name: m for m in list_models()}
+    assert list(found) == ["another - Copy", "broken", "my-cells - Copy", "nuclei"]
+    for name in ("another - Copy", "my-cells - Copy"):
+        assert found[name].status == "broken"
+        assert f"{name!r} cannot name a model. Rename" in found[name].problem
+        assert show_model(name) == found[name]
+    with pytest.raises(ModelNotFoundError) as caught:
+        store.find_model("unknown")
+    assert "Known: broken, nuclei." in caught.value.hint
+
+
+def test_a_folder_that_may_not_be_entered_is_a_broken_model(
+    models, monkeypatch
+) -> None:
+    plain = Path.stat
+    (models / "lost+found").mkdir()
+    closed = {models / "cells", models / "lost+found"}
+
+    def stat(path: Path, **how: bool) -> os.stat_result:
+        if path.parent in closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    # What cannot be a model's name is nobody's model.
+    names = [m.name for m in list_models()]
+    assert names == ["another", "broken", "cells", "nuclei"]
+    with pytest.raises(CheckpointError, match="cells cannot be read") as caught:
+        store.find_model("cells")
+    assert "permissions" in caught.value.hint
+    # Nothing is known of a home that may not be entered: the shipped ones are there.
+    closed.add(models)
+    closed.add(models / "nuclei")
+    assert store.find_model("nuclei").shipped
 
 
 def test_one_model_is_shown_whole(models, tiny_model) -> None:

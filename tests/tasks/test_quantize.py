@@ -13,7 +13,13 @@ import tifffile
 
 from cellunet import store
 from cellunet.command_config import PredictConfig
-from cellunet.errors import CheckpointError, ConfigError, InputError, OutputError
+from cellunet.errors import (
+    BusyError,
+    CheckpointError,
+    ConfigError,
+    InputError,
+    OutputError,
+)
 from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.normalize import network_input
 from cellunet.io.label_tiff import read_provenance
@@ -125,6 +131,29 @@ def test_a_training_that_ends_meanwhile_keeps_its_weights(folder, images):
     with pytest.raises(CheckpointError, match="was replaced while it was read"):
         calibrate(str(folder), [str(images)], overwrite=True, track=track)
     assert file.read_bytes() == newer
+
+
+def test_a_model_that_ships_stays_as_it_is(folder, images, monkeypatch):
+    monkeypatch.setattr(store, "SHIPPED", folder.parent)
+    before = (folder / store.WEIGHTS_FILE).read_bytes()
+    for asked in ("model", str(folder), str(folder / store.WEIGHTS_FILE)):
+        with pytest.raises(ConfigError, match="'model' ships with cellunet") as caught:
+            calibrate(asked, [str(images)], overwrite=True)
+        assert f"models add {folder} --name MY-CELLS" in caught.value.hint
+    assert (folder / store.WEIGHTS_FILE).read_bytes() == before
+
+
+def test_a_model_that_is_trained_anew_is_not_written_to(
+    folder, images, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "home"))
+    mine = shutil.copytree(folder, tmp_path / "home" / "models" / "mine")
+    before = (mine / store.WEIGHTS_FILE).read_bytes()
+    with store.training("mine"), pytest.raises(BusyError, match="is being trained"):
+        calibrate("mine", [str(images / "a0.tif")], overwrite=True)
+    assert (mine / store.WEIGHTS_FILE).read_bytes() == before
+    calibrate("mine", [str(images / "a0.tif")], overwrite=True)
+    assert (mine / store.WEIGHTS_FILE).read_bytes() != before
 
 
 def test_an_image_that_cannot_be_read_costs_itself_alone(folder, images, tmp_path):
