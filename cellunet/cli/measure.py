@@ -81,7 +81,8 @@ def measure(
 
     The same table, ROI sets, GeoJSON, COCO file and report as predict writes, of labels
     that were corrected by hand or made by another program, and of other images than
-    those that were segmented.
+    those that were segmented. Label images whose results are all there are skipped, so
+    that the same command goes on.
     """
     from cellunet.tasks.measure import measure as run
 

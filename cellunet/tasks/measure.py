@@ -33,6 +33,8 @@ from cellunet.io.images import create_labels, names_of_images, open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.paths import (
     below,
+    counted,
+    file_key,
     find_inputs,
     output_paths,
     output_stem,
@@ -61,6 +63,7 @@ from cellunet.tasks.predict.outputs import (
     label_planes,
     note_on_planes,
     optional_output_paths,
+    refresh_tables,
     reporter_for,
     write_joined,
 )
@@ -69,7 +72,7 @@ from cellunet.tasks.predict.plane import band_rows, channel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -98,11 +101,13 @@ class MeasuredLabels:
     images: tuple[str, ...] = ()
     """The files whose intensities were measured."""
     objects: int | None = None
-    """Objects in all planes; None if it failed."""
+    """Objects in all planes; None if it failed or was skipped."""
     message: str = ""
     """Why it failed."""
     bug: bool = False
     """Whether it failed by a fault of cellunet's or of a library."""
+    skipped: bool = False
+    """Whether all its files were there, and are left as they are."""
     notes: tuple[str, ...] = ()
     """What to know of the objects, in sentences."""
     files: tuple[str, ...] = ()
@@ -143,7 +148,7 @@ class Measured:
     @property
     def failed(self) -> tuple[MeasuredLabels, ...]:
         """Those that could not be measured, each with its message."""
-        return tuple(i for i in self.images if i.objects is None)
+        return tuple(i for i in self.images if i.message)
 
     @property
     def damaged(self) -> tuple[MeasuredLabels, ...]:
@@ -224,6 +229,8 @@ def measure(
         _Target(path, name, outputs[path], made[path], columns)
         for path, name, columns in zip(files, names, places.columns, strict=True)
     ]
+    inputs = [*found.files, *(given.files if given else ())]
+    _refuse_inputs(inputs, [*joined.values(), *_written(targets, config)])
     with at_work(out, {target.output.parent for target in targets}):
         for target in track(targets, "Measuring", len(files)):
             path = target.path
@@ -232,7 +239,7 @@ def measure(
             seconds = time.perf_counter() - start
             shown.append(_shown(results[-1], target, seconds))
         done = [r.output for r in shown if r.output is not None]
-        written = write_joined(joined, list(map(Path, done)), config)
+        written = write_joined(joined, list(map(Path, done)), config, before=True)
         seconds = time.perf_counter() - begin
         report = None
         if reporter is not None:
@@ -244,7 +251,14 @@ def measure(
         table=written.get("table"),
         coco=written.get("coco"),
         report=report,
-        notes=(*_on_left(left), *places.notes, *places.warnings),
+        notes=(
+            *_on_left(left),
+            *_on_skipped(results),
+            *_on_found(found),
+            *(_on_found(given) if given else ()),
+            *places.notes,
+            *places.warnings,
+        ),
     )
 
 
@@ -268,12 +282,12 @@ def _shown(
     result: MeasuredLabels, target: _Target | None = None, seconds: float = 0.0
 ) -> ImageResult:
     """Return what a report is told of a label image."""
-    done = result.objects is not None
+    done = not result.message
     return ImageResult(
         input=result.labels,
         output=str(target.output) if target and done else None,
         columns=target.columns if target else {},
-        status="done" if done else "failed",
+        status="skipped" if result.skipped else "done" if done else "failed",
         objects=result.objects,
         seconds=seconds,
         message=result.message,
@@ -320,6 +334,12 @@ class _Job:
                         "A01_w1.tif and A01_w2.tif. A single label image takes all "
                         "images.",
                     )
+                if self._finished(target):
+                    return MeasuredLabels(
+                        labels=str(target.path),
+                        images=_paths(images or ()),
+                        skipped=True,
+                    )
                 return self._write(target, images or [], stack)
         except CellunetError as error:
             return MeasuredLabels(
@@ -328,6 +348,17 @@ class _Job:
                 message=str(error),
                 bug=isinstance(error, BugError),
             )
+
+    def _finished(self, target: _Target) -> bool:
+        """Return whether all files are there, and what they say of samples is so."""
+        config, reporter = self._config, self._reporter
+        paths = optional_output_paths(target.output, config)
+        if config.overwrite or not paths or not all(p.exists() for p in paths.values()):
+            return False
+        if reporter is not None and not reporter.has(target.output, {}):
+            return False
+        refresh_tables(target.output, target.output, config, target.columns)
+        return True
 
     def _write(
         self, target: _Target, images: list[ChannelFile], stack: contextlib.ExitStack
@@ -429,7 +460,7 @@ class _Numbers:
         *,
         linked: bool,
     ) -> None:
-        self._linked = linked
+        self._linked = linked and any(len(frame) > 1 for frame in frames)
         self.new = linked and not _go_on(planes, frames)
         """Whether they are none of the label image's."""
         self.of = link_planes(planes, frames) if self.new else [p.ids for p in planes]
@@ -581,6 +612,26 @@ def _on_grid_of_labels(output: Path, image: Source, order: Sequence[int]) -> boo
     return True
 
 
+def _written(targets: Sequence[_Target], config: PredictConfig) -> Iterator[Path]:
+    """Yield the files that are written of each label image, or may be."""
+    for target in targets:
+        yield from optional_output_paths(target.output, config).values()
+        if config.link_planes:
+            yield target.output
+
+
+def _refuse_inputs(inputs: Sequence[Path], written: Iterable[Path]) -> None:
+    """Refuse to write a file in the place of one that is read."""
+    given = {file_key(path): path for path in inputs}
+    for path in written:
+        replaced = given.get(file_key(path))
+        if replaced is not None:
+            raise InputError(
+                f"The result {path} would replace the input {replaced}.",
+                hint="Choose another folder with --out.",
+            )
+
+
 def _refuse_existing(paths: Sequence[Path], config: PredictConfig) -> None:
     there = [path for path in paths if path.exists()]
     if there and not config.overwrite:
@@ -695,3 +746,16 @@ def _on_left(left: Sequence[Path]) -> tuple[str, ...]:
     return (
         f"{len(left):,} image{'s'[: len(left) > 1]} of no label image ({some}{more})",
     )
+
+
+def _on_skipped(results: Sequence[MeasuredLabels]) -> tuple[str, ...]:
+    count = sum(result.skipped for result in results)
+    if not count:
+        return ()
+    what = "1 label image was" if count == 1 else f"{count:,} label images were"
+    return (f"{what} measured before and left as is (--overwrite measures anew)",)
+
+
+def _on_found(found: Inputs) -> tuple[str, ...]:
+    left = (f"left out: {counted(found.left_out)}",) if found.left_out else ()
+    return (*left, *found.warnings)
