@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import __version__
+from cellunet.annotations.pixels import refuse_picture
 from cellunet.bugs import telling_bugs
 from cellunet.command_config import ALL_IMAGES
 from cellunet.config import NormalizationConfig
@@ -23,6 +24,7 @@ from cellunet.errors import (
     CellunetError,
     ConfigError,
     InputError,
+    some,
 )
 from cellunet.imaging.measure import equivalent_diameters
 from cellunet.imaging.normalize import measure_channels
@@ -32,6 +34,7 @@ from cellunet.io.files import at_work, writing
 from cellunet.io.images import create_labels, names_of_images, open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.paths import (
+    bare_stem,
     below,
     counted,
     file_key,
@@ -39,6 +42,7 @@ from cellunet.io.paths import (
     output_paths,
     output_stem,
     shared_stem,
+    stem,
     without_results,
 )
 from cellunet.io.scratch import MEMORY_BYTES, Scratch
@@ -87,6 +91,9 @@ if TYPE_CHECKING:
     """The file that labels are of, and the settings by which it was read."""
 
 MOST_NAMED = 3
+
+MANY_VALUES = 30
+"""Fewer values may be classes or a mask, in as many pieces as a picture."""
 
 DARK = Statistics(low=0.0, high=1.0, mean=0.0, std=0.0, noise=0.0, count=1)
 """Of a picture of outlines without an image behind them."""
@@ -205,7 +212,7 @@ def measure(
         )
     placing = Placing(config)
     found = find_inputs([labels], include=("thumbs", "projections", "labels"))
-    files = without_results(found.files)
+    files, beside = _label_files(found)
     given = find_inputs(images, exclude=out) if images else None
     made = {path: _made_of(path) for path in files}
     belong, left = _pairs(found, made, given)
@@ -253,6 +260,7 @@ def measure(
         report=report,
         notes=(
             *_on_left(left),
+            *_on_beside(beside),
             *_on_skipped(results),
             *_on_found(found),
             *(_on_found(given) if given else ()),
@@ -379,6 +387,8 @@ class _Job:
             )
         order = _planes_of(labels, source)
         counted = label_planes(labels)
+        most = max(counted, key=lambda plane: len(plane.ids))
+        refuse_picture(next(most.bands()), target.path, MANY_VALUES)
         planes = [counted[number] for number in order]
         numbers = _Numbers(planes, frames_of(source), linked=config.link_planes)
         paths = [*optional_output_paths(target.output, config).values()]
@@ -641,6 +651,21 @@ def _refuse_existing(paths: Sequence[Path], config: PredictConfig) -> None:
         )
 
 
+def _label_files(found: Inputs) -> tuple[list[Path], list[Path]]:
+    """Return label images, and the images in their folders that are left out.
+
+    Where labels are marked, as ``a_masks.tif``, and lie beside their images, files that
+    are neither marked nor named one by one are images.
+    """
+    files = without_results(found.files)
+    marked = {p for p in files if bare_stem(p.name) != stem(p.name)}
+    of = {(path.parent, shared_stem(path.name)) for path in marked}
+    others = [p for p in files if p not in marked and p not in found.named]
+    mixed = {p.parent for p in others if (p.parent, shared_stem(p.name)) in of}
+    beside = [p for p in others if p.parent in mixed]
+    return [path for path in files if path not in set(beside)], beside
+
+
 def _pairs(
     found: Inputs, made: Mapping[Path, Made], given: Inputs | None
 ) -> tuple[dict[Path, list[ChannelFile]], list[Path]]:
@@ -736,6 +761,13 @@ def _on_pieces(count: int) -> tuple[str, ...]:
         return ()
     objects = "1 object is" if count == 1 else f"{count:,} objects are"
     return (f"{objects} in several pieces",)
+
+
+def _on_beside(beside: Sequence[Path]) -> tuple[str, ...]:
+    if not beside:
+        return ()
+    names = some([path.name for path in beside], MOST_NAMED)
+    return (f"taken for images, as they lie beside marked label images: {names}",)
 
 
 def _on_left(left: Sequence[Path]) -> tuple[str, ...]:

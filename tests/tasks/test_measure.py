@@ -475,3 +475,25 @@ def test_all_is_measured_with_a_frame_for_trackers(tmp_path) -> None:
     ]
     assert [r["intensity_median"] for r in table] == ["1", "1", "2"]
     assert {r["background"] for r in table} == {"0"}
+
+
+def test_images_beside_marked_labels_are_not_taken_for_labels(tmp_path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"data/{name}.tif", boxes(9))
+        write(tmp_path / f"data/{name}_masks.tif", boxes(3))
+    write(tmp_path / "data/c.tif", boxes(9))
+    for images in ((), ("data",)):
+        found, table = run(tmp_path, "data", *images)
+        assert [row["id"] for row in table] == ["3", "3"]
+        assert any("taken for images" in note for note in found.notes)
+
+
+def test_intensities_are_refused_and_classes_of_many_objects_are_not(tmp_path) -> None:
+    picture = np.random.default_rng(0).integers(100, 160, (64, 64), dtype=np.uint16)
+    write(tmp_path / "l/picture.tif", picture)
+    classes = np.zeros((64, 64), np.uint8)
+    classes[::3, ::3] = 1 + (np.arange(22) % 2)
+    write(tmp_path / "l/classes.tif", classes)
+    found, _ = run(tmp_path, "l")
+    assert [image.objects for image in found.images] == [2, None]
+    assert "looks like an intensity image" in found.failed[0].message
