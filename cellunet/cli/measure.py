@@ -113,10 +113,9 @@ def summarize(session: Session, found: Measured, out: Path) -> None:
     if len(done) > MAX_ROWS:
         report.line(f"and {len(done) - MAX_ROWS:,} more")
     objects = sum(image.objects or 0 for image in done)
-    report.line(
-        f"{counted(objects, 'object')} in {counted(len(done), 'label image')}: {out}",
-        "bold",
-    )
+    if done or not any(image.skipped for image in found.images):
+        count = f"{counted(objects, 'object')} in {counted(len(done), 'label image')}"
+        report.line(f"{count}: {out}", "bold")
     written = {
         "Table of all objects": found.table,
         "COCO file of all objects": found.coco,
