@@ -113,7 +113,7 @@ def summarize(session: Session, found: Measured, out: Path) -> None:
     if len(done) > MAX_ROWS:
         report.line(f"and {len(done) - MAX_ROWS:,} more")
     objects = sum(image.objects or 0 for image in done)
-    if done or found.failed:
+    if done:
         count = f"{counted(objects, 'object')} in {counted(len(done), 'label image')}"
         report.line(f"{count}: {out}", "bold")
     written = {
