@@ -110,12 +110,10 @@ def summarize(session: Session, found: Measured, out: Path) -> None:
     ]
     if rows:
         report.table([("labels", "objects", "measured on"), *rows], left=(0, 2))
-    if len(done) > MAX_ROWS:
-        report.line(f"and {len(done) - MAX_ROWS:,} more")
-    objects = sum(image.objects or 0 for image in done)
-    if done:
+        objects = sum(image.objects or 0 for image in done)
         count = f"{counted(objects, 'object')} in {counted(len(done), 'label image')}"
-        report.line(f"{count}: {out}", "bold")
+        more = f" ({len(done) - MAX_ROWS:,} not shown)" * (len(done) > MAX_ROWS)
+        report.line(f"{count}{more}: {out}", "bold")
     written = {
         "Table of all objects": found.table,
         "COCO file of all objects": found.coco,
