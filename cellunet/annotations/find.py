@@ -127,9 +127,8 @@ def scribbled_parts(folder: Path) -> dict[str, Path]:
 
 def is_scribbles(path: Path) -> bool:
     """Return whether the name of an image or its folder says that it is scribbles."""
-    return path.parent.name == SCRIBBLES_FOLDER or stem(path.name).endswith(
-        f"_{SCRIBBLES_FOLDER}"
-    )
+    names = path.parent.name.lower(), stem(path.name).lower()
+    return names[0] == SCRIBBLES_FOLDER or names[1].endswith(f"_{SCRIBBLES_FOLDER}")
 
 
 def is_overlaid(path: Path) -> bool:
@@ -163,13 +162,42 @@ def _told(inside: Collection[str]) -> tuple[str, ...]:
 
 def _beside(folder: Path, kind: str) -> dict[str, Path]:
     """Return images in a folder `kind`, and those next to images called NAME_kind."""
+    adjacent = _called(image_files(folder), kind)
+    inside = (p for at in subfolders(folder, (kind,)) for p in image_files(at))
+    return adjacent | {stem(p.name): p for p in inside}
+
+
+def _called(files: Iterable[Path], kind: str) -> dict[str, Path]:
+    """Return the images called NAME_kind, in any case, by that name."""
+    names = ((stem(path.name), path) for path in files)
     end = f"_{kind}"
-    adjacent = {
-        stem(p.name).removesuffix(end): p
-        for p in image_files(folder)
-        if stem(p.name).endswith(end)
-    }
-    return adjacent | {stem(p.name): p for p in image_files(folder / kind)}
+    return {n[: -len(end)]: p for n, p in names if n.lower().endswith(end)}
+
+
+def parts_below(folder: Path, kind: str) -> dict[str, Path]:
+    """Return images called NAME_kind in a folder of labels and below it, by their path.
+
+    Where it is called ``labels``, ``masks``, ``annotations`` or ``rois``, those next to
+    it and those in a folder `kind` next to it, too, under the path there.
+    """
+    found: dict[str, Path] = {}
+    if folder.resolve().name.lower() in DRAWN_FOLDERS:
+        above = folder.resolve().parent
+        found |= _called(image_files(above), kind)
+        for place in subfolders(above, (kind,)):
+            below = (p for p in sorted(place.rglob("*")) if is_image_file(p))
+            found |= {_path_below(place, p.with_name(stem(p.name))): p for p in below}
+    every = (p for p in sorted(folder.rglob("*")) if is_image_file(p))
+    for path in every:
+        found |= {
+            _path_below(folder, path.with_name(name)): path
+            for name in _called([path], kind)
+        }
+    return found
+
+
+def _path_below(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 def grouped(named: Iterable[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:
@@ -178,6 +206,13 @@ def grouped(named: Iterable[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:
     for name, path in named:
         groups[name] = (*groups.get(name, ()), path)
     return groups
+
+
+def _merged(
+    named: Iterable[tuple[str, tuple[Path, ...]]],
+) -> dict[str, tuple[Path, ...]]:
+    """Return all paths of each name: names that parts share are for the caller."""
+    return grouped((name, path) for name, paths in named for path in paths)
 
 
 def _partner(annotation: Path, images: set[str], shared: Mapping[str, str]) -> str:
@@ -309,9 +344,24 @@ def detect_split_folders(folder: Path) -> FolderLayout | None:
             files = [p for place in places for p in annotation_files(place)]
             if not image_files(side) or not files:
                 continue
-            paths, notes = by_name(image_files(side), files)
+            annotated, scribbles = (
+                {
+                    stem(p.name): p
+                    for place in subfolders(folder, (kind,))
+                    for p in image_files(place / side.name)
+                }
+                for kind in (ANNOTATED_FOLDER, SCRIBBLES_FOLDER)
+            )
+            paths, notes = by_name(image_files(side), files, scribbles)
             drawn = by_image(files, set(paths), ANYTHING)
-            sides[side.name] = FolderLayout("folders", paths, drawn, notes=notes)
+            sides[side.name] = FolderLayout(
+                "folders",
+                paths,
+                _or_scribbles(drawn, scribbles),
+                notes=notes,
+                annotated=annotated,
+                scribbles=scribbles,
+            )
     if not sides:
         return None
     lists: dict[str, tuple[str, ...]] = {}
@@ -381,8 +431,10 @@ def detect_objects(folder: Path) -> FolderLayout | None:
     joined = _joined("samples", samples)
     return replace(
         joined,
-        images={**joined.images, **objects.images},
-        annotations={**joined.annotations, **objects.annotations},
+        images=_merged([*joined.images.items(), *objects.images.items()]),
+        annotations=_merged(
+            [*joined.annotations.items(), *objects.annotations.items()]
+        ),
     )
 
 
@@ -602,8 +654,8 @@ def _joined(
     every = parts.items()
     return FolderLayout(
         name,
-        dict(pair for part, one in every for pair in named(one.images, part)),
-        dict(pair for part, one in every for pair in named(one.annotations, part)),
+        _merged(pair for part, one in every for pair in named(one.images, part)),
+        _merged(pair for part, one in every for pair in named(one.annotations, part)),
         lists or {},
         tuple(note for one in parts.values() for note in one.notes),
         dict(pair for part, one in every for pair in named(one.annotated, part)),
@@ -647,7 +699,7 @@ def _only_listed(found: FolderLayout) -> FolderLayout:
         {n: p for n, p in found.annotations.items() if n in listed},
         found.lists,
         notes,
-        found.annotated,
+        {n: p for n, p in found.annotated.items() if n not in left_out},
         found.scribbles,
     )
 

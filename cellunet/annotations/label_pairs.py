@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cellunet.annotations.find import (
-    annotated_parts,
-    scribbled_parts,
+    ANNOTATED_FOLDER,
+    SCRIBBLES_FOLDER,
+    parts_below,
 )
 from cellunet.annotations.foreign import refuse_foreign
 from cellunet.annotations.planes import ChosenPlanes
@@ -105,10 +106,6 @@ def pair_folders(
         )
     labels = _inner(labels)
     found, true = _files(_inner(predicted)), _files(labels, drawn=True)
-    parts, scribbles = annotated_parts(labels), scribbled_parts(labels)
-    if labels.resolve().name.lower() in DRAWN_FOLDERS:
-        parts = annotated_parts(labels.resolve().parent) | parts
-        scribbles = scribbled_parts(labels.resolve().parent) | scribbles
     as_is = _same_names(dict(found), dict(true))
     truths = _grouped(true, as_is)
     by_name = {
@@ -124,7 +121,17 @@ def pair_folders(
         wanted = set(truths)
         if rest:
             logger.warning("Not scored, as not in %s: %d predictions.", labels, rest)
+    parts, scribbles = (
+        {_bare(name): path for name, path in found.items()} | found
+        for kind in (ANNOTATED_FOLDER, SCRIBBLES_FOLDER)
+        for found in [parts_below(labels, kind)]
+    )
     problems = _label_problems(wanted, by_name["predicted"], by_name["true"])
+    known = {_bare(name) for name in truths}
+    named = (*parts.items(), *scribbles.items())
+    alone = {str(path) for name, path in named if _bare(name) not in known}
+    if alone:
+        problems.append(f"no true labels for {some(sorted(alone), MAX_NAMED)}")
     if problems:
         raise InputError(
             f"The label files of {predicted} (predicted) and {labels} (true) do not "
@@ -140,8 +147,8 @@ def pair_folders(
             name=name,
             predicted=by_name["predicted"][name][0],
             labels=by_name["true"][name][0],
-            annotated=parts.get(name),
-            scribbles=scribbles.get(name),
+            annotated=parts.get(name, parts.get(_bare(name))),
+            scribbles=scribbles.get(name, scribbles.get(_bare(name))),
         )
         for name in sorted(wanted)
     ]
@@ -187,7 +194,8 @@ def _inner(folder: Path) -> Path:
         return folder
     drawn = subfolders(folder, (*DRAWN_FOLDERS, SEQUENCE.lower()))
     images = subfolders(folder, IMAGE_FOLDERS)
-    known = {*drawn, *images, *subfolders(folder, ("tra", "report-data"))}
+    beside = ("tra", "report-data", ANNOTATED_FOLDER, SCRIBBLES_FOLDER)
+    known = {*drawn, *images, *subfolders(folder, beside)}
     there = [p for p in folder.iterdir() if not p.name.startswith(".")]
     others = [p for p in there if p not in known and (p.is_dir() or is_image_file(p))]
     inside = drawn or images
@@ -200,7 +208,7 @@ def _same_names(found: Mapping[str, Path], true: Mapping[str, Path]) -> set[str]
     Without the images that lie next to the labels in both, which are the same file.
     """
     shared = set(found) & set(true)
-    bare = {n: folder + bare_stem(last) for n, folder, last in map(_parts, shared)}
+    bare = {name: _bare(name) for name in shared}
     images = {
         name
         for mark, name in bare.items()
@@ -210,6 +218,12 @@ def _same_names(found: Mapping[str, Path], true: Mapping[str, Path]) -> set[str]
         and filecmp.cmp(found[name], true[name], shallow=False)
     }
     return {name for name in shared if bare[name] not in images}
+
+
+def _bare(name: str) -> str:
+    """Return a name without the mark of labels."""
+    _, folder, last = _parts(name)
+    return folder + bare_stem(last)
 
 
 def _parts(name: str) -> tuple[str, str, str]:
@@ -229,8 +243,7 @@ def _grouped(
     groups: dict[str, tuple[Path, ...]] = {}
     marked: dict[str, tuple[Path, ...]] = {}
     for whole, path in files:
-        _, folder, last = _parts(whole)
-        name = whole if whole in as_is else folder + bare_stem(last)
+        name = whole if whole in as_is else _bare(whole)
         into = groups if name == whole else marked
         into[name] = (*into.get(name, ()), path)
     return groups | marked

@@ -197,6 +197,7 @@ def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
     whole = {pair.image: pair.name for pair in pairs}
     choice = ChosenPlanes(planes)
     taken = choice.of(pairs, [(p.annotation, p.image) for p in pairs])
+    _refuse_same_names(taken)
     sides = {
         side: tuple(sorted(p.name for p in taken if whole[p.image] in set(names)))
         for side, names in found.lists.items()
@@ -412,6 +413,7 @@ def _problems(found: FolderLayout) -> list[str]:
     kinds = {
         "no annotation for the image": images - drawn,
         "no image for the annotation": drawn - images,
+        "no image for what is annotated of": set(found.annotated) - images - drawn,
         "listed but not there": (training | validation) - images - drawn,
         "in both lists": training & validation,
         "several images called": {n for n, p in found.images.items() if len(p) > 1},
@@ -686,7 +688,7 @@ def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
     )
 
 
-def _refuse_same_names(drawn: tuple[AnnotatedImage, ...]) -> None:
+def _refuse_same_names(drawn: Iterable[AnnotatedImage]) -> None:
     by_name: dict[str, list[str]] = {}
     for one in drawn:
         by_name.setdefault(one.name.casefold(), []).append(one.annotation.name)

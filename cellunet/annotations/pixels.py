@@ -9,6 +9,7 @@ around it, and takes no part in scores.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 import zlib
@@ -45,11 +46,14 @@ from cellunet.io.tiff_pixels import SeriesReader
 from cellunet.io.zarr_store import is_zarr
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy.typing as npt
 
     from cellunet.annotations.types import Annotation
+
+    _PlaneReader = Callable[[int], npt.NDArray[Any]]
 
 LOSSY = {"OJPEG", "JPEG", "JPEG_LOSSY", "JPEG_2000_LOSSY", "JPEGXR_NDPI"}
 
@@ -84,13 +88,8 @@ def read_pixels(path: Path, plane: int | None = None) -> npt.NDArray[Any]:
         If the file is missing, empty, truncated or of another kind, if its header
         claims more pixels than can be labels, or if it has several planes.
     """
-    try:
-        with reading(path):
-            pixels = _as_integers(_without_equal_channels(_read(path, plane)))
-    except ImageReadError as error:
-        # No part of an annotation is left out on request.
-        hint = "Export it again." if error.hint == KEEP_GOING else error.hint
-        raise AnnotationError(error.message, hint=hint) from error
+    with _reading(path):
+        pixels = _as_integers(_without_equal_channels(_read(path, plane)))
     if pixels.ndim == 3 and (pixels.shape[2] > 4 or pixels.dtype.itemsize > 2):
         raise AnnotationError(
             f"{path} has {pixels.shape[2]} channels of {pixels.dtype}; a colored "
@@ -98,6 +97,46 @@ def read_pixels(path: Path, plane: int | None = None) -> npt.NDArray[Any]:
             hint="Number the objects in an image of one channel.",
         )
     return pixels
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        with reading(path):
+            yield
+    except ImageReadError as error:
+        # No part of an annotation is left out on request.
+        hint = "Export it again." if error.hint == KEEP_GOING else error.hint
+        raise AnnotationError(error.message, hint=hint) from error
+
+
+def planes_with_objects(path: Path, count: int) -> list[int]:
+    """Return which of so many planes of a stack are not 0 everywhere.
+
+    Raises
+    ------
+    AnnotationError
+        As of `read_pixels`.
+    """
+    first = read_pixels(path, 0)  # Refuses what is no stack of labels.
+    found = [0] if first.any() else []
+    # Opened once: opening looks at all planes.
+    with _reading(path), contextlib.ExitStack() as stack:
+        read = _zarr_planes(path, stack) if is_zarr(path) else _planes_of(path, stack)
+        return found + [k for k in range(1, count) if _as_integers(read(k)).any()]
+
+
+def _zarr_planes(path: Path, stack: contextlib.ExitStack) -> _PlaneReader:
+    source = stack.enter_context(open_image(path))
+    height, width = source.shape
+    return lambda plane: source.read(Region(plane, 0, height, 0, width))[0]
+
+
+def _planes_of(path: Path, stack: contextlib.ExitStack) -> _PlaneReader:
+    tiff = stack.enter_context(tifffile.TiffFile(path, _multifile=False))
+    reader = SeriesReader(path, tiff.series[0], DamageLog(path, keep_going=False))
+    rows, columns = (0, reader.grid.length), (0, reader.grid.width)
+    return lambda plane: reader.read(plane, rows, columns)
 
 
 def _read(path: Path, plane: int | None) -> npt.NDArray[Any]:
@@ -485,7 +524,14 @@ def recognize(pixels: npt.NDArray[Any]) -> str:
 
 
 def decode_labels(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
-    """Take the values as ids."""
+    """Take the values as ids, unless they look like gray values."""
+    labels = as_ids(pixels, path)
+    refuse_picture(labels, path)
+    return labels
+
+
+def as_ids(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:
+    """Take the values as ids, wherever they lie."""
     pixels = _whole_numbers(pixels, path)
     if pixels.ndim != 2:
         raise AnnotationError(
@@ -499,13 +545,23 @@ def decode_labels(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]
             f"{np.iinfo(np.int32).max} are possible.",
             hint="Number the objects from 1.",
         )
-    labels = pixels.astype(np.int32)
+    return pixels.astype(np.int32)
+
+
+def refuse_picture(labels: npt.NDArray[Any], path: Path, least_ids: int = 1) -> None:
+    """Refuse ids that lie about as gray values do, if there are so many of them.
+
+    Raises
+    ------
+    AnnotationError
+        If they do.
+    """
     pieces = components(labels).count
-    if pieces >= PICTURE_MIN_PIECES:
-        ids = np.unique(labels).size
-        tiny = np.count_nonzero(labels) < PICTURE_PIECE_PX * pieces
-        _refuse_picture(path, pieces, pieces > (2 if tiny else PIECES_PER_ID) * ids)
-    return labels
+    ids = np.unique(labels).size if pieces >= PICTURE_MIN_PIECES else 0
+    if not ids or ids < least_ids:
+        return
+    tiny = np.count_nonzero(labels) < PICTURE_PIECE_PX * pieces
+    _refuse_picture(path, pieces, pieces > (2 if tiny else PIECES_PER_ID) * ids)
 
 
 def decode_binary(pixels: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int32]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import tifffile
 
-from cellunet.annotations.pixels import read_pixels
+from cellunet.annotations.pixels import planes_with_objects
 from cellunet.errors import CellunetError, ConfigError, ImageReadError, InputError
 from cellunet.io.axes import axes_by_name, matching_planes
 from cellunet.io.images import open_image
@@ -147,7 +147,7 @@ class ChosenPlanes:
         every = range(stack.planes)
         if self.chosen is not None:
             return [k for k in every if k in self.chosen]
-        planes = [k for k in every if read_pixels(path, plane=k).any()]
+        planes = planes_with_objects(path, stack.planes)
         self.empty += len(every) - len(planes)
         return planes
 

@@ -27,6 +27,7 @@ from cellunet.annotations.napari import napari_drawings
 from cellunet.annotations.pixels import (
     DECODERS,
     MAX_PIXELS,
+    as_ids,
     foreground,
     looks_like_outlines,
     read_pixels,
@@ -49,7 +50,7 @@ from cellunet.io.paths import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -416,6 +417,38 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
         if asked.plane is not None or not overlay(path):
             raise
         return read_drawn(path, asked, "rois")
+
+
+def predicted_kind(path: Path, planes: Iterable[int | None]) -> str:
+    """Return how predicted labels were drawn, of all these planes alike.
+
+    Of a stack of labels, a plane may hold a single object, which looks like a mask.
+    """
+    pixels = (read_pixels(path, plane) for plane in planes)
+    kinds = (recognize(one) for one in pixels if one.any())
+    return next((kind for kind in kinds if kind != "binary"), "binary")
+
+
+def read_predicted(path: Path, kind: str, plane: int | None = None) -> Annotation:
+    """Decode labels that a program made, however poor they are.
+
+    Parameters
+    ----------
+    path
+        A TIFF, PNG or NumPy file.
+    kind
+        From `predicted_kind`.
+    plane
+        Number of the plane of a stack; None: there is one.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read, or holds no whole numbers of 0 and above.
+    """
+    pixels, _ = _without_value(read_pixels(path, plane), path, void_value(path))
+    decode = as_ids if kind == "labels" else DECODERS[kind]
+    return Annotation(decode(pixels, path), kind)
 
 
 def read_only_scribbles(path: Path, asked: ReadRequest | None = None) -> Annotation:

@@ -142,16 +142,14 @@ def _refuse_mixtures(model: list[str] | None, pred: list[Path] | None) -> None:
 def _report(
     session: Session, found: dict[str, Evaluation], table: Path | None
 ) -> Outcome:
-    """Compare if there are two, print, write, and return everything."""
-    from cellunet.tasks.evaluate import compare
-
-    differences: dict[str, Paired] = {}
-    if len(found) == MOST and not any(e.only_trained for e in found.values()):
-        differences = compare(*found.values())
-    summarize(session, found, differences)
+    """Print, write, compare if there are two, and return everything."""
+    summarize(session, found)
     if table is not None:
         write_csv(table, found)
         session.report.line(f"Scores per image: {table}")
+    differences: dict[str, Paired] = {}
+    if len(found) == MOST and not any(e.only_trained for e in found.values()):
+        differences = _compared(session, found)
     return Outcome(
         result={
             "evaluations": [
@@ -162,6 +160,22 @@ def _report(
             "csv": table,
         }
     )
+
+
+def _compared(session: Session, found: dict[str, Evaluation]) -> dict[str, Paired]:
+    """Print and return the differences of two; warn if they cannot be compared."""
+    from cellunet.errors import InputError
+    from cellunet.metrics.summary import difference_rows
+    from cellunet.tasks.evaluate import compare
+
+    try:
+        differences = compare(*found.values())
+    except InputError as error:
+        session.console.alert(f"warning: not compared: {error}", "yellow")
+        return {}
+    session.report.line(f"Difference, {' minus '.join(found)}", "bold")
+    session.report.table(difference_rows(differences))
+    return differences
 
 
 TITLES: dict[Group, str] = {
@@ -181,21 +195,14 @@ FORMS = {
 """Forms of `cellunet.metrics.matching.PROTOCOLS`, in words."""
 
 
-def summarize(
-    session: Session, found: dict[str, Evaluation], differences: dict[str, Paired]
-) -> None:
-    """Print the tables: scores, classes, seen images apart, differences, warnings."""
-    from cellunet.metrics.summary import difference_rows
-
+def summarize(session: Session, found: dict[str, Evaluation]) -> None:
+    """Print the tables: scores, classes, seen images apart, warnings."""
     console = session.report
     if len(found) == 1:
         for evaluation in found.values():
             _one(console, evaluation)
     else:
         _side_by_side(console, found)
-    if differences:
-        console.line(f"Difference, {' minus '.join(found)}", "bold")
-        console.table(difference_rows(differences))
     for name, evaluation in found.items():
         if evaluation.only_seen:
             _warn_only_seen(session.console, name)

@@ -81,7 +81,8 @@ def measure(
 
     The same table, ROI sets, GeoJSON, COCO file and report as predict writes, of labels
     that were corrected by hand or made by another program, and of other images than
-    those that were segmented.
+    those that were segmented. Label images whose results are all there are skipped, so
+    that the same command goes on.
     """
     from cellunet.tasks.measure import measure as run
 
@@ -109,13 +110,10 @@ def summarize(session: Session, found: Measured, out: Path) -> None:
     ]
     if rows:
         report.table([("labels", "objects", "measured on"), *rows], left=(0, 2))
-    if len(done) > MAX_ROWS:
-        report.line(f"and {len(done) - MAX_ROWS:,} more")
-    objects = sum(image.objects or 0 for image in done)
-    report.line(
-        f"{counted(objects, 'object')} in {counted(len(done), 'label image')}: {out}",
-        "bold",
-    )
+        objects = sum(image.objects or 0 for image in done)
+        count = f"{counted(objects, 'object')} in {counted(len(done), 'label image')}"
+        more = f" ({len(done) - MAX_ROWS:,} not shown)" * (len(done) > MAX_ROWS)
+        report.line(f"{count}{more}: {out}", "bold")
     written = {
         "Table of all objects": found.table,
         "COCO file of all objects": found.coco,

@@ -88,6 +88,9 @@ class Overlaps:
     that are too small."""
     too_small: int = 0
     """True objects left out by `without_small`."""
+    in_part: bool = False
+    """Whether the image is annotated in part. Which true objects take part then depends
+    on the prediction: the rest of one that is left out does not."""
 
     @property
     def unions(self) -> Counts:
@@ -121,6 +124,7 @@ class Overlaps:
             intersections=self.intersections[pairs],
             left_out=self.left_out + int(np.count_nonzero(~found)),
             too_small=self.too_small + int(np.count_nonzero(~true)),
+            in_part=self.in_part,
         )
 
 
@@ -160,7 +164,8 @@ def overlaps(
             f"bool of the labels' shape {labels.shape} is expected."
         )
     # Nothing is left out of most images, which are annotated everywhere.
-    if annotated is not None and not annotated.all():
+    in_part = annotated is not None and not annotated.all()
+    if annotated is not None and in_part:
         inside = annotated.ravel()
         kept = _mostly_inside(found, inside, len(found_ids))
         left_out = int(np.count_nonzero(~kept))
@@ -178,6 +183,7 @@ def overlaps(
         pair_predicted=pair_predicted,
         intersections=shared,
         left_out=left_out,
+        in_part=in_part,
     )
 
 
@@ -483,6 +489,8 @@ class ImageScores:
     """Predicted objects left out: most of each is not annotated, or ignored."""
     too_small: int = 0
     """True objects left out because they are under the rule's area."""
+    in_part: bool = False
+    """Whether the image is annotated in part, as of `Overlaps`."""
 
     @property
     def fp(self) -> tuple[int, ...]:
@@ -614,6 +622,7 @@ def score_overlaps(table: Overlaps, *, name: str, rule: MatchRule) -> ImageScore
         matched_iou_sum=float(ious.sum()),
         left_out=table.left_out,
         too_small=table.too_small,
+        in_part=table.in_part,
     )
 
 

@@ -246,7 +246,8 @@ def paired(
     Raises
     ------
     InputError
-        If the images, their numbers of true objects or the rules differ.
+        If the images, the rules or, of images annotated as a whole, the numbers of
+        true objects differ.
     """
     config = config or BootstrapConfig()
     _check_one_rule(first)
@@ -256,7 +257,8 @@ def paired(
     refuse_different_images((s.name for s in first), others)
     matched = [others[s.name] for s in first]
     for one, other in zip(first, matched, strict=True):
-        if one.true_objects != other.true_objects:
+        in_part = one.in_part or other.in_part
+        if one.true_objects != other.true_objects and not in_part:
             raise InputError(
                 f"{one.name} has {one.true_objects} true objects in the first set of "
                 f"scores and {other.true_objects} in the second.",

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
@@ -390,6 +391,9 @@ MAX_SHEETS = 40
 
 MAX_LINES = 3
 
+MOST_NAMED = 3
+"""Of images that are all the same, how many each one names."""
+
 
 def write_sheets(
     checked: CheckedLabels,
@@ -650,10 +654,16 @@ def _look(
 def _compare(seen: _ImagesSoFar, validation: set[str], config: CheckConfig) -> None:
     """Find images that come twice, and labels that fit another image better."""
     for names in seen.prints.values():
+        sides = [[n for n in names if _is_kept_out(n, validation) == s] for s in (0, 1)]
         for name in names if len(names) > 1 else ():
-            others = ", ".join(_with_side(n, validation) for n in names if n != name)
+            own = _is_kept_out(name, validation)
+            # Those of the other side first: they matter most.
+            others = chain(sides[not own], (n for n in sides[own] if n != name))
+            few = [_with_side(n, validation) for n in islice(others, MOST_NAMED)]
+            more = len(names) - 1 - len(few)
+            told = ", ".join(few) + (f" and {more:,} more" if more else "")
             message = (
-                f"The same image as {others}; this is {_with_side(name, validation)}."
+                f"The same image as {told}; this is {_with_side(name, validation)}."
             )
             _add(seen, name, Finding(kind="duplicate", message=message))
     for group in seen.pictures.values():
@@ -664,8 +674,12 @@ def _compare(seen: _ImagesSoFar, validation: set[str], config: CheckConfig) -> N
             _add(seen, name, Finding(kind="other-image", message=message))
 
 
+def _is_kept_out(name: str, validation: set[str]) -> bool:
+    return name.startswith("val/") or name in validation
+
+
 def _with_side(name: str, validation: set[str]) -> str:
-    if name.startswith("val/") or name in validation:
+    if _is_kept_out(name, validation):
         return f"{name} (validation)"
     return f"{name} (training)" if validation else name
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from cellunet import store
 from cellunet.annotations.check import value_notes
 from cellunet.annotations.label_pairs import pair_folders
 from cellunet.annotations.pairs import content_hash, find_pairs, is_known
-from cellunet.annotations.read import read_annotation
+from cellunet.annotations.read import predicted_kind, read_annotation, read_predicted
 from cellunet.command_config import (
     DEVICE,
     ENGINE,
@@ -264,7 +265,11 @@ def evaluate_folders(
     planes = annotations.planes
     found = pair_folders(predicted, labels, names=names, planes=planes)
     tracked = track(found, "Scoring", total=len(found))
-    read = (_read(pair, annotations) for pair in tracked)
+    planes_of: dict[Path, list[int | None]] = defaultdict(list)
+    for pair in found:
+        planes_of[pair.predicted].append(pair.other_plane)
+    kind = cache(lambda path: predicted_kind(path, planes_of[path]))
+    read = (_read(pair, kind(pair.predicted), annotations) for pair in tracked)
     return score_pairs(filter(None, read), config=config)
 
 
@@ -346,8 +351,8 @@ def _scores(
     return sorted((s for s in every if s.name in names), key=lambda s: s.name)
 
 
-def _read(pair: LabelPair, annotations: AnnotationConfig) -> Scorable | None:
-    found = read_annotation(pair.predicted, plane=pair.other_plane)
+def _read(pair: LabelPair, kind: str, annotations: AnnotationConfig) -> Scorable | None:
+    found = read_predicted(pair.predicted, kind, pair.other_plane)
     predicted = found.labels
     height, width = predicted.shape
     true = read_annotation(

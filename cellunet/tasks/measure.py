@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import __version__
+from cellunet.annotations.pixels import refuse_picture
 from cellunet.bugs import telling_bugs
 from cellunet.command_config import ALL_IMAGES
 from cellunet.config import NormalizationConfig
@@ -23,6 +24,7 @@ from cellunet.errors import (
     CellunetError,
     ConfigError,
     InputError,
+    some,
 )
 from cellunet.imaging.measure import equivalent_diameters
 from cellunet.imaging.normalize import measure_channels
@@ -32,11 +34,15 @@ from cellunet.io.files import at_work, writing
 from cellunet.io.images import create_labels, names_of_images, open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.paths import (
+    bare_stem,
     below,
+    counted,
+    file_key,
     find_inputs,
     output_paths,
     output_stem,
     shared_stem,
+    stem,
     without_results,
 )
 from cellunet.io.scratch import MEMORY_BYTES, Scratch
@@ -61,6 +67,7 @@ from cellunet.tasks.predict.outputs import (
     label_planes,
     note_on_planes,
     optional_output_paths,
+    refresh_tables,
     reporter_for,
     write_joined,
 )
@@ -69,7 +76,7 @@ from cellunet.tasks.predict.plane import band_rows, channel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -85,6 +92,9 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 3
 
+MANY_VALUES = 30
+"""Fewer values may be classes or a mask, in as many pieces as a picture."""
+
 DARK = Statistics(low=0.0, high=1.0, mean=0.0, std=0.0, noise=0.0, count=1)
 """Of a picture of outlines without an image behind them."""
 
@@ -98,11 +108,13 @@ class MeasuredLabels:
     images: tuple[str, ...] = ()
     """The files whose intensities were measured."""
     objects: int | None = None
-    """Objects in all planes; None if it failed."""
+    """Objects in all planes; None if it failed or was skipped."""
     message: str = ""
     """Why it failed."""
     bug: bool = False
     """Whether it failed by a fault of cellunet's or of a library."""
+    skipped: bool = False
+    """Whether all its files were there, and are left as they are."""
     notes: tuple[str, ...] = ()
     """What to know of the objects, in sentences."""
     files: tuple[str, ...] = ()
@@ -143,7 +155,7 @@ class Measured:
     @property
     def failed(self) -> tuple[MeasuredLabels, ...]:
         """Those that could not be measured, each with its message."""
-        return tuple(i for i in self.images if i.objects is None)
+        return tuple(i for i in self.images if i.message)
 
     @property
     def damaged(self) -> tuple[MeasuredLabels, ...]:
@@ -200,7 +212,7 @@ def measure(
         )
     placing = Placing(config)
     found = find_inputs([labels], include=("thumbs", "projections", "labels"))
-    files = without_results(found.files)
+    files, beside = _label_files(found)
     given = find_inputs(images, exclude=out) if images else None
     made = {path: _made_of(path) for path in files}
     belong, left = _pairs(found, made, given)
@@ -224,6 +236,8 @@ def measure(
         _Target(path, name, outputs[path], made[path], columns)
         for path, name, columns in zip(files, names, places.columns, strict=True)
     ]
+    inputs = [*found.files, *(given.files if given else ())]
+    _refuse_inputs(inputs, [*joined.values(), *_written(targets, config)])
     with at_work(out, {target.output.parent for target in targets}):
         for target in track(targets, "Measuring", len(files)):
             path = target.path
@@ -232,7 +246,7 @@ def measure(
             seconds = time.perf_counter() - start
             shown.append(_shown(results[-1], target, seconds))
         done = [r.output for r in shown if r.output is not None]
-        written = write_joined(joined, list(map(Path, done)), config)
+        written = write_joined(joined, list(map(Path, done)), config, before=True)
         seconds = time.perf_counter() - begin
         report = None
         if reporter is not None:
@@ -244,7 +258,15 @@ def measure(
         table=written.get("table"),
         coco=written.get("coco"),
         report=report,
-        notes=(*_on_left(left), *places.notes, *places.warnings),
+        notes=(
+            *_on_left(left),
+            *_on_beside(beside),
+            *_on_skipped(results),
+            *_on_found(found),
+            *(_on_found(given) if given else ()),
+            *places.notes,
+            *places.warnings,
+        ),
     )
 
 
@@ -268,12 +290,12 @@ def _shown(
     result: MeasuredLabels, target: _Target | None = None, seconds: float = 0.0
 ) -> ImageResult:
     """Return what a report is told of a label image."""
-    done = result.objects is not None
+    done = not result.message
     return ImageResult(
         input=result.labels,
         output=str(target.output) if target and done else None,
         columns=target.columns if target else {},
-        status="done" if done else "failed",
+        status="skipped" if result.skipped else "done" if done else "failed",
         objects=result.objects,
         seconds=seconds,
         message=result.message,
@@ -320,6 +342,12 @@ class _Job:
                         "A01_w1.tif and A01_w2.tif. A single label image takes all "
                         "images.",
                     )
+                if self._finished(target):
+                    return MeasuredLabels(
+                        labels=str(target.path),
+                        images=_paths(images or ()),
+                        skipped=True,
+                    )
                 return self._write(target, images or [], stack)
         except CellunetError as error:
             return MeasuredLabels(
@@ -328,6 +356,17 @@ class _Job:
                 message=str(error),
                 bug=isinstance(error, BugError),
             )
+
+    def _finished(self, target: _Target) -> bool:
+        """Return whether all files are there, and what they say of samples is so."""
+        config, reporter = self._config, self._reporter
+        paths = optional_output_paths(target.output, config)
+        if config.overwrite or not paths or not all(p.exists() for p in paths.values()):
+            return False
+        if reporter is not None and not reporter.has(target.output, {}):
+            return False
+        refresh_tables(target.output, target.output, config, target.columns)
+        return True
 
     def _write(
         self, target: _Target, images: list[ChannelFile], stack: contextlib.ExitStack
@@ -348,6 +387,8 @@ class _Job:
             )
         order = _planes_of(labels, source)
         counted = label_planes(labels)
+        most = max(counted, key=lambda plane: len(plane.ids))
+        refuse_picture(next(most.bands()), target.path, MANY_VALUES)
         planes = [counted[number] for number in order]
         numbers = _Numbers(planes, frames_of(source), linked=config.link_planes)
         paths = [*optional_output_paths(target.output, config).values()]
@@ -429,7 +470,7 @@ class _Numbers:
         *,
         linked: bool,
     ) -> None:
-        self._linked = linked
+        self._linked = linked and any(len(frame) > 1 for frame in frames)
         self.new = linked and not _go_on(planes, frames)
         """Whether they are none of the label image's."""
         self.of = link_planes(planes, frames) if self.new else [p.ids for p in planes]
@@ -581,6 +622,26 @@ def _on_grid_of_labels(output: Path, image: Source, order: Sequence[int]) -> boo
     return True
 
 
+def _written(targets: Sequence[_Target], config: PredictConfig) -> Iterator[Path]:
+    """Yield the files that are written of each label image, or may be."""
+    for target in targets:
+        yield from optional_output_paths(target.output, config).values()
+        if config.link_planes:
+            yield target.output
+
+
+def _refuse_inputs(inputs: Sequence[Path], written: Iterable[Path]) -> None:
+    """Refuse to write a file in the place of one that is read."""
+    given = {file_key(path): path for path in inputs}
+    for path in written:
+        replaced = given.get(file_key(path))
+        if replaced is not None:
+            raise InputError(
+                f"The result {path} would replace the input {replaced}.",
+                hint="Choose another folder with --out.",
+            )
+
+
 def _refuse_existing(paths: Sequence[Path], config: PredictConfig) -> None:
     there = [path for path in paths if path.exists()]
     if there and not config.overwrite:
@@ -588,6 +649,21 @@ def _refuse_existing(paths: Sequence[Path], config: PredictConfig) -> None:
             f"{there[0]} exists.",
             hint="Choose another --out, or replace it with --overwrite.",
         )
+
+
+def _label_files(found: Inputs) -> tuple[list[Path], list[Path]]:
+    """Return label images, and the images in their folders that are left out.
+
+    Where labels are marked, as ``a_masks.tif``, and lie beside their images, files that
+    are neither marked nor named one by one are images.
+    """
+    files = without_results(found.files)
+    marked = {p for p in files if bare_stem(p.name) != stem(p.name)}
+    of = {(path.parent, shared_stem(path.name)) for path in marked}
+    others = [p for p in files if p not in marked and p not in found.named]
+    mixed = {p.parent for p in others if (p.parent, shared_stem(p.name)) in of}
+    beside = [p for p in others if p.parent in mixed]
+    return [path for path in files if path not in set(beside)], beside
 
 
 def _pairs(
@@ -687,6 +763,13 @@ def _on_pieces(count: int) -> tuple[str, ...]:
     return (f"{objects} in several pieces",)
 
 
+def _on_beside(beside: Sequence[Path]) -> tuple[str, ...]:
+    if not beside:
+        return ()
+    names = some([path.name for path in beside], MOST_NAMED)
+    return (f"taken for images, as they lie beside marked label images: {names}",)
+
+
 def _on_left(left: Sequence[Path]) -> tuple[str, ...]:
     if not left:
         return ()
@@ -695,3 +778,16 @@ def _on_left(left: Sequence[Path]) -> tuple[str, ...]:
     return (
         f"{len(left):,} image{'s'[: len(left) > 1]} of no label image ({some}{more})",
     )
+
+
+def _on_skipped(results: Sequence[MeasuredLabels]) -> tuple[str, ...]:
+    count = sum(result.skipped for result in results)
+    if not count:
+        return ()
+    what = "1 label image was" if count == 1 else f"{count:,} label images were"
+    return (f"{what} measured before and left as is (--overwrite measures anew)",)
+
+
+def _on_found(found: Inputs) -> tuple[str, ...]:
+    left = (f"left out: {counted(found.left_out)}",) if found.left_out else ()
+    return (*left, *found.warnings)

@@ -163,3 +163,28 @@ def test_of_a_tracked_sequence_what_is_annotated_is_scored(tmp_path, caplog):
     (pair,) = pair_folders(found, true)
     assert pair.predicted == found / "t001.tif"
     assert "Not scored" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "part"),
+    [
+        ("t/s/a.tif", "t/s/a_annotated.tif"),
+        ("t/a_cp_masks.tif", "t/a_annotated.tif"),
+        ("t/a_cp_masks.tif", "t/a_cp_masks_annotated.tif"),
+        ("t/a_masks.tif", "t/a_Annotated.tif"),
+        ("labels/s/a.tif", "annotated/s/a.tif"),
+        ("labels/a.tif", "Annotated/a.tif"),
+    ],
+)
+def test_the_annotated_part_is_found_wherever_its_labels_are(tmp_path, labels, part):
+    touch(tmp_path, labels, part)
+    folder, _, name = labels.partition("/")
+    touch(tmp_path / "p", name)
+    (pair,) = pair_folders(tmp_path / "p", tmp_path / folder)
+    assert pair.annotated == tmp_path / part
+
+
+def test_a_part_of_no_labels_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "p/a.tif", "t/a.tif", "t/b_annotated.tif")
+    with pytest.raises(InputError, match=r"no true labels for .*b_annotated\.tif"):
+        pair_folders(tmp_path / "p", tmp_path / "t")

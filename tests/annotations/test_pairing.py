@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -618,3 +619,39 @@ def test_pairs_that_lie_deeper_are_named(tmp_path):
 @pytest.mark.parametrize("suffix", [*SHAPES_SUFFIXES, NAPARI_SUFFIX, ARRAY_SUFFIX])
 def test_the_hint_names_every_file_that_can_annotate(suffix) -> None:
     assert suffix.removesuffix(".gz") in UNDERSTOOD
+
+
+def test_the_annotated_part_is_found_of_sides_and_in_any_case(tmp_path):
+    for kind in ("images", "labels", "Annotated", "Scribbles"):
+        touch(tmp_path / "x", f"{kind}/train/a.tif")
+    touch(tmp_path / "y", "a.tif", "a_masks.tif", "a_Annotated.tif")
+    (one,) = find_pairs(tmp_path / "x").pairs
+    assert one.annotated == tmp_path / "x/Annotated/train/a.tif"
+    assert one.scribbles == tmp_path / "x/Scribbles/train/a.tif"
+    (one,) = find_pairs(tmp_path / "y").pairs
+    assert one.annotated == tmp_path / "y/a_Annotated.tif"
+
+
+def test_an_annotated_part_of_no_image_is_refused(tmp_path):
+    touch(tmp_path, "images/a.tif", "labels/a.tif", "annotated/b.tif")
+    with pytest.raises(InputError, match="no image for what is annotated of b"):
+        find_pairs(tmp_path)
+
+
+def test_samples_whose_images_get_one_name_are_refused(tmp_path):
+    for sample, image in (("exp", "1_2"), ("exp", "3"), ("exp_1", "2"), ("exp_1", "4")):
+        touch(tmp_path / sample, f"images/{image}.tif", f"labels/{image}.tif")
+    with pytest.raises(InputError, match="several images called exp_1_2"):
+        find_pairs(tmp_path)
+
+
+def test_a_plane_and_an_image_of_one_name_are_refused(tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+        for name, planes in (("a", 2), ("a_z0", 1)):
+            pixels = np.ones((planes, 8, 8), np.uint16)
+            tifffile.imwrite(
+                tmp_path / kind / f"{name}.tif", pixels, metadata={"axes": "ZYX"}
+            )
+    with pytest.raises(InputError, match=r"same name: a\.tif and a_z0\.tif"):
+        find_pairs(tmp_path)

@@ -8,6 +8,7 @@ import tifffile
 
 from cellunet.annotations.label_pairs import pair_folders
 from cellunet.annotations.pairs import find_annotations, find_pairs, split
+from cellunet.annotations.pixels import planes_with_objects
 from cellunet.annotations.planes import ChosenPlanes, LabelStack, label_stack
 from cellunet.annotations.read import read_annotation
 from cellunet.cli.app import main
@@ -252,3 +253,23 @@ def test_a_single_plane_is_no_stack(tmp_path):
     write(tmp_path / "labels/a.tif", labels(0)[:1])
     (pair,) = find_pairs(tmp_path).pairs
     assert (pair.name, pair.plane) == ("a", None)
+
+
+def test_a_stack_is_opened_as_often_whatever_its_planes(tmp_path, monkeypatch) -> None:
+    opened, read = [], tifffile.TiffFile
+
+    def counting(path, **options):
+        opened.append(path)
+        return read(path, **options)
+
+    monkeypatch.setattr("cellunet.annotations.pixels.tifffile.TiffFile", counting)
+    counts = []
+    for planes in (2, 9):
+        pixels = np.zeros((planes, 8, 8), np.uint16)
+        pixels[1:] = 3
+        path = tmp_path / f"{planes}.tif"
+        tifffile.imwrite(path, pixels, metadata={"axes": "ZYX"})
+        opened.clear()
+        assert planes_with_objects(path, planes) == [*range(1, planes)]
+        counts.append(len(opened))
+    assert counts[0] == counts[1] > 0

@@ -13,6 +13,7 @@ import pytest
 import tifffile
 
 from cellunet.command_config import BootstrapConfig, EvaluateConfig, PredictConfig
+from cellunet.errors import InputError
 from cellunet.tasks import evaluate as task
 from cellunet.tasks.evaluate import Evaluation, Group, Scorable, score_pairs
 
@@ -119,6 +120,41 @@ def test_two_folders_are_compared_image_by_image(
     assert result["differences"]["all"]["mean_ap"]["value"] == pytest.approx(2 / 3)
     assert f"Difference, {good} minus {poor}" in ran.err
     assert "+0.667 [+0.667, +0.667]" in ran.err
+
+
+def test_images_annotated_in_part_are_compared(
+    run: Run, tmp_path: Path, truth: Path
+) -> None:
+    labels, annotated = TRUTH.copy(), np.full(TRUTH.shape, 255, np.uint8)
+    labels[:, 24:] = annotated[:, 24:] = 0
+    for i in range(2):
+        tifffile.imwrite(truth / f"image ä{i}.tif", labels)
+        tifffile.imwrite(truth / f"image ä{i}_annotated.tif", annotated)
+    # Of the second object, cut off at column 24, the rest is found in `over` alone.
+    over = labels.copy()
+    over[2:12, 18:40] = 2
+    good, poor = _folder(tmp_path / "good", labels), _folder(tmp_path / "over", over)
+    ran = run("evaluate", truth, "--pred", good, "--pred", poor, "--json")
+    assert ran.code == 0, ran.err
+    first, second = ran.document["result"]["evaluations"]
+    assert first["headline"]["totals"]["true_objects"] == 4
+    assert second["headline"]["totals"]["true_objects"] == 2
+    assert ran.document["result"]["differences"]["all"]["mean_ap"]["value"] == 0
+
+
+def test_scores_are_shown_where_a_comparison_fails(
+    run: Run, tmp_path: Path, evaluation: FakeEvaluation, monkeypatch
+) -> None:
+    def refused(*_: Evaluation) -> None:
+        raise InputError("Other images.")
+
+    monkeypatch.setattr(task, "compare", refused)
+    table = tmp_path / "scores.csv"
+    ran = run("evaluate", "data", "--model", "a", "--model", "b", "--out", table)
+    assert ran.code == 0
+    assert "warning: not compared: Other images." in ran.err
+    assert "mean AP" in ran.out
+    assert table.exists()
 
 
 def test_the_protocol_is_chosen_by_name(run: Run, truth: Path, good: Path) -> None:

@@ -171,6 +171,19 @@ def test_an_image_on_both_sides_is_found(data, tmp_path):
     assert "val/new (validation)" in checked.images[0].findings[0].message
 
 
+def test_of_many_equal_images_each_names_a_few(data, tmp_path):
+    for name in ("a1", "a2", "a3", "a4", "a5"):
+        for kind in ("images", "labels"):
+            shutil.copy(data / kind / "a0.tif", data / kind / f"{name}.tif")
+    (data / "metadata").mkdir()
+    (data / "metadata" / "validation.txt").write_text("a5\n")
+    checked = check_labels(data, tmp_path / "out")
+    assert checked.images[1].findings[0].message == (
+        "The same image as a5 (validation), a0 (training), a2 (training) and 2 more; "
+        "this is a1 (training)."
+    )
+
+
 def test_sides_are_those_of_the_folders_own_lists(data, tmp_path):
     shutil.copy(data / "images" / "a0.tif", data / "images" / "a1.tif")
     shutil.copy(data / "labels" / "a0.tif", data / "labels" / "a1.tif")

@@ -191,6 +191,29 @@ def test_folders_are_scored_file_by_file(tmp_path: Path) -> None:
     assert one.headline.images == ("b",)
 
 
+def test_poor_predictions_are_scored_not_refused(tmp_path: Path) -> None:
+    everything = np.ones((12, 14), np.uint16)
+    everything[3:9, 3:9] = 0
+    noise = np.random.default_rng(0).integers(1, 90, (40, 40), dtype=np.uint16)
+    true = write(tmp_path / "t", a=TRUE.astype(np.uint16), b=noise // 90 + 1)
+    found = write(tmp_path / "p", a=everything, b=noise)
+    result = evaluate_folders(found, true)
+    assert result.headline is not None
+    assert result.headline.mean_ap.value == 0
+
+
+def test_a_plane_of_a_stack_of_labels_is_read_as_the_others(tmp_path: Path) -> None:
+    # Of the second plane, the one object is in two pieces.
+    planes = np.stack([TRUE, np.where(TRUE > 0, 1, 0)]).astype(np.uint16)
+    for folder in ("p", "t"):
+        (tmp_path / folder).mkdir()
+        tifffile.imwrite(tmp_path / folder / "a.tif", planes, metadata={"axes": "ZYX"})
+    first, second = evaluate_folders(tmp_path / "p", tmp_path / "t").unseen.scores[
+        "all"
+    ]
+    assert (first.predicted_objects, second.predicted_objects) == (2, 1)
+
+
 def test_files_of_different_shape_are_both_named(tmp_path: Path) -> None:
     true = write(tmp_path / "true", a_masks=TRUE)
     found = write(tmp_path / "found", a=TRUE[:, 1:])

@@ -12,7 +12,7 @@ import tifffile
 
 from cellunet.cli.app import main
 from cellunet.command_config import PredictConfig
-from cellunet.errors import BusyError, CellunetError
+from cellunet.errors import BusyError, CellunetError, InputError
 from cellunet.io.files import at_work
 from cellunet.tasks import measure as module
 from cellunet.tasks.measure import measure
@@ -115,12 +115,78 @@ def test_one_failure_leaves_the_others(tmp_path) -> None:
     assert "20 x 40 px" in found.failed[1].message
 
 
-def test_what_is_there_is_replaced_only_if_asked_for(tmp_path) -> None:
+def test_what_is_there_is_skipped_and_replaced_only_if_asked_for(tmp_path) -> None:
+    for name in "ab":
+        write(tmp_path / f"l/{name}.tif", boxes(1))
+    run(tmp_path, "l")
+    write(tmp_path / "l/a.tif", boxes(1, 2))
+    (tmp_path / "out/b_table.csv").unlink()
+    found, table = run(tmp_path, "l")
+    assert [(i.skipped, i.objects) for i in found.images] == [(True, None), (False, 1)]
+    assert "1 label image was measured before" in found.notes[0]
+    assert not found.failed
+    assert [row["image"] for row in table] == ["a.tif", "b.tif"]
+    found, table = run(tmp_path, "l", config=TABLE.replace(overwrite=True))
+    assert [i.objects for i in found.images] == [2, 1]
+    assert [row["image"] for row in table] == ["a.tif", "a.tif", "b.tif"]
+
+
+def test_files_of_which_some_are_there_are_not_replaced(tmp_path) -> None:
     write(tmp_path / "a.tif", boxes(1))
     run(tmp_path, "a.tif")
-    assert "exists" in run(tmp_path, "a.tif")[0].failed[0].message
-    again = TABLE.replace(overwrite=True)
-    assert not run(tmp_path, "a.tif", config=again)[0].failed
+    both = PredictConfig(save=("table", "coco"))
+    (image,) = run(tmp_path, "a.tif", config=both)[0].failed
+    assert "a_table.csv exists" in image.message
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_joined_files_keep_what_another_call_measured(tmp_path, overwrite) -> None:
+    for name in ("l/a", "l/b", "l/s/c", "k/d"):
+        write(tmp_path / f"{name}.tif", boxes(1))
+    config = PredictConfig(save=("table", "coco"), overwrite=overwrite)
+    run(tmp_path, "l", config=config)
+    measure(str(tmp_path / "k"), [], tmp_path / "out/other", config=config)
+    _, table = run(tmp_path, "l/b.tif", config=config)
+    assert sorted(row["image"] for row in table) == ["a.tif", "b.tif", "s/c.tif"]
+    joined = json.loads((tmp_path / "out/coco.json").read_text("ascii"))
+    assert len(joined["images"]) == len(joined["annotations"]) == 3
+
+
+def test_a_report_of_what_was_measured_before_shows_it(tmp_path) -> None:
+    write(tmp_path / "a.tif", boxes(1, 2))
+    config = PredictConfig(save=("table", "report"))
+    run(tmp_path, "a.tif", config=config)
+    found, _ = run(tmp_path, "a.tif", config=config)
+    assert found.images[0].skipped
+    assert "data:image/" in (tmp_path / "out/report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_result_never_replaces_an_image(tmp_path, overwrite) -> None:
+    for name in ("masks/a.tif", "images/a.tif"):
+        write(tmp_path / name, np.stack([boxes(1), boxes(1, 2)]))
+    image = (tmp_path / "images/a.tif").read_bytes()
+    config = TABLE.replace(link_planes=True, overwrite=overwrite)
+    folders = str(tmp_path / "masks"), [str(tmp_path / "images")]
+    with pytest.raises(InputError, match=r"would replace the input .*images.a\.tif"):
+        measure(*folders, tmp_path / "images", config=config)
+    assert (tmp_path / "images/a.tif").read_bytes() == image
+
+
+def test_a_single_plane_is_not_called_linked(tmp_path) -> None:
+    write(tmp_path / "a.tif", boxes(1))
+    found, _ = run(tmp_path, "a.tif", config=TABLE.replace(link_planes=True))
+    assert found.images[0].notes == ()
+
+
+def test_what_is_left_out_of_the_folders_is_told(tmp_path) -> None:
+    write(tmp_path / "l/a.tif", boxes(1))
+    write(tmp_path / "i/a.tif", boxes(1))
+    write(tmp_path / "i/a_thumb.jpg.tif", boxes(1))
+    (tmp_path / "i/Thumbs").mkdir()
+    write(tmp_path / "i/a_cp_masks.tif", boxes(1))
+    found, _ = run(tmp_path, "l", "i")
+    assert any(note.startswith("left out: ") for note in found.notes)
 
 
 def test_results_may_lie_among_the_images(tmp_path) -> None:
@@ -182,6 +248,7 @@ def test_planes_that_begin_anew_are_linked_by_overlap(tmp_path) -> None:
     assert str(written) in found.images[0].files
     expected = np.stack([boxes(1, 2), boxes(1, 2), boxes(0, 2, 3)])
     np.testing.assert_array_equal(tifffile.imread(written), expected)
+    (tmp_path / "out/a_table.csv").unlink()
     assert "exists" in run(tmp_path, "a.tif", config=linked)[0].failed[0].message
 
 
@@ -355,7 +422,8 @@ def test_labels_of_a_level_are_measured_on_it(
     for name in ("area_px", "intensity_mean"):
         assert [r[name] for r in measured] == [r[name] for r in expected]
     tifffile.imwrite(tmp_path / "b.tif", pixels)
-    (failed,) = run(tmp_path, "l/a.tif", "b.tif")[0].failed
+    anew = TABLE.replace(overwrite=True)
+    (failed,) = run(tmp_path, "l/a.tif", "b.tif", config=anew)[0].failed
     assert "of a smaller level of it: --level N." in failed.message
 
 
@@ -407,3 +475,25 @@ def test_all_is_measured_with_a_frame_for_trackers(tmp_path) -> None:
     ]
     assert [r["intensity_median"] for r in table] == ["1", "1", "2"]
     assert {r["background"] for r in table} == {"0"}
+
+
+def test_images_beside_marked_labels_are_not_taken_for_labels(tmp_path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"data/{name}.tif", boxes(9))
+        write(tmp_path / f"data/{name}_masks.tif", boxes(3))
+    write(tmp_path / "data/c.tif", boxes(9))
+    for images in ((), ("data",)):
+        found, table = run(tmp_path, "data", *images)
+        assert [row["id"] for row in table] == ["3", "3"]
+        assert any("taken for images" in note for note in found.notes)
+
+
+def test_intensities_are_refused_and_classes_of_many_objects_are_not(tmp_path) -> None:
+    picture = np.random.default_rng(0).integers(100, 160, (64, 64), dtype=np.uint16)
+    write(tmp_path / "l/picture.tif", picture)
+    classes = np.zeros((64, 64), np.uint8)
+    classes[::3, ::3] = 1 + (np.arange(22) % 2)
+    write(tmp_path / "l/classes.tif", classes)
+    found, _ = run(tmp_path, "l")
+    assert [image.objects for image in found.images] == [2, None]
+    assert "looks like an intensity image" in found.failed[0].message

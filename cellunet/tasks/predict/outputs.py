@@ -7,6 +7,7 @@ and writes its file on the way; none waits for a whole plane.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -968,7 +969,11 @@ def intensities_of(
 
 
 def write_joined(
-    paths: Mapping[str, Path], outputs: Sequence[Path], config: PredictConfig
+    paths: Mapping[str, Path],
+    outputs: Sequence[Path],
+    config: PredictConfig,
+    *,
+    before: bool = False,
 ) -> dict[str, str]:
     """Join the files of the images that are finished, those of earlier calls too.
 
@@ -980,6 +985,8 @@ def write_joined(
         Their label images.
     config
         What was saved.
+    before
+        Whether what an earlier call joined stays, of other label images too.
 
     Returns
     -------
@@ -995,9 +1002,28 @@ def write_joined(
     for kind, path in paths.items():
         join = OUTPUT_KINDS[kind].join
         if join is not None and outputs:
-            join.join([optional_output_paths(o, config)[kind] for o in outputs], path)
+            parts = [optional_output_paths(o, config)[kind] for o in outputs]
+            if before and path.exists():
+                known = set(parts)
+                earlier = _parts_below(path, suffix(kind, config), join)
+                parts = [p for p in earlier if p not in known] + parts
+            join.join(parts, path)
             written[kind] = str(path)
     return written
+
+
+def _parts_below(path: Path, end: str, join: Join) -> list[Path]:
+    """Return the files beside a joined one and below that it can be of, sorted.
+
+    A folder with a joined file of its own is that of another call.
+    """
+
+    def is_part(part: Path) -> bool:
+        folders = itertools.takewhile(lambda p: p != path.parent, part.parents)
+        alone = any((folder / path.name).exists() for folder in folders)
+        return not alone and join.is_ours(part)
+
+    return sorted(filter(is_part, path.parent.rglob(f"*{end}")))
 
 
 def reporter_for(out: Path, config: PredictConfig) -> Reporter | None:
