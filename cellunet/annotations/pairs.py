@@ -197,7 +197,7 @@ def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
     whole = {pair.image: pair.name for pair in pairs}
     choice = ChosenPlanes(planes)
     taken = choice.of(pairs, [(p.annotation, p.image) for p in pairs])
-    _refuse_same_names(taken)
+    _refuse_same_names(taken, lambda name: name)
     sides = {
         side: tuple(sorted(p.name for p in taken if whole[p.image] in set(names)))
         for side, names in found.lists.items()
@@ -688,10 +688,13 @@ def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
     )
 
 
-def _refuse_same_names(drawn: Iterable[AnnotatedImage]) -> None:
+def _refuse_same_names(
+    drawn: Iterable[AnnotatedImage], key: Callable[[str], str] = str.casefold
+) -> None:
+    """Refuse names that are equal, as results in one folder by default."""
     by_name: dict[str, list[str]] = {}
     for one in drawn:
-        by_name.setdefault(one.name.casefold(), []).append(one.annotation.name)
+        by_name.setdefault(key(one.name), []).append(one.annotation.name)
     same = [" and ".join(files) for files in by_name.values() if len(files) > 1]
     if same:
         raise InputError(

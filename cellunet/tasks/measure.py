@@ -47,7 +47,7 @@ from cellunet.io.paths import (
 )
 from cellunet.io.scratch import MEMORY_BYTES, Scratch
 from cellunet.io.source import Region, Statistics
-from cellunet.io.zarr_store import is_zarr
+from cellunet.io.zarr_store import is_zarr, size_and_time
 from cellunet.outputs.pictures import Thumbnail
 from cellunet.outputs.report import DIAMETER_STEP_PX, Histogram, ImageSummary
 from cellunet.progress import silent_track
@@ -342,7 +342,7 @@ class _Job:
                         "A01_w1.tif and A01_w2.tif. A single label image takes all "
                         "images.",
                     )
-                if self._finished(target):
+                if self._finished(target, images or ()):
                     return MeasuredLabels(
                         labels=str(target.path),
                         images=_paths(images or ()),
@@ -357,14 +357,27 @@ class _Job:
                 bug=isinstance(error, BugError),
             )
 
-    def _finished(self, target: _Target) -> bool:
-        """Return whether all files are there, and what they say of samples is so."""
+    def _finished(self, target: _Target, images: Sequence[ChannelFile]) -> bool:
+        """Return whether all files are there, and what they say of samples is so.
+
+        Raises
+        ------
+        InputError
+            If labels or an image changed since.
+        """
         config, reporter = self._config, self._reporter
         paths = optional_output_paths(target.output, config)
         if config.overwrite or not paths or not all(p.exists() for p in paths.values()):
             return False
         if reporter is not None and not reporter.has(target.output, {}):
             return False
+        read = [target.path, *(image.path for image in images)]
+        newest = max(map(_changed_ns, read))
+        if newest > min(path.stat().st_mtime_ns for path in paths.values()):
+            raise InputError(
+                f"{target.path}, or an image of it, changed after it was measured.",
+                hint="Measure it anew: --overwrite.",
+            )
         refresh_tables(target.output, target.output, config, target.columns)
         return True
 
@@ -778,6 +791,12 @@ def _on_left(left: Sequence[Path]) -> tuple[str, ...]:
     return (
         f"{len(left):,} image{'s'[: len(left) > 1]} of no label image ({some}{more})",
     )
+
+
+def _changed_ns(path: Path) -> int:
+    if is_zarr(path):
+        return size_and_time(path)[1]
+    return path.stat().st_mtime_ns
 
 
 def _on_skipped(results: Sequence[MeasuredLabels]) -> tuple[str, ...]:

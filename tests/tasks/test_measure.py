@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 
 import numpy as np
@@ -119,13 +120,13 @@ def test_what_is_there_is_skipped_and_replaced_only_if_asked_for(tmp_path) -> No
     for name in "ab":
         write(tmp_path / f"l/{name}.tif", boxes(1))
     run(tmp_path, "l")
-    write(tmp_path / "l/a.tif", boxes(1, 2))
     (tmp_path / "out/b_table.csv").unlink()
     found, table = run(tmp_path, "l")
     assert [(i.skipped, i.objects) for i in found.images] == [(True, None), (False, 1)]
     assert "1 label image was measured before" in found.notes[0]
     assert not found.failed
     assert [row["image"] for row in table] == ["a.tif", "b.tif"]
+    write(tmp_path / "l/a.tif", boxes(1, 2))
     found, table = run(tmp_path, "l", config=TABLE.replace(overwrite=True))
     assert [i.objects for i in found.images] == [2, 1]
     assert [row["image"] for row in table] == ["a.tif", "a.tif", "b.tif"]
@@ -187,6 +188,19 @@ def test_what_is_left_out_of_the_folders_is_told(tmp_path) -> None:
     write(tmp_path / "i/a_cp_masks.tif", boxes(1))
     found, _ = run(tmp_path, "l", "i")
     assert any(note.startswith("left out: ") for note in found.notes)
+
+
+def test_labels_that_were_corrected_since_are_not_taken_for_measured(tmp_path) -> None:
+    write(tmp_path / "l/a.tif", boxes(1))
+    run(tmp_path, "l")
+    corrected = tmp_path / "l/a.tif"
+    write(corrected, boxes(1, 2))
+    later = (tmp_path / "out/a_table.csv").stat().st_mtime + 10
+    os.utime(corrected, (later, later))
+    found, _ = run(tmp_path, "l")
+    assert "changed after it was measured" in found.failed[0].message
+    found, table = run(tmp_path, "l", config=TABLE.replace(overwrite=True))
+    assert len(table) == 2
 
 
 def test_results_may_lie_among_the_images(tmp_path) -> None:
