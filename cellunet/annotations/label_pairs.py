@@ -128,8 +128,12 @@ def pair_folders(
     )
     problems = _label_problems(wanted, by_name["predicted"], by_name["true"])
     known = {_bare(name) for name in truths}
-    named = (*parts.items(), *scribbles.items())
-    alone = {str(path) for name, path in named if _bare(name) not in known}
+    # An image may have scribbles alone; and beside the folder may lie other things.
+    alone = {
+        str(path)
+        for name, path in parts.items()
+        if _bare(name) not in known and path.parent != labels.parent
+    }
     if alone:
         problems.append(f"no true labels for {some(sorted(alone), MAX_NAMED)}")
     if problems:

@@ -424,7 +424,8 @@ def predicted_kind(path: Path, planes: Iterable[int | None]) -> str:
 
     Of a stack of labels, a plane may hold a single object, which looks like a mask.
     """
-    pixels = (read_pixels(path, plane) for plane in planes)
+    void = void_value(path)
+    pixels = (_without_value(read_pixels(path, k), path, void)[0] for k in planes)
     kinds = (recognize(one) for one in pixels if one.any())
     return next((kind for kind in kinds if kind != "binary"), "binary")
 

@@ -146,5 +146,5 @@ def _failure(found: Measured) -> Failure | None:
     return Failure.of_inputs(
         bugs=found.bugs,
         message=f"{count} failed; the first: {first.labels}: {first.message}",
-        hint="The others are finished. Repair these, then measure them alone.",
+        hint="The others are finished. Repair these, and run the same line again.",
     )

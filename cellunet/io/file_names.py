@@ -192,6 +192,9 @@ def _by_word(files: Sequence[Path], name: str) -> Mapping[Path, ChannelFile | No
     alone = [p for p in files if found[p] is None and own[p]]
     found |= _alone(alone, own, [f for f in found.values() if f and f.is_called(name)])
     if mine and not any(f and f.is_called(name) for f in found.values()):
+        if not all(own.values()):
+            # Those of other channels have it nowhere.
+            return found | {path: words[0] for path, words in own.items() if words}
         raise ConfigError(
             f"The names of all images have the word {name!r} in one place, which tells "
             "no channels apart.",
@@ -219,16 +222,19 @@ def _alone(
     in_folder = Counter(path.parent for path in words)
     held = {(w.path, len(_before(w))) for of in words.values() for w in of}
     columns = Counter((path.parent, column) for path, column in held)
-    known = {word.site[0] for word in paired}
-    fronts = {(word.site[0], len(_before(word))) for word in paired}
-    backs = {(word.site[0], len(_behind(word))) for word in paired}
+    shown: dict[Path | None, set[tuple[int, int]]] = {}
+    for word in paired:
+        place = len(_before(word)), len(_behind(word))
+        # A folder without a pair has the mark where other folders have it.
+        shown.setdefault(word.site[0], set()).add(place)
+        shown.setdefault(None, set()).add(place)
 
     def is_mark(word: ChannelFile) -> bool:
-        folder = word.site[0]
-        front, back = (folder, len(_before(word))), (folder, len(_behind(word)))
-        if folder in known:
-            return front in fronts or back in backs
-        return columns[front] < in_folder[folder]
+        folder, front, back = word.site[0], len(_before(word)), len(_behind(word))
+        places = shown.get(folder, shown.get(None))
+        if places is None:
+            return columns[folder, front] < in_folder[folder]
+        return any(front == before or back == behind for before, behind in places)
 
     return {path: next(filter(is_mark, words[path]), None) for path in files}
 

@@ -80,7 +80,7 @@ _listing = threading.Lock()
 """Held while a store's own metadata are written: fields of a plate share them."""
 
 LISTING = ".cellunet-listing.lock"
-"""The same for other processes: in the outermost store, as that of a plate."""
+"""The same for other processes: in the store, as that of a plate."""
 
 LISTING_S = 600.0
 """So long others may take for the metadata of a large plate."""
@@ -482,6 +482,13 @@ def list_in(group: Path, key: str, name: str) -> None:
     OutputError
         If it cannot be written.
     """
+    with _listing_in(group):
+        _list_in(group, key, name)
+
+
+@contextlib.contextmanager
+def _listing_in(group: Path) -> Iterator[None]:
+    """Have what lists labels and tables in a store to oneself."""
     store = store_of(group)
     lock = store / LISTING
     with (
@@ -489,7 +496,7 @@ def list_in(group: Path, key: str, name: str) -> None:
         writing(lock, "--into-source"),
         locked(lock, f"Labels are being listed in {store}", "Run again.", LISTING_S),
     ):
-        _list_in(group, key, name)
+        yield
 
 
 def _list_in(group: Path, key: str, name: str) -> None:
@@ -514,7 +521,7 @@ def unlist_in(group: Path, key: str, name: str) -> None:
     OutputError
         If they cannot be written.
     """
-    with _listing:
+    with _listing_in(group):
         listed = read_attributes(group)
         names = listed.get(key, [])
         if name in names:

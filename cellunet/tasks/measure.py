@@ -20,6 +20,7 @@ from cellunet.bugs import telling_bugs
 from cellunet.command_config import ALL_IMAGES
 from cellunet.config import NormalizationConfig
 from cellunet.errors import (
+    AnnotationError,
     BugError,
     CellunetError,
     ConfigError,
@@ -246,7 +247,7 @@ def measure(
             seconds = time.perf_counter() - start
             shown.append(_shown(results[-1], target, seconds))
         done = [r.output for r in shown if r.output is not None]
-        written = write_joined(joined, list(map(Path, done)), config, before=True)
+        written = write_joined(joined, list(map(Path, done)), config)
         seconds = time.perf_counter() - begin
         report = None
         if reporter is not None:
@@ -345,7 +346,6 @@ class _Job:
                 if self._finished(target, images or ()):
                     return MeasuredLabels(
                         labels=str(target.path),
-                        images=_paths(images or ()),
                         skipped=True,
                     )
                 return self._write(target, images or [], stack)
@@ -368,6 +368,9 @@ class _Job:
         config, reporter = self._config, self._reporter
         paths = optional_output_paths(target.output, config)
         if config.overwrite or not paths or not all(p.exists() for p in paths.values()):
+            return False
+        if config.link_planes:
+            # Whether it was so before, no file tells.
             return False
         if reporter is not None and not reporter.has(target.output, {}):
             return False
@@ -400,8 +403,7 @@ class _Job:
             )
         order = _planes_of(labels, source)
         counted = label_planes(labels)
-        most = max(counted, key=lambda plane: len(plane.ids))
-        refuse_picture(next(most.bands()), target.path, MANY_VALUES)
+        odd = _on_intensities(target.path, counted)
         planes = [counted[number] for number in order]
         numbers = _Numbers(planes, frames_of(source), linked=config.link_planes)
         paths = [*optional_output_paths(target.output, config).values()]
@@ -440,7 +442,7 @@ class _Job:
             sink.commit()
         outputs.commit()
         notes = note_on_planes(source, config) + numbers.notes(target.output)
-        notes += _on_pieces(outputs.in_pieces)
+        notes += odd + _on_pieces(outputs.in_pieces)
         lost = damage_warnings(outputs.damaged)
         if picture is not None and self._reporter is not None:
             summary = picture.summary(numbers.count, time.perf_counter() - begin, notes)
@@ -776,11 +778,21 @@ def _on_pieces(count: int) -> tuple[str, ...]:
     return (f"{objects} in several pieces",)
 
 
+def _on_intensities(path: Path, planes: Sequence[LabelPlane]) -> tuple[str, ...]:
+    """Say whether labels look like an image; objects of some programs do as well."""
+    most = max(planes, key=lambda plane: len(plane.ids))
+    try:
+        refuse_picture(next(most.bands()), path, MANY_VALUES)
+    except AnnotationError as error:
+        return (error.message,)
+    return ()
+
+
 def _on_beside(beside: Sequence[Path]) -> tuple[str, ...]:
     if not beside:
         return ()
     names = some([path.name for path in beside], MOST_NAMED)
-    return (f"taken for images, as they lie beside marked label images: {names}",)
+    return (f"left out, as they lie beside marked label images: {names}",)
 
 
 def _on_left(left: Sequence[Path]) -> tuple[str, ...]:

@@ -361,6 +361,26 @@ def test_a_word_is_the_mark_where_names_differ_in_it_alone() -> None:
     )
 
 
+def test_a_folder_whose_second_channel_is_lost_has_its_word_where_others_have_it() -> (
+    None
+):
+    pair = ["s1/DAPI.tif", "s1/GFP.tif"]
+    assert chosen([*pair, "s2/DAPI.tif"], "DAPI") == (
+        {pair[0]: [(pair[1], "GFP")], "s2/DAPI.tif": []},
+        [],
+    )
+    pair = ["p1/a_DAPI.tif", "p1/a_GFP.tif"]
+    alone = ["p2/a_DAPI.tif", "p2/b_DAPI.tif"]
+    assert chosen([*pair, *alone], "DAPI")[0].keys() == {pair[0], *alone}
+
+
+def test_channels_in_folders_of_their_own_are_told_apart_by_the_word() -> None:
+    assert chosen(["dapi/a_DAPI.tif", "gfp/a_GFP.tif"], "DAPI") == (
+        {"dapi/a_DAPI.tif": []},
+        ["gfp/a_GFP.tif"],
+    )
+
+
 def test_a_word_that_all_names_have_is_no_channel() -> None:
     with pytest.raises(ConfigError, match="all images have the word 'DAPI'"):
         chosen(["DAPI_001_a.tif", "DAPI_001_b.tif"], "DAPI")

@@ -7,7 +7,6 @@ and writes its file on the way; none waits for a whole plane.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -565,8 +564,11 @@ def remove_files_of(made: Mapping[str, Any], output: Path, labels: Path) -> None
     settings = made.get("settings") or {}
     written = settings.get("table_format", "csv")
     for name in settings.get("save", ()):
-        if name == IN_LABELS and is_within(labels):
-            remove_table(table_path(labels))
+        if is_within(labels):
+            # Their other files are in the --out of that call, wherever it was.
+            if name == IN_LABELS:
+                remove_table(table_path(labels))
+            continue
         kind = OUTPUT_KINDS.get(name)
         if kind is None or not kind.suffix:
             continue
@@ -972,8 +974,6 @@ def write_joined(
     paths: Mapping[str, Path],
     outputs: Sequence[Path],
     config: PredictConfig,
-    *,
-    before: bool = False,
 ) -> dict[str, str]:
     """Join the files of the images that are finished, those of earlier calls too.
 
@@ -985,8 +985,6 @@ def write_joined(
         Their label images.
     config
         What was saved.
-    before
-        Whether what an earlier call joined stays, of other label images too.
 
     Returns
     -------
@@ -1003,27 +1001,9 @@ def write_joined(
         join = OUTPUT_KINDS[kind].join
         if join is not None and outputs:
             parts = [optional_output_paths(o, config)[kind] for o in outputs]
-            if before and path.exists():
-                known = set(parts)
-                earlier = _parts_below(path, suffix(kind, config), join)
-                parts = [p for p in earlier if p not in known] + parts
             join.join(parts, path)
             written[kind] = str(path)
     return written
-
-
-def _parts_below(path: Path, end: str, join: Join) -> list[Path]:
-    """Return the files beside a joined one and below that it can be of, sorted.
-
-    A folder with a joined file of its own is that of another call.
-    """
-
-    def is_part(part: Path) -> bool:
-        folders = itertools.takewhile(lambda p: p != path.parent, part.parents)
-        alone = any((folder / path.name).exists() for folder in folders)
-        return not alone and join.is_ours(part)
-
-    return sorted(filter(is_part, path.parent.rglob(f"*{end}")))
 
 
 def reporter_for(out: Path, config: PredictConfig) -> Reporter | None:

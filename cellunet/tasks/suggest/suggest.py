@@ -117,6 +117,11 @@ def suggest(request: SuggestRequest, *, track: Track = silent_track) -> Suggeste
             hint="Check the paths.",
         )
     found = found.without([path for path in found.files if found.is_missed(path)])
+    if not found.files:
+        raise InputError(
+            "There are only label images.",
+            hint="Give the images that they were made from.",
+        )
     files = [scene for path in found.files for scene in scene_paths(path) or [path]]
     _refuse_misfit(request, model, files)
     recipe = settings_for(

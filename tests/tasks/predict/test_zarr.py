@@ -448,6 +448,19 @@ def test_a_table_of_another_program_is_refused_before_work(
     assert files(path) == before
 
 
+def test_files_of_other_labels_of_the_image_stay_when_labels_are_replaced(
+    run, tmp_path, pixels
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels[0], "yx")
+    run(path, into_source="nuclei", save=("table",), out=tmp_path / "other")
+    run(path, into_source="cells", save=("table",))
+    table = tmp_path / "out" / "a_table.csv"
+    before = table.read_bytes()
+    changed = {"into_source": "nuclei", "min_area_px": 60.0, "overwrite": True}
+    assert not run(path, **changed).failed
+    assert table.read_bytes() == before
+
+
 def test_a_tiff_has_no_store_for_a_table(run, tmp_path, pixels) -> None:
     tifffile.imwrite(tmp_path / "t.tif", pixels[0])
     found = run(tmp_path / "t.tif", save=("zarr-table",))
