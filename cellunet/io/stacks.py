@@ -6,6 +6,7 @@ interleaved; `cellunet.io.axes` says which of them make up a plane that is read.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,7 @@ LOOK_PX = 512
 """Part of a color image that is looked at to see whether it is really gray."""
 
 
-class StackSource(Closing):
+class StackSource(Closing, ABC):
     """What the `cellunet.io.source.Source` of any file of stored planes has in common.
 
     Parameters
@@ -48,9 +49,9 @@ class StackSource(Closing):
         self.path, self._choice = path, choice
         self._log = DamageLog(path, keep_going=choice.keep_going)
 
+    @abstractmethod
     def _stored(self, plane: int, rows: Span, columns: Span) -> npt.NDArray[Any]:
         """Return a rectangle of a stored plane: YX, or with samples behind."""
-        raise NotImplementedError
 
     def _take(self, stack: Stack, dtype: np.dtype[Any]) -> None:
         """Work out what is read of a stack of values of a type."""

@@ -184,6 +184,12 @@ def test_the_annotated_part_is_found_wherever_its_labels_are(tmp_path, labels, p
     assert pair.annotated == tmp_path / part
 
 
+def test_scribbles_alone_and_what_lies_beside_the_folder_stop_nothing(tmp_path) -> None:
+    touch(tmp_path, "p/a.tif", "labels/a.tif", "scribbles/c.tif", "plot_annotated.tif")
+    (pair,) = pair_folders(tmp_path / "p", tmp_path / "labels")
+    assert pair.name == "a"
+
+
 def test_a_part_of_no_labels_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "p/a.tif", "t/a.tif", "t/b_annotated.tif")
     with pytest.raises(InputError, match=r"no true labels for .*b_annotated\.tif"):

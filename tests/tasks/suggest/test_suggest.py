@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("torch")
 
 import tifffile
+from PIL import Image
 
 from cellunet import store
 from cellunet.annotations.pairs import find_pairs
@@ -647,3 +648,15 @@ def test_a_crop_of_a_crop_keeps_the_first_image(images, tmp_path) -> None:
         assert inner.cut_from.image == outer.cut_from.image
         assert inner.cut_from.y == outer.cut_from.y + crop.y
         assert inner.cut_from.x == outer.cut_from.x + crop.x
+
+
+def test_a_folder_of_label_images_and_a_picture_holds_nothing_to_suggest(
+    field, tmp_path
+) -> None:
+    labels = tmp_path / "labels"
+    predict([str(field)], labels, threads=1)
+    shutil.copy(labels / "field.tif", labels / "other.tif")
+    # Listing looks into the first file, which is a picture of results.
+    Image.new("L", (64, 64)).save(labels / "a_overview.jpg")
+    with pytest.raises(InputError, match="only label images"):
+        suggest(SuggestRequest(images=(str(labels),), out=tmp_path / "s", config=FEW))
