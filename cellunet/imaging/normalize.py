@@ -50,6 +50,10 @@ of 520 x 696."""
 FAR = 10.0
 """Dirt is so many times brighter than the nuclei at least; else it is nuclei too."""
 
+SPECKS = 6.0
+"""Where a background was cut off at 0, what is left of its noise lies up to 3 standard
+deviations of its steps above 0 (Gaussian noise, whatever the cut), nuclei further."""
+
 
 class LogHistogram:
     """Counts of a plane's values between two of them, on a logarithmic scale.
@@ -217,6 +221,10 @@ def _sortable(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint32]:
     return turned
 
 
+_ZERO = 0x8000
+"""Bucket of 0.0, and of positive values too small to be told from it."""
+
+
 def _from_sortable(key: int) -> float:
     bits = key & 0x7FFFFFFF if key & 0x80000000 else ~key & 0xFFFFFFFF
     return float(np.array(bits, np.uint32).view(np.float32))
@@ -326,11 +334,22 @@ class _Channel:
     def _pairs(self) -> int:
         return int(self._steps.counts.sum())
 
+    def _middle_step(self) -> int | None:
+        """Return at which rank the median of the steps that are not 0 lies.
+
+        None where they are so few that they may be outlines of flat objects.
+        """
+        flat, pairs = int(self._steps.counts[_ZERO if self.wide else 0]), self._pairs()
+        return flat + (pairs - flat) // 2 if pairs - flat > pairs // 50 else None
+
     def refine(self) -> None:
         """Prepare for the second time."""
         low, high, middle = self.ranks()
         self._values.refine((low, high))
-        self._steps.refine((middle,) if self._pairs() else ())
+        steps = [middle] if self._pairs() else []
+        if (other := self._middle_step()) is not None:
+            steps.append(other)
+        self._steps.refine(steps)
 
     def add_fine(self, band: npt.NDArray[np.generic]) -> None:
         """Take a band the second time."""
@@ -373,7 +392,8 @@ class _Channel:
     def _foreground(self, noise: float) -> float | None:
         """Return its contrast, if it is more than what the noise may amount to.
 
-        Flat parts of 8-bit images have no noise that could be measured.
+        Flat parts of 8-bit images have no noise that could be measured, and those of
+        a background that was subtracted and cut off at 0 show part of it.
         """
         if not self._config.needs_foreground:
             return None
@@ -382,6 +402,10 @@ class _Channel:
         low, high = self._ends()
         span = high - low
         least = self._config.noise_floor * max(noise, self._rounding)
+        if (middle := self._middle_step()) is not None:
+            # More than that where about half of the background was cut off.
+            specks = self._steps.value(middle) / MEDIAN_ABS_DIFFERENCE
+            least = max(least, SPECKS * specks)
         contrast = self._histogram.foreground(least / span) * span
         return contrast if contrast >= least else 0.0
 

@@ -440,6 +440,20 @@ def test_few_objects_on_a_background_of_exactly_zero_are_the_foreground() -> Non
     assert _measure(image).foreground == pytest.approx(5, rel=0.2)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+@pytest.mark.parametrize("cut", [0.5, 1.0, 1.5, 2.0])
+def test_what_is_left_of_a_subtracted_background_is_no_foreground(
+    rng, dtype, cut
+) -> None:
+    # In standard deviations of its noise. Otsu's threshold lies within what is left.
+    image = _field(rng, 1, brightness=(300, 301), background=0, noise=10)
+    image = (image - 10 * cut).clip(0).astype(dtype)
+    found = _measure(image)
+    assert found.noise < 1
+    assert found.foreground == 0 or found.foreground > 200
+    assert percentile_span(found, PERCENTILE) > 200
+
+
 def test_nobody_pays_who_does_not_ask(rng) -> None:
     image = _field(rng).astype(np.uint16)
     assert _measure(image, PERCENTILE.replace(foreground_limit=0.0)).foreground is None
