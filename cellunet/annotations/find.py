@@ -127,8 +127,11 @@ def scribbled_parts(folder: Path) -> dict[str, Path]:
 
 def is_scribbles(path: Path) -> bool:
     """Return whether the name of an image or its folder says that it is scribbles."""
-    names = path.parent.name.lower(), stem(path.name).lower()
-    return names[0] == SCRIBBLES_FOLDER or names[1].endswith(f"_{SCRIBBLES_FOLDER}")
+    folders = [path.parent.name.lower()]
+    if folders[0] in {*TRAINING_SETS, *VALIDATION_SETS}:
+        folders.append(path.parent.parent.name.lower())
+    named = stem(path.name).lower().endswith(f"_{SCRIBBLES_FOLDER}")
+    return named or SCRIBBLES_FOLDER in folders
 
 
 def is_overlaid(path: Path) -> bool:
@@ -315,6 +318,9 @@ def detect_folders(folder: Path) -> FolderLayout | None:
     known = next(iter(drawn.values()), {})
     inside = _overlaid(images, {*known, *scribbles})
     if not images or not (drawn or scribbles or inside):
+        return None
+    if not drawn and detect_coco(folder) is not None:
+        # Scribbles and overlays add to what a file of its own holds of all images.
         return None
     for kind, places in (("images", [p.name for p in at]), ("annotations", [*drawn])):
         if len(places) > 1:

@@ -318,7 +318,9 @@ def read_annotation(  # noqa: PLR0913
         through_centers=through_centers,
         cells=cells,
     )
-    found = choose(ANNOTATIONS, kind, "kind of annotation")(path, asked)
+    decode = choose(ANNOTATIONS, kind, "kind of annotation")
+    # Their values mean the same whatever other annotations are.
+    found = (read_only_scribbles if is_scribbles(path) else decode)(path, asked)
     if annotated is not None:
         found = within(found, annotated, path, plane)
     if scribbles is not None:
@@ -408,8 +410,6 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
         return _read_auto(files[0], asked)
     if is_drawn_file(path):
         return read_drawn(path, asked, drawn_kind(path))
-    if is_scribbles(path):
-        return read_only_scribbles(path, asked)
     try:
         return _decoded(path, asked, "auto")
     except AnnotationError:

@@ -144,19 +144,26 @@ def test_a_painted_image_of_scribbles_says_the_same(tmp_path):
     np.testing.assert_array_equal(found.annotated, annotated)
 
 
-@pytest.mark.parametrize("layout", ["folders", "flat"])
-def test_a_painted_image_is_enough_of_an_annotation(tmp_path, layout):
+@pytest.mark.parametrize("kind", ["auto", "labels", "binary"])
+@pytest.mark.parametrize("layout", ["folders", "sides", "flat"])
+def test_a_painted_image_is_enough_of_an_annotation(tmp_path, layout, kind):
     said = expected()[2]
     image, painted = tmp_path / "a.tif", tmp_path / "a_scribbles.png"
-    if layout == "folders":
-        (tmp_path / "images").mkdir()
-        (tmp_path / "scribbles").mkdir()
-        image, painted = tmp_path / "images/a.tif", tmp_path / "scribbles/a.tif"
+    if layout != "flat":
+        side = "train/" if layout == "sides" else ""
+        image = tmp_path / f"images/{side}a.tif"
+        painted = tmp_path / f"scribbles/{side}a.tif"
+        image.parent.mkdir(parents=True)
+        painted.parent.mkdir(parents=True)
+    if layout == "sides":
+        (tmp_path / "labels/train").mkdir(parents=True)
+        tifffile.imwrite(tmp_path / "images/train/b.tif", np.zeros(SHAPE, np.uint16))
+        tifffile.imwrite(tmp_path / "labels/train/b.tif", expected()[0])
     tifffile.imwrite(image, np.zeros(SHAPE, np.uint16))
     tifffile.imwrite(painted, said)
-    (pair,) = find_pairs(tmp_path).pairs
+    pair, *_ = find_pairs(tmp_path).pairs
     assert (pair.annotation, pair.scribbles) == (painted, None)
-    found = read_annotation(pair.annotation)
+    found = read_annotation(pair.annotation, kind=kind)
     np.testing.assert_array_equal(found.scribbles, said)
     assert not found.labels.any()
     assert not found.annotated.any()

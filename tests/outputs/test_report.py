@@ -315,6 +315,11 @@ def test_a_quantile_is_within_a_bin_of_the_truth(found, share) -> None:
     assert low - 0.5 <= told <= high + 0.5
 
 
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=20))
+def test_the_median_of_whole_numbers_is_exact(found) -> None:
+    assert Histogram.of(found, 1.0).median() == np.median(found)
+
+
 @given(values)
 def test_the_mean_is_within_half_a_bin_of_the_truth(found) -> None:
     mean = Histogram.of(found, 0.5).mean()
@@ -333,7 +338,7 @@ def test_the_sum_of_two_counts_both(first, second) -> None:
 
 def test_without_values_nothing_is_told() -> None:
     empty = Histogram(step=1.0)
-    assert (empty.total, empty.quantile(0.5), empty.mean()) == (0, None, None)
+    assert (empty.total, empty.median(), empty.mean()) == (0, None, None)
 
 
 def test_a_record_of_another_step_is_none(make_image) -> None:

@@ -44,7 +44,7 @@ from cellunet.tasks.suggest.request import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path, PurePath
 
     import numpy.typing as npt
@@ -122,6 +122,7 @@ def suggest(request: SuggestRequest, *, track: Track = silent_track) -> Suggeste
             "There are only label images.",
             hint="Give the images that they were made from.",
         )
+    _refuse_replaced(request, found.files)
     files = [scene for path in found.files for scene in scene_paths(path) or [path]]
     _refuse_misfit(request, model, files)
     recipe = settings_for(
@@ -458,6 +459,16 @@ COLUMNS = (
 """Of the table."""
 
 
+def _refuse_replaced(request: SuggestRequest, files: Iterable[Path]) -> None:
+    out = request.out.resolve()
+    inside = next((p for p in files if p.resolve().is_relative_to(out)), None)
+    if inside is not None and (request.out / TABLE).exists():
+        raise OutputError(
+            f"{inside} is read, and --overwrite would remove it with {request.out}.",
+            hint="Choose another --out.",
+        )
+
+
 def refuse_taken(out: Path, *, overwrite: bool) -> None:
     """Refuse a folder that holds anything but crops that may be replaced.
 
@@ -474,7 +485,9 @@ def refuse_taken(out: Path, *, overwrite: bool) -> None:
         )
     if not out.is_dir() or not _members(out):
         return
-    ours = (out / TABLE).is_file()
+    known = {"images", TABLE, *(kind.folder for kind in DRAWN.values())}
+    # A folder that holds more is not for this to empty.
+    ours = (out / TABLE).is_file() and {p.name for p in _members(out)} <= known
     if ours and overwrite:
         return
     raise OutputError(

@@ -468,6 +468,12 @@ def test_a_folder_with_anything_in_it_is_not_replaced_unasked(images, tmp_path) 
     refused(OutputError, "other files", images=images, out=other, overwrite=True)
     assert (other / "thesis.doc").read_text() == "years of work"
     refused(OutputError, "is a file", images=images, out=other / "thesis.doc")
+    # Nor is a folder of crops that holds more, or what is read.
+    (out / "raw").mkdir()
+    refused(OutputError, "other files", images=images, out=out, overwrite=True)
+    (out / "raw").rmdir()
+    refused(OutputError, "is read", images=out / "images", out=out, overwrite=True)
+    assert len(list((out / "images").iterdir())) == 1
 
 
 def test_a_folder_that_appears_meanwhile_is_not_replaced(
