@@ -251,6 +251,14 @@ def test_where_an_image_lay_on_a_server_does_not_matter(write, tmp_path, name):
     assert pairs_of(tmp_path) == {"ab12cd34-a": "images/a.tif"}
 
 
+def test_scribbles_beside_a_file_add_to_its_outlines(write, tmp_path):
+    path = listed(write, "a.tif")
+    tree(tmp_path, "images/a.tif")
+    tree(tmp_path, "scribbles/a.tif")
+    (one,) = find_annotations(tmp_path).drawn
+    assert (one.annotation, one.scribbles) == (path, tmp_path / "scribbles/a.tif")
+
+
 @pytest.mark.parametrize(
     "name", ["a.jpg", "a.JPEG", "x/a.png", "a.webp", "a_tif.rf.0a1b2c3d4e5f.jpg"]
 )
