@@ -56,7 +56,10 @@ AGAIN = "Copy it again, or train the model again."
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-NAMED = "Up to 64 letters, digits, '.', '_' and '-'; a letter or digit first."
+NAMED = (
+    "Up to 64 letters, digits, '.', '_' and '-'; a letter or digit first, and no "
+    "'.safetensors' last."
+)
 """What `NAME` is, in words."""
 
 DEVICE_NAME = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?", re.IGNORECASE)
@@ -315,9 +318,12 @@ def in_home(
 
 
 def can_name(name: str) -> bool:
-    """Return whether a name can name a model, and a folder everywhere."""
+    """Return whether a name can name a model, and a folder everywhere.
+
+    One that ends as a file of weights does would be taken for a path.
+    """
     named = NAME.fullmatch(name) and not DEVICE_NAME.fullmatch(name)
-    return bool(named) and not name.endswith(".")
+    return bool(named) and not name.endswith((".", ".safetensors"))
 
 
 def model_folder(name: str) -> Path:

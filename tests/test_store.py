@@ -161,6 +161,7 @@ def test_plain_names_have_a_folder_in_home(name, home) -> None:
         "/a",
         "-a",
         "a.",
+        "a.safetensors",
         "é",
         "x" * 65,
         "a\n",

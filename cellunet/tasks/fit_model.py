@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from cellunet.io.crops import CropMetadata
     from cellunet.io.source import Pages
     from cellunet.metrics.matching import ImageScores
     from cellunet.progress import Track
@@ -121,6 +122,8 @@ class _Annotated:
     pixels: npt.NDArray[Any]
     labels: Labels
     annotated: npt.NDArray[np.bool_] | None
+    cut_from: CropMetadata | None
+    """Of a crop: it is scaled as its field is."""
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,7 @@ def _read(
                     pixels=source.read(Region(0, 0, height, 0, width)),
                     labels=annotation.labels,
                     annotated=annotation.annotated,
+                    cut_from=source.cut_from,
                 )
             )
     return found
@@ -317,6 +321,7 @@ class _Trial:
 
     def _predicted(self, setting: FittedSettings, index: int) -> Labels:
         source = array_source(self._images[index].pixels)
+        source.cut_from = self._images[index].cut_from
         recipe = self._recipe
         if setting.curve is not None:
             norm = recipe.config.normalization.replace(curve=setting.curve)

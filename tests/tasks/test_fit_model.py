@@ -14,10 +14,17 @@ from cellunet.annotations.pairs import content_hash
 from cellunet.command_config import PredictConfig
 from cellunet.engine.int8 import ranges_of
 from cellunet.errors import AnnotationError, CheckpointError, ConfigError
+from cellunet.imaging.normalize import measure_channels
+from cellunet.io.crops import CropChannel, CropMetadata
+from cellunet.io.images import open_image
+from cellunet.io.label_tiff import write_crop
+from cellunet.io.source import Region
 from cellunet.tasks import fit_model as task
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.fit_model import fit_model
 from cellunet.tasks.predict.batch import predict
+
+WHOLE = Region(0, 0, 256, 0, 256)
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +77,30 @@ def test_an_edge_that_is_drawn_further_out_is_learned(data, tmp_path) -> None:
     done = predict([str(folder / "images")], tmp_path / "out", model="wide", threads=1)
     assert len(done.done) == 3
     assert done.settings["decode"]["edge"] == found.setting.edge
+
+
+@pytest.mark.slow
+def test_crops_are_scaled_as_their_field_is_scored_and_predicted(data) -> None:
+    folder = data(3, 0, radius_px=(13, 16))
+    for path in (folder / "images").iterdir():
+        pixels = tifffile.imread(path)
+        with open_image(path) as source:
+            config = store.find_model("nuclei").card.config.normalization
+            (found,) = measure_channels(lambda s=source: [s.read(WHOLE)], config)
+        # The rest of the field is four times as bright.
+        field = replace(found, high=4 * found.high, foreground=4 * found.foreground)
+        cut = CropMetadata(
+            image="field.tif",
+            plane=0,
+            y=0,
+            x=0,
+            percentiles=(config.low_percentile, config.high_percentile),
+            channels=(CropChannel(channel="", statistics=field, negative=field),),
+        )
+        write_crop(path, pixels, cut, None)
+    before = fit_model("nuclei", folder, "fitted", threads=1).before["mean_ap"]
+    scores = evaluate_model(folder, model="nuclei", threads=1)
+    assert before == pytest.approx(scores.headline.mean_ap.value)
 
 
 @pytest.mark.slow
