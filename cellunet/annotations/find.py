@@ -126,12 +126,17 @@ def scribbled_parts(folder: Path) -> dict[str, Path]:
 
 
 def is_scribbles(path: Path) -> bool:
-    """Return whether the name of an image or its folder says that it is scribbles."""
-    folders = [path.parent.name.lower()]
-    if folders[0] in {*TRAINING_SETS, *VALIDATION_SETS}:
-        folders.append(path.parent.parent.name.lower())
+    """Return whether a path is an image whose name or folder says: scribbles.
+
+    The folder may hold one of a set of images: ``scribbles/train``.
+    """
+    if not is_image_file(path):
+        return False
+    folder = path.parent
+    if folder.name.lower() in {*TRAINING_SETS, *VALIDATION_SETS}:
+        folder = folder.parent
     named = stem(path.name).lower().endswith(f"_{SCRIBBLES_FOLDER}")
-    return named or SCRIBBLES_FOLDER in folders
+    return named or folder.name.lower() == SCRIBBLES_FOLDER
 
 
 def is_overlaid(path: Path) -> bool:
@@ -319,9 +324,9 @@ def detect_folders(folder: Path) -> FolderLayout | None:
     inside = _overlaid(images, {*known, *scribbles})
     if not images or not (drawn or scribbles or inside):
         return None
-    if not drawn and detect_coco(folder) is not None:
-        # Scribbles and overlays add to what a file of its own holds of all images.
-        return None
+    if not drawn and (listed := detect_coco(folder)) is not None:
+        # It knows what scribbles and overlays are to a COCO file.
+        return listed
     for kind, places in (("images", [p.name for p in at]), ("annotations", [*drawn])):
         if len(places) > 1:
             raise InputError(
@@ -499,13 +504,19 @@ def detect_coco(folder: Path) -> FolderLayout | None:
     paths = {m: i.path for p in files for m, i in read_coco(p).images.items()}
     match = match_members(paths, images)
     taken = {member_name(member) for member in match.values()}
+    named = grouped((_image_name(p, match, taken), p) for p in images)
+    outlined = grouped((name, path) for name, _, path in listed)
+    scribbles = scribbled_parts(folder)
+    alone = {name: path for name, path in scribbles.items() if name in named}
+    others = [p for p in images if p not in match]
+    inside = _overlaid(others, {*outlined, *alone})
     return FolderLayout(
         "coco",
-        grouped((_image_name(p, match, taken), p) for p in images),
-        grouped((name, path) for name, _, path in listed),
-        notes=tuple(note for p in files if (note := note_on_lost(p))),
+        named,
+        _or_scribbles(outlined | inside, alone),
+        notes=(*_told(inside), *(note for p in files if (note := note_on_lost(p)))),
         annotated=annotated_parts(folder),
-        scribbles=scribbled_parts(folder),
+        scribbles=scribbles,
         members={name: member for name, member, _ in listed},
     )
 

@@ -132,10 +132,9 @@ class Histogram:
         >>> Histogram(step=1.0, counts={3: 1, 7: 1, 9: 1}).median()
         7
         """
-        if self.step != 1:
+        if self.step != 1 or not self.counts:
             return self.quantile(0.5)
-        values = Counter(self.counts).elements()
-        return statistics.median(values) if self.counts else None
+        return statistics.median(Counter(self.counts).elements())
 
     def mean(self) -> float | None:
         """Return the mean, each value in the middle of its bin; None without any."""

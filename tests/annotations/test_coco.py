@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 import pytest
+import roifile
 import tifffile
 
 from cellunet.annotations.coco import is_coco, note_on_lost, read_coco
@@ -257,6 +258,21 @@ def test_scribbles_beside_a_file_add_to_its_outlines(write, tmp_path):
     tree(tmp_path, "scribbles/a.tif")
     (one,) = find_annotations(tmp_path).drawn
     assert (one.annotation, one.scribbles) == (path, tmp_path / "scribbles/a.tif")
+    # An image that the file does not list has its scribbles, or what is drawn inside.
+    tree(tmp_path, "images/b.tif")
+    tree(tmp_path, "scribbles/b.tif")
+    square = roifile.ImagejRoi.frompoints([[1, 1], [5, 1], [5, 4], [1, 4]])
+    tifffile.imwrite(
+        tmp_path / "images/c.tif",
+        np.random.default_rng(0).integers(100, 4000, (200, 220)).astype(np.uint16),
+        imagej=True,
+        metadata={"Overlays": [square.tobytes()]},
+    )
+    assert [(p.name, p.annotation) for p in find_annotations(tmp_path).drawn] == [
+        ("a", path),
+        ("b", tmp_path / "scribbles/b.tif"),
+        ("c", tmp_path / "images/c.tif"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,13 @@ def test_a_painted_image_of_scribbles_says_the_same(tmp_path):
     np.testing.assert_array_equal(found.annotated, annotated)
 
 
+def test_shapes_in_a_folder_of_that_name_are_shapes(tmp_path):
+    (tmp_path / "scribbles").mkdir()
+    path = tmp_path / "scribbles/a_scribbles.geojson"
+    write_geojson(tmp_path).rename(path)
+    assert read_annotation(path, shape=SHAPE).kind == "geojson"
+
+
 @pytest.mark.parametrize("kind", ["auto", "labels", "binary"])
 @pytest.mark.parametrize("layout", ["folders", "sides", "flat"])
 def test_a_painted_image_is_enough_of_an_annotation(tmp_path, layout, kind):

@@ -80,7 +80,7 @@ def test_an_edge_that_is_drawn_further_out_is_learned(data, tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_crops_are_scaled_as_their_field_is_scored_and_predicted(data) -> None:
+def test_crops_are_scaled_as_their_field_as_in_evaluation(data) -> None:
     folder = data(3, 0, radius_px=(13, 16))
     for path in (folder / "images").iterdir():
         pixels = tifffile.imread(path)
