@@ -8,6 +8,8 @@ the series that Bio-Formats' converter writes, and the fields of a plate.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -132,12 +134,31 @@ def parse(path: Path, attributes: dict[str, Any]) -> Multiscale:
         offsets = zip(own[1], whole[0], whole[1], strict=True)
         place = tuple(t * s + w for t, s, w in offsets)
         levels.append(Level(str(dataset.get("path", "")), scale, place))
+    return Multiscale(version, letters, axes, tuple(levels), _channel_names(found))
+
+
+def _channel_names(found: dict[str, Any]) -> tuple[str, ...]:
     omero = found.get("omero")
     channels = omero.get("channels") if isinstance(omero, dict) else None
-    names = tuple(
+    return tuple(
         str(c.get("label") or "") for c in channels or () if isinstance(c, dict)
     )
-    return Multiscale(version, letters, axes, tuple(levels), names)
+
+
+def metadata_sha256(path: Path) -> str:
+    """Return what changes with axes, sizes and names of channels of a group.
+
+    How a viewer shows it does not count.
+
+    Raises
+    ------
+    ImageReadError
+        If the attributes cannot be read.
+    """
+    with reading_zarr(path):
+        found = ome_of(dict(open_group(path).attrs))
+    told = [found.get("multiscales"), _channel_names(found)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def ome_of(attributes: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from cellunet.io.files import writing
 from cellunet.io.images import create_labels, open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.label_zarr import alone_in, refuse_foreign
+from cellunet.io.ome_zarr import metadata_sha256
 from cellunet.io.scratch import Scratch, check_room
 from cellunet.io.source import Region
 from cellunet.io.zarr_store import address, is_zarr, size_and_time
@@ -803,10 +804,13 @@ def _skipped(target: inputs.ImageTarget) -> inputs.ImageResult:
 
 def _file(path: Path, image: str | None = None) -> dict[str, Any]:
     """Return by what a file is known again, or one field of a plate."""
+    known = {}
     try:
         if is_zarr(path):
             field = image is not None and "/" in image
-            size, modified = size_and_time(path / str(image) if field else path)
+            group = path / str(image) if field else path
+            size, modified = size_and_time(group)
+            known = {"metadata_sha256": metadata_sha256(group)}
         else:
             stat = path.stat()
             size, modified = stat.st_size, stat.st_mtime_ns
@@ -814,7 +818,7 @@ def _file(path: Path, image: str | None = None) -> dict[str, Any]:
         raise
     except OSError as error:
         raise CellunetError(f"{path} cannot be read ({error}).") from error
-    return {"name": path.name, "bytes": size, "modified_ns": modified}
+    return {"name": path.name, "bytes": size, "modified_ns": modified, **known}
 
 
 def _result(

@@ -682,3 +682,25 @@ def test_earlier_labels_stay_if_new_ones_cannot_take_their_place(
     assert "a.zarr" in found.images[0].message
     assert files(out) == before
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.zarr"]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize(
+    ("old", "new"), [('"DAPI"', '"GFP1"'), ("0.5,", "0.7,")], ids=["channel", "size"]
+)
+def test_an_image_whose_metadata_were_mended_is_another(
+    run, tmp_path, pixels, version, old, new
+) -> None:
+    path = store(tmp_path / "a.zarr", pixels, version=version)
+    run(path, channel="0", into_source="nuclei")
+    assert run(path, channel="0").images[0].status == "done"
+    assert run(path, channel="0").images[0].status == "skipped"
+    file = path / {"0.4": ".zattrs", "0.5": "zarr.json"}[version]
+    text = file.read_text()
+    assert old in text
+    file.write_text(text + "\n")
+    assert run(path, channel="0").images[0].status == "skipped", "nothing is new"
+    file.write_text(text.replace(old, new))
+    (changed,) = run(path, channel="0").images
+    assert "was made from a.zarr before that was last modified" in changed.message
+    assert run(path, channel="0", overwrite=True).images[0].status == "done"
