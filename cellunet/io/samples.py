@@ -13,7 +13,7 @@ from cellunet.errors import InputError
 from cellunet.io.file_names import WHERE, well_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 Value = str | float
@@ -99,7 +99,9 @@ def read_samples(path: Path) -> SampleSheet:
     InputError
         If it is none: the line, what is wrong there, and what to do.
     """
-    lines = list(_lines(path))
+    text = _text(path)
+    separator = max(SEPARATORS, key=text.partition("\n")[0].count)
+    lines = list(_lines(path, text, separator))
     if not lines:
         raise InputError(f"{path} is empty.", hint=f"{_expected()} {AS_CSV}")
     (first, header), *body = lines
@@ -119,6 +121,9 @@ def read_samples(path: Path) -> SampleSheet:
             hint="Add what is known of each sample: treatment, dose, replicate, ...",
         )
     cells = [(line, _filled(path, line, row, names)) for line, row in body]
+    if separator != ",":
+        numbered = {k for k, n in enumerate(names) if n not in WHERE} - used
+        _replace_decimal_commas([row for _, row in cells], numbered)
     missing = {
         name: _missing(name, [row[names.index(name)] for _, row in cells])
         for name in columns
@@ -144,17 +149,14 @@ def _expected() -> str:
     )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _lines(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that are not empty, with the numbers of their lines.
 
     Raises
     ------
     InputError
-        If it cannot be read as text, or as cells.
+        If it cannot be read as cells.
     """
-    text = _text(path)
-    head = text.partition("\n")[0]
-    separator = max(SEPARATORS, key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         for row in reader:
@@ -227,6 +229,19 @@ def _filled(path: Path, line: int, row: list[str], names: list[str]) -> list[str
             hint='Put text with a separator in quotes: "a, b".',
         )
     return [*row, *[""] * (len(names) - len(row))][: len(names)]
+
+
+def _replace_decimal_commas(rows: list[list[str]], columns: Iterable[int]) -> None:
+    """Write numbers with a point in columns of which every number has a comma, or none.
+
+    So spreadsheets write them in languages in which no comma divides cells.
+    """
+    for column in columns:
+        cells = [row[column] for row in rows if row[column]]
+        comma = all(_is_number(c.replace(",", ".")) for c in cells)
+        if comma and not any("." in c for c in cells):
+            for row in rows:
+                row[column] = row[column].replace(",", ".")
 
 
 def _missing(name: str, cells: list[str]) -> Value:

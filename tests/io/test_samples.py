@@ -58,6 +58,22 @@ def test_what_excel_writes_is_read(sheet, separator, encoding, end) -> None:
     assert math.isnan(two["dose"])
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_numbers_may_have_decimal_commas_where_no_comma_divides_cells(
+    sheet, separator
+) -> None:
+    lines = ("well;dose;pair;mixed;field", "A1;0,5;1,2 and 3;0,5;1,5",
+             "A2;-10;1,4;1.5;2,5", "A3;;2,4;1;1", "A4;-1,5E-3;1,4;;1")  # fmt: skip
+    found = sheet("\n".join(lines).replace(";", separator))
+    assert found.rows[0].values["dose"] == 0.5
+    assert found.rows[1].values["dose"] == -10
+    assert math.isnan(found.rows[2].values["dose"])
+    assert found.rows[3].values["dose"] == -0.0015
+    texts = [found.rows[0].values[name] for name in ("pair", "mixed", "field")]
+    assert texts == ["1,2 and 3", "0,5", "1,5"]
+    assert sheet('well,dose\nA1,"0,5"\n').rows[0].values["dose"] == "0,5"
+
+
 def test_names_that_look_like_numbers_stay_as_they_are(sheet) -> None:
     found = sheet("well,batch,dose,mixed,empty\nA1,007,1e-3,1,\nA2,012,-2,x,\n")
     one, two = (row.values for row in found.rows)

@@ -328,9 +328,13 @@ def test_damage_in_another_channel_that_is_measured_is_said(
     content[place : place + 12] = b"rubbish here"
     path.write_bytes(content)
     assert only(run(path, channel="0", keep_going=True)).damaged == ()
-    found = run(path, channel="0", keep_going=True, save=("table",), overwrite=True)
+    kept = {"channel": "0", "keep_going": True, "save": ("table",)}
+    found = run(path, **kept, overwrite=True)
     (damage,) = only(found).damaged
     assert damage.plane == 1
+    again = only(run(path, **kept))
+    assert (again.status, again.damaged) == ("skipped", (damage,))
+    assert again.warnings == only(found).warnings
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a small tmpfs")

@@ -145,6 +145,33 @@ def test_files_that_follow_from_labels_are_added_as_the_first_run_writes_them(
     assert run(tmp_path / "s.ome.tif", save=(), link_planes=linked).skipped
 
 
+def test_files_beside_labels_made_again_are_still_known(run, folder, tmp_path) -> None:
+    run(folder / "c.tif", save=("rois", "table"), measure="all")
+    run(folder / "c.tif", save=(), overwrite=True)
+    kinds = {"save": ("rois", "table"), "measure": "all"}
+    assert run(folder / "c.tif", **kinds).skipped, "both are of the same labels"
+    run(folder / "c.tif", save=(), min_area_px=60, overwrite=True)
+    assert [p.name for p in (tmp_path / "out").glob("c*")] == ["c.tif"]
+
+
+def test_no_file_of_a_whole_run_tells_of_replaced_labels(run, folder, tmp_path) -> None:
+    out = tmp_path / "out"
+    joined = ("coco.json", "report.html", "table.csv")
+
+    def left() -> tuple[str, ...]:
+        return tuple(name for name in joined if (out / name).exists())
+
+    run(folder, save=("coco", "report", "table"))
+    run(folder, save=(), overwrite=True)
+    assert left() == joined, "they are of the same labels"
+    run(folder, save=(), min_area_px=60, overwrite=True)
+    assert left() == ()
+    (out / "table.csv").write_text("mine", encoding="utf-8")
+    run(folder, save=("coco",), min_area_px=61, overwrite=True)
+    run(folder, save=(), min_area_px=62, overwrite=True)
+    assert left() == ("table.csv",)
+
+
 @pytest.mark.parametrize("kept", ["samples", "table_format", "measure"])
 def test_rois_are_added_beside_a_table_of_any_settings(
     kept, run, folder, tmp_path
@@ -190,7 +217,7 @@ def test_files_of_replaced_labels_are_not_taken_for_those_of_the_new_ones(
         assert run(folder / "c.tif", **options, overwrite=True).failed
     # The labels are the new ones, and nothing of the earlier ones is beside them.
     left = sorted(p.name for p in (tmp_path / "out").glob("c*"))
-    assert left == ["c.tif", "coco.json"]
+    assert left == ["c.tif"]
     (image,) = run(folder / "c.tif", **options).images
     assert image.status == "done"
     assert 0 < image.objects < first.objects

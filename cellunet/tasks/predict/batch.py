@@ -121,6 +121,7 @@ def predict(  # noqa: PLR0913
         config,
         should_stop,
         reporter,
+        out=out,
         images=len(wanted),
         dry_run=dry_run,
         batch=few_images(found, MOST_IMAGES) if config.diameter_px == "batch" else (),

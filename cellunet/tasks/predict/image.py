@@ -227,12 +227,13 @@ class ImageJob:
         should_stop: Callable[[], bool],
         reporter: Reporter | None,
         *,
+        out: Path,
         images: int,
         dry_run: bool,
         batch: Sequence[Path] = (),
         track: Track = silent_track,
     ) -> None:
-        self._track = track
+        self._track, self._out = track, out
         self.config, self.card, self.dry_run = config, model.card, dry_run
         self.reporter = reporter
         self._folder = Path(config.scratch) if config.scratch else None
@@ -367,13 +368,14 @@ class ImageJob:
                 within=mask and mask.to_dict(),
             )
         recomputed: tuple[str, ...] = ()
-        if missing:
-            made = read_provenance(output) or {}
+        made = inputs.read_made(output)
+        if made is not None and not inputs.difference(made, provenance):
             both = outputs.saved_together(made["settings"], provenance["settings"])
             provenance["settings"] = both
-            if outputs.are_of_labels(missing):
+            if missing and outputs.are_of_labels(missing):
                 self._add(source, target, {**made, "settings": both}, missing)
                 return replace(_skipped(target), added=missing)
+        if missing:
             recomputed = (outputs.note_on_recomputing(missing),)
         channels = outputs.read_through(source, self.config) + len(target.others)
         with self._beside.passing(source, recipe, self.card, channels) as chosen:
@@ -681,12 +683,13 @@ class ImageJob:
             dropped = self._dropped(segmented)
             most = max(int(own.max(initial=0)) for own in numbers)
             dtype = np.uint16 if most <= MOST_UINT16 else np.uint32
-            # All of the channel has been read by now.
-            found = provenance | inputs.record(source.damaged)
             made = inputs.read_made(target.labels)
             same = not inputs.difference(made, provenance)
             spec = ImageSpec.like(
-                source, dtype, provenance=found, same_labels=self._keeps(same=same)
+                source,
+                dtype,
+                provenance=provenance,
+                same_labels=self._keeps(same=same),
             )
             linked = [n.astype(dtype) for n in numbers if self.config.link_planes]
             with create_labels(target.labels, spec) as sink:
@@ -719,9 +722,10 @@ class ImageJob:
                 if recipe.within is not None:
                     warnings += recipe.within.warnings(planes)
                 if made is not None and not same:
-                    outputs.remove_files_of(made, output, target.labels)
+                    outputs.remove_files_of(made, output, target.labels, self._out)
                 sink.commit(
-                    ({"warnings": warnings} if warnings else {})
+                    inputs.record(damaged)
+                    | ({"warnings": warnings} if warnings else {})
                     | ({"size": size.to_dict()} if size else {})
                     | ({"skipped_share": observed.skipped} if observed.skipped else {})
                 )

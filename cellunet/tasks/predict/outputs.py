@@ -51,7 +51,7 @@ from cellunet.tasks.predict.plane import band_rows, channel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -541,8 +541,12 @@ def optional_output_paths(
     return paths
 
 
-def remove_files_of(made: Mapping[str, Any], output: Path, labels: Path) -> None:
+def remove_files_of(
+    made: Mapping[str, Any], output: Path, labels: Path, out: Path
+) -> None:
     """Remove what was written with labels that others are about to replace.
+
+    That is also what was joined of them and of other images, and the report.
 
     A run that ends in between leaves files missing, which the next one writes; files of
     the earlier labels would be taken for those of the new ones.
@@ -555,12 +559,15 @@ def remove_files_of(made: Mapping[str, Any], output: Path, labels: Path) -> None
         What they are named after.
     labels
         The label image, which is still there.
+    out
+        Folder of the run.
 
     Raises
     ------
     OutputError
         If one cannot be removed.
     """
+    _remove(_joined_of(made, output, out))
     settings = made.get("settings") or {}
     written = settings.get("table_format", "csv")
     for name in settings.get("save", ()):
@@ -579,9 +586,31 @@ def remove_files_of(made: Mapping[str, Any], output: Path, labels: Path) -> None
             # One of the other format may be of these labels, too: the last is named.
             others = (first.with_suffix(f".{other}") for other in TABLES)
             paths += [p for p in others if p != first and p.exists() and is_ours(p)]
-        for path in paths:
-            with writing(path):
-                path.unlink(missing_ok=True)
+        _remove(paths)
+
+
+def _joined_of(made: Mapping[str, Any], output: Path, out: Path) -> Iterator[Path]:
+    """Yield the files of a whole run that tell of labels of this provenance."""
+    record = record_path(out, output)
+    if record.exists():
+        yield from (out / PAGE, record)
+    for name in (made.get("settings") or {}).get("save", ()):
+        join = OUTPUT_KINDS[name].join if name in OUTPUT_KINDS else None
+        if join is not None:
+            paths = {out / join.name.format(format=ending) for ending in TABLES}
+            yield from (p for p in paths if p.exists() and join.is_ours(p))
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with writing(path):
+            path.unlink(missing_ok=True)
+
+
+def record_path(out: Path, output: Path) -> Path:
+    """Return where what the report shows of a result is kept."""
+    below = output.relative_to(out)
+    return out / RECORDS / below.with_name(below.name + ".json")
 
 
 def _planes(labels: Path) -> int:
@@ -1015,6 +1044,9 @@ def reporter_for(out: Path, config: PredictConfig) -> Reporter | None:
 
     return Reporter(out, config)
 
+
+PAGE = "report.html"
+"""The report of a run, in the folder of its results."""
 
 RECORDS = "report-data"
 """Folder of one record per image, beside the page. An image that a rerun finds finished

@@ -27,8 +27,9 @@ from cellunet.tasks.predict.inputs import (
     read_made,
 )
 from cellunet.tasks.predict.outputs import (
-    RECORDS,
+    PAGE,
     intensities_of,
+    record_path,
     saved,
     saved_kinds,
 )
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from cellunet.tasks.predict.appearance import ImageQuality
     from cellunet.tasks.predict.inputs import ImageResult
     from cellunet.tasks.predict.settings import InferenceSettings
-
-PAGE = "report.html"
 
 LOST = "Its record in report-data is gone. Run the same command again."
 
@@ -255,8 +254,7 @@ class Reporter:
         return report.from_json(self._record(output).read_bytes(), name)
 
     def _record(self, output: Path) -> Path:
-        below = output.relative_to(self._out)
-        return self._out / RECORDS / below.with_name(below.name + ".json")
+        return record_path(self._out, output)
 
     def _large_picture(self, output: Path, labels: Path) -> str:
         """Return where the picture of ``--save outlines`` is, if there is one."""
