@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from cellunet.io.file_names import (
 from cellunet.io.images import FOLDERS, names_of_images, suffix_of
 from cellunet.io.paths import output_stem
 from cellunet.io.samples import read_samples
+from cellunet.io.zarr_store import address
 from cellunet.outputs.tables import KNOWN, safe_path
 
 if TYPE_CHECKING:
@@ -318,37 +320,41 @@ def _rows_by_file(
 ) -> list[SampleRow | None]:
     """Return the row of each image by its path, else its name, with suffix or without.
 
+    A row is of all images of a file, or of the one whose number follows behind ``#``.
+
     Raises
     ------
     InputError
         If a row is of several files, or two rows are of one.
     """
-    # By what it may be called, each file once: thousands may have one name.
-    files: dict[str, dict[Path, None]] = {}
-    of_file: dict[Path, list[int]] = {}
+    # Numbers of images by their file, by what that may be called: thousands may have
+    # one name.
+    by_path: dict[str, dict[Path, list[int]]] = {}
+    by_name: dict[str, dict[Path, list[int]]] = {}
     for number, image in enumerate(images):
         # Labels that are measured are called otherwise than their images.
         before, found_name, _ = image.name.rpartition(image.path.name)
         folder = before if found_name else "".join(image.name.rpartition("/")[:2])
+        own = f"#{image.image}" if image.name.endswith(f"#{image.image}") else ""
         for path in (image.path, *image.others):
-            of_file.setdefault(path, []).append(number)
-            keys = (
-                *(path.as_posix(), path.absolute().as_posix()),
-                *(folder + path.name, path.name),
-            )
-            for key in dict.fromkeys((*keys, output_stem(path))):
-                files.setdefault(_normal(key), {})[path] = None
+            paths = (address(path) or path.as_posix(), _whole(path), folder + path.name)
+            names = (path.name, output_stem(path))
+            for files, keys in ((by_path, paths), (by_name, names)):
+                for key in {f"{key}{end}" for key in keys for end in ("", own)}:
+                    of_file = files.setdefault(_normal(key), {})
+                    of_file.setdefault(path, []).append(number)
     found: list[SampleRow | None] = [None] * len(images)
     for row in sheet.rows:
         key = _normal(row.file.replace("\\", "/").removeprefix("./"))
-        hits = list(files.get(key, ()))
+        numbers = by_path.get(key) or by_path.get(_whole(key)) or by_name.get(key, {})
+        hits = list(numbers)
         if len(hits) > 1:
             raise InputError(
                 f"{sheet.path}, line {row.line}: {row.file} may be {hits[0]} or "
                 f"{hits[1]}.",
                 hint="Give the path below the common folder of the images.",
             )
-        for number in of_file[hits[0]] if hits else ():
+        for number in numbers[hits[0]] if hits else ():
             other = found[number]
             if other is not None and other.values != row.values:
                 raise InputError(
@@ -358,6 +364,11 @@ def _rows_by_file(
                 )
             found[number] = row
     return found
+
+
+def _whole(path: Path | str) -> str:
+    """Return a path from the root on; links are not followed."""
+    return Path(os.path.abspath(path)).as_posix()  # noqa: PTH100
 
 
 def _no_row(

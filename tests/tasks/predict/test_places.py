@@ -367,6 +367,34 @@ def test_a_row_is_of_a_file_by_path_or_name(sheet, key, row) -> None:
     assert matched(sheet, f"file,drug\n{key},d\n") == row
 
 
+SCENES = [
+    PlacedImage(Path("../in/a.lif"), "a.lif#0", "0"),
+    PlacedImage(Path("../in/a.lif"), "a.lif#1", "1"),
+    PlacedImage(Path("../in/b/a.lif"), "b/a.lif", None),
+    PlacedImage(Path("../in/p.zarr"), "p.zarr#A/1/0", "A/1/0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "row"),
+    [
+        ("a.lif#1", ["", "d", "", ""]),
+        ("a#1", ["", "d", "", ""]),
+        ("../in/a.lif#0", ["d", "", "", ""]),
+        ("a.lif", ["d", "d", "", ""]),
+        ("b/a.lif", ["", "", "d", ""]),
+        (str(Path("../in/b/a.lif").resolve()), ["", "", "d", ""]),
+        ("p.zarr#A/1/0", ["", "", "", "d"]),
+    ],
+)
+def test_a_row_is_of_an_image_in_a_file_or_of_the_file_at_that_very_path(
+    sheet, key, row
+) -> None:
+    config = PredictConfig(samples=sheet(f"file,drug\n{key},d\n"), save=("table",))
+    places = Placing(config).columns_of(SCENES)
+    assert [own["drug"] for own in places.columns] == row
+
+
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
 def test_accents_of_files_and_plates_match_however_they_are_stored(
     sheet, forms
