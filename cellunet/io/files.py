@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import secrets
@@ -34,7 +35,10 @@ RUN = ".cellunet-{}.lock"
 """Held by a run into a folder as long as it lasts."""
 
 PATIENCE_S = 10.0
-"""How long to wait for another run to have begun."""
+"""How long to wait for another process to have looked at a lock."""
+
+BEGIN_S = 600.0
+"""How long to wait until all have begun that started before: parts by the hundred."""
 
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -213,21 +217,25 @@ def _begin(
         "Wait until that is done, or choose another --out; parts of one prediction "
         "(--part I/N) may run side by side."
     )
-    with locked(out / GATE, what, hint, PATIENCE_S) as known:
+    with locked(out / GATE, what, hint, BEGIN_S) as known:
         if not known:
             return
+        # Of hundreds of parts not each looks at all.
         others = _runs_in(out)
-        for other in others:
-            if part is None or other in (own, whole):
-                raise BusyError(f"{what} by {_holder(other)}.", hint=hint)
-        clear_leftovers(_without_runs({out, *folders}))
+        if part is not None:
+            others = itertools.chain(filter(is_locked, (whole, own)), others)
+        first = next(others, None)
+        if first is not None and (part is None or first in (own, whole)):
+            raise BusyError(f"{what} by {_holder(first)}.", hint=hint)
+        if first is None:
+            clear_leftovers(_without_runs({out, *folders}))
         # One that begins in a folder below may hold it for the moment of a look.
         stack.enter_context(locked(own, what, hint, PATIENCE_S))
 
 
-def _runs_in(folder: Path) -> list[Path]:
-    """Return the locks of the runs into a folder that are at work."""
-    return [p for p in sorted(folder.glob(RUN.format("*"))) if is_locked(p)]
+def _runs_in(folder: Path) -> Iterator[Path]:
+    """Yield the locks of the runs into a folder that are at work."""
+    return filter(is_locked, sorted(folder.glob(RUN.format("*"))))
 
 
 def _without_runs(folders: Collection[Path]) -> list[Path]:
@@ -237,7 +245,7 @@ def _without_runs(folders: Collection[Path]) -> list[Path]:
     """
     whole = {folder: folder.resolve() for folder in folders}
     around = {folder: {path, *path.parents} for folder, path in whole.items()}
-    busy = {at for at in set().union(*around.values()) if _runs_in(at)}
+    busy = {at for at in set().union(*around.values()) if any(_runs_in(at))}
     return [folder for folder, those in around.items() if not busy & those]
 
 

@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import filelock
 import pytest
 
 from cellunet.errors import BusyError, OutputError
+from cellunet.io import files
 from cellunet.io.files import at_work, locked
 
 HOLD = """
@@ -131,6 +134,20 @@ def test_parts_share_a_folder_and_the_same_part_does_not(tmp_path) -> None:
     with at_work(tmp_path, part=(2, 2)):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_that_start_together_all_begin(tmp_path, monkeypatch) -> None:
+    # Each has the gate for a moment, longer on slow disks, and many wait for it.
+    monkeypatch.setattr(files, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(files, "clear_leftovers", lambda _: time.sleep(0.5))
+    begun = threading.Barrier(3, timeout=20)
+
+    def work(number: int) -> None:
+        with at_work(tmp_path, part=(number, 3)):
+            begun.wait()
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(work, (1, 2, 3))) == [None] * 3
 
 
 @pytest.mark.parametrize("part", [(), (1, 2)])

@@ -110,9 +110,12 @@ def predict(  # noqa: PLR0913
     opened = find_model(model)
     reporter = outputs.reporter_for(out, config)
     first, every = config.part or (1, 1)
-    own = {*found.files[first - 1 :: every]}
+    mine, whole = slice(first - 1, None, every), slice(None)
+    # Where parts would have no file, the images in all of them are divided.
+    of_files, of_images = (mine, whole) if len(found.files) >= every else (whole, mine)
+    own = {*found.files[of_files]}
     targets, places = _placed(find_targets(found, named, config, sites, own), placing)
-    wanted = [target for target in targets if target.path in own]
+    wanted = [target for target in targets if target.path in own][of_images]
     job = ImageJob(
         opened,
         engine,
@@ -179,7 +182,7 @@ def predict(  # noqa: PLR0913
             images=tuple(results),
             seconds=time.perf_counter() - begin,
             stopped=stop.is_set(),
-            notes=(*own_labels.notes(), *places.notes),
+            notes=(*own_labels.notes(), *_on_parts(targets, config), *places.notes),
             warnings=(*found.warnings, *places.warnings),
         )
         if not dry_run:
@@ -198,9 +201,21 @@ def predict(  # noqa: PLR0913
             if config.part is None:
                 return parts.finish(out, config, predictions, beside, run)
             made |= {"config": config.to_dict(), "run": run and asdict(run)}
-            parts.keep(config.part, out, made, found.files, predictions, beside)
+            parts.keep(config.part, out, made, targets, predictions, beside)
             return predictions
     return _with_estimate(predictions, job, by_labels, out)
+
+
+def _on_parts(targets: Sequence[ImageTarget], config: PredictConfig) -> tuple[str, ...]:
+    """Return what to know of parts that have no image, if there are some."""
+    _, every = config.part or (1, 1)
+    if not 0 < len(targets) < every:
+        return ()
+    images = "1 image" if len(targets) == 1 else f"{len(targets):,} images"
+    return (
+        f"{every:,} parts of {images}: parts from {len(targets) + 1:,} on have nothing "
+        "to do; all planes of an image are of one part",
+    )
 
 
 def _until_stopped(

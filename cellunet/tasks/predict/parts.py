@@ -23,6 +23,7 @@ from cellunet.io.zarr_store import address
 from cellunet.tasks.predict import outputs
 from cellunet.tasks.predict.inputs import (
     ImageResult,
+    ImageTarget,
     Predictions,
     common_folder,
     or_lost,
@@ -201,7 +202,7 @@ def keep(
     part: Part,
     out: Path,
     made: Mapping[str, Any],
-    files: Iterable[Path],
+    targets: Iterable[ImageTarget],
     found: Predictions,
     beside: Sequence[ImageResult],
 ) -> None:
@@ -215,8 +216,8 @@ def keep(
         Folder of the results.
     made
         From `made_with`, with the configuration and what the report says of the run.
-    files
-        Those of the whole batch, in its order.
+    targets
+        Images of the whole batch, in its order.
     found, beside
         What became of those of the part, as for `finish`.
 
@@ -225,7 +226,7 @@ def keep(
     OutputError
         If there is no room or no permission.
     """
-    place = {name: number for number, name in enumerate(_names(files))}
+    place = _places(targets)
     values = {
         "format": FORMAT,
         **made,
@@ -240,13 +241,32 @@ def keep(
                 "output": _below(result.output, out),
                 "beside": _below(own.output, out),
                 # What is not there at all comes first, as in a whole batch.
-                "number": place.get(result.input, -1),
+                "number": place.get(own.output or _key(result.input, result.image))
+                or (-1, 0),
             }
             for result, own in zip(found.images, beside, strict=True)
         ],
     }
     with write_atomically(_record(out, part)) as path:
         path.write_text(json.dumps(values), encoding="utf-8")
+
+
+def _places(targets: Iterable[ImageTarget]) -> dict[str, tuple[int, int]]:
+    """Return places in the batch by result, and by image for what has none.
+
+    What other parts do may be one target a file, whatever is in it.
+    """
+    files: dict[Path, int] = {}
+    found = {}
+    for number, target in enumerate(targets):
+        place = files.setdefault(target.path, len(files)), number
+        name = address(target.path) or str(target.path)
+        found[_key(name, target.image or "")] = found[str(target.output)] = place
+    return found
+
+
+def _key(name: str, image: str) -> str:
+    return f"{name}\0{image}"
 
 
 def join(out: Path) -> Predictions:
@@ -280,7 +300,7 @@ def join(out: Path) -> Predictions:
         parts = _read_all(out)
         images = sorted(
             (image for part in parts for image in part["images"]),
-            key=lambda image: int(image["number"]),
+            key=lambda image: tuple(map(int, image["number"])),
         )
         results = [or_lost(_result(image, out)) for image in images]
         beside = [

@@ -306,6 +306,23 @@ def test_parts_of_files_of_several_images_join_to_the_whole(
     assert Path(joined.table).read_bytes() == Path(whole.table).read_bytes()
 
 
+def test_parts_without_a_file_of_their_own_have_images_of_others(
+    part, lifs, tmp_path
+) -> None:
+    files = lifs("a", "b")
+    found = {n: part(n, 5, inputs=files, save=SAVE) for n in (5, 1, 3, 2, 4)}
+    assert [len(found[n].images) for n in range(1, 6)] == [1, 1, 1, 1, 0]
+    (note,) = found[5].notes
+    assert "5 parts of 4 images: parts from 5 on have nothing to do" in note
+    joined = join(tmp_path / "out")
+    assert joined.notes == (note,)
+    whole = part(inputs=files, out="whole", save=SAVE)
+    assert [i.image for i in joined.images] == [i.image for i in whole.images]
+    for name in ("table.csv", "coco.json"):
+        ours, theirs = (tmp_path / folder / name for folder in ("out", "whole"))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_images_of_two_parts_that_would_write_one_file_are_refused_by_each(
     number, part, lifs
