@@ -26,6 +26,7 @@ from xml.etree import ElementTree
 import tifffile
 
 from cellunet.errors import ImageReadError
+from cellunet.io.source import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,12 +247,17 @@ def _root(path: Path, xml: str) -> ElementTree.Element:
 
 
 def _companion(path: Path, name: str) -> str:
-    """Return the OME-XML of a set of files that lies in a file of its own."""
+    """Return the OME-XML of a set that lies in a file of its own, or in one of them."""
     # Of the name alone: metadata must not lead out of the image's folder.
     companion = path.with_name(re.split(r"[/\\]", name)[-1] or "unnamed")
     try:
-        text = companion.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        with reading(companion):
+            if companion.suffix.lower() in (".tif", ".tiff"):
+                with tifffile.TiffFile(companion) as tiff:
+                    text = tiff.pages.first.description
+            else:
+                text = companion.read_text(encoding="utf-8-sig")
+    except ImageReadError as error:
         raise ImageReadError(
             f"{path} keeps its OME metadata in another file, {companion.name}, which "
             "cannot be read beside it.",

@@ -141,6 +141,25 @@ def test_metadata_in_a_companion_are_read_where_it_lies_beside(tmp_path, binary_
         np.testing.assert_array_equal(whole(source), FIRST)
 
 
+def test_metadata_in_another_file_of_the_set_are_read(tmp_path):
+    names = "a.ome.tif", "b.ome.tif"
+    data = "".join(page(0, k, n) for k, n in enumerate(names))
+    size = 'PhysicalSizeX="0.5" PhysicalSizeY="0.25"'
+    described = image("all", FIRST, data, channels=2, size=size)
+    ome(tmp_path / names[0], [FIRST + 1], described, "urn:uuid:a.ome.tif")
+    body = '<BinaryOnly MetadataFile="a.ome.tif" UUID="urn:uuid:a.ome.tif"/>'
+    other = ome(tmp_path / names[1], [FIRST], body, "urn:uuid:b.ome.tif")
+    with open_image(other) as source:
+        assert source.file_channels == ("c1",)
+        assert source.pixel_size_um == (0.25, 0.5)
+        np.testing.assert_array_equal(whole(source), FIRST)
+    (tmp_path / names[0]).write_bytes(b"II*\0cut")
+    with pytest.raises(
+        ImageReadError, match=r"another file, a\.ome\.tif, which cannot"
+    ):
+        open_image(other)
+
+
 def test_a_companion_that_is_not_there_is_named(binary_only):
     with pytest.raises(ImageReadError, match=r"a\.companion\.ome.*beside it"):
         open_image(binary_only)
