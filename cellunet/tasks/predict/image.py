@@ -23,9 +23,10 @@ from cellunet.imaging.blocks import LARGEST_PX
 from cellunet.imaging.sizes import target_length
 from cellunet.io import label_tiff, label_zarr
 from cellunet.io.files import writing
-from cellunet.io.images import create_labels, open_image
+from cellunet.io.images import TIFFS, create_labels, open_image, suffix_of
 from cellunet.io.label_tiff import ImageSpec, read_provenance
 from cellunet.io.label_zarr import alone_in, refuse_foreign
+from cellunet.io.metadata import find_in_index
 from cellunet.io.ome_zarr import metadata_sha256
 from cellunet.io.scratch import Scratch, check_room
 from cellunet.io.source import Region
@@ -818,6 +819,10 @@ def _file(path: Path, image: str | None = None) -> dict[str, Any]:
         else:
             stat = path.stat()
             size, modified = stat.st_size, stat.st_mtime_ns
+            told = find_in_index(path) if suffix_of(path) in TIFFS else None
+            if told is not None:
+                pixel = told.pixel_size_um and [*told.pixel_size_um]
+                known = {"index": [pixel, [*told.channel_names]]}
     except CellunetError:
         raise
     except OSError as error:

@@ -485,6 +485,8 @@ def _other_input(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if was.get("bytes") != now["bytes"]:
         sizes = f"{was.get('bytes'):,} bytes (now {now['bytes']:,})"
         return [f"from a {now['name']} of {sizes}"]
+    if was.get("index") != now.get("index"):
+        return [f"from {now['name']} with another index of the microscope beside it"]
     return [f"from {now['name']} before that was last modified"]
 
 

@@ -482,6 +482,26 @@ def test_provenance_says_what_made_the_result(run, field, tiny_model, tmp_path) 
     }
 
 
+def test_an_index_beside_a_finished_image_is_noticed(run, tmp_path, nuclei_image):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pixels = nuclei_image((64, 64), 8, 1)[0]
+    tifffile.imwrite(folder / "r01c01f01p01-ch1sk1fk1fl1.tiff", pixels)
+    run(folder)
+    entry = "<Image><URL>{}</URL><ImageResolutionX Unit='m'>3E-07</ImageResolutionX>"
+    entry += "<ImageResolutionY Unit='m'>3E-07</ImageResolutionY></Image>"
+    index = folder / "Index.idx.xml"
+    index.write_text(f"<E>{entry.format('other.tiff')}</E>", encoding="utf-8")
+    assert run(folder).skipped, "it says nothing of this image"
+    own = entry.format("r01c01f01p01-ch1sk1fk1fl1.tiff")
+    index.write_text(f"<E>{own}</E>", encoding="utf-8")
+    message = failure(run(folder))
+    assert "ch1sk1fk1fl1.tiff with another index of the microscope beside" in message
+    (again,) = run(folder, overwrite=True).done
+    assert again.pixel_size_um == pytest.approx((0.3, 0.3))
+    assert run(folder).skipped
+
+
 def test_a_rerun_skips_what_is_finished(run, three, tmp_path) -> None:
     run(three)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
