@@ -82,6 +82,12 @@ _listing = threading.Lock()
 LISTING = ".cellunet-listing.lock"
 """The same for other processes: in the store, as that of a plate."""
 
+LATE = ".cellunet-late"
+"""In a store of which consolidated metadata do not know yet what was listed in it."""
+
+_late: list[set[Path]] = []
+"""Of each run that consolidates at its end, the stores that it will."""
+
 LISTING_S = 600.0
 """So long others may take for the metadata of a large plate."""
 
@@ -445,6 +451,8 @@ def alone_in(path: Path) -> Iterator[None]:
             clear_leftovers({store, path.parent})
             if read_provenance(path) is not None:
                 list_labels(path)
+            if _late and (store_of(path) / LATE).exists():
+                _late[-1].add(store_of(path))
         yield
 
 
@@ -510,7 +518,7 @@ def _list_in(group: Path, key: str, name: str) -> None:
     if holder is not listed:
         holder.setdefault("version", "0.5")
     write_group(group, number, listed)
-    consolidate(store_of(group))
+    _consolidate_in_time(store_of(group))
 
 
 def unlist_in(group: Path, key: str, name: str) -> None:
@@ -527,7 +535,7 @@ def unlist_in(group: Path, key: str, name: str) -> None:
         if name in names:
             listed[key] = [other for other in names if other != name]
             write_group(group, zarr_format(group) or 3, listed)
-            consolidate(store_of(group))
+            _consolidate_in_time(store_of(group))
 
 
 def write_group(folder: Path, number: int, attributes: dict[str, Any]) -> None:
@@ -552,12 +560,53 @@ def write_group(folder: Path, number: int, attributes: dict[str, Any]) -> None:
 
 def consolidate(store: Path) -> None:
     """Write consolidated metadata anew where there are some: they hide new labels."""
+    number = _consolidated(store)
+    if number is None:
+        return
     zarr = zarr_module()
-    whole = store / "zarr.json"
-    with writing(whole), warnings.catch_warnings():
+    with writing(store / "zarr.json"), warnings.catch_warnings():
         # What is no part of the hierarchy, as rows of a table, is passed over.
         warnings.simplefilter("ignore")
-        if (store / ".zmetadata").is_file():
-            zarr.consolidate_metadata(zarr.storage.LocalStore(store), zarr_format=2)
-        elif whole.is_file() and b'"consolidated_metadata": {' in whole.read_bytes():
-            zarr.consolidate_metadata(zarr.storage.LocalStore(store), zarr_format=3)
+        zarr.consolidate_metadata(zarr.storage.LocalStore(store), zarr_format=number)
+
+
+def _consolidated(store: Path) -> int | None:
+    """Return the format of a store with consolidated metadata; None of all others."""
+    if (store / ".zmetadata").is_file():
+        return 2
+    whole = store / "zarr.json"
+    with writing(whole):
+        there = whole.is_file() and b'"consolidated_metadata": {' in whole.read_bytes()
+    return 3 if there else None
+
+
+@contextlib.contextmanager
+def consolidated_at_end() -> Iterator[None]:
+    """Have consolidated metadata written anew at the end of a run, once a store.
+
+    It takes as long as the store is large, so not after each field of a plate.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written.
+    """
+    stores: set[Path] = set()
+    _late.append(stores)
+    try:
+        yield
+    finally:
+        _late[:] = [other for other in _late if other is not stores]
+        for store in sorted(stores):
+            with _listing_in(store):
+                consolidate(store)
+                (store / LATE).unlink(missing_ok=True)
+
+
+def _consolidate_in_time(store: Path) -> None:
+    """Consolidate the metadata of a store, if it has such, or note that it is due."""
+    if not _late:
+        consolidate(store)
+    elif _consolidated(store) is not None:
+        (store / LATE).touch()
+        _late[-1].add(store)

@@ -34,6 +34,7 @@ from cellunet.io.file_names import ChannelFile, channel_file
 from cellunet.io.files import at_work, writing
 from cellunet.io.images import create_labels, names_of_images, open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
+from cellunet.io.label_zarr import consolidated_at_end
 from cellunet.io.paths import (
     bare_stem,
     below,
@@ -239,7 +240,8 @@ def measure(
     ]
     inputs = [*found.files, *(given.files if given else ())]
     _refuse_inputs(inputs, [*joined.values(), *_written(targets, config)])
-    with at_work(out, {target.output.parent for target in targets}):
+    folders = {target.output.parent for target in targets}
+    with at_work(out, folders), consolidated_at_end():
         for target in track(targets, "Measuring", len(files)):
             path = target.path
             start = time.perf_counter()

@@ -14,6 +14,7 @@ from cellunet.command_config import DEVICE, ENGINE, MODEL, THREADS, PredictConfi
 from cellunet.errors import CellunetError
 from cellunet.io.file_names import marker_of, refuse_several_channels, sites_of
 from cellunet.io.files import at_work
+from cellunet.io.label_zarr import consolidated_at_end
 from cellunet.io.paths import find_inputs, note_on, output_paths
 from cellunet.io.scratch import check_folder
 from cellunet.progress import silent_track
@@ -161,6 +162,7 @@ def predict(  # noqa: PLR0913
         if not dry_run:
             folders = _folders(out, [target.output for target in wanted])
             stack.enter_context(at_work(out, folders, config.part))
+            stack.enter_context(consolidated_at_end())
             columns = {labels: t.columns for labels, t in by_labels.items()}
             parts.begin(out, config.part, made, columns)
             if config.dask is not None and len(before) < len(wanted):
