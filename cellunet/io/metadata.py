@@ -254,7 +254,7 @@ def _companion(path: Path, name: str) -> str:
         with reading(companion):
             if companion.suffix.lower() in (".tif", ".tiff"):
                 with tifffile.TiffFile(companion) as tiff:
-                    text = tiff.pages.first.description
+                    text = str(tiff.pages.first.description)
             else:
                 text = companion.read_text(encoding="utf-8-sig")
     except ImageReadError as error:

@@ -809,7 +809,7 @@ def _skipped(target: inputs.ImageTarget) -> inputs.ImageResult:
 
 def _file(path: Path, image: str | None = None) -> dict[str, Any]:
     """Return by what a file is known again, or one field of a plate."""
-    known = {}
+    known: dict[str, Any] = {}
     try:
         if is_zarr(path):
             field = image is not None and "/" in image

@@ -363,8 +363,9 @@ def _too_few(source: Source, model: str, card: ModelCard) -> ConfigError:
 FOUND_OUT = ("damaged", "size", "skipped_share", "warnings")
 """Entries of a provenance that no one asks for, by which no result is known."""
 
-BESIDE = ("save", "table_format", "measure", "segment_channel")
-"""Settings that decide what lies beside the labels, or which file is segmented."""
+BESIDE = ("save", "table_format", "measure", "segment_channel", "within")
+"""Settings that decide what lies beside the labels, or where a file is looked for: that
+of the image, or that of its regions, which is known by its content."""
 
 MOST_NAMED = 3
 """Lost parts that a warning names; the JSON document and the provenance name all."""

@@ -117,9 +117,7 @@ class Placing:
         return Places(tuple(places), tuple(notes), tuple(warnings))
 
     def _of_path(self, image: PlacedImage) -> dict[str, str]:
-        found = {}
-        if suffix_of(image.path) in FOLDERS:
-            found = plate_of_zarr(image.path, _path_within(image))
+        found = _in_zarr(image)
         if not found and self.pattern is not None:
             told = self.pattern.read(image.path)
             found = told.columns if told else {}
@@ -164,6 +162,13 @@ class Placing:
                 f"{left[0].line}, {left[0].key}",
                 True,
             )
+
+
+def _in_zarr(image: PlacedImage) -> dict[str, str]:
+    """Return what a plate in OME-Zarr tells of an image of it; else nothing."""
+    if suffix_of(image.path) not in FOLDERS:
+        return {}
+    return plate_of_zarr(image.path, _path_within(image))
 
 
 def _path_within(image: PlacedImage) -> str | None:
@@ -266,12 +271,19 @@ def _alike(
     if not alike:
         return []
     one, other = alike[0]
+    hint = (
+        "Groups plate, field, z or time in --plate-pattern tell them apart, or channel "
+        "with --segment-channel."
+    )
+    if all(_in_zarr(i) for i in alike[0]):
+        hint = (
+            "A plate in OME-Zarr is called as its folder. Rename one of the plates, "
+            f"{one.path} or {other.path}, or segment them with different --out."
+        )
     images_are = "1 image is" if len(alike) == 1 else f"{len(alike):,} images are"
     return [
         f"{images_are} of the same plate, well and field as another, and the objects "
-        f"are added up; the first: {other.name} and {one.name}. Groups "
-        "plate, field, z or time in --plate-pattern tell them apart, or channel with "
-        "--segment-channel."
+        f"are added up; the first: {other.name} and {one.name}. {hint}"
     ]
 
 

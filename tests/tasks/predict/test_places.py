@@ -395,6 +395,16 @@ def test_a_row_is_of_an_image_in_a_file_or_of_the_file_at_that_very_path(
     assert [own["drug"] for own in places.columns] == row
 
 
+def test_plates_of_one_name_are_told_with_what_helps() -> None:
+    stores = [
+        PlacedImage(Path(f"{k}/p.zarr"), f"{k}/p.zarr#A/1/0", "A/1/0") for k in "ab"
+    ]
+    (warning,) = Placing(PredictConfig(save=("table",))).columns_of(stores).warnings
+    assert "b/p.zarr#A/1/0 and a/p.zarr#A/1/0" in warning
+    assert "Rename one of the plates, a/p.zarr or b/p.zarr" in warning
+    assert "--plate-pattern" not in warning
+
+
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
 def test_accents_of_files_and_plates_match_however_they_are_stored(
     sheet, forms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -281,6 +282,8 @@ def test_a_file_for_each_image_lies_in_a_folder(run, tmp_path) -> None:
     regions(folder / "field.geojson", box)
     [found] = run("one", within=str(folder)).images
     assert found.status == "done"
+    for same in (f"{folder}/", os.path.relpath(folder)):
+        assert run("one", within=same).images[0].status == "skipped"
     regions(folder / "field.tif.geojson", box)
     [failed] = run("two", within=str(folder)).images
     assert "several files of regions of field.tif" in failed.message
