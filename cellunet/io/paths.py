@@ -954,7 +954,8 @@ class _Search:
         found: list[Path] = []
         parts = Path(text).parts
         fixed = next(k for k, part in enumerate(parts) if glob.has_magic(part))
-        out = self._excluded_from(Path(*parts[:fixed]))
+        root = Path(*parts[:fixed])
+        out = self._excluded_from(root)
         for path in self._matches(text, fixed, out):
             if _lies_in(path.parent, out):
                 continue
@@ -967,7 +968,8 @@ class _Search:
             elif _is_image(path):
                 found.append(path)
         for path in found:
-            self._add_file(path, str(path.parent))
+            # Where the pattern begins, so that folders that come later move no result.
+            self._add_file(path, str(root))
         if not found:
             self.missing.append((text, "no image fits this pattern"))
 

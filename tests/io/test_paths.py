@@ -111,6 +111,17 @@ def test_patterns_that_the_shell_left(plate, pattern, expected):
     assert found == [n if n.startswith("plate") else f"plate/{n}" for n in expected]
 
 
+@pytest.mark.parametrize("pattern", ["*/w/[1].tif", "**/[1].tif", "p?"])
+def test_the_tree_of_a_pattern_is_the_same_when_folders_are_added(tmp_path, pattern):
+    (tmp_path / "p1" / "w").mkdir(parents=True)
+    (tmp_path / "p1" / "w" / "1.tif").touch()
+    asked = [str(tmp_path / pattern)]
+    one = find_inputs(asked)
+    (tmp_path / "p2" / "w").mkdir(parents=True)
+    (tmp_path / "p2" / "w" / "1.tif").touch()
+    assert one.base == find_inputs(asked).base == tmp_path
+
+
 def test_every_image_by_two_stars(plate):
     assert len(find_inputs(["**"]).files) == 5
     assert len(find_inputs([str(plate / "**")]).files) == 5
