@@ -567,7 +567,8 @@ def remove_files_of(
     OutputError
         If one cannot be removed.
     """
-    _remove(_joined_of(made, output, out))
+    if not is_within(labels):
+        _remove(_joined_of(made, output, out))
     settings = made.get("settings") or {}
     written = settings.get("table_format", "csv")
     for name in settings.get("save", ()):
