@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -30,16 +31,18 @@ from cellunet.errors import (
 from cellunet.imaging.measure import equivalent_diameters
 from cellunet.imaging.normalize import measure_channels
 from cellunet.io.axes import axes_by_name, matching_planes
-from cellunet.io.file_names import ChannelFile, channel_file
+from cellunet.io.file_names import ChannelFile, PlatePattern, channel_file, marker_of
 from cellunet.io.files import at_work, writing
 from cellunet.io.images import create_labels, names_of_images, open_image
 from cellunet.io.label_tiff import ImageSpec, read_provenance
+from cellunet.io.microscopes import image_stem, scene_paths
 from cellunet.io.paths import (
     bare_stem,
     below,
     counted,
     file_key,
     find_inputs,
+    folded,
     output_paths,
     output_stem,
     shared_stem,
@@ -82,6 +85,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cellunet.command_config import PredictConfig
+    from cellunet.io.file_names import Columns
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Damage, Sink, Source
     from cellunet.progress import Track
@@ -216,7 +220,7 @@ def measure(
     files, beside = _label_files(found)
     given = find_inputs(images, exclude=out) if images else None
     made = {path: _made_of(path) for path in files}
-    belong, left = _pairs(found, made, given)
+    belong, left = _pairs(found, made, given, placing.pattern)
     outputs = output_paths(files, found.base, out)
     joined = joined_paths(out, config)
     reporter = reporter_for(out, config)
@@ -398,6 +402,7 @@ class _Job:
                 # What is known of the file that was segmented says nothing of others.
                 image = image or made.get("image")
                 config = config.replace(level=config.level or made.get("level", 0))
+            _refuse_unknown_scene(target.path, images[0].path, image)
             source = stack.enter_context(
                 open_as(images[0].path, config, first_channel(config), image=image)
             )
@@ -442,7 +447,7 @@ class _Job:
             sink.commit()
         outputs.commit()
         notes = note_on_planes(source, config) + numbers.notes(target.output)
-        notes += odd + _on_pieces(outputs.in_pieces)
+        notes += odd + _on_pieces(outputs.in_pieces) + _on_folders(images)
         lost = damage_warnings(outputs.damaged)
         if picture is not None and self._reporter is not None:
             summary = picture.summary(numbers.count, time.perf_counter() - begin, notes)
@@ -593,6 +598,17 @@ class _Picture:
         )
 
 
+def _refuse_unknown_scene(labels: Path, path: Path, image: str | None) -> None:
+    scenes = scene_paths(path) if image is None else []
+    if scenes:
+        raise InputError(
+            f"{path} holds {len(scenes)} scenes, and nothing tells of which of them "
+            f"{labels} is.",
+            hint="Choose it with --image N or NAME, or name labels as predict does: "
+            f"{scenes[0].name}.tif.",
+        )
+
+
 def _planes_of(labels: Source, image: Source) -> list[int]:
     """Return the number in the labels of each plane of an image.
 
@@ -681,62 +697,142 @@ def _label_files(found: Inputs) -> tuple[list[Path], list[Path]]:
     return [path for path in files if path not in set(beside)], beside
 
 
+def _near(
+    labels: Mapping[Path, Path],
+    images: Mapping[Path, Path],
+    pattern: PlatePattern | None,
+) -> dict[Path, list[object]]:
+    """Return what labels and their image have in common by folders, the nearest first.
+
+    Both are given with the folder that they were found below. Names of folders that
+    stand above labels and above images are of places (plates, times, ...), which are
+    never mixed.
+    """
+    named: dict[Path, tuple[str, ...]] = {}
+    for path in (*labels, *images):
+        found = pattern.read(path) if pattern else None
+        channel = folded(found.channel.mark) if found and found.channel else None
+        names = map(folded, path.absolute().parent.parts)
+        named[path] = tuple(name for name in names if name != channel)
+    own = {named[path] for path in labels}
+    # What lies beside label images is known by that.
+    others = {named[path] for path in images} - own
+    both = {n for names in own for n in names} & {n for names in others for n in names}
+    near: dict[Path, list[object]] = {}
+    for path, base in (*images.items(), *labels.items()):
+        whole = named[path]
+        places = frozenset(both & set(whole))
+        inner = map(folded, below(path, base).parent.parts)
+        near[path] = [whole, (tuple(n for n in inner if n in whole), places), places]
+    return near
+
+
 def _pairs(
-    found: Inputs, made: Mapping[Path, Made], given: Inputs | None
+    found: Inputs,
+    made: dict[Path, Made],
+    given: Inputs | None,
+    pattern: PlatePattern | None,
 ) -> tuple[dict[Path, list[ChannelFile]], list[Path]]:
     """Return the images of each label image, and those that belong to none.
+
+    Labels that are known by their name to be of one of several images in a file are so
+    in `made` afterwards.
 
     Raises
     ------
     InputError
-        If an image might belong to several.
+        If an image might belong to several, or those of one are of several places.
     """
     if given is None:
         return {}, []
     own = {os.path.realpath(path) for path in made}
     images = [path for path in given.files if os.path.realpath(path) not in own]
-    belong, seen = _of_several(made, images)
-    images = [path for path in images if path not in seen]
-    keys: dict[object, list[Path]] = defaultdict(list)
+    near = _near(
+        dict.fromkeys(made, found.base), dict.fromkeys(images, given.base), pattern
+    )
+    belong = _of_several(made, images, near)
+    seen = {path for files in belong.values() for path in files}
+    by_key: dict[object, list[Path]] = defaultdict(list)
     for path in made:
-        if path in belong:
+        if path not in belong:
+            for _, key in _keys(path, near[path]):
+                by_key[key].append(path)
+    ranked: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
+    for path in images if by_key else ():
+        hits = [(n, by_key[k]) for n, k in _keys(path, near[path]) if k in by_key]
+        if path in seen or not hits:
             continue
-        for key in _keys(path, below(path, found.base).parent):
-            keys[key].append(path)
-    left = []
-    for path in images:
-        folder = below(path, given.base).parent
-        hits = [keys[k] for k in _keys(path, folder) if k in keys]
-        if not hits:
-            left.append(path)
-            continue
-        if len(hits[0]) > 1:
-            named = ", ".join(map(str, hits[0][:MOST_NAMED]))
+        rank, labels = hits[0]
+        if len(labels) > 1:
+            named = ", ".join(map(str, labels[:MOST_NAMED]))
             raise InputError(
-                f"{path} might belong to {len(hits[0])} label images: {named}.",
+                f"{path} might belong to {len(labels)} label images: {named}.",
                 hint="Measure one folder at a time.",
             )
-        belong[hits[0][0]].append(_channel(path))
+        ranked[labels[0]].append((rank, path))
+    for of, files in ranked.items():
+        nearest = min(rank for rank, _ in files)
+        belong[of] = [path for rank, path in files if rank == nearest]
     if not belong and len(made) == 1 and images:
-        return {next(iter(made)): [_channel(path) for path in images]}, []
-    return belong, left
+        return {next(iter(made)): [_channel(p, pattern) for p in images]}, []
+    taken = {path for files in belong.values() for path in files}
+    channels = {p: _channels(p, files, pattern) for p, files in belong.items()}
+    return channels, [path for path in images if path not in taken]
 
 
 def _of_several(
-    made: Mapping[Path, Made], images: Sequence[Path]
-) -> tuple[dict[Path, list[ChannelFile]], set[Path]]:
-    """Return the image of each label image of one of several images in a file."""
-    belong: dict[Path, list[ChannelFile]] = defaultdict(list)
-    seen = set()
+    made: dict[Path, Made],
+    images: Sequence[Path],
+    near: Mapping[Path, Sequence[object]],
+) -> dict[Path, list[Path]]:
+    """Return the image of each label image of one of several images in a file.
+
+    Raises
+    ------
+    InputError
+        If it might be of several files.
+    """
+    belong: dict[Path, list[Path]] = {}
     by_name: dict[str, list[Path]] = defaultdict(list)
+    by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in images:
         by_name[path.name].append(path)
+        by_stem[stem(path.name)].append(path)
     for path, (name, settings) in made.items():
-        found = by_name[name] if "image" in settings else []
-        if len(found) == 1:
-            belong[path] = [_channel(found[0])]
-            seen.add(found[0])
-    return belong, seen
+        known: dict[Path, str] = {}
+        if "image" in settings:
+            known = dict.fromkeys(by_name[name], str(settings["image"]))
+        elif not name:
+            known = _by_scene(path, by_stem)
+        for key in range(len(near[path])):
+            files = [p for p in known if near[p][key] == near[path][key]]
+            if len(files) > 1:
+                raise InputError(
+                    f"{path} might be of {files[0]} or of {files[1]}.",
+                    hint="Measure one folder at a time.",
+                )
+            if files:
+                belong[path] = files
+                made[path] = files[0].name, {**settings, "image": known[files[0]]}
+                break
+    return belong
+
+
+def _by_scene(path: Path, by_stem: Mapping[str, Sequence[Path]]) -> dict[Path, str]:
+    """Return the files of which predict would call an image so, and its number."""
+    found: dict[Path, str] = {}
+    for own in dict.fromkeys((stem(path.name), bare_stem(path.name))):
+        for mark in re.finditer(r"_(\d+)(?=_|$)", own):
+            for image in by_stem.get(own[: mark.start()], ()):
+                names, number = [], int(mark[1])
+                with contextlib.suppress(CellunetError):
+                    # It is told when the image is opened.
+                    names = names_of_images(image)
+                title = names[number] if number < len(names) > 1 else None
+                before = own[: mark.start()]
+                if title is not None and image_stem(before, number, title) == own:
+                    found[image] = str(number)
+    return found
 
 
 def _made_of(path: Path) -> Made:
@@ -749,8 +845,11 @@ def _made_of(path: Path) -> Made:
     return "", {}
 
 
-def _keys(path: Path, folder: Path) -> list[object]:
-    """Return what a label image and its images have in common, the surest first."""
+def _keys(path: Path, near: Sequence[object]) -> Iterator[tuple[int, object]]:
+    """Yield what labels and their images have in common, the surest first.
+
+    Each with the number of that among `near` which it holds.
+    """
     stem = shared_stem(path.name)
     names: list[object] = [stem]
     found = channel_file(path.with_name(stem + ".tif"))
@@ -759,12 +858,64 @@ def _keys(path: Path, folder: Path) -> list[object]:
         names += [(front, back), (front + back).rstrip(" _-.")]
     else:
         names.append(output_stem(path))
-    return list(dict.fromkeys([(folder, name) for name in names] + names))
+    for number, where in enumerate(near):
+        for name in dict.fromkeys(names):
+            yield number, (number, where, name)
 
 
-def _channel(path: Path) -> ChannelFile:
+def _channel(path: Path, pattern: PlatePattern | None) -> ChannelFile:
     named = output_stem(path)
-    return channel_file(path) or ChannelFile(path, (path.parent, named, ""), named)
+    known = marker_of(pattern)(path)
+    return known or ChannelFile(path, (path.parent, named, ""), named)
+
+
+def _channels(
+    labels: Path, files: Sequence[Path], pattern: PlatePattern | None
+) -> list[ChannelFile]:
+    """Return the files of the channels of a label image.
+
+    Where they lie in several folders, those are the channels unless names of the files
+    tell them.
+
+    Raises
+    ------
+    InputError
+        If the folders are plates, times, ...
+    """
+    images = [_channel(path, pattern) for path in files]
+    if len({path.parent for path in files}) == 1:
+        return images
+    places = [_place(path, pattern) for path in files]
+    for path, place in zip(files, places, strict=True):
+        if place != places[0]:
+            raise InputError(
+                f"{files[0]} and {path} might both be the image of {labels}, but are "
+                "no channels of one place.",
+                hint="Name the folder of images that the labels belong to, or keep "
+                "labels in folders of the same names; folders of channels need a group "
+                "in --plate-pattern: (?P<channel>...).",
+            )
+    marks = {image.name or image.mark for image in images}
+    named = any(image.mark == output_stem(image.path) for image in images)
+    if len(marks) == len(images) and not named:
+        return images
+    shared = set.intersection(*(set(path.parent.parts) for path in files))
+    apart = ["_".join(n for n in p.parent.parts if n not in shared) for p in files]
+    return [
+        image
+        if not folder
+        else replace(image, name=folder)
+        if apart.count(folder) == 1
+        else replace(image, name=f"{folder}_{image.name or image.mark}")
+        for image, folder in zip(images, apart, strict=True)
+    ]
+
+
+def _place(path: Path, pattern: PlatePattern | None) -> Columns:
+    """Return where on a plate an image is; without a pattern, what folders tell."""
+    found = (pattern or PlatePattern("imagexpress")).read(path)
+    columns = found.columns if found else {}
+    return {k: v for k, v in columns.items() if pattern or k in ("time", "plane")}
 
 
 def _paths(images: Sequence[ChannelFile]) -> tuple[str, ...]:
@@ -776,6 +927,12 @@ def _on_pieces(count: int) -> tuple[str, ...]:
         return ()
     objects = "1 object is" if count == 1 else f"{count:,} objects are"
     return (f"{objects} in several pieces",)
+
+
+def _on_folders(images: Sequence[ChannelFile]) -> tuple[str, ...]:
+    if len({image.path.parent for image in images}) < 2:
+        return ()
+    return (f"folders taken for channels: {some([i.name or i.mark for i in images])}",)
 
 
 def _on_intensities(path: Path, planes: Sequence[LabelPlane]) -> tuple[str, ...]:

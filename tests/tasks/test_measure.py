@@ -18,6 +18,7 @@ from cellunet.io.files import at_work
 from cellunet.tasks import measure as module
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict.batch import predict
+from tests.io.microscope_files import write_lif
 from tests.io.zarr_stores import write_store
 
 TABLE = PredictConfig(save=("table",))
@@ -513,3 +514,95 @@ def test_intensities_are_told_and_classes_of_many_objects_are_not(tmp_path) -> N
     found, _ = run(tmp_path, "l")
     told = ["looks like an intensity image" in str(i.notes) for i in found.images]
     assert told == [False, True]
+
+
+def means(table):
+    """Return the mean intensities of each image by channel."""
+    start = "intensity_mean"
+    return {
+        row["image"]: {
+            k[len(start) :]: v for k, v in row.items() if k.startswith(start)
+        }
+        for row in table
+    }
+
+
+def test_images_in_folders_of_other_plates_are_no_channels(tmp_path) -> None:
+    for plate, value in (("P1", 1), ("P2", 2)):
+        for name in "ab":
+            write(tmp_path / f"i/{plate}/{name}.tif", np.full((20, 40), value))
+    (tmp_path / "i/P1/b.tif").unlink()
+    for name in "ab":
+        write(tmp_path / f"l/P1/{name}.tif", boxes(1))
+    for labels, plate in (("l", "P1/"), ("l/P1", "")):
+        found, table = run(tmp_path, labels, "i", config=TABLE.replace(overwrite=True))
+        assert means(table) == {f"{plate}a.tif": {"": "1"}}
+        assert "No image belongs to" in found.failed[0].message
+        assert "2 images of no label image" in found.notes[0]
+
+
+def test_folders_of_times_and_of_plates_are_no_channels(tmp_path) -> None:
+    for folder in ("TimePoint_1", "TimePoint_2", "x", "y"):
+        write(tmp_path / f"i/{folder}/p_A01_s1.tif", boxes(1))
+    write(tmp_path / "l/p_A01_s1.tif", boxes(1))
+    with pytest.raises(InputError, match="are no channels of one place"):
+        run(tmp_path, "l", "i")
+    for time in (1, 2):
+        (tmp_path / f"i/TimePoint_{time}/p_A01_s1.tif").unlink()
+    assert means(run(tmp_path, "l", "i")[1])["p_A01_s1.tif"] == {"_x": "1", "_y": "1"}
+    plates = TABLE.replace(plate_pattern=r"(?P<plate>\w)/p_(?P<well>A01)")
+    with pytest.raises(InputError, match="are no channels of one place"):
+        run(tmp_path, "l", "i", config=plates)
+
+
+def test_folders_of_channels_name_the_columns(tmp_path) -> None:
+    for channel, value in (("DAPI", 1), ("GFP", 2)):
+        for name in ("a", "b_w1", "b_w2"):
+            image = np.full((20, 40), value, np.uint16)
+            write(tmp_path / f"i/{channel}/{name}.tif", image)
+    for name in ("a", "b"):
+        write(tmp_path / f"l/{name}_masks.tif", boxes(1))
+    known = means(run(tmp_path, "l", "i")[1])
+    assert {k: v for k, v in known["a_masks.tif"].items() if v} == {
+        "_DAPI": "1",
+        "_GFP": "2",
+    }
+    assert {k: v for k, v in known["b_masks.tif"].items() if v} == {
+        **{"_DAPI_w1": "1", "_DAPI_w2": "1"},
+        **{"_GFP_w1": "2", "_GFP_w2": "2"},
+    }
+
+
+def test_folders_of_channels_are_known_by_the_pattern(tmp_path) -> None:
+    for plate in ("P1", "P2"):
+        write(tmp_path / f"l/{plate}/DAPI/A01.tif", boxes(1))
+        for channel, value in (("DAPI", 1), ("GFP", 2)):
+            image = np.full((20, 40), value, np.uint16)
+            write(tmp_path / f"i/{plate}/{channel}/A01.tif", image)
+    pattern = r"(?P<plate>P\d)/(?P<channel>\w+)/(?P<well>[A-H]\d\d)"
+    _, table = run(tmp_path, "l", "i", config=TABLE.replace(plate_pattern=pattern))
+    expected = {"_DAPI": "1", "_GFP": "2"}
+    assert means(table) == {f"{plate}/DAPI/A01.tif": expected for plate in ("P1", "P2")}
+    assert [row["plate"] for row in table] == ["P1", "P2"]
+
+
+def test_labels_of_scenes_are_known_by_their_names_and_folders(tmp_path) -> None:
+    pytest.importorskip("liffile")
+    for folder, value in (("x", 10), ("y", 20)):
+        (tmp_path / "i" / folder).mkdir(parents=True)
+        scenes = {
+            name: np.full((20, 40), value + k, np.uint16)
+            for k, name in enumerate(("Left", "Right"))
+        }
+        write_lif(tmp_path / "i" / folder / "a.lif", scenes)
+        for k, name in enumerate(scenes):
+            write(tmp_path / f"l/{folder}/a_{k}_{name}_masks.tif", boxes(1))
+    found, table = run(tmp_path, "l", "i")
+    assert not found.failed
+    assert [row["intensity_mean"] for row in table] == ["10", "11", "20", "21"]
+    anew = TABLE.replace(overwrite=True)
+    one = "l/y/a_1_Right_masks.tif", "i/y/a.lif"
+    assert run(tmp_path, *one, config=anew)[1][0]["intensity_mean"] == "21"
+    write(tmp_path / "corrected.tif", boxes(1))
+    (failed,) = run(tmp_path, "corrected.tif", "i/x/a.lif")[0].failed
+    assert "holds 2 scenes, and nothing tells of which" in failed.message
