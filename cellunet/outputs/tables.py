@@ -336,6 +336,12 @@ def is_ours(path: Path) -> bool:
     return tuple(names[: len(PLACES)]) == PLACES
 
 
+def is_linked(path: Path) -> bool:
+    """Return whether the objects of a table go on over planes."""
+    names = choose(_NAMES, path.suffix, "suffix of a table")(path)
+    return VOLUME_COLUMNS[0] in names
+
+
 def _csv_names(path: Path) -> list[str]:
     return next(_lines(path), [])
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import re
+import shlex
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import __version__
-from cellunet.annotations.pixels import refuse_picture
+from cellunet.annotations.pixels import PICTURE_PIECE_PX, refuse_picture
 from cellunet.bugs import telling_bugs
 from cellunet.command_config import ALL_IMAGES
 from cellunet.config import NormalizationConfig
@@ -25,16 +27,18 @@ from cellunet.errors import (
     BugError,
     CellunetError,
     ConfigError,
+    ImageReadError,
     InputError,
     some,
 )
+from cellunet.imaging.components import components
 from cellunet.imaging.measure import equivalent_diameters
 from cellunet.imaging.normalize import measure_channels
 from cellunet.io.axes import axes_by_name, matching_planes
 from cellunet.io.file_names import ChannelFile, PlatePattern, channel_file, marker_of
 from cellunet.io.files import at_work, writing
 from cellunet.io.images import create_labels, names_of_images, open_image
-from cellunet.io.label_tiff import ImageSpec, read_provenance
+from cellunet.io.label_tiff import ImageSpec, is_written_by_cellunet, read_provenance
 from cellunet.io.microscopes import image_stem, scene_paths
 from cellunet.io.paths import (
     bare_stem,
@@ -54,6 +58,7 @@ from cellunet.io.source import Region, Statistics
 from cellunet.io.zarr_store import is_zarr, size_and_time
 from cellunet.outputs.pictures import Thumbnail
 from cellunet.outputs.report import DIAMETER_STEP_PX, Histogram, ImageSummary
+from cellunet.outputs.tables import is_linked
 from cellunet.progress import silent_track
 from cellunet.tasks.linking import frames_of, link_planes, overlaps
 from cellunet.tasks.predict.inputs import (
@@ -80,7 +85,7 @@ from cellunet.tasks.predict.plane import band_rows, channel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -99,6 +104,9 @@ MOST_NAMED = 3
 
 MANY_VALUES = 30
 """Fewer values may be classes or a mask, in as many pieces as a picture."""
+
+LOOKED_PX = 1024
+"""Side of the corner that tells whether an image is one of labels."""
 
 DARK = Statistics(low=0.0, high=1.0, mean=0.0, std=0.0, noise=0.0, count=1)
 """Of a picture of outlines without an image behind them."""
@@ -219,6 +227,8 @@ def measure(
     found = find_inputs([labels], include=("thumbs", "projections", "labels"))
     files, beside = _label_files(found)
     given = find_inputs(images, exclude=out) if images else None
+    if given is not None:
+        _refuse_more_labels(files, given)
     made = {path: _made_of(path) for path in files}
     belong, left = _pairs(found, made, given, placing.pattern)
     outputs = output_paths(files, found.base, out)
@@ -347,51 +357,73 @@ class _Job:
                         "A01_w1.tif and A01_w2.tif. A single label image takes all "
                         "images.",
                     )
-                if self._finished(target, images or ()):
+                there = self._there(target, images or ())
+                if there and self._finished(target, there):
                     return MeasuredLabels(
                         labels=str(target.path),
                         skipped=True,
                     )
-                return self._write(target, images or [], stack)
-        except CellunetError as error:
+                return self._write(target, images or [], there, stack)
+        except (CellunetError, MemoryError) as error:
+            message = str(error)
+            if isinstance(error, MemoryError):
+                message = (
+                    f"{target.path} does not fit into memory. Measure it on a machine "
+                    "with more, or in parts."
+                )
             return MeasuredLabels(
                 labels=str(target.path),
                 images=_paths(images or ()),
-                message=str(error),
+                message=message,
                 bug=isinstance(error, BugError),
             )
 
-    def _finished(self, target: _Target, images: Sequence[ChannelFile]) -> bool:
-        """Return whether all files are there, and what they say of samples is so.
+    def _finished(self, target: _Target, there: Collection[str]) -> bool:
+        """Return whether nothing is missing of what is to be saved."""
+        reporter = self._reporter
+        return len(there) == len(
+            optional_output_paths(target.output, self._config)
+        ) and (reporter is None or reporter.has(target.output, {}))
+
+    def _there(self, target: _Target, images: Sequence[ChannelFile]) -> Collection[str]:
+        """Return the kinds of files that are there and stay.
+
+        What they say of samples is so afterwards.
 
         Raises
         ------
         InputError
             If labels or an image changed since.
         """
-        config, reporter = self._config, self._reporter
+        config = self._config
         paths = optional_output_paths(target.output, config)
-        if config.overwrite or not paths or not all(p.exists() for p in paths.values()):
-            return False
-        if config.link_planes:
-            # Whether it was so before, no file tells.
-            return False
-        if reporter is not None and not reporter.has(target.output, {}):
-            return False
+        there = {kind: path for kind, path in paths.items() if path.exists()}
+        if config.overwrite or not there:
+            return ()
+        if config.link_planes and not (
+            len(there) == len(paths) and "table" in there and is_linked(there["table"])
+        ):
+            # Whether and how they were linked, the other files do not tell.
+            _refuse_existing([*there.values()], config)
         read = [target.path, *(image.path for image in images)]
         newest = max(map(_changed_ns, read))
-        if newest > min(path.stat().st_mtime_ns for path in paths.values()):
+        if newest > min(path.stat().st_mtime_ns for path in there.values()):
             raise InputError(
                 f"{target.path}, or an image of it, changed after it was measured.",
                 hint="Measure it anew: --overwrite.",
             )
-        refresh_tables(target.output, target.output, config, target.columns)
-        return True
+        if "table" in there:
+            refresh_tables(target.output, target.output, config, target.columns)
+        return there
 
     def _write(
-        self, target: _Target, images: list[ChannelFile], stack: contextlib.ExitStack
+        self,
+        target: _Target,
+        images: list[ChannelFile],
+        there: Collection[str],
+        stack: contextlib.ExitStack,
     ) -> MeasuredLabels:
-        """Write what is measured."""
+        """Write what is measured, but for the kinds of files that are there."""
         begin, config = time.perf_counter(), self._config
         labels = stack.enter_context(self._labels(target.path))
         source = labels
@@ -411,7 +443,8 @@ class _Job:
         odd = _on_intensities(target.path, counted)
         planes = [counted[number] for number in order]
         numbers = _Numbers(planes, frames_of(source), linked=config.link_planes)
-        paths = [*optional_output_paths(target.output, config).values()]
+        kinds = optional_output_paths(target.output, config)
+        paths = [path for kind, path in kinds.items() if kind not in there]
         paths += [target.output] * numbers.new
         _refuse_existing(paths, config)
         with writing(target.output):
@@ -431,6 +464,7 @@ class _Job:
                 scratch=stack.enter_context(Scratch(target.output, MEMORY_BYTES)),
                 intensities=bool(images),
                 columns=target.columns,
+                there=there,
             )
         )
         alone = numbers.new and _on_grid_of_labels(target.output, source, order)
@@ -466,7 +500,26 @@ class _Job:
         """Open the labels, of a file of several images those of the one asked for."""
         image = self._config.image
         several = image is not None and len(names_of_images(path)) > 1
-        return open_image(path, image=image if several else None)
+        pages = self._config.pages
+        opened = functools.partial(
+            open_image,
+            path,
+            image=image if several else None,
+            pages=None if pages == "channels" else pages,
+        )
+        try:
+            return opened()
+        except ImageReadError:
+            # Options that choose a channel are of the images.
+            with contextlib.suppress(ImageReadError), opened(channel="0") as source:
+                raise InputError(
+                    f"{path} has the channels {', '.join(source.file_channels)}; a "
+                    "label image has one.",
+                    hint="cellunet make-labels makes label images of drawings in "
+                    "color, in DIR/labels: cellunet make-labels "
+                    f"{shlex.quote(str(path))} --out DIR.",
+                ) from None
+            raise
 
 
 class _Numbers:
@@ -695,6 +748,43 @@ def _label_files(found: Inputs) -> tuple[list[Path], list[Path]]:
     mixed = {p.parent for p in others if (p.parent, shared_stem(p.name)) in of}
     beside = [p for p in others if p.parent in mixed]
     return [path for path in files if path not in set(beside)], beside
+
+
+def _refuse_more_labels(files: Sequence[Path], given: Inputs) -> None:
+    """Refuse label images beside an only one that were named as its images.
+
+    A shell makes so of a pattern without quotes.
+    """
+    if len(files) != 1:
+        return
+    label, keys = files[0].absolute(), set(_keys(files[0], [()]))
+    beside = [p for p in given.named if p.absolute().parent == label.parent]
+    if label in {p.absolute() for p in beside}:
+        return
+    for path in sorted(beside):
+        marked = bare_stem(path.name) != stem(path.name)
+        other = keys.isdisjoint(_keys(path, [()])) and _looks_labelled(path)
+        if marked or other or is_written_by_cellunet(path):
+            raise InputError(
+                f"{path} is a label image, but is given as an image of {files[0]}.",
+                hint="LABELS is one argument: a folder, or a pattern in quotes, as in "
+                f"cellunet measure '{files[0].with_name('*' + label.suffix)}' IMAGES. "
+                "Where labels are to be measured on labels, keep them in another "
+                "folder.",
+            )
+
+
+def _looks_labelled(path: Path) -> bool:
+    """Return whether a corner of an image holds objects of one value each."""
+    pixels: npt.NDArray[Any] = np.zeros((1, 1))
+    with contextlib.suppress(CellunetError), open_image(path) as source:
+        height, width = (min(side, LOOKED_PX) for side in source.shape)
+        pixels = source.read(Region(0, 0, height, 0, width))[0]
+    if pixels.dtype.kind not in "iu":
+        return False
+    ids, pieces = np.unique(pixels[pixels > 0]).size, components(pixels).count
+    drawn = int(np.count_nonzero(pixels))
+    return 1 < ids <= pieces < min(2 * ids, drawn / PICTURE_PIECE_PX)
 
 
 def _near(

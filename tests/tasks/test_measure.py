@@ -6,10 +6,12 @@ import csv
 import json
 import os
 import re
+import shlex
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from cellunet.cli.app import main
 from cellunet.command_config import PredictConfig
@@ -133,12 +135,32 @@ def test_what_is_there_is_skipped_and_replaced_only_if_asked_for(tmp_path) -> No
     assert [row["image"] for row in table] == ["a.tif", "a.tif", "b.tif"]
 
 
-def test_files_of_which_some_are_there_are_not_replaced(tmp_path) -> None:
-    write(tmp_path / "a.tif", boxes(1))
+def test_missing_files_are_added_and_those_that_are_there_stay(tmp_path) -> None:
+    write(tmp_path / "l/a.tif", boxes(1))
+    write(tmp_path / "l/b.tif", boxes(1))
+    run(tmp_path, "l")
+    table = tmp_path / "out/a_table.csv"
+    before = table.stat().st_mtime_ns, table.stat().st_ino
+    config = PredictConfig(save=("table", "coco", "report"))
+    found, joined = run(tmp_path, "l", config=config)
+    assert not found.failed
+    assert found.images[0].files == (str(tmp_path / "out/a_coco.json"),)
+    assert (table.stat().st_mtime_ns, table.stat().st_ino) == before
+    assert [row["image"] for row in joined] == ["a.tif", "b.tif"]
+    (tmp_path / "out/b_table.csv").unlink()
+    found, joined = run(tmp_path, "l", config=config)
+    assert [image.skipped for image in found.images] == [True, False]
+    assert [row["image"] for row in joined] == ["a.tif", "b.tif"]
+
+
+def test_linked_tables_are_left_as_they_are(tmp_path) -> None:
+    stack(tmp_path, "a.tif", boxes(1, 2), boxes(2, 1))
     run(tmp_path, "a.tif")
-    both = PredictConfig(save=("table", "coco"))
-    (image,) = run(tmp_path, "a.tif", config=both)[0].failed
-    assert "a_table.csv exists" in image.message
+    linked = TABLE.replace(link_planes=True)
+    assert "exists" in run(tmp_path, "a.tif", config=linked)[0].failed[0].message
+    run(tmp_path, "a.tif", config=linked.replace(overwrite=True))
+    found, table = run(tmp_path, "a.tif", config=linked)
+    assert (found.images[0].skipped, len(table)) == (True, 2)
 
 
 def test_joined_files_hold_what_was_finished_before_and_nothing_of_other_calls(
@@ -606,3 +628,65 @@ def test_labels_of_scenes_are_known_by_their_names_and_folders(tmp_path) -> None
     write(tmp_path / "corrected.tif", boxes(1))
     (failed,) = run(tmp_path, "corrected.tif", "i/x/a.lif")[0].failed
     assert "holds 2 scenes, and nothing tells of which" in failed.message
+
+
+def test_label_images_are_not_measured_on_those_beside_them(tmp_path, capsys) -> None:
+    picture = np.random.default_rng(0).integers(0, 9000, (64, 64), dtype=np.uint16)
+    labels = np.kron(boxes(1, 2, 3), np.ones((4, 4), np.uint16))[:64, :64]
+    for name in ("a", "b"):
+        write(tmp_path / f"l/{name}.tif", labels)
+        write(tmp_path / f"i/{name}.tif", picture)
+    files, out = sorted(map(str, (tmp_path / "l").iterdir())), str(tmp_path / "out")
+    for images in ([], [str(tmp_path / "i")]):
+        assert main(["measure", *files, *images, "--out", out]) == 1
+        told = " ".join(capsys.readouterr().err.split())
+        assert "b.tif is a label image, but is given as an image of" in told
+        assert "in quotes, as in cellunet measure '" in told
+    write(tmp_path / "l/ch1.tif", picture)
+    found, _ = run(tmp_path, "l/a.tif", "l/ch1.tif")
+    assert found.images[0].objects == 2
+
+
+def test_pages_without_a_name_are_linked_as_z_if_asked(tmp_path) -> None:
+    for name in ("a", "i/a"):
+        pages = np.stack([boxes(1, 2), boxes(2, 1)])
+        write(tmp_path / f"{name}.tif", pages, photometric="minisblack")
+    linked = TABLE.replace(link_planes=True, overwrite=True)
+    for images in ((), ("i",)):
+        (image,) = run(tmp_path, "a.tif", *images, config=linked)[0].images
+        assert "none linked: its 2 planes are times, not Z (--pages z" in image.notes[0]
+        table = run(tmp_path, "a.tif", *images, config=linked.replace(pages="z"))[1]
+        assert [(r["id"], r["planes"]) for r in table] == [("1", "2"), ("2", "2")]
+
+
+def test_an_image_too_large_for_memory_leaves_the_others(tmp_path, monkeypatch) -> None:
+    for name in "ab":
+        write(tmp_path / f"l/{name}.tif", boxes(1))
+    planes = module.label_planes
+
+    def full(source):
+        if source.path.name == "a.tif":
+            raise MemoryError
+        return planes(source)
+
+    monkeypatch.setattr(module, "label_planes", full)
+    found, table = run(tmp_path, "l")
+    assert "does not fit into memory" in found.failed[0].message
+    assert not found.bugs
+    assert [row["image"] for row in table] == ["b.tif"]
+
+
+@pytest.mark.parametrize("color", ["RGB", "P"])
+def test_labels_in_color_are_refused_with_what_makes_labels(
+    tmp_path, color, capsys
+) -> None:
+    pixels = Image.fromarray(boxes(1, 2).astype(np.uint8), "P")
+    pixels.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    pixels.convert(color).save(tmp_path / "a.png")
+    (failed,) = run(tmp_path, "a.png")[0].failed
+    assert "has the channels red, green, blue; a label image has one" in failed.message
+    line = failed.message.partition(": cellunet ")[2].removesuffix(".")
+    words = shlex.split(line.replace("DIR", str(tmp_path / "made")))
+    assert main(words) == 0
+    (image,) = run(tmp_path, "made/labels")[0].images
+    assert image.objects == 2
