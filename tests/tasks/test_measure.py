@@ -690,3 +690,13 @@ def test_labels_in_color_are_refused_with_what_makes_labels(
     assert main(words) == 0
     (image,) = run(tmp_path, "made/labels")[0].images
     assert image.objects == 2
+
+
+def test_quiet_leaves_notes_out(tmp_path, capsys) -> None:
+    stack(tmp_path, "a.tif", boxes(1), boxes(1))
+    words = ["measure", str(tmp_path / "a.tif"), "--out", str(tmp_path / "out")]
+    told = []
+    for quiet in ([], ["--quiet"]):
+        assert main([*words, "--overwrite", *quiet]) == 0
+        told.append("note: " in capsys.readouterr().out)
+    assert told == [True, False]
