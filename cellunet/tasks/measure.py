@@ -842,32 +842,51 @@ def _pairs(
     )
     belong = _of_several(made, images, near)
     seen = {path for files in belong.values() for path in files}
-    by_key: dict[object, list[Path]] = defaultdict(list)
-    for path in made:
-        if path not in belong:
-            for _, key in _keys(path, near[path]):
-                by_key[key].append(path)
-    ranked: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
-    for path in images if by_key else ():
-        hits = [(n, by_key[k]) for n, k in _keys(path, near[path]) if k in by_key]
-        if path in seen or not hits:
-            continue
-        rank, labels = hits[0]
-        if len(labels) > 1:
-            named = ", ".join(map(str, labels[:MOST_NAMED]))
-            raise InputError(
-                f"{path} might belong to {len(labels)} label images: {named}.",
-                hint="Measure one folder at a time.",
-            )
-        ranked[labels[0]].append((rank, path))
-    for of, files in ranked.items():
-        nearest = min(rank for rank, _ in files)
-        belong[of] = [path for rank, path in files if rank == nearest]
+    labels = [path for path in made if path not in belong]
+    belong |= _of_names(labels, [path for path in images if path not in seen], near)
     if not belong and len(made) == 1 and images:
-        return {next(iter(made)): [_channel(p, pattern) for p in images]}, []
+        keys = set(_keys(labels[0], [()]))
+        if all(keys.isdisjoint(_keys(path, [()])) for path in images):
+            return {labels[0]: [_channel(path, pattern) for path in images]}, []
     taken = {path for files in belong.values() for path in files}
     channels = {p: _channels(p, files, pattern) for p, files in belong.items()}
     return channels, [path for path in images if path not in taken]
+
+
+def _of_names(
+    labels: Sequence[Path],
+    images: Sequence[Path],
+    near: Mapping[Path, Sequence[object]],
+) -> dict[Path, list[Path]]:
+    """Return the images of each label image by names and folders.
+
+    Raises
+    ------
+    InputError
+        If an image might belong to several.
+    """
+    by_key: dict[object, list[Path]] = defaultdict(list)
+    for path in labels:
+        for _, key in _keys(path, near[path]):
+            by_key[key].append(path)
+    ranked: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
+    for path in images:
+        hits = [(n, by_key[k]) for n, k in _keys(path, near[path]) if k in by_key]
+        if not hits:
+            continue
+        rank, own = hits[0]
+        if len(own) > 1:
+            named = ", ".join(map(str, own[:MOST_NAMED]))
+            raise InputError(
+                f"{path} might belong to {len(own)} label images: {named}.",
+                hint="Measure one folder at a time.",
+            )
+        ranked[own[0]].append((rank, path))
+    found = {}
+    for path, files in ranked.items():
+        nearest = min(rank for rank, _ in files)
+        found[path] = [image for rank, image in files if rank == nearest]
+    return found
 
 
 def _of_several(

@@ -561,6 +561,8 @@ def test_images_in_folders_of_other_plates_are_no_channels(tmp_path) -> None:
         assert means(table) == {f"{plate}a.tif": {"": "1"}}
         assert "No image belongs to" in found.failed[0].message
         assert "2 images of no label image" in found.notes[0]
+    (failed,) = run(tmp_path, "l/P1/b.tif", "i")[0].failed
+    assert "No image belongs to" in failed.message
 
 
 def test_folders_of_times_and_of_plates_are_no_channels(tmp_path) -> None:
