@@ -242,7 +242,7 @@ def summarize(session: Session, made: MadeLabels) -> None:
         "bold",
     )
     for note in (*made.notes, *_of_drawings(made)):
-        report.line(note)
+        session.note(note)
     if made.failures:
         session.console.alert(f"{len(made.failures):,} failed:", "red")
         for name, message in made.failures:

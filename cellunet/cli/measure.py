@@ -122,9 +122,9 @@ def summarize(session: Session, found: Measured, out: Path) -> None:
     report.files(written)
     for image in done[:MAX_ROWS]:
         for note in image.notes:
-            report.line(f"note: {Path(image.labels).name}: {note}")
+            session.note(f"note: {Path(image.labels).name}: {note}")
     for note in found.notes:
-        report.line(f"note: {note}")
+        session.note(f"note: {note}")
     for image in found.damaged:
         for text in image.warnings:
             console.alert(f"warning: {image.labels}: {text}", "yellow")

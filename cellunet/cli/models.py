@@ -167,7 +167,7 @@ def _fitted(
         )
     found = fit_model(name, Path(data[0]), new, **options)
     for note in found.notes:
-        session.report.line(note)
+        session.note(note)
     before, after = found.before, found.after
     kind = "images" if found.pieces == found.images else "parts of images"
     session.report.line(

@@ -189,7 +189,7 @@ def summarize(
     }
     report.files(written)
     for text, names in _notes(found).items():
-        report.line(f"note: {', '.join(names)}: {text}" if names else f"note: {text}")
+        session.note(f"note: {', '.join(names)}: {text}" if names else f"note: {text}")
     of_images = [(_named(i, i.input), w) for i in found.images for w in i.warnings]
     named = [f"{name}: {text}" for name, text in _some(of_images)]
     for text in (*found.warnings, *named):

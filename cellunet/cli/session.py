@@ -308,6 +308,11 @@ class Session:
         )
         return session
 
+    def note(self, text: str) -> None:
+        """Print beside the results what to know of them, unless quiet is asked for."""
+        if not self.console.quiet:
+            self.report.line(text)
+
     def can_stop(self, advice: str) -> StopRequest:
         """Make the first signal a wish; `advice` is told if the second one comes."""
         self.stop.graceful = True

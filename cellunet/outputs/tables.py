@@ -149,6 +149,13 @@ class ParquetTable(StreamedFile):
     ) -> None:
         self._arrow = optional("pyarrow", "parquet", "A Parquet table")
         parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
+        if unicode(str(path)) != str(path):
+            raise OutputError(
+                f"{path} is a name that is not UTF-8, which the library of Parquet "
+                "does not write.",
+                hint="Rename the file or the folder, or write the table as CSV: "
+                "--table-format csv.",
+            )
         self._texts = texts
         self._schema = table_schema(self._arrow, (*PLACES, *columns), texts)
         super().__init__(
@@ -165,7 +172,9 @@ class ParquetTable(StreamedFile):
         given: dict[str, Any] = {"image": [image] * len(ids), "id": ids, **table}
         given |= {a: [place.get(a)] * len(ids) for a in ("t", "z")}
         # Of a text that is not known nothing is there, as of a number.
-        given |= {n: [v or None for v in given[n].tolist()] for n in self._texts}
+        given |= {
+            n: [unicode(v) or None for v in given[n].tolist()] for n in self._texts
+        }
         arrays = [
             self._arrow.array(given[f.name], f.type, from_pandas=True)
             for f in self._schema
@@ -204,10 +213,17 @@ def safe_path(path: str) -> str:
     return f"./{path}" if path.startswith(FORMULA) else path
 
 
+def unicode(text: str) -> str:
+    """Return text as any file holds it, bytes that are no text by their numbers.
+
+    Names that are not Unicode (PEP 383) must not stop the table of all others.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def quoted(text: str) -> str:
     """Return text as a cell of CSV."""
-    # Names that are not Unicode (PEP 383) must not stop the table of all others.
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = unicode(text)
     return '"' + text.replace('"', '""') + '"'
 
 
@@ -252,17 +268,19 @@ def join(parts: Sequence[Path], path: Path) -> None:
     choose(_JOINS, path.suffix, "suffix of a table")(parts, path)
 
 
-def _merged(headers: Sequence[Iterable[str]]) -> list[str]:
+def _merged(headers: Iterable[Iterable[str]]) -> list[str]:
     """Return the columns of all tables, in the order in which a table has them.
 
     Tables of an earlier version lack columns, and channels differ: a column that is not
     known here comes before the one that follows it in its own table.
     """
-    given = {name for header in headers for name in header}
+    # Of thousands of images, most have the same.
+    distinct = dict.fromkeys(tuple(header) for header in headers)
+    given = {name for header in distinct for name in header}
     merged = [name for name in KNOWN if name in given]
-    for header in headers:
+    for header in distinct:
         place = len(merged)
-        for name in reversed(list(header)):
+        for name in reversed(header):
             if name in merged:
                 place = merged.index(name)
             else:
@@ -271,14 +289,13 @@ def _merged(headers: Sequence[Iterable[str]]) -> list[str]:
 
 
 def _join_csv(parts: Sequence[Path], path: Path) -> None:
-    headers = [_csv_names(part) for part in parts]
-    columns = _merged(headers)
+    columns = _merged(map(_csv_names, parts))
     with write_atomically(path) as temporary, open_text(temporary, "utf-8") as file:
         head = ",".join(map(quoted, columns)) + "\n"
         file.write(head)
-        for part, header in zip(parts, headers, strict=True):
+        for part in parts:
             if not _copy_rows(part, head, file):
-                file.writelines(_rows_in(part, header, columns))
+                file.writelines(_rows_in(part, _csv_names(part), columns))
 
 
 def _copy_rows(part: Path, head: str, file: TextIO) -> bool:
@@ -336,6 +353,12 @@ def is_ours(path: Path) -> bool:
     return tuple(names[: len(PLACES)]) == PLACES
 
 
+def is_linked(path: Path) -> bool:
+    """Return whether the objects of a table go on over planes."""
+    names = choose(_NAMES, path.suffix, "suffix of a table")(path)
+    return VOLUME_COLUMNS[0] in names
+
+
 def _csv_names(path: Path) -> list[str]:
     return next(_lines(path), [])
 
@@ -372,9 +395,9 @@ def _unreadable(path: Path, error: Exception) -> OutputError:
 def _join_parquet(parts: Sequence[Path], path: Path) -> None:
     arrow = optional("pyarrow", "parquet", "A Parquet table")
     parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
-    kinds = [_parquet_kinds(part) for part in parts]
-    names = _merged(kinds)
-    texts = {n for own in kinds for n, kind in own.items() if kind == "string"}
+    kinds = {tuple(_parquet_kinds(part).items()): None for part in parts}
+    names = _merged(dict(own) for own in kinds)
+    texts = {n for own in kinds for n, kind in own if kind == "string"}
     schema = table_schema(arrow, names, texts)
     with (
         write_atomically(path) as temporary,
@@ -460,6 +483,7 @@ def _refresh_parquet(path: Path, known: Mapping[str, str | float]) -> None:
     parquet = optional("pyarrow.parquet", "parquet", "A Parquet table")
     names = _parquet_names(path)
     columns = _refreshed(names, known)
+    known = {k: unicode(v) if isinstance(v, str) else v for k, v in known.items()}
     texts = [name for name, value in known.items() if isinstance(value, str)]
     schema = table_schema(arrow, columns, texts)
     pending = PendingFile(path)

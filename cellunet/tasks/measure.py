@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
+import re
+import shlex
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import __version__
-from cellunet.annotations.pixels import refuse_picture
+from cellunet.annotations.pixels import PICTURE_PIECE_PX, refuse_picture
 from cellunet.bugs import telling_bugs
 from cellunet.command_config import ALL_IMAGES
 from cellunet.config import NormalizationConfig
@@ -24,23 +27,27 @@ from cellunet.errors import (
     BugError,
     CellunetError,
     ConfigError,
+    ImageReadError,
     InputError,
     some,
 )
+from cellunet.imaging.components import components
 from cellunet.imaging.measure import equivalent_diameters
 from cellunet.imaging.normalize import measure_channels
 from cellunet.io.axes import axes_by_name, matching_planes
-from cellunet.io.file_names import ChannelFile, channel_file
+from cellunet.io.file_names import ChannelFile, PlatePattern, channel_file, marker_of
 from cellunet.io.files import at_work, writing
 from cellunet.io.images import create_labels, names_of_images, open_image
-from cellunet.io.label_tiff import ImageSpec, read_provenance
+from cellunet.io.label_tiff import ImageSpec, is_written_by_cellunet, read_provenance
 from cellunet.io.label_zarr import consolidated_at_end
+from cellunet.io.microscopes import image_stem, scene_paths
 from cellunet.io.paths import (
     bare_stem,
     below,
     counted,
     file_key,
     find_inputs,
+    folded,
     output_paths,
     output_stem,
     shared_stem,
@@ -52,6 +59,7 @@ from cellunet.io.source import Region, Statistics
 from cellunet.io.zarr_store import is_zarr, size_and_time
 from cellunet.outputs.pictures import Thumbnail
 from cellunet.outputs.report import DIAMETER_STEP_PX, Histogram, ImageSummary
+from cellunet.outputs.tables import is_linked
 from cellunet.progress import silent_track
 from cellunet.tasks.linking import frames_of, link_planes, overlaps
 from cellunet.tasks.predict.inputs import (
@@ -78,11 +86,12 @@ from cellunet.tasks.predict.plane import band_rows, channel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
     from cellunet.command_config import PredictConfig
+    from cellunet.io.file_names import Columns
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Damage, Sink, Source
     from cellunet.progress import Track
@@ -96,6 +105,9 @@ MOST_NAMED = 3
 
 MANY_VALUES = 30
 """Fewer values may be classes or a mask, in as many pieces as a picture."""
+
+LOOKED_PX = 1024
+"""Side of the corner that tells whether an image is one of labels."""
 
 DARK = Statistics(low=0.0, high=1.0, mean=0.0, std=0.0, noise=0.0, count=1)
 """Of a picture of outlines without an image behind them."""
@@ -216,8 +228,10 @@ def measure(
     found = find_inputs([labels], include=("thumbs", "projections", "labels"))
     files, beside = _label_files(found)
     given = find_inputs(images, exclude=out) if images else None
+    if given is not None:
+        _refuse_more_labels(files, given)
     made = {path: _made_of(path) for path in files}
-    belong, left = _pairs(found, made, given)
+    belong, left = _pairs(found, made, given, placing.pattern)
     outputs = output_paths(files, found.base, out)
     joined = joined_paths(out, config)
     reporter = reporter_for(out, config)
@@ -345,51 +359,73 @@ class _Job:
                         "A01_w1.tif and A01_w2.tif. A single label image takes all "
                         "images.",
                     )
-                if self._finished(target, images or ()):
+                there = self._there(target, images or ())
+                if there and self._finished(target, there):
                     return MeasuredLabels(
                         labels=str(target.path),
                         skipped=True,
                     )
-                return self._write(target, images or [], stack)
-        except CellunetError as error:
+                return self._write(target, images or [], there, stack)
+        except (CellunetError, MemoryError) as error:
+            message = str(error)
+            if isinstance(error, MemoryError):
+                message = (
+                    f"{target.path} does not fit into memory. Measure it on a machine "
+                    "with more, or in parts."
+                )
             return MeasuredLabels(
                 labels=str(target.path),
                 images=_paths(images or ()),
-                message=str(error),
+                message=message,
                 bug=isinstance(error, BugError),
             )
 
-    def _finished(self, target: _Target, images: Sequence[ChannelFile]) -> bool:
-        """Return whether all files are there, and what they say of samples is so.
+    def _finished(self, target: _Target, there: Collection[str]) -> bool:
+        """Return whether nothing is missing of what is to be saved."""
+        reporter = self._reporter
+        return len(there) == len(
+            optional_output_paths(target.output, self._config)
+        ) and (reporter is None or reporter.has(target.output, {}))
+
+    def _there(self, target: _Target, images: Sequence[ChannelFile]) -> Collection[str]:
+        """Return the kinds of files that are there and stay.
+
+        What they say of samples is so afterwards.
 
         Raises
         ------
         InputError
             If labels or an image changed since.
         """
-        config, reporter = self._config, self._reporter
+        config = self._config
         paths = optional_output_paths(target.output, config)
-        if config.overwrite or not paths or not all(p.exists() for p in paths.values()):
-            return False
-        if config.link_planes:
-            # Whether it was so before, no file tells.
-            return False
-        if reporter is not None and not reporter.has(target.output, {}):
-            return False
+        there = {kind: path for kind, path in paths.items() if path.exists()}
+        if config.overwrite or not there:
+            return ()
+        if config.link_planes and not (
+            len(there) == len(paths) and "table" in there and is_linked(there["table"])
+        ):
+            # Whether and how they were linked, the other files do not tell.
+            _refuse_existing([*there.values()], config)
         read = [target.path, *(image.path for image in images)]
         newest = max(map(_changed_ns, read))
-        if newest > min(path.stat().st_mtime_ns for path in paths.values()):
+        if newest > min(path.stat().st_mtime_ns for path in there.values()):
             raise InputError(
                 f"{target.path}, or an image of it, changed after it was measured.",
                 hint="Measure it anew: --overwrite.",
             )
-        refresh_tables(target.output, target.output, config, target.columns)
-        return True
+        if "table" in there:
+            refresh_tables(target.output, target.output, config, target.columns)
+        return there
 
     def _write(
-        self, target: _Target, images: list[ChannelFile], stack: contextlib.ExitStack
+        self,
+        target: _Target,
+        images: list[ChannelFile],
+        there: Collection[str],
+        stack: contextlib.ExitStack,
     ) -> MeasuredLabels:
-        """Write what is measured."""
+        """Write what is measured, but for the kinds of files that are there."""
         begin, config = time.perf_counter(), self._config
         labels = stack.enter_context(self._labels(target.path))
         source = labels
@@ -400,6 +436,7 @@ class _Job:
                 # What is known of the file that was segmented says nothing of others.
                 image = image or made.get("image")
                 config = config.replace(level=config.level or made.get("level", 0))
+            _refuse_unknown_scene(target.path, images[0].path, image)
             source = stack.enter_context(
                 open_as(images[0].path, config, first_channel(config), image=image)
             )
@@ -408,7 +445,8 @@ class _Job:
         odd = _on_intensities(target.path, counted)
         planes = [counted[number] for number in order]
         numbers = _Numbers(planes, frames_of(source), linked=config.link_planes)
-        paths = [*optional_output_paths(target.output, config).values()]
+        kinds = optional_output_paths(target.output, config)
+        paths = [path for kind, path in kinds.items() if kind not in there]
         paths += [target.output] * numbers.new
         _refuse_existing(paths, config)
         with writing(target.output):
@@ -428,6 +466,7 @@ class _Job:
                 scratch=stack.enter_context(Scratch(target.output, MEMORY_BYTES)),
                 intensities=bool(images),
                 columns=target.columns,
+                there=there,
             )
         )
         alone = numbers.new and _on_grid_of_labels(target.output, source, order)
@@ -444,7 +483,7 @@ class _Job:
             sink.commit()
         outputs.commit()
         notes = note_on_planes(source, config) + numbers.notes(target.output)
-        notes += odd + _on_pieces(outputs.in_pieces)
+        notes += odd + _on_pieces(outputs.in_pieces) + _on_folders(images)
         lost = damage_warnings(outputs.damaged)
         if picture is not None and self._reporter is not None:
             summary = picture.summary(numbers.count, time.perf_counter() - begin, notes)
@@ -463,7 +502,26 @@ class _Job:
         """Open the labels, of a file of several images those of the one asked for."""
         image = self._config.image
         several = image is not None and len(names_of_images(path)) > 1
-        return open_image(path, image=image if several else None)
+        pages = self._config.pages
+        opened = functools.partial(
+            open_image,
+            path,
+            image=image if several else None,
+            pages=None if pages == "channels" else pages,
+        )
+        try:
+            return opened()
+        except ImageReadError:
+            # Options that choose a channel are of the images.
+            with contextlib.suppress(ImageReadError), opened(channel="0") as source:
+                raise InputError(
+                    f"{path} has the channels {', '.join(source.file_channels)}; a "
+                    "label image has one.",
+                    hint="cellunet make-labels makes label images of drawings in "
+                    "color, in DIR/labels: cellunet make-labels "
+                    f"{shlex.quote(str(path))} --out DIR.",
+                ) from None
+            raise
 
 
 class _Numbers:
@@ -595,6 +653,17 @@ class _Picture:
         )
 
 
+def _refuse_unknown_scene(labels: Path, path: Path, image: str | None) -> None:
+    scenes = scene_paths(path) if image is None else []
+    if scenes:
+        raise InputError(
+            f"{path} holds {len(scenes)} scenes, and nothing tells of which of them "
+            f"{labels} is.",
+            hint="Choose it with --image N or NAME, or name labels as predict does: "
+            f"{scenes[0].name}.tif.",
+        )
+
+
 def _planes_of(labels: Source, image: Source) -> list[int]:
     """Return the number in the labels of each plane of an image.
 
@@ -683,62 +752,198 @@ def _label_files(found: Inputs) -> tuple[list[Path], list[Path]]:
     return [path for path in files if path not in set(beside)], beside
 
 
+def _refuse_more_labels(files: Sequence[Path], given: Inputs) -> None:
+    """Refuse label images beside an only one that were named as its images.
+
+    A shell makes so of a pattern without quotes.
+    """
+    if len(files) != 1:
+        return
+    label, keys = files[0].absolute(), set(_keys(files[0], [()]))
+    beside = [p for p in given.named if p.absolute().parent == label.parent]
+    if label in {p.absolute() for p in beside}:
+        return
+    for path in sorted(beside):
+        marked = bare_stem(path.name) != stem(path.name)
+        other = keys.isdisjoint(_keys(path, [()])) and _looks_labelled(path)
+        if marked or other or is_written_by_cellunet(path):
+            raise InputError(
+                f"{path} is a label image, but is given as an image of {files[0]}.",
+                hint="LABELS is one argument: a folder, or a pattern in quotes, as in "
+                f"cellunet measure '{files[0].with_name('*' + label.suffix)}' IMAGES. "
+                "Where labels are to be measured on labels, keep them in another "
+                "folder.",
+            )
+
+
+def _looks_labelled(path: Path) -> bool:
+    """Return whether a corner of an image holds objects of one value each."""
+    pixels: npt.NDArray[Any] = np.zeros((1, 1))
+    with contextlib.suppress(CellunetError), open_image(path) as source:
+        height, width = (min(side, LOOKED_PX) for side in source.shape)
+        pixels = source.read(Region(0, 0, height, 0, width))[0]
+    if pixels.dtype.kind not in "iu":
+        return False
+    ids, pieces = np.unique(pixels[pixels > 0]).size, components(pixels).count
+    drawn = int(np.count_nonzero(pixels))
+    return 1 < ids <= pieces < min(2 * ids, drawn / PICTURE_PIECE_PX)
+
+
+def _near(
+    labels: Mapping[Path, Path],
+    images: Mapping[Path, Path],
+    pattern: PlatePattern | None,
+) -> dict[Path, list[object]]:
+    """Return what labels and their image have in common by folders, the nearest first.
+
+    Both are given with the folder that they were found below. Names of folders that
+    stand above labels and above images are of places (plates, times, ...), which are
+    never mixed.
+    """
+    named: dict[Path, tuple[str, ...]] = {}
+    for path in (*labels, *images):
+        found = pattern.read(path) if pattern else None
+        channel = folded(found.channel.mark) if found and found.channel else None
+        names = map(folded, path.absolute().parent.parts)
+        named[path] = tuple(name for name in names if name != channel)
+    own = {named[path] for path in labels}
+    # What lies beside label images is known by that.
+    others = {named[path] for path in images} - own
+    both = {n for names in own for n in names} & {n for names in others for n in names}
+    near: dict[Path, list[object]] = {}
+    for path, base in (*images.items(), *labels.items()):
+        whole = named[path]
+        places = frozenset(both & set(whole))
+        inner = map(folded, below(path, base).parent.parts)
+        near[path] = [whole, (tuple(n for n in inner if n in whole), places), places]
+    return near
+
+
 def _pairs(
-    found: Inputs, made: Mapping[Path, Made], given: Inputs | None
+    found: Inputs,
+    made: dict[Path, Made],
+    given: Inputs | None,
+    pattern: PlatePattern | None,
 ) -> tuple[dict[Path, list[ChannelFile]], list[Path]]:
     """Return the images of each label image, and those that belong to none.
+
+    Labels that are known by their name to be of one of several images in a file are so
+    in `made` afterwards.
+
+    Raises
+    ------
+    InputError
+        If an image might belong to several, or those of one are of several places.
+    """
+    if given is None:
+        return {}, []
+    own = {os.path.realpath(path) for path in made}
+    images = [path for path in given.files if os.path.realpath(path) not in own]
+    near = _near(
+        dict.fromkeys(made, found.base), dict.fromkeys(images, given.base), pattern
+    )
+    belong = _of_several(made, images, near)
+    seen = {path for files in belong.values() for path in files}
+    labels = [path for path in made if path not in belong]
+    belong |= _of_names(labels, [path for path in images if path not in seen], near)
+    if not belong and len(made) == 1 and images:
+        keys = set(_keys(labels[0], [()]))
+        if all(keys.isdisjoint(_keys(path, [()])) for path in images):
+            return {labels[0]: [_channel(path, pattern) for path in images]}, []
+    taken = {path for files in belong.values() for path in files}
+    channels = {p: _channels(p, files, pattern) for p, files in belong.items()}
+    return channels, [path for path in images if path not in taken]
+
+
+def _of_names(
+    labels: Sequence[Path],
+    images: Sequence[Path],
+    near: Mapping[Path, Sequence[object]],
+) -> dict[Path, list[Path]]:
+    """Return the images of each label image by names and folders.
 
     Raises
     ------
     InputError
         If an image might belong to several.
     """
-    if given is None:
-        return {}, []
-    own = {os.path.realpath(path) for path in made}
-    images = [path for path in given.files if os.path.realpath(path) not in own]
-    belong, seen = _of_several(made, images)
-    images = [path for path in images if path not in seen]
-    keys: dict[object, list[Path]] = defaultdict(list)
-    for path in made:
-        if path in belong:
-            continue
-        for key in _keys(path, below(path, found.base).parent):
-            keys[key].append(path)
-    left = []
+    by_key: dict[object, list[Path]] = defaultdict(list)
+    for path in labels:
+        for _, key in _keys(path, near[path]):
+            by_key[key].append(path)
+    ranked: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
     for path in images:
-        folder = below(path, given.base).parent
-        hits = [keys[k] for k in _keys(path, folder) if k in keys]
+        hits = [(n, by_key[k]) for n, k in _keys(path, near[path]) if k in by_key]
         if not hits:
-            left.append(path)
             continue
-        if len(hits[0]) > 1:
-            named = ", ".join(map(str, hits[0][:MOST_NAMED]))
+        rank, own = hits[0]
+        if len(own) > 1:
+            named = ", ".join(map(str, own[:MOST_NAMED]))
             raise InputError(
-                f"{path} might belong to {len(hits[0])} label images: {named}.",
+                f"{path} might belong to {len(own)} label images: {named}.",
                 hint="Measure one folder at a time.",
             )
-        belong[hits[0][0]].append(_channel(path))
-    if not belong and len(made) == 1 and images:
-        return {next(iter(made)): [_channel(path) for path in images]}, []
-    return belong, left
+        ranked[own[0]].append((rank, path))
+    found = {}
+    for path, files in ranked.items():
+        nearest = min(rank for rank, _ in files)
+        found[path] = [image for rank, image in files if rank == nearest]
+    return found
 
 
 def _of_several(
-    made: Mapping[Path, Made], images: Sequence[Path]
-) -> tuple[dict[Path, list[ChannelFile]], set[Path]]:
-    """Return the image of each label image of one of several images in a file."""
-    belong: dict[Path, list[ChannelFile]] = defaultdict(list)
-    seen = set()
+    made: dict[Path, Made],
+    images: Sequence[Path],
+    near: Mapping[Path, Sequence[object]],
+) -> dict[Path, list[Path]]:
+    """Return the image of each label image of one of several images in a file.
+
+    Raises
+    ------
+    InputError
+        If it might be of several files.
+    """
+    belong: dict[Path, list[Path]] = {}
     by_name: dict[str, list[Path]] = defaultdict(list)
+    by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in images:
         by_name[path.name].append(path)
+        by_stem[stem(path.name)].append(path)
     for path, (name, settings) in made.items():
-        found = by_name[name] if "image" in settings else []
-        if len(found) == 1:
-            belong[path] = [_channel(found[0])]
-            seen.add(found[0])
-    return belong, seen
+        known: dict[Path, str] = {}
+        if "image" in settings:
+            known = dict.fromkeys(by_name[name], str(settings["image"]))
+        elif not name:
+            known = _by_scene(path, by_stem)
+        for key in range(len(near[path])):
+            files = [p for p in known if near[p][key] == near[path][key]]
+            if len(files) > 1:
+                raise InputError(
+                    f"{path} might be of {files[0]} or of {files[1]}.",
+                    hint="Measure one folder at a time.",
+                )
+            if files:
+                belong[path] = files
+                made[path] = files[0].name, {**settings, "image": known[files[0]]}
+                break
+    return belong
+
+
+def _by_scene(path: Path, by_stem: Mapping[str, Sequence[Path]]) -> dict[Path, str]:
+    """Return the files of which predict would call an image so, and its number."""
+    found: dict[Path, str] = {}
+    for own in dict.fromkeys((stem(path.name), bare_stem(path.name))):
+        for mark in re.finditer(r"_(\d+)(?=_|$)", own):
+            for image in by_stem.get(own[: mark.start()], ()):
+                names, number = [], int(mark[1])
+                with contextlib.suppress(CellunetError):
+                    # It is told when the image is opened.
+                    names = names_of_images(image)
+                title = names[number] if number < len(names) > 1 else None
+                before = own[: mark.start()]
+                if title is not None and image_stem(before, number, title) == own:
+                    found[image] = str(number)
+    return found
 
 
 def _made_of(path: Path) -> Made:
@@ -751,8 +956,11 @@ def _made_of(path: Path) -> Made:
     return "", {}
 
 
-def _keys(path: Path, folder: Path) -> list[object]:
-    """Return what a label image and its images have in common, the surest first."""
+def _keys(path: Path, near: Sequence[object]) -> Iterator[tuple[int, object]]:
+    """Yield what labels and their images have in common, the surest first.
+
+    Each with the number of that among `near` which it holds.
+    """
     stem = shared_stem(path.name)
     names: list[object] = [stem]
     found = channel_file(path.with_name(stem + ".tif"))
@@ -761,12 +969,64 @@ def _keys(path: Path, folder: Path) -> list[object]:
         names += [(front, back), (front + back).rstrip(" _-.")]
     else:
         names.append(output_stem(path))
-    return list(dict.fromkeys([(folder, name) for name in names] + names))
+    for number, where in enumerate(near):
+        for name in dict.fromkeys(names):
+            yield number, (number, where, name)
 
 
-def _channel(path: Path) -> ChannelFile:
+def _channel(path: Path, pattern: PlatePattern | None) -> ChannelFile:
     named = output_stem(path)
-    return channel_file(path) or ChannelFile(path, (path.parent, named, ""), named)
+    known = marker_of(pattern)(path)
+    return known or ChannelFile(path, (path.parent, named, ""), named)
+
+
+def _channels(
+    labels: Path, files: Sequence[Path], pattern: PlatePattern | None
+) -> list[ChannelFile]:
+    """Return the files of the channels of a label image.
+
+    Where they lie in several folders, those are the channels unless names of the files
+    tell them.
+
+    Raises
+    ------
+    InputError
+        If the folders are plates, times, ...
+    """
+    images = [_channel(path, pattern) for path in files]
+    if len({path.parent for path in files}) == 1:
+        return images
+    places = [_place(path, pattern) for path in files]
+    for path, place in zip(files, places, strict=True):
+        if place != places[0]:
+            raise InputError(
+                f"{files[0]} and {path} might both be the image of {labels}, but are "
+                "no channels of one place.",
+                hint="Name the folder of images that the labels belong to, or keep "
+                "labels in folders of the same names; folders of channels need a group "
+                "in --plate-pattern: (?P<channel>...).",
+            )
+    marks = {image.name or image.mark for image in images}
+    named = any(image.mark == output_stem(image.path) for image in images)
+    if len(marks) == len(images) and not named:
+        return images
+    shared = set.intersection(*(set(path.parent.parts) for path in files))
+    apart = ["_".join(n for n in p.parent.parts if n not in shared) for p in files]
+    return [
+        image
+        if not folder
+        else replace(image, name=folder)
+        if apart.count(folder) == 1
+        else replace(image, name=f"{folder}_{image.name or image.mark}")
+        for image, folder in zip(images, apart, strict=True)
+    ]
+
+
+def _place(path: Path, pattern: PlatePattern | None) -> Columns:
+    """Return where on a plate an image is; without a pattern, what folders tell."""
+    found = (pattern or PlatePattern("imagexpress")).read(path)
+    columns = found.columns if found else {}
+    return {k: v for k, v in columns.items() if pattern or k in ("time", "plane")}
 
 
 def _paths(images: Sequence[ChannelFile]) -> tuple[str, ...]:
@@ -778,6 +1038,12 @@ def _on_pieces(count: int) -> tuple[str, ...]:
         return ()
     objects = "1 object is" if count == 1 else f"{count:,} objects are"
     return (f"{objects} in several pieces",)
+
+
+def _on_folders(images: Sequence[ChannelFile]) -> tuple[str, ...]:
+    if len({image.path.parent for image in images}) < 2:
+        return ()
+    return (f"folders taken for channels: {some([i.name or i.mark for i in images])}",)
 
 
 def _on_intensities(path: Path, planes: Sequence[LabelPlane]) -> tuple[str, ...]:

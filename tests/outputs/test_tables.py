@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tracemalloc
 
 import numpy as np
 import pyarrow.parquet
@@ -87,6 +88,30 @@ def test_no_name_becomes_a_formula_and_each_is_read_back(name, tmp_path) -> None
 def test_a_name_that_is_not_unicode_stops_no_table(tmp_path) -> None:
     write(tmp_path / "t.csv", "\udcff.tif")
     assert rows(tmp_path / "t.csv")[0]["image"] == "\\udcff.tif"
+    with pytest.raises(OutputError, match=r"not UTF-8.*--table-format csv"):
+        TABLES["parquet"](tmp_path / "\udcff_table.parquet", column_names())
+    path = tmp_path / "t.parquet"
+    sink = TABLES["parquet"](path, [FROM, "plate"], ["plate"])
+    columns = {FROM: np.array([""]), "plate": np.array(["\udcff"])}
+    sink.add("a.tif", {}, np.array([1]), columns)
+    sink.commit()
+    refresh(path, {"plate": "\udcff"})
+    assert pyarrow.parquet.read_table(path)["plate"].to_pylist() == ["\\udcff"]
+
+
+def test_headers_of_joined_tables_are_held_once(tmp_path) -> None:
+    channels = [f"channel {n}" for n in range(40)]
+    write(tmp_path / "a.csv", channels=channels)
+    write(tmp_path / "b.csv", channels=channels[:1])
+    tracemalloc.start()
+    held = []
+    for count in (10, 210):
+        parts = [tmp_path / "a.csv", tmp_path / "b.csv"] * count
+        tracemalloc.reset_peak()
+        join(parts, tmp_path / "joined.csv")
+        held.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    assert held[1] - held[0] < 400 * 500
 
 
 def test_only_names_that_need_it_are_changed() -> None:

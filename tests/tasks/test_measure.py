@@ -6,10 +6,12 @@ import csv
 import json
 import os
 import re
+import shlex
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from cellunet.cli.app import main
 from cellunet.command_config import PredictConfig
@@ -18,6 +20,7 @@ from cellunet.io.files import at_work
 from cellunet.tasks import measure as module
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict.batch import predict
+from tests.io.microscope_files import write_lif
 from tests.io.zarr_stores import write_store
 
 TABLE = PredictConfig(save=("table",))
@@ -132,12 +135,32 @@ def test_what_is_there_is_skipped_and_replaced_only_if_asked_for(tmp_path) -> No
     assert [row["image"] for row in table] == ["a.tif", "a.tif", "b.tif"]
 
 
-def test_files_of_which_some_are_there_are_not_replaced(tmp_path) -> None:
-    write(tmp_path / "a.tif", boxes(1))
+def test_missing_files_are_added_and_those_that_are_there_stay(tmp_path) -> None:
+    write(tmp_path / "l/a.tif", boxes(1))
+    write(tmp_path / "l/b.tif", boxes(1))
+    run(tmp_path, "l")
+    table = tmp_path / "out/a_table.csv"
+    before = table.stat().st_mtime_ns, table.stat().st_ino
+    config = PredictConfig(save=("table", "coco", "report"))
+    found, joined = run(tmp_path, "l", config=config)
+    assert not found.failed
+    assert found.images[0].files == (str(tmp_path / "out/a_coco.json"),)
+    assert (table.stat().st_mtime_ns, table.stat().st_ino) == before
+    assert [row["image"] for row in joined] == ["a.tif", "b.tif"]
+    (tmp_path / "out/b_table.csv").unlink()
+    found, joined = run(tmp_path, "l", config=config)
+    assert [image.skipped for image in found.images] == [True, False]
+    assert [row["image"] for row in joined] == ["a.tif", "b.tif"]
+
+
+def test_linked_tables_are_left_as_they_are(tmp_path) -> None:
+    stack(tmp_path, "a.tif", boxes(1, 2), boxes(2, 1))
     run(tmp_path, "a.tif")
-    both = PredictConfig(save=("table", "coco"))
-    (image,) = run(tmp_path, "a.tif", config=both)[0].failed
-    assert "a_table.csv exists" in image.message
+    linked = TABLE.replace(link_planes=True)
+    assert "exists" in run(tmp_path, "a.tif", config=linked)[0].failed[0].message
+    run(tmp_path, "a.tif", config=linked.replace(overwrite=True))
+    found, table = run(tmp_path, "a.tif", config=linked)
+    assert (found.images[0].skipped, len(table)) == (True, 2)
 
 
 def test_joined_files_hold_what_was_finished_before_and_nothing_of_other_calls(
@@ -513,3 +536,169 @@ def test_intensities_are_told_and_classes_of_many_objects_are_not(tmp_path) -> N
     found, _ = run(tmp_path, "l")
     told = ["looks like an intensity image" in str(i.notes) for i in found.images]
     assert told == [False, True]
+
+
+def means(table):
+    """Return the mean intensities of each image by channel."""
+    start = "intensity_mean"
+    return {
+        row["image"]: {
+            k[len(start) :]: v for k, v in row.items() if k.startswith(start)
+        }
+        for row in table
+    }
+
+
+def test_images_in_folders_of_other_plates_are_no_channels(tmp_path) -> None:
+    for plate, value in (("P1", 1), ("P2", 2)):
+        for name in "ab":
+            write(tmp_path / f"i/{plate}/{name}.tif", np.full((20, 40), value))
+    (tmp_path / "i/P1/b.tif").unlink()
+    for name in "ab":
+        write(tmp_path / f"l/P1/{name}.tif", boxes(1))
+    for labels, plate in (("l", "P1/"), ("l/P1", "")):
+        found, table = run(tmp_path, labels, "i", config=TABLE.replace(overwrite=True))
+        assert means(table) == {f"{plate}a.tif": {"": "1"}}
+        assert "No image belongs to" in found.failed[0].message
+        assert "2 images of no label image" in found.notes[0]
+    (failed,) = run(tmp_path, "l/P1/b.tif", "i")[0].failed
+    assert "No image belongs to" in failed.message
+
+
+def test_folders_of_times_and_of_plates_are_no_channels(tmp_path) -> None:
+    for folder in ("TimePoint_1", "TimePoint_2", "x", "y"):
+        write(tmp_path / f"i/{folder}/p_A01_s1.tif", boxes(1))
+    write(tmp_path / "l/p_A01_s1.tif", boxes(1))
+    with pytest.raises(InputError, match="are no channels of one place"):
+        run(tmp_path, "l", "i")
+    for time in (1, 2):
+        (tmp_path / f"i/TimePoint_{time}/p_A01_s1.tif").unlink()
+    assert means(run(tmp_path, "l", "i")[1])["p_A01_s1.tif"] == {"_x": "1", "_y": "1"}
+    plates = TABLE.replace(plate_pattern=r"(?P<plate>\w)/p_(?P<well>A01)")
+    with pytest.raises(InputError, match="are no channels of one place"):
+        run(tmp_path, "l", "i", config=plates)
+
+
+def test_folders_of_channels_name_the_columns(tmp_path) -> None:
+    for channel, value in (("DAPI", 1), ("GFP", 2)):
+        for name in ("a", "b_w1", "b_w2"):
+            image = np.full((20, 40), value, np.uint16)
+            write(tmp_path / f"i/{channel}/{name}.tif", image)
+    for name in ("a", "b"):
+        write(tmp_path / f"l/{name}_masks.tif", boxes(1))
+    known = means(run(tmp_path, "l", "i")[1])
+    assert {k: v for k, v in known["a_masks.tif"].items() if v} == {
+        "_DAPI": "1",
+        "_GFP": "2",
+    }
+    assert {k: v for k, v in known["b_masks.tif"].items() if v} == {
+        **{"_DAPI_w1": "1", "_DAPI_w2": "1"},
+        **{"_GFP_w1": "2", "_GFP_w2": "2"},
+    }
+
+
+def test_folders_of_channels_are_known_by_the_pattern(tmp_path) -> None:
+    for plate in ("P1", "P2"):
+        write(tmp_path / f"l/{plate}/DAPI/A01.tif", boxes(1))
+        for channel, value in (("DAPI", 1), ("GFP", 2)):
+            image = np.full((20, 40), value, np.uint16)
+            write(tmp_path / f"i/{plate}/{channel}/A01.tif", image)
+    pattern = r"(?P<plate>P\d)/(?P<channel>\w+)/(?P<well>[A-H]\d\d)"
+    _, table = run(tmp_path, "l", "i", config=TABLE.replace(plate_pattern=pattern))
+    expected = {"_DAPI": "1", "_GFP": "2"}
+    assert means(table) == {f"{plate}/DAPI/A01.tif": expected for plate in ("P1", "P2")}
+    assert [row["plate"] for row in table] == ["P1", "P2"]
+
+
+def test_labels_of_scenes_are_known_by_their_names_and_folders(tmp_path) -> None:
+    pytest.importorskip("liffile")
+    for folder, value in (("x", 10), ("y", 20)):
+        (tmp_path / "i" / folder).mkdir(parents=True)
+        scenes = {
+            name: np.full((20, 40), value + k, np.uint16)
+            for k, name in enumerate(("Left", "Right"))
+        }
+        write_lif(tmp_path / "i" / folder / "a.lif", scenes)
+        for k, name in enumerate(scenes):
+            write(tmp_path / f"l/{folder}/a_{k}_{name}_masks.tif", boxes(1))
+    found, table = run(tmp_path, "l", "i")
+    assert not found.failed
+    assert [row["intensity_mean"] for row in table] == ["10", "11", "20", "21"]
+    anew = TABLE.replace(overwrite=True)
+    one = "l/y/a_1_Right_masks.tif", "i/y/a.lif"
+    assert run(tmp_path, *one, config=anew)[1][0]["intensity_mean"] == "21"
+    write(tmp_path / "corrected.tif", boxes(1))
+    (failed,) = run(tmp_path, "corrected.tif", "i/x/a.lif")[0].failed
+    assert "holds 2 scenes, and nothing tells of which" in failed.message
+
+
+def test_label_images_are_not_measured_on_those_beside_them(tmp_path, capsys) -> None:
+    picture = np.random.default_rng(0).integers(0, 9000, (64, 64), dtype=np.uint16)
+    labels = np.kron(boxes(1, 2, 3), np.ones((4, 4), np.uint16))[:64, :64]
+    for name in ("a", "b"):
+        write(tmp_path / f"l/{name}.tif", labels)
+        write(tmp_path / f"i/{name}.tif", picture)
+    files, out = sorted(map(str, (tmp_path / "l").iterdir())), str(tmp_path / "out")
+    for images in ([], [str(tmp_path / "i")]):
+        assert main(["measure", *files, *images, "--out", out]) == 1
+        told = " ".join(capsys.readouterr().err.split())
+        assert "b.tif is a label image, but is given as an image of" in told
+        assert "in quotes, as in cellunet measure '" in told
+    write(tmp_path / "l/ch1.tif", picture)
+    found, _ = run(tmp_path, "l/a.tif", "l/ch1.tif")
+    assert found.images[0].objects == 2
+
+
+def test_pages_without_a_name_are_linked_as_z_if_asked(tmp_path) -> None:
+    for name in ("a", "i/a"):
+        pages = np.stack([boxes(1, 2), boxes(2, 1)])
+        write(tmp_path / f"{name}.tif", pages, photometric="minisblack")
+    linked = TABLE.replace(link_planes=True, overwrite=True)
+    for images in ((), ("i",)):
+        (image,) = run(tmp_path, "a.tif", *images, config=linked)[0].images
+        assert "none linked: its 2 planes are times, not Z (--pages z" in image.notes[0]
+        table = run(tmp_path, "a.tif", *images, config=linked.replace(pages="z"))[1]
+        assert [(r["id"], r["planes"]) for r in table] == [("1", "2"), ("2", "2")]
+
+
+def test_an_image_too_large_for_memory_leaves_the_others(tmp_path, monkeypatch) -> None:
+    for name in "ab":
+        write(tmp_path / f"l/{name}.tif", boxes(1))
+    planes = module.label_planes
+
+    def full(source):
+        if source.path.name == "a.tif":
+            raise MemoryError
+        return planes(source)
+
+    monkeypatch.setattr(module, "label_planes", full)
+    found, table = run(tmp_path, "l")
+    assert "does not fit into memory" in found.failed[0].message
+    assert not found.bugs
+    assert [row["image"] for row in table] == ["b.tif"]
+
+
+@pytest.mark.parametrize("color", ["RGB", "P"])
+def test_labels_in_color_are_refused_with_what_makes_labels(
+    tmp_path, color, capsys
+) -> None:
+    pixels = Image.fromarray(boxes(1, 2).astype(np.uint8), "P")
+    pixels.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    pixels.convert(color).save(tmp_path / "a.png")
+    (failed,) = run(tmp_path, "a.png")[0].failed
+    assert "has the channels red, green, blue; a label image has one" in failed.message
+    line = failed.message.partition(": cellunet ")[2].removesuffix(".")
+    words = shlex.split(line.replace("DIR", str(tmp_path / "made")))
+    assert main(words) == 0
+    (image,) = run(tmp_path, "made/labels")[0].images
+    assert image.objects == 2
+
+
+def test_quiet_leaves_notes_out(tmp_path, capsys) -> None:
+    stack(tmp_path, "a.tif", boxes(1), boxes(1))
+    words = ["measure", str(tmp_path / "a.tif"), "--out", str(tmp_path / "out")]
+    told = []
+    for quiet in ([], ["--quiet"]):
+        assert main([*words, "--overwrite", *quiet]) == 0
+        told.append("note: " in capsys.readouterr().out)
+    assert told == [True, False]

@@ -51,7 +51,14 @@ from cellunet.tasks.predict.plane import band_rows, channel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
     from types import TracebackType
 
@@ -683,6 +690,8 @@ class OptionalOutputs:
         Whether those of the image are measured.
     columns
         What tables say of the whole image.
+    there
+        Kinds of files that are there and stay as they are.
     """
 
     def __init__(  # noqa: PLR0913
@@ -699,6 +708,7 @@ class OptionalOutputs:
         scratch: Scratch | None = None,
         intensities: bool = True,
         columns: ImageColumns | None = None,
+        there: Collection[str] = (),
     ) -> None:
         self._source, self._mark, self._others = source, mark, others
         self._detail = scratch if config.measure == "all" else None
@@ -706,7 +716,11 @@ class OptionalOutputs:
         self.in_pieces = 0
         """Objects so far that are in several pieces."""
         self._stack = contextlib.ExitStack()
-        kinds = optional_output_paths(output, config, labels)
+        kinds = {
+            kind: path
+            for kind, path in optional_output_paths(output, config, labels).items()
+            if kind not in there
+        }
         self._measures = any(OUTPUT_KINDS[k].make.wants_objects for k in kinds)
         self._extras: list[OptionalOutput] = []
         with self._stack:
@@ -909,7 +923,15 @@ def note_on_planes(source: Source, config: PredictConfig) -> tuple[str, ...]:
     axes = source.plane_axes
     planes = source.plane_shape[axes.index("Z")] if "Z" in axes else 1
     if planes == 1:
-        return ()
+        count = math.prod(source.plane_shape)
+        if count == 1 or not config.link_planes:
+            return ()
+        how = (
+            " (--pages z reads pages without a name as Z)"
+            if source.origin.pages
+            else ""
+        )
+        return (f"none linked: its {count} planes are times, not Z{how}",)
     if config.link_planes:
         return (f"counted in {planes} planes, linked",)
     return (
