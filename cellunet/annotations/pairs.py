@@ -24,6 +24,7 @@ from cellunet.annotations.find import (
     by_name,
     detect,
     is_overlaid,
+    is_scribbles,
     match_members,
     member_name,
     scribbled_parts,
@@ -92,7 +93,7 @@ class AnnotatedImage:
     member
         What the image is called in an annotation file of several.
     scribbles
-        An image of scribbles next to another annotation, where there is one.
+        An image of scribbles, where there is one; it may be the annotation itself.
     plane
         Which plane of a stack the annotation is; None: it is of one plane.
     other_plane
@@ -188,7 +189,7 @@ def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
             name,
             found.annotated.get(name),
             found.members.get(name, ""),
-            _extra_scribbles(found, name),
+            found.scribbles.get(name),
         )
         for name in sorted(found.images)
     ]
@@ -381,12 +382,6 @@ def refuse_shared(train: Mapping[str, str], validation: Mapping[str, str]) -> No
             f"The same image is in training and validation: {some(shared, MAX_NAMED)}.",
             hint="Validation on a training image measures memory; remove one of them.",
         )
-
-
-def _extra_scribbles(found: FolderLayout, name: str) -> Path | None:
-    """Return scribbles next to an annotation; None if they are the annotation."""
-    path = found.scribbles.get(name)
-    return None if found.annotations[name] == (path,) else path
 
 
 def _draw(names: Mapping[str, tuple[int, ...]], fraction: float, seed: int) -> set[str]:
@@ -627,7 +622,9 @@ def _in_file(source: Path) -> list[AnnotatedImage]:
     """Return what one file annotates; shapes with the images next to them."""
     if not is_drawn_file(source):
         image = source if is_overlaid(source) else None
-        return [AnnotatedImage(image, source, bare_stem(source.name))]
+        said = source if is_scribbles(source) else None
+        name = bare_stem(source.name)
+        return [AnnotatedImage(image, source, name, scribbles=said)]
     above = source.parent, source.parent.parent
     folders = source.parent, *(p for at in above for p in subfolders(at, IMAGE_FOLDERS))
     if source.name.lower().endswith(".json") and is_coco(source):
@@ -665,7 +662,9 @@ def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
         scribbles = scribbled_parts(folder)
         return [
             replace(
-                one, annotated=parts.get(one.name), scribbles=scribbles.get(one.name)
+                one,
+                annotated=parts.get(one.name),
+                scribbles=scribbles.get(one.name, one.scribbles),
             )
             for one in drawn
         ], "files"

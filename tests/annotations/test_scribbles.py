@@ -169,12 +169,23 @@ def test_a_painted_image_is_enough_of_an_annotation(tmp_path, layout, kind):
     tifffile.imwrite(image, np.zeros(SHAPE, np.uint16))
     tifffile.imwrite(painted, said)
     pair, *_ = find_pairs(tmp_path).pairs
-    assert (pair.annotation, pair.scribbles) == (painted, None)
-    found = read_annotation(pair.annotation, kind=kind)
+    assert (pair.annotation, pair.scribbles) == (painted, painted)
+    found = read_annotation(pair.annotation, scribbles=pair.scribbles, kind=kind)
     np.testing.assert_array_equal(found.scribbles, said)
     assert not found.labels.any()
     assert not found.annotated.any()
     assert found.kind == "scribbles"
+
+
+def test_labels_in_a_folder_called_scribbles_are_labels(tmp_path):
+    folder = tmp_path / "scribbles"
+    folder.mkdir()
+    for name in ("a.tif", "a_labels.tif"):
+        tifffile.imwrite(folder / name, expected()[0])
+    (pair,) = find_pairs(folder).pairs
+    found = read_annotation(pair.annotation, scribbles=pair.scribbles)
+    np.testing.assert_array_equal(found.labels, expected()[0])
+    assert found.annotated is None
 
 
 @pytest.mark.parametrize(
