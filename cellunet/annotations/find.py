@@ -353,8 +353,6 @@ def detect_split_folders(folder: Path) -> FolderLayout | None:
         for side in subfolders(images, (*TRAINING_SETS, *VALIDATION_SETS)):
             places = [p / side.name for p in subfolders(folder, DRAWN_FOLDERS)]
             files = [p for place in places for p in annotation_files(place)]
-            if not image_files(side) or not files:
-                continue
             annotated, scribbles = (
                 {
                     stem(p.name): p
@@ -363,6 +361,8 @@ def detect_split_folders(folder: Path) -> FolderLayout | None:
                 }
                 for kind in (ANNOTATED_FOLDER, SCRIBBLES_FOLDER)
             )
+            if not image_files(side) or not (files or scribbles):
+                continue
             paths, notes = by_name(image_files(side), files, scribbles)
             drawn = by_image(files, set(paths), ANYTHING)
             sides[side.name] = FolderLayout(

@@ -152,12 +152,12 @@ def test_shapes_in_a_folder_of_that_name_are_shapes(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["auto", "labels", "binary"])
-@pytest.mark.parametrize("layout", ["folders", "sides", "flat"])
+@pytest.mark.parametrize("layout", ["folders", "sides", "only sides", "flat"])
 def test_a_painted_image_is_enough_of_an_annotation(tmp_path, layout, kind):
     said = expected()[2]
     image, painted = tmp_path / "a.tif", tmp_path / "a_scribbles.png"
     if layout != "flat":
-        side = "train/" if layout == "sides" else ""
+        side = "train/" if "sides" in layout else ""
         image = tmp_path / f"images/{side}a.tif"
         painted = tmp_path / f"scribbles/{side}a.tif"
         image.parent.mkdir(parents=True)
