@@ -410,7 +410,9 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
         # From outside, a label image a sample looks like an image of one object.
         return _read_auto(files[0], asked)
     if is_drawn_file(path):
-        return read_drawn(path, asked, drawn_kind(path))
+        # A file of many images is not parsed again to know what it is.
+        kind = read_coco(path).kind if asked.member else drawn_kind(path)
+        return read_drawn(path, asked, kind)
     try:
         return _decoded(path, asked, "auto")
     except AnnotationError:
