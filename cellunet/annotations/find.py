@@ -434,6 +434,8 @@ def detect_objects(folder: Path) -> FolderLayout | None:
         found = next(whole, found)
         if found.images or found.annotations:
             parts[_name(member)] = found
+    if not parts:
+        return None
     samples = any(part.name != "dsb2018" for part in parts.values())
     joined = _joined("samples" if samples else "dsb2018", parts)
     joined = _with_parts(joined, annotated_parts(folder), scribbled_parts(folder))
@@ -501,8 +503,11 @@ def detect_tracking(folder: Path) -> FolderLayout | None:
     looked at.
     """
     sequences, notes = {}, []
+    members = sorted(p for p in folder.iterdir() if p.name.isdecimal())
+    if not members:
+        return None
     above = annotated_parts(folder), scribbled_parts(folder)
-    for member in sorted(p for p in folder.iterdir() if p.name.isdecimal()):
+    for member in members:
         truths = (folder / f"{member.name}_{kind}" / "SEG" for kind in ("GT", "ST"))
         files = next((f for f in map(image_files, truths) if f), [])
         images = grouped(
@@ -665,17 +670,18 @@ def detect_flat(folder: Path) -> FolderLayout | None:
     )
     pixels = [p for p in files if is_image_file(p)]
     images = [p for p in pixels if bare_stem(p.name) == stem(p.name)]
-    started = [p for p in images if starts_as_annotation(p.name)]
+    started = {p for p in images if starts_as_annotation(p.name)}
     known = {shared_stem(p.name) for p in images if p not in started}
     images = [p for p in images if p not in started or shared_stem(p.name) not in known]
     scribbles = scribbled_parts(folder)
-    others = [p for p in files if p not in images]
+    own = set(images)
+    others = [p for p in files if p not in own]
     paths, notes = by_name(images, others, scribbles)
     found = by_image(others, set(paths), (*ANYTHING, ".zip"))
     inside = _overlaid(images, {*found, *scribbles})
     if not images or not (found or scribbles or inside):
         return None
-    used = list(chain(*found.values()))
+    used = set(chain(*found.values()))
     return FolderLayout(
         "flat",
         paths,

@@ -23,6 +23,7 @@ from cellunet.annotations.find import (
     annotated_parts,
     by_name,
     detect,
+    grouped,
     is_overlaid,
     is_scribbles,
     match_members,
@@ -598,7 +599,7 @@ def find_annotations(
         two annotations would get one name.
     """
     if source.is_file() or is_image_file(source):
-        drawn: Iterable[AnnotatedImage] = _in_file(source)
+        drawn: Iterable[AnnotatedImage] = _in_files([source])
         layout = "file"
     elif kind == "objects" and image_files(source):
         owner = source.absolute().parent if source.name == "masks" else source
@@ -618,22 +619,30 @@ def find_annotations(
     return AnnotationSource(ordered, layout, choice.notes)
 
 
-def _in_file(source: Path) -> list[AnnotatedImage]:
-    """Return what one file annotates; shapes with the images next to them."""
-    if not is_drawn_file(source):
-        image = source if is_overlaid(source) else None
-        said = source if is_scribbles(source) else None
+def _in_files(sources: list[Path]) -> list[AnnotatedImage]:
+    """Return what files of one folder annotate; shapes with the images next to them."""
+    shapes = [path for path in sources if is_drawn_file(path)]
+    # Listed once for all of them, and not at all for label images.
+    above = sources[0].parent, sources[0].parent.parent
+    folders = above[0], *(p for at in above for p in subfolders(at, IMAGE_FOLDERS))
+    near = (p for at in folders for p in (image_files(at) if shapes else ()))
+    beside = [p for p in near if not is_companion(p.name)]
+    images, _ = by_name(beside, shapes)
+    # Of a file of scenes that are annotated, the whole may be, too.
+    images = grouped((stem(p.name), p) for p in beside) | images
+    found, drawn = [], {*shapes}
+    for source in sources:
         name = bare_stem(source.name)
-        return [AnnotatedImage(image, source, name, scribbles=said)]
-    above = source.parent, source.parent.parent
-    folders = source.parent, *(p for at in above for p in subfolders(at, IMAGE_FOLDERS))
-    if source.name.lower().endswith(".json") and is_coco(source):
-        return _in_coco(source, folders)
-    beside = [p for at in folders for p in image_files(at) if not is_companion(p.name)]
-    images, _ = by_name(beside, [source])
-    name = bare_stem(source.name)
-    image, *_ = images.get(name, (None,))
-    return [AnnotatedImage(image, source, name)]
+        if source not in drawn:
+            image = source if is_overlaid(source) else None
+            said = source if is_scribbles(source) else None
+            found.append(AnnotatedImage(image, source, name, scribbles=said))
+        elif source.name.lower().endswith(".json") and is_coco(source):
+            found += _in_coco(source, folders)
+        else:
+            image, *_ = images.get(name, (None,))
+            found.append(AnnotatedImage(image, source, name))
+    return found
 
 
 def _in_coco(source: Path, folders: tuple[Path, ...]) -> list[AnnotatedImage]:
@@ -658,7 +667,6 @@ def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
     files = without_results(next((f for f in map(annotation_files, at) if f), []))
     if files:
         parts = annotated_parts(folder)
-        drawn = [one for path in files for one in _in_file(path)]
         scribbles = scribbled_parts(folder)
         return [
             replace(
@@ -666,7 +674,7 @@ def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
                 annotated=parts.get(one.name),
                 scribbles=scribbles.get(one.name, one.scribbles),
             )
-            for one in drawn
+            for one in _in_files(files)
         ], "files"
     members = (p for p in folder.iterdir() if is_folder(p))
     objects = [
