@@ -185,8 +185,8 @@ def _called(files: Iterable[Path], kind: str) -> dict[str, Path]:
 def parts_below(folder: Path, kind: str) -> dict[str, Path]:
     """Return images called NAME_kind in a folder of labels and below it, by their path.
 
-    Where it is called ``labels``, ``masks``, ``annotations``, ``rois`` or ``SEG``, those
-    next to it and those in a folder `kind` next to it, too, under the path there.
+    Where it is called ``labels``, ``masks``, ``annotations``, ``rois`` or ``SEG``,
+    those next to it and those in a folder `kind` next to it, too, under the path there.
     """
     found: dict[str, Path] = {}
     if folder.resolve().name.lower() in (*DRAWN_FOLDERS, "seg"):
