@@ -110,14 +110,17 @@ def at_random(pool: list[list[Place]], rng: np.random.Generator) -> list[Place]:
 def covering(pool: list[list[Place]], *, doubt: bool = True) -> list[Place]:
     """Return the windows that `choose` takes."""
     flat = [p for places in pool for p in places]
+    numbers = np.array([i for i, places in enumerate(pool) for _ in places])
     windows_ = CandidateWindows(
         uncertainties=np.array(
             [p.area * (p.seen.uncertainty if doubt else 1) for p in flat]
         ),
         looks=np.array([p.seen.look for p in flat]),
-        images=np.array([i for i, places in enumerate(pool) for _ in places]),
+        images=numbers,
+        fields=numbers,
         corners=np.array([(p.y, p.x) for p in flat]),
         side=SIDE,
+        beside=np.zeros(len(flat), bool),
     )
     known = np.empty((0, windows_.looks.shape[1]))
     return [flat[c.index] for c in choose(windows_, known, CROPS)]

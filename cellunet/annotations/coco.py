@@ -19,14 +19,22 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellunet.annotations.json_files import kind_of, read_json, ring, rows, table, whole
+from cellunet.annotations.json_files import (
+    MAX_BYTES,
+    kind_of,
+    read_json,
+    ring,
+    rows,
+    table,
+    whole,
+)
 from cellunet.annotations.shapes import DrawnShape, FilledPixels, Polygons, role_of
 from cellunet.annotations.via import as_coco
 from cellunet.errors import AnnotationError, some
@@ -232,7 +240,7 @@ def is_coco(path: Path) -> bool:
 
 
 def read_coco(path: Path) -> CocoFile:
-    """Read and index a file; the last two that were read are kept.
+    """Read and index a file; what was read last is kept, up to `MAX_BYTES` of text.
 
     Raises
     ------
@@ -243,15 +251,22 @@ def read_coco(path: Path) -> CocoFile:
         stat = path.stat()
     except OSError as error:
         raise AnnotationError(f"{path} cannot be read: {error.strerror}.") from error
-    return _read(path, stat.st_mtime_ns, stat.st_size)
+    key = (path, stat.st_mtime_ns, stat.st_size)
+    with _one_reads:
+        found = _kept.pop(key, None) or _read(path)
+        _kept[key] = found
+        while len(_kept) > 2 and sum(size for *_, size in _kept) > MAX_BYTES:
+            del _kept[next(iter(_kept))]
+    return found
 
 
-@lru_cache(maxsize=2)
-def _read(path: Path, changed_ns: int, size: int) -> CocoFile:
-    del (
-        changed_ns,
-        size,
-    )  # They are the key by which the cache notices that a file has changed.
+_kept: dict[tuple[Path, int, int], CocoFile] = {}
+"""By path, time of change and size, the last one used last."""
+
+_one_reads = Lock()
+
+
+def _read(path: Path) -> CocoFile:
     document = read_json(path)
     kind = kind_of(document)
     if kind not in ("coco", "via"):

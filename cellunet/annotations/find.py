@@ -185,11 +185,11 @@ def _called(files: Iterable[Path], kind: str) -> dict[str, Path]:
 def parts_below(folder: Path, kind: str) -> dict[str, Path]:
     """Return images called NAME_kind in a folder of labels and below it, by their path.
 
-    Where it is called ``labels``, ``masks``, ``annotations`` or ``rois``, those next to
-    it and those in a folder `kind` next to it, too, under the path there.
+    Where it is called ``labels``, ``masks``, ``annotations``, ``rois`` or ``SEG``,
+    those next to it and those in a folder `kind` next to it, too, under the path there.
     """
     found: dict[str, Path] = {}
-    if folder.resolve().name.lower() in DRAWN_FOLDERS:
+    if folder.resolve().name.lower() in (*DRAWN_FOLDERS, "seg"):
         above = folder.resolve().parent
         found |= _called(image_files(above), kind)
         for place in subfolders(above, (kind,)):
@@ -353,8 +353,6 @@ def detect_split_folders(folder: Path) -> FolderLayout | None:
         for side in subfolders(images, (*TRAINING_SETS, *VALIDATION_SETS)):
             places = [p / side.name for p in subfolders(folder, DRAWN_FOLDERS)]
             files = [p for place in places for p in annotation_files(place)]
-            if not image_files(side) or not files:
-                continue
             annotated, scribbles = (
                 {
                     stem(p.name): p
@@ -363,6 +361,8 @@ def detect_split_folders(folder: Path) -> FolderLayout | None:
                 }
                 for kind in (ANNOTATED_FOLDER, SCRIBBLES_FOLDER)
             )
+            if not image_files(side) or not (files or scribbles):
+                continue
             paths, notes = by_name(image_files(side), files, scribbles)
             drawn = by_image(files, set(paths), ANYTHING)
             sides[side.name] = FolderLayout(
@@ -421,31 +421,55 @@ def detect_objects(folder: Path) -> FolderLayout | None:
 
     Where annotations of a sample are named like its images, each is a label image.
     """
-    members = sorted(p for p in folder.iterdir() if is_folder(p))
-    samples, images, drawn = {}, [], []
-    for member in members:
+    parts = {}
+    for member in sorted(p for p in folder.iterdir() if is_folder(p)):
         if member.name.startswith("."):
             continue
-        found = detect_folders(member) or _detect_one(member)
-        if found is not None and set(found.images) == set(found.annotations):
-            samples[_name(member)] = found
-            continue
-        for place in subfolders(member, IMAGE_FOLDERS):
-            images += [(_name(member), p) for p in image_files(place)]
-        for place in subfolders(member, ("masks",)):
-            drawn += [(_name(member), place)] if image_files(place) else []
-    if not samples and not (images and drawn):
+        *looks, found = (
+            _with_parts(look, *_parts_of(member, look.images))
+            for detector in (detect_folders, _detect_one, _detect_masks)
+            if (look := detector(member)) is not None
+        )
+        whole = (look for look in looks if {*look.images} == {*look.annotations})
+        found = next(whole, found)
+        if found.images or found.annotations:
+            parts[_name(member)] = found
+    if not parts:
         return None
-    objects = FolderLayout("dsb2018", grouped(images), grouped(drawn))
-    if not samples:
-        return objects
-    joined = _joined("samples", samples)
+    samples = any(part.name != "dsb2018" for part in parts.values())
+    joined = _joined("samples" if samples else "dsb2018", parts)
+    joined = _with_parts(joined, annotated_parts(folder), scribbled_parts(folder))
+    return joined if samples or (joined.images and joined.annotations) else None
+
+
+def _parts_of(
+    folder: Path, images: Mapping[str, tuple[Path, ...]]
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return `annotated_parts` and `scribbled_parts` by the names of images.
+
+    Those of a single image may also be called ``annotated`` and ``scribbles``.
+    """
+    own = {stem(p.name): name for name, paths in images.items() for p in paths}
+
+    def found(kind: str) -> dict[str, Path]:
+        alone = [p for p in image_files(folder) if stem(p.name).lower() == kind]
+        beside = _beside(folder, kind).items() if images else ()
+        return {name: p for name in images if len(images) == 1 for p in alone} | {
+            own.get(name, name): path for name, path in beside
+        }
+
+    return found(ANNOTATED_FOLDER), found(SCRIBBLES_FOLDER)
+
+
+def _with_parts(
+    found: FolderLayout, annotated: Mapping[str, Path], scribbles: Mapping[str, Path]
+) -> FolderLayout:
+    """Return a layout with more that says what is annotated."""
     return replace(
-        joined,
-        images=_merged([*joined.images.items(), *objects.images.items()]),
-        annotations=_merged(
-            [*joined.annotations.items(), *objects.annotations.items()]
-        ),
+        found,
+        annotations=_or_scribbles(found.annotations, scribbles),
+        annotated={**found.annotated, **annotated},
+        scribbles={**found.scribbles, **scribbles},
     )
 
 
@@ -456,9 +480,19 @@ def _detect_one(folder: Path) -> FolderLayout | None:
         [path for name, path in named if name in names]
         for names in (IMAGE_FOLDERS, DRAWN_FOLDERS)
     )
-    if len(image) != 1 or len(drawn) != 1:
+    if len(image) != 1 or len(drawn) > 1:
         return None
-    return FolderLayout("flat", grouped([("", image[0])]), grouped([("", drawn[0])]))
+    return FolderLayout(
+        "flat", {"": (image[0],)}, grouped(("", path) for path in drawn)
+    )
+
+
+def _detect_masks(folder: Path) -> FolderLayout:
+    """Return the image and the folder of one file per object, where they are there."""
+    at = subfolders(folder, IMAGE_FOLDERS)
+    images = [("", path) for place in at for path in image_files(place)]
+    masks = [("", p) for p in subfolders(folder, ("masks",)) if image_files(p)]
+    return FolderLayout("dsb2018", grouped(images), grouped(masks))
 
 
 def detect_tracking(folder: Path) -> FolderLayout | None:
@@ -469,15 +503,33 @@ def detect_tracking(folder: Path) -> FolderLayout | None:
     looked at.
     """
     sequences, notes = {}, []
-    for member in sorted(p for p in folder.iterdir() if p.name.isdecimal()):
+    members = sorted(p for p in folder.iterdir() if p.name.isdecimal())
+    if not members:
+        return None
+    above = annotated_parts(folder), scribbled_parts(folder)
+    for member in members:
         truths = (folder / f"{member.name}_{kind}" / "SEG" for kind in ("GT", "ST"))
         files = next((f for f in map(image_files, truths) if f), [])
-        images = grouped((stem(p.name), p) for p in image_files(member))
+        images = grouped(
+            (stem(p.name), p) for p in image_files(member) if not is_companion(p.name)
+        )
         if not files or not images:
             continue
+        shared = {shared_stem(name): name for name in images}
+        annotated, scribbles = (
+            {
+                shared.get(shared_stem(name), name): path
+                for at in (files[0].parent.parent, member)
+                for name, path in _beside(at, kind).items()
+            }
+            for kind in (ANNOTATED_FOLDER, SCRIBBLES_FOLDER)
+        )
         drawn = by_image(files, set(images), ())
-        found = {n: paths for n, paths in images.items() if n in drawn}
-        sequences[member.name] = FolderLayout("tracking", found, drawn)
+        known = {*drawn, *annotated, *scribbles}
+        known |= {n.removeprefix(f"{member.name}_") for n in chain(*above)}
+        found = {n: paths for n, paths in images.items() if n in known}
+        one = FolderLayout("tracking", found, drawn)
+        sequences[member.name] = _with_parts(one, annotated, scribbles)
         if len(found) < len(images):
             notes.append(
                 f"Left out, as {files[0].parent} does not annotate them: "
@@ -485,7 +537,7 @@ def detect_tracking(folder: Path) -> FolderLayout | None:
             )
     if not sequences:
         return None
-    joined = _joined("tracking", sequences)
+    joined = _with_parts(_joined("tracking", sequences), *above)
     return replace(joined, notes=(*joined.notes, *notes))
 
 
@@ -618,17 +670,18 @@ def detect_flat(folder: Path) -> FolderLayout | None:
     )
     pixels = [p for p in files if is_image_file(p)]
     images = [p for p in pixels if bare_stem(p.name) == stem(p.name)]
-    started = [p for p in images if starts_as_annotation(p.name)]
+    started = {p for p in images if starts_as_annotation(p.name)}
     known = {shared_stem(p.name) for p in images if p not in started}
     images = [p for p in images if p not in started or shared_stem(p.name) not in known]
     scribbles = scribbled_parts(folder)
-    others = [p for p in files if p not in images]
+    own = set(images)
+    others = [p for p in files if p not in own]
     paths, notes = by_name(images, others, scribbles)
     found = by_image(others, set(paths), (*ANYTHING, ".zip"))
     inside = _overlaid(images, {*found, *scribbles})
     if not images or not (found or scribbles or inside):
         return None
-    used = list(chain(*found.values()))
+    used = set(chain(*found.values()))
     return FolderLayout(
         "flat",
         paths,
@@ -665,8 +718,12 @@ def _joined(
     """
 
     def named(found: Mapping[str, _Value], part: str) -> Iterable[tuple[str, _Value]]:
-        alone = lists is None and len(parts[part].images) == 1
-        return ((part if alone else f"{part}_{n}", value) for n, value in found.items())
+        # Nothing that is called otherwise than a single image takes its name.
+        alone = {*parts[part].images} if lists is None else None
+        return (
+            (part if alone is not None and alone <= {n} else f"{part}_{n}", value)
+            for n, value in found.items()
+        )
 
     every = parts.items()
     return FolderLayout(

@@ -23,7 +23,9 @@ from cellunet.annotations.find import (
     annotated_parts,
     by_name,
     detect,
+    grouped,
     is_overlaid,
+    is_scribbles,
     match_members,
     member_name,
     scribbled_parts,
@@ -92,7 +94,7 @@ class AnnotatedImage:
     member
         What the image is called in an annotation file of several.
     scribbles
-        An image of scribbles next to another annotation, where there is one.
+        An image of scribbles, where there is one; it may be the annotation itself.
     plane
         Which plane of a stack the annotation is; None: it is of one plane.
     other_plane
@@ -188,7 +190,7 @@ def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
             name,
             found.annotated.get(name),
             found.members.get(name, ""),
-            _extra_scribbles(found, name),
+            found.scribbles.get(name),
         )
         for name in sorted(found.images)
     ]
@@ -381,12 +383,6 @@ def refuse_shared(train: Mapping[str, str], validation: Mapping[str, str]) -> No
             f"The same image is in training and validation: {some(shared, MAX_NAMED)}.",
             hint="Validation on a training image measures memory; remove one of them.",
         )
-
-
-def _extra_scribbles(found: FolderLayout, name: str) -> Path | None:
-    """Return scribbles next to an annotation; None if they are the annotation."""
-    path = found.scribbles.get(name)
-    return None if found.annotations[name] == (path,) else path
 
 
 def _draw(names: Mapping[str, tuple[int, ...]], fraction: float, seed: int) -> set[str]:
@@ -603,7 +599,7 @@ def find_annotations(
         two annotations would get one name.
     """
     if source.is_file() or is_image_file(source):
-        drawn: Iterable[AnnotatedImage] = _in_file(source)
+        drawn: Iterable[AnnotatedImage] = _in_files([source])
         layout = "file"
     elif kind == "objects" and image_files(source):
         owner = source.absolute().parent if source.name == "masks" else source
@@ -623,20 +619,30 @@ def find_annotations(
     return AnnotationSource(ordered, layout, choice.notes)
 
 
-def _in_file(source: Path) -> list[AnnotatedImage]:
-    """Return what one file annotates; shapes with the images next to them."""
-    if not is_drawn_file(source):
-        image = source if is_overlaid(source) else None
-        return [AnnotatedImage(image, source, bare_stem(source.name))]
-    above = source.parent, source.parent.parent
-    folders = source.parent, *(p for at in above for p in subfolders(at, IMAGE_FOLDERS))
-    if source.name.lower().endswith(".json") and is_coco(source):
-        return _in_coco(source, folders)
-    beside = [p for at in folders for p in image_files(at) if not is_companion(p.name)]
-    images, _ = by_name(beside, [source])
-    name = bare_stem(source.name)
-    image, *_ = images.get(name, (None,))
-    return [AnnotatedImage(image, source, name)]
+def _in_files(sources: list[Path]) -> list[AnnotatedImage]:
+    """Return what files of one folder annotate; shapes with the images next to them."""
+    shapes = [path for path in sources if is_drawn_file(path)]
+    # Listed once for all of them, and not at all for label images.
+    above = sources[0].parent, sources[0].parent.parent
+    folders = above[0], *(p for at in above for p in subfolders(at, IMAGE_FOLDERS))
+    near = (p for at in folders for p in (image_files(at) if shapes else ()))
+    beside = [p for p in near if not is_companion(p.name)]
+    images, _ = by_name(beside, shapes)
+    # Of a file of scenes that are annotated, the whole may be, too.
+    images = grouped((stem(p.name), p) for p in beside) | images
+    found, drawn = [], {*shapes}
+    for source in sources:
+        name = bare_stem(source.name)
+        if source not in drawn:
+            image = source if is_overlaid(source) else None
+            said = source if is_scribbles(source) else None
+            found.append(AnnotatedImage(image, source, name, scribbles=said))
+        elif source.name.lower().endswith(".json") and is_coco(source):
+            found += _in_coco(source, folders)
+        else:
+            image, *_ = images.get(name, (None,))
+            found.append(AnnotatedImage(image, source, name))
+    return found
 
 
 def _in_coco(source: Path, folders: tuple[Path, ...]) -> list[AnnotatedImage]:
@@ -661,13 +667,14 @@ def _without_images(folder: Path) -> tuple[list[AnnotatedImage], str]:
     files = without_results(next((f for f in map(annotation_files, at) if f), []))
     if files:
         parts = annotated_parts(folder)
-        drawn = [one for path in files for one in _in_file(path)]
         scribbles = scribbled_parts(folder)
         return [
             replace(
-                one, annotated=parts.get(one.name), scribbles=scribbles.get(one.name)
+                one,
+                annotated=parts.get(one.name),
+                scribbles=scribbles.get(one.name, one.scribbles),
             )
-            for one in drawn
+            for one in _in_files(files)
         ], "files"
     members = (p for p in folder.iterdir() if is_folder(p))
     objects = [

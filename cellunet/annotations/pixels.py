@@ -778,7 +778,8 @@ def read_scribbles(path: Path, plane: int | None = None) -> npt.NDArray[np.uint8
     Raises
     ------
     AnnotationError
-        If the file cannot be read, or holds other values, or none but 0.
+        If the file cannot be read, or holds other values, or none but 0 and is no
+        plane of a stack.
     """
     pixels = read_pixels(path, plane)
     values: list[Any] = np.unique(pixels).tolist()
@@ -793,7 +794,7 @@ def read_scribbles(path: Path, plane: int | None = None) -> npt.NDArray[np.uint8
             "0 (no scribble), 1 (background) and 2 (inside an object).",
             hint="Paint with these values; objects that are outlined go into labels.",
         )
-    if values == [NO_SCRIBBLE]:
+    if values == [NO_SCRIBBLE] and plane is None:
         raise AnnotationError(
             f"{path} holds no scribble: it is 0 everywhere.", hint="Leave it out."
         )

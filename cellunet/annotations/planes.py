@@ -35,7 +35,7 @@ MOST_PLANES = 1 << 20
 """Most planes of a range."""
 
 Item = TypeVar("Item")
-"""A dataclass with `name`, `plane` and `other_plane`."""
+"""A dataclass with `name`, `plane`, `other_plane` and `scribbles`."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class ChosenPlanes:
     ----------
     chosen
         Numbers from 0 and ranges of them, both ends included, as ``0,4,10-30:10``;
-        None: those on which an object is annotated.
+        None: those on which an object is annotated. Where there are scribbles, planes
+        with neither an object nor a scribble are never taken.
 
     Raises
     ------
@@ -120,10 +121,10 @@ class ChosenPlanes:
             if stack is None or theirs is None:
                 found.append(item)
                 continue
-            planes = self._taken(annotation, stack)
+            plane_of: Any = item
+            planes = self._taken(annotation, stack, plane_of.scribbles)
             self.files += 1
             self.taken += len(planes)
-            plane_of: Any = item
             found += [
                 replace(
                     plane_of,
@@ -143,12 +144,21 @@ class ChosenPlanes:
             )
         return found
 
-    def _taken(self, path: Path, stack: LabelStack) -> list[int]:
-        every = range(stack.planes)
+    def _taken(
+        self, path: Path, stack: LabelStack, scribbles: Path | None
+    ) -> list[int]:
+        # Those of a single plane are for all planes.
+        said = None if scribbles is None else label_stack(scribbles)
+        chosen = [*range(stack.planes)]
         if self.chosen is not None:
-            return [k for k in every if k in self.chosen]
-        planes = planes_with_objects(path, stack.planes)
-        self.empty += len(every) - len(planes)
+            chosen = [k for k in chosen if k in self.chosen]
+            if said is None:
+                return chosen
+        drawn = {*planes_with_objects(path, stack.planes)}
+        if scribbles is not None and said is not None:
+            drawn |= {*planes_with_objects(scribbles, said.planes)}
+        planes = [k for k in chosen if k in drawn]
+        self.empty += len(chosen) - len(planes)
         return planes
 
     @property
@@ -158,10 +168,8 @@ class ChosenPlanes:
             return ()
         told = f"Stacks read plane by plane: {self.files:,}; planes: {self.taken:,}"
         if self.empty:
-            told += (
-                f"; left out, without an object: {self.empty:,} (--planes names "
-                "planes to use)"
-            )
+            told += f"; left out, without an object: {self.empty:,}"
+            told += " (--planes names planes to use)" * (self.chosen is None)
         return (f"{told}.",)
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet.annotations.coco import coco_drawings, crowds, read_coco
-from cellunet.annotations.find import is_scribbles
 from cellunet.annotations.foreign import refuse_foreign_file
 from cellunet.annotations.geojson import geojson_drawings
 from cellunet.annotations.imagej import overlay, roi_drawings
@@ -287,7 +286,8 @@ def read_annotation(  # noqa: PLR0913
     annotated
         An image of the same shape that is 0 where nothing is annotated.
     scribbles
-        An image of the same shape: `cellunet.annotations.pixels.read_scribbles`.
+        An image of the same shape: `cellunet.annotations.pixels.read_scribbles`. It
+        may be `path` itself, which then holds nothing else.
     through_centers
         Take outlines that go from pixel to pixel for those through the centers of the
         outermost pixels.
@@ -320,10 +320,11 @@ def read_annotation(  # noqa: PLR0913
     )
     decode = choose(ANNOTATIONS, kind, "kind of annotation")
     # Their values mean the same whatever other annotations are.
-    found = (read_only_scribbles if is_scribbles(path) else decode)(path, asked)
+    alone = scribbles == path
+    found = (read_only_scribbles if alone else decode)(path, asked)
     if annotated is not None:
         found = within(found, annotated, path, plane)
-    if scribbles is not None:
+    if scribbles is not None and not alone:
         found = scribbled(found, scribbles, path, plane)
     if (
         found.annotated is not None
@@ -409,7 +410,9 @@ def _read_auto(path: Path, asked: ReadRequest) -> Annotation:
         # From outside, a label image a sample looks like an image of one object.
         return _read_auto(files[0], asked)
     if is_drawn_file(path):
-        return read_drawn(path, asked, drawn_kind(path))
+        # A file of many images is not parsed again to know what it is.
+        kind = read_coco(path).kind if asked.member else drawn_kind(path)
+        return read_drawn(path, asked, kind)
     try:
         return _decoded(path, asked, "auto")
     except AnnotationError:

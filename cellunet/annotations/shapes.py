@@ -332,15 +332,17 @@ class OutermostPixels:
         ]
         inner = Polygons(tuple(map(tuple, rings))).fill(shape)
         places = np.concatenate([_on_ring(r) for part in rings for r in part])
-        image = np.zeros(shape, np.bool_)
-        image[inner.window] = inner.inside
         x, y = places[(places >= 0).all(axis=1) & (places < shape[::-1]).all(axis=1)].T
-        image[y, x] = True
-        rows, columns = (np.flatnonzero(image.any(axis=a)) for a in (1, 0))
-        if not len(rows):
-            return FilledPixels(inner.window, inner.inside, inner.crosses, outside=True)
-        window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        return FilledPixels(window, image[window])
+        both = [inner]
+        if len(x):
+            window = (slice(y.min(), y.max() + 1), slice(x.min(), x.max() + 1))
+            on_ring = np.zeros((np.ptp(y) + 1, np.ptp(x) + 1), np.bool_)
+            on_ring[y - y.min(), x - x.min()] = True
+            both.append(FilledPixels(window, on_ring))
+        found = _union(both)
+        if not found.inside.any():
+            return found._replace(outside=True)
+        return FilledPixels(found.window, found.inside)
 
 
 def _on_ring(ring: Ring) -> npt.NDArray[np.int64]:

@@ -535,8 +535,8 @@ def check_labels(  # noqa: PLR0913
     Raises
     ------
     InputError
-        If there are no annotations, partners do not match, or a result would replace
-        what no earlier check wrote.
+        If there are no annotations, partners do not match, a result would replace what
+        no earlier check wrote, or sheets would lie among the images.
     BusyError
         If another process is writing into `out`.
     OutputError
@@ -558,6 +558,7 @@ def check_labels(  # noqa: PLR0913
         kept_out = find_annotations(validation, kind=kind, planes=planes)
         drawn |= {f"val/{one.name}": one for one in kept_out.drawn}
         notes += kept_out.notes
+    _refuse_among_images(out, source, found.layout, drawn)
     with at_work(out):
         earlier = _earlier_sheets(out, drawn)
         # One error before work where a folder permits no writing.
@@ -588,6 +589,21 @@ def check_labels(  # noqa: PLR0913
     return checked
 
 
+def _refuse_among_images(
+    out: Path, source: Path, layout: str, drawn: Mapping[str, AnnotatedImage]
+) -> None:
+    """Refuse a folder in which sheets would be images without annotation."""
+    read = (path for one in drawn.values() for path in one.files)
+    places = {at.resolve() for path in read for at in (path, path.parent)}
+    # Beside the folders of a COCO file and its images may lie images, too.
+    places |= {source.resolve()} if layout == "coco" else set()
+    if out.resolve() in places:
+        raise InputError(
+            f"Contact sheets in {out} would be images without an annotation there.",
+            hint="Try: another --out.",
+        )
+
+
 def _most_sheets(drawn: Mapping[str, AnnotatedImage]) -> int:
     return min(-(-len(drawn) // PER_SHEET), MAX_SHEETS)
 
@@ -607,9 +623,8 @@ def _earlier_sheets(out: Path, drawn: Mapping[str, AnnotatedImage]) -> list[Path
         If what this one writes would replace anything else.
     """
     report = out / REPORT
-    named = _sheets_in(report) if report.exists() else ()
-    read = {path.resolve() for one in drawn.values() for path in one.files}
-    earlier = [path for path in named or () if path.resolve() not in read]
+    named = _sheets_in(report) if report.exists() else []
+    earlier = named or []
     new = [out / SHEET.format(k + 1) for k in range(_most_sheets(drawn))]
     others = [path for path in new if path.exists() and path not in earlier]
     others += [report] if named is None else []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cellunet.annotations import pairs
 from cellunet.annotations.pairs import find_annotations
 from cellunet.errors import InputError
 
@@ -58,6 +59,26 @@ def test_every_arrangement_is_found(tmp_path, names, layout, drawn):
         assert one.name == name
         assert one.annotation == tmp_path / annotation
         assert one.image == (tmp_path / image if image else None)
+
+
+def test_images_are_listed_once_for_all_files_of_shapes(tmp_path, monkeypatch):
+    listed, listing = [], pairs.image_files
+
+    def counting(folder):
+        listed.append(folder)
+        return listing(folder)
+
+    monkeypatch.setattr(pairs, "image_files", counting)
+    counts = []
+    for many in (2, 9):
+        folder = tmp_path / f"{many}"
+        for k in range(many):
+            touch(folder, f"images/{k}.tif", f"labels/{k}.geojson")
+        listed.clear()
+        found = find_annotations(folder / "labels").drawn
+        assert [one.image.name for one in found] == [f"{k}.tif" for k in range(many)]
+        counts.append(len(listed))
+    assert counts[0] == counts[1] > 0
 
 
 def test_one_file_is_one_annotation(tmp_path):

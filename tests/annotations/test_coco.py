@@ -12,6 +12,7 @@ import roifile
 import tifffile
 
 from cellunet.annotations.coco import is_coco, note_on_lost, read_coco
+from cellunet.annotations.json_files import read_json
 from cellunet.annotations.pairs import find_annotations
 from cellunet.annotations.read import read_annotation
 from cellunet.cli.app import main
@@ -115,6 +116,26 @@ def test_each_image_has_its_own_annotations(write):
         read_annotation(path, member="d.tif")
     with pytest.raises(AnnotationError, match="but not one"):
         read_annotation(path)
+
+
+def test_several_files_are_read_once_each_for_all_their_images(write, monkeypatch):
+    parsed = []
+
+    def reading(path):
+        parsed.append(path.name)
+        return read_json(path)
+
+    monkeypatch.setattr("cellunet.annotations.coco.read_json", reading)
+    monkeypatch.setattr("cellunet.annotations.read.read_json", reading)
+    images = [image(1, "a.tif"), image(2, "b.tif")]
+    files = [
+        write(annotation(1, [SQUARE]), images=images, name=f"{k}.json")
+        for k in range(4)
+    ]
+    for member in ("a.tif", "b.tif"):
+        for path in files:
+            read_annotation(path, member=member)
+    assert parsed == ["0.json", "1.json", "2.json", "3.json"]
 
 
 def test_categories_say_what_does_not_count(write):

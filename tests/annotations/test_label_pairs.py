@@ -173,6 +173,7 @@ def test_of_a_tracked_sequence_what_is_annotated_is_scored(tmp_path, caplog):
         ("t/a_cp_masks.tif", "t/a_cp_masks_annotated.tif"),
         ("t/a_masks.tif", "t/a_Annotated.tif"),
         ("labels/s/a.tif", "annotated/s/a.tif"),
+        ("SEG/a.tif", "annotated/a.tif"),
         ("labels/a.tif", "Annotated/a.tif"),
     ],
 )

@@ -638,6 +638,61 @@ def test_an_annotated_part_of_no_image_is_refused(tmp_path):
         find_pairs(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["annotated", "scribbles"])
+@pytest.mark.parametrize(
+    ("image", "drawn", "part", "name"),
+    [
+        ("s1/images/a.tif", "s1/labels/a.tif", "s1/{}/a.tif", "s1"),
+        ("s1/images/a.tif", "s1/labels/a.tif", "s1/{}.tif", "s1"),
+        ("s1/images/a.tif", "s1/labels/a.tif", "{}/s1.tif", "s1"),
+        ("s1/image.tif", "s1/mask.tif", "s1/{}.png", "s1"),
+        ("s1/image.tif", "s1/mask.tif", "s1/image_{}.png", "s1"),
+        ("s1/images/x.png", "s1/masks/1.png", "s1/{}/x.png", "s1"),
+        ("s1/images/x.png", "s1/masks/1.png", "s1/{}.png", "s1"),
+        ("s1/images/x.png", "s1/masks/1.png", "{}/s1.png", "s1"),
+        ("01/t001.tif", "01_GT/SEG/man_seg001.tif", "01/{}/t001.tif", "01_t001"),
+        ("01/t001.tif", "01_GT/SEG/man_seg001.tif", "01/t001_{}.tif", "01_t001"),
+        ("01/t001.tif", "01_GT/SEG/man_seg001.tif", "01_GT/{}/001.tif", "01_t001"),
+        ("01/t001.tif", "01_GT/SEG/man_seg001.tif", "{}/01_t001.tif", "01_t001"),
+    ],
+)
+def test_the_annotated_part_is_found_of_samples_and_sequences(
+    tmp_path, image, drawn, part, name, kind
+):
+    touch(tmp_path, image, drawn, part.format(kind))
+    others = {"s1": ("s2/images/b.tif", "s2/labels/b.tif")}
+    frames = "01/t002.tif", "01_GT/SEG/man_seg002.tif"
+    touch(tmp_path, *others.get(name, frames))
+    of = {pair.name: pair for pair in find_pairs(tmp_path).pairs}[name]
+    assert of.annotation in {tmp_path / drawn, (tmp_path / drawn).parent}
+    assert getattr(of, kind) == tmp_path / part.format(kind)
+
+
+@pytest.mark.parametrize(
+    ("image", "said", "others"),
+    [
+        ("s1/image.tif", "s1/scribbles.tif", ()),
+        ("s1/images/x.tif", "s1/scribbles.tif", ()),
+        (
+            "01/t001.tif",
+            "01/t001_scribbles.tif",
+            ("01/t002.tif", "01_GT/SEG/man_seg002.tif"),
+        ),
+    ],
+)
+def test_scribbles_alone_annotate_samples_and_frames(tmp_path, image, said, others):
+    touch(tmp_path, image, said, *others)
+    first = find_pairs(tmp_path).pairs[0]
+    assert first.annotation == first.scribbles == tmp_path / said
+
+
+@pytest.mark.parametrize("part", ["s1/annotated/b.tif", "annotated/s3.tif"])
+def test_an_annotated_part_of_no_sample_is_refused(tmp_path, part):
+    touch(tmp_path, "s1/images/a.tif", "s1/labels/a.tif", part)
+    with pytest.raises(InputError, match="no image for what is annotated of s"):
+        find_pairs(tmp_path)
+
+
 def test_samples_whose_images_get_one_name_are_refused(tmp_path):
     for sample, image in (("exp", "1_2"), ("exp", "3"), ("exp_1", "2"), ("exp_1", "4")):
         touch(tmp_path / sample, f"images/{image}.tif", f"labels/{image}.tif")

@@ -183,6 +183,29 @@ def test_what_part_is_annotated_may_be_one_plane_for_all_or_one_for_each(data):
     assert [rows(0), rows(3)] == [10, 5]
 
 
+def test_planes_without_a_scribble_are_planes_of_a_stack_of_scribbles(data):
+    write(data / "labels/a.tif", labels(0, 1))
+    said = np.zeros(SHAPE, np.uint8)
+    said[1:3, 18] = 1
+    write(data / "scribbles/a.tif", said)
+    for planes in (None, "0-3"):
+        found = find_pairs(data, planes)
+        # The last holds neither an object nor a scribble.
+        assert names(found.pairs) == ["a_t0", "a_t1", "a_t2"]
+        assert "left out, without an object: 1" in found.notes[0]
+    drawn = [
+        read_annotation(p.annotation, scribbles=p.scribbles, plane=p.plane)
+        for p in found.pairs
+    ]
+    assert [(one.scribbles == 1).any(axis=1)[18] for one in drawn] == [0, 1, 1]
+    # Also where no scribble is, only the objects count and what is around them.
+    assert [one.annotated.any() for one in drawn] == [1, 1, 0]
+    assert not drawn[0].annotated.all()
+    (data / "labels/a.tif").unlink()
+    assert names(find_pairs(data).pairs) == ["a_t1", "a_t2"]
+    assert names(find_pairs(data, "0-1").pairs) == ["a_t1"]
+
+
 def test_one_plane_of_a_source_is_a_source(data):
     with one_plane(open_image(data / "images/a.ome.tif"), 2) as source:
         assert source.plane_shape == ()

@@ -152,12 +152,12 @@ def test_shapes_in_a_folder_of_that_name_are_shapes(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["auto", "labels", "binary"])
-@pytest.mark.parametrize("layout", ["folders", "sides", "flat"])
+@pytest.mark.parametrize("layout", ["folders", "sides", "only sides", "flat"])
 def test_a_painted_image_is_enough_of_an_annotation(tmp_path, layout, kind):
     said = expected()[2]
     image, painted = tmp_path / "a.tif", tmp_path / "a_scribbles.png"
     if layout != "flat":
-        side = "train/" if layout == "sides" else ""
+        side = "train/" if "sides" in layout else ""
         image = tmp_path / f"images/{side}a.tif"
         painted = tmp_path / f"scribbles/{side}a.tif"
         image.parent.mkdir(parents=True)
@@ -169,12 +169,23 @@ def test_a_painted_image_is_enough_of_an_annotation(tmp_path, layout, kind):
     tifffile.imwrite(image, np.zeros(SHAPE, np.uint16))
     tifffile.imwrite(painted, said)
     pair, *_ = find_pairs(tmp_path).pairs
-    assert (pair.annotation, pair.scribbles) == (painted, None)
-    found = read_annotation(pair.annotation, kind=kind)
+    assert (pair.annotation, pair.scribbles) == (painted, painted)
+    found = read_annotation(pair.annotation, scribbles=pair.scribbles, kind=kind)
     np.testing.assert_array_equal(found.scribbles, said)
     assert not found.labels.any()
     assert not found.annotated.any()
     assert found.kind == "scribbles"
+
+
+def test_labels_in_a_folder_called_scribbles_are_labels(tmp_path):
+    folder = tmp_path / "scribbles"
+    folder.mkdir()
+    for name in ("a.tif", "a_labels.tif"):
+        tifffile.imwrite(folder / name, expected()[0])
+    (pair,) = find_pairs(folder).pairs
+    found = read_annotation(pair.annotation, scribbles=pair.scribbles)
+    np.testing.assert_array_equal(found.labels, expected()[0])
+    assert found.annotated is None
 
 
 @pytest.mark.parametrize(

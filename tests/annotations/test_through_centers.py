@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from cellunet.annotations.shapes import (
     THROUGH_CENTERS,
     DrawnShape,
+    OutermostPixels,
     Oval,
     Polygons,
     paint,
@@ -51,6 +53,16 @@ def test_what_was_traced_comes_back_if_it_is_asked_for(at, step) -> None:
     assert meant.notes == ()
     y, x = np.nonzero(meant.labels == 1)
     assert (np.abs(y - 9) + np.abs(x - 8)).max() == 3
+
+
+def test_time_and_memory_are_those_of_the_object_not_of_the_image() -> None:
+    figure = OutermostPixels(Polygons(((diamond(8, 9),),)))
+    tracemalloc.start()
+    found = figure.fill((30_000, 30_000))
+    assert tracemalloc.get_traced_memory()[1] < 1e5
+    tracemalloc.stop()
+    assert found.inside.sum() == 25
+    assert found.window == np.s_[6:13, 5:12]
 
 
 def test_an_outline_that_leaves_the_image_is_cut() -> None:

@@ -218,10 +218,14 @@ class CandidateWindows:
     """Look of each; (N, L)."""
     images: npt.NDArray[np.int64]
     """Number of the image that each lies in, from 0; (N,)."""
+    fields: npt.NDArray[np.int64]
+    """Number of the plane, or of the field of a crop, that each lies in; (N,)."""
     corners: npt.NDArray[np.int64]
-    """First row and column of each in its image; (N, 2)."""
+    """First row and column of each in its field; (N, 2)."""
     side: int
-    """Of a window in pixels: two of one image that overlap are not both chosen."""
+    """Of a window in pixels: two of one field that overlap are not both chosen."""
+    beside: npt.NDArray[np.bool_]
+    """Whether the place of each is annotated in another plane; (N,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +247,9 @@ def choose(
     """Return windows to annotate, in the order of their worth.
 
     No image gives more windows than its share of `count`, unless the others have none
-    left; windows without uncertainty are not chosen.
+    left. Another plane of a place that is annotated or chosen comes when no other place
+    is left, as neighboring planes may be nearly equal. Windows without uncertainty are
+    not chosen.
 
     Parameters
     ----------
@@ -257,11 +263,14 @@ def choose(
     alike, covered = _likeness(pool.looks, known)
     total = float(pool.uncertainties.sum())
     free = pool.uncertainties > 0
+    fresh = ~pool.beside
     taken = np.zeros(int(pool.images.max(initial=-1)) + 1, np.int64)
     most = -(-count // max(len(np.unique(pool.images[free])), 1))
     chosen: list[ChosenWindow] = []
     while len(chosen) < count and free.any():
-        open_ = free & (taken[pool.images] < most)
+        if not (free & fresh).any():
+            fresh = np.ones_like(free)
+        open_ = free & fresh & (taken[pool.images] < most)
         if not open_.any():
             most += 1
             continue
@@ -277,17 +286,10 @@ def choose(
         )
         covered = np.maximum(covered, alike[:, best])
         taken[pool.images[best]] += 1
-        free &= ~_overlapping(pool, best)
+        overlap = (np.abs(pool.corners - pool.corners[best]) < pool.side).all(axis=1)
+        free &= ~(overlap & (pool.fields == pool.fields[best]))
+        fresh &= ~(overlap & (pool.images == pool.images[best]))
     return chosen
-
-
-def _overlapping(pool: CandidateWindows, index: int) -> npt.NDArray[np.bool_]:
-    """Return which windows share pixels with one, itself among them."""
-    apart = np.abs(pool.corners - pool.corners[index])
-    shared: npt.NDArray[np.bool_] = (pool.images == pool.images[index]) & (
-        apart < pool.side
-    ).all(axis=1)
-    return shared
 
 
 def _likeness(
@@ -405,6 +407,23 @@ class Candidate:
     """Its labels, put aside."""
     area: float
     """The area that it stands for, in windows."""
+    cut: CropMetadata | None = None
+    """Where its image was cut, if that is a crop itself."""
+
+    @property
+    def field(self) -> tuple[str, int, float, float]:
+        """What tells the plane that it lies in, or that its crop was cut from."""
+        name, plane = self.path.name, self.plane
+        if self.cut is not None:
+            name, plane = self.cut.image, self.cut.plane
+        return name, plane, self.statistics.mean, self.statistics.std
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """First row and column in there."""
+        if self.cut is None:
+            return self.y, self.x
+        return self.cut.y + self.y, self.cut.x + self.x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -413,13 +432,13 @@ class Annotated:
 
     looks: list[tuple[float, ...]]
     """Of its windows."""
-    cuts: list[CropMetadata]
-    """Crops among it that cellunet cut."""
+    cuts: list[tuple[CropMetadata, tuple[int, int]]]
+    """Crops among it that cellunet cut, with their height and width."""
     windows: set[tuple[Statistics, int, int, tuple[float, ...]]]
     """Intensities of the image, y, x and look of windows with anything annotated: the
     same for the same image under whatever name."""
     side: int
-    """Of crops and windows, in pixels: of all that are suggested."""
+    """Of windows, in pixels: of all that are suggested."""
 
     def holds(self, candidate: Candidate) -> bool:
         """Return whether something of a window is annotated.
@@ -427,17 +446,24 @@ class Annotated:
         In the image itself, under whatever name, or in a crop that overlaps it. The
         same pixels twice would be on both sides where images are scored in turn.
         """
-        field = candidate.path.name, candidate.plane
         seen = candidate.statistics
         if (seen, candidate.y, candidate.x, candidate.seen.look) in self.windows:
             return True
         return any(
-            (c.image, c.plane) == field
-            and (c.channels[0].statistics.mean, c.channels[0].statistics.std)
-            == (seen.mean, seen.std)
-            and max(abs(c.y - candidate.y), abs(c.x - candidate.x)) < self.side
-            for c in self.cuts
+            (c.image, c.plane, of.mean, of.std) == candidate.field
+            for c in self._over(candidate)
+            for of in [c.channels[0].statistics]
         )
+
+    def lies_beside(self, candidate: Candidate) -> bool:
+        """Return whether a crop of any plane of an image of its name overlaps it."""
+        return any(c.image == candidate.field[0] for c in self._over(candidate))
+
+    def _over(self, candidate: Candidate) -> Iterator[CropMetadata]:
+        y, x = candidate.corner
+        for cut, (height, width) in self.cuts:
+            if -height < cut.y - y < self.side and -width < cut.x - x < self.side:
+                yield cut
 
 
 def opened(path: Path, request: SuggestRequest, model: Model) -> Source:
@@ -502,6 +528,7 @@ def candidates(
                     seen=window.seen,
                     labels=keep.keep(window.labels),
                     area=area,
+                    cut=source.cut_from,
                 )
 
 
@@ -628,7 +655,7 @@ def annotated(
                     hint="Save the annotated planes as single images.",
                 )
             if source.cut_from is not None:
-                found.cuts.append(source.cut_from)
+                found.cuts.append((source.cut_from, source.shape))
             _add_windows(found, pair, source, recipe, request)
     return found
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from cellunet.errors import (
     ImageReadError,
     InputError,
     OutputError,
+    some,
 )
 from cellunet.imaging.measure import Objects
 from cellunet.io.files import partial_path, writing
@@ -44,7 +48,14 @@ from cellunet.tasks.suggest.request import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Hashable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path, PurePath
 
     import numpy.typing as npt
@@ -266,17 +277,24 @@ def _pick(
             hint="Name other images.",
         )
     free = evenly(free, MOST_WINDOWS)
-    numbers = {path: n for n, path in enumerate(dict.fromkeys(c.path for c in free))}
     looks = np.array([c.seen.look for c in free])
     pool = choose.CandidateWindows(
         uncertainties=np.array([c.area * c.seen.uncertainty for c in free]),
         looks=looks,
-        images=np.array([numbers[c.path] for c in free]),
-        corners=np.array([(c.y, c.x) for c in free]),
+        images=_numbers(c.path for c in free),
+        fields=_numbers(c.field for c in free),
+        corners=np.array([c.corner for c in free]),
         side=request.config.side_px,
+        beside=np.array([known.lies_beside(c) for c in free]),
     )
     seen = np.array(known.looks).reshape(-1, looks.shape[1])
     return [(free[c.index], c) for c in choose.choose(pool, seen, request.config.crops)]
+
+
+def _numbers(keys: Iterable[Hashable]) -> npt.NDArray[np.int64]:
+    """Return a number for each key, from 0, the same for equal ones."""
+    known: dict[Hashable, int] = {}
+    return np.array([known.setdefault(key, len(known)) for key in keys])
 
 
 def _write(
@@ -285,11 +303,16 @@ def _write(
     names: dict[Path, str],
 ) -> tuple[list[SuggestedCrop], tuple[str, ...]]:
     """Write the folder; return what is in it, and of which channels, if of several."""
-    crops, request = [], run.request
+    crops, taken, request = [], {""}, run.request
     about = {"name": run.model.name, "sha256": run.model.sha256}
     with new_folder(request.out, overwrite=request.overwrite) as folder:
         for candidate, choice in picked:
             crop = described(request, candidate, choice, names[candidate.path])
+            # Plane 1 of a.tif and the image a_p1.tif would be called the same.
+            tried = (f"{crop.name}-{k}" if k > 1 else crop.name for k in count(1))
+            name = next(name for name in tried if name.casefold() not in taken)
+            taken.add(name.casefold())
+            crop = replace(crop, name=name)
             with choose.opened(candidate.path, request, run.model) as source:
                 drawn = CropLabels(
                     kind=request.config.annotations,
@@ -485,14 +508,18 @@ def refuse_taken(out: Path, *, overwrite: bool) -> None:
         )
     if not out.is_dir() or not _members(out):
         return
-    known = {"images", TABLE, *(kind.folder for kind in DRAWN.values())}
     # A folder that holds more is not for this to empty.
-    ours = (out / TABLE).is_file() and {p.name for p in _members(out)} <= known
+    others = _others(out)
+    ours = not others
     if ours and overwrite:
         return
     raise OutputError(
         f"{out} exists and holds "
-        + ("crops that were suggested before." if ours else "other files."),
+        + (
+            "crops that were suggested before."
+            if ours
+            else f"other files: {some(p.relative_to(out) for p in others)}."
+        ),
         hint="Choose another --out"
         + (
             ", or replace them with --overwrite; corrected labels in it are lost then."
@@ -500,6 +527,21 @@ def refuse_taken(out: Path, *, overwrite: bool) -> None:
             else "; only a folder of suggested crops can be replaced."
         ),
     )
+
+
+def _others(out: Path) -> list[Path]:
+    """Return what lies in a folder and is none of the crops that its table names."""
+    try:
+        with (out / TABLE).open(encoding="utf-8", newline="") as file:
+            names = [PurePosixPath(row["file"]).stem for row in csv.DictReader(file)]
+    except (OSError, ValueError, LookupError, TypeError, csv.Error):
+        names = []
+    places = {out / kind.folder: kind.suffix for kind in DRAWN.values()}
+    places[out / "images"] = ".tif"
+    known = {at / f"{name}{end}" for at, end in places.items() for name in names}
+    known |= {*places, out / TABLE} if names else set()
+    inside = (path for at in places if at.is_dir() for path in _members(at))
+    return [path for path in (*_members(out), *inside) if path not in known]
 
 
 def _members(folder: Path) -> list[Path]:

@@ -106,15 +106,18 @@ NOTHING = np.empty((0, 1))
 
 
 def pool(
-    looks, uncertainties=None, images=None, corners=None, side=10
+    looks, uncertainties=None, images=None, corners=None, fields=None, beside=None
 ) -> CandidateWindows:
     count = len(looks)
+    images = images if images is not None else range(count)
     return CandidateWindows(
         uncertainties=np.array(uncertainties or [1.0] * count),
         looks=np.array(looks, float).reshape(count, -1),
-        images=np.array(images if images is not None else range(count)),
+        images=np.array(images),
+        fields=np.array(images if fields is None else fields),
         corners=np.array(corners or [(0, 0)] * count),
-        side=side,
+        side=10,
+        beside=np.array(beside or [False] * count),
     )
 
 
@@ -165,6 +168,20 @@ def test_windows_of_an_image_that_overlap_are_not_both_chosen() -> None:
     corners = [(0, 0), (0, 9), (0, 10), (9, 9)]
     found = chosen(pool([0.0, 1, 2, 3], [9.0, 1, 1, 1], [0] * 4, corners), 4)
     assert found == [0, 2]
+
+
+def test_other_planes_of_a_place_come_when_no_other_place_is_left() -> None:
+    # Two places of three planes of a stack; all planes of the first are the worst.
+    corners, fields = [(0, 0)] * 3 + [(0, 50)] * 3, [0, 1, 2] * 2
+    uncertainties = [9.0, 8.0, 7.0, 3.0, 2.0, 1.0]
+    looks = [0.0, 50, 100, 150, 200, 250]
+
+    def in_order(beside, count):
+        windows = pool(looks, uncertainties, [0] * 6, corners, fields, beside)
+        return [index // 3 for index in chosen(windows, count)]
+
+    assert in_order([False] * 6, 6) == [0, 1, 0, 1, 0, 1]
+    assert in_order([True] * 3 + [False] * 3, 2) == [1, 0]
 
 
 def test_windows_without_uncertainty_are_left_out() -> None:

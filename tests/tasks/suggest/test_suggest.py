@@ -211,6 +211,46 @@ def test_what_is_annotated_is_not_suggested_again(images, tmp_path) -> None:
         assert crop.novelty < 1
 
 
+def places(crop):
+    """Name of the field, plane and pixels of a crop in it."""
+    with open_image(crop) as source:
+        cut, (height, width) = source.cut_from, source.shape
+    rows, columns = range(cut.y, cut.y + height), range(cut.x, cut.x + width)
+    return {(cut.image, cut.plane, y, x) for y in rows for x in columns}
+
+
+def test_crops_below_the_images_are_known_as_places_of_their_fields(
+    images, tmp_path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(images, project)
+    suggest(request(project, project / "first"))
+    data = (project / "first",)
+    made = suggest(request(project, tmp_path / "out", data=data))
+    known = set().union(*map(places, (project / "first/images").iterdir()))
+    for path in (tmp_path / "out/images").iterdir():
+        assert not places(path) & known
+        known |= places(path)
+    assert len(made.crops) == 3
+    # The same place once, where nothing says that it is annotated.
+    twice = suggest(request(project, tmp_path / "again", config=FEW.replace(crops=20)))
+    every = [places(path) for path in (tmp_path / "again/images").iterdir()]
+    assert len(every) == len(twice.crops) > 6
+    assert len(set().union(*every)) == len(every) * SIDE**2
+
+
+def test_crops_of_another_side_do_not_overlap_those_annotated(images, tmp_path) -> None:
+    suggest(request(images, tmp_path / "first", config=FEW.replace(side_px=100)))
+    config = FEW.replace(crops=20)
+    suggest(
+        request(images, tmp_path / "out", config=config, data=(tmp_path / "first",))
+    )
+    known = set().union(*map(places, (tmp_path / "first/images").iterdir()))
+    made = [places(path) for path in (tmp_path / "out/images").iterdir()]
+    assert made
+    assert not known & set().union(*made)
+
+
 def test_nothing_of_an_annotated_image_is_suggested_under_any_name(
     images, tmp_path
 ) -> None:
@@ -300,6 +340,26 @@ def test_planes_of_a_stack_are_looked_at_one_by_one(tmp_path, nuclei_image) -> N
     (crop,) = made.crops
     cut = tifffile.imread(tmp_path / "out" / "images" / f"{crop.name}.tif")
     np.testing.assert_array_equal(cut, planes[crop.plane])
+
+
+def test_a_stack_of_one_place_gives_as_many_crops_as_asked_for(
+    tmp_path, nuclei_image
+) -> None:
+    planes = np.stack([nuclei_image((64, 64), 6, seed)[0] for seed in range(5)])
+    tifffile.imwrite(tmp_path / "s.tif", planes, imagej=True, metadata={"axes": "TYX"})
+    made = suggest(request(tmp_path / "s.tif", tmp_path / "out"))
+    assert len({crop.plane for crop in made.crops}) == 3
+
+
+def test_a_plane_and_an_image_of_one_name_give_crops_of_two_names(
+    tmp_path, nuclei_image
+) -> None:
+    planes = np.stack([nuclei_image((64, 64), 6, seed)[0] for seed in (5, 6)])
+    for name, pixels in (("a", planes), ("a_p1", nuclei_image((64, 64), 6, 7)[0])):
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels, metadata={"axes": "TYX"})
+    made = suggest(request(tmp_path, tmp_path / "out"))
+    assert len({crop.name for crop in made.crops}) == 3
+    assert len(find_pairs(tmp_path / "out").pairs) == 3
 
 
 def test_a_channel_is_kept_under_the_name_it_was_asked_for(
@@ -472,6 +532,10 @@ def test_a_folder_with_anything_in_it_is_not_replaced_unasked(images, tmp_path) 
     (out / "raw").mkdir()
     refused(OutputError, "other files", images=images, out=out, overwrite=True)
     (out / "raw").rmdir()
+    for own in (out / "images/own.tif", out / "labels/own.tif"):
+        own.write_text("work")
+        refused(OutputError, own.name, images=images, out=out, overwrite=True)
+        own.unlink()
     refused(OutputError, "is read", images=out / "images", out=out, overwrite=True)
     assert len(list((out / "images").iterdir())) == 1
 
@@ -620,7 +684,7 @@ def test_only_crops_of_the_same_field_count_as_annotated(images, tmp_path) -> No
     with open_image(made.image) as source, Scratch() as keep:
         asked = request(images, tmp_path / "out")
         every = list(candidates(source, asked, recipe(), 1000, keep))
-    known = Annotated(looks=[], cuts=[cut], windows=set(), side=SIDE)
+    known = Annotated(looks=[], cuts=[(cut, (SIDE, SIDE))], windows=set(), side=SIDE)
     for window in every:
         near = max(abs(window.y - made.y), abs(window.x - made.x)) < SIDE
         assert known.holds(window) == near
