@@ -241,6 +241,7 @@ def split(
     validation_fraction: float,
     seed: int,
     stratum: Callable[[Pair], tuple[int, ...]] = lambda pair: (),
+    origin: Callable[[Pair], str] = lambda pair: str(pair.image),
 ) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
     """Divide pairs into training and validation, image by image.
 
@@ -261,6 +262,8 @@ def split(
     stratum
         What kind of image a pair holds, its size say: every kind gives its share. Not
         called where lists decide.
+    origin
+        What it is a part of: all parts stay on one side. Not called where lists decide.
 
     Returns
     -------
@@ -280,11 +283,11 @@ def split(
         training = set(by_name if pairs.train is None else pairs.train) - validation
     else:
         pool = sorted(by_name if pairs.train is None else pairs.train)
-        # Planes of a stack are too alike to be on both sides, unless it is the only.
-        files: dict[str, list[str]] = {}
+        # Parts of one image are too alike to be on both sides, unless it is the only.
+        parts: dict[str, list[str]] = {}
         for name in pool:
-            files.setdefault(str(by_name[name].image), []).append(name)
-        groups = {names[0]: names for names in files.values()}
+            parts.setdefault(origin(by_name[name]), []).append(name)
+        groups = {names[0]: names for names in parts.values()}
         if len(groups) == 1:
             groups = {name: [name] for name in pool}
         kinds = {name: stratum(by_name[name]) for name in groups}
