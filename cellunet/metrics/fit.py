@@ -462,7 +462,8 @@ def _learning_pieces(trials: Sequence[Trial], *, shared: bool) -> Floats:
     Royal Statistical Society B 69:369-390), which for a mean draws the images' means.
     """
     if shared:
-        return np.mean([trial.mean_ap for trial in trials], axis=0, dtype=float)
+        found: Floats = np.array([trial.mean_ap for trial in trials]).mean(axis=0)
+        return found
     return np.array([score for trial in trials for score in trial.mean_ap], float)
 
 
