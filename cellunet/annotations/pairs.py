@@ -199,8 +199,8 @@ def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
     taken = choice.of(pairs, [(p.annotation, p.image) for p in pairs])
     _refuse_same_names(taken, lambda name: name)
     sides = {
-        side: tuple(sorted(p.name for p in taken if whole[p.image] in set(names)))
-        for side, names in found.lists.items()
+        side: tuple(sorted(p.name for p in taken if whole[p.image] in names))
+        for side, names in ((s, set(names)) for s, names in found.lists.items())
     }
     scenes = _on_scenes(pairs)
     return Pairs(
@@ -311,7 +311,8 @@ def listed(pairs: Pairs) -> tuple[Pair, ...]:
     """Return the pairs of the folder's list of training images, all without one."""
     if pairs.train is None:
         return pairs.pairs
-    return tuple(pair for pair in pairs.pairs if pair.name in set(pairs.train))
+    names = set(pairs.train)
+    return tuple(pair for pair in pairs.pairs if pair.name in names)
 
 
 def fingerprint(array: npt.NDArray[Any]) -> str:
