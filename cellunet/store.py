@@ -583,7 +583,7 @@ def remove(name: str) -> Path:
     """
     folder = removable(name)
     try:
-        with training(name):
+        with training(name, "Wait until that is done, or stop it."):
             shutil.rmtree(folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be removed ({error}).") from error
@@ -596,7 +596,10 @@ def is_training(name: str) -> bool:
     return is_locked(folder.with_name(f".{name}.lock"))
 
 
-def training(name: str) -> contextlib.AbstractContextManager[bool]:
+def training(
+    name: str,
+    hint: str = "Wait until that is done, stop it, or choose another --name.",
+) -> contextlib.AbstractContextManager[bool]:
     """Have the folder of a model's name to oneself inside.
 
     False is entered if the file system knows no locks.
@@ -612,7 +615,7 @@ def training(name: str) -> contextlib.AbstractContextManager[bool]:
     return locked(
         folder.with_name(f".{name}.lock"),
         f"{folder} is being trained",
-        "Wait until that is done, stop it, or choose another --name.",
+        hint,
     )
 
 
