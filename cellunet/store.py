@@ -97,8 +97,8 @@ class ModelCard:
     """The same of the validation images."""
     start: dict[str, str] = field(default_factory=dict)
     """Name and SHA-256 of the model whose weights training began with, and whether
-    they were ``kept`` as they were; empty from scratch, and in models that are older
-    than this."""
+    they were ``kept`` as they were, by training or because they were ``calibrated``
+    alone; empty from scratch, and in models that are older than this."""
     scores: dict[str, float] = field(default_factory=dict)
     """Cross-fitted scores on images that were not trained on."""
     diameter_px: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -284,6 +284,26 @@ class Model:
                 f"{self.weights} was replaced while it was read.",
                 hint="Run the same command again; it takes the new weights.",
             )
+
+
+def with_those_of(
+    start: str, theirs: Mapping[str, str], prints: dict[str, str]
+) -> dict[str, str]:
+    """Return images and those that made the start, both of which made a model.
+
+    Parameters
+    ----------
+    start
+        Name of the model that the new one was made of.
+    theirs, prints
+        Name of each image to its fingerprint: of the start, and of the new model.
+    """
+    ours = set(prints.values())
+    return prints | {
+        f"{start}: {name}": print_
+        for name, print_ in theirs.items()
+        if print_ not in ours
+    }
 
 
 NO_HOME = Path("/nonexistent/cellunet")
@@ -563,7 +583,7 @@ def remove(name: str) -> Path:
     """
     folder = removable(name)
     try:
-        with training(name):
+        with training(name, "Wait until that is done, or stop it."):
             shutil.rmtree(folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be removed ({error}).") from error
@@ -576,7 +596,10 @@ def is_training(name: str) -> bool:
     return is_locked(folder.with_name(f".{name}.lock"))
 
 
-def training(name: str) -> contextlib.AbstractContextManager[bool]:
+def training(
+    name: str,
+    hint: str = "Wait until that is done, stop it, or choose another --name.",
+) -> contextlib.AbstractContextManager[bool]:
     """Have the folder of a model's name to oneself inside.
 
     False is entered if the file system knows no locks.
@@ -592,7 +615,7 @@ def training(name: str) -> contextlib.AbstractContextManager[bool]:
     return locked(
         folder.with_name(f".{name}.lock"),
         f"{folder} is being trained",
-        "Wait until that is done, stop it, or choose another --name.",
+        hint,
     )
 
 

@@ -201,8 +201,8 @@ def find_pairs(folder: Path, planes: str | None = None) -> Pairs:
     taken = choice.of(pairs, [(p.annotation, p.image) for p in pairs])
     _refuse_same_names(taken, lambda name: name)
     sides = {
-        side: tuple(sorted(p.name for p in taken if whole[p.image] in set(names)))
-        for side, names in found.lists.items()
+        side: tuple(sorted(p.name for p in taken if whole[p.image] in names))
+        for side, names in ((s, set(names)) for s, names in found.lists.items())
     }
     scenes = _on_scenes(pairs)
     return Pairs(
@@ -243,6 +243,7 @@ def split(
     validation_fraction: float,
     seed: int,
     stratum: Callable[[Pair], tuple[int, ...]] = lambda pair: (),
+    origin: Callable[[Pair], str] = lambda pair: str(pair.image),
 ) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
     """Divide pairs into training and validation, image by image.
 
@@ -263,6 +264,8 @@ def split(
     stratum
         What kind of image a pair holds, its size say: every kind gives its share. Not
         called where lists decide.
+    origin
+        What it is a part of: all parts stay on one side. Not called where lists decide.
 
     Returns
     -------
@@ -282,11 +285,11 @@ def split(
         training = set(by_name if pairs.train is None else pairs.train) - validation
     else:
         pool = sorted(by_name if pairs.train is None else pairs.train)
-        # Planes of a stack are too alike to be on both sides, unless it is the only.
-        files: dict[str, list[str]] = {}
+        # Parts of one image are too alike to be on both sides, unless it is the only.
+        parts: dict[str, list[str]] = {}
         for name in pool:
-            files.setdefault(str(by_name[name].image), []).append(name)
-        groups = {names[0]: names for names in files.values()}
+            parts.setdefault(origin(by_name[name]), []).append(name)
+        groups = {names[0]: names for names in parts.values()}
         if len(groups) == 1:
             groups = {name: [name] for name in pool}
         kinds = {name: stratum(by_name[name]) for name in groups}
@@ -310,7 +313,8 @@ def listed(pairs: Pairs) -> tuple[Pair, ...]:
     """Return the pairs of the folder's list of training images, all without one."""
     if pairs.train is None:
         return pairs.pairs
-    return tuple(pair for pair in pairs.pairs if pair.name in set(pairs.train))
+    names = set(pairs.train)
+    return tuple(pair for pair in pairs.pairs if pair.name in names)
 
 
 def fingerprint(array: npt.NDArray[Any]) -> str:

@@ -302,6 +302,6 @@ def write_csv(path: Path, found: dict[str, Evaluation]) -> None:
         write_atomically(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
-        writer = csv.DictWriter(stream, list(rows[0]))
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

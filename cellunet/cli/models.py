@@ -310,8 +310,11 @@ def remove(
 
 
 def _row(info: ModelInfo) -> Row:
-    copy = f"copy of {info.copy_of}" if info.copy_of else ""
-    state = "ships with cellunet" if info.shipped else copy
+    state = f"copy of {info.copy_of}" if info.copy_of else ""
+    if info.calibrated_from:
+        state = f"calibrated from {info.calibrated_from}"
+    if info.shipped:
+        state = "ships with cellunet"
     return (
         info.name,
         info.target,

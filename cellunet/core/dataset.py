@@ -111,8 +111,8 @@ class Sample:
     `cellunet.annotations.pixels`) give the class there. `measured` returns the
     statistics of the whole image by channel, where this is a part of it; None: it is
     whole. `channels` are their names in the file. `kind` is how the labels were drawn,
-    `stack` the file of several planes that this is one of, `notes` what to know of how
-    the labels were drawn.
+    `origin` the stack that this is a plane of, or the field that it was cut from,
+    `notes` what to know of how the labels were drawn.
     """
 
     name: str
@@ -123,7 +123,7 @@ class Sample:
     measured: Measured | None = None
     channels: tuple[str, ...] = ()
     kind: str = "labels"
-    stack: str = ""
+    origin: str = ""
     notes: tuple[str, ...] = ()
 
     def statistics_for(self, config: NormalizationConfig) -> Sequence[Statistics]:

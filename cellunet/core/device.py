@@ -153,6 +153,19 @@ def within_memory(device: torch.device, what: str, less: str) -> Iterator[None]:
         ) from error
 
 
+def moved(network: UNet, device: torch.device) -> UNet:
+    """Return a network on a device, channels last.
+
+    Raises
+    ------
+    DeviceError
+        If the memory of the device is full.
+    """
+    with within_memory(device, "The network", "Close what else uses its memory"):
+        found: UNet = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return found
+
+
 class TorchEngine:
     """Runs a U-Net in torch.
 
@@ -180,8 +193,7 @@ class TorchEngine:
         self.name = f"torch {torch.__version__} {device.type}"
         if self._low is not None:
             self.name += f" {precision}"
-        network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._network = network.eval()
+        self._network = moved(network, device).eval()
 
     def __call__(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return class probabilities, NKYX float32, of NCYX float32 windows.

@@ -18,9 +18,8 @@ from torch.nn import functional
 
 from cellunet.core import distributed
 from cellunet.core.dataset import Batch, CropSampler, Prepared
-from cellunet.core.device import autocast_dtype, sent, within_memory
+from cellunet.core.device import autocast_dtype, moved, sent, within_memory
 from cellunet.core.unet import UNet, initialize
-from cellunet.engine.threads import threads_for
 from cellunet.errors import choose
 from cellunet.imaging.blocks import network_plan
 from cellunet.imaging.normalize import network_input
@@ -180,7 +179,7 @@ def new_state(config: TrainConfig, device: torch.device) -> TrainState:
 
 def state_from(network: UNet, config: TrainConfig, device: torch.device) -> TrainState:
     """Return the state before the first step, from given weights."""
-    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = moved(network, device)
     return TrainState(
         network=network,
         average=copy.deepcopy(network).requires_grad_(requires_grad=False).eval(),
@@ -225,7 +224,8 @@ class Trainer:
         ranks: Ranks = ALONE,
     ) -> None:
         # One thread keeps up with the CPU, which it would only take cores from.
-        crop_threads = 1 if device.type == "cpu" else min(threads_for(0), MOST_THREADS)
+        threads = torch.get_num_threads()
+        crop_threads = 1 if device.type == "cpu" else min(threads, MOST_THREADS)
         self.sampler = CropSampler(training, config, ranks, crop_threads)
         self.ranks = ranks
         self._divided: tuple[UNet, torch.nn.Module] | None = None

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -303,7 +304,8 @@ def _row(
 def _refuse_twice(path: Path, rows: tuple[SampleRow, ...]) -> None:
     seen: dict[str, int] = {}
     for row in rows:
-        first = seen.setdefault(row.key, row.line)
+        # macOS takes the accents of names apart.
+        first = seen.setdefault(unicodedata.normalize("NFC", row.key), row.line)
         if first != row.line:
             raise InputError(
                 f"{path}: lines {first} and {row.line} are both of {row.key}.",

@@ -387,12 +387,23 @@ class GainForecast:
     """In mean AP."""
 
 
-def points_of(trials: Sequence[Trial]) -> list[LearningCurvePoint]:
-    """Return one point for each number of images, fewest first."""
+def points_of(
+    trials: Sequence[Trial], *, shared: bool = False
+) -> list[LearningCurvePoint]:
+    """Return one point for each number of images, fewest first.
+
+    Parameters
+    ----------
+    trials
+        One or more of each number of images.
+    shared
+        Whether all trials are scored on the same images.
+    """
     points = []
     for images in sorted({trial.images for trial in trials}):
         same = [trial for trial in trials if trial.images == images]
-        (mean_ap,) = estimate_means(_learning_pieces(same)[:, None], BootstrapConfig())
+        pieces = _learning_pieces(same, shared=shared)
+        (mean_ap,) = estimate_means(pieces[:, None], BootstrapConfig())
         points.append(
             LearningCurvePoint(
                 images=images,
@@ -404,13 +415,16 @@ def points_of(trials: Sequence[Trial]) -> list[LearningCurvePoint]:
     return points
 
 
-def outlook(trials: Sequence[Trial], more: int) -> GainForecast | None:
+def outlook(
+    trials: Sequence[Trial], more: int, *, shared: bool = False
+) -> GainForecast | None:
     """Return what `more` images beyond the largest number tried would give.
 
     The error, 1 - mean AP, is taken to fall as a power of the number of images n,
     E(n) = a n^-b (Hestness et al. 2017, "Deep learning scaling is predictable,
     empirically"), through all numbers of 1 and above, by least squares of logarithms.
-    The interval is of a bootstrap over the images that were scored.
+    The interval is of a bootstrap over the images that were scored; `shared` is as for
+    `points_of`.
 
     Returns
     -------
@@ -421,7 +435,7 @@ def outlook(trials: Sequence[Trial], more: int) -> GainForecast | None:
     if len(counts) < ENOUGH_POINTS:
         return None
     pieces = [
-        _learning_pieces([trial for trial in trials if trial.images == n])
+        _learning_pieces([t for t in trials if t.images == n], shared=shared)
         for n in counts
     ]
     config = BootstrapConfig()
@@ -440,8 +454,16 @@ def outlook(trials: Sequence[Trial], more: int) -> GainForecast | None:
     )
 
 
-def _learning_pieces(trials: Sequence[Trial]) -> Floats:
-    """Return the scores of all trials, one after the other."""
+def _learning_pieces(trials: Sequence[Trial], *, shared: bool) -> Floats:
+    """Return the score of each image that was scored.
+
+    Scores of one image are not independent: a bootstrap draws images, each with all of
+    its scores (Field and Welsh 2007, "Bootstrapping clustered data", Journal of the
+    Royal Statistical Society B 69:369-390), which for a mean draws the images' means.
+    """
+    if shared:
+        found: Floats = np.array([trial.mean_ap for trial in trials]).mean(axis=0)
+        return found
     return np.array([score for trial in trials for score in trial.mean_ap], float)
 
 

@@ -534,7 +534,8 @@ def chosen_side(data: Path, side: Side, planes: str | None = None) -> Sequence[P
             f"{data} has no list of {side} images.",
             hint="Leave out --side, or put the images in a folder of their own.",
         )
-    return [pair for pair in found.pairs if pair.name in set(names)]
+    chosen = set(names)
+    return [pair for pair in found.pairs if pair.name in chosen]
 
 
 def read_scorable(

@@ -48,6 +48,10 @@ ATTACHED = (store.WEIGHTS_FILE, "README.md", "cover.png")
 
 TEST_PX = 256
 
+LEAST_PX = 16.0
+"""Diameter of the smallest disks that are drawn: under 12 px so little of each is as
+bright as its middle that the range of intensities is limited by the foreground."""
+
 SAME = 1e-4
 """Probabilities of the exported graph and of cellunet differ by less."""
 
@@ -185,11 +189,12 @@ def package(
 def drawn_image(card: ModelCard) -> npt.NDArray[np.float32]:
     """Return a drawn image, CYX, for which two percentiles alone say how it is scaled.
 
-    Disks of the diameter that the network knows on a noisy background. The darkest and
-    the brightest pixels are equal, so that every definition of a percentile agrees.
+    Disks of the diameter that the network knows, or nearly so, on a noisy background.
+    The darkest and the brightest pixels are equal, so that every definition of a
+    percentile agrees.
     """
     config, rng = card.config, np.random.default_rng(0)
-    radius = max(card.diameter_px[1], 8.0) / 2
+    radius = min(max(card.diameter_px[1], LEAST_PX), TEST_PX / 2) / 2
     y, x = np.mgrid[:TEST_PX, :TEST_PX]
     step = max(round(3 * radius), 12)
     planes = []

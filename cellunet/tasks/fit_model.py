@@ -413,9 +413,18 @@ def _card(
         card,
         name=name,
         config=config,
-        validation=card.validation | {i.name: content_hash(i.pixels) for i in images},
+        validation=store.with_those_of(
+            model.name,
+            card.validation,
+            {i.name: content_hash(i.pixels) for i in images},
+        ),
         scores=scores,
-        start={"name": model.name, "sha256": model.sha256, "kept": "yes"},
+        start={
+            "name": model.name,
+            "sha256": model.sha256,
+            "kept": "yes",
+            "calibrated": "yes",
+        },
         training_statistics=statistics,
         # With another curve features have other ranges.
         int8_ranges={} if setting.curve is not None else card.int8_ranges,

@@ -126,7 +126,8 @@ def learning_curve(request: TrainRequest, out: Path, hooks: Hooks) -> LearningCu
     with at_work(out):
         known = _Known(out, _about(study, data), overwrite=request.overwrite)
         finished = _run_missing(study, rounds, sizes, known)
-        return _told(known, name, finished=finished)
+        shared = bool(data.validation)
+        return _told(known, name, shared=shared, finished=finished)
 
 
 def _run_missing(
@@ -314,10 +315,10 @@ class _Known:
             path.write_text(text, encoding="utf-8")
 
 
-def _told(known: _Known, start: str, *, finished: bool) -> LearningCurve:
+def _told(known: _Known, start: str, *, shared: bool, finished: bool) -> LearningCurve:
     """Write table and picture of the trials so far, and return them."""
     trials = list(known.trials.values())
-    points = fit.points_of(trials)
+    points = fit.points_of(trials, shared=shared)
     if points:
         header = "images,objects,mean_ap,mean_ap_low,mean_ap_high,loss\n"
         rows = "".join(
@@ -335,5 +336,5 @@ def _told(known: _Known, start: str, *, finished: bool) -> LearningCurve:
         start=start,
         finished=finished,
         points=tuple(points),
-        outlook=fit.outlook(trials, MORE_IMAGES) if finished else None,
+        outlook=(fit.outlook(trials, MORE_IMAGES, shared=shared) if finished else None),
     )

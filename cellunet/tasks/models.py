@@ -41,6 +41,8 @@ class ModelInfo:
     """Where its training images came from, in words."""
     copy_of: str = ""
     """The model whose weights it has, because training gained nothing over it."""
+    calibrated_from: str = ""
+    """The model that it is, fitted to a few images without training."""
     training_images: int = 0
     """Number of images that it was trained on."""
     score: dict[str, float] = field(default_factory=dict)
@@ -125,6 +127,8 @@ def _broken(folder: Path, shipped: bool, problem: str) -> ModelInfo:
 
 def _ready(model: store.Model, path: Path, *, whole: bool) -> ModelInfo:
     card = model.card
+    kept = card.start.get("name", "") if card.start.get("kept") == "yes" else ""
+    calibrated = "calibrated" in card.start
     return ModelInfo(
         name=model.name,
         path=path,
@@ -133,7 +137,8 @@ def _ready(model: store.Model, path: Path, *, whole: bool) -> ModelInfo:
         bytes=size_on_disk(path),
         target=card.config.encoding.target,
         trained_on=_sources(card.training),
-        copy_of=card.start.get("name", "") if card.start.get("kept") == "yes" else "",
+        copy_of="" if calibrated else kept,
+        calibrated_from=kept if calibrated else "",
         training_images=len(card.training),
         score=dict(card.scores),
         sha256=model.sha256 if whole else "",

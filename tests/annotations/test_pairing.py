@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from cellunet.annotations.pairs import (
     find_pairs,
     fingerprint,
     is_known,
+    listed,
     refuse_shared,
     split,
 )
@@ -44,6 +47,15 @@ def touch(folder: Path, *names: str) -> Path:
 def named(*names: str) -> Pairs:
     pairs = tuple(Pair(Path(f"{n}.tif"), Path(f"{n}.png"), n) for n in sorted(names))
     return Pairs(pairs, "folders")
+
+
+def test_the_listed_of_many_thousand_images_are_found_at_once() -> None:
+    names = [f"i{k:05}" for k in range(20_000)]
+    pairs = replace(named(*names), train=tuple(names[::2]))
+    begin = time.perf_counter()
+    assert len(listed(pairs)) == 10_000
+    # One look at the list for each image took over 20 s.
+    assert time.perf_counter() - begin < 5
 
 
 def found(folder: Path) -> list[tuple[str, str, str]]:

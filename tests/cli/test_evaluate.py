@@ -195,6 +195,8 @@ def test_scores_of_each_image_go_to_a_csv_file(
     assert run(*words).document["result"]["csv"] == str(table)
     with table.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
+    # As in every other table.
+    assert b"\r" not in table.read_bytes()
     assert len(rows) == 2 * 3
     assert rows[0]["name"] == "image ä0"
     assert rows[0]["predictions"] == str(good)

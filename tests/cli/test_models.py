@@ -70,6 +70,12 @@ def test_the_list_shows_size_images_and_what_is_a_copy(run: Run) -> None:
     assert lines[-1] == f"Your models live in {home() / 'models'}"
 
 
+def test_what_was_calibrated_alone_is_told_as_that(run: Run, monkeypatch) -> None:
+    fitted = replace(READY, copy_of="", calibrated_from="nuclei")
+    monkeypatch.setattr(task, "list_models", lambda: (fitted,))
+    assert "calibrated from nuclei" in run("models").out
+
+
 def test_the_list_is_a_document(run: Run) -> None:
     result = run("models", "--json").document["result"]
     (first, *_) = result["models"]

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-from cellunet.config import UNetConfig
+from cellunet.config import TrainConfig, UNetConfig
 from cellunet.core.device import (
     TorchEngine,
     autocast_dtype,
@@ -18,6 +18,7 @@ from cellunet.core.device import (
     choose_device,
     within_memory,
 )
+from cellunet.core.trainer import state_from
 from cellunet.errors import DeviceError
 from tests.networks import random_network
 
@@ -174,6 +175,23 @@ def test_a_window_that_does_not_fit_the_device_says_so(error, monkeypatch) -> No
         engine(np.zeros((1, 2, 16, 24), np.float32))
     assert caught.value.message == "A window of 16 x 24 px did not fit into cpu."
     assert caught.value.hint == "Close what else uses its memory."
+
+
+def test_a_gpu_that_others_have_filled_is_told_before_the_first_window(
+    monkeypatch,
+) -> None:
+    def fail(*_: object) -> None:
+        # So CUDA says it where not even its context fits.
+        raise RuntimeError("CUDA error: out of memory")
+
+    network, _ = _engine()
+    monkeypatch.setattr(network, "to", fail)
+    cuda = torch.device("cuda")
+    with pytest.raises(DeviceError, match="The network did not fit into cuda") as said:
+        TorchEngine(network, cuda)
+    assert "--device cpu" in said.value.hint
+    with pytest.raises(DeviceError, match="The network did not fit"):
+        state_from(network, TrainConfig(), cuda)
 
 
 def test_what_does_not_fit_a_gpu_may_fit_the_cpu() -> None:

@@ -477,7 +477,8 @@ def test_a_step_that_does_not_fit_the_device_names_batch_and_crop(
 def test_several_threads_make_crops_for_an_accelerator(
     device, cores, threads, tiny_images, config, monkeypatch
 ) -> None:
-    monkeypatch.setattr("cellunet.core.trainer.threads_for", lambda wish: cores)
+    # As `use_threads` set it: all cores, or --threads.
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
     config = config.replace(precision="float32")
     trainer = _trainer(tiny_images, config, torch.device(device))
     assert trainer.sampler.threads == threads

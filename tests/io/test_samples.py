@@ -96,6 +96,7 @@ def test_columns_without_name_and_cells_are_those_of_a_spreadsheet(sheet) -> Non
         ("wells,a\nA1,x\n", "no column file or well; its columns are wells, a"),
         ("well,a\nA1,x\na01,y\n", "lines 2 and 3 are both of well A01"),
         ("file,a\nx.tif,1\nx.tif,1\n", "lines 2 and 3 are both of x.tif"),
+        ("plate,well,a\nä,A1,x\na\u0308,A1,y\n", "lines 2 and 3 are both of well A01"),
         ("well,a\nX99,x\n", "line 2: 'X99' is no well"),
         ("well,a\n,x\n", "line 2 names no well"),
         ("well,a\nA1,x,y\n", "line 2 has 3 cells, but the header 2"),

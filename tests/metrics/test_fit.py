@@ -243,6 +243,16 @@ def test_points_are_means_over_trials() -> None:
     assert points[0].objects == 10
 
 
+def test_images_that_every_trial_scores_count_once_in_the_intervals() -> None:
+    errors = {n: [0.3 / n, 0.5 / n, 0.1 / n] for n in (1, 2, 4)}
+    once = [trial(n, *(1 - e for e in of_images)) for n, of_images in errors.items()]
+    thrice = [p.mean_ap for p in points_of(3 * once, shared=True)]
+    for found, single in zip(thrice, points_of(once), strict=True):
+        assert vars(found) == pytest.approx(vars(single.mean_ap))
+    found, single = outlook(3 * once, 20, shared=True), outlook(once, 20)
+    assert vars(found.gain) == pytest.approx(vars(single.gain))
+
+
 def test_an_error_that_falls_as_a_power_goes_on_to_fall() -> None:
     # E = .4 n^-1/2: .4, .2, .1 at 1, 4, 16 images; at 64 it is .05.
     trials = [trial(n, 1 - e, 1 - e) for n, e in ((1, 0.4), (4, 0.2), (16, 0.1))]

@@ -85,6 +85,17 @@ def test_a_package_holds_what_cellunet_computes(tmp_path, kind, channels) -> Non
     assert found.std(axis=(2, 3)).min() > 1e-4
 
 
+@pytest.mark.parametrize("diameter_px", [0.0, 5.0, 11.0, 400.0])
+def test_models_of_small_and_of_large_objects_are_exported(
+    tmp_path, diameter_px
+) -> None:
+    weights = tmp_path / "m" / store.WEIGHTS_FILE
+    _saved(tmp_path / "m", NormalizationConfig())
+    card = replace(store.read_card(weights), diameter_px=(diameter_px,) * 3)
+    store.write(weights, store.read_tensors(weights), card.to_dict())
+    export_model(str(tmp_path / "m"), "bioimageio", out=tmp_path / "m.zip")
+
+
 def test_a_graph_that_computes_something_else_is_not_written(
     tmp_path, monkeypatch
 ) -> None:

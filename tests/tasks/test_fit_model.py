@@ -22,6 +22,7 @@ from cellunet.io.source import Region
 from cellunet.tasks import fit_model as task
 from cellunet.tasks.evaluate import evaluate_model
 from cellunet.tasks.fit_model import fit_model
+from cellunet.tasks.models import list_models
 from cellunet.tasks.predict.batch import predict
 
 WHOLE = Region(0, 0, 256, 0, 256)
@@ -65,7 +66,8 @@ def test_an_edge_that_is_drawn_further_out_is_learned(data, tmp_path) -> None:
     made = store.find_model("wide")
     start = store.find_model("nuclei")
     assert made.card.config.decode.edge == found.setting.edge
-    assert made.card.start == {"name": "nuclei", "sha256": start.sha256, "kept": "yes"}
+    assert made.card.start["sha256"] == start.sha256
+    assert made.card.start["calibrated"] == "yes"
     assert made.sha256 != start.sha256
     old, new = (store.read_tensors(m.weights) for m in (start, made))
     assert all(np.array_equal(new[name], old[name]) for name in old)
@@ -141,6 +143,23 @@ def test_ranges_for_eight_bits_do_not_outlast_the_curve_they_were_measured_with(
     with pytest.raises(CheckpointError, match="no ranges for eight bits") as caught:
         ranges_of(made)
     assert "cellunet models calibrate curved IMAGES" in caught.value.hint
+
+
+def test_a_model_fitted_twice_knows_the_images_of_both_times(data, monkeypatch) -> None:
+    monkeypatch.setattr(task, "_stage", lambda t, now, *_: (now, 0.0, ""))
+    folder = data(1)
+    fit_model("nuclei", folder, "once", threads=1)
+    image = folder / "images" / "f0.tif"
+    pixels = tifffile.imread(image)
+    # Another image of the same name.
+    tifffile.imwrite(image, pixels + 1)
+    fit_model("once", folder, "twice", threads=1)
+    known = store.find_model("twice").card.validation
+    assert {content_hash(p[np.newaxis]) for p in (pixels, pixels + 1)} <= {
+        *known.values()
+    }
+    (listed,) = (info for info in list_models() if info.name == "twice")
+    assert (listed.copy_of, listed.calibrated_from) == ("", "once")
 
 
 def test_pictures_of_a_model_that_was_replaced_are_gone(data, monkeypatch) -> None:

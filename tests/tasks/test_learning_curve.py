@@ -15,6 +15,7 @@ import tifffile
 from cellunet import store
 from cellunet.command_config import SplitConfig
 from cellunet.errors import BusyError, ConfigError, InputError
+from cellunet.metrics.fit import Trial, points_of
 from cellunet.tasks.learning_curve import (
     PICTURE_FILE,
     TABLE_FILE,
@@ -153,9 +154,12 @@ def test_trials_that_cannot_be_read_are_refused(asked, tmp_path) -> None:
 def test_validation_images_are_scored_in_every_round(
     asked, tmp_path, write_data
 ) -> None:
-    held = write_data(tmp_path / "held", 2, first_seed=90)
-    curve = learning_curve(asked(validation=held), tmp_path / "out", Hooks())
+    held, out = write_data(tmp_path / "held", 2, first_seed=90), tmp_path / "out"
+    curve = learning_curve(asked(validation=held), out, Hooks())
     assert [p.images for p in curve.points] == [1, 2, 5, 6]
+    rows = map(json.loads, (out / TRIALS_FILE).read_text().splitlines()[1:])
+    trials = [Trial(**row["trial"]) for row in rows]
+    assert list(curve.points) == points_of(trials, shared=True)
 
 
 def test_three_images_are_too_few(

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from cellunet.command_config import SplitConfig
     from cellunet.config import NormalizationConfig
     from cellunet.core.dataset import Measured, Sample
+    from cellunet.io.crops import CropMetadata
     from cellunet.io.source import Pages, Source, Statistics
     from cellunet.progress import Track
 
@@ -459,6 +460,7 @@ def load(
     training: list[Pair] = []
     kept_out: list[Pair] = []
     notes: list[str] = []
+    look = cache(partial(_looked_at, channel=channel))
     for folder, prefix in zip(folders, _prefixes(folders), strict=True):
         pairs = find_pairs(folder, channel.annotations.planes)
         notes += pairs.notes
@@ -473,7 +475,8 @@ def load(
                 pairs,
                 validation_fraction=config.validation_fraction,
                 seed=seed,
-                stratum=partial(_size, channel=channel),
+                stratum=lambda pair: look(pair)[0],
+                origin=lambda pair: look(pair)[1],
             )
         training += [replace(p, name=prefix + p.name) for p in kept]
         kept_out += [replace(p, name=prefix + p.name) for p in out]
@@ -489,13 +492,13 @@ def load(
     notes += partly_annotated(read) + uncorrected([*training, *kept_out])
     notes += _ignored_nowhere(read, channel.annotations.ignore_value)
     notes += _of_drawings(read)
-    notes += _of_one_stack([*training, *kept_out], config.folds)
     sides = read[: len(training)], read[len(training) :]
     prints = [{s.name: one.print_ for one in side for s in one.parts} for side in sides]
     refuse_shared(*prints)
     if config.folds and not kept_out:
         refuse_copies(prints[0])
     samples = [tuple(s for one in side for s in one.parts) for side in sides]
+    notes += _of_one_origin(*samples)
     require_both_classes(samples[0])
     return TrainingData(
         training=samples[0],
@@ -515,14 +518,18 @@ def _of_drawings(images: Sequence[ReadImage]) -> list[str]:
     return [f"{some(told)}: {note}" for note, told in names.items()]
 
 
-def _of_one_stack(pairs: Sequence[Pair], folds: int) -> list[str]:
-    """Say that planes of one stack are trained on and scored on."""
-    files = {pair.image for pair in pairs}
-    if len(files) == len(pairs) or len(files) >= max(folds, 2):
+def _of_one_origin(training: Sequence[Sample], kept_out: Sequence[Sample]) -> list[str]:
+    """Say that parts of one stack or field are trained on and scored on."""
+    ours, theirs = (
+        {s.origin or whole_name(s.name) for s in side} for side in (training, kept_out)
+    )
+    both = ours & theirs if kept_out else ours if len(ours) == 1 else set()
+    if both.isdisjoint({s.origin for s in training}):
         return []
     return [
-        "Planes of one stack are trained on and scored on: they are alike, and other "
-        "images may score lower. Annotate planes of more stacks to know."
+        "Planes of one stack, or crops of one image, are trained on and scored on: "
+        "they are alike, and other images may score lower. Annotate more stacks or "
+        "images to know."
     ]
 
 
@@ -536,8 +543,8 @@ def _ignored_nowhere(images: Sequence[ReadImage], value: int | None) -> list[str
     ]
 
 
-def _size(pair: Pair, channel: ChannelChoice) -> tuple[int, ...]:
-    """Return the height and width of an image; nothing if it cannot be read.
+def _looked_at(pair: Pair, channel: ChannelChoice) -> tuple[tuple[int, ...], str]:
+    """Return height and width of an image, and what it is a part of, or its path.
 
     Images of one microscope and magnification mostly share their size, so a split that
     takes its share of each size takes its share of each kind of image. What is wrong
@@ -545,9 +552,16 @@ def _size(pair: Pair, channel: ChannelChoice) -> tuple[int, ...]:
     """
     try:
         with channel.open(pair.image) as source:
-            return source.shape
+            return source.shape, _origin(pair, source.cut_from) or str(pair.image)
     except CellunetError:
-        return ()
+        return (), str(pair.image)
+
+
+def _origin(pair: Pair, cut_from: CropMetadata | None) -> str | None:
+    """Return what an image is alike to others of: its field, or its stack."""
+    if cut_from is not None:
+        return cut_from.image
+    return None if pair.plane is None else str(pair.image)
 
 
 def _prefixes(folders: Sequence[Path]) -> list[str]:
@@ -670,7 +684,7 @@ def read_sample(pair: Pair, channel: ChannelChoice) -> Sample:
         channels=names,
         kind=found.kind,
         notes=found.notes,
-        stack="" if pair.plane is None else str(pair.image),
+        origin=_origin(pair, cut_from) or "",
     )
 
 

@@ -447,13 +447,6 @@ def appearance_of(
 def _with_those_of(
     start: PretrainedModel | None, side: str, prints: dict[str, str]
 ) -> dict[str, str]:
-    """Return images and those that made the start: both made the model."""
     if start is None:
         return prints
-    theirs = getattr(start.card, side)
-    ours = set(prints.values())
-    return prints | {
-        f"{start.name}: {name}": print_
-        for name, print_ in theirs.items()
-        if print_ not in ours
-    }
+    return store.with_those_of(start.name, getattr(start.card, side), prints)

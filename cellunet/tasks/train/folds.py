@@ -32,7 +32,7 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
 
     What has scribbles alone, or single objects, cannot be scored: every fold trains on
     it, and if it is for the lack of other images alone that there are fewer than folds,
-    these are fewer.
+    these are fewer; so they are if there are fewer stacks and images to keep together.
 
     Parameters
     ----------
@@ -66,7 +66,8 @@ def make_folds(samples: Sequence[Sample], folds: int, seed: int) -> list[Fold]:
     else:
         # Python promises that random() repeats across versions.
         rng = random.Random(seed)
-        groups = _alike(samples, folds)
+        groups = _alike(samples)
+        folds = min(folds, len(groups))
         keys = {name: rng.random() for name in sorted(groups)}
         counts = {name: sum(map(objects_of, group)) for name, group in groups.items()}
         # Crowded and sparse images take turns, so that every fold has both.
@@ -96,16 +97,17 @@ def objects_of(sample: Sample) -> int:
     return len(np.unique(sample.labels[sample.annotated & (sample.labels > 0)]))
 
 
-def _alike(samples: Sequence[Sample], folds: int) -> dict[str, list[Sample]]:
+def _alike(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
     """Return what belongs into one fold: planes of a stack and parts of an image.
 
-    They are too alike for some to be scored where others are trained on. If there are
-    too few stacks and images for that, each plane or part is one of its own.
+    They are too alike for some to be scored where others are trained on. Where all
+    objects are in one stack or image, each plane or part is one of its own.
     """
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
-        groups.setdefault(sample.stack or whole_name(sample.name), []).append(sample)
-    return groups if len(groups) >= folds else {s.name: [s] for s in samples}
+        groups.setdefault(sample.origin or whole_name(sample.name), []).append(sample)
+    crowded = [group for group in groups.values() if any(map(objects_of, group))]
+    return groups if len(crowded) > 1 else {s.name: [s] for s in samples}
 
 
 def _with_objects(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:

@@ -84,6 +84,8 @@ def about(
         "training": data.training_prints,
         "validation": data.validation_prints,
         "annotations": data.annotations_print(),
+        # States of earlier versions lack it.
+        "kept_together": True,
         "minutes": request.minutes,
         "start": start.name if start else SCRATCH,
         "start_sha256": start.sha256 if start else "",
@@ -132,11 +134,9 @@ def refuse_other(
             f"The images are not those that training {name!r} began with.",
             hint="Give the same folders and split, or start anew: --overwrite.",
         )
-    # A state that an earlier version wrote does not tell; and it had divided parts of
-    # one image over folds.
     drawn = saved.about.get("annotations")
-    cut = any(whole_name(sample.name) != sample.name for sample in data.samples)
-    if drawn is None and cut and saved.about.get("fold", 0):
+    cut = any(s.origin or whole_name(s.name) != s.name for s in data.samples)
+    if "kept_together" not in saved.about and cut and saved.about.get("fold", 0):
         raise ConfigError(
             f"Training {name!r} was begun by an earlier version, which divided parts "
             "of one image over several folds.",

@@ -190,7 +190,7 @@ def read_images(
     start: PretrainedModel | None,
     hooks: Hooks,
 ) -> TrainingData:
-    """Return the images that are asked for, and note what is odd about them.
+    """Return the images that are asked for, with notes of what is odd about them.
 
     Raises
     ------
@@ -213,7 +213,8 @@ def read_images(
     )
     known_as = start.name if start else SCRATCH
     odd = training_notes(data, start=known_as, target=config.encoding.target)
-    for note in (*data.notes, *odd):
+    data = replace(data, notes=(*data.notes, *odd))
+    for note in data.notes:
         hooks.on_note(note)
     return data
 
@@ -568,6 +569,7 @@ def _read(request: TrainRequest, folder: Path, hooks: Hooks, ranks: Ranks) -> _R
         config, notes = resolve_config(request, data, start)
         for note in notes:
             hooks.on_note(note)
+        data = replace(data, notes=(*data.notes, *notes))
     else:
         refuse_other(saved, data, start, request.name)
     folds = fold_runs(data, request.split, config, hooks.track)

@@ -22,6 +22,9 @@ from cellunet.config import NormalizationConfig, TrainConfig
 from cellunet.core.dataset import prepare
 from cellunet.errors import AnnotationError, ImageReadError, InputError
 from cellunet.imaging.normalize import measure_channels, rescale_intensity
+from cellunet.io.crops import CropChannel, CropMetadata
+from cellunet.io.label_tiff import write_crop
+from cellunet.io.source import Statistics
 from cellunet.tasks.predict.settings import settings_for
 from cellunet.tasks.train.checks import training_notes
 from cellunet.tasks.train.data import (
@@ -178,13 +181,37 @@ def test_a_stack_with_a_stack_of_labels_is_an_image_a_plane(data) -> None:
     for name, number in (("movie_t0", 1), ("movie_t1", 3)):
         np.testing.assert_array_equal(found[name].image[0], expected[number])
         np.testing.assert_array_equal(found[name].labels, drawn[number])
-        assert found[name].stack.endswith("movie.ome.tif")
+        assert found[name].origin.endswith("movie.ome.tif")
 
 
 def test_planes_of_the_only_stack_on_both_sides_are_told(data) -> None:
     stacked(data, "movie", 0, 1, 2, 3)
     told = loaded(data, config=SplitConfig(folds=2)).notes
-    assert any("Planes of one stack are trained on and scored on" in n for n in told)
+    assert any("Planes of one stack, or crops" in note for note in told)
+
+
+def cropped(path: Path, field: str) -> None:
+    """Make an image a crop of a field."""
+    looks = Statistics(low=0, high=9, mean=4, std=2, noise=1, count=9, foreground=7)
+    channel = CropChannel(channel="", statistics=looks, negative=looks)
+    cut = CropMetadata(
+        image=field, plane=0, y=0, x=0, percentiles=(3, 99.8), channels=(channel,)
+    )
+    write_crop(path, tifffile.imread(path), cut, None)
+
+
+def test_crops_of_one_field_stay_on_one_side_and_are_told_if_they_cannot(data) -> None:
+    for number, field in enumerate("baba"):
+        cropped(image_of(data, number), f"{field}.tif")
+    half = SplitConfig(validation_fraction=0.5)
+    found = loaded(data, config=half)
+    sides = {s.origin for s in found.training}, {s.origin for s in found.validation}
+    assert all(len(side) == 1 for side in sides)
+    assert sides[0] != sides[1]
+    assert not any("crops of one image" in note for note in found.notes)
+    for number in range(4):
+        cropped(image_of(data, number), "a.tif")
+    assert any("crops of one image" in note for note in loaded(data).notes)
 
 
 def test_the_planes_of_a_stack_that_count_can_be_named(data) -> None:

@@ -39,14 +39,25 @@ def test_crowded_and_sparse_images_are_dealt_in_turn() -> None:
     ]
 
 
-def test_planes_of_a_stack_are_in_one_fold_unless_there_are_too_few_stacks() -> None:
-    images = [replace(named(f"{f}{k}", k + 1), stack=f) for f in "abc" for k in (0, 1)]
-    folds = make_folds(images, 3, seed=0)
+def from_each(origins: str) -> list[Sample]:
+    """Return two images from each origin, a letter."""
+    return [replace(named(f"{o}{k}", k + 1), origin=o) for o in origins for k in (0, 1)]
+
+
+@pytest.mark.parametrize("origins", ["abc", "ab"])
+def test_planes_of_a_stack_and_crops_of_a_field_are_in_one_fold(origins: str) -> None:
+    folds = make_folds(from_each(origins), 3, seed=0)
+    # There are no more folds than stacks and fields.
+    assert sorted(f.validation[0].origin for f in folds) == list(origins)
     for fold in folds:
-        assert len({s.stack for s in fold.validation}) == 1
-        assert len(fold.validation) == 2
-    one = [replace(image, stack="a") for image in images]
+        assert [s.origin for s in fold.validation] == [fold.validation[0].origin] * 2
+
+
+def test_parts_are_apart_where_all_objects_are_in_one_stack_or_field() -> None:
+    one = [replace(image, origin="a") for image in from_each("abc")]
     assert [len(f.validation) for f in make_folds(one, 3, seed=0)] == [2, 2, 2]
+    empty = replace(named("empty", 0), origin="b")
+    assert len(make_folds([*one, empty], 3, seed=0)) == 3
 
 
 def test_parts_of_an_image_are_in_one_fold() -> None:

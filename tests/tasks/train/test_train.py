@@ -291,6 +291,15 @@ def test_resume_with_labels_that_were_corrected_since_is_refused(quick, few) -> 
     assert not train(quick(few, resume=True), stop_at(1)).finished
 
 
+def test_what_is_told_of_the_images_is_among_the_notes(quick, few) -> None:
+    tifffile.imwrite(few / "images" / "a0.tif", np.zeros((64, 64), np.uint8))
+    told: list[str] = []
+    hooks = replace(stop_at(1), on_note=told.append)
+    trained = train(quick(few), hooks)
+    assert any("Images with a single value: 1 of 4" in note for note in trained.notes)
+    assert list(trained.notes) == told
+
+
 @pytest.mark.slow
 def test_nothing_to_resume_is_said_with_its_reason(data, quick) -> None:
     with pytest.raises(ConfigError, match="has not begun"):
