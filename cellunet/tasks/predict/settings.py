@@ -136,14 +136,16 @@ def choose_engine(name: str, device: str) -> str:
 def gpu_possible() -> bool:
     """Return whether torch might find a GPU, without importing torch.
 
-    False only where it certainly finds none: no Apple silicon, and torch a build for
-    CPUs alone (as its version says), every device hidden by ``CUDA_VISIBLE_DEVICES``,
-    or no sign of a driver.
+    False only where it certainly finds none: torch is not there, or no Apple silicon,
+    and torch a build for CPUs alone (as its version says), every device hidden by
+    ``CUDA_VISIBLE_DEVICES``, or no sign of a driver.
     """
+    torch = bugs.installed("torch")
+    if torch is None:
+        return False
     if platform.system() == "Darwin":
         return platform.machine() == "arm64"
-    torch = bugs.installed("torch")
-    if torch is None or torch.endswith("+cpu"):
+    if torch.endswith("+cpu"):
         return False
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
