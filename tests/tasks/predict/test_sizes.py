@@ -263,6 +263,21 @@ def test_planes_of_a_stack_are_seen_alike(run, tmp_path, usual, large) -> None:
     assert image.size["scale"] < 0.6
 
 
+def test_a_stack_over_time_is_looked_at_in_the_middle_of_its_depth(
+    run, tmp_path, large
+) -> None:
+    (tmp_path / "in").mkdir()
+    image = large[0][:360, :400]
+    # Out of focus: nothing in the first and the last section.
+    stack = np.full((5, 5, *image.shape), int(np.median(image)), image.dtype)
+    stack[:, 1:4] = image
+    tifffile.imwrite(
+        tmp_path / "in" / "s.tif", stack, imagej=True, metadata={"axes": "TZYX"}
+    )
+    (found,) = run().images
+    assert found.size["scale"] < 0.6
+
+
 @pytest.mark.slow
 def test_arrays_are_seen_as_files_are(run, tmp_path, large) -> None:
     (tmp_path / "in").mkdir()
