@@ -368,6 +368,8 @@ class InferenceSettings:
     added: SecondPass | None = None
     """A second look, for objects of another size; see `plane.segment`."""
     exclude_border: bool = False
+    min_area_px: int | None = None
+    """Of an object where its outline ends up; None: as the decode constants say."""
     max_area_px: int | None = None
     min_foreground: float = FOREGROUND
     skip: bool = False
@@ -439,6 +441,7 @@ def settings_for(
         decode=decode_at(card.config.decode, config, scale),
         scale=scale,
         exclude_border=config.exclude_border,
+        min_area_px=config.min_area_px,
         max_area_px=config.max_area_px,
         min_foreground=config.min_foreground,
         skip=_may_skip(config, card),

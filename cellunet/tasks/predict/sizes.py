@@ -248,7 +248,6 @@ def find_size(
     # A few windows are looked at here, wherever the planes are worked on.
     plain = replace(
         recipe,
-        exclude_border=False,
         min_foreground=FOREGROUND,
         skip=False,
         elsewhere=None,
