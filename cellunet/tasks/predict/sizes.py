@@ -134,13 +134,18 @@ def batch_size(
     """Return one size for all images of a batch; None if none is asked for.
 
     Images that cannot be read are left to those who segment them.
+
+    Raises
+    ------
+    PredictionStopped
+        If ``recipe.should_stop()`` came true.
     """
     if config.diameter_px != "batch" or not finds_size(config, card):
         return None
     sizes = []
     for path in evenly(files, MOST_IMAGES):
         with (
-            contextlib.suppress(CellunetError),
+            contextlib.suppress(CellunetError, MemoryError),
             open_as(path, config, known=card.channels) as source,
         ):
             sizes.append(find_size(source, recipe, card))

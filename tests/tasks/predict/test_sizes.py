@@ -235,12 +235,13 @@ def test_planes_and_images_share_the_median_of_the_sure_sizes() -> None:
 
 @pytest.fixture
 def run(tmp_path):
-    def call(**options):
+    def call(*, should_stop=lambda: False, **options):
         return predict(
             [str(tmp_path / "in")],
             tmp_path / "out",
             threads=1,
             config=PredictConfig(**options),
+            should_stop=should_stop,
         )
 
     return call
@@ -289,6 +290,33 @@ def test_a_batch_has_one_size(run) -> None:
     assert one.size == other.size
     assert found.settings["scale"] == one.size["scale"]
     assert [i.status for i in run(diameter_px="batch").images] == ["skipped"] * 2
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_stop_while_the_size_of_a_batch_is_looked_for_leaves_nothing(
+    run, tmp_path
+) -> None:
+    found = run(should_stop=lambda: True, diameter_px="batch")
+    assert found.stopped
+    assert found.images == ()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_image_too_large_for_memory_says_nothing_of_the_size_of_a_batch(
+    run, monkeypatch
+) -> None:
+    find_size = size_module.find_size
+
+    def of_one(source, *others):
+        if source.path.name == "a.tif":
+            raise MemoryError
+        return find_size(source, *others)
+
+    monkeypatch.setattr(size_module, "find_size", of_one)
+    found = run(diameter_px="batch")
+    assert [image.status for image in found.images] == ["done", "done"]
+    assert found.settings["scale"] < 0.6
 
 
 def test_label_images_do_not_count_for_the_size_of_a_batch(
