@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.plane import Segmented
     from cellunet.tasks.predict.report import Reporter
-    from cellunet.tasks.predict.sizes import ImageSettings
+    from cellunet.tasks.predict.sizes import ImageSettings, Size
     from cellunet.tasks.predict.workers import Cluster
 
 
@@ -138,6 +138,7 @@ class ImageScheduler:
         recipe: settings.InferenceSettings,
         card: ModelCard,
         channels: int = 1,
+        size: Size | None = None,
     ) -> Iterator[ImageSettings]:
         """Wait for the image's turn; yields how it is seen, with what it may hold.
 
@@ -152,6 +153,8 @@ class ImageScheduler:
             Of the model.
         channels
             Channels that are read, each of which holds memory.
+        size
+            Of the objects, if it is known.
 
         Raises
         ------
@@ -163,7 +166,7 @@ class ImageScheduler:
             engine = recipe.engine if large else self._small
             own = self._within_memory(source, recipe, channels, large=large)
             chosen = settings_by_size(
-                source, replace(own, engine=engine), self._config, card
+                source, replace(own, engine=engine), self._config, card, size
             )
             fits = self._within_memory(source, chosen.recipe, channels, large=large)
             yield replace(chosen, recipe=fits)

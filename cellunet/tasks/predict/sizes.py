@@ -200,7 +200,11 @@ class ImageSettings:
 
 
 def settings_by_size(
-    source: Source, recipe: InferenceSettings, config: PredictConfig, card: ModelCard
+    source: Source,
+    recipe: InferenceSettings,
+    config: PredictConfig,
+    card: ModelCard,
+    size: Size | None = None,
 ) -> ImageSettings:
     """Return how an image is to be seen, after a look at its objects if it takes one.
 
@@ -214,11 +218,13 @@ def settings_by_size(
         What is asked for.
     card
         Of the model.
+    size
+        That of the stack which the image is a plane of; None: to be found.
     """
     if not finds_size(config, card) or config.diameter_px == "batch":
         return ImageSettings(recipe=recipe)
     known: dict[int, tuple[Statistics, ...]] = {}
-    size = find_size(source, recipe, card, known)
+    size = size or find_size(source, recipe, card, known)
     return ImageSettings(
         recipe=with_size(recipe, config, card, size), size=size, statistics=known
     )
