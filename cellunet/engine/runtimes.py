@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -18,7 +19,7 @@ from cellunet.engine.threads import threads_for
 from cellunet.errors import CheckpointError, DeviceError, one_line, optional
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
     import numpy.typing as npt
@@ -339,27 +340,42 @@ class OpenVinoEngine(_GraphEngine):
         self.name = f"openvino {runtime.__version__.partition('-')[0]} cpu"
         if int8:
             self.name += f" int8 {hashlib.sha256(graph).hexdigest()[:DIGITS]}"
+        own = threads_for(threads)
+        self._compile = functools.partial(_compile, runtime, graph, own)
         try:
-            self._request = _compile(runtime, graph, threads_for(threads))
+            self._free = [self._compile()]
         except RuntimeError as error:
             raise CheckpointError(
                 f"{self._source} cannot be used by openvino: {one_line(error)}",
                 hint="Try: --engine onnxruntime.",
             ) from error
-        # A request holds one image at a time.
-        self._lock = threading.Lock()
+        # Callers on one thread each are side by side; several threads are for one.
+        self._turn = threading.Lock() if own > 1 else contextlib.nullcontext()
 
     def _run(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         count, _, height, width = image.shape
         result = np.empty((count, self._config.classes, height, width), np.float32)
-        for i in range(count):
-            window = self._tensor(
-                np.ascontiguousarray(image[i : i + 1]), shared_memory=True
-            )
-            with self._lock:
-                self._request.infer({INPUT: window})
-                result[i] = self._request.get_output_tensor(0).data[0]
+        with self._request() as request:
+            for i in range(count):
+                window = self._tensor(
+                    np.ascontiguousarray(image[i : i + 1]), shared_memory=True
+                )
+                request.infer({INPUT: window})
+                result[i] = request.get_output_tensor(0).data[0]
         return result
+
+    @contextlib.contextmanager
+    def _request(self) -> Iterator[Any]:
+        """Yield a request that nobody else uses: it holds one image at a time."""
+        with self._turn:
+            try:
+                request = self._free.pop()
+            except IndexError:
+                request = self._compile()
+            try:
+                yield request
+            finally:
+                self._free.append(request)
 
 
 def installed() -> bool:

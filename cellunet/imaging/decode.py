@@ -548,7 +548,7 @@ class GrownBlock:
     Pixels are the block's number of a component, the negative number of a region of
     background that may be a hole, or 0; `edges` are those at the top, at the bottom, on
     the left and on the right. `numbers` are the components that are there, with their
-    `areas` and `first_pixels`; `at_frame` those that touch the frame of the plane.
+    `areas` and `first_pixels`.
     """
 
     place: GridIndex
@@ -557,7 +557,6 @@ class GrownBlock:
     numbers: npt.NDArray[np.int64]
     areas: npt.NDArray[np.int64]
     first_pixels: npt.NDArray[np.int64]
-    at_frame: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -608,7 +607,6 @@ def grow_block(
     y = firsts // objects.shape[1] + area.y0 + area.core[0].start
     x = firsts % objects.shape[1] + area.x0 + area.core[1].start
     regions, holes = find_holes(objects, area, decode.max_hole_px)
-    frame = [np.zeros(0, np.int32), *(edge for _, edge in area.frame(objects))]
     pixels = np.where(regions > 0, -regions, objects)
     edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
     return pixels, GrownBlock(
@@ -618,7 +616,6 @@ def grow_block(
         numbers=there,
         areas=areas,
         first_pixels=y * area.plane[1] + x,
-        at_frame=np.unique(np.concatenate(frame)).astype(np.int64),
     )
 
 
@@ -653,12 +650,10 @@ class ObjectMerger:
     ----------
     decode
         Smallest area and largest hole.
-    exclude_border
-        Drop objects that touch the frame of the plane.
     """
 
-    def __init__(self, decode: DecodeConfig, *, exclude_border: bool = False) -> None:
-        self._decode, self._exclude_border = decode, exclude_border
+    def __init__(self, decode: DecodeConfig) -> None:
+        self._decode = decode
         self._holes = HoleMerger(decode.max_hole_px)
         self._blocks: list[tuple[GrownBlock, int]] = []
 
@@ -694,9 +689,6 @@ class ObjectMerger:
         for block, _ in blocks:
             np.add.at(areas, owners[block.place][1:], block.holes.areas)
         areas[0] = 0
-        if self._exclude_border:
-            for block, offset in self._blocks:
-                areas[seeds.take(block.at_frame[block.at_frame > 0] + offset)] = 0
         kept = np.flatnonzero(areas >= max(self._decode.min_area_px, 1))
         kept = kept[np.argsort(firsts[kept], kind="stable")]
         final = np.zeros(top + 1, np.uint32)

@@ -25,7 +25,7 @@ from cellunet.store import find_model
 from cellunet.tasks.models import list_models
 from cellunet.tasks.predict.plane import PredictionStopped
 from cellunet.tasks.predict.session import LoadedModel, load_model
-from cellunet.tasks.predict.sizes import MOST_PLANES, common_size
+from cellunet.tasks.predict.sizes import common_size, planes_to_look_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -372,7 +372,9 @@ def _one_size(model: LoadedModel, planes: LayerPlanes, job: Job) -> Size | None:
         If the job was asked to stop.
     """
     indices, sizes = planes.indices(), []
-    for index in indices[:: -(-len(indices) // MOST_PLANES)]:
+    # The one that is shown, or those of all axes but rows and columns.
+    shape = planes.labels_shape[:-2]
+    for index in (indices[number] for number in planes_to_look_at(shape)):
         job.tell("Finding the size of the objects ...")
         if job.stopping():
             raise PredictionStopped

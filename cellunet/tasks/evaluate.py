@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
@@ -41,12 +42,12 @@ from cellunet.tasks.predict.image import ImageScheduler
 from cellunet.tasks.predict.inputs import open_as, refuse_misfit
 from cellunet.tasks.predict.plane import as_labels, segment
 from cellunet.tasks.predict.settings import settings_for, settings_for_image
-from cellunet.tasks.predict.sizes import batch_size, with_size
+from cellunet.tasks.predict.sizes import batch_size, find_size, finds_size, with_size
 from cellunet.tasks.scheduling import in_order
 from cellunet.tasks.train.data import read_annotated
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from cellunet.progress import Track
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.settings import InferenceSettings
+    from cellunet.tasks.predict.sizes import Size
 
     _Found = tuple[dict[str, ImageScores], Counts]
 
@@ -488,6 +490,21 @@ def evaluate_model(  # noqa: PLR0913
     size = batch_size(images, recipe, predict_config, opened.card)
     if size is not None:
         recipe = with_size(recipe, predict_config, opened.card, size)
+    one_at_a_time = threading.Lock()
+
+    @cache
+    def size_of(stack: Path) -> Size:
+        """Return the size of the objects of a stack, as `predict` finds it."""
+        with open_as(stack, predict_config, known=opened.card.channels) as source:
+            return find_size(source, recipe, opened.card)
+
+    def size_for(pair: Pair) -> Size | None:
+        found = finds_size(predict_config, opened.card) and size is None
+        if pair.other_plane is None or not found:
+            return None
+        with one_at_a_time:
+            return size_of(pair.image)
+
     scheduler = ImageScheduler(
         opened,
         predict_config,
@@ -504,6 +521,7 @@ def evaluate_model(  # noqa: PLR0913
         recipe=recipe,
         scheduler=scheduler,
         annotations=annotations,
+        size_for=size_for,
     )
     with closing(in_order(predicted, pairs, scheduler.at_once)) as done:
         found = track(done, "Evaluating", len(pairs))
@@ -563,7 +581,7 @@ def read_scorable(
     return found
 
 
-def _predicted(
+def _predicted(  # noqa: PLR0913
     pair: Pair,
     *,
     model: Model,
@@ -571,6 +589,7 @@ def _predicted(
     recipe: InferenceSettings,
     scheduler: ImageScheduler,
     annotations: AnnotationConfig,
+    size_for: Callable[[Pair], Size | None],
 ) -> Scorable | None:
     """Return an image's true and predicted labels; None: nothing to be scored."""
     card = model.card
@@ -582,7 +601,8 @@ def _predicted(
             return None
         kept: list[npt.NDArray[np.uint8]] = []
         recipe = settings_for_image(recipe, config, source)
-        with scheduler.passing(source, recipe, card) as chosen, Scratch() as scratch:
+        passing = scheduler.passing(source, recipe, card, size=size_for(pair))
+        with passing as chosen, Scratch() as scratch:
             result = segment(
                 source,
                 0,

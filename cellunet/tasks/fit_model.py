@@ -124,6 +124,8 @@ class _Annotated:
     annotated: npt.NDArray[np.bool_] | None
     cut_from: CropMetadata | None
     """Of a crop: it is scaled as its field is."""
+    size: Size | None
+    """Of the objects of the stack, if it is a plane of one."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +182,9 @@ def fit_model(  # noqa: PLR0913
     opened = store.find_model(model)
     folder = store.new_folder(name, overwrite=overwrite)
     config = PredictConfig(channel=channel, gray=gray, pages=pages, diameter_px="model")
-    images = _read(opened, data, config, annotations or AnnotationConfig())
-    trial = _Trial(
-        opened.card, images, settings_for(opened, config, engine, device, threads)
-    )
+    recipe = settings_for(opened, config, engine, device, threads)
+    images = _read(opened, data, config, annotations or AnnotationConfig(), recipe)
+    trial = _Trial(opened.card, images, recipe)
     if not trial.pieces:
         raise AnnotationError(
             f"No object is annotated in {data}.",
@@ -218,7 +219,11 @@ def _named(values: npt.NDArray[np.float64]) -> dict[str, float]:
 
 
 def _read(
-    model: Model, data: Path, config: PredictConfig, annotations: AnnotationConfig
+    model: Model,
+    data: Path,
+    config: PredictConfig,
+    annotations: AnnotationConfig,
+    recipe: InferenceSettings,
 ) -> list[_Annotated]:
     """Return the annotated images of a folder."""
     pairs = find_pairs(data, annotations.planes).pairs
@@ -229,6 +234,7 @@ def _read(
             hint=f"Train on them: cellunet train {data} --name NAME",
         )
     found = []
+    sizes: dict[Path, Size] = {}
     for pair in pairs:
         opened = open_as(pair.image, config, known=model.card.channels)
         with one_plane(opened, pair.other_plane) as source:
@@ -236,6 +242,8 @@ def _read(
             annotation = read_scorable(pair, source, annotations)
             if annotation is None:
                 continue
+            if pair.other_plane is not None and pair.image not in sizes:
+                sizes[pair.image] = find_size(opened, recipe, model.card)
             height, width = source.shape
             found.append(
                 _Annotated(
@@ -244,6 +252,7 @@ def _read(
                     labels=annotation.labels,
                     annotated=annotation.annotated,
                     cut_from=source.cut_from,
+                    size=sizes.get(pair.image),
                 )
             )
     return found
@@ -258,7 +267,7 @@ class _Trial:
         self._card, self._images, self._recipe = card, images, recipe
         self.pieces = [p for i in range(len(images)) for p in self._parts(i)]
         self._known: dict[FittedSettings, npt.NDArray[np.float64]] = {}
-        self._sizes: dict[int, Size] = {}
+        self._sizes = {i: one.size for i, one in enumerate(images) if one.size}
 
     def _parts(self, index: int) -> list[_Piece]:
         """Return the pieces of an image that hold an object."""

@@ -132,14 +132,20 @@ class VolumeRows:
     def __init__(self, channels: Sequence[str], voxel_um3: float) -> None:
         self._suffixes = channel_suffixes(channels or ("",))
         self._voxel_um3 = voxel_um3
-        self._rows: Table = {}
+        self._z = 0
+        self._open: list[Table] = []
+        """Rows of the plane `_z`, and of objects that may go on there."""
+        self._ended: list[Table] = []
 
     def add(self, z: int, ids: npt.NDArray[Any], table: Table) -> None:
-        """Take sections of the plane `z`."""
+        """Take sections of the plane `z`; planes come by ascending Z."""
         if not len(ids):
             return
+        if self._open and z != self._z:
+            self._end_plane()
+        self._z = z
         area, place = table["area_px"], np.full(len(ids), z)
-        new = table | {
+        rows = table | {
             "id": ids,
             "z": place,
             "volume_vx": area,
@@ -148,10 +154,14 @@ class VolumeRows:
             "z_last": place,
             "z_mean": place.astype(np.float64),
         }
-        held = self._rows or {name: values[:0] for name, values in new.items()}
-        self._rows = self._joined(
-            {name: np.concatenate((held[name], new[name])) for name in new}
-        )
+        self._open.append(rows)
+
+    def _end_plane(self) -> None:
+        """Join what has come; objects that are not in the last plane are not sought."""
+        rows = self._joined(_together(self._open))
+        ended = rows["z_last"] < self._z
+        self._ended.append({name: values[ended] for name, values in rows.items()})
+        self._open = [{name: values[~ended] for name, values in rows.items()}]
 
     def _joined(self, rows: Table) -> Table:
         """Return one row for all that have the same number."""
@@ -196,9 +206,15 @@ class VolumeRows:
 
     def joined(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Table]:
         """Return the numbers, the planes of the rows, and the rows."""
-        rows = dict(self._rows)
-        nothing = np.zeros(0, np.int64)
-        ids, z = rows.pop("id", nothing), rows.pop("z", nothing)
-        if len(ids):
-            rows["volume_um3"] = rows["volume_vx"] * self._voxel_um3
+        if not self._open:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64), {}
+        # Also labels of others, whose objects may have gaps.
+        rows = self._joined(_together(self._ended + self._open))
+        ids, z = rows.pop("id"), rows.pop("z")
+        rows["volume_um3"] = rows["volume_vx"] * self._voxel_um3
         return ids, z, rows
+
+
+def _together(tables: Sequence[Table]) -> Table:
+    """Return the rows of all tables, which have the same columns."""
+    return {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
 
 import numpy as np
@@ -16,6 +17,7 @@ torch = pytest.importorskip("torch")
 
 from cellunet.config import MOST_LEVELS, UNetConfig
 from cellunet.core.device import TorchEngine
+from cellunet.engine import runtimes
 from cellunet.engine.int8 import measure_ranges
 from cellunet.engine.onnx import build, build_int8
 from cellunet.engine.runtimes import (
@@ -344,6 +346,29 @@ def test_threads_that_share_an_engine_do_not_meet(engines, kind, rng):
         assert len(results) == 5
         for result in results:
             np.testing.assert_array_equal(result, one)
+
+
+@needs_openvino
+def test_callers_on_one_thread_each_do_not_wait_for_each_other(
+    graphs, engines, rng, monkeypatch
+):
+    images = [some(rng, 1, 2, 32, 32) for _ in range(2)]
+    expected = [engines[OPENVINO](image) for image in images]
+    meeting = threading.Barrier(2, timeout=10)
+
+    class Meeting:
+        def __init__(self, request):
+            self.request, self.get_output_tensor = request, request.get_output_tensor
+
+        def infer(self, inputs):
+            meeting.wait()
+            self.request.infer(inputs)
+
+    monkeypatch.setattr(runtimes, "_compile", lambda *own: Meeting(_compile(*own)))
+    engine = engine_of(graphs[OPENVINO], OPENVINO)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(engine, images))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_openvino_is_told_to_keep_what_it_prepared_for_few_shapes_alone():

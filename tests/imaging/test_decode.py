@@ -71,9 +71,7 @@ def _areas(shape, rows, columns, halo):
     return found
 
 
-def _decode_blocks(
-    probabilities, cuts, encoding, decode, *, halo=None, rng=None, exclude_border=False
-):
+def _decode_blocks(probabilities, cuts, encoding, decode, *, halo=None, rng=None):
     """Decode in blocks; `rng` shuffles the order in which they are decoded."""
     shape = probabilities.shape[1:]
     halo = halo_px(encoding, decode) if halo is None else halo
@@ -97,7 +95,7 @@ def _decode_blocks(
         if waits_for_all(encoding):
             same = as_one(merged[first : first + len(block.pixels) - 1])
         grown.append(grow_block(block.parts, block.area, encoding, decode, same))
-    objects = ObjectMerger(decode, exclude_border=exclude_border)
+    objects = ObjectMerger(decode)
     for _, block in sorted(grown, key=lambda item: item[1].place):
         objects.add(block, offsets[block.place])
     numbers = objects.numbers(merged)
@@ -391,22 +389,6 @@ def test_objects_are_numbered_by_first_pixel_in_raster_order_of_the_plane(rng) -
     )
     assert (found[5, 30], found[6, 2], found[20, 10]) == (1, 2, 3)
     assert found.dtype == np.uint32
-
-
-def test_objects_at_the_frame_are_left_out_on_demand_and_no_other(nuclei_image) -> None:
-    _, labels = nuclei_image((70, 61), 14, 3)
-    probabilities = _one_hot(labels, INNER)
-    decode = _decode(INNER, min_area_px=0)
-    whole = decode_plane(probabilities, INNER, decode)
-    at_frame = np.unique(
-        np.concatenate((whole[0], whole[-1], whole[:, 0], whole[:, -1]))
-    )
-    inside = np.where(np.isin(whole, at_frame), 0, whole)
-    assert 0 < len(np.unique(inside)) < whole.max()
-    _, expected = np.unique(inside, return_inverse=True)
-    for cuts in (([0, 70], [0, 61]), (_cuts(70, 16), _cuts(61, 20))):
-        found = _decode_blocks(probabilities, cuts, INNER, decode, exclude_border=True)
-        assert np.array_equal(found, expected.reshape(found.shape))
 
 
 def test_dropped_objects_leave_no_gap_in_the_numbers() -> None:

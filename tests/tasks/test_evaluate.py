@@ -16,6 +16,7 @@ from cellunet import store
 from cellunet.command_config import EvaluateConfig, PredictConfig
 from cellunet.config import EncodingConfig
 from cellunet.errors import AnnotationError, ConfigError, InputError, ModelNotFoundError
+from cellunet.tasks import fit_model
 from cellunet.tasks.evaluate import (
     Scorable,
     chosen_side,
@@ -342,6 +343,31 @@ def test_planes_of_a_stack_are_scored_like_images_of_their_own(
     predict([str(data / "images")], tmp_path / "out", model=str(tiny_model.folder))
     folders = evaluate_folders(tmp_path / "out", data / "labels")
     assert folders.names == {"m_t0", "m_t1"}
+
+
+def test_planes_of_a_stack_are_scored_at_the_size_that_predict_finds(
+    nuclei_image, tmp_path, monkeypatch
+) -> None:
+    # By itself the first plane, of larger nuclei, would be seen reduced.
+    planes = [
+        nuclei_image((400, 400), 5, 1, radius_px=(50, 60)),
+        *(nuclei_image((400, 400), 12, k, radius_px=(9, 12)) for k in (2, 3)),
+    ]
+    for side, own in (("images", 0), ("labels", 1)):
+        stack = np.stack([plane[own].astype(np.uint16) for plane in planes])
+        (tmp_path / "data" / side).mkdir(parents=True)
+        how = {"ome": True, "metadata": {"axes": "ZYX"}, "photometric": "minisblack"}
+        tifffile.imwrite(tmp_path / "data" / side / "m.ome.tif", stack, **how)
+    data = tmp_path / "data"
+    predict([str(data / "images")], tmp_path / "out", threads=1)
+    told = evaluate_folders(tmp_path / "out", data / "labels").headline
+    found = evaluate_model(data, threads=1).headline
+    assert found.mean_ap.value == told.mean_ap.value
+    # And the model that is to be fitted.
+    monkeypatch.setenv("CELLUNET_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(fit_model._Trial, "stages", lambda trial: [])
+    before = fit_model.fit_model("nuclei", data, "fitted", threads=1).before
+    assert before["mean_ap"] == pytest.approx(told.mean_ap.value)
 
 
 def test_scores_are_those_of_predicted_folders(

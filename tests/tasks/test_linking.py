@@ -100,3 +100,41 @@ def test_rows_are_of_the_volume(rng) -> None:
     }
     assert {name: row[name] for name in expected} == pytest.approx(expected)
     assert VolumeRows((), 0.5).joined()[0].tolist() == []
+
+
+def sections(ids) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Ids and the least of a table: sections of 4 px."""
+    names = [f"intensity_{end}" for end in ("mean", "min", "max", "sum")]
+    ones = np.ones(len(ids))
+    return np.array(ids), dict.fromkeys([*names, "confidence"], ones) | {
+        "area_px": np.full(len(ids), 4)
+    }
+
+
+def test_rows_of_many_planes_are_not_joined_anew_with_every_plane(monkeypatch) -> None:
+    joined, seen = VolumeRows._joined, []
+
+    def spy(self, rows):
+        seen.append(len(rows["id"]))
+        return joined(self, rows)
+
+    monkeypatch.setattr(VolumeRows, "_joined", spy)
+    rows = VolumeRows((), 1.0)
+    for z in range(100):
+        # In two parts, each object in two planes.
+        rows.add(z, *sections(range(10 * z + 1, 10 * z + 11)))
+        rows.add(z, *sections(range(10 * z + 11, 10 * z + 21)))
+    ids, _, found = rows.joined()
+    assert ids.tolist() == list(range(1, 1011))
+    assert set(found["planes"][10:-10]) == {2}
+    assert sum(seen) <= 3 * 2000
+
+
+def test_objects_with_gaps_are_one_row() -> None:
+    rows = VolumeRows((), 1.0)
+    for z, own in enumerate(([1, 2], [2], [2], [1, 3])):
+        rows.add(z, *sections(own))
+    ids, z, found = rows.joined()
+    assert (ids.tolist(), z.tolist()) == ([1, 2, 3], [0, 0, 3])
+    assert found["planes"].tolist() == [2, 3, 1]
+    assert found["z_last"].tolist() == [3, 2, 3]

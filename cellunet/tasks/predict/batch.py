@@ -99,9 +99,7 @@ def predict(  # noqa: PLR0913
     """
     begin = time.perf_counter()
     config = config or PredictConfig()
-    outputs.check_installed(config.save, config.table_format)
-    if config.scratch is not None:
-        check_folder(Path(config.scratch))
+    _check(config)
     placing = Placing(config)
     found = find_inputs(inputs, stdin, exclude=out, include=config.include)
     found, sites = _of_channel(found, config, placing.pattern)
@@ -117,20 +115,32 @@ def predict(  # noqa: PLR0913
     own = {*found.files[of_files]}
     targets, places = _placed(find_targets(found, named, config, sites, own), placing)
     wanted = [target for target in targets if target.path in own][of_images]
-    job = ImageJob(
-        opened,
-        engine,
-        device,
-        threads,
-        config,
-        should_stop,
-        reporter,
-        out=out,
-        images=len(wanted),
-        dry_run=dry_run,
-        batch=few_images(found, MOST_IMAGES) if config.diameter_px == "batch" else (),
-        track=track,
-    )
+    few = few_images(found, MOST_IMAGES) if config.diameter_px == "batch" else ()
+    try:
+        job = ImageJob(
+            opened,
+            engine,
+            device,
+            threads,
+            config,
+            should_stop,
+            reporter,
+            out=out,
+            images=len(wanted),
+            dry_run=dry_run,
+            batch=few,
+            track=track,
+        )
+    except PredictionStopped:
+        # While the size of all was looked for: nothing is begun.
+        return Predictions(
+            model={"name": opened.name, "sha256": opened.sha256},
+            engine=engine,
+            settings=config.recorded(),
+            images=(),
+            seconds=time.perf_counter() - begin,
+            stopped=True,
+        )
     made = parts.made_with(
         found.files,
         {target.name: target.columns for target in targets},
@@ -220,6 +230,19 @@ def _on_parts(targets: Sequence[ImageTarget], config: PredictConfig) -> tuple[st
     )
 
 
+def _check(config: PredictConfig) -> None:
+    """Refuse what cannot be done, before anything is read.
+
+    Raises
+    ------
+    CellunetError
+        If a package is missing or the folder of temporary files cannot be used.
+    """
+    outputs.check_installed(config.save, config.table_format)
+    if config.scratch is not None:
+        check_folder(Path(config.scratch))
+
+
 def _until_stopped(
     job: ImageJob, should_stop: Callable[[], bool], stop: threading.Event
 ) -> Callable[[ImageTarget], ImageResult | None]:
@@ -257,9 +280,12 @@ def _with_estimate(
         for r in predictions.images
         if r.status == "planned" and r.output
     ]
-    if not planned:
+    if not planned or predictions.stopped:
         return predictions
-    found, failures = estimate(job, planned, out)
+    try:
+        found, failures = estimate(job, planned, out)
+    except PredictionStopped:
+        return replace(predictions, stopped=True)
     warnings = (
         *predictions.warnings,
         *(f"An image cannot be measured: {why}" for why in failures),

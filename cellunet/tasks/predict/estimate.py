@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellunet.tasks.predict import outputs
-from cellunet.tasks.predict.plane import PredictionStopped
 from cellunet.tasks.scheduling import in_order
 
 if TYPE_CHECKING:
@@ -95,12 +94,16 @@ def estimate(
         pixels.
     tuple of str
         Why images failed that were to be measured.
+
+    Raises
+    ------
+    PredictionStopped
+        If the caller asks to stop.
     """
     few = [(t, r) for t, r in planned if 0 < _pixels(r) <= MOST_PX]
     with tempfile.TemporaryDirectory(prefix="cellunet-") as folder:
         measuring = _Measuring(job, Path(folder))
-        with contextlib.suppress(PredictionStopped):
-            measuring.run(few)
+        measuring.run(few)
         if not measuring.timed_px:
             return None, tuple(measuring.failures)
         whole = sum(_pixels(result) for _, result in planned)

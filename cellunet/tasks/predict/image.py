@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -61,7 +60,7 @@ from cellunet.tasks.predict.workers import (
 from cellunet.tasks.scheduling import ConcurrencyGate, executor_of, in_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -72,7 +71,7 @@ if TYPE_CHECKING:
     from cellunet.store import Model, ModelCard
     from cellunet.tasks.predict.plane import Segmented
     from cellunet.tasks.predict.report import Reporter
-    from cellunet.tasks.predict.sizes import ImageSettings
+    from cellunet.tasks.predict.sizes import ImageSettings, Size
     from cellunet.tasks.predict.workers import Cluster
 
 
@@ -82,8 +81,8 @@ class WrittenImage:
 
     quality: ImageQuality
     objects: int
-    dropped: Mapping[str, int]
-    """How many objects each option that was given has dropped, if any."""
+    dropped: str
+    """How many objects the options that were given have dropped, if any."""
     warnings: tuple[str, ...]
     damaged: tuple[Damage, ...]
     """What was lost."""
@@ -140,6 +139,7 @@ class ImageScheduler:
         recipe: settings.InferenceSettings,
         card: ModelCard,
         channels: int = 1,
+        size: Size | None = None,
     ) -> Iterator[ImageSettings]:
         """Wait for the image's turn; yields how it is seen, with what it may hold.
 
@@ -154,6 +154,8 @@ class ImageScheduler:
             Of the model.
         channels
             Channels that are read, each of which holds memory.
+        size
+            Of the objects, if it is known.
 
         Raises
         ------
@@ -165,7 +167,7 @@ class ImageScheduler:
             engine = recipe.engine if large else self._small
             own = self._within_memory(source, recipe, channels, large=large)
             chosen = settings_by_size(
-                source, replace(own, engine=engine), self._config, card
+                source, replace(own, engine=engine), self._config, card, size
             )
             fits = self._within_memory(source, chosen.recipe, channels, large=large)
             yield replace(chosen, recipe=fits)
@@ -398,29 +400,18 @@ class ImageJob:
             size=chosen.size.to_dict() if chosen.size else None,
             skipped_share=written.quality.skipped,
             within=recipe.within and recipe.within.to_dict(),
-            notes=self._notes(source, written.objects, written.dropped) + recomputed,
+            notes=self._notes(source, written.dropped) + recomputed,
         )
 
-    def _notes(
-        self,
-        source: Source,
-        objects: int = 0,
-        dropped: Mapping[str, int] = MappingProxyType({}),
-    ) -> tuple[str, ...]:
+    def _notes(self, source: Source, dropped: str = "") -> tuple[str, ...]:
         """Return what to know of how the planes of an image were read and counted."""
         guessed = bool(source.origin.pages) and self.config.pages is None
         counted = () if self.dry_run else outputs.note_on_planes(source, self.config)
-        notes = [PAGES_NOTE] * guessed + list(counted)
-        if dropped:
-            count = sum(dropped.values())
-            notes.append(
-                f"dropped {count:,} of {objects + count:,} objects "
-                f"({', '.join(dropped)})"
-            )
-        return tuple(notes)
+        told = [dropped] if dropped else []
+        return (*[PAGES_NOTE] * guessed, *counted, *told)
 
-    def _dropped(self, planes: Sequence[Segmented]) -> dict[str, int]:
-        """Return how many objects each option that was given has dropped, if any."""
+    def _dropped(self, source: Source, planes: Sequence[Segmented]) -> str:
+        """Return how many objects the options that were given have dropped, if any."""
         found = {
             "--max-area": sum(plane.too_large for plane in planes),
             # What the model's own confidence drops is as little news as its seeds are.
@@ -428,7 +419,12 @@ class ImageJob:
             if self.config.min_confidence is not None
             else 0,
         }
-        return {option: count for option, count in found.items() if count}
+        count = sum(found.values())
+        every = count + sum(plane.count for plane in planes)
+        linked = self.config.link_planes and "Z" in source.plane_axes
+        what = "sections, before they were linked" if linked else "objects"
+        by = ", ".join(option for option in found if found[option])
+        return f"dropped {count:,} of {every:,} {what} ({by})" if count else ""
 
     def _opened(self, target: inputs.ImageTarget) -> Source:
         source = inputs.open_as(
@@ -681,7 +677,7 @@ class ImageJob:
                 ]
             observer.segmented(segmented)
             numbers, count = self._numbers(source, segmented)
-            dropped = self._dropped(segmented)
+            dropped = self._dropped(source, segmented)
             most = max(int(own.max(initial=0)) for own in numbers)
             dtype = np.uint16 if most <= MOST_UINT16 else np.uint32
             made = inputs.read_made(target.labels)

@@ -37,6 +37,7 @@ from cellunet.tasks.predict.blocks import (
     Tile,
     network_step,
 )
+from cellunet.tasks.predict.settings import at_scale
 from cellunet.tasks.scheduling import SerialExecutor, ThreadExecutor, overlapped
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from cellunet.config import NormalizationConfig
+    from cellunet.config import DecodeConfig, NormalizationConfig
     from cellunet.imaging.blocks import GridIndex
     from cellunet.imaging.empty import Rectangle
     from cellunet.io.scratch import Kept, Scratch
@@ -116,9 +117,7 @@ class DecodePass:
         halo = decode.halo_px(encoding, constants)
         self._grid = list(tiles(shape, recipe.memory.tile_px, halo))
         self._seeds = decode.SeedMerger(encoding, constants)
-        self._objects = decode.ObjectMerger(
-            constants, exclude_border=recipe.exclude_border
-        )
+        self._objects = decode.ObjectMerger(constants)
         self._strips: dict[GridIndex, list[Kept]] = {}
 
     def run(self, parts: Iterable[object]) -> None:
@@ -325,7 +324,7 @@ def segment_plane(
     seen = _SeenPlane(source.shape, network, on_band)
     step = DecodeStep(
         encoding=recipe.config.encoding,
-        decode=recipe.decode,
+        decode=_before_edge(recipe),
         room=backend.room,
         rows=rows,
         key=f"{network.key}-{recipe.memory.tile_px}",
@@ -350,6 +349,18 @@ def segment_plane(
         evidence=lambda y0, y1: seen.sure.read(y0, y1, 0, source.shape[1]),
         skipped=seen.skipped,
     )
+
+
+def _before_edge(recipe: InferenceSettings) -> DecodeConfig:
+    """Return the constants by which a plane is decoded before outlines are moved.
+
+    An area asked for is that of the final outline: what is smaller may grow yet.
+    """
+    if recipe.min_area_px is None or not recipe.decode.edge:
+        return recipe.decode
+    trained = at_scale(recipe.config.decode, recipe.scale).min_area_px
+    least = min(recipe.min_area_px, trained)
+    return recipe.decode.replace(min_area_px=least)
 
 
 def statistics_for(
@@ -496,13 +507,14 @@ def as_labels(bands: Iterable[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]
     return np.concatenate(list(bands))
 
 
-def with_edge(
+def with_edge(  # noqa: PLR0913
     found: Segmented,
     source: Source,
     plane: int,
     recipe: InferenceSettings,
     statistics: Sequence[Statistics],
     scratch: Scratch,
+    own: slice = slice(None),
 ) -> Segmented:
     """Return a plane whose outlines lie at the recipe's fraction of the way inside.
 
@@ -518,6 +530,8 @@ def with_edge(
         Of the plane's channels.
     scratch
         Room for the labels, as long as the result is used.
+    own
+        The objects whose outlines are moved, by their order; others stay as they are.
     """
     fraction = recipe.decode.edge
     if not fraction or not found.count:
@@ -537,7 +551,8 @@ def with_edge(
     levels = ContrastSums(found.count)
     for top, labels, core in blocks():
         levels.add(labels, soft(top, len(labels)), (core, slice(None)), reach)
-    thresholds = levels.thresholds(fraction)
+    thresholds = np.full(found.count + 1, np.nan)
+    thresholds[1:][own] = levels.thresholds(fraction)[1:][own]
     kept, areas, ends = scratch.store(), np.zeros(found.count + 1, np.int64), [0]
     for top, labels, core in blocks():
         rows = moved(labels, soft(top, len(labels)), thresholds, reach)[core]
@@ -598,12 +613,11 @@ def segment(
     Where the recipe names a further one, large objects are taken from the first and
     others from the further one. Probabilities are those of the first.
     Then outlines are put where the recipe's `DecodeConfig.edge` says, and objects that
-    are too large or too unsure are dropped.
+    are unwanted are dropped.
     """
     if statistics is None:
         statistics = statistics_for(source, plane, recipe)
     found = _seen(source, plane, recipe, scratch, on_band, statistics)
-    found = with_edge(found, source, plane, recipe, statistics, scratch)
     if recipe.within is not None:
         found = _kept(found, recipe.within.holds(*centers(found)))
     return without_unwanted(found, recipe)
@@ -625,16 +639,31 @@ def centers(
     return y, x
 
 
-def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
-    """Return a plane without objects that are too large or too unsure for the recipe.
+def at_border(found: Segmented) -> npt.NDArray[np.bool_]:
+    """Return which objects touch the frame of the plane."""
+    touching = np.zeros(found.count + 1, np.bool_)
+    top: npt.NDArray[np.uint32] | None = None
+    for rows in found.bands():
+        top = rows[0] if top is None else top
+        touching[rows[:, [0, -1]]] = True
+    touching[top], touching[rows[-1]] = True, True
+    return touching[1:]
 
-    Areas and confidences are those that tables tell, of the final labels, so that no
-    tile changes what is dropped.
+
+def without_unwanted(found: Segmented, recipe: InferenceSettings) -> Segmented:
+    """Return a plane without objects that the recipe leaves out.
+
+    Borders, areas and confidences are those that tables tell, of the final labels, so
+    that no tile changes what is dropped.
     """
-    kept, unsure = np.ones(found.count, np.bool_), NOTHING
+    kept, unsure, too_large = np.ones(found.count, np.bool_), NOTHING, 0
+    if recipe.exclude_border:
+        kept &= ~at_border(found)
+    if recipe.min_area_px is not None:
+        kept &= found.areas >= recipe.min_area_px
     if recipe.max_area_px is not None:
-        kept = found.areas <= recipe.max_area_px
-    too_large = found.count - int(kept.sum())
+        large = kept & (found.areas > recipe.max_area_px)
+        kept, too_large = kept & ~large, int(large.sum())
     if recipe.decode.min_confidence > 0:
         means = found.confidences
         found = replace(found, known=means)
@@ -669,13 +698,18 @@ def _seen(
         source, plane, recipe, scratch, on_band, statistics=statistics
     )
     if recipe.added is None:
-        return first
+        return with_edge(first, source, plane, recipe, statistics, scratch)
     further = replace(
         recipe, scale=recipe.added.scale, decode=recipe.added.decode, added=None
     )
     second = segment_plane(source, plane, further, scratch, statistics=statistics)
     large = first.areas > math.pi / 4 * recipe.added.large_px**2
-    return _Both(first, second, large).segmented(scratch)
+    found, count = _Both(first, second, large).segmented(scratch)
+    # How far an outline moves follows from the magnification that drew it.
+    looks = (recipe, slice(count)), (further, slice(count, None))
+    for look, own in looks:
+        found = with_edge(found, source, plane, look, statistics, scratch, own)
+    return found
 
 
 @dataclass(frozen=True)
@@ -687,11 +721,12 @@ class _Both:
     large: npt.NDArray[np.bool_]
     """Which objects of the first are larger than any that the second is for."""
 
-    def segmented(self, scratch: Scratch) -> Segmented:
+    def segmented(self, scratch: Scratch) -> tuple[Segmented, int]:
         """Return the large objects of the first, and others from where they are best.
 
         Those of the second that touch none of the large ones; and of the first what
-        is small and touches none of these.
+        is small and touches none of these. Also returns how many, ahead of the others,
+        are of the first.
         """
         second = self._apart(self.second, self.first, self.large)
         small = self._apart(self.first, self.second, second)
@@ -713,7 +748,7 @@ class _Both:
                 # No pixel has two numbers: what overlaps was left out.
                 yield numbers[0][ours] + numbers[1][theirs]
 
-        return replace(
+        found = replace(
             self.first,
             skipped=(self.first.skipped + self.second.skipped) / 2,
             count=len(areas),
@@ -721,6 +756,7 @@ class _Both:
             bands=bands,
             evidence=lambda y0, y1: sure.read(y0, y1, 0, width),
         )
+        return found, int(first.sum())
 
     def _apart(
         self, of: Segmented, others: Segmented, kept: npt.NDArray[np.bool_]

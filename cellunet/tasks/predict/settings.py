@@ -136,14 +136,16 @@ def choose_engine(name: str, device: str) -> str:
 def gpu_possible() -> bool:
     """Return whether torch might find a GPU, without importing torch.
 
-    False only where it certainly finds none: no Apple silicon, and torch a build for
-    CPUs alone (as its version says), every device hidden by ``CUDA_VISIBLE_DEVICES``,
-    or no sign of a driver.
+    False only where it certainly finds none: torch is not there, or no Apple silicon,
+    and torch a build for CPUs alone (as its version says), every device hidden by
+    ``CUDA_VISIBLE_DEVICES``, or no sign of a driver.
     """
+    torch = bugs.installed("torch")
+    if torch is None:
+        return False
     if platform.system() == "Darwin":
         return platform.machine() == "arm64"
-    torch = bugs.installed("torch")
-    if torch is None or torch.endswith("+cpu"):
+    if torch.endswith("+cpu"):
         return False
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
@@ -366,6 +368,8 @@ class InferenceSettings:
     added: SecondPass | None = None
     """A second look, for objects of another size; see `plane.segment`."""
     exclude_border: bool = False
+    min_area_px: int | None = None
+    """Of an object where its outline ends up; None: as the decode constants say."""
     max_area_px: int | None = None
     min_foreground: float = FOREGROUND
     skip: bool = False
@@ -437,6 +441,7 @@ def settings_for(
         decode=decode_at(card.config.decode, config, scale),
         scale=scale,
         exclude_border=config.exclude_border,
+        min_area_px=config.min_area_px,
         max_area_px=config.max_area_px,
         min_foreground=config.min_foreground,
         skip=_may_skip(config, card),

@@ -75,7 +75,7 @@ LEAST_SHARE, LEAST_SIDE = 0.1, 160
 """Of a plane that shows no large objects as much is looked at for small ones."""
 
 MOST_PLANES = 5
-"""Planes of a stack that are looked at, evenly spread."""
+"""Planes of a stack that are looked at."""
 
 MOST_IMAGES = 20
 """Images of a batch that are looked at, evenly spread, for one size of all."""
@@ -134,13 +134,18 @@ def batch_size(
     """Return one size for all images of a batch; None if none is asked for.
 
     Images that cannot be read are left to those who segment them.
+
+    Raises
+    ------
+    PredictionStopped
+        If ``recipe.should_stop()`` came true.
     """
     if config.diameter_px != "batch" or not finds_size(config, card):
         return None
     sizes = []
     for path in evenly(files, MOST_IMAGES):
         with (
-            contextlib.suppress(CellunetError),
+            contextlib.suppress(CellunetError, MemoryError),
             open_as(path, config, known=card.channels) as source,
         ):
             sizes.append(find_size(source, recipe, card))
@@ -195,7 +200,11 @@ class ImageSettings:
 
 
 def settings_by_size(
-    source: Source, recipe: InferenceSettings, config: PredictConfig, card: ModelCard
+    source: Source,
+    recipe: InferenceSettings,
+    config: PredictConfig,
+    card: ModelCard,
+    size: Size | None = None,
 ) -> ImageSettings:
     """Return how an image is to be seen, after a look at its objects if it takes one.
 
@@ -209,11 +218,13 @@ def settings_by_size(
         What is asked for.
     card
         Of the model.
+    size
+        That of the stack which the image is a plane of; None: to be found.
     """
     if not finds_size(config, card) or config.diameter_px == "batch":
         return ImageSettings(recipe=recipe)
     known: dict[int, tuple[Statistics, ...]] = {}
-    size = find_size(source, recipe, card, known)
+    size = size or find_size(source, recipe, card, known)
     return ImageSettings(
         recipe=with_size(recipe, config, card, size), size=size, statistics=known
     )
@@ -245,21 +256,42 @@ def find_size(
     PredictionStopped
         If ``recipe.should_stop()`` came true.
     """
-    planes = range(math.prod(source.plane_shape))
-    chosen = planes[:: -(-len(planes) // MOST_PLANES)]
     # A few windows are looked at here, wherever the planes are worked on.
     plain = replace(
         recipe,
-        exclude_border=False,
         min_foreground=FOREGROUND,
         skip=False,
         elsewhere=None,
     )
     looker = _SizeFinder(source, plain, card)
-    sizes = [looker.size(plane) for plane in chosen]
+    sizes = [looker.size(plane) for plane in planes_to_look_at(source.plane_shape)]
     if known is not None:
         known |= looker.statistics
     return common_size(sizes)
+
+
+def planes_to_look_at(shape: tuple[int, ...]) -> list[int]:
+    """Return the numbers of the planes of a stack that tell the size of its objects.
+
+    Evenly spread along every axis at once, so that a stack over time is not looked at
+    in its first section alone.
+
+    Examples
+    --------
+    >>> planes_to_look_at((10,)), planes_to_look_at((2, 2))
+    ([0, 2, 4, 6, 8], [0, 1, 2, 3])
+    >>> [divmod(plane, 7) for plane in planes_to_look_at((50, 7))]
+    [(0, 0), (10, 2), (20, 3), (30, 4), (40, 6)]
+    """
+    total = math.prod(shape)
+    if total <= MOST_PLANES:
+        return list(range(total))
+    longest = shape.index(max(shape))
+    along = range(shape[longest])[:: -(-shape[longest] // MOST_PLANES)]
+    count = len(along)
+    places = [[(2 * i + 1) * n // (2 * count) for i in range(count)] for n in shape]
+    places[longest] = list(along)
+    return [int(number) for number in np.ravel_multi_index(places, shape)]
 
 
 def common_size(sizes: Sequence[Size]) -> Size:

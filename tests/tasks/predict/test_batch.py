@@ -329,6 +329,17 @@ def test_only_what_an_option_dropped_is_told_as_its_doing(
     assert appearances[-1].objects == len(sure)
 
 
+def test_of_linked_planes_sections_are_dropped(run, tmp_path, nuclei_image) -> None:
+    path = tmp_path / "stack.tif"
+    planes = np.stack([nuclei_image((64, 72), 7, 1)[0]] * 3)
+    tifffile.imwrite(path, planes, imagej=True, metadata={"axes": "ZYX"})
+    [image] = run(path, link_planes=True, out=tmp_path / "all").images
+    count = 3 * image.objects
+    [image] = run(path, link_planes=True, max_area_px=1, out=tmp_path / "none").images
+    note = f"dropped {count} of {count} sections, before they were linked (--max-area)"
+    assert note in image.notes
+
+
 def table_of(found: Predictions) -> list[dict[str, str]]:
     """The rows of the table of a run."""
     with Path(str(found.table)).open(encoding="utf-8", newline="") as file:

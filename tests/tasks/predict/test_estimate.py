@@ -16,6 +16,7 @@ from cellunet.errors import OutputError
 from cellunet.tasks.predict import estimate as module
 from cellunet.tasks.predict import image as predict_image
 from cellunet.tasks.predict.batch import predict
+from cellunet.tasks.predict.plane import PredictionStopped
 
 
 @pytest.fixture
@@ -95,6 +96,18 @@ def test_why_an_image_cannot_be_measured_is_told(run, images, monkeypatch) -> No
     found = run()
     assert found.estimate is None
     assert set(found.warnings) == {"An image cannot be measured: No room."}
+
+
+@pytest.mark.usefixtures("images")
+def test_a_stop_while_images_are_measured_stops_the_dry_run(run, monkeypatch) -> None:
+    def stopping(*arguments: object, **options: object) -> None:
+        raise PredictionStopped
+
+    monkeypatch.setattr(predict_image, "segment", stopping)
+    found = run()
+    assert found.stopped
+    assert [i.status for i in found.images].count("planned") == 5
+    assert found.estimate is None
 
 
 def test_what_is_finished_is_no_part_of_it(run, images) -> None:

@@ -149,10 +149,13 @@ def test_a_build_for_cpus_finds_no_gpu(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("linux")
-def test_without_torch_there_is_no_gpu_to_use(monkeypatch, tmp_path):
+@pytest.mark.parametrize("system", ["Linux", "Darwin"])
+def test_without_torch_there_is_no_gpu_to_use(monkeypatch, tmp_path, system):
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
     monkeypatch.setattr(choice, "_driver_files", lambda: [tmp_path])
     monkeypatch.setattr(importlib.metadata, "version", missing)
     assert not gpu_possible()

@@ -55,10 +55,12 @@ def large(nuclei_image):
     return nuclei_image((520, 600), 14, 2, radius_px=(40, 52))
 
 
-def labels_of(image, recipe, size):
+def labels_of(image, recipe, size, **asked):
     card = store.find_model("nuclei").card
+    own = {name: asked[name] for name in asked if name != "edge"}
     with Scratch() as scratch:
-        way = with_size(recipe, PredictConfig(), card, size)
+        way = with_size(recipe, PredictConfig(**asked), card, size)
+        way = replace(way, **own)
         return as_labels(segment(ArraySource(image), 0, way, scratch).bands())
 
 
@@ -150,6 +152,62 @@ def test_small_nuclei_beside_large_ones_are_not_lost(
     assert set(np.unique(seen)) == set(range(seen.max() + 1))
 
 
+TWO_SIZES = Size(diameter_px=100.0, confidence=0.9, scale=0.4, added_scale=1.0)
+
+
+@pytest.fixture(scope="module")
+def of_two_sizes(nuclei_image):
+    """Large nuclei, some at the edge of the image, and small ones right of column 300.
+
+    One at the edge holds bright spots.
+    """
+    image = np.concatenate(
+        (
+            nuclei_image((400, 300), 6, 2, radius_px=(45, 58))[0],
+            nuclei_image((400, 160), 18, 3, radius_px=(10, 14))[0],
+        ),
+        axis=1,
+    )
+    yy, xx = np.ogrid[:400, :300]
+    part = image[:, :300]
+    part[np.hypot(yy - 30, xx - 60) <= 55] = 900
+    for y, x in ((12, 40), (15, 85), (45, 62), (55, 30), (55, 92)):
+        part[np.hypot(yy - y, xx - x) <= 10] = 2600
+    return image
+
+
+def at_frame(labels):
+    return np.unique(np.r_[labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+
+
+def test_of_large_objects_at_the_edge_no_pieces_are_left(recipe, of_two_sizes) -> None:
+    every = labels_of(of_two_sizes, recipe, TWO_SIZES)
+    found = labels_of(of_two_sizes, recipe, TWO_SIZES, exclude_border=True)
+    inner = ~np.isin(every, at_frame(every)) & (every > 0)
+    np.testing.assert_array_equal(found > 0, inner)
+
+
+def test_outlines_move_as_far_as_the_look_that_drew_them_says(
+    recipe, of_two_sizes
+) -> None:
+    usual = replace(TWO_SIZES, scale=1.0, added_scale=None)
+    both, alone = (
+        labels_of(of_two_sizes, recipe, size, edge=0.1)[:, 330:] > 0
+        for size in (TWO_SIZES, usual)
+    )
+    np.testing.assert_array_equal(both, alone)
+
+
+@pytest.mark.parametrize("edge", [0.1, 0.7])
+def test_a_smallest_area_is_that_of_the_final_outline(recipe, usual, edge) -> None:
+    size = Size(diameter_px=30.0, confidence=0.9, scale=1.0)
+    every = labels_of(usual[0], recipe, size, edge=edge)
+    areas = np.bincount(every.ravel())[1:]
+    least = int(np.median(areas))
+    found = labels_of(usual[0], recipe, size, edge=edge, min_area_px=least)
+    np.testing.assert_array_equal(np.bincount(found.ravel())[1:], areas[areas >= least])
+
+
 def test_windows_follow_a_coarse_look_to_its_last_columns() -> None:
     # Of 75 rows four are left, 16 pixels each, and an object in the last column alone.
     labels = np.zeros((4, 64), np.uint32)
@@ -177,12 +235,13 @@ def test_planes_and_images_share_the_median_of_the_sure_sizes() -> None:
 
 @pytest.fixture
 def run(tmp_path):
-    def call(**options):
+    def call(*, should_stop=lambda: False, **options):
         return predict(
             [str(tmp_path / "in")],
             tmp_path / "out",
             threads=1,
             config=PredictConfig(**options),
+            should_stop=should_stop,
         )
 
     return call
@@ -233,6 +292,33 @@ def test_a_batch_has_one_size(run) -> None:
     assert [i.status for i in run(diameter_px="batch").images] == ["skipped"] * 2
 
 
+@pytest.mark.usefixtures("folder")
+def test_a_stop_while_the_size_of_a_batch_is_looked_for_leaves_nothing(
+    run, tmp_path
+) -> None:
+    found = run(should_stop=lambda: True, diameter_px="batch")
+    assert found.stopped
+    assert found.images == ()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_image_too_large_for_memory_says_nothing_of_the_size_of_a_batch(
+    run, monkeypatch
+) -> None:
+    find_size = size_module.find_size
+
+    def of_one(source, *others):
+        if source.path.name == "a.tif":
+            raise MemoryError
+        return find_size(source, *others)
+
+    monkeypatch.setattr(size_module, "find_size", of_one)
+    found = run(diameter_px="batch")
+    assert [image.status for image in found.images] == ["done", "done"]
+    assert found.settings["scale"] < 0.6
+
+
 def test_label_images_do_not_count_for_the_size_of_a_batch(
     run, folder, tmp_path, monkeypatch
 ) -> None:
@@ -261,6 +347,21 @@ def test_planes_of_a_stack_are_seen_alike(run, tmp_path, usual, large) -> None:
     (image,) = run().images
     assert image.status == "done", image.message
     assert image.size["scale"] < 0.6
+
+
+def test_a_stack_over_time_is_looked_at_in_the_middle_of_its_depth(
+    run, tmp_path, large
+) -> None:
+    (tmp_path / "in").mkdir()
+    image = large[0][:360, :400]
+    # Out of focus: nothing in the first and the last section.
+    stack = np.full((5, 5, *image.shape), int(np.median(image)), image.dtype)
+    stack[:, 1:4] = image
+    tifffile.imwrite(
+        tmp_path / "in" / "s.tif", stack, imagej=True, metadata={"axes": "TZYX"}
+    )
+    (found,) = run().images
+    assert found.size["scale"] < 0.6
 
 
 @pytest.mark.slow
