@@ -5,8 +5,8 @@
 # Expected: nan for a label without pixels, as scipy.ndimage.mean gives it, or an error. To ask for one is nothing odd:
 #           one list of labels serves all frames of a series, and not every cell is in every frame.
 # Seen:     in a list of labels the median of an absent one is the smallest value of the lowest label of the image,
-#           as a rule of the background; its minimum and maximum are 0. Asked for alone, not in a list, the same label has
-#           the median nan, and its maximum is a ValueError. Only the mean and the lone median warn.
+#           as a rule of the background; its minimum and maximum are 0. Asked for alone, not in a list, the same label
+#           has the median nan, and its maximum is a ValueError. In the list only the mean warns.
 # Output seen (labels 1 and 3 are bright, label 2 is absent; the background is 50 but for one pixel of 7):
 #   mean of labels [1, 2, 3]: [100.0, nan, 400.0]
 #   median of labels [1, 2, 3]: [100.0, 7.0, 400.0]
