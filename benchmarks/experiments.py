@@ -2,7 +2,7 @@
 
     python benchmarks/experiments.py DATA [--only NAME ...] [--threads N] [--minutes M]
 
-DATA holds the folders `bbbc039` and `dsb2018-fluorescence`. The queue is
+DATA holds the folders `bbbc039`, `dsb2018-fluorescence` and `u2os-screen`. The queue is
 `benchmarks/experiments.toml`: one question each, and what it changes of the settings
 that the queue begins with. It may begin with a model (`start`), with a finer level on
 top of that (`finer`) or another `foreground_limit`, or be no training but the mean of
@@ -39,7 +39,11 @@ from cellunet.tasks.train.train import train
 
 QUEUE = Path(__file__).with_name("experiments.toml")
 RESULTS = Path(__file__).with_name("experiments.jsonl")
-HELD = {"bbbc039": "validation", "dsb2018-fluorescence": "all"}
+HELD = {
+    "bbbc039": "validation",
+    "dsb2018-fluorescence": "all",
+    "u2os-screen": "all",
+}
 """Side of each data set that a finished model is scored on; images that it was trained
 on are left out by their fingerprints."""
 

@@ -28,24 +28,26 @@ def write(name: str, models: list[str], data: list[Path]) -> None:
     name
         Of the model that is written.
     models
-        Names of models with the same training and validation images, that began with
-        the same weights or with those of another of them.
+        Names of models that began with the same weights or with those of another of
+        them; one named twice counts twice. The last gives the card: its training images
+        are all that any of them saw, and none saw one of its validation images.
     data
         Folders that hold all of their images.
     """
     found = [store.find_model(model) for model in models]
-    first = found[0].card
-    begins = {first.start.get("sha256"), *(m.sha256 for m in found)}
+    last = found[-1].card
+    seen = set(last.training.values())
+    begins = {found[0].card.start.get("sha256"), *(m.sha256 for m in found)}
     if any(
-        (m.card.training, m.card.validation) != (first.training, first.validation)
+        not seen.issuperset(m.card.training.values())
         or m.card.start.get("sha256") not in begins
         or m.card.start.get("kept") != "no"
         for m in found
     ):
         raise SystemExit(
-            f"{', '.join(models)} differ in start or images, or one kept its start: "
-            "take models with the same training and validation images, from the same "
-            "start or from each other."
+            f"{', '.join(models)} differ in start, or one kept its start, or saw "
+            "images that the last did not: take models from the same start or from "
+            "each other, and name one last that was trained on all images."
         )
     # Under its own name once it is whole.
     unfinished = f"{name}-unfinished"
@@ -53,7 +55,7 @@ def write(name: str, models: list[str], data: list[Path]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / store.WEIGHTS_FILE
     network = mean_network([load_network(m.weights) for m in found])
-    card = replace(first, name=name, scores={}, int8_ranges={})
+    card = replace(last, name=name, scores={}, int8_ranges={})
     export_weights(weights, network, card)
     recipe = settings_for(
         store.find_model(unfinished), PredictConfig(), "onnxruntime", "cpu", 0

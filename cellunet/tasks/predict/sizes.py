@@ -342,7 +342,7 @@ class _SizeFinder:
             windows = _fullest(coarse, side, COMPARED_PX)
             scale = best_scale(look, self._learned, self._own)
             return self._compared(plane, statistics, windows, scale, look)
-        if look is not None and len(look) >= FEWEST:
+        if look is not None and len(look) >= FEWEST and self._resolved(look, coarse):
             return self._usual(look)
         windows = self._small_windows(coarse)
         near = together([s.look for s in self._at(plane, statistics, windows)])
@@ -350,6 +350,13 @@ class _SizeFinder:
             return self._usual(near)
         scale = best_scale(near, self._learned, self._own)
         return self._compared(plane, statistics, windows, scale, near)
+
+    def _resolved(self, look: ObjectSizes, coarse: Sequence[_WindowObjects]) -> bool:
+        """Return whether a coarse look shows objects, not clumps of smaller ones.
+
+        It cannot tell objects apart that are smaller in it than the model's own.
+        """
+        return look.diameter * self._own >= self._learned[0] * coarse[0].by
 
     def _usual(self, look: ObjectSizes) -> Size:
         return Size(
