@@ -175,7 +175,7 @@ class PredictConfig(Config):
     min_area_px: int | None = setting(
         None,
         "Drop objects of fewer pixels.",
-        otherwise="as trained, 30 px in nuclei",
+        otherwise="as trained, 20 px in nuclei",
         low=0,
         option="Objects: PX",
     )
@@ -192,7 +192,7 @@ class PredictConfig(Config):
         None,
         "Drop objects whose confidence, as --save table tells it, is below this; 0 "
         "keeps all.",
-        otherwise="as trained, 0.5 in nuclei",
+        otherwise="as trained, 0.55 in nuclei",
         within=(0, 1),
         option="Objects: P",
     )
@@ -200,7 +200,7 @@ class PredictConfig(Config):
         None,
         "Probability of interior, 0 to 1, that seeds an object; higher splits more "
         "and finds less.",
-        otherwise="as trained, 0.5 in nuclei",
+        otherwise="as trained, 0.4 in nuclei",
         between=(0, 1),
         option="Objects: P",
     )

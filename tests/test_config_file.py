@@ -146,6 +146,6 @@ def test_settings_of_a_table_change_together() -> None:
 def test_help_texts_tell_what_the_model_that_ships_was_trained_with() -> None:
     decode = store.find_model(MODEL).card.config.decode
     fields = {field.name: field for field in PredictConfig.fields()}
-    for name in ("seed_threshold", "min_area_px"):
+    for name in ("seed_threshold", "min_area_px", "min_confidence"):
         trained = shown(getattr(decode, name), unit_of(name))
         assert known_of(fields[name]).otherwise == f"as trained, {trained} in {MODEL}"
