@@ -259,6 +259,7 @@ def find_size(
     # A few windows are looked at here, wherever the planes are worked on.
     plain = replace(
         recipe,
+        min_area_px=None,
         min_foreground=FOREGROUND,
         skip=False,
         elsewhere=None,
