@@ -524,9 +524,9 @@ class _Job:
                 raise InputError(
                     f"{path} has the channels {', '.join(source.file_channels)}; a "
                     "label image has one.",
-                    hint="cellunet make-labels makes label images of drawings in "
-                    "color, in DIR/labels: cellunet make-labels "
-                    f"{shlex.quote(str(path))} --out DIR.",
+                    hint="Save each channel of labels as a file of its own. Drawings in "
+                    "color are made into label images, in DIR/labels, by: cellunet "
+                    f"make-labels {shlex.quote(str(path))} --out DIR.",
                 ) from None
             raise
 

@@ -718,6 +718,13 @@ def test_labels_in_color_are_refused_with_what_makes_labels(
     assert image.objects == 2
 
 
+def test_labels_of_several_channels_are_refused_with_what_helps(tmp_path) -> None:
+    options = {"imagej": True, "metadata": {"axes": "CYX"}}
+    write(tmp_path / "a.tif", np.stack([boxes(1), boxes(2)]), **options)
+    (failed,) = run(tmp_path, "a.tif")[0].failed
+    assert "Save each channel of labels as a file of its own" in failed.message
+
+
 def test_quiet_leaves_notes_out(tmp_path, capsys) -> None:
     stack(tmp_path, "a.tif", boxes(1), boxes(1))
     words = ["measure", str(tmp_path / "a.tif"), "--out", str(tmp_path / "out")]
