@@ -1066,7 +1066,7 @@ def _warnings(unread: Counter[str], named: dict[str, list[Path]]) -> Iterator[st
     if unread:
         yield f"Left out: {note_on_unread(unread)}. {way_out(unread)}"
     if named:
-        yield f"Segmented because they were named one by one: {counted(named)}."
+        yield f"Taken because they were named one by one: {counted(named)}."
 
 
 def _nothing(search: _Search, out: dict[str, list[Path]]) -> InputError:

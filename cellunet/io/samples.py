@@ -33,6 +33,8 @@ AS_CSV = "In the spreadsheet: Save As, CSV UTF-8 (comma delimited)."
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
 """What reads as a number and means one: ``007`` is a name."""
 
+_THOUSANDS = re.compile(r"-?[1-9]\d{0,2},\d{3}")
+
 _COMPUTED = re.compile(
     r"[=@\t\r\n＝＋－＠]"  # noqa: RUF001
     # A sign before a cell's name, or before anything with an operator, but for numbers
@@ -124,7 +126,7 @@ def read_samples(path: Path) -> SampleSheet:
     cells = [(line, _filled(path, line, row, names)) for line, row in body]
     if separator != ",":
         numbered = {k for k, n in enumerate(names) if n not in WHERE} - used
-        _replace_decimal_commas([row for _, row in cells], numbered)
+        _replace_decimal_commas([row for _, row in cells], numbered, separator)
     missing = {
         name: _missing(name, [row[names.index(name)] for _, row in cells])
         for name in columns
@@ -232,14 +234,19 @@ def _filled(path: Path, line: int, row: list[str], names: list[str]) -> list[str
     return [*row, *[""] * (len(names) - len(row))][: len(names)]
 
 
-def _replace_decimal_commas(rows: list[list[str]], columns: Iterable[int]) -> None:
+def _replace_decimal_commas(
+    rows: list[list[str]], columns: Iterable[int], separator: str
+) -> None:
     """Write numbers with a point in columns of which every number has a comma, or none.
 
-    So spreadsheets write them in languages in which no comma divides cells.
+    So spreadsheets write them in languages in which no comma divides cells. Tabs do in
+    all languages: there, what may be thousands stays as it is.
     """
     for column in columns:
         cells = [row[column] for row in rows if row[column]]
         comma = all(_is_number(c.replace(",", ".")) for c in cells)
+        if separator == "\t":
+            comma &= not all(_THOUSANDS.fullmatch(c) for c in cells if "," in c)
         if comma and not any("." in c for c in cells):
             for row in rows:
                 row[column] = row[column].replace(",", ".")

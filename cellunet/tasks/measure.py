@@ -356,8 +356,9 @@ class _Job:
                     raise InputError(
                         f"No image belongs to {target.path}.",
                         hint="They are matched by name: a.tif and a_masks.tif, or "
-                        "A01_w1.tif and A01_w2.tif. A single label image takes all "
-                        "images.",
+                        "A01_w1.tif and A01_w2.tif. Folders whose names stand above "
+                        "labels and above images are never mixed. A single label image "
+                        "takes all images if its name is that of none.",
                     )
                 there = self._there(target, images or ())
                 if there and self._finished(target, there):
@@ -402,10 +403,12 @@ class _Job:
         there = {kind: path for kind, path in paths.items() if path.exists()}
         if config.overwrite or not there:
             return ()
-        if config.link_planes and not (
-            len(there) == len(paths) and "table" in there and is_linked(there["table"])
-        ):
+        other = linked = "table" in there and is_linked(there["table"])
+        if config.link_planes:
             # Whether and how they were linked, the other files do not tell.
+            known = linked and len(there) == len(paths)
+            other = not known and self._has_planes(target.path)
+        if other:
             _refuse_existing([*there.values()], config)
         read = [target.path, *(image.path for image in images)]
         newest = max(map(_changed_ns, read))
@@ -498,6 +501,10 @@ class _Job:
             damaged=outputs.damaged,
         )
 
+    def _has_planes(self, path: Path) -> bool:
+        with self._labels(path) as source:
+            return math.prod(source.plane_shape) > 1
+
     def _labels(self, path: Path) -> Source:
         """Open the labels, of a file of several images those of the one asked for."""
         image = self._config.image
@@ -517,9 +524,9 @@ class _Job:
                 raise InputError(
                     f"{path} has the channels {', '.join(source.file_channels)}; a "
                     "label image has one.",
-                    hint="cellunet make-labels makes label images of drawings in "
-                    "color, in DIR/labels: cellunet make-labels "
-                    f"{shlex.quote(str(path))} --out DIR.",
+                    hint="Save each channel of labels as a file of its own. Drawings in "
+                    "color are made into label images, in DIR/labels, by: cellunet "
+                    f"make-labels {shlex.quote(str(path))} --out DIR.",
                 ) from None
             raise
 
@@ -804,7 +811,7 @@ def _near(
     for path in (*labels, *images):
         found = pattern.read(path) if pattern else None
         channel = folded(found.channel.mark) if found and found.channel else None
-        names = map(folded, path.absolute().parent.parts)
+        names = map(folded, _folders(path))
         named[path] = tuple(name for name in names if name != channel)
     own = {named[path] for path in labels}
     # What lies beside label images is known by that.
@@ -1010,16 +1017,19 @@ def _channels(
     named = any(image.mark == output_stem(image.path) for image in images)
     if len(marks) == len(images) and not named:
         return images
-    shared = set.intersection(*(set(path.parent.parts) for path in files))
-    apart = ["_".join(n for n in p.parent.parts if n not in shared) for p in files]
+    shared = set.intersection(*(set(_folders(path)) for path in files))
+    own = [[n for n in f if n not in shared] or f[-1:] for f in map(_folders, files)]
+    apart = ["_".join(names) for names in own]
     return [
-        image
-        if not folder
-        else replace(image, name=folder)
+        replace(image, name=folder)
         if apart.count(folder) == 1
         else replace(image, name=f"{folder}_{image.name or image.mark}")
         for image, folder in zip(images, apart, strict=True)
     ]
+
+
+def _folders(path: Path) -> tuple[str, ...]:
+    return Path(os.path.abspath(path)).parent.parts  # noqa: PTH100 - links stay
 
 
 def _place(path: Path, pattern: PlatePattern | None) -> Columns:

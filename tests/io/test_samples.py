@@ -74,6 +74,15 @@ def test_numbers_may_have_decimal_commas_where_no_comma_divides_cells(
     assert sheet('well,dose\nA1,"0,5"\n').rows[0].values["dose"] == "0,5"
 
 
+@pytest.mark.parametrize(("separator", "dose"), [(";", 1.0), ("\t", "1,000")])
+def test_what_may_be_thousands_is_no_decimal_comma_between_tabs(
+    sheet, separator, dose
+) -> None:
+    lines = "well;dose;part\nA1;1,000;1,000\nA2;500;0,500\n"
+    found = sheet(lines.replace(";", separator)).rows[0].values
+    assert (found["dose"], found["part"]) == (dose, 1.0)
+
+
 def test_names_that_look_like_numbers_stay_as_they_are(sheet) -> None:
     found = sheet("well,batch,dose,mixed,empty\nA1,007,1e-3,1,\nA2,012,-2,x,\n")
     one, two = (row.values for row in found.rows)

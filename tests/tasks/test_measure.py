@@ -161,6 +161,19 @@ def test_linked_tables_are_left_as_they_are(tmp_path) -> None:
     run(tmp_path, "a.tif", config=linked.replace(overwrite=True))
     found, table = run(tmp_path, "a.tif", config=linked)
     assert (found.images[0].skipped, len(table)) == (True, 2)
+    (failed,) = run(tmp_path, "a.tif")[0].failed
+    assert "exists" in failed.message
+
+
+def test_single_planes_go_on_where_planes_are_linked(tmp_path) -> None:
+    for name in "ab":
+        write(tmp_path / f"l/{name}.tif", boxes(1))
+    linked = PredictConfig(save=("table", "coco"), link_planes=True)
+    run(tmp_path, "l", config=linked)
+    (tmp_path / "out/b_coco.json").unlink()
+    found, table = run(tmp_path, "l", config=linked)
+    assert [image.skipped for image in found.images] == [True, False]
+    assert [row["image"] for row in table] == ["a.tif", "b.tif"]
 
 
 def test_joined_files_hold_what_was_finished_before_and_nothing_of_other_calls(
@@ -597,6 +610,17 @@ def test_folders_of_channels_name_the_columns(tmp_path) -> None:
     }
 
 
+def test_folders_are_known_however_they_are_named(tmp_path, monkeypatch) -> None:
+    for channel, value in (("DAPI", 1), ("GFP", 2)):
+        write(tmp_path / channel / "a.tif", np.full((20, 40), value, np.uint16))
+    write(tmp_path / "l/a.tif", boxes(1))
+    monkeypatch.chdir(tmp_path / "DAPI")
+    for images in ((".", "../GFP"), (".", str(tmp_path / "GFP"))):
+        measure("../l", images, tmp_path / "out", config=TABLE.replace(overwrite=True))
+        known = means(rows(tmp_path / "out/table.csv"))
+        assert known == {"a.tif": {"_DAPI": "1", "_GFP": "2"}}
+
+
 def test_folders_of_channels_are_known_by_the_pattern(tmp_path) -> None:
     for plate in ("P1", "P2"):
         write(tmp_path / f"l/{plate}/DAPI/A01.tif", boxes(1))
@@ -692,6 +716,13 @@ def test_labels_in_color_are_refused_with_what_makes_labels(
     assert main(words) == 0
     (image,) = run(tmp_path, "made/labels")[0].images
     assert image.objects == 2
+
+
+def test_labels_of_several_channels_are_refused_with_what_helps(tmp_path) -> None:
+    options = {"imagej": True, "metadata": {"axes": "CYX"}}
+    write(tmp_path / "a.tif", np.stack([boxes(1), boxes(2)]), **options)
+    (failed,) = run(tmp_path, "a.tif")[0].failed
+    assert "Save each channel of labels as a file of its own" in failed.message
 
 
 def test_quiet_leaves_notes_out(tmp_path, capsys) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 FOLDER = "parts-data"
 """Folder in that of the results that holds a record of each part."""
 
-FORMAT = 3
+FORMAT = 4
 
 SAME = {
     "model": "model",

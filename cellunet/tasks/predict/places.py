@@ -347,7 +347,7 @@ def _rows_by_file(
         # Labels that are measured are called otherwise than their images.
         before, found_name, _ = image.name.rpartition(image.path.name)
         folder = before if found_name else "".join(image.name.rpartition("/")[:2])
-        own = f"#{image.image}" if image.name.endswith(f"#{image.image}") else ""
+        own = "" if image.image is None else f"#{image.image}"
         for path in (image.path, *image.others):
             paths = (address(path) or path.as_posix(), _whole(path), folder + path.name)
             names = (path.name, output_stem(path))
@@ -359,14 +359,17 @@ def _rows_by_file(
     for row in sheet.rows:
         key = _normal(row.file.replace("\\", "/").removeprefix("./"))
         numbers = by_path.get(key) or by_path.get(_whole(key)) or by_name.get(key, {})
-        hits = list(numbers)
+        hits: dict[tuple[int, ...], Path] = {}
+        for path, those in numbers.items():
+            # Labels that are measured may be called as their image.
+            hits.setdefault(tuple(those), path)
         if len(hits) > 1:
+            one, second, *_ = hits.values()
             raise InputError(
-                f"{sheet.path}, line {row.line}: {row.file} may be {hits[0]} or "
-                f"{hits[1]}.",
+                f"{sheet.path}, line {row.line}: {row.file} may be {one} or {second}.",
                 hint="Give the path below the common folder of the images.",
             )
-        for number in numbers[hits[0]] if hits else ():
+        for number in next(iter(hits), ()):
             other = found[number]
             if other is not None and other.values != row.values:
                 raise InputError(

@@ -339,3 +339,14 @@ def test_with_a_sheet_a_part_knows_the_images_of_all_files(
     sheet.write_text("file,drug\na.lif,x\nb.lif,y\n", encoding="utf-8")
     part(1, 2, inputs=lifs("a", "b"), samples=str(sheet))
     assert opened == ["a.lif", "b.lif"]
+
+
+def test_records_of_an_earlier_version_are_refused(part, tmp_path) -> None:
+    part(1, 1)
+    (record,) = (tmp_path / "out" / FOLDER).iterdir()
+    values = json.loads(record.read_text("utf-8"))
+    for number, image in enumerate(values["images"]):
+        image["number"] = number
+    record.write_text(json.dumps(values | {"format": 3}), "utf-8")
+    with pytest.raises(InputError, match="is of another version"):
+        join(tmp_path / "out")

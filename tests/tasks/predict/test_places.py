@@ -395,6 +395,17 @@ def test_a_row_is_of_an_image_in_a_file_or_of_the_file_at_that_very_path(
     assert [own["drug"] for own in places.columns] == row
 
 
+@pytest.mark.parametrize("key", ["a.tif", "a", "b.lif#1"])
+def test_a_row_of_an_image_is_one_of_the_labels_that_are_measured(sheet, key) -> None:
+    images = [
+        PlacedImage(Path("i/a.tif"), "a.tif", others=(Path("o/a.tif"),)),
+        PlacedImage(Path("i/b.lif"), "b_1.tif", "1", (Path("o/b_1.tif"),)),
+    ]
+    config = PredictConfig(samples=sheet(f"file,drug\n{key},d\n"), save=("table",))
+    found = [own["drug"] for own in Placing(config).columns_of(images).columns]
+    assert found == (["", "d"] if "#" in key else ["d", ""])
+
+
 def test_plates_of_one_name_are_told_with_what_helps() -> None:
     stores = [
         PlacedImage(Path(f"{k}/p.zarr"), f"{k}/p.zarr#A/1/0", "A/1/0") for k in "ab"
