@@ -65,6 +65,19 @@ class CropMetadata:
     """What `low` and `high` of the statistics are, in percent."""
     channels: tuple[CropChannel, ...]
     """What the crop holds: a channel, or several, each as a page of its own."""
+    planes: int = 1
+    """How many the field has; crops of earlier versions do not say."""
+
+    @property
+    def origin(self) -> str:
+        """What crops of one field share: images in several folders may have one name.
+
+        Planes of a stack have intensities of their own, so its name alone tells it.
+        """
+        if self.planes > 1 or self.plane:
+            return self.image
+        seen = self.channels[0].statistics
+        return f"{self.image} {seen.mean} {seen.std}"
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -111,6 +124,8 @@ class CropMetadata:
         """
         values = asdict(self)
         first, *further = values.pop("channels")
+        if self.planes == 1:
+            del values["planes"]
         values |= first | ({"further": further} if further else {})
         return json.dumps({CROP_KEY: values}, allow_nan=False)
 
@@ -144,6 +159,7 @@ class CropMetadata:
             x=int(values["x"]),
             percentiles=(low, high),
             channels=tuple(map(CropChannel.of, (values, *values.get("further", ())))),
+            planes=int(values.get("planes", 1)),
         )
 
 

@@ -524,8 +524,8 @@ class _Job:
                 raise InputError(
                     f"{path} has the channels {', '.join(source.file_channels)}; a "
                     "label image has one.",
-                    hint="Save each channel of labels as a file of its own. Drawings in "
-                    "color are made into label images, in DIR/labels, by: cellunet "
+                    hint="Save each channel of labels as a file of its own. Drawings "
+                    "in color are made into label images, in DIR/labels, by: cellunet "
                     f"make-labels {shlex.quote(str(path))} --out DIR.",
                 ) from None
             raise

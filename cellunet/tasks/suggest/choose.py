@@ -456,8 +456,9 @@ class Annotated:
         )
 
     def lies_beside(self, candidate: Candidate) -> bool:
-        """Return whether a crop of any plane of an image of its name overlaps it."""
-        return any(c.image == candidate.field[0] for c in self._over(candidate))
+        """Return whether a crop of another plane of an image so named overlaps it."""
+        name, plane, *_ = candidate.field
+        return any(c.image == name and c.plane != plane for c in self._over(candidate))
 
     def _over(self, candidate: Candidate) -> Iterator[CropMetadata]:
         y, x = candidate.corner
@@ -576,6 +577,7 @@ def cut_of(
             CropChannel(channel=name, statistics=statistics, negative=inverted)
             for name, statistics, inverted in named
         ),
+        planes=math.prod(source.plane_shape),
     )
 
 

@@ -560,7 +560,7 @@ def _looked_at(pair: Pair, channel: ChannelChoice) -> tuple[tuple[int, ...], str
 def _origin(pair: Pair, cut_from: CropMetadata | None) -> str | None:
     """Return what an image is alike to others of: its field, or its stack."""
     if cut_from is not None:
-        return cut_from.image
+        return cut_from.origin
     return None if pair.plane is None else str(pair.image)
 
 

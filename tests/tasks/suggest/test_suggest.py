@@ -338,8 +338,10 @@ def test_planes_of_a_stack_are_looked_at_one_by_one(tmp_path, nuclei_image) -> N
         request(tmp_path / "s.tif", tmp_path / "out", config=FEW.replace(crops=1))
     )
     (crop,) = made.crops
-    cut = tifffile.imread(tmp_path / "out" / "images" / f"{crop.name}.tif")
-    np.testing.assert_array_equal(cut, planes[crop.plane])
+    path = tmp_path / "out" / "images" / f"{crop.name}.tif"
+    np.testing.assert_array_equal(tifffile.imread(path), planes[crop.plane])
+    with open_image(path) as source:
+        assert source.cut_from.planes == 2
 
 
 def test_a_stack_of_one_place_gives_as_many_crops_as_asked_for(
@@ -691,7 +693,10 @@ def test_only_crops_of_the_same_field_count_as_annotated(images, tmp_path) -> No
         renamed = replace(window, path=tmp_path / "another.tif")
         assert not known.holds(renamed)
         brighter = replace(window.statistics, mean=window.statistics.mean + 1)
-        assert not known.holds(replace(window, statistics=brighter))
+        elsewhere = replace(window, statistics=brighter)
+        assert not known.holds(elsewhere)
+        assert not known.lies_beside(elsewhere)
+        assert known.lies_beside(replace(elsewhere, plane=1)) == near
 
 
 def test_a_crop_knows_its_image_for_dark_objects_too(images, tmp_path) -> None:

@@ -190,12 +190,18 @@ def test_planes_of_the_only_stack_on_both_sides_are_told(data) -> None:
     assert any("Planes of one stack, or crops" in note for note in told)
 
 
-def cropped(path: Path, field: str) -> None:
+def cropped(path: Path, field: str, mean: float = 4, planes: int = 1) -> None:
     """Make an image a crop of a field."""
-    looks = Statistics(low=0, high=9, mean=4, std=2, noise=1, count=9, foreground=7)
+    looks = Statistics(low=0, high=9, mean=mean, std=2, noise=1, count=9, foreground=7)
     channel = CropChannel(channel="", statistics=looks, negative=looks)
     cut = CropMetadata(
-        image=field, plane=0, y=0, x=0, percentiles=(3, 99.8), channels=(channel,)
+        image=field,
+        plane=0,
+        y=0,
+        x=0,
+        percentiles=(3, 99.8),
+        channels=(channel,),
+        planes=planes,
     )
     write_crop(path, tifffile.imread(path), cut, None)
 
@@ -212,6 +218,16 @@ def test_crops_of_one_field_stay_on_one_side_and_are_told_if_they_cannot(data) -
     for number in range(4):
         cropped(image_of(data, number), "a.tif")
     assert any("crops of one image" in note for note in loaded(data).notes)
+
+
+@pytest.mark.parametrize(("planes", "fields"), [(1, 2), (4, 1)])
+def test_crops_of_images_of_one_name_are_told_apart_unless_planes_of_a_stack(
+    data, planes: int, fields: int
+) -> None:
+    for number in range(4):
+        cropped(image_of(data, number), "A01.tif", mean=number % 2, planes=planes)
+    found = loaded(data)
+    assert len({s.origin for s in (*found.training, *found.validation)}) == fields
 
 
 def test_the_planes_of_a_stack_that_count_can_be_named(data) -> None:
