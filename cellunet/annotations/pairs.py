@@ -296,6 +296,9 @@ def split(
         drawn = _draw(kinds, validation_fraction, seed)
         validation = {name for first in drawn for name in groups[first]}
         training = set(pool) - validation
+        if validation_fraction < 0.5 and len(validation) > len(training):
+            # One image, or stack, has most of the parts.
+            training, validation = validation, training
     if not training or not validation:
         raise InputError(
             f"The split has {len(training)} training and {len(validation)} validation "

@@ -336,6 +336,18 @@ def test_a_split_divides_the_names(count, fraction, seed):
     assert abs(len(validation) - fraction * count) <= 1
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_an_image_of_most_parts_is_not_all_of_validation(seed):
+    pairs = named(*(f"{i:02d}" for i in range(12)))
+
+    def origin(pair):
+        return min(pair.name, "03")
+
+    train, validation = split(pairs, validation_fraction=0.2, seed=seed, origin=origin)
+    assert len(train) >= 9
+    assert {*map(origin, train)}.isdisjoint(map(origin, validation))
+
+
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2])
 def test_a_fraction_out_of_range_is_refused(fraction):
     with pytest.raises(ConfigError, match=r"--val 0\.2"):

@@ -220,6 +220,23 @@ def test_crops_of_one_field_stay_on_one_side_and_are_told_if_they_cannot(data) -
     assert any("crops of one image" in note for note in loaded(data).notes)
 
 
+@pytest.mark.parametrize("second", ["aabb", "bbaa", "ccbb", "aacc"])
+def test_crops_of_one_field_in_two_folders_are_on_one_side(
+    write_data, tmp_path, second: str
+) -> None:
+    folders = []
+    for seed, fields in ((0, "aabb"), (4, second)):
+        folders.append(write_data(tmp_path / fields / str(seed), 4, first_seed=seed))
+        for number, field in enumerate(fields):
+            cropped(image_of(folders[-1], number), f"{field}.tif")
+    found = loaded(*folders)
+    assert len(found.training) + len(found.validation) == 8
+    training, validation = (
+        {s.origin for s in side} for side in (found.training, found.validation)
+    )
+    assert training.isdisjoint(validation)
+
+
 @pytest.mark.parametrize(("planes", "fields"), [(1, 2), (4, 1)])
 def test_crops_of_images_of_one_name_are_told_apart_unless_planes_of_a_stack(
     data, planes: int, fields: int
