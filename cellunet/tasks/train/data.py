@@ -461,7 +461,7 @@ def load(
     kept_out: list[Pair] = []
     notes: list[str] = []
     look = cache(partial(_looked_at, channel=channel))
-    sides: dict[str, bool] = {}
+    decided: dict[str, bool] = {}
     for folder, prefix in zip(folders, _prefixes(folders), strict=True):
         pairs = find_pairs(folder, channel.annotations.planes)
         notes += pairs.notes
@@ -481,10 +481,10 @@ def load(
             )
             if pairs.validation is None:
                 # Crops of one image may lie in several folders: the first decides.
-                held = {p: sides.get(look(p)[1], p in out) for p in (*kept, *out)}
+                held = {p: decided.get(look(p)[1], p in out) for p in (*kept, *out)}
                 kept = tuple(p for p in held if not held[p])
                 out = tuple(p for p in held if held[p])
-                sides = {look(p)[1]: held[p] for p in held} | sides
+                decided = {look(p)[1]: held[p] for p in held} | decided
         training += [replace(p, name=prefix + p.name) for p in kept]
         kept_out += [replace(p, name=prefix + p.name) for p in out]
     if validation is not None:
