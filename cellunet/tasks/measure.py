@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import os
-import re
 import shlex
 import time
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellunet import __version__
-from cellunet.annotations.pixels import PICTURE_PIECE_PX, refuse_picture
+from cellunet.annotations.pixels import refuse_picture
 from cellunet.bugs import telling_bugs
 from cellunet.command_config import ALL_IMAGES
 from cellunet.config import NormalizationConfig
@@ -31,28 +28,20 @@ from cellunet.errors import (
     InputError,
     some,
 )
-from cellunet.imaging.components import components
 from cellunet.imaging.measure import equivalent_diameters
 from cellunet.imaging.normalize import measure_channels
 from cellunet.io.axes import axes_by_name, matching_planes
-from cellunet.io.file_names import ChannelFile, PlatePattern, channel_file, marker_of
 from cellunet.io.files import at_work, writing
 from cellunet.io.images import create_labels, names_of_images, open_image
-from cellunet.io.label_tiff import ImageSpec, is_written_by_cellunet, read_provenance
+from cellunet.io.label_tiff import ImageSpec
 from cellunet.io.label_zarr import consolidated_at_end
-from cellunet.io.microscopes import image_stem, scene_paths
+from cellunet.io.microscopes import scene_paths
 from cellunet.io.paths import (
-    bare_stem,
     below,
     counted,
     file_key,
     find_inputs,
-    folded,
     output_paths,
-    output_stem,
-    shared_stem,
-    stem,
-    without_results,
 )
 from cellunet.io.scratch import MEMORY_BYTES, Scratch
 from cellunet.io.source import Region, Statistics
@@ -61,6 +50,12 @@ from cellunet.outputs.pictures import Thumbnail
 from cellunet.outputs.report import DIAMETER_STEP_PX, Histogram, ImageSummary
 from cellunet.outputs.tables import is_linked
 from cellunet.progress import silent_track
+from cellunet.tasks.label_images import (
+    images_of,
+    label_files,
+    made_of,
+    refuse_more_labels,
+)
 from cellunet.tasks.linking import frames_of, link_planes, overlaps
 from cellunet.tasks.predict.inputs import (
     ImageResult,
@@ -86,28 +81,23 @@ from cellunet.tasks.predict.plane import band_rows, channel_bands
 from cellunet.tasks.predict.settings import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
     from cellunet.command_config import PredictConfig
-    from cellunet.io.file_names import Columns
+    from cellunet.io.file_names import ChannelFile
     from cellunet.io.paths import Inputs
     from cellunet.io.source import Damage, Sink, Source
     from cellunet.progress import Track
+    from cellunet.tasks.label_images import Made
     from cellunet.tasks.predict.places import ImageColumns
     from cellunet.tasks.predict.report import Reporter
-
-    Made = tuple[str, Mapping[str, Any]]
-    """The file that labels are of, and the settings by which it was read."""
 
 MOST_NAMED = 3
 
 MANY_VALUES = 30
 """Fewer values may be classes or a mask, in as many pieces as a picture."""
-
-LOOKED_PX = 1024
-"""Side of the corner that tells whether an image is one of labels."""
 
 DARK = Statistics(low=0.0, high=1.0, mean=0.0, std=0.0, noise=0.0, count=1)
 """Of a picture of outlines without an image behind them."""
@@ -226,12 +216,12 @@ def measure(
         )
     placing = Placing(config)
     found = find_inputs([labels], include=("thumbs", "projections", "labels"))
-    files, beside = _label_files(found)
+    files, beside = label_files(found)
     given = find_inputs(images, exclude=out) if images else None
     if given is not None:
-        _refuse_more_labels(files, given)
-    made = {path: _made_of(path) for path in files}
-    belong, left = _pairs(found, made, given, placing.pattern)
+        refuse_more_labels(files, given)
+    made = {path: made_of(path) for path in files}
+    belong, left = images_of(found, made, given, placing.pattern)
     outputs = output_paths(files, found.base, out)
     joined = joined_paths(out, config)
     reporter = reporter_for(out, config)
@@ -742,301 +732,6 @@ def _refuse_existing(paths: Sequence[Path], config: PredictConfig) -> None:
             f"{there[0]} exists.",
             hint="Choose another --out, or replace it with --overwrite.",
         )
-
-
-def _label_files(found: Inputs) -> tuple[list[Path], list[Path]]:
-    """Return label images, and the images in their folders that are left out.
-
-    Where labels are marked, as ``a_masks.tif``, and lie beside their images, files that
-    are neither marked nor named one by one are images.
-    """
-    files = without_results(found.files)
-    marked = {p for p in files if bare_stem(p.name) != stem(p.name)}
-    of = {(path.parent, shared_stem(path.name)) for path in marked}
-    others = [p for p in files if p not in marked and p not in found.named]
-    mixed = {p.parent for p in others if (p.parent, shared_stem(p.name)) in of}
-    beside = [p for p in others if p.parent in mixed]
-    return [path for path in files if path not in set(beside)], beside
-
-
-def _refuse_more_labels(files: Sequence[Path], given: Inputs) -> None:
-    """Refuse label images beside an only one that were named as its images.
-
-    A shell makes so of a pattern without quotes.
-    """
-    if len(files) != 1:
-        return
-    label, keys = files[0].absolute(), set(_keys(files[0], [()]))
-    beside = [p for p in given.named if p.absolute().parent == label.parent]
-    if label in {p.absolute() for p in beside}:
-        return
-    for path in sorted(beside):
-        marked = bare_stem(path.name) != stem(path.name)
-        other = keys.isdisjoint(_keys(path, [()])) and _looks_labelled(path)
-        if marked or other or is_written_by_cellunet(path):
-            raise InputError(
-                f"{path} is a label image, but is given as an image of {files[0]}.",
-                hint="LABELS is one argument: a folder, or a pattern in quotes, as in "
-                f"cellunet measure '{files[0].with_name('*' + label.suffix)}' IMAGES. "
-                "Where labels are to be measured on labels, keep them in another "
-                "folder.",
-            )
-
-
-def _looks_labelled(path: Path) -> bool:
-    """Return whether a corner of an image holds objects of one value each."""
-    pixels: npt.NDArray[Any] = np.zeros((1, 1))
-    with contextlib.suppress(CellunetError), open_image(path) as source:
-        height, width = (min(side, LOOKED_PX) for side in source.shape)
-        pixels = source.read(Region(0, 0, height, 0, width))[0]
-    if pixels.dtype.kind not in "iu":
-        return False
-    ids, pieces = np.unique(pixels[pixels > 0]).size, components(pixels).count
-    drawn = int(np.count_nonzero(pixels))
-    return 1 < ids <= pieces < min(2 * ids, drawn / PICTURE_PIECE_PX)
-
-
-def _near(
-    labels: Mapping[Path, Path],
-    images: Mapping[Path, Path],
-    pattern: PlatePattern | None,
-) -> dict[Path, list[object]]:
-    """Return what labels and their image have in common by folders, the nearest first.
-
-    Both are given with the folder that they were found below. Names of folders that
-    stand above labels and above images are of places (plates, times, ...), which are
-    never mixed.
-    """
-    named: dict[Path, tuple[str, ...]] = {}
-    for path in (*labels, *images):
-        found = pattern.read(path) if pattern else None
-        channel = folded(found.channel.mark) if found and found.channel else None
-        names = map(folded, _folders(path))
-        named[path] = tuple(name for name in names if name != channel)
-    own = {named[path] for path in labels}
-    # What lies beside label images is known by that.
-    others = {named[path] for path in images} - own
-    both = {n for names in own for n in names} & {n for names in others for n in names}
-    near: dict[Path, list[object]] = {}
-    for path, base in (*images.items(), *labels.items()):
-        whole = named[path]
-        places = frozenset(both & set(whole))
-        inner = map(folded, below(path, base).parent.parts)
-        near[path] = [whole, (tuple(n for n in inner if n in whole), places), places]
-    return near
-
-
-def _pairs(
-    found: Inputs,
-    made: dict[Path, Made],
-    given: Inputs | None,
-    pattern: PlatePattern | None,
-) -> tuple[dict[Path, list[ChannelFile]], list[Path]]:
-    """Return the images of each label image, and those that belong to none.
-
-    Labels that are known by their name to be of one of several images in a file are so
-    in `made` afterwards.
-
-    Raises
-    ------
-    InputError
-        If an image might belong to several, or those of one are of several places.
-    """
-    if given is None:
-        return {}, []
-    own = {os.path.realpath(path) for path in made}
-    images = [path for path in given.files if os.path.realpath(path) not in own]
-    near = _near(
-        dict.fromkeys(made, found.base), dict.fromkeys(images, given.base), pattern
-    )
-    belong = _of_several(made, images, near)
-    seen = {path for files in belong.values() for path in files}
-    labels = [path for path in made if path not in belong]
-    belong |= _of_names(labels, [path for path in images if path not in seen], near)
-    if not belong and len(made) == 1 and images:
-        keys = set(_keys(labels[0], [()]))
-        if all(keys.isdisjoint(_keys(path, [()])) for path in images):
-            return {labels[0]: [_channel(path, pattern) for path in images]}, []
-    taken = {path for files in belong.values() for path in files}
-    channels = {p: _channels(p, files, pattern) for p, files in belong.items()}
-    return channels, [path for path in images if path not in taken]
-
-
-def _of_names(
-    labels: Sequence[Path],
-    images: Sequence[Path],
-    near: Mapping[Path, Sequence[object]],
-) -> dict[Path, list[Path]]:
-    """Return the images of each label image by names and folders.
-
-    Raises
-    ------
-    InputError
-        If an image might belong to several.
-    """
-    by_key: dict[object, list[Path]] = defaultdict(list)
-    for path in labels:
-        for _, key in _keys(path, near[path]):
-            by_key[key].append(path)
-    ranked: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
-    for path in images:
-        hits = [(n, by_key[k]) for n, k in _keys(path, near[path]) if k in by_key]
-        if not hits:
-            continue
-        rank, own = hits[0]
-        if len(own) > 1:
-            named = ", ".join(map(str, own[:MOST_NAMED]))
-            raise InputError(
-                f"{path} might belong to {len(own)} label images: {named}.",
-                hint="Measure one folder at a time.",
-            )
-        ranked[own[0]].append((rank, path))
-    found = {}
-    for path, files in ranked.items():
-        nearest = min(rank for rank, _ in files)
-        found[path] = [image for rank, image in files if rank == nearest]
-    return found
-
-
-def _of_several(
-    made: dict[Path, Made],
-    images: Sequence[Path],
-    near: Mapping[Path, Sequence[object]],
-) -> dict[Path, list[Path]]:
-    """Return the image of each label image of one of several images in a file.
-
-    Raises
-    ------
-    InputError
-        If it might be of several files.
-    """
-    belong: dict[Path, list[Path]] = {}
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    by_stem: dict[str, list[Path]] = defaultdict(list)
-    for path in images:
-        by_name[path.name].append(path)
-        by_stem[stem(path.name)].append(path)
-    for path, (name, settings) in made.items():
-        known: dict[Path, str] = {}
-        if "image" in settings:
-            known = dict.fromkeys(by_name[name], str(settings["image"]))
-        elif not name:
-            known = _by_scene(path, by_stem)
-        for key in range(len(near[path])):
-            files = [p for p in known if near[p][key] == near[path][key]]
-            if len(files) > 1:
-                raise InputError(
-                    f"{path} might be of {files[0]} or of {files[1]}.",
-                    hint="Measure one folder at a time.",
-                )
-            if files:
-                belong[path] = files
-                made[path] = files[0].name, {**settings, "image": known[files[0]]}
-                break
-    return belong
-
-
-def _by_scene(path: Path, by_stem: Mapping[str, Sequence[Path]]) -> dict[Path, str]:
-    """Return the files of which predict would call an image so, and its number."""
-    found: dict[Path, str] = {}
-    for own in dict.fromkeys((stem(path.name), bare_stem(path.name))):
-        for mark in re.finditer(r"_(\d+)(?=_|$)", own):
-            for image in by_stem.get(own[: mark.start()], ()):
-                names, number = [], int(mark[1])
-                with contextlib.suppress(CellunetError):
-                    # It is told when the image is opened.
-                    names = names_of_images(image)
-                title = names[number] if number < len(names) > 1 else None
-                before = own[: mark.start()]
-                if title is not None and image_stem(before, number, title) == own:
-                    found[image] = str(number)
-    return found
-
-
-def _made_of(path: Path) -> Made:
-    """Return what is known of labels; nothing if the file cannot be read."""
-    with contextlib.suppress(CellunetError):
-        made = read_provenance(path) or {}
-        settings = made.get("settings", {})
-        known = {k: v for k, v in settings.items() if v is not None}
-        return str(made.get("input", {}).get("name", "")), known
-    return "", {}
-
-
-def _keys(path: Path, near: Sequence[object]) -> Iterator[tuple[int, object]]:
-    """Yield what labels and their images have in common, the surest first.
-
-    Each with the number of that among `near` which it holds.
-    """
-    stem = shared_stem(path.name)
-    names: list[object] = [stem]
-    found = channel_file(path.with_name(stem + ".tif"))
-    if found is not None:
-        _, front, back = found.site
-        names += [(front, back), (front + back).rstrip(" _-.")]
-    else:
-        names.append(output_stem(path))
-    for number, where in enumerate(near):
-        for name in dict.fromkeys(names):
-            yield number, (number, where, name)
-
-
-def _channel(path: Path, pattern: PlatePattern | None) -> ChannelFile:
-    named = output_stem(path)
-    known = marker_of(pattern)(path)
-    return known or ChannelFile(path, (path.parent, named, ""), named)
-
-
-def _channels(
-    labels: Path, files: Sequence[Path], pattern: PlatePattern | None
-) -> list[ChannelFile]:
-    """Return the files of the channels of a label image.
-
-    Where they lie in several folders, those are the channels unless names of the files
-    tell them.
-
-    Raises
-    ------
-    InputError
-        If the folders are plates, times, ...
-    """
-    images = [_channel(path, pattern) for path in files]
-    if len({path.parent for path in files}) == 1:
-        return images
-    places = [_place(path, pattern) for path in files]
-    for path, place in zip(files, places, strict=True):
-        if place != places[0]:
-            raise InputError(
-                f"{files[0]} and {path} might both be the image of {labels}, but are "
-                "no channels of one place.",
-                hint="Name the folder of images that the labels belong to, or keep "
-                "labels in folders of the same names; folders of channels need a group "
-                "in --plate-pattern: (?P<channel>...).",
-            )
-    marks = {image.name or image.mark for image in images}
-    named = any(image.mark == output_stem(image.path) for image in images)
-    if len(marks) == len(images) and not named:
-        return images
-    shared = set.intersection(*(set(_folders(path)) for path in files))
-    own = [[n for n in f if n not in shared] or f[-1:] for f in map(_folders, files)]
-    apart = ["_".join(names) for names in own]
-    return [
-        replace(image, name=folder)
-        if apart.count(folder) == 1
-        else replace(image, name=f"{folder}_{image.name or image.mark}")
-        for image, folder in zip(images, apart, strict=True)
-    ]
-
-
-def _folders(path: Path) -> tuple[str, ...]:
-    return Path(os.path.abspath(path)).parent.parts  # noqa: PTH100 - links stay
-
-
-def _place(path: Path, pattern: PlatePattern | None) -> Columns:
-    """Return where on a plate an image is; without a pattern, what folders tell."""
-    found = (pattern or PlatePattern("imagexpress")).read(path)
-    columns = found.columns if found else {}
-    return {k: v for k, v in columns.items() if pattern or k in ("time", "plane")}
 
 
 def _paths(images: Sequence[ChannelFile]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from cellunet.cli.app import main
 from cellunet.command_config import PredictConfig
 from cellunet.errors import BusyError, CellunetError, InputError
 from cellunet.io.files import at_work
+from cellunet.tasks import label_images
 from cellunet.tasks import measure as module
 from cellunet.tasks.measure import measure
 from cellunet.tasks.predict.batch import predict
@@ -59,13 +60,13 @@ def test_what_labels_were_made_of_is_read_once(tmp_path, monkeypatch) -> None:
     for name in ("a", "b"):
         write(tmp_path / f"labels/{name}_masks.tif", boxes(1))
         write(tmp_path / f"images/{name}.tif", boxes(9))
-    read, names = module.read_provenance, []
+    read, names = label_images.read_provenance, []
 
     def counting(path):
         names.append(path.name)
         return read(path)
 
-    monkeypatch.setattr(module, "read_provenance", counting)
+    monkeypatch.setattr(label_images, "read_provenance", counting)
     found, _ = run(tmp_path, "labels", "images")
     assert [image.objects for image in found.images] == [1, 1]
     assert sorted(names) == ["a_masks.tif", "b_masks.tif"]
